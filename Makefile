@@ -1,0 +1,110 @@
+# Every target does its own set-up: it needs a Python of at least 3.11 with venv, and nothing else.
+#
+#   make demo       the study: three language-model calls, five ways to run them, no key and no network needed
+#   make test       the test suite               (make test ARGS='-k mailbox' passes options on to pytest)
+#   make check      format, lint, types, layers, docs
+#   make docs       the pages, in docs/_build/html
+#   make bench      the benchmarks
+#   make test-all   the test suite on every supported Python of this machine
+#   make lock       write requirements/*.txt anew from requirements/*.in
+#   make clean      remove what the targets above have made
+#
+# PYTHON=… chooses the interpreter, VENV=… the folder of the virtual environment.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+.PHONY: help demo test check docs bench test-all lock clean
+
+# A name on PATH proves nothing: it can be a shim for a version that is not chosen, or a Python without ensurepip.
+USABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
+ifndef PYTHON
+PYTHON := $(shell for python in python3.13 python3.12 python3.11 python3 python \
+	"$$HOME"/.pyenv/versions/3.13.*/bin/python "$$HOME"/.pyenv/versions/3.12.*/bin/python "$$HOME"/.pyenv/versions/3.11.*/bin/python; do \
+	if "$$python" -c '$(USABLE)' >/dev/null 2>&1; then echo "$$python"; break; fi; done)
+endif
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
+ARGS ?=
+
+help:
+	@sed -n '/^#   make/s/^#   //p' Makefile
+
+# ------------------------------------------------------------------------------------------------------------- set-up
+# One stamp per set of pins: a set is installed once, and again when its file changes.
+
+$(VENV)/made.stamp:
+	@if ! "$(PYTHON)" -c '$(USABLE)' >/dev/null 2>&1; then \
+		echo "understudy needs Python 3.11 or later with venv; found: $(if $(PYTHON),$(PYTHON) (older or without venv),none)." >&2; \
+		echo "  Mend: install one (on Debian and Ubuntu: apt install python3 python3-venv), or name it: make PYTHON=/path/to/python3.12" >&2; \
+		exit 1; fi
+	@echo "== virtual environment: $(VENV) ($$("$(PYTHON)" --version), $(PYTHON))"
+	@"$(PYTHON)" -m venv --clear "$(VENV)"
+	@touch $@
+
+$(VENV)/run.stamp: requirements/run.txt pyproject.toml $(VENV)/made.stamp
+	@echo "== installing requirements/run.txt (about a minute, once)"
+	@$(PIP) install --require-hashes --no-deps -r requirements/run.txt
+	@$(PIP) install --no-deps --no-build-isolation --no-index -e .
+	@touch $@
+
+$(VENV)/test.stamp: requirements/test.txt $(VENV)/run.stamp
+	@echo "== installing requirements/test.txt"
+	@$(PIP) install --require-hashes --no-deps -r requirements/test.txt
+	@touch $@
+
+$(VENV)/check.stamp: requirements/check.txt $(VENV)/test.stamp
+	@echo "== installing requirements/check.txt"
+	@$(PIP) install --require-hashes --no-deps -r requirements/check.txt
+	@touch $@
+
+# --------------------------------------------------------------------------------------------------------------- work
+
+demo: $(VENV)/run.stamp
+	@$(BIN)/understudy demo $(ARGS)
+
+test: $(VENV)/test.stamp
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/check.stamp
+	@echo "== ruff format"
+	@$(BIN)/ruff format --check .
+	@echo "== ruff check"
+	@$(BIN)/ruff check .
+	@echo "== mypy"
+	@$(BIN)/mypy
+	@echo "== pyright"
+	@$(BIN)/pyright --pythonpath $(BIN)/python
+	@echo "== layers"
+	@$(BIN)/python -m pytest -q tests/test_layers.py
+	@$(MAKE) docs
+
+docs: $(VENV)/check.stamp
+	@echo "== docs"
+	@$(BIN)/sphinx-build -q -E -n -W --keep-going -b html docs docs/_build/html
+
+bench: $(VENV)/test.stamp
+	@$(BIN)/python -m tests.benchmarks $(ARGS)
+
+test-all:
+	@ran=; for version in 3.11 3.12 3.13; do found=; \
+		for python in python$$version "$$HOME"/.pyenv/versions/$$version.*/bin/python; do \
+			if "$$python" -c "import sys, venv, ensurepip; sys.exit('%d.%d' % sys.version_info[:2] != '$$version')" >/dev/null 2>&1; then \
+				found=$$python; break; fi; done; \
+		if [ -z "$$found" ]; then echo "== Python $$version: not on this machine"; continue; fi; \
+		echo "== Python $$version: $$found"; \
+		$(MAKE) test PYTHON="$$found" VENV=.venv-$$version || exit 1; \
+		ran="$$ran $$version"; done; \
+	if [ -z "$$ran" ]; then echo "no Python of 3.11, 3.12 and 3.13 found" >&2; exit 1; fi; \
+	echo "== the suite passed on Python$$ran"
+
+COMPILE := uv pip compile --generate-hashes --no-emit-index-url --no-annotate --no-header --universal --python-version 3.11 --quiet
+lock: $(VENV)/check.stamp
+	@for set in run test check; do echo "== requirements/$$set.txt"; \
+		(cd requirements && "$(abspath $(BIN))"/$(COMPILE) $(ARGS) $$set.in -o $$set.txt) || exit 1; done
+
+clean:
+	@rm -rf .venv .venv-* build dist *.egg-info docs/_build .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@find actors runtime tests docs -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,72 @@
+"""Sphinx configuration; `make docs` builds with every warning as an error."""
+
+import importlib
+import importlib.metadata
+from typing import Any
+
+project = "understudy"
+author = "the understudy authors"
+copyright = "the understudy authors"  # noqa: A001 - the name Sphinx reads
+release = version = importlib.metadata.version("understudy")
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+exclude_patterns = ["_build"]
+html_theme = "alabaster"
+html_theme_options = {"fixed_sidebar": True, "page_width": "60rem"}
+
+myst_enable_extensions = ["deflist"]
+myst_heading_anchors = 3
+
+# Signatures name types of other libraries, whose inventories are on the network; ours are checked.
+nitpicky = True
+nitpick_ignore_regex = [("py:.*", r"(?!(actors|runtime)\.).*")]
+# A class is known by its front door and by the module that defines it; a short name then fits both.
+suppress_warnings = ["ref.python"]
+
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+napoleon_custom_sections = ["Source"]
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+
+FRONT_DOORS = ("actors", "runtime", "runtime.lm", "runtime.testing", "actors.errors")
+
+
+def in_module(name: str) -> str | None:
+    """What follows the module in a dotted name ("ActorRef.tell" of "actors.actor.ActorRef.tell"); None for no such object."""
+    parts = name.split(".")
+    for end in range(len(parts) - 1, 0, -1):
+        try:
+            found: Any = importlib.import_module(".".join(parts[:end]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[end:]:
+            if not hasattr(found, part) and part not in getattr(found, "__annotations__", {}):
+                return None
+            found = getattr(found, part, None)
+        return ".".join(parts[end:])
+    return None
+
+
+def by_front_door(app: Any, env: Any, node: Any, contnode: Any) -> Any:
+    """Resolve a name by the module that defines it to the entry of the front door that shows it.
+
+    An internal name that is on no page stays plain text; one that does not exist is left to the nitpicker.
+    """
+    target = node.get("reftarget", "")
+    if node.get("refdomain") != "py" or not target.startswith(("actors.", "runtime.")):
+        return None
+    name = in_module(target)
+    if name is None:
+        return None
+    domain = env.get_domain("py")
+    for door in FRONT_DOORS:
+        if f"{door}.{name}" in domain.objects:
+            return domain.resolve_xref(env, node["refdoc"], app.builder, node["reftype"], f"{door}.{name}", node, contnode)
+    return contnode
+
+
+def setup(app: Any) -> None:
+    """Sphinx's hook."""
+    app.connect("missing-reference", by_front_door)

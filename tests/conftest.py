@@ -1,0 +1,45 @@
+"""What every test may rely on: no network beyond this machine, no provider key, no cache of earlier runs."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+import hypothesis
+import pytest
+
+# Before anything imports dspy: its cache folder is fixed at import. Processes that tests start inherit both.
+os.environ["DSPY_CACHEDIR"] = tempfile.mkdtemp(prefix="understudy-tests-")
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+
+# The same examples on every run, so that a red suite stays red; `--hypothesis-profile=explore` looks for new ones.
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, print_blob=True)
+hypothesis.settings.register_profile("explore", max_examples=1000, deadline=None, print_blob=True)
+hypothesis.settings.load_profile("repeatable")
+
+LOOPBACK = ("127.", "::1", "localhost")
+
+
+@pytest.fixture(autouse=True)
+def only_loopback(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A test that would leave this machine fails and says so, instead of passing or failing with the weather."""
+    if request.node.get_closest_marker("network") is not None:
+        yield
+        return
+    for name in [name for name in os.environ if name.endswith("_API_KEY") or name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(socket.socket, "connect", guarded(socket.socket.connect))
+    monkeypatch.setattr(socket.socket, "connect_ex", guarded(socket.socket.connect_ex))
+    yield
+
+
+def guarded(connect: Any) -> Any:
+    def connect_to_loopback(sock: socket.socket, address: Any) -> Any:
+        if sock.family in (socket.AF_INET, socket.AF_INET6) and not str(address[0]).startswith(LOOPBACK):
+            pytest.fail(f"a test tried to connect to {address!r}: use the loopback provider, or mark it `network`")
+        return connect(sock, address)
+
+    return connect_to_loopback

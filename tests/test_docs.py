@@ -1,0 +1,96 @@
+"""Every Python block of README.md and docs/ is run, page by page, and every file of docs/examples/ is imported.
+
+The blocks of one page share one namespace, in their order, in a process of their own. A block may be left out only with
+``<!-- not executed: reason -->`` on the line before it, and the only reason that counts is that it needs a provider's key.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+EXAMPLES = sorted((ROOT / "docs/examples").glob("*.py"))
+
+BLOCK = re.compile(r"(?P<before>[^\n]*\n)?^(?P<indent> *)```python\n(?P<code>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL)
+SKIPPED = re.compile(r"<!-- not executed: (?P<reason>.+) -->")
+
+
+def script(page: str) -> str:
+    """The page's blocks as one program in which every line keeps the line number it has on the page."""
+    lines = [""] * (page.count("\n") + 1)
+    for block in BLOCK.finditer(page):
+        if SKIPPED.match((block["before"] or "").strip()):
+            continue
+        first = page.count("\n", 0, block.start("code"))
+        code = textwrap.dedent(block["code"]).splitlines()
+        lines[first : first + len(code)] = code
+    return "\n".join(lines)
+
+
+def run_python(code: str, folder: Path, name: str) -> subprocess.CompletedProcess[str]:
+    """Run `code` as if it stood in the file `name`; blocks are no main program, so `if __name__ == "__main__"` is not entered."""
+    file = folder / Path(name).name
+    file.write_text(code, encoding="utf-8")
+    loader = f"import runpy; runpy.run_path({str(file)!r}, run_name='page')"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, "-W", "error::DeprecationWarning:page", "-c", loader],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if script(page.read_text()).strip()], ids=lambda page: page.stem)
+def test_the_blocks_of_a_page_run(page: Path, tmp_path: Path) -> None:
+    run = run_python(script(page.read_text(encoding="utf-8")), tmp_path, page.name)
+
+    assert run.returncode == 0, f"{page.relative_to(ROOT)}\n{run.stdout}{run.stderr}"
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.stem)
+def test_an_example_can_be_imported(example: Path, tmp_path: Path) -> None:
+    run = run_python(example.read_text(encoding="utf-8"), tmp_path, example.name)
+
+    assert run.returncode == 0, run.stderr
+
+
+def test_the_readme_opens_with_the_example_that_is_tested() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+
+    block = BLOCK.search(readme)
+    assert block is not None
+    assert block["code"] == (ROOT / "docs/examples/property_extraction.py").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_block_is_left_out_only_for_want_of_a_key(page: Path) -> None:
+    reasons = [match["reason"] for match in SKIPPED.finditer(page.read_text(encoding="utf-8"))]
+
+    assert all("key" in reason for reason in reasons), reasons
+
+
+def test_a_broken_block_is_reported_with_its_line_on_the_page(tmp_path: Path) -> None:
+    page = "# Page\n\n```python\nx = 1\n```\n\ntext\n\n```python\nassert x == 2\n```\n"
+
+    run = run_python(script(page), tmp_path, "page.md")
+
+    assert run.returncode == 1
+    assert 'page.md", line 10, in <module>' in run.stderr
+
+
+def test_a_block_that_needs_a_key_is_left_out() -> None:
+    page = "<!-- not executed: needs a provider's key -->\n```python\nraise SystemExit(1)\n```\n"
+
+    assert script(page).strip() == ""

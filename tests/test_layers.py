@@ -1,0 +1,308 @@
+"""The architecture as data: which file may import which, where each foreign library lives, what an import may cost."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("actors", "runtime")
+
+# A file imports only files with a smaller number, so there can be no cycle. Every new file gets a row.
+LAYERS: Mapping[str, int] = {
+    # actors: what is declared
+    "actors/components.py": 1,
+    "actors/errors.py": 1,
+    "actors/groups.py": 1,
+    "actors/restart.py": 1,
+    "actors/checks.py": 2,
+    "actors/backoff.py": 3,
+    "actors/mailbox.py": 3,
+    "actors/actor.py": 4,
+    "actors/annotations.py": 4,
+    "actors/lm.py": 4,
+    "actors/markers.py": 5,
+    "actors/supervision.py": 5,
+    "actors/node.py": 6,
+    "actors/edges.py": 7,
+    "actors/signature.py": 7,
+    "actors/nesting.py": 8,
+    "actors/plan.py": 9,
+    "actors/check.py": 10,
+    "actors/mermaid.py": 10,
+    "actors/graph.py": 11,
+    "actors/__init__.py": 12,
+    # runtime: actors at work
+    "runtime/events.py": 21,
+    "runtime/lifecycle.py": 21,
+    "runtime/stacks.py": 21,
+    "runtime/timekeeper.py": 21,
+    "runtime/envelope.py": 22,
+    "runtime/dead_letters.py": 23,
+    "runtime/kernel.py": 24,
+    "runtime/ledger.py": 24,
+    "runtime/mailbox.py": 24,
+    "runtime/cell.py": 25,
+    "runtime/actor_cell.py": 26,
+    "runtime/supervisor.py": 27,
+    "runtime/context.py": 28,
+    # runtime: language models
+    "runtime/lm/calls.py": 30,
+    "runtime/lm/fields.py": 30,
+    "runtime/lm/http_errors.py": 30,
+    "runtime/lm/providers.py": 30,
+    "runtime/lm/retry.py": 30,
+    "runtime/lm/schemas.py": 31,
+    "runtime/lm/transport.py": 31,
+    "runtime/lm/failures.py": 32,
+    "runtime/lm/plans.py": 32,
+    "runtime/lm/reading.py": 33,
+    "runtime/lm/translation.py": 33,
+    "runtime/lm/dspy_bridge.py": 34,
+    "runtime/lm/client.py": 35,
+    "runtime/lm/__init__.py": 39,
+    # runtime: graphs at work
+    "runtime/graphs/scopes.py": 40,
+    "runtime/graphs/joins.py": 41,
+    "runtime/graphs/wording.py": 41,
+    "runtime/graphs/state.py": 42,
+    "runtime/graphs/__init__.py": 49,
+    # runtime: the front door
+    "runtime/app.py": 50,
+    "runtime/__init__.py": 59,
+    # runtime: what tests are made of
+    "runtime/testing/answers.py": 60,
+    "runtime/testing/recording.py": 60,
+    "runtime/testing/wire.py": 60,
+    "runtime/testing/dialects.py": 61,
+    "runtime/testing/script.py": 61,
+    "runtime/testing/delivery.py": 62,
+    "runtime/testing/scripted.py": 62,
+    "runtime/testing/provider.py": 63,
+    "runtime/testing/process.py": 64,
+    "runtime/testing/loopback.py": 65,
+    "runtime/testing/__init__.py": 69,
+}
+
+# One foreign library, one file. A second file is an exception that gives its reason beside its row.
+FOREIGN: Mapping[str, frozenset[str]] = {
+    "dspy": frozenset({"runtime/lm/dspy_bridge.py"}),
+    "h11": frozenset({"runtime/testing/wire.py"}),
+    "httpx": frozenset({"runtime/lm/transport.py"}),
+    "litellm": frozenset({"runtime/lm/translation.py"}),
+    "pydantic": frozenset({"runtime/lm/schemas.py"}),
+}
+PARTS: Mapping[str, str] = {"pydantic_core": "pydantic"}  # packages that one distribution cannot do without
+EVERYWHERE: Mapping[str, frozenset[str]] = {
+    "actors": frozenset({"attrs"}),
+    "runtime": frozenset({"attrs", "outcome", "trio"}),
+}
+
+# Loaded when something needs them, never by `import actors, runtime`.
+LAZY = ("dspy", "litellm", "openai", "opentelemetry", "pydantic", "ray", "starlette")
+
+
+def source_files(root: Path = ROOT) -> dict[str, str]:
+    """Every module of both packages, as path → source."""
+    files = sorted(file for package in PACKAGES for file in (root / package).rglob("*.py"))
+    return {file.relative_to(root).as_posix(): file.read_text(encoding="utf-8") for file in files}
+
+
+def problems(files: Mapping[str, str], layers: Mapping[str, int] = LAYERS) -> list[str]:
+    """Everything that breaks the rules above, each as one line that says how to mend it."""
+    found = [f"{path}: no layer. Mend: add a row for {path!r} to LAYERS." for path in files if path not in layers]
+    found += [f"{path}: no such file. Mend: remove its row from LAYERS." for path in layers if path not in files]
+    for path, source in files.items():
+        for line, name in imports(ast.parse(source, path), path):
+            complaint = judge(path, name, files, layers)
+            if complaint:
+                found.append(f"{path}:{line}: {complaint}")
+    return list(dict.fromkeys(found))
+
+
+def imports(tree: ast.Module, path: str) -> Iterator[tuple[int, str]]:
+    """Line and dotted name of every import at any depth, type-only and `import_module` ones too; relative ones made whole."""
+    package = path.removesuffix(".py").removesuffix("/__init__").split("/")
+    if not path.endswith("/__init__.py"):
+        package.pop()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import(names=names):
+                for alias in names:
+                    yield node.lineno, alias.name
+            case ast.ImportFrom(module=module, names=names, level=level):
+                base = [*package[: len(package) - level + 1], module] if level else [module]
+                for alias in names:
+                    yield node.lineno, ".".join([*filter(None, base), alias.name])
+            case ast.Call(
+                func=ast.Name(id="import_module" | "__import__") | ast.Attribute(attr="import_module"),
+                args=[ast.Constant(value=str(name)), *_],
+            ):
+                yield node.lineno, name
+
+
+def judge(path: str, name: str, files: Mapping[str, str], layers: Mapping[str, int]) -> str | None:
+    """What is wrong with `path` importing `name`; None when nothing is."""
+    package = path.partition("/")[0]
+    library = name.partition(".")[0]
+    if library not in PACKAGES:
+        return judge_foreign(path, package, library)
+    target = file_of(name, files)
+    if target is None:
+        return f"imports {name}, which is no file. Mend: correct the name."
+    if target == f"{package}/__init__.py":
+        return f"imports its own package root ({name}). Mend: import the module that defines it."
+    if package == "actors" and library == "runtime":
+        return f"actors imports {target}. Mend: actors never imports runtime; move the code down or pass the object in."
+    here, there = layers.get(path), layers.get(target)
+    if here is not None and there is not None and there >= here:
+        return f"layer {here} imports {target} of layer {there}. Mend: imports only go down; move the shared part below both."
+    return None
+
+
+def judge_foreign(path: str, package: str, library: str) -> str | None:
+    if library in sys.stdlib_module_names or library in EVERYWHERE[package]:
+        return None
+    homes = FOREIGN.get(PARTS.get(library, library), frozenset())
+    if path in homes:
+        return None
+    home = f"it lives in {', '.join(sorted(homes))}" if homes else "it has no home"
+    return f"imports {library}, and {home}. Mend: go through its home, or add a row for {library!r} to FOREIGN."
+
+
+def file_of(name: str, files: Mapping[str, str]) -> str | None:
+    """The file that importing `name` loads: a module, a package, or the one that holds the imported object."""
+    parts = name.split(".")
+    for end in (len(parts), len(parts) - 1):
+        stem = "/".join(parts[:end])
+        for candidate in (f"{stem}.py", f"{stem}/__init__.py"):
+            if candidate in files:
+                return candidate
+    return None
+
+
+def test_every_import_goes_down() -> None:
+    found = problems(source_files())
+
+    assert not found, "\n".join(["", *found])
+
+
+def test_every_foreign_library_is_declared_as_a_dependency() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = {requirement.partition(">=")[0] for requirement in project["dependencies"]}
+
+    assert declared == set(FOREIGN).union(*EVERYWHERE.values())
+
+
+DOWN = "Mend: imports only go down; move the shared part below both."
+NEVER = "Mend: actors never imports runtime; move the code down or pass the object in."
+HOME = "Mend: go through its home, or add a row for {!r} to FOREIGN."
+
+TOY_LAYERS = {"actors/__init__.py": 3, "actors/low.py": 1, "actors/high.py": 2, "runtime/__init__.py": 9, "runtime/cell.py": 5}
+TOY = {
+    "actors/__init__.py": "from actors.high import High as High",
+    "actors/low.py": "import enum",
+    "actors/high.py": "from actors.low import Low",
+    "runtime/__init__.py": "from runtime.cell import Cell as Cell",
+    "runtime/cell.py": "import trio\nfrom actors import High",
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "source", "complaint"),
+    [
+        (
+            "actors/low.py",
+            "def f():\n    from actors.high import High",
+            "actors/low.py:2: layer 1 imports actors/high.py of layer 2. " + DOWN,
+        ),
+        (
+            "actors/low.py",
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import actors.high",
+            "actors/low.py:3: layer 1 imports actors/high.py of layer 2. " + DOWN,
+        ),
+        (
+            "actors/high.py",
+            "from .high import High",
+            "actors/high.py:1: layer 2 imports actors/high.py of layer 2. " + DOWN,
+        ),
+        (
+            "actors/high.py",
+            "from runtime.cell import Cell",
+            "actors/high.py:1: actors imports runtime/cell.py. " + NEVER,
+        ),
+        (
+            "runtime/cell.py",
+            "import runtime",
+            "runtime/cell.py:1: imports its own package root (runtime). Mend: import the module that defines it.",
+        ),
+        (
+            "runtime/cell.py",
+            "from runtime import Cell",
+            "runtime/cell.py:1: imports its own package root (runtime.Cell). Mend: import the module that defines it.",
+        ),
+        (
+            "runtime/cell.py",
+            "from runtime.lm import LMClient",
+            "runtime/cell.py:1: imports runtime.lm.LMClient, which is no file. Mend: correct the name.",
+        ),
+        (
+            "runtime/cell.py",
+            "import importlib\ndspy = importlib.import_module('dspy')",
+            "runtime/cell.py:2: imports dspy, and it lives in runtime/lm/dspy_bridge.py. " + HOME.format("dspy"),
+        ),
+        (
+            "actors/high.py",
+            "import trio",
+            "actors/high.py:1: imports trio, and it has no home. " + HOME.format("trio"),
+        ),
+    ],
+)
+def test_a_planted_violation_is_found(path: str, source: str, complaint: str) -> None:
+    """A check that cannot fail checks nothing."""
+    assert problems(TOY, TOY_LAYERS) == []
+
+    assert problems({**TOY, path: source}, TOY_LAYERS) == [complaint]
+
+
+def test_a_file_without_a_row_and_a_row_without_a_file_are_found() -> None:
+    files = {path: source for path, source in TOY.items() if path != "runtime/cell.py"} | {
+        "runtime/new.py": "",
+        "runtime/__init__.py": "",
+    }
+
+    assert problems(files, TOY_LAYERS) == [
+        "runtime/new.py: no layer. Mend: add a row for 'runtime/new.py' to LAYERS.",
+        "runtime/cell.py: no such file. Mend: remove its row from LAYERS.",
+    ]
+
+
+def loaded_by(statement: str) -> set[str]:
+    """Names of the top-level modules that a fresh interpreter has loaded after `statement`."""
+    report = "import json, sys; print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
+    run = subprocess.run(
+        [sys.executable, "-c", f"{statement}\n{report}"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert run.returncode == 0, run.stderr
+    return set(json.loads(run.stdout.splitlines()[-1]))
+
+
+def test_importing_both_packages_loads_no_heavy_library() -> None:
+    loaded = loaded_by("import actors, runtime")
+
+    assert loaded.isdisjoint(LAZY), sorted(loaded.intersection(LAZY))
+
+
+def test_actors_load_the_standard_library_and_attrs_only() -> None:
+    """Graphs are checked, drawn and sent to other processes where no event loop and no client is installed."""
+    foreign = {name for name in loaded_by("import actors") - loaded_by("pass") if name not in sys.stdlib_module_names}
+
+    assert foreign <= {"actors", "attr", "attrs"}

@@ -1,0 +1,104 @@
+"""The wheel, built from the sources as they are: its metadata, its files, its command."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections.abc import Iterator
+from email.message import Message
+from email.parser import Parser
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = ("pyproject.toml", "README.md", "LICENSE", "actors", "runtime")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]:
+    """Built in a copy, because setuptools leaves folders behind; with tests and docs beside it, which must stay out."""
+    tree = tmp_path_factory.mktemp("tree")
+    for name in (*SOURCES, "tests", "docs"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, tree / name)
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+        "--no-build-isolation",
+        "-w",
+        "out",
+        ".",
+    ]
+    build = subprocess.run(command, cwd=tree, capture_output=True, text=True, timeout=120, check=False)
+    assert build.returncode == 0, build.stderr
+    [path] = (tree / "out").iterdir()
+    with zipfile.ZipFile(path) as archive:
+        yield archive
+
+
+def metadata(wheel: zipfile.ZipFile) -> Message:
+    return Parser().parsestr(wheel.read("understudy-0.1.0.dist-info/METADATA").decode())
+
+
+def test_the_wheel_says_what_it_is(wheel: zipfile.ZipFile) -> None:
+    about = metadata(wheel)
+
+    assert (about["Name"], about["Version"], about["Requires-Python"]) == ("understudy", "0.1.0", ">=3.11")
+    assert about["License-Expression"] == "Apache-2.0"
+    assert about["Description-Content-Type"] == "text/markdown"
+    assert str(about.get_payload()).startswith("# understudy\n")
+
+
+def test_the_wheel_asks_for_what_the_packages_import(wheel: zipfile.ZipFile) -> None:
+    requirements = metadata(wheel).get_all("Requires-Dist") or []
+
+    needed = sorted(name.partition(">=")[0] for name in requirements if "extra" not in name)
+    assert needed == ["attrs", "dspy", "h11", "httpx", "litellm", "outcome", "pydantic", "trio"]
+
+
+def test_no_malicious_release_of_litellm_can_be_chosen() -> None:
+    """1.82.7 and 1.82.8 stole credentials when Python started; no resolver may come near them, whatever else changes."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    [floor] = [name.partition(">=")[2] for name in project["dependencies"] if name.startswith("litellm")]
+
+    assert tuple(map(int, floor.split("."))) > (1, 82, 8)
+
+
+def test_the_wheel_holds_both_packages_and_nothing_else(wheel: zipfile.ZipFile) -> None:
+    names = wheel.namelist()
+    sources = {path.relative_to(ROOT).as_posix() for package in ("actors", "runtime") for path in (ROOT / package).rglob("*.py")}
+
+    assert {name.partition("/")[0] for name in names} == {"actors", "runtime", "understudy-0.1.0.dist-info"}
+    assert {name for name in names if name.endswith(".py")} == sources
+
+
+def test_the_wheel_is_marked_as_typed(wheel: zipfile.ZipFile) -> None:
+    assert {"actors/py.typed", "runtime/py.typed"} <= set(wheel.namelist())
+
+
+def test_the_wheel_brings_the_command_and_the_licence(wheel: zipfile.ZipFile) -> None:
+    commands = wheel.read("understudy-0.1.0.dist-info/entry_points.txt").decode()
+    licence = wheel.read("understudy-0.1.0.dist-info/licenses/LICENSE").decode()
+
+    assert commands == "[console_scripts]\nunderstudy = runtime.cli.main:main\n"
+    assert licence == (ROOT / "LICENSE").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["run", "test", "check"])
+def test_every_pin_has_a_hash_and_no_registry_is_named(name: str) -> None:
+    text = (ROOT / "requirements" / f"{name}.txt").read_text(encoding="utf-8")
+    pins = [block for block in text.replace("\\\n", " ").splitlines() if block and not block.startswith("#")]
+
+    assert all("==" in pin and "--hash=sha256:" in pin for pin in pins)
+    assert "://" not in text
+    assert "litellm==1.82.7" not in text
+    assert "litellm==1.82.8" not in text
