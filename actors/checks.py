@@ -1,0 +1,55 @@
+"""Validators that several declarations share; each names the field, what came and what is allowed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+
+from actors.errors import DeclarationError
+
+Validator = Callable[[Any, "attrs.Attribute[Any]", Any], None]
+
+
+def refuse(owner: object, field: str, got: object, expected: str) -> DeclarationError:
+    """The error for one field of a declaration, in the project's one wording."""
+    name = owner.__name__ if isinstance(owner, type) else type(owner).__name__
+    return DeclarationError(f"{name}({field}={got!r}): expected {expected}.\n  Mend: pass {expected} as {field!r}.")
+
+
+def is_number(*, least: float = -math.inf, above: float = -math.inf, finite: bool = False) -> Validator:
+    """A validator for real numbers (never bool) with an inclusive (`least`) or exclusive (`above`) lower bound."""
+    bound = f" > {above:g}" if above > -math.inf else f" >= {least:g}" if least > -math.inf else ""
+    expected = f"a {'finite ' if finite else ''}number{bound}"
+
+    def check(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
+        fits = isinstance(value, int | float) and not isinstance(value, bool) and value >= least and value > above
+        if not fits or (finite and math.isinf(value)):  # type: ignore[arg-type]
+            raise refuse(owner, attribute.name, value, expected)
+
+    return check
+
+
+def is_count(*, least: int = 0, unbounded: bool = False) -> Validator:
+    """A validator for whole numbers of at least `least`; with `unbounded`, ``math.inf`` as well."""
+    expected = f"a whole number >= {least}" + (" or math.inf" if unbounded else "")
+
+    def check(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
+        whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
+        if not whole and not (unbounded and value == math.inf):
+            raise refuse(owner, attribute.name, value, expected)
+
+    return check
+
+
+def is_a(*kinds: type) -> Validator:
+    """A validator for instances of `kinds`."""
+    expected = " or ".join(f"a {kind.__name__}" for kind in kinds)
+
+    def check(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
+        if not isinstance(value, kinds):
+            raise refuse(owner, attribute.name, value, expected)
+
+    return check

@@ -1,0 +1,342 @@
+"""Every error this project raises, split by whose move it is.
+
+::
+
+    UnderstudyError
+    ├── DeclarationError            mend what you declared
+    │   └── GraphInvalid            …all problems of one graph at once
+    ├── UsageError (RuntimeError)   mend the call
+    │   └── AskCycle                an ask that could only wait for itself
+    ├── ActorError                  the far side could not serve
+    │   ├── ActorFailed             it raised while it handled your message (the cause is chained)
+    │   ├── ActorStopped            it stopped for good, before or while it held your message
+    │   ├── ActorStartFailed        it never entered its lifespan (the cause is chained)
+    │   ├── MailboxFull             its mailbox refused your message
+    │   └── RestartsExhausted       its supervisor gave up on restarting
+    ├── SupervisionError            an administrative call that the supervisor refused
+    │   ├── ChildNotFound           no such id
+    │   ├── ChildAlreadyStarted     the id runs (opposite: ChildAlreadyPresent)
+    │   ├── ChildAlreadyPresent     the id is known but stopped
+    │   ├── ChildRunning            stop it first
+    │   └── ChildRestarting         it waits out its backoff; terminate it first
+    ├── RunError                    one run of a graph
+    │   ├── RunFailed (ExceptionGroup)  its leaves are NodeFailed
+    │   ├── NodeFailed              one node gave up on one message (the cause is chained)
+    │   ├── NodeTimedOut            one attempt took longer than the node's timeout_s
+    │   ├── NoOutput                the run ended and nothing made the output
+    │   ├── RunCancelled            somebody cancelled it through its handle
+    │   └── StepsExceeded           it made more steps than ``max_steps``
+    ├── LMError                     one call to a language model
+    │   ├── LMRateLimited           429 or overload: wait ``retry_after_s``
+    │   ├── LMUnavailable           the provider or the way to it is broken
+    │   ├── LMTimeout               no answer within the deadline
+    │   ├── LMAuthFailed            the key is wrong or lacks a right
+    │   ├── LMBadRequest            the request is wrong (opposite: LMUnavailable)
+    │   ├── LMContextTooLong        …because the prompt does not fit the model
+    │   ├── LMRefused               the model or its guard declined to answer
+    │   └── LMReplyUnreadable       an answer came that cannot be read
+    └── InternalError               a bug of ours: please report it
+
+Every class survives ``pickle``: the message is the only positional argument of an error, the rest are attributes.
+``retryable`` says whether the same call may succeed later without anybody changing anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self, final
+
+import attrs
+
+
+class UnderstudyError(Exception):
+    """Base of every error that this project raises."""
+
+    retryable: bool | None = None
+    """True: the same call may succeed later. False: it cannot. None: unknown, treat as an ordinary failure."""
+
+
+class DeclarationError(UnderstudyError):
+    """Something declared (an actor, a child, a graph, an option) is wrong; opposite: :class:`UsageError`."""
+
+    retryable: bool | None = False
+
+
+class UsageError(UnderstudyError, RuntimeError):
+    """A call came at the wrong time, from the wrong place or with the wrong value; opposite: :class:`DeclarationError`."""
+
+    retryable: bool | None = False
+
+
+class InternalError(UnderstudyError):
+    """The runtime met a state that its design rules out. Please report it with the message."""
+
+    retryable: bool | None = False
+
+
+@final
+@attrs.frozen
+class Problem:
+    """One thing wrong with a graph: where it is and how to mend it."""
+
+    code: str
+    """Stable short name, for example ``"unreachable-node"``."""
+    node: str | None
+    """The node at fault, or None for the graph itself."""
+    text: str
+    """What is wrong, with the values."""
+    mend: str
+    """What to write instead."""
+    location: str | None = None
+    """``file.py:line`` of the node, when it is known."""
+
+    def __str__(self) -> str:
+        place = f" ({self.location})" if self.location else ""
+        subject = f"node {self.node!r}{place}: " if self.node else ""
+        return f"{subject}{self.text}\n    Mend: {self.mend} [{self.code}]"
+
+
+class GraphInvalid(DeclarationError):
+    """A graph cannot run. ``problems`` holds everything that is wrong with it, not only the first thing."""
+
+    def __init__(self, message: str, *, problems: Sequence[Problem] = ()) -> None:
+        super().__init__(message)
+        self.problems: tuple[Problem, ...] = tuple(problems)
+
+
+# --- actors ---------------------------------------------------------------------------------------------------------
+
+
+class AskCycle(UsageError):
+    """An ask would close a ring of actors that wait for each other; ``cycle`` names them, first and last the same."""
+
+    def __init__(self, message: str, *, cycle: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.cycle: tuple[str, ...] = tuple(cycle)
+
+
+class ActorError(UnderstudyError):
+    """An actor could not serve a message. ``address`` is whose."""
+
+    def __init__(self, message: str, *, address: str | None = None) -> None:
+        super().__init__(message)
+        self.address = address
+
+
+class ActorFailed(ActorError):
+    """The actor raised while it handled your message; ``__cause__`` is what it raised. It may already be running again."""
+
+
+class ActorStopped(ActorError):
+    """The actor stopped for good before it answered, or had stopped before you asked; opposite: :class:`ActorFailed`."""
+
+    retryable: bool | None = False
+
+
+class ActorStartFailed(ActorError):
+    """The actor was never running: its factory or lifespan raised; ``__cause__`` is what it raised."""
+
+
+class MailboxFull(ActorError):
+    """The mailbox refused the message; the sender still has it. Somebody must slow down, or the mailbox be larger."""
+
+    retryable: bool | None = True
+
+
+class RestartsExhausted(ActorError):
+    """A supervisor counted more restarts than ``max_restarts`` within ``within_s``; ``__cause__`` is the last failure."""
+
+
+class SupervisionError(UnderstudyError):
+    """A supervisor refused an administrative call; ``child_id`` is the child it was about."""
+
+    def __init__(self, message: str, *, child_id: str | None = None) -> None:
+        super().__init__(message)
+        self.child_id = child_id
+
+
+class ChildNotFound(SupervisionError):
+    """The supervisor has no child of that id."""
+
+
+class ChildAlreadyStarted(SupervisionError):
+    """A child of that id is running or restarting; opposite: :class:`ChildAlreadyPresent`."""
+
+
+class ChildAlreadyPresent(SupervisionError):
+    """A child of that id is known but stopped: ``restart_child`` or ``delete_child`` it.
+
+    Opposite: :class:`ChildAlreadyStarted`.
+    """
+
+
+class ChildRunning(SupervisionError):
+    """The child runs: ``terminate_child`` it first; opposite: :class:`ChildRestarting`."""
+
+
+class ChildRestarting(SupervisionError):
+    """The child waits out a backoff: it will start by itself, or ``terminate_child`` it first.
+
+    Opposite: :class:`ChildRunning`.
+    """
+
+
+# --- runs of a graph ------------------------------------------------------------------------------------------------
+
+
+class RunError(UnderstudyError):
+    """One run of a graph did not give its output. ``run_id`` is which."""
+
+    def __init__(self, message: str, *, run_id: str | None = None) -> None:
+        super().__init__(message)
+        self.run_id = run_id
+
+
+class NodeFailed(RunError):
+    """A node gave up on one message; ``__cause__`` is the last error."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        run_id: str | None = None,
+        node: str = "",
+        path: str = "",
+        attempt: int = 1,
+        input: Any = None,  # noqa: A002 - the word of the design
+        trace: Sequence[Any] = (),
+    ) -> None:
+        super().__init__(message, run_id=run_id)
+        self.node = node
+        self.path = path
+        self.attempt = attempt
+        self.input = input
+        self.trace: tuple[Any, ...] = tuple(trace)
+
+
+class RunFailed(RunError, ExceptionGroup[Exception]):
+    """A run failed. A group: each leaf is a :class:`NodeFailed` with node path, attempt, input, trace and cause."""
+
+    def __new__(cls, message: str, exceptions: Sequence[Exception]) -> Self:
+        """Make the group."""
+        return super().__new__(cls, message, exceptions)
+
+    def __init__(self, message: str, exceptions: Sequence[Exception]) -> None:
+        ExceptionGroup.__init__(self, message, exceptions)
+        self.run_id = next((leaf.run_id for leaf in exceptions if isinstance(leaf, RunError)), None)
+
+    def derive(self, excs: Sequence[Exception]) -> Self:  # type: ignore[override]
+        """A group of the same class with other leaves (``split`` and ``subgroup`` use this)."""
+        return type(self)(self.message, excs)
+
+
+class NodeTimedOut(RunError):
+    """One attempt of a node took longer than its ``timeout_s``; the attempt has ended when this is raised."""
+
+    retryable: bool | None = True
+
+
+class NoOutput(RunError):
+    """A run came to rest and nothing had made the output type; the message names the joins left waiting."""
+
+    retryable: bool | None = False
+
+
+class RunCancelled(RunError):
+    """The run was cancelled through its handle, by a stop of its graph, or by the end of the runtime."""
+
+    retryable: bool | None = False
+
+
+class StepsExceeded(RunError):
+    """The run made more steps than ``max_steps``: most likely a cycle that never returns None or the output."""
+
+    retryable: bool | None = False
+
+
+# --- language models ------------------------------------------------------------------------------------------------
+
+
+class LMError(UnderstudyError):
+    """A language-model call failed.
+
+    ``attempt`` is the number of HTTP requests the call made. ``spent`` is True when the one retry owner has used up its
+    attempts on it: nothing above it tries again.
+    """
+
+    retry_after_s: float | None = None
+    """Seconds for which the provider asks its clients to stay away; None when it does not say."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        model: str | None = None,
+        attempt: int = 1,
+        status: int | None = None,
+        spent: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.model = model
+        self.attempt = attempt
+        self.status = status
+        self.spent = spent
+
+
+class LMRateLimited(LMError):
+    """The provider asks for patience (429, or 529 and its kin); opposite: :class:`LMUnavailable`, which asks for nothing."""
+
+    retryable: bool | None = True
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        model: str | None = None,
+        attempt: int = 1,
+        status: int | None = None,
+        spent: bool = False,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message, model=model, attempt=attempt, status=status, spent=spent)
+        self.retry_after_s = retry_after_s
+
+
+class LMUnavailable(LMError):
+    """The provider answered 5xx, or the way to it broke (DNS, TLS, connect, disconnect)."""
+
+    retryable: bool | None = True
+
+
+class LMTimeout(LMError):
+    """No answer within the call's own deadline; the request was cancelled at the server."""
+
+    retryable: bool | None = True
+
+
+class LMAuthFailed(LMError):
+    """The key is missing or wrong, or may not use this model (401, 403)."""
+
+    retryable: bool | None = False
+
+
+class LMBadRequest(LMError):
+    """The provider says that the request is wrong (400, 404, 422); sending it again changes nothing."""
+
+    retryable: bool | None = False
+
+
+class LMContextTooLong(LMBadRequest):
+    """The prompt does not fit into the model's context."""
+
+
+class LMRefused(LMError):
+    """The model, or a guard before it, declined to answer."""
+
+    retryable: bool | None = False
+
+
+class LMReplyUnreadable(LMError):
+    """An answer came and could not be read: no JSON, cut short, or fields that do not fit the asked types."""
+
+    retryable: bool | None = True

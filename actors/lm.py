@@ -1,0 +1,78 @@
+"""Language models as nodes see them: a protocol and the values that cross it. The clients live in ``runtime.lm``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, final, runtime_checkable
+
+import attrs
+
+ChatMessage = Mapping[str, Any]
+"""One message in OpenAI's form: ``{"role": "user", "content": "…"}``."""
+
+
+@final
+@attrs.frozen
+class Usage:
+    """What one call consumed."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: float | None = None
+    """In US dollars by LiteLLM's price table; None for a model that has no price there."""
+
+    @property
+    def total_tokens(self) -> int:
+        """Prompt and completion together."""
+        return self.prompt_tokens + self.completion_tokens
+
+
+@final
+@attrs.frozen
+class Completion:
+    """One answer of a language model."""
+
+    text: str
+    """The answer's text; empty when the model only called tools."""
+    model: str
+    """The model as it was asked for, for example ``"openai/gpt-4o-mini"``."""
+    finish_reason: str = "stop"
+    """``"stop"``, ``"length"``, ``"tool_calls"`` or ``"content_filter"``."""
+    usage: Usage = attrs.field(factory=Usage)
+    tool_calls: tuple[Mapping[str, Any], ...] = ()
+    """OpenAI's form: ``{"id": …, "type": "function", "function": {"name": …, "arguments": "…"}}``."""
+    reasoning: str | None = None
+    """The model's visible reasoning, from providers that send it."""
+    attempts: int = 1
+    """How many HTTP requests it took."""
+
+
+@runtime_checkable
+class LM(Protocol):
+    """A language model, as a node receives it: annotate a parameter with ``LM`` and it is injected."""
+
+    @property
+    def model(self) -> str:
+        """The model's name, for example ``"openai/gpt-4o-mini"``."""
+        ...
+
+    async def predict(self, signature: Any, /, **inputs: Any) -> Any:
+        """Run a DSPy signature (a class or a string such as ``"question -> answer"``) or module on `inputs`.
+
+        Returns: a ``dspy.Prediction`` whose attributes are the signature's outputs, parsed to their types.
+
+        Raises:
+            LMReplyUnreadable: the model's answer does not fit the outputs, after all parse attempts.
+            LMError: the call failed; see ``actors.errors``.
+        """
+        ...
+
+    async def chat(self, messages: Sequence[ChatMessage], /, **options: Any) -> Completion:
+        """Send `messages` and return the model's answer. `options` are OpenAI's: ``temperature``, ``max_tokens``, ``tools``, …
+
+        Cancelling it closes the request at the provider.
+
+        Raises:
+            LMError: the call failed after at most ``Retry.max_attempts`` requests; see ``actors.errors``.
+        """
+        ...

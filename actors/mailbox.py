@@ -1,0 +1,36 @@
+"""What a mailbox is allowed to hold, and what becomes of what does not fit. The mailbox itself is the runtime's."""
+
+from __future__ import annotations
+
+import enum
+from typing import final
+
+import attrs
+
+from actors.checks import is_a, is_count
+
+
+@final
+class Overflow(enum.Enum):
+    """What happens to a message for a full mailbox."""
+
+    BLOCK = "block"
+    """``tell`` and ``ask`` wait for room; ``tell_nowait`` raises ``MailboxFull``."""
+    REJECT = "reject"
+    """The sender gets ``MailboxFull`` at once and keeps the message."""
+    DROP_NEWEST = "drop_newest"
+    """The arriving message becomes a dead letter; an ask among them ends with ``MailboxFull``."""
+    DROP_OLDEST = "drop_oldest"
+    """The oldest waiting message becomes a dead letter and makes room; an ask among them ends with ``MailboxFull``."""
+
+
+@final
+@attrs.frozen
+class MailboxSpec:
+    """How many messages may wait for an actor, and what happens to the next one.
+
+    `capacity` is a number of messages (at least 1), or ``math.inf`` written out by an author who wants no bound.
+    """
+
+    capacity: float = attrs.field(default=64, validator=is_count(least=1, unbounded=True))
+    overflow: Overflow = attrs.field(default=Overflow.BLOCK, validator=is_a(Overflow))

@@ -1,0 +1,295 @@
+"""Supervision as data: which children, when they are restarted, how often, how soon, and when to give up.
+
+The vocabulary and the semantics are Erlang/OTP's (``supervisor``, OTP 28), with delays between restarts.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, cast, final
+
+import attrs
+
+from actors.actor import Actor, ActorRef
+from actors.backoff import Backoff, Redelivery
+from actors.checks import is_a, is_count, is_number, refuse
+from actors.errors import DeclarationError
+from actors.groups import leaves_of
+from actors.mailbox import MailboxSpec
+from actors.restart import RestartType
+
+
+@final
+class Strategy(enum.Enum):
+    """Which siblings are restarted along with a child that failed."""
+
+    ONE_FOR_ONE = "one_for_one"
+    ONE_FOR_ALL = "one_for_all"
+    REST_FOR_ONE = "rest_for_one"
+    """Those that were started after it."""
+
+
+@final
+class AutoShutdown(enum.Enum):
+    """Whether a supervisor ends by itself when significant children have."""
+
+    NEVER = "never"
+    ANY_SIGNIFICANT = "any_significant"
+    ALL_SIGNIFICANT = "all_significant"
+
+
+@final
+class Directive(enum.Enum):
+    """What to do about a failure of one exception type."""
+
+    RESTART = "restart"
+    RESUME = "resume"
+    """Keep the incarnation and its state; only the message is lost."""
+    STOP = "stop"
+    ESCALATE = "escalate"
+    """Fail the supervisor itself with this error."""
+
+
+@final
+class Exhausted(enum.Enum):
+    """What a supervisor does when its restart budget is spent."""
+
+    ESCALATE = "escalate"
+    """Stop all children and fail, with ``RestartsExhausted``."""
+    PARK = "park"
+    """Wait ``backoff.cap_s`` seconds, then try again with a fresh budget: for outages."""
+
+
+def _maps_errors(table: object) -> bool:
+    return isinstance(table, Mapping) and all(
+        isinstance(kind, type) and issubclass(kind, Exception) and isinstance(directive, Directive)
+        for kind, directive in cast("Mapping[object, object]", table).items()
+    )
+
+
+def _is_on_error(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is not None and not _maps_errors(value):
+        raise refuse(owner, attribute.name, value, "a mapping from exception types to Directive")
+
+
+@final
+@attrs.frozen
+class Supervision:
+    """How a supervisor treats the failures of its children.
+
+    One budget per supervisor: every restart attempt counts, failed starts too, and a group restart counts once. More than
+    `max_restarts` within `within_s` seconds (a sliding window, both ends included) is too many; then `exhausted` decides.
+    `on_error` is looked up along the exception's classes, most specific first; an unlisted exception means ``RESTART``.
+    """
+
+    strategy: Strategy = attrs.field(default=Strategy.ONE_FOR_ONE, validator=is_a(Strategy))
+    max_restarts: float = attrs.field(default=3, validator=is_count(unbounded=True))
+    within_s: float = attrs.field(default=5.0, validator=is_number(above=0, finite=True))
+    backoff: Backoff = attrs.field(factory=Backoff, validator=is_a(Backoff))
+    auto_shutdown: AutoShutdown = attrs.field(default=AutoShutdown.NEVER, validator=is_a(AutoShutdown))
+    on_error: Mapping[type[Exception], Directive] | None = attrs.field(default=None, validator=_is_on_error)
+    exhausted: Exhausted = attrs.field(default=Exhausted.ESCALATE, validator=is_a(Exhausted))
+
+    def directive(self, error: BaseException) -> Directive:
+        """What to do about `error`. For a group: the gravest directive of its leaves."""
+        if not self.on_error:
+            return Directive.RESTART
+        found = {self._directive_of(type(leaf), self.on_error) for leaf in leaves_of(error)}
+        return next(directive for directive in _BY_GRAVITY if directive in found)
+
+    @staticmethod
+    def _directive_of(kind: type[BaseException], table: Mapping[type[Exception], Directive]) -> Directive:
+        return next((table[base] for base in kind.__mro__ if base in table), Directive.RESTART)
+
+
+_BY_GRAVITY = (Directive.ESCALATE, Directive.STOP, Directive.RESTART, Directive.RESUME)
+
+
+def _is_factory(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if isinstance(value, Actor):
+        raise DeclarationError(
+            f"ChildSpec({attribute.name}=<{type(value).__name__} instance>): an instance would be shared by all incarnations.\n"
+            f"  Mend: pass the class or a function that makes one, ChildSpec(id, {type(value).__name__}, args=(…))."
+        )
+    if not callable(value):
+        raise refuse(owner, attribute.name, value, "an Actor class or a function that returns a new Actor")
+
+
+@final
+@attrs.frozen
+class ChildSpec:
+    """One child of a supervisor: how to make it, when to restart it, how long its stop may take.
+
+    `shutdown_s` (seconds, or ``math.inf``) is how long a stop may take before the child is cancelled; 0 cancels at once.
+    """
+
+    id: str = attrs.field(validator=is_a(str))
+    factory: Callable[..., Actor] = attrs.field(validator=_is_factory)
+    args: tuple[Any, ...] = attrs.field(default=(), converter=tuple)
+    restart: RestartType = attrs.field(default=RestartType.PERMANENT, validator=is_a(RestartType))
+    shutdown_s: float = attrs.field(default=5.0, validator=is_number(least=0))
+    significant: bool = attrs.field(default=False, validator=is_a(bool))
+    mailbox: MailboxSpec = attrs.field(factory=MailboxSpec, validator=is_a(MailboxSpec))
+    redelivery: Redelivery = attrs.field(factory=Redelivery, validator=is_a(Redelivery))
+
+    def __attrs_post_init__(self) -> None:
+        check_id(self.id)
+        if self.significant and self.restart is RestartType.PERMANENT:
+            raise DeclarationError(
+                f"ChildSpec({self.id!r}): significant=True with restart=PERMANENT can never take effect, "
+                "a permanent child does not end.\n  Mend: restart=RestartType.TRANSIENT or TEMPORARY, or significant=False."
+            )
+
+
+def check_id(child_id: str) -> None:
+    """Refuse names that would make an address ambiguous."""
+    if not child_id or "/" in child_id or not child_id.isprintable():
+        raise DeclarationError(
+            f"{child_id!r} cannot name an actor: a name is at least one printable character, without '/'.\n"
+            f"  Mend: {child_id.replace('/', '-').strip() or 'worker'!r}, say."
+        )
+
+
+@final
+@attrs.frozen
+class SupervisorSpec:
+    """A supervisor as a child of another; made by :func:`supervisor_spec`."""
+
+    id: str = attrs.field(validator=is_a(str))
+    children: tuple[ChildSpec | SupervisorSpec, ...] = attrs.field(validator=is_a(tuple))
+    supervision: Supervision = attrs.field(factory=Supervision, validator=is_a(Supervision))
+    restart: RestartType = attrs.field(default=RestartType.PERMANENT, validator=is_a(RestartType))
+    shutdown_s: float = attrs.field(default=math.inf, validator=is_number(least=0))
+    significant: bool = attrs.field(default=False, validator=is_a(bool))
+
+    def __attrs_post_init__(self) -> None:
+        check_id(self.id)
+        check_children(self.children, self.supervision)
+
+
+def supervisor_spec(
+    id: str,  # noqa: A002 - the field's name
+    children: Iterable[ChildSpec | SupervisorSpec] = (),
+    supervision: Supervision | None = None,
+    *,
+    restart: RestartType = RestartType.PERMANENT,
+    shutdown_s: float = math.inf,
+    significant: bool = False,
+) -> SupervisorSpec:
+    """The spec of a supervisor that is itself a child: give it among the `children` of another.
+
+    A supervisor's `shutdown_s` is unlimited by default, so that its own children have their time.
+    """
+    return SupervisorSpec(id, tuple(children), supervision or Supervision(), restart, shutdown_s, significant)
+
+
+def check_children(children: Iterable[object], supervision: Supervision) -> None:
+    """Refuse lists that no supervisor could run: wrong kinds, equal ids, significance without automatic shutdown."""
+    seen: set[str] = set()
+    for child in children:
+        if not isinstance(child, ChildSpec | SupervisorSpec):
+            raise DeclarationError(
+                f"children: expected ChildSpec or supervisor_spec(…). Got: {child!r}.\n  Mend: ChildSpec('name', {child!r})."
+            )
+        if child.id in seen:
+            raise DeclarationError(f"children: the id {child.id!r} is given twice.\n  Mend: give each child its own id.")
+        seen.add(child.id)
+        if child.significant and supervision.auto_shutdown is AutoShutdown.NEVER:
+            raise DeclarationError(
+                f"children: {child.id!r} is significant but the supervisor's auto_shutdown is NEVER.\n"
+                "  Mend: Supervision(auto_shutdown=AutoShutdown.ANY_SIGNIFICANT), or significant=False."
+            )
+
+
+@final
+class ChildState(enum.StrEnum):
+    """Where a child is between its start and its end; equal to its plain word."""
+
+    RUNNING = "running"
+    RESTARTING = "restarting"
+    """It waits out a backoff, or is being started again."""
+    STOPPED = "stopped"
+    """It is known but does not run; ``restart_child`` starts it."""
+
+
+@final
+@attrs.frozen
+class ChildInfo:
+    """One row of ``which_children``."""
+
+    id: str
+    ref: ActorRef[Any] | SupervisorRef
+    state: ChildState
+    restart: RestartType
+    significant: bool
+
+
+@final
+@attrs.frozen
+class ChildCounts:
+    """What ``count_children`` counts."""
+
+    specs: int
+    """Children known, whether they run or not."""
+    active: int
+    """Children that run now."""
+    supervisors: int
+    """Of the known ones, those that are supervisors."""
+    workers: int
+    """Of the known ones, those that are actors."""
+
+
+class SupervisorRef(ABC):
+    """The handle to a supervisor. It outlives the supervisor's own restarts; its calls are answered during a backoff too."""
+
+    __slots__ = ()
+
+    @property
+    @abstractmethod
+    def address(self) -> str:
+        """The supervisor's name within its runtime."""
+
+    @abstractmethod
+    async def start_child(self, spec: ChildSpec | SupervisorSpec) -> ActorRef[Any] | SupervisorRef:
+        """Start a child and return its ref once it runs.
+
+        Raises:
+            ChildAlreadyStarted: the id runs. ChildAlreadyPresent: the id is known but stopped.
+            ActorStartFailed: the factory or the lifespan raised; nothing is kept.
+        """
+
+    @abstractmethod
+    async def terminate_child(self, id: str) -> None:  # noqa: A002
+        """Stop the child within its ``shutdown_s``; its spec is kept unless it is temporary. Stopped already: no effect.
+
+        Raises:
+            ChildNotFound: no such id.
+        """
+
+    @abstractmethod
+    async def restart_child(self, id: str) -> ActorRef[Any] | SupervisorRef:  # noqa: A002
+        """Start a stopped child again. Does not count against the restart budget.
+
+        Raises:
+            ChildNotFound, ChildRunning, ChildRestarting: it is not a stopped child.
+            ActorStartFailed: it did not start; it remains stopped.
+        """
+
+    @abstractmethod
+    async def delete_child(self, id: str) -> None:  # noqa: A002
+        """Forget a stopped child.
+
+        Raises:
+            ChildNotFound, ChildRunning, ChildRestarting: it is not a stopped child.
+        """
+
+    @abstractmethod
+    async def which_children(self) -> list[ChildInfo]:
+        """All known children, newest first."""
+
+    @abstractmethod
+    async def count_children(self) -> ChildCounts:
+        """How many children are known and how many run."""
