@@ -1,0 +1,260 @@
+"""Everything that can be wrong with a graph as a whole; what is wrong with one node alone is found in ``actors.signature``. Pure.
+
+Each finder yields problems; none stops at the first. Where a node could not be read, nothing is claimed that its missing
+annotation could contradict.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from actors.annotations import Many
+from actors.edges import Edge, Receiver, related
+from actors.errors import Problem
+from actors.node import Input, NodeSpec
+from actors.plan import Plan
+from actors.signature import Resolved
+
+
+def find_problems(plan: Plan, resolved: Mapping[str, Resolved]) -> list[Problem]:
+    """All problems: first those of each node, in the order of declaration, then those of the whole."""
+    problems = [problem for entry in resolved.values() for problem in entry.problems]
+    knows_inputs = all(entry.knows_inputs for entry in resolved.values())
+    knows_outputs = all(entry.knows_outputs for entry in resolved.values())
+    if knows_inputs:
+        problems += _not_taken(plan)
+    if knows_outputs:
+        problems += _not_made(plan)
+    if knows_inputs and knows_outputs:
+        problems += _unreachable(plan)
+        problems += _impossible_joins(plan)
+        problems += _gathers(plan)
+        problems += _endless_loops(plan)
+    problems += _ambiguous_outputs(plan)
+    problems += _idle_connections(plan)
+    return problems
+
+
+def listed(names: Iterable[object], last: str = "and") -> str:
+    """``'a', 'b' and 'c'``."""
+    shown = [repr(name) for name in names]
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} {last} {shown[-1]}" if shown else "nothing"
+
+
+def type_names(kinds: Iterable[type], joint: str = " | ") -> str:
+    """``A | B``."""
+    return joint.join(kind.__name__ for kind in kinds)
+
+
+def _at(spec: NodeSpec, code: str, text: str, mend: str) -> Problem:
+    return Problem(code, spec.name, text, mend, spec.location)
+
+
+def _not_taken(plan: Plan) -> Iterator[Problem]:
+    for kind in plan.input_types:
+        if not any(edge.source is None and related(kind, (edge.type,)) for edge in plan.edges):
+            yield Problem(
+                "input-not-taken",
+                None,
+                f"no node takes the graph's input {kind.__name__}.",
+                f"give a node a parameter annotated with {kind.__name__}.",
+            )
+    for spec in plan.nodes.values():
+        for kind in spec.outputs:
+            if not any(edge.source == spec.name and related(kind, (edge.type,)) for edge in plan.edges):
+                yield _at(
+                    spec,
+                    "type-not-taken",
+                    f"it makes {kind.__name__}, which no node takes; the output is {type_names(plan.output_types)}.",
+                    f"give a node a parameter annotated with {kind.__name__}, or return None where this branch ends.",
+                )
+
+
+def _not_made(plan: Plan) -> Iterator[Problem]:
+    made = [kind for spec in plan.nodes.values() for kind in spec.outputs]
+    for kind in plan.output_types:
+        if not any(edge.target is None and related(edge.type, (kind,)) for edge in plan.edges):
+            yield Problem(
+                "output-not-made",
+                None,
+                f"no node makes the graph's output {kind.__name__}." + _namesake(kind, made),
+                f"return {kind.__name__} from a node that does not send it elsewhere.",
+            )
+    for spec in plan.nodes.values():
+        for entry in spec.inputs:
+            edges = [e for e in plan.edges if e.target == spec.name and e.parameter == entry.name]
+            for kind in entry.types:
+                if not any(related(edge.type, (kind,)) for edge in edges):
+                    yield _at(
+                        spec,
+                        "type-not-made",
+                        f"parameter {entry.name!r} takes {kind.__name__}, which no node sends it." + _namesake(kind, made),
+                        f"return {kind.__name__} from a node, or make it the graph's input.",
+                    )
+
+
+def _namesake(kind: type, made: Sequence[type]) -> str:
+    for other in made:
+        if other is not kind and other.__name__ == kind.__name__:
+            return f" (A {other.__module__}.{other.__qualname__} is made, which is another class of that name.)"
+    return ""
+
+
+def _unreachable(plan: Plan) -> Iterator[Problem]:
+    outside = {receiver for receiver, _ in plan.nesting.outside}  # a problem of its own
+    for spec in plan.nodes.values():
+        if plan.nesting.levels[spec.name] or not spec.inputs:
+            continue
+        missing = [entry for entry in spec.inputs if not plan.nesting.arriving[Receiver(spec.name, entry.name)]]
+        if any(Receiver(spec.name, entry.name) in outside for entry in missing):
+            continue
+        if not missing:
+            levels = [
+                f"{entry.name!r} from the items of {listed(plan.nesting.arriving[Receiver(spec.name, entry.name)], 'or')}"
+                for entry in spec.inputs
+            ]
+            yield _at(
+                spec,
+                "join-across-fan-outs",
+                f"it would join {' with '.join(levels)}, and these fan-outs do not lie one within the other.",
+                "gather one of them first: annotate that parameter with list[…].",
+            )
+        elif all(_edges_into(plan, spec, entry) for entry in spec.inputs):
+            makers = dict.fromkeys(edge.source for entry in missing for edge in _edges_into(plan, spec, entry))
+            yield _at(
+                spec,
+                "unreachable-node",
+                f"no message ever starts it: {type_names(k for e in missing for k in e.types)} is made only by {listed(makers)}, "
+                "which the graph's input does not reach.",
+                f"let a node that is reached make it, or remove {spec.name!r}.",
+            )
+
+
+def _edges_into(plan: Plan, spec: NodeSpec, entry: Input) -> list[Edge]:
+    return [edge for edge in plan.edges if edge.target == spec.name and edge.parameter == entry.name]
+
+
+def _impossible_joins(plan: Plan) -> Iterator[Problem]:
+    for spec in plan.nodes.values():
+        needed = [entry for entry in spec.inputs if not entry.optional]
+        if len(needed) < 2 or not plan.nesting.levels[spec.name]:
+            continue
+        for one, two in itertools.combinations(needed, 2):
+            if not _can_both_arrive(plan, Receiver(spec.name, one.name), Receiver(spec.name, two.name)):
+                yield _at(
+                    spec,
+                    "join-cannot-complete",
+                    f"it waits for {one.name!r} ({type_names(one.types)}) and {two.name!r} ({type_names(two.types)}), "
+                    "which are alternatives: a run makes one or the other.",
+                    f"make one optional ({two.name}: {type_names(two.types)} | None), or take either in one parameter "
+                    f"({one.name}: {type_names((*one.types, *two.types))}).",
+                )
+
+
+def _can_both_arrive(plan: Plan, one: Receiver, two: Receiver) -> bool:
+    """Whether some message splits into ways to both; what a cycle makes one after the other counts too."""
+
+    def leads(receiver: Receiver, goal: Receiver) -> bool:
+        return receiver == goal or plan.reaches(receiver.node, goal)
+
+    for group in plan.components:
+        if any(plan.reaches(node, one) and plan.reaches(node, two) for node in group):
+            return True
+    for gathered in plan.gathers.values():
+        if any(leads(a, one) and leads(b, two) for a, b in itertools.permutations(gathered, 2)):
+            return True
+    by_source: dict[str | None, list[tuple[Receiver, type]]] = {}
+    for edge in plan.edges:
+        if edge.target and edge.parameter:
+            by_source.setdefault(edge.source, []).append((Receiver(edge.target, edge.parameter), edge.type))
+    for ends in by_source.values():
+        to_one = [(receiver, kind) for receiver, kind in ends if leads(receiver, one)]
+        to_two = [(receiver, kind) for receiver, kind in ends if leads(receiver, two)]
+        if any(a != b and (related(s, (t,)) or related(t, (s,))) for a, s in to_one for b, t in to_two):
+            return True
+    return False
+
+
+def _gathers(plan: Plan) -> Iterator[Problem]:
+    fans_out = any(spec.fan_out is not Many.ONE for spec in plan.nodes.values())
+    for receiver, source in plan.nesting.outside:
+        spec = plan.nodes[receiver.node]
+        maker = f"{source!r} makes outside of any fan-out" if source else "is the graph's input"
+        yield _at(
+            spec,
+            "gather-without-fan-out",
+            f"parameter {receiver.parameter!r} gathers a list, but gets messages that {maker}"
+            + ("." if fans_out else " (no node of the graph returns a list or a stream)."),
+            "let a node return list[…] to fan out, or take the message itself instead of a list.",
+        )
+    by_receiver: dict[Receiver, list[str]] = {}
+    for fan_out, receivers in plan.gathers.items():
+        for receiver in receivers:
+            by_receiver.setdefault(receiver, []).append(fan_out)
+    for receiver, fan_outs in by_receiver.items():
+        for outer, inner in itertools.permutations(fan_outs, 2):
+            if plan.nesting.encloses(outer, inner):
+                yield _at(
+                    plan.nodes[receiver.node],
+                    "gather-ambiguous",
+                    f"parameter {receiver.parameter!r} gathers from {outer!r} and from {inner!r}, which runs inside of it.",
+                    f"give what is made inside of {inner!r} a type of its own.",
+                )
+
+
+def _endless_loops(plan: Plan) -> Iterator[Problem]:
+    for group in plan.components:
+        members = set[str | None](group)
+        leaving = any(e.source in members and (e.target not in members or e.conditional) for e in plan.edges)
+        ending = any(plan.nodes[node].may_end or plan.nodes[node].fan_out is not Many.ONE for node in group)
+        if leaving or ending or not all(plan.nesting.levels[node] for node in group):
+            continue
+        cycle = sorted(group, key=plan.order.__getitem__)
+        yield _at(
+            plan.nodes[cycle[0]],
+            "endless-loop",
+            f"the cycle of {listed(cycle)} has no way out." if len(group) > 1 else "it sends to itself and has no way out.",
+            f"let one of its nodes return None or {type_names(plan.output_types)} as well.",
+        )
+
+
+def _ambiguous_outputs(plan: Plan) -> Iterator[Problem]:
+    ends = [edge for edge in plan.edges if edge.target is None and not edge.conditional]
+    clashes: dict[tuple[str, type], dict[str, None]] = {}
+    for end in ends:
+        assert end.source is not None
+        takers = [e for e in plan.edges if e.source == end.source and e.target and related(e.type, (end.type,))]
+        for edge in takers:
+            clashes.setdefault((edge.target or "", end.type), {})[end.source] = None
+        if end.fans_out and not takers:
+            yield _at(
+                plan.nodes[end.source],
+                "ambiguous-output",
+                f"it fans out the output: the run would end with whichever {end.type.__name__} came first.",
+                f"return one {end.type.__name__} that holds the list, or gather the items in a node that returns the output.",
+            )
+    for (taker, kind), makers in clashes.items():
+        maker = next(iter(makers))
+        yield _at(
+            plan.nodes[taker],
+            "ambiguous-output",
+            f"it takes {kind.__name__}, which is also the output: a run ends with its first {kind.__name__}, so {taker!r} would "
+            f"never get the one that {listed(makers, 'or')} makes.",
+            f"give one of them a type of its own, or say where it goes: graph.connect({maker}, {taker}).",
+        )
+
+
+def _idle_connections(plan: Plan) -> Iterator[Problem]:
+    for connection in plan.connections:
+        if not any(edge.source == connection.source and edge.target == connection.target for edge in plan.edges):
+            source, target = plan.nodes[connection.source], plan.nodes[connection.target]
+            yield Problem(
+                "connect-without-type",
+                connection.source,
+                f"connect({connection.source}, {connection.target}) has no effect: {connection.target!r} takes "
+                f"{type_names(k for e in target.inputs for k in e.types) or 'nothing'}, and {connection.source!r} makes "
+                f"{type_names(source.outputs) or 'nothing'}.",
+                "connect nodes that share a type, or remove the line.",
+                source.location,
+            )

@@ -1,0 +1,26 @@
+"""Exception groups seen as what is in them: a group is judged by its leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TypeGuard
+
+
+def leaves_of(error: BaseException) -> Iterator[BaseException]:
+    """The errors in `error` that are no groups, in order; `error` itself when it is none."""
+    if _is_group(error):
+        for inner in error.exceptions:
+            yield from leaves_of(inner)
+    else:
+        yield error
+
+
+def without(error: BaseException, kind: type[BaseException]) -> BaseException | None:
+    """`error` with every leaf of `kind` left out; None when nothing remains."""
+    if _is_group(error):
+        return error.split(kind)[1]
+    return None if isinstance(error, kind) else error
+
+
+def _is_group(error: BaseException) -> TypeGuard[BaseExceptionGroup[BaseException]]:
+    return isinstance(error, BaseExceptionGroup)

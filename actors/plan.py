@@ -1,0 +1,227 @@
+"""A graph compiled for running: where each message goes, which edges lie on cycles, what may still reach what. Pure.
+
+The plan is made by ``Graph.plan()`` from a graph without problems, and by the check from any graph. It holds no state of a run.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, final
+
+import attrs
+
+from actors.annotations import Many
+from actors.components import returning_edges, strong_components
+from actors.edges import Connection, Edge, Receiver, edges_of, narrowed, takers
+from actors.nesting import Nesting, nest
+from actors.node import NodeSpec
+
+
+@final
+@attrs.frozen
+class Route:
+    """Where one message goes."""
+
+    receivers: tuple[Receiver, ...]
+    is_output: bool
+    """It ends the run."""
+
+
+@final
+@attrs.frozen
+class _Known:
+    """Where messages of one class from one node go, but for what ``when`` has to say about each."""
+
+    entries: tuple[tuple[Receiver, tuple[Callable[[Any], bool], ...]], ...]
+    is_narrowed: bool
+    may_be_output: bool
+
+
+@final
+@attrs.define(eq=False)
+class Plan:
+    """The compiled graph. Made by :func:`compile_plan`; shared by all runs."""
+
+    name: str
+    nodes: Mapping[str, NodeSpec]
+    """In the order of declaration."""
+    input_types: tuple[type, ...]
+    output_types: tuple[type, ...]
+    connections: tuple[Connection, ...]
+    edges: tuple[Edge, ...]
+    components: tuple[tuple[str, ...], ...]
+    """The cycles: strongly connected components of more than one node, or of one that sends to itself."""
+    returning: frozenset[tuple[str, str]]
+    """The (source, target) pairs on which a loop comes round."""
+    nesting: Nesting
+    merges: frozenset[str]
+    """Nodes that several concurrent ways of one run lead to without a join."""
+    order: Mapping[str, int]
+    """Node → its place in the declaration."""
+    _back: frozenset[tuple[str | None, str]] = attrs.field(alias="back")
+    _bits: Mapping[Receiver, int] = attrs.field(alias="bits")
+    _reach: Mapping[str, int] = attrs.field(alias="reach")
+    _level_reach: Mapping[str, int] = attrs.field(alias="level_reach")
+    _inward_reach: Mapping[str, int] = attrs.field(alias="inward_reach")
+    _routes: dict[tuple[str | None, type], _Known] = attrs.field(factory=dict[tuple[str | None, type], "_Known"], init=False)
+
+    @property
+    def gathers(self) -> Mapping[str, tuple[Receiver, ...]]:
+        """Fan-out node → the ``list[A]`` parameters that gather it."""
+        return self.nesting.gathers
+
+    def route(self, source: str | None, message: object) -> Route:
+        """Where `message`, made by `source` (None: the graph's input), goes. Calls the ``when`` of its connections."""
+        key = (source, type(message))
+        known = self._routes.get(key)
+        if known is None:
+            known = self._routes[key] = self._find_route(source, type(message))
+        receivers = tuple(receiver for receiver, whens in known.entries if not whens or any(when(message) for when in whens))
+        return Route(receivers, known.may_be_output and not (known.is_narrowed and receivers))
+
+    def is_back(self, source: str | None, target: str) -> bool:
+        """Whether the edge lies on a cycle."""
+        return (source, target) in self._back
+
+    def reaches(self, node: str, receiver: Receiver) -> bool:
+        """Whether what `node` makes can lead, over any way, to a value for `receiver`."""
+        return bool(self._reach[node] & self._bits[receiver])
+
+    def reaches_on_level(self, node: str, receiver: Receiver) -> bool:
+        """The same for ways that end in the branch in which they began: into fan-outs only if they are gathered again."""
+        return bool(self._level_reach[node] & self._bits[receiver])
+
+    def reaches_inward(self, node: str, receiver: Receiver) -> bool:
+        """The same for ways that end in the branch in which they began, or in a branch within it."""
+        return bool(self._inward_reach[node] & self._bits[receiver])
+
+    def _find_route(self, source: str | None, kind: type) -> _Known:
+        found, decided = narrowed(takers(self.nodes, lambda entry: entry.takes(kind)), source, self.connections)
+        entries: list[tuple[Receiver, tuple[Callable[[Any], bool], ...]]] = []
+        for spec, entry in found:
+            own = [c for c in self.connections if decided and c.source == source and c.target == spec.name]
+            whens = () if any(c.when is None for c in own) else tuple(c.when for c in own if c.when is not None)
+            entries.append((Receiver(spec.name, entry.name), whens))
+        return _Known(tuple(entries), decided, source is not None and issubclass(kind, self.output_types))
+
+
+def compile_plan(
+    name: str,
+    specs: Mapping[str, NodeSpec],
+    input_types: tuple[type, ...],
+    output_types: tuple[type, ...],
+    connections: Sequence[Connection],
+) -> Plan:
+    """Compile; never fails, whatever is wrong with the graph."""
+    edges = list(edges_of(specs, input_types, output_types, connections))
+    links = {node: list(dict.fromkeys(e.target for e in edges if e.source == node and e.target)) for node in specs}
+    entries = dict.fromkeys(e.target for e in edges if e.source is None and e.target)
+    groups = strong_components(links)
+    home = {node: index for index, group in enumerate(groups) for node in group}
+    back = frozenset((a, b) for a, targets in links.items() for b in targets if home[a] == home[b])
+    edges = [attrs.evolve(edge, back=(edge.source, edge.target) in back) for edge in edges]
+    nesting = nest(specs, edges)
+    receivers = [Receiver(spec.name, entry.name) for spec in specs.values() for entry in spec.inputs]
+    bits = {receiver: 1 << index for index, receiver in enumerate(receivers)}
+    returning = returning_edges(links, entries)
+    return Plan(
+        name=name,
+        nodes=dict(specs),
+        input_types=input_types,
+        output_types=output_types,
+        connections=tuple(connections),
+        edges=tuple(edges),
+        components=tuple(group for group in groups if any((node, node) in back for node in group) or len(group) > 1),
+        returning=returning,
+        nesting=nesting,
+        merges=_merges(specs, edges, returning),
+        order={node: index for index, node in enumerate(specs)},
+        back=frozenset[tuple[str | None, str]](back),
+        bits=bits,
+        reach=_closure(specs, _direct(specs, edges), bits),
+        level_reach=_closure(specs, _direct_on_level(specs, edges, nesting, inward=False), bits),
+        inward_reach=_closure(specs, _direct_on_level(specs, edges, nesting, inward=True), bits),
+    )
+
+
+def _direct(specs: Mapping[str, NodeSpec], edges: Iterable[Edge]) -> dict[str, list[Receiver]]:
+    direct: dict[str, list[Receiver]] = {node: [] for node in specs}
+    for edge in edges:
+        if edge.source and edge.target and edge.parameter:
+            direct[edge.source].append(Receiver(edge.target, edge.parameter))
+    return direct
+
+
+def _direct_on_level(
+    specs: Mapping[str, NodeSpec], edges: Iterable[Edge], nesting: Nesting, *, inward: bool
+) -> dict[str, list[Receiver]]:
+    direct = _direct(specs, [edge for edge in edges if not edge.gathers])
+    for node, spec in specs.items():
+        if spec.fan_out is not Many.ONE:
+            direct[node] = [*(direct[node] if inward else ()), *nesting.gathers.get(node, ())]
+    return direct
+
+
+def _closure(
+    specs: Mapping[str, NodeSpec], direct: Mapping[str, Sequence[Receiver]], bits: Mapping[Receiver, int]
+) -> dict[str, int]:
+    """Node → the set, as bits, of all receivers that `direct` leads to over any number of nodes."""
+    reach: dict[str, int] = dict.fromkeys(specs, 0)
+    links = {node: [receiver.node for receiver in receivers] for node, receivers in direct.items()}
+    for group in strong_components(links):
+        found = 0
+        for node in group:
+            for receiver in direct[node]:
+                found |= bits[receiver] | reach[receiver.node]
+        for node in group:
+            reach[node] = found
+    return reach
+
+
+def _merges(specs: Mapping[str, NodeSpec], edges: Sequence[Edge], returning: frozenset[tuple[str, str]]) -> frozenset[str]:
+    """Nodes where ways meet that began with one message going to several receivers: they start once for each way."""
+    forward = [e for e in edges if e.target and not e.gathers and (e.source or "", e.target) not in returning]
+    makers: dict[Receiver, dict[str | None, None]] = {}
+    splits: dict[tuple[str | None, type], dict[str, None]] = {}
+    for edge in forward:
+        assert edge.target is not None and edge.parameter is not None
+        makers.setdefault(Receiver(edge.target, edge.parameter), {})[edge.source] = None
+        splits.setdefault((edge.source, edge.type), {})[edge.target] = None
+    suspects = [(receiver.node, list(sources)) for receiver, sources in makers.items() if len(sources) > 1]
+    if not suspects:
+        return frozenset()
+    below = _descendants(specs, forward)
+
+    def leads(start: str | None, first: str, node: str, sources: Sequence[str | None]) -> list[int]:
+        """Which of `sources`, by index, can be the last step before `node` on a way from `start` that begins with `first`."""
+        return [
+            index
+            for index, source in enumerate(sources)
+            if (source == start and first == node) or (source is not None and source in below[first])
+        ]
+
+    found: set[str] = set()
+    for node, sources in suspects:
+        for (start, _), targets in splits.items():
+            ways = [leads(start, first, node, sources) for first in targets]
+            if any(a != b for one, two in itertools.combinations(ways, 2) for a in one for b in two):
+                found.add(node)
+                break
+    return frozenset(found)
+
+
+def _descendants(specs: Mapping[str, NodeSpec], edges: Iterable[Edge]) -> dict[str, set[str]]:
+    links: dict[str, set[str]] = {node: set() for node in specs}
+    for edge in edges:
+        if edge.source and edge.target:
+            links[edge.source].add(edge.target)
+    below: dict[str, set[str]] = {}
+    for group in strong_components({node: sorted(targets) for node, targets in links.items()}):
+        found = set(group)
+        for node in group:
+            for target in links[node]:
+                found |= below.get(target, set())
+        for node in group:
+            below[node] = found
+    return below
