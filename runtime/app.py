@@ -1,0 +1,359 @@
+"""The runtime as its host sees it: one object to open, to spawn and run things in, and to close."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import random
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from typing import Any, final
+
+import attrs
+import trio
+
+from actors.actor import Actor, ActorRef, StopReason
+from actors.backoff import Redelivery
+from actors.errors import UsageError
+from actors.graph import Graph
+from actors.lm import LM
+from actors.mailbox import MailboxSpec
+from actors.restart import RestartType
+from actors.supervision import ChildSpec, Directive, Supervision, SupervisorRef, SupervisorSpec, supervisor_spec
+from runtime.actor_cell import ActorCell, ActorStatistics, LocalRef
+from runtime.cell import Cell, Exit, current_cell
+from runtime.context import LocalContext, child_spec, stem_of
+from runtime.dead_letters import DeadLetters
+from runtime.events import DEFAULT_BUFFER, Event, EventStream
+from runtime.graphs.engine import Deployment, Engine
+from runtime.graphs.run import RunHandle
+from runtime.kernel import Kernel
+from runtime.lm.models import Connections, Models
+from runtime.supervisor import LocalSupervisorRef, SupervisorCell
+
+
+@final
+@attrs.frozen
+class RuntimeStatistics:
+    """One look at a runtime."""
+
+    actors: Mapping[str, ActorStatistics]
+    """By address, in the order of their start."""
+    dead_letters: int
+    """Messages that became dead letters so far."""
+
+
+@final
+@attrs.frozen
+class TreeNode:
+    """One actor or supervisor in ``Runtime.tree()``."""
+
+    address: str
+    kind: str
+    """``"actor"`` or ``"supervisor"``."""
+    state: str
+    incarnation: int
+    children: tuple[TreeNode, ...] = ()
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _lines(self) -> list[str]:
+        title = f"{self.address or '(root)'} [{self.kind}, {self.state}, incarnation {self.incarnation}]"
+        return [title, *("  " + line for child in self.children for line in child._lines())]
+
+
+@final
+class Runtime:
+    """Actors under a root supervisor, and graphs whose nodes are such actors. Made by :func:`open_runtime`."""
+
+    def __init__(self, kernel: Kernel, root: SupervisorCell, models: Models) -> None:
+        self._kernel = kernel
+        self._root = root
+        self._models = models
+        self._engine = Engine(kernel, root, models)
+
+    # --- actors ---------------------------------------------------------------------------------------------------------
+
+    async def spawn(
+        self,
+        factory: Callable[..., Actor],
+        *args: Any,
+        name: str | None = None,
+        restart: RestartType | None = None,
+        mailbox: MailboxSpec | None = None,
+        redelivery: Redelivery | None = None,
+        shutdown_s: float | None = None,
+    ) -> ActorRef[Any]:
+        """Start ``factory(*args)`` as an actor under the root supervisor; return once its lifespan was entered.
+
+        `name` is its address (default: made from the factory's name); the other options are those of ``ChildSpec`` with its
+        defaults. A failure of this first start is the caller's and is not retried. Cancelled, nothing remains.
+
+        Raises:
+            ActorStartFailed: the factory or the lifespan raised; the cause is chained.
+            ChildAlreadyStarted: the name is taken.
+        """
+        child_id = name if name is not None else self._root.free_name(stem_of(factory))
+        spec = child_spec(
+            factory, args, name=child_id, restart=restart, mailbox=mailbox, redelivery=redelivery, shutdown_s=shutdown_s
+        )
+        cell = await self._root.start_child(spec)
+        assert isinstance(cell, ActorCell), "a ChildSpec makes an actor"
+        return cell.ref
+
+    async def supervise(
+        self,
+        children: Iterable[ChildSpec | SupervisorSpec],
+        supervision: Supervision | None = None,
+        name: str | None = None,
+        restart: RestartType = RestartType.PERMANENT,
+    ) -> SupervisorRef:
+        """Start a supervisor with `children`, in order; return once all have started.
+
+        Raises:
+            ActorStartFailed: one did not start; those before it were stopped in reverse order.
+            DeclarationError: the children or their options do not fit together.
+        """
+        child_id = name if name is not None else self._root.free_name("supervisor")
+        cell = await self._root.start_child(supervisor_spec(child_id, children, supervision, restart=restart))
+        assert isinstance(cell, SupervisorCell), "a SupervisorSpec makes a supervisor"
+        return cell.ref
+
+    async def stop(self, ref: ActorRef[Any] | SupervisorRef) -> None:
+        """Stop an actor or a supervisor for good; return when it has stopped, its clean-up included.
+
+        It finishes the message in hand and turns the others into dead letters. Stopped already: no effect.
+
+        Raises:
+            UsageError: `ref` is of another runtime, or the caller runs inside what it wants to stop.
+        """
+        if not isinstance(ref, LocalRef | LocalSupervisorRef) or ref.cell.kernel is not self._kernel:
+            raise UsageError(f"{ref!r} is no ref of this runtime.\n  Mend: pass what spawn() or supervise() returned.")
+        cell: Cell = ref.cell
+        caller = current_cell.get()
+        if caller is not None and f"{caller.address}/".startswith(f"{cell.address}/"):
+            raise UsageError(
+                f"{caller.address!r} would wait for its own end.\n  Mend: self.context.stop() requests it and returns at once."
+            )
+        if isinstance(cell.parent, SupervisorCell):
+            await cell.parent.terminate(cell, discard=True)
+
+    def whereis(self, name: str) -> ActorRef[Any] | SupervisorRef | None:
+        """The ref to the actor or supervisor of that address; None when there is none. The same over restarts."""
+        found = self._kernel.registry.get(name)
+        return found.ref if found is not None else None
+
+    # --- graphs ---------------------------------------------------------------------------------------------------------
+
+    async def run(self, graph: Graph, message: object, *, max_steps: float = math.inf) -> Any:
+        """Run `graph` on `message` and return its output; deploys the graph first if need be.
+
+        Whatever way it ends, nothing of the run is alive afterwards; cancelling the call cancels the run. Deadlines are the
+        caller's: ``with trio.fail_after(10)``.
+
+        Args:
+            graph: the graph; it is checked when it is deployed.
+            message: an instance of the graph's input type.
+            max_steps: how many messages may be delivered to nodes before the run is given up.
+
+        Raises:
+            RunFailed: nodes failed for good; a group whose leaves are ``NodeFailed``.
+            NoOutput: the run came to rest without output. StepsExceeded: more than `max_steps`.
+            GraphInvalid: the graph has problems. DeclarationError: `message` is of a wrong type, or a language model is missing.
+        """
+        return await self._engine.run(graph, message, max_steps)
+
+    async def start(self, graph: Graph, message: object, run_id: str | None = None, *, max_steps: float = math.inf) -> RunHandle:
+        """Start a run and return its handle once its first messages have found room; it goes on without the caller.
+
+        `run_id` must not be that of another run under way; None makes one. Raises what :meth:`run` raises at its start.
+        """
+        return RunHandle(await self._engine.start(graph, message, run_id, max_steps))
+
+    def stream(
+        self, graph: Graph, message: object, *, max_steps: float = math.inf, buffer: int = DEFAULT_BUFFER
+    ) -> contextlib.AbstractAsyncContextManager[EventStream]:
+        """A run as its typed events: ``async with runtime.stream(graph, message) as events: async for event in events``.
+
+        The last event is always one ``RunFinished``, with the output or the error; after it the iteration ends. Leaving the block
+        earlier cancels the run. A reader that lags more than `buffer` events behind loses the oldest, and finds ``EventsMissed``.
+        """
+        return self._engine.stream(graph, message, max_steps, buffer)
+
+    async def deploy(self, graph: Graph, *, max_runs: float = math.inf) -> Deployment:
+        """Start the actors of `graph`, so that its first run need not wait for them.
+
+        `max_runs` bounds the runs under way at once; further ones wait for their turn at their start.
+
+        Raises:
+            GraphInvalid: the graph has problems. UsageError: it is deployed already.
+        """
+        return await self._engine.deploy(graph, max_runs)
+
+    def cancel_runs(self, why: str) -> None:
+        """Cancel every run under way; returns at once. `why` becomes part of their ``RunCancelled``."""
+        self._engine.cancel_runs(why)
+
+    # --- language models ------------------------------------------------------------------------------------------------
+
+    @property
+    def lm(self) -> LM:
+        """The default language model, for use outside nodes.
+
+        Raises:
+            UsageError: the runtime was opened without one.
+        """
+        return self._models.default
+
+    @property
+    def lms(self) -> Mapping[str, LM]:
+        """The named language models."""
+        return self._models
+
+    # --- looking in -------------------------------------------------------------------------------------------------------
+
+    def events(self, keep: Callable[[Event], bool] | None = None, *, buffer: int = DEFAULT_BUFFER) -> EventStream:
+        """Subscribe to what happens from now on (only what `keep` accepts): ``async with runtime.events() as events``.
+
+        The stream holds at most `buffer` events; a slow reader loses the oldest and finds ``EventsMissed`` instead.
+        """
+        return self._kernel.events.subscribe(keep, buffer)
+
+    @property
+    def dead_letters(self) -> DeadLetters:
+        """The newest messages that reached nobody; iterable, newest last."""
+        return self._kernel.dead_letters
+
+    def statistics(self) -> RuntimeStatistics:
+        """One look at every actor."""
+        cells = (cell for cell in self._kernel.registry.values() if isinstance(cell, ActorCell))
+        return RuntimeStatistics({cell.address: cell.statistics() for cell in cells}, self._kernel.dead_letters.total)
+
+    def tree(self) -> TreeNode:
+        """The supervision tree as it is now; ``print(runtime.tree())`` draws it."""
+        return _tree_of(self._root)
+
+
+def _tree_of(cell: Cell) -> TreeNode:
+    supervisor = cell if isinstance(cell, SupervisorCell) else cell.brood if isinstance(cell, ActorCell) else None
+    below = supervisor.children.values() if isinstance(supervisor, SupervisorCell) else ()
+    kind = "supervisor" if isinstance(cell, SupervisorCell) else "actor"
+    return TreeNode(cell.address, kind, cell.state.value, cell.incarnation, tuple(_tree_of(child) for child in below))
+
+
+@contextlib.asynccontextmanager
+async def open_runtime(
+    *,
+    lm: str | LM | None = None,
+    lms: Mapping[str, str | LM] | None = None,
+    seed: int | None = None,
+    store: None = None,
+    instruments: Iterable[Callable[[Event], None]] = (),
+    supervision: Supervision | None = None,
+) -> AsyncGenerator[Runtime]:
+    """Open a runtime inside any trio program, as an async context manager.
+
+    Several may be open side by side; nothing is global. On leaving, everything it started has ended: after a normal body each
+    actor finishes the message in hand within its ``shutdown_s``; after an exception or a cancellation all are cancelled at once,
+    in reverse order of their start, and only their clean-up takes its time.
+
+    Args:
+        lm: the default language model: a name such as ``"openai/gpt-4o-mini"``, an ``LMClient``, or any ``LM``.
+        lms: further ones by name, for the ``lm`` option of nodes.
+        seed: decides every random choice (jitter, ids); None draws one from the system.
+        store: reserved; there are no stores yet, and anything but None is refused.
+        instruments: called synchronously with every event; for logs and metrics.
+        supervision: of the root supervisor; the default restarts an actor up to 3 times within 5 s.
+
+    Raises:
+        RestartsExhausted: the root supervisor gave up; the body was cancelled.
+    """
+    if store is not None:
+        raise UsageError(f"open_runtime(store={store!r}): runs are not stored in this release.\n  Mend: leave store out.")
+    kernel = Kernel(random.Random(seed))
+    models = Models(lm, lms, kernel.rng)
+    for instrument in instruments:
+        kernel.events.add_sink(instrument)
+    session = _Session(kernel, supervisor_spec("root", (), supervision))
+    kernel.facade = runtime = Runtime(kernel, session.root, models)
+    try:
+        async with trio.open_nursery() as nursery:
+            await session.start(nursery)
+            try:
+                with session.body:
+                    if models.needs_transport:
+                        await runtime.spawn(Connections, models, name="connections")
+                    yield runtime
+            except BaseException as error:  # noqa: BLE001 - raised again below, once the tree has ended
+                session.error = error
+            runtime.cancel_runs("the runtime was closed")
+            await session.finish()
+    except BaseException:
+        # The nursery can only have been cancelled by the host; what the body raised comes first.
+        if session.error is None:
+            raise
+    if session.error is not None:
+        raise session.error
+    if session.exit is not None and session.exit.error is not None:
+        raise session.exit.error
+
+
+@final
+class _Session:
+    """One open runtime between its first and its last task; the overseer of the root supervisor."""
+
+    address = ""
+
+    def __init__(self, kernel: Kernel, spec: SupervisorSpec) -> None:
+        self.body = trio.CancelScope()
+        self.error: BaseException | None = None
+        self.exit: Exit | None = None
+        self.root = SupervisorCell(kernel, "", self, spec, LocalContext)
+        self.root.registered = False
+        self._kernel = kernel
+        self._timers = trio.CancelScope(shield=True)
+        self._nursery: trio.Nursery | None = None
+
+    async def start(self, nursery: trio.Nursery) -> None:
+        """Start the timers and the root supervisor as tasks of `nursery`."""
+        self._nursery = nursery
+        nursery.start_soon(self._keep_time, name="understudy timekeeper")
+        self.root.launch(nursery.start_soon)
+        await self.root.wait_started()
+
+    async def _keep_time(self) -> None:
+        with self._timers:
+            await self._kernel.timekeeper.run()
+
+    async def finish(self) -> None:
+        """End the tree: in order and with grace after a normal body, at once otherwise."""
+        self.root.request_stop(kill=self.error is not None)
+        try:
+            with trio.CancelScope(shield=self.error is not None):
+                await self.root.wait_exited()
+        except BaseException:
+            self.root.request_stop(kill=True)
+            with trio.CancelScope(shield=True):
+                await self.root.wait_exited()
+            raise
+        finally:
+            self._timers.cancel()
+            self._kernel.events.close()
+
+    def child_exited(self, cell: Cell, exit: Exit) -> None:  # noqa: A002
+        """The root supervisor has ended: so does the body."""
+        cell.end(StopReason.FAILED if exit.error else StopReason.STOPPED, exit.error)
+        self.exit = exit
+        self.body.cancel()
+
+    def child_ended(self, cell: Cell) -> None:
+        """Nothing to forget."""
+
+    def directive(self, error: BaseException) -> Directive:
+        """Nobody is above the root."""
+        return Directive.ESCALATE
+
+    def run_beside(self, function: Callable[..., Any], *args: Any) -> None:
+        """Run an async function beside the root supervisor."""
+        assert self._nursery is not None, "only a started session is asked"
+        self._nursery.start_soon(function, *args)

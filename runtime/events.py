@@ -1,0 +1,214 @@
+"""What happened, as typed values on one bounded stream; nothing is made unless somebody listens.
+
+Facts only (past tense). Logs, metrics, inspectors and tests read this stream; they never reach into the runtime.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self, final
+
+import attrs
+import trio
+
+DEFAULT_BUFFER = 1024
+"""Events that a subscriber may lag behind before it loses the oldest."""
+
+
+@attrs.frozen(kw_only=True)
+class Event:
+    """Base of all events. `at_s` is the runtime's clock (``trio.current_time()``) in seconds."""
+
+    at_s: float = attrs.field(factory=trio.current_time)
+
+
+@attrs.frozen(kw_only=True)
+class ActorEvent(Event):
+    """Something happened to one actor or supervisor."""
+
+    address: str
+    incarnation: int
+
+
+@final
+@attrs.frozen(kw_only=True)
+class ActorStarted(ActorEvent):
+    """An incarnation has entered its lifespan and takes messages."""
+
+
+@final
+@attrs.frozen(kw_only=True)
+class ActorCrashed(ActorEvent):
+    """An incarnation ended with an error, or never started (`while_starting`)."""
+
+    error: BaseException
+    while_starting: bool = False
+
+
+@final
+@attrs.frozen(kw_only=True)
+class ActorRestarting(ActorEvent):
+    """The next incarnation will start after `delay_s` seconds."""
+
+    delay_s: float
+    restarts: int
+    """Restarts of this actor so far, this one included."""
+
+
+@final
+@attrs.frozen(kw_only=True)
+class ActorEnded(ActorEvent):
+    """The actor is gone for good; `reason` is the word of its ``StopReason``."""
+
+    reason: str
+    error: BaseException | None = None
+
+
+@final
+@attrs.frozen(kw_only=True)
+class ActorUnresponsive(ActorEvent):
+    """The actor was cancelled and still runs; `stack` shows where. Its supervisor goes on waiting for it."""
+
+    stack: str
+
+
+@final
+@attrs.frozen(kw_only=True)
+class SupervisorParked(ActorEvent):
+    """The restart budget is spent; the next attempt comes after `delay_s` seconds."""
+
+    delay_s: float
+    error: BaseException | None
+
+
+@final
+@attrs.frozen(kw_only=True)
+class MessageDeadLettered(Event):
+    """A message reached nobody; the letter says whose it was and why."""
+
+    letter: Any
+
+
+@final
+@attrs.frozen(kw_only=True)
+class MessageRedelivering(ActorEvent):
+    """A message that crashed its actor will be delivered again after `delay_s` seconds, as attempt number `attempt`."""
+
+    attempt: int
+    delay_s: float
+    error: BaseException
+
+
+@final
+@attrs.frozen(kw_only=True)
+class EventsMissed(Event):
+    """The subscriber was too slow and lost the `count` oldest events before this one."""
+
+    count: int
+
+
+@final
+class EventStream:
+    """One subscription: an async iterator, and an async context manager that ends it.
+
+    Holds at most `buffer` events; a slow reader loses the oldest and is told so by :class:`EventsMissed`.
+    """
+
+    def __init__(self, bus: EventBus, keep: Callable[[Event], bool] | None, buffer: int) -> None:
+        self._bus = bus
+        self._keep = keep
+        self._buffer: deque[Event] = deque(maxlen=buffer)
+        self._missed = 0
+        self._arrival = trio.Event()
+        self._closed = False
+
+    def offer(self, event: Event) -> None:
+        """Take `event` if it is wanted; never blocks."""
+        if self._keep is not None and not self._keep(event):
+            return
+        if len(self._buffer) == self._buffer.maxlen:
+            self._missed += 1
+        self._buffer.append(event)
+        self._arrival.set()
+
+    def close(self) -> None:
+        """End the subscription; the iterator ends after what it still holds."""
+        self._closed = True
+        self._bus.forget(self)
+        self._arrival.set()
+
+    def take_nowait(self) -> Event | None:
+        """The next event, or None when nothing waits."""
+        if self._missed:
+            missed, self._missed = self._missed, 0
+            return EventsMissed(count=missed)
+        return self._buffer.popleft() if self._buffer else None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        await trio.lowlevel.checkpoint()
+        while (event := self.take_nowait()) is None:
+            if self._closed:
+                raise StopAsyncIteration
+            self._arrival = trio.Event()
+            await self._arrival.wait()
+        return event
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+@final
+class EventBus:
+    """Where the runtime says what happened. ``listening`` is False while nobody would hear it."""
+
+    def __init__(self) -> None:
+        # Weak, so that a stream its owner forgot costs nothing once it is collected.
+        self._order: list[weakref.ref[EventStream]] = []
+        self._sinks: list[Callable[[Event], None]] = []
+
+    @property
+    def listening(self) -> bool:
+        """Whether making an event is worth it."""
+        return bool(self._order or self._sinks)
+
+    def add_sink(self, sink: Callable[[Event], None]) -> None:
+        """Call `sink` with every event from now on. It must not block; what it raises fails whoever caused the event."""
+        self._sinks.append(sink)
+
+    def subscribe(self, keep: Callable[[Event], bool] | None = None, buffer: int = DEFAULT_BUFFER) -> EventStream:
+        """A stream of the events from now on for which `keep` is true (all, without it)."""
+        stream = EventStream(self, keep, buffer)
+        self._order.append(weakref.ref(stream, self._drop))
+        return stream
+
+    def forget(self, stream: EventStream) -> None:
+        """End the subscription of `stream`."""
+        self._order = [known for known in self._order if known() is not stream]
+
+    def _drop(self, dead: weakref.ref[EventStream]) -> None:
+        self._order = [known for known in self._order if known is not dead]
+
+    def publish(self, event: Event) -> None:
+        """Give `event` to every sink and subscriber, in the order in which they came."""
+        for sink in self._sinks:
+            sink(event)
+        for known in tuple(self._order):
+            stream = known()
+            if stream is not None:
+                stream.offer(event)
+
+    def close(self) -> None:
+        """End all subscriptions."""
+        for known in tuple(self._order):
+            stream = known()
+            if stream is not None:
+                stream.close()

@@ -1,0 +1,73 @@
+"""What every cell of one runtime shares: chance, timers, events, dead letters and the registry of addresses."""
+
+from __future__ import annotations
+
+import random
+from typing import Any, Protocol, final
+
+import attrs
+import trio
+
+from actors.actor import ActorRef
+from actors.supervision import SupervisorRef
+from runtime.dead_letters import DeadLetters
+from runtime.events import EventBus
+from runtime.timekeeper import Timekeeper
+
+
+class Addressed(Protocol):
+    """What the registry holds."""
+
+    @property
+    def ref(self) -> ActorRef[Any] | SupervisorRef:
+        """The handle that ``whereis`` gives out."""
+        ...
+
+
+@final
+@attrs.define(eq=False)
+class Kernel:
+    """The services below the cells. One per runtime; nothing of it is global."""
+
+    rng: random.Random
+    events: EventBus = attrs.field(factory=EventBus)
+    timekeeper: Timekeeper = attrs.field(factory=Timekeeper)
+    dead_letters: DeadLetters = attrs.field(init=False)
+    registry: dict[str, Addressed] = attrs.field(factory=dict[str, Addressed])
+    facade: Any = None
+    """The ``Runtime`` above, for ``context.runtime``; typed Any because it lies above this layer."""
+
+    def __attrs_post_init__(self) -> None:
+        self.dead_letters = DeadLetters(self.events)
+
+
+@final
+class Doorbell:
+    """Wakes the one task that waits; a ring before the wait is not lost."""
+
+    __slots__ = ("_rung", "_task")
+
+    def __init__(self) -> None:
+        self._rung = False
+        self._task: trio.lowlevel.Task | None = None
+
+    def ring(self) -> None:
+        """Wake the waiting task, or let the next wait return at once."""
+        self._rung = True
+        task, self._task = self._task, None
+        if task is not None:
+            trio.lowlevel.reschedule(task)
+
+    async def wait(self) -> None:
+        """Return once it was rung since the last wait. A checkpoint."""
+        if self._rung:
+            await trio.lowlevel.checkpoint()
+        else:
+            self._task = trio.lowlevel.current_task()
+
+            def abort(_: Any) -> trio.lowlevel.Abort:
+                self._task = None
+                return trio.lowlevel.Abort.SUCCEEDED
+
+            await trio.lowlevel.wait_task_rescheduled(abort)
+        self._rung = False

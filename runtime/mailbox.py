@@ -1,0 +1,294 @@
+"""The mailbox of one address: a bounded queue that belongs to the address, not to an incarnation.
+
+A receiver that finds it empty parks its task here and is woken directly by the next message; otherwise it drains without
+waiting. Senders that find it full under ``BLOCK`` park in arrival order. All but ``put()`` and ``wait()`` is synchronous.
+
+Invariants: a sender waits only while the mailbox is full. A withdrawn envelope stays in the queue, uncounted, until it is
+reached or until withdrawn ones outnumber the rest (removing it at once would cost a scan).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from typing import Any, Protocol, final
+
+import attrs
+import trio
+
+from actors.errors import ActorStopped, MailboxFull
+from actors.mailbox import MailboxSpec, Overflow
+from runtime.dead_letters import DeadReason
+from runtime.envelope import Envelope
+
+
+class Undertaker(Protocol):
+    """Where a mailbox takes what it cannot keep."""
+
+    def add(self, recipient: str, reason: DeadReason, envelope: Envelope, error: BaseException | None = None) -> None:
+        """File a dead letter."""
+        ...
+
+
+@final
+@attrs.frozen
+class MailboxStatistics:
+    """One look at a mailbox."""
+
+    depth: int
+    """Messages that wait."""
+    capacity: float
+    """Messages that may wait; ``math.inf`` for no bound."""
+    high_water: int
+    """The largest depth so far."""
+    oldest_age_s: float
+    """How long the oldest waiting message has been under way, in seconds; 0.0 when none waits."""
+    blocked_senders: int
+    """Senders that wait for room."""
+    taken: int
+    """Messages handed to the actor so far, redeliveries included."""
+    dropped: int
+    """Messages that the overflow policy made dead letters."""
+
+
+@final
+class Mailbox:
+    """Bounded queue with a declared overflow policy, for one or several receivers."""
+
+    __slots__ = (
+        "_address",
+        "_blocked",
+        "_closed",
+        "_dropped",
+        "_high_water",
+        "_live",
+        "_parked",
+        "_queue",
+        "_spec",
+        "_taken",
+        "_undertaker",
+        "_urgent",
+        "on_unattended",
+    )
+
+    def __init__(self, address: str, spec: MailboxSpec, undertaker: Undertaker) -> None:
+        self._address = address
+        self._spec = spec
+        self._undertaker = undertaker
+        self._queue: deque[Envelope] = deque()
+        self._urgent: deque[Envelope] = deque()
+        self._live = 0
+        self._parked: OrderedDict[trio.lowlevel.Task, None] = OrderedDict()
+        self._blocked: OrderedDict[Envelope, trio.lowlevel.Task] = OrderedDict()
+        self._closed = False
+        self._high_water = self._taken = self._dropped = 0
+        self.on_unattended: Callable[[], None] | None = None
+        """Called when a message arrives and no receiver is parked (a pool starts another one then)."""
+
+    # --- senders ------------------------------------------------------------------------------------------------------
+
+    @property
+    def closed(self) -> bool:
+        """Whether the address has stopped: what is put now becomes a dead letter at once."""
+        return self._closed
+
+    def __len__(self) -> int:
+        return self._live + len(self._urgent)
+
+    def put_nowait(self, envelope: Envelope) -> None:
+        """Queue `envelope` or apply the overflow policy; ``BLOCK`` raises ``MailboxFull`` like ``REJECT``."""
+        if self._closed:
+            self.bury(envelope)
+        elif self._live < self._spec.capacity or self._make_room(envelope):
+            self._append(envelope)
+
+    async def put(self, envelope: Envelope) -> None:
+        """Queue `envelope`, waiting for room under ``BLOCK``. Not a checkpoint unless it waits. Cancelled: not sent."""
+        if self._closed or self._live < self._spec.capacity or self._spec.overflow is not Overflow.BLOCK:
+            self.put_nowait(envelope)
+            return
+        self._blocked[envelope] = trio.lowlevel.current_task()
+        envelope.holder = self
+
+        def abort(_: Any) -> trio.lowlevel.Abort:
+            self._blocked.pop(envelope, None)
+            envelope.holder = None
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(abort)
+
+    def put_beyond(self, envelope: Envelope, *, first: bool = False) -> None:
+        """Queue `envelope` whatever the capacity: for redeliveries (`first`: ahead of all) and for cycles of a graph."""
+        if self._closed:
+            self.bury(envelope)
+        else:
+            self._append(envelope, first=first)
+
+    def put_urgent(self, envelope: Envelope) -> None:
+        """Queue a signal, which never waits behind messages and is never dropped."""
+        if self._closed:
+            self.bury(envelope)
+            return
+        envelope.holder = self
+        self._urgent.append(envelope)
+        self._attend()
+
+    def let_go(self, envelope: Envelope) -> None:
+        """Forget a withdrawn envelope (see ``Envelope.withdraw``)."""
+        envelope.holder = None
+        task = self._blocked.pop(envelope, None)
+        if task is not None:  # its sender still waits for room, and is told by returning
+            trio.lowlevel.reschedule(task)
+        else:
+            self._live -= 1
+            self._admit()
+            if len(self._queue) > 2 * self._live + 16:
+                self._queue = deque(waiting for waiting in self._queue if not waiting.withdrawn)
+        if envelope.slot is not None:
+            envelope.slot.released()
+
+    # --- receivers ----------------------------------------------------------------------------------------------------
+
+    def take_nowait(self) -> Envelope | None:
+        """The next envelope, signals first; None when nothing waits."""
+        if self._urgent:
+            return self._hand_out(self._urgent.popleft())
+        while self._queue:
+            envelope = self._queue.popleft()
+            if not envelope.withdrawn:
+                self._live -= 1
+                if self._blocked:
+                    self._admit()
+                return self._hand_out(envelope)
+        return None
+
+    async def wait(self) -> None:
+        """Park until woken by an arrival or by ``wake()``; may return with nothing there."""
+        task = trio.lowlevel.current_task()
+        self._parked[task] = None
+
+        def abort(_: Any) -> trio.lowlevel.Abort:
+            self._parked.pop(task, None)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(abort)
+
+    def wake(self, task: trio.lowlevel.Task | None = None) -> None:
+        """Wake `task` if it is parked here, or every parked receiver."""
+        for parked in [task] if task is not None else list(self._parked):
+            if parked in self._parked:
+                del self._parked[parked]
+                trio.lowlevel.reschedule(parked)
+
+    def close(self) -> None:
+        """The address stops: every waiting message becomes a dead letter, every blocked sender returns."""
+        self._closed = True
+        waiting = [*self._urgent, *(e for e in self._queue if not e.withdrawn), *self._blocked]
+        senders = list(self._blocked.values())
+        self._urgent.clear()
+        self._queue.clear()
+        self._blocked.clear()
+        self._live = 0
+        for task in senders:
+            trio.lowlevel.reschedule(task)
+        for envelope in waiting:
+            self.bury(envelope)
+        self.wake()
+
+    def reopen(self) -> None:
+        """The address starts anew, empty."""
+        self._closed = False
+
+    def bury(self, envelope: Envelope, reason: DeadReason = DeadReason.STOPPED) -> None:
+        """Make `envelope` a dead letter because the address has stopped."""
+        envelope.holder = None
+        self._undertaker.add(self._address, reason, envelope, envelope.last_error)
+        error = ActorStopped(
+            f"{self._address!r} has stopped; {_shown(envelope.message)} was not handled.\n"
+            "  Mend: send it before the stop, or look the actor up again with runtime.whereis(name).",
+            address=self._address,
+        )
+        error.__cause__ = envelope.last_error
+        envelope.give_up(error)
+
+    def statistics(self) -> MailboxStatistics:
+        """One look at this mailbox; see :class:`MailboxStatistics`."""
+        oldest = next((e for e in (*self._urgent, *self._queue) if not e.withdrawn), None)
+        return MailboxStatistics(
+            depth=len(self),
+            capacity=self._spec.capacity,
+            high_water=self._high_water,
+            oldest_age_s=trio.current_time() - oldest.sent_at if oldest else 0.0,
+            blocked_senders=len(self._blocked),
+            taken=self._taken,
+            dropped=self._dropped,
+        )
+
+    # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _hand_out(self, envelope: Envelope) -> Envelope:
+        self._taken += 1
+        envelope.holder = None
+        return envelope
+
+    def _append(self, envelope: Envelope, *, first: bool = False) -> None:
+        envelope.holder = self
+        if first:
+            self._queue.appendleft(envelope)
+        else:
+            self._queue.append(envelope)
+        self._live += 1
+        if self._live > self._high_water:
+            self._high_water = self._live
+        self._attend()
+
+    def _attend(self) -> None:
+        if self._parked:
+            trio.lowlevel.reschedule(self._parked.popitem(last=False)[0])
+        elif self.on_unattended is not None:
+            self.on_unattended()
+
+    def _admit(self) -> None:
+        """Let the longest blocked senders in, as far as there is room."""
+        while self._blocked and self._live < self._spec.capacity:
+            envelope, task = self._blocked.popitem(last=False)
+            trio.lowlevel.reschedule(task)
+            self._append(envelope)
+
+    def _make_room(self, envelope: Envelope) -> bool:
+        """Apply the overflow policy to a full mailbox; whether `envelope` may be queued now."""
+        match self._spec.overflow:
+            case Overflow.DROP_NEWEST:
+                self._drop(envelope)
+                return False
+            case Overflow.DROP_OLDEST:
+                while self._live >= self._spec.capacity:
+                    oldest = self._queue.popleft()
+                    if not oldest.withdrawn:
+                        self._live -= 1
+                        self._drop(oldest)
+                return True
+            case _:
+                raise self._full(envelope)
+
+    def _drop(self, envelope: Envelope) -> None:
+        self._dropped += 1
+        self._undertaker.add(self._address, DeadReason.OVERFLOW, envelope, envelope.last_error)
+        envelope.give_up(self._full(envelope))
+
+    def _full(self, envelope: Envelope) -> MailboxFull:
+        capacity = int(self._spec.capacity)
+        sender = f" from {envelope.sender!r}" if envelope.sender else ""
+        return MailboxFull(
+            f"{self._address!r} refused {_shown(envelope.message)}{sender}: "
+            f"{capacity} of {capacity} messages wait, overflow={self._spec.overflow.name}.\n"
+            "  Cause: messages come faster than the actor handles them.\n"
+            f"  Mend: MailboxSpec(capacity={capacity * 4}), or overflow=Overflow.BLOCK with tell(), or send more slowly.",
+            address=self._address,
+        )
+
+
+def _shown(message: object) -> str:
+    """The kind of a message, never its content, which may be large or secret."""
+    name = type(message).__name__
+    return f"{'an' if name[:1] in 'AEIOUaeiou' else 'a'} {name} message"

@@ -1,0 +1,572 @@
+"""A supervisor: starts its children in order, decides about each of their ends, and takes them down in reverse order.
+
+Decisions are taken the instant a child ends, in ``child_exited``; waiting (group restarts, the final stop) is done by the
+supervisor's own task. Administrative calls run in the caller's task, so that none ever queues behind a backoff.
+
+Source of the semantics: OTP 28, ``supervisor.erl``. Differences: delays between restarts; a child keeps address and mailbox
+over its restarts, a declared child also when the supervisor itself is restarted; a child may be started while others start.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any, final
+
+import trio
+
+from actors.actor import ActorRef, StopReason
+from actors.errors import (
+    ChildAlreadyPresent,
+    ChildAlreadyStarted,
+    ChildNotFound,
+    ChildRestarting,
+    ChildRunning,
+    RestartsExhausted,
+    SupervisionError,
+)
+from actors.restart import RestartType
+from actors.supervision import (
+    AutoShutdown,
+    ChildCounts,
+    ChildInfo,
+    ChildSpec,
+    ChildState,
+    Directive,
+    Exhausted,
+    Strategy,
+    Supervision,
+    SupervisorRef,
+    SupervisorSpec,
+)
+from runtime.actor_cell import ActorCell, ContextMaker, start_failed
+from runtime.cell import Cell, Exit, ExitKind, Overseer
+from runtime.envelope import OneShot
+from runtime.events import ActorRestarting, ActorUnresponsive, SupervisorParked
+from runtime.kernel import Doorbell, Kernel
+from runtime.ledger import RestartLedger
+from runtime.lifecycle import Move, State
+from runtime.mailbox import Mailbox
+from runtime.stacks import stack_of
+
+UNRESPONSIVE_GRACE_S = 1.0
+"""How much longer than its ladder allows a cancelled child may take before it is reported."""
+
+_CHILD_STATES = {
+    State.NEW: ChildState.STOPPED,
+    State.STARTING: ChildState.RESTARTING,
+    State.RUNNING: ChildState.RUNNING,
+    State.STOPPING: ChildState.RUNNING,
+    State.BACKING_OFF: ChildState.RESTARTING,
+    State.STOPPED: ChildState.STOPPED,
+}
+
+
+@final
+class SupervisorCell(Cell):
+    """Runs the incarnations of one supervisor."""
+
+    __slots__ = (
+        "_bell",
+        "_failure",
+        "_group",
+        "_group_due",
+        "_job",
+        "_killing",
+        "_ledger",
+        "_make_context",
+        "_numbers",
+        "_nursery",
+        "_ref",
+        "_significant_ended",
+        "_specs",
+        "children",
+        "supervision",
+    )
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        address: str,
+        parent: Overseer,
+        spec: SupervisorSpec,
+        make_context: ContextMaker,
+    ) -> None:
+        super().__init__(kernel, address, parent, restart=spec.restart, shutdown_s=spec.shutdown_s, significant=spec.significant)
+        self.supervision: Supervision = spec.supervision
+        self._make_context = make_context
+        self._ref: LocalSupervisorRef | None = None
+        self._ledger = RestartLedger(spec.supervision)
+        self._bell = Doorbell()
+        self._nursery: trio.Nursery | None = None
+        self._failure: BaseException | None = None
+        self._killing = False
+        self._job: trio.CancelScope | None = None
+        self._group: list[Cell] = []
+        """Children that wait to be started again together."""
+        self._group_due = 0.0
+        self._significant_ended = False
+        self._numbers: dict[str, int] = {}
+        self._specs = spec.children
+        self.children: dict[str, Cell] = {}
+
+    @property
+    def ref(self) -> LocalSupervisorRef:
+        """The one ref to this supervisor; the same object over all incarnations."""
+        if self._ref is None:
+            self._ref = LocalSupervisorRef(self)
+        return self._ref
+
+    # --- one incarnation ------------------------------------------------------------------------------------------------
+
+    async def _live(self) -> None:
+        self._ledger.forget()
+        self._failure = None
+        self._killing = self._significant_ended = False
+        self._group.clear()
+        failure: BaseException | None = None
+        # The children run in shielded scopes of their own; what ends this nursery is only their ordered stop below.
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            try:
+                await self._start_children()
+                self.mark_started()
+                await self._attend()
+            except BaseException as error:  # noqa: BLE001 - raised again below, outside the nursery, so that none wraps it
+                failure = error
+                self._killing = self._killing or isinstance(error, trio.Cancelled)
+            with trio.CancelScope(shield=True):
+                await self._stop_children()
+            self._nursery = None
+        if failure is not None:
+            raise failure
+
+    async def _start_children(self) -> None:
+        """Start the declared children, in order; those of an earlier incarnation keep their cells."""
+        known, self.children = self.children, {}
+        for spec in self._specs:
+            if spec.id in known:
+                self.children[spec.id] = known[spec.id]
+            else:
+                self._adopt(spec)
+        for cell in list(self.children.values()):
+            if cell.state is State.STOPPED:
+                cell.reopen()
+            await self._start(cell)
+
+    async def _attend(self) -> None:
+        """Wait for what needs this task: a group restart, a failure of the supervisor itself, or its stop."""
+        while True:
+            if self._failure is not None:
+                raise self._failure
+            if self.stopping or self._is_done():
+                return
+            if self._group and self._group_due <= trio.current_time():
+                with trio.CancelScope() as self._job:
+                    await self._restart_group()
+                self._job = None
+            else:
+                await self._bell.wait()
+
+    async def _stop_children(self) -> None:
+        """Stop all in reverse order, each within its own time; kill them instead once this supervisor is killed.
+
+        Unless the supervisor itself was told to stop, declared children keep their mailboxes: it may be restarted.
+        """
+        declared = {spec.id for spec in self._specs}
+        for child_id, cell in reversed(list(self.children.items())):
+            keep = child_id in declared and not self.stopping
+            if not keep or cell.state is not State.BACKING_OFF:
+                cell.request_stop(kill=self._killing)
+                cell.rejoin = keep and cell.state is State.STOPPING
+            await self._see_out(cell)
+
+    def _close(self) -> None:
+        for cell in reversed(list(self.children.values())):
+            cell.request_stop()
+
+    async def _see_out(self, cell: Cell) -> None:
+        """Wait until `cell` has no incarnation, however long; report it once its time is over."""
+        # Handling and clean-up have shutdown_s each; a kill leaves the clean-up its time too.
+        patience_s = 2 * cell.shutdown_s + UNRESPONSIVE_GRACE_S
+        if cell.state is State.STOPPING and patience_s != math.inf and isinstance(cell, ActorCell):
+            with trio.move_on_after(patience_s):
+                await cell.wait_exited()
+                return
+            if self.kernel.events.listening:
+                stack = stack_of(cell.task)
+                self.kernel.events.publish(ActorUnresponsive(address=cell.address, incarnation=cell.incarnation, stack=stack))
+        await cell.wait_exited()
+
+    def _nudge(self) -> None:
+        self._bell.ring()
+        if self._job is not None:
+            self._job.cancel()
+
+    def _bound_stop(self, deadline: float) -> None:
+        # Its stop runs shielded; when its time is over the children are killed instead.
+        self.kernel.timekeeper.call_at(deadline, partial(self.kill_if, self.incarnation))
+
+    def kill_if(self, incarnation: int) -> None:
+        """Kill the given incarnation, if it is still the present one."""
+        if self.incarnation == incarnation and self.state is State.STOPPING:
+            self.request_stop(kill=True)
+
+    def request_stop(self, *, kill: bool = False) -> None:
+        """See ``Cell.request_stop``; a kill also reaches a child whose stop is being waited for."""
+        super().request_stop(kill=kill)
+        if kill and self.state is State.STOPPING:
+            self._killing = True
+            for cell in self.children.values():
+                if cell.state is State.STOPPING:
+                    cell.request_stop(kill=True)
+
+    # --- children -------------------------------------------------------------------------------------------------------
+
+    def free_name(self, stem: str) -> str:
+        """A name for a child that was given none: the stem and the next number that is not taken."""
+        while True:
+            self._numbers[stem] = number = self._numbers.get(stem, 0) + 1
+            if f"{stem}-{number}" not in self.children:
+                return f"{stem}-{number}"
+
+    def _adopt(self, spec: ChildSpec | SupervisorSpec) -> Cell:
+        address = f"{self.address}/{spec.id}" if self.address else spec.id
+        cell: Cell
+        if isinstance(spec, SupervisorSpec):
+            cell = SupervisorCell(self.kernel, address, self, spec, self._make_context)
+        else:
+            cell = ActorCell(self.kernel, address, self, spec, self._make_context)
+        self.children[spec.id] = cell
+        return cell
+
+    def adopt_worker(self, id: str, spec: ChildSpec, mailbox: Mailbox) -> ActorCell:  # noqa: A002
+        """A further actor on a mailbox that belongs to another; started without waiting."""
+        cell = ActorCell(self.kernel, f"{self.address}/{id}", self, spec, self._make_context, shared=mailbox)
+        self.children[id] = cell
+        cell.launch(self._open_nursery().start_soon)
+        return cell
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether it can start children."""
+        return self._nursery is not None and not self.stopping and self._failure is None
+
+    def _open_nursery(self) -> trio.Nursery:
+        if self._nursery is None or self.stopping or self._failure is not None:
+            raise SupervisionError(
+                f"supervisor {self.address or '(root)'!r} is not running, so it starts nothing.\n"
+                "  Mend: start children while their supervisor runs (inside `async with open_runtime()`)."
+            )
+        return self._nursery
+
+    async def _start(self, cell: Cell) -> None:
+        """Start `cell` and wait until it has; what stops it from starting is raised here, not supervised."""
+        slot = OneShot()
+        nursery = self._open_nursery()
+        cell.start_slot = slot
+        cell.launch(nursery.start_soon)
+        try:
+            await slot.wait()
+        except trio.Cancelled:
+            cell.request_stop(kill=True)
+            with trio.CancelScope(shield=True):
+                await self._see_out(cell)
+            raise
+
+    async def start_child(self, spec: ChildSpec | SupervisorSpec) -> Cell:
+        """Adopt and start a child; nothing is kept of one that does not start."""
+        self._open_nursery()
+        self._refuse_significance(spec)
+        known = self.children.get(spec.id)
+        if known is not None:
+            self._refuse_known(known, spec.id)
+        cell = self._adopt(spec)
+        try:
+            await self._start(cell)
+        except BaseException:
+            if self.children.get(spec.id) is cell:
+                del self.children[spec.id]
+            raise
+        return cell
+
+    def _refuse_known(self, known: Cell, child_id: str) -> None:
+        where = f"supervisor {self.address or '(root)'!r}"
+        if known.state is State.STOPPED:
+            raise ChildAlreadyPresent(
+                f"{where} already has {child_id!r}, which is stopped.\n"
+                f"  Mend: restart_child({child_id!r}), or delete_child({child_id!r}) first.",
+                child_id=child_id,
+            )
+        raise ChildAlreadyStarted(
+            f"{where} already has {child_id!r}, which is {known.state.value}.\n"
+            "  Mend: use its ref (whereis), or give the new child another name.",
+            child_id=child_id,
+        )
+
+    def _refuse_significance(self, spec: ChildSpec | SupervisorSpec) -> None:
+        if spec.significant and self.supervision.auto_shutdown is AutoShutdown.NEVER:
+            raise SupervisionError(
+                f"{spec.id!r} is significant but the auto_shutdown of {self.address or '(root)'!r} is NEVER.\n"
+                "  Mend: Supervision(auto_shutdown=AutoShutdown.ANY_SIGNIFICANT), or significant=False.",
+                child_id=spec.id,
+            )
+
+    def child(self, child_id: str) -> Cell:
+        """The child of that id."""
+        cell = self.children.get(child_id)
+        if cell is None:
+            known = ", ".join(repr(k) for k in self.children) or "none"
+            raise ChildNotFound(
+                f"supervisor {self.address or '(root)'!r} has no child {child_id!r}. It has: {known}.", child_id=child_id
+            )
+        return cell
+
+    def stopped_child(self, child_id: str) -> Cell:
+        """The child of that id, which must be stopped."""
+        cell = self.child(child_id)
+        if cell.state is State.BACKING_OFF:
+            raise ChildRestarting(
+                f"{cell.address!r} waits for its restart.\n  Mend: terminate_child({child_id!r}) first.", child_id=child_id
+            )
+        if cell.state is not State.STOPPED:
+            raise ChildRunning(
+                f"{cell.address!r} is {cell.state.value}.\n  Mend: terminate_child({child_id!r}) first.", child_id=child_id
+            )
+        return cell
+
+    async def terminate(self, cell: Cell, *, discard: bool) -> None:
+        """Stop `cell` and wait for it; with `discard`, forget it."""
+        cell.discard = cell.discard or discard
+        if cell.state is State.STOPPED:
+            self.child_ended(cell)
+            await trio.lowlevel.checkpoint()
+            return
+        cell.rejoin = False
+        cell.request_stop()
+        await self._see_out(cell)
+
+    async def restart_child(self, child_id: str) -> Cell:
+        """Start a stopped child again."""
+        cell = self.stopped_child(child_id)
+        cell.reopen()
+        await self._start(cell)
+        return cell
+
+    def delete_child(self, child_id: str) -> None:
+        """Forget a stopped child."""
+        self.stopped_child(child_id)
+        del self.children[child_id]
+
+    def which_children(self) -> list[ChildInfo]:
+        """All known children, newest first."""
+        return [
+            ChildInfo(child_id, cell.ref, _CHILD_STATES[cell.state], cell.restart, cell.significant)
+            for child_id, cell in reversed(self.children.items())
+        ]
+
+    def count_children(self) -> ChildCounts:
+        """How many children are known and how many run."""
+        cells = list(self.children.values())
+        supervisors = sum(isinstance(cell, SupervisorCell) for cell in cells)
+        active = sum(_CHILD_STATES[cell.state] is ChildState.RUNNING for cell in cells)
+        return ChildCounts(specs=len(cells), active=active, supervisors=supervisors, workers=len(cells) - supervisors)
+
+    # --- Overseer -------------------------------------------------------------------------------------------------------
+
+    def child_exited(self, cell: Cell, exit: Exit) -> None:  # noqa: A002
+        """Decide about the end of one incarnation. Synchronous: nothing can happen between the end and the decision."""
+        slot, cell.start_slot = cell.start_slot, None
+        if exit.kind is ExitKind.FATAL:
+            cell.end(StopReason.FAILED, exit.error)
+            assert exit.error is not None, "a fatal exit has its error"
+            if slot is not None:
+                slot.fail(start_failed(cell.address, exit.error))
+            self._fail(exit.error)
+        elif slot is not None:
+            cell.end(StopReason.FAILED if exit.error else StopReason.STOPPED, exit.error)
+            slot.fail(start_failed(cell.address, exit.error))
+        elif cell.rejoin and cell.restart is not RestartType.TEMPORARY:
+            cell.move(Move.RETRY)
+        elif cell.stopping or self._failure is not None or self.state is not State.RUNNING:
+            cell.end(StopReason.STOPPED)
+        else:
+            self._judge(cell, exit)
+
+    def _judge(self, cell: Cell, exit: Exit) -> None:  # noqa: A002
+        directive = self.directive(exit.error) if exit.kind is ExitKind.FAILED and exit.error else Directive.RESTART
+        ended = StopReason.FAILED if exit.kind is ExitKind.FAILED else StopReason.FINISHED
+        if directive is Directive.ESCALATE:
+            assert exit.error is not None, "only an error escalates"
+            cell.end(ended, exit.error)
+            self._fail(exit.error)
+        elif directive is Directive.STOP or not _calls_for_restart(cell.restart, exit.kind):
+            cell.end(ended, exit.error)
+            if cell.significant:
+                self._significant_ended = True
+                self._bell.ring()
+        else:
+            self._plan_restart(cell, exit.error)
+
+    def _plan_restart(self, cell: Cell, error: BaseException | None) -> None:
+        now = trio.current_time()
+        backoff = self.supervision.backoff
+        if cell.started_at is not None and now - cell.started_at >= backoff.reset_after_s:
+            cell.streak = 0
+        delay_s = backoff.delay_s(cell.streak, self.kernel.rng)
+        cell.streak += 1
+        if not self._ledger.record(now):
+            if self.supervision.exhausted is Exhausted.ESCALATE:
+                cell.end(StopReason.FAILED, error)
+                self._fail(self._exhausted(cell, error))
+                return
+            self._ledger.forget()
+            delay_s = backoff.cap_s
+            if self.kernel.events.listening:
+                self.kernel.events.publish(
+                    SupervisorParked(address=self.address, incarnation=self.incarnation, delay_s=delay_s, error=error)
+                )
+        cell.restarts += 1
+        cell.move(Move.RETRY)
+        if self.kernel.events.listening:
+            self.kernel.events.publish(
+                ActorRestarting(address=cell.address, incarnation=cell.incarnation, delay_s=delay_s, restarts=cell.restarts)
+            )
+        if self.supervision.strategy is Strategy.ONE_FOR_ONE:
+            cell.retry_timer = self.kernel.timekeeper.call_at(now + delay_s, partial(self._relaunch, cell))
+        else:
+            self._gather_group(cell, now + delay_s)
+
+    def _exhausted(self, cell: Cell, error: BaseException | None) -> RestartsExhausted:
+        limit, within_s = self.supervision.max_restarts, self.supervision.within_s
+        failure = RestartsExhausted(
+            f"supervisor {self.address or '(root)'!r} gave up: {cell.address!r} needed restart number {self._ledger.count} "
+            f"within {within_s:g} s, and max_restarts is {limit:g}.\n"
+            "  Mend: see the cause below; or Supervision(max_restarts=…, within_s=…), or exhausted=Exhausted.PARK for outages.",
+            address=self.address,
+        )
+        failure.__cause__ = error
+        return failure
+
+    def _relaunch(self, cell: Cell) -> None:
+        if cell.state is State.BACKING_OFF and self._nursery is not None and not self.stopping and self._failure is None:
+            cell.launch(self._nursery.start_soon)
+
+    def _fail(self, error: BaseException) -> None:
+        """End this supervisor with `error`. The first failure counts."""
+        if self._failure is None:
+            self._failure = error
+        self._nudge()
+
+    def child_ended(self, cell: Cell) -> None:
+        """Forget a child that nobody can start again: temporary, or discarded by whoever stopped it."""
+        if cell.discard or cell.restart is RestartType.TEMPORARY:
+            child_id = cell.address.rpartition("/")[2]
+            if self.children.get(child_id) is cell:
+                del self.children[child_id]
+
+    def directive(self, error: BaseException) -> Directive:
+        """What this supervisor does about `error`."""
+        return self.supervision.directive(error)
+
+    def run_beside(self, function: Callable[..., Any], *args: Any) -> None:
+        """Run an async function in this supervisor's nursery."""
+        self._open_nursery().start_soon(function, *args)
+
+    # --- groups -----------------------------------------------------------------------------------------------------------
+
+    def _gather_group(self, cell: Cell, due: float) -> None:
+        """`cell` and those that its strategy restarts with it will be stopped, and started again together at `due`."""
+        order = list(self.children.values())
+        first = 0 if self.supervision.strategy is Strategy.ONE_FOR_ALL else order.index(cell)
+        known = set(map(id, self._group))
+        for member in order[first:]:
+            if id(member) not in known and member.state is not State.STOPPED:
+                self._group.append(member)
+        self._group.sort(key=order.index)
+        self._group_due = due
+        for member in self._group:
+            if member.retry_timer is not None:
+                member.retry_timer.cancel()
+        self.kernel.timekeeper.call_at(due, self._bell.ring)
+        self.run_beside(self._stop_group)
+
+    async def _stop_group(self) -> None:
+        """Stop the members that still run, last first; each waits then for the common start."""
+        for member in reversed(list(self._group)):
+            if member.state in (State.RUNNING, State.STARTING):
+                member.request_stop()
+                member.rejoin = True
+            if member.state is State.STOPPING:
+                await self._see_out(member)
+
+    async def _restart_group(self) -> None:
+        """Start the members in order. One that fails to start puts the group off again, by the next delay."""
+        await self._stop_group()
+        while self._group and self._group_due <= trio.current_time():
+            cell = self._group.pop(0)
+            if cell.state is not State.BACKING_OFF or self.children.get(cell.address.rpartition("/")[2]) is not cell:
+                continue
+            # Without a start slot a failed start comes to child_exited like any failure, and gathers the group again.
+            cell.launch(self._open_nursery().start_soon)
+            await cell.wait_started()
+
+    def _is_done(self) -> bool:
+        """Whether enough significant children have ended by themselves."""
+        if not self._significant_ended or self.supervision.auto_shutdown is AutoShutdown.NEVER:
+            return False
+        if self.supervision.auto_shutdown is AutoShutdown.ANY_SIGNIFICANT:
+            return True
+        return not any(cell.significant and cell.state is not State.STOPPED for cell in self.children.values())
+
+
+def _calls_for_restart(restart: RestartType, kind: ExitKind) -> bool:
+    if restart is RestartType.TRANSIENT:
+        return kind is ExitKind.FAILED
+    return restart is RestartType.PERMANENT
+
+
+@final
+class LocalSupervisorRef(SupervisorRef):
+    """The ref to a supervisor of this runtime. One per cell, so identity is equality."""
+
+    __slots__ = ("__weakref__", "cell")
+
+    def __init__(self, cell: SupervisorCell) -> None:
+        self.cell = cell
+
+    @property
+    def address(self) -> str:
+        """The supervisor's name within its runtime."""
+        return self.cell.address
+
+    async def start_child(self, spec: ChildSpec | SupervisorSpec) -> ActorRef[Any] | SupervisorRef:
+        """See ``SupervisorRef.start_child``."""
+        return (await self.cell.start_child(spec)).ref
+
+    async def terminate_child(self, id: str) -> None:  # noqa: A002
+        """See ``SupervisorRef.terminate_child``."""
+        await self.cell.terminate(self.cell.child(id), discard=False)
+
+    async def restart_child(self, id: str) -> ActorRef[Any] | SupervisorRef:  # noqa: A002
+        """See ``SupervisorRef.restart_child``."""
+        return (await self.cell.restart_child(id)).ref
+
+    async def delete_child(self, id: str) -> None:  # noqa: A002
+        """See ``SupervisorRef.delete_child``."""
+        self.cell.delete_child(id)
+        await trio.lowlevel.checkpoint()
+
+    async def which_children(self) -> list[ChildInfo]:
+        """See ``SupervisorRef.which_children``."""
+        await trio.lowlevel.checkpoint()
+        return self.cell.which_children()
+
+    async def count_children(self) -> ChildCounts:
+        """See ``SupervisorRef.count_children``."""
+        await trio.lowlevel.checkpoint()
+        return self.cell.count_children()
+
+    def __repr__(self) -> str:
+        return f"<SupervisorRef {self.cell.address or '(root)'!r} {self.cell.state.value}>"
