@@ -1,0 +1,87 @@
+"""The HTTP client's errors as ours: one table, looked up from the most specific class on.
+
+Classes are told by name and module, so that the table can be read without importing the client's library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from actors.errors import InternalError, LMBadRequest, LMReplyUnreadable, LMTimeout, LMUnavailable, UnderstudyError
+
+FOREIGN_ERRORS: Mapping[str, type[UnderstudyError]] = {
+    "ConnectTimeout": LMTimeout,
+    "ReadTimeout": LMTimeout,
+    "WriteTimeout": LMTimeout,
+    "PoolTimeout": LMUnavailable,
+    "TimeoutException": LMTimeout,
+    "ConnectError": LMUnavailable,
+    "ReadError": LMUnavailable,
+    "WriteError": LMUnavailable,
+    "CloseError": LMUnavailable,
+    "NetworkError": LMUnavailable,
+    "RemoteProtocolError": LMUnavailable,
+    "LocalProtocolError": LMBadRequest,
+    "ProtocolError": LMUnavailable,
+    "ProxyError": LMUnavailable,
+    "UnsupportedProtocol": LMBadRequest,
+    "TransportError": LMUnavailable,
+    "DecodingError": LMReplyUnreadable,
+    "TooManyRedirects": LMBadRequest,
+    "RequestError": LMUnavailable,
+    "HTTPStatusError": InternalError,
+    "HTTPError": LMUnavailable,
+    "InvalidURL": LMBadRequest,
+    "CookieConflict": InternalError,
+    "StreamError": InternalError,
+    "StreamConsumed": InternalError,
+    "StreamClosed": LMUnavailable,
+    "ResponseNotRead": InternalError,
+    "RequestNotRead": InternalError,
+}
+"""What each of httpx's error classes becomes, looked up from the most specific class on."""
+
+_MENDS: Mapping[type[UnderstudyError], str] = {
+    LMUnavailable: "check the provider's status page, the network, the proxy settings and api_base.",
+    LMTimeout: "check the network and the proxy settings; a shorter deadline is the caller's own, trio.fail_after(seconds).",
+    LMBadRequest: "check api_base and extra_headers.",
+    LMReplyUnreadable: "check that api_base is the address of a model provider.",
+    InternalError: "please report this with the traceback.",
+}
+_CAUSE_MENDS: Mapping[str, str] = {
+    "gaierror": "the host's name cannot be resolved: check api_base and the network.",
+    "SSLCertVerificationError": "the certificate is not trusted: check api_base, or set SSL_CERT_FILE to your own authority.",
+    "SSLError": "the TLS handshake failed: check that api_base starts with the right one of http:// and https://.",
+    "ConnectionRefusedError": "nothing listens there: check api_base and that the server runs.",
+}
+
+
+def is_a_foreign(error: BaseException, name: str) -> bool:
+    """Whether `error` is an instance of httpx's class `name`."""
+    return any(cls.__name__ == name and cls.__module__.startswith("httpx") for cls in type(error).__mro__)
+
+
+def ours_for(error: Exception, place: str) -> Exception:
+    """Our error for one of httpx's, met on the way to `place`, or `error` itself when it is not httpx's."""
+    for cls in type(error).__mro__:
+        ours = FOREIGN_ERRORS.get(cls.__name__) if cls.__module__.startswith("httpx") else None
+        if ours is not None:
+            # A header's value is part of this error's text, and may be the key.
+            detail = "" if cls.__name__ == "LocalProtocolError" else f": {str(error).rstrip('.')}" if str(error) else ""
+            mend = next((_CAUSE_MENDS[name] for name in _cause_names(error) if name in _CAUSE_MENDS), _MENDS[ours])
+            return ours(f"no reply from {place}: {type(error).__name__}{detail}.\n  Mend: {mend}")
+    return error
+
+
+def _cause_names(error: BaseException) -> list[str]:
+    """The class names in the chain of causes of `error`, groups included, outermost first."""
+    names: list[str] = []
+    pending: list[BaseException] = [error]
+    while pending and len(names) < 32:
+        current = pending.pop(0)
+        names.append(type(current).__name__)
+        pending.extend(getattr(current, "exceptions", ()))
+        following = current.__cause__ or current.__context__
+        if following is not None:
+            pending.append(following)
+    return names

@@ -1,0 +1,130 @@
+"""The language models of one runtime: the default, the named ones, and the one transport that they share."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from typing import Any, final
+
+from actors.actor import Actor
+from actors.errors import DeclarationError, UsageError
+from actors.lm import LM
+from runtime.lm.client import LMClient
+from runtime.lm.transport import HttpTransport, open_transport
+
+
+@final
+class Models(Mapping[str, LM]):
+    """The named models, as a mapping, and the default. A string stands for ``LMClient(string)``."""
+
+    def __init__(self, default: str | LM | None, named: Mapping[str, str | LM] | None, rng: random.Random) -> None:
+        self._rng = rng
+        self._clients: list[LMClient] = []
+        self._transport: HttpTransport | None = None
+        self._default = self._model(default, "lm") if default is not None else None
+        self._named = {name: self._model(lm, f"lms[{name!r}]") for name, lm in (named or {}).items()}
+
+    def _model(self, given: object, option: str) -> LM:
+        if isinstance(given, str):
+            given = LMClient(given)
+        if not isinstance(given, LM) or isinstance(given, type):
+            raise DeclarationError(
+                f"open_runtime({option}={given!r}): expected a model's name, an LMClient, or an object with the methods of LM.\n"
+                '  Mend: lm="openai/gpt-4o-mini", say.'
+            )
+        if isinstance(given, LMClient) and given not in self._clients:
+            self._clients.append(given)
+        return given
+
+    def __getitem__(self, name: str) -> LM:
+        return self._named[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._named)
+
+    def __len__(self) -> int:
+        return len(self._named)
+
+    @property
+    def default(self) -> LM:
+        """The runtime's default model.
+
+        Raises:
+            UsageError: the runtime was opened without one.
+        """
+        if self._default is None:
+            raise UsageError(
+                'this runtime has no default language model.\n  Mend: open_runtime(lm="openai/gpt-4o-mini"), say.'
+            )
+        return self._default
+
+    @property
+    def needs_transport(self) -> bool:
+        """Whether any of the models speaks HTTP."""
+        return bool(self._clients)
+
+    def choose(self, choice: str | LM | None, who: str) -> LM:
+        """The model for a node's ``lm`` option; `who` is named when there is none.
+
+        Raises:
+            DeclarationError: no model of that name, or no default.
+        """
+        if choice is None:
+            if self._default is None:
+                raise DeclarationError(
+                    f"{who} wants a language model, but the runtime has no default one.\n"
+                    '  Mend: open_runtime(lm="openai/gpt-4o-mini"), say, or give the node an lm of its own.'
+                )
+            return self._default
+        if isinstance(choice, str):
+            if choice not in self._named:
+                known = ", ".join(map(repr, self._named)) or "none"
+                raise DeclarationError(
+                    f"{who} wants the language model {choice!r}; the runtime has: {known}.\n"
+                    f'  Mend: open_runtime(lms={{{choice!r}: "openai/gpt-4o-mini"}}), say.'
+                )
+            return self._named[choice]
+        lm = self._model(choice, "lm")
+        if isinstance(lm, LMClient) and not lm.is_open:
+            if self._transport is None:
+                raise DeclarationError(
+                    f"{who} brings a language model of its own, but the runtime was opened without any that speaks HTTP.\n"
+                    "  Mend: name it in open_runtime(lms={…}) and write its name in the node's lm option."
+                )
+            lm.bind(self._transport, self._rng)
+        return lm
+
+    def bind(self, transport: HttpTransport) -> None:
+        """Let every client use `transport`."""
+        self._transport = transport
+        for client in self._clients:
+            client.bind(transport, self._rng)
+
+    def unbind(self) -> None:
+        """The transport is closed."""
+        self._transport = None
+        for client in self._clients:
+            client.unbind()
+
+
+@final
+class Connections(Actor):
+    """Owns the runtime's one HTTP client; a restart of it gives every model a new one."""
+
+    def __init__(self, models: Models) -> None:
+        self._models = models
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self) -> AsyncGenerator[None]:
+        """Open the transport for one incarnation."""
+        async with open_transport() as transport:
+            self._models.bind(transport)
+            try:
+                yield
+            finally:
+                self._models.unbind()
+
+    async def receive(self, message: Any) -> None:
+        """Nobody sends it anything."""
+        raise UsageError(f"the owner of the connections takes no messages; got a {type(message).__name__}.")

@@ -1,0 +1,98 @@
+"""When a failed language-model request is made again, and when it is not.
+
+Pure decisions: nothing here waits, reads a clock or touches the network. The client performs what :meth:`Retry.delay_s` says;
+nothing below or above the client tries a request again.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, final
+
+import attrs
+
+from actors.backoff import Backoff
+from actors.checks import is_a, is_count, is_number
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Mapping
+
+    from actors.errors import LMError
+
+
+def _default_backoff() -> Backoff:
+    return Backoff(first_s=0.5, cap_s=30.0)
+
+
+@final
+@attrs.frozen
+class Retry:
+    """How often one call asks its provider, and how long it waits in between.
+
+    ``max_attempts`` is the number of HTTP requests that a call may make, whatever fails; 1 means never again. A provider's
+    ``Retry-After`` is waited out exactly when it is longer than the backoff. One above ``max_retry_after_s`` (seconds) ends
+    the call with the error instead: an agent that would wait for an hour should hear of it.
+    """
+
+    max_attempts: int = attrs.field(default=3, validator=is_count(least=1))
+    backoff: Backoff = attrs.field(factory=_default_backoff, validator=is_a(Backoff))
+    max_retry_after_s: float = attrs.field(default=60.0, validator=is_number(least=0))
+
+    def delay_s(self, error: LMError, attempt: int, rng: random.Random) -> float | None:
+        """Seconds to wait after request number `attempt` (from 1) failed with `error`; None to give up.
+
+        Only errors that say ``retryable = True`` are worth another request.
+        """
+        if attempt >= self.max_attempts or error.retryable is not True:
+            return None
+        backoff_s = self.backoff.delay_s(attempt - 1, rng)
+        asked_s = error.retry_after_s
+        if asked_s is None:
+            return backoff_s
+        return None if asked_s > self.max_retry_after_s else max(asked_s, backoff_s)
+
+
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """Seconds for which a reply asks its client to stay away; None when it does not say, or says nonsense.
+
+    Reads ``retry-after-ms``, then ``Retry-After`` as seconds or as an HTTP date. A date is taken relative to the reply's own
+    ``Date`` header, so that two clocks that disagree do no harm; without that header a date says nothing. Negative, infinite
+    and unreadable values say nothing; a date in the past is 0.
+
+    Args:
+        headers: the reply's headers with lower-case names.
+
+    Source: RFC 9110, 10.2.3 (Retry-After) and 5.6.7 (dates); ``retry-after-ms`` is sent by OpenAI and Azure.
+    """
+    milliseconds = _seconds(headers.get("retry-after-ms"))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    value = headers.get("retry-after")
+    seconds = _seconds(value)
+    if seconds is not None:
+        return seconds
+    until, sent_at = _date(value), _date(headers.get("date"))
+    if until is None or sent_at is None:
+        return None
+    return max(0.0, (until - sent_at).total_seconds())
+
+
+def _seconds(value: str | None) -> float | None:
+    try:
+        number = float(value) if value is not None else -1.0
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and number >= 0 else None
+
+
+def _date(value: str | None) -> datetime | None:
+    if value is None:
+        return None
+    try:
+        date = parsedate_to_datetime(value)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    return date if date.tzinfo is not None else date.replace(tzinfo=UTC)

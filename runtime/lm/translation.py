@@ -1,0 +1,415 @@
+"""Messages to one provider's HTTP request, and its reply to a completion, by LiteLLM's provider configurations.
+
+The only module that knows litellm. LiteLLM translates and prices here and nothing more: it opens no connection, runs no event
+loop, retries nothing and logs nothing. The requests equal those that ``litellm.acompletion`` sends. litellm is imported on first
+use, which takes seconds: :func:`warm_up` does that in a thread.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import json
+import os
+import warnings
+from typing import TYPE_CHECKING, Any, cast, final
+
+import attrs
+import trio
+
+from actors.errors import DeclarationError, LMAuthFailed, LMBadRequest, LMError, LMRefused, LMReplyUnreadable, UsageError
+from actors.lm import ChatMessage, Completion, Usage
+from runtime.lm.failures import MENDS, error_for, has_error, redact, shorten
+from runtime.lm.providers import (
+    DEFAULT_BASES,
+    EXAMPLES,
+    HTTP_HANDLER_PROVIDERS,
+    KEPT_LITELLM_OPTIONS,
+    KEY_VARIABLES,
+    REFUSED_OPTIONS,
+)
+from runtime.lm.transport import HttpReply, HttpRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+@functools.cache
+def _load() -> Any:
+    """litellm, imported with everything off that would go to the network or print by itself."""
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    os.environ.setdefault("LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS", "True")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it builds its models at first use, with warnings about its own types
+        litellm: Any = importlib.import_module("litellm")  # Any: its own types are partial
+        for name in ("main", "anthropic_beta_headers_manager", "litellm_core_utils.exception_mapping_utils"):
+            importlib.import_module(f"litellm.{name}")
+        litellm.ModelResponse(choices=[{"message": {"content": ""}}], usage=litellm.Usage())
+    litellm.suppress_debug_info = True
+    litellm.telemetry = False
+    return litellm
+
+
+async def warm_up() -> None:
+    """Import litellm in a worker thread, once per process, so that the event loop goes on meanwhile. A checkpoint."""
+    if _load.cache_info().currsize:
+        await trio.lowlevel.checkpoint()
+    else:
+        await trio.to_thread.run_sync(_load)
+
+
+class _NoLog:
+    """What LiteLLM's configurations want to tell their logger is told to nobody."""
+
+    def __init__(self) -> None:
+        self.model_call_details: dict[str, Any] = {}
+        self.optional_params: dict[str, Any] = {}
+
+    def pre_call(self, *args: object, **kwargs: object) -> None:
+        """Called before a request."""
+
+    def post_call(self, *args: object, **kwargs: object) -> None:
+        """Called after a reply."""
+
+
+@attrs.frozen
+class _Route:
+    """Where one model lives, as LiteLLM resolves it. Keys are never shown."""
+
+    model: str
+    provider: str
+    config: Any
+    api_base: str | None
+    api_key: str | None = attrs.field(repr=False)
+    headers: Mapping[str, str] = attrs.field(repr=False)
+
+    @property
+    def litellm_params(self) -> dict[str, Any]:
+        return {"custom_llm_provider": self.provider, "api_base": self.api_base, "api_key": self.api_key}
+
+
+@final
+@attrs.frozen(eq=False)
+class Exchange:
+    """One request, and what is needed to read its reply."""
+
+    request: HttpRequest
+    data: dict[str, Any] = attrs.field(repr=False)
+    messages: list[Any] = attrs.field(repr=False)
+    optional_params: dict[str, Any] = attrs.field(repr=False)
+    litellm_params: dict[str, Any] = attrs.field(repr=False)
+    json_mode: bool = False
+
+
+@final
+class Translator:
+    """Translates for one model. Construction is cheap; the first other call imports litellm (see :func:`warm_up`).
+
+    Keys are read once: `api_key`, or else the environment variable that LiteLLM uses for the provider.
+    """
+
+    def __init__(self, model: str, *, api_key: str | None = None, api_base: str | None = None) -> None:
+        self.model = model
+        self._api_key = api_key
+        self._api_base = api_base
+        self._found: _Route | None = None
+        self._is_priced = True
+
+    def __repr__(self) -> str:
+        return f"Translator({self.model!r})"
+
+    # --- out ---
+
+    def request(self, messages: Sequence[ChatMessage], options: Mapping[str, Any]) -> Exchange:
+        """The request that asks the model to answer `messages`. `options` are OpenAI's.
+
+        Raises:
+            UsageError: an option belongs to the client, not to a call.
+            DeclarationError: LiteLLM does not know the model's provider, or it is not served here.
+            LMAuthFailed: there is no key.
+            LMBadRequest: the provider does not know an option, or a value cannot be sent.
+        """
+        litellm = _load()
+        route = self.route()
+        wanted = {name: value for name, value in options.items() if value is not None}
+        self._refuse_options(litellm, wanted)
+        try:
+            return self._exchange(litellm, route, messages, wanted)
+        except LMError:
+            raise
+        except Exception as error:
+            raise self._refusal(error) from error
+
+    def _exchange(self, litellm: Any, route: _Route, messages: Sequence[ChatMessage], options: dict[str, Any]) -> Exchange:
+        headers = {**route.headers, **options.pop("extra_headers", {})}
+        if "tools" in options:
+            options["tools"] = self._tools(litellm, route, options["tools"])
+        if "tool_choice" in options:
+            options["tool_choice"] = litellm.utils.validate_chat_completion_tool_choice(options["tool_choice"], model=route.model)
+        plain: list[Any] = litellm.utils.validate_and_fix_openai_messages(messages=[dict(message) for message in messages])
+        plain = route.config.translate_developer_role_to_system_role(messages=plain)
+        params: dict[str, Any] = litellm.get_optional_params(
+            model=route.model, custom_llm_provider=route.provider, messages=plain, stream=None, **options
+        )
+        json_mode = bool(params.pop("json_mode", False))
+        params.pop("fake_stream", None)
+        extra_body: Mapping[str, Any] = params.pop("extra_body", None) or {}
+        litellm_params = route.litellm_params
+        common = {"model": route.model, "messages": plain, "optional_params": params, "litellm_params": litellm_params}
+        headers = self._headers(route, headers, common)
+        url = self._url(route, params, litellm_params)
+        data: dict[str, Any] = route.config.transform_request(headers=headers, **common)
+        if route.provider == "anthropic":
+            manager = importlib.import_module("litellm.anthropic_beta_headers_manager")
+            headers, data = manager.update_request_with_filtered_beta(headers=headers, request_data=data, provider="anthropic")
+        if extra_body:
+            data = {
+                **data,
+                **route.config.transform_extra_body(
+                    extra_body=extra_body, request=data, model=route.model, litellm_params=litellm_params
+                ),
+            }
+        request = HttpRequest("POST", url, _sendable(headers), _json_bytes(data))
+        return Exchange(request, data, plain, params, litellm_params, json_mode)
+
+    def _tools(self, litellm: Any, route: _Route, tools: Any) -> Any:
+        checked = litellm.utils.validate_and_fix_openai_tools(tools=tools)
+        return checked if route.provider == "anthropic" else litellm.main._drop_anthropic_only_tool_keys(tools=checked)
+
+    def _headers(self, route: _Route, headers: dict[str, str], common: Mapping[str, Any]) -> dict[str, Any]:
+        """Authorisation and the provider's own headers."""
+        made: dict[str, Any] = route.config.validate_environment(
+            headers=headers, api_key=route.api_key, api_base=route.api_base, **common
+        )
+        names = {name.lower() for name in made}
+        return {**made, **{name: "application/json" for name in ("content-type", "accept") if name not in names}}
+
+    def _url(self, route: _Route, params: dict[str, Any], litellm_params: dict[str, Any]) -> str:
+        base = (route.api_base or "").rstrip("/")
+        if route.provider == "anthropic":
+            return base if base.endswith("/v1/messages") else f"{base}/v1/messages"
+        if route.provider in HTTP_HANDLER_PROVIDERS:
+            return cast(
+                "str",
+                route.config.get_complete_url(
+                    api_base=base,
+                    api_key=route.api_key,
+                    model=route.model,
+                    optional_params=params,
+                    litellm_params=litellm_params,
+                    stream=False,
+                ),
+            )
+        return base if base.endswith("/chat/completions") else f"{base}/chat/completions"
+
+    def _refuse_options(self, litellm: Any, options: Mapping[str, Any]) -> None:
+        for name, value in options.items():
+            if name in REFUSED_OPTIONS:
+                raise UsageError(f"chat() does not take the option {name!r}.\n  Mend: {REFUSED_OPTIONS[name]}.")
+            if name == "n" and value != 1:
+                raise UsageError(f"chat(n={value!r}): one call gives one answer.\n  Mend: make {value!r} calls in a nursery.")
+            if name not in KEPT_LITELLM_OPTIONS and litellm.types.utils.is_litellm_owned_kwarg(name):
+                raise UsageError(
+                    f"chat() does not take the option {name!r}: it steers parts of LiteLLM that are not in use here.\n"
+                    "  Mend: leave it out, or send it to the provider in extra_body={…}."
+                )
+
+    def _refusal(self, error: Exception) -> LMError:
+        """Our error for what LiteLLM raised while it translated: nothing has been sent."""
+        words = redact(shorten(str(getattr(error, "message", "") or error)), self._secrets())
+        kind = LMAuthFailed if type(error).__name__ == "AuthenticationError" else LMBadRequest
+        return kind(
+            f"no request could be made of the messages and options: {type(error).__name__}: {words}.\n  Mend: {MENDS[kind]}",
+            model=self.model,
+            attempt=0,
+        )
+
+    # --- back ---
+
+    def completion(self, exchange: Exchange, reply: HttpReply) -> Completion:
+        """The answer in `reply`.
+
+        Raises:
+            LMError: there is none; the class is the error table's.
+        """
+        if not 200 <= reply.status < 300 or has_error(reply.body):
+            raise self._error(exchange, reply)
+        try:
+            parsed = self._parse(exchange, reply)
+            answer = self._answer(parsed)
+        except Exception as error:
+            words = redact(shorten(reply.body.decode("utf-8", "replace")), self._secrets())
+            raise LMReplyUnreadable(
+                f"HTTP {reply.status} from {exchange.request.place} carries no answer that can be read "
+                f"({type(error).__name__}): {words!r}.\n  Mend: {MENDS[LMReplyUnreadable]}",
+                model=self.model,
+                status=reply.status,
+            ) from error
+        extras: Mapping[str, object] = getattr(parsed.choices[0].message, "provider_specific_fields", None) or {}
+        refusal = extras.get("refusal")
+        if not answer.text and not answer.tool_calls and (refusal or answer.finish_reason == "content_filter"):
+            words = f": {redact(shorten(str(refusal)), self._secrets())}" if refusal else ""
+            raise LMRefused(f"the model declined to answer{words}.\n  Mend: {MENDS[LMRefused]}", model=self.model, status=200)
+        return answer
+
+    def _error(self, exchange: Exchange, reply: HttpReply) -> LMError:
+        mapping = importlib.import_module("litellm.litellm_core_utils.exception_mapping_utils")
+        return error_for(
+            reply,
+            place=exchange.request.place,
+            model=self.model,
+            secrets=self._secrets(),
+            is_context_too_long=mapping.ExceptionCheckers.is_error_str_context_window_exceeded,
+        )
+
+    def _parse(self, exchange: Exchange, reply: HttpReply) -> Any:
+        litellm, route = _load(), self.route()
+        blank = litellm.ModelResponse()
+        if route.provider != "openai":
+            blank.model = f"{route.provider}/{route.model}"
+        return route.config.transform_response(
+            model=route.model,
+            raw_response=reply.as_httpx(),
+            model_response=blank,
+            logging_obj=_NoLog(),
+            request_data=exchange.data,
+            messages=exchange.messages,
+            optional_params=exchange.optional_params,
+            litellm_params=exchange.litellm_params,
+            encoding=None,
+            api_key=route.api_key,
+            json_mode=exchange.json_mode,
+        )
+
+    def _answer(self, parsed: Any) -> Completion:
+        choice = parsed.choices[0]
+        message = choice.message
+        usage = getattr(parsed, "usage", None)
+        return Completion(
+            text=message.content or "",
+            model=self.model,
+            finish_reason=choice.finish_reason or "stop",
+            usage=Usage(
+                prompt_tokens=getattr(usage, "prompt_tokens", 0) or 0,
+                completion_tokens=getattr(usage, "completion_tokens", 0) or 0,
+                cost_usd=self._cost_usd(parsed),
+            ),
+            tool_calls=tuple(call.model_dump(exclude_none=True) for call in message.tool_calls or ()),
+            reasoning=getattr(message, "reasoning_content", None),
+        )
+
+    def _cost_usd(self, parsed: Any) -> float | None:
+        if not self._is_priced:
+            return None
+        route = self.route()
+        try:
+            return float(_load().completion_cost(parsed, model=route.model, custom_llm_provider=route.provider))
+        except Exception:  # noqa: BLE001 - LiteLLM raises bare Exception for a model that its table does not price
+            self._is_priced = False
+            return None
+
+    def _secrets(self) -> tuple[str, ...]:
+        found = self._found.api_key if self._found is not None else None
+        return tuple(key for key in (self._api_key, found) if key)
+
+    # --- where to ---
+
+    def route(self) -> _Route:
+        """Resolve model, provider, address and key, once.
+
+        Raises:
+            DeclarationError: LiteLLM does not know the provider, or it is not served here.
+            LMAuthFailed: there is no key.
+        """
+        if self._found is None:
+            self._found = self._resolve(_load())
+        return self._found
+
+    def _resolve(self, litellm: Any) -> _Route:
+        try:
+            model, provider, key, base = litellm.get_llm_provider(
+                model=self.model, api_base=self._api_base, api_key=self._api_key
+            )
+        except Exception as error:
+            raise DeclarationError(
+                f"LMClient({self.model!r}): LiteLLM knows no provider for this model.\n"
+                f"  Mend: name the provider before a slash, for example {EXAMPLES}."
+            ) from error
+        config = self._config(litellm, model, provider)
+        variables, default = DEFAULT_BASES.get(provider, ((), None))
+        base = base or next((os.environ[name] for name in variables if os.environ.get(name)), default)
+        if base is None:
+            raise DeclarationError(f"LMClient({self.model!r}): no address is known.\n  Mend: pass api_base='https://…/v1'.")
+        headers = self._provider_headers(provider, config)
+        return _Route(model, provider, config, base, self._key(litellm, provider, key), headers)
+
+    def _config(self, litellm: Any, model: str, provider: str) -> Any:
+        compatible = provider in {"openai", "custom_openai"} or provider in litellm.openai_compatible_providers
+        if not (provider == "anthropic" or provider in HTTP_HANDLER_PROVIDERS or compatible):
+            raise DeclarationError(
+                f"LMClient({self.model!r}): the provider {provider!r} is neither OpenAI-compatible nor Anthropic, "
+                f"and no other is served.\n  Mend: use {EXAMPLES}, or a gateway that speaks OpenAI's protocol."
+            )
+        info, _ = litellm.main.responses_api_bridge_check(model=model, custom_llm_provider=provider, api_base=self._api_base)
+        if info.get("mode") == "responses":
+            raise DeclarationError(
+                f"LMClient({self.model!r}): the provider serves this model over its Responses API only, not over chat.\n"
+                "  Mend: use a chat model."
+            )
+        try:
+            kind = litellm.types.utils.LlmProviders(provider)
+        except ValueError:
+            return litellm.OpenAIConfig()
+        return litellm.utils.ProviderConfigManager.get_provider_chat_config(model=model, provider=kind) or litellm.OpenAIConfig()
+
+    def _key(self, litellm: Any, provider: str, resolved: str | None) -> str | None:
+        names = KEY_VARIABLES.get(provider, ())
+        key = self._api_key or resolved or next((os.environ[name] for name in names if os.environ.get(name)), None)
+        if key is None:
+            missing: list[str] = litellm.validate_environment(self.model)["missing_keys"]
+            wanted = [*names, *(name for name in missing if name.endswith(("_KEY", "_TOKEN")) and name not in names)]
+            if not wanted:
+                return None  # the provider asks for none
+            raise LMAuthFailed(
+                f"{self.model!r} needs a key, and there is none.\n"
+                f"  Mend: set the environment variable {wanted[0]}, or pass LMClient({self.model!r}, api_key=…).",
+                model=self.model,
+                attempt=0,
+            )
+        if not key.isascii() or not key.isprintable() or key != key.strip():
+            raise LMAuthFailed(
+                f"the key for {self.model!r} holds characters that no key has (spaces around it, line ends or non-ASCII).\n"
+                "  Mend: copy the key again; mind a line end when it comes from a file.",
+                model=self.model,
+                attempt=0,
+            )
+        return key
+
+    def _provider_headers(self, provider: str, config: Any) -> Mapping[str, str]:
+        """Headers that LiteLLM's dispatcher adds to the configuration's own."""
+        if provider == "openrouter":
+            return {
+                "HTTP-Referer": os.environ.get("OR_SITE_URL") or "https://litellm.ai",
+                "X-Title": os.environ.get("OR_APP_NAME") or "liteLLM",
+            }
+        if provider == "anthropic" or provider in HTTP_HANDLER_PROVIDERS:
+            return {}
+        organisation = os.environ.get("OPENAI_ORGANIZATION") or os.environ.get("OPENAI_ORG_ID")
+        project = os.environ.get("OPENAI_PROJECT_ID")
+        own = {"OpenAI-Organization": organisation, "OpenAI-Project": project} if provider == "openai" else {}
+        return {**config.get_attribution_headers(), **{name: value for name, value in own.items() if value}}
+
+
+def _sendable(headers: Mapping[str, Any]) -> dict[str, str]:
+    return {name: str(value) for name, value in headers.items() if value is not None}
+
+
+def _json_bytes(data: Mapping[str, Any]) -> bytes:
+    try:
+        return json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise LMBadRequest(
+            f"the messages or options hold a value that JSON cannot carry: {error}.\n"
+            "  Mend: pass only strings, finite numbers, booleans, None, lists and mappings.",
+            attempt=0,
+        ) from error

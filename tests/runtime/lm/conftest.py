@@ -1,0 +1,25 @@
+"""What the tests of the language-model layer share: a clock that waits for sockets, and litellm imported beforehand."""
+
+import pytest
+import trio.testing
+
+from runtime.lm import translation
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _litellm_is_loaded() -> None:
+    """The import takes seconds in a thread, and a virtual clock does not wait for threads."""
+    translation._load()
+
+
+@pytest.fixture
+def patient_clock() -> trio.testing.MockClock:
+    """Virtual time that leaps only when nothing has moved for 50 real milliseconds: loopback sockets take a moment."""
+    return trio.testing.MockClock(autojump_threshold=0.05)
+
+
+@pytest.fixture(autouse=True)
+def _no_addresses_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests name the server they talk to."""
+    for name in ("OPENAI_BASE_URL", "OPENAI_API_BASE", "ANTHROPIC_API_BASE", "ANTHROPIC_BASE_URL", "ANTHROPIC_AUTH_TOKEN"):
+        monkeypatch.delenv(name, raising=False)

@@ -1,0 +1,172 @@
+"""Our request equals the one that ``litellm.acompletion`` sends to the same server, and so does what is read from the reply."""
+
+import asyncio
+import importlib
+from typing import Any
+
+import pytest
+import trio
+
+from actors.errors import LMBadRequest
+from actors.lm import Completion
+from runtime.lm.translation import Translator
+from runtime.lm.transport import open_transport
+from tests.runtime.lm.recorder import Recorder, Seen, recording
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # of litellm and asyncio, which are only the yardstick here
+
+COMPARED_HEADERS = (
+    "authorization",
+    "x-api-key",
+    "anthropic-version",
+    "anthropic-beta",
+    "content-type",
+    "accept",
+    "http-referer",
+    "x-title",
+    "openai-organization",
+    "openai-project",
+    "x-own",
+)
+MESSAGES: list[dict[str, Any]] = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Grüße!"}]
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "description": "Look out of the window.",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    },
+}
+SCHEMA = {
+    "type": "json_schema",
+    "json_schema": {
+        "name": "answer",
+        "strict": True,
+        "schema": {
+            "type": "object",
+            "properties": {"answer": {"type": "string"}},
+            "required": ["answer"],
+            "additionalProperties": False,
+        },
+    },
+}
+TOOL_TURN: list[dict[str, Any]] = [
+    {"role": "user", "content": "Weather in Ulm?"},
+    {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Ulm"}'}}],
+    },
+    {"role": "tool", "tool_call_id": "c1", "content": "rain"},
+]
+CASES: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
+    "plain": (MESSAGES, {}),
+    "options": (MESSAGES, {"temperature": 0.2, "max_tokens": 64, "top_p": 0.9, "stop": ["END"], "user": "u1"}),
+    "tools": (MESSAGES, {"tools": [WEATHER], "tool_choice": "auto", "parallel_tool_calls": False}),
+    "tool turn": (TOOL_TURN, {"tools": [WEATHER]}),
+    "json object": (MESSAGES, {"response_format": {"type": "json_object"}}),
+    "json schema": (MESSAGES, {"response_format": SCHEMA}),
+    "parts": ([{"role": "user", "content": [{"type": "text", "text": "Hi"}]}], {}),
+    "developer": ([{"role": "developer", "content": "Be brief."}, {"role": "user", "content": "Hi"}], {}),
+    "extra": (MESSAGES, {"extra_headers": {"x-own": "1"}, "extra_body": {"own": [1]}}),
+}
+MODELS = {
+    "openai/gpt-4o-mini": "/v1",
+    "openai/my-own-model": "/v1",
+    "openai/o3-mini": "/v1",
+    "openai/gpt-5-mini": "/v1",
+    "anthropic/claude-sonnet-4-5": "",
+    "anthropic/claude-3-haiku-20240307": "",
+    "openrouter/meta-llama/llama-3-70b-instruct": "/v1",
+    "hosted_vllm/qwen": "/v1",
+    "groq/llama-3.3-70b-versatile": "/v1",
+    "mistral/mistral-small-latest": "/v1",
+    "deepseek/deepseek-chat": "",
+    "together_ai/meta-llama/Llama-3-8b-chat-hf": "/v1",
+    "xai/grok-3": "/v1",
+    "cerebras/llama3.1-8b": "/v1",
+}
+
+
+def theirs(
+    recorder: Recorder, model: str, base: str, messages: list[dict[str, Any]], options: dict[str, Any]
+) -> tuple[Seen, Any]:
+    litellm: Any = importlib.import_module("litellm")
+    litellm.disable_aiohttp_transport = True
+
+    async def call() -> Any:
+        return await litellm.acompletion(
+            model=model, messages=messages, api_base=base, api_key="s3cret", max_retries=0, _skip_mcp_handler=True, **options
+        )
+
+    reply = asyncio.run(call())
+    return recorder.seen[-1], reply
+
+
+def ours(
+    recorder: Recorder, model: str, base: str, messages: list[dict[str, Any]], options: dict[str, Any]
+) -> tuple[Seen, Completion]:
+    translator = Translator(model, api_key="s3cret", api_base=base)
+
+    async def call() -> Completion:
+        exchange = translator.request(messages, options)
+        async with open_transport() as transport:
+            return translator.completion(exchange, await transport.send(exchange.request))
+
+    completion = trio.run(call)
+    return recorder.seen[-1], completion
+
+
+THOROUGH = ("openai/gpt-4o-mini", "openai/my-own-model", "anthropic/claude-sonnet-4-5", "hosted_vllm/qwen")
+FEW = ("options", "tools", "json schema")
+PAIRS = [(model, case) for model in MODELS for case in CASES if model in THOROUGH or case in FEW]
+PAIRS.remove(("anthropic/claude-sonnet-4-5", "extra"))  # litellm sends the name "extra_body" itself, which Anthropic refuses
+
+
+@pytest.mark.parametrize(("model", "case"), PAIRS)
+def test_the_request_equals_litellms(model: str, case: str):
+    messages, options = CASES[case]
+
+    with recording() as recorder:
+        base = recorder.url + MODELS[model]
+        try:
+            expected, _ = theirs(recorder, model, base, messages, options)
+        except Exception as error:
+            if type(error).__name__ != "UnsupportedParamsError":
+                raise
+            with pytest.raises(LMBadRequest, match="UnsupportedParamsError"):
+                ours(recorder, model, base, messages, options)
+            return
+        sent, _ = ours(recorder, model, base, messages, options)
+
+    assert (sent.method, sent.path, sent.body) == (expected.method, expected.path, expected.body)
+    assert {name: sent.headers.get(name) for name in COMPARED_HEADERS if name != "accept"} == {
+        name: expected.headers.get(name) for name in COMPARED_HEADERS if name != "accept"
+    }
+
+
+@pytest.mark.parametrize("model", ["openai/gpt-4o-mini", "anthropic/claude-sonnet-4-5", "hosted_vllm/qwen"])
+def test_answer_usage_and_price_equal_litellms(model: str):
+    litellm: Any = importlib.import_module("litellm")
+
+    with recording() as recorder:
+        base = recorder.url + MODELS[model]
+        _, reply = theirs(recorder, model, base, MESSAGES, {})
+        _, completion = ours(recorder, model, base, MESSAGES, {})
+
+    assert completion.text == reply.choices[0].message.content == "Hello!"
+    assert completion.finish_reason == reply.choices[0].finish_reason == "stop"
+    assert completion.usage.prompt_tokens == reply.usage.prompt_tokens == 1000
+    assert completion.usage.completion_tokens == reply.usage.completion_tokens == 100
+    priced = None if "qwen" in model else litellm.completion_cost(reply, model=model)
+    assert completion.usage.cost_usd == priced
+    assert completion.model == model
+
+
+def test_extra_body_is_merged_for_anthropic_too():
+    with recording() as recorder:
+        sent, _ = ours(recorder, "anthropic/claude-sonnet-4-5", recorder.url, *CASES["extra"])
+
+    assert sent.body["own"] == [1]
+    assert "extra_body" not in sent.body
+    assert sent.headers["x-own"] == "1"

@@ -1,0 +1,222 @@
+import json
+from typing import Any
+
+import pytest
+
+from actors.errors import (
+    DeclarationError,
+    LMAuthFailed,
+    LMBadRequest,
+    LMContextTooLong,
+    LMRateLimited,
+    LMRefused,
+    LMReplyUnreadable,
+    UsageError,
+)
+from runtime.lm.translation import Exchange, Translator
+from runtime.lm.transport import HttpReply
+
+HELLO = [{"role": "user", "content": "Hello"}]
+
+
+def translator(model: str = "openai/gpt-4o-mini") -> Translator:
+    return Translator(model, api_key="s3cret-key", api_base="http://127.0.0.1:9/v1")
+
+
+def asked(model: str = "openai/gpt-4o-mini", **options: Any) -> tuple[Translator, Exchange]:
+    translates = translator(model)
+    return translates, translates.request(HELLO, options)
+
+
+def reply(message: dict[str, Any] | None = None, status: int = 200, **fields: Any) -> HttpReply:
+    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hi", **(message or {})}}
+    body = {"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice], **fields}
+    return HttpReply(status, {"content-type": "application/json"}, json.dumps(body).encode())
+
+
+def test_an_answer_is_read_with_its_usage_and_price():
+    translates, exchange = asked()
+
+    completion = translates.completion(
+        exchange, reply(usage={"prompt_tokens": 1_000_000, "completion_tokens": 0, "total_tokens": 0})
+    )
+
+    assert (completion.text, completion.model, completion.finish_reason) == ("Hi", "openai/gpt-4o-mini", "stop")
+    assert completion.usage.prompt_tokens == 1_000_000
+    assert completion.usage.cost_usd == pytest.approx(0.15)
+
+
+def test_a_model_without_a_price_costs_none_and_not_zero():
+    translates, exchange = asked("openai/my-own-model")
+
+    completion = translates.completion(exchange, reply(usage={"prompt_tokens": 5, "completion_tokens": 5, "total_tokens": 10}))
+
+    assert completion.usage.cost_usd is None
+
+
+def test_tool_calls_are_read():
+    call = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Ulm"}'}}
+    translates, exchange = asked()
+
+    completion = translates.completion(exchange, reply({"content": None, "tool_calls": [call]}))
+
+    assert completion.text == ""
+    assert completion.finish_reason == "tool_calls"
+    assert [dict(item) for item in completion.tool_calls] == [call]
+
+
+def test_visible_reasoning_is_read():
+    translates, exchange = asked("hosted_vllm/qwen")
+
+    completion = translates.completion(exchange, reply({"reasoning_content": "Hm."}))
+
+    assert completion.reasoning == "Hm."
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"<html>", b"[]", b"{}", b'{"choices": []}', b'{"choices": [{}]}', b'{"choices": [{"message": null}]}', b'{"cho'],
+)
+@pytest.mark.parametrize("model", ["openai/gpt-4o-mini", "anthropic/claude-sonnet-4-5", "groq/llama-3.3-70b-versatile"])
+def test_a_success_that_cannot_be_read_is_unreadable(model: str, body: bytes):
+    translates, exchange = asked(model)
+
+    with pytest.raises(LMReplyUnreadable, match=r"^HTTP 200 from http://127\.0\.0\.1:9/\S+ carries no answer that can be read"):
+        translates.completion(exchange, HttpReply(200, {}, body))
+
+
+def test_a_refusal_of_the_model_is_an_error_with_its_words():
+    translates, exchange = asked()
+
+    with pytest.raises(LMRefused, match=r"^the model declined to answer: I cannot help with that\.\n  Mend: "):
+        translates.completion(exchange, reply({"content": None, "refusal": "I cannot help with that"}))
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "kind"),
+    [
+        (400, {"message": "This model's maximum context length is 8192 tokens.", "code": None}, LMContextTooLong),
+        (400, {"message": "too long", "code": "context_length_exceeded"}, LMContextTooLong),
+        (400, {"message": "Bad role", "code": None}, LMBadRequest),
+        (429, {"message": "Slow down", "code": "rate_limit_exceeded"}, LMRateLimited),
+        (200, {"message": "Slow down", "code": 429}, LMRateLimited),
+        (401, {"message": "Incorrect API key provided: s3cret-key", "code": "invalid_api_key"}, LMAuthFailed),
+    ],
+)
+def test_an_error_reply_becomes_the_tables_error_and_shows_no_key(status: int, error: dict[str, Any], kind: type[Exception]):
+    translates, exchange = asked()
+
+    with pytest.raises(kind) as caught:
+        translates.completion(exchange, HttpReply(status, {}, json.dumps({"error": error}).encode()))
+
+    assert type(caught.value) is kind
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "variable"),
+    [
+        ("openai/gpt-4o-mini", "OPENAI_API_KEY"),
+        ("anthropic/claude-sonnet-4-5", "ANTHROPIC_API_KEY"),
+        ("openrouter/a/b", "OPENROUTER_API_KEY"),
+        ("groq/llama", "GROQ_API_KEY"),
+        ("mistral/m", "MISTRAL_API_KEY"),
+    ],
+)
+def test_a_missing_key_is_named_and_one_in_the_environment_is_used(model: str, variable: str, monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(
+        LMAuthFailed, match=rf"^'{model}' needs a key, and there is none\.\n  Mend: set the environment variable {variable}, "
+    ):
+        Translator(model).route()
+
+    monkeypatch.setenv(variable, "from-the-environment")
+    request = Translator(model).request(HELLO, {}).request
+
+    assert "from-the-environment" in "".join(request.headers.values())
+
+
+def test_the_key_of_openai_is_not_sent_to_others(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "s3cret")
+
+    with pytest.raises(LMAuthFailed):
+        Translator("cerebras/llama3.1-8b").route()
+
+
+def test_a_server_of_your_own_needs_no_key():
+    request = Translator("hosted_vllm/qwen", api_base="http://127.0.0.1:9/v1").request(HELLO, {}).request
+
+    assert request.url == "http://127.0.0.1:9/v1/chat/completions"
+
+
+@pytest.mark.parametrize("key", ["s3cret\n", " s3cret", "s3crét"])
+def test_a_key_that_cannot_be_one_is_refused_without_showing_it(key: str):
+    with pytest.raises(LMAuthFailed, match="holds characters that no key has") as caught:
+        Translator("openai/gpt-4o-mini", api_key=key).route()
+
+    assert key.strip() not in str(caught.value)
+
+
+@pytest.mark.parametrize("model", ["nonsense", "nope/x", "/", "openai"])
+def test_an_unknown_model_is_a_declaration_error_with_examples(model: str):
+    with pytest.raises(
+        DeclarationError, match=r"LiteLLM knows no provider for this model\.\n  Mend: name the provider before a slash, "
+    ):
+        Translator(model, api_key="k").route()
+
+
+@pytest.mark.parametrize("model", ["gemini/gemini-2.0-flash", "bedrock/x", "azure/x"])
+def test_a_provider_that_is_not_served_says_so(model: str):
+    with pytest.raises(DeclarationError, match="is neither OpenAI-compatible nor Anthropic"):
+        Translator(model, api_key="k").route()
+
+
+def test_a_model_of_another_interface_says_so():
+    with pytest.raises(DeclarationError, match="over its Responses API only"):
+        Translator("openai/o1-pro", api_key="k").route()
+
+
+@pytest.mark.parametrize(
+    ("options", "mend"),
+    [
+        ({"max_retries": 2}, "set LMClient(..., retry=Retry(max_attempts=…)): nothing else retries."),
+        ({"stream": True}, "leave it out: chat() returns whole answers."),
+        ({"timeout": 3}, "wrap the call in trio.fail_after(seconds), or set LMClient(..., deadline_s=…)."),
+        ({"n": 2}, "make 2 calls in a nursery."),
+        ({"mock_response": "x"}, "leave it out, or send it to the provider in extra_body={…}."),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(options: dict[str, Any], mend: str):
+    with pytest.raises(UsageError) as caught:
+        asked(**options)
+
+    assert str(caught.value).endswith(f"\n  Mend: {mend}")
+
+
+def test_an_option_that_the_provider_does_not_know_is_a_bad_request():
+    with pytest.raises(
+        LMBadRequest, match=r"^no request could be made of the messages and options: UnsupportedParamsError: "
+    ) as caught:
+        asked("anthropic/claude-sonnet-4-5", logit_bias={"1": 1})
+
+    assert caught.value.attempt == 0
+
+
+def test_a_value_that_json_cannot_carry_is_a_bad_request():
+    with pytest.raises(LMBadRequest, match="hold a value that JSON cannot carry"):
+        translator().request([{"role": "user", "content": "x", "name": object()}], {})
+
+
+def test_neither_translator_nor_exchange_shows_the_key():
+    translates, exchange = asked()
+
+    assert "s3cret" not in f"{translates!r} {exchange!r} {translates.route()!r}"
+
+
+def test_the_callers_messages_and_options_are_left_as_they_were():
+    messages = [{"role": "developer", "content": "Be brief."}, *HELLO]
+    options = {"tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}], "extra_body": {"a": 1}}
+    before = json.dumps([messages, options])
+
+    translator("anthropic/claude-sonnet-4-5").request(messages, options)
+
+    assert json.dumps([messages, options]) == before
