@@ -1,0 +1,25 @@
+"""The loopback provider under one roof, and its command: ``python -m runtime.testing.loopback --port 0``.
+
+The parts: ``answers`` (what a model says), ``script`` (what each model does), ``dialects`` (OpenAI's and Anthropic's forms),
+``wire`` (HTTP), ``delivery`` (how a reply goes out), ``recording`` (what was seen), ``provider`` (the server) and ``process`` (in
+a process of its own). ``runtime.testing`` imports those and not this module, because Python warns when ``-m`` runs a module that
+its package has already imported.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from runtime.testing.process import LoopbackHandle as LoopbackHandle
+from runtime.testing.process import LoopbackSnapshot as LoopbackSnapshot
+from runtime.testing.process import MonotonicClock as MonotonicClock
+from runtime.testing.process import loopback_process as loopback_process
+from runtime.testing.process import main as main
+from runtime.testing.provider import LoopbackProvider as LoopbackProvider
+from runtime.testing.provider import open_loopback as open_loopback
+from runtime.testing.recording import RequestRecord as RequestRecord
+from runtime.testing.script import Failure as Failure
+from runtime.testing.script import ModelScript as ModelScript
+
+if __name__ == "__main__":
+    sys.exit(main())

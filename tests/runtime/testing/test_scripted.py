@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import pytest
+import trio
+import trio.testing
+
+from actors.errors import DeclarationError, LMUnavailable
+from actors.lm import LM, ChatMessage, Completion, Usage
+from runtime.testing import Answer, ScriptedLM, UnscriptedCall
+
+SYSTEM = {"role": "system", "content": "Extract the time."}
+
+
+def saying(text: str) -> list[ChatMessage]:
+    return [SYSTEM, {"role": "user", "content": text}]
+
+
+def test_it_is_a_language_model() -> None:
+    assert isinstance(ScriptedLM([]), LM)
+
+
+async def test_a_list_is_answered_in_order() -> None:
+    lm = ScriptedLM(["one", Completion("two", "other"), {"three": 3}], model="fake", usage=Usage(1, 2))
+
+    texts = [await lm.chat(saying("hi"), temperature=0.5) for _ in range(3)]
+
+    assert texts[:2] == [Completion("one", "fake", usage=Usage(1, 2)), Completion("two", "other")]
+    assert texts[2].text == "[[ ## three ## ]]\n3\n\n[[ ## completed ## ]]"
+    first = lm.calls[0]
+    assert (first.number, first.options, first.text) == (1, {"temperature": 0.5}, "Extract the time.\nhi")
+
+
+async def test_concurrent_calls_are_told_apart_by_key(autojump_clock: trio.testing.MockClock) -> None:
+    lm = ScriptedLM(
+        {"red": "stop", re.compile("gr[e]+n").search: Answer("go", latency_s=1.153), "": ["what?"]},
+        latency_s={"red": 0.726, "": 1.125},
+    )
+
+    async with trio.open_nursery() as nursery:
+        for text in ("blue", "green", "red"):
+            nursery.start_soon(lm.chat, saying(text))
+
+    seen = {call.text.split()[-1]: (call.completion and call.completion.text, call.ended_s) for call in lm.calls}
+    assert seen == {"red": ("stop", 0.726), "green": ("go", 1.153), "blue": ("what?", 1.125)}
+    assert (lm.max_in_flight, lm.in_flight, trio.current_time()) == (3, 0, 1.153)
+
+
+async def test_a_function_answers_from_the_messages() -> None:
+    def echo(messages: Sequence[ChatMessage]) -> str:
+        return str(messages[-1]["content"]).upper()
+
+    completion = await ScriptedLM(echo).chat(saying("hi"))
+
+    assert completion.text == "HI"
+
+
+async def test_an_exception_is_raised_after_its_latency(autojump_clock: trio.testing.MockClock) -> None:
+    error = LMUnavailable("down")
+    lm = ScriptedLM([error, "up"], latency_s=2.0)
+
+    with pytest.raises(LMUnavailable, match=r"^down$") as caught:
+        await lm.chat(saying("hi"))
+
+    assert caught.value is error
+    assert [(call.error, call.ended_s) for call in lm.calls] == [(error, 2.0)]
+    assert (await lm.chat(saying("hi"))).text == "up"
+
+
+async def test_a_cancelled_call_is_recorded(autojump_clock: trio.testing.MockClock) -> None:
+    lm = ScriptedLM(["late"], latency_s=60.0)
+
+    with trio.move_on_after(0.5):
+        await lm.chat(saying("hi"))
+
+    assert [(call.cancelled, call.completion, call.ended_s) for call in lm.calls] == [(True, None, 0.5)]
+    assert lm.in_flight == 0
+
+
+async def test_a_call_beyond_the_list_is_not_expected() -> None:
+    lm = ScriptedLM(["one"])
+    await lm.chat(saying("hi"))
+
+    message = re.escape(
+        "Call 2 to ScriptedLM('scripted') was not expected: all 1 answer(s) have been given.\n"
+        "  Prompt: 'Extract the time.\\nhi again'\n"
+        "  Mend: script one more answer, or find out who calls once too often."
+    )
+    with pytest.raises(UnscriptedCall, match=f"^{message}$"):
+        await lm.chat(saying("hi again"))
+
+
+async def test_a_call_that_fits_no_key_is_not_expected() -> None:
+    lm = ScriptedLM({"red": "stop", "green": "go"})
+
+    message = re.escape(
+        "Call 1 to ScriptedLM('scripted') was not expected: none of its keys occurs in the prompt.\n"
+        "  Keys: 'red', 'green'. Prompt: 'Extract the time.\\nblue'\n"
+        "  Mend: add a key for it, or '' as the last key, which fits every prompt."
+    )
+    with pytest.raises(UnscriptedCall, match=f"^{message}$"):
+        await lm.chat(saying("blue"))
+
+
+def test_a_bare_text_is_no_script() -> None:
+    message = re.escape("ScriptedLM(answers='yes'): expected a list, a mapping or a function of answers.")
+
+    with pytest.raises(DeclarationError, match=f"^{message}"):
+        ScriptedLM("yes")
+
+
+@pytest.mark.slow
+async def test_predict_parses_fields_by_their_dspy_signature() -> None:
+    """DSPy itself formats the prompt and reads the answer; its first import takes seconds."""
+    lm = ScriptedLM({"the field `[[ ## filters ## ]]`": {"filters": ["after 2024"]}, "[[ ## query ## ]]": {"query": None}})
+
+    filters = await lm.predict("intent -> filters: list[str]", intent="ideas from 2025")
+    query = await lm.predict("intent -> query: str | None", intent="ideas")
+
+    assert (filters.filters, query.query) == (["after 2024"], None)
+    assert "ideas from 2025" in lm.calls[0].text
