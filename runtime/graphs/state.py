@@ -1,0 +1,494 @@
+"""The reducer of one run: what happened goes in, what is to be done comes out. No clock, no task, no I/O.
+
+The engine tells it that the run starts, that a task emitted an item, returned or failed; it answers with messages to deliver and
+tasks to cancel. The same events in another order give the same joins, the same gathered lists and the same paths:
+
+- A join takes the values of each parameter in the order in which the tasks that made them were started, not ended.
+- A gathered list is in item order.
+- A path is made of the way through the graph: ``graph/node/iteration``, and behind a fan-out ``…/item/node/iteration``.
+
+What does depend on timing, because the author asked for it: ``Gather(first=k)``, the first of several outputs, and which of two
+unrelated nodes that make the same type for one join comes first.
+
+An event costs time in the depth of the fan-outs and the number of nodes at work, not in the number of tasks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Iterator, Mapping
+from typing import final
+
+import attrs
+
+from actors.annotations import Many
+from actors.edges import Receiver
+from actors.errors import DeclarationError, InternalError
+from actors.node import Input, NodeSpec
+from actors.plan import Plan, Route
+from runtime.graphs.joins import Joins
+from runtime.graphs.scopes import Buffer, Fork, Scope, Task, Value
+from runtime.graphs.wording import items_of, no_output, undeclared, wrong_input
+
+_LONGEST_WAY = 48  # characters; longer ones are digested, so that a path does not grow with the number of rounds of a loop
+
+
+@final
+@attrs.frozen
+class Delivery:
+    """One message, or one set of joined messages, for a node."""
+
+    node: str
+    path: str
+    """Names the task: unique in the run, and the same in every run with the same results."""
+    arguments: Mapping[str, object]
+    """Parameter → message, list of messages, or None for an optional one that never came."""
+    back_edge: bool
+    """It came along a cycle: it queues and must never block its sender."""
+    branch: tuple[int, ...] = ()
+    """The indices of the fan-out items it belongs to, from the outside in."""
+
+
+@final
+@attrs.frozen
+class Commands:
+    """What the engine is to do after an event, in this order of priority: cancel, then deliver."""
+
+    deliveries: tuple[Delivery, ...] = ()
+    cancelled: tuple[str, ...] = ()
+    """Paths of tasks whose results nobody wants any more; what they still report is ignored."""
+
+
+@final
+class RunState:
+    """One run of a plan. Events are methods; each returns :class:`Commands`.
+
+    ``output`` is the output message once there is one; the run is then over. ``is_at_rest`` says that nothing is at work and
+    nothing more will come.
+    """
+
+    def __init__(self, plan: Plan, run_id: str) -> None:
+        """A run that has not started."""
+        self.plan = plan
+        self.run_id = run_id
+        self.output: object | None = None
+        self.steps = 0
+        """Messages delivered so far."""
+        self._root = Scope(plan.name)
+        self._tasks: dict[str, Task] = {}
+        self._cancelled: set[str] = set()
+        self._deliveries: list[Delivery] = []
+        self._cancelling: list[str] = []
+        self._quiet: deque[tuple[Scope, str | None]] = deque()
+        self._left: list[tuple[Scope, str]] = []  # ended branches with the joins that they left waiting
+        self._is_started = False
+        self._feeds_joins = {e.source for e in plan.edges if e.target and not e.fans_out and plan.nodes[e.target].is_join}
+        self._joins = Joins(plan)
+        self._current = ""  # path of the task whose end is being worked on: it needs no cancelling
+
+    # --- what the engine may ask ------------------------------------------------------------------------------------
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Nothing is at work: the run has its output, or will never have one."""
+        return self._is_started and not self._tasks
+
+    @property
+    def live_paths(self) -> tuple[str, ...]:
+        """The tasks at work, in the order of their start."""
+        return tuple(self._tasks)
+
+    # --- events -----------------------------------------------------------------------------------------------------
+
+    def start(self, message: object) -> Commands:
+        """Begin with the input message.
+
+        Raises:
+            DeclarationError: it is not of the graph's input type.
+        """
+        if self._is_started:
+            raise InternalError(f"run {self.run_id!r} was started twice")
+        if not isinstance(message, self.plan.input_types):
+            raise wrong_input(self.plan, message)
+        route = self.plan.route(None, message)
+        self._is_started = True
+        self._send(None, self._root, message, route)
+        self._quiet.append((self._root, None))
+        return self._commands()
+
+    def emitted(self, path: str, value: object, index: int) -> Commands:
+        """A generator yielded its item number `index`, from 0; items that it repeats after a failure are ignored.
+
+        Raises:
+            DeclarationError: the item is not of a type that the node declares.
+        """
+        task = self._task(path)
+        if task is None:
+            return Commands()
+        routes = self._routes(task, [value], items=True)
+        fork = task.fork or self._open(task)
+        if index > fork.next_index:
+            raise InternalError(f"{path} emitted item {index} when item {fork.next_index} was next")
+        if index == fork.next_index:
+            self._branch(fork, value, routes[0])
+        return self._commands()
+
+    def finished(self, path: str, returned: object = None) -> Commands:
+        """A task returned: a message, None, or for a list fan-out the list; nothing for a generator.
+
+        Raises:
+            DeclarationError: what it returned is not what the node declares; the task is still at work for the reducer, which
+                expects :meth:`ended` for it.
+        """
+        task = self._task(path)
+        if task is None:
+            return Commands()
+        spec = self.plan.nodes[task.node]
+        self._current = path
+        if spec.fan_out is Many.ONE:
+            routes = self._routes(task, [returned], items=False)
+            self._send(task, task.scope, returned, routes[0])
+        elif spec.fan_out is Many.STREAM:
+            self._close(task.fork or self._open(task))
+        else:
+            items = items_of(spec, returned)
+            if items is not None:
+                routes = self._routes(task, items, items=True)
+                fork = self._open(task)
+                for item, route in zip(items, routes, strict=True):
+                    self._branch(fork, item, route)
+                self._close(fork)
+        self._end(task)
+        return self._commands()
+
+    def ended(self, path: str) -> Commands:
+        """A task failed for good, or was cancelled: its branch ends with nothing made."""
+        task = self._task(path)
+        if task is None:
+            return Commands()
+        self._current = path
+        if task.fork is not None:
+            self._close(task.fork)
+        self._end(task)
+        return self._commands()
+
+    # --- sending ----------------------------------------------------------------------------------------------------
+
+    def _task(self, path: str) -> Task | None:
+        task = self._tasks.get(path)
+        if task is None and path not in self._cancelled:
+            raise InternalError(f"run {self.run_id!r} has no task {path!r}")
+        return task
+
+    def _routes(self, task: Task, values: list[object], *, items: bool) -> list[Route]:
+        """Where each value goes. Everything that can fail in an author's code or declaration happens here, before any change."""
+        spec = self.plan.nodes[task.node]
+        nothing = spec.item_may_end if items else spec.may_end
+        for value in values:
+            if not isinstance(value, spec.outputs) and not (value is None and nothing):
+                raise undeclared(spec, value)
+        return [Route((), is_output=False) if value is None else self.plan.route(task.node, value) for value in values]
+
+    def _send(self, task: Task | None, scope: Scope, message: object, route: Route) -> None:
+        if route.is_output and self.output is None and not scope.has_ended:
+            self.output = message
+            self._cancel(path for path, other in self._tasks.items() if other is not task)
+            return
+        for receiver in route.receivers:
+            if self.output is not None or scope.has_ended:
+                return
+            spec = self.plan.nodes[receiver.node]
+            value = self._value(task, scope, receiver.node, message)
+            gathers = _input(spec, receiver).gather is not None
+            if gathers:
+                self._gather(scope, receiver, value)
+            elif not spec.is_join:
+                self._start(scope, spec, {receiver.parameter: value})
+            elif task is not None and task.scope is scope and task.node in self._feeds_joins:
+                task.held.append((receiver, value))
+            else:
+                self._arrive(scope, receiver, value)
+
+    def _value(self, task: Task | None, scope: Scope, target: str, message: object) -> Value:
+        if task is None:
+            return Value(message, None, 0, "", back=False)
+        way = task.way if task.scope is scope else ""  # a branch begins its own ways
+        if target in self.plan.merges:
+            way = f"{way}.{task.node}" if way else task.node
+            if len(way) > _LONGEST_WAY:
+                way = hashlib.blake2s(way.encode(), digest_size=8).hexdigest()
+        comes_round = (task.node, target) in self.plan.returning
+        return Value(message, task.node, task.iteration + comes_round, way, self.plan.is_back(task.node, target))
+
+    def _start(self, scope: Scope, spec: NodeSpec, values: Mapping[str, Value | None]) -> None:
+        """Deliver: from here on the task is at work."""
+        present = [value for value in values.values() if value is not None]
+        iteration = max(value.iteration for value in present)
+        way = "+".join(dict.fromkeys(value.way for value in present if value.way))
+        path = f"{scope.prefix}/{spec.name}{'@' if way else ''}{way}/{iteration}"
+        again = scope.paths[path] = scope.paths.get(path, 0) + 1
+        path = f"{path}~{again}" if again > 1 else path
+        task = Task(path, spec.name, scope, iteration, way)
+        self._tasks[path] = scope.tasks[path] = task
+        scope.enter(spec.name)
+        if spec.name in self._feeds_joins:
+            scope.started.setdefault(spec.name, deque()).append(task)
+        self.steps += 1
+        arguments = {entry.name: value.message if (value := values[entry.name]) is not None else None for entry in spec.inputs}
+        self._deliveries.append(Delivery(spec.name, path, arguments, any(v.back for v in present), scope.branch))
+
+    def _end(self, task: Task) -> None:
+        """The task is no longer at work; pass on what it and its forerunners hold for joins."""
+        if self._tasks.pop(task.path, None) is None:
+            self._cancelled.discard(task.path)
+            return
+        scope = task.scope
+        scope.tasks.pop(task.path, None)
+        task.is_done = True
+        line = scope.started.get(task.node)
+        if line is None:
+            self._leave(scope, task.node)
+            return
+        while line and line[0].is_done:
+            first = line.popleft()
+            for receiver, value in first.held:
+                if self.output is None and not scope.has_ended:
+                    self._arrive(scope, receiver, value)
+            self._leave(scope, task.node)
+        if not line:
+            del scope.started[task.node]
+
+    def _leave(self, scope: Scope, node: str) -> None:
+        if scope.leave(node):
+            self._quiet.append((scope, node))
+
+    # --- joins ------------------------------------------------------------------------------------------------------
+
+    def _arrive(self, scope: Scope, receiver: Receiver, value: Value) -> None:
+        """A value for a join: let it fire here if it can, and otherwise in the branches that were waiting for the value."""
+        buffer = scope.joins.setdefault(receiver.node, Buffer())
+        if buffer.is_empty:
+            scope.wait(receiver.node)
+        buffer.queues.setdefault(receiver.parameter, deque()).append(value)
+        spec = self.plan.nodes[receiver.node]
+        if self._fire(scope, spec):
+            return
+        inside = sorted(scope.below.get(spec.name, ()), key=lambda inner: inner.branch)
+        for inner in inside:
+            while self._fire(inner, spec):
+                pass
+        if any(entry.optional for entry in spec.inputs):
+            self._quiet.extend((waiting, None) for waiting in (scope, *inside))
+
+    def _fire(self, scope: Scope, spec: NodeSpec, *, without: frozenset[str] = frozenset()) -> bool:
+        """Start the join in `scope` if every parameter has a value here or further out, but for those in `without`."""
+        buffer = scope.joins.get(spec.name)
+        if buffer is None or buffer.is_empty:
+            return False
+        found: dict[str, Value | None] = {}
+        for entry in spec.inputs:
+            found[entry.name] = self._joins.available(scope, spec, entry)
+            if found[entry.name] is None and entry.name not in without:
+                return False
+        for name, queue in buffer.queues.items():
+            if queue:
+                queue.popleft()
+                buffer.taken[name] = buffer.taken.get(name, 0) + 1
+        for value in found.values():
+            if value is not None:
+                value.used = True
+        if not any(buffer.queues.values()):
+            scope.wait_no_more(spec.name)
+        self._start(scope, spec, found)
+        return True
+
+    # --- fan-outs ---------------------------------------------------------------------------------------------------
+
+    def _open(self, task: Task) -> Fork:
+        scope = task.scope
+        fork = Fork(task, scope.forked.get(task.node, 0))
+        scope.forked[task.node] = fork.number + 1
+        scope.forks[task.path] = task.fork = fork
+        scope.enter(task.node)
+        return fork
+
+    def _branch(self, fork: Fork, item: object, route: Route) -> None:
+        index = fork.next_index
+        fork.next_index += 1
+        if fork.has_ended or self.output is not None:
+            return
+        scope = Scope(f"{fork.task.path}/{index}", fork, (*fork.task.scope.branch, index))
+        fork.branches[index] = scope
+        self._send(fork.task, scope, item, route)
+        self._quiet.append((scope, None))
+
+    def _close(self, fork: Fork) -> None:
+        """No more items will come."""
+        fork.is_open = False
+        if not fork.branches:
+            self._end_fork(fork)
+
+    def _gather(self, scope: Scope, receiver: Receiver, value: Value) -> None:
+        fork = scope.fork
+        if fork is None:
+            raise DeclarationError(
+                f"{receiver.node!r} gathers {receiver.parameter!r}, but {value.source!r} made a {type(value.message).__name__} "
+                "outside of any fan-out.\n  Mend: let a node return list[…] on the way there."
+            )
+        if receiver in fork.fired:
+            return
+        collected = fork.collected.setdefault(receiver, [])
+        collected.append((scope.branch[-1], value))
+        gather = _input(self.plan.nodes[receiver.node], receiver).gather
+        if gather is not None and len(collected) == gather.first:
+            self._fire_gather(fork, receiver)
+            self._cancel_fork(fork)
+
+    def _fire_gather(self, fork: Fork, receiver: Receiver) -> None:
+        fork.fired.add(receiver)
+        collected = fork.collected.pop(receiver, [])
+        order = self.plan.order
+        collected.sort(key=lambda pair: (pair[0], pair[1].iteration, order[pair[1].source or ""], pair[1].way))
+        task = fork.task
+        makers = {e.source for e in self.plan.edges if e.target == receiver.node and e.parameter == receiver.parameter}
+        back = any(self.plan.is_back(maker, receiver.node) for maker in makers)
+        iteration = max([task.iteration, *(value.iteration for _, value in collected)])
+        value = Value([value.message for _, value in collected], task.node, iteration, task.way, back)
+        spec = self.plan.nodes[receiver.node]
+        if spec.is_join:
+            self._arrive(task.scope, receiver, value)
+        else:
+            self._start(task.scope, spec, {receiver.parameter: value})
+
+    def _end_fork(self, fork: Fork) -> None:
+        if fork.has_ended:
+            return
+        fork.has_ended = True
+        scope = fork.task.scope
+        if self.output is None and not scope.has_ended:
+            for receiver in self.plan.gathers.get(fork.node, ()):
+                if receiver not in fork.fired:
+                    self._fire_gather(fork, receiver)
+        scope.forks.pop(fork.task.path, None)
+        scope.leave(fork.node)
+        self._quiet.append((scope, fork.node))
+
+    def _end_scope(self, scope: Scope) -> None:
+        """The branch has ended: remember the joins that it leaves waiting."""
+        scope.has_ended = True
+        for node, buffer in scope.joins.items():
+            if buffer.is_waiting:
+                self._left.append((scope, node))
+            scope.wait_no_more(node)
+        fork = scope.fork
+        assert fork is not None, "the run itself does not end as a branch"
+        fork.branches.pop(scope.branch[-1], None)
+        if not fork.is_open and not fork.branches:
+            self._end_fork(fork)
+
+    # --- cancelling -------------------------------------------------------------------------------------------------
+
+    def _cancel(self, paths: Iterator[str]) -> None:
+        for path in list(paths):
+            task = self._tasks.pop(path)
+            task.scope.tasks.pop(path, None)
+            self._cancelled.add(path)
+            if path != self._current:
+                self._cancelling.append(path)
+
+    def _cancel_fork(self, fork: Fork) -> None:
+        """End a fork before its branches have."""
+        stack = [fork]
+        while stack:
+            for scope in stack.pop().branches.values():
+                scope.has_ended = True
+                for node in scope.joins:
+                    scope.wait_no_more(node)
+                stack.extend(scope.forks.values())
+                self._cancel(iter(scope.tasks))
+        fork.branches.clear()
+        producer = fork.task
+        if fork.is_open and producer.path in self._tasks and self.plan.nodes[producer.node].fan_out is Many.STREAM:
+            self._cancel(iter((producer.path,)))
+            self._leave(producer.scope, producer.node)
+        fork.is_open = False
+        self._end_fork(fork)
+
+    # --- coming to rest ---------------------------------------------------------------------------------------------
+
+    def _commands(self) -> Commands:
+        """Settle what the event left quiet, and hand over what was decided since the last event."""
+        self._settle()
+        while not self._tasks and self.output is None and self._break_standstill():
+            self._settle()
+        commands = Commands(tuple(self._deliveries), tuple(self._cancelling))
+        self._deliveries.clear()
+        self._cancelling.clear()
+        self._current = ""
+        return commands
+
+    def _settle(self) -> None:
+        while self._quiet and self.output is None:
+            scope, node = self._quiet.popleft()
+            if scope.has_ended:
+                continue
+            self._settle_scope(scope)
+            for join in list(scope.below) if node is not None else ():
+                receivers = [Receiver(join, entry.name) for entry in self.plan.nodes[join].inputs]
+                if any(self.plan.reaches_on_level(node or "", receiver) for receiver in receivers):
+                    for inner in sorted(scope.below.get(join, ()), key=lambda inner: inner.branch):
+                        self._settle_scope(inner)
+
+    def _settle_scope(self, scope: Scope) -> None:
+        """Fire joins whose missing values are optional and can no longer come; end a branch in which nothing can happen."""
+        while not scope.has_ended and self._fire_without(scope):
+            pass
+        if scope.has_ended or scope.own or scope.fork is None:
+            return
+        if not any(self._joins.may_complete(scope, self.plan.nodes[node]) for node, b in scope.joins.items() if b.is_waiting):
+            self._end_scope(scope)
+
+    def _fire_without(self, scope: Scope, *, force: bool = False) -> bool:
+        found = self._joins.ready_without(scope, force=force)
+        return found is not None and self._fire(scope, found[0], without=frozenset(entry.name for entry in found[1]))
+
+    def _break_standstill(self) -> bool:
+        """Nothing is at work, yet branches wait for what only other waiting branches could bring about: let one go.
+
+        Joins with optional inputs first, from the outside in; then the innermost fan-out ends. Returns whether anything changed.
+        """
+        scopes = list(self._open_scopes())
+        for scope in scopes:
+            if self._fire_without(scope, force=True):
+                return True
+        forks = [fork for scope in scopes for fork in scope.forks.values()]
+        if not forks:
+            return False
+        deepest = max(forks, key=lambda fork: len(fork.task.scope.branch))
+        deepest.is_open = False
+        for scope in list(deepest.branches.values()):
+            self._end_scope(scope)
+        self._end_fork(deepest)
+        return True
+
+    def _open_scopes(self) -> Iterator[Scope]:
+        level = [self._root]
+        while level:
+            yield from level
+            level = [s for scope in level for _, fork in sorted(scope.forks.items()) for _, s in sorted(fork.branches.items())]
+
+    # --- the end without output -------------------------------------------------------------------------------------
+
+    def no_output(self) -> str:
+        """Why the run came to rest without output: the joins left waiting, and what never came to them."""
+        waiting = [(self._root, node) for node, buffer in self._root.joins.items() if buffer.is_waiting]
+        left: dict[str, list[frozenset[str]]] = {}
+        for scope, node in (*waiting, *self._left):
+            missing = self._joins.missing(scope, self.plan.nodes[node])
+            left.setdefault(node, []).append(frozenset(entry.name for entry in missing))
+        return no_output(self.plan, self.steps, left)
+
+
+def _input(spec: NodeSpec, receiver: Receiver) -> Input:
+    return next(entry for entry in spec.inputs if entry.name == receiver.parameter)
