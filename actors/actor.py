@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import enum
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
 from typing import Any, Generic, TypeVar, final, overload
 
 import attrs
@@ -117,14 +117,32 @@ class StopReason(enum.Enum):
 class Terminated:
     """What a watcher receives, exactly once, when the watched actor is gone for good. Restarts are not the end."""
 
-    ref: ActorRef[Any]
+    ref: Any
+    """The ``ActorRef`` or ``SupervisorRef`` that was watched."""
     reason: StopReason
     error: BaseException | None = None
     """The failure that ended it; None unless the reason is ``FAILED``."""
 
 
+class ActorNursery(ABC):
+    """Tasks that belong to one incarnation of an actor, as ``self.context.nursery``."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def start_soon(self, function: Callable[..., Awaitable[Any]], *args: Any) -> None:
+        """Run ``function(*args)`` as a task beside the handler; returns at once.
+
+        A task that raises fails the incarnation with that error. When the incarnation ends, for whatever reason, its tasks are
+        cancelled and waited for before its lifespan is left. What a task asks does not count as the handler's waiting.
+        """
+
+
 class ActorContext(ABC):
-    """What an actor can ask of the runtime, as ``self.context``; it belongs to one incarnation."""
+    """What an actor can ask of the runtime, as ``self.context``; it belongs to one incarnation.
+
+    What is asked for here ends with the incarnation: children, tasks, timers, watches, the present handler, the stash.
+    """
 
     __slots__ = ()
 
@@ -137,6 +155,11 @@ class ActorContext(ABC):
     @abstractmethod
     def incarnation(self) -> int:
         """Which life of the actor this is, counted from 1."""
+
+    @property
+    @abstractmethod
+    def parent(self) -> Any:
+        """The ref of what supervises this actor: an ``ActorRef`` or a ``SupervisorRef``; None under the root."""
 
     @property
     @abstractmethod
@@ -162,7 +185,74 @@ class ActorContext(ABC):
 
     @abstractmethod
     def stop(self, ref: ActorRef[Any] | None = None) -> None:
-        """Request that `ref` (default: this actor) stops after the message it is handling. Returns at once."""
+        """Request that `ref` (default: this actor) stops after the message it is handling. Returns at once.
+
+        An actor that stops itself has ended normally, so a ``PERMANENT`` one is restarted; a stop of another is for good.
+        """
+
+    @abstractmethod
+    def watch(self, ref: Any) -> None:
+        """Let this actor receive one :class:`Terminated` when `ref` is gone for good, ahead of the messages that wait.
+
+        Exactly one, however often it is watched; at once if it is gone already; none for a restart.
+        """
+
+    @abstractmethod
+    def unwatch(self, ref: Any) -> None:
+        """Undo :meth:`watch`; a :class:`Terminated` that is already queued is not received either."""
+
+    @abstractmethod
+    def schedule_once(self, delay_s: float, message: Any, key: Hashable | None = None) -> None:
+        """Send `message` to this actor after `delay_s` seconds. A timer of the same `key` is replaced.
+
+        The message goes in beyond the mailbox's capacity. It is not received once the timer was cancelled or replaced, even if
+        it was queued before.
+        """
+
+    @abstractmethod
+    def schedule_every(self, interval_s: float, message: Any, key: Hashable | None = None) -> None:
+        """Send `message` to this actor every `interval_s` seconds, at a fixed rate, first after one interval.
+
+        While one still waits in the mailbox no second is added.
+        """
+
+    @abstractmethod
+    def cancel(self, key: Hashable) -> bool:
+        """Cancel the timer of that `key`; whether a message would still have come."""
+
+    @abstractmethod
+    def stash(self) -> None:
+        """Set the message in hand aside, to be handled after :meth:`unstash_all`; its asker goes on waiting.
+
+        Stashed messages are put back when the incarnation ends, so a restart does not lose them.
+
+        Raises:
+            MailboxFull: as many as the mailbox may hold are stashed already.
+            UsageError: no message is in hand, or it is stashed or promised a later reply already.
+        """
+
+    @abstractmethod
+    def unstash_all(self) -> None:
+        """Put the stashed messages back into the mailbox, ahead of what waits there, in the order in which they came."""
+
+    @abstractmethod
+    def become(self, handler: Callable[[Any], Awaitable[Any]]) -> None:
+        """Handle the following messages with ``await handler(message)`` instead of ``receive``."""
+
+    @property
+    @abstractmethod
+    def nursery(self) -> ActorNursery:
+        """Where this incarnation starts tasks of its own."""
+
+    @abstractmethod
+    def reply_later(self) -> Reply[Any]:
+        """Take the right to answer the message in hand; what the handler returns is not sent then.
+
+        If the incarnation ends first, the ask ends with ``ActorFailed`` or ``ActorStopped``.
+
+        Raises:
+            UsageError: no message is in hand, or it is stashed or promised a later reply already.
+        """
 
 
 class Actor(ABC):
@@ -188,7 +278,8 @@ class Actor(ABC):
     async def lifespan(self) -> AsyncGenerator[None]:
         """Hold what one incarnation needs: open before ``yield``, close after it.
 
-        Entered before the first message; ``spawn`` returns once it was. Left after the last message of the incarnation, also on
-        failure (which is raised at the ``yield``), shielded from cancellation for at most ``shutdown_s`` seconds.
+        Entered before the first message; ``spawn`` returns once it was. Left after the last message of the incarnation, after
+        its tasks and children have ended, also on failure: that is raised at the ``yield``, and cannot be suppressed there.
+        Leaving is shielded from cancellation for at most ``shutdown_s`` seconds.
         """
         yield

@@ -91,7 +91,7 @@ class Graph:
         self._plan: Plan | None = None
 
     def __repr__(self) -> str:
-        return f"<Graph {self.name!r}: {len(self._nodes)} nodes>"
+        return f"<Graph {self.name!r}: {len(self._nodes)} node{'' if len(self._nodes) == 1 else 's'}>"
 
     @property
     def nodes(self) -> Mapping[str, NodeDeclaration]:
@@ -232,8 +232,8 @@ class Graph:
         for other in self._nodes.values():
             if other.function is declaration.function:
                 raise DeclarationError(
-                    f"node {declaration.name!r} ({declaration.location}): the same function is already the node "
-                    f"{other.name!r} of graph {self.name!r}.\n  Mend: remove one decorator, or define a second function that calls the first."
+                    f"node {declaration.name!r} ({declaration.location}): the same function is already the node {other.name!r} "
+                    f"of graph {self.name!r}.\n  Mend: remove one decorator, or define a second function that calls the first."
                 )
         if declaration.name in self._nodes:
             raise DeclarationError(

@@ -22,5 +22,21 @@ def without(error: BaseException, kind: type[BaseException]) -> BaseException | 
     return None if isinstance(error, kind) else error
 
 
+def bare(error: BaseException) -> BaseException:
+    """A copy of `error` with its type, arguments and attributes, but without traceback, cause and context.
+
+    For keeping: a traceback holds the frames that the error passed through, and with them whatever those worked on.
+    """
+    copy = type(error).__new__(type(error), *_arguments_of(error))
+    copy.__dict__.update(error.__dict__)
+    return copy
+
+
+def _arguments_of(error: BaseException) -> tuple[object, ...]:
+    if _is_group(error):
+        return (error.message, [bare(inner) for inner in error.exceptions])
+    return error.args
+
+
 def _is_group(error: BaseException) -> TypeGuard[BaseExceptionGroup[BaseException]]:
     return isinstance(error, BaseExceptionGroup)

@@ -2,7 +2,12 @@
 
 import importlib
 import importlib.metadata
+import sys
+from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+import lifecycle  # noqa: E402 - beside this file, which is not on the path by itself
 
 project = "understudy"
 author = "the understudy authors"
@@ -10,7 +15,7 @@ copyright = "the understudy authors"  # noqa: A001 - the name Sphinx reads
 release = version = importlib.metadata.version("understudy")
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "_generated"]
 html_theme = "alabaster"
 html_theme_options = {"fixed_sidebar": True, "page_width": "60rem"}
 
@@ -69,4 +74,5 @@ def by_front_door(app: Any, env: Any, node: Any, contnode: Any) -> Any:
 
 def setup(app: Any) -> None:
     """Sphinx's hook."""
+    lifecycle.write(Path(__file__).parent / "_generated")
     app.connect("missing-reference", by_front_door)

@@ -462,7 +462,7 @@ class RunState:
         for scope in scopes:
             if self._fire_without(scope, force=True):
                 return True
-        forks = [fork for scope in scopes for fork in scope.forks.values()]
+        forks = [fork for scope in scopes for _, fork in sorted(scope.forks.items())]
         if not forks:
             return False
         deepest = max(forks, key=lambda fork: len(fork.task.scope.branch))

@@ -1,0 +1,70 @@
+"""The picture: stable text, one shape per kind, labels that Mermaid cannot misread."""
+
+# mypy: disable-error-code="empty-body"
+
+from __future__ import annotations
+
+import attrs
+
+from actors.graph import Graph
+from actors.mermaid import escape
+
+
+@attrs.frozen
+class Ask:
+    pass
+
+
+@attrs.frozen
+class A:
+    pass
+
+
+@attrs.frozen
+class Out:
+    pass
+
+
+def picture() -> str:
+    graph = Graph("g", input=Ask, output=Out)
+
+    @graph.node
+    async def split(ask: Ask) -> list[A]: ...
+
+    @graph.predict
+    async def score(a: A) -> A: ...
+
+    @graph.node(name='say "end"')
+    async def end(scores: list[A]) -> Out: ...
+
+    graph.connect(split, score)
+    graph.connect(score, end, when=lambda a: True)
+    return graph.mermaid()
+
+
+def test_the_whole_picture():
+    assert picture() == (
+        "graph TD\n"
+        '    input(["Ask"])\n'
+        '    n1["split"]\n'
+        '    n2{{"score"}}\n'
+        '    n3["say #34;end#34;"]\n'
+        '    output[["Out"]]\n'
+        "    input -->|Ask| n1\n"
+        "    n1 ==>|A| n2\n"
+        '    n2 -.->|"list[A]"| n3\n'
+        "    n3 -->|Out| output"
+    )
+    assert picture() == picture()
+
+
+def test_a_graph_with_problems_can_be_drawn():
+    assert Graph("g", input=Ask, output=A | Out).mermaid().splitlines() == [
+        "graph TD",
+        '    input(["Ask"])',
+        '    output[["A #124; Out"]]',
+    ]
+
+
+def test_labels_are_escaped():
+    assert escape('a|b"<c>`#&\\\n') == "a#124;b#34;#60;c#62;#96;#35;#38;#92; "

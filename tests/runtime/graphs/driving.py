@@ -1,0 +1,106 @@
+"""Runs a graph's functions against the reducer alone, in any order of completion: an engine without time."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import attrs
+
+from actors.annotations import Many
+from actors.graph import Graph
+from runtime.graphs.state import Commands, Delivery, RunState
+
+Choose = Callable[[Sequence[str]], str]
+
+
+def oldest(paths: Sequence[str]) -> str:
+    return paths[0]
+
+
+def newest(paths: Sequence[str]) -> str:
+    return paths[-1]
+
+
+def by_chance(seed: int) -> Choose:
+    return random.Random(seed).choice
+
+
+def prefer(*nodes: str) -> Choose:
+    """End tasks of these nodes first, then the oldest."""
+
+    def choose(paths: Sequence[str]) -> str:
+        return min(paths, key=lambda path: next((i for i, node in enumerate(nodes) if f"/{node}/" in path), len(nodes)))
+
+    return choose
+
+
+@attrs.define
+class Driven:
+    state: RunState
+    deliveries: dict[str, Delivery] = attrs.field(factory=dict)
+    cancelled: list[str] = attrs.field(factory=list)
+    waiting: dict[str, Any] = attrs.field(factory=dict)
+
+    @property
+    def paths(self) -> list[str]:
+        return list(self.deliveries)
+
+    @property
+    def output(self) -> Any:
+        return self.state.output
+
+    def obey(self, commands: Commands) -> None:
+        for path in commands.cancelled:
+            self.cancelled.append(path)
+            self.waiting.pop(path, None)
+        for delivery in commands.deliveries:
+            assert delivery.path not in self.deliveries, "paths are unique"
+            self.deliveries[delivery.path] = delivery
+            if delivery.path not in commands.cancelled:
+                self.waiting[delivery.path] = None
+
+    def step(self, path: str) -> None:
+        """Let one task do its next thing: emit an item, or end."""
+        spec = self.state.plan.nodes[self.deliveries[path].node]
+        if spec.fan_out is Many.STREAM:
+            stream, index = self.waiting[path] or (spec.function(**self.deliveries[path].arguments), 0)
+            try:
+                stream.__anext__().send(None)
+            except StopIteration as item:
+                self.waiting[path] = (stream, index + 1)
+                self.obey(self.state.emitted(path, item.value, index))
+                return
+            except StopAsyncIteration:
+                pass
+            returned = None
+        else:
+            returned = call(spec.function, **self.deliveries[path].arguments)
+        del self.waiting[path]
+        self.obey(self.state.finished(path, returned))
+
+
+def call(function: Callable[..., Any], **arguments: Any) -> Any:
+    coroutine = function(**arguments)
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        return stop.value
+    raise AssertionError("nodes in these tests do not wait")
+
+
+def begin(graph: Graph, message: object) -> Driven:
+    driven = Driven(RunState(graph.plan(), "run-1"))
+    driven.obey(driven.state.start(message))
+    return driven
+
+
+def drive(graph: Graph, message: object, choose: Choose = oldest, most: int = 10_000) -> Driven:
+    """Run to the end."""
+    driven = begin(graph, message)
+    while driven.waiting:
+        assert driven.state.steps < most, "the run does not end"
+        driven.step(choose(list(driven.waiting)))
+    assert driven.state.is_at_rest
+    return driven
