@@ -83,17 +83,27 @@ class Problem:
     """Stable short name, for example ``"unreachable-node"``."""
     node: str | None
     """The node at fault, or None for the graph itself."""
-    text: str
+    message: str
     """What is wrong, with the values."""
     mend: str
     """What to write instead."""
     location: str | None = None
     """``file.py:line`` of the node, when it is known."""
 
+    @property
+    def file(self) -> str | None:
+        """The file of the node, when it is known."""
+        return self.location.rpartition(":")[0] if self.location else None
+
+    @property
+    def line(self) -> int | None:
+        """The line of the node, decorators included, counted from 1, when it is known."""
+        return int(self.location.rpartition(":")[2]) if self.location else None
+
     def __str__(self) -> str:
         place = f" ({self.location})" if self.location else ""
         subject = f"node {self.node!r}{place}: " if self.node else ""
-        return f"{subject}{self.text}\n    Mend: {self.mend} [{self.code}]"
+        return f"{subject}{self.message}\n    Mend: {self.mend} [{self.code}]"
 
 
 class GraphInvalid(DeclarationError):
@@ -194,6 +204,9 @@ class RunError(UnderstudyError):
 
 class NodeFailed(RunError):
     """A node gave up on one message; ``__cause__`` is the last error."""
+
+    spent = True
+    """It has had its attempts: a node that runs another graph does not make them again."""
 
     def __init__(
         self,

@@ -60,6 +60,7 @@ class Graph:
     ... async def answer(question: Question) -> Answer:
     ...     return Answer(question.text)
     >>> graph.check()
+    []
     """
 
     def __init__(self, name: str, *, input: Any, output: Any, supervision: Supervision | None = None) -> None:  # noqa: A002
@@ -183,23 +184,18 @@ class Graph:
         self._connections.append(_Connect(source, target, when, place))
         self._plan = None
 
-    def problems(self) -> tuple[Problem, ...]:
-        """Everything that is wrong with the graph; empty when it can run."""
-        return self._compile()[1]
+    def check(self) -> list[Problem]:
+        """Everything that is wrong with the graph, not only the first thing; empty when it can run.
 
-    def check(self) -> None:
-        """Do nothing if the graph can run.
-
-        Raises:
-            GraphInvalid: it cannot; ``problems`` and the message hold everything that is wrong, not only the first thing.
+        The runtime checks a graph before it runs it, and raises ``GraphInvalid`` with the same problems.
         """
-        self.plan()
+        return list(self._compile()[1])
 
     def plan(self) -> Plan:
         """The compiled graph; made once, until the graph changes.
 
         Raises:
-            GraphInvalid: as for :meth:`check`.
+            GraphInvalid: it has problems; ``problems`` and the message hold all that :meth:`check` returns.
         """
         if self._plan is None:
             plan, problems = self._compile()

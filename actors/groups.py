@@ -27,7 +27,14 @@ def bare(error: BaseException) -> BaseException:
 
     For keeping: a traceback holds the frames that the error passed through, and with them whatever those worked on.
     """
-    copy = type(error).__new__(type(error), *_arguments_of(error))
+    try:
+        copy = type(error).__new__(type(error), *_arguments_of(error))
+        for kind in type(error).__mro__:
+            for slot in kind.__dict__.get("__slots__", ()):
+                if hasattr(error, slot):
+                    object.__setattr__(copy, slot, getattr(error, slot))
+    except Exception:  # noqa: BLE001 - a class that cannot be copied so is kept as it is
+        return error
     copy.__dict__.update(error.__dict__)
     return copy
 

@@ -64,6 +64,7 @@ class Plan:
     _reach: Mapping[str, int] = attrs.field(alias="reach")
     _level_reach: Mapping[str, int] = attrs.field(alias="level_reach")
     _inward_reach: Mapping[str, int] = attrs.field(alias="inward_reach")
+    _forward: frozenset[tuple[str, str]] = attrs.field(alias="forward")
     _routes: dict[tuple[str | None, type], _Known] = attrs.field(factory=dict[tuple[str | None, type], "_Known"], init=False)
 
     @property
@@ -83,6 +84,10 @@ class Plan:
     def is_back(self, source: str | None, target: str) -> bool:
         """Whether the edge lies on a cycle."""
         return (source, target) in self._back
+
+    def leads_forward(self, source: str, target: str) -> bool:
+        """Whether an edge leads from one node to the other and no way leads back."""
+        return (source, target) in self._forward
 
     def reaches(self, node: str, receiver: Receiver) -> bool:
         """Whether what `node` makes can lead, over any way, to a value for `receiver`."""
@@ -138,6 +143,7 @@ def compile_plan(
         merges=_merges(specs, edges, returning),
         order={node: index for index, node in enumerate(specs)},
         back=frozenset[tuple[str | None, str]](back),
+        forward=frozenset((a, b) for a, targets in links.items() for b in targets if (a, b) not in back),
         bits=bits,
         reach=_closure(specs, _direct(specs, edges), bits),
         level_reach=_closure(specs, _direct_on_level(specs, edges, nesting, inward=False), bits),

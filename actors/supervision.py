@@ -118,6 +118,10 @@ def _is_factory(owner: object, attribute: attrs.Attribute[Any], value: object) -
         raise refuse(owner, attribute.name, value, "an Actor class or a function that returns a new Actor")
 
 
+def _as_tuple(values: Iterable[Any]) -> tuple[Any, ...]:
+    return tuple(values)
+
+
 @final
 @attrs.frozen
 class ChildSpec:
@@ -128,7 +132,7 @@ class ChildSpec:
 
     id: str = attrs.field(validator=is_a(str))
     factory: Callable[..., Actor] = attrs.field(validator=_is_factory)
-    args: tuple[Any, ...] = attrs.field(default=(), converter=tuple)
+    args: tuple[Any, ...] = attrs.field(default=(), converter=_as_tuple)
     restart: RestartType = attrs.field(default=RestartType.PERMANENT, validator=is_a(RestartType))
     shutdown_s: float = attrs.field(default=5.0, validator=is_number(least=0))
     significant: bool = attrs.field(default=False, validator=is_a(bool))

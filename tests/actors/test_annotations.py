@@ -103,7 +103,7 @@ def test_types_defined_inside_functions_are_found_before_and_after_the_node():
     class Later:
         pass
 
-    assert graph.problems() == ()
+    assert graph.check() == []
 
 
 def test_types_of_an_enclosing_function_are_found_while_it_runs():
@@ -122,7 +122,7 @@ def test_types_of_an_enclosing_function_are_found_while_it_runs():
 
         return graph
 
-    assert build().problems() == ()
+    assert build().check() == []
 
 
 def test_only_what_the_annotations_mention_is_kept():

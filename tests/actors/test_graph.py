@@ -52,12 +52,12 @@ def new(**options) -> Graph:
 
 
 def codes(graph: Graph) -> list[tuple[str, str | None]]:
-    return [(problem.code, problem.node) for problem in graph.problems()]
+    return [(problem.code, problem.node) for problem in graph.check()]
 
 
 def only(graph: Graph) -> tuple[str, str]:
-    (problem,) = graph.problems()
-    return problem.text, problem.mend
+    (problem,) = graph.check()
+    return problem.message, problem.mend
 
 
 def test_a_graph_of_all_three_kinds_of_message_types_has_no_problems():
@@ -80,7 +80,7 @@ def test_a_graph_of_all_three_kinds_of_message_types_has_no_problems():
     async def four(c: C) -> Out:
         return Out(c.text)
 
-    assert graph.problems() == ()
+    assert graph.check() == []
     graph.check()
     assert list(graph.nodes) == ["one", "two", "three", "four"]
     assert [spec.kind for spec in graph.plan().nodes.values()] == [Kind.PREDICT, Kind.THREAD, Kind.FUNCTION, Kind.FUNCTION]
@@ -219,7 +219,7 @@ def test_all_problems_are_reported_at_once_and_the_error_survives_pickle():
     async def last(a: A, text: str, *more: A): ...
 
     with pytest.raises(GraphInvalid) as caught:
-        graph.check()
+        graph.plan()
 
     lines = str(caught.value).splitlines()
     assert lines[0] == "graph 'g' has 5 problems:"
@@ -227,6 +227,8 @@ def test_all_problems_are_reported_at_once_and_the_error_survives_pickle():
     assert [problem.code for problem in caught.value.problems] == [
         "missing-annotation", "unresolved-annotation", "not-a-message", "unusable-parameter", "missing-annotation",
     ]  # fmt: skip
+    assert list(caught.value.problems) == graph.check()
+    assert all(problem.file == __file__ and problem.line for problem in caught.value.problems)
     assert all(problem.location and "test_graph.py:" in problem.location for problem in caught.value.problems)
     assert pickle.loads(pickle.dumps(caught.value)).problems == caught.value.problems
 
@@ -238,7 +240,7 @@ def test_an_unresolvable_name_is_named_with_node_file_and_line():
     async def first(ask: Ask) -> Missing | Out:  # type: ignore[name-defined]  # noqa: F821  # pyright: ignore
         ...
 
-    (problem,) = graph.problems()
+    (problem,) = graph.check()
 
     line = first.__code__.co_firstlineno
     name = "the name 'Missing' in the annotation 'Missing | Out' is not defined where the node is."
@@ -271,7 +273,7 @@ def test_two_classes_of_one_name_are_told_apart():
     last.__annotations__["a"] = other
     graph.node(last)
 
-    assert graph.problems()[1].text == (
+    assert graph.check()[1].message == (
         f"parameter 'a' takes A, which no node sends it. (A {__name__}.A is made, which is another class of that name.)"
     )
 
@@ -316,7 +318,7 @@ def test_a_join_of_alternatives_in_a_loop_or_with_an_optional_one_is_fine():
     @graph.node
     async def join(a: A, b: B) -> Out: ...
 
-    assert graph.problems() == ()
+    assert graph.check() == []
 
     graph = new()
     graph.node(choose)
@@ -324,7 +326,7 @@ def test_a_join_of_alternatives_in_a_loop_or_with_an_optional_one_is_fine():
     @graph.node
     async def optional(a: A, b: B | None) -> Out: ...
 
-    assert graph.problems() == ()
+    assert graph.check() == []
 
 
 def test_a_join_of_items_of_two_fan_outs_cannot_complete():
@@ -392,7 +394,7 @@ def test_the_output_type_that_a_node_takes_as_well_is_ambiguous_until_connected(
     graph.connect(write, review)
     graph.connect(review, review, when=lambda out: not out.text)
 
-    assert graph.problems() == ()
+    assert graph.check() == []
 
 
 def test_a_fan_out_of_the_output_is_ambiguous():
@@ -470,11 +472,11 @@ def test_connect_to_what_is_no_node_or_shares_no_type():
     graph.connect("edn", log)
     graph.connect(end, log)
 
-    assert [problem.text.partition(": ")[2] for problem in graph.problems()[1:]] == [
+    assert [problem.message.partition(": ")[2] for problem in graph.check()[1:]] == [
         "_node is not a node of the graph: 'end' and 'log'.",
         "'edn' is not a node of the graph: 'end' and 'log'.",
     ]
-    assert graph.problems()[0].text == "connect(end, log) has no effect: 'log' takes Ask, and 'end' makes Out."
+    assert graph.check()[0].message == "connect(end, log) has no effect: 'log' takes Ask, and 'end' makes Out."
     with pytest.raises(DeclarationError, match=r"^connect\(…, when=3\) \(.*\): expected a function of the message\.\n  Mend: "):
         graph.connect(end, log, when=3)  # type: ignore[arg-type]
 
@@ -552,7 +554,7 @@ def test_parameters_that_cannot_be():
         """Nothing would start it."""
         ...
 
-    assert [problem.text for problem in graph.problems()][:4] == [
+    assert [problem.message for problem in graph.check()][:4] == [
         "parameter 'items': a stream cannot be a parameter.",
         "parameter 'items': Gather is the marker's class, not a marker.",
         "parameter 'nothing': None is not a message.",
@@ -569,7 +571,7 @@ def test_a_class_without_attrs_is_told_what_it_lacks():
     @graph.node
     async def one(plain: Plain) -> Out: ...
 
-    text, mend = graph.problems()[0].text, graph.problems()[0].mend
+    text, mend = graph.check()[0].message, graph.check()[0].mend
 
     assert text.startswith(
         "parameter 'plain': Plain is neither a message type (attrs class, dataclass or pydantic model) nor inj"
