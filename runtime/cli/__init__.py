@@ -1,0 +1,1 @@
+"""The command line: ``understudy demo`` and ``understudy run``. Nothing imports this package."""

@@ -1,0 +1,67 @@
+"""From ``FILE.py:graph`` to the graph."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+from actors.graph import Graph
+from runtime.cli.wrong_usage import WrongUsage
+
+MODULE_NAME: Final = "__graph_file__"
+"""What the loaded file is called: no name that anything else could be imported by."""
+
+
+def load_graph(target: str) -> Graph:
+    """The graph that `target` (``FILE.py:name``) names. The file is run, and can import its neighbours.
+
+    Raises:
+        WrongUsage: there is no such file, it cannot be loaded, or it has no graph of that name.
+    """
+    path, colon, name = target.rpartition(":")
+    if not colon or not path or not name.isidentifier():
+        raise WrongUsage(f"{target!r} does not name a graph: expected FILE.py:NAME, such as graphs.py:graph")
+    file = Path(path)
+    if not file.is_file():
+        raise WrongUsage(f"{path!r} {'is a folder, not a file' if file.is_dir() else 'does not exist'}")
+    if file.suffix != ".py":
+        raise WrongUsage(f"{path!r} is no Python file: its name does not end in .py")
+    return _graph_in(_load(file), path, name)
+
+
+def _load(file: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(MODULE_NAME, file.resolve())
+    assert spec is not None and spec.loader is not None, "a name that ends in .py has a loader"
+    module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(file.resolve().parent))
+    sys.modules[MODULE_NAME] = module  # annotations are looked up there
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        raise WrongUsage(f"{str(file)!r} cannot be loaded{_line(error, file)}: {type(error).__name__}: {error}") from error
+    return module
+
+
+def _line(error: BaseException, file: Path) -> str:
+    """Where in the file the error came up."""
+    if isinstance(error, SyntaxError):
+        return ""  # it says so itself
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file.resolve())]
+    return f" (line {frames[-1].lineno})" if frames else ""
+
+
+def _graph_in(module: ModuleType, path: str, name: str) -> Graph:
+    found = getattr(module, name, None)
+    if isinstance(found, Graph):
+        return found
+    names = [key for key, value in vars(module).items() if isinstance(value, Graph)]
+    graphs = f"its graphs: {', '.join(names)}" if names else "it has no graph"
+    if not hasattr(module, name):
+        raise WrongUsage(f"{path!r} has no {name!r}; {graphs}")
+    kind = type(found).__name__
+    article = "an" if kind[0].lower() in "aeiou" else "a"
+    raise WrongUsage(f"{name!r} in {path!r} is {article} {kind}, not a Graph; {graphs}")

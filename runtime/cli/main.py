@@ -1,0 +1,147 @@
+"""The command ``understudy``: options, and which part of the package a command needs. The parts are imported when they run."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn, final
+
+from runtime.cli.interrupts import INTERRUPTED, leave_quickly, say_interrupted
+from runtime.cli.terminal import printable
+from runtime.cli.wrong_usage import WrongUsage
+
+DESCRIPTION = """\
+Language-model graphs whose nodes are supervised trio actors.
+
+  understudy demo                        three calls, five ways: needs no key and no network
+  understudy run graphs.py:graph --input '{"text": "…"}' --model openai/gpt-4o-mini
+"""
+EXIT_CODES = "exit codes: 0 it went well, 1 the run failed, 2 the command line is wrong, 130 interrupted"
+
+DEMO = """\
+Three language-model calls turn a question into a database query. The demo makes them five ways: one after another,
+async functions that call synchronous DSPy, threads, plain asyncio, and as a graph of supervised actors on trio. It
+draws when each request was at the server, judges a study that explained it wrongly, and shows how a failed call is
+survived. The provider is a process on this machine: no key and no network is needed.
+"""
+
+RUN = """\
+Run a graph once. FILE.py:NAME is the Python file that declares it and the name it has there. The output is printed
+on standard output as JSON; progress goes to standard error, and so does what the file itself prints.
+"""
+RUN_MORE = f"""\
+examples:
+  understudy run graphs.py:graph --input '{{"text": "…", "label": "Idea"}}' --model openai/gpt-4o-mini
+  understudy run graphs.py:graph --input @question.json --model openai/gpt-4o-mini --lm large=anthropic/claude-sonnet-4-5
+  understudy run graphs.py:graph --input - --model openai/local --api-base http://127.0.0.1:8000/v1 < question.json
+
+Keys come from the environment, where each provider's own tools expect them: OPENAI_API_KEY, ANTHROPIC_API_KEY, …
+{EXIT_CODES}
+"""
+
+
+@final
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong on one line."""
+        raise WrongUsage(f"{message} (see {self.prog} --help)")
+
+
+@final
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object, **__: object) -> None:
+        """Print the version of the installed distribution and exit."""
+        from importlib import metadata  # noqa: PLC0415 - reading it takes as long as everything else that --help needs
+
+        try:
+            version = metadata.version("understudy")
+        except metadata.PackageNotFoundError:
+            version = "(not installed)"
+        print(f"understudy {version}")
+        parser.exit()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line `argv` (default: this process's) and return the exit code; ``--help`` raises SystemExit(0)."""
+    try:
+        code = _run(argv)
+        sys.stdout.flush()
+    except WrongUsage as error:
+        sys.stderr.write(printable(f"understudy: {error}\n", sys.stderr))
+        return 2
+    except KeyboardInterrupt:
+        say_interrupted()
+        leave_quickly()
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has gone; the interpreter's own last flush must not complain of it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    options = _parser().parse_args(argv)
+    if options.command == "demo":
+        from runtime.cli import demo  # noqa: PLC0415 - `understudy --help` need not wait for it
+
+        return demo.run(demo.Options(options.model, options.api_base, options.fast, options.json))
+    from runtime.cli import run  # noqa: PLC0415 - as above
+
+    return run.run(
+        run.Options(
+            options.graph,
+            options.input,
+            options.input_type,
+            options.model,
+            dict(options.lm),
+            options.api_base,
+            options.timeout,
+            options.quiet,
+        )
+    )
+
+
+def _parser() -> _Parser:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = _Parser(prog="understudy", description=DESCRIPTION, epilog=EXIT_CODES, formatter_class=raw)
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    demo = commands.add_parser(
+        "demo", help="three language-model calls, five ways", description=DEMO, epilog=EXIT_CODES, formatter_class=raw
+    )
+    demo.add_argument("--model", metavar="MODEL", help="run ours only, on a real provider, such as openai/gpt-4o-mini")
+    demo.add_argument("--api-base", metavar="URL", help="the provider's address, with --model")
+    demo.add_argument("--fast", action="store_true", help="a tenth of the latencies")
+    demo.add_argument("--json", action="store_true", help="print the measurements as JSON instead of the report")
+    run = commands.add_parser("run", help="run a graph once", description=RUN, epilog=RUN_MORE, formatter_class=raw)
+    run.add_argument("graph", metavar="FILE.py:NAME", help="where the graph is")
+    run.add_argument("--input", metavar="JSON", default="{}", help="the input's fields; @FILE reads a file, - standard input")
+    run.add_argument("--input-type", metavar="TYPE", help="the type's name, when the graph takes several and the fields fit more")
+    run.add_argument("--model", metavar="MODEL", help="the model of every node that has no other, such as openai/gpt-4o-mini")
+    run.add_argument(
+        "--lm", metavar="NAME=MODEL", type=_named_model, action="append", default=[], help="the model of nodes with lm='NAME'"
+    )
+    run.add_argument("--api-base", metavar="URL", help="the address of the provider of all these models")
+    run.add_argument("--timeout", metavar="SECONDS", type=_seconds, help="give up after so long")
+    run.add_argument("-q", "--quiet", action="store_true", help="no progress")
+    return parser
+
+
+def _named_model(text: str) -> tuple[str, str]:
+    name, _, model = text.partition("=")
+    if not name or not model:
+        raise argparse.ArgumentTypeError(f"expected NAME=MODEL, such as large=openai/gpt-4o. Got: {text}")
+    return name, model
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected seconds above 0. Got: {text}")
+    return seconds
