@@ -5,7 +5,9 @@ Values, protocols and pure checks: importing this opens nothing and starts nothi
 
 from actors.actor import Actor as Actor
 from actors.actor import ActorContext as ActorContext
+from actors.actor import ActorNursery as ActorNursery
 from actors.actor import ActorRef as ActorRef
+from actors.actor import ActorStatistics as ActorStatistics
 from actors.actor import Reply as Reply
 from actors.actor import Request as Request
 from actors.actor import StopReason as StopReason
@@ -23,6 +25,7 @@ from actors.errors import ChildNotFound as ChildNotFound
 from actors.errors import ChildRestarting as ChildRestarting
 from actors.errors import ChildRunning as ChildRunning
 from actors.errors import DeclarationError as DeclarationError
+from actors.errors import DepError as DepError
 from actors.errors import GraphInvalid as GraphInvalid
 from actors.errors import InternalError as InternalError
 from actors.errors import LMAuthFailed as LMAuthFailed
@@ -39,6 +42,7 @@ from actors.errors import NodeFailed as NodeFailed
 from actors.errors import NodeTimedOut as NodeTimedOut
 from actors.errors import NoOutput as NoOutput
 from actors.errors import Problem as Problem
+from actors.errors import RecallError as RecallError
 from actors.errors import RestartsExhausted as RestartsExhausted
 from actors.errors import RunCancelled as RunCancelled
 from actors.errors import RunError as RunError
@@ -53,8 +57,11 @@ from actors.lm import ChatMessage as ChatMessage
 from actors.lm import Completion as Completion
 from actors.lm import Usage as Usage
 from actors.mailbox import MailboxSpec as MailboxSpec
+from actors.mailbox import MailboxStatistics as MailboxStatistics
 from actors.mailbox import Overflow as Overflow
+from actors.markers import Dep as Dep
 from actors.markers import Gather as Gather
+from actors.markers import Recall as Recall
 from actors.markers import Run as Run
 from actors.plan import Plan as Plan
 from actors.restart import RestartType as RestartType

@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar, final, overload
 import attrs
 
 from actors.backoff import Redelivery
-from actors.mailbox import MailboxSpec
+from actors.mailbox import MailboxSpec, MailboxStatistics
 from actors.restart import RestartType
 
 M = TypeVar("M", contravariant=True)
@@ -31,6 +31,26 @@ class Request(Generic[R]):
     """
 
     __slots__ = ()
+
+
+@final
+@attrs.frozen
+class ActorStatistics:
+    """One look at an actor."""
+
+    address: str
+    state: str
+    """``"starting"``, ``"running"``, ``"stopping"``, ``"backing_off"`` or ``"stopped"``."""
+    incarnation: int
+    """Lives so far, the present one included; 0 before the first start."""
+    restarts: int
+    handled: int
+    """Messages handled to their end without failure."""
+    failed: int
+    """Deliveries that crashed the actor."""
+    backoff_left_s: float
+    """Seconds until the next incarnation; 0.0 unless it waits for one."""
+    mailbox: MailboxStatistics
 
 
 class ActorRef(ABC, Generic[M]):
@@ -84,6 +104,10 @@ class ActorRef(ABC, Generic[M]):
             MailboxFull: the mailbox refused or dropped the message.
             AskCycle: the actor waits, directly or through others, for the caller.
         """
+
+    @abstractmethod
+    def statistics(self) -> ActorStatistics:
+        """One look at the actor: its state, its restarts, its mailbox. Never blocks."""
 
 
 class Reply(ABC, Generic[R]):

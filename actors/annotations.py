@@ -107,21 +107,32 @@ def capture(function: types.FunctionType, frame: types.FrameType | None) -> Name
     when one of them is not defined yet, and let go by :func:`release`.
     """
     names = Names(function.__globals__)
+    frames = list(_frames_around(function, frame))
+    queue, seen = [function], {function}
+    while queue:  # the function, then those that its annotations name, as dependencies, and that are as local as it is
+        found = _capture_one(queue.pop(0), names, frames)
+        new = [plain for plain in found if plain not in seen]
+        seen.update(new)
+        queue.extend(new)
+    return names
+
+
+def _capture_one(function: types.FunctionType, names: Names, frames: list[types.FrameType]) -> list[types.FunctionType]:
+    """Copy what one function's annotations mention; returns the local functions among it."""
     wanted = {name for annotation in _raw(function).values() for text in _texts(annotation) for name in _names_in(text)}
-    if not wanted:
-        return names
+    new = wanted - names.local.keys()
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         with contextlib.suppress(ValueError):  # an empty cell: the name is defined further down, and found in the frame by then
-            if name in wanted:
+            if name in new:
                 names.local[name] = cell.cell_contents
-    frames = list(_frames_around(function, frame))
     for around in frames:
-        for name in sorted(wanted - names.local.keys()):
+        for name in sorted(new - names.local.keys()):
             if name in around.f_locals:
                 names.local[name] = around.f_locals[name]
     if any(name not in names.globals and not hasattr(builtins, name) for name in wanted - names.local.keys()):
-        names.pending.extend(frames)
-    return names
+        names.pending[:] = frames
+    functions = [inspect.unwrap(names.local[name]) for name in sorted(new & names.local.keys()) if callable(names.local[name])]
+    return [plain for plain in functions if isinstance(plain, types.FunctionType)]
 
 
 def release(names: Names) -> None:
@@ -152,10 +163,30 @@ def read(annotation: object, names: Names) -> Shape:
     raise _unusable(annotation)
 
 
+def split(annotation: object, names: Names) -> tuple[Any, tuple[object, ...]]:
+    """An annotation without the ``Annotated`` around it, evaluated, and the metadata that stood there.
+
+    Raises:
+        Unreadable: it names something unknown.
+    """
+    annotation = _evaluated(annotation, names)
+    if get_origin(annotation) is not Annotated:
+        return annotation, ()
+    inner, *markers = get_args(annotation)
+    plain, more = split(inner, names)
+    return plain, (*more, *markers)
+
+
 def is_message_type(kind: type) -> bool:
     """Whether instances of `kind` can travel along edges: attrs classes, dataclasses and pydantic models."""
     pydantic_fields: object = getattr(kind, "model_fields", None)
     return isinstance(pydantic_fields, dict) or attrs.has(kind) or dataclasses.is_dataclass(kind)
+
+
+def description_of(kind: type) -> str:
+    """The docstring that the author of `kind` wrote, with its indentation removed; not an inherited or a generated one."""
+    text = inspect.cleandoc(kind.__dict__.get("__doc__") or "")
+    return "" if dataclasses.is_dataclass(kind) and text.startswith(f"{kind.__name__}(") else text
 
 
 def location(function: types.FunctionType) -> str:

@@ -114,4 +114,10 @@ class Redelivery:
             return is_worth_another_attempt(error)
         if isinstance(self.retry_on, type) or not callable(self.retry_on):
             return isinstance(error, self.retry_on)
-        return self.retry_on(error)
+        try:
+            return bool(self.retry_on(error))
+        except Exception as broken:  # noqa: BLE001 - asked while an actor ends, where an error would end its supervisor
+            note = f"Not delivered again: its retry_on raised {type(broken).__name__}: {broken}"
+            if note not in getattr(error, "__notes__", ()):
+                error.add_note(note)
+            return False

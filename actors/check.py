@@ -31,6 +31,8 @@ def find_problems(plan: Plan, resolved: Mapping[str, Resolved]) -> list[Problem]
         problems += _impossible_joins(plan)
         problems += _gathers(plan)
         problems += _endless_loops(plan)
+        problems += _recalls(plan)
+    problems += _dependency_inputs(plan)
     problems += _ambiguous_outputs(plan)
     problems += _idle_connections(plan)
     return problems
@@ -243,6 +245,38 @@ def _ambiguous_outputs(plan: Plan) -> Iterator[Problem]:
             f"never get the one that {listed(makers, 'or')} makes.",
             f"give one of them a type of its own, or say where it goes: graph.connect({maker}, {taker}).",
         )
+
+
+def _recalls(plan: Plan) -> Iterator[Problem]:
+    for spec in plan.nodes.values():
+        receivers = [Receiver(spec.name, entry.name) for entry in spec.inputs]
+        for entry in spec.recalls:
+            taken = [e.target for e in plan.edges if e.target and any(related(e.type, (kind,)) for kind in entry.types)]
+            if not any(plan.reaches(taker, receiver) for taker in taken for receiver in receivers):
+                kinds = type_names(entry.types)
+                yield _at(
+                    spec,
+                    "recall-never-made",
+                    f"parameter {entry.name!r} recalls {kinds}, and no node on the way to {spec.name!r} takes one.",
+                    f"take {kinds} as a message instead, or recall a type that comes by on the way.",
+                )
+
+
+def _dependency_inputs(plan: Plan) -> Iterator[Problem]:
+    found: dict[tuple[str, str], Problem] = {}
+    for spec in plan.nodes.values():
+        for need in (each for entry in spec.needs.values() for each in entry.all()):
+            for parameter, kinds in need.inputs.items():
+                if kinds and not all(issubclass(kind, kinds) for kind in plan.input_types):
+                    found[need.name, parameter] = Problem(
+                        "dep-input",
+                        spec.name,
+                        f"its dependency {need.name} ({need.location}) takes {type_names(kinds)} in {parameter!r}; a run begins "
+                        f"with {type_names(plan.input_types)}.",
+                        f"give it Annotated[T, Dep(function)] or a parameter that takes {type_names(plan.input_types)}.",
+                        spec.location,
+                    )
+    yield from found.values()
 
 
 def _idle_connections(plan: Plan) -> Iterator[Problem]:

@@ -46,7 +46,7 @@ def is_count(*, least: int = 0, unbounded: bool = False) -> Validator:
 
 def is_a(*kinds: type) -> Validator:
     """A validator for instances of `kinds`."""
-    expected = " or ".join(f"a {kind.__name__}" for kind in kinds)
+    expected = " or ".join(f"{'an' if kind.__name__[0] in 'AEIOUaeiou' else 'a'} {kind.__name__}" for kind in kinds)
 
     def check(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
         if not isinstance(value, kinds):

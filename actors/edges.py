@@ -78,6 +78,10 @@ def related(made: type, taken: tuple[type, ...]) -> type | None:
     return next((kind for kind in taken if issubclass(kind, made)), None)
 
 
+def _flowing(made: type, entry: Input) -> type | None:
+    return None if issubclass(made, entry.excluded) else related(made, entry.types)
+
+
 def edges_of(
     specs: Mapping[str, NodeSpec],
     input_types: tuple[type, ...],
@@ -101,13 +105,13 @@ def _edges_from(
     output_types: tuple[type, ...],
     connections: Sequence[Connection],
 ) -> Iterator[Edge]:
-    found, decided = narrowed(takers(specs, lambda entry: related(kind, entry.types) is not None), source, connections)
+    found, decided = narrowed(takers(specs, lambda entry: _flowing(kind, entry) is not None), source, connections)
     whens = {(c.target, c.when is None) for c in connections if c.source == source}
     always = False
     for spec, entry in found:
         conditional = decided and (spec.name, True) not in whens
         always = always or (decided and not conditional)
-        flowing = related(kind, entry.types) or kind
+        flowing = _flowing(kind, entry) or kind
         yield Edge(source, flowing, spec.name, entry.name, entry.gather is not None, fans_out, conditional)
     output = related(kind, output_types)
     if source is not None and output is not None and not always:

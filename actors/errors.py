@@ -23,6 +23,8 @@
     │   ├── RunFailed (ExceptionGroup)  its leaves are NodeFailed
     │   ├── NodeFailed              one node gave up on one message (the cause is chained)
     │   ├── NodeTimedOut            one attempt took longer than the node's timeout_s
+    │   ├── DepError                what a node depends on could not be had (the cause is chained)
+    │   ├── RecallError             what a node recalls was never made on the way to it
     │   ├── NoOutput                the run ended and nothing made the output
     │   ├── RunCancelled            somebody cancelled it through its handle
     │   └── StepsExceeded           it made more steps than ``max_steps``
@@ -249,6 +251,26 @@ class NodeTimedOut(RunError):
     retryable: bool | None = True
 
 
+class DepError(RunError):
+    """A dependency of a node failed; ``__cause__`` is what it raised. As retryable as that."""
+
+    def __init__(self, message: str, *, run_id: str | None = None, node: str = "", parameter: str = "") -> None:
+        super().__init__(message, run_id=run_id)
+        self.node = node
+        self.parameter = parameter
+
+
+class RecallError(RunError):
+    """Nothing of the type that a node recalls led to the message; opposite: ``Annotated[T | None, Recall()]`` gives None."""
+
+    retryable: bool | None = False
+
+    def __init__(self, message: str, *, run_id: str | None = None, node: str = "", parameter: str = "") -> None:
+        super().__init__(message, run_id=run_id)
+        self.node = node
+        self.parameter = parameter
+
+
 class NoOutput(RunError):
     """A run came to rest and nothing had made the output type; the message names the joins left waiting."""
 
@@ -345,6 +367,12 @@ class LMContextTooLong(LMBadRequest):
 
 class LMRefused(LMError):
     """The model, or a guard before it, declined to answer."""
+
+    retryable: bool | None = False
+
+
+class LMBudgetExhausted(LMError):
+    """A budget does not cover the call; nothing was sent."""
 
     retryable: bool | None = False
 

@@ -5,28 +5,29 @@ from __future__ import annotations
 import functools
 import inspect
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar, final, overload
 
 import attrs
 
+from actors.actor import Actor, ActorRef
 from actors.annotations import Names, Shape, Unreadable, capture, is_message_type, location, read, release
 from actors.backoff import Redelivery
 from actors.check import find_problems, listed
+from actors.dependencies import ORIGINAL
+from actors.describe import describe
 from actors.edges import Connection
 from actors.errors import DeclarationError, GraphInvalid, Problem, UsageError
 from actors.lm import LM
 from actors.mailbox import MailboxSpec
 from actors.mermaid import draw
-from actors.node import NodeDeclaration, declare
+from actors.node import Embedded, Kind, Nested, NodeDeclaration, NodeSpec, declare, embed
 from actors.plan import Plan, compile_plan
 from actors.restart import RestartType
 from actors.signature import resolve
 from actors.supervision import Supervision, check_id
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-_ORIGINAL = "__understudy_original__"
 
 
 @final
@@ -107,11 +108,15 @@ class Graph:
         /,
         *,
         name: str | None = None,
+        module: Any = ...,
+        parse_attempts: int = ...,
         concurrency: int = ...,
         mailbox: MailboxSpec = ...,
         restart: RestartType = ...,
         redelivery: Redelivery = ...,
         timeout_s: float | None = None,
+        idle_timeout_s: float | None = None,
+        fallback: Callable[..., Any] | None = None,
         lm: str | LM | None = None,
     ) -> Callable[[F], F]: ...
     def node(self, function: Any = None, /, *, name: str | None = None, **given: Any) -> Any:
@@ -120,8 +125,13 @@ class Graph:
         Parameters annotated with message types are its inputs; ``LM`` and ``Run`` are injected. What it returns is sent on. The
         options are the fields of :class:`actors.node.NodeOptions`; `name` defaults to the function's.
 
+        A message class with ``__call__`` is a node too: its messages go to it, and a message of a subclass that is itself a node
+        of the graph goes to that one alone. With the body ``...`` a language model chooses among the return types (None is one of
+        the choices) and fills the chosen one; then the options of :meth:`predict` apply. Its `concurrency` defaults to 1.
+
         Raises:
-            DeclarationError: no function, a name that is taken, an unknown option, or one with a wrong value.
+            DeclarationError: neither a function nor a class with ``__call__``, a name that is taken, an unknown option, or one
+                with a wrong value.
         """
         if function is not None:
             return self._declare(function, name, given, predict=False, frame=_caller())
@@ -146,13 +156,16 @@ class Graph:
         restart: RestartType = ...,
         redelivery: Redelivery = ...,
         timeout_s: float | None = None,
+        idle_timeout_s: float | None = None,
+        fallback: Callable[..., Any] | None = None,
         lm: str | LM | None = None,
     ) -> Callable[[F], F]: ...
     def predict(self, function: Any = None, /, *, name: str | None = None, **given: Any) -> Any:
         """Make a function without a body a node that a language model fills.
 
-        The parameters are what the model is shown, the docstring is its instruction, the return type is what it fills. The
-        options are those of :meth:`node` and the fields of :class:`actors.node.PredictOptions`.
+        The parameters are what the model is shown, the docstring is its instruction, the return type is what it fills: of several
+        types it chooses one first, and None, where that is allowed, is one of the choices. The options are those of :meth:`node`
+        and the fields of :class:`actors.node.PredictOptions`.
 
         Raises:
             DeclarationError: as for :meth:`node`. Calling the function itself raises UsageError.
@@ -164,6 +177,40 @@ class Graph:
             return self._declare(function, name, given, predict=True, frame=_caller())
 
         return decorate
+
+    def add(
+        self,
+        what: Graph | ActorRef[Any] | Callable[..., Actor],
+        /,
+        *,
+        name: str | None = None,
+        takes: Any = None,
+        returns: Any = None,
+        **given: Any,
+    ) -> None:
+        """Make another graph, or an actor, a node.
+
+        A graph takes its input type and gives its output type: each message is a run of its own, whose paths begin with that of
+        the node, whose failures are failures of this run, and which ends when this run does. It has actors of its own, which it
+        shares with all other runs of that graph.
+
+        An actor is asked, one message at a time, and keeps its state from run to run. A class (or another factory) is started
+        with the graph and restarted like its nodes; a ref is to an actor that was spawned elsewhere.
+
+        Args:
+            what: a graph; an ``ActorRef``; or a class derived from ``Actor``, or a function without parameters that makes one.
+            name: the node's name; by default the graph's, the class's or the last part of the ref's address.
+            takes: for an actor: the message type, or union, that it is asked with; None: read from its ``receive``.
+            returns: for an actor: what it answers with; None: read from its ``receive``.
+            given: the options of :meth:`node`, without `lm`.
+
+        Raises:
+            DeclarationError: it is none of these, its types are not known, or an option is unknown or has a wrong value.
+        """
+        frame = _caller()
+        place = f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else "unknown place"
+        embedded, own_name = _embedded(what, takes, returns, place)
+        self._add(embed(embedded, lambda found: capture(found, frame), name=name or own_name, given=given))
 
     def connect(self, source: Any, target: Any, /, *, when: Callable[[Any], bool] | None = None) -> None:
         """Narrow where `source` sends the types that `target` takes: only to what it is connected to.
@@ -203,34 +250,70 @@ class Graph:
                 raise GraphInvalid(_report(self.name, problems), problems=problems)
             for declaration in self._nodes.values():
                 release(declaration.names)
+                if declaration.fallback_names is not None:
+                    release(declaration.fallback_names)
             self._plan = plan
         return self._plan
 
     def mermaid(self) -> str:
         """The graph as Mermaid text, beginning ``graph TD``; also of a graph that has problems."""
-        return draw(self._plan or self._compile()[0])
+        return draw(self.sketch())
+
+    def describe(self) -> str:
+        """The graph's design page as Markdown: picture, nodes, prompts, dependencies, types, supervision, mailboxes, limits.
+
+        Also of a graph that has problems: they are a section of it.
+        """
+        return describe(self.sketch(), self.check(), self.supervision)
+
+    def sketch(self) -> Plan:
+        """The graph compiled as far as it goes, whatever is wrong with it: for pictures of it."""
+        return self._plan or self._compile()[0]
 
     def _compile(self) -> tuple[Plan, tuple[Problem, ...]]:
         resolved = {name: resolve(declaration) for name, declaration in self._nodes.items()}
         connections, unknown = self._resolve_connections()
-        specs = {name: entry.spec for name, entry in resolved.items()}
+        specs = _apart({name: entry.spec for name, entry in resolved.items()})
         plan = compile_plan(self.name, specs, self.input_types, self.output_types, connections)
         if not specs:
             empty = Problem("no-nodes", None, "it has no nodes.", "decorate a function with @graph.node or @graph.predict.")
             return plan, (empty,)
-        return plan, (*find_problems(plan, resolved), *unknown)
+        return plan, (*find_problems(plan, resolved), *self._nested_problems(), *unknown)
+
+    def _nested_problems(self) -> Iterator[Problem]:
+        for name, declaration in self._nodes.items():
+            if declaration.kind is not Kind.GRAPH or declaration.embedded is None:
+                continue
+            inner: Nested = declaration.embedded.what
+            if _leads_to(inner, self):
+                yield Problem(
+                    "graph-in-itself",
+                    name,
+                    f"the graph {inner.name!r} runs {self.name!r} as a node, directly or through others, without end.",
+                    "loop within one graph: let a node return a type that an earlier node takes.",
+                    declaration.location,
+                )
+                continue
+            for problem in inner.check():
+                yield attrs.evolve(problem, node=name if problem.node is None else f"{name}/{problem.node}")
 
     def _declare(
         self, function: Any, name: str | None, given: Mapping[str, Any], *, predict: bool, frame: types.FrameType | None
     ) -> Any:
-        function = getattr(function, _ORIGINAL, function)
+        function = getattr(function, ORIGINAL, function)
         declaration = declare(function, lambda found: capture(found, frame), name=name, given=given, predict=predict)
         for other in self._nodes.values():
-            if other.function is declaration.function:
+            if other.origin is declaration.origin:
+                what = "class" if declaration.message is not None else "function"
+                second = "a subclass" if declaration.message is not None else "a second function that calls the first"
                 raise DeclarationError(
-                    f"node {declaration.name!r} ({declaration.location}): the same function is already the node {other.name!r} "
-                    f"of graph {self.name!r}.\n  Mend: remove one decorator, or define a second function that calls the first."
+                    f"node {declaration.name!r} ({declaration.location}): the same {what} is already the node {other.name!r} "
+                    f"of graph {self.name!r}.\n  Mend: remove one decorator, or define {second}."
                 )
+        self._add(declaration)
+        return _unfilled(function, declaration) if predict and declaration.message is None else function
+
+    def _add(self, declaration: NodeDeclaration) -> None:
         if declaration.name in self._nodes:
             raise DeclarationError(
                 f"node {declaration.name!r} ({declaration.location}): graph {self.name!r} already has a node of that name "
@@ -238,7 +321,6 @@ class Graph:
             )
         self._nodes[declaration.name] = declaration
         self._plan = None
-        return _unfilled(function, declaration) if predict else function
 
     def _resolve_connections(self) -> tuple[list[Connection], list[Problem]]:
         found: list[Connection] = []
@@ -268,8 +350,8 @@ class Graph:
     def _name_of(self, node: object) -> str | None:
         if isinstance(node, str):
             return node if node in self._nodes else None
-        function = getattr(node, _ORIGINAL, node)
-        return next((name for name, declaration in self._nodes.items() if declaration.function is function), None)
+        origin = getattr(node, ORIGINAL, node)
+        return next((name for name, declaration in self._nodes.items() if declaration.origin is origin), None)
 
 
 def _caller() -> types.FrameType | None:
@@ -277,6 +359,52 @@ def _caller() -> types.FrameType | None:
     here = inspect.currentframe()
     asking = here.f_back if here is not None else None
     return asking.f_back if asking is not None else None
+
+
+def _embedded(what: Any, takes: object, returns: object, place: str) -> tuple[Embedded, str]:
+    """What was added, and the name it has by default."""
+    if isinstance(what, Graph):
+        if takes is not None or returns is not None:
+            raise DeclarationError(
+                f"add({what.name!r}) ({place}): a graph says itself what it takes and returns.\n"
+                "  Mend: leave takes and returns out."
+            )
+        return Embedded(Kind.GRAPH, what, place, what.input_types, what.output_types), what.name
+    is_ref, is_class = isinstance(what, ActorRef), _is_actor_class(what)
+    if not is_class and not is_ref and (not callable(what) or isinstance(what, type)):
+        raise DeclarationError(
+            f"add({what!r}) ({place}): expected a Graph, an ActorRef, or a class derived from Actor.\n"
+            "  Mend: functions and message classes are decorated with @graph.node."
+        )
+    address = str(getattr(what, "address" if is_ref else "__name__", ""))
+    name = address.rpartition("/")[2]
+    if takes is None and returns is None and is_class:
+        return Embedded(Kind.ACTOR, what, place, None, None), name
+    if takes is None or returns is None:
+        raise DeclarationError(
+            f"add({name}) ({place}): it is not known what the actor takes and returns.\n"
+            "  Mend: add(…, takes=Question, returns=Answer)."
+        )
+    return Embedded(Kind.ACTOR, what, place, _message_types(name, "takes", takes), _message_types(name, "returns", returns)), name
+
+
+def _is_actor_class(what: object) -> bool:
+    return isinstance(what, type) and issubclass(what, Actor)
+
+
+def _leads_to(graph: Nested, goal: Nested) -> bool:
+    """Whether `goal` is `graph` or is run within it."""
+    seen: dict[int, Nested] = {}
+    queue: list[Nested] = [graph]
+    while queue:
+        at = queue.pop()
+        if at is goal:
+            return True
+        if id(at) not in seen:
+            seen[id(at)] = at
+            inner = [declaration.embedded for declaration in at.nodes.values() if declaration.kind is Kind.GRAPH]
+            queue.extend(embedded.what for embedded in inner if embedded is not None)
+    return False
 
 
 def _message_types(graph: str, role: str, annotation: object) -> tuple[type, ...]:
@@ -294,6 +422,19 @@ def _message_types(graph: str, role: str, annotation: object) -> tuple[type, ...
     return shape.types
 
 
+def _apart(specs: Mapping[str, NodeSpec]) -> dict[str, NodeSpec]:
+    """`specs`, in which a class node leaves alone the messages of subclasses that are nodes themselves."""
+    classes = [spec.message for spec in specs.values() if spec.message is not None]
+    found: dict[str, NodeSpec] = {}
+    for name, spec in specs.items():
+        own = spec.message
+        narrower = tuple(kind for kind in classes if own is not None and kind is not own and issubclass(kind, own))
+        found[name] = spec
+        if narrower:
+            found[name] = attrs.evolve(spec, inputs=(attrs.evolve(spec.inputs[0], excluded=narrower), *spec.inputs[1:]))
+    return found
+
+
 def _unfilled(function: types.FunctionType, declaration: NodeDeclaration) -> Callable[..., Any]:
     @functools.wraps(function)
     def unfilled(*_args: Any, **_kwargs: Any) -> Any:
@@ -302,7 +443,7 @@ def _unfilled(function: types.FunctionType, declaration: NodeDeclaration) -> Cal
             "  Mend: run the graph, in a test with a scripted LM; or call lm.predict(…) yourself."
         )
 
-    setattr(unfilled, _ORIGINAL, function)
+    setattr(unfilled, ORIGINAL, function)
     return unfilled
 
 

@@ -31,7 +31,7 @@ def bare(error: BaseException) -> BaseException:
         copy = type(error).__new__(type(error), *_arguments_of(error))
         for kind in type(error).__mro__:
             for slot in kind.__dict__.get("__slots__", ()):
-                if hasattr(error, slot):
+                if not slot.startswith("__") and hasattr(error, slot):
                     object.__setattr__(copy, slot, getattr(error, slot))
     except Exception:  # noqa: BLE001 - a class that cannot be copied so is kept as it is
         return error

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, final, runtime_checkable
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol, Self, final, runtime_checkable
 
 import attrs
 
@@ -47,6 +48,66 @@ class Completion:
     """How many HTTP requests it took."""
 
 
+@final
+@attrs.frozen
+class TextDelta:
+    """A piece of a streamed answer's text."""
+
+    text: str
+
+
+@final
+@attrs.frozen
+class ReasoningDelta:
+    """A piece of a streamed answer's visible reasoning."""
+
+    text: str
+
+
+@final
+@attrs.frozen
+class ToolCallDelta:
+    """A piece of one of a streamed answer's tool calls."""
+
+    index: int
+    """Which call, counted from 0."""
+    id: str | None
+    """With the first piece of a call; None later."""
+    name: str | None
+    """With the first piece of a call; None later."""
+    arguments: str
+    """The next characters of the arguments' JSON; may be empty."""
+
+
+Delta = TextDelta | ReasoningDelta | ToolCallDelta
+"""One piece of a streamed answer. None is empty, but for the first piece of a tool call."""
+
+
+class LMStream(Protocol):
+    """An answer on its way: ``async for delta in stream``, then :attr:`completion`."""
+
+    def __aiter__(self) -> Self:
+        """Itself: an answer comes once."""
+        ...
+
+    async def __anext__(self) -> Delta:
+        """The next piece.
+
+        Raises:
+            LMError: the answer breaks off. Nothing is asked again once a piece has come.
+        """
+        ...
+
+    @property
+    def completion(self) -> Completion:
+        """The whole answer, with its usage, when all pieces have come.
+
+        Raises:
+            UsageError: they have not.
+        """
+        ...
+
+
 @runtime_checkable
 class LM(Protocol):
     """A language model, as a node receives it: annotate a parameter with ``LM`` and it is injected."""
@@ -68,11 +129,21 @@ class LM(Protocol):
         ...
 
     async def chat(self, messages: Sequence[ChatMessage], /, **options: Any) -> Completion:
-        """Send `messages` and return the model's answer. `options` are OpenAI's: ``temperature``, ``max_tokens``, ``tools``, …
+        """Send `messages` and return the model's answer. `options` are OpenAI's: ``temperature``, ``max_tokens``, ``tools``.
 
         Cancelling it closes the request at the provider.
 
         Raises:
             LMError: the call failed after at most ``Retry.max_attempts`` requests; see ``actors.errors``.
+        """
+        ...
+
+    def stream(self, messages: Sequence[ChatMessage], /, **options: Any) -> AbstractAsyncContextManager[LMStream]:
+        """Send `messages` and give the answer as it comes: ``async with lm.stream(messages) as stream``.
+
+        The block starts with the first piece. Leaving it early, and cancelling it, closes the request at the provider.
+
+        Raises:
+            LMError: no answer began, after at most ``Retry.max_attempts`` requests; see ``actors.errors``.
         """
         ...

@@ -34,3 +34,24 @@ class MailboxSpec:
 
     capacity: float = attrs.field(default=64, validator=is_count(least=1, unbounded=True))
     overflow: Overflow = attrs.field(default=Overflow.BLOCK, validator=is_a(Overflow))
+
+
+@final
+@attrs.frozen
+class MailboxStatistics:
+    """One look at a mailbox."""
+
+    depth: int
+    """Messages that wait."""
+    capacity: float
+    """Messages that may wait; ``math.inf`` for no bound."""
+    high_water: int
+    """The largest depth so far."""
+    oldest_age_s: float
+    """How long the oldest waiting message has been under way, in seconds; 0.0 when none waits."""
+    blocked_senders: int
+    """Senders that wait for room."""
+    taken: int
+    """Messages handed to the actor so far, redeliveries included."""
+    dropped: int
+    """Messages that the overflow policy made dead letters."""

@@ -1,7 +1,9 @@
-"""What a node's parameters can ask for besides messages: the handle of the run, and how a list is gathered."""
+"""What a node's parameters can ask for besides messages: the run's handle, dependencies, earlier messages, gathered lists."""
 
 from __future__ import annotations
 
+import types
+from collections.abc import Callable
 from typing import Any, Protocol, final
 
 import attrs
@@ -40,6 +42,10 @@ class Run(Protocol):
         """Which delivery of the message this is, counted from 1."""
         ...
 
+    def heartbeat(self) -> None:
+        """Say that the node is alive: its ``idle_timeout_s`` begins anew. Also from a worker thread; never waits long."""
+        ...
+
 
 def _is_first(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
@@ -57,3 +63,34 @@ class Gather:
     """
 
     first: int | None = attrs.field(default=None, validator=_is_first)
+
+
+def _is_function(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not isinstance(value, types.FunctionType) or value.__name__ == "<lambda>":
+        raise refuse(owner, attribute.name, value, "a function that was defined with a name and a return annotation")
+
+
+@final
+@attrs.frozen
+class Dep:
+    """What a parameter gets that no message brings: ``Annotated[Weather, Dep(get_weather)]``.
+
+    The function is called when a node of the run first needs it, and once per run; its value is shared by all nodes of the run.
+    It is an ``async def``, a plain ``def`` (which runs in a worker thread), or an async context manager, which is closed when the
+    run is over. Its parameters may be dependencies too (independent ones are worked out at the same time), or take the message
+    that the run began with. When it fails, the node fails with ``DepError``, and a further attempt calls it again.
+    """
+
+    function: Callable[..., Any] = attrs.field(validator=_is_function)
+
+
+@final
+@attrs.frozen
+class Recall:
+    """The latest message of a type that led to this one: ``Annotated[Draft, Recall()]``.
+
+    Looked for among the messages from which those that the node takes were made, its own inputs not included. The latest is the
+    one with the most nodes before it; of several, that of the node declared last, and of the items of a fan-out the last in item
+    order. Timing has no part in it. Without one, the node fails with ``RecallError``, or gets None with
+    ``Annotated[Draft | None, Recall()]``.
+    """

@@ -16,15 +16,26 @@ _ESCAPES = str.maketrans(
 def draw(plan: Plan) -> str:
     """The text, without a newline at its end.
 
-    Input: rounded at the ends; output: with double sides; a node that a language model fills: a hexagon; other nodes: boxes. A
-    fan-out is a thick arrow, a connection with a condition a dotted one; a gathered type is written ``list[A]``.
+    Input: rounded at the ends; output: with double sides; a node that a language model fills: a hexagon; a node that is an actor:
+    a circle; a node that is a graph: that graph in a frame; other nodes: boxes. A fan-out is a thick arrow, a connection with a
+    condition a dotted one; a gathered type is written ``list[A]``.
     """
-    names = {name: f"n{index}" for index, name in enumerate(plan.nodes, start=1)}
-    lines = ["graph TD", f'    input(["{_types(plan.input_types)}"])']
-    lines += [f"    {names[name]}{_box(spec)}" for name, spec in plan.nodes.items()]
-    lines.append(f'    output[["{_types(plan.output_types)}"]]')
-    lines += dict.fromkeys(_arrows(plan, names))
-    return "\n".join(lines)
+    return "\n".join(["graph TD", *_body(plan, "", "    ", (plan.name,))])
+
+
+def _body(plan: Plan, prefix: str, indent: str, around: tuple[str, ...]) -> Iterator[str]:
+    """The lines of one graph; `prefix` keeps its ids apart from those of the graph around it."""
+    names = {name: f"{prefix}n{index}" for index, name in enumerate(plan.nodes, start=1)}
+    yield f'{indent}{prefix}input(["{_types(plan.input_types)}"])'
+    for name, spec in plan.nodes.items():
+        if spec.kind is Kind.GRAPH and spec.embedded.name not in around:
+            yield f'{indent}subgraph {names[name]}["{escape(name)}"]'
+            yield from _body(spec.embedded.sketch(), f"{names[name]}_", f"{indent}    ", (*around, spec.embedded.name))
+            yield f"{indent}end"
+        else:
+            yield f"{indent}{names[name]}{_box(spec)}"
+    yield f'{indent}{prefix}output[["{_types(plan.output_types)}"]]'
+    yield from (f"{indent}{arrow}" for arrow in dict.fromkeys(_arrows(plan, names, prefix)))
 
 
 def escape(text: str) -> str:
@@ -38,14 +49,16 @@ def _types(kinds: tuple[type, ...]) -> str:
 
 def _box(spec: NodeSpec) -> str:
     label = escape(spec.name)
+    if spec.kind is Kind.ACTOR:
+        return f'(("{label}"))'
     return f'{{{{"{label}"}}}}' if spec.kind is Kind.PREDICT else f'["{label}"]'
 
 
-def _arrows(plan: Plan, names: dict[str, str]) -> Iterator[str]:
+def _arrows(plan: Plan, names: dict[str, str], prefix: str) -> Iterator[str]:
     for edge in plan.edges:
-        source = names[edge.source] if edge.source is not None else "input"
-        target = names[edge.target] if edge.target is not None else "output"
-        yield f"    {source} {_arrow(edge)}|{_label(edge)}| {target}"
+        source = names[edge.source] if edge.source is not None else f"{prefix}input"
+        target = names[edge.target] if edge.target is not None else f"{prefix}output"
+        yield f"{source} {_arrow(edge)}|{_label(edge)}| {target}"
 
 
 def _arrow(edge: Edge) -> str:

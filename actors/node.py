@@ -7,18 +7,20 @@ annotations, when the graph is checked, and gives the :class:`NodeSpec` that the
 from __future__ import annotations
 
 import difflib
+import dis
 import enum
 import inspect
 import types
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, final
+from typing import Any, Protocol, final
 
 import attrs
 
-from actors.annotations import Many, Names, location
+from actors.annotations import Many, Names, is_message_type, location
 from actors.backoff import Backoff, Redelivery
 from actors.checks import is_a, is_count, refuse
-from actors.errors import DeclarationError
+from actors.dependencies import Dependency, Recalled
+from actors.errors import DeclarationError, Problem
 from actors.lm import LM
 from actors.mailbox import MailboxSpec
 from actors.markers import Gather
@@ -35,7 +37,11 @@ class Kind(enum.Enum):
     THREAD = "thread"
     """A plain ``def``: runs in a worker thread."""
     PREDICT = "predict"
-    """A language model fills the return type."""
+    """A language model chooses among the return types and fills the chosen one."""
+    GRAPH = "graph"
+    """A graph of its own, run for each message."""
+    ACTOR = "actor"
+    """An actor, which is asked."""
 
 
 @final
@@ -49,6 +55,11 @@ class Injected(enum.Enum):
 def _is_timeout(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if value is not None and (not isinstance(value, int | float) or isinstance(value, bool) or not value > 0):
         raise refuse(owner, attribute.name, value, "None or a number > 0")
+
+
+def _is_fallback(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is not None and (not isinstance(value, types.FunctionType) or value.__name__ == "<lambda>"):
+        raise refuse(owner, attribute.name, value, "a function with a name and annotations, or None")
 
 
 def _is_lm(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
@@ -82,6 +93,10 @@ class NodeOptions:
     """What becomes of a message that crashed the node."""
     timeout_s: float | None = attrs.field(default=None, validator=_is_timeout)
     """How long one attempt may take; None: no limit but the run's deadline."""
+    idle_timeout_s: float | None = attrs.field(default=None, validator=_is_timeout)
+    """How long an attempt may go on without ``run.heartbeat()``, an item or an answer of a language model; None: no limit."""
+    fallback: Callable[..., Any] | None = attrs.field(default=None, validator=_is_fallback)
+    """What works on a message that has had all its attempts: a function of the node's parameters and of the error."""
     lm: str | LM | None = attrs.field(default=None, validator=_is_lm)
     """Which language model: a name from ``open_runtime(lms=…)``, an ``LM``, or None for the runtime's default."""
 
@@ -96,6 +111,53 @@ class PredictOptions:
     """How many answers are asked for until one can be read; the next prompt says what was wrong with the last."""
 
 
+class Nested(Protocol):
+    """A graph, as far as a node needs to know one."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def input_types(self) -> tuple[type, ...]:
+        """What a run of it begins with."""
+        ...
+
+    @property
+    def output_types(self) -> tuple[type, ...]:
+        """What a run of it ends with."""
+        ...
+
+    @property
+    def nodes(self) -> Mapping[str, NodeDeclaration]:
+        """Its nodes, by name."""
+        ...
+
+    def check(self) -> list[Problem]:
+        """What is wrong with it."""
+        ...
+
+    def sketch(self) -> Any:
+        """Its plan, whatever is wrong with it; Any, since plans are made of nodes."""
+        ...
+
+
+@final
+@attrs.frozen(eq=False)
+class Embedded:
+    """A graph or an actor that stands as a node."""
+
+    kind: Kind
+    what: Any
+    """The graph, the actor's ref, or what makes the actor."""
+    place: str
+    """``file.py:line`` of the line that added it."""
+    takes: tuple[type, ...] | None
+    returns: tuple[type, ...] | None
+    """None: read from the annotations of the actor's ``receive``."""
+
+
 @final
 @attrs.frozen(eq=False)
 class NodeDeclaration:
@@ -106,15 +168,31 @@ class NodeDeclaration:
     options: NodeOptions
     predict: PredictOptions | None
     names: Names
+    message: type | None = None
+    """The class that is message and handler in one; `function` is then its ``__call__``."""
+    embedded: Embedded | None = None
+    """A graph or an actor that stands as a node; `function` is then a stand-in, or the actor's ``receive``."""
+    fallback_names: Names | None = None
+
+    @property
+    def origin(self) -> object:
+        """What was decorated."""
+        if self.embedded is not None:
+            return self.embedded.what
+        return self.function if self.message is None else self.message
 
     @property
     def location(self) -> str:
-        """``file.py:line`` of the function."""
+        """``file.py:line`` of the function, or of the line that added a graph or an actor."""
+        if self.embedded is not None:
+            return self.embedded.place
         return location(self.function)  # type: ignore[arg-type]  # mypy binds a function held in a field
 
     @property
     def kind(self) -> Kind:
         """How the node does its work."""
+        if self.embedded is not None:
+            return self.embedded.kind
         if self.predict is not None:
             return Kind.PREDICT
         waits = inspect.iscoroutinefunction(self.function) or inspect.isasyncgenfunction(self.function)
@@ -133,10 +211,28 @@ class Input:
     """In a join: the node fires without it, with None, when nothing can make it any more."""
     gather: Gather | None = None
     """Set for a ``list[A]`` parameter."""
+    excluded: tuple[type, ...] = ()
+    """Of a class node: the subclasses that are nodes themselves, whose messages go to them alone."""
 
     def takes(self, kind: type) -> bool:
         """Whether a message of class `kind` goes here."""
-        return issubclass(kind, self.types)
+        return issubclass(kind, self.types) and not issubclass(kind, self.excluded)
+
+
+@final
+@attrs.frozen(eq=False)
+class Fallback:
+    """What works on a message that has had all its attempts."""
+
+    function: Callable[..., Any]
+    kind: Kind
+    """``FUNCTION`` or ``THREAD``."""
+    inputs: tuple[str, ...]
+    """Those of the node's parameters that it takes."""
+    error: str | None
+    """The parameter that gets the last error."""
+    injected: Mapping[str, Injected]
+    needs: Mapping[str, Dependency]
 
 
 @final
@@ -160,9 +256,18 @@ class NodeSpec:
     """For a fan-out: an item may be None."""
     options: NodeOptions
     predict: PredictOptions | None
+    needs: Mapping[str, Dependency]
+    """Parameter name → the dependency that it gets."""
+    recalls: tuple[Recalled, ...]
+    """Parameters that get an earlier message of the run."""
     instruction: str
-    """The docstring, with its indentation removed; empty without one."""
+    """The docstring, with its indentation removed; empty without one. Of a class node without one: the class's."""
     location: str
+    message: type | None = None
+    """Of a class node: the class, whose instances its first parameter takes."""
+    embedded: Any = None
+    """Of a graph or an actor as a node: the graph, the ref, or what makes the actor. Any: the runtime knows which by `kind`."""
+    fallback: Fallback | None = None
 
     @property
     def is_join(self) -> bool:
@@ -173,27 +278,60 @@ class NodeSpec:
 def declare(
     function: object, names: Callable[[types.FunctionType], Names], *, name: str | None, given: Mapping[str, Any], predict: bool
 ) -> NodeDeclaration:
-    """Make the declaration of one decorated function.
+    """Make the declaration of one decorated function, or of one class with ``__call__``.
 
     Raises:
-        DeclarationError: it is no plain function, or an option is unknown or has a wrong value.
+        DeclarationError: it is neither a plain function nor such a class, or an option is unknown or has a wrong value.
     """
     decorator = "@graph.predict" if predict else "@graph.node"
+    message, shown = None, function
+    if isinstance(function, type):
+        message, function = function, _handler(function, decorator)
+        predict = predict or is_empty(function)
+        given = {"concurrency": 1, **given}
     if not isinstance(function, types.FunctionType) or function.__name__ == "<lambda>":
-        raise _no_function(function, decorator)
-    where = f"node {name or function.__name__!r} ({location(function)})"
+        raise _no_function(shown, decorator)
+    own_name = function.__name__ if message is None else message.__name__
+    where = f"node {name or own_name!r} ({location(function)})"
     check_options(given, predict=predict, where=where)
     extra = {key: value for key, value in given.items() if key in _PREDICT_OPTIONS}
     common = {key: value for key, value in given.items() if key not in _PREDICT_OPTIONS}
     try:
         if name is not None and not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise refuse(NodeOptions, "name", name, "a string or None")
-        check_id(name if name is not None else function.__name__)
+        check_id(name if name is not None else own_name)
         options = NodeOptions(**common)
         predict_options = PredictOptions(**extra) if predict else None
     except DeclarationError as error:
         raise DeclarationError(f"{where}: {error}") from None
-    return NodeDeclaration(name or function.__name__, function, options, predict_options, names(function))
+    fallback = None if options.fallback is None else names(options.fallback)  # type: ignore[arg-type]  # checked by its validator
+    return NodeDeclaration(
+        name or own_name, function, options, predict_options, names(function), message, fallback_names=fallback
+    )
+
+
+async def _stand_in(message: object) -> None:
+    """Stands for the function that a graph or a ref as a node does not have."""
+
+
+def embed(
+    embedded: Embedded, names: Callable[[types.FunctionType], Names], *, name: str, given: Mapping[str, Any]
+) -> NodeDeclaration:
+    """Make the declaration of a graph or an actor that stands as a node.
+
+    Raises:
+        DeclarationError: an option is unknown or has a wrong value.
+    """
+    where = f"node {name!r} ({embedded.place})"
+    check_options(given, predict=False, where=where)
+    try:
+        check_id(name)
+        options = NodeOptions(**given)
+    except DeclarationError as error:
+        raise DeclarationError(f"{where}: {error}") from None
+    function: Any = getattr(embedded.what, "receive", _stand_in) if embedded.takes is None else _stand_in
+    fallback = None if options.fallback is None else names(options.fallback)  # type: ignore[arg-type]  # checked by its validator
+    return NodeDeclaration(name, function, options, None, names(function), embedded=embedded, fallback_names=fallback)
 
 
 def check_options(given: Iterable[str], *, predict: bool, where: str) -> None:
@@ -217,11 +355,39 @@ _OPTIONS = ("name", *(field.name for field in attrs.fields(NodeOptions)))
 _PREDICT_OPTIONS = tuple(field.name for field in attrs.fields(PredictOptions))
 
 
+def _handler(kind: type, decorator: str) -> types.FunctionType:
+    """The ``__call__`` of a class node."""
+    found = next((base.__dict__["__call__"] for base in kind.__mro__ if "__call__" in base.__dict__), None)
+    if not is_message_type(kind):
+        raise DeclarationError(
+            f"{decorator}: the class {kind.__name__!r} is no message type (attrs class, dataclass or pydantic model).\n"
+            f"  Mend: put {decorator} above @attrs.frozen, so that it decorates the finished class."
+        )
+    if not isinstance(found, types.FunctionType):
+        raise DeclarationError(
+            f"{decorator}: the class {kind.__name__!r} has no method __call__, so there is nothing to run.\n"
+            "  Mend: add 'async def __call__(self) -> A | None: …'; with the body '...' a language model chooses and fills."
+        )
+    return found
+
+
+async def _empty_async() -> None: ...
+
+
+def _empty() -> None: ...
+
+
+def is_empty(function: types.FunctionType) -> bool:
+    """Whether the body does nothing: compared as bytecode, so that no source is needed."""
+    model = _empty_async if inspect.iscoroutinefunction(function) else _empty
+    return [(step.opname, step.argval) for step in dis.get_instructions(function)] == [
+        (step.opname, step.argval) for step in dis.get_instructions(model)
+    ]
+
+
 def _no_function(got: object, decorator: str) -> DeclarationError:
     if isinstance(got, types.FunctionType):
         shown, mend = "a lambda", "give it a name and annotations: async def name(message: A) -> B: …"
-    elif isinstance(got, type):
-        shown, mend = f"the class {got.__name__!r}", "decorate a function that takes and returns messages."
     elif isinstance(got, types.BuiltinFunctionType):
         shown, mend = f"the built-in {got.__name__!r}", "call it from an annotated function and decorate that."
     elif isinstance(got, types.MethodType):
@@ -230,4 +396,4 @@ def _no_function(got: object, decorator: str) -> DeclarationError:
         shown, mend = repr(got), f"options go by name: {decorator}(name={got!r})."
     else:
         shown, mend = repr(got), "decorate an 'async def' or a 'def'."
-    return DeclarationError(f"{decorator}: expected a function. Got: {shown}.\n  Mend: {mend}")
+    return DeclarationError(f"{decorator}: expected a function or a message class. Got: {shown}.\n  Mend: {mend}")

@@ -59,6 +59,8 @@ class Plan:
     """Nodes that several concurrent ways of one run lead to without a join."""
     order: Mapping[str, int]
     """Node → its place in the declaration."""
+    recalled: tuple[type, ...]
+    """The types that nodes recall."""
     _back: frozenset[tuple[str | None, str]] = attrs.field(alias="back")
     _bits: Mapping[Receiver, int] = attrs.field(alias="bits")
     _reach: Mapping[str, int] = attrs.field(alias="reach")
@@ -142,6 +144,7 @@ def compile_plan(
         nesting=nesting,
         merges=_merges(specs, edges, returning),
         order={node: index for index, node in enumerate(specs)},
+        recalled=tuple(dict.fromkeys(kind for spec in specs.values() for entry in spec.recalls for kind in entry.types)),
         back=frozenset[tuple[str | None, str]](back),
         forward=frozenset((a, b) for a, targets in links.items() for b in targets if (a, b) not in back),
         bits=bits,

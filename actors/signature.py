@@ -5,19 +5,19 @@ Problems are collected, not raised, so that the check of a graph can name all of
 
 from __future__ import annotations
 
-import dis
 import inspect
 import types
 from collections.abc import Callable
-from typing import final
+from typing import Any, final
 
 import attrs
 
-from actors.annotations import Many, Names, Shape, Unreadable, is_message_type, read
+from actors.annotations import Many, Names, Shape, Unreadable, description_of, is_message_type, read, split
+from actors.dependencies import Dependency, Recalled, needed
 from actors.errors import Problem
 from actors.lm import LM
 from actors.markers import Gather, Run
-from actors.node import Injected, Input, NodeDeclaration, NodeSpec
+from actors.node import Fallback, Injected, Input, Kind, NodeDeclaration, NodeSpec, is_empty
 
 
 @final
@@ -36,31 +36,49 @@ class Resolved:
 def resolve(declaration: NodeDeclaration) -> Resolved:
     """Read the annotations of one node; problems are collected, not raised."""
     problems: list[Problem] = []
+    embedded = declaration.embedded
 
     def report(code: str, text: str, mend: str) -> None:
         problems.append(Problem(code, declaration.name, text, mend, declaration.location))
 
-    inputs, injected, knows_inputs = _read_parameters(declaration, report)
-    returned = _read_return(declaration, report)
+    if embedded is not None and embedded.takes is not None:
+        found, knows_inputs = _Parameters([Input("message", embedded.takes)]), True
+        returned: Shape | None = Shape(embedded.returns or ())
+    else:
+        found, knows_inputs = _read_parameters(declaration, report)
+        returned = _read_return(declaration, report)
+    shape = returned or Shape()
+    if declaration.message is not None and returned is not None and not returned.types:
+        declaration = attrs.evolve(declaration, predict=None)  # nothing to choose from: it only ends its branch
     if declaration.predict is not None:
         _check_predict(declaration, returned, report)
-    shape = returned or Shape()
     spec = NodeSpec(
         name=declaration.name,
         function=declaration.function,
         kind=declaration.kind,
-        inputs=tuple(inputs),
-        injected=types.MappingProxyType(injected),
+        inputs=tuple(found.inputs),
+        injected=types.MappingProxyType(found.injected),
         outputs=shape.types,
         may_end=shape.optional,
         fan_out=shape.many,
         item_may_end=shape.item_optional,
         options=declaration.options,
         predict=declaration.predict,
-        instruction=inspect.getdoc(declaration.function) or "",
+        needs=types.MappingProxyType(found.needs),
+        recalls=tuple(found.recalls),
+        instruction=_instruction(declaration),
         location=declaration.location,
+        message=declaration.message,
+        embedded=None if embedded is None else embedded.what,
     )
+    if declaration.options.fallback is not None and returned is not None:
+        spec = attrs.evolve(spec, fallback=_read_fallback(declaration, spec, report))
     return Resolved(spec, tuple(problems), knows_inputs, returned is not None)
+
+
+def _instruction(declaration: NodeDeclaration) -> str:
+    own = inspect.cleandoc(declaration.function.__doc__ or "")
+    return own or (description_of(declaration.message) if declaration.message is not None else "")
 
 
 Report = Callable[[str, str, str], None]
@@ -68,31 +86,51 @@ Report = Callable[[str, str, str], None]
 _INJECTED: dict[type, Injected] = {LM: Injected.LM, Run: Injected.RUN}
 
 
-def _read_parameters(declaration: NodeDeclaration, report: Report) -> tuple[list[Input], dict[str, Injected], bool]:
-    inputs: list[Input] = []
-    injected: dict[str, Injected] = {}
+@final
+@attrs.define
+class _Parameters:
+    inputs: list[Input] = attrs.field(factory=list[Input])
+    injected: dict[str, Injected] = attrs.field(factory=dict[str, Injected])
+    needs: dict[str, Dependency] = attrs.field(factory=dict[str, Dependency])
+    recalls: list[Recalled] = attrs.field(factory=list[Recalled])
+
+    def add(self, name: str, found: Input | Injected | Dependency | Recalled) -> None:
+        if isinstance(found, Injected):
+            self.injected[name] = found
+        elif isinstance(found, Dependency):
+            self.needs[name] = found
+        elif isinstance(found, Recalled):
+            self.recalls.append(found)
+        else:
+            self.inputs.append(found)
+
+
+def _read_parameters(declaration: NodeDeclaration, report: Report) -> tuple[_Parameters, bool]:
+    parameters = _Parameters()
     complete = True
-    for parameter in inspect.signature(declaration.function).parameters.values():
+    for index, parameter in enumerate(inspect.signature(declaration.function).parameters.values()):
+        if index == 0 and declaration.embedded is not None:
+            continue  # an actor's ``self``
+        if index == 0 and declaration.message is not None:
+            parameters.inputs.append(Input(parameter.name, (declaration.message,)))
+            continue
         try:
-            found = _read_parameter(parameter, declaration.names)
+            parameters.add(parameter.name, _read_parameter(parameter, declaration.names))
         except Unreadable as error:
             report(error.code, f"parameter {parameter.name!r}: {error.text}", error.mend)
             complete = False
-            continue
-        if isinstance(found, Injected):
-            injected[parameter.name] = found
-        else:
-            inputs.append(found)
-    if not inputs and complete:
+    if not parameters.inputs and complete:
         report(
             "no-input",
             "it takes no message, so nothing would ever start it.",
             "give it a parameter annotated with a message type.",
         )
-    return inputs, injected, complete
+    return parameters, complete
 
 
-def _read_parameter(parameter: inspect.Parameter, names: Names) -> Input | Injected:
+def _read_parameter(parameter: inspect.Parameter, names: Names) -> Input | Injected | Dependency | Recalled:
+    if parameter.kind is parameter.POSITIONAL_ONLY:
+        raise Unreadable("unusable-parameter", "nodes are called by keyword, and it is positional only.", "remove the '/'.")
     if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
         raise Unreadable(
             "unusable-parameter", "'*' and '**' parameters cannot take messages.", "name every parameter, each with its type."
@@ -101,6 +139,9 @@ def _read_parameter(parameter: inspect.Parameter, names: Names) -> Input | Injec
         raise Unreadable(
             "missing-annotation", "it has no annotation.", f"write {parameter.name}: Message, with the type that it takes."
         )
+    need = needed(parameter.annotation, parameter.name, names)
+    if need is not None:
+        return need
     shape = read(parameter.annotation, names)
     special = [_INJECTED[kind] for kind in shape.types if kind in _INJECTED]
     if special and len(shape.types) == 1 and shape.many is Many.ONE:
@@ -121,6 +162,64 @@ def _read_parameter(parameter: inspect.Parameter, names: Names) -> Input | Injec
         )
     gather = (gathers[0] if gathers else Gather()) if shape.many is Many.LIST else None
     return Input(parameter.name, shape.types, shape.optional, gather)
+
+
+def _read_fallback(declaration: NodeDeclaration, spec: NodeSpec, report: Report) -> Fallback | None:
+    """Read what stands in for the node when it has given up; it may take less than the node, and makes nothing else."""
+    function, names = declaration.options.fallback, declaration.fallback_names
+    assert function is not None and names is not None, "only called with a fallback"
+    who = f"its fallback {function.__name__}"
+    found, error, inputs = _Parameters(), None, {entry.name: entry for entry in spec.inputs}
+    for parameter in inspect.signature(function).parameters.values():
+        try:
+            if _takes_error(parameter, names):
+                error = parameter.name
+                continue
+            found.add(parameter.name, _read_parameter(parameter, names))
+        except Unreadable as problem:
+            report(problem.code, f"{who}, parameter {parameter.name!r}: {problem.text}", problem.mend)
+    for entry in found.inputs:
+        own = inputs.get(entry.name)
+        if own is None or (own.gather is None) is not (entry.gather is None) or not all(map(entry.takes, own.types)):
+            report(
+                "fallback-input",
+                f"{who} takes {entry.name!r}, which is not a parameter of the node, or of another type there.",
+                f"take some of the node's parameters ({', '.join(inputs)}) as they are, and the error: error: Exception.",
+            )
+    if found.recalls:
+        report("fallback-input", f"{who} recalls a message.", "recall it in the node; a fallback gets what the node takes.")
+    _check_fallback_return(declaration, spec, function, names, report)
+    kind = Kind.FUNCTION if inspect.iscoroutinefunction(function) else Kind.THREAD
+    return Fallback(function, kind, tuple(entry.name for entry in found.inputs), error, found.injected, found.needs)
+
+
+def _takes_error(parameter: inspect.Parameter, names: Names) -> bool:
+    kind, _ = split(parameter.annotation, names)
+    return isinstance(kind, type) and issubclass(kind, BaseException)
+
+
+def _check_fallback_return(
+    declaration: NodeDeclaration, spec: NodeSpec, function: Callable[..., Any], names: Names, report: Report
+) -> None:
+    who = f"its fallback {function.__name__}"
+    try:
+        shape = read(inspect.signature(function).return_annotation, names)
+    except Unreadable as problem:
+        report(problem.code, f"{who}, return type: {problem.text}", problem.mend)
+        return
+    fits = all(issubclass(kind, spec.outputs) for kind in shape.types) and (spec.may_end or not shape.optional)
+    if spec.fan_out is Many.STREAM:
+        report(
+            "fallback-return",
+            f"{who} cannot take over a stream, of which items may have left.",
+            "return list[…] from the node.",
+        )
+    elif shape.many is not spec.fan_out or not fits:
+        report(
+            "fallback-return",
+            f"{who} does not return what {declaration.name!r} returns.",
+            "annotate it with the node's return type.",
+        )
 
 
 def _check_messages(shape: Shape) -> None:
@@ -166,30 +265,18 @@ def _read_return(declaration: NodeDeclaration, report: Report) -> Shape | None:
 
 
 def _check_predict(declaration: NodeDeclaration, returned: Shape | None, report: Report) -> None:
-    if returned is not None and (len(returned.types) != 1 or returned.optional or returned.many is not Many.ONE):
+    if returned is not None and (not returned.types or returned.many is not Many.ONE):
         report(
             "predict-return",
-            "the language model fills exactly one message type, and the return type is "
-            + ("a list." if returned.many is not Many.ONE else "a choice." if returned.types else "None."),
-            "return one message type that holds the alternatives or the list as fields, and let a @graph.node route on it.",
+            "the language model fills one message, and the return type is "
+            + ("a list." if returned.many is not Many.ONE else "None."),
+            "return a message type that holds the list as a field, and let a @graph.node fan it out."
+            if returned.many is not Many.ONE
+            else "name the message types to choose among; what only ends its branch needs no language model.",
         )
-    if not _is_empty(declaration.function):  # type: ignore[arg-type]  # mypy binds a function held in a field
+    if not is_empty(declaration.function):  # type: ignore[arg-type]  # mypy binds a function held in a field
         report(
             "predict-body",
             "it has a body, which would never run: the language model fills the return type.",
             "leave only the docstring and '...', or use @graph.node and call the model through an LM parameter.",
         )
-
-
-async def _empty_async() -> None: ...
-
-
-def _empty() -> None: ...
-
-
-def _is_empty(function: types.FunctionType) -> bool:
-    """Whether the body does nothing: compared as bytecode, so that no source is needed."""
-    model = _empty_async if inspect.iscoroutinefunction(function) else _empty
-    return [(step.opname, step.argval) for step in dis.get_instructions(function)] == [
-        (step.opname, step.argval) for step in dis.get_instructions(model)
-    ]

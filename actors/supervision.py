@@ -136,8 +136,8 @@ class ChildSpec:
     restart: RestartType = attrs.field(default=RestartType.PERMANENT, validator=is_a(RestartType))
     shutdown_s: float = attrs.field(default=5.0, validator=is_number(least=0))
     significant: bool = attrs.field(default=False, validator=is_a(bool))
-    mailbox: MailboxSpec = attrs.field(factory=MailboxSpec, validator=is_a(MailboxSpec))
-    redelivery: Redelivery = attrs.field(factory=Redelivery, validator=is_a(Redelivery))
+    mailbox: MailboxSpec = attrs.field(default=MailboxSpec(), validator=is_a(MailboxSpec))
+    redelivery: Redelivery = attrs.field(default=Redelivery(), validator=is_a(Redelivery))
 
     def __attrs_post_init__(self) -> None:
         check_id(self.id)

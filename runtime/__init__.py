@@ -36,3 +36,5 @@ from runtime.graphs.run import RunHandle as RunHandle
 from runtime.graphs.run import RunStatus as RunStatus
 from runtime.graphs.run import Spend as Spend
 from runtime.graphs.run import Step as Step
+from runtime.routing import Pool as Pool
+from runtime.routing import Routing as Routing

@@ -4,72 +4,71 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, final
 
-import attrs
 import trio
 
-from actors.actor import Actor, ActorContext, ActorRef, StopReason
+from actors.actor import Actor, ActorContext, StopReason
 from actors.backoff import Redelivery
-from actors.errors import ActorFailed, ActorStartFailed, ActorStopped, AskCycle, DeclarationError
+from actors.errors import ActorFailed, ActorStartFailed, ActorStopped, DeclarationError, MailboxFull, UsageError
 from actors.supervision import ChildSpec, Directive
-from runtime.cell import Cell, Exit, ExitKind, Overseer, current_cell
+from runtime.cell import Cell, Exit, ExitKind, Overseer
 from runtime.dead_letters import DeadReason
 from runtime.envelope import Envelope, OneShot
 from runtime.events import MessageRedelivering
 from runtime.kernel import Kernel
 from runtime.lifecycle import State
-from runtime.mailbox import Mailbox, MailboxStatistics
-from runtime.timekeeper import Timer
+from runtime.mailbox import Mailbox, message_kind
+from runtime.redeliveries import Redeliveries
+from runtime.refs import ActorStatistics, Ask, LocalRef, MailedCell
+from runtime.stash import Deferred, LocalReply, Stash
 
 FAIRNESS = 64
 """Messages handled in a row before other tasks get their turn."""
 
-ContextMaker = Callable[["ActorCell"], ActorContext]
+
+class IncarnationContext(ActorContext, ABC):
+    """The context of one incarnation, as its cell sees it."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    async def close(self, *, kill: bool) -> None:
+        """End what the incarnation has started: timers, watches, tasks, children. Only the last two take time."""
+
+    @abstractmethod
+    def kill(self) -> None:
+        """Cancel the children whose stop ``close`` waits for."""
+
+
+ContextMaker = Callable[["ActorCell"], IncarnationContext]
 
 
 @final
-@attrs.frozen
-class ActorStatistics:
-    """One look at an actor."""
-
-    address: str
-    state: str
-    """A word of ``runtime.lifecycle.State``."""
-    incarnation: int
-    """Lives so far, the present one included; 0 before the first start."""
-    restarts: int
-    handled: int
-    """Messages handled to their end without failure."""
-    failed: int
-    """Deliveries that crashed the actor."""
-    backoff_left_s: float
-    """Seconds until the next incarnation; 0.0 unless it waits for one."""
-    mailbox: MailboxStatistics
-
-
-@final
-class ActorCell(Cell):
+class ActorCell(MailedCell):
     """Runs the incarnations of one actor. Several cells may share a mailbox (a pool); one of them owns it."""
 
     __slots__ = (
+        "_context",
         "_crash",
         "_current",
+        "_deferred",
         "_failed",
         "_finishing",
         "_handled",
         "_make_context",
         "_owns_mailbox",
+        "_receive",
         "_redeliveries",
         "_ref",
+        "_stash",
         "_task",
         "_work",
-        "asking",
         "brood",
         "factory",
-        "mailbox",
         "redelivery",
     )
 
@@ -87,18 +86,21 @@ class ActorCell(Cell):
         self.factory: Callable[[], object] = partial(spec.factory, *spec.args) if spec.args else spec.factory
         self.redelivery: Redelivery = spec.redelivery
         self.mailbox = shared if shared is not None else Mailbox(address, spec.mailbox, kernel.dead_letters)
-        self.asking: list[ActorCell] = []
-        """Whose replies the present handler waits for."""
         self.brood: Cell | None = None
         """The supervisor of the children that this incarnation spawned."""
+        self._context: IncarnationContext | None = None
+        self._receive: Callable[[Any], Awaitable[Any]] | None = None
         self._crash: BaseException | None = None
+        # Most actors never need these two; an idle one weighs a tenth less without.
+        self._stash: Stash | None = None
+        self._deferred: Deferred | None = None
         self._owns_mailbox = shared is None
         self._make_context = make_context
         self._ref: LocalRef | None = None
         self._task: trio.lowlevel.Task | None = None
         self._work: trio.CancelScope | None = None
         self._current: Envelope | None = None
-        self._redeliveries: dict[Envelope, Timer] | None = None
+        self._redeliveries: Redeliveries | None = None
         self._finishing = False
         self._handled = self._failed = 0
 
@@ -120,25 +122,43 @@ class ActorCell(Cell):
         self._task = trio.lowlevel.current_task()
         self._finishing = False
         self._crash = self._current = None
+        self._context = context = self._make_context(self)
         try:
             actor = self._make()
+            self._receive = self._watched(actor.receive)
             # An author may have frozen the class; the context is the runtime's to set all the same.
-            object.__setattr__(actor, "context", self._make_context(self))
+            object.__setattr__(actor, "context", context)
             if type(actor).lifespan is Actor.lifespan:
                 self.mark_started()
-                await self._serve(actor)
+                await self._lie_idle()
+                await self._serve()
             else:
-                await self._live_within(actor, actor.lifespan())
+                await self._live_within(actor.lifespan())
+        except trio.Cancelled:
+            failure = self._failure_to_start()
+            if failure is None:
+                raise
+            raise failure from None
         finally:
-            if self.brood is not None:
-                await self._stop_brood(self.brood)
-            self._task = None
+            await context.close(kill=self.scope.cancel_called)
+            self._let_actor_go()
 
-    async def _stop_brood(self, brood: Cell) -> None:
-        with trio.CancelScope(shield=True):
-            brood.request_stop(kill=self.scope.cancel_called)
-            await brood.wait_exited()
-        self.brood = None
+    def _failure_to_start(self) -> BaseException | None:
+        return self._crash if self.started_at is None else None
+
+    def _let_actor_go(self) -> None:
+        """The incarnation has ended; what it had set aside goes back, but for the message in hand."""
+        self._context = self._receive = self._task = self._work = None
+        if self._stash is not None:
+            if self._current is not None:
+                self._stash.take(self._current)
+            self._stash.empty_into(self.mailbox)
+        self.mailbox.hand_over()
+
+    def _watched(self, handler: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Awaitable[Any]]:
+        """The handler as the test harness wants it; itself outside of tests."""
+        around = self.kernel.around_receive
+        return handler if around is None else around(self.address, handler)
 
     def _make(self) -> Actor:
         actor = self.factory()
@@ -149,29 +169,35 @@ class ActorCell(Cell):
             )
         return actor
 
-    async def _live_within(self, actor: Actor, lifespan: contextlib.AbstractAsyncContextManager[None]) -> None:
+    async def _live_within(self, lifespan: contextlib.AbstractAsyncContextManager[None]) -> None:
         """``async with lifespan``, but with a clean-up that cancellation cannot cut short before its time."""
         await lifespan.__aenter__()
         self.mark_started()
         try:
-            await self._serve(actor)
+            await self._serve()
         except BaseException as error:
             if isinstance(error, Exception):
                 self._settle_unless_redelivered(error)  # its asker need not wait for the clean-up
-            suppressed = await self._leave(lifespan, error)
-            if not suppressed or isinstance(error, trio.Cancelled):
-                raise
+            await self._leave(lifespan, error)
+            raise
         else:
             await self._leave(lifespan, None)
 
-    async def _leave(self, lifespan: contextlib.AbstractAsyncContextManager[None], error: BaseException | None) -> bool:
+    async def _leave(self, lifespan: contextlib.AbstractAsyncContextManager[None], error: BaseException | None) -> None:
+        """Leave the lifespan, which cannot suppress `error`: what follows from it is the supervisor's decision."""
+        if self._context is not None:
+            await self._context.close(kill=self.scope.cancel_called)
         deadline = trio.current_time() + self.shutdown_s
         with trio.CancelScope(shield=True, deadline=deadline):
             trace = error.__traceback__ if error is not None else None
-            return bool(await lifespan.__aexit__(type(error) if error is not None else None, error, trace))
-        return False
+            await lifespan.__aexit__(type(error) if error is not None else None, error, trace)
 
-    async def _serve(self, actor: Actor) -> None:
+    async def _lie_idle(self) -> None:
+        """Wait for the first message outside the scope of ``_serve``: until then there is nothing that it could cancel."""
+        while not (self.mailbox or self.stopping or self._finishing):
+            await self.mailbox.wait()
+
+    async def _serve(self) -> None:
         """Handle messages until told to stop.
 
         The scope inside is what a withdrawn ask cancels; it is renewed then, and only then, because entering one for every
@@ -179,14 +205,14 @@ class ActorCell(Cell):
         """
         while not (self.stopping or self._finishing):
             with trio.CancelScope() as self._work:
-                await self._drain(actor)
-            if self._crash is not None:
-                raise self._crash
-            if self._current is not None:  # the handling was withdrawn: that is no crash
+                await self._drain()
+            if self._crash is None and self._current is not None:  # the handling was withdrawn: that is no crash
                 self._release()
+        if self._crash is not None:
+            raise self._crash
 
-    async def _drain(self, actor: Actor) -> None:
-        mailbox, receive = self.mailbox, actor.receive
+    async def _drain(self) -> None:
+        mailbox = self.mailbox
         streak = 0
         while not (self.stopping or self._finishing):
             envelope = mailbox.take_nowait()
@@ -196,76 +222,109 @@ class ActorCell(Cell):
                 continue
             self._current = envelope
             envelope.holder = self
-            slot = envelope.slot
-            if slot is None:
-                try:
-                    await receive(envelope.message)
-                except Exception as error:
-                    if not self._resumes(envelope, error):
-                        raise
-            elif not await self._answer(receive, envelope):
-                return
+            receive = self._receive
+            assert receive is not None, "a serving incarnation has a handler"
+            try:
+                if envelope.deadline == math.inf:
+                    value = await receive(envelope.message)
+                else:
+                    value = await self._answer(receive, envelope)
+            except Exception as error:
+                if not self._resumes(envelope, error):
+                    raise
+            else:
+                if envelope.slot is None and envelope.holder is self:
+                    envelope.holder = None
+                    self._handled += 1
+                else:
+                    self._conclude(envelope, value)
             self._current = None
-            self._handled += 1
+            if self._crash is not None or (envelope.slot is not None and self._is_used_up(envelope)):
+                return
             streak += 1
             if streak == FAIRNESS:
                 streak = 0
                 await trio.lowlevel.checkpoint()
 
-    async def _answer(self, receive: Callable[[Any], Any], envelope: Envelope) -> bool:
-        """Handle a message whose sender waits. False when the scope around it was used up by a cancellation."""
-        work, slot = self._work, envelope.slot
-        assert work is not None and slot is not None, "only a serving cell answers, and only an ask"
-        if envelope.deadline != math.inf:
-            work.deadline = envelope.deadline
+    async def _answer(self, receive: Callable[[Any], Awaitable[Any]], envelope: Envelope) -> Any:
+        """Handle a message whose sender waits, within its deadline."""
+        work = self._work
+        if envelope.deadline == math.inf or work is None:
+            return await receive(envelope.message)
+        work.deadline = envelope.deadline
         try:
-            value = await receive(envelope.message)
-        except Exception as error:
-            if not self._resumes(envelope, error):
-                raise
-        else:
-            self._reply(envelope, value)
-            envelope.holder = None
-            slot.released()
-        if envelope.deadline != math.inf:
+            return await receive(envelope.message)
+        finally:
             work.deadline = math.inf
-        if work.cancel_called:
-            self._current = None
-            return False
-        return True
+
+    def _is_used_up(self, envelope: Envelope) -> bool:
+        """Whether the scope around the handler was cancelled for `envelope`, though the handler did not let that pass."""
+        if not envelope.withdrawn and envelope.deadline == math.inf:
+            return False  # nothing else cancels it, and asking the scope costs a look at the clock
+        return self._work is None or self._work.cancel_called
+
+    def _conclude(self, envelope: Envelope, value: Any) -> None:
+        """The handler has returned `value`."""
+        if envelope.holder is self:
+            envelope.holder = None
+            self._handled += 1
+            if envelope.slot is not None:
+                self._reply(envelope, value)
+        elif envelope.holder is None or (envelope.holder is not self._stash and envelope.holder is not self.mailbox):
+            self._handled += 1  # its reply was promised, or sent already
 
     def _reply(self, envelope: Envelope, value: Any) -> None:
         slot = envelope.slot
+        if slot is None:
+            return
         if isinstance(slot, OneShot) and slot.abandoned:
-            if value is not None and not envelope.withdrawn:
-                late = Envelope(value, self.address, None, trio.current_time())
-                self.kernel.dead_letters.add(envelope.sender or "(asker)", DeadReason.LATE_REPLY, late)
-        elif slot is not None:
+            self._file_late(envelope, value)
+        else:
             slot.succeed(value)
+        slot.released()
+
+    def _file_late(self, envelope: Envelope, value: Any) -> None:
+        if value is not None:
+            late = Envelope(value, self.address, None, trio.current_time())
+            self.kernel.dead_letters.add(envelope.sender or "(asker)", DeadReason.LATE_REPLY, late)
+
+    def _refuse(self, envelope: Envelope, error: Exception) -> None:
+        envelope.give_up(self._failure(envelope, error))
 
     def _resumes(self, envelope: Envelope, error: Exception) -> bool:
         """Whether the supervisor keeps this incarnation in spite of `error`; then the message is settled here."""
         if self.parent.directive(error) is not Directive.RESUME:
             return False
+        self._set_aside(envelope)
         self._give_up(envelope, error)
         return True
 
+    def _set_aside(self, envelope: Envelope) -> None:
+        """Take a failed message back from wherever its handler had put it."""
+        if self._stash is not None:
+            self._stash.take(envelope)
+        if self._deferred is not None:
+            self._deferred.take(envelope)
+
     def let_go(self, envelope: Envelope) -> None:
-        """The sender of the message in hand (or of one that waits for redelivery) no longer wants it handled."""
-        if self._redeliveries is not None and (timer := self._redeliveries.pop(envelope, None)) is not None:
-            timer.cancel()
-            envelope.holder = None
-            if envelope.slot is not None:
-                envelope.slot.released()
-        elif envelope is self._current and self._work is not None:
+        """The sender of the message in hand no longer wants it handled."""
+        if envelope is self._current and self._work is not None:
             self._work.cancel()
 
     def _release(self) -> None:
         envelope, self._current = self._current, None
-        if envelope is not None:
-            envelope.holder = None
-            if envelope.slot is not None:
-                envelope.slot.released()
+        if envelope is None or envelope.holder is not self:
+            return
+        envelope.holder = None
+        if envelope.withdrawn:
+            self._let_out(envelope)
+        else:  # its deadline has passed, yet its sender may wait on: it had moved its own deadline since
+            late = ActorFailed(
+                f"{self.address!r} did not answer {message_kind(envelope.message)} by the deadline it was sent with.\n"
+                "  Mend: ask under a later deadline.",
+                address=self.address,
+            )
+            envelope.give_up(late)
 
     # --- the end of an incarnation, and of the actor ----------------------------------------------------------------------
 
@@ -280,14 +339,22 @@ class ActorCell(Cell):
 
     def _settle(self, exit: Exit, *, revives: bool) -> None:  # noqa: A002
         envelope, self._current = self._current, None
-        if envelope is None:
-            return
+        if envelope is not None and envelope.holder is not self.mailbox:
+            self._set_aside(envelope)
+            self._settle_current(envelope, exit, revives=revives)
+        for promised in self._deferred.drain() if self._deferred is not None else ():
+            if exit.error is None or exit.kind is ExitKind.FATAL:
+                promised.give_up(self.mailbox.farewell(promised, begun=True))
+            else:
+                promised.give_up(self._failure(promised, exit.error))
+
+    def _settle_current(self, envelope: Envelope, exit: Exit, *, revives: bool) -> None:  # noqa: A002
         envelope.holder = None
         if exit.error is None or exit.kind is ExitKind.FATAL:
             if envelope.withdrawn:
                 self._let_out(envelope)
             else:
-                self.mailbox.bury(envelope)
+                self.mailbox.bury(envelope, begun=True)
             return
         envelope.last_error = exit.error
         if envelope.withdrawn:
@@ -302,6 +369,7 @@ class ActorCell(Cell):
         envelope = self._current
         if envelope is not None and not envelope.withdrawn and not self.redelivery.wants(error, envelope.attempt):
             self._current = None
+            self._set_aside(envelope)
             self._give_up(envelope, error)
 
     @staticmethod
@@ -312,19 +380,20 @@ class ActorCell(Cell):
     def _give_up(self, envelope: Envelope, error: BaseException) -> None:
         self._failed += 1
         self.kernel.dead_letters.add(self.address, DeadReason.FAILED, envelope, error)
+        envelope.give_up(self._failure(envelope, error))
+
+    def _failure(self, envelope: Envelope, error: BaseException) -> ActorFailed:
         tries = f" (attempt {envelope.attempt} of {self.redelivery.max_attempts})" if envelope.attempt > 1 else ""
         failure = ActorFailed(
-            f"{self.address!r} failed while it handled a {type(envelope.message).__name__}{tries}: "
-            f"{type(error).__name__}: {error}",
+            f"{self.address!r} failed while it handled {message_kind(envelope.message)}{tries}: {type(error).__name__}: {error}",
             address=self.address,
         )
         failure.__cause__ = error
-        envelope.give_up(failure)
+        return failure
 
     def _redeliver(self, envelope: Envelope, error: BaseException) -> None:
         delay_s = self.redelivery.backoff.delay_s(envelope.attempt - 1, self.kernel.rng)
         envelope.attempt += 1
-        envelope.holder = self
         if self.kernel.events.listening:
             self.kernel.events.publish(
                 MessageRedelivering(
@@ -336,17 +405,11 @@ class ActorCell(Cell):
                 )
             )
         if self._redeliveries is None:
-            self._redeliveries = {}
-        self._redeliveries[envelope] = self.kernel.timekeeper.call_after(delay_s, partial(self._deliver_again, envelope))
-
-    def _deliver_again(self, envelope: Envelope) -> None:
-        if self._redeliveries is not None and self._redeliveries.pop(envelope, None) is not None:
-            self.mailbox.put_beyond(envelope, first=True)
+            self._redeliveries = Redeliveries(self.kernel, self.mailbox)
+        self._redeliveries.put(envelope, delay_s)
 
     def _close(self) -> None:
-        waiting, self._redeliveries = self._redeliveries or {}, None
-        for envelope, timer in waiting.items():
-            timer.cancel()
+        for envelope in self._redeliveries.drain() if self._redeliveries is not None else ():
             if self._owns_mailbox:
                 self.mailbox.bury(envelope)
             else:
@@ -358,13 +421,83 @@ class ActorCell(Cell):
         """Take messages again."""
         self.mailbox.reopen()
 
+    def request_stop(self, *, kill: bool = False) -> None:
+        """See ``Cell.request_stop``; a kill also reaches the children whose stop is being waited for."""
+        super().request_stop(kill=kill)
+        if kill and self._context is not None:
+            self._context.kill()
+
+    # --- what the context asks for ------------------------------------------------------------------------------------------
+
+    def become(self, handler: Callable[[Any], Awaitable[Any]]) -> None:
+        """Handle what follows with `handler`."""
+        self._receive = self._watched(handler)
+
+    def stash(self) -> None:
+        """Set the message in hand aside."""
+        envelope = self._in_hand("stash()")
+        if self._stash is None:
+            self._stash = Stash(self.address, self.mailbox.capacity)
+        self._stash.put(envelope)
+
+    def unstash_all(self) -> None:
+        """Put back what was set aside."""
+        if self._stash is not None:
+            self._stash.empty_into(self.mailbox)
+
+    def reply_later(self) -> LocalReply:
+        """Promise an answer to the message in hand."""
+        envelope = self._in_hand("reply_later()")
+        if isinstance(envelope.slot, Ask):
+            envelope.slot.forget_edge()
+        if self._deferred is None:
+            self._deferred = Deferred(self._reply, self._refuse, self._file_late)
+        return self._deferred.put(envelope)
+
+    async def forward(self, target: ActorCell) -> None:
+        """Hand the message in hand over to `target`, with its sender, its asker and its deadline; wait for room there."""
+        envelope = self._in_hand("forward()")
+        if isinstance(envelope.slot, Ask):
+            envelope.slot.hand_over(target)
+        envelope.holder = None
+        try:
+            await target.mailbox.put(envelope)
+        except MailboxFull as error:
+            self.kernel.dead_letters.add(target.address, DeadReason.OVERFLOW, envelope, error)
+            envelope.give_up(error)
+        except trio.Cancelled:
+            envelope.holder = self
+            raise
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether somebody waits for the answer to the message in hand."""
+        return self._current is not None and self._current.slot is not None
+
+    @property
+    def load(self) -> int:
+        """Messages that wait or are in hand."""
+        return len(self.mailbox) + (self._current is not None)
+
+    def _in_hand(self, call: str) -> Envelope:
+        envelope = self._current
+        if envelope is None or envelope.holder is not self:
+            raise UsageError(
+                f"{self.address!r} called {call}, and has no message in hand that is not stashed or promised a reply already.\n"
+                f"  Mend: call {call} once, in the handler of the message."
+            )
+        return envelope
+
     # --- Overseer of the supervisor of its own children -------------------------------------------------------------------
 
     def crash(self, error: BaseException) -> None:
         """Fail this incarnation with `error` although its handler did not raise."""
         if self._crash is None:
             self._crash = error
-        if self._work is not None:
+        self._finishing = True
+        if self.started_at is None:
+            self.scope.cancel()  # whatever its lifespan waits for
+        elif self._work is not None:
             self._work.cancel()
 
     def child_exited(self, cell: Cell, exit: Exit) -> None:  # noqa: A002
@@ -384,54 +517,6 @@ class ActorCell(Cell):
         """Run an async function in the nursery of this actor's supervisor."""
         self.parent.run_beside(function, *args)
 
-    # --- asks -----------------------------------------------------------------------------------------------------------
-
-    async def ask(self, message: Any, *, detach: bool) -> Any:
-        """See ``ActorRef.ask``."""
-        caller = current_cell.get()
-        asker = caller if isinstance(caller, ActorCell) else None
-        if asker is not None:
-            self._refuse_cycle(asker)
-        slot = OneShot()
-        sender = caller.address if caller is not None else None
-        deadline = math.inf if detach else trio.current_effective_deadline()
-        envelope = Envelope(message, sender, slot, trio.current_time(), deadline)
-        if asker is not None:
-            asker.asking.append(self)
-        try:
-            await self.mailbox.put(envelope)
-            return await slot.wait(None if detach else envelope.withdraw)
-        finally:
-            if asker is not None:
-                asker.asking.remove(self)
-
-    def _refuse_cycle(self, asker: ActorCell) -> None:
-        """Raise when `asker`, by waiting for this actor, would wait for itself."""
-        trail = self._trail_to(asker, [])
-        if trail is None:
-            return
-        cycle = [asker.address, *(cell.address for cell in trail)]
-        if len(cycle) == 2:
-            text = f"{asker.address!r} asks itself: it handles one message at a time, so the answer could never come."
-        else:
-            text = f"this ask closes a cycle of actors that wait for each other: {' -> '.join(cycle)}."
-        raise AskCycle(
-            f"{text}\n  Mend: tell() instead of ask() on one side, answer later with context.reply_later(), "
-            "or do the work in a method.",
-            cycle=cycle,
-        )
-
-    def _trail_to(self, target: ActorCell, seen: list[ActorCell]) -> list[ActorCell] | None:
-        if self is target:
-            return [*seen, self]
-        if self in seen:
-            return None
-        for cell in self.asking:
-            trail = cell._trail_to(target, [*seen, self])
-            if trail is not None:
-                return trail
-        return None
-
     def statistics(self) -> ActorStatistics:
         """One look at this actor; see :class:`ActorStatistics`."""
         timer = self.retry_timer if self.state is State.BACKING_OFF else None
@@ -445,54 +530,6 @@ class ActorCell(Cell):
             backoff_left_s=max(0.0, timer.deadline - trio.current_time()) if timer is not None else 0.0,
             mailbox=self.mailbox.statistics(),
         )
-
-
-@final
-class LocalRef(ActorRef[Any]):
-    """The ref to an actor of this runtime. One per cell, so identity is equality."""
-
-    __slots__ = ("__weakref__", "cell")
-
-    def __init__(self, cell: ActorCell) -> None:
-        self.cell = cell
-
-    @property
-    def address(self) -> str:
-        """The actor's name within its runtime."""
-        return self.cell.address
-
-    async def tell(self, message: Any) -> None:
-        """See ``ActorRef.tell``."""
-        # Cancelled here: not sent. After the put: sent, so no cancellation may hide that.
-        await trio.lowlevel.checkpoint_if_cancelled()
-        await self.cell.mailbox.put(_told(message))
-        await trio.lowlevel.cancel_shielded_checkpoint()
-
-    def tell_nowait(self, message: Any) -> None:
-        """See ``ActorRef.tell_nowait``."""
-        self.cell.mailbox.put_nowait(_told(message))
-
-    async def ask(self, message: Any, *, detach: bool = False) -> Any:
-        """See ``ActorRef.ask``."""
-        return await self.cell.ask(message, detach=detach)
-
-    def statistics(self) -> ActorStatistics:
-        """One look at the actor; see :class:`ActorStatistics`."""
-        return self.cell.statistics()
-
-    def __repr__(self) -> str:
-        return f"<ActorRef {self.cell.address!r} {self.cell.state.value}>"
-
-    def __reduce__(self) -> Any:
-        raise TypeError(
-            f"the ref to {self.cell.address!r} is bound to a running runtime and cannot be pickled.\n"
-            "  Mend: send its address, and look it up there with runtime.whereis(address)."
-        )
-
-
-def _told(message: Any) -> Envelope:
-    caller = current_cell.get()
-    return Envelope(message, caller.address if caller is not None else None, None, trio.current_time())
 
 
 def start_failed(address: str, error: BaseException | None) -> ActorStartFailed:

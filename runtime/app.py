@@ -19,8 +19,9 @@ from actors.lm import LM
 from actors.mailbox import MailboxSpec
 from actors.restart import RestartType
 from actors.supervision import ChildSpec, Directive, Supervision, SupervisorRef, SupervisorSpec, supervisor_spec
-from runtime.actor_cell import ActorCell, ActorStatistics, LocalRef
-from runtime.cell import Cell, Exit, current_cell
+from runtime.actor_cell import ActorCell
+from runtime.bus import Bus
+from runtime.cell import Cell, Exit, current_cell, is_fatal
 from runtime.context import LocalContext, child_spec, stem_of
 from runtime.dead_letters import DeadLetters
 from runtime.events import DEFAULT_BUFFER, Event, EventStream
@@ -28,7 +29,9 @@ from runtime.graphs.engine import Deployment, Engine
 from runtime.graphs.run import RunHandle
 from runtime.kernel import Kernel
 from runtime.lm.models import Connections, Models
-from runtime.supervisor import LocalSupervisorRef, SupervisorCell
+from runtime.refs import ActorStatistics, LocalRef, MailedCell
+from runtime.supervisor import SupervisorCell
+from runtime.supervisor_ref import LocalSupervisorRef
 
 
 @final
@@ -68,6 +71,7 @@ class Runtime:
 
     def __init__(self, kernel: Kernel, root: SupervisorCell, models: Models) -> None:
         self._kernel = kernel
+        self._bus = Bus(kernel)
         self._root = root
         self._models = models
         self._engine = Engine(kernel, root, models)
@@ -93,7 +97,7 @@ class Runtime:
             ActorStartFailed: the factory or the lifespan raised; the cause is chained.
             ChildAlreadyStarted: the name is taken.
         """
-        child_id = name if name is not None else self._root.free_name(stem_of(factory))
+        child_id = name if name is not None else self._root.roster.free_name(stem_of(factory))
         spec = child_spec(
             factory, args, name=child_id, restart=restart, mailbox=mailbox, redelivery=redelivery, shutdown_s=shutdown_s
         )
@@ -114,7 +118,7 @@ class Runtime:
             ActorStartFailed: one did not start; those before it were stopped in reverse order.
             DeclarationError: the children or their options do not fit together.
         """
-        child_id = name if name is not None else self._root.free_name("supervisor")
+        child_id = name if name is not None else self._root.roster.free_name("supervisor")
         cell = await self._root.start_child(supervisor_spec(child_id, children, supervision, restart=restart))
         assert isinstance(cell, SupervisorCell), "a SupervisorSpec makes a supervisor"
         return cell.ref
@@ -194,6 +198,14 @@ class Runtime:
         """Cancel every run under way; returns at once. `why` becomes part of their ``RunCancelled``."""
         self._engine.cancel_runs(why)
 
+    async def drain(self, grace_s: float) -> None:
+        """Take no more runs, let those under way finish for `grace_s` seconds, then cancel them; return when all are over.
+
+        What a shut-down calls first. Runs that actors or running nodes start are still taken; others get ``UsageError``. A second
+        call with a shorter grace hurries the first.
+        """
+        await self._engine.drain(grace_s)
+
     # --- language models ------------------------------------------------------------------------------------------------
 
     @property
@@ -209,6 +221,31 @@ class Runtime:
     def lms(self) -> Mapping[str, LM]:
         """The named language models."""
         return self._models
+
+    # --- the bus ----------------------------------------------------------------------------------------------------------
+
+    def subscribe(self, kind: type, ref: ActorRef[Any]) -> None:
+        """Send the actor every message of type `kind`, or of a class derived from it, that is published from now on.
+
+        Once each, however often it subscribed. The subscription survives restarts and ends with the actor.
+        """
+        self._bus.subscribe(kind, self._mailed(ref))
+
+    def unsubscribe(self, kind: type, ref: ActorRef[Any]) -> None:
+        """Undo :meth:`subscribe`; without effect if it was not."""
+        self._bus.unsubscribe(kind, self._mailed(ref))
+
+    def publish(self, message: Any) -> int:
+        """Put `message` into the mailbox of every subscriber of its type; returns to how many. Never blocks.
+
+        A mailbox without room applies its policy; where that would block or refuse, the message is a dead letter.
+        """
+        return self._bus.publish(message)
+
+    def _mailed(self, ref: object) -> MailedCell:
+        if not isinstance(ref, LocalRef) or ref.cell.kernel is not self._kernel:
+            raise UsageError(f"{ref!r} is no ref to an actor of this runtime.\n  Mend: pass what spawn() returned.")
+        return ref.cell
 
     # --- looking in -------------------------------------------------------------------------------------------------------
 
@@ -270,7 +307,7 @@ async def open_runtime(
     """
     if store is not None:
         raise UsageError(f"open_runtime(store={store!r}): runs are not stored in this release.\n  Mend: leave store out.")
-    kernel = Kernel(random.Random(seed))
+    kernel = Kernel(random.Random(seed), trio.lowlevel.current_clock().current_time)
     models = Models(lm, lms, kernel.rng)
     for instrument in instruments:
         kernel.events.add_sink(instrument)
@@ -278,8 +315,8 @@ async def open_runtime(
     kernel.facade = runtime = Runtime(kernel, session.root, models)
     try:
         async with trio.open_nursery() as nursery:
-            await session.start(nursery)
             try:
+                await session.start(nursery)
                 with session.body:
                     if models.needs_transport:
                         await runtime.spawn(Connections, models, name="connections")
@@ -292,10 +329,9 @@ async def open_runtime(
         # The nursery can only have been cancelled by the host; what the body raised comes first.
         if session.error is None:
             raise
-    if session.error is not None:
-        raise session.error
-    if session.exit is not None and session.exit.error is not None:
-        raise session.exit.error
+    outcome = session.outcome
+    if outcome is not None:
+        raise outcome
 
 
 @final
@@ -313,6 +349,14 @@ class _Session:
         self._kernel = kernel
         self._timers = trio.CancelScope(shield=True)
         self._nursery: trio.Nursery | None = None
+
+    @property
+    def outcome(self) -> BaseException | None:
+        """What comes out of the runtime: an interrupt before what the body raised, and that before a supervisor's failure."""
+        failure = self.exit.error if self.exit is not None else None
+        if failure is not None and (self.error is None or is_fatal(failure)):
+            return failure
+        return self.error
 
     async def start(self, nursery: trio.Nursery) -> None:
         """Start the timers and the root supervisor as tasks of `nursery`."""

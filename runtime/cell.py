@@ -23,7 +23,7 @@ import attrs
 import trio
 
 from actors.actor import ActorRef, StopReason, Terminated
-from actors.errors import RestartsExhausted, UsageError
+from actors.errors import UsageError
 from actors.groups import leaves_of, without
 from actors.restart import RestartType
 from actors.supervision import Directive, SupervisorRef
@@ -35,6 +35,10 @@ from runtime.timekeeper import Timer
 
 current_cell: contextvars.ContextVar[Cell | None] = contextvars.ContextVar("current_cell", default=None)
 """The cell in whose handler this code runs, also in tasks that the handler started."""
+
+
+off_duty: contextvars.ContextVar[bool] = contextvars.ContextVar("off_duty", default=False)
+"""Whether this code runs beside the handler of ``current_cell``, so that an ask of it does not hold the actor up."""
 
 
 @final
@@ -89,11 +93,14 @@ class Cell(ABC):
 
     __slots__ = (
         "_changed",
+        "_ended",
         "_state",
         "_watchers",
         "address",
+        "asking",
         "context_vars",
         "discard",
+        "doom",
         "incarnation",
         "kernel",
         "parent",
@@ -142,14 +149,19 @@ class Cell(ABC):
         """Whether the end of this incarnation was asked for from outside."""
         self.registered = True
         """Whether ``whereis`` finds it."""
+        self.doom: BaseException | None = None
+        """What it failed with beyond mending: the reason of its end, unless its supervisor is restarted and starts it anew."""
         self.rejoin = False
         """Whether it is stopped only to be started again with its group."""
+        self.asking: list[Cell] = []
+        """Whose replies the present handler waits for."""
         self.discard = False
         """Whether the supervisor forgets it once it has stopped."""
         self.scope = trio.CancelScope(shield=True)
         self._state = State.NEW
         self._changed: trio.Event | None = None
         self._watchers: list[Callable[[Terminated], None]] | None = None
+        self._ended: Terminated | None = None
 
     # --- what the two kinds differ in -----------------------------------------------------------------------------------
 
@@ -194,11 +206,13 @@ class Cell(ABC):
     def launch(self, start_soon: Callable[..., None]) -> None:
         """Begin the next incarnation as a task; `start_soon` is the one of the nursery that is to hold it."""
         self.move(Move.LAUNCH)
+        self._ended = None
         self.incarnation += 1
         self.started_at = None
         self.stopping = self.rejoin = False
-        self.retry_timer = None
-        self.scope = trio.CancelScope(shield=True)
+        self.retry_timer = self.doom = None
+        if self.incarnation > 1:  # a scope is entered once
+            self.scope = trio.CancelScope(shield=True)
         if self.registered:
             self.kernel.registry[self.address] = self
         self.context_vars.run(start_soon, self._run)
@@ -220,14 +234,18 @@ class Cell(ABC):
 
     async def _incarnate(self) -> Exit:
         current_cell.set(self)
+        off_duty.set(False)
         try:
             with self.scope:
                 await self._live()
         except GeneratorExit:  # the event loop itself is gone; nothing can be done properly any more
             raise
         except BaseException as error:  # noqa: BLE001 - the one handler; classify() lets nothing fatal pass for a failure
-            return classify(error, self.address)
+            return self._classify(error)
         return Exit(ExitKind.NORMAL)
+
+    def _classify(self, error: BaseException) -> Exit:
+        return classify(error, self.address)
 
     def mark_started(self) -> None:
         """The lifespan was entered: tell whoever waits for the start."""
@@ -248,7 +266,7 @@ class Cell(ABC):
             case State.NEW | State.STOPPED:
                 return
             case State.BACKING_OFF:
-                self.end(StopReason.STOPPED)
+                self.end(StopReason.STOPPED if self.doom is None else StopReason.FAILED, self.doom)
                 self._farewell()
                 return
             case State.STARTING:
@@ -279,9 +297,10 @@ class Cell(ABC):
                 ActorEnded(address=self.address, incarnation=self.incarnation, reason=reason.value, error=error)
             )
         self._close()
+        self._ended = Terminated(self.ref, reason, error)
         watchers, self._watchers = self._watchers or (), None
         for tell in watchers:
-            tell(Terminated(self.ref, reason, error))  # type: ignore[arg-type]
+            tell(self._ended)
 
     def _farewell(self) -> None:
         """After an incarnation: wake those who wait for its end, and let the supervisor forget a cell that is gone."""
@@ -302,10 +321,18 @@ class Cell(ABC):
             await self._changed.wait()
 
     def on_end(self, tell: Callable[[Terminated], None]) -> None:
-        """Call `tell` once when the cell is gone for good."""
+        """Call `tell` once when the cell is gone for good; at once if it is."""
+        if self._ended is not None:
+            tell(self._ended)
+            return
         if self._watchers is None:
             self._watchers = []
         self._watchers.append(tell)
+
+    def forget_on_end(self, tell: Callable[[Terminated], None]) -> None:
+        """Undo ``on_end``."""
+        if self._watchers is not None and tell in self._watchers:
+            self._watchers.remove(tell)
 
     async def wait_started(self) -> None:
         """Return once the start that is under way has succeeded or failed. A checkpoint."""
@@ -316,18 +343,21 @@ class Cell(ABC):
         await self._wait_while(State.STARTING, State.RUNNING, State.STOPPING)
 
 
+def is_fatal(error: BaseException) -> bool:
+    """Whether `error`, which is no group, must never be survived: ``KeyboardInterrupt``, ``SystemExit`` and their kin."""
+    return not isinstance(error, Exception | trio.Cancelled)
+
+
 def classify(error: BaseException, address: str) -> Exit:
     """What an exception out of an incarnation means. Groups are judged by their leaves.
 
     A ``trio.Cancelled`` among them is no failure of its own: the incarnation was told to end, or its handling was. One that
     comes alone was kept and raised again by the actor, which is a mistake of its author.
     """
-    fatal = next((leaf for leaf in leaves_of(error) if not isinstance(leaf, Exception | trio.Cancelled)), None)
+    fatal = next(filter(is_fatal, leaves_of(error)), None)
     if fatal is not None:
         return Exit(ExitKind.FATAL, fatal)
     failure = without(error, trio.Cancelled)
-    if isinstance(failure, RestartsExhausted):
-        return Exit(ExitKind.SHUTDOWN, failure)
     if failure is not None:
         return Exit(ExitKind.FAILED, failure)
     stale = UsageError(

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, final
 
-from actors.actor import Actor, ActorContext, ActorRef
+import trio
+
+from actors.actor import Actor, ActorNursery, ActorRef, Reply
 from actors.backoff import Redelivery
 from actors.errors import UsageError
 from actors.mailbox import MailboxSpec
 from actors.restart import RestartType
 from actors.supervision import ChildSpec, supervisor_spec
-from runtime.actor_cell import ActorCell, LocalRef
+from runtime.actor_cell import ActorCell, IncarnationContext
+from runtime.cell import Cell
+from runtime.refs import LocalRef
 from runtime.supervisor import SupervisorCell
+from runtime.supervisor_ref import LocalSupervisorRef
+from runtime.tasks import ActorTasks
+from runtime.timers import KeyedTimers
+from runtime.watch import Watch
 
 
 def child_spec(
@@ -37,14 +45,19 @@ def stem_of(factory: Callable[..., Actor]) -> str:
 
 
 @final
-class LocalContext(ActorContext):
+class LocalContext(IncarnationContext):
     """The context of an actor of this runtime."""
 
-    __slots__ = ("_cell", "_incarnation")
+    __slots__ = ("_brood", "_cell", "_closed", "_incarnation", "_tasks", "_timers", "_watches")
 
     def __init__(self, cell: ActorCell) -> None:
         self._cell = cell
         self._incarnation = cell.incarnation
+        self._closed = False
+        self._brood: SupervisorCell | None = None
+        self._tasks: ActorTasks | None = None
+        self._timers: KeyedTimers | None = None
+        self._watches: dict[Cell, Watch] = {}
 
     @property
     def ref(self) -> ActorRef[Any]:
@@ -57,9 +70,19 @@ class LocalContext(ActorContext):
         return self._incarnation
 
     @property
+    def parent(self) -> Any:
+        """The ref of what supervises this actor; None under the root."""
+        overseer = self._cell.parent
+        if isinstance(overseer, SupervisorCell) and isinstance(overseer.parent, ActorCell):
+            return overseer.parent.ref
+        return overseer.ref if isinstance(overseer, SupervisorCell) and overseer.address else None
+
+    @property
     def runtime(self) -> Any:
         """The runtime that runs this actor."""
         return self._cell.kernel.facade
+
+    # --- children ---------------------------------------------------------------------------------------------------------
 
     async def spawn(
         self,
@@ -72,8 +95,10 @@ class LocalContext(ActorContext):
         shutdown_s: float | None = None,
     ) -> ActorRef[Any]:
         """See ``ActorContext.spawn``."""
-        brood = await self._brood()
-        child_id = name if name is not None else brood.free_name(stem_of(factory))
+        self._refuse_when_closed("it starts no children")
+        brood = self._brood if self._brood is not None else self._open_brood()
+        await brood.wait_started()
+        child_id = name if name is not None else brood.roster.free_name(stem_of(factory))
         spec = child_spec(
             factory, args, name=child_id, restart=restart, mailbox=mailbox, redelivery=redelivery, shutdown_s=shutdown_s
         )
@@ -81,28 +106,133 @@ class LocalContext(ActorContext):
         assert isinstance(cell, ActorCell), "a ChildSpec makes an actor"
         return cell.ref
 
-    async def _brood(self) -> SupervisorCell:
+    def _open_brood(self) -> SupervisorCell:
         cell = self._cell
-        if cell.incarnation != self._incarnation or cell.task is None:
-            raise UsageError(
-                f"incarnation {self._incarnation} of {cell.address!r} has ended, so it starts no children.\n"
-                "  Mend: keep no context beyond the actor's lifespan."
-            )
-        if cell.brood is None:
-            brood = SupervisorCell(cell.kernel, cell.address, cell, supervisor_spec("children"), LocalContext)
-            brood.registered = False
-            cell.brood = brood
-            brood.launch(cell.run_beside)
-            await brood.wait_started()
-        assert isinstance(cell.brood, SupervisorCell), "only this method makes a brood"
-        return cell.brood
+        brood = SupervisorCell(cell.kernel, cell.address, cell, supervisor_spec("children"), LocalContext)
+        brood.registered = False
+        self._brood = cell.brood = brood
+        brood.launch(cell.run_beside)
+        return brood
 
     def stop(self, ref: ActorRef[Any] | None = None) -> None:
         """See ``ActorContext.stop``."""
         if ref is None or ref is self._cell.ref:
+            self._refuse_when_closed("there is nothing to stop")
             self._cell.finish()
-        elif isinstance(ref, LocalRef):
-            ref.cell.discard = True
-            ref.cell.request_stop()
         else:
-            raise UsageError(f"{ref!r} is no ref of this runtime.\n  Mend: pass what spawn() returned.")
+            cell = _cell_of(ref)
+            cell.discard = True
+            cell.request_stop()
+
+    # --- others -----------------------------------------------------------------------------------------------------------
+
+    def watch(self, ref: Any) -> None:
+        """See ``ActorContext.watch``."""
+        self._refuse_when_closed("it watches nobody")
+        cell = _cell_of(ref)
+        if cell not in self._watches:
+            self._watches[cell] = watch = Watch(self._cell.mailbox, cell)
+            watch.begin()
+
+    def unwatch(self, ref: Any) -> None:
+        """See ``ActorContext.unwatch``."""
+        watch = self._watches.pop(_cell_of(ref), None)
+        if watch is not None:
+            watch.end()
+
+    # --- time -------------------------------------------------------------------------------------------------------------
+
+    def schedule_once(self, delay_s: float, message: Any, key: Hashable | None = None) -> None:
+        """See ``ActorContext.schedule_once``."""
+        if not delay_s >= 0:
+            raise UsageError(f"schedule_once({delay_s!r}): expected seconds >= 0.\n  Mend: a delay of 0 or more.")
+        self._open_timers().set(key, delay_s, message)
+
+    def schedule_every(self, interval_s: float, message: Any, key: Hashable | None = None) -> None:
+        """See ``ActorContext.schedule_every``."""
+        if not interval_s > 0:
+            raise UsageError(f"schedule_every({interval_s!r}): expected seconds > 0.\n  Mend: an interval above 0.")
+        self._open_timers().set(key, interval_s, message, interval_s)
+
+    def cancel(self, key: Hashable) -> bool:
+        """See ``ActorContext.cancel``."""
+        return self._timers is not None and self._timers.cancel(key)
+
+    def _open_timers(self) -> KeyedTimers:
+        self._refuse_when_closed("it sets no timers")
+        if self._timers is None:
+            cell = self._cell
+            self._timers = KeyedTimers(cell.kernel.timekeeper, cell.mailbox, cell.address)
+        return self._timers
+
+    # --- handling ---------------------------------------------------------------------------------------------------------
+
+    def stash(self) -> None:
+        """See ``ActorContext.stash``."""
+        self._refuse_when_closed("it has no message in hand")
+        self._cell.stash()
+
+    def unstash_all(self) -> None:
+        """See ``ActorContext.unstash_all``."""
+        self._refuse_when_closed("its stash was put back")
+        self._cell.unstash_all()
+
+    def become(self, handler: Callable[[Any], Awaitable[Any]]) -> None:
+        """See ``ActorContext.become``."""
+        self._refuse_when_closed("it handles no more messages")
+        self._cell.become(handler)
+
+    def reply_later(self) -> Reply[Any]:
+        """See ``ActorContext.reply_later``."""
+        self._refuse_when_closed("it has no message in hand")
+        return self._cell.reply_later()
+
+    @property
+    def nursery(self) -> ActorNursery:
+        """See ``ActorContext.nursery``."""
+        if self._tasks is None:
+            self._tasks = ActorTasks(self._cell.address, self._cell, self._cell.crash)
+        return self._tasks
+
+    # --- the end ----------------------------------------------------------------------------------------------------------
+
+    def _refuse_when_closed(self, consequence: str) -> None:
+        if self._closed:
+            raise UsageError(
+                f"incarnation {self._incarnation} of {self._cell.address!r} has ended, so {consequence}.\n"
+                "  Mend: keep no context beyond the actor's lifespan."
+            )
+
+    async def close(self, *, kill: bool) -> None:
+        """See ``IncarnationContext.close``; nothing happens the second time."""
+        self._closed = True
+        for watch in self._watches.values():
+            watch.end()
+        self._watches.clear()
+        if self._timers is not None:
+            self._timers.clear()
+        if self._tasks is not None:
+            await self._tasks.close()
+        if self._brood is not None:
+            await self._close_brood(self._brood, kill=kill)
+
+    async def _close_brood(self, brood: SupervisorCell, *, kill: bool) -> None:
+        # The children's time is their parent's: when that is over they are killed, and only their clean-up is waited for.
+        brood.request_stop(kill=kill)
+        with trio.CancelScope(shield=True, deadline=self._cell.scope.deadline):
+            await brood.wait_exited()
+        brood.request_stop(kill=True)
+        with trio.CancelScope(shield=True):
+            await brood.wait_exited()
+        self._brood = self._cell.brood = None
+
+    def kill(self) -> None:
+        """See ``IncarnationContext.kill``."""
+        if self._brood is not None and self._closed:
+            self._brood.request_stop(kill=True)
+
+
+def _cell_of(ref: object) -> Cell:
+    if isinstance(ref, LocalRef | LocalSupervisorRef):
+        return ref.cell
+    raise UsageError(f"{ref!r} is no ref of this runtime.\n  Mend: pass what spawn() or supervise() returned.")

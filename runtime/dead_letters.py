@@ -10,7 +10,8 @@ from typing import Any, final
 import attrs
 import trio
 
-from runtime.envelope import Envelope
+from actors.groups import bare
+from runtime.envelope import Envelope, content_of
 from runtime.events import EventBus, MessageDeadLettered
 
 DEFAULT_HISTORY = 1000
@@ -45,7 +46,7 @@ class DeadLetter:
     attempts: int = 1
     """How many times it was delivered."""
     error: BaseException | None = None
-    """The last failure, when there was one."""
+    """The last failure, when there was one: a copy without traceback and causes, which would keep dead incarnations alive."""
 
 
 @final
@@ -74,7 +75,8 @@ class DeadLetters:
     def add(self, recipient: str, reason: DeadReason, envelope: Envelope, error: BaseException | None = None) -> None:
         """File `envelope`."""
         age_s = trio.current_time() - envelope.sent_at
-        letter = DeadLetter(recipient, reason, envelope.message, envelope.sender, age_s, envelope.attempt, error)
+        kept = bare(error) if error is not None else None
+        letter = DeadLetter(recipient, reason, content_of(envelope.message), envelope.sender, age_s, envelope.attempt, kept)
         self._letters.append(letter)
         self._total += 1
         if self._events.listening:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Protocol, final
 
@@ -25,6 +26,22 @@ class Slot(Protocol):
     def released(self) -> None:
         """No actor holds the message any more: also called when it was withdrawn."""
         ...
+
+
+class Wrapper(ABC):
+    """A message that only carries another one; reports show the one inside."""
+
+    __slots__ = ()
+
+    @property
+    @abstractmethod
+    def content(self) -> object:
+        """What its author sent."""
+
+
+def content_of(message: object) -> object:
+    """The message that reports show."""
+    return message.content if isinstance(message, Wrapper) else message
 
 
 class Holder(Protocol):
@@ -67,7 +84,6 @@ class Envelope:
             self.slot.released()
 
 
-@final
 class OneShot:
     """A cell for one outcome in which at most one task waits. Asks wait in it for their reply, starters for the start.
 
@@ -78,6 +94,7 @@ class OneShot:
 
     def __init__(self) -> None:
         self._outcome: outcome.Maybe[Any] | None = None
+        """What came before anybody waited."""
         self._task: trio.lowlevel.Task | None = None
         self.abandoned = False
         """Whether the waiting task was cancelled; an outcome that comes now reaches nobody."""
@@ -101,28 +118,29 @@ class OneShot:
         """Nothing to do: whoever waits here waits for the outcome only."""
 
     def _settle(self, result: outcome.Maybe[Any]) -> None:
-        self._outcome = result
-        task, self._task = self._task, None
-        if task is not None:
-            trio.lowlevel.reschedule(task)
+        task = self._task
+        if task is None:
+            self._outcome = result
+        else:  # handed over in the same move as the wake-up
+            self._task = None
+            self._outcome = _TAKEN
+            trio.lowlevel.reschedule(task, result)
 
     async def wait(self, on_abandon: Callable[[], None] | None = None) -> Any:
         """Wait for the outcome; a checkpoint. Cancelled, call `on_abandon` in the same instant."""
         if self._outcome is None:
             self._task = trio.lowlevel.current_task()
 
-            def abort(_: Any) -> trio.lowlevel.Abort:
+            def abort(_: object) -> trio.lowlevel.Abort:
                 self._task = None
                 self.abandoned = True
                 if on_abandon is not None:
                     on_abandon()
                 return trio.lowlevel.Abort.SUCCEEDED
 
-            await trio.lowlevel.wait_task_rescheduled(abort)
-        else:
-            await trio.lowlevel.checkpoint()
+            return await trio.lowlevel.wait_task_rescheduled(abort)
+        await trio.lowlevel.checkpoint()
         result, self._outcome = self._outcome, _TAKEN
-        assert result is not None, "a waiting task was woken without an outcome"
         return result.unwrap()
 
 

@@ -155,7 +155,8 @@ class EventStream:
         while (event := self.take_nowait()) is None:
             if self._closed:
                 raise StopAsyncIteration
-            self._arrival = trio.Event()
+            if self._arrival.is_set():
+                self._arrival = trio.Event()
             await self._arrival.wait()
         return event
 

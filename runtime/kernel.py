@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, final
 
 import attrs
@@ -30,10 +31,14 @@ class Kernel:
     """The services below the cells. One per runtime; nothing of it is global."""
 
     rng: random.Random
+    now: Callable[[], float] = trio.current_time
+    """The clock of the event loop. Every message is stamped, so a runtime binds its clock once and asks it directly."""
     events: EventBus = attrs.field(factory=EventBus)
     timekeeper: Timekeeper = attrs.field(factory=Timekeeper)
     dead_letters: DeadLetters = attrs.field(init=False)
     registry: dict[str, Addressed] = attrs.field(factory=dict[str, Addressed])
+    around_receive: Callable[[str, Callable[[Any], Awaitable[Any]]], Callable[[Any], Awaitable[Any]]] | None = None
+    """Wraps the handler of each actor by its address: where test harnesses watch messages and plant faults."""
     facade: Any = None
     """The ``Runtime`` above, for ``context.runtime``; typed Any because it lies above this layer."""
 

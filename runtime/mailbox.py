@@ -9,17 +9,17 @@ reached or until withdrawn ones outnumber the rest (removing it at once would co
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol, final
 
-import attrs
 import trio
 
 from actors.errors import ActorStopped, MailboxFull
 from actors.mailbox import MailboxSpec, Overflow
+from actors.mailbox import MailboxStatistics as MailboxStatistics
 from runtime.dead_letters import DeadReason
-from runtime.envelope import Envelope
+from runtime.envelope import Envelope, content_of
 
 
 class Undertaker(Protocol):
@@ -31,39 +31,20 @@ class Undertaker(Protocol):
 
 
 @final
-@attrs.frozen
-class MailboxStatistics:
-    """One look at a mailbox."""
-
-    depth: int
-    """Messages that wait."""
-    capacity: float
-    """Messages that may wait; ``math.inf`` for no bound."""
-    high_water: int
-    """The largest depth so far."""
-    oldest_age_s: float
-    """How long the oldest waiting message has been under way, in seconds; 0.0 when none waits."""
-    blocked_senders: int
-    """Senders that wait for room."""
-    taken: int
-    """Messages handed to the actor so far, redeliveries included."""
-    dropped: int
-    """Messages that the overflow policy made dead letters."""
-
-
-@final
 class Mailbox:
     """Bounded queue with a declared overflow policy, for one or several receivers."""
 
     __slots__ = (
         "_address",
         "_blocked",
+        "_capacity",
         "_closed",
         "_dropped",
         "_high_water",
         "_live",
         "_parked",
         "_queue",
+        "_receiver",
         "_spec",
         "_taken",
         "_undertaker",
@@ -74,12 +55,17 @@ class Mailbox:
     def __init__(self, address: str, spec: MailboxSpec, undertaker: Undertaker) -> None:
         self._address = address
         self._spec = spec
+        self._capacity = spec.capacity
         self._undertaker = undertaker
-        self._queue: deque[Envelope] = deque()
-        self._urgent: deque[Envelope] = deque()
+        # Empty containers weigh more than the rest of an idle actor's mailbox, so each is made when first needed.
+        self._queue: deque[Envelope] = _NONE_QUEUED
+        self._urgent: deque[Envelope] = _NONE_QUEUED
         self._live = 0
-        self._parked: OrderedDict[trio.lowlevel.Task, None] = OrderedDict()
-        self._blocked: OrderedDict[Envelope, trio.lowlevel.Task] = OrderedDict()
+        self._receiver: trio.lowlevel.Task | None = None
+        """The receiver that has been parked the longest."""
+        self._parked: dict[trio.lowlevel.Task, None] = _NONE_PARKED
+        """The other parked receivers (of a pool), in their order."""
+        self._blocked: dict[Envelope, trio.lowlevel.Task] = _NONE_BLOCKED
         self._closed = False
         self._high_water = self._taken = self._dropped = 0
         self.on_unattended: Callable[[], None] | None = None
@@ -95,18 +81,39 @@ class Mailbox:
     def __len__(self) -> int:
         return self._live + len(self._urgent)
 
+    @property
+    def capacity(self) -> float:
+        """How many messages may wait."""
+        return self._capacity
+
+    @property
+    def makes_wait(self) -> bool:
+        """Whether ``put`` would wait for room."""
+        return self._live >= self._capacity and not self._closed and self._spec.overflow is Overflow.BLOCK
+
     def put_nowait(self, envelope: Envelope) -> None:
         """Queue `envelope` or apply the overflow policy; ``BLOCK`` raises ``MailboxFull`` like ``REJECT``."""
         if self._closed:
             self.bury(envelope)
-        elif self._live < self._spec.capacity or self._make_room(envelope):
-            self._append(envelope)
+        elif self._live < self._capacity or self._make_room(envelope):
+            # `_append` once more, because this is the way of nearly every message.
+            envelope.holder = self
+            if self._queue is _NONE_QUEUED:
+                self._queue = deque()
+            self._queue.append(envelope)
+            self._live = live = self._live + 1
+            if live > self._high_water:
+                self._high_water = live
+            if self._receiver is not None or self._parked or self.on_unattended is not None:
+                self._attend()
 
     async def put(self, envelope: Envelope) -> None:
         """Queue `envelope`, waiting for room under ``BLOCK``. Not a checkpoint unless it waits. Cancelled: not sent."""
-        if self._closed or self._live < self._spec.capacity or self._spec.overflow is not Overflow.BLOCK:
+        if not self.makes_wait:
             self.put_nowait(envelope)
             return
+        if self._blocked is _NONE_BLOCKED:
+            self._blocked = {}
         self._blocked[envelope] = trio.lowlevel.current_task()
         envelope.holder = self
 
@@ -130,6 +137,8 @@ class Mailbox:
             self.bury(envelope)
             return
         envelope.holder = self
+        if self._urgent is _NONE_QUEUED:
+            self._urgent = deque()
         self._urgent.append(envelope)
         self._attend()
 
@@ -139,6 +148,8 @@ class Mailbox:
         task = self._blocked.pop(envelope, None)
         if task is not None:  # its sender still waits for room, and is told by returning
             trio.lowlevel.reschedule(task)
+        elif envelope in self._urgent:
+            self._urgent.remove(envelope)
         else:
             self._live -= 1
             self._admit()
@@ -151,34 +162,62 @@ class Mailbox:
 
     def take_nowait(self) -> Envelope | None:
         """The next envelope, signals first; None when nothing waits."""
-        if self._urgent:
-            return self._hand_out(self._urgent.popleft())
-        while self._queue:
-            envelope = self._queue.popleft()
-            if not envelope.withdrawn:
+        queue = self._urgent or self._queue
+        while queue:
+            envelope = queue.popleft()
+            if queue is self._queue:
+                if envelope.withdrawn:
+                    continue
                 self._live -= 1
                 if self._blocked:
                     self._admit()
-                return self._hand_out(envelope)
+            self._taken += 1
+            envelope.holder = None
+            return envelope
         return None
 
     async def wait(self) -> None:
         """Park until woken by an arrival or by ``wake()``; may return with nothing there."""
         task = trio.lowlevel.current_task()
+        if self._receiver is None and not self._parked:
+            self._receiver = task
+            await trio.lowlevel.wait_task_rescheduled(self._abort_wait)
+            return
+        if self._parked is _NONE_PARKED:
+            self._parked = {}
         self._parked[task] = None
 
         def abort(_: Any) -> trio.lowlevel.Abort:
-            self._parked.pop(task, None)
+            self._unpark(task)
             return trio.lowlevel.Abort.SUCCEEDED
 
         await trio.lowlevel.wait_task_rescheduled(abort)
 
+    def _abort_wait(self, _: Any) -> trio.lowlevel.Abort:
+        self._receiver = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    def _unpark(self, task: trio.lowlevel.Task) -> bool:
+        """Forget that `task` is parked here; whether it was."""
+        if task is self._receiver:
+            self._receiver = None
+            return True
+        if task in self._parked:
+            del self._parked[task]
+            return True
+        return False
+
     def wake(self, task: trio.lowlevel.Task | None = None) -> None:
         """Wake `task` if it is parked here, or every parked receiver."""
-        for parked in [task] if task is not None else list(self._parked):
-            if parked in self._parked:
-                del self._parked[parked]
+        everybody = [*([self._receiver] if self._receiver is not None else []), *self._parked]
+        for parked in [task] if task is not None else everybody:
+            if self._unpark(parked):
                 trio.lowlevel.reschedule(parked)
+
+    def hand_over(self) -> None:
+        """A receiver has ended: if it had been woken for what still waits, wake another one."""
+        if len(self) and (self._receiver is not None or self._parked):
+            self._attend()
 
     def close(self) -> None:
         """The address stops: every waiting message becomes a dead letter, every blocked sender returns."""
@@ -199,17 +238,25 @@ class Mailbox:
         """The address starts anew, empty."""
         self._closed = False
 
-    def bury(self, envelope: Envelope, reason: DeadReason = DeadReason.STOPPED) -> None:
-        """Make `envelope` a dead letter because the address has stopped."""
+    def bury(self, envelope: Envelope, *, begun: bool = False) -> None:
+        """Make `envelope` a dead letter because the address has stopped, before its handling or after it had `begun`."""
         envelope.holder = None
-        self._undertaker.add(self._address, reason, envelope, envelope.last_error)
+        self._undertaker.add(self._address, DeadReason.STOPPED, envelope, envelope.last_error)
+        envelope.give_up(self.farewell(envelope, begun=begun))
+
+    def farewell(self, envelope: Envelope, *, begun: bool = False) -> ActorStopped:
+        """The error for the sender of a message that a stop has overtaken."""
+        shown = message_kind(envelope.message)
         error = ActorStopped(
-            f"{self._address!r} has stopped; {_shown(envelope.message)} was not handled.\n"
+            f"{self._address!r} was stopped while it handled {shown}.\n"
+            "  Mend: give it more time to stop (shutdown_s), or ask before the stop."
+            if begun
+            else f"{self._address!r} has stopped; {shown} was not handled.\n"
             "  Mend: send it before the stop, or look the actor up again with runtime.whereis(name).",
             address=self._address,
         )
         error.__cause__ = envelope.last_error
-        envelope.give_up(error)
+        return error
 
     def statistics(self) -> MailboxStatistics:
         """One look at this mailbox; see :class:`MailboxStatistics`."""
@@ -226,33 +273,36 @@ class Mailbox:
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
-    def _hand_out(self, envelope: Envelope) -> Envelope:
-        self._taken += 1
-        envelope.holder = None
-        return envelope
-
     def _append(self, envelope: Envelope, *, first: bool = False) -> None:
         envelope.holder = self
+        if self._queue is _NONE_QUEUED:
+            self._queue = deque()
         if first:
             self._queue.appendleft(envelope)
         else:
             self._queue.append(envelope)
-        self._live += 1
-        if self._live > self._high_water:
-            self._high_water = self._live
+        self._live = live = self._live + 1
+        if live > self._high_water:
+            self._high_water = live
         self._attend()
 
     def _attend(self) -> None:
-        if self._parked:
-            trio.lowlevel.reschedule(self._parked.popitem(last=False)[0])
+        receiver = self._receiver
+        if receiver is not None:
+            self._receiver = None
+            trio.lowlevel.reschedule(receiver)
+        elif self._parked:
+            longest = next(iter(self._parked))
+            del self._parked[longest]
+            trio.lowlevel.reschedule(longest)
         elif self.on_unattended is not None:
             self.on_unattended()
 
     def _admit(self) -> None:
         """Let the longest blocked senders in, as far as there is room."""
         while self._blocked and self._live < self._spec.capacity:
-            envelope, task = self._blocked.popitem(last=False)
-            trio.lowlevel.reschedule(task)
+            envelope = next(iter(self._blocked))
+            trio.lowlevel.reschedule(self._blocked.pop(envelope))
             self._append(envelope)
 
     def _make_room(self, envelope: Envelope) -> bool:
@@ -280,7 +330,7 @@ class Mailbox:
         capacity = int(self._spec.capacity)
         sender = f" from {envelope.sender!r}" if envelope.sender else ""
         return MailboxFull(
-            f"{self._address!r} refused {_shown(envelope.message)}{sender}: "
+            f"{self._address!r} refused {message_kind(envelope.message)}{sender}: "
             f"{capacity} of {capacity} messages wait, overflow={self._spec.overflow.name}.\n"
             "  Cause: messages come faster than the actor handles them.\n"
             f"  Mend: MailboxSpec(capacity={capacity * 4}), or overflow=Overflow.BLOCK with tell(), or send more slowly.",
@@ -288,7 +338,13 @@ class Mailbox:
         )
 
 
-def _shown(message: object) -> str:
+def message_kind(message: object) -> str:
     """The kind of a message, never its content, which may be large or secret."""
-    name = type(message).__name__
+    name = type(content_of(message)).__name__
     return f"{'an' if name[:1] in 'AEIOUaeiou' else 'a'} {name} message"
+
+
+_NONE_QUEUED: deque[Envelope] = deque()
+_NONE_PARKED: dict[trio.lowlevel.Task, None] = {}
+_NONE_BLOCKED: dict[Envelope, trio.lowlevel.Task] = {}
+"""Stand in for containers that were not needed yet; nothing is ever put into them."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextvars
 from typing import final
 
 import attrs
 
+from actors.actor import Terminated
 from actors.supervision import ChildSpec
 from runtime.actor_cell import ActorCell
 from runtime.envelope import Envelope
@@ -21,12 +23,16 @@ class InstancePool:
     ended for good (restart type ``TEMPORARY``, or ``TRANSIENT`` and finished) is replaced when it is needed.
     """
 
-    def __init__(self, supervisor: SupervisorCell, spec: ChildSpec, size: int) -> None:
+    def __init__(self, supervisor: SupervisorCell, spec: ChildSpec, size: int, context: contextvars.Context) -> None:
+        """A pool without instances; they will run in copies of `context`."""
         self.address = f"{supervisor.address}/{spec.id}"
         self._supervisor = supervisor
         self._spec = spec
         self._size = size
+        self._context = context
         self._instances: list[ActorCell] = []
+        self._names: list[str] = []
+        """Of the instances, by the same index."""
         self._mailbox = Mailbox(self.address, spec.mailbox, supervisor.kernel.dead_letters)
 
     async def start(self) -> None:
@@ -41,14 +47,27 @@ class InstancePool:
             return
         for index, cell in enumerate(self._instances):
             if cell.is_gone:
-                self._instances[index] = self._launch(index)
+                self._instances[index] = self._launch(self._names[index])
                 return
         if len(self._instances) < self._size:
-            self._instances.append(self._launch(len(self._instances)))
+            self._names.append(self._free_name())
+            self._instances.append(self._launch(self._names[-1]))
 
-    def _launch(self, index: int) -> ActorCell:
-        name = self._spec.id if index == 0 else f"{self._spec.id}#{index + 1}"
-        return self._supervisor.adopt_worker(name, attrs.evolve(self._spec, id=name), self._mailbox)
+    def _free_name(self) -> str:
+        stem = self._spec.id
+        names = (stem, *(f"{stem}#{number}" for number in range(2, len(self._supervisor.children) + 3)))
+        return next(name for name in names if name not in self._supervisor.children and name not in self._names)
+
+    def _launch(self, name: str) -> ActorCell:
+        spec = attrs.evolve(self._spec, id=name)
+        cell = self._context.run(self._supervisor.adopt_worker, name, spec, self._mailbox)
+        cell.on_end(self._replace)
+        return cell
+
+    def _replace(self, _: Terminated) -> None:
+        """An instance has ended for good: nobody else may be there to take what waits."""
+        if len(self._mailbox):
+            self._grow()
 
     async def put(self, envelope: Envelope) -> None:
         """Queue a message, waiting for room under ``BLOCK``."""

@@ -16,55 +16,28 @@ from typing import Any, final
 
 import trio
 
-from actors.actor import ActorRef, StopReason
-from actors.errors import (
-    ChildAlreadyPresent,
-    ChildAlreadyStarted,
-    ChildNotFound,
-    ChildRestarting,
-    ChildRunning,
-    RestartsExhausted,
-    SupervisionError,
-)
+from actors.actor import StopReason
+from actors.errors import RestartsExhausted, SupervisionError
 from actors.restart import RestartType
-from actors.supervision import (
-    AutoShutdown,
-    ChildCounts,
-    ChildInfo,
-    ChildSpec,
-    ChildState,
-    Directive,
-    Exhausted,
-    Strategy,
-    Supervision,
-    SupervisorRef,
-    SupervisorSpec,
-)
+from actors.supervision import AutoShutdown, ChildSpec, Directive, Exhausted, Strategy, Supervision, SupervisorSpec
 from runtime.actor_cell import ActorCell, ContextMaker, start_failed
-from runtime.cell import Cell, Exit, ExitKind, Overseer
+from runtime.cell import Cell, Exit, ExitKind, Overseer, classify, is_fatal
 from runtime.envelope import OneShot
 from runtime.events import ActorRestarting, ActorUnresponsive, SupervisorParked
 from runtime.kernel import Doorbell, Kernel
 from runtime.ledger import RestartLedger
 from runtime.lifecycle import Move, State
 from runtime.mailbox import Mailbox
+from runtime.roster import Roster
 from runtime.stacks import stack_of
+from runtime.supervisor_ref import AdministeredCell, LocalSupervisorRef
 
 UNRESPONSIVE_GRACE_S = 1.0
 """How much longer than its ladder allows a cancelled child may take before it is reported."""
 
-_CHILD_STATES = {
-    State.NEW: ChildState.STOPPED,
-    State.STARTING: ChildState.RESTARTING,
-    State.RUNNING: ChildState.RUNNING,
-    State.STOPPING: ChildState.RUNNING,
-    State.BACKING_OFF: ChildState.RESTARTING,
-    State.STOPPED: ChildState.STOPPED,
-}
-
 
 @final
-class SupervisorCell(Cell):
+class SupervisorCell(AdministeredCell):
     """Runs the incarnations of one supervisor."""
 
     __slots__ = (
@@ -76,12 +49,11 @@ class SupervisorCell(Cell):
         "_killing",
         "_ledger",
         "_make_context",
-        "_numbers",
         "_nursery",
         "_ref",
+        "_regathered",
         "_significant_ended",
         "_specs",
-        "children",
         "supervision",
     )
 
@@ -106,10 +78,10 @@ class SupervisorCell(Cell):
         self._group: list[Cell] = []
         """Children that wait to be started again together."""
         self._group_due = 0.0
+        self._regathered = False
         self._significant_ended = False
-        self._numbers: dict[str, int] = {}
         self._specs = spec.children
-        self.children: dict[str, Cell] = {}
+        self.roster = Roster(address)
 
     @property
     def ref(self) -> LocalSupervisorRef:
@@ -117,6 +89,11 @@ class SupervisorCell(Cell):
         if self._ref is None:
             self._ref = LocalSupervisorRef(self)
         return self._ref
+
+    @property
+    def children(self) -> dict[str, Cell]:
+        """The known children by id, in the order of their start."""
+        return self.roster.cells
 
     # --- one incarnation ------------------------------------------------------------------------------------------------
 
@@ -139,21 +116,35 @@ class SupervisorCell(Cell):
             with trio.CancelScope(shield=True):
                 await self._stop_children()
             self._nursery = None
+        failure = self._gravest(failure)
         if failure is not None:
             raise failure
 
+    def _gravest(self, failure: BaseException | None) -> BaseException | None:
+        """`failure`, unless a child met one that must never be survived while all were being stopped."""
+        return self._failure if self._failure is not None and is_fatal(self._failure) else failure
+
+    def _classify(self, error: BaseException) -> Exit:
+        judged = classify(error, self.address)
+        gave_up = judged.kind is ExitKind.FAILED and isinstance(judged.error, RestartsExhausted)
+        return Exit(ExitKind.SHUTDOWN, judged.error) if gave_up else judged
+
     async def _start_children(self) -> None:
         """Start the declared children, in order; those of an earlier incarnation keep their cells."""
-        known, self.children = self.children, {}
+        known, self.roster.cells = self.children, {}
         for spec in self._specs:
             if spec.id in known:
                 self.children[spec.id] = known[spec.id]
             else:
                 self._adopt(spec)
-        for cell in list(self.children.values()):
-            if cell.state is State.STOPPED:
-                cell.reopen()
-            await self._start(cell)
+        with trio.CancelScope() as self._job:
+            for cell in list(self.children.values()):
+                if cell.state is State.STOPPED:
+                    cell.reopen()
+                await self._start(cell)
+        self._job = None
+        if self._failure is not None:  # one that had started has failed meanwhile, beyond the budget
+            raise self._failure
 
     async def _attend(self) -> None:
         """Wait for what needs this task: a group restart, a failure of the supervisor itself, or its stop."""
@@ -225,11 +216,8 @@ class SupervisorCell(Cell):
     # --- children -------------------------------------------------------------------------------------------------------
 
     def free_name(self, stem: str) -> str:
-        """A name for a child that was given none: the stem and the next number that is not taken."""
-        while True:
-            self._numbers[stem] = number = self._numbers.get(stem, 0) + 1
-            if f"{stem}-{number}" not in self.children:
-                return f"{stem}-{number}"
+        """A name for a child that was given none."""
+        return self.roster.free_name(stem)
 
     def _adopt(self, spec: ChildSpec | SupervisorSpec) -> Cell:
         address = f"{self.address}/{spec.id}" if self.address else spec.id
@@ -279,9 +267,7 @@ class SupervisorCell(Cell):
         """Adopt and start a child; nothing is kept of one that does not start."""
         self._open_nursery()
         self._refuse_significance(spec)
-        known = self.children.get(spec.id)
-        if known is not None:
-            self._refuse_known(known, spec.id)
+        self.roster.refuse_known(spec.id)
         cell = self._adopt(spec)
         try:
             await self._start(cell)
@@ -291,20 +277,6 @@ class SupervisorCell(Cell):
             raise
         return cell
 
-    def _refuse_known(self, known: Cell, child_id: str) -> None:
-        where = f"supervisor {self.address or '(root)'!r}"
-        if known.state is State.STOPPED:
-            raise ChildAlreadyPresent(
-                f"{where} already has {child_id!r}, which is stopped.\n"
-                f"  Mend: restart_child({child_id!r}), or delete_child({child_id!r}) first.",
-                child_id=child_id,
-            )
-        raise ChildAlreadyStarted(
-            f"{where} already has {child_id!r}, which is {known.state.value}.\n"
-            "  Mend: use its ref (whereis), or give the new child another name.",
-            child_id=child_id,
-        )
-
     def _refuse_significance(self, spec: ChildSpec | SupervisorSpec) -> None:
         if spec.significant and self.supervision.auto_shutdown is AutoShutdown.NEVER:
             raise SupervisionError(
@@ -312,29 +284,6 @@ class SupervisorCell(Cell):
                 "  Mend: Supervision(auto_shutdown=AutoShutdown.ANY_SIGNIFICANT), or significant=False.",
                 child_id=spec.id,
             )
-
-    def child(self, child_id: str) -> Cell:
-        """The child of that id."""
-        cell = self.children.get(child_id)
-        if cell is None:
-            known = ", ".join(repr(k) for k in self.children) or "none"
-            raise ChildNotFound(
-                f"supervisor {self.address or '(root)'!r} has no child {child_id!r}. It has: {known}.", child_id=child_id
-            )
-        return cell
-
-    def stopped_child(self, child_id: str) -> Cell:
-        """The child of that id, which must be stopped."""
-        cell = self.child(child_id)
-        if cell.state is State.BACKING_OFF:
-            raise ChildRestarting(
-                f"{cell.address!r} waits for its restart.\n  Mend: terminate_child({child_id!r}) first.", child_id=child_id
-            )
-        if cell.state is not State.STOPPED:
-            raise ChildRunning(
-                f"{cell.address!r} is {cell.state.value}.\n  Mend: terminate_child({child_id!r}) first.", child_id=child_id
-            )
-        return cell
 
     async def terminate(self, cell: Cell, *, discard: bool) -> None:
         """Stop `cell` and wait for it; with `discard`, forget it."""
@@ -349,29 +298,15 @@ class SupervisorCell(Cell):
 
     async def restart_child(self, child_id: str) -> Cell:
         """Start a stopped child again."""
-        cell = self.stopped_child(child_id)
+        cell = self.roster.stopped_child(child_id)
         cell.reopen()
         await self._start(cell)
         return cell
 
     def delete_child(self, child_id: str) -> None:
         """Forget a stopped child."""
-        self.stopped_child(child_id)
+        self.roster.stopped_child(child_id)
         del self.children[child_id]
-
-    def which_children(self) -> list[ChildInfo]:
-        """All known children, newest first."""
-        return [
-            ChildInfo(child_id, cell.ref, _CHILD_STATES[cell.state], cell.restart, cell.significant)
-            for child_id, cell in reversed(self.children.items())
-        ]
-
-    def count_children(self) -> ChildCounts:
-        """How many children are known and how many run."""
-        cells = list(self.children.values())
-        supervisors = sum(isinstance(cell, SupervisorCell) for cell in cells)
-        active = sum(_CHILD_STATES[cell.state] is ChildState.RUNNING for cell in cells)
-        return ChildCounts(specs=len(cells), active=active, supervisors=supervisors, workers=len(cells) - supervisors)
 
     # --- Overseer -------------------------------------------------------------------------------------------------------
 
@@ -389,18 +324,17 @@ class SupervisorCell(Cell):
             slot.fail(start_failed(cell.address, exit.error))
         elif cell.rejoin and cell.restart is not RestartType.TEMPORARY:
             cell.move(Move.RETRY)
-        elif cell.stopping or self._failure is not None or self.state is not State.RUNNING:
+        elif cell.stopping or not self.is_serving:
             cell.end(StopReason.STOPPED)
         else:
             self._judge(cell, exit)
 
     def _judge(self, cell: Cell, exit: Exit) -> None:  # noqa: A002
         directive = self.directive(exit.error) if exit.kind is ExitKind.FAILED and exit.error else Directive.RESTART
-        ended = StopReason.FAILED if exit.kind is ExitKind.FAILED else StopReason.FINISHED
+        ended = StopReason.FINISHED if exit.error is None else StopReason.FAILED
         if directive is Directive.ESCALATE:
             assert exit.error is not None, "only an error escalates"
-            cell.end(ended, exit.error)
-            self._fail(exit.error)
+            self._fail_with(cell, exit.error, exit.error)
         elif directive is Directive.STOP or not _calls_for_restart(cell.restart, exit.kind):
             cell.end(ended, exit.error)
             if cell.significant:
@@ -418,8 +352,7 @@ class SupervisorCell(Cell):
         cell.streak += 1
         if not self._ledger.record(now):
             if self.supervision.exhausted is Exhausted.ESCALATE:
-                cell.end(StopReason.FAILED, error)
-                self._fail(self._exhausted(cell, error))
+                self._fail_with(cell, error, self._exhausted(cell, error))
                 return
             self._ledger.forget()
             delay_s = backoff.cap_s
@@ -453,9 +386,18 @@ class SupervisorCell(Cell):
         if cell.state is State.BACKING_OFF and self._nursery is not None and not self.stopping and self._failure is None:
             cell.launch(self._nursery.start_soon)
 
+    def _fail_with(self, cell: Cell, cause: BaseException | None, error: BaseException) -> None:
+        """`cell` takes this supervisor down with `error`. A declared child keeps its mailbox: both may be started again."""
+        if any(self.children.get(spec.id) is cell for spec in self._specs):
+            cell.doom = cause
+            cell.move(Move.RETRY)
+        else:
+            cell.end(StopReason.FAILED, cause)
+        self._fail(error)
+
     def _fail(self, error: BaseException) -> None:
-        """End this supervisor with `error`. The first failure counts."""
-        if self._failure is None:
+        """End this supervisor with `error`. The first failure counts, but for one that must never be survived."""
+        if self._failure is None or (is_fatal(error) and not is_fatal(self._failure)):
             self._failure = error
         self._nudge()
 
@@ -471,8 +413,11 @@ class SupervisorCell(Cell):
         return self.supervision.directive(error)
 
     def run_beside(self, function: Callable[..., Any], *args: Any) -> None:
-        """Run an async function in this supervisor's nursery."""
-        self._open_nursery().start_soon(function, *args)
+        """Run an async function in this supervisor's nursery; also while the children are being stopped."""
+        nursery = self._nursery
+        if nursery is None:
+            nursery = self._open_nursery()
+        nursery.start_soon(function, *args)
 
     # --- groups -----------------------------------------------------------------------------------------------------------
 
@@ -486,6 +431,7 @@ class SupervisorCell(Cell):
                 self._group.append(member)
         self._group.sort(key=order.index)
         self._group_due = due
+        self._regathered = True
         for member in self._group:
             if member.retry_timer is not None:
                 member.retry_timer.cancel()
@@ -495,6 +441,8 @@ class SupervisorCell(Cell):
     async def _stop_group(self) -> None:
         """Stop the members that still run, last first; each waits then for the common start."""
         for member in reversed(list(self._group)):
+            if member not in self._group:
+                continue  # while another one was waited for, it has been started again
             if member.state in (State.RUNNING, State.STARTING):
                 member.request_stop()
                 member.rejoin = True
@@ -502,9 +450,10 @@ class SupervisorCell(Cell):
                 await self._see_out(member)
 
     async def _restart_group(self) -> None:
-        """Start the members in order. One that fails to start puts the group off again, by the next delay."""
+        """Start the members in order. One that fails meanwhile gathers the group anew, to be put off by the next delay."""
+        self._regathered = False
         await self._stop_group()
-        while self._group and self._group_due <= trio.current_time():
+        while self._group and not self._regathered:
             cell = self._group.pop(0)
             if cell.state is not State.BACKING_OFF or self.children.get(cell.address.rpartition("/")[2]) is not cell:
                 continue
@@ -525,48 +474,3 @@ def _calls_for_restart(restart: RestartType, kind: ExitKind) -> bool:
     if restart is RestartType.TRANSIENT:
         return kind is ExitKind.FAILED
     return restart is RestartType.PERMANENT
-
-
-@final
-class LocalSupervisorRef(SupervisorRef):
-    """The ref to a supervisor of this runtime. One per cell, so identity is equality."""
-
-    __slots__ = ("__weakref__", "cell")
-
-    def __init__(self, cell: SupervisorCell) -> None:
-        self.cell = cell
-
-    @property
-    def address(self) -> str:
-        """The supervisor's name within its runtime."""
-        return self.cell.address
-
-    async def start_child(self, spec: ChildSpec | SupervisorSpec) -> ActorRef[Any] | SupervisorRef:
-        """See ``SupervisorRef.start_child``."""
-        return (await self.cell.start_child(spec)).ref
-
-    async def terminate_child(self, id: str) -> None:  # noqa: A002
-        """See ``SupervisorRef.terminate_child``."""
-        await self.cell.terminate(self.cell.child(id), discard=False)
-
-    async def restart_child(self, id: str) -> ActorRef[Any] | SupervisorRef:  # noqa: A002
-        """See ``SupervisorRef.restart_child``."""
-        return (await self.cell.restart_child(id)).ref
-
-    async def delete_child(self, id: str) -> None:  # noqa: A002
-        """See ``SupervisorRef.delete_child``."""
-        self.cell.delete_child(id)
-        await trio.lowlevel.checkpoint()
-
-    async def which_children(self) -> list[ChildInfo]:
-        """See ``SupervisorRef.which_children``."""
-        await trio.lowlevel.checkpoint()
-        return self.cell.which_children()
-
-    async def count_children(self) -> ChildCounts:
-        """See ``SupervisorRef.count_children``."""
-        await trio.lowlevel.checkpoint()
-        return self.cell.count_children()
-
-    def __repr__(self) -> str:
-        return f"<SupervisorRef {self.cell.address or '(root)'!r} {self.cell.state.value}>"

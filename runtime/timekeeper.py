@@ -22,10 +22,13 @@ class Timer:
 
     deadline: float
     call: Callable[[], None] | None
+    keeper: Timekeeper
 
     def cancel(self) -> None:
-        """Never call it. The entry stays in the heap until its deadline, empty."""
-        self.call = None
+        """Never call it."""
+        if self.call is not None:
+            self.call = None
+            self.keeper.count_cancelled()
 
 
 @final
@@ -36,10 +39,12 @@ class Timekeeper:
         self._heap: list[tuple[float, int, Timer]] = []
         self._sequence = itertools.count()
         self._sleep = trio.CancelScope()
+        self._cancelled = 0
+        """Entries of the heap that are empty: removing each at once would cost a scan."""
 
     def call_at(self, deadline: float, call: Callable[[], None]) -> Timer:
         """Call `call` once at `deadline` (trio's clock, seconds) or as soon after it as the loop is free."""
-        timer = Timer(deadline, call)
+        timer = Timer(deadline, call, self)
         heapq.heappush(self._heap, (deadline, next(self._sequence), timer))
         if self._heap[0][2] is timer:
             self._sleep.deadline = deadline
@@ -49,10 +54,21 @@ class Timekeeper:
         """Call `call` once after `delay_s` seconds."""
         return self.call_at(trio.current_time() + delay_s, call)
 
+    def count_cancelled(self) -> None:
+        """One more entry is empty; sweep them out once they outnumber the others."""
+        self._cancelled += 1
+        if 2 * self._cancelled > len(self._heap) + 16:
+            self._heap = [entry for entry in self._heap if entry[2].call is not None]
+            heapq.heapify(self._heap)
+            self._cancelled = 0
+
     async def run(self) -> None:
         """Serve until cancelled."""
         while True:
             self._call_due()
+            while self._heap and self._heap[0][2].call is None:  # nobody is to be woken for nothing
+                heapq.heappop(self._heap)
+                self._cancelled -= 1
             # An empty heap sleeps for ever; call_at() moves the deadline of the sleeping scope.
             deadline = self._heap[0][0] if self._heap else float("inf")
             with trio.CancelScope(deadline=deadline) as self._sleep:
@@ -63,5 +79,7 @@ class Timekeeper:
         while self._heap and self._heap[0][0] <= now:
             timer = heapq.heappop(self._heap)[2]
             call, timer.call = timer.call, None
-            if call is not None:
+            if call is None:
+                self._cancelled -= 1
+            else:
                 call()

@@ -124,7 +124,7 @@ def test_the_defaults_of_a_node():
 async def _node(ask: Ask) -> Out: ...
 
 
-NODE_OPTIONS = "Expected one of: name, concurrency, mailbox, restart, redelivery, timeout_s, lm."
+NODE_OPTIONS = "Expected one of: name, concurrency, mailbox, restart, redelivery, timeout_s, idle_timeout_s, fallback, lm."
 AN_LM = "the name of one of the runtime's lms, an LM, or None"
 A_NAME = "a name is at least one printable character, without '/'"
 
@@ -170,18 +170,17 @@ class AClass:
     ("what", "message"),
     [
         (lambda ask: ask, "a lambda.\n  Mend: give it a name and annotations: async def name(message: A) -> B: …"),
-        (AClass, "the class 'AClass'.\n  Mend: decorate a function that takes and returns messages."),
         (print, "the built-in 'print'.\n  Mend: call it from an annotated function and decorate that."),
         (AClass().method, "the method 'AClass.method'.\n  Mend: decorate a function at the top level that calls the method."),
         ("name", "'name'.\n  Mend: options go by name: @graph.node(name='name')."),
         (3, "3.\n  Mend: decorate an 'async def' or a 'def'."),
     ],
 )
-def test_only_functions_can_be_decorated(what, message):
+def test_only_functions_and_classes_can_be_decorated(what, message):
     with pytest.raises(DeclarationError) as caught:
         new().node(what)
 
-    assert str(caught.value) == f"@graph.node: expected a function. Got: {message}"
+    assert str(caught.value) == f"@graph.node: expected a function or a message class. Got: {message}"
 
 
 def test_a_name_is_given_once_and_a_function_is_decorated_once():
@@ -427,19 +426,38 @@ def test_a_cycle_without_a_way_out():
     assert codes(graph) == [("output-not-made", None), ("endless-loop", "ping")]
 
 
-def test_predict_nodes_fill_one_type_and_have_no_body():
+def test_predict_nodes_fill_one_message_and_have_no_body():
     graph = new()
 
     @graph.predict
-    async def choice(ask: Ask) -> A | None:
-        return A()
+    async def many(ask: Ask) -> list[A]:
+        return [A()]
 
     @graph.predict
-    def fine(a: A) -> Out:
+    def fine(a: A) -> Out | None:
         """Only words."""
         ...
 
-    assert codes(graph) == [("predict-return", "choice"), ("predict-body", "choice")]
+    @graph.predict
+    def nothing(a: A) -> None: ...
+
+    assert codes(graph) == [("predict-return", "many"), ("predict-body", "many"), ("predict-return", "nothing")]
+    assert [problem.message for problem in graph.check() if problem.code == "predict-return"] == [
+        "the language model fills one message, and the return type is a list.",
+        "the language model fills one message, and the return type is None.",
+    ]
+
+
+def test_a_positional_only_parameter_is_refused():
+    graph = new()
+
+    @graph.node
+    async def work(ask: Ask, /) -> Out: ...
+
+    assert only(graph) == (
+        "parameter 'ask': nodes are called by keyword, and it is positional only.",
+        "remove the '/'.",
+    )
 
 
 def test_what_yields_is_annotated_as_a_stream_and_the_other_way_round():

@@ -1,0 +1,198 @@
+"""The design page of a graph, as Markdown: its picture, its nodes, prompts, types and limits. Pure; the same graph, the same text."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import PurePath
+from typing import Any
+
+import attrs
+
+from actors.annotations import Many, description_of
+from actors.check import type_names
+from actors.errors import Problem
+from actors.mermaid import draw
+from actors.node import Input, Kind, NodeSpec
+from actors.plan import Plan
+from actors.supervision import Supervision
+
+_KINDS = {
+    Kind.FUNCTION: "async function",
+    Kind.THREAD: "function in a worker thread",
+    Kind.PREDICT: "language model",
+    Kind.GRAPH: "graph",
+    Kind.ACTOR: "actor",
+}
+
+
+def describe(plan: Plan, problems: Sequence[Problem], supervision: Supervision | None) -> str:
+    """The page, ending with a newline."""
+    sections = [
+        _title(plan),
+        ["```mermaid", draw(plan), "```"],
+        _problems(problems),
+        _nodes(plan),
+        _prompts(plan),
+        _dependencies(plan),
+        _types(plan),
+        _limits(plan, supervision),
+    ]
+    return "\n\n".join("\n".join(lines) for lines in map(list, sections) if lines) + "\n"
+
+
+def _title(plan: Plan) -> Iterator[str]:
+    loops = "" if not plan.components else f" It has {len(plan.components)} cycle{'s' if len(plan.components) > 1 else ''}."
+    yield f"# {plan.name}"
+    yield ""
+    yield f"From `{type_names(plan.input_types)}` to `{type_names(plan.output_types)}` in {len(plan.nodes)} nodes.{loops}"
+
+
+def _problems(problems: Sequence[Problem]) -> Iterator[str]:
+    if problems:
+        yield "## Problems"
+        yield ""
+        yield from (f"- {str(problem).replace(chr(10), ' ')}" for problem in problems)
+
+
+def _nodes(plan: Plan) -> Iterator[str]:
+    yield "## Nodes"
+    yield ""
+    yield "| node | kind | takes | makes | at once | attempts | time limits | where |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for spec in plan.nodes.values():
+        options = spec.options
+        limits = [
+            f"{seconds:g} s{label}" for seconds, label in ((options.timeout_s, ""), (options.idle_timeout_s, " idle")) if seconds
+        ]
+        attempts = str(options.redelivery.max_attempts)
+        if spec.fallback is not None:
+            attempts += f", then `{spec.fallback.function.__name__}`"
+        cells = (
+            f"`{spec.name}`",
+            _kind(spec),
+            " and ".join(_taken(entry) for entry in spec.inputs),
+            _made(spec),
+            str(options.concurrency),
+            attempts,
+            ", ".join(limits) or "none",
+            _place(spec.location),
+        )
+        yield f"| {' | '.join(cells)} |"
+
+
+def _kind(spec: NodeSpec) -> str:
+    kind = _KINDS[spec.kind]
+    if spec.message is not None:
+        kind = f"message class, {kind}"
+    if spec.predict is None:
+        return kind
+    module = spec.predict.module if isinstance(spec.predict.module, str) else spec.predict.module.__name__
+    model = f", `lm={spec.options.lm!r}`" if isinstance(spec.options.lm, str) else ""
+    return f"{kind} (`{module}`{model})"
+
+
+def _taken(entry: Input) -> str:
+    kinds = " or ".join(kind.__name__ for kind in entry.types)
+    if entry.gather is not None:
+        first = f", the first {entry.gather.first}" if entry.gather.first is not None else ""
+        return f"`list[{kinds}]`{first}"
+    return f"`{kinds}`{' (optional)' if entry.optional else ''}"
+
+
+def _made(spec: NodeSpec) -> str:
+    kinds = [*(kind.__name__ for kind in spec.outputs), *(["None"] if spec.may_end or spec.item_may_end else [])]
+    shown = " or ".join(kinds) or "nothing"
+    return (
+        f"many `{shown}`, one by one"
+        if spec.fan_out is Many.STREAM
+        else f"many `{shown}`"
+        if spec.fan_out is Many.LIST
+        else f"`{shown}`"
+    )
+
+
+def _place(location: str) -> str:
+    path, _, line = location.rpartition(":")
+    return f"{PurePath(path).name}:{line}"
+
+
+def _prompts(plan: Plan) -> Iterator[str]:
+    filled = [spec for spec in plan.nodes.values() if spec.kind is Kind.PREDICT]
+    if filled:
+        yield "## Prompts"
+    for spec in filled:
+        yield ""
+        choice = " It chooses the type first." if len(spec.outputs) > 1 or spec.may_end else ""
+        yield f"`{spec.name}`, up to {spec.predict.parse_attempts if spec.predict else 1} answers until one can be read.{choice}"
+        yield ""
+        yield from (
+            f"> {line}".rstrip() for line in (spec.instruction or "(no instruction: the names of the types say it)").splitlines()
+        )
+
+
+def _dependencies(plan: Plan) -> Iterator[str]:
+    lines: dict[str, None] = {}
+    for spec in plan.nodes.values():
+        for need in (each for entry in spec.needs.values() for each in entry.all()):
+            needs = [*(f"`{each.name}`" for each in need.needs.values()), *(f"`{type_names(k)}`" for k in need.inputs.values())]
+            lines[
+                f"- `{need.name}` ({need.supply.value}, {_place(need.location)})"
+                + (f" needs {', '.join(needs)}" if needs else "")
+            ] = None
+    if lines:
+        yield "## Dependencies, each called once per run"
+        yield ""
+        yield from lines
+
+
+def _types(plan: Plan) -> Iterator[str]:
+    kinds = dict.fromkeys([*plan.input_types, *(k for s in plan.nodes.values() for e in s.inputs for k in e.types)])
+    kinds.update(dict.fromkeys([*(k for s in plan.nodes.values() for k in s.outputs), *plan.output_types]))
+    yield "## Types"
+    yield ""
+    for kind in kinds:
+        first = description_of(kind).partition("\n")[0]
+        fields = ", ".join(f"`{name}: {shown}`" for name, shown in _fields(kind))
+        yield f"- `{kind.__name__}`{f' — {first}' if first else ''}: {fields or 'no fields'}"
+
+
+def _fields(kind: type) -> Iterator[tuple[str, str]]:
+    hints: dict[str, Any] = {}
+    for base in reversed(kind.__mro__):
+        hints.update(inspect.get_annotations(base))
+    names: list[str]
+    if attrs.has(kind):
+        names = [field.name for field in attrs.fields(kind)]
+    elif dataclasses.is_dataclass(kind):
+        names = [field.name for field in dataclasses.fields(kind)]
+    else:
+        names = list(getattr(kind, "model_fields", ()))
+    for name in names:
+        hint = hints.get(name, "Any")
+        yield name, hint if isinstance(hint, str) else inspect.formatannotation(hint)
+
+
+def _limits(plan: Plan, supervision: Supervision | None) -> Iterator[str]:
+    yield "## Supervision and limits"
+    yield ""
+    if supervision is None:
+        yield "- A node that crashes is restarted, without a budget: the attempts of its messages are the bound."
+    else:
+        budget = "any number of" if supervision.max_restarts == math.inf else f"up to {supervision.max_restarts:g}"
+        yield (
+            f"- {supervision.strategy.name}: {budget} restarts within {supervision.within_s:g} s, then {supervision.exhausted.name}."
+        )
+    sizes: dict[str, list[str]] = {}
+    for spec in plan.nodes.values():
+        box = spec.options.mailbox
+        sizes.setdefault(f"{box.capacity:g} messages, {box.overflow.name} when full", []).append(f"`{spec.name}`")
+    for size, names in sizes.items():
+        yield f"- Mailbox of {', '.join(names)}: {size}."
+    if plan.components:
+        cycles = "; ".join(
+            ", ".join(f"`{name}`" for name in sorted(group, key=plan.order.__getitem__)) for group in plan.components
+        )
+        yield f"- Messages within a cycle queue whatever the capacity, and `max_steps` bounds a run: {cycles}."

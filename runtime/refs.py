@@ -1,0 +1,151 @@
+"""Refs to actors of this runtime: how a message gets from a sender into a mailbox, and which asks can only wait for ever."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import Any, final
+
+import trio
+
+from actors.actor import ActorRef
+from actors.actor import ActorStatistics as ActorStatistics
+from actors.errors import AskCycle
+from runtime.cell import Cell, current_cell, off_duty
+from runtime.envelope import Envelope, OneShot
+from runtime.mailbox import Mailbox
+
+
+class MailedCell(Cell, ABC):
+    """A cell that takes messages."""
+
+    __slots__ = ("mailbox",)
+
+    mailbox: Mailbox
+    """Belongs to the address, not to an incarnation."""
+
+    @abstractmethod
+    def statistics(self) -> ActorStatistics:
+        """One look at this actor; see :class:`ActorStatistics`."""
+
+
+@final
+class LocalRef(ActorRef[Any]):
+    """The ref to an actor of this runtime. One per cell, so identity is equality."""
+
+    __slots__ = ("__weakref__", "cell")
+
+    def __init__(self, cell: MailedCell) -> None:
+        self.cell = cell
+
+    @property
+    def address(self) -> str:
+        """The actor's name within its runtime."""
+        return self.cell.address
+
+    async def tell(self, message: Any) -> None:
+        """See ``ActorRef.tell``."""
+        # Cancelled here: not sent. After the put: sent, so no cancellation may hide that.
+        await trio.lowlevel.checkpoint_if_cancelled()
+        cell, sender = self.cell, current_cell.get()
+        envelope = Envelope(message, sender.address if sender is not None else None, None, cell.kernel.now())
+        if cell.mailbox.makes_wait:
+            await cell.mailbox.put(envelope)
+        else:
+            cell.mailbox.put_nowait(envelope)
+        await trio.lowlevel.cancel_shielded_checkpoint()
+
+    def tell_nowait(self, message: Any) -> None:
+        """See ``ActorRef.tell_nowait``."""
+        cell, sender = self.cell, current_cell.get()
+        cell.mailbox.put_nowait(Envelope(message, sender.address if sender is not None else None, None, cell.kernel.now()))
+
+    async def ask(self, message: Any, *, detach: bool = False) -> Any:
+        """See ``ActorRef.ask``."""
+        deadline = trio.current_effective_deadline()
+        if deadline == -math.inf:  # an ask that is too late displaces nobody
+            await trio.lowlevel.checkpoint_if_cancelled()
+        cell, caller = self.cell, current_cell.get()
+        slot = Ask(None if off_duty.get() else caller, cell)
+        sender = caller.address if caller is not None else None
+        envelope = Envelope(message, sender, slot, cell.kernel.now(), math.inf if detach else deadline)
+        try:
+            if cell.mailbox.makes_wait:
+                await cell.mailbox.put(envelope)
+            else:
+                cell.mailbox.put_nowait(envelope)
+            return await slot.wait(None if detach else envelope.withdraw)
+        finally:
+            slot.forget_edge()
+
+    def statistics(self) -> ActorStatistics:
+        """One look at the actor; see :class:`ActorStatistics`."""
+        return self.cell.statistics()
+
+    def __repr__(self) -> str:
+        return f"<ActorRef {self.cell.address!r} {self.cell.state.value}>"
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            f"the ref to {self.cell.address!r} is bound to a running runtime and cannot be pickled.\n"
+            "  Mend: send its address, and look it up there with runtime.whereis(address)."
+        )
+
+
+@final
+class Ask(OneShot):
+    """The slot of one ask, which is also an edge "waits for" between two actors while the asker's handler waits."""
+
+    __slots__ = ("_callee", "_caller")
+
+    def __init__(self, caller: Cell | None, callee: Cell) -> None:
+        self._outcome = self._task = None  # as OneShot does; one call less for every ask
+        self.abandoned = False
+        self._caller = caller
+        self._callee = callee
+        if caller is not None:
+            _refuse_cycle(caller, callee)
+            caller.asking.append(callee)
+
+    def hand_over(self, callee: Cell) -> None:
+        """Another actor will answer."""
+        if self._caller is not None:
+            self._caller.asking.remove(self._callee)
+            self._caller.asking.append(callee)
+            self._callee = callee
+
+    def forget_edge(self) -> None:
+        """The asker waits no longer for the actor's handler: it was answered, or will be answered later by something else."""
+        if self._caller is not None:
+            self._caller.asking.remove(self._callee)
+            self._caller = None
+
+
+def _refuse_cycle(caller: Cell, callee: Cell) -> None:
+    """Raise when `caller`, by waiting for `callee`, would wait for itself."""
+    trail = _trail(callee, caller, [])
+    if trail is None:
+        return
+    cycle = [caller.address, *(cell.address for cell in trail)]
+    if len(cycle) == 2:
+        text = f"{caller.address!r} asks itself: it handles one message at a time, so the answer could never come."
+    else:
+        text = f"this ask closes a cycle of actors that wait for each other: {' -> '.join(cycle)}."
+    raise AskCycle(
+        f"{text}\n  Mend: tell() instead of ask() on one side, answer later with context.reply_later(), "
+        "or do the work in a method.",
+        cycle=cycle,
+    )
+
+
+def _trail(cell: Cell, target: Cell, seen: list[Cell]) -> list[Cell] | None:
+    """The way from `cell` to `target` along the asks that handlers wait for; None when there is none."""
+    if cell is target:
+        return [*seen, cell]
+    if cell in seen:
+        return None
+    for other in cell.asking:
+        trail = _trail(other, target, [*seen, cell])
+        if trail is not None:
+            return trail
+    return None

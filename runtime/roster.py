@@ -1,0 +1,92 @@
+"""The children that a supervisor knows: what may be done with one of them now, and what is refused."""
+
+from __future__ import annotations
+
+from typing import final
+
+from actors.errors import ChildAlreadyPresent, ChildAlreadyStarted, ChildNotFound, ChildRestarting, ChildRunning
+from actors.supervision import ChildCounts, ChildInfo, ChildState
+from runtime.cell import Cell
+from runtime.lifecycle import State
+from runtime.refs import MailedCell
+
+_CHILD_STATES = {
+    State.NEW: ChildState.STOPPED,
+    State.STARTING: ChildState.RESTARTING,
+    State.RUNNING: ChildState.RUNNING,
+    State.STOPPING: ChildState.RUNNING,
+    State.BACKING_OFF: ChildState.RESTARTING,
+    State.STOPPED: ChildState.STOPPED,
+}
+
+
+@final
+class Roster:
+    """Cells by the id of their child, in the order of their start."""
+
+    __slots__ = ("_name", "_numbers", "cells")
+
+    def __init__(self, address: str) -> None:
+        self._name = address or "(root)"
+        self._numbers: dict[str, int] = {}
+        self.cells: dict[str, Cell] = {}
+
+    def free_name(self, stem: str) -> str:
+        """A name for a child that was given none: the stem and the next number that is not taken."""
+        while True:
+            self._numbers[stem] = number = self._numbers.get(stem, 0) + 1
+            if f"{stem}-{number}" not in self.cells:
+                return f"{stem}-{number}"
+
+    def refuse_known(self, child_id: str) -> None:
+        """Raise when that id is taken."""
+        known = self.cells.get(child_id)
+        if known is None:
+            return
+        where = f"supervisor {self._name!r}"
+        if known.state is State.STOPPED:
+            raise ChildAlreadyPresent(
+                f"{where} already has {child_id!r}, which is stopped.\n"
+                f"  Mend: restart_child({child_id!r}), or delete_child({child_id!r}) first.",
+                child_id=child_id,
+            )
+        raise ChildAlreadyStarted(
+            f"{where} already has {child_id!r}, which is {known.state.value}.\n"
+            "  Mend: use its ref (whereis), or give the new child another name.",
+            child_id=child_id,
+        )
+
+    def child(self, child_id: str) -> Cell:
+        """The child of that id."""
+        cell = self.cells.get(child_id)
+        if cell is None:
+            known = ", ".join(repr(k) for k in self.cells) or "none"
+            raise ChildNotFound(f"supervisor {self._name!r} has no child {child_id!r}. It has: {known}.", child_id=child_id)
+        return cell
+
+    def stopped_child(self, child_id: str) -> Cell:
+        """The child of that id, which must be stopped."""
+        cell = self.child(child_id)
+        if cell.state is State.BACKING_OFF:
+            raise ChildRestarting(
+                f"{cell.address!r} waits for its restart.\n  Mend: terminate_child({child_id!r}) first.", child_id=child_id
+            )
+        if cell.state is not State.STOPPED:
+            raise ChildRunning(
+                f"{cell.address!r} is {cell.state.value}.\n  Mend: terminate_child({child_id!r}) first.", child_id=child_id
+            )
+        return cell
+
+    def which_children(self) -> list[ChildInfo]:
+        """All known children, newest first."""
+        return [
+            ChildInfo(child_id, cell.ref, _CHILD_STATES[cell.state], cell.restart, cell.significant)
+            for child_id, cell in reversed(self.cells.items())
+        ]
+
+    def count_children(self) -> ChildCounts:
+        """How many children are known and how many run."""
+        cells = list(self.cells.values())
+        supervisors = sum(not isinstance(cell, MailedCell) for cell in cells)
+        active = sum(_CHILD_STATES[cell.state] is ChildState.RUNNING for cell in cells)
+        return ChildCounts(specs=len(cells), active=active, supervisors=supervisors, workers=len(cells) - supervisors)

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import math
+
+import attrs
+import pytest
+
+from actors.checks import is_a, is_count, is_number
+from actors.errors import DeclarationError
+
+
+def refuses(validator, value):
+    @attrs.frozen
+    class Thing:
+        field: object = attrs.field(validator=validator)
+
+    try:
+        Thing(value)
+    except DeclarationError as error:
+        return str(error).splitlines()[0]
+    return None
+
+
+@pytest.mark.parametrize(
+    ("validator", "value", "words"),
+    [
+        (is_number(least=0), -1, "Thing(field=-1): expected a number >= 0."),
+        (is_number(above=0, finite=True), 0, "Thing(field=0): expected a finite number > 0."),
+        (is_number(), True, "Thing(field=True): expected a number."),
+        (is_number(finite=True), math.inf, "Thing(field=inf): expected a finite number."),
+        (is_count(least=2), 1, "Thing(field=1): expected a whole number >= 2."),
+        (is_count(), math.inf, "Thing(field=inf): expected a whole number >= 0."),
+        (is_a(str, int), 1.5, "Thing(field=1.5): expected a str or an int."),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_is_allowed(validator, value, words):
+    assert refuses(validator, value) == words
+
+
+@pytest.mark.parametrize(
+    ("validator", "value"),
+    [(is_number(least=0), 0), (is_number(), math.inf), (is_count(unbounded=True), math.inf), (is_a(str, int), "x")],
+)
+def test_a_right_value_passes(validator, value):
+    assert refuses(validator, value) is None

@@ -1,0 +1,289 @@
+"""``Dep`` and ``Recall`` as authors write them, and what they are told when they write them wrongly."""
+
+# mypy: disable-error-code="empty-body"
+# pyright: reportReturnType=false
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Annotated, Any, Union
+
+import attrs
+import pytest
+
+from actors.dependencies import Supply, fits
+from actors.errors import DeclarationError
+from actors.graph import Graph
+from actors.markers import Dep, Recall
+
+
+@attrs.frozen
+class Ask:
+    text: str = ""
+
+
+@attrs.frozen
+class Mid:
+    text: str = ""
+
+
+@attrs.frozen
+class Out:
+    text: str = ""
+
+
+@attrs.frozen
+class Other:
+    text: str = ""
+
+
+class Place: ...
+
+
+class Town(Place): ...
+
+
+async def town(ask: Ask) -> Town: ...
+
+
+def weather(place: Annotated[Place, Dep(town)], units: str = "metric") -> list[str]: ...
+
+
+@asynccontextmanager
+async def database() -> AsyncIterator[Place]:
+    yield Place()
+
+
+async def generator() -> AsyncIterator[Place]:
+    yield Place()
+
+
+def returned() -> AbstractAsyncContextManager[Place]: ...
+
+
+def new() -> Graph:
+    return Graph("g", input=Ask, output=Out)
+
+
+def only(graph: Graph) -> tuple[str, str, str]:
+    (problem,) = graph.check()
+    return problem.code, problem.message, problem.mend
+
+
+def test_dependencies_of_every_kind_are_read_with_what_they_need():
+    graph = new()
+
+    @graph.node
+    async def work(
+        ask: Ask,
+        forecast: Annotated[list[str], Dep(weather)],
+        one: Annotated[Place, Dep(database)],
+        two: Annotated[Place, Dep(generator)],
+        three: Annotated[Place, Dep(returned)],
+    ) -> Out: ...
+
+    assert graph.check() == []
+    needs = graph.plan().nodes["work"].needs
+    assert {name: need.supply for name, need in needs.items()} == {
+        "forecast": Supply.THREAD,
+        "one": Supply.CONTEXT,
+        "two": Supply.CONTEXT,
+        "three": Supply.CONTEXT,
+    }
+    assert [(name, need.name, need.supply) for name, need in needs["forecast"].needs.items()] == [("place", "town", Supply.ASYNC)]
+    assert needs["forecast"].needs["place"].inputs == {"ask": (Ask,)}
+
+
+def test_functions_and_types_that_are_local_to_a_function_are_found():
+    @attrs.frozen
+    class Local:
+        pass
+
+    def inner() -> Local: ...
+
+    def outer(inner_one: Annotated[Local, Dep(inner)]) -> Local: ...
+
+    graph = new()
+
+    @graph.node
+    async def work(ask: Ask, local: Annotated[Local, Dep(outer)]) -> Out: ...
+
+    assert graph.check() == []
+
+
+@pytest.mark.parametrize("got", [3, print, Place, lambda: 1])
+def test_dep_takes_a_function(got):
+    with pytest.raises(DeclarationError) as caught:
+        Dep(got)
+
+    assert "expected a function that was defined with a name and a return annotation" in str(caught.value)
+
+
+def unsaid(): ...
+
+
+def needs_unsaid(place: Annotated[Place, Dep(unsaid)]) -> Place: ...
+
+
+def untyped(x) -> Place: ...
+
+
+def stars(*places: Place) -> Place: ...
+
+
+def strange(x: int) -> Place: ...
+
+
+def recalls(mid: Annotated[Mid, Recall()]) -> Place: ...
+
+
+def other_input(other: Other) -> Place: ...
+
+
+def ring(place: Annotated[Place, Dep(turn)]) -> Place: ...  # pyright: ignore[reportUndefinedVariable]
+
+
+def turn(place: Annotated[Place, Dep(ring)]) -> Place: ...
+
+
+@asynccontextmanager
+async def unclear() -> AsyncIterator:  # type: ignore[type-arg]  # what the test is about
+    yield Place()
+
+
+ONCE = (
+    "dependency recalls (…), parameter 'mid': it recalls, and a dependency is called once per run, whatever has been made by "
+    "then."
+)
+WHOLE = "Dep and Recall say where the whole parameter comes from, and this one is within a union or a list."
+FILL = "give it Annotated[T, Dep(function)], the run's input type, or leave it out."
+
+
+@pytest.mark.parametrize(
+    ("function", "code", "message", "mend"),
+    [
+        (unsaid, "dep-return", "dependency unsaid (…) does not say what it returns.", "annotate its return type: Place."),
+        (needs_unsaid, "dep-return", "dependency unsaid (…) does not say what it returns.", "annotate its return type: Place."),
+        (untyped, "dep-parameter", "dependency untyped (…), parameter 'x': it has no annotation.", FILL),
+        (stars, "dep-parameter", "dependency stars (…), parameter 'places': it cannot be filled by name.", FILL),
+        (strange, "dep-parameter", "dependency strange (…), parameter 'x': nothing can fill it.", FILL),
+        (
+            recalls,
+            "dep-recall",
+            ONCE,
+            "recall the message in the node, and call the function there.",
+        ),
+        (
+            ring,
+            "dep-cycle",
+            "its dependencies form a ring: ring needs turn needs ring.",
+            "let one of them take what it needs from elsewhere: the run's input, or a message.",
+        ),
+        (
+            unclear,
+            "dep-return",
+            "dependency unclear (…) is a context manager and returns AsyncIterator.",
+            "annotate it with AsyncIterator[Place], and yield once.",
+        ),
+        (
+            weather,
+            "dep-type",
+            "dependency weather (…) returns list[str], and Place is wanted.",
+            "change one of the two annotations.",
+        ),
+    ],
+)
+def test_a_dependency_that_cannot_be_used_is_named_with_its_place(function, code, message, mend):
+    graph = new()
+
+    @graph.node
+    async def work(ask: Ask, place: Annotated[Place, Dep(function)]) -> Out: ...
+
+    found_code, found, found_mend = only(graph)
+    head, _, tail = found.partition(f" ({__file__}")
+    shown = f"{head} (…){tail[tail.index(')') + 1 :]}" if tail else found
+    assert (found_code, shown, found_mend) == (code, f"parameter 'place': {message}", mend)
+
+
+def test_a_dependency_takes_only_the_input_of_the_run():
+    graph = new()
+
+    @graph.node
+    async def work(ask: Ask, place: Annotated[Place, Dep(other_input)]) -> Out: ...
+
+    code, message, mend = only(graph)
+    assert code == "dep-input"
+    assert message.startswith("its dependency other_input (")
+    assert message.endswith(") takes Other in 'other'; a run begins with Ask.")
+    assert mend == "give it Annotated[T, Dep(function)] or a parameter that takes Ask."
+
+
+def test_a_node_that_a_model_fills_is_no_dependency():
+    graph = new()
+
+    @graph.predict
+    async def filled(ask: Ask) -> Mid: ...
+
+    @graph.node
+    async def work(mid: Mid, other: Annotated[Mid, Dep(filled)]) -> Out: ...
+
+    assert [problem.code for problem in graph.check()] == ["dep-is-node"]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "message"),
+    [
+        (Annotated[Place, Dep], "Dep is the marker's class, not a marker."),
+        (Annotated[Mid, Recall], "Recall is the marker's class, not a marker."),
+        (Annotated[Mid, Recall(), Dep(town)], "it has several of Dep and Recall."),
+        (Union[Annotated[Mid, Recall()], None], WHOLE),  # noqa: UP007 - the type checkers do not know | here
+        (Annotated[list[Mid], Recall()], "what is recalled is one message of the run."),
+        (Annotated[int, Recall()], "what is recalled is one message of the run, and int is no message type."),
+    ],
+)
+def test_markers_that_are_used_wrongly(annotation, message):
+    graph = new()
+
+    async def work(ask: Ask, it) -> Out: ...
+
+    work.__annotations__["it"] = annotation
+    graph.node(work)
+
+    assert only(graph)[1] == f"parameter 'it': {message}"
+
+
+def test_what_is_recalled_must_come_by_on_the_way():
+    graph = new()
+
+    @graph.node
+    async def begin(ask: Ask) -> Mid: ...
+
+    @graph.node
+    async def end(mid: Mid, ask: Annotated[Ask, Recall()], other: Annotated[Other | None, Recall()]) -> Out: ...
+
+    assert only(graph) == (
+        "recall-never-made",
+        "parameter 'other' recalls Other, and no node on the way to 'end' takes one.",
+        "take Other as a message instead, or recall a type that comes by on the way.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("made", "wanted", "expected"),
+    [
+        (Town, Place, True),
+        (Place, Town, False),
+        (Any, Town, True),
+        (Town, Any, True),
+        (Town, object, True),
+        (Town, Place | None, True),
+        (Town | None, Place, False),
+        (None, None, True),
+        (None, Place, False),
+        (list[int], list[int], True),
+        (list[int], dict[str, int], False),
+    ],
+)
+def test_whether_a_returned_type_fits(made, wanted, expected):
+    assert fits(made, wanted) is expected

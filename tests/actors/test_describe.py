@@ -1,0 +1,116 @@
+"""The design page of a graph: all that an author has declared, in one text."""
+
+# mypy: disable-error-code="empty-body"
+# pyright: reportReturnType=false
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import attrs
+import pydantic
+
+from actors.graph import Graph
+from actors.lm import LM
+from actors.mailbox import MailboxSpec, Overflow
+from actors.markers import Dep, Gather
+from actors.supervision import Strategy, Supervision
+
+
+@attrs.frozen
+class Ask:
+    """What is asked.
+
+    More of it.
+    """
+
+    text: str
+    tags: list[str]
+
+
+class Part(pydantic.BaseModel):
+    number: int
+
+
+@attrs.frozen
+class Out:
+    pass
+
+
+def town(ask: Ask) -> str: ...
+
+
+async def sky(town: Annotated[str, Dep(town)]) -> str: ...
+
+
+async def instead(ask: Ask, error: Exception) -> list[Part]: ...
+
+
+def declared() -> Graph:
+    graph = Graph("page", input=Ask, output=Out, supervision=Supervision(strategy=Strategy.ONE_FOR_ALL, max_restarts=2))
+
+    @graph.node(timeout_s=5, idle_timeout_s=1.5, fallback=instead, mailbox=MailboxSpec(capacity=2, overflow=Overflow.REJECT))
+    async def split(ask: Ask) -> list[Part]: ...
+
+    @graph.predict(module="ChainOfThought", lm="large")
+    async def work(part: Part) -> Part | Out:
+        """Say what it is.
+
+        In one word.
+        """
+        ...
+
+    @graph.node
+    def gather(parts: Annotated[list[Part], Gather(first=2)], sky: Annotated[str, Dep(sky)], lm: LM) -> Out: ...
+
+    return graph
+
+
+def test_the_page_holds_the_picture_nodes_prompts_dependencies_types_and_limits():
+    page = declared().describe()
+
+    headings = [line for line in page.splitlines() if line.startswith("#")]
+    assert headings == [
+        "# page",
+        "## Problems",
+        "## Nodes",
+        "## Prompts",
+        "## Dependencies, each called once per run",
+        "## Types",
+        "## Supervision and limits",
+    ]
+    assert declared().mermaid() in page
+    assert "From `Ask` to `Out` in 3 nodes. It has 1 cycle." in page
+
+
+def test_the_rows_of_the_nodes():
+    rows = [line.rpartition(" | ")[0] for line in declared().describe().splitlines() if line.startswith("| `")]
+
+    assert rows == [
+        "| `split` | async function | `Ask` | many `Part` | 64 | 3, then `instead` | 5 s, 1.5 s idle",
+        "| `work` | language model (`ChainOfThought`, `lm='large'`) | `Part` | `Part or Out` | 64 | 3 | none",
+        "| `gather` | function in a worker thread | `list[Part]`, the first 2 | `Out` | 64 | 3 | none",
+    ]
+
+
+def test_prompts_dependencies_types_and_limits_in_words():
+    lines = declared().describe().splitlines()
+
+    assert "`work`, up to 2 answers until one can be read. It chooses the type first." in lines
+    assert [line for line in lines if line.startswith(">")] == ["> Say what it is.", ">", "> In one word."]
+    assert [line.partition(",")[0] for line in lines if line.startswith("- `sky`") or line.startswith("- `town`")] == [
+        "- `sky` (async",
+        "- `town` (thread",
+    ]
+    assert "- `Ask` — What is asked.: `text: str`, `tags: list[str]`" in lines
+    assert "- `Part`: `number: int`" in lines
+    assert "- `Out`: no fields" in lines
+    assert "- ONE_FOR_ALL: up to 2 restarts within 5 s, then ESCALATE." in lines
+    assert "- Mailbox of `split`: 2 messages, REJECT when full." in lines
+    assert "- Messages within a cycle queue whatever the capacity, and `max_steps` bounds a run: `work`." in lines
+
+
+def test_the_same_graph_gives_the_same_page():
+    graph = declared()
+
+    assert graph.describe() == graph.describe()
