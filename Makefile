@@ -2,9 +2,10 @@
 #
 #   make demo       the study: three language-model calls, five ways to run them, no key and no network needed
 #   make test       the test suite               (make test ARGS='-k mailbox' passes options on to pytest)
+#   make explore    the tests under tests/exploration, 10,000 schedules each    (make explore RUNS=500 for fewer)
 #   make check      format, lint, types, layers, docs
 #   make docs       the pages, in docs/_build/html
-#   make bench      the benchmarks
+#   make bench      the benchmarks, beside other libraries   (make bench ARGS='ask ring' chooses among them)
 #   make test-all   the test suite on every supported Python of this machine
 #   make lock       write requirements/*.txt anew from requirements/*.in
 #   make clean      remove what the targets above have made
@@ -14,7 +15,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
-.PHONY: help demo test check docs bench test-all lock clean
+.PHONY: help demo test explore check docs bench bench-here test-all lock clean
 
 # A name on PATH proves nothing: it can be a shim for a version that is not chosen, or a Python without ensurepip.
 USABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
@@ -60,6 +61,11 @@ $(VENV)/check.stamp: requirements/check.txt $(VENV)/test.stamp
 	@$(PIP) install --require-hashes --no-deps -r requirements/check.txt
 	@touch $@
 
+$(VENV)/bench.stamp: requirements/bench.txt $(VENV)/run.stamp
+	@echo "== installing requirements/bench.txt"
+	@$(PIP) install --require-hashes --no-deps -r requirements/bench.txt
+	@touch $@
+
 # --------------------------------------------------------------------------------------------------------------- work
 
 demo: $(VENV)/run.stamp
@@ -67,6 +73,10 @@ demo: $(VENV)/run.stamp
 
 test: $(VENV)/test.stamp
 	@$(BIN)/python -m pytest $(ARGS)
+
+RUNS ?= 10000
+explore: $(VENV)/test.stamp
+	@$(BIN)/python -m pytest tests/exploration --understudy-runs=$(RUNS) $(ARGS)
 
 check: $(VENV)/check.stamp
 	@echo "== ruff format"
@@ -85,8 +95,13 @@ docs: $(VENV)/check.stamp
 	@echo "== docs"
 	@$(BIN)/sphinx-build -q -E -n -W --keep-going -b html docs docs/_build/html
 
-bench: $(VENV)/test.stamp
+# The peers and what they bring stay out of the environment of the tests.
+bench:
+	@$(MAKE) bench-here VENV=.venv-bench
+
+bench-here: $(VENV)/bench.stamp
 	@$(BIN)/python -m tests.benchmarks $(ARGS)
+	@$(BIN)/python -m tests.benchmarks.crossing
 
 test-all:
 	@ran=; for version in 3.11 3.12 3.13; do found=; \
@@ -102,7 +117,7 @@ test-all:
 
 COMPILE := uv pip compile --generate-hashes --no-emit-index-url --no-annotate --no-header --universal --python-version 3.11 --quiet
 lock: $(VENV)/check.stamp
-	@for set in run test check; do echo "== requirements/$$set.txt"; \
+	@for set in run test check bench; do echo "== requirements/$$set.txt"; \
 		(cd requirements && "$(abspath $(BIN))"/$(COMPILE) $(ARGS) $$set.in -o $$set.txt) || exit 1; done
 
 clean:
