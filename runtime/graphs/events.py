@@ -6,6 +6,7 @@ from typing import Any, final
 
 import attrs
 
+from actors.lm import Delta
 from runtime.events import Event
 
 
@@ -69,6 +70,14 @@ class NodeRetrying(NodeEvent):
 
 @final
 @attrs.frozen(kw_only=True)
+class NodeFellBack(NodeEvent):
+    """The message has had all its attempts, and the node's fallback will work on it."""
+
+    error: BaseException
+
+
+@final
+@attrs.frozen(kw_only=True)
 class NodeGaveUp(NodeEvent):
     """The node gave up on the message; the run fails."""
 
@@ -79,6 +88,14 @@ class NodeGaveUp(NodeEvent):
 @attrs.frozen(kw_only=True)
 class NodeCancelled(NodeEvent):
     """The node had begun, and was cancelled because nobody wants its result any more."""
+
+
+@final
+@attrs.frozen(kw_only=True)
+class LMDelta(NodeEvent):
+    """A piece of an answer that a node streams from a language model (``lm.stream``)."""
+
+    delta: Delta
 
 
 @final

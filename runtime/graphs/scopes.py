@@ -7,12 +7,21 @@ branch, which is a :class:`Scope`; the run itself is the outermost scope.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import final
 
 import attrs
 
 from actors.edges import Receiver
+
+Rank = tuple[int, int]
+"""How late a message is: the most nodes before it, then the place of its maker in the declaration."""
+
+Memory = Mapping[type, tuple[Rank, object]]
+"""Recalled type → the latest message of it so far, on the way to some message."""
+
+NO_MEMORY: Memory = MappingProxyType({})
 
 
 @final
@@ -30,6 +39,12 @@ class Value:
     """Its edge lies on a cycle."""
     used: bool = False
     """A branch further in has joined with it."""
+    depth: int = 0
+    """The most nodes on a way to it."""
+    memory: Memory = NO_MEMORY
+    """What was made on the way to it, itself not included."""
+    parts: tuple[Value, ...] = ()
+    """Of a gathered list: its items."""
 
 
 @final
@@ -67,6 +82,10 @@ class Task:
     held: list[tuple[Receiver, Value]] = attrs.field(factory=list[tuple[Receiver, Value]])
     """What it made for joins, until the tasks started before it at the same node have ended."""
     is_done: bool = False
+    depth: int = 0
+    """The most nodes on a way to it, itself included."""
+    memory: Memory = NO_MEMORY
+    """What was made on the way to it, the messages that it took included."""
 
 
 @final

@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import final
 
 import attrs
@@ -28,6 +29,7 @@ from actors.errors import DeclarationError, InternalError
 from actors.node import Input, NodeSpec
 from actors.plan import Plan, Route
 from runtime.graphs.joins import Joins
+from runtime.graphs.memory import before, including, recall
 from runtime.graphs.scopes import Buffer, Fork, Scope, Task, Value
 from runtime.graphs.wording import items_of, no_output, undeclared, wrong_input
 
@@ -48,6 +50,8 @@ class Delivery:
     """It came along a cycle: it queues and must never block its sender."""
     branch: tuple[int, ...] = ()
     """The indices of the fan-out items it belongs to, from the outside in."""
+    recalled: Mapping[str, object] = MappingProxyType({})
+    """Parameter → the earlier message that it recalls; one for which there is none is missing."""
 
 
 @final
@@ -68,14 +72,14 @@ class RunState:
     nothing more will come.
     """
 
-    def __init__(self, plan: Plan, run_id: str) -> None:
-        """A run that has not started."""
+    def __init__(self, plan: Plan, run_id: str, prefix: str | None = None) -> None:
+        """A run that has not started; its paths begin with `prefix`, by default the graph's name."""
         self.plan = plan
         self.run_id = run_id
         self.output: object | None = None
         self.steps = 0
         """Messages delivered so far."""
-        self._root = Scope(plan.name)
+        self._root = Scope(prefix or plan.name)
         self._tasks: dict[str, Task] = {}
         self._cancelled: set[str] = set()
         self._deliveries: list[Delivery] = []
@@ -219,7 +223,8 @@ class RunState:
             if len(way) > _LONGEST_WAY:
                 way = hashlib.blake2s(way.encode(), digest_size=8).hexdigest()
         comes_round = (task.node, target) in self.plan.returning
-        return Value(message, task.node, task.iteration + comes_round, way, self.plan.is_back(task.node, target))
+        back = self.plan.is_back(task.node, target)
+        return Value(message, task.node, task.iteration + comes_round, way, back, depth=task.depth, memory=task.memory)
 
     def _start(self, scope: Scope, spec: NodeSpec, values: Mapping[str, Value | None]) -> None:
         """Deliver: from here on the task is at work."""
@@ -229,14 +234,19 @@ class RunState:
         path = f"{scope.prefix}/{spec.name}{'@' if way else ''}{way}/{iteration}"
         again = scope.paths[path] = scope.paths.get(path, 0) + 1
         path = f"{path}~{again}" if again > 1 else path
-        task = Task(path, spec.name, scope, iteration, way)
+        earlier = before(present, self.plan.recalled)
+        memory = including(earlier, present, self.plan.recalled, self.plan.order)
+        depth = 1 + max(value.depth for value in present)
+        task = Task(path, spec.name, scope, iteration, way, depth=depth, memory=memory)
         self._tasks[path] = scope.tasks[path] = task
         scope.enter(spec.name)
         if spec.name in self._feeds_joins:
             scope.started.setdefault(spec.name, deque()).append(task)
         self.steps += 1
         arguments = {entry.name: value.message if (value := values[entry.name]) is not None else None for entry in spec.inputs}
-        self._deliveries.append(Delivery(spec.name, path, arguments, any(v.back for v in present), scope.branch))
+        back = any(value.back for value in present)
+        recalled = recall(earlier, spec.recalls)
+        self._deliveries.append(Delivery(spec.name, path, arguments, back, scope.branch, recalled))
 
     def _end(self, task: Task) -> None:
         """The task is no longer at work; pass on what it and its forerunners hold for joins."""
@@ -354,7 +364,18 @@ class RunState:
         makers = {e.source for e in self.plan.edges if e.target == receiver.node and e.parameter == receiver.parameter}
         back = any(self.plan.is_back(maker, receiver.node) for maker in makers)
         iteration = max([task.iteration, *(value.iteration for _, value in collected)])
-        value = Value([value.message for _, value in collected], task.node, iteration, task.way, back)
+        parts = tuple(value for _, value in collected)
+        trunk = Value(None, task.node, 0, "", back=False, depth=task.depth, memory=task.memory)
+        value = Value(
+            [part.message for part in parts],
+            task.node,
+            iteration,
+            task.way,
+            back,
+            depth=max(part.depth for part in (trunk, *parts)),
+            memory=before((trunk, *parts), self.plan.recalled),
+            parts=parts if self.plan.recalled else (),
+        )
         spec = self.plan.nodes[receiver.node]
         if spec.is_join:
             self._arrive(task.scope, receiver, value)

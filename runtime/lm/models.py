@@ -21,7 +21,10 @@ class Models(Mapping[str, LM]):
     def __init__(self, default: str | LM | None, named: Mapping[str, str | LM] | None, rng: random.Random) -> None:
         self._rng = rng
         self._clients: list[LMClient] = []
+        self._bound: list[LMClient] = []
         self._transport: HttpTransport | None = None
+        self.has_owner = False
+        """Whether a :class:`Connections` has started for them."""
         self._default = self._model(default, "lm") if default is not None else None
         self._named = {name: self._model(lm, f"lms[{name!r}]") for name, lm in (named or {}).items()}
 
@@ -54,18 +57,18 @@ class Models(Mapping[str, LM]):
             UsageError: the runtime was opened without one.
         """
         if self._default is None:
-            raise UsageError(
-                'this runtime has no default language model.\n  Mend: open_runtime(lm="openai/gpt-4o-mini"), say.'
-            )
+            raise UsageError('this runtime has no default language model.\n  Mend: open_runtime(lm="openai/gpt-4o-mini"), say.')
         return self._default
 
     @property
     def needs_transport(self) -> bool:
-        """Whether any of the models speaks HTTP."""
-        return bool(self._clients)
+        """Whether any of the models speaks HTTP and has no transport of its own."""
+        return any(not client.is_open for client in self._clients)
 
     def choose(self, choice: str | LM | None, who: str) -> LM:
         """The model for a node's ``lm`` option; `who` is named when there is none.
+
+        A client that the node brings along is open once a transport is there: see :attr:`needs_transport`.
 
         Raises:
             DeclarationError: no model of that name, or no default.
@@ -86,26 +89,28 @@ class Models(Mapping[str, LM]):
                 )
             return self._named[choice]
         lm = self._model(choice, "lm")
-        if isinstance(lm, LMClient) and not lm.is_open:
-            if self._transport is None:
-                raise DeclarationError(
-                    f"{who} brings a language model of its own, but the runtime was opened without any that speaks HTTP.\n"
-                    "  Mend: name it in open_runtime(lms={…}) and write its name in the node's lm option."
-                )
-            lm.bind(self._transport, self._rng)
+        if isinstance(lm, LMClient) and self._transport is not None:
+            self._bind(lm, self._transport)
         return lm
 
     def bind(self, transport: HttpTransport) -> None:
-        """Let every client use `transport`."""
+        """Let every client use `transport`, but for those that their owner has opened."""
         self._transport = transport
+        self.has_owner = True
         for client in self._clients:
+            self._bind(client, transport)
+
+    def _bind(self, client: LMClient, transport: HttpTransport) -> None:
+        if not client.is_open:
             client.bind(transport, self._rng)
+            self._bound.append(client)
 
     def unbind(self) -> None:
         """The transport is closed."""
         self._transport = None
-        for client in self._clients:
+        for client in self._bound:
             client.unbind()
+        self._bound.clear()
 
 
 @final

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast, final
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Self, cast, final
 
 import attrs
 import trio
 
 from actors.checks import refuse
-from actors.lm import ChatMessage, Completion, Usage
+from actors.errors import UsageError
+from actors.lm import ChatMessage, Completion, Delta, ReasoningDelta, TextDelta, ToolCallDelta, Usage
 from runtime.lm.dspy_bridge import run_signature
 from runtime.testing.answers import Answer, AnswerValue, completion_of, prompt_text
+from runtime.testing.dialects import pieces_of
 
 ScriptedValue = AnswerValue | Answer | Exception
 """What one call is answered with; an exception is raised."""
@@ -73,7 +77,8 @@ class ScriptedLM:
     ``Completion``, an ``Answer`` (with a latency of its own), an exception to raise, or a function of the messages.
 
     Each call takes `latency_s` seconds: one number, or a mapping whose keys are looked up like those of `answers` (0 when none
-    fits); also when it raises. A call that the script does not foresee raises :class:`UnscriptedCall` at once.
+    fits); also when it raises. A stream's pieces come `interval_s` seconds apart. A call that the script does not foresee raises
+    :class:`UnscriptedCall` at once.
     """
 
     def __init__(
@@ -83,6 +88,7 @@ class ScriptedLM:
         model: str = "scripted",
         latency_s: float | Mapping[Matcher, float] = 0.0,
         usage: Usage | None = None,
+        interval_s: float = 0.0,
     ) -> None:
         if isinstance(answers, str):
             raise refuse(self, "answers", answers, "a list, a mapping or a function of answers")
@@ -90,6 +96,7 @@ class ScriptedLM:
         self._model = model
         self._latency_s: Mapping[Matcher, float] = latency_s if isinstance(latency_s, Mapping) else {"": latency_s}
         self._usage = usage
+        self._interval_s = interval_s
         self._used: dict[Matcher | None, int] = {}
         self.calls: list[ScriptedCall] = []
         """All calls so far, in the order in which they began."""
@@ -131,6 +138,55 @@ class ScriptedLM:
             call.ended_s = trio.current_time()
         return call.completion
 
+    @asynccontextmanager
+    async def stream(self, messages: Sequence[ChatMessage], /, **options: Any) -> AsyncGenerator[ScriptedStream]:
+        """Answer as :meth:`chat` does, word by word: the first after the latency, the others `interval_s` apart.
+
+        Raises what :meth:`chat` raises. The call counts as ended when its last piece has come or the block is left.
+        """
+        completion = await self.chat(messages, **options)
+        call = self.calls[-1] if self.calls[-1].completion is completion else _call_of(completion, self.calls)
+        call.ended_s = None
+        self.in_flight += 1
+        stream = ScriptedStream(completion, self._interval_s)
+        try:
+            yield stream
+        except trio.Cancelled:
+            call.cancelled = True
+            raise
+        finally:
+            self.in_flight -= 1
+            call.ended_s = trio.current_time()
+
+    def assert_used_up(self) -> None:
+        """Assert that every answer of a list was given and every key of a mapping was asked for at least once.
+
+        Raises:
+            AssertionError: some were not; it lists them beside the prompts that were sent.
+        """
+        unused = self._unused()
+        if unused:
+            asked = [f"  + {call.number}: {_excerpt(call.text)!r}" for call in self.calls] or ["  + nothing"]
+            lines = "\n".join(["unused (-) and asked (+):", *(f"  - {line}" for line in unused), *asked])
+            raise AssertionError(f"ScriptedLM({self._model!r}) has answers that were never asked for; {lines}")
+
+    def _unused(self) -> list[str]:
+        answers = self._answers
+        if callable(answers):
+            return []
+        if not isinstance(answers, Mapping):
+            used = self._used.get(None, 0)
+            return [f"answer {number}: {_excerpt(repr(item))}" for number, item in enumerate(answers, 1) if number > used]
+        unused: list[str] = []
+        for key, item in answers.items():
+            used = self._used.get(key, 0)
+            if not _is_list(item):
+                unused += [] if used else [f"{_key(key)}: {_excerpt(repr(item))}"]
+            else:
+                items = cast("Sequence[ScriptedItem]", item)
+                unused += [f"{_key(key)}, answer {at}: {_excerpt(repr(each))}" for at, each in enumerate(items, 1) if at > used]
+        return unused
+
     async def _answer(self, call: ScriptedCall) -> Completion:
         item = self._next_item(call)
         said = item(call.messages) if callable(item) else item
@@ -154,10 +210,11 @@ class ScriptedLM:
             return self._take(None, answers, call)
         for key, item in answers.items():
             if _fits(key, call.text):
-                return (
-                    self._take(key, cast("Sequence[ScriptedItem]", item), call) if _is_list(item) else cast("ScriptedItem", item)
-                )
-        keys = ", ".join(repr(key) for key in answers) or "none"
+                if _is_list(item):
+                    return self._take(key, cast("Sequence[ScriptedItem]", item), call)
+                self._used[key] = self._used.get(key, 0) + 1
+                return cast("ScriptedItem", item)
+        keys = ", ".join(map(_key, answers)) or "none"
         raise UnscriptedCall(
             f"Call {call.number} to ScriptedLM({self._model!r}) was not expected: none of its keys occurs in the prompt.\n"
             f"  Keys: {keys}. Prompt: {_excerpt(call.text)!r}\n"
@@ -169,7 +226,7 @@ class ScriptedLM:
         if used < len(items):
             self._used[key] = used + 1
             return items[used]
-        under = "" if key is None else f" of the key {key!r}"
+        under = "" if key is None else f" of the key {_key(key)}"
         raise UnscriptedCall(
             f"Call {call.number} to ScriptedLM({self._model!r}) was not expected: "
             f"all {len(items)} answer(s){under} have been given.\n"
@@ -178,8 +235,59 @@ class ScriptedLM:
         )
 
 
+@final
+class ScriptedStream:
+    """A scripted answer on its way; satisfies ``actors.LMStream``. Its pieces are words, then whole tool calls."""
+
+    def __init__(self, completion: Completion, interval_s: float) -> None:
+        self._completion = completion
+        self._pieces = deque(_pieces_of(completion))
+        self._interval_s = interval_s
+        self._begun = self._ended = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Delta:
+        """The next piece; a checkpoint."""
+        if not self._pieces:
+            self._ended = True
+            raise StopAsyncIteration
+        await trio.sleep(self._interval_s if self._begun else 0)
+        self._begun = True
+        return self._pieces.popleft()
+
+    @property
+    def completion(self) -> Completion:
+        """The whole answer, when all pieces have come.
+
+        Raises:
+            UsageError: they have not.
+        """
+        if not self._ended:
+            raise UsageError("the answer is still on its way.\n  Mend: read the stream to its end first.")
+        return self._completion
+
+
+def _pieces_of(completion: Completion) -> list[Delta]:
+    pieces: list[Delta] = [ReasoningDelta(piece) for piece in pieces_of(completion.reasoning or "")]
+    pieces += [TextDelta(piece) for piece in pieces_of(completion.text)]
+    for index, call in enumerate(completion.tool_calls):
+        function = call["function"]
+        pieces.append(ToolCallDelta(index, call.get("id"), function["name"], function["arguments"]))
+    return pieces
+
+
+def _call_of(completion: Completion, calls: Sequence[ScriptedCall]) -> ScriptedCall:
+    return next(call for call in reversed(calls) if call.completion is completion)
+
+
 def _fits(key: Matcher, text: str) -> bool:
     return key in text if isinstance(key, str) else bool(key(text))
+
+
+def _key(key: Matcher) -> str:
+    return repr(key) if isinstance(key, str) else getattr(key, "__name__", repr(key))
 
 
 def _is_list(item: object) -> bool:

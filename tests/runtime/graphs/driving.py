@@ -63,9 +63,10 @@ class Driven:
 
     def step(self, path: str) -> None:
         """Let one task do its next thing: emit an item, or end."""
-        spec = self.state.plan.nodes[self.deliveries[path].node]
+        delivery = self.deliveries[path]
+        spec, arguments = self.state.plan.nodes[delivery.node], {**delivery.arguments, **delivery.recalled}
         if spec.fan_out is Many.STREAM:
-            stream, index = self.waiting[path] or (spec.function(**self.deliveries[path].arguments), 0)
+            stream, index = self.waiting[path] or (spec.function(**arguments), 0)
             try:
                 stream.__anext__().send(None)
             except StopIteration as item:
@@ -76,7 +77,7 @@ class Driven:
                 pass
             returned = None
         else:
-            returned = call(spec.function, **self.deliveries[path].arguments)
+            returned = call(spec.function, **arguments)
         del self.waiting[path]
         self.obey(self.state.finished(path, returned))
 

@@ -7,8 +7,8 @@ import pytest
 import trio
 import trio.testing
 
-from actors.errors import DeclarationError, LMUnavailable
-from actors.lm import LM, ChatMessage, Completion, Usage
+from actors.errors import DeclarationError, LMUnavailable, UsageError
+from actors.lm import LM, ChatMessage, Completion, TextDelta, Usage
 from runtime.testing import Answer, ScriptedLM, UnscriptedCall
 
 SYSTEM = {"role": "system", "content": "Extract the time."}
@@ -121,3 +121,51 @@ async def test_predict_parses_fields_by_their_dspy_signature() -> None:
 
     assert (filters.filters, query.query) == (["after 2024"], None)
     assert "ideas from 2025" in lm.calls[0].text
+
+
+async def test_unused_answers_fail_with_a_diff_of_what_was_asked() -> None:
+    lm = ScriptedLM({"noon": "12", "place": ["here", "there"], "": "else"}, model="fake")
+    await lm.chat(saying("noon?"))
+    await lm.chat(saying("what place?"))
+
+    with pytest.raises(AssertionError) as caught:
+        lm.assert_used_up()
+
+    assert str(caught.value) == (
+        "ScriptedLM('fake') has answers that were never asked for; unused (-) and asked (+):\n"
+        "  - 'place', answer 2: 'there'\n"
+        "  - '': 'else'\n"
+        "  + 1: 'Extract the time.\\nnoon?'\n"
+        "  + 2: 'Extract the time.\\nwhat place?'"
+    )
+
+
+async def test_a_script_that_was_asked_for_in_full_is_used_up() -> None:
+    lm = ScriptedLM(["one", "two"])
+    await lm.chat(saying("a"))
+    await lm.chat(saying("b"))
+
+    lm.assert_used_up()
+
+
+async def test_a_streamed_answer_comes_word_by_word(autojump_clock: trio.testing.MockClock) -> None:
+    lm = ScriptedLM(["noon or so"], latency_s=1, interval_s=0.5)
+    times: list[tuple[str, float]] = []
+
+    async with lm.stream(saying("when?")) as stream:
+        async for delta in stream:
+            assert isinstance(delta, TextDelta)
+            times.append((delta.text, trio.current_time()))
+
+    assert times == [("noon", 1.0), (" or", 1.5), (" so", 2.0)]
+    assert stream.completion.text == "noon or so"
+    assert (lm.calls[0].started_s, lm.calls[0].ended_s, lm.in_flight) == (0.0, 2.0, 0)
+
+
+async def test_a_stream_that_is_left_early_has_no_completion() -> None:
+    lm = ScriptedLM(["noon or so"])
+
+    async with lm.stream(saying("when?")) as stream:
+        await stream.__anext__()
+        with pytest.raises(UsageError, match=r"^the answer is still on its way\."):
+            _ = stream.completion

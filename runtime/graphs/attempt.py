@@ -1,0 +1,145 @@
+"""One attempt of a node at one message: its arguments are gathered, its work is done, its items are sent on."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any, final
+
+import trio
+
+from actors.annotations import Many
+from actors.check import type_names
+from actors.dependencies import Dependency, Recalled
+from actors.errors import RecallError
+from actors.lm import LM
+from actors.node import Fallback, Injected, Kind, NodeSpec
+from runtime.graphs.events import NodeEmitted
+from runtime.graphs.injected import NodeLM, NodeRun, Pulse
+from runtime.graphs.run import Work
+from runtime.lm.choosing import fill_one_of
+
+CLOSE_GENERATOR_S = 5.0
+"""How long the clean-up of an async generator node may take once it is cancelled."""
+
+Serve = Callable[[Work, Any], Awaitable[Any]]
+"""Has a message worked on by the graph or the actor that stands as a node."""
+
+
+@final
+class Attempt:
+    """One delivery of one message."""
+
+    def __init__(self, spec: NodeSpec, lm: LM | None, serve: Serve | None, message: Work, pulse: Pulse) -> None:
+        self._spec = spec
+        self._lm = lm
+        self._serve = serve
+        self._message = message
+        self._pulse = pulse
+
+    async def perform(self) -> Any:
+        """What the node returns for the message; None for a stream, whose items have been sent on."""
+        if self._message.error is not None:
+            assert self._spec.fallback is not None, "only a node with a fallback falls back"
+            return await self._fall_back(self._spec.fallback, self._message.error)
+        if self._spec.fan_out is Many.STREAM:
+            return await self._stream()
+        return await self._call()
+
+    async def _call(self) -> Any:
+        spec, arguments = self._spec, await self._arguments()
+        if self._serve is not None:
+            return await self._serve(self._message, next(iter(self._message.delivery.arguments.values())))
+        if spec.kind is Kind.PREDICT:
+            assert self._lm is not None and spec.predict is not None, "a predict node is deployed with its LM"
+            return await fill_one_of(
+                NodeLM(self._lm, self._message, self._pulse),
+                instruction=spec.instruction,
+                inputs=self._shown(arguments),
+                outputs=spec.outputs,
+                may_be_none=spec.may_end,
+                module=spec.predict.module,
+                parse_attempts=spec.predict.parse_attempts,
+            )
+        return await _called(spec.kind, self._bound(arguments))
+
+    async def _fall_back(self, fallback: Fallback, error: BaseException) -> Any:
+        arguments: dict[str, Any] = {name: self._message.delivery.arguments[name] for name in fallback.inputs}
+        if fallback.error is not None:
+            arguments[fallback.error] = error
+        await self._supply(arguments, fallback.needs, fallback.injected)
+        return await _called(fallback.kind, partial(fallback.function, **arguments))
+
+    async def _stream(self) -> None:
+        """Send each item on as it comes; the next one is asked for when the last found room."""
+        run, path = self._message.run, self._message.delivery.path
+        items = self._bound(await self._arguments())()
+        try:
+            index = 0
+            async for item in items:
+                self._pulse.beat()
+                commands = run.state.emitted(path, item, index)
+                self._message.tell(NodeEmitted, index=index, output=item)
+                index += 1
+                await run.carry_out(commands, self._spec.name)
+                await trio.lowlevel.checkpoint()  # a generator that never waits must not keep others from running
+        finally:
+            if inspect.isasyncgen(items):
+                with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_GENERATOR_S):
+                    await items.aclose()
+
+    def _bound(self, arguments: dict[str, Any]) -> Callable[[], Any]:
+        """The node's function with its arguments; of a class node the call of this message, whose class may override it."""
+        if self._spec.message is None:
+            return partial(self._spec.function, **arguments)
+        own: Any = arguments.pop(self._spec.inputs[0].name)
+        return partial(own, **arguments)
+
+    async def _arguments(self) -> dict[str, Any]:
+        """The node's parameters by name: its messages, what it recalls and depends on, and what is injected."""
+        spec, delivery = self._spec, self._message.delivery
+        arguments = {**delivery.arguments, **delivery.recalled}
+        for entry in spec.recalls:
+            if entry.name not in arguments:
+                raise self._nothing_to_recall(entry)
+        await self._supply(arguments, spec.needs, spec.injected)
+        return arguments
+
+    async def _supply(self, arguments: dict[str, Any], needs: Mapping[str, Dependency], injected: Mapping[str, Injected]) -> None:
+        message, delivery, run = self._message, self._message.delivery, self._message.run
+        if needs:
+            assert run.dependencies is not None, "a run of a graph with dependencies keeps them"
+            arguments.update(await run.dependencies.resolve(needs, node=self._spec.name, path=delivery.path))
+        for parameter, wanted in injected.items():
+            if wanted is Injected.LM:
+                assert self._lm is not None, "a node that wants an LM is deployed with one"
+                arguments[parameter] = NodeLM(self._lm, message, self._pulse)
+            else:
+                graph, attempt = run.state.plan.name, message.step.attempt
+                arguments[parameter] = NodeRun(run.id, graph, delivery.node, delivery.path, attempt, self._pulse.beat)
+
+    def _nothing_to_recall(self, entry: Recalled) -> RecallError:
+        kinds = type_names(entry.types)
+        return RecallError(
+            f"node {self._spec.name!r} ({self._spec.location}) recalls {kinds} in {entry.name!r}, and none was made on the way "
+            f"to {self._message.delivery.path}.\n  Mend: write Annotated[{kinds} | None, Recall()], and expect None.",
+            run_id=self._message.run.id,
+            node=self._spec.name,
+            parameter=entry.name,
+        )
+
+    def _shown(self, arguments: Mapping[str, object]) -> Mapping[str, object]:
+        """What a language model is shown, by name: a class node's own message under its class's name, not as ``self``."""
+        own, message = self._spec.inputs[0].name, self._spec.message
+        return {
+            message.__name__ if message is not None and name == own else name: value
+            for name, value in arguments.items()
+            if name not in self._spec.injected
+        }
+
+
+async def _called(kind: Kind, call: Callable[[], Any]) -> Any:
+    if kind is Kind.THREAD:
+        return await trio.to_thread.run_sync(call)
+    return await call()

@@ -1,0 +1,254 @@
+"""What the nodes of one run depend on: functions called once per run, context managers kept open until the run is over.
+
+A context manager is entered and left by one task of its own, since it may hold a nursery or a cancel scope. Those tasks live in
+the nursery of :class:`Contexts`, an actor beside the graphs; a run is over only when all of its own have ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Mapping
+from functools import partial
+from typing import Any, Protocol, final
+
+import attrs
+import trio
+
+from actors.actor import Actor
+from actors.backoff import is_worth_another_attempt
+from actors.dependencies import Dependency, Supply
+from actors.errors import DepError, InternalError, UsageError
+from actors.groups import leaves_of
+
+CLOSE_CONTEXT_S = 5.0
+"""How long the clean-up of a context manager may take at the end of its run."""
+
+
+class ContextFailed(Exception):
+    """A context manager ended before its run, or could not be left; the cause, if any, is chained."""
+
+
+@final
+class Contexts:
+    """Where the context managers of all runs are kept open."""
+
+    def __init__(self) -> None:
+        self.nursery: trio.Nursery | None = None
+        """Set while the actor :class:`ContextKeeper` runs."""
+
+
+@final
+class ContextKeeper(Actor):
+    """Owns the nursery of the tasks that hold context managers. It takes no messages."""
+
+    def __init__(self, contexts: Contexts) -> None:
+        self._contexts = contexts
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self) -> AsyncGenerator[None]:
+        """Open the nursery; what still runs in it at the end is cancelled and waited for."""
+        async with trio.open_nursery() as nursery:
+            self._contexts.nursery = nursery
+            try:
+                yield
+            finally:
+                self._contexts.nursery = None
+                nursery.cancel_scope.cancel()
+
+    async def receive(self, message: object) -> None:
+        """Refuse it."""
+        raise UsageError(f"this actor takes no messages. Got: {message!r}.\n  Mend: send it to an actor of your own.")
+
+
+class Owner(Protocol):
+    """The run that dependencies belong to."""
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+        ...
+
+    def context_failed(self, node: str, path: str, error: Exception) -> None:
+        """A context manager that `node` asked for failed while it was kept, or when it was left."""
+        ...
+
+    def contexts_closed(self) -> None:
+        """The last context manager has ended."""
+        ...
+
+
+@final
+@attrs.define(eq=False)
+class _Slot:
+    """One dependency of one run."""
+
+    lock: trio.Lock = attrs.field(factory=trio.Lock)
+    """Held by the task that works it out; whoever waits for it takes over when that task is cancelled."""
+    is_done: bool = False
+    value: Any = None
+    failures: int = 0
+    failed: _Failed | None = None
+
+
+@final
+@attrs.define(eq=False)
+class _Held:
+    """One context manager that is open."""
+
+    closing: trio.Event = attrs.field(factory=trio.Event)
+
+
+@final
+class _Failed(Exception):
+    """A dependency raised; carried to the node that needs it, directly or through others."""
+
+    def __init__(self, dependency: Dependency, error: Exception) -> None:
+        super().__init__(dependency.name)
+        self.dependency = dependency
+        self.error = error
+
+
+@final
+class RunDependencies:
+    """The values of one run, each worked out once."""
+
+    def __init__(self, run: Owner, message: object, contexts: Contexts) -> None:
+        self._run = run
+        self._input = message
+        self._contexts = contexts
+        self._slots: dict[Callable[..., Any], _Slot] = {}
+        self._open: list[_Held] = []
+        self._is_closing = False
+
+    async def resolve(self, needs: Mapping[str, Dependency], *, node: str, path: str) -> dict[str, Any]:
+        """The value of each parameter; independent ones are worked out at the same time, and one that fails cancels the others.
+
+        Raises:
+            DepError: a function failed; its cause is what it raised. Several that fail in one instant come as a group.
+        """
+        errors: list[DepError] = []
+        values: dict[str, Any] = {}
+        try:
+            values = await self._all(needs, node, path)
+        except* _Failed as group:
+            errors += [self._error(needs, leaf, node) for leaf in leaves_of(group) if isinstance(leaf, _Failed)]
+        if not errors:
+            return values
+        if len(errors) == 1:
+            raise errors[0]
+        raise ExceptionGroup(f"dependencies of node {node!r} failed", errors)
+
+    def _error(self, needs: Mapping[str, Dependency], failed: _Failed, node: str) -> DepError:
+        guilty = failed.dependency
+        parameter = next(
+            (name for name, need in needs.items() if any(each.function is guilty.function for each in need.all())), ""
+        )
+        error = DepError(
+            f"node {node!r} could not get {parameter!r}: its dependency {guilty.name} ({guilty.location}) failed: "
+            f"{type(failed.error).__name__}: {failed.error}",
+            run_id=self._run.id,
+            node=node,
+            parameter=parameter,
+        )
+        error.retryable = is_worth_another_attempt(failed.error)
+        error.__cause__ = failed.error
+        return error
+
+    async def _all(self, needs: Mapping[str, Dependency], node: str, path: str) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+
+        async def one(name: str, dependency: Dependency) -> None:
+            values[name] = await self._get(dependency, node, path)
+
+        async with trio.open_nursery() as nursery:
+            for name, dependency in needs.items():
+                nursery.start_soon(one, name, dependency)
+        return {name: values[name] for name in needs}
+
+    async def _get(self, dependency: Dependency, node: str, path: str) -> Any:
+        slot = self._slots.setdefault(dependency.function, _Slot())
+        failures = slot.failures
+        async with slot.lock:
+            if slot.failures > failures and slot.failed is not None:  # it failed while this task waited for it
+                raise slot.failed.with_traceback(None)
+            if not slot.is_done:
+                await self._work_out(slot, dependency, node, path)
+        return slot.value
+
+    async def _work_out(self, slot: _Slot, dependency: Dependency, node: str, path: str) -> None:
+        arguments = await self._all(dependency.needs, node, path) if dependency.needs else {}
+        arguments.update(dict.fromkeys(dependency.inputs, self._input))
+        try:
+            slot.value = await self._call(dependency, arguments, node, path)
+        except Exception as error:
+            slot.failures += 1
+            slot.failed = _Failed(dependency, error)
+            raise slot.failed from error
+        slot.is_done, slot.failed = True, None
+
+    async def _call(self, dependency: Dependency, arguments: Mapping[str, Any], node: str, path: str) -> Any:
+        call = partial(dependency.function, **arguments)
+        if dependency.supply is Supply.ASYNC:
+            return await call()
+        if dependency.supply is Supply.THREAD:
+            return await trio.to_thread.run_sync(call)
+        if self._contexts.nursery is None:
+            raise InternalError(f"the context manager {dependency.name} has no task to be held by")
+        return await self._contexts.nursery.start(self._hold, call, dependency, node, path)
+
+    # --- context managers -----------------------------------------------------------------------------------------------
+
+    async def _hold(
+        self,
+        make: Callable[[], contextlib.AbstractAsyncContextManager[Any]],
+        dependency: Dependency,
+        node: str,
+        path: str,
+        *,
+        task_status: trio.TaskStatus[Any],
+    ) -> None:
+        """Enter a context manager and leave it when the run is over, or when this task is cancelled."""
+        held = _Held()
+        has_begun = False
+        failure: ContextFailed | None = None
+        # The scope is the outermost, so that those which the context manager itself opens lie within it.
+        with trio.CancelScope() as limit:
+            try:
+                async with make() as value:
+                    task_status.started(value)
+                    has_begun = True
+                    self._open.append(held)
+                    try:
+                        await held.closing.wait()
+                    finally:
+                        limit.deadline = trio.current_time() + CLOSE_CONTEXT_S
+                        limit.shield = True
+            except Exception as error:
+                if not has_begun:
+                    raise
+                when = "when it was left" if held.closing.is_set() else "while the run went on"
+                failure = ContextFailed(f"context manager {dependency.name} ({dependency.location}) failed {when}: {error!r}")
+                failure.__cause__ = error
+            finally:
+                if has_begun and failure is None and limit.cancel_called:
+                    failure = ContextFailed(
+                        f"context manager {dependency.name} ({dependency.location}) was not left within {CLOSE_CONTEXT_S:g} s."
+                    )
+                if has_begun:
+                    self._ended(held, failure, node, path)
+
+    def _ended(self, held: _Held, failure: ContextFailed | None, node: str, path: str) -> None:
+        self._open.remove(held)
+        if failure is None and not held.closing.is_set():
+            failure = ContextFailed("a context manager was closed before its run was over")
+        if failure is not None:
+            self._run.context_failed(node, path, failure)
+        if self._is_closing and self.close():
+            self._run.contexts_closed()
+
+    def close(self) -> bool:
+        """Leave the context managers one by one, the last one entered first; True when none is open any more."""
+        if self._open:
+            self._is_closing = True
+            self._open[-1].closing.set()
+        return not self._open

@@ -1,0 +1,145 @@
+"""What one attempt at one message hands to the node's code: its ``Run``, its ``LM``, and the pulse that both keep going."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Self, final
+
+import attrs
+import trio
+
+from actors.lm import LM, ChatMessage, Completion, Delta, LMStream
+from runtime.graphs.events import LMCalled, LMDelta
+from runtime.graphs.run import Spend, Work
+from runtime.lm.dspy_bridge import run_signature
+
+
+@final
+class Pulse:
+    """Signs of life of one attempt; without one for `idle_s` seconds, :attr:`scope` is cancelled."""
+
+    def __init__(self, idle_s: float) -> None:
+        self.scope = trio.CancelScope()
+        self._idle_s = idle_s
+        self.beat()
+
+    def beat(self) -> None:
+        """The attempt is alive. Without effect once it has ended."""
+        self.scope.deadline = trio.current_time() + self._idle_s
+
+
+@final
+@attrs.frozen
+class NodeRun:
+    """The ``Run`` that a node receives; see ``actors.Run``."""
+
+    id: str
+    graph: str
+    node: str
+    path: str
+    attempt: int
+    _beat: Callable[[], None] = attrs.field(repr=False, eq=False)
+
+    def heartbeat(self) -> None:
+        """See ``actors.Run.heartbeat``."""
+        if trio.lowlevel.in_trio_task():
+            self._beat()
+        else:  # in the worker thread of a plain function
+            trio.from_thread.run_sync(self._beat)
+
+
+@final
+class NodeStream:
+    """An answer on its way to a node; see ``actors.LMStream``."""
+
+    def __init__(self, answer: LMStream, on_piece: Callable[[Delta], None], on_end: Callable[[], None]) -> None:
+        self._answer = answer
+        self._on_piece = on_piece
+        self._on_end = on_end
+        self._has_ended = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Delta:
+        """The next piece."""
+        try:
+            delta = await anext(self._answer)
+        except StopAsyncIteration:
+            if not self._has_ended:
+                self._has_ended = True
+                self._on_end()
+            raise
+        self._on_piece(delta)
+        return delta
+
+    @property
+    def completion(self) -> Completion:
+        """The whole answer, when all pieces have come."""
+        return self._answer.completion
+
+
+@final
+class NodeLM:
+    """The language model as one message at one node sees it: what it uses is booked on the run."""
+
+    def __init__(self, lm: LM, work: Work, pulse: Pulse) -> None:
+        self._lm = lm
+        self._work = work
+        self._pulse = pulse
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        return self._lm.model
+
+    async def chat(self, messages: Sequence[ChatMessage], /, **options: Any) -> Completion:
+        """See ``actors.LM.chat``."""
+        started_s = trio.current_time()
+        completion = await self._lm.chat(messages, **options)
+        self._book(completion, trio.current_time() - started_s)
+        return completion
+
+    @asynccontextmanager
+    async def stream(self, messages: Sequence[ChatMessage], /, **options: Any) -> AsyncGenerator[NodeStream]:
+        """See ``actors.LM.stream``; each piece is an event of the run. An answer that is not read to its end is not booked."""
+        started_s = trio.current_time()
+        async with self._lm.stream(messages, **options) as answer:
+            yield NodeStream(answer, self._piece, lambda: self._book(answer.completion, trio.current_time() - started_s))
+
+    def _piece(self, delta: Delta) -> None:
+        self._pulse.beat()
+        self._work.tell(LMDelta, delta=delta)
+
+    async def predict(self, signature: Any, /, **inputs: Any) -> Any:
+        """See ``actors.LM.predict``."""
+        return await run_signature(self, signature, inputs)
+
+    def _book(self, completion: Completion, duration_s: float) -> None:
+        run, usage = self._work.run, completion.usage
+        self._pulse.beat()
+        run.book(
+            Spend(
+                calls=1,
+                requests=completion.attempts,
+                prompt_tokens=usage.prompt_tokens,
+                completion_tokens=usage.completion_tokens,
+                cost_usd=usage.cost_usd or 0.0,
+            )
+        )
+        if run.is_listened_to:
+            run.publish(
+                LMCalled(
+                    run_id=run.id,
+                    node=self._work.step.node,
+                    path=self._work.step.path,
+                    attempt=self._work.step.attempt,
+                    model=completion.model,
+                    prompt_tokens=usage.prompt_tokens,
+                    completion_tokens=usage.completion_tokens,
+                    cost_usd=usage.cost_usd,
+                    requests=completion.attempts,
+                    duration_s=duration_s,
+                )
+            )

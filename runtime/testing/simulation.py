@@ -1,0 +1,297 @@
+"""One simulated run of an async function: a seed, a strategy, the choices made, a trace, and a verdict when it hangs.
+
+Flow: ``explore`` makes a :class:`Simulation` per schedule and calls :meth:`Simulation.run`; ``schedule`` asks it for each choice.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, cast, final
+
+import attrs
+import trio
+
+from runtime.app import Runtime, open_runtime
+from runtime.envelope import content_of
+from runtime.events import ActorEvent, Event
+from runtime.testing.deadlock import Names, Place, place_of, report_on, waits_of
+from runtime.testing.schedule import Loop, run_chosen, watched_threads
+from runtime.testing.strategies import InTurn, Replay, Strategy
+from runtime.testing.taps import Handler, tap
+from runtime.testing.virtual_time import ThreadHold
+
+MAX_STEPS = 20_000
+"""Steps of tasks after which a run is taken for a livelock."""
+IO_LOOKS = 200
+"""Looks for I/O, a millisecond apart, before tasks that wait for sockets are taken for stuck."""
+
+
+class Deadlock(AssertionError):
+    """Nothing can run and no deadline is pending. The message says who waits for whom."""
+
+
+class Livelock(AssertionError):
+    """The run used up its steps without coming to its end."""
+
+
+@final
+@attrs.frozen
+class Step:
+    """One step of a task, from where it stood to where it stopped. Recorded only for reports: it costs a walk over frames."""
+
+    number: int
+    at_s: float
+    task: str
+    before: Place | None
+    after: Place | None
+    choice: int
+    """0: it was its turn; n: it overtook n others."""
+    ended: bool = False
+    handled: tuple[str, ...] = ()
+    """What the actor took from its mailbox in this step."""
+
+
+@final
+class Simulation:
+    """One run under a chosen schedule. A test that takes a parameter named ``sim`` gets it."""
+
+    def __init__(
+        self,
+        strategy: Strategy,
+        *,
+        seed: int = 0,
+        max_steps: int = MAX_STEPS,
+        timer_races: float = 0.0,
+        threads: str = "hold",
+        explain: bool = False,
+    ) -> None:
+        self.seed = seed
+        self.rng = random.Random(f"program {seed}")
+        """Chance for the test itself: latencies, faults, message orders."""
+        self.choices: list[int] = []
+        """Every choice so far; replaying them repeats the run."""
+        self.trace: list[str] = []
+        """Every step, note and event, in order: the same for the same seed, on every machine."""
+        self.steps: list[Step] = []
+        """Filled only when the run is to be explained."""
+        self.notes: list[str] = []
+        """The notes and events of the trace, alone."""
+        self.step = 0
+        self._strategy = strategy
+        self._max_steps = max_steps
+        self._timer_races = timer_races
+        self._threads = threads
+        self._explain = explain
+        self._hold = ThreadHold()
+        self._names = Names()
+        self._recent: list[str] = []
+        self._looks = self._stuck = 0
+        self._verdict: BaseException | None = None
+        self._before: Place | None = None
+        self._chosen = 0
+        self._handled: list[str] = []
+        self._loop: Loop | None = None
+        self._scope = trio.CancelScope()
+
+    # --- for tests --------------------------------------------------------------------------------------------------------
+
+    def choose(self, count: int) -> int:
+        """One of `count` ways, recorded and replayed like the schedule; the shrinker prefers 0."""
+        if count <= 1:
+            return 0
+        choice = self._strategy.choose(count)
+        self.choices.append(choice)
+        return choice
+
+    def note(self, text: str) -> None:
+        """Write a line into the trace."""
+        line = f"{self.step:05d} {trio.current_time():.6f} {text}"
+        self.trace.append(line)
+        self.notes.append(line)
+
+    def calm(self) -> None:
+        """From here on a fair schedule and no timer races, so that the test may assert that something comes about in the end."""
+        self._timer_races = 0.0
+        if not isinstance(self._strategy, Replay):
+            self._strategy = InTurn()
+
+    def open_runtime(self, **options: Any) -> AbstractAsyncContextManager[Runtime]:
+        """``open_runtime`` with this run's seed, and its events in the trace."""
+        instruments: Iterable[Callable[[Event], None]] = options.pop("instruments", ())
+        return _traced_runtime(self, {"seed": self.seed, **options}, [*instruments, self._record])
+
+    def tap(self, address: str, handler: Handler) -> Handler:
+        """A tap that writes into the trace what each actor begins to handle; ``open_runtime`` sets it."""
+
+        async def handle(message: Any) -> Any:
+            kind = _kind_of(message)
+            self.note(f"{address} handles {kind}")
+            self._handled.append(kind)
+            return await handler(message)
+
+        return handle
+
+    def _record(self, event: Event) -> None:
+        where = f" {event.address}" if isinstance(event, ActorEvent) else ""
+        self.note(f"{type(event).__name__}{where}")
+
+    # --- running ----------------------------------------------------------------------------------------------------------
+
+    def run(self, async_fn: Callable[[], Awaitable[Any]]) -> Any:
+        """Run `async_fn` to its end.
+
+        Raises:
+            Deadlock: it stopped for good. Livelock: it does not stop.
+            Exception: whatever it raised.
+        """
+
+        async def main() -> Any:
+            with self._scope:
+                return await async_fn()
+
+        with watched_threads(self._hold, forbid=self._threads == "forbid"):
+            try:
+                result = run_chosen(self, main, self._begin)
+            except BaseException as error:
+                if self._verdict is not None and error is not self._verdict:
+                    raise self._verdict from error
+                raise
+        if self._verdict is not None:
+            raise self._verdict
+        return result
+
+    def _begin(self, loop: Loop) -> None:
+        self._loop = loop
+
+    @property
+    def loop(self) -> Loop:
+        """The loop under control; only while it runs."""
+        assert self._loop is not None, "the run has not begun"
+        return self._loop
+
+    # --- Controller -------------------------------------------------------------------------------------------------------
+
+    def before_wait(self) -> None:
+        """See ``Controller``: worker threads come back first, so that what they send is always seen at the same step."""
+        if not self._hold.settle():
+            self._fail(
+                Deadlock("a worker thread did not come back.\n  Mend: see what it waits for; threads must end by themselves.")
+            )
+
+    def pick(self, tasks: Sequence[trio.lowlevel.Task]) -> int | None:
+        """See ``Controller``."""
+        self._looks = 0
+        if self.step >= self._max_steps:
+            self._give_up_on_livelock()
+        if self._timer_races and self._timer_first():
+            return None
+        self._chosen = 0
+        if len(tasks) > 1:
+            self._chosen = self._strategy.pick(tasks)
+            self.choices.append(self._chosen)
+        return self._chosen
+
+    def _timer_first(self) -> bool:
+        """Whether a slow machine would see the next deadline pass before any task runs."""
+        left_s = self.loop.left_s
+        if not 0 < left_s < math.inf:
+            return False
+        choice = self._strategy.choose(1000)
+        fires = choice > 0 if isinstance(self._strategy, Replay) else choice >= 1000 * (1 - self._timer_races)
+        self.choices.append(int(fires))
+        if fires:
+            self.loop.jump(left_s)
+        return fires
+
+    def before_step(self, task: trio.lowlevel.Task) -> None:
+        """See ``Controller``."""
+        self.step += 1
+        name = self._names[task]
+        self.trace.append(f"{self.step:05d} {self.loop.now_s:.6f} {name}")
+        if self._explain:
+            self._before = place_of(task)
+            self._handled.clear()
+        if self.step > self._max_steps - 100:
+            self._recent.append(name)
+
+    def after_step(self, task: trio.lowlevel.Task) -> None:
+        """See ``Controller``."""
+        if self._explain and self._verdict is None:
+            ended = task.coro.cr_frame is None
+            after = None if ended else place_of(task)
+            if self._before is not None or after is not None or self._handled:
+                handled, name = tuple(self._handled), self._names[task]
+                step = Step(self.step, self.loop.now_s, name, self._before, after, self._chosen, ended, handled)
+                self.steps.append(step)
+
+    def idle(self) -> None:
+        """See ``Controller``: the clock jumps to the next deadline; without one this is a deadlock."""
+        left_s = self.loop.left_s
+        if left_s < math.inf:
+            if left_s > 0:
+                self.loop.jump(left_s)
+        elif sockets_waited_for() and self._looks < IO_LOOKS:
+            self._looks += 1
+            time.sleep(0.001)  # noqa: TID251 - the kernel has no virtual clock
+        else:
+            self._give_up_on_deadlock()
+
+    # --- verdicts ---------------------------------------------------------------------------------------------------------
+
+    def _give_up_on_deadlock(self) -> None:
+        self._stuck += 1
+        if self._stuck > 3:
+            raise trio.TrioInternalError("the deadlock survived every cancellation")
+        now_s = self.loop.now_s
+        title = f"nothing can run and no deadline is pending, at {now_s:g} s, after {self.step} steps:"
+        self._fail(Deadlock(f"{title}\n{self._report()}"))
+
+    def _give_up_on_livelock(self) -> None:
+        if self._verdict is not None:
+            if self.step > 2 * self._max_steps:
+                self.loop.unshield()
+            return
+        busiest = ", ".join(f"{name} ({count}×)" for name, count in Counter(self._recent).most_common(5))
+        title = f"no end after {self._max_steps} steps, at {self.loop.now_s:g} s. Of the last 100 steps: {busiest}."
+        self._fail(Livelock(f"{title}\n{self._report()}"))
+
+    def _report(self) -> str:
+        return report_on(waits_of(self.loop.tasks(), self._names))
+
+    def _fail(self, verdict: BaseException) -> None:
+        if self._verdict is None:
+            self._verdict = verdict
+            self._scope.cancel()
+        else:
+            self.loop.unshield()
+
+
+def _kind_of(message: object) -> str:
+    """The type of what was sent; of the messages of a join, all of them."""
+    content = content_of(message)
+    if content is message or not isinstance(content, Mapping):
+        return type(content).__name__
+    return " + ".join(type(part).__name__ for part in cast("Mapping[str, object]", content).values())
+
+
+def sockets_waited_for() -> bool:
+    """Whether a task waits for a socket; trio's own wake-up socket is always waited for."""
+    figures = trio.lowlevel.current_statistics().io_statistics
+    reading, writing = getattr(figures, "tasks_waiting_read", 0), getattr(figures, "tasks_waiting_write", 0)
+    return bool(reading + writing > 1)
+
+
+@asynccontextmanager
+async def _traced_runtime(
+    sim: Simulation, options: dict[str, Any], instruments: Sequence[Callable[[Event], None]]
+) -> AsyncGenerator[Runtime]:
+    async with open_runtime(**options, instruments=instruments) as runtime:
+        tap(runtime, sim.tap)
+        sim.note("runtime open")
+        yield runtime
+    sim.note("runtime closed")

@@ -1,0 +1,94 @@
+"""Virtual time that worker threads cannot break: while one runs, the clock holds.
+
+Trio's autojump clock knows nothing of threads: it would jump over ten seconds of deadlines while a thread works for fifty
+milliseconds, and every timeout around that thread would fire. :func:`thread_gate` holds it; :class:`ThreadHold` holds a whole
+chosen schedule, so that threads finish in the order in which they were started.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import threading
+from collections.abc import Generator
+from typing import final
+
+import trio
+import trio.testing
+
+from runtime.testing.schedule import watched_threads
+
+PATIENCE_S = 30.0
+"""Real seconds that a chosen schedule waits for a worker thread."""
+
+
+@final
+class ThreadGate:
+    """Holds the autojump clock while a worker thread runs; a thread that waits for the loop does not count."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running = 0
+        self._held: tuple[trio.testing.MockClock, float, trio.lowlevel.TrioToken] | None = None
+
+    def running(self) -> None:
+        """Hold the clock. Called in the loop's thread."""
+        with self._lock:
+            self._running += 1
+        clock = trio.lowlevel.current_clock()
+        if self._held is None and isinstance(clock, trio.testing.MockClock):
+            self._held = (clock, clock.autojump_threshold, trio.lowlevel.current_trio_token())
+            clock.autojump_threshold = math.inf
+
+    def paused(self) -> None:
+        """Let the clock go once no thread runs. Called in the worker's thread, when the loop has what the thread sent it."""
+        with self._lock:
+            self._running -= 1
+            held = self._held
+        if held is not None:
+            with contextlib.suppress(trio.RunFinishedError):
+                held[2].run_sync_soon(self._let_go)
+
+    def _let_go(self) -> None:
+        with self._lock:
+            if self._running or self._held is None:
+                return
+            (clock, threshold, _), self._held = self._held, None
+        clock.autojump_threshold = threshold
+
+
+@contextlib.contextmanager
+def thread_gate(*, threads: str = "hold") -> Generator[None]:
+    """While the block runs, hold the autojump clock of runs in this thread for as long as one of their worker threads runs.
+
+    With ``threads="forbid"``, starting one raises ``UsageError`` instead. The ``virtual_clock`` fixture opens it.
+    """
+    with watched_threads(ThreadGate(), forbid=threads == "forbid"):
+        yield
+
+
+@final
+class ThreadHold:
+    """Counts the worker threads that run; :meth:`settle` waits in real time until none does."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._running = 0
+
+    def running(self) -> None:
+        """One more runs."""
+        with self._changed:
+            self._running += 1
+
+    def paused(self) -> None:
+        """One fewer runs."""
+        with self._changed:
+            self._running -= 1
+            self._changed.notify_all()
+
+    def settle(self) -> bool:
+        """Block until no thread runs; False when one has not come back within :data:`PATIENCE_S`."""
+        if not self._running:
+            return True
+        with self._changed:
+            return self._changed.wait_for(lambda: self._running == 0, PATIENCE_S)

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from pathlib import Path
+
+import pytest
+import trio
+
+from actors.errors import DeclarationError
+from runtime.testing import Exploration, Schedule, Simulation, explore, find_failure, replay
+from runtime.testing.explore import Overrides, overrides
+
+
+async def racy(sim: Simulation) -> None:
+    """Fails when the second task overtakes the first."""
+    order: list[str] = []
+
+    async def work(name: str) -> None:
+        await trio.lowlevel.checkpoint()
+        order.append(name)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(work, "first", name="first")
+        nursery.start_soon(work, "second", name="second")
+    assert order == ["first", "second"]
+
+
+def test_the_first_failure_is_found_and_made_simple() -> None:
+    failure = find_failure(racy, name="racy")
+
+    assert failure is not None
+    assert failure.overtakings == 1
+    assert re.fullmatch(
+        r"Found by [\w -]+(, depth \d)? in run \d+, seed \d+; simplified from \d+ to 1 choices out of turn \(marked \*\)\.",
+        failure.report().splitlines()[0],
+    )
+
+
+def test_a_test_that_holds_finds_nothing() -> None:
+    async def holds(sim: Simulation) -> None:
+        await trio.sleep(3600)
+
+    assert find_failure(holds, Exploration(runs=20)) is None
+
+
+def test_the_strategy_may_be_named_or_made() -> None:
+    for strategy in ("random", "pct", "partial-order", "batch"):
+        assert find_failure(racy, Exploration(strategy=strategy)) is not None, strategy
+    with pytest.raises(DeclarationError, match=r"^there is no strategy 'lucky'"):
+        find_failure(racy, Exploration(strategy="lucky"))
+
+
+@explore(runs=3)
+async def takes_a_fixture(tmp_path: Path, sim: Simulation) -> None:
+    assert tmp_path.name
+    assert sim.seed < 3
+
+
+def test_an_explored_test_is_plain_and_hides_the_simulation_from_pytest(tmp_path: Path) -> None:
+    assert not inspect.iscoroutinefunction(takes_a_fixture)
+    assert list(inspect.signature(takes_a_fixture).parameters) == ["tmp_path"]
+    takes_a_fixture(tmp_path)
+
+
+def explored_failure() -> BaseException:
+    with pytest.raises(AssertionError) as caught:
+        explore()(racy)()
+    return caught.value
+
+
+def test_the_raised_error_carries_trace_and_command() -> None:
+    note = explored_failure().__notes__[0]
+
+    command = note.splitlines()[-1]
+    assert re.fullmatch(
+        r"Replay: pytest 'tests/runtime/testing/test_explore\.py::test_the_raised_error_carries_trace_and_command' "
+        r"--understudy-replay='\d+:[\dx,]+'",
+        command,
+    )
+    assert any(line.startswith("  * 0 s  second") for line in note.splitlines()), note
+
+
+def test_a_failure_is_kept_as_a_small_file_that_replays(tmp_path: Path) -> None:
+    token = overrides.set(Overrides(save_to=tmp_path))
+    try:
+        notes = explored_failure().__notes__
+    finally:
+        overrides.reset(token)
+
+    (file,) = tmp_path.iterdir()
+    content = json.loads(file.read_text(encoding="utf-8"))
+    assert notes[1] == f"Kept in {file}; commit it, and name it in explore(replay_first=…)."
+    assert content["error"].startswith("AssertionError")
+    assert file.stat().st_size < 2000
+    assert replay(racy, Schedule.load(file)) is not None
+
+
+def test_a_committed_failure_is_tried_first() -> None:
+    found = find_failure(racy)
+    assert found is not None
+
+    with pytest.raises(AssertionError) as caught:
+        explore(runs=1, replay_first=str(found.schedule))(racy)()
+
+    assert caught.value.__notes__[0].startswith("Found by replay in run 1")
+
+
+def test_the_command_line_may_choose_seed_and_number_of_runs() -> None:
+    seeds: list[int] = []
+
+    async def note(sim: Simulation) -> None:
+        seeds.append(sim.seed)
+
+    token = overrides.set(Overrides(runs=3, seed=40))
+    try:
+        explore(runs=1000)(note)()
+    finally:
+        overrides.reset(token)
+
+    assert seeds == [40, 41, 42]
+
+
+def test_skipping_is_no_failure() -> None:
+    async def skips(sim: Simulation) -> None:
+        pytest.skip("not here")
+
+    with pytest.raises(pytest.skip.Exception, match="not here"):
+        find_failure(skips)
+
+
+def test_pytest_fail_is_one() -> None:
+    async def fails(sim: Simulation) -> None:
+        pytest.fail("wrong")
+
+    failure = find_failure(fails)
+
+    assert failure is not None
+    assert str(failure.error) == "wrong"
+
+
+@pytest.mark.parametrize("text", ["7:", "7:0x3,1", "12:1,2,0x14,3x2", "-3:1"])
+def test_a_schedule_is_written_shortly_and_read_again(text: str) -> None:
+    assert str(Schedule.parse(text)) == text
+
+
+def test_what_is_no_schedule_is_refused() -> None:
+    with pytest.raises(DeclarationError) as caught:
+        Schedule.parse("seven")
+
+    assert str(caught.value) == (
+        "'seven' is no recorded schedule.\n  Mend: copy the whole word after --understudy-replay=, such as 7:0x3,1."
+    )

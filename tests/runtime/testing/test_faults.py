@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import attrs
+import pytest
+import trio
+import trio.testing
+
+from actors import Actor, ActorFailed, Backoff, LMUnavailable, Redelivery, Request, Supervision
+from runtime import open_runtime
+from runtime.testing import FaultPlan, ScriptedLM, Simulation, cancel_at_every_checkpoint, find_failure, replay
+
+SUPERVISION = Supervision(backoff=Backoff(first_s=1.0, jitter=0))
+
+
+@attrs.frozen
+class Add(Request[int]):
+    number: int
+
+
+class Sum(Actor):
+    def __init__(self, steps: list[str]) -> None:
+        self.steps = steps
+        self.total = 0
+
+    async def receive(self, message: Add) -> int:
+        self.steps.append("begin")
+        await trio.lowlevel.checkpoint()
+        self.steps.append("middle")
+        await trio.lowlevel.checkpoint()
+        self.total += message.number
+        return self.total
+
+
+async def sums(plan: FaultPlan, *numbers: int, attempts: int = 1, steps: list[str] | None = None) -> list[object]:
+    """The answers to `numbers`, one after the other, and when they came."""
+    answers: list[object] = []
+    async with open_runtime(seed=1, supervision=SUPERVISION) as runtime:
+        plan.install(runtime)
+        redelivery = Redelivery(max_attempts=attempts, backoff=Backoff(first_s=0.5, jitter=0))
+        actor = await runtime.spawn(Sum, steps if steps is not None else [], name="sum", redelivery=redelivery)
+        for number in numbers:
+            with trio.move_on_after(60) as scope:
+                try:
+                    answers.append(await actor.ask(Add(number)))
+                except ActorFailed as error:
+                    answers.append(str(error.__cause__))
+            if scope.cancelled_caught:
+                answers.append("nothing")
+    plan.assert_struck()
+    return answers
+
+
+async def test_an_actor_crashes_on_the_message_that_the_plan_says(autojump_clock: trio.testing.MockClock) -> None:
+    plan = FaultPlan().crash("sum", on_message=2)
+
+    assert await sums(plan, 1, 2, 3) == [1, "planned: crash 'sum' on message 2", 3]
+    assert [str(fault) for fault in plan.struck] == ["crash 'sum' on message 2"]
+
+
+async def test_a_crash_is_an_ordinary_failure_that_is_redelivered(autojump_clock: trio.testing.MockClock) -> None:
+    assert await sums(FaultPlan().crash("sum"), 5, attempts=2) == [5]
+
+
+async def test_an_actor_crashes_at_the_checkpoint_that_the_plan_says(autojump_clock: trio.testing.MockClock) -> None:
+    steps: list[str] = []
+
+    answers = await sums(FaultPlan().crash("sum", at_checkpoint=2), 1, steps=steps)
+
+    assert answers == ["planned: crash 'sum' on message 1 at checkpoint 2"]
+    assert steps == ["begin", "middle"]
+
+
+@pytest.mark.parametrize(
+    ("plan", "answers", "ended_s"),
+    [
+        (FaultPlan().drop("sum", on_message=2), [1, None, 3], 0.0),
+        (FaultPlan().duplicate("sum", on_message=2), [1, 5, 7], 0.0),
+        (FaultPlan().delay("sum", 5, on_message=2), [1, 3, 5], 5.0),
+        (FaultPlan().block("sum", on_message=2), [1, "nothing", 3], 60.0),
+    ],
+    ids=["drop", "duplicate", "delay", "block"],
+)
+async def test_what_else_can_happen_to_a_message(
+    plan: FaultPlan, answers: list[object], ended_s: float, autojump_clock: trio.testing.MockClock
+) -> None:
+    assert await sums(plan, 1, 2, 2) == answers
+    assert trio.current_time() == ended_s
+
+
+async def test_a_fault_that_never_came_about_fails_the_test(autojump_clock: trio.testing.MockClock) -> None:
+    with pytest.raises(AssertionError, match=r"^these faults never came about: delay 'nobody' on message 1 by 2 s\.$"):
+        await sums(FaultPlan().delay("nobody", 2), 1)
+
+
+async def test_a_model_is_out_for_a_while(autojump_clock: trio.testing.MockClock) -> None:
+    lm = FaultPlan().outage(10, 20).lm(ScriptedLM(lambda messages: "yes", model="fake"))
+    answers: list[str] = []
+    for _ in range(4):
+        try:
+            answers.append((await lm.chat([{"role": "user", "content": "?"}])).text)
+        except LMUnavailable as error:
+            answers.append(str(error))
+        await trio.sleep(8)
+
+    assert answers == ["yes", "yes", "planned: fake is out at 16 s.", "yes"]
+
+
+async def test_work_is_cancelled_at_each_of_its_checkpoints_in_turn() -> None:
+    seen: list[tuple[int, str]] = []
+    steps: list[str] = []
+
+    async def work() -> None:
+        steps.clear()
+        for name in "abc":
+            steps.append(name)
+            await trio.lowlevel.checkpoint()
+
+    async def after(number: int) -> None:
+        seen.append((number, "".join(steps)))
+
+    # A plain checkpoint gives way once; it is cancelled when it is resumed, at a second stop of its own.
+    assert await cancel_at_every_checkpoint(work, after) == 3
+    assert seen == [(1, "a"), (2, "ab"), (3, "abc")]
+
+
+async def fragile(sim: Simulation) -> None:
+    async with sim.open_runtime() as runtime:
+        plan = FaultPlan.drawn(sim, ["sum"], faults=3, messages=3).install(runtime)
+        actor = await runtime.spawn(Sum, [], name="sum")
+        for number in (1, 2, 3):
+            with trio.move_on_after(60):
+                await actor.ask(Add(number))
+        assert not any(fault.kind == "duplicate" for fault in plan.struck)
+
+
+def test_drawn_faults_are_replayed_and_shrunk_with_the_schedule() -> None:
+    failure = find_failure(fragile)
+
+    assert failure is not None
+    again = replay(fragile, failure.schedule)
+    assert again is not None
+    assert again.steps == failure.steps

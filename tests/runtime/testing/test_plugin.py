@@ -1,0 +1,64 @@
+"""The plugin in sessions of its own, as a user has them."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+
+TESTS = """
+import trio
+from runtime.testing import explore
+
+
+@explore()
+async def test_race(sim):
+    order = []
+
+    async def work(name):
+        await trio.lowlevel.checkpoint()
+        order.append(name)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(work, 1, name="one")
+        nursery.start_soon(work, 2, name="two")
+    assert order == [1, 2]
+
+
+async def test_seed(virtual_runtime, seeded):
+    async with virtual_runtime():
+        await trio.sleep(1_000_000)
+    assert seeded.random() > 2
+"""
+
+
+def pytest_run(folder: Path, *options: str) -> str:
+    (folder / "test_user.py").write_text(TESTS)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "pytest", "-p", "runtime.testing.plugin", "-o", "trio_mode=true", "-q", *options]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False).stdout
+
+
+def test_a_failure_is_replayed_by_the_line_it_prints(tmp_path: Path) -> None:
+    first = pytest_run(tmp_path, "--understudy-save", "kept")
+
+    command = re.search(r"Replay: pytest '(test_user\.py::test_race)' (--understudy-replay)='([\d:x,]+)'", first)
+    assert command is not None, first
+    again = pytest_run(tmp_path, command[1], f"{command[2]}={command[3]}")
+    assert "Found by replay in run 1" in again
+    assert "* 0 s  two" in again
+    file = tmp_path / "kept" / "test_user.test_race.json"
+    assert file.is_file()
+    assert "Found by replay in run 1" in pytest_run(tmp_path, command[1], f"--understudy-replay={file}")
+    assert "1 passed" in pytest_run(tmp_path, command[1], "--understudy-replay=0:")
+
+
+def test_a_failed_test_shows_its_seed(tmp_path: Path) -> None:
+    output = pytest_run(tmp_path, "-k", "seed", "--understudy-seed=41")
+
+    assert "seed 41; repeat with --understudy-seed=41" in output
+    assert re.search(r"1 failed, 1 deselected in \d", output), output
