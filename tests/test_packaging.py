@@ -85,11 +85,14 @@ def test_the_wheel_is_marked_as_typed(wheel: zipfile.ZipFile) -> None:
     assert {"actors/py.typed", "runtime/py.typed"} <= set(wheel.namelist())
 
 
-def test_the_wheel_brings_the_command_and_the_licence(wheel: zipfile.ZipFile) -> None:
+def test_the_wheel_brings_the_command_the_pytest_plugin_and_the_licence(wheel: zipfile.ZipFile) -> None:
     commands = wheel.read("understudy-0.1.0.dist-info/entry_points.txt").decode()
     licence = wheel.read("understudy-0.1.0.dist-info/licenses/LICENSE").decode()
 
-    assert commands == "[console_scripts]\nunderstudy = runtime.cli.main:main\n"
+    assert commands.split("\n\n") == [
+        "[console_scripts]\nunderstudy = runtime.cli.main:main",
+        "[pytest11]\nruntime.testing.plugin = runtime.testing.plugin\n",
+    ]
     assert licence == (ROOT / "LICENSE").read_text(encoding="utf-8")
 
 
