@@ -32,6 +32,7 @@ from runtime.lm.models import Connections, Models
 from runtime.refs import ActorStatistics, LocalRef, MailedCell
 from runtime.supervisor import SupervisorCell
 from runtime.supervisor_ref import LocalSupervisorRef
+from runtime.watchdog import watching
 
 
 @final
@@ -287,6 +288,7 @@ async def open_runtime(
     store: None = None,
     instruments: Iterable[Callable[[Event], None]] = (),
     supervision: Supervision | None = None,
+    watchdog_s: float | None = None,
 ) -> AsyncGenerator[Runtime]:
     """Open a runtime inside any trio program, as an async context manager.
 
@@ -301,6 +303,8 @@ async def open_runtime(
         store: reserved; there are no stores yet, and anything but None is refused.
         instruments: called synchronously with every event; for logs and metrics.
         supervision: of the root supervisor; the default restarts an actor up to 3 times within 5 s.
+        watchdog_s: publish ``LoopBlocked``, with the actor and its stack, when code holds the event loop for longer than so many
+            seconds of real time (0.25, say) without an ``await`` that waits; None does not watch.
 
     Raises:
         RestartsExhausted: the root supervisor gave up; the body was cancelled.
@@ -313,22 +317,23 @@ async def open_runtime(
         kernel.events.add_sink(instrument)
     session = _Session(kernel, supervisor_spec("root", (), supervision))
     kernel.facade = runtime = Runtime(kernel, session.root, models)
-    try:
-        async with trio.open_nursery() as nursery:
-            try:
-                await session.start(nursery)
-                with session.body:
-                    if models.needs_transport:
-                        await runtime.spawn(Connections, models, name="connections")
-                    yield runtime
-            except BaseException as error:  # noqa: BLE001 - raised again below, once the tree has ended
-                session.error = error
-            runtime.cancel_runs("the runtime was closed")
-            await session.finish()
-    except BaseException:
-        # The nursery can only have been cancelled by the host; what the body raised comes first.
-        if session.error is None:
-            raise
+    with watching(kernel, watchdog_s):
+        try:
+            async with trio.open_nursery() as nursery:
+                try:
+                    await session.start(nursery)
+                    with session.body:
+                        if models.needs_transport:
+                            await runtime.spawn(Connections, models, name="connections")
+                        yield runtime
+                except BaseException as error:  # noqa: BLE001 - raised again below, once the tree has ended
+                    session.error = error
+                runtime.cancel_runs("the runtime was closed")
+                await session.finish()
+        except BaseException:
+            # The nursery can only have been cancelled by the host; what the body raised comes first.
+            if session.error is None:
+                raise
     outcome = session.outcome
     if outcome is not None:
         raise outcome

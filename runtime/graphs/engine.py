@@ -17,7 +17,7 @@ from actors.checks import refuse
 from actors.dependencies import Supply
 from actors.errors import ActorFailed, UsageError
 from actors.graph import Graph
-from actors.node import Injected, Kind, NodeSpec
+from actors.node import Kind, NodeSpec
 from actors.plan import Plan
 from actors.restart import RestartType
 from actors.supervision import ChildSpec, Supervision, supervisor_spec
@@ -212,6 +212,10 @@ class Engine:
         chosen = {name: self._lm_for(graph, spec) for name, spec in plan.nodes.items()}
         if any(spec.kind is Kind.PREDICT for spec in plan.nodes.values()):
             await dspy_bridge.warm_up()
+        for nested in [spec.embedded for spec in plan.nodes.values() if spec.kind is Kind.GRAPH]:
+            known = self._deployments.get(nested)
+            if known is None or not known.is_running:
+                await self._deploy(nested, math.inf)  # so that what is wrong with it is said before the first run
         if self._models.needs_transport and not self._models.has_owner:
             await self._root.start_child(ChildSpec(self._free_name("connections"), Connections, (self._models,)))
         if self._contexts.nursery is None and _keeps_contexts(plan):
@@ -240,7 +244,7 @@ class Engine:
             del self._deployments[deployment.graph]
 
     def _lm_for(self, graph: Graph, spec: NodeSpec) -> Any:
-        if spec.kind is not Kind.PREDICT and Injected.LM not in spec.injected.values():
+        if not spec.wants_lm:
             return None
         return self._models.choose(spec.options.lm, f"node {spec.name!r} of graph {graph.name!r} ({spec.location})")
 
@@ -278,7 +282,7 @@ class Engine:
             deployment.dismiss(run)
 
         run = self._runs[state.run_id] = ActiveRun(state, deployment.pools, self._publisher(events), dismiss, max_steps)
-        if any(spec.needs for spec in deployment.plan.nodes.values()):
+        if any(spec.all_needs for spec in deployment.plan.nodes.values()):
             run.dependencies = RunDependencies(run, message, self._contexts)
         await deployment.admit(run)
         if run.over.is_set():
@@ -299,7 +303,7 @@ class Engine:
         commands = state.start(message)
         publish = outer.publish if outer.is_listened_to else None
         run = ActiveRun(state, deployment.pools, publish, deployment.dismiss, outer.max_steps, outer)
-        if any(spec.needs for spec in deployment.plan.nodes.values()):
+        if any(spec.all_needs for spec in deployment.plan.nodes.values()):
             run.dependencies = RunDependencies(run, message, self._contexts)
         try:
             await deployment.admit(run)
@@ -379,8 +383,7 @@ class Engine:
 
 
 def _keeps_contexts(plan: Plan) -> bool:
-    needs = [need for spec in plan.nodes.values() for entry in spec.needs.values() for need in entry.all()]
-    return any(need.supply is Supply.CONTEXT for need in needs)
+    return any(need.supply is Supply.CONTEXT for spec in plan.nodes.values() for need in spec.all_needs)
 
 
 def _check_graph(graph: object) -> None:

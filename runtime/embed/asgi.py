@@ -1,0 +1,175 @@
+"""The runtime in an ASGI application: up before the first request, drained after the last, at hand in every handler.
+
+One line for FastAPI and Starlette, ``FastAPI(lifespan=understudy_lifespan(lm=...))``; others are wrapped whole. Under a server on
+asyncio (uvicorn) handlers get an ``AsyncioRuntime``, under one on trio (hypercorn's trio worker) the ``Runtime`` itself. No
+framework is imported: what this needs of theirs is duck-typed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import signal
+import sys
+import threading
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from functools import partial, wraps
+from types import FrameType
+from typing import Any, Final, ParamSpec, final
+
+import trio
+
+from actors.errors import UsageError
+from runtime.app import Runtime, open_runtime
+from runtime.embed.asyncio import AsyncioRuntime, for_asyncio
+from runtime.embed.crossing import OpenRuntime
+from runtime.embed.disconnects import ASGIApp, Message, Receive, Scope, Send
+from runtime.embed.disconnects import CancelOnDisconnect as CancelOnDisconnect
+
+P = ParamSpec("P")
+
+STATE: Final = "understudy"
+"""The runtime's name in ``app.state`` and ``request.state``."""
+GRACE_S: Final = 30.0
+"""How long a shut-down waits for the runs under way before it cancels them, in seconds, unless ``with_grace`` says otherwise."""
+
+
+@final
+class UnderstudyLifespan:
+    """The ``lifespan`` of a Starlette or FastAPI application. Made by :data:`understudy_lifespan`.
+
+    Start-up completes when the runtime is open. Shut-down drains it: runs under way have the grace period to finish, and are
+    cancelled after it. A second SIGTERM to a server that handles the first one cancels them at once.
+    """
+
+    def __init__(self, opens: OpenRuntime, grace_s: float = GRACE_S) -> None:
+        self.grace_s = grace_s
+        self._opens = opens
+
+    def with_grace(self, grace_s: float) -> UnderstudyLifespan:
+        """The same with another grace period, in seconds."""
+        return UnderstudyLifespan(self._opens, grace_s)
+
+    @contextlib.asynccontextmanager
+    async def __call__(self, app: Any = None) -> AsyncGenerator[Mapping[str, Any]]:
+        """Open the runtime for `app`; what is yielded becomes part of each request's state."""
+        opens = self._opens if trio.lowlevel.in_trio_task() else for_asyncio(self._opens)
+        async with opens() as runtime:
+            if hasattr(app, "state"):
+                setattr(app.state, STATE, runtime)
+            with _second_sigterm_cancels(runtime):
+                yield {STATE: runtime}
+                await runtime.drain(self.grace_s)
+
+    def around(self, app: ASGIApp) -> ASGIApp:
+        """`app` with the runtime in each request's ``scope["state"]``; for frameworks without a ``lifespan`` option.
+
+        The runtime is open before the application's own start-up, and drained after its own shut-down.
+        """
+        return partial(self._serve, app)
+
+    async def _serve(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            await app(scope, receive, send)
+            return
+        last: list[Message] = []
+
+        async def hold_back(message: Message) -> None:
+            if message["type"] == "lifespan.shutdown.complete":
+                last.append(message)
+            else:
+                await send(message)
+
+        async with self() as state:
+            scope.setdefault("state", {}).update(state)
+            await app(scope, receive, hold_back)
+        for message in last:
+            await send(message)
+
+
+def _once_up(opens: Callable[P, contextlib.AbstractAsyncContextManager[Runtime]]) -> Callable[P, UnderstudyLifespan]:
+    """`opens` as a lifespan: the same parameters, by construction."""
+
+    @wraps(opens)
+    def lifespan(*args: P.args, **kwargs: P.kwargs) -> UnderstudyLifespan:
+        return UnderstudyLifespan(partial(opens, *args, **kwargs))
+
+    return lifespan
+
+
+understudy_lifespan: Final = _once_up(open_runtime)
+"""Make the lifespan of an application: ``FastAPI(lifespan=understudy_lifespan(lm="openai/gpt-4o-mini"))``.
+
+Takes what :func:`runtime.open_runtime` takes; see :class:`UnderstudyLifespan`.
+"""
+
+
+def runtime_of(request: Any) -> Any:
+    """The runtime for a request, web socket or ASGI scope: an ``AsyncioRuntime`` on asyncio, the ``Runtime`` itself on trio.
+
+    Raises:
+        UsageError: the application was not given :data:`understudy_lifespan`, or has not started.
+    """
+    scope: Mapping[str, Any] = getattr(request, "scope", request)
+    runtime = scope.get("state", {}).get(STATE)
+    if runtime is None:
+        runtime = getattr(getattr(scope.get("app"), "state", None), STATE, None)
+    if not isinstance(runtime, AsyncioRuntime | Runtime):
+        raise UsageError(
+            "no runtime is open for this application.\n"
+            "  Mend: FastAPI(lifespan=understudy_lifespan(...)), and in tests `with TestClient(app)`, which runs the lifespan."
+        )
+    return runtime
+
+
+@final
+class _Dependency:
+    """``Depends(runtime_dependency)``: FastAPI asks for a signature, in which only Starlette's own classes mean something."""
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        # Whoever asks has imported Starlette; we need not.
+        requests = sys.modules.get("starlette.requests")
+        connection = getattr(requests, "HTTPConnection", inspect.Parameter.empty)
+        parameter = inspect.Parameter("request", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=connection)
+        return inspect.Signature([parameter])
+
+    async def __call__(self, request: Any) -> Any:
+        """The runtime of the request's application."""
+        return runtime_of(request)
+
+
+runtime_dependency: Final = _Dependency()
+"""Give a handler the runtime: ``runtime: Annotated[AsyncioRuntime, Depends(runtime_dependency)]``."""
+
+
+@contextlib.contextmanager
+def _second_sigterm_cancels(runtime: Runtime | AsyncioRuntime) -> Generator[None]:
+    previous = signal.getsignal(signal.SIGTERM)
+    if threading.current_thread() is not threading.main_thread() or not callable(previous):
+        yield  # nobody drains on a signal here, or the server's own process keeps the signals
+        return
+    post = _poster()
+    count = 0
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal count
+        count += 1
+        previous(number, frame)
+        if count == 2:
+            post(partial(runtime.cancel_runs, "a second SIGTERM came"))
+
+    signal.signal(signal.SIGTERM, handle)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGTERM) is handle:
+            signal.signal(signal.SIGTERM, previous)
+
+
+def _poster() -> Callable[[Callable[[], object]], object]:
+    """How a signal handler gets something done in the loop that runs here."""
+    if trio.lowlevel.in_trio_task():
+        return trio.lowlevel.current_trio_token().run_sync_soon
+    return asyncio.get_running_loop().call_soon_threadsafe

@@ -1,0 +1,314 @@
+"""The runtime's objects for coroutines of asyncio.
+
+Made by ``python -m tests.runtime.embed.generate_faces``; not to be edited.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Generic, final, overload
+
+from actors.actor import Actor, ActorRef, ActorStatistics, R, Request
+from actors.backoff import Redelivery
+from actors.graph import Graph
+from actors.lm import LM, ChatMessage, Completion
+from actors.mailbox import MailboxSpec
+from actors.restart import RestartType
+from actors.supervision import ChildCounts, ChildInfo, ChildSpec, Supervision, SupervisorRef, SupervisorSpec
+from runtime.app import Runtime, RuntimeStatistics, TreeNode
+from runtime.dead_letters import DeadLetters
+from runtime.embed.asyncio_base import AsyncioEventStream, AsyncioFace, AsyncioLMStream, M
+from runtime.events import DEFAULT_BUFFER, Event
+from runtime.graphs.engine import Deployment
+from runtime.graphs.run import RunHandle, RunStatus, Spend, Step
+
+
+@final
+class AsyncioRuntime(AsyncioFace[Runtime], of=Runtime):
+    """``Runtime`` for coroutines of asyncio."""
+
+    async def spawn(
+        self,
+        factory: Callable[..., Actor],
+        *args: Any,
+        name: str | None = None,
+        restart: RestartType | None = None,
+        mailbox: MailboxSpec | None = None,
+        redelivery: Redelivery | None = None,
+        shutdown_s: float | None = None,
+        timeout: float | None = None,
+    ) -> AsyncioActorRef[Any]:
+        """See ``Runtime.spawn``."""
+        face: AsyncioActorRef[Any] = self._face(
+            await self._cross(
+                timeout,
+                self._native.spawn,
+                factory,
+                *args,
+                name=name,
+                restart=restart,
+                mailbox=mailbox,
+                redelivery=redelivery,
+                shutdown_s=shutdown_s,
+            )
+        )
+        return face
+
+    async def supervise(
+        self,
+        children: Iterable[ChildSpec | SupervisorSpec],
+        supervision: Supervision | None = None,
+        name: str | None = None,
+        restart: RestartType = RestartType.PERMANENT,
+        *,
+        timeout: float | None = None,
+    ) -> AsyncioSupervisorRef:
+        """See ``Runtime.supervise``."""
+        face: AsyncioSupervisorRef = self._face(
+            await self._cross(timeout, self._native.supervise, children, supervision, name, restart)
+        )
+        return face
+
+    async def stop(self, ref: AsyncioActorRef[Any] | AsyncioSupervisorRef, *, timeout: float | None = None) -> None:
+        """See ``Runtime.stop``."""
+        return await self._cross(timeout, self._native.stop, ref)
+
+    def whereis(self, name: str) -> AsyncioActorRef[Any] | AsyncioSupervisorRef | None:
+        """See ``Runtime.whereis``."""
+        face: AsyncioActorRef[Any] | AsyncioSupervisorRef | None = self._face(self._call(self._native.whereis, name))
+        return face
+
+    async def run(self, graph: Graph, message: object, *, max_steps: float = math.inf, timeout: float | None = None) -> Any:
+        """See ``Runtime.run``."""
+        return await self._cross(timeout, self._native.run, graph, message, max_steps=max_steps)
+
+    async def start(
+        self,
+        graph: Graph,
+        message: object,
+        run_id: str | None = None,
+        *,
+        max_steps: float = math.inf,
+        timeout: float | None = None,
+    ) -> AsyncioRunHandle:
+        """See ``Runtime.start``."""
+        face: AsyncioRunHandle = self._face(
+            await self._cross(timeout, self._native.start, graph, message, run_id, max_steps=max_steps)
+        )
+        return face
+
+    def stream(
+        self,
+        graph: Graph,
+        message: object,
+        *,
+        max_steps: float = math.inf,
+        buffer: int = DEFAULT_BUFFER,
+        timeout: float | None = None,
+    ) -> AsyncioEventStream:
+        """See ``Runtime.stream``."""
+        return self._stream(AsyncioEventStream, timeout, self._native.stream, graph, message, max_steps=max_steps, buffer=buffer)
+
+    async def deploy(self, graph: Graph, *, max_runs: float = math.inf, timeout: float | None = None) -> AsyncioDeployment:
+        """See ``Runtime.deploy``."""
+        face: AsyncioDeployment = self._face(await self._cross(timeout, self._native.deploy, graph, max_runs=max_runs))
+        return face
+
+    def cancel_runs(self, why: str) -> None:
+        """See ``Runtime.cancel_runs``."""
+        return self._call(self._native.cancel_runs, why)
+
+    async def drain(self, grace_s: float, *, timeout: float | None = None) -> None:
+        """See ``Runtime.drain``."""
+        return await self._cross(timeout, self._native.drain, grace_s)
+
+    @property
+    def lm(self) -> AsyncioLM:
+        """See ``Runtime.lm``."""
+        face: AsyncioLM = self._face(self._native.lm)
+        return face
+
+    @property
+    def lms(self) -> Mapping[str, AsyncioLM]:
+        """See ``Runtime.lms``."""
+        face: Mapping[str, AsyncioLM] = self._face(self._native.lms)
+        return face
+
+    def subscribe(self, kind: type, ref: AsyncioActorRef[Any]) -> None:
+        """See ``Runtime.subscribe``."""
+        return self._call(self._native.subscribe, kind, ref)
+
+    def unsubscribe(self, kind: type, ref: AsyncioActorRef[Any]) -> None:
+        """See ``Runtime.unsubscribe``."""
+        return self._call(self._native.unsubscribe, kind, ref)
+
+    def publish(self, message: Any) -> int:
+        """See ``Runtime.publish``."""
+        return self._call(self._native.publish, message)
+
+    def events(
+        self, keep: Callable[[Event], bool] | None = None, *, buffer: int = DEFAULT_BUFFER, timeout: float | None = None
+    ) -> AsyncioEventStream:
+        """See ``Runtime.events``."""
+        return self._stream(AsyncioEventStream, timeout, self._native.events, keep, buffer=buffer)
+
+    @property
+    def dead_letters(self) -> DeadLetters:
+        """See ``Runtime.dead_letters``."""
+        return self._native.dead_letters
+
+    def statistics(self) -> RuntimeStatistics:
+        """See ``Runtime.statistics``."""
+        return self._call(self._native.statistics)
+
+    def tree(self) -> TreeNode:
+        """See ``Runtime.tree``."""
+        return self._call(self._native.tree)
+
+
+@final
+class AsyncioRunHandle(AsyncioFace[RunHandle], of=RunHandle):
+    """``RunHandle`` for coroutines of asyncio."""
+
+    @property
+    def id(self) -> str:
+        """See ``RunHandle.id``."""
+        return self._native.id
+
+    @property
+    def status(self) -> RunStatus:
+        """See ``RunHandle.status``."""
+        return self._native.status
+
+    @property
+    def trace(self) -> tuple[Step, ...]:
+        """See ``RunHandle.trace``."""
+        return self._native.trace
+
+    @property
+    def spend(self) -> Spend:
+        """See ``RunHandle.spend``."""
+        return self._native.spend
+
+    async def result(self, *, timeout: float | None = None) -> Any:
+        """See ``RunHandle.result``."""
+        return await self._cross(timeout, self._native.result)
+
+    async def cancel(self, *, timeout: float | None = None) -> None:
+        """See ``RunHandle.cancel``."""
+        return await self._cross(timeout, self._native.cancel)
+
+
+@final
+class AsyncioDeployment(AsyncioFace[Deployment], of=Deployment):
+    """``Deployment`` for coroutines of asyncio."""
+
+    @property
+    def address(self) -> str:
+        """See ``Deployment.address``."""
+        return self._native.address
+
+    @property
+    def is_running(self) -> bool:
+        """See ``Deployment.is_running``."""
+        return self._native.is_running
+
+    @property
+    def active_runs(self) -> int:
+        """See ``Deployment.active_runs``."""
+        return self._native.active_runs
+
+    async def stop(self, *, timeout: float | None = None) -> None:
+        """See ``Deployment.stop``."""
+        return await self._cross(timeout, self._native.stop)
+
+
+@final
+class AsyncioActorRef(AsyncioFace[ActorRef[M]], Generic[M], of=ActorRef):
+    """``ActorRef`` for coroutines of asyncio."""
+
+    @property
+    def address(self) -> str:
+        """See ``ActorRef.address``."""
+        return self._native.address
+
+    async def tell(self, message: M, *, timeout: float | None = None) -> None:
+        """See ``ActorRef.tell``."""
+        return await self._cross(timeout, self._native.tell, message)
+
+    def tell_nowait(self, message: M) -> None:
+        """See ``ActorRef.tell_nowait``."""
+        return self._call(self._native.tell_nowait, message)
+
+    @overload
+    async def ask(self, message: Request[R], *, detach: bool = False, timeout: float | None = None) -> R: ...
+    @overload
+    async def ask(self, message: M, *, detach: bool = False, timeout: float | None = None) -> Any: ...
+    async def ask(self, message: Any, *, detach: bool = False, timeout: float | None = None) -> Any:
+        """See ``ActorRef.ask``."""
+        return await self._cross(timeout, self._native.ask, message, detach=detach)
+
+    def statistics(self) -> ActorStatistics:
+        """See ``ActorRef.statistics``."""
+        return self._call(self._native.statistics)
+
+
+@final
+class AsyncioSupervisorRef(AsyncioFace[SupervisorRef], of=SupervisorRef):
+    """``SupervisorRef`` for coroutines of asyncio."""
+
+    @property
+    def address(self) -> str:
+        """See ``SupervisorRef.address``."""
+        return self._native.address
+
+    async def start_child(
+        self, spec: ChildSpec | SupervisorSpec, *, timeout: float | None = None
+    ) -> AsyncioActorRef[Any] | AsyncioSupervisorRef:
+        """See ``SupervisorRef.start_child``."""
+        face: AsyncioActorRef[Any] | AsyncioSupervisorRef = self._face(await self._cross(timeout, self._native.start_child, spec))
+        return face
+
+    async def terminate_child(self, id: str, *, timeout: float | None = None) -> None:  # noqa: A002
+        """See ``SupervisorRef.terminate_child``."""
+        return await self._cross(timeout, self._native.terminate_child, id)
+
+    async def restart_child(self, id: str, *, timeout: float | None = None) -> AsyncioActorRef[Any] | AsyncioSupervisorRef:  # noqa: A002
+        """See ``SupervisorRef.restart_child``."""
+        face: AsyncioActorRef[Any] | AsyncioSupervisorRef = self._face(await self._cross(timeout, self._native.restart_child, id))
+        return face
+
+    async def delete_child(self, id: str, *, timeout: float | None = None) -> None:  # noqa: A002
+        """See ``SupervisorRef.delete_child``."""
+        return await self._cross(timeout, self._native.delete_child, id)
+
+    async def which_children(self, *, timeout: float | None = None) -> list[ChildInfo]:
+        """See ``SupervisorRef.which_children``."""
+        return await self._cross(timeout, self._native.which_children)
+
+    async def count_children(self, *, timeout: float | None = None) -> ChildCounts:
+        """See ``SupervisorRef.count_children``."""
+        return await self._cross(timeout, self._native.count_children)
+
+
+@final
+class AsyncioLM(AsyncioFace[LM], of=LM):
+    """``LM`` for coroutines of asyncio."""
+
+    @property
+    def model(self) -> str:
+        """See ``LM.model``."""
+        return self._native.model
+
+    async def predict(self, signature: Any, /, *, timeout: float | None = None, **inputs: Any) -> Any:
+        """See ``LM.predict``."""
+        return await self._cross(timeout, self._native.predict, signature, **inputs)
+
+    async def chat(self, messages: Sequence[ChatMessage], /, *, timeout: float | None = None, **options: Any) -> Completion:
+        """See ``LM.chat``."""
+        return await self._cross(timeout, self._native.chat, messages, **options)
+
+    def stream(self, messages: Sequence[ChatMessage], /, *, timeout: float | None = None, **options: Any) -> AsyncioLMStream:
+        """See ``LM.stream``."""
+        return self._stream(AsyncioLMStream, timeout, self._native.stream, messages, **options)
