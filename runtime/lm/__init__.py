@@ -9,6 +9,7 @@ from typing import Any
 
 from actors.errors import LMAuthFailed as LMAuthFailed
 from actors.errors import LMBadRequest as LMBadRequest
+from actors.errors import LMBudgetExhausted as LMBudgetExhausted
 from actors.errors import LMContextTooLong as LMContextTooLong
 from actors.errors import LMError as LMError
 from actors.errors import LMRateLimited as LMRateLimited
@@ -20,6 +21,13 @@ from actors.lm import LM as LM
 from actors.lm import Completion as Completion
 from actors.lm import Usage as Usage
 from runtime.lm import dspy_bridge
+from runtime.lm.backends import DSPyBackend as DSPyBackend
+from runtime.lm.backends import OptimizedLM as OptimizedLM
+from runtime.lm.budget import Budget as Budget
+from runtime.lm.budget import spending as spending
+from runtime.lm.cache import MemoryCache as MemoryCache
+from runtime.lm.cache import SqliteCache as SqliteCache
+from runtime.lm.claude_cli import ClaudeCLIBackend as ClaudeCLIBackend
 from runtime.lm.client import LMClient as LMClient
 from runtime.lm.retry import Retry as Retry
 

@@ -124,6 +124,19 @@ async def fill(
         raise LMReplyUnreadable(str(error), model=lm.model, spent=parse_attempts > 1) from error
 
 
+def like(trained: Any) -> type:
+    """A module class for :func:`fill` whose instances have the demonstrations and instructions that `trained`, a Predict, has."""
+    base: Any = _dspy().Predict
+
+    class Trained(base):  # type: ignore[misc]  # the base is known at run time only
+        def __init__(self, signature: Any) -> None:
+            base.__init__(self, signature.with_instructions(trained.signature.instructions))
+            self.demos = list(trained.demos)
+
+    made: type = Trained
+    return made
+
+
 # --- running a module -----------------------------------------------------------------------------------------------
 
 

@@ -14,6 +14,9 @@ from runtime.lm.client import LMClient
 from runtime.lm.transport import HttpTransport, open_transport
 
 
+DEFAULT_CONNECTIONS = 100
+
+
 @final
 class Models(Mapping[str, LM]):
     """The named models, as a mapping, and the default. A string stands for ``LMClient(string)``."""
@@ -100,6 +103,11 @@ class Models(Mapping[str, LM]):
         for client in self._clients:
             self._bind(client, transport)
 
+    @property
+    def max_connections(self) -> int:
+        """Connections that let every client have its own share at once; never fewer than a client has by default."""
+        return max(DEFAULT_CONNECTIONS, sum(client.max_connections for client in self._clients))
+
     def _bind(self, client: LMClient, transport: HttpTransport) -> None:
         if not client.is_open:
             client.bind(transport, self._rng)
@@ -123,7 +131,7 @@ class Connections(Actor):
     @contextlib.asynccontextmanager
     async def lifespan(self) -> AsyncGenerator[None]:
         """Open the transport for one incarnation."""
-        async with open_transport() as transport:
+        async with open_transport(max_connections=self._models.max_connections) as transport:
             self._models.bind(transport)
             try:
                 yield

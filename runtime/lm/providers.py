@@ -43,8 +43,8 @@ REFUSED_OPTIONS: Mapping[str, str] = {
     "max_retries": "set LMClient(..., retry=Retry(max_attempts=…)): nothing else retries",
     "model": "pass it to LMClient(...)",
     "num_retries": "set LMClient(..., retry=Retry(max_attempts=…)): nothing else retries",
-    "stream": "leave it out: chat() returns whole answers",
-    "stream_options": "leave it out: chat() returns whole answers",
+    "stream": "leave it out: chat() returns whole answers, stream() their pieces",
+    "stream_options": "leave it out: stream() asks for what it needs",
     "timeout": "wrap the call in trio.fail_after(seconds), or set LMClient(..., deadline_s=…)",
 }
 KEPT_LITELLM_OPTIONS = frozenset({"additional_drop_params", "allowed_openai_params", "drop_params", "extra_headers"})

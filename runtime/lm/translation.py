@@ -7,7 +7,9 @@ use, which takes seconds: :func:`warm_up` does that in a thread.
 
 from __future__ import annotations
 
+import copy
 import functools
+import hashlib
 import importlib
 import json
 import os
@@ -19,6 +21,7 @@ import trio
 
 from actors.errors import DeclarationError, LMAuthFailed, LMBadRequest, LMError, LMRefused, LMReplyUnreadable, UsageError
 from actors.lm import ChatMessage, Completion, Usage
+from runtime.lm.chunks import ChunkReader
 from runtime.lm.failures import MENDS, error_for, has_error, redact, shorten
 from runtime.lm.providers import (
     DEFAULT_BASES,
@@ -34,6 +37,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
+MAX_MAPPED = 64
+"""How many combinations of plain options a translator remembers."""
+CHARS_PER_TOKEN = 4
+USUAL_ANSWER_TOKENS = 1024
+"""For estimates, where a call says nothing."""
+
+
 @functools.cache
 def _load() -> Any:
     """litellm, imported with everything off that would go to the network or print by itself."""
@@ -42,17 +52,29 @@ def _load() -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it builds its models at first use, with warnings about its own types
         litellm: Any = importlib.import_module("litellm")  # Any: its own types are partial
-        for name in ("main", "anthropic_beta_headers_manager", "litellm_core_utils.exception_mapping_utils"):
+        for name in (
+            "main",
+            "anthropic_beta_headers_manager",
+            "litellm_core_utils.exception_mapping_utils",
+            "litellm_core_utils.streaming_chunk_builder_utils",
+            "llms.anthropic.chat.handler",
+        ):
             importlib.import_module(f"litellm.{name}")
         litellm.ModelResponse(choices=[{"message": {"content": ""}}], usage=litellm.Usage())
+        litellm.types.utils.ModelResponseStream(choices=[{"index": 0, "delta": {"content": ""}}])
     litellm.suppress_debug_info = True
     litellm.telemetry = False
     return litellm
 
 
+def is_warm() -> bool:
+    """Whether litellm is imported."""
+    return _load.cache_info().currsize > 0
+
+
 async def warm_up() -> None:
     """Import litellm in a worker thread, once per process, so that the event loop goes on meanwhile. A checkpoint."""
-    if _load.cache_info().currsize:
+    if is_warm():
         await trio.lowlevel.checkpoint()
     else:
         await trio.to_thread.run_sync(_load)
@@ -114,14 +136,17 @@ class Translator:
         self._api_base = api_base
         self._found: _Route | None = None
         self._is_priced = True
+        self._mapped: dict[str, dict[str, Any]] = {}
 
     def __repr__(self) -> str:
         return f"Translator({self.model!r})"
 
     # --- out ---
 
-    def request(self, messages: Sequence[ChatMessage], options: Mapping[str, Any]) -> Exchange:
+    def request(self, messages: Sequence[ChatMessage], options: Mapping[str, Any], *, stream: bool = False) -> Exchange:
         """The request that asks the model to answer `messages`. `options` are OpenAI's.
+
+        With `stream` the answer is asked for in pieces, and its usage with the last of them.
 
         Raises:
             UsageError: an option belongs to the client, not to a call.
@@ -134,11 +159,17 @@ class Translator:
         wanted = {name: value for name, value in options.items() if value is not None}
         self._refuse_options(litellm, wanted)
         try:
+            if stream:
+                wanted = {**wanted, **self._stream_options(litellm, route)}
             return self._exchange(litellm, route, messages, wanted)
         except LMError:
             raise
         except Exception as error:
             raise self._refusal(error) from error
+
+    def _stream_options(self, litellm: Any, route: _Route) -> dict[str, Any]:
+        supported: list[str] = litellm.get_supported_openai_params(model=route.model, custom_llm_provider=route.provider) or []
+        return {"stream": True, **({"stream_options": {"include_usage": True}} if "stream_options" in supported else {})}
 
     def _exchange(self, litellm: Any, route: _Route, messages: Sequence[ChatMessage], options: dict[str, Any]) -> Exchange:
         headers = {**route.headers, **options.pop("extra_headers", {})}
@@ -148,16 +179,14 @@ class Translator:
             options["tool_choice"] = litellm.utils.validate_chat_completion_tool_choice(options["tool_choice"], model=route.model)
         plain: list[Any] = litellm.utils.validate_and_fix_openai_messages(messages=[dict(message) for message in messages])
         plain = route.config.translate_developer_role_to_system_role(messages=plain)
-        params: dict[str, Any] = litellm.get_optional_params(
-            model=route.model, custom_llm_provider=route.provider, messages=plain, stream=None, **options
-        )
+        params = self._params(litellm, route, plain, options)
         json_mode = bool(params.pop("json_mode", False))
         params.pop("fake_stream", None)
         extra_body: Mapping[str, Any] = params.pop("extra_body", None) or {}
         litellm_params = route.litellm_params
         common = {"model": route.model, "messages": plain, "optional_params": params, "litellm_params": litellm_params}
         headers = self._headers(route, headers, common)
-        url = self._url(route, params, litellm_params)
+        url = self._url(route, params, litellm_params, stream=bool(options.get("stream")))
         data: dict[str, Any] = route.config.transform_request(headers=headers, **common)
         if route.provider == "anthropic":
             manager = importlib.import_module("litellm.anthropic_beta_headers_manager")
@@ -172,6 +201,19 @@ class Translator:
         request = HttpRequest("POST", url, _sendable(headers), _json_bytes(data))
         return Exchange(request, data, plain, params, litellm_params, json_mode)
 
+    def _params(self, litellm: Any, route: _Route, messages: list[Any], options: dict[str, Any]) -> dict[str, Any]:
+        """The options as the provider calls them. For plain values they are worked out once: half of a translation's cost."""
+        is_plain = all(isinstance(value, str | int | float) for value in options.values())
+        key = repr(options) if is_plain else None
+        if key is not None and key in self._mapped:
+            return copy.deepcopy(self._mapped[key])
+        params: dict[str, Any] = litellm.get_optional_params(
+            model=route.model, custom_llm_provider=route.provider, messages=messages, **{"stream": None, **options}
+        )
+        if key is not None and len(self._mapped) < MAX_MAPPED:
+            self._mapped[key] = copy.deepcopy(params)
+        return params
+
     def _tools(self, litellm: Any, route: _Route, tools: Any) -> Any:
         checked = litellm.utils.validate_and_fix_openai_tools(tools=tools)
         return checked if route.provider == "anthropic" else litellm.main._drop_anthropic_only_tool_keys(tools=checked)
@@ -184,7 +226,7 @@ class Translator:
         names = {name.lower() for name in made}
         return {**made, **{name: "application/json" for name in ("content-type", "accept") if name not in names}}
 
-    def _url(self, route: _Route, params: dict[str, Any], litellm_params: dict[str, Any]) -> str:
+    def _url(self, route: _Route, params: dict[str, Any], litellm_params: dict[str, Any], *, stream: bool) -> str:
         base = (route.api_base or "").rstrip("/")
         if route.provider == "anthropic":
             return base if base.endswith("/v1/messages") else f"{base}/v1/messages"
@@ -197,7 +239,7 @@ class Translator:
                     model=route.model,
                     optional_params=params,
                     litellm_params=litellm_params,
-                    stream=False,
+                    stream=stream,
                 ),
             )
         return base if base.endswith("/chat/completions") else f"{base}/chat/completions"
@@ -233,7 +275,7 @@ class Translator:
             LMError: there is none; the class is the error table's.
         """
         if not 200 <= reply.status < 300 or has_error(reply.body):
-            raise self._error(exchange, reply)
+            raise self.error(exchange, reply)
         try:
             parsed = self._parse(exchange, reply)
             answer = self._answer(parsed)
@@ -246,13 +288,54 @@ class Translator:
                 status=reply.status,
             ) from error
         extras: Mapping[str, object] = getattr(parsed.choices[0].message, "provider_specific_fields", None) or {}
-        refusal = extras.get("refusal")
+        return self._checked(answer, extras.get("refusal"))
+
+    def _checked(self, answer: Completion, refusal: object) -> Completion:
         if not answer.text and not answer.tool_calls and (refusal or answer.finish_reason == "content_filter"):
             words = f": {redact(shorten(str(refusal)), self._secrets())}" if refusal else ""
             raise LMRefused(f"the model declined to answer{words}.\n  Mend: {MENDS[LMRefused]}", model=self.model, status=200)
         return answer
 
-    def _error(self, exchange: Exchange, reply: HttpReply) -> LMError:
+    def chunks(self, exchange: Exchange) -> ChunkReader:
+        """What reads the events of a streamed answer to `exchange`."""
+        route = self.route()
+        if route.provider == "anthropic":  # whose configuration makes none
+            make: Any = importlib.import_module("litellm.llms.anthropic.chat.handler").ModelResponseIterator
+        else:
+            make = route.config.get_model_response_iterator
+        parser = make(streaming_response=iter(()), sync_stream=True, json_mode=exchange.json_mode)
+        if hasattr(parser, "tool_name_reverse_map"):  # names that Anthropic would refuse have been rewritten
+            parser.tool_name_reverse_map = exchange.litellm_params.get("_anthropic_tool_name_map") or {}
+        return ChunkReader(parser.chunk_parser)
+
+    def streamed(self, exchange: Exchange, chunks: ChunkReader) -> Completion:
+        """The completion that all chunks of a stream make up.
+
+        Raises:
+            LMRefused: the model declined to answer.
+        """
+        litellm = _load()
+        message = {
+            "role": "assistant",
+            "content": chunks.text,
+            "tool_calls": chunks.tool_calls or None,
+            "reasoning_content": chunks.reasoning,
+        }
+        choice = {"index": 0, "finish_reason": chunks.finish_reason or "stop", "message": message}
+        whole = litellm.ModelResponse(model=self.route().model, choices=[choice], usage=self._usage(litellm, exchange, chunks))
+        return self._checked(self._answer(whole), None)
+
+    def _usage(self, litellm: Any, exchange: Exchange, chunks: ChunkReader) -> Any:
+        """The usage of a streamed answer; zero when the provider sent none."""
+        if not any(chunk.usage.completion_tokens for chunk in chunks.priced):
+            return litellm.Usage()  # LiteLLM would count the words itself, with a tokenizer that it first downloads
+        builder = importlib.import_module("litellm.litellm_core_utils.streaming_chunk_builder_utils")
+        return builder.ChunkProcessor(chunks.priced).calculate_usage(
+            chunks=chunks.priced, model=self.route().model, completion_output=chunks.text, messages=exchange.messages
+        )
+
+    def error(self, exchange: Exchange, reply: HttpReply) -> LMError:
+        """The error that `reply`, which carries no answer, amounts to."""
         mapping = importlib.import_module("litellm.litellm_core_utils.exception_mapping_utils")
         return error_for(
             reply,
@@ -307,6 +390,36 @@ class Translator:
         except Exception:  # noqa: BLE001 - LiteLLM raises bare Exception for a model that its table does not price
             self._is_priced = False
             return None
+
+    @property
+    def account(self) -> tuple[str, str, str]:
+        """What tells one provider account from another: provider, address, and a digest of the key."""
+        route = self.route()
+        digest = hashlib.sha256((route.api_key or "").encode()).hexdigest()
+        return route.provider, route.api_base or "", digest
+
+    def expected_tokens(self, exchange: Exchange) -> tuple[int, int]:
+        """Roughly what a request will use: its prompt, by its length, and the longest answer that it allows."""
+        longest = next((exchange.data[name] for name in ("max_completion_tokens", "max_tokens") if exchange.data.get(name)), None)
+        return len(exchange.request.body) // CHARS_PER_TOKEN, longest if isinstance(longest, int) else USUAL_ANSWER_TOKENS
+
+    def price_usd(self, prompt_tokens: int, completion_tokens: int) -> float:
+        """What so many tokens cost by LiteLLM's table; 0 for a model without a price."""
+        route = self.route()
+        try:
+            prompt_usd, completion_usd = _load().cost_per_token(
+                model=route.model,
+                custom_llm_provider=route.provider,
+                prompt_tokens=prompt_tokens,
+                completion_tokens=completion_tokens,
+            )
+        except Exception:  # noqa: BLE001 - LiteLLM raises bare Exception for a model that its table does not price
+            return 0.0
+        return float(prompt_usd) + float(completion_usd)
+
+    def redacted(self, text: str) -> str:
+        """`text` without this model's key and anything that looks like one."""
+        return redact(text, self._secrets())
 
     def _secrets(self) -> tuple[str, ...]:
         found = self._found.api_key if self._found is not None else None

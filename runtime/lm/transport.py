@@ -1,10 +1,13 @@
 """Bytes to a provider and back: one HTTP client under one limiter.
 
-The only module that knows httpx. It knows nothing of models, keys or retries: one :meth:`HttpTransport.send` is one request on
-the wire. Why a limiter stands before the pool: httpcore leaks a pool slot for good when a request is cancelled while it waits
-for a connection, so no request may ever wait there. Each request borrows a token of a ``trio.CapacityLimiter`` first, and there
-are as many tokens as connections. Should the pool wedge all the same, the first request that cannot get a connection replaces
-the client and goes out again on the new one; nothing had been sent.
+It knows nothing of models, keys or retries: one :meth:`HttpTransport.send` is one request on the wire. The one exception is a
+kept connection that the server had closed unseen: not one byte of a reply came, and the request goes out once more on a new
+connection if its owner lets it.
+
+Each request borrows a token of a ``trio.CapacityLimiter`` first, and there are as many tokens as connections. Our own pool needs
+no more than that; httpcore's, which proxies and HTTP/2 use, leaks a slot for good when a request is cancelled while it waits for
+a connection, so no request may ever wait there. Should that pool wedge all the same, the first request that cannot get a
+connection replaces it and goes out again on the new one; nothing had been sent.
 
 Deadlines are the caller's cancel scopes. Cancelling closes the connection, which is how the provider learns of it. httpx's own
 timeouts are a second line, wider than any sensible deadline.
@@ -13,9 +16,9 @@ timeouts are a second line, wider than any sensible deadline.
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Self, cast, final
+from typing import TYPE_CHECKING, TypeVar, cast, final
 from urllib.parse import urlsplit
 
 import attrs
@@ -24,21 +27,32 @@ import trio
 from actors.checks import refuse
 from actors.errors import LMReplyUnreadable, LMUnavailable, UnderstudyError, UsageError
 from runtime.lm.http_errors import is_a_foreign, ours_for
+from runtime.lm.keepalive import PoolStatistics
 
 if TYPE_CHECKING:
-    import ssl
-
     import httpx
 
+    from runtime.lm.httpx_clients import HttpxPool
+
+T = TypeVar("T")
 Connect = Callable[[], "httpx.AsyncBaseTransport"]
 
 CONNECT_TIMEOUT_S = 60.0
-BYTES_TIMEOUT_S = 900.0
-"""Between two reads or writes. A reasoning model may be silent for minutes."""
-POOL_TIMEOUT_S = 5.0
-"""The limiter leaves a connection free for every request, so waiting for one at all means that the pool is wedged."""
 CLOSE_TIMEOUT_S = 2.0
 MAX_REPLY_BYTES = 64 * 1024 * 1024
+
+
+def _always() -> bool:
+    return True
+
+
+def _lower(headers: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
+    """By lower-case name; the values of a repeated header are joined, as HTTP allows."""
+    lower: dict[str, str] = {}
+    for raw_name, raw_value in headers:
+        name, value = raw_name.decode("ascii", "replace").lower(), raw_value.decode("utf-8", "replace")
+        lower[name] = f"{lower[name]}, {value}" if name in lower else value
+    return lower
 
 
 def _place(url: str) -> str:
@@ -57,6 +71,13 @@ class HttpRequest:
     url: str
     headers: Mapping[str, str] = attrs.field(factory=dict[str, str])
     body: bytes = b""
+    connect_s: float = CONNECT_TIMEOUT_S
+    """The longest that a new connection may take: name, TCP and TLS."""
+
+    @property
+    def host(self) -> str:
+        """The host alone."""
+        return urlsplit(self.url).hostname or "the provider"
 
     @property
     def place(self) -> str:
@@ -82,10 +103,18 @@ class HttpReply:
 
         hidden = {"content-encoding", "content-length", "transfer-encoding"}  # the body is decoded and whole already
         headers = {name: value for name, value in self.headers.items() if name not in hidden}
-        return httpx.Response(self.status, headers=headers, content=self.body, request=httpx.Request("POST", "http://provider"))
+        return httpx.Response(self.status, headers=headers, content=self.body, request=_some_request())
 
     def __repr__(self) -> str:
         return f"HttpReply({self.status}, {len(self.headers)} headers, {len(self.body)} bytes)"
+
+
+@functools.cache
+def _some_request() -> httpx.Request:
+    """Libraries that read a response ask it for its request, and only for that."""
+    import httpx  # noqa: PLC0415 - 0.1 s, and most imports of the runtime make no call
+
+    return httpx.Request("POST", "http://provider")
 
 
 @final
@@ -113,13 +142,15 @@ class TransportStatistics:
     """Requests that wait for a token."""
     rebuilds: int
     """How often a wedged pool has been replaced."""
+    connections: PoolStatistics | None
+    """Of the pool of our own; None where proxies, HTTP/2 or ``connect`` decide how the bytes travel."""
 
 
 class _Pool:
-    """One httpx client, and how many requests are on it: a replaced one is closed when the last has left."""
+    """One httpx pool, and how many requests are on it: a replaced one is closed when the last has left."""
 
-    def __init__(self, client: httpx.AsyncClient) -> None:
-        self.client = client
+    def __init__(self, httpx_pool: HttpxPool) -> None:
+        self.httpx_pool = httpx_pool
         self.in_flight = 0
 
 
@@ -127,13 +158,19 @@ class _Pool:
 class HttpTransport:
     """Sends requests. Made by :func:`open_transport`, not by hand."""
 
-    def __init__(self, make_client: Callable[[], httpx.AsyncClient], max_connections: int, max_reply_bytes: int) -> None:
-        self._make_client = make_client
+    def __init__(
+        self,
+        make_pool: Callable[[], HttpxPool],
+        max_connections: int,
+        max_reply_bytes: int,
+    ) -> None:
+        self._make_pool = make_pool
         self._max_reply_bytes = max_reply_bytes
         self._limiter = trio.CapacityLimiter(max_connections)
-        self._pool = _Pool(make_client())
+        self._pool = _Pool(make_pool())
         self._rebuilds = 0
         self._closed = False
+        self._shared: dict[Hashable, object] = {}
 
     def __repr__(self) -> str:
         return f"HttpTransport({'closed' if self._closed else self.statistics()!r})"
@@ -143,6 +180,12 @@ class HttpTransport:
         """True once its :func:`open_transport` block has ended."""
         return self._closed
 
+    def shared(self, key: Hashable, make: Callable[[], T]) -> T:
+        """One object for all who ask with the same `key`, made by the first of them: what goes with a way to a provider."""
+        if key not in self._shared:
+            self._shared[key] = make()
+        return cast("T", self._shared[key])
+
     def statistics(self) -> TransportStatistics:
         """How many requests are in flight and waiting."""
         limits = self._limiter.statistics()
@@ -151,12 +194,17 @@ class HttpTransport:
             in_flight=limits.borrowed_tokens,
             waiting=limits.tasks_waiting,
             rebuilds=self._rebuilds,
+            connections=self._pool.httpx_pool.statistics(),
         )
 
-    async def send(self, request: HttpRequest) -> HttpReply:
+    async def send(self, request: HttpRequest, *, may_resend: Callable[[], bool] = _always) -> HttpReply:
         """Send `request` once and read the whole reply, whatever its status.
 
         Cancelling it closes the connection.
+
+        Args:
+            request: what to send.
+            may_resend: asked when a kept connection turns out to have been closed before one byte of a reply came.
 
         Raises:
             LMUnavailable: the way to the provider is broken.
@@ -165,13 +213,13 @@ class HttpTransport:
             LMBadRequest: the URL or a header cannot be sent.
         """
         body = bytearray()
-        async with self.stream(request) as reply:
+        async with self.stream(request, may_resend=may_resend) as reply:
             async for chunk in reply.chunks:
                 body += chunk
         return HttpReply(reply.status, reply.headers, bytes(body))
 
     @asynccontextmanager
-    async def stream(self, request: HttpRequest) -> AsyncGenerator[HttpStream, None]:
+    async def stream(self, request: HttpRequest, *, may_resend: Callable[[], bool] = _always) -> AsyncGenerator[HttpStream, None]:
         """Send `request` once; the block starts when the reply's headers are there. Raises what :meth:`send` raises.
 
         Leaving the block before the last chunk closes the connection.
@@ -181,33 +229,39 @@ class HttpTransport:
                 "this HTTP transport is closed.\n  Mend: send requests inside its 'async with open_transport()' block."
             )
         borrower = object()  # not the task: one task may hold a stream and send another request meanwhile
-        await self._limiter.acquire_on_behalf_of(borrower)
+        try:
+            self._limiter.acquire_on_behalf_of_nowait(borrower)  # spares a turn of the scheduler where nobody waits
+        except trio.WouldBlock:
+            await self._limiter.acquire_on_behalf_of(borrower)
         try:
             if self._closed:
                 raise LMUnavailable(
                     f"the HTTP transport was closed while the request to {request.place} waited for a connection.\n"
                     "  Mend: call again on an open transport."
                 )
-            pool, response = await self._open(request)
-            # httpx types this async generator as an iterator.
-            raw = cast("AsyncGenerator[bytes, None]", response.aiter_bytes())
+            pool, response = await self._open(request, may_resend)
+            headers = _lower(response.headers.raw)
+            is_plain = headers.get("content-encoding", "identity") == "identity"  # decoding costs three more generators
+            stream = cast("httpx.AsyncByteStream", response.stream)  # a transport that is asynchronous has no other
+            raw = aiter(stream) if is_plain else response.aiter_bytes()
             chunks = self._chunks(request, raw)
             try:
-                yield HttpStream(response.status_code, {k.lower(): v for k, v in response.headers.items()}, chunks)
+                yield HttpStream(response.status_code, headers, chunks)
             finally:
                 await self._close_response(pool, response, raw, chunks)
         finally:
             self._limiter.release_on_behalf_of(borrower)
 
-    async def _open(self, request: HttpRequest) -> tuple[_Pool, httpx.Response]:
+    async def _open(self, request: HttpRequest, may_resend: Callable[[], bool]) -> tuple[_Pool, httpx.Response]:
         pool = self._pool
         try:
             return await self._open_on(pool, request)
         except Exception as error:
-            if not is_a_foreign(error, "PoolTimeout"):
+            is_wedged = is_a_foreign(error, "PoolTimeout")
+            if not is_wedged and not (type(error).__name__ == "StaleConnection" and may_resend()):
                 raise ours_for(error, request.place) from error
-        if pool is self._pool:
-            self._pool = _Pool(self._make_client())
+        if is_wedged and pool is self._pool:
+            self._pool = _Pool(self._make_pool())
             self._rebuilds += 1
         await self._leave(pool)
         try:
@@ -216,16 +270,14 @@ class HttpTransport:
             raise ours_for(error, request.place) from error
 
     async def _open_on(self, pool: _Pool, request: HttpRequest) -> tuple[_Pool, httpx.Response]:
-        built = pool.client.build_request(request.method, request.url, headers=dict(request.headers), content=request.body)
-        built.stream = _body_class()(request.body)
         pool.in_flight += 1
         try:
-            return pool, await pool.client.send(built, stream=True, follow_redirects=False)
+            return pool, await pool.httpx_pool.send(request.method, request.url, request.headers, request.body, request.connect_s)
         except BaseException:
             pool.in_flight -= 1
             raise
 
-    async def _chunks(self, request: HttpRequest, raw: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    async def _chunks(self, request: HttpRequest, raw: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
         size_bytes = 0
         try:
             async for chunk in raw:
@@ -239,7 +291,7 @@ class HttpTransport:
             raise ours_for(error, request.place) from error
 
     async def _close_response(
-        self, pool: _Pool, response: httpx.Response, raw: AsyncGenerator[bytes, None], chunks: AsyncGenerator[bytes, None]
+        self, pool: _Pool, response: httpx.Response, raw: AsyncIterator[bytes], chunks: AsyncGenerator[bytes, None]
     ) -> None:
         with trio.move_on_after(CLOSE_TIMEOUT_S, shield=True):
             await chunks.aclose()
@@ -259,48 +311,17 @@ class HttpTransport:
     async def _leave(self, pool: _Pool) -> None:
         """Close `pool` when it has been replaced and nobody is on it any more."""
         if pool is not self._pool and pool.in_flight == 0:
-            await _close_client(pool.client)
+            await _close(pool.httpx_pool)
 
     async def aclose(self) -> None:
         """Close every idle connection; requests in flight fail. :func:`open_transport` calls it."""
         self._closed = True
-        await _close_client(self._pool.client)
+        await _close(self._pool.httpx_pool)
 
 
-class _OnePiece:
-    """Iterates over one piece of bytes."""
-
-    def __init__(self, piece: bytes) -> None:
-        self._pieces = [piece]
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> bytes:
-        if not self._pieces:
-            raise StopAsyncIteration
-        return self._pieces.pop()
-
-
-@functools.cache
-def _body_class() -> Callable[[bytes], httpx.AsyncByteStream]:
-    import httpx  # noqa: PLC0415 - 0.1 s, and most imports of the runtime make no call
-
-    class Body(httpx.AsyncByteStream):
-        """A request's body. httpx's own is a generator, which a cancelled request leaves to the garbage collector."""
-
-        def __init__(self, body: bytes) -> None:
-            self._body = body
-
-        def __aiter__(self) -> _OnePiece:
-            return _OnePiece(self._body)
-
-    return Body
-
-
-async def _close_client(client: httpx.AsyncClient) -> None:
+async def _close(pool: HttpxPool) -> None:
     with trio.move_on_after(CLOSE_TIMEOUT_S, shield=True):
-        await client.aclose()
+        await pool.aclose()
 
 
 @asynccontextmanager
@@ -309,6 +330,7 @@ async def open_transport(
     max_connections: int = 100,
     max_reply_bytes: int = MAX_REPLY_BYTES,
     connect: Connect | None = None,
+    http2: bool = False,
 ) -> AsyncGenerator[HttpTransport, None]:
     """Open a transport for the length of the block.
 
@@ -319,41 +341,22 @@ async def open_transport(
         max_reply_bytes: the largest body, decoded, that is read; a larger one is an error.
         connect: makes another httpx transport than the one over TCP, for example an in-memory one in tests. Called again
             when the pool is replaced.
+        http2: offer HTTP/2 to servers that speak it; needs ``httpx[http2]``.
+
+    Raises:
+        DeclarationError: an argument is wrong.
     """
     for name, value in (("max_connections", max_connections), ("max_reply_bytes", max_reply_bytes)):
         if isinstance(value, bool) or value < 1:
             raise refuse(HttpTransport, name, value, "a whole number >= 1")
-    transport = HttpTransport(_client_maker(max_connections, connect), max_connections, max_reply_bytes)
+    from runtime.lm import httpx_clients  # noqa: PLC0415 - loads httpx: 0.1 s, and most imports make no call
+
+    make_pool = httpx_clients.pool_maker(max_connections, connect, http2=http2)
+    transport = HttpTransport(make_pool, max_connections, max_reply_bytes)
     try:
         yield transport
     finally:
         await transport.aclose()
-
-
-def _client_maker(max_connections: int, connect: Connect | None) -> Callable[[], httpx.AsyncClient]:
-    from http.cookiejar import CookieJar, DefaultCookiePolicy  # noqa: PLC0415 - brings urllib.request in
-
-    import httpx  # noqa: PLC0415 - 0.1 s, and most imports of the runtime make no call
-
-    certificates: ssl.SSLContext | None = None
-
-    def make() -> httpx.AsyncClient:
-        nonlocal certificates
-        if certificates is None:
-            certificates = httpx.create_ssl_context()  # takes tens of milliseconds: once per transport, not per pool
-        return httpx.AsyncClient(
-            verify=certificates,
-            transport=connect() if connect is not None else None,
-            trust_env=connect is None,
-            limits=httpx.Limits(max_connections=max_connections, max_keepalive_connections=max_connections),
-            timeout=httpx.Timeout(BYTES_TIMEOUT_S, connect=CONNECT_TIMEOUT_S, pool=POOL_TIMEOUT_S),
-            follow_redirects=False,
-            headers={"user-agent": "understudy"},
-            # No cookies: the client is shared by all accounts, and a provider's cookie would tie them together.
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
-        )
-
-    return make
 
 
 def _too_large(request: HttpRequest, limit_bytes: int) -> LMReplyUnreadable:

@@ -1,5 +1,10 @@
 """What the tests of the language-model layer share: a clock that waits for sockets, and litellm imported beforehand."""
 
+import os
+
+# Before litellm is imported: for some models it would look for a tokenizer on the internet, and wait for it.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
 import pytest
 import trio.testing
 

@@ -29,6 +29,37 @@ ANTHROPIC_REPLY = {
 }
 
 
+OPENAI_CHUNKS: list[dict[str, Any]] = [
+    {"choices": [{"index": 0, "delta": {"role": "assistant", "content": "Hel"}, "finish_reason": None}]},
+    {"choices": [{"index": 0, "delta": {"content": "lo!"}, "finish_reason": None}]},
+    {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
+    {"choices": [], "usage": {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100}},
+]
+ANTHROPIC_CHUNKS: list[dict[str, Any]] = [
+    {"type": "message_start", "message": {**ANTHROPIC_REPLY, "content": [], "stop_reason": None}},
+    {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+    {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hel"}},
+    {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "lo!"}},
+    {"type": "content_block_stop", "index": 0},
+    {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 100}},
+    {"type": "message_stop"},
+]
+
+
+def answer_to(path: str, body: Any) -> tuple[str, bytes]:
+    """Content type and body of the reply."""
+    is_anthropic = path.endswith("/messages")
+    if not body.get("stream"):
+        return "application/json", json.dumps(ANTHROPIC_REPLY if is_anthropic else OPENAI_REPLY).encode()
+    base = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1700000000, "model": "gpt-4o-mini-2024-07-18"}
+    chunks = ANTHROPIC_CHUNKS if is_anthropic else [{**base, **chunk} for chunk in OPENAI_CHUNKS]
+    lines = [
+        f"event: {chunk['type']}\ndata: {json.dumps(chunk)}\n\n" if is_anthropic else f"data: {json.dumps(chunk)}\n\n"
+        for chunk in chunks
+    ]
+    return "text/event-stream", "".join([*lines, "" if is_anthropic else "data: [DONE]\n\n"]).encode()
+
+
 @attrs.frozen
 class Seen:
     method: str
@@ -52,9 +83,9 @@ def recording() -> Iterator[Recorder]:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
             headers = {name.lower(): value for name, value in self.headers.items()}
             recorder.seen.append(Seen(self.command, self.path, headers, body))
-            raw = json.dumps(ANTHROPIC_REPLY if self.path.endswith("/messages") else OPENAI_REPLY).encode()
+            kind, raw = answer_to(self.path, body)
             self.send_response(200)
-            self.send_header("content-type", "application/json")
+            self.send_header("content-type", kind)
             self.send_header("content-length", str(len(raw)))
             self.end_headers()
             self.wfile.write(raw)

@@ -107,7 +107,7 @@ async def test_no_failure_makes_more_requests_than_allowed(
 
 
 async def test_a_call_that_succeeds_at_last_says_how_many_requests_it_took(patient_clock: trio.abc.Clock):
-    async with serving(ModelScript("at last", failures=(Failure.status(500), Failure.disconnect()))) as (server, lm):
+    async with serving(ModelScript("at last", failures=(Failure.disconnect(), Failure.status(500)))) as (server, lm):
         completion = await lm.chat(HELLO)
 
     assert (completion.text, completion.attempts, len(server.requests)) == ("at last", 3, 3)
@@ -213,8 +213,9 @@ async def test_clients_on_one_transport_keep_their_own_limits(patient_clock: tri
 
 
 async def test_a_pause_between_attempts_holds_no_place(patient_clock: trio.abc.Clock):
-    script = ModelScript("hi", failures=(Failure.status(429, retry_after_s=30),))
-    async with serving(script, max_connections=1) as (server, lm), trio.open_nursery() as nursery:
+    script = ModelScript("hi", failures=(Failure.status(503),))
+    slow = Retry(backoff=Backoff(first_s=30, jitter=0))
+    async with serving(script, max_connections=1, retry=slow) as (server, lm), trio.open_nursery() as nursery:
         nursery.start_soon(lm.chat, HELLO)
         await server.wait_ended(1)
         await lm.chat(HELLO)
@@ -228,7 +229,7 @@ async def test_churn_leaves_nothing_behind():
     outcomes = {"done": 0, "cut": 0}
 
     async def churn(lm: LMClient) -> None:
-        for _ in range(8):
+        for _ in range(40):
             with trio.move_on_after(rng.uniform(0, 0.02)) as scope:
                 await lm.chat(HELLO)
             outcomes["cut" if scope.cancelled_caught else "done"] += 1
@@ -248,10 +249,14 @@ async def test_churn_leaves_nothing_behind():
 
         statistics = transport.statistics()
         assert (statistics.in_flight, statistics.waiting, statistics.rebuilds) == (0, 0, 0)
+        assert statistics.connections is not None
+        assert statistics.connections.in_use == 0
+        assert statistics.connections.idle <= 10
+        assert any(record.cancelled_by_client for record in server.requests)
 
     assert completion.text == "hi"
     assert outcomes["cut"] > 50
-    assert sum(outcomes.values()) == 480
+    assert sum(outcomes.values()) == 2400
 
 
 # --- opening --------------------------------------------------------------------------------------------------------
@@ -380,6 +385,12 @@ async def test_what_is_no_message_is_refused(messages: Any, complaint: str):
         {"retry": 3},
         {"deadline_s": 0},
         {"deadline_s": float("nan")},
+        {"hedge": 0},
+        {"rpm": 0},
+        {"tpm": 1.5},
+        {"budget": 5},
+        {"cache": True},
+        {"fallbacks": [3]},
     ],
 )
 def test_wrong_declarations_are_refused_at_once(arguments: dict[str, Any]):

@@ -8,7 +8,8 @@ import pytest
 import trio
 
 from actors.errors import LMBadRequest
-from actors.lm import Completion
+from actors.lm import Completion, TextDelta
+from runtime.lm.client import LMClient
 from runtime.lm.translation import Translator
 from runtime.lm.transport import open_transport
 from tests.runtime.lm.recorder import Recorder, Seen, recording
@@ -170,3 +171,65 @@ def test_extra_body_is_merged_for_anthropic_too():
     assert sent.body["own"] == [1]
     assert "extra_body" not in sent.body
     assert sent.headers["x-own"] == "1"
+
+
+def their_stream(
+    recorder: Recorder, model: str, base: str, messages: list[dict[str, Any]], options: dict[str, Any]
+) -> tuple[Seen, Any]:
+    """What LiteLLM sends, and the whole that it makes of its chunks."""
+    litellm: Any = importlib.import_module("litellm")
+
+    async def call() -> Any:
+        supported = litellm.get_supported_openai_params(model=model)
+        usage = {"stream_options": {"include_usage": True}} if "stream_options" in supported else {}
+        stream = await litellm.acompletion(
+            model=model,
+            messages=messages,
+            api_base=base,
+            api_key="s3cret",
+            max_retries=0,
+            _skip_mcp_handler=True,
+            stream=True,
+            **usage,
+            **options,
+        )
+        return litellm.stream_chunk_builder([chunk async for chunk in stream], messages=messages)
+
+    whole = asyncio.run(call())
+    return recorder.seen[-1], whole
+
+
+def our_stream(
+    recorder: Recorder, model: str, base: str, messages: list[dict[str, Any]], options: dict[str, Any]
+) -> tuple[Seen, Completion]:
+    async def call() -> Completion:
+        async with LMClient(model, api_key="s3cret", api_base=base) as lm, lm.stream(messages, **options) as stream:
+            assert [delta async for delta in stream] == [TextDelta("Hel"), TextDelta("lo!")]
+            return stream.completion
+
+    completion = trio.run(call)
+    return recorder.seen[-1], completion
+
+
+@pytest.mark.parametrize("case", ["plain", "tools"])
+@pytest.mark.parametrize("model", MODELS)
+def test_a_streamed_call_equals_litellms(model: str, case: str):
+    messages, options = CASES[case]
+
+    with recording() as recorder:
+        base = recorder.url + MODELS[model]
+        try:
+            expected, whole = their_stream(recorder, model, base, messages, options)
+        except Exception as error:
+            if type(error).__name__ != "UnsupportedParamsError":
+                raise
+            with pytest.raises(LMBadRequest, match="UnsupportedParamsError"):
+                our_stream(recorder, model, base, messages, options)
+            return
+        sent, completion = our_stream(recorder, model, base, messages, options)
+
+    assert (sent.method, sent.path, sent.body) == (expected.method, expected.path, expected.body)
+    assert sent.headers.get("authorization") == expected.headers.get("authorization")
+    assert (completion.text, completion.finish_reason) == (whole.choices[0].message.content, whole.choices[0].finish_reason)
+    assert completion.usage.prompt_tokens == whole.usage.prompt_tokens == 1000
+    assert completion.usage.completion_tokens == whole.usage.completion_tokens == 100

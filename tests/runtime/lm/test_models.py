@@ -116,3 +116,13 @@ async def test_a_runtime_without_models_over_http_has_no_connections(autojump_cl
         assert await runtime.run(asking(), Ask()) == Done("Hi.")
 
         assert [node.address for node in runtime.tree().children] == ["g"]
+
+
+async def test_a_client_in_a_runtime_may_have_as_many_requests_in_flight_as_it_says(autojump_clock):
+    async with open_loopback({"*": "Hi."}, latency_s=1) as server:
+        lm = LMClient("openai/m", api_key="key", api_base=server.api_base, max_connections=150)
+        async with open_runtime(lm=lm), trio.open_nursery() as nursery:
+            for _ in range(150):
+                nursery.start_soon(lm.chat, HELLO)
+
+        assert server.max_in_flight == 150

@@ -179,7 +179,7 @@ def test_a_model_of_another_interface_says_so():
     ("options", "mend"),
     [
         ({"max_retries": 2}, "set LMClient(..., retry=Retry(max_attempts=…)): nothing else retries."),
-        ({"stream": True}, "leave it out: chat() returns whole answers."),
+        ({"stream": True}, "leave it out: chat() returns whole answers, stream() their pieces."),
         ({"timeout": 3}, "wrap the call in trio.fail_after(seconds), or set LMClient(..., deadline_s=…)."),
         ({"n": 2}, "make 2 calls in a nursery."),
         ({"mock_response": "x"}, "leave it out, or send it to the provider in extra_body={…}."),

@@ -1,0 +1,72 @@
+"""What a client is declared and called with, checked before anything is done with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from actors.checks import refuse
+from actors.errors import DeclarationError, UsageError
+from runtime.lm.providers import EXAMPLES
+from runtime.lm.retry import Retry
+
+
+def checked_messages(messages: object) -> list[dict[str, Any]]:
+    """A copy of `messages`; UsageError when they are not messages in OpenAI's form."""
+    mend = "\n  Mend: pass a list such as [{'role': 'user', 'content': 'Hello'}]."
+    kind = type(messages)
+    if not isinstance(messages, list | tuple) or not messages:
+        given = f"an empty {kind.__name__}" if kind in {list, tuple} else f"a {kind.__name__}"
+        raise UsageError(f"chat(): expected a list of messages, got {given}.{mend}")
+    checked: list[dict[str, Any]] = []
+    for index, message in enumerate(cast("Sequence[object]", messages)):
+        if not isinstance(message, Mapping):
+            raise UsageError(f"chat(): message {index} is a {type(message).__name__}, not a mapping.{mend}")
+        fields = dict(cast("Mapping[str, Any]", message))
+        if not isinstance(fields.get("role"), str) or not fields["role"]:
+            raise UsageError(f"chat(): message {index} has no 'role'.{mend}")
+        if "content" not in fields and not fields.get("tool_calls"):
+            raise UsageError(f"chat(): message {index} has no 'content'.{mend}")
+        checked.append(fields)
+    return checked
+
+
+def names_remote_media(messages: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a message has parts that are not text."""
+    parts = (part for message in messages if isinstance(message.get("content"), list) for part in message["content"])
+    return any(isinstance(part, Mapping) and "text" not in cast("Mapping[str, Any]", part) for part in parts)
+
+
+def check_arguments(owner: type, model: object, api_key: object, max_connections: object, retry: object) -> None:
+    """DeclarationError when one of them is wrong."""
+    if not isinstance(model, str) or not model.strip():
+        raise DeclarationError(f"LMClient({model!r}): expected a model's name.\n  Mend: pass one such as {EXAMPLES}.")
+    if api_key is not None and (not isinstance(api_key, str) or not api_key):
+        raise DeclarationError(
+            "LMClient(api_key=…): expected a non-empty string or None.\n  Mend: pass the key, or leave it out."
+        )
+    if not isinstance(max_connections, int) or isinstance(max_connections, bool) or max_connections < 1:
+        raise refuse(owner, "max_connections", max_connections, "a whole number >= 1")
+    if not isinstance(retry, Retry):
+        raise refuse(owner, "retry", retry, "a Retry")
+
+
+def check_seconds(owner: type, **waits: object) -> None:
+    """DeclarationError unless all are numbers above 0."""
+    for name, value in waits.items():
+        if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:  # a NaN is not above 0 either
+            raise refuse(owner, name, value, "a number > 0")
+
+
+def check_limits(owner: type, **limits: object) -> None:
+    """DeclarationError unless all are whole numbers above 0 or None."""
+    for name, value in limits.items():
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            raise refuse(owner, name, value, "a whole number >= 1 or None")
+
+
+def check_instances(owner: type, **given: tuple[object, type]) -> None:
+    """DeclarationError unless each value is None or an instance of its class."""
+    for name, (value, kind) in given.items():
+        if value is not None and (not isinstance(value, kind) or isinstance(value, type)):
+            raise refuse(owner, name, value, f"{'an' if kind.__name__[0] in 'AEIOU' else 'a'} {kind.__name__} or None")

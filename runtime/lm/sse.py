@@ -1,0 +1,85 @@
+"""Server-sent events out of bytes, without any input or output of its own.
+
+Source: WHATWG HTML, "Server-sent events", "Parsing an event stream".
+"""
+
+from __future__ import annotations
+
+import re
+from typing import final
+
+import attrs
+
+MAX_EVENT_BYTES = 8 * 1024 * 1024
+
+_LINE_END = re.compile(rb"\r\n|\n|\r(?=[^\n])", re.DOTALL)  # a CR at the end may be the first half of CR LF
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+class EventTooLarge(Exception):
+    """An event has more bytes than the reader may hold."""
+
+
+@final
+@attrs.frozen
+class ServerEvent:
+    """One event."""
+
+    data: str
+    """Its data lines, joined by line feeds."""
+    name: str = ""
+    """Its ``event`` field."""
+
+
+@final
+class EventReader:
+    """Takes bytes as they come and gives the events that are whole.
+
+    An event ends at an empty line, and the last one also at the end of the stream: some servers leave its empty line out. Text is
+    decoded by whole lines, so that a character may be cut anywhere; bytes that are no UTF-8 become U+FFFD.
+    """
+
+    def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
+        self._max_event_bytes = max_event_bytes
+        self._rest = b""
+        self._data: list[str] = []
+        self._data_bytes = 0
+        self._name = ""
+        self._is_first = True
+
+    def feed(self, chunk: bytes) -> list[ServerEvent]:
+        """The events that `chunk` completes.
+
+        Raises:
+            EventTooLarge: an event has grown beyond the limit.
+        """
+        lines = _LINE_END.split(self._rest + chunk)
+        self._rest = lines.pop()
+        events = [event for line in lines if (event := self._line(line)) is not None]
+        if len(self._rest) + self._data_bytes > self._max_event_bytes:
+            raise EventTooLarge(f"an event has more than {self._max_event_bytes} bytes")
+        return events
+
+    def close(self) -> list[ServerEvent]:
+        """The event that the end of the stream completes, if any."""
+        line, self._rest = self._rest.removesuffix(b"\r"), b""
+        return [event for event in (self._line(line), self._line(b"")) if event is not None]
+
+    def _line(self, line: bytes) -> ServerEvent | None:
+        if self._is_first:
+            line, self._is_first = line.removeprefix(_BYTE_ORDER_MARK), False
+        if not line:
+            return self._event()
+        name, _, value = line.partition(b":")
+        text = value.removeprefix(b" ").decode("utf-8", "replace")
+        if name == b"data":
+            self._data.append(text)
+            self._data_bytes += len(value)
+        elif name == b"event":
+            self._name = text
+        return None
+
+    def _event(self) -> ServerEvent | None:
+        event = ServerEvent("\n".join(self._data), self._name) if self._data else None
+        self._data, self._data_bytes, self._name = [], 0, ""
+        return event
