@@ -16,6 +16,7 @@ from actors.backoff import Backoff as Backoff
 from actors.backoff import Redelivery as Redelivery
 from actors.errors import ActorError as ActorError
 from actors.errors import ActorFailed as ActorFailed
+from actors.errors import ActorIdle as ActorIdle
 from actors.errors import ActorStartFailed as ActorStartFailed
 from actors.errors import ActorStopped as ActorStopped
 from actors.errors import AskCycle as AskCycle
@@ -30,6 +31,7 @@ from actors.errors import GraphInvalid as GraphInvalid
 from actors.errors import InternalError as InternalError
 from actors.errors import LMAuthFailed as LMAuthFailed
 from actors.errors import LMBadRequest as LMBadRequest
+from actors.errors import LMBudgetExhausted as LMBudgetExhausted
 from actors.errors import LMContextTooLong as LMContextTooLong
 from actors.errors import LMError as LMError
 from actors.errors import LMRateLimited as LMRateLimited
@@ -55,6 +57,11 @@ from actors.graph import Graph as Graph
 from actors.lm import LM as LM
 from actors.lm import ChatMessage as ChatMessage
 from actors.lm import Completion as Completion
+from actors.lm import Delta as Delta
+from actors.lm import LMStream as LMStream
+from actors.lm import ReasoningDelta as ReasoningDelta
+from actors.lm import TextDelta as TextDelta
+from actors.lm import ToolCallDelta as ToolCallDelta
 from actors.lm import Usage as Usage
 from actors.mailbox import MailboxSpec as MailboxSpec
 from actors.mailbox import MailboxStatistics as MailboxStatistics

@@ -200,6 +200,7 @@ class ActorContext(ABC):
         mailbox: MailboxSpec | None = None,
         redelivery: Redelivery | None = None,
         shutdown_s: float | None = None,
+        idle_timeout_s: float | None = None,
     ) -> ActorRef[Any]:
         """Start a child actor; it stops with this incarnation. Options as in ``Runtime.spawn``.
 
@@ -262,6 +263,10 @@ class ActorContext(ABC):
     @abstractmethod
     def become(self, handler: Callable[[Any], Awaitable[Any]]) -> None:
         """Handle the following messages with ``await handler(message)`` instead of ``receive``."""
+
+    @abstractmethod
+    def heartbeat(self) -> None:
+        """Say that this actor is alive: the ``idle_timeout_s`` of the message in hand begins anew. Without one: no effect."""
 
     @property
     @abstractmethod

@@ -265,7 +265,7 @@ def _recalls(plan: Plan) -> Iterator[Problem]:
 def _dependency_inputs(plan: Plan) -> Iterator[Problem]:
     found: dict[tuple[str, str], Problem] = {}
     for spec in plan.nodes.values():
-        for need in (each for entry in spec.needs.values() for each in entry.all()):
+        for need in spec.all_needs:
             for parameter, kinds in need.inputs.items():
                 if kinds and not all(issubclass(kind, kinds) for kind in plan.input_types):
                     found[need.name, parameter] = Problem(

@@ -95,6 +95,9 @@ def needed(annotation: object, parameter: str, names: Names) -> Dependency | Rec
 
 
 def _only_marker(wanted: object, markers: tuple[object, ...]) -> Dep | Recall | None:
+    if isinstance(wanted, Dep | Recall):
+        shown = "Recall()" if isinstance(wanted, Recall) else f"Dep({wanted.function.__name__})"
+        raise Unreadable("unusable-annotation", f"{shown} is not a type.", f"write Annotated[T, {shown}], with the type it gets.")
     for kind in (Dep, Recall):
         if any(marker is kind for marker in markers):
             example = "Dep(function)" if kind is Dep else "Recall()"

@@ -1,4 +1,4 @@
-"""The design page of a graph, as Markdown: its picture, its nodes, prompts, types and limits. Pure; the same graph, the same text."""
+"""The design page of a graph, as Markdown: picture, nodes, prompts, types, limits. Pure; the same graph, the same text."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def _prompts(plan: Plan) -> Iterator[str]:
 def _dependencies(plan: Plan) -> Iterator[str]:
     lines: dict[str, None] = {}
     for spec in plan.nodes.values():
-        for need in (each for entry in spec.needs.values() for each in entry.all()):
+        for need in spec.all_needs:
             needs = [*(f"`{each.name}`" for each in need.needs.values()), *(f"`{type_names(k)}`" for k in need.inputs.values())]
             lines[
                 f"- `{need.name}` ({need.supply.value}, {_place(need.location)})"
@@ -163,13 +163,11 @@ def _fields(kind: type) -> Iterator[tuple[str, str]]:
     hints: dict[str, Any] = {}
     for base in reversed(kind.__mro__):
         hints.update(inspect.get_annotations(base))
-    names: list[str]
+    names: list[str] = list(getattr(kind, "model_fields", ()))
     if attrs.has(kind):
         names = [field.name for field in attrs.fields(kind)]
     elif dataclasses.is_dataclass(kind):
         names = [field.name for field in dataclasses.fields(kind)]
-    else:
-        names = list(getattr(kind, "model_fields", ()))
     for name in names:
         hint = hints.get(name, "Any")
         yield name, hint if isinstance(hint, str) else inspect.formatannotation(hint)
@@ -183,7 +181,8 @@ def _limits(plan: Plan, supervision: Supervision | None) -> Iterator[str]:
     else:
         budget = "any number of" if supervision.max_restarts == math.inf else f"up to {supervision.max_restarts:g}"
         yield (
-            f"- {supervision.strategy.name}: {budget} restarts within {supervision.within_s:g} s, then {supervision.exhausted.name}."
+            f"- {supervision.strategy.name}: {budget} restarts within {supervision.within_s:g} s, "
+            f"then {supervision.exhausted.name}."
         )
     sizes: dict[str, list[str]] = {}
     for spec in plan.nodes.values():

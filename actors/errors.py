@@ -36,6 +36,7 @@
     │   ├── LMBadRequest            the request is wrong (opposite: LMUnavailable)
     │   ├── LMContextTooLong        …because the prompt does not fit the model
     │   ├── LMRefused               the model or its guard declined to answer
+    │   ├── LMBudgetExhausted       a budget does not cover the call; nothing was sent
     │   └── LMReplyUnreadable       an answer came that cannot be read
     └── InternalError               a bug of ours: please report it
 
@@ -147,6 +148,10 @@ class ActorStopped(ActorError):
 
 class ActorStartFailed(ActorError):
     """The actor was never running: its factory or lifespan raised; ``__cause__`` is what it raised."""
+
+
+class ActorIdle(ActorError):
+    """What an actor fails with whose handler gave no sign of life for its ``idle_timeout_s``; it was cancelled before."""
 
 
 class MailboxFull(ActorError):

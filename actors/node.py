@@ -270,6 +270,18 @@ class NodeSpec:
     fallback: Fallback | None = None
 
     @property
+    def wants_lm(self) -> bool:
+        """It, or its fallback, works with a language model; what a nested graph does is that graph's own."""
+        injected = [*self.injected.values(), *(self.fallback.injected.values() if self.fallback is not None else ())]
+        return self.kind is Kind.PREDICT or Injected.LM in injected
+
+    @property
+    def all_needs(self) -> tuple[Dependency, ...]:
+        """The dependencies of the node and of its fallback, and those that these need; nearest first."""
+        direct = [*self.needs.values(), *(self.fallback.needs.values() if self.fallback is not None else ())]
+        return tuple(each for need in direct for each in need.all())
+
+    @property
     def is_join(self) -> bool:
         """It has several inputs, which wait for each other."""
         return len(self.inputs) > 1

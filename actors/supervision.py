@@ -138,6 +138,9 @@ class ChildSpec:
     significant: bool = attrs.field(default=False, validator=is_a(bool))
     mailbox: MailboxSpec = attrs.field(default=MailboxSpec(), validator=is_a(MailboxSpec))
     redelivery: Redelivery = attrs.field(default=Redelivery(), validator=is_a(Redelivery))
+    idle_timeout_s: float | None = attrs.field(default=None, validator=attrs.validators.optional(is_number(above=0)))
+    """How long the handling of one message may go on without ``self.context.heartbeat()``; then it is cancelled and the actor
+    fails with ``ActorIdle``. None: no limit."""
 
     def __attrs_post_init__(self) -> None:
         check_id(self.id)

@@ -27,6 +27,10 @@ draws when each request was at the server, judges a study that explained it wron
 survived. The provider is a process on this machine: no key and no network is needed.
 """
 
+GRAPH = """\
+Look at a graph without running it. FILE.py:NAME is the Python file that declares it and the name it has there.
+"""
+
 RUN = """\
 Run a graph once. FILE.py:NAME is the Python file that declares it and the name it has there. The output is printed
 on standard output as JSON; progress goes to standard error, and so does what the file itself prints.
@@ -88,6 +92,10 @@ def _run(argv: Sequence[str] | None) -> int:
         from runtime.cli import demo  # noqa: PLC0415 - `understudy --help` need not wait for it
 
         return demo.run(demo.Options(options.model, options.api_base, options.fast, options.json))
+    if options.command == "graph":
+        from runtime.cli import graph  # noqa: PLC0415 - as above
+
+        return graph.run(graph.Options(options.action, options.graph, getattr(options, "output", None)))
     from runtime.cli import run  # noqa: PLC0415 - as above
 
     return run.run(
@@ -116,6 +124,7 @@ def _parser() -> _Parser:
     demo.add_argument("--api-base", metavar="URL", help="the provider's address, with --model")
     demo.add_argument("--fast", action="store_true", help="a tenth of the latencies")
     demo.add_argument("--json", action="store_true", help="print the measurements as JSON instead of the report")
+    _add_graph(commands)
     run = commands.add_parser("run", help="run a graph once", description=RUN, epilog=RUN_MORE, formatter_class=raw)
     run.add_argument("graph", metavar="FILE.py:NAME", help="where the graph is")
     run.add_argument("--input", metavar="JSON", default="{}", help="the input's fields; @FILE reads a file, - standard input")
@@ -128,6 +137,22 @@ def _parser() -> _Parser:
     run.add_argument("--timeout", metavar="SECONDS", type=_seconds, help="give up after so long")
     run.add_argument("-q", "--quiet", action="store_true", help="no progress")
     return parser
+
+
+def _add_graph(commands: argparse._SubParsersAction[_Parser]) -> None:  # pyright: ignore[reportPrivateUsage]  # no public name
+    raw = argparse.RawDescriptionHelpFormatter
+    graph = commands.add_parser("graph", help="look at a graph", description=GRAPH, epilog=EXIT_CODES, formatter_class=raw)
+    actions = graph.add_subparsers(dest="action", required=True, metavar="ACTION")
+    for name, text in (
+        ("show", "print it as Mermaid text"),
+        ("check", "print everything that is wrong with it, and how to mend that; exit code 1 if anything is"),
+        ("describe", "print its design page: picture, nodes, prompts, types, supervision, mailboxes, limits"),
+        ("export", "write it to a file: .svg, .mmd (Mermaid) or .md (the design page)"),
+    ):
+        action = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        action.add_argument("graph", metavar="FILE.py:NAME", help="where the graph is")
+        if name == "export":
+            action.add_argument("-o", "--output", metavar="FILE", required=True, help="where to write it")
 
 
 def _named_model(text: str) -> tuple[str, str]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from actors.errors import DeclarationError, LMAuthFailed
-from actors.node import Injected, Kind, NodeSpec
+from actors.node import Kind, NodeSpec
 from runtime.cli.terminal import one_line
 from runtime.cli.wrong_usage import WrongUsage
 from runtime.lm.client import LMClient
@@ -44,7 +44,7 @@ def choose_models(nodes: Iterable[NodeSpec], default: str | None, named: Mapping
     Raises:
         WrongUsage: a node needs one that was not given, or one was given that no node asks for.
     """
-    wants = [(spec, spec.options.lm) for spec in nodes if _uses_lm(spec)]
+    wants = [(spec, spec.options.lm) for spec in _with_nested(nodes) if spec.wants_lm]
     asked = dict.fromkeys(lm for _, lm in wants if isinstance(lm, str))
     unknown = [name for name in named if name not in asked]
     if unknown:
@@ -66,5 +66,9 @@ def _for_a_command_line(error: Exception) -> str:
     return text.replace("; the key goes into api_key", "").replace(" with api_base", " with --api-base")
 
 
-def _uses_lm(spec: NodeSpec) -> bool:
-    return spec.kind is Kind.PREDICT or Injected.LM in spec.injected.values()
+def _with_nested(nodes: Iterable[NodeSpec]) -> Iterator[NodeSpec]:
+    """Also the nodes of graphs that are nodes."""
+    for spec in nodes:
+        yield spec
+        if spec.kind is Kind.GRAPH:
+            yield from _with_nested(spec.embedded.sketch().nodes.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Self, final
@@ -26,7 +27,8 @@ class Pulse:
 
     def beat(self) -> None:
         """The attempt is alive. Without effect once it has ended."""
-        self.scope.deadline = trio.current_time() + self._idle_s
+        if self._idle_s != math.inf:
+            self.scope.deadline = trio.current_time() + self._idle_s
 
 
 @final

@@ -234,6 +234,8 @@ def test_a_node_that_a_model_fills_is_no_dependency():
 @pytest.mark.parametrize(
     ("annotation", "message"),
     [
+        (Dep(town), "Dep(town) is not a type."),
+        (Recall(), "Recall() is not a type."),
         (Annotated[Place, Dep], "Dep is the marker's class, not a marker."),
         (Annotated[Mid, Recall], "Recall is the marker's class, not a marker."),
         (Annotated[Mid, Recall(), Dep(town)], "it has several of Dep and Recall."),

@@ -72,7 +72,6 @@ def test_the_page_holds_the_picture_nodes_prompts_dependencies_types_and_limits(
     headings = [line for line in page.splitlines() if line.startswith("#")]
     assert headings == [
         "# page",
-        "## Problems",
         "## Nodes",
         "## Prompts",
         "## Dependencies, each called once per run",
@@ -98,7 +97,7 @@ def test_prompts_dependencies_types_and_limits_in_words():
 
     assert "`work`, up to 2 answers until one can be read. It chooses the type first." in lines
     assert [line for line in lines if line.startswith(">")] == ["> Say what it is.", ">", "> In one word."]
-    assert [line.partition(",")[0] for line in lines if line.startswith("- `sky`") or line.startswith("- `town`")] == [
+    assert [line.partition(",")[0] for line in lines if line.startswith(("- `sky`", "- `town`"))] == [
         "- `sky` (async",
         "- `town` (thread",
     ]
@@ -114,3 +113,13 @@ def test_the_same_graph_gives_the_same_page():
     graph = declared()
 
     assert graph.describe() == graph.describe()
+
+
+def test_problems_are_a_section_of_the_page():
+    graph = declared()
+    graph.connect("work", "nowhere")
+
+    page = graph.describe()
+
+    assert "## Problems\n\n- connect() at " in page
+    assert page.index("## Problems") < page.index("## Nodes")

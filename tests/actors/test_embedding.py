@@ -119,19 +119,22 @@ def test_the_picture_frames_a_graph_within_and_rounds_an_actor():
     ]
 
 
+NOTHING_TO_ADD = """expected a Graph, an ActorRef, or a class derived from Actor.
+  Mend: functions and message classes are decorated with @graph.node."""
+SAYS_ITSELF = "a graph says itself what it takes and returns.\n  Mend: leave takes and returns out."
+UNKNOWN = "it is not known what the actor takes and returns.\n  Mend: add(…, takes=Question, returns=Answer)."
+
+
 @pytest.mark.parametrize(
     ("what", "options", "message"),
     [
-        (3, {}, "expected a Graph, an ActorRef, or a class derived from Actor.\n"
-                "  Mend: functions and message classes are decorated with @graph.node."),
-        (Ask, {}, "expected a Graph, an ActorRef, or a class derived from Actor.\n"
-                  "  Mend: functions and message classes are decorated with @graph.node."),
-        (inner(), {"takes": Ask}, "a graph says itself what it takes and returns.\n  Mend: leave takes and returns out."),
-        (lambda: Worker(), {"name": "w"}, "it is not known what the actor takes and returns.\n"
-                                          "  Mend: add(…, takes=Question, returns=Answer)."),
+        (3, {}, NOTHING_TO_ADD),
+        (Ask, {}, NOTHING_TO_ADD),
+        (inner(), {"takes": Ask}, SAYS_ITSELF),
+        (lambda: Worker(), {"name": "w"}, UNKNOWN),
         (Worker, {"module": "Predict"}, "or leave 'module' out."),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_added_is_told_why(what: Any, options: dict[str, Any], message: str):
     with pytest.raises(DeclarationError) as caught:
         new().add(what, **options)
@@ -165,17 +168,19 @@ async def recalling(ask: Ask, mid: Annotated[Mid, Recall()]) -> Out: ...
 async def unknown(ask: Nowhere) -> Out: ...  # type: ignore[name-defined]  # noqa: F821  # pyright: ignore[reportUndefinedVariable]
 
 
+NO_PARAMETER = "takes 'mid', which is not a parameter of the node, or of another type there."
+NOWHERE = "unknown, parameter 'ask': the name 'Nowhere' in the annotation 'Nowhere' is not defined where the node is."
+
+
 @pytest.mark.parametrize(
     ("function", "code", "message"),
     [
-        (other_input, "fallback-input", "its fallback other_input takes 'mid', which is not a parameter of the node, or of another "
-                                        "type there."),
-        (other_output, "fallback-return", "its fallback other_output does not return what 'work' returns."),
-        (recalling, "fallback-input", "its fallback recalling recalls a message."),
-        (unknown, "unresolved-annotation", "its fallback unknown, parameter 'ask': the name 'Nowhere' in the annotation 'Nowhere' "
-                                           "is not defined where the node is."),
+        (other_input, "fallback-input", f"other_input {NO_PARAMETER}"),
+        (other_output, "fallback-return", "other_output does not return what 'work' returns."),
+        (recalling, "fallback-input", "recalling recalls a message."),
+        (unknown, "unresolved-annotation", NOWHERE),
     ],
-)  # fmt: skip
+)
 def test_a_fallback_that_does_not_fit_is_reported(function: Any, code: str, message: str):
     graph = new()
 
@@ -183,7 +188,7 @@ def test_a_fallback_that_does_not_fit_is_reported(function: Any, code: str, mess
     async def work(ask: Ask) -> Out: ...
 
     (problem,) = graph.check()
-    assert (problem.code, problem.message) == (code, message)
+    assert (problem.code, problem.message) == (code, f"its fallback {message}")
 
 
 def test_a_stream_has_no_fallback():
@@ -203,4 +208,4 @@ def test_a_stream_has_no_fallback():
 
 def test_a_fallback_is_a_function():
     with pytest.raises(DeclarationError, match="expected a function with a name and annotations, or None"):
-        new().node(fallback="work")(other_output)
+        new().node(fallback="work")(other_output)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]

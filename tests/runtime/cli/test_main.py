@@ -36,7 +36,7 @@ async def same(a: A) -> B:
     ("arguments", "line"),
     [
         ([], "the following arguments are required: COMMAND (see understudy --help)"),
-        (["fly"], "argument COMMAND: invalid choice: 'fly' (choose from 'demo', 'run') (see understudy --help)"),
+        (["fly"], "argument COMMAND: invalid choice: 'fly' (choose from 'demo', 'graph', 'run') (see understudy --help)"),
         (["demo", "--loud"], "unrecognized arguments: --loud (see understudy --help)"),
         (["run"], "the following arguments are required: FILE.py:NAME (see understudy run --help)"),
         (["run", "g.py:g", "--lm", "x"], "argument --lm: expected NAME=MODEL, such as large=openai/gpt-4o. Got: x"),
@@ -50,7 +50,7 @@ def test_wrong_arguments_get_one_line_and_exit_code_2(
     assert main(arguments) == 2
 
     out, err = capsys.readouterr()
-    said = err.replace("choose from demo, run", "choose from 'demo', 'run'")
+    said = err.replace("choose from demo, graph, run", "choose from 'demo', 'graph', 'run'")
     assert (out, said.count("\n")) == ("", 1)
     assert said.startswith(f"understudy: {line}")
 

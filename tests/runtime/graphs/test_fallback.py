@@ -5,11 +5,15 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated
+
 import dspy  # noqa: F401 - loading it takes a thread, for which virtual time does not wait
 import pytest
 import trio
 
-from actors import LM, Graph, LMUnavailable, NodeFailed, NodeTimedOut, Redelivery, Run, RunFailed
+from actors import LM, Dep, Graph, LMUnavailable, NodeFailed, NodeTimedOut, Redelivery, Run, RunFailed
 from runtime import open_runtime
 from runtime.graphs.events import NodeFellBack
 from runtime.testing import ScriptedLM
@@ -180,3 +184,16 @@ async def test_a_heartbeat_after_the_attempt_has_no_effect_and_one_from_a_thread
     async with open_runtime() as runtime:
         assert await runtime.run(graph_of(beats, idle_timeout_s=5), Ask()) == Done("beaten")
         kept[0].heartbeat()
+
+
+async def test_a_fallback_has_dependencies_and_a_language_model_of_its_own(autojump_clock):
+    @asynccontextmanager
+    async def shelf() -> AsyncIterator[str]:
+        yield "shelf"
+
+    async def instead(ask: Ask, lm: LM, place: Annotated[str, Dep(shelf)]) -> Done:
+        answer = await lm.chat([{"role": "user", "content": place}])
+        return Done(f"{answer.text} from the {place}")
+
+    async with open_runtime(lm=ScriptedLM(["taken"])) as runtime:
+        assert await runtime.run(graph_of(fails, redelivery=ONCE, fallback=instead), Ask()) == Done("taken from the shelf")

@@ -118,21 +118,22 @@ async def test_a15_a_choice_with_none_and_one_without(autojump_clock):
     graph = Graph("g", input=Ask, output=Done)
 
     @graph.predict
-    async def maybe(ask: Ask) -> list_free | None:
+    async def maybe(ask: Ask) -> Maybe | None:
         """Maybe."""
         ...
 
     @graph.node
-    async def otherwise(ask: Ask, made: list_free | None) -> Done:
+    async def otherwise(ask: Ask, made: Maybe | None) -> Done:
         return Done(made)
 
-    for answers, expected in (([{"choice": "None"}], None), ([{"choice": "list_free"}, {"n": 4}], list_free(4))):
+    filled: list[Any] = [{"choice": "Maybe"}, {"n": 4}]
+    for answers, expected in (([{"choice": "None"}], None), (filled, Maybe(4))):
         async with open_runtime(lm=ScriptedLM(answers)) as runtime:
             assert await runtime.run(graph, Ask()) == Done(expected)
 
 
 @attrs.frozen
-class list_free:
+class Maybe:
     n: int
 
 

@@ -13,7 +13,7 @@ import pytest
 import trio
 import trio.testing
 
-from actors import Actor, ActorFailed, Graph, NodeFailed, NoOutput, Redelivery, RunFailed
+from actors import Actor, ActorFailed, DeclarationError, Graph, NodeFailed, NoOutput, Redelivery, RunFailed
 from runtime import open_runtime
 from runtime.graphs.events import NodeStarted, RunFinished, RunStarted
 from runtime.testing import ScriptedLM
@@ -199,3 +199,14 @@ async def test_an_actor_that_was_spawned_elsewhere_is_a_node_by_its_ref(autojump
 
         assert sorted((await runtime.run(graph, Ask(1))).n) == [1, 2]
         assert await ref.ask(Part(1)) == Other(3)
+
+
+async def test_a_language_model_that_a_graph_within_lacks_is_missed_when_the_graph_around_is_deployed(autojump_clock):
+    inner = Graph("inner", input=Part, output=Other)
+
+    @inner.predict
+    async def fill(part: Part) -> Other: ...
+
+    async with open_runtime() as runtime:
+        with pytest.raises(DeclarationError, match="node 'fill' of graph 'inner'"):
+            await runtime.deploy(outer_graph(inner))

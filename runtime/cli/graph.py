@@ -1,0 +1,79 @@
+"""``understudy graph``: looks at a graph without running it. Nothing here needs a key, a network or a browser."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import final
+
+import attrs
+
+from actors.graph import Graph
+from runtime.cli.loading import load_graph
+from runtime.cli.svg import draw_svg
+from runtime.cli.terminal import printable
+from runtime.cli.wrong_usage import WrongUsage
+
+ACTIONS = ("show", "check", "describe", "export")
+SUFFIXES = (".svg", ".mmd", ".md")
+
+
+@final
+@attrs.frozen
+class Options:
+    """What was asked for."""
+
+    action: str
+    """One of ``ACTIONS``."""
+    graph: str
+    output: str | None = None
+    """Where ``export`` writes to."""
+
+
+def run(options: Options) -> int:
+    """Do it and return the exit code: 1 when ``check`` finds problems.
+
+    Raises:
+        WrongUsage: there is no such graph, or the file cannot be written.
+    """
+    graph = load_graph(options.graph)
+    if options.action == "check":
+        return _check(graph)
+    if options.action == "export":
+        return _export(graph, options.output)
+    text = graph.mermaid() if options.action == "show" else graph.describe().rstrip("\n")
+    print(printable(text, sys.stdout))
+    return 0
+
+
+def _check(graph: Graph) -> int:
+    problems = graph.check()
+    if not problems:
+        plan = graph.plan()
+        print(f"graph {graph.name!r} has no problems: {len(plan.nodes)} nodes, {len(plan.edges)} edges")
+        return 0
+    print(f"graph {graph.name!r} has {len(problems)} problem{'s' if len(problems) > 1 else ''}:")
+    for index, problem in enumerate(problems, start=1):
+        print(printable(f"  {index}. {problem}", sys.stdout))
+    return 1
+
+
+def _export(graph: Graph, output: str | None) -> int:
+    if output is None:
+        raise WrongUsage("graph export: say where to with -o FILE.svg")
+    file = Path(output)
+    if file.suffix not in SUFFIXES:
+        raise WrongUsage(
+            f"-o {output}: expected a name that ends in {', '.join(SUFFIXES[:-1])} (Mermaid) or {SUFFIXES[-1]} (the design page)"
+            + ("; a browser or image program turns the SVG into a PNG" if file.suffix == ".png" else "")
+        )
+    if file.suffix == ".svg":
+        text = draw_svg(graph.sketch())
+    else:
+        text = f"{graph.mermaid()}\n" if file.suffix == ".mmd" else graph.describe()
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise WrongUsage(f"-o {output}: cannot be written: {error.strerror}") from error
+    print(printable(f"wrote {output}", sys.stdout))
+    return 0

@@ -1,0 +1,134 @@
+"""``understudy graph``: pictures, problems and design pages, without a run."""
+
+from __future__ import annotations
+
+import itertools
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from runtime.cli.main import main
+from tests.runtime.cli.command import ROOT
+
+EXAMPLE = f"{ROOT}/docs/examples/property_extraction.py:graph"
+SVG = "{http://www.w3.org/2000/svg}"
+
+SUFFIXES = "expected a name that ends in .svg, .mmd (Mermaid) or .md (the design page)"
+
+LOOP = """
+import attrs
+from actors import Graph
+
+@attrs.frozen
+class A:
+    n: int = 1
+
+@attrs.frozen
+class B:
+    n: int = 1
+
+@attrs.frozen
+class Unused:
+    pass
+
+g = Graph("a<b", input=A, output=B)
+broken = Graph("broken", input=A, output=B)
+
+@g.node
+async def one(a: A) -> B | A: ...
+
+@broken.node
+async def two(a: A) -> Unused: ...
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "loop.py"
+    path.write_text(LOOP)
+    return path
+
+
+def test_show_prints_mermaid(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["graph", "show", EXAMPLE]) == 0
+
+    assert capsys.readouterr().out.startswith('graph TD\n    input(["Intent"])\n')
+
+
+def test_check_of_a_good_graph_counts_and_exits_with_0(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["graph", "check", EXAMPLE]) == 0
+
+    assert capsys.readouterr().out == "graph 'property-extraction' has no problems: 4 nodes, 8 edges\n"
+
+
+def test_check_of_a_bad_graph_prints_every_problem_with_its_mend_and_exits_with_1(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["graph", "check", f"{file}:broken"]) == 1
+
+    out = capsys.readouterr().out
+    assert out.startswith("graph 'broken' has 2 problems:\n  1. node 'two' (")
+    assert out.count("    Mend: ") == 2
+
+
+def test_describe_prints_the_design_page(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["graph", "describe", EXAMPLE]) == 0
+
+    out = capsys.readouterr().out
+    assert out.startswith("# property-extraction\n")
+    assert out.endswith(" when full.\n")
+
+
+@pytest.mark.parametrize(("suffix", "begins"), [(".svg", "<svg "), (".mmd", "graph TD\n"), (".md", "# property-extraction\n")])
+def test_export_writes_the_kind_that_the_name_says(
+    suffix: str, begins: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / f"graph{suffix}"
+
+    assert main(["graph", "export", EXAMPLE, "-o", str(output)]) == 0
+
+    assert output.read_text().startswith(begins)
+    assert output.read_text().endswith("\n")
+    assert capsys.readouterr().out == f"wrote {output}\n"
+
+
+@pytest.mark.parametrize(
+    ("output", "line"),
+    [
+        ("graph.png", f"-o graph.png: {SUFFIXES}; a browser or image program turns the SVG into a PNG"),
+        ("graph", f"-o graph: {SUFFIXES}"),
+        ("/nowhere/graph.svg", "-o /nowhere/graph.svg: cannot be written: No such file or directory"),
+    ],
+)
+def test_export_to_what_cannot_be_written_is_one_line(output: str, line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["graph", "export", EXAMPLE, "-o", output]) == 2
+
+    assert capsys.readouterr().err == f"understudy: {line}\n"
+
+
+def test_the_picture_is_well_formed_and_no_two_boxes_of_a_row_overlap(file: Path, tmp_path: Path) -> None:
+    for number, target in enumerate((EXAMPLE, f"{file}:g", f"{file}:broken")):
+        output = tmp_path / f"{number}.svg"
+        main(["graph", "export", target, "-o", str(output)])
+
+        root = ET.fromstring(output.read_text())
+
+        boxes = [
+            (float(box.get("y", 0)), float(box.get("x", 0)), float(box.get("width", 0)))
+            for box in root.findall(f"{SVG}rect")
+            if box.get("stroke")
+        ]
+        for (row, x, width), (next_row, next_x, _) in itertools.pairwise(sorted(boxes)):
+            assert row != next_row or x + width <= next_x
+        assert all(x >= 0 and x + width <= float(root.get("width", 0)) for _, x, width in boxes)
+
+
+def test_names_in_the_picture_are_escaped_and_a_loop_is_drawn(file: Path, tmp_path: Path) -> None:
+    output = tmp_path / "loop.svg"
+
+    main(["graph", "export", f"{file}:g", "-o", str(output)])
+
+    root = ET.fromstring(output.read_text())
+    assert root.findtext(f"{SVG}title") == "a<b"
+    assert len(root.findall(f"{SVG}path")) == 3
