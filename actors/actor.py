@@ -202,7 +202,7 @@ class ActorContext(ABC):
         shutdown_s: float | None = None,
         idle_timeout_s: float | None = None,
     ) -> ActorRef[Any]:
-        """Start a child actor; it stops with this incarnation. Options as in ``Runtime.spawn``.
+        """Start a child actor; it stops with this incarnation. Options as in ``ChildSpec``, with `name` for its id.
 
         Raises:
             ActorStartFailed: the factory or the lifespan raised.

@@ -11,6 +11,7 @@
     │   ├── ActorFailed             it raised while it handled your message (the cause is chained)
     │   ├── ActorStopped            it stopped for good, before or while it held your message
     │   ├── ActorStartFailed        it never entered its lifespan (the cause is chained)
+    │   ├── ActorIdle               its handler gave no sign of life for its idle_timeout_s
     │   ├── MailboxFull             its mailbox refused your message
     │   └── RestartsExhausted       its supervisor gave up on restarting
     ├── SupervisionError            an administrative call that the supervisor refused

@@ -19,6 +19,7 @@ from runtime.events import ActorUnresponsive as ActorUnresponsive
 from runtime.events import Event as Event
 from runtime.events import EventsMissed as EventsMissed
 from runtime.events import EventStream as EventStream
+from runtime.events import LoopBlocked as LoopBlocked
 from runtime.events import MessageDeadLettered as MessageDeadLettered
 from runtime.events import MessageRedelivering as MessageRedelivering
 from runtime.events import SupervisorParked as SupervisorParked

@@ -19,6 +19,7 @@ from runtime.cell import Cell, Exit, ExitKind, Overseer
 from runtime.dead_letters import DeadReason
 from runtime.envelope import Envelope, OneShot
 from runtime.events import MessageRedelivering
+from runtime.idleness import Idleness
 from runtime.kernel import Kernel
 from runtime.lifecycle import State
 from runtime.mailbox import Mailbox, message_kind
@@ -59,6 +60,7 @@ class ActorCell(MailedCell):
         "_failed",
         "_finishing",
         "_handled",
+        "_idleness",
         "_make_context",
         "_owns_mailbox",
         "_receive",
@@ -85,6 +87,7 @@ class ActorCell(MailedCell):
         super().__init__(kernel, address, parent, restart=spec.restart, shutdown_s=spec.shutdown_s, significant=spec.significant)
         self.factory: Callable[[], object] = partial(spec.factory, *spec.args) if spec.args else spec.factory
         self.redelivery: Redelivery = spec.redelivery
+        self._idleness = Idleness(address, spec.idle_timeout_s) if spec.idle_timeout_s is not None else None
         self.mailbox = shared if shared is not None else Mailbox(address, spec.mailbox, kernel.dead_letters)
         self.brood: Cell | None = None
         """The supervisor of the children that this incarnation spawned."""
@@ -156,7 +159,9 @@ class ActorCell(MailedCell):
         self.mailbox.hand_over()
 
     def _watched(self, handler: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Awaitable[Any]]:
-        """The handler as the test harness wants it; itself outside of tests."""
+        """The handler within its limits, as the test harness wants it; itself without limits and outside of tests."""
+        if self._idleness is not None:
+            handler = self._idleness.bounding(handler)
         around = self.kernel.around_receive
         return handler if around is None else around(self.address, handler)
 
@@ -432,6 +437,11 @@ class ActorCell(MailedCell):
     def become(self, handler: Callable[[Any], Awaitable[Any]]) -> None:
         """Handle what follows with `handler`."""
         self._receive = self._watched(handler)
+
+    def heartbeat(self) -> None:
+        """Let the limit for the message in hand begin anew."""
+        if self._idleness is not None:
+            self._idleness.renew()
 
     def stash(self) -> None:
         """Set the message in hand aside."""

@@ -32,9 +32,16 @@ def child_spec(
     mailbox: MailboxSpec | None,
     redelivery: Redelivery | None,
     shutdown_s: float | None,
+    idle_timeout_s: float | None = None,
 ) -> ChildSpec:
     """The spec of a spawned actor: what is None takes the default that ``ChildSpec`` declares."""
-    given = {"restart": restart, "mailbox": mailbox, "redelivery": redelivery, "shutdown_s": shutdown_s}
+    given = {
+        "restart": restart,
+        "mailbox": mailbox,
+        "redelivery": redelivery,
+        "shutdown_s": shutdown_s,
+        "idle_timeout_s": idle_timeout_s,
+    }
     options: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     return ChildSpec(name, factory, args, **options)
 
@@ -93,6 +100,7 @@ class LocalContext(IncarnationContext):
         mailbox: MailboxSpec | None = None,
         redelivery: Redelivery | None = None,
         shutdown_s: float | None = None,
+        idle_timeout_s: float | None = None,
     ) -> ActorRef[Any]:
         """See ``ActorContext.spawn``."""
         self._refuse_when_closed("it starts no children")
@@ -100,7 +108,14 @@ class LocalContext(IncarnationContext):
         await brood.wait_started()
         child_id = name if name is not None else brood.roster.free_name(stem_of(factory))
         spec = child_spec(
-            factory, args, name=child_id, restart=restart, mailbox=mailbox, redelivery=redelivery, shutdown_s=shutdown_s
+            factory,
+            args,
+            name=child_id,
+            restart=restart,
+            mailbox=mailbox,
+            redelivery=redelivery,
+            shutdown_s=shutdown_s,
+            idle_timeout_s=idle_timeout_s,
         )
         cell = await brood.start_child(spec)
         assert isinstance(cell, ActorCell), "a ChildSpec makes an actor"
@@ -181,6 +196,11 @@ class LocalContext(IncarnationContext):
         """See ``ActorContext.become``."""
         self._refuse_when_closed("it handles no more messages")
         self._cell.become(handler)
+
+    def heartbeat(self) -> None:
+        """See ``ActorContext.heartbeat``."""
+        self._refuse_when_closed("it has no message in hand")
+        self._cell.heartbeat()
 
     def reply_later(self) -> Reply[Any]:
         """See ``ActorContext.reply_later``."""

@@ -77,6 +77,21 @@ class ActorUnresponsive(ActorEvent):
 
 @final
 @attrs.frozen(kw_only=True)
+class LoopBlocked(Event):
+    """One step of a task has held the event loop, so that nothing else could run meanwhile (``open_runtime(watchdog_s=…)``)."""
+
+    address: str | None
+    """The actor or supervisor whose handler, lifespan or task it was; None for the host's own code."""
+    task: str
+    """The name of the trio task."""
+    held_s: float
+    """For how long, in seconds of real time."""
+    stack: str
+    """Where it was, seen while it held the loop, innermost last; empty if it was too short to be seen."""
+
+
+@final
+@attrs.frozen(kw_only=True)
 class SupervisorParked(ActorEvent):
     """The restart budget is spent; the next attempt comes after `delay_s` seconds."""
 

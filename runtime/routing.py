@@ -82,6 +82,7 @@ class _Router(Actor):
                 mailbox=spec.mailbox,
                 redelivery=spec.redelivery,
                 shutdown_s=spec.shutdown_s,
+                idle_timeout_s=spec.idle_timeout_s,
             )
             self.context.watch(ref)
             self._routees.append(_cell_of(ref))

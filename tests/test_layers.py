@@ -44,6 +44,7 @@ LAYERS: Mapping[str, int] = {
     # runtime: actors at work
     "runtime/events.py": 21,
     "runtime/lifecycle.py": 21,
+    "runtime/idleness.py": 21,
     "runtime/stacks.py": 21,
     "runtime/timekeeper.py": 21,
     "runtime/envelope.py": 22,
@@ -92,6 +93,8 @@ LAYERS: Mapping[str, int] = {
     "runtime/lm/backends.py": 35,
     "runtime/lm/claude_cli.py": 36,
     "runtime/lm/failures.py": 34,
+    "runtime/lm/routes.py": 33,
+    "runtime/lm/dialects.py": 34,
     "runtime/lm/translation.py": 35,
     "runtime/lm/streaming.py": 36,
     "runtime/lm/client.py": 37,
