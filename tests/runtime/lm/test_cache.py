@@ -1,3 +1,5 @@
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +27,12 @@ class Counting:
 
 
 @pytest.fixture(params=["memory", "sqlite"])
-def cache(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    return MemoryCache() if request.param == "memory" else SqliteCache(tmp_path / "answers.db")
+def cache(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
+    if request.param == "memory":
+        yield MemoryCache()
+    else:
+        with contextlib.closing(SqliteCache(tmp_path / "answers.db")) as cache:
+            yield cache
 
 
 async def test_the_same_request_is_asked_once_and_costs_nothing_the_second_time(cache: AnswerCache):
@@ -75,17 +81,19 @@ def test_a_file_keeps_everything_of_an_answer_for_the_next_process(tmp_path: Pat
     first.put("key", WHOLE)
     first.close()
 
-    assert SqliteCache(tmp_path / "answers.db").get("key") == WHOLE
+    with contextlib.closing(SqliteCache(tmp_path / "answers.db")) as second:
+        assert second.get("key") == WHOLE
 
 
 def test_a_file_that_is_locked_counts_as_having_no_answer(tmp_path: Path):
-    holder, cache = SqliteCache(tmp_path / "answers.db"), SqliteCache(tmp_path / "answers.db")
-    holder._connection.execute("BEGIN EXCLUSIVE")
+    path = tmp_path / "answers.db"
+    with contextlib.closing(SqliteCache(path)) as holder, contextlib.closing(SqliteCache(path)) as cache:
+        holder._connection.execute("BEGIN EXCLUSIVE")
 
-    cache.put("key", WHOLE)
+        cache.put("key", WHOLE)
 
-    holder._connection.execute("ROLLBACK")
-    assert cache.get("key") is None
+        holder._connection.execute("ROLLBACK")
+        assert cache.get("key") is None
 
 
 def test_a_cache_keeps_at_least_one_answer():
