@@ -18,10 +18,35 @@ HTTP_HANDLER_PROVIDERS = frozenset(
 )
 """OpenAI-compatible providers that LiteLLM serves over its own HTTP handler, with URL and headers of their own making."""
 
-DEFAULT_BASES: Mapping[str, tuple[tuple[str, ...], str]] = {
+OWN_PROTOCOL_PROVIDERS = frozenset({"anthropic", "azure", "cohere", "cohere_chat", "gemini", "ollama_chat"})
+"""Providers with a protocol, an address or an authorisation of their own that is served."""
+
+UNSERVED_PROVIDERS = frozenset(
+    {"a2a", "azure_ai", "chatgpt", "edenai", "gigachat", "github_copilot", "heroku", "ragflow", "sap", "vercel_ai_gateway"}
+)
+"""Providers that LiteLLM counts among the OpenAI-compatible ones, and yet serves by code that signs in or sends by itself."""
+
+UNPRICED_PROVIDERS = frozenset({"ollama_chat"})
+"""Servers of one's own. LiteLLM would ask them about the model, over the network, before it says that it costs nothing."""
+
+INSTEAD: Mapping[str, str] = {
+    "azure_ai": "use 'azure/DEPLOYMENT', or 'openai/MODEL' with the address of the endpoint as api_base",
+    "ollama": "use 'ollama_chat/MODEL', the same server's chat interface",
+}
+"""What to use in place of a provider that is not served, where there is something close."""
+
+ADDRESS_EXAMPLES: Mapping[str, str] = {"azure": "https://NAME.openai.azure.com"}
+"""The form of an address, of the providers that give each customer another."""
+
+DEFAULT_BASES: Mapping[str, tuple[tuple[str, ...], str | None]] = {
     "anthropic": (("ANTHROPIC_API_BASE", "ANTHROPIC_BASE_URL"), "https://api.anthropic.com"),
+    "azure": (("AZURE_API_BASE",), None),
+    "cohere": (("COHERE_API_BASE",), "https://api.cohere.com/v2/chat"),
+    "cohere_chat": (("COHERE_API_BASE",), "https://api.cohere.com/v2/chat"),
     "cometapi": (("COMETAPI_API_BASE",), "https://api.cometapi.com/v1"),
+    "gemini": (("GEMINI_API_BASE",), ""),  # the version in the path depends on the model
     "minimax": (("MINIMAX_API_BASE",), "https://api.minimax.io/v1"),
+    "ollama_chat": (("OLLAMA_API_BASE",), "http://localhost:11434"),
     "openai": (("OPENAI_BASE_URL", "OPENAI_API_BASE"), "https://api.openai.com/v1"),
     "openrouter": (("OPENROUTER_API_BASE",), "https://openrouter.ai/api/v1"),
 }
@@ -29,8 +54,13 @@ DEFAULT_BASES: Mapping[str, tuple[tuple[str, ...], str]] = {
 
 KEY_VARIABLES: Mapping[str, tuple[str, ...]] = {
     "anthropic": ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"),
+    "azure": ("AZURE_OPENAI_API_KEY", "AZURE_API_KEY"),
+    "cohere": ("COHERE_API_KEY", "CO_API_KEY"),
+    "cohere_chat": ("COHERE_API_KEY", "CO_API_KEY"),
     "cometapi": ("COMETAPI_KEY",),
+    "gemini": ("GOOGLE_API_KEY", "GEMINI_API_KEY"),
     "minimax": ("MINIMAX_API_KEY",),
+    "ollama_chat": ("OLLAMA_API_KEY",),
     "openai": ("OPENAI_API_KEY",),
     "openrouter": ("OPENROUTER_API_KEY", "OR_API_KEY"),
 }

@@ -83,3 +83,27 @@ class EventReader:
         event = ServerEvent("\n".join(self._data), self._name) if self._data else None
         self._data, self._data_bytes, self._name = [], 0, ""
         return event
+
+
+@final
+class LineReader:
+    """Takes bytes as they come and gives each line that is not empty as an event: the form of Ollama's streams."""
+
+    def __init__(self, max_line_bytes: int = MAX_EVENT_BYTES) -> None:
+        self._max_line_bytes = max_line_bytes
+        self._rest = b""
+
+    def feed(self, chunk: bytes) -> list[ServerEvent]:
+        """The lines that `chunk` completes.
+
+        Raises:
+            EventTooLarge: a line has grown beyond the limit.
+        """
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        if len(self._rest) > self._max_line_bytes:
+            raise EventTooLarge(f"a line has more than {self._max_line_bytes} bytes")
+        return [ServerEvent(line.decode("utf-8", "replace")) for line in lines if line.strip()]
+
+    def close(self) -> list[ServerEvent]:
+        """The line that the end of the stream completes, if any."""
+        return self.feed(b"\n")

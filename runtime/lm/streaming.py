@@ -16,7 +16,7 @@ import trio
 from actors.errors import LMError, LMReplyUnreadable, LMTimeout, UsageError
 from actors.lm import Completion, Delta, ReasoningDelta, TextDelta, ToolCallDelta
 from runtime.lm.failures import MENDS, has_error, shorten
-from runtime.lm.sse import EventReader, EventTooLarge, ServerEvent
+from runtime.lm.sse import EventReader, EventTooLarge, LineReader, ServerEvent
 from runtime.lm.translation import Exchange, Translator
 from runtime.lm.transport import HttpReply, HttpStream
 
@@ -56,7 +56,7 @@ class AnswerStream:
         self._http = http
         self._waits = waits
         self._requests = requests
-        self._events = EventReader()
+        self._events: EventReader | LineReader = EventReader()
         self._chunks = translator.chunks(exchange)
         self._pieces: deque[Delta] = deque()
         self._completion: Completion | None = None
@@ -93,7 +93,10 @@ class AnswerStream:
 
     async def begin(self) -> None:
         """Wait for the first piece, or for the end of an answer without any."""
-        if "text/event-stream" in self._http.headers.get("content-type", "").lower() and self._http.status == 200:
+        kind = self._http.headers.get("content-type", "").lower()
+        is_lines = "application/x-ndjson" in kind
+        if self._http.status == 200 and (is_lines or "text/event-stream" in kind):
+            self._events = LineReader() if is_lines else self._events
             await self._fill()
         else:
             await self._take_whole()

@@ -14,23 +14,18 @@ import importlib
 import json
 import os
 import warnings
-from typing import TYPE_CHECKING, Any, cast, final
+from typing import TYPE_CHECKING, Any, final
 
 import attrs
 import trio
 
-from actors.errors import DeclarationError, LMAuthFailed, LMBadRequest, LMError, LMRefused, LMReplyUnreadable, UsageError
+from actors.errors import LMAuthFailed, LMBadRequest, LMError, LMRefused, LMReplyUnreadable, UsageError
 from actors.lm import ChatMessage, Completion, Usage
 from runtime.lm.chunks import ChunkReader
+from runtime.lm.dialects import SilentLog, body_of, headers_of, longest_answer_tokens, parser_of, reader_of, url_of
 from runtime.lm.failures import MENDS, error_for, has_error, redact, shorten
-from runtime.lm.providers import (
-    DEFAULT_BASES,
-    EXAMPLES,
-    HTTP_HANDLER_PROVIDERS,
-    KEPT_LITELLM_OPTIONS,
-    KEY_VARIABLES,
-    REFUSED_OPTIONS,
-)
+from runtime.lm.providers import KEPT_LITELLM_OPTIONS, REFUSED_OPTIONS, UNPRICED_PROVIDERS
+from runtime.lm.routes import Route, resolve
 from runtime.lm.transport import HttpReply, HttpRequest
 
 if TYPE_CHECKING:
@@ -58,6 +53,8 @@ def _load() -> Any:
             "litellm_core_utils.exception_mapping_utils",
             "litellm_core_utils.streaming_chunk_builder_utils",
             "llms.anthropic.chat.handler",
+            "llms.vertex_ai.gemini.transformation",
+            "llms.vertex_ai.gemini.vertex_and_google_ai_studio_gemini",
         ):
             importlib.import_module(f"litellm.{name}")
         litellm.ModelResponse(choices=[{"message": {"content": ""}}], usage=litellm.Usage())
@@ -78,36 +75,6 @@ async def warm_up() -> None:
         await trio.lowlevel.checkpoint()
     else:
         await trio.to_thread.run_sync(_load)
-
-
-class _NoLog:
-    """What LiteLLM's configurations want to tell their logger is told to nobody."""
-
-    def __init__(self) -> None:
-        self.model_call_details: dict[str, Any] = {}
-        self.optional_params: dict[str, Any] = {}
-
-    def pre_call(self, *args: object, **kwargs: object) -> None:
-        """Called before a request."""
-
-    def post_call(self, *args: object, **kwargs: object) -> None:
-        """Called after a reply."""
-
-
-@attrs.frozen
-class _Route:
-    """Where one model lives, as LiteLLM resolves it. Keys are never shown."""
-
-    model: str
-    provider: str
-    config: Any
-    api_base: str | None
-    api_key: str | None = attrs.field(repr=False)
-    headers: Mapping[str, str] = attrs.field(repr=False)
-
-    @property
-    def litellm_params(self) -> dict[str, Any]:
-        return {"custom_llm_provider": self.provider, "api_base": self.api_base, "api_key": self.api_key}
 
 
 @final
@@ -134,7 +101,7 @@ class Translator:
         self.model = model
         self._api_key = api_key
         self._api_base = api_base
-        self._found: _Route | None = None
+        self._found: Route | None = None
         self._is_priced = True
         self._mapped: dict[str, dict[str, Any]] = {}
 
@@ -167,11 +134,11 @@ class Translator:
         except Exception as error:
             raise self._refusal(error) from error
 
-    def _stream_options(self, litellm: Any, route: _Route) -> dict[str, Any]:
+    def _stream_options(self, litellm: Any, route: Route) -> dict[str, Any]:
         supported: list[str] = litellm.get_supported_openai_params(model=route.model, custom_llm_provider=route.provider) or []
         return {"stream": True, **({"stream_options": {"include_usage": True}} if "stream_options" in supported else {})}
 
-    def _exchange(self, litellm: Any, route: _Route, messages: Sequence[ChatMessage], options: dict[str, Any]) -> Exchange:
+    def _exchange(self, litellm: Any, route: Route, messages: Sequence[ChatMessage], options: dict[str, Any]) -> Exchange:
         headers = {**route.headers, **options.pop("extra_headers", {})}
         if "tools" in options:
             options["tools"] = self._tools(litellm, route, options["tools"])
@@ -185,12 +152,9 @@ class Translator:
         extra_body: Mapping[str, Any] = params.pop("extra_body", None) or {}
         litellm_params = route.litellm_params
         common = {"model": route.model, "messages": plain, "optional_params": params, "litellm_params": litellm_params}
-        headers = self._headers(route, headers, common)
-        url = self._url(route, params, litellm_params, stream=bool(options.get("stream")))
-        data: dict[str, Any] = route.config.transform_request(headers=headers, **common)
-        if route.provider == "anthropic":
-            manager = importlib.import_module("litellm.anthropic_beta_headers_manager")
-            headers, data = manager.update_request_with_filtered_beta(headers=headers, request_data=data, provider="anthropic")
+        headers = headers_of(route, headers, common)
+        url = url_of(litellm, route, params, litellm_params, stream=bool(options.get("stream")))
+        headers, data = body_of(litellm, route, headers, common)
         if extra_body:
             data = {
                 **data,
@@ -201,7 +165,7 @@ class Translator:
         request = HttpRequest("POST", url, _sendable(headers), _json_bytes(data))
         return Exchange(request, data, plain, params, litellm_params, json_mode)
 
-    def _params(self, litellm: Any, route: _Route, messages: list[Any], options: dict[str, Any]) -> dict[str, Any]:
+    def _params(self, litellm: Any, route: Route, messages: list[Any], options: dict[str, Any]) -> dict[str, Any]:
         """The options as the provider calls them. For plain values they are worked out once: half of a translation's cost."""
         is_plain = all(isinstance(value, str | int | float) for value in options.values())
         key = repr(options) if is_plain else None
@@ -214,35 +178,9 @@ class Translator:
             self._mapped[key] = copy.deepcopy(params)
         return params
 
-    def _tools(self, litellm: Any, route: _Route, tools: Any) -> Any:
+    def _tools(self, litellm: Any, route: Route, tools: Any) -> Any:
         checked = litellm.utils.validate_and_fix_openai_tools(tools=tools)
         return checked if route.provider == "anthropic" else litellm.main._drop_anthropic_only_tool_keys(tools=checked)
-
-    def _headers(self, route: _Route, headers: dict[str, str], common: Mapping[str, Any]) -> dict[str, Any]:
-        """Authorisation and the provider's own headers."""
-        made: dict[str, Any] = route.config.validate_environment(
-            headers=headers, api_key=route.api_key, api_base=route.api_base, **common
-        )
-        names = {name.lower() for name in made}
-        return {**made, **{name: "application/json" for name in ("content-type", "accept") if name not in names}}
-
-    def _url(self, route: _Route, params: dict[str, Any], litellm_params: dict[str, Any], *, stream: bool) -> str:
-        base = (route.api_base or "").rstrip("/")
-        if route.provider == "anthropic":
-            return base if base.endswith("/v1/messages") else f"{base}/v1/messages"
-        if route.provider in HTTP_HANDLER_PROVIDERS:
-            return cast(
-                "str",
-                route.config.get_complete_url(
-                    api_base=base,
-                    api_key=route.api_key,
-                    model=route.model,
-                    optional_params=params,
-                    litellm_params=litellm_params,
-                    stream=stream,
-                ),
-            )
-        return base if base.endswith("/chat/completions") else f"{base}/chat/completions"
 
     def _refuse_options(self, litellm: Any, options: Mapping[str, Any]) -> None:
         for name, value in options.items():
@@ -299,11 +237,7 @@ class Translator:
     def chunks(self, exchange: Exchange) -> ChunkReader:
         """What reads the events of a streamed answer to `exchange`."""
         route = self.route()
-        if route.provider == "anthropic":  # whose configuration makes none
-            make: Any = importlib.import_module("litellm.llms.anthropic.chat.handler").ModelResponseIterator
-        else:
-            make = route.config.get_model_response_iterator
-        parser = make(streaming_response=iter(()), sync_stream=True, json_mode=exchange.json_mode)
+        parser = parser_of(_load(), route, json_mode=exchange.json_mode)
         if hasattr(parser, "tool_name_reverse_map"):  # names that Anthropic would refuse have been rewritten
             parser.tool_name_reverse_map = exchange.litellm_params.get("_anthropic_tool_name_map") or {}
         return ChunkReader(parser.chunk_parser)
@@ -350,11 +284,11 @@ class Translator:
         blank = litellm.ModelResponse()
         if route.provider != "openai":
             blank.model = f"{route.provider}/{route.model}"
-        return route.config.transform_response(
+        return reader_of(litellm, route).transform_response(
             model=route.model,
             raw_response=reply.as_httpx(),
             model_response=blank,
-            logging_obj=_NoLog(),
+            logging_obj=SilentLog(),
             request_data=exchange.data,
             messages=exchange.messages,
             optional_params=exchange.optional_params,
@@ -382,9 +316,9 @@ class Translator:
         )
 
     def _cost_usd(self, parsed: Any) -> float | None:
-        if not self._is_priced:
-            return None
         route = self.route()
+        if not self._is_priced or route.provider in UNPRICED_PROVIDERS:
+            return None
         try:
             return float(_load().completion_cost(parsed, model=route.model, custom_llm_provider=route.provider))
         except Exception:  # noqa: BLE001 - LiteLLM raises bare Exception for a model that its table does not price
@@ -400,12 +334,14 @@ class Translator:
 
     def expected_tokens(self, exchange: Exchange) -> tuple[int, int]:
         """Roughly what a request will use: its prompt, by its length, and the longest answer that it allows."""
-        longest = next((exchange.data[name] for name in ("max_completion_tokens", "max_tokens") if exchange.data.get(name)), None)
-        return len(exchange.request.body) // CHARS_PER_TOKEN, longest if isinstance(longest, int) else USUAL_ANSWER_TOKENS
+        longest = longest_answer_tokens(exchange.data)
+        return len(exchange.request.body) // CHARS_PER_TOKEN, USUAL_ANSWER_TOKENS if longest is None else longest
 
     def price_usd(self, prompt_tokens: int, completion_tokens: int) -> float:
         """What so many tokens cost by LiteLLM's table; 0 for a model without a price."""
         route = self.route()
+        if route.provider in UNPRICED_PROVIDERS:
+            return 0.0
         try:
             prompt_usd, completion_usd = _load().cost_per_token(
                 model=route.model,
@@ -427,7 +363,7 @@ class Translator:
 
     # --- where to ---
 
-    def route(self) -> _Route:
+    def route(self) -> Route:
         """Resolve model, provider, address and key, once.
 
         Raises:
@@ -435,82 +371,8 @@ class Translator:
             LMAuthFailed: there is no key.
         """
         if self._found is None:
-            self._found = self._resolve(_load())
+            self._found = resolve(_load(), self.model, api_key=self._api_key, api_base=self._api_base)
         return self._found
-
-    def _resolve(self, litellm: Any) -> _Route:
-        try:
-            model, provider, key, base = litellm.get_llm_provider(
-                model=self.model, api_base=self._api_base, api_key=self._api_key
-            )
-        except Exception as error:
-            raise DeclarationError(
-                f"LMClient({self.model!r}): LiteLLM knows no provider for this model.\n"
-                f"  Mend: name the provider before a slash, for example {EXAMPLES}."
-            ) from error
-        config = self._config(litellm, model, provider)
-        variables, default = DEFAULT_BASES.get(provider, ((), None))
-        base = base or next((os.environ[name] for name in variables if os.environ.get(name)), default)
-        if base is None:
-            raise DeclarationError(f"LMClient({self.model!r}): no address is known.\n  Mend: pass api_base='https://…/v1'.")
-        headers = self._provider_headers(provider, config)
-        return _Route(model, provider, config, base, self._key(litellm, provider, key), headers)
-
-    def _config(self, litellm: Any, model: str, provider: str) -> Any:
-        compatible = provider in {"openai", "custom_openai"} or provider in litellm.openai_compatible_providers
-        if not (provider == "anthropic" or provider in HTTP_HANDLER_PROVIDERS or compatible):
-            raise DeclarationError(
-                f"LMClient({self.model!r}): the provider {provider!r} is neither OpenAI-compatible nor Anthropic, "
-                f"and no other is served.\n  Mend: use {EXAMPLES}, or a gateway that speaks OpenAI's protocol."
-            )
-        info, _ = litellm.main.responses_api_bridge_check(model=model, custom_llm_provider=provider, api_base=self._api_base)
-        if info.get("mode") == "responses":
-            raise DeclarationError(
-                f"LMClient({self.model!r}): the provider serves this model over its Responses API only, not over chat.\n"
-                "  Mend: use a chat model."
-            )
-        try:
-            kind = litellm.types.utils.LlmProviders(provider)
-        except ValueError:
-            return litellm.OpenAIConfig()
-        return litellm.utils.ProviderConfigManager.get_provider_chat_config(model=model, provider=kind) or litellm.OpenAIConfig()
-
-    def _key(self, litellm: Any, provider: str, resolved: str | None) -> str | None:
-        names = KEY_VARIABLES.get(provider, ())
-        key = self._api_key or resolved or next((os.environ[name] for name in names if os.environ.get(name)), None)
-        if key is None:
-            missing: list[str] = litellm.validate_environment(self.model)["missing_keys"]
-            wanted = [*names, *(name for name in missing if name.endswith(("_KEY", "_TOKEN")) and name not in names)]
-            if not wanted:
-                return None  # the provider asks for none
-            raise LMAuthFailed(
-                f"{self.model!r} needs a key, and there is none.\n"
-                f"  Mend: set the environment variable {wanted[0]}, or pass LMClient({self.model!r}, api_key=…).",
-                model=self.model,
-                attempt=0,
-            )
-        if not key.isascii() or not key.isprintable() or key != key.strip():
-            raise LMAuthFailed(
-                f"the key for {self.model!r} holds characters that no key has (spaces around it, line ends or non-ASCII).\n"
-                "  Mend: copy the key again; mind a line end when it comes from a file.",
-                model=self.model,
-                attempt=0,
-            )
-        return key
-
-    def _provider_headers(self, provider: str, config: Any) -> Mapping[str, str]:
-        """Headers that LiteLLM's dispatcher adds to the configuration's own."""
-        if provider == "openrouter":
-            return {
-                "HTTP-Referer": os.environ.get("OR_SITE_URL") or "https://litellm.ai",
-                "X-Title": os.environ.get("OR_APP_NAME") or "liteLLM",
-            }
-        if provider == "anthropic" or provider in HTTP_HANDLER_PROVIDERS:
-            return {}
-        organisation = os.environ.get("OPENAI_ORGANIZATION") or os.environ.get("OPENAI_ORG_ID")
-        project = os.environ.get("OPENAI_PROJECT_ID")
-        own = {"OpenAI-Organization": organisation, "OpenAI-Project": project} if provider == "openai" else {}
-        return {**config.get_attribution_headers(), **{name: value for name, value in own.items() if value}}
 
 
 def _sendable(headers: Mapping[str, Any]) -> dict[str, str]:

@@ -46,8 +46,89 @@ ANTHROPIC_CHUNKS: list[dict[str, Any]] = [
 ]
 
 
+GEMINI_REPLY: dict[str, Any] = {
+    "responseId": "r1",
+    "modelVersion": "gemini-2.0-flash",
+    "candidates": [{"index": 0, "finishReason": "STOP", "content": {"role": "model", "parts": [{"text": "Hello!"}]}}],
+    "usageMetadata": {"promptTokenCount": 1000, "candidatesTokenCount": 100, "totalTokenCount": 1100},
+}
+COHERE_REPLY: dict[str, Any] = {
+    "id": "c1",
+    "finish_reason": "COMPLETE",
+    "message": {"role": "assistant", "content": [{"type": "text", "text": "Hello!"}]},
+    "usage": {
+        "billed_units": {"input_tokens": 1000, "output_tokens": 100},
+        "tokens": {"input_tokens": 1000, "output_tokens": 100},
+    },
+}
+OLLAMA_REPLY: dict[str, Any] = {
+    "model": "llama3",
+    "created_at": "2025-05-24T02:12:05.859654Z",
+    "message": {"role": "assistant", "content": "Hello!"},
+    "done_reason": "stop",
+    "done": True,
+    "prompt_eval_count": 1000,
+    "eval_count": 100,
+}
+
+
+def gemini_chunk(text: str) -> dict[str, Any]:
+    return {**GEMINI_REPLY, "candidates": [{"index": 0, "content": {"role": "model", "parts": [{"text": text}]}}]}
+
+
+def cohere_chunk(text: str) -> dict[str, Any]:
+    return {"type": "content-delta", "index": 0, "delta": {"message": {"content": {"text": text}}}}
+
+
+def ollama_chunk(text: str) -> dict[str, Any]:
+    return {"model": "llama3", "created_at": "x", "message": {"role": "assistant", "content": text}, "done": False}
+
+
+GEMINI_CHUNKS: list[dict[str, Any]] = [
+    {name: value for name, value in gemini_chunk("Hel").items() if name != "usageMetadata"},
+    {**GEMINI_REPLY, "candidates": [{**GEMINI_REPLY["candidates"][0], "content": {"role": "model", "parts": [{"text": "lo!"}]}}]},
+]
+COHERE_CHUNKS: list[dict[str, Any]] = [
+    {"type": "message-start", "id": "c1", "delta": {"message": {"role": "assistant"}}},
+    {"type": "content-start", "index": 0, "delta": {"message": {"content": {"type": "text", "text": ""}}}},
+    cohere_chunk("Hel"),
+    cohere_chunk("lo!"),
+    {"type": "content-end", "index": 0},
+    {"type": "message-end", "delta": {"finish_reason": "COMPLETE", "usage": COHERE_REPLY["usage"]}},
+]
+OLLAMA_CHUNKS: list[dict[str, Any]] = [
+    ollama_chunk("Hel"),
+    ollama_chunk("lo!"),
+    {**OLLAMA_REPLY, "message": {"role": "assistant", "content": ""}},
+]
+
+
+def own_answer_to(path: str, body: Any) -> tuple[str, bytes] | None:
+    """The reply of the providers whose replies are like nobody else's."""
+    place, _, query = path.partition("?")
+    if place.endswith("/api/chat"):
+        lines = "".join(f"{json.dumps(chunk)}\n" for chunk in OLLAMA_CHUNKS)
+        return ("application/x-ndjson", lines.encode()) if body["stream"] else _json(OLLAMA_REPLY)
+    if "enerateContent" in place:
+        return _events(GEMINI_CHUNKS) if query == "alt=sse" else _json(GEMINI_REPLY)
+    if place.endswith("/v2/chat"):
+        return _events(COHERE_CHUNKS) if body.get("stream") else _json(COHERE_REPLY)
+    return None
+
+
+def _json(reply: dict[str, Any]) -> tuple[str, bytes]:
+    return "application/json", json.dumps(reply).encode()
+
+
+def _events(chunks: list[dict[str, Any]]) -> tuple[str, bytes]:
+    return "text/event-stream", "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks).encode()
+
+
 def answer_to(path: str, body: Any) -> tuple[str, bytes]:
     """Content type and body of the reply."""
+    own = own_answer_to(path, body)
+    if own is not None:
+        return own
     is_anthropic = path.endswith("/messages")
     if not body.get("stream"):
         return "application/json", json.dumps(ANTHROPIC_REPLY if is_anthropic else OPENAI_REPLY).encode()

@@ -19,6 +19,9 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # of litellm and asyncio, whi
 COMPARED_HEADERS = (
     "authorization",
     "x-api-key",
+    "api-key",
+    "x-goog-api-key",
+    "request-source",
     "anthropic-version",
     "anthropic-beta",
     "content-type",
@@ -86,6 +89,24 @@ MODELS = {
     "together_ai/meta-llama/Llama-3-8b-chat-hf": "/v1",
     "xai/grok-3": "/v1",
     "cerebras/llama3.1-8b": "/v1",
+    "azure/gpt-4o-mini": "",
+    "azure/my-deployment": "",
+    "azure/o3-mini": "",
+    "azure/gpt-5-mini": "",
+    "gemini/gemini-2.5-flash": "/v1beta",
+    "gemini/gemini-2.5-pro": "/v1beta",
+    "cohere_chat/command-r-plus": "/v2/chat",
+    "cohere/command-a-03-2025": "/v2/chat",
+    "ollama_chat/llama3": "",
+    "fireworks_ai/accounts/fireworks/models/llama-v3p1-8b-instruct": "/v1",
+    "perplexity/sonar": "",
+    "deepinfra/meta-llama/Meta-Llama-3-8B-Instruct": "/v1",
+    "nvidia_nim/meta/llama3-70b-instruct": "/v1",
+    "sambanova/Meta-Llama-3.1-8B-Instruct": "/v1",
+    "nebius/Qwen/Qwen3-32B": "/v1",
+    "moonshot/kimi-k2": "/v1",
+    "dashscope/qwen-plus": "/v1",
+    "novita/meta-llama/llama-3.1-8b-instruct": "/v1",
 }
 
 
@@ -118,7 +139,18 @@ def ours(
     return recorder.seen[-1], completion
 
 
-THOROUGH = ("openai/gpt-4o-mini", "openai/my-own-model", "anthropic/claude-sonnet-4-5", "hosted_vllm/qwen")
+THOROUGH = (
+    "openai/gpt-4o-mini",
+    "openai/my-own-model",
+    "anthropic/claude-sonnet-4-5",
+    "hosted_vllm/qwen",
+    "azure/gpt-4o-mini",
+    "gemini/gemini-2.5-flash",
+    "cohere_chat/command-r-plus",
+    "ollama_chat/llama3",
+    "fireworks_ai/accounts/fireworks/models/llama-v3p1-8b-instruct",
+    "perplexity/sonar",
+)
 FEW = ("options", "tools", "json schema")
 PAIRS = [(model, case) for model in MODELS for case in CASES if model in THOROUGH or case in FEW]
 PAIRS.remove(("anthropic/claude-sonnet-4-5", "extra"))  # litellm sends the name "extra_body" itself, which Anthropic refuses
@@ -141,14 +173,24 @@ def test_the_request_equals_litellms(model: str, case: str):
         sent, _ = ours(recorder, model, base, messages, options)
 
     assert (sent.method, sent.path, sent.body) == (expected.method, expected.path, expected.body)
-    assert {name: sent.headers.get(name) for name in COMPARED_HEADERS if name != "accept"} == {
-        name: expected.headers.get(name) for name in COMPARED_HEADERS if name != "accept"
+    # LiteLLM sends Ollama its JSON without saying that it is JSON.
+    left_out = {"accept", "content-type"} if model.startswith("ollama") else {"accept"}
+    assert {name: sent.headers.get(name) for name in COMPARED_HEADERS if name not in left_out} == {
+        name: expected.headers.get(name) for name in COMPARED_HEADERS if name not in left_out
     }
+    assert sent.headers["content-type"] == "application/json"
 
 
-@pytest.mark.parametrize("model", ["openai/gpt-4o-mini", "anthropic/claude-sonnet-4-5", "hosted_vllm/qwen"])
-def test_answer_usage_and_price_equal_litellms(model: str):
+def their_price(model: str, reply: Any) -> float | None:
     litellm: Any = importlib.import_module("litellm")
+    try:
+        return float(litellm.completion_cost(reply, model=model))
+    except litellm.exceptions.ModelNotMappedError:
+        return None
+
+
+@pytest.mark.parametrize("model", THOROUGH)
+def test_answer_usage_and_price_equal_litellms(model: str):
 
     with recording() as recorder:
         base = recorder.url + MODELS[model]
@@ -159,8 +201,7 @@ def test_answer_usage_and_price_equal_litellms(model: str):
     assert completion.finish_reason == reply.choices[0].finish_reason == "stop"
     assert completion.usage.prompt_tokens == reply.usage.prompt_tokens == 1000
     assert completion.usage.completion_tokens == reply.usage.completion_tokens == 100
-    priced = None if "qwen" in model else litellm.completion_cost(reply, model=model)
-    assert completion.usage.cost_usd == priced
+    assert completion.usage.cost_usd == (None if model.startswith("hosted_vllm/") else their_price(model, reply))
     assert completion.model == model
 
 
@@ -212,7 +253,7 @@ def our_stream(
 
 
 @pytest.mark.parametrize("case", ["plain", "tools"])
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", [model for model in MODELS if not model.startswith("cohere")])
 def test_a_streamed_call_equals_litellms(model: str, case: str):
     messages, options = CASES[case]
 
@@ -233,3 +274,116 @@ def test_a_streamed_call_equals_litellms(model: str, case: str):
     assert (completion.text, completion.finish_reason) == (whole.choices[0].message.content, whole.choices[0].finish_reason)
     assert completion.usage.prompt_tokens == whole.usage.prompt_tokens == 1000
     assert completion.usage.completion_tokens == whole.usage.completion_tokens == 100
+
+
+@pytest.mark.parametrize("case", ["plain", "tool turn"])
+@pytest.mark.parametrize("model", ["cohere_chat/command-r-plus", "cohere/command-a-03-2025"])
+def test_a_streamed_call_to_cohere_equals_litellms_and_is_read_though_litellm_cannot(model: str, case: str):
+    with recording() as recorder:
+        base = recorder.url + MODELS[model]
+        with pytest.raises(Exception, match="Error parsing chunk"):
+            their_stream(recorder, model, base, *CASES[case])
+        expected = recorder.seen[0]
+        sent, completion = our_stream(recorder, model, base, *CASES[case])
+
+    assert (sent.method, sent.path, sent.body) == (expected.method, expected.path, expected.body)
+    assert sent.headers.get("authorization") == expected.headers.get("authorization")
+    assert (completion.text, completion.finish_reason) == ("Hello!", "stop")
+    assert (completion.usage.prompt_tokens, completion.usage.completion_tokens) == (1000, 100)
+
+
+@pytest.mark.parametrize(
+    ("version", "path"),
+    [
+        ("2024-06-01", "/openai/deployments/gpt-4o-mini/chat/completions?api-version=2024-06-01"),
+        ("v1", "/openai/v1/chat/completions"),
+        ("preview", "/openai/v1/chat/completions"),
+    ],
+)
+def test_azures_interface_is_the_one_that_the_environment_names(version: str, path: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("AZURE_API_VERSION", version)
+
+    with recording() as recorder:
+        expected, _ = theirs(recorder, "azure/gpt-4o-mini", recorder.url, MESSAGES, {})
+        sent, _ = ours(recorder, "azure/gpt-4o-mini", recorder.url, MESSAGES, {})
+
+    assert sent.path == expected.path == path
+    for name in ("api-key", "authorization"):
+        assert sent.headers.get(name) == expected.headers.get(name)
+
+
+def test_an_azure_address_that_names_the_deployment_is_kept():
+    with recording() as recorder:
+        base = f"{recorder.url}/openai/deployments/other"
+        expected, _ = theirs(recorder, "azure/gpt-4o-mini", base, MESSAGES, {})
+        sent, _ = ours(recorder, "azure/gpt-4o-mini", base, MESSAGES, {})
+
+    assert sent.path == expected.path
+    assert sent.path.startswith("/openai/deployments/other/chat/completions?api-version=")
+
+
+def test_nothing_but_the_call_itself_is_asked_of_a_server_of_ones_own(monkeypatch: pytest.MonkeyPatch):
+    with recording() as recorder:
+        monkeypatch.setenv("OLLAMA_API_BASE", recorder.url)
+        _, completion = ours(recorder, "ollama_chat/llama3", recorder.url, *CASES["tool turn"])
+
+    assert [seen.path for seen in recorder.seen] == ["/api/chat"]
+    assert completion.usage.cost_usd is None
+
+
+COMPATIBLE = [
+    "aiml",
+    "apertis",
+    "baseten",
+    "chutes",
+    "codestral",
+    "cognition",
+    "cometapi",
+    "cortecs",
+    "darkbloom",
+    "docker_model_runner",
+    "empower",
+    "featherless_ai",
+    "friendliai",
+    "galadriel",
+    "github",
+    "helicone",
+    "hyperbolic",
+    "lambda_ai",
+    "libertai",
+    "litellm_proxy",
+    "llamafile",
+    "lm_studio",
+    "meta",
+    "meta_llama",
+    "modelscope",
+    "nano-gpt",
+    "nscale",
+    "parasail",
+    "pinstripes",
+    "poe",
+    "prism",
+    "publicai",
+    "qwen_ai_platform",
+    "qwencloud",
+    "reka",
+    "scx-ai",
+    "synthetic",
+    "tencent",
+    "tensormesh",
+    "volcengine",
+    "wandb",
+    "xinference",
+    "zai",
+]
+
+
+@pytest.mark.parametrize("provider", COMPATIBLE)
+def test_a_call_to_any_other_compatible_provider_equals_litellms(provider: str):
+    with recording() as recorder:
+        expected, _ = theirs(recorder, f"{provider}/some-model", f"{recorder.url}/v1", *CASES["options"])
+        sent, completion = ours(recorder, f"{provider}/some-model", f"{recorder.url}/v1", *CASES["options"])
+
+    assert (sent.method, sent.path, sent.body) == (expected.method, expected.path, expected.body)
+    assert sent.headers.get("authorization") == expected.headers.get("authorization")
+    assert completion.text == "Hello!"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.lm.sse import EventReader, EventTooLarge, ServerEvent
+from runtime.lm.sse import EventReader, EventTooLarge, LineReader, ServerEvent
 
 STREAM = (
     b"\xef\xbb\xbf: a comment\n\n"
@@ -62,3 +62,16 @@ def test_an_event_without_end_is_not_held_without_end(piece: bytes):
 
     with pytest.raises(EventTooLarge, match="more than 1000 bytes"):
         babble()
+
+
+def test_lines_are_events_however_they_are_cut():
+    reader = LineReader()
+
+    events = [event for byte in '{"a":"ü"}\r\n\n{"b":1}'.encode() for event in reader.feed(bytes([byte]))] + reader.close()
+
+    assert [event.data.strip() for event in events] == ['{"a":"ü"}', '{"b":1}']
+
+
+def test_a_line_that_never_ends_is_too_large():
+    with pytest.raises(EventTooLarge, match="a line has more than 4 bytes"):
+        LineReader(max_line_bytes=4).feed(b"12345")

@@ -13,6 +13,8 @@ from actors.errors import (
     LMReplyUnreadable,
     UsageError,
 )
+from runtime.lm.providers import EXAMPLES
+from runtime.lm.sse import ServerEvent
 from runtime.lm.translation import Exchange, Translator
 from runtime.lm.transport import HttpReply
 
@@ -121,6 +123,10 @@ def test_an_error_reply_becomes_the_tables_error_and_shows_no_key(status: int, e
         ("openrouter/a/b", "OPENROUTER_API_KEY"),
         ("groq/llama", "GROQ_API_KEY"),
         ("mistral/m", "MISTRAL_API_KEY"),
+        ("gemini/gemini-2.5-flash", "GOOGLE_API_KEY"),
+        ("cohere/command-r", "COHERE_API_KEY"),
+        ("perplexity/sonar", "PERPLEXITYAI_API_KEY"),
+        ("fireworks_ai/x", "FIREWORKS_AI_API_KEY"),
     ],
 )
 def test_a_missing_key_is_named_and_one_in_the_environment_is_used(model: str, variable: str, monkeypatch: pytest.MonkeyPatch):
@@ -164,10 +170,152 @@ def test_an_unknown_model_is_a_declaration_error_with_examples(model: str):
         Translator(model, api_key="k").route()
 
 
-@pytest.mark.parametrize("model", ["gemini/gemini-2.0-flash", "bedrock/x", "azure/x"])
+SERVED = "anthropic, azure, cohere, cohere_chat, gemini, ollama_chat"
+
+
+@pytest.mark.parametrize(
+    "model", ["bedrock/x", "vertex_ai/gemini-2.5-pro", "replicate/x/y", "github_copilot/gpt-4o", "ragflow/x"]
+)
 def test_a_provider_that_is_not_served_says_so(model: str):
-    with pytest.raises(DeclarationError, match="is neither OpenAI-compatible nor Anthropic"):
+    with pytest.raises(DeclarationError) as caught:
         Translator(model, api_key="k").route()
+
+    assert str(caught.value) == (
+        f"LMClient({model!r}): the provider {model.partition('/')[0]!r} is not served: it is neither OpenAI-compatible nor "
+        f"one of {SERVED}.\n  Mend: use {EXAMPLES}, or a gateway that speaks OpenAI's protocol."
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "mend"),
+    [
+        ("ollama/llama3", "use 'ollama_chat/MODEL', the same server's chat interface."),
+        ("azure_ai/x", "use 'azure/DEPLOYMENT', or 'openai/MODEL' with the address of the endpoint as api_base."),
+        ("cohere_chat/v1/command-r", "leave 'v1/' out, which asks for the second."),
+    ],
+)
+def test_what_comes_close_to_an_unserved_provider_is_named(model: str, mend: str):
+    with pytest.raises(DeclarationError) as caught:
+        Translator(model, api_key="k").route()
+
+    assert str(caught.value).endswith(f"\n  Mend: {mend}")
+
+
+def test_azure_without_an_address_says_what_one_looks_like(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("AZURE_API_BASE", raising=False)
+
+    with pytest.raises(
+        DeclarationError, match=r"no address is known\.\n  Mend: pass api_base='https://NAME\.openai\.azure\.com'\."
+    ):
+        Translator("azure/gpt-4o-mini", api_key="k").route()
+
+
+@pytest.mark.parametrize(
+    ("model", "url"),
+    [
+        ("gemini/gemini-2.5-flash", "https://generativelanguage.googleapis.com/v1beta/models/gemini-2.5-flash:generateContent"),
+        (
+            "gemini/gemini-3-pro-preview",
+            "https://generativelanguage.googleapis.com/v1alpha/models/gemini-3-pro-preview:generateContent",
+        ),
+        ("cohere/command-r", "https://api.cohere.com/v2/chat"),
+        ("ollama_chat/llama3", "http://localhost:11434/api/chat"),
+        ("perplexity/sonar", "https://api.perplexity.ai/chat/completions"),
+        ("fireworks_ai/x", "https://api.fireworks.ai/inference/v1/chat/completions"),
+    ],
+)
+def test_the_address_of_a_provider_is_known_and_holds_no_key(model: str, url: str):
+    request = Translator(model, api_key="s3cret-key").request(HELLO, {}).request
+
+    assert request.url == url
+    assert any("s3cret-key" in value for value in request.headers.values())
+
+
+@pytest.mark.parametrize("model", ["gemini/gemini-2.5-flash", "azure/gpt-4o-mini", "cohere/command-r", "ollama_chat/llama3"])
+def test_no_error_shows_the_key_of_a_provider_with_its_own_protocol(model: str):
+    translates, exchange = asked(model)
+    words = {"error": {"code": 400, "message": "bad key s3cret-key, AIzaSyA1234567890abcdef", "status": "INVALID_ARGUMENT"}}
+
+    with pytest.raises(LMBadRequest) as caught:
+        translates.completion(exchange, HttpReply(400, {}, json.dumps(words).encode()))
+
+    shown = f"{caught.value} {exchange!r} {translates!r} {translates.route()!r} {exchange.request!r}"
+    assert "s3cret" not in shown
+    assert "AIza" not in shown
+
+
+@pytest.mark.parametrize("model", ["gemini/gemini-2.5-flash", "azure/gpt-4o-mini", "cohere/command-r", "ollama_chat/llama3"])
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}"])
+def test_an_unreadable_reply_is_so_for_every_protocol(model: str, body: bytes):
+    translates, exchange = asked(model)
+
+    with pytest.raises(LMReplyUnreadable):
+        translates.completion(exchange, HttpReply(200, {}, body))
+
+
+@pytest.mark.parametrize("model", ["gemini/gemini-2.5-flash", "azure/gpt-4o-mini", "cohere/command-r", "ollama_chat/llama3"])
+def test_the_longest_answer_is_expected_for_every_protocol(model: str):
+    translates, exchange = asked(model, max_tokens=77)
+
+    assert translates.expected_tokens(exchange)[1] == 77
+
+
+def test_a_tool_call_of_gemini_is_read():
+    translates, exchange = asked("gemini/gemini-2.5-flash")
+    parts = [{"functionCall": {"name": "weather", "args": {"city": "Ulm"}}}]
+    candidate = {"index": 0, "finishReason": "STOP", "content": {"role": "model", "parts": parts}}
+    body = {"candidates": [candidate], "usageMetadata": {"promptTokenCount": 5, "totalTokenCount": 5}}
+
+    completion = translates.completion(exchange, HttpReply(200, {}, json.dumps(body).encode()))
+
+    (call,) = completion.tool_calls
+    assert call["function"] == {"name": "weather", "arguments": '{"city": "Ulm"}'}
+    assert completion.finish_reason == "tool_calls"
+
+
+def test_a_blocked_prompt_of_gemini_is_a_refusal():
+    translates, exchange = asked("gemini/gemini-2.5-flash")
+    body = {"promptFeedback": {"blockReason": "SAFETY"}, "usageMetadata": {"promptTokenCount": 5, "totalTokenCount": 5}}
+
+    with pytest.raises(LMRefused):
+        translates.completion(exchange, HttpReply(200, {}, json.dumps(body).encode()))
+
+
+def test_the_streamed_tool_call_of_cohere_is_read():
+    translates, exchange = asked("cohere/command-r")
+    chunks = translates.chunks(exchange)
+    start = {"id": "t1", "type": "function", "function": {"name": "weather", "arguments": ""}}
+    events = [
+        {"type": "tool-plan-delta", "delta": {"message": {"tool_plan": "I look."}}},
+        {"type": "tool-call-start", "index": 0, "delta": {"message": {"tool_calls": start}}},
+        {
+            "type": "tool-call-delta",
+            "index": 0,
+            "delta": {"message": {"tool_calls": {"function": {"arguments": '{"city":"Ulm"}'}}}},
+        },
+        {"type": "tool-call-end", "index": 0},
+        {
+            "type": "message-end",
+            "delta": {"finish_reason": "TOOL_CALL", "usage": {"tokens": {"input_tokens": 3, "output_tokens": 4}}},
+        },
+    ]
+
+    for event in events:
+        chunks.read(ServerEvent(json.dumps(event)))
+
+    whole = translates.streamed(exchange, chunks)
+    assert [call["function"] for call in whole.tool_calls] == [{"name": "weather", "arguments": '{"city":"Ulm"}'}]
+    assert (whole.finish_reason, whole.usage.prompt_tokens, whole.usage.completion_tokens) == ("tool_calls", 3, 4)
+
+
+def test_a_stream_of_cohere_that_ends_in_an_error_is_not_whole():
+    translates, exchange = asked("cohere/command-r")
+    chunks = translates.chunks(exchange)
+
+    with pytest.raises(ValueError, match="the answer ended because of 'ERROR'"):
+        chunks.read(ServerEvent(json.dumps({"type": "message-end", "delta": {"finish_reason": "ERROR"}})))
+
+    assert not chunks.is_whole
 
 
 def test_a_model_of_another_interface_says_so():

@@ -1,0 +1,473 @@
+"""What the suites of other graph frameworks check of routing, joins, steps, streams and draining, by their row."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import AsyncIterator
+
+import attrs
+import pydantic
+import pytest
+import trio
+import trio.testing
+
+from actors import DeclarationError, Graph, NodeFailed, NoOutput, Redelivery, RunCancelled, RunFailed, StepsExceeded, UsageError
+from runtime import open_runtime
+from runtime.graphs.events import NodeGaveUp, RunFinished
+from tests.runtime.graphs.stage import EXACT, Ask, Done, Other, Part, graph_of, living
+
+ONCE = Redelivery(max_attempts=1)
+
+
+async def test_l11_a_node_that_two_unrelated_nodes_feed_works_on_what_each_of_them_makes(autojump_clock):
+    took: list[int] = []
+
+    async def one(ask: Ask) -> Part:
+        await trio.sleep(2)
+        return Part(1)
+
+    async def two(ask: Ask) -> Part:
+        await trio.sleep(1)
+        return Part(2)
+
+    async def take(part: Part) -> Done | None:
+        took.append(part.n)
+        return Done(took) if len(took) == 2 else None
+
+    async with open_runtime() as runtime:
+        assert await runtime.run(graph_of(one, two, take), Ask()) == Done([2, 1])
+        assert trio.current_time() == 2
+
+
+async def test_l11_what_two_unrelated_nodes_make_of_one_item_is_gathered_in_the_order_of_declaration(autojump_clock):
+    async def split(ask: Ask) -> list[Part]:
+        return [Part(1), Part(2)]
+
+    async def one(part: Part) -> Other:
+        await trio.sleep(2)
+        return Other(part.n)
+
+    async def two(part: Part) -> Other:
+        await trio.sleep(1)
+        return Other(10 * part.n)
+
+    async def gather(others: list[Other]) -> Done:
+        return Done([other.n for other in others])
+
+    async with open_runtime() as runtime:
+        assert await runtime.run(graph_of(split, one, two, gather), Ask()) == Done([1, 10, 2, 20])
+
+
+async def test_l11_a_join_whose_parameter_has_two_makers_fires_once_and_names_the_value_that_found_no_partner(autojump_clock):
+    joined: list[Part] = []
+
+    async def one(ask: Ask) -> Part:
+        return Part(ask.n)
+
+    async def two(ask: Ask) -> Part:
+        return Part(ask.n)
+
+    async def join(ask: Ask, part: Part) -> Done | None:
+        joined.append(part)
+        return None
+
+    async with open_runtime() as runtime:
+        with pytest.raises(NoOutput) as caught:
+            await runtime.run(graph_of(one, two, join), Ask(4))
+
+    assert joined == [Part(4)]
+    assert "'join' was left waiting: it had part: Part; never came: ask: Ask." in str(caught.value)
+
+
+async def test_l14_a_node_that_takes_what_others_may_make_runs_after_everything_else(autojump_clock):
+    async def quick(ask: Ask) -> Part | None:
+        await trio.sleep(1)
+        return None
+
+    async def slow(ask: Ask) -> Other | None:
+        await trio.sleep(5)
+        return Other(5) if ask.n else None
+
+    async def last(ask: Ask, part: Part | None, other: Other | None) -> Done:
+        return Done((part, other, trio.current_time()))
+
+    async with open_runtime() as runtime:
+        graph = graph_of(quick, slow, last)
+        assert await runtime.run(graph, Ask(1)) == Done((None, Other(5), 5))
+        assert await runtime.run(graph, Ask(0)) == Done((None, None, 10))
+
+
+async def test_l17_the_items_of_a_list_go_different_ways_and_are_gathered(autojump_clock):
+    async def split(ask: Ask) -> list[Part]:
+        return [Part(n) for n in range(6)]
+
+    async def sort(part: Part) -> Odd | Even:
+        return Odd(part.n) if part.n % 2 else Even(part.n)
+
+    async def odd(message: Odd) -> Other:
+        return Other(-message.n)
+
+    async def even(message: Even) -> Other:
+        await trio.sleep(1)
+        return Other(message.n)
+
+    async def gather(others: list[Other]) -> Done:
+        return Done([other.n for other in others])
+
+    async with open_runtime() as runtime:
+        assert await runtime.run(graph_of(split, sort, odd, even, gather), Ask()) == Done([0, -1, 2, -3, 4, -5])
+
+
+@attrs.frozen
+class Odd:
+    n: int
+
+
+@attrs.frozen
+class Even:
+    n: int
+
+
+def sorting(name: str) -> Graph:
+    """A graph whose output says which way a message of the graph around it goes."""
+    inner = Graph(name, input=Part, output=Odd | Even)
+
+    @inner.node
+    async def sort(part: Part) -> Odd | Even:
+        return Odd(part.n) if part.n % 2 else Even(part.n)
+
+    return inner
+
+
+async def test_l18_a_message_carries_the_update_and_its_type_is_where_it_goes(autojump_clock):
+    visited: list[str] = []
+
+    async def choose(ask: Ask) -> Odd | Even:
+        return Odd(ask.n + 1) if ask.n % 2 else Even(ask.n + 1)
+
+    async def odd(message: Odd) -> Done:
+        visited.append("odd")
+        return Done(message.n)
+
+    async def even(message: Even) -> Done:
+        visited.append("even")
+        return Done(message.n)
+
+    async with open_runtime() as runtime:
+        graph = graph_of(choose, odd, even)
+        assert [await runtime.run(graph, Ask(n)) for n in (1, 2)] == [Done(2), Done(3)]
+
+    assert visited == ["odd", "even"]
+
+
+async def test_l18_a_graph_within_a_graph_chooses_the_way_in_the_graphs_around_it(autojump_clock):
+    middle = Graph("middle", input=Part, output=Odd | Even)
+    middle.add(sorting("inner"))
+    outer = Graph("outer", input=Ask, output=Done)
+
+    @outer.node
+    async def begin(ask: Ask) -> Part:
+        return Part(ask.n)
+
+    outer.add(middle)
+
+    @outer.node
+    async def odd(message: Odd) -> Done:
+        return Done(("odd", message.n))
+
+    @outer.node
+    async def even(message: Even) -> Done:
+        return Done(("even", message.n))
+
+    async with open_runtime() as runtime:
+        assert [await runtime.run(outer, Ask(n)) for n in (3, 4)] == [Done(("odd", 3)), Done(("even", 4))]
+
+
+async def test_l18_a_list_goes_to_several_nodes_at_once(autojump_clock):
+    async def spread(ask: Ask) -> list[Odd | Even]:
+        return [Odd(1), Even(2), Odd(3)]
+
+    async def odd(message: Odd) -> Other:
+        await trio.sleep(1)
+        return Other(message.n)
+
+    async def even(message: Even) -> Other:
+        await trio.sleep(1)
+        return Other(10 * message.n)
+
+    async def gather(others: list[Other]) -> Done:
+        return Done([other.n for other in others])
+
+    async with open_runtime() as runtime:
+        assert await runtime.run(graph_of(spread, odd, even, gather), Ask()) == Done([1, 20, 3])
+        assert trio.current_time() == 1
+
+
+async def test_l20_all_that_one_node_makes_is_gathered_in_the_order_in_which_it_made_it(autojump_clock):
+    async def writes(ask: Ask) -> AsyncIterator[Part]:
+        for n in (3, 1, 2, 1):
+            yield Part(n)
+
+    async def work(part: Part) -> Other:
+        await trio.sleep(part.n)
+        return Other(part.n)
+
+    async def gather(others: list[Other]) -> Done:
+        return Done([other.n for other in others])
+
+    async with open_runtime() as runtime:
+        assert await runtime.run(graph_of(writes, work, gather), Ask()) == Done([3, 1, 2, 1])
+        assert trio.current_time() == 3
+
+
+async def test_l22_max_steps_counts_exactly_and_a_stream_ends_with_the_error(autojump_clock):
+    async def loop(ask: Ask) -> Ask | Done:
+        return Ask(ask.n + 1) if ask.n < 4 else Done(ask.n)
+
+    async with open_runtime() as runtime:
+        graph = graph_of(loop)
+        assert await runtime.run(graph, Ask(), max_steps=5) == Done(4)
+        async with runtime.stream(graph, Ask(), max_steps=4) as events:
+            *_, last = [event async for event in events]
+
+    assert isinstance(last, RunFinished)
+    assert isinstance(last.error, StepsExceeded)
+    assert str(last.error).startswith("run 'g-2' of 'g' made more than 4 steps.")
+
+
+async def test_l23_a_first_node_that_goes_nowhere_ends_the_run(autojump_clock):
+    async def nowhere(ask: Ask) -> list[Part | Other]:
+        return []
+
+    async def part(message: Part) -> Done:
+        return Done()
+
+    async def other(message: Other) -> Done:
+        return Done()
+
+    async with open_runtime() as runtime:
+        handle = await runtime.start(graph_of(nowhere, part, other), Ask())
+        with pytest.raises(NoOutput, match=r"^graph 'g' came to rest after 1 step, and nothing had made its output Done\."):
+            await handle.result()
+
+    assert [(step.node, step.status) for step in handle.trace] == [("nowhere", "done")]
+
+
+async def test_l28_a_timeout_ends_its_node_while_the_reader_of_the_stream_does_something_else(autojump_clock):
+    async def slow(ask: Ask) -> Done:
+        await trio.sleep_forever()
+
+    async with open_runtime() as runtime:
+        async with runtime.stream(graph_of(slow, timeout_s=1, redelivery=ONCE), Ask()) as events:
+            await trio.sleep(100)
+            seen = [event async for event in events]
+
+    assert [event.at_s for event in seen if isinstance(event, NodeGaveUp | RunFinished)] == [1, 1]
+
+
+async def test_l29_cancelling_the_reader_of_a_stream_cancels_the_run_and_leaves_no_task(autojump_clock):
+    ended: list[float] = []
+
+    async def slow(ask: Ask) -> Done:
+        try:
+            await trio.sleep_forever()
+        finally:
+            ended.append(trio.current_time())
+
+    graph = graph_of(slow)
+    async with open_runtime() as runtime:
+        await runtime.deploy(graph)
+        await trio.testing.wait_all_tasks_blocked()
+        alive = living()
+        with trio.move_on_after(2):
+            async with runtime.stream(graph, Ask()) as events:
+                async for _ in events:
+                    pass
+        assert (ended, living()) == ([2], alive)
+
+
+async def test_l31_a_run_that_was_cancelled_says_so_to_all_who_wait_for_it(autojump_clock):
+    told: list[str] = []
+
+    async def slow(ask: Ask) -> Done:
+        await trio.sleep_forever()
+
+    async with open_runtime() as runtime, trio.open_nursery() as nursery:
+        handle = await runtime.start(graph_of(slow), Ask())
+
+        async def wait() -> None:
+            with pytest.raises(RunCancelled) as caught:
+                await handle.result()
+            told.append(f"{caught.value.run_id} at {trio.current_time():g}")
+
+        for _ in range(2):
+            nursery.start_soon(wait)
+        await trio.sleep(1)
+        await handle.cancel()
+
+    assert told == ["g-1 at 1", "g-1 at 1"]
+    assert [step.status for step in handle.trace] == ["cancelled"]
+
+
+async def test_l32_a_plain_function_among_asynchronous_nodes_works_in_a_thread():
+    threads: list[bool] = []
+
+    def plain(ask: Ask) -> Part:
+        threads.append(threading.current_thread() is threading.main_thread())
+        return Part(ask.n + 1)
+
+    async def end(part: Part) -> Done:
+        threads.append(threading.current_thread() is threading.main_thread())
+        return Done(part.n)
+
+    async with open_runtime() as runtime:
+        assert await runtime.run(graph_of(plain, end), Ask(1)) == Done(2)
+
+    assert threads == [False, True]
+
+
+async def slowly(ask: Ask) -> Part:
+    await trio.sleep(ask.n)
+    return Part(ask.n)
+
+
+async def end(part: Part) -> Done:
+    await trio.sleep(1)
+    return Done(part.n)
+
+
+async def test_l36_a_drain_takes_no_run_more_and_lets_many_finish(autojump_clock):
+    async with open_runtime() as runtime:
+        graph = graph_of(slowly, end)
+        handles = [await runtime.start(graph, Ask(n)) for n in range(1, 6)]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(runtime.drain, 10)
+            await trio.testing.wait_all_tasks_blocked()
+            with pytest.raises(UsageError, match="the runtime is draining: it takes no more runs"):
+                await runtime.run(graph, Ask())
+        assert trio.current_time() == 6
+        assert [await handle.result() for handle in handles] == [Done(n) for n in range(1, 6)]
+
+
+async def test_l36_a_drain_cancels_what_is_left_after_its_grace(autojump_clock):
+    async with open_runtime() as runtime:
+        graph = graph_of(slowly, end)
+        short, long = await runtime.start(graph, Ask(1)), await runtime.start(graph, Ask(9))
+        await runtime.drain(grace_s=3)
+        assert trio.current_time() == 3
+        assert await short.result() == Done(1)
+        with pytest.raises(RunCancelled, match="it was not over after grace_s=3 s"):
+            await long.result()
+
+
+async def test_l36_a_run_that_drains_may_still_run_a_graph_within(autojump_clock):
+    inner = Graph("inner", input=Part, output=Other, supervision=EXACT)
+
+    @inner.node
+    async def work(part: Part) -> Other:
+        await trio.sleep(1)
+        return Other(part.n)
+
+    outer = graph_of(slowly)
+    outer.add(inner)
+
+    @outer.node
+    async def last(other: Other) -> Done:
+        return Done(other.n)
+
+    async with open_runtime() as runtime:
+        handle = await runtime.start(outer, Ask(1))
+        await runtime.drain(grace_s=5)
+        assert (await handle.result(), trio.current_time()) == (Done(1), 2)
+
+
+async def test_l36_a_drain_during_the_last_node_lets_it_finish(autojump_clock):
+    async with open_runtime() as runtime:
+        handle = await runtime.start(graph_of(slowly, end), Ask(1))
+        await trio.sleep(1.5)
+        await runtime.drain(grace_s=1)
+        assert (await handle.result(), trio.current_time()) == (Done(1), 2)
+
+
+async def test_l06_the_fields_of_a_message_between_nodes_are_no_input_of_the_graph(autojump_clock):
+    async with open_runtime() as runtime:
+        graph = graph_of(slowly, end)
+        assert (graph.input_types, graph.output_types) == ((Ask,), (Done,))
+        with pytest.raises(DeclarationError, match=r"^graph 'g' takes Ask as its input\. Got: a Part\."):
+            await runtime.run(graph, Part())
+
+
+@dataclasses.dataclass(frozen=True)
+class Draft:
+    words: int
+    title: str = "untitled"
+
+
+class Checked(pydantic.BaseModel):
+    words: int = pydantic.Field(ge=1)
+    title: str
+
+
+async def test_l07_attrs_classes_dataclasses_and_pydantic_models_are_messages_with_their_defaults_and_checks(autojump_clock):
+    async def draft(ask: Ask) -> Draft:
+        return Draft(ask.n)
+
+    async def check(made: Draft) -> Checked:
+        return Checked(words=made.words, title=made.title)
+
+    async def finish(checked: Checked) -> Done:
+        return Done((checked.words, checked.title))
+
+    async with open_runtime() as runtime:
+        graph = graph_of(draft, check, finish)
+        assert await runtime.run(graph, Ask(3)) == Done((3, "untitled"))
+        with pytest.raises(RunFailed) as caught:
+            await runtime.run(graph, Ask(0))
+        async with runtime.stream(graph, Ask(0)) as events:
+            *_, last = [event async for event in events]
+
+    assert isinstance(caught.value.exceptions[0].__cause__, pydantic.ValidationError)
+    assert isinstance(last, RunFinished)
+    assert isinstance(last.error, RunFailed)
+    assert isinstance(last.error.exceptions[0].__cause__, pydantic.ValidationError)
+
+
+async def test_l07_a_plain_class_is_no_message():
+    class Plain:
+        pass
+
+    with pytest.raises(DeclarationError, match=r"input=Plain\): expected a message type"):
+        Graph("g", input=Plain, output=Done)
+
+
+async def test_l09_nodes_of_two_graphs_made_of_the_same_functions_are_independent(autojump_clock):
+    async def fails_at_nine(ask: Ask) -> Done:
+        if ask.n == 9:
+            raise ValueError("nine")
+        return Done(ask.n)
+
+    one, two = graph_of(fails_at_nine, redelivery=ONCE), graph_of(fails_at_nine, timeout_s=1)
+    async with open_runtime() as runtime:
+        with pytest.raises(RunFailed) as caught:
+            await runtime.run(one, Ask(9))
+        assert await runtime.run(two, Ask(1)) == Done(1)
+
+    assert [leaf.node for leaf in caught.value.exceptions if isinstance(leaf, NodeFailed)] == ["fails_at_nine"]
+    assert (one.nodes["fails_at_nine"].options.timeout_s, two.nodes["fails_at_nine"].options.timeout_s) == (None, 1)
+
+
+async def test_l08_an_empty_or_falsy_message_is_a_message(autojump_clock):
+    @attrs.frozen
+    class Empty:
+        def __bool__(self) -> bool:
+            return False
+
+    async def make(ask: Ask) -> Empty:
+        return Empty()
+
+    async def take(empty: Empty | None, ask: Ask) -> Done:
+        return Done(empty is not None)
+
+    async with open_runtime() as runtime:
+        assert await runtime.run(graph_of(make, take), Ask()) == Done(n=True)
