@@ -33,6 +33,7 @@ from runtime.graphs.memory import before, including, recall
 from runtime.graphs.scopes import Buffer, Fork, Scope, Task, Value
 from runtime.graphs.wording import items_of, no_output, undeclared, wrong_input
 
+NOTHING_RECALLED: Mapping[str, object] = MappingProxyType({})
 _LONGEST_WAY = 48  # characters; longer ones are digested, so that a path does not grow with the number of rounds of a loop
 
 
@@ -50,7 +51,7 @@ class Delivery:
     """It came along a cycle: it queues and must never block its sender."""
     branch: tuple[int, ...] = ()
     """The indices of the fan-out items it belongs to, from the outside in."""
-    recalled: Mapping[str, object] = MappingProxyType({})
+    recalled: Mapping[str, object] = NOTHING_RECALLED
     """Parameter → the earlier message that it recalls; one for which there is none is missing."""
 
 
@@ -229,23 +230,26 @@ class RunState:
     def _start(self, scope: Scope, spec: NodeSpec, values: Mapping[str, Value | None]) -> None:
         """Deliver: from here on the task is at work."""
         present = [value for value in values.values() if value is not None]
-        iteration = max(value.iteration for value in present)
-        way = "+".join(dict.fromkeys(value.way for value in present if value.way))
+        first = present[0]
+        iteration, way, depth, back = first.iteration, first.way, first.depth, first.back
+        if len(present) > 1:
+            iteration = max(value.iteration for value in present)
+            way = "+".join(dict.fromkeys(value.way for value in present if value.way))
+            depth = max(value.depth for value in present)
+            back = any(value.back for value in present)
         path = f"{scope.prefix}/{spec.name}{'@' if way else ''}{way}/{iteration}"
         again = scope.paths[path] = scope.paths.get(path, 0) + 1
         path = f"{path}~{again}" if again > 1 else path
         earlier = before(present, self.plan.recalled)
         memory = including(earlier, present, self.plan.recalled, self.plan.order)
-        depth = 1 + max(value.depth for value in present)
-        task = Task(path, spec.name, scope, iteration, way, depth=depth, memory=memory)
+        task = Task(path, spec.name, scope, iteration, way, depth=depth + 1, memory=memory)
         self._tasks[path] = scope.tasks[path] = task
         scope.enter(spec.name)
         if spec.name in self._feeds_joins:
             scope.started.setdefault(spec.name, deque()).append(task)
         self.steps += 1
         arguments = {entry.name: value.message if (value := values[entry.name]) is not None else None for entry in spec.inputs}
-        back = any(value.back for value in present)
-        recalled = recall(earlier, spec.recalls)
+        recalled = recall(earlier, spec.recalls) if spec.recalls else NOTHING_RECALLED
         self._deliveries.append(Delivery(spec.name, path, arguments, back, scope.branch, recalled))
 
     def _end(self, task: Task) -> None:
@@ -463,7 +467,7 @@ class RunState:
 
     def _settle_scope(self, scope: Scope) -> None:
         """Fire joins whose missing values are optional and can no longer come; end a branch in which nothing can happen."""
-        while not scope.has_ended and self._fire_without(scope):
+        while scope.joins and not scope.has_ended and self._fire_without(scope):
             pass
         if scope.has_ended or scope.own or scope.fork is None:
             return

@@ -17,7 +17,10 @@ from tests.benchmarks.works import Peer, Work
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BASELINE, OURS = "trio", "understudy"
-MODULES = ("raw_trio", "trio_nowait", "ours", "asyncio_queues", "pykka_threads", "thespian_simple", "autogen_agents")
+MODULES = (
+    *("raw_trio", "trio_nowait", "ours", "asyncio_queues", "pykka_threads", "thespian_simple", "autogen_agents"),
+    *("trio_graph", "trio_nursery", "ours_graph", "pydantic_graph_steps", "burr_graph", "langgraph_graph", "llama_workflows"),
+)
 
 
 @final
@@ -61,7 +64,7 @@ def measure(work: Work, peers: dict[str, Peer], rounds: int, scale: float = 1.0)
             if work.weighs:
                 values[module].append(_weigh(module, work, int(min(size, peer.max_idle))))
             else:
-                values[module].append(_time(peer, work, max(10, int(size * peer.share))))
+                values[module].append(_time(peer, work, work.size if work.is_whole else max(10, int(size * peer.share))))
     return [Measured(peer.name, tuple(values[module])) for module, peer in able.items()]
 
 
@@ -89,6 +92,10 @@ def verdict(work: Work, results: Sequence[Measured]) -> Iterable[str]:
         yield judged(f"at most {work.target:g} × {BASELINE}", ours.median <= work.target * base.median)
     if work.ahead_of is not None and work.ahead_of in by_name:
         yield judged(f"ahead of {work.ahead_of}", ours.median < by_name[work.ahead_of].median)
+    others = [result for result in results if result.peer != OURS and not result.peer.startswith(BASELINE)]
+    if work.ahead_of_all and others:
+        first = min(others, key=lambda other: other.median)
+        yield judged(f"ahead of every other library, {first.peer} the fastest", ours.median < first.median)
 
 
 def judged(target: str, met: bool) -> str:

@@ -8,7 +8,7 @@ import pytest
 from tests.benchmarks.measuring import MODULES, ROOT, Measured, load, table, verdict
 from tests.benchmarks.works import WORKS, Work
 
-HERE = ("raw_trio", "trio_nowait", "ours", "asyncio_queues")
+HERE = ("raw_trio", "trio_nowait", "ours", "asyncio_queues", "trio_graph", "trio_nursery", "ours_graph")
 """The peers that need nothing beyond what the test suite has."""
 
 ASK = Work("ask", 100, "round trip", target=0.9, ahead_of="Pykka")

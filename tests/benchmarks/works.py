@@ -8,6 +8,8 @@ from typing import final
 
 import attrs
 
+from tests.benchmarks.graph_works import graph_works
+
 FORK_JOIN_MESSAGES = 10
 """Messages to each actor of the fork-join."""
 
@@ -29,6 +31,10 @@ class Work:
     """The ratio to raw trio that this runtime is to stay under; None: shown, not judged."""
     ahead_of: str | None = None
     """The library that this runtime is to be faster than, besides."""
+    ahead_of_all: bool = False
+    """Whether it is to be faster than every other library."""
+    is_whole: bool = False
+    """Whether `size` belongs to the work, so that no peer is given a part of it."""
     max_kb: float | None = None
     """What one may weigh, where memory is measured."""
 
@@ -47,6 +53,7 @@ WORKS = (
     Work("spawn", 1_000, "actor", target=1.0),
     Work("memory", 20_000, "idle actor", max_kb=5.0),
     Work("crowd", 100_000, "idle actor", max_kb=5.0),
+    *graph_works(Work),
 )
 
 
