@@ -325,6 +325,7 @@ def test_a_thread_may_still_use_the_runtime_while_the_program_waits_for_it() -> 
     program = script(
         "import threading, time\n"
         "runtime = runtime_per_process()\n"
+        "runtime()\n"  # from here on it has its thread: Python 3.12 starts none once the program waits for its end
         "def late():\n"
         "    time.sleep(0.3)\n"
         "    print(runtime().run(stage.graph, Order('double', 2)).number)\n"
