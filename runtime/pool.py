@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+from collections import deque
 from typing import final
 
 import attrs
@@ -30,33 +31,38 @@ class InstancePool:
         self._spec = spec
         self._size = size
         self._context = context
-        self._instances: list[ActorCell] = []
-        self._names: list[str] = []
-        """Of the instances, by the same index."""
+        self._instances: dict[str, ActorCell] = {}
+        """By name; those that are not gone."""
+        self._vacant: deque[str] = deque()
+        """Names of instances that are gone, to be used again."""
+        self._number = 0
         self._mailbox = Mailbox(self.address, spec.mailbox, supervisor.kernel.dead_letters)
 
     async def start(self) -> None:
         """Start the first instance; return once it has started or failed to."""
         self._mailbox.on_unattended = self._grow
         self._grow()
-        for cell in self._instances:
+        for cell in list(self._instances.values()):
             await cell.wait_started()
 
     def _grow(self) -> None:
+        """Called for every message that finds no idle instance, so it looks at none of them."""
         if not self._supervisor.is_serving:
             return
-        for index, cell in enumerate(self._instances):
-            if cell.is_gone:
-                self._instances[index] = self._launch(self._names[index])
-                return
-        if len(self._instances) < self._size:
-            self._names.append(self._free_name())
-            self._instances.append(self._launch(self._names[-1]))
+        if self._vacant:
+            name = self._vacant.popleft()
+        elif len(self._instances) < self._size:
+            name = self._free_name()
+        else:
+            return
+        self._instances[name] = self._launch(name)
 
     def _free_name(self) -> str:
-        stem = self._spec.id
-        names = (stem, *(f"{stem}#{number}" for number in range(2, len(self._supervisor.children) + 3)))
-        return next(name for name in names if name not in self._supervisor.children and name not in self._names)
+        while True:
+            self._number += 1
+            name = self._spec.id if self._number == 1 else f"{self._spec.id}#{self._number}"
+            if name not in self._supervisor.children:
+                return name
 
     def _launch(self, name: str) -> ActorCell:
         spec = attrs.evolve(self._spec, id=name)
@@ -64,8 +70,11 @@ class InstancePool:
         cell.on_end(self._replace)
         return cell
 
-    def _replace(self, _: Terminated) -> None:
+    def _replace(self, ended: Terminated) -> None:
         """An instance has ended for good: nobody else may be there to take what waits."""
+        name = ended.ref.address.rpartition("/")[2]
+        del self._instances[name]
+        self._vacant.append(name)
         if len(self._mailbox):
             self._grow()
 
@@ -89,4 +98,4 @@ class InstancePool:
     @property
     def instances(self) -> int:
         """How many instances were started and are not gone."""
-        return sum(not cell.is_gone for cell in self._instances)
+        return len(self._instances)
