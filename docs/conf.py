@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
-import lifecycle  # noqa: E402 - beside this file, which is not on the path by itself
+import lifecycle
 
 project = "understudy"
 author = "the understudy authors"

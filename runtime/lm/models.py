@@ -13,7 +13,6 @@ from actors.lm import LM
 from runtime.lm.client import LMClient
 from runtime.lm.transport import HttpTransport, open_transport
 
-
 DEFAULT_CONNECTIONS = 100
 
 
