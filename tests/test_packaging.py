@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -61,7 +62,7 @@ def test_the_wheel_says_what_it_is(wheel: zipfile.ZipFile) -> None:
 def test_the_wheel_asks_for_what_the_packages_import(wheel: zipfile.ZipFile) -> None:
     requirements = metadata(wheel).get_all("Requires-Dist") or []
 
-    needed = sorted(name.partition(">=")[0] for name in requirements if "extra" not in name)
+    needed = sorted(re.split("[<>=!~]", name)[0] for name in requirements if "extra" not in name)
     assert needed == ["attrs", "dspy", "h11", "httpx", "litellm", "outcome", "pydantic", "trio"]
 
 
