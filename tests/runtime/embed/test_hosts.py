@@ -109,3 +109,31 @@ def test_a_celery_worker_answers_from_forked_processes_and_ends_in_order(provide
     assert said.stdout == "[4, 4, 4, 4, 4, 4]\n", said.stderr + log_text
     assert code == 0, log_text
     assert log_text.count("Traceback") == 0, log_text
+
+
+IN_ONE_PROCESS = """
+import celery_worker
+from celery.contrib.testing.worker import start_worker
+
+with start_worker(celery_worker.app, pool="threads", concurrency=4, perform_ping_check=False):
+    results = [celery_worker.verdict.delay("Quick and quiet.") for _ in range(6)]
+    print([result.get(timeout=60) for result in results])
+celery_worker.understudy.close(grace_s=10)
+"""
+
+
+def test_a_celery_worker_in_threads_answers_over_the_broker_in_memory(provider: LoopbackHandle, tmp_path: Path) -> None:
+    whole = {
+        **os.environ,
+        **environment(provider, tmp_path),
+        "PYTHONPATH": os.pathsep.join(map(str, (ROOT, EXAMPLES))),
+        "BROKER": "memory://",
+        "BACKEND": "cache+memory://",
+    }
+    command = [sys.executable, "-c", IN_ONE_PROCESS]
+    said = subprocess.run(command, cwd=tmp_path, env=whole, capture_output=True, text=True, timeout=90, check=False)
+
+    assert said.stdout == "[4, 4, 4, 4, 4, 4]\n", said.stderr
+    assert said.returncode == 0, said.stderr
+    assert "Traceback" not in said.stderr
+    assert len(provider.snapshot().requests) == 6
