@@ -51,19 +51,19 @@ graph = Graph("property-extraction", input=Intent, output=Cypher)
 
 
 @graph.predict(lm="time", concurrency=1)
-async def time_filters(intent: Intent) -> TimeFilters:  # type: ignore[empty-body]
+async def time_filters(intent: Intent) -> TimeFilters:  # type: ignore[empty-body]  # the model fills it
     """Pick the label's time properties that the intent constrains, with their bounds, as Cypher conditions on n."""
     ...
 
 
 @graph.predict(lm="other", concurrency=1)
-async def other_filters(intent: Intent) -> OtherFilters:  # type: ignore[empty-body]
+async def other_filters(intent: Intent) -> OtherFilters:  # type: ignore[empty-body]  # the model fills it
     """Pick the label's other properties that the intent constrains, as Cypher conditions on n."""
     ...
 
 
 @graph.predict(module="ChainOfThought", lm="vector", concurrency=1)
-async def vector_query(intent: Intent) -> VectorQuery:  # type: ignore[empty-body]
+async def vector_query(intent: Intent) -> VectorQuery:  # type: ignore[empty-body]  # the model fills it
     """Say what to search by meaning, or nothing."""
     ...
 
