@@ -101,6 +101,7 @@ class Cell(ABC):
         "context_vars",
         "discard",
         "doom",
+        "ends",
         "incarnation",
         "kernel",
         "parent",
@@ -155,6 +156,8 @@ class Cell(ABC):
         """Whether it is stopped only to be started again with its group."""
         self.asking: list[Cell] = []
         """Whose replies the present handler waits for."""
+        self.ends = 0
+        """How often it was gone for good: it may have been started again since."""
         self.discard = False
         """Whether the supervisor forgets it once it has stopped."""
         self.scope = trio.CancelScope(shield=True)
@@ -199,9 +202,20 @@ class Cell(ABC):
         """Whether it has ended for good."""
         return self._state is State.STOPPED
 
+    @property
+    def can_launch(self) -> bool:
+        """Whether it has no incarnation, so that the next one may begin."""
+        return self._state in (State.NEW, State.BACKING_OFF, State.STOPPED)
+
     def move(self, what: Move) -> None:
         """Go to the state that the table of ``runtime.lifecycle`` says."""
         self._state = moved(self._state, what, self.address)
+
+    def cancel_retry(self) -> None:
+        """Let no timer start it; it goes on waiting for whoever does."""
+        if self.retry_timer is not None:
+            self.retry_timer.cancel()
+            self.retry_timer = None
 
     def launch(self, start_soon: Callable[..., None]) -> None:
         """Begin the next incarnation as a task; `start_soon` is the one of the nursery that is to hold it."""
@@ -210,7 +224,8 @@ class Cell(ABC):
         self.incarnation += 1
         self.started_at = None
         self.stopping = self.rejoin = False
-        self.retry_timer = self.doom = None
+        self.cancel_retry()  # started before its time: the timer must not cut the wait after a later failure short
+        self.doom = None
         if self.incarnation > 1:  # a scope is entered once
             self.scope = trio.CancelScope(shield=True)
         if self.registered:
@@ -287,9 +302,9 @@ class Cell(ABC):
     def end(self, reason: StopReason, error: BaseException | None = None) -> None:
         """Gone for good: only now do watchers hear of it and the address stops taking messages."""
         self.move(Move.END)
+        self.ends += 1
         self.stopping = self.rejoin = False
-        if self.retry_timer is not None:
-            self.retry_timer.cancel()
+        self.cancel_retry()
         if self.kernel.registry.get(self.address) is self:
             del self.kernel.registry[self.address]
         if self.kernel.events.listening:

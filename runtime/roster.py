@@ -56,6 +56,15 @@ class Roster:
             child_id=child_id,
         )
 
+    def holds(self, cell: Cell) -> bool:
+        """Whether `cell` is still a child."""
+        return self.cells.get(_id_of(cell)) is cell
+
+    def forget(self, cell: Cell) -> None:
+        """Let go of `cell`; without effect when its id is another's by now."""
+        if self.holds(cell):
+            del self.cells[_id_of(cell)]
+
     def child(self, child_id: str) -> Cell:
         """The child of that id."""
         cell = self.cells.get(child_id)
@@ -90,3 +99,7 @@ class Roster:
         supervisors = sum(not isinstance(cell, MailedCell) for cell in cells)
         active = sum(_CHILD_STATES[cell.state] is ChildState.RUNNING for cell in cells)
         return ChildCounts(specs=len(cells), active=active, supervisors=supervisors, workers=len(cells) - supervisors)
+
+
+def _id_of(cell: Cell) -> str:
+    return cell.address.rpartition("/")[2]

@@ -19,18 +19,19 @@ import trio
 from actors.actor import StopReason
 from actors.errors import RestartsExhausted, SupervisionError
 from actors.restart import RestartType
-from actors.supervision import AutoShutdown, ChildSpec, Directive, Exhausted, Strategy, Supervision, SupervisorSpec
+from actors.supervision import AutoShutdown, ChildSpec, Directive, Strategy, Supervision, SupervisorSpec
 from runtime.actor_cell import ActorCell, ContextMaker, start_failed
 from runtime.cell import Cell, Exit, ExitKind, Overseer, classify, is_fatal
 from runtime.envelope import OneShot
 from runtime.events import ActorRestarting, ActorUnresponsive, SupervisorParked
 from runtime.kernel import Doorbell, Kernel
-from runtime.ledger import RestartLedger
 from runtime.lifecycle import Move, State
 from runtime.mailbox import Mailbox
+from runtime.restart_group import RestartGroup
 from runtime.roster import Roster
 from runtime.stacks import stack_of
 from runtime.supervisor_ref import AdministeredCell, LocalSupervisorRef
+from runtime.verdicts import Again, GiveUp, Judge, Over
 
 UNRESPONSIVE_GRACE_S = 1.0
 """How much longer than its ladder allows a cancelled child may take before it is reported."""
@@ -44,14 +45,13 @@ class SupervisorCell(AdministeredCell):
         "_bell",
         "_failure",
         "_group",
-        "_group_due",
+        "_is_closing",
         "_job",
+        "_judge",
         "_killing",
-        "_ledger",
         "_make_context",
         "_nursery",
         "_ref",
-        "_regathered",
         "_significant_ended",
         "_specs",
         "supervision",
@@ -69,19 +69,18 @@ class SupervisorCell(AdministeredCell):
         self.supervision: Supervision = spec.supervision
         self._make_context = make_context
         self._ref: LocalSupervisorRef | None = None
-        self._ledger = RestartLedger(spec.supervision)
+        self._judge = Judge(address, spec.supervision, kernel.rng)
         self._bell = Doorbell()
         self._nursery: trio.Nursery | None = None
         self._failure: BaseException | None = None
         self._killing = False
+        self._is_closing = False
+        """Whether this incarnation takes its children down: from then on none is started."""
         self._job: trio.CancelScope | None = None
-        self._group: list[Cell] = []
-        """Children that wait to be started again together."""
-        self._group_due = 0.0
-        self._regathered = False
         self._significant_ended = False
         self._specs = spec.children
         self.roster = Roster(address)
+        self._group = RestartGroup(self.roster, self._see_out)
 
     @property
     def ref(self) -> LocalSupervisorRef:
@@ -98,9 +97,9 @@ class SupervisorCell(AdministeredCell):
     # --- one incarnation ------------------------------------------------------------------------------------------------
 
     async def _live(self) -> None:
-        self._ledger.forget()
+        self._judge.forget()
         self._failure = None
-        self._killing = self._significant_ended = False
+        self._killing = self._is_closing = self._significant_ended = False
         self._group.clear()
         failure: BaseException | None = None
         # The children run in shielded scopes of their own; what ends this nursery is only their ordered stop below.
@@ -113,6 +112,7 @@ class SupervisorCell(AdministeredCell):
             except BaseException as error:  # noqa: BLE001 - raised again below, outside the nursery, so that none wraps it
                 failure = error
                 self._killing = self._killing or isinstance(error, trio.Cancelled)
+            self._is_closing = True
             with trio.CancelScope(shield=True):
                 await self._stop_children()
             self._nursery = None
@@ -135,13 +135,18 @@ class SupervisorCell(AdministeredCell):
         for spec in self._specs:
             if spec.id in known:
                 self.children[spec.id] = known[spec.id]
+                known[spec.id].cancel_retry()
             else:
                 self._adopt(spec)
+        waiting = [(cell, cell.ends) for cell in self.children.values()]
         with trio.CancelScope() as self._job:
-            for cell in list(self.children.values()):
-                if cell.state is State.STOPPED:
-                    cell.reopen()
-                await self._start(cell)
+            for cell, ends in waiting:
+                if self._failure is not None:  # raised below; nothing more is started
+                    break
+                if self.roster.holds(cell) and cell.ends == ends and cell.can_launch:
+                    if cell.state is State.STOPPED:
+                        cell.reopen()
+                    await self._start(cell)
         self._job = None
         if self._failure is not None:  # one that had started has failed meanwhile, beyond the budget
             raise self._failure
@@ -153,9 +158,9 @@ class SupervisorCell(AdministeredCell):
                 raise self._failure
             if self.stopping or self._is_done():
                 return
-            if self._group and self._group_due <= trio.current_time():
+            if self._group.is_due(trio.current_time()):
                 with trio.CancelScope() as self._job:
-                    await self._restart_group()
+                    await self._group.restart(self._launch)
                 self._job = None
             else:
                 await self._bell.wait()
@@ -233,16 +238,16 @@ class SupervisorCell(AdministeredCell):
         """A further actor on a mailbox that belongs to another; started without waiting."""
         cell = ActorCell(self.kernel, f"{self.address}/{id}", self, spec, self._make_context, shared=mailbox)
         self.children[id] = cell
-        cell.launch(self._open_nursery().start_soon)
+        self._launch(cell)
         return cell
 
     @property
     def is_serving(self) -> bool:
         """Whether it can start children."""
-        return self._nursery is not None and not self.stopping and self._failure is None
+        return self._nursery is not None and not self.stopping and not self._is_closing and self._failure is None
 
     def _open_nursery(self) -> trio.Nursery:
-        if self._nursery is None or self.stopping or self._failure is not None:
+        if self._nursery is None or not self.is_serving:
             raise SupervisionError(
                 f"supervisor {self.address or '(root)'!r} is not running, so it starts nothing.\n"
                 "  Mend: start children while their supervisor runs (inside `async with open_runtime()`)."
@@ -272,8 +277,7 @@ class SupervisorCell(AdministeredCell):
         try:
             await self._start(cell)
         except BaseException:
-            if self.children.get(spec.id) is cell:
-                del self.children[spec.id]
+            self.roster.forget(cell)
             raise
         return cell
 
@@ -288,6 +292,8 @@ class SupervisorCell(AdministeredCell):
     async def terminate(self, cell: Cell, *, discard: bool) -> None:
         """Stop `cell` and wait for it; with `discard`, forget it."""
         cell.discard = cell.discard or discard
+        if cell.state is State.NEW:  # waits for its first start
+            cell.end(StopReason.STOPPED)
         if cell.state is State.STOPPED:
             self.child_ended(cell)
             await trio.lowlevel.checkpoint()
@@ -324,76 +330,62 @@ class SupervisorCell(AdministeredCell):
             slot.fail(start_failed(cell.address, exit.error))
         elif cell.rejoin and cell.restart is not RestartType.TEMPORARY:
             cell.move(Move.RETRY)
-        elif cell.stopping or not self.is_serving:
+        elif cell.stopping or self.stopping:
             cell.end(StopReason.STOPPED)
+        elif not self.is_serving:
+            self._set_aside(cell, exit.error)
         else:
-            self._judge(cell, exit)
+            self._carry_out(cell, exit)
 
-    def _judge(self, cell: Cell, exit: Exit) -> None:  # noqa: A002
-        directive = self.directive(exit.error) if exit.kind is ExitKind.FAILED and exit.error else Directive.RESTART
-        ended = StopReason.FINISHED if exit.error is None else StopReason.FAILED
-        if directive is Directive.ESCALATE:
-            assert exit.error is not None, "only an error escalates"
-            self._fail_with(cell, exit.error, exit.error)
-        elif directive is Directive.STOP or not _calls_for_restart(cell.restart, exit.kind):
-            cell.end(ended, exit.error)
-            if cell.significant:
-                self._significant_ended = True
-                self._bell.ring()
-        else:
-            self._plan_restart(cell, exit.error)
+    def _carry_out(self, cell: Cell, exit: Exit) -> None:  # noqa: A002
+        match self._judge.verdict(cell, exit, trio.current_time()):
+            case GiveUp(error):
+                self._fail_with(cell, exit.error, error)
+            case Over(reason):
+                cell.end(reason, exit.error)
+                if cell.significant:
+                    self._significant_ended = True
+                    self._bell.ring()
+            case Again() as again:
+                self._plan_restart(cell, exit.error, again)
 
-    def _plan_restart(self, cell: Cell, error: BaseException | None) -> None:
-        now = trio.current_time()
-        backoff = self.supervision.backoff
-        if cell.started_at is not None and now - cell.started_at >= backoff.reset_after_s:
-            cell.streak = 0
-        delay_s = backoff.delay_s(cell.streak, self.kernel.rng)
-        cell.streak += 1
-        if not self._ledger.record(now):
-            if self.supervision.exhausted is Exhausted.ESCALATE:
-                self._fail_with(cell, error, self._exhausted(cell, error))
-                return
-            self._ledger.forget()
-            delay_s = backoff.cap_s
-            if self.kernel.events.listening:
-                self.kernel.events.publish(
-                    SupervisorParked(address=self.address, incarnation=self.incarnation, delay_s=delay_s, error=error)
-                )
+    def _plan_restart(self, cell: Cell, error: BaseException | None, again: Again) -> None:
+        events, delay_s = self.kernel.events, again.delay_s
+        if again.is_parked and events.listening:
+            events.publish(SupervisorParked(address=self.address, incarnation=self.incarnation, delay_s=delay_s, error=error))
         cell.restarts += 1
         cell.move(Move.RETRY)
-        if self.kernel.events.listening:
-            self.kernel.events.publish(
+        if events.listening:
+            events.publish(
                 ActorRestarting(address=cell.address, incarnation=cell.incarnation, delay_s=delay_s, restarts=cell.restarts)
             )
+        due = trio.current_time() + delay_s
         if self.supervision.strategy is Strategy.ONE_FOR_ONE:
-            cell.retry_timer = self.kernel.timekeeper.call_at(now + delay_s, partial(self._relaunch, cell))
+            cell.retry_timer = self.kernel.timekeeper.call_at(due, partial(self._relaunch, cell))
         else:
-            self._gather_group(cell, now + delay_s)
+            self._group.gather(cell, self.supervision.strategy, due)
+            self.kernel.timekeeper.call_at(due, self._bell.ring)
+            self.run_beside(self._group.stop)
 
-    def _exhausted(self, cell: Cell, error: BaseException | None) -> RestartsExhausted:
-        limit, within_s = self.supervision.max_restarts, self.supervision.within_s
-        failure = RestartsExhausted(
-            f"supervisor {self.address or '(root)'!r} gave up: {cell.address!r} needed restart number {self._ledger.count} "
-            f"within {within_s:g} s, and max_restarts is {limit:g}.\n"
-            "  Mend: see the cause below; or Supervision(max_restarts=…, within_s=…), or exhausted=Exhausted.PARK for outages.",
-            address=self.address,
-        )
-        failure.__cause__ = error
-        return failure
+    def _launch(self, cell: Cell) -> None:
+        cell.launch(self._open_nursery().start_soon)
 
     def _relaunch(self, cell: Cell) -> None:
-        if cell.state is State.BACKING_OFF and self._nursery is not None and not self.stopping and self._failure is None:
-            cell.launch(self._nursery.start_soon)
+        if cell.state is State.BACKING_OFF and self.is_serving:
+            self._launch(cell)
 
     def _fail_with(self, cell: Cell, cause: BaseException | None, error: BaseException) -> None:
-        """`cell` takes this supervisor down with `error`. A declared child keeps its mailbox: both may be started again."""
+        """`cell` takes this supervisor down with `error`."""
+        self._set_aside(cell, cause)
+        self._fail(error)
+
+    def _set_aside(self, cell: Cell, error: BaseException | None) -> None:
+        """`cell` is not started again by this incarnation. A declared child keeps its mailbox: both may be started again."""
         if any(self.children.get(spec.id) is cell for spec in self._specs):
-            cell.doom = cause
+            cell.doom = error
             cell.move(Move.RETRY)
         else:
-            cell.end(StopReason.FAILED, cause)
-        self._fail(error)
+            cell.end(StopReason.FAILED if error is not None else StopReason.STOPPED, error)
 
     def _fail(self, error: BaseException) -> None:
         """End this supervisor with `error`. The first failure counts, but for one that must never be survived."""
@@ -404,13 +396,11 @@ class SupervisorCell(AdministeredCell):
     def child_ended(self, cell: Cell) -> None:
         """Forget a child that nobody can start again: temporary, or discarded by whoever stopped it."""
         if cell.discard or cell.restart is RestartType.TEMPORARY:
-            child_id = cell.address.rpartition("/")[2]
-            if self.children.get(child_id) is cell:
-                del self.children[child_id]
+            self.roster.forget(cell)
 
     def directive(self, error: BaseException) -> Directive:
         """What this supervisor does about `error`."""
-        return self.supervision.directive(error)
+        return self._judge.directive(error)
 
     def run_beside(self, function: Callable[..., Any], *args: Any) -> None:
         """Run an async function in this supervisor's nursery; also while the children are being stopped."""
@@ -419,48 +409,6 @@ class SupervisorCell(AdministeredCell):
             nursery = self._open_nursery()
         nursery.start_soon(function, *args)
 
-    # --- groups -----------------------------------------------------------------------------------------------------------
-
-    def _gather_group(self, cell: Cell, due: float) -> None:
-        """`cell` and those that its strategy restarts with it will be stopped, and started again together at `due`."""
-        order = list(self.children.values())
-        first = 0 if self.supervision.strategy is Strategy.ONE_FOR_ALL else order.index(cell)
-        known = set(map(id, self._group))
-        for member in order[first:]:
-            if id(member) not in known and member.state is not State.STOPPED:
-                self._group.append(member)
-        self._group.sort(key=order.index)
-        self._group_due = due
-        self._regathered = True
-        for member in self._group:
-            if member.retry_timer is not None:
-                member.retry_timer.cancel()
-        self.kernel.timekeeper.call_at(due, self._bell.ring)
-        self.run_beside(self._stop_group)
-
-    async def _stop_group(self) -> None:
-        """Stop the members that still run, last first; each waits then for the common start."""
-        for member in reversed(list(self._group)):
-            if member not in self._group:
-                continue  # while another one was waited for, it has been started again
-            if member.state in (State.RUNNING, State.STARTING):
-                member.request_stop()
-                member.rejoin = True
-            if member.state is State.STOPPING:
-                await self._see_out(member)
-
-    async def _restart_group(self) -> None:
-        """Start the members in order. One that fails meanwhile gathers the group anew, to be put off by the next delay."""
-        self._regathered = False
-        await self._stop_group()
-        while self._group and not self._regathered:
-            cell = self._group.pop(0)
-            if cell.state is not State.BACKING_OFF or self.children.get(cell.address.rpartition("/")[2]) is not cell:
-                continue
-            # Without a start slot a failed start comes to child_exited like any failure, and gathers the group again.
-            cell.launch(self._open_nursery().start_soon)
-            await cell.wait_started()
-
     def _is_done(self) -> bool:
         """Whether enough significant children have ended by themselves."""
         if not self._significant_ended or self.supervision.auto_shutdown is AutoShutdown.NEVER:
@@ -468,9 +416,3 @@ class SupervisorCell(AdministeredCell):
         if self.supervision.auto_shutdown is AutoShutdown.ANY_SIGNIFICANT:
             return True
         return not any(cell.significant and cell.state is not State.STOPPED for cell in self.children.values())
-
-
-def _calls_for_restart(restart: RestartType, kind: ExitKind) -> bool:
-    if restart is RestartType.TRANSIENT:
-        return kind is ExitKind.FAILED
-    return restart is RestartType.PERMANENT

@@ -16,12 +16,16 @@ from actors.lm import LM, ChatMessage, Completion
 from actors.mailbox import MailboxSpec
 from actors.restart import RestartType
 from actors.supervision import ChildCounts, ChildInfo, ChildSpec, Supervision, SupervisorRef, SupervisorSpec
-from runtime.app import Runtime, RuntimeStatistics, TreeNode
+from runtime.app import Runtime
 from runtime.dead_letters import DeadLetters
 from runtime.embed.asyncio_base import AsyncioEventStream, AsyncioFace, AsyncioLMStream, M
 from runtime.events import DEFAULT_BUFFER, Event
 from runtime.graphs.engine import Deployment
-from runtime.graphs.run import RunHandle, RunStatus, Spend, Step
+from runtime.graphs.handle import RunHandle
+from runtime.graphs.record import RunStatus, Spend, Step
+from runtime.inspection import RuntimeStatistics, TreeNode
+from runtime.lm.budget import Budget
+from runtime.lm.predictors import PredictorStatistics
 
 
 @final
@@ -37,6 +41,7 @@ class AsyncioRuntime(AsyncioFace[Runtime], of=Runtime):
         mailbox: MailboxSpec | None = None,
         redelivery: Redelivery | None = None,
         shutdown_s: float | None = None,
+        idle_timeout_s: float | None = None,
         timeout: float | None = None,
     ) -> AsyncioActorRef[Any]:
         """See ``Runtime.spawn``."""
@@ -51,6 +56,7 @@ class AsyncioRuntime(AsyncioFace[Runtime], of=Runtime):
                 mailbox=mailbox,
                 redelivery=redelivery,
                 shutdown_s=shutdown_s,
+                idle_timeout_s=idle_timeout_s,
             )
         )
         return face
@@ -79,9 +85,17 @@ class AsyncioRuntime(AsyncioFace[Runtime], of=Runtime):
         face: AsyncioActorRef[Any] | AsyncioSupervisorRef | None = self._face(self._call(self._native.whereis, name))
         return face
 
-    async def run(self, graph: Graph, message: object, *, max_steps: float = math.inf, timeout: float | None = None) -> Any:
+    async def run(
+        self,
+        graph: Graph,
+        message: object,
+        *,
+        max_steps: float = math.inf,
+        budget: Budget | None = None,
+        timeout: float | None = None,
+    ) -> Any:
         """See ``Runtime.run``."""
-        return await self._cross(timeout, self._native.run, graph, message, max_steps=max_steps)
+        return await self._cross(timeout, self._native.run, graph, message, max_steps=max_steps, budget=budget)
 
     async def start(
         self,
@@ -90,11 +104,12 @@ class AsyncioRuntime(AsyncioFace[Runtime], of=Runtime):
         run_id: str | None = None,
         *,
         max_steps: float = math.inf,
+        budget: Budget | None = None,
         timeout: float | None = None,
     ) -> AsyncioRunHandle:
         """See ``Runtime.start``."""
         face: AsyncioRunHandle = self._face(
-            await self._cross(timeout, self._native.start, graph, message, run_id, max_steps=max_steps)
+            await self._cross(timeout, self._native.start, graph, message, run_id, max_steps=max_steps, budget=budget)
         )
         return face
 
@@ -105,14 +120,22 @@ class AsyncioRuntime(AsyncioFace[Runtime], of=Runtime):
         *,
         max_steps: float = math.inf,
         buffer: int = DEFAULT_BUFFER,
+        budget: Budget | None = None,
         timeout: float | None = None,
     ) -> AsyncioEventStream:
         """See ``Runtime.stream``."""
-        return self._stream(AsyncioEventStream, timeout, self._native.stream, graph, message, max_steps=max_steps, buffer=buffer)
+        return self._stream(
+            AsyncioEventStream, timeout, self._native.stream, graph, message, max_steps=max_steps, buffer=buffer, budget=budget
+        )
 
     async def deploy(self, graph: Graph, *, max_runs: float = math.inf, timeout: float | None = None) -> AsyncioDeployment:
         """See ``Runtime.deploy``."""
         face: AsyncioDeployment = self._face(await self._cross(timeout, self._native.deploy, graph, max_runs=max_runs))
+        return face
+
+    def runs(self) -> Mapping[str, AsyncioRunHandle]:
+        """See ``Runtime.runs``."""
+        face: Mapping[str, AsyncioRunHandle] = self._face(self._call(self._native.runs))
         return face
 
     def cancel_runs(self, why: str) -> None:
@@ -134,6 +157,14 @@ class AsyncioRuntime(AsyncioFace[Runtime], of=Runtime):
         """See ``Runtime.lms``."""
         face: Mapping[str, AsyncioLM] = self._face(self._native.lms)
         return face
+
+    async def warm_up(self, *, timeout: float | None = None) -> None:
+        """See ``Runtime.warm_up``."""
+        return await self._cross(timeout, self._native.warm_up)
+
+    def predictor_statistics(self) -> PredictorStatistics:
+        """See ``Runtime.predictor_statistics``."""
+        return self._call(self._native.predictor_statistics)
 
     def subscribe(self, kind: type, ref: AsyncioActorRef[Any]) -> None:
         """See ``Runtime.subscribe``."""
@@ -175,6 +206,21 @@ class AsyncioRunHandle(AsyncioFace[RunHandle], of=RunHandle):
     def id(self) -> str:
         """See ``RunHandle.id``."""
         return self._native.id
+
+    @property
+    def graph(self) -> str:
+        """See ``RunHandle.graph``."""
+        return self._native.graph
+
+    @property
+    def started_at_s(self) -> float:
+        """See ``RunHandle.started_at_s``."""
+        return self._native.started_at_s
+
+    @property
+    def ended_at_s(self) -> float | None:
+        """See ``RunHandle.ended_at_s``."""
+        return self._native.ended_at_s
 
     @property
     def status(self) -> RunStatus:

@@ -7,8 +7,10 @@ starts with the first runtime that is opened on the loop and has ended when the 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
 import threading
+import warnings
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final, ParamSpec, TypeVar, final
@@ -24,6 +26,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _PORTAL: Final = "open_runtime_portal() of runtime.embed.portal"
+_LEAVE_FIRST: Final = "  Mend: leave the `async with` block before the loop is closed; asyncio.run() sees to that."
 
 
 @final
@@ -34,6 +37,8 @@ class Guest:
         self.loop = loop
         self.sessions: set[Session] = set()
         self.is_ending = False
+        self._is_abandoned = False
+        self._pid = os.getpid()
         self.ended: asyncio.Future[None] = loop.create_future()
         self._started: asyncio.Future[trio.Nursery] = loop.create_future()
         self._stop = trio.Event()
@@ -45,6 +50,7 @@ class Guest:
             # Asyncio and uvloop both set it when they handle signals; trio needs it for Ctrl-C only, which is theirs here.
             host_uses_signal_set_wakeup_fd=True,
         )
+        atexit.register(self._at_exit)
 
     def _post(self, callback: Callable[[], object]) -> None:
         try:
@@ -52,7 +58,22 @@ class Guest:
         except RuntimeError:
             if not self.loop.is_closed():
                 raise
-            # Closed under an open runtime: nothing can run there any more, and there is nobody left to tell.
+            self._complain()
+
+    def _at_exit(self) -> None:
+        if os.getpid() == self._pid:
+            self._complain()
+
+    def _complain(self) -> None:
+        """The loop is gone and trio can run there no more. It has no task left to raise in, so this is a warning, once."""
+        if not self._is_abandoned:
+            self._is_abandoned = True
+            warnings.warn(
+                "an asyncio loop has ended while a runtime was open on it: its runs and actors stopped where they were, without "
+                f"their clean-up.\n{_LEAVE_FIRST}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
 
     async def _main(self) -> None:
         async with trio.open_nursery() as nursery:
@@ -61,6 +82,7 @@ class Guest:
             await self._stop.wait()
 
     def _done(self, result: Outcome[Any]) -> None:
+        atexit.unregister(self._at_exit)
         if _here.guest is self:
             _here.guest = None
         for session in list(self.sessions):
@@ -133,7 +155,7 @@ def _taken_by(loop: asyncio.AbstractEventLoop) -> UsageError:
         )
     return UsageError(
         "an asyncio loop of this thread was closed while a runtime was open on it, so that trio never ended here.\n"
-        "  Mend: leave the `async with` block before the loop is closed; asyncio.run() sees to that."
+        f"{_LEAVE_FIRST}"
     )
 
 

@@ -20,7 +20,7 @@ from actors.supervision import SupervisorRef
 from runtime.app import Runtime
 from runtime.events import EventStream
 from runtime.graphs.engine import Deployment
-from runtime.graphs.run import RunHandle
+from runtime.graphs.handle import RunHandle
 
 OpenRuntime = Callable[[], contextlib.AbstractAsyncContextManager[Runtime]]
 

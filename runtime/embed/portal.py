@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import threading
 from collections.abc import Callable, Generator
@@ -52,6 +53,7 @@ def _once_per_process(
 
     @wraps(opens)
     def deferred(*args: P.args, **kwargs: P.kwargs) -> RuntimePerProcess:
+        inspect.signature(opens).bind(*args, **kwargs)  # a misspelt option shall fail here, not at the first request
         return RuntimePerProcess(partial(opens, *args, **kwargs))
 
     return deferred

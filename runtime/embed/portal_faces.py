@@ -16,12 +16,16 @@ from actors.lm import LM, ChatMessage, Completion
 from actors.mailbox import MailboxSpec
 from actors.restart import RestartType
 from actors.supervision import ChildCounts, ChildInfo, ChildSpec, Supervision, SupervisorRef, SupervisorSpec
-from runtime.app import Runtime, RuntimeStatistics, TreeNode
+from runtime.app import Runtime
 from runtime.dead_letters import DeadLetters
 from runtime.embed.portal_base import M, PortalEventStream, PortalFace, PortalLMStream
 from runtime.events import DEFAULT_BUFFER, Event
 from runtime.graphs.engine import Deployment
-from runtime.graphs.run import RunHandle, RunStatus, Spend, Step
+from runtime.graphs.handle import RunHandle
+from runtime.graphs.record import RunStatus, Spend, Step
+from runtime.inspection import RuntimeStatistics, TreeNode
+from runtime.lm.budget import Budget
+from runtime.lm.predictors import PredictorStatistics
 
 
 @final
@@ -37,6 +41,7 @@ class PortalRuntime(PortalFace[Runtime], of=Runtime):
         mailbox: MailboxSpec | None = None,
         redelivery: Redelivery | None = None,
         shutdown_s: float | None = None,
+        idle_timeout_s: float | None = None,
         timeout: float | None = None,
     ) -> PortalActorRef[Any]:
         """See ``Runtime.spawn``."""
@@ -51,6 +56,7 @@ class PortalRuntime(PortalFace[Runtime], of=Runtime):
                 mailbox=mailbox,
                 redelivery=redelivery,
                 shutdown_s=shutdown_s,
+                idle_timeout_s=idle_timeout_s,
             )
         )
         return face
@@ -77,9 +83,17 @@ class PortalRuntime(PortalFace[Runtime], of=Runtime):
         face: PortalActorRef[Any] | PortalSupervisorRef | None = self._face(self._call(self._native.whereis, name))
         return face
 
-    def run(self, graph: Graph, message: object, *, max_steps: float = math.inf, timeout: float | None = None) -> Any:
+    def run(
+        self,
+        graph: Graph,
+        message: object,
+        *,
+        max_steps: float = math.inf,
+        budget: Budget | None = None,
+        timeout: float | None = None,
+    ) -> Any:
         """See ``Runtime.run``."""
-        return self._cross(timeout, self._native.run, graph, message, max_steps=max_steps)
+        return self._cross(timeout, self._native.run, graph, message, max_steps=max_steps, budget=budget)
 
     def start(
         self,
@@ -88,10 +102,13 @@ class PortalRuntime(PortalFace[Runtime], of=Runtime):
         run_id: str | None = None,
         *,
         max_steps: float = math.inf,
+        budget: Budget | None = None,
         timeout: float | None = None,
     ) -> PortalRunHandle:
         """See ``Runtime.start``."""
-        face: PortalRunHandle = self._face(self._cross(timeout, self._native.start, graph, message, run_id, max_steps=max_steps))
+        face: PortalRunHandle = self._face(
+            self._cross(timeout, self._native.start, graph, message, run_id, max_steps=max_steps, budget=budget)
+        )
         return face
 
     def stream(
@@ -101,14 +118,22 @@ class PortalRuntime(PortalFace[Runtime], of=Runtime):
         *,
         max_steps: float = math.inf,
         buffer: int = DEFAULT_BUFFER,
+        budget: Budget | None = None,
         timeout: float | None = None,
     ) -> PortalEventStream:
         """See ``Runtime.stream``."""
-        return self._stream(PortalEventStream, timeout, self._native.stream, graph, message, max_steps=max_steps, buffer=buffer)
+        return self._stream(
+            PortalEventStream, timeout, self._native.stream, graph, message, max_steps=max_steps, buffer=buffer, budget=budget
+        )
 
     def deploy(self, graph: Graph, *, max_runs: float = math.inf, timeout: float | None = None) -> PortalDeployment:
         """See ``Runtime.deploy``."""
         face: PortalDeployment = self._face(self._cross(timeout, self._native.deploy, graph, max_runs=max_runs))
+        return face
+
+    def runs(self) -> Mapping[str, PortalRunHandle]:
+        """See ``Runtime.runs``."""
+        face: Mapping[str, PortalRunHandle] = self._face(self._call(self._native.runs))
         return face
 
     def cancel_runs(self, why: str) -> None:
@@ -130,6 +155,14 @@ class PortalRuntime(PortalFace[Runtime], of=Runtime):
         """See ``Runtime.lms``."""
         face: Mapping[str, PortalLM] = self._face(self._native.lms)
         return face
+
+    def warm_up(self, *, timeout: float | None = None) -> None:
+        """See ``Runtime.warm_up``."""
+        return self._cross(timeout, self._native.warm_up)
+
+    def predictor_statistics(self) -> PredictorStatistics:
+        """See ``Runtime.predictor_statistics``."""
+        return self._call(self._native.predictor_statistics)
 
     def subscribe(self, kind: type, ref: PortalActorRef[Any]) -> None:
         """See ``Runtime.subscribe``."""
@@ -171,6 +204,21 @@ class PortalRunHandle(PortalFace[RunHandle], of=RunHandle):
     def id(self) -> str:
         """See ``RunHandle.id``."""
         return self._native.id
+
+    @property
+    def graph(self) -> str:
+        """See ``RunHandle.graph``."""
+        return self._native.graph
+
+    @property
+    def started_at_s(self) -> float:
+        """See ``RunHandle.started_at_s``."""
+        return self._native.started_at_s
+
+    @property
+    def ended_at_s(self) -> float | None:
+        """See ``RunHandle.ended_at_s``."""
+        return self._native.ended_at_s
 
     @property
     def status(self) -> RunStatus:

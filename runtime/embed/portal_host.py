@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import contextvars
 import os
 import threading
@@ -21,6 +20,8 @@ from runtime.embed.crossing import MAKERS, Call, OpenRuntime, Session, undo
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_LOOK_S: Final = 1.0
+"""How long a thread waits for a lock at a stretch: a signal that arrives just before the wait is noticed only after it."""
 _EXIT_S: Final = 10.0
 """How long the interpreter's exit waits for a runtime that nobody has closed, in seconds."""
 
@@ -61,7 +62,8 @@ class PortalHost:
         """Start the thread and open the runtime in it. Interrupted, nothing of it remains."""
         self._thread.start()
         try:
-            self._change.acquire()
+            while not self._change.acquire(timeout=_LOOK_S):
+                pass
         except BaseException:
             self.close(abrupt=True)
             raise
@@ -78,11 +80,15 @@ class PortalHost:
             return  # the thread did not come along when this process was forked
         self._post(partial(self._session.close, abrupt=abrupt))
         try:
-            self._thread.join()
+            self._join()
         except BaseException:
             self._post(partial(self._session.close, abrupt=True))
-            self._thread.join()
+            self._join()
             raise
+
+    def _join(self) -> None:
+        while self._thread.is_alive():
+            self._thread.join(_LOOK_S)
 
     @property
     def error(self) -> BaseException | None:
@@ -96,12 +102,17 @@ class PortalHost:
 
     # --- calling ----------------------------------------------------------------------------------------------------------
 
-    def _post(self, function: Callable[[], object]) -> None:
+    def _post(self, function: Callable[[], object]) -> bool:
+        """Have `function` called in the runtime's thread; whether it will be, because trio still runs there."""
         while self._token is None and self._thread.is_alive():
             self._thread.join(0.001)  # interrupted in its first moment: it has no token yet
-        if self._token is not None:
-            with contextlib.suppress(trio.RunFinishedError):
-                self._token.run_sync_soon(function)
+        if self._token is None:
+            return False
+        try:
+            self._token.run_sync_soon(function)
+        except trio.RunFinishedError:
+            return False
+        return True
 
     @property
     def is_over(self) -> bool:
@@ -140,7 +151,8 @@ class PortalHost:
         try:
             self._wait_for(call)
         except BaseException:  # KeyboardInterrupt, or what a signal handler of a server raises in its workers
-            self._post(partial(self._session.give_up, call))
+            if not self._post(partial(self._session.give_up, call)):
+                call.end(Error(self._session.closed(what)))
             _wait_for_end(call)
             if isinstance(call.outcome, Value) and getattr(function, "__func__", None) in MAKERS and self._session.runtime:
                 self._wait_for(Call(f"{what}, taken back,", partial(undo, self._session.runtime, call.outcome.value), None))
@@ -158,17 +170,14 @@ class PortalHost:
         def begin() -> None:
             context.run(self._session.begin, call)
 
-        try:
-            if self._token is None:
-                raise trio.RunFinishedError
-            self._token.run_sync_soon(begin)
-        except trio.RunFinishedError:
+        if not self._post(begin):
             call.end(Error(self._session.closed(call.what)))
-        ended.acquire()
+        while not ended.acquire(timeout=_LOOK_S):
+            pass
 
 
 def _wait_for_end(call: Call) -> None:
     ended = threading.Event()
     call.on_end = ended.set
-    if call.outcome is None:
-        ended.wait()
+    while call.outcome is None:
+        ended.wait(_LOOK_S)

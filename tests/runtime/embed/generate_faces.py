@@ -21,7 +21,7 @@ from actors.lm import LM
 from actors.supervision import SupervisorRef
 from runtime.app import Runtime
 from runtime.graphs.engine import Deployment
-from runtime.graphs.run import RunHandle
+from runtime.graphs.handle import RunHandle
 
 ROOT = Path(__file__).resolve().parents[3]
 NATIVE: tuple[type, ...] = (Runtime, RunHandle, Deployment, ActorRef, SupervisorRef, LM)

@@ -15,6 +15,8 @@ from typing import Any
 import attrs
 import trio
 
+from tests.patience import PATIENCE_S
+
 ROOT = Path(__file__).resolve().parents[3]
 APPS = "tests.runtime.embed.apps"
 COMMANDS = {
@@ -49,7 +51,7 @@ class Server:
 
     async def wait(self) -> int:
         """Its exit code."""
-        with trio.fail_after(30):
+        with trio.fail_after(PATIENCE_S):
             while (code := self.process.poll()) is None:  # noqa: ASYNC110 - another process says nothing
                 await trio.sleep(0.02)
         return code
@@ -75,14 +77,14 @@ async def serving(command: Sequence[str], environment: dict[str, str], folder: P
             stderr=subprocess.STDOUT,
         )
     try:
-        with trio.fail_after(60):
+        with trio.fail_after(PATIENCE_S):
             while not await listens(port):
                 assert process.poll() is None, log.read_text()
                 await trio.sleep(0.05)
         yield Server(process, port, log)
     finally:
         process.kill()
-        process.wait()
+        process.wait(PATIENCE_S)
 
 
 async def listens(port: int) -> bool:
@@ -101,9 +103,10 @@ def request(method: str, path: str, body: object = None) -> bytes:
 
 async def exchange(port: int, message: bytes) -> tuple[int, str]:
     """Send a request and read the whole response: its status and body."""
-    async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
-        await stream.send_all(message)
-        received = b"".join([part async for part in stream])
+    with trio.fail_after(PATIENCE_S):
+        async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+            await stream.send_all(message)
+            received = b"".join([part async for part in stream])
     head, _, body = received.partition(b"\r\n\r\n")
     assert head, "the connection was closed without a response"
     if b"transfer-encoding: chunked" in head.lower():

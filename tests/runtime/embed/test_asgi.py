@@ -48,7 +48,7 @@ async def test_a_lifespan_under_trio_gives_the_runtime_itself_and_drains_it() ->
     assert handle.status == "succeeded"
 
 
-async def test_a_run_that_outlasts_the_grace_is_cancelled(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_run_that_outlasts_the_grace_is_cancelled(virtual_clock: trio.testing.MockClock) -> None:
     stage = Stage()
 
     async with understudy_lifespan().with_grace(5)() as state:
@@ -99,7 +99,7 @@ def test_embedding_imports_no_framework() -> None:
     names = ["django", "dspy", "fastapi", "flask", "hypercorn", "litellm", "pydantic", "quart", "starlette", "uvicorn", "uvloop"]
     code = f"import sys, runtime.embed.asgi, runtime.embed.portal; print([name for name in {names} if name in sys.modules])"
 
-    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
 
     assert run.stdout == "[]\n"
 

@@ -21,7 +21,7 @@ async def run_into(outputs: list[object], runtime: Runtime, graph: Graph, order:
         outputs.append(str(error))
 
 
-async def test_runs_under_way_finish_the_first_of_their_graph_too(autojump_clock: Clock) -> None:
+async def test_runs_under_way_finish_the_first_of_their_graph_too(virtual_clock: Clock) -> None:
     stage, outputs = Stage(), list[object]()
 
     async with open_runtime() as runtime, trio.open_nursery() as nursery:
@@ -34,7 +34,7 @@ async def test_runs_under_way_finish_the_first_of_their_graph_too(autojump_clock
     assert trio.current_time() < 1
 
 
-async def test_what_outlasts_the_grace_is_cancelled_those_that_wait_for_their_turn_too(autojump_clock: Clock) -> None:
+async def test_what_outlasts_the_grace_is_cancelled_those_that_wait_for_their_turn_too(virtual_clock: Clock) -> None:
     stage, outputs = Stage(), list[object]()
 
     async with open_runtime() as runtime, trio.open_nursery() as nursery:
@@ -54,7 +54,7 @@ async def test_what_outlasts_the_grace_is_cancelled_those_that_wait_for_their_tu
         )
 
 
-async def test_a_second_call_with_a_shorter_grace_hurries_the_first(autojump_clock: Clock) -> None:
+async def test_a_second_call_with_a_shorter_grace_hurries_the_first(virtual_clock: Clock) -> None:
     stage = Stage()
 
     async with open_runtime() as runtime, trio.open_nursery() as nursery:
@@ -67,7 +67,7 @@ async def test_a_second_call_with_a_shorter_grace_hurries_the_first(autojump_clo
     assert trio.current_time() - begin == pytest.approx(3, abs=0.1)
 
 
-async def test_no_run_is_taken_any_more_but_those_of_running_nodes(autojump_clock: Clock) -> None:
+async def test_no_run_is_taken_any_more_but_those_of_running_nodes(virtual_clock: Clock) -> None:
     inner, outer = Stage(), Graph("outer", input=Order, output=Answer)
     may_go_on = trio.Event()
 

@@ -103,7 +103,7 @@ def test_a_celery_worker_answers_from_forked_processes_and_ends_in_order(provide
         code = worker.wait(30)
     finally:
         worker.kill()
-        worker.wait()
+        worker.wait(30)
 
     log_text = (tmp_path / "worker.log").read_text()
     assert said.stdout == "[4, 4, 4, 4, 4, 4]\n", said.stderr + log_text

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +22,7 @@ from actors.errors import ActorFailed, NodeFailed, RestartsExhausted, RunCancell
 from actors.supervision import Supervision
 from runtime import Event, RunStarted, open_runtime
 from runtime.embed.portal import PortalRuntime, open_runtime_portal, runtime_per_process
+from tests.patience import PATIENCE_S, first_line, said_by_fork
 from tests.runtime.embed.cast import Answer, Double, Doubler, Order, Stage, caller
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -28,7 +30,9 @@ ROOT = Path(__file__).resolve().parents[3]
 
 def until(condition: Callable[[], object]) -> None:
     pause = threading.Event()
+    deadline_s = time.monotonic() + PATIENCE_S
     while not condition():
+        assert time.monotonic() < deadline_s, "it did not happen"
         pause.wait(0.001)
 
 
@@ -50,10 +54,9 @@ def test_a_timeout_stops_the_run() -> None:
     stage = Stage()
 
     with open_runtime_portal() as runtime:
-        with pytest.raises(
-            TimeoutError, match=r"^run\(\) took longer than timeout=0\.05 s; it was cancelled and has stopped\.\n"
-        ):
-            runtime.run(stage.graph, Order("wait"), timeout=0.05)
+        runtime.deploy(stage.graph)
+        with pytest.raises(TimeoutError, match=r"^run\(\) took longer than timeout=0\.3 s; it was cancelled and has stopped\.\n"):
+            runtime.run(stage.graph, Order("wait"), timeout=0.3)
 
         assert stage.log == ["wait began", "wait ended"]
 
@@ -198,7 +201,7 @@ def test_an_interrupt_cancels_the_run_that_is_waited_for() -> None:
     with open_runtime_portal() as runtime:
         threading.Thread(target=interrupt).start()
         with pytest.raises(KeyboardInterrupt):
-            runtime.run(stage.graph, Order("wait"))
+            runtime.run(stage.graph, Order("wait"), timeout=PATIENCE_S)
 
         assert stage.log == ["wait began", "wait ended"]
         assert runtime.run(stage.graph, Order("double", 1)) == Answer(2, "trio")
@@ -214,10 +217,7 @@ def in_fork(work: Callable[[], str]) -> str:
         finally:
             os._exit(0)
     os.close(writer)
-    with os.fdopen(reader) as stream:
-        said = stream.read()
-    os.waitpid(child, 0)
-    return said
+    return said_by_fork(reader, child)
 
 
 def refusal(runtime: PortalRuntime) -> str:
@@ -253,6 +253,11 @@ def test_a_runtime_per_process_opens_anew_after_a_fork() -> None:
     assert said == "6"
     per_process.close(grace_s=1)
     assert portal_threads() == []
+
+
+def test_a_misspelt_option_of_a_runtime_per_process_is_refused_where_it_is_declared() -> None:
+    with pytest.raises(TypeError, match=r"^got an unexpected keyword argument 'sed'$"):
+        runtime_per_process(sed=1)  # type: ignore[call-arg]
 
 
 class Stillborn(Doubler):
@@ -293,7 +298,7 @@ def spawned(number: int) -> int:
 @pytest.mark.slow
 def test_spawned_processes_each_open_their_own() -> None:
     with open_runtime_portal(), multiprocessing.get_context("spawn").Pool(2) as pool:
-        assert pool.map(spawned, [1, 2, 3]) == [2, 4, 6]
+        assert pool.map_async(spawned, [1, 2, 3]).get(PATIENCE_S) == [2, 4, 6]
 
 
 def script(source: str) -> subprocess.Popen[str]:
@@ -345,8 +350,7 @@ def test_ctrl_c_in_a_script_ends_it_with_the_interrupt_only() -> None:
         "    except KeyboardInterrupt:\n"
         "        sys.exit(f'interrupted: {stage.log[-1]}')\n"
     )
-    assert program.stdout is not None
-    program.stdout.readline()
+    assert first_line(program) == "ready\n"
 
     threading.Event().wait(0.3)
     program.send_signal(signal.SIGINT)

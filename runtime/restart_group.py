@@ -1,0 +1,73 @@
+"""The children that one failure takes down together, to be started again together when its delay is over."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable
+from typing import final
+
+from actors.supervision import Strategy
+from runtime.cell import Cell
+from runtime.lifecycle import State
+from runtime.roster import Roster
+
+
+@final
+class RestartGroup:
+    """Those children of `roster` that wait for their common start, in its order."""
+
+    __slots__ = ("_due", "_members", "_regathered", "_roster", "_see_out")
+
+    def __init__(self, roster: Roster, see_out: Callable[[Cell], Awaitable[None]]) -> None:
+        self._roster = roster
+        self._see_out = see_out
+        """Waits until a cell has no incarnation."""
+        self._members: dict[Cell, None] = {}
+        self._due = math.inf
+        self._regathered = False
+
+    def clear(self) -> None:
+        """Nobody waits."""
+        self._members.clear()
+
+    def is_due(self, now: float) -> bool:
+        """Whether the delay is over."""
+        return bool(self._members) and self._due <= now
+
+    def gather(self, failed: Cell, strategy: Strategy, due: float) -> None:
+        """`failed` and those that `strategy` restarts with it are to be started again together at `due`.
+
+        Who was in the group already stays in it, unless it is no child any more.
+        """
+        members: dict[Cell, None] = {}
+        is_after = strategy is Strategy.ONE_FOR_ALL
+        for cell in self._roster.cells.values():
+            is_after = is_after or cell is failed
+            if cell in self._members or (is_after and cell.state is not State.STOPPED):
+                members[cell] = None
+        self._members, self._due, self._regathered = members, due, True
+        for cell in members:
+            cell.cancel_retry()
+
+    async def stop(self) -> None:
+        """Stop the members that still run, last first; each waits then for the common start."""
+        for cell in reversed(list(self._members)):
+            if cell not in self._members:
+                continue  # while another one was waited for, it has been started again
+            if cell.state in (State.RUNNING, State.STARTING):
+                cell.request_stop()
+                cell.rejoin = True
+            if cell.state is State.STOPPING:
+                await self._see_out(cell)
+
+    async def restart(self, launch: Callable[[Cell], None]) -> None:
+        """Start the members in order. One that fails meanwhile gathers the group anew, to be put off by the next delay."""
+        self._regathered = False
+        await self.stop()
+        while self._members and not self._regathered:
+            cell = next(iter(self._members))
+            del self._members[cell]
+            if cell.state is State.BACKING_OFF and self._roster.holds(cell):
+                # Without a start slot a failed start is judged like any failure, and gathers the group again.
+                launch(cell)
+                await cell.wait_started()
