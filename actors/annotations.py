@@ -22,6 +22,8 @@ from typing import Annotated, Any, ForwardRef, Union, final, get_args, get_origi
 
 import attrs
 
+from actors.errors import DeclarationError
+
 _STREAMS: tuple[object, ...] = (collections.abc.AsyncIterator, collections.abc.AsyncGenerator, collections.abc.AsyncIterable)
 _SYNC_STREAMS: tuple[object, ...] = (collections.abc.Iterator, collections.abc.Generator, collections.abc.Iterable)
 _OTHER_LISTS = (tuple, set, frozenset, dict, collections.abc.Sequence, collections.abc.Mapping, collections.abc.Set)
@@ -92,6 +94,9 @@ class Names:
                 f"the name {error.name!r} in the annotation {text!r} is not defined where the node is.",
                 f"import or define {error.name!r} before the graph is checked (an import under TYPE_CHECKING does not count).",
             ) from error
+        except DeclarationError as error:  # of a marker in it, which says itself what to mend
+            said, _, mend = str(error).partition("\n  Mend: ")
+            raise Unreadable("unusable-annotation", said, mend) from error
         except Exception as error:
             raise Unreadable(
                 "unresolved-annotation",

@@ -53,6 +53,11 @@ def _at(spec: NodeSpec, code: str, text: str, mend: str) -> Problem:
     return Problem(code, spec.name, text, mend, spec.location)
 
 
+def _in_the_flow(plan: Plan) -> list[NodeSpec]:
+    """The nodes that messages come to."""
+    return [spec for spec in plan.nodes.values() if not spec.is_on_demand]
+
+
 def _not_taken(plan: Plan) -> Iterator[Problem]:
     for kind in plan.input_types:
         if not any(edge.source is None and related(kind, (edge.type,)) for edge in plan.edges):
@@ -62,7 +67,7 @@ def _not_taken(plan: Plan) -> Iterator[Problem]:
                 f"no node takes the graph's input {kind.__name__}.",
                 f"give a node a parameter annotated with {kind.__name__}.",
             )
-    for spec in plan.nodes.values():
+    for spec in _in_the_flow(plan):
         for kind in spec.outputs:
             if not any(edge.source == spec.name and related(kind, (edge.type,)) for edge in plan.edges):
                 yield _at(
@@ -83,7 +88,7 @@ def _not_made(plan: Plan) -> Iterator[Problem]:
                 f"no node makes the graph's output {kind.__name__}." + _namesake(kind, made),
                 f"return {kind.__name__} from a node that does not send it elsewhere.",
             )
-    for spec in plan.nodes.values():
+    for spec in _in_the_flow(plan):
         for entry in spec.inputs:
             edges = [e for e in plan.edges if e.target == spec.name and e.parameter == entry.name]
             for kind in entry.types:
@@ -92,8 +97,16 @@ def _not_made(plan: Plan) -> Iterator[Problem]:
                         spec,
                         "type-not-made",
                         f"parameter {entry.name!r} takes {kind.__name__}, which no node sends it." + _namesake(kind, made),
-                        f"return {kind.__name__} from a node, or make it the graph's input.",
+                        _how_to_get(plan, kind),
                     )
+
+
+def _how_to_get(plan: Plan, kind: type) -> str:
+    for spec in plan.nodes.values():
+        if spec.is_on_demand and any(related(made, (kind,)) for made in spec.outputs):
+            annotation = f"Annotated[{kind.__name__}, Dep({spec.name})]"
+            return f"{spec.name!r} makes it only for those that depend on it: write {annotation} here too."
+    return f"return {kind.__name__} from a node, or make it the graph's input."
 
 
 def _namesake(kind: type, made: Sequence[type]) -> str:
@@ -105,7 +118,7 @@ def _namesake(kind: type, made: Sequence[type]) -> str:
 
 def _unreachable(plan: Plan) -> Iterator[Problem]:
     outside = {receiver for receiver, _ in plan.nesting.outside}  # a problem of its own
-    for spec in plan.nodes.values():
+    for spec in _in_the_flow(plan):
         if plan.nesting.levels[spec.name] or not spec.inputs:
             continue
         missing = [entry for entry in spec.inputs if not plan.nesting.arriving[Receiver(spec.name, entry.name)]]
@@ -248,7 +261,7 @@ def _ambiguous_outputs(plan: Plan) -> Iterator[Problem]:
 
 
 def _recalls(plan: Plan) -> Iterator[Problem]:
-    for spec in plan.nodes.values():
+    for spec in _in_the_flow(plan):
         receivers = [Receiver(spec.name, entry.name) for entry in spec.inputs]
         for entry in spec.recalls:
             taken = [e.target for e in plan.edges if e.target and any(related(e.type, (kind,)) for kind in entry.types)]

@@ -32,6 +32,8 @@ class Supply(enum.Enum):
     """A plain ``def``: runs in a worker thread."""
     CONTEXT = "context"
     """An async context manager, entered at first use and left at the end of the run."""
+    NODE = "node"
+    """A node of the graph, run on the message that the run began with."""
 
 
 @final
@@ -47,11 +49,13 @@ class Dependency:
     inputs: Mapping[str, tuple[type, ...]]
     """Parameter → what it takes of the message that the run began with."""
     location: str
+    node: str | None = None
+    """Of a node of the graph: its name. What it needs and takes is then said by that node."""
 
     @property
     def name(self) -> str:
-        """The function's name."""
-        return self.function.__name__
+        """The function's name, or the node's."""
+        return self.node or self.function.__name__
 
     def all(self) -> Iterator[Dependency]:
         """Itself and everything that it needs, nearest first; one that is needed twice comes twice."""
@@ -71,7 +75,11 @@ class Recalled:
     """It gets None when there is none."""
 
 
-def needed(annotation: object, parameter: str, names: Names) -> Dependency | Recalled | None:
+Nodes = Mapping[object, "tuple[str, Names]"]
+"""What was decorated as a node of the graph → its name, and where its annotations are looked up."""
+
+
+def needed(annotation: object, parameter: str, names: Names, nodes: Nodes) -> Dependency | Recalled | None:
     """What the annotation of a node's parameter asks for by ``Dep`` or ``Recall``; None without one.
 
     Raises:
@@ -80,7 +88,7 @@ def needed(annotation: object, parameter: str, names: Names) -> Dependency | Rec
     wanted, markers = split(annotation, names)
     marker = _only_marker(wanted, markers)
     if isinstance(marker, Dep):
-        return _dependency(marker.function, wanted, names, ())
+        return _dependency(marker.function, wanted, names, (), nodes)
     if isinstance(marker, Recall):
         shape = read(wanted, names)
         wrong = [kind.__name__ for kind in shape.types if not is_message_type(kind)]
@@ -115,7 +123,18 @@ def _only_marker(wanted: object, markers: tuple[object, ...]) -> Dep | Recall | 
     return found[0] if found else None
 
 
-def _dependency(function: Callable[..., Any], wanted: object, names: Names, chain: tuple[Callable[..., Any], ...]) -> Dependency:
+def _dependency(
+    function: Callable[..., Any], wanted: object, names: Names, chain: tuple[Callable[..., Any], ...], nodes: Nodes
+) -> Dependency:
+    origin = getattr(function, ORIGINAL, function)
+    if origin in nodes:
+        return _node(origin, wanted, *nodes[origin])
+    if isinstance(function, type):
+        raise Unreadable(
+            "dep-is-class",
+            f"the class {function.__name__} is no node of the graph, and a dependency is a function or a node.",
+            f"put @graph.node above it, or write a function that returns {shown(wanted)}.",
+        )
     if function in chain:
         ring = [each.__name__ for each in (*chain[chain.index(function) :], function)]
         raise Unreadable(
@@ -126,18 +145,18 @@ def _dependency(function: Callable[..., Any], wanted: object, names: Names, chai
     if hasattr(function, ORIGINAL):
         raise Unreadable(
             "dep-is-node",
-            f"{function.__name__} is filled by a language model as a node, and cannot be called as a dependency.",
-            "take what it makes as a message; or write a function.",
+            f"{function.__name__} is filled by a language model as a node of another graph, and cannot be called.",
+            "declare it in this graph too, or write a function.",
         )
     plain = cast("types.FunctionType", inspect.unwrap(function))
-    own = _names_of(plain, names)
+    own = names_of(plain, names)
     place = location(plain)
     supply = _supply_of(function, plain)
-    _check_made(function, plain, supply, wanted, own, place)
+    _check_made(function.__name__, plain, supply, wanted, own, place)
     needs: dict[str, Dependency] = {}
     inputs: dict[str, tuple[type, ...]] = {}
     for parameter in inspect.signature(plain).parameters.values():
-        found = _read_parameter(function, parameter, own, place, (*chain, function))
+        found = _read_parameter(function, parameter, own, place, (*chain, function), nodes)
         if isinstance(found, Dependency):
             needs[parameter.name] = found
         elif found:  # else it keeps its default
@@ -145,6 +164,15 @@ def _dependency(function: Callable[..., Any], wanted: object, names: Names, chai
     if supply is Supply.CONTEXT and inspect.isasyncgenfunction(function):
         function = _as_context(function)
     return Dependency(function, supply, types.MappingProxyType(needs), types.MappingProxyType(inputs), place)
+
+
+def _node(origin: Any, wanted: object, name: str, names: Names) -> Dependency:
+    """A node of the graph as a dependency; what it takes and needs is looked at when all nodes are known."""
+    function = origin.__call__ if isinstance(origin, type) else origin
+    plain = cast("types.FunctionType", inspect.unwrap(function))
+    place = location(plain)
+    _check_made(name, plain, Supply.NODE, wanted, names, place)
+    return Dependency(origin, Supply.NODE, types.MappingProxyType({}), types.MappingProxyType({}), place, name)
 
 
 _contexts: dict[Callable[..., Any], Callable[..., Any]] = {}
@@ -158,7 +186,12 @@ def _as_context(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _read_parameter(
-    function: Callable[..., Any], parameter: inspect.Parameter, names: Names, place: str, chain: tuple[Callable[..., Any], ...]
+    function: Callable[..., Any],
+    parameter: inspect.Parameter,
+    names: Names,
+    place: str,
+    chain: tuple[Callable[..., Any], ...],
+    nodes: Nodes,
 ) -> Dependency | tuple[type, ...]:
     where = f"dependency {function.__name__} ({place}), parameter {parameter.name!r}"
     mend = "give it Annotated[T, Dep(function)], the run's input type, or leave it out."
@@ -171,7 +204,7 @@ def _read_parameter(
     wanted, markers = split(parameter.annotation, names)
     marker = _only_marker(wanted, markers)
     if isinstance(marker, Dep):
-        return _dependency(marker.function, wanted, names, chain)
+        return _dependency(marker.function, wanted, names, chain, nodes)
     if isinstance(marker, Recall):
         raise Unreadable(
             "dep-recall",
@@ -186,7 +219,7 @@ def _read_parameter(
     return shape.types
 
 
-def _names_of(plain: types.FunctionType, names: Names) -> Names:
+def names_of(plain: types.FunctionType, names: Names) -> Names:
     """Where the annotations of a dependency are looked up: its own closure first, then what its user sees, then its module."""
     local = dict(names.local)
     for name, cell in zip(plain.__code__.co_freevars, plain.__closure__ or (), strict=True):
@@ -207,28 +240,26 @@ def _supply_of(function: Callable[..., Any], plain: types.FunctionType) -> Suppl
     return Supply.CONTEXT if "AsyncContextManager" in returned else Supply.THREAD
 
 
-def _check_made(
-    function: Callable[..., Any], plain: types.FunctionType, supply: Supply, wanted: object, names: Names, place: str
-) -> None:
+def _check_made(name: str, plain: types.FunctionType, supply: Supply, wanted: object, names: Names, place: str) -> None:
     """Whether what the function says that it returns is what the parameter wants."""
     annotation = inspect.signature(plain).return_annotation
-    who = f"dependency {function.__name__} ({place})"
+    who = f"dependency {name} ({place})"
     if annotation is inspect.Signature.empty:
-        raise Unreadable("dep-return", f"{who} does not say what it returns.", f"annotate its return type: {_shown(wanted)}.")
+        raise Unreadable("dep-return", f"{who} does not say what it returns.", f"annotate its return type: {shown(wanted)}.")
     made, _ = split(annotation, names)
     if supply is Supply.CONTEXT:
         arguments = get_args(made)
         if not arguments or not _is_context(made):
             raise Unreadable(
                 "dep-return",
-                f"{who} is a context manager and returns {_shown(made)}.",
-                f"annotate it with AsyncIterator[{_shown(wanted)}], and yield once.",
+                f"{who} is a context manager and returns {shown(made)}.",
+                f"annotate it with AsyncIterator[{shown(wanted)}], and yield once.",
             )
         made, _ = split(arguments[0], names)
     if not fits(made, wanted):
         raise Unreadable(
             "dep-type",
-            f"{who} returns {_shown(made)}, and {_shown(wanted)} is wanted.",
+            f"{who} returns {shown(made)}, and {shown(wanted)} is wanted.",
             "change one of the two annotations.",
         )
 
@@ -254,7 +285,12 @@ def fits(made: object, wanted: object) -> bool:
     return issubclass(one, two)
 
 
-def _shown(annotation: object) -> str:
+def shown(annotation: object) -> str:
+    """The annotation as an author writes it."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        return " | ".join(map(shown, get_args(annotation)))
+    if annotation is type(None):
+        return "None"
     if get_origin(annotation) is None and isinstance(annotation, type):
         return annotation.__name__
     return "None" if annotation is None else str(annotation).replace("typing.", "")

@@ -87,6 +87,8 @@ def _kind(spec: NodeSpec) -> str:
     kind = _KINDS[spec.kind]
     if spec.message is not None:
         kind = f"message class, {kind}"
+    if spec.is_on_demand:
+        kind = f"{kind}, on demand"
     if spec.predict is None:
         return kind
     module = spec.predict.module if isinstance(spec.predict.module, str) else spec.predict.module.__name__
@@ -98,6 +100,8 @@ def _taken(entry: Input) -> str:
     kinds = " or ".join(kind.__name__ for kind in entry.types)
     if entry.gather is not None:
         first = f", the first {entry.gather.first}" if entry.gather.first is not None else ""
+        if entry.gather.reduce is not None:
+            first += f", folded by `{entry.gather.reduce.__name__}`"
         return f"`list[{kinds}]`{first}"
     return f"`{kinds}`{' (optional)' if entry.optional else ''}"
 

@@ -25,7 +25,7 @@ class Connection:
 
 
 @final
-@attrs.frozen
+@attrs.frozen(cache_hash=True)
 class Receiver:
     """One parameter of one node, as the end of an edge."""
 
@@ -56,7 +56,7 @@ class Edge:
 
 def takers(specs: Mapping[str, NodeSpec], fits: Callable[[Input], bool]) -> list[tuple[NodeSpec, Input]]:
     """Every input that `fits`, in the order in which nodes and parameters were declared."""
-    return [(spec, entry) for spec in specs.values() for entry in spec.inputs if fits(entry)]
+    return [(spec, entry) for spec in specs.values() if not spec.is_on_demand for entry in spec.inputs if fits(entry)]
 
 
 def narrowed(
@@ -90,7 +90,7 @@ def edges_of(
 ) -> Iterator[Edge]:
     """All edges that messages can take, in declaration order; the graph's input first."""
     makers: list[tuple[str | None, tuple[type, ...]]] = [(None, input_types)]
-    makers += [(spec.name, spec.outputs) for spec in specs.values()]
+    makers += [(spec.name, spec.outputs) for spec in specs.values() if not spec.is_on_demand]
     for source, outputs in makers:
         fans_out = source is not None and specs[source].fan_out.value != "one"
         for kind in outputs:

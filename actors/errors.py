@@ -203,7 +203,13 @@ class ChildRestarting(SupervisionError):
 
 
 class RunError(UnderstudyError):
-    """One run of a graph did not give its output. ``run_id`` is which."""
+    """One run of a graph did not give its output. ``run_id`` is which, ``trace`` what it had done until it ended.
+
+    The trace is that of ``RunHandle.trace``: a ``Step`` for each message, in the order of delivery. Every error that ends a run
+    has it, and so has every error of this family with which a node failed.
+    """
+
+    trace: tuple[Any, ...] = ()
 
     def __init__(self, message: str, *, run_id: str | None = None) -> None:
         super().__init__(message)
@@ -232,11 +238,14 @@ class NodeFailed(RunError):
         self.path = path
         self.attempt = attempt
         self.input = input
-        self.trace: tuple[Any, ...] = tuple(trace)
+        self.trace = tuple(trace)
 
 
 class RunFailed(RunError, ExceptionGroup[Exception]):
-    """A run failed. A group: each leaf is a :class:`NodeFailed` with node path, attempt, input, trace and cause."""
+    """A run failed. A group: each leaf is a :class:`NodeFailed` with node path, attempt, input, trace and cause.
+
+    The trace of a leaf ends when its node gave up, that of the group with the run.
+    """
 
     def __new__(cls, message: str, exceptions: Sequence[Exception]) -> Self:
         """Make the group."""
@@ -248,7 +257,9 @@ class RunFailed(RunError, ExceptionGroup[Exception]):
 
     def derive(self, excs: Sequence[Exception]) -> Self:  # type: ignore[override]
         """A group of the same class with other leaves (``split`` and ``subgroup`` use this)."""
-        return type(self)(self.message, excs)
+        derived = type(self)(self.message, excs)
+        derived.trace = self.trace
+        return derived
 
 
 class NodeTimedOut(RunError):

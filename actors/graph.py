@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import functools
 import inspect
 import types
@@ -11,34 +12,26 @@ from typing import Any, TypeVar, final, overload
 import attrs
 
 from actors.actor import Actor, ActorRef
-from actors.annotations import Names, Shape, Unreadable, capture, is_message_type, location, read, release
+from actors.annotations import capture, location, release
 from actors.backoff import Redelivery
-from actors.check import find_problems, listed
-from actors.dependencies import ORIGINAL
+from actors.check import find_problems
+from actors.connections import Connect, looked_up, plain
+from actors.demands import find_demand_problems, with_demands
+from actors.dependencies import ORIGINAL, Nodes
 from actors.describe import describe
-from actors.edges import Connection
+from actors.embedding import embedded_in, leads_to, message_types
 from actors.errors import DeclarationError, GraphInvalid, Problem, UsageError
 from actors.lm import LM
 from actors.mailbox import MailboxSpec
 from actors.mermaid import draw
-from actors.node import Embedded, Kind, Nested, NodeDeclaration, NodeSpec, declare, embed
+from actors.node import Kind, Nested, NodeDeclaration, NodeSpec, declare, embed
 from actors.plan import Plan, compile_plan
 from actors.restart import RestartType
-from actors.signature import resolve
+from actors.signature import read_default_fallback, resolve
 from actors.supervision import Supervision, check_id
+from actors.timing import find_races
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-@final
-@attrs.define(eq=False)
-class _Connect:
-    """One call of ``connect`` as it was written; the nodes are looked up when the graph is checked."""
-
-    source: object
-    target: object
-    when: Callable[[Any], bool] | None
-    location: str
 
 
 @final
@@ -64,7 +57,15 @@ class Graph:
     []
     """
 
-    def __init__(self, name: str, *, input: Any, output: Any, supervision: Supervision | None = None) -> None:  # noqa: A002
+    def __init__(
+        self,
+        name: str,
+        *,
+        input: Any,  # noqa: A002
+        output: Any,
+        supervision: Supervision | None = None,
+        fallback: Callable[..., Any] | None = None,
+    ) -> None:
         """Begin a graph without nodes.
 
         Args:
@@ -72,9 +73,12 @@ class Graph:
             input: the message type that a run begins with, or a union of several.
             output: the message type that ends a run, or a union of several.
             supervision: how failures of nodes are treated; None: the runtime's default.
+            fallback: what stands in for a node that has given up on a message and has no fallback of its own. It may take the
+                error (``failure: NodeFailed`` holds the message, the node and the cause), a ``Run``, an ``LM`` and dependencies.
+                What it returns is the output of the run; None ends the branch of the node. When it fails, the run fails.
 
         Raises:
-            DeclarationError: the name, a type or the supervision is of the wrong kind.
+            DeclarationError: the name, a type, the supervision or the fallback is of the wrong kind.
         """
         if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise DeclarationError(f"Graph({name!r}): expected a name first.\n  Mend: Graph('my-graph', input=A, output=B).")
@@ -85,11 +89,18 @@ class Graph:
                 "  Mend: supervision=Supervision(max_restarts=10), say."
             )
         self.name = name
-        self.input_types = _message_types(name, "input", input)
-        self.output_types = _message_types(name, "output", output)
+        self.input_types = message_types(f"Graph({name!r}", "input", input)
+        self.output_types = message_types(f"Graph({name!r}", "output", output)
         self.supervision = supervision
+        if fallback is not None and (not isinstance(fallback, types.FunctionType) or fallback.__name__ == "<lambda>"):
+            raise DeclarationError(
+                f"Graph({name!r}, fallback={fallback!r}): expected a function with a name and annotations.\n"
+                f"  Mend: async def fallback(failure: NodeFailed) -> {self.output_types[0].__name__}: …"
+            )
+        self._fallback = fallback
+        self._fallback_names = None if fallback is None else capture(fallback, _caller())
         self._nodes: dict[str, NodeDeclaration] = {}
-        self._connections: list[_Connect] = []
+        self._connections: list[Connect] = []
         self._plan: Plan | None = None
 
     def __repr__(self) -> str:
@@ -107,9 +118,10 @@ class Graph:
         self,
         /,
         *,
-        name: str | None = None,
+        name: str | enum.Enum | None = None,
         module: Any = ...,
         parse_attempts: int = ...,
+        stream: bool = False,
         concurrency: int = ...,
         mailbox: MailboxSpec = ...,
         restart: RestartType = ...,
@@ -119,11 +131,12 @@ class Graph:
         fallback: Callable[..., Any] | None = None,
         lm: str | LM | None = None,
     ) -> Callable[[F], F]: ...
-    def node(self, function: Any = None, /, *, name: str | None = None, **given: Any) -> Any:
+    def node(self, function: Any = None, /, *, name: str | enum.Enum | None = None, **given: Any) -> Any:
         """Make a function a node: ``@graph.node`` or ``@graph.node(timeout_s=5)``. The function itself stays as it is.
 
         Parameters annotated with message types are its inputs; ``LM`` and ``Run`` are injected. What it returns is sent on. The
-        options are the fields of :class:`actors.node.NodeOptions`; `name` defaults to the function's.
+        options are the fields of :class:`actors.options.NodeOptions`; `name` defaults to the function's, and may be the member of
+        an enumeration.
 
         A message class with ``__call__`` is a node too: its messages go to it, and a message of a subclass that is itself a node
         of the graph goes to that one alone. With the body ``...`` a language model chooses among the return types (None is one of
@@ -148,9 +161,10 @@ class Graph:
         self,
         /,
         *,
-        name: str | None = None,
+        name: str | enum.Enum | None = None,
         module: Any = ...,
         parse_attempts: int = ...,
+        stream: bool = False,
         concurrency: int = ...,
         mailbox: MailboxSpec = ...,
         restart: RestartType = ...,
@@ -160,12 +174,12 @@ class Graph:
         fallback: Callable[..., Any] | None = None,
         lm: str | LM | None = None,
     ) -> Callable[[F], F]: ...
-    def predict(self, function: Any = None, /, *, name: str | None = None, **given: Any) -> Any:
+    def predict(self, function: Any = None, /, *, name: str | enum.Enum | None = None, **given: Any) -> Any:
         """Make a function without a body a node that a language model fills.
 
         The parameters are what the model is shown, the docstring is its instruction, the return type is what it fills: of several
         types it chooses one first, and None, where that is allowed, is one of the choices. The options are those of :meth:`node`
-        and the fields of :class:`actors.node.PredictOptions`.
+        and the fields of :class:`actors.options.PredictOptions`.
 
         Raises:
             DeclarationError: as for :meth:`node`. Calling the function itself raises UsageError.
@@ -183,7 +197,7 @@ class Graph:
         what: Graph | ActorRef[Any] | Callable[..., Actor],
         /,
         *,
-        name: str | None = None,
+        name: str | enum.Enum | None = None,
         takes: Any = None,
         returns: Any = None,
         **given: Any,
@@ -209,8 +223,8 @@ class Graph:
         """
         frame = _caller()
         place = f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else "unknown place"
-        embedded, own_name = _embedded(what, takes, returns, place)
-        self._add(embed(embedded, lambda found: capture(found, frame), name=name or own_name, given=given))
+        embedded, own_name = embedded_in(what, takes, returns, place, is_graph=isinstance(what, Graph))
+        self._add(embed(embedded, lambda found: capture(found, frame), name=plain(name) or own_name, given=given))
 
     def connect(self, source: Any, target: Any, /, *, when: Callable[[Any], bool] | None = None) -> None:
         """Narrow where `source` sends the types that `target` takes: only to what it is connected to.
@@ -228,7 +242,7 @@ class Graph:
             raise DeclarationError(
                 f"connect(…, when={when!r}) ({place}): expected a function of the message.\n  Mend: when=lambda message: …"
             )
-        self._connections.append(_Connect(source, target, when, place))
+        self._connections.append(Connect(source, target, when, place))
         self._plan = None
 
     def check(self) -> list[Problem]:
@@ -252,6 +266,8 @@ class Graph:
                 release(declaration.names)
                 if declaration.fallback_names is not None:
                     release(declaration.fallback_names)
+            if self._fallback_names is not None:
+                release(self._fallback_names)
             self._plan = plan
         return self._plan
 
@@ -271,21 +287,39 @@ class Graph:
         return self._plan or self._compile()[0]
 
     def _compile(self) -> tuple[Plan, tuple[Problem, ...]]:
-        resolved = {name: resolve(declaration) for name, declaration in self._nodes.items()}
-        connections, unknown = self._resolve_connections()
-        specs = _apart({name: entry.spec for name, entry in resolved.items()})
+        origins = {each.origin: (name, each.names) for name, each in self._nodes.items() if each.embedded is None}
+        resolved = {name: resolve(declaration, origins) for name, declaration in self._nodes.items()}
+        connections, unknown = looked_up(self._connections, self._nodes)
+        problems: list[Problem] = []
+        specs = self._with_fallback({name: entry.spec for name, entry in resolved.items()}, origins, problems)
+        specs = with_demands(_apart(specs))
         plan = compile_plan(self.name, specs, self.input_types, self.output_types, connections)
         if not specs:
             empty = Problem("no-nodes", None, "it has no nodes.", "decorate a function with @graph.node or @graph.predict.")
             return plan, (empty,)
-        return plan, (*find_problems(plan, resolved), *self._nested_problems(), *unknown)
+        is_known = all(entry.knows_inputs and entry.knows_outputs for entry in resolved.values())
+        races = find_races(plan) if is_known else ()
+        demands = find_demand_problems(plan)
+        return plan, (*find_problems(plan, resolved), *problems, *demands, *races, *self._nested_problems(), *unknown)
+
+    def _with_fallback(self, specs: dict[str, NodeSpec], nodes: Nodes, problems: list[Problem]) -> dict[str, NodeSpec]:
+        """`specs`, in which those without a fallback have the graph's."""
+        function, names = self._fallback, self._fallback_names
+        if function is None or names is None:
+            return specs
+
+        def report(code: str, text: str, mend: str) -> None:
+            problems.append(Problem(code, None, text, mend, location(function)))
+
+        default = read_default_fallback(function, names, nodes, self.output_types, report)
+        return {name: spec if spec.fallback is not None else attrs.evolve(spec, fallback=default) for name, spec in specs.items()}
 
     def _nested_problems(self) -> Iterator[Problem]:
         for name, declaration in self._nodes.items():
             if declaration.kind is not Kind.GRAPH or declaration.embedded is None:
                 continue
             inner: Nested = declaration.embedded.what
-            if _leads_to(inner, self):
+            if leads_to(inner, self):
                 yield Problem(
                     "graph-in-itself",
                     name,
@@ -298,10 +332,16 @@ class Graph:
                 yield attrs.evolve(problem, node=name if problem.node is None else f"{name}/{problem.node}")
 
     def _declare(
-        self, function: Any, name: str | None, given: Mapping[str, Any], *, predict: bool, frame: types.FrameType | None
+        self,
+        function: Any,
+        name: str | enum.Enum | None,
+        given: Mapping[str, Any],
+        *,
+        predict: bool,
+        frame: types.FrameType | None,
     ) -> Any:
         function = getattr(function, ORIGINAL, function)
-        declaration = declare(function, lambda found: capture(found, frame), name=name, given=given, predict=predict)
+        declaration = declare(function, lambda found: capture(found, frame), name=plain(name), given=given, predict=predict)
         for other in self._nodes.values():
             if other.origin is declaration.origin:
                 what = "class" if declaration.message is not None else "function"
@@ -322,104 +362,12 @@ class Graph:
         self._nodes[declaration.name] = declaration
         self._plan = None
 
-    def _resolve_connections(self) -> tuple[list[Connection], list[Problem]]:
-        found: list[Connection] = []
-        problems: list[Problem] = []
-        for connect in self._connections:
-            ends: list[str] = []
-            for end in (connect.source, connect.target):
-                name = self._name_of(end)
-                if name is not None:
-                    ends.append(name)
-                    continue
-                shown = getattr(end, "__name__", None) or repr(end)
-                known = listed(self._nodes)
-                problems.append(
-                    Problem(
-                        "connect-unknown-node",
-                        None,
-                        f"connect() at {connect.location}: {shown} is not a node of the graph: {known}.",
-                        "decorate it with @graph.node, or pass one of these.",
-                        connect.location,
-                    )
-                )
-            if len(ends) == 2:
-                found.append(Connection(ends[0], ends[1], connect.when))
-        return found, problems
-
-    def _name_of(self, node: object) -> str | None:
-        if isinstance(node, str):
-            return node if node in self._nodes else None
-        origin = getattr(node, ORIGINAL, node)
-        return next((name for name, declaration in self._nodes.items() if declaration.origin is origin), None)
-
 
 def _caller() -> types.FrameType | None:
     """The frame of whoever called the function that calls this."""
     here = inspect.currentframe()
     asking = here.f_back if here is not None else None
     return asking.f_back if asking is not None else None
-
-
-def _embedded(what: Any, takes: object, returns: object, place: str) -> tuple[Embedded, str]:
-    """What was added, and the name it has by default."""
-    if isinstance(what, Graph):
-        if takes is not None or returns is not None:
-            raise DeclarationError(
-                f"add({what.name!r}) ({place}): a graph says itself what it takes and returns.\n"
-                "  Mend: leave takes and returns out."
-            )
-        return Embedded(Kind.GRAPH, what, place, what.input_types, what.output_types), what.name
-    is_ref, is_class = isinstance(what, ActorRef), _is_actor_class(what)
-    if not is_class and not is_ref and (not callable(what) or isinstance(what, type)):
-        raise DeclarationError(
-            f"add({what!r}) ({place}): expected a Graph, an ActorRef, or a class derived from Actor.\n"
-            "  Mend: functions and message classes are decorated with @graph.node."
-        )
-    address = str(getattr(what, "address" if is_ref else "__name__", ""))
-    name = address.rpartition("/")[2]
-    if takes is None and returns is None and is_class:
-        return Embedded(Kind.ACTOR, what, place, None, None), name
-    if takes is None or returns is None:
-        raise DeclarationError(
-            f"add({name}) ({place}): it is not known what the actor takes and returns.\n"
-            "  Mend: add(…, takes=Question, returns=Answer)."
-        )
-    return Embedded(Kind.ACTOR, what, place, _message_types(name, "takes", takes), _message_types(name, "returns", returns)), name
-
-
-def _is_actor_class(what: object) -> bool:
-    return isinstance(what, type) and issubclass(what, Actor)
-
-
-def _leads_to(graph: Nested, goal: Nested) -> bool:
-    """Whether `goal` is `graph` or is run within it."""
-    seen: dict[int, Nested] = {}
-    queue: list[Nested] = [graph]
-    while queue:
-        at = queue.pop()
-        if at is goal:
-            return True
-        if id(at) not in seen:
-            seen[id(at)] = at
-            inner = [declaration.embedded for declaration in at.nodes.values() if declaration.kind is Kind.GRAPH]
-            queue.extend(embedded.what for embedded in inner if embedded is not None)
-    return False
-
-
-def _message_types(graph: str, role: str, annotation: object) -> tuple[type, ...]:
-    try:
-        shape = read(annotation, Names({}))
-    except Unreadable as error:
-        raise DeclarationError(f"Graph({graph!r}, {role}=…): {error.text}\n  Mend: {error.mend}") from None
-    wrong = [kind for kind in shape.types if not is_message_type(kind)]
-    if shape != Shape(shape.types) or not shape.types or wrong:
-        got = annotation.__name__ if isinstance(annotation, type) else annotation
-        raise DeclarationError(
-            f"Graph({graph!r}, {role}={got}): expected a message type (attrs class, dataclass or pydantic model) or a union of "
-            f"them.\n  Mend: put @attrs.frozen on a class with the {role}'s fields and pass that class."
-        )
-    return shape.types
 
 
 def _apart(specs: Mapping[str, NodeSpec]) -> dict[str, NodeSpec]:

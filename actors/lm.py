@@ -46,6 +46,21 @@ class Completion:
     """The model's visible reasoning, from providers that send it."""
     attempts: int = 1
     """How many HTTP requests it took."""
+    is_cancellable: bool = True
+    """False when a worker thread made the call, as for providers that only LiteLLM itself can ask: cancelling waits for it."""
+
+
+@final
+@attrs.frozen
+class Embeddings:
+    """What texts mean, as vectors: one for each text, in the texts' order."""
+
+    vectors: tuple[tuple[float, ...], ...] = attrs.field(repr=lambda vectors: f"<{len(vectors)} vectors>")
+    model: str
+    """The model as it was asked for, for example ``"openai/text-embedding-3-small"``."""
+    usage: Usage = attrs.field(factory=Usage)
+    attempts: int = 1
+    """How many HTTP requests it took."""
 
 
 @final
@@ -145,5 +160,23 @@ class LM(Protocol):
 
         Raises:
             LMError: no answer began, after at most ``Retry.max_attempts`` requests; see ``actors.errors``.
+        """
+        ...
+
+
+@runtime_checkable
+class Embedder(Protocol):
+    """A model that turns texts into vectors. Apart from :class:`LM`: many language models cannot, and a test's need not."""
+
+    @property
+    def model(self) -> str:
+        """The model's name, for example ``"openai/text-embedding-3-small"``."""
+        ...
+
+    async def embed(self, texts: Sequence[str], /, **options: Any) -> Embeddings:
+        """The vectors of `texts`. `options` are OpenAI's: ``dimensions``, ``user``.
+
+        Raises:
+            LMError: the call failed after at most ``Retry.max_attempts`` requests; see ``actors.errors``.
         """
         ...

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol, final
 
 import attrs
 
 from actors.checks import refuse
+from actors.errors import DeclarationError
 
 
 class Run(Protocol):
@@ -52,6 +55,22 @@ def _is_first(owner: object, attribute: attrs.Attribute[Any], value: object) -> 
         raise refuse(owner, attribute.name, value, "None or a whole number >= 1")
 
 
+def _is_reduce(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    plain = isinstance(value, types.FunctionType) and value.__name__ != "<lambda>" and not inspect.iscoroutinefunction(value)
+    if value is not None and not plain:
+        raise refuse(owner, attribute.name, value, "a plain function such as def add(total: Total, item: Item) -> Total, or None")
+
+
+def _goes_with_reduce(owner: Gather, attribute: attrs.Attribute[Any], value: object) -> None:
+    if owner.reduce is None and value is not ...:
+        raise refuse(owner, attribute.name, value, "reduce=… with it")
+    if owner.reduce is not None and value is ...:
+        raise DeclarationError(
+            f"Gather(reduce={owner.reduce.__name__}): it does not say what an empty fan-out gives.\n"
+            "  Mend: pass initial=…, the value before the first item, or a class or function that makes one."
+        )
+
+
 @final
 @attrs.frozen
 class Gather:
@@ -60,14 +79,31 @@ class Gather:
     With `first` None (also without the marker) it waits until every branch has ended and gives the items in item order. With
     `first` = k it gives the first k items that arrive, in item order, and cancels the rest of the fan-out; when fewer than k
     come, it gives those once every branch has ended.
+
+    With `reduce` the items are folded, in item order whatever the timing, into one value, whose type the parameter has:
+    ``Annotated[Total, Gather(reduce=add, initial=Total(0))]`` with ``def add(total: Total, score: Score) -> Total``. What is
+    gathered is the type of the second parameter. `initial` comes before the first item, and is what an empty fan-out gives; a
+    class or function is called for it, so that ``initial=list`` is a new list each time. The folding is part of each attempt.
     """
 
     first: int | None = attrs.field(default=None, validator=_is_first)
+    reduce: Callable[[Any, Any], Any] | None = attrs.field(default=None, validator=_is_reduce, kw_only=True)
+    initial: Any = attrs.field(default=..., validator=_goes_with_reduce, kw_only=True, eq=id)
+    # By identity: typing keeps one Annotated for all markers that are equal, and 0, 0.0 and False are.
+
+    def fold(self, items: Iterable[Any]) -> Any:
+        """`items` as the parameter gets them."""
+        if self.reduce is None:
+            return list(items)
+        return functools.reduce(self.reduce, items, self.initial() if callable(self.initial) else self.initial)
 
 
 def _is_function(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if isinstance(value, type) and "__call__" in dir(value):
+        return  # a message class that is a node, it is hoped; the check of the graph says if not
     if not isinstance(value, types.FunctionType) or value.__name__ == "<lambda>":
-        raise refuse(owner, attribute.name, value, "a function that was defined with a name and a return annotation")
+        expected = "a function that was defined with a name and a return annotation, or a node of the graph"
+        raise refuse(owner, attribute.name, value, expected)
 
 
 @final
@@ -79,6 +115,11 @@ class Dep:
     It is an ``async def``, a plain ``def`` (which runs in a worker thread), or an async context manager, which is closed when the
     run is over. Its parameters may be dependencies too (independent ones are worked out at the same time), or take the message
     that the run began with. When it fails, the node fails with ``DepError``, and a further attempt calls it again.
+
+    It may be a node of the same graph: a function or message class under ``@graph.node`` or ``@graph.predict``. Then it is run as
+    that node, with its options, language model, attempts and fallback, on the message that the run began with; once per run, and
+    only when it is needed. Such a node takes part in the graph in no other way: no message starts it, and what it makes goes only
+    to those that depend on it.
     """
 
     function: Callable[..., Any] = attrs.field(validator=_is_function)

@@ -18,7 +18,7 @@ def draw(plan: Plan) -> str:
 
     Input: rounded at the ends; output: with double sides; a node that a language model fills: a hexagon; a node that is an actor:
     a circle; a node that is a graph: that graph in a frame; other nodes: boxes. A fan-out is a thick arrow, a connection with a
-    condition a dotted one; a gathered type is written ``list[A]``.
+    condition a dotted one; a gathered type is written ``list[A]``. What a node depends on is joined to it by a line with a dot.
     """
     return "\n".join(["graph TD", *_body(plan, "", "    ", (plan.name,))])
 
@@ -36,6 +36,13 @@ def _body(plan: Plan, prefix: str, indent: str, around: tuple[str, ...]) -> Iter
             yield f"{indent}{names[name]}{_box(spec)}"
     yield f'{indent}{prefix}output[["{_types(plan.output_types)}"]]'
     yield from (f"{indent}{arrow}" for arrow in dict.fromkeys(_arrows(plan, names, prefix)))
+    yield from (f"{indent}{names[name]} --o|Dep| {names[user]}" for name, user in needs_of(plan))
+
+
+def needs_of(plan: Plan) -> Iterator[tuple[str, str]]:
+    """Each node that is a dependency with each node that needs it, also by way of functions: (``street``, ``label``)."""
+    for spec in plan.nodes.values():
+        yield from dict.fromkeys((need.node, spec.name) for need in spec.all_needs if need.node is not None)
 
 
 def escape(text: str) -> str:

@@ -70,7 +70,7 @@ def _level_of(
     absent = ""  # no node has this name: stands for "no parameter so far"
     found: set[Level] = {absent}
     for entry in spec.inputs:
-        here = _arrivals([edge for edge in incoming if edge.parameter == entry.name], specs, levels)
+        here = arrivals([edge for edge in incoming if edge.parameter == entry.name], specs, levels)
         joined: set[Level] = set(found) if entry.optional and spec.is_join else set()
         for one in found:
             for two in here:
@@ -82,7 +82,8 @@ def _level_of(
     return frozenset(found - {absent}) if spec.inputs else frozenset()
 
 
-def _arrivals(incoming: Iterable[Edge], specs: Mapping[str, NodeSpec], levels: Mapping[str, frozenset[Level]]) -> set[Level]:
+def arrivals(incoming: Iterable[Edge], specs: Mapping[str, NodeSpec], levels: Mapping[str, frozenset[Level]]) -> frozenset[Level]:
+    """The levels on which the values of these edges arrive."""
     found: set[Level] = set()
     for edge in incoming:
         made = _made_on(edge.source, specs, levels)
@@ -91,7 +92,7 @@ def _arrivals(incoming: Iterable[Edge], specs: Mapping[str, NodeSpec], levels: M
                 found |= levels[level] if level is not None else set[Level]()
         else:
             found |= made
-    return found
+    return frozenset(found)
 
 
 def _made_on(source: str | None, specs: Mapping[str, NodeSpec], levels: Mapping[str, frozenset[Level]]) -> frozenset[Level]:
@@ -136,7 +137,7 @@ def _summary(
         for entry in spec.inputs:
             receiver = Receiver(name, entry.name)
             edges = [edge for edge in incoming[name] if edge.parameter == entry.name]
-            arriving[receiver] = frozenset(_arrivals(edges, specs, levels))
+            arriving[receiver] = arrivals(edges, specs, levels)
             for edge in edges if entry.gather is not None else ():
                 for level in sorted(_made_on(edge.source, specs, levels), key=lambda level: level or ""):
                     if level is None:

@@ -6,25 +6,22 @@ annotations, when the graph is checked, and gives the :class:`NodeSpec` that the
 
 from __future__ import annotations
 
-import difflib
 import dis
 import enum
+import functools
 import inspect
 import types
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, final
 
 import attrs
 
 from actors.annotations import Many, Names, is_message_type, location
-from actors.backoff import Backoff, Redelivery
-from actors.checks import is_a, is_count, refuse
+from actors.checks import refuse
 from actors.dependencies import Dependency, Recalled
 from actors.errors import DeclarationError, Problem
-from actors.lm import LM
-from actors.mailbox import MailboxSpec
 from actors.markers import Gather
-from actors.restart import RestartType
+from actors.options import PREDICT_OPTIONS, NodeOptions, PredictOptions, check_options
 from actors.supervision import check_id
 
 
@@ -50,65 +47,6 @@ class Injected(enum.Enum):
 
     LM = "LM"
     RUN = "Run"
-
-
-def _is_timeout(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if value is not None and (not isinstance(value, int | float) or isinstance(value, bool) or not value > 0):
-        raise refuse(owner, attribute.name, value, "None or a number > 0")
-
-
-def _is_fallback(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if value is not None and (not isinstance(value, types.FunctionType) or value.__name__ == "<lambda>"):
-        raise refuse(owner, attribute.name, value, "a function with a name and annotations, or None")
-
-
-def _is_lm(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if (
-        value is not None
-        and not (isinstance(value, str) and value)
-        and not (isinstance(value, LM) and not isinstance(value, type))
-    ):
-        raise refuse(owner, attribute.name, value, "the name of one of the runtime's lms, an LM, or None")
-
-
-def _is_module(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if not (isinstance(value, str) and value.isidentifier()) and not callable(value):
-        raise refuse(owner, attribute.name, value, "the name of a DSPy module, such as 'ChainOfThought', or its class")
-
-
-def _redelivery() -> Redelivery:
-    return Redelivery(max_attempts=3, backoff=Backoff(first_s=0.1))
-
-
-@final
-@attrs.frozen
-class NodeOptions:
-    """What an author can set on ``@graph.node(…)``."""
-
-    concurrency: int = attrs.field(default=64, validator=is_count(least=1))
-    """Up to how many messages the node works on at once."""
-    mailbox: MailboxSpec = attrs.field(factory=MailboxSpec, validator=is_a(MailboxSpec))
-    restart: RestartType = attrs.field(default=RestartType.PERMANENT, validator=is_a(RestartType))
-    redelivery: Redelivery = attrs.field(factory=_redelivery, validator=is_a(Redelivery))
-    """What becomes of a message that crashed the node."""
-    timeout_s: float | None = attrs.field(default=None, validator=_is_timeout)
-    """How long one attempt may take; None: no limit but the run's deadline."""
-    idle_timeout_s: float | None = attrs.field(default=None, validator=_is_timeout)
-    """How long an attempt may go on without ``run.heartbeat()``, an item or an answer of a language model; None: no limit."""
-    fallback: Callable[..., Any] | None = attrs.field(default=None, validator=_is_fallback)
-    """What works on a message that has had all its attempts: a function of the node's parameters and of the error."""
-    lm: str | LM | None = attrs.field(default=None, validator=_is_lm)
-    """Which language model: a name from ``open_runtime(lms=…)``, an ``LM``, or None for the runtime's default."""
-
-
-@final
-@attrs.frozen
-class PredictOptions:
-    """What an author can set on ``@graph.predict(…)`` besides the options of a node."""
-
-    module: Any = attrs.field(default="Predict", validator=_is_module)  # Any: a DSPy class, and dspy is not imported here
-    parse_attempts: int = attrs.field(default=2, validator=is_count(least=1))
-    """How many answers are asked for until one can be read; the next prompt says what was wrong with the last."""
 
 
 class Nested(Protocol):
@@ -233,6 +171,12 @@ class Fallback:
     """The parameter that gets the last error."""
     injected: Mapping[str, Injected]
     needs: Mapping[str, Dependency]
+    wants_failure: bool = False
+    """The error comes as the ``NodeFailed`` that the run would fail with, whose cause it is."""
+    is_default: bool = False
+    """It is the graph's, for nodes without one of their own: what it returns is the output of the run."""
+    may_end: bool = False
+    """Of the graph's: it may return None, and the branch ends."""
 
 
 @final
@@ -268,6 +212,8 @@ class NodeSpec:
     embedded: Any = None
     """Of a graph or an actor as a node: the graph, the ref, or what makes the actor. Any: the runtime knows which by `kind`."""
     fallback: Fallback | None = None
+    is_on_demand: bool = False
+    """Another node depends on it: it is run for that, and messages neither come to it nor leave it."""
 
     @property
     def wants_lm(self) -> bool:
@@ -280,6 +226,11 @@ class NodeSpec:
         """The dependencies of the node and of its fallback, and those that these need; nearest first."""
         direct = [*self.needs.values(), *(self.fallback.needs.values() if self.fallback is not None else ())]
         return tuple(each for need in direct for each in need.all())
+
+    @property
+    def folds(self) -> tuple[Input, ...]:
+        """The parameters that get one value made of what they gather."""
+        return tuple(entry for entry in self.inputs if entry.gather is not None and entry.gather.reduce is not None)
 
     @property
     def is_join(self) -> bool:
@@ -306,8 +257,8 @@ def declare(
     own_name = function.__name__ if message is None else message.__name__
     where = f"node {name or own_name!r} ({location(function)})"
     check_options(given, predict=predict, where=where)
-    extra = {key: value for key, value in given.items() if key in _PREDICT_OPTIONS}
-    common = {key: value for key, value in given.items() if key not in _PREDICT_OPTIONS}
+    extra = {key: value for key, value in given.items() if key in PREDICT_OPTIONS}
+    common = {key: value for key, value in given.items() if key not in PREDICT_OPTIONS}
     try:
         if name is not None and not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise refuse(NodeOptions, "name", name, "a string or None")
@@ -344,27 +295,6 @@ def embed(
     function: Any = getattr(embedded.what, "receive", _stand_in) if embedded.takes is None else _stand_in
     fallback = None if options.fallback is None else names(options.fallback)  # type: ignore[arg-type]  # checked by its validator
     return NodeDeclaration(name, function, options, None, names(function), embedded=embedded, fallback_names=fallback)
-
-
-def check_options(given: Iterable[str], *, predict: bool, where: str) -> None:
-    """Refuse options that do not exist, naming the nearest one that does."""
-    known = [*_OPTIONS, *(_PREDICT_OPTIONS if predict else ())]
-    for option in given:
-        if option in known:
-            continue
-        decorator = "@graph.predict" if predict else "@graph.node"
-        near = difflib.get_close_matches(option, known, n=1)
-        if not predict and option in _PREDICT_OPTIONS:
-            mend = f"use @graph.predict({option}=…), or leave {option!r} out."
-        else:
-            mend = f"write {near[0]!r}." if near else f"leave {option!r} out."
-        raise DeclarationError(
-            f"{where}: {decorator} has no option {option!r}. Expected one of: {', '.join(known)}.\n  Mend: {mend}"
-        )
-
-
-_OPTIONS = ("name", *(field.name for field in attrs.fields(NodeOptions)))
-_PREDICT_OPTIONS = tuple(field.name for field in attrs.fields(PredictOptions))
 
 
 def _handler(kind: type, decorator: str) -> types.FunctionType:
@@ -404,6 +334,11 @@ def _no_function(got: object, decorator: str) -> DeclarationError:
         shown, mend = f"the built-in {got.__name__!r}", "call it from an annotated function and decorate that."
     elif isinstance(got, types.MethodType):
         shown, mend = f"the method {got.__qualname__!r}", "decorate a function at the top level that calls the method."
+    elif isinstance(got, staticmethod | classmethod):
+        kind = "staticmethod" if isinstance(got, staticmethod) else "classmethod"
+        shown, mend = f"a {kind}", "decorate a function outside of the class."
+    elif isinstance(got, functools.partial):
+        shown, mend = "a functools.partial", "write an annotated function that calls it, and decorate that."
     elif isinstance(got, str):
         shown, mend = repr(got), f"options go by name: {decorator}(name={got!r})."
     else:

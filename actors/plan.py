@@ -76,12 +76,19 @@ class Plan:
 
     def route(self, source: str | None, message: object) -> Route:
         """Where `message`, made by `source` (None: the graph's input), goes. Calls the ``when`` of its connections."""
-        key = (source, type(message))
-        known = self._routes.get(key)
-        if known is None:
-            known = self._routes[key] = self._find_route(source, type(message))
-        receivers = tuple(receiver for receiver, whens in known.entries if not whens or any(when(message) for when in whens))
+        known = self._known(source, type(message))
+        receivers = tuple(receiver for receiver, whens in known.entries if not whens or _wanted(whens, message, source, receiver))
         return Route(receivers, known.may_be_output and not (known.is_narrowed and receivers))
+
+    def is_conditional(self, source: str | None, kind: type) -> bool:
+        """Whether ``when`` has a say in where messages of class `kind` go, so that each goes its own way."""
+        return any(whens for _, whens in self._known(source, kind).entries)
+
+    def _known(self, source: str | None, kind: type) -> _Known:
+        known = self._routes.get((source, kind))
+        if known is None:
+            known = self._routes[source, kind] = self._find_route(source, kind)
+        return known
 
     def is_back(self, source: str | None, target: str) -> bool:
         """Whether the edge lies on a cycle."""
@@ -111,6 +118,14 @@ class Plan:
             whens = () if any(c.when is None for c in own) else tuple(c.when for c in own if c.when is not None)
             entries.append((Receiver(spec.name, entry.name), whens))
         return _Known(tuple(entries), decided, source is not None and issubclass(kind, self.output_types))
+
+
+def _wanted(whens: Sequence[Callable[[Any], bool]], message: object, source: str | None, receiver: Receiver) -> bool:
+    try:
+        return any(when(message) for when in whens)
+    except Exception as error:
+        error.add_note(f"raised by the when of connect({source}, {receiver.node}), which was asked about {message!r}")
+        raise
 
 
 def compile_plan(

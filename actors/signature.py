@@ -8,15 +8,16 @@ from __future__ import annotations
 import inspect
 import types
 from collections.abc import Callable
-from typing import Any, final
+from typing import Any, final, get_args
 
 import attrs
 
-from actors.annotations import Many, Names, Shape, Unreadable, description_of, is_message_type, read, split
-from actors.dependencies import Dependency, Recalled, needed
-from actors.errors import Problem
+from actors.annotations import Many, Names, Shape, Unreadable, description_of, is_message_type, location, read, split
+from actors.dependencies import Dependency, Nodes, Recalled, needed
+from actors.errors import NodeFailed, Problem
+from actors.folds import gathered_types
 from actors.lm import LM
-from actors.markers import Gather, Run
+from actors.markers import Dep, Gather, Recall, Run
 from actors.node import Fallback, Injected, Input, Kind, NodeDeclaration, NodeSpec, is_empty
 
 
@@ -33,8 +34,8 @@ class Resolved:
     """False: the return annotation could not be read."""
 
 
-def resolve(declaration: NodeDeclaration) -> Resolved:
-    """Read the annotations of one node; problems are collected, not raised."""
+def resolve(declaration: NodeDeclaration, nodes: Nodes) -> Resolved:
+    """Read the annotations of one node; problems are collected, not raised. `nodes` are those that it may depend on."""
     problems: list[Problem] = []
     embedded = declaration.embedded
 
@@ -45,7 +46,7 @@ def resolve(declaration: NodeDeclaration) -> Resolved:
         found, knows_inputs = _Parameters([Input("message", embedded.takes)]), True
         returned: Shape | None = Shape(embedded.returns or ())
     else:
-        found, knows_inputs = _read_parameters(declaration, report)
+        found, knows_inputs = _read_parameters(declaration, nodes, report)
         returned = _read_return(declaration, report)
     shape = returned or Shape()
     if declaration.message is not None and returned is not None and not returned.types:
@@ -72,7 +73,7 @@ def resolve(declaration: NodeDeclaration) -> Resolved:
         embedded=None if embedded is None else embedded.what,
     )
     if declaration.options.fallback is not None and returned is not None:
-        spec = attrs.evolve(spec, fallback=_read_fallback(declaration, spec, report))
+        spec = attrs.evolve(spec, fallback=_read_fallback(declaration, spec, nodes, report))
     return Resolved(spec, tuple(problems), knows_inputs, returned is not None)
 
 
@@ -105,7 +106,7 @@ class _Parameters:
             self.inputs.append(found)
 
 
-def _read_parameters(declaration: NodeDeclaration, report: Report) -> tuple[_Parameters, bool]:
+def _read_parameters(declaration: NodeDeclaration, nodes: Nodes, report: Report) -> tuple[_Parameters, bool]:
     parameters = _Parameters()
     complete = True
     for index, parameter in enumerate(inspect.signature(declaration.function).parameters.values()):
@@ -115,7 +116,7 @@ def _read_parameters(declaration: NodeDeclaration, report: Report) -> tuple[_Par
             parameters.inputs.append(Input(parameter.name, (declaration.message,)))
             continue
         try:
-            parameters.add(parameter.name, _read_parameter(parameter, declaration.names))
+            parameters.add(parameter.name, _read_parameter(parameter, declaration.names, nodes))
         except Unreadable as error:
             report(error.code, f"parameter {parameter.name!r}: {error.text}", error.mend)
             complete = False
@@ -128,7 +129,7 @@ def _read_parameters(declaration: NodeDeclaration, report: Report) -> tuple[_Par
     return parameters, complete
 
 
-def _read_parameter(parameter: inspect.Parameter, names: Names) -> Input | Injected | Dependency | Recalled:
+def _read_parameter(parameter: inspect.Parameter, names: Names, nodes: Nodes) -> Input | Injected | Dependency | Recalled:
     if parameter.kind is parameter.POSITIONAL_ONLY:
         raise Unreadable("unusable-parameter", "nodes are called by keyword, and it is positional only.", "remove the '/'.")
     if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
@@ -136,17 +137,32 @@ def _read_parameter(parameter: inspect.Parameter, names: Names) -> Input | Injec
             "unusable-parameter", "'*' and '**' parameters cannot take messages.", "name every parameter, each with its type."
         )
     if parameter.annotation is parameter.empty:
+        is_method = parameter.name == "self"
         raise Unreadable(
-            "missing-annotation", "it has no annotation.", f"write {parameter.name}: Message, with the type that it takes."
+            "missing-annotation",
+            "it has no annotation" + (", as of a method: nodes are functions." if is_method else "."),
+            "decorate a function outside of the class, or a message class with __call__."
+            if is_method
+            else f"write {parameter.name}: Message, with the type that it takes.",
         )
-    need = needed(parameter.annotation, parameter.name, names)
+    if isinstance(parameter.default, Dep | Recall | Gather):
+        raise Unreadable(
+            "unusable-parameter",
+            f"its default is a {type(parameter.default).__name__}, which belongs to its annotation.",
+            f"write {parameter.name}: Annotated[T, {type(parameter.default).__name__}(…)], without a default.",
+        )
+    need = needed(parameter.annotation, parameter.name, names, nodes)
     if need is not None:
         return need
+    wanted, markers = split(parameter.annotation, names)
+    fold = next((marker for marker in markers if isinstance(marker, Gather) and marker.reduce is not None), None)
+    if fold is not None:
+        return Input(parameter.name, gathered_types(fold, wanted, names), type(None) in get_args(wanted), fold)
     shape = read(parameter.annotation, names)
     special = [_INJECTED[kind] for kind in shape.types if kind in _INJECTED]
     if special and len(shape.types) == 1 and shape.many is Many.ONE:
         return special[0]
-    _check_messages(shape)
+    _check_messages(shape, has_default=parameter.default is not parameter.empty)
     gathers = [marker for marker in shape.markers if isinstance(marker, Gather)]
     if any(marker is Gather for marker in shape.markers):
         raise Unreadable("unusable-annotation", "Gather is the marker's class, not a marker.", "write Gather(first=1), say.")
@@ -164,20 +180,13 @@ def _read_parameter(parameter: inspect.Parameter, names: Names) -> Input | Injec
     return Input(parameter.name, shape.types, shape.optional, gather)
 
 
-def _read_fallback(declaration: NodeDeclaration, spec: NodeSpec, report: Report) -> Fallback | None:
+def _read_fallback(declaration: NodeDeclaration, spec: NodeSpec, nodes: Nodes, report: Report) -> Fallback | None:
     """Read what stands in for the node when it has given up; it may take less than the node, and makes nothing else."""
     function, names = declaration.options.fallback, declaration.fallback_names
     assert function is not None and names is not None, "only called with a fallback"
     who = f"its fallback {function.__name__}"
-    found, error, inputs = _Parameters(), None, {entry.name: entry for entry in spec.inputs}
-    for parameter in inspect.signature(function).parameters.values():
-        try:
-            if _takes_error(parameter, names):
-                error = parameter.name
-                continue
-            found.add(parameter.name, _read_parameter(parameter, names))
-        except Unreadable as problem:
-            report(problem.code, f"{who}, parameter {parameter.name!r}: {problem.text}", problem.mend)
+    inputs = {entry.name: entry for entry in spec.inputs}
+    found, error = _fallback_parameters(function, names, nodes, report, who)
     for entry in found.inputs:
         own = inputs.get(entry.name)
         if own is None or (own.gather is None) is not (entry.gather is None) or not all(map(entry.takes, own.types)):
@@ -190,12 +199,77 @@ def _read_fallback(declaration: NodeDeclaration, spec: NodeSpec, report: Report)
         report("fallback-input", f"{who} recalls a message.", "recall it in the node; a fallback gets what the node takes.")
     _check_fallback_return(declaration, spec, function, names, report)
     kind = Kind.FUNCTION if inspect.iscoroutinefunction(function) else Kind.THREAD
-    return Fallback(function, kind, tuple(entry.name for entry in found.inputs), error, found.injected, found.needs)
+    taken = tuple(entry.name for entry in found.inputs)
+    failure = _wants_failure(function, error, names)
+    return Fallback(function, kind, taken, error, found.injected, found.needs, wants_failure=failure)
+
+
+def read_default_fallback(
+    function: types.FunctionType, names: Names, nodes: Nodes, output_types: tuple[type, ...], report: Report
+) -> Fallback | None:
+    """Read the fallback of a graph, which stands in for every node that has none; None if its return type cannot be read."""
+    who = f"the fallback {function.__name__} ({location(function)})"
+    found, error = _fallback_parameters(function, names, nodes, report, who)
+    if found.inputs or found.recalls:
+        report(
+            "fallback-input",
+            f"{who} takes {_listed_names(found)}, and it stands in for nodes that take different messages.",
+            "take the error as failure: NodeFailed, whose input is the message; or give the node a fallback of its own.",
+        )
+    try:
+        shape = read(inspect.signature(function).return_annotation, names)
+    except Unreadable as problem:
+        report(problem.code, f"{who}, return type: {problem.text}", problem.mend)
+        return None
+    if shape.many is not Many.ONE or not all(issubclass(kind, output_types) for kind in shape.types):
+        outputs = " | ".join(kind.__name__ for kind in output_types)
+        report(
+            "fallback-return",
+            f"{who} does not return the graph's output: {outputs}.",
+            f"return {outputs}, which ends the run, or None, which ends the branch of the node that failed.",
+        )
+    kind = Kind.FUNCTION if inspect.iscoroutinefunction(function) else Kind.THREAD
+    fallback = Fallback(function, kind, (), error, found.injected, found.needs, is_default=True, may_end=shape.optional)
+    return attrs.evolve(fallback, wants_failure=_wants_failure(function, error, names))
+
+
+def _listed_names(found: _Parameters) -> str:
+    return ", ".join(repr(name) for name in (*(entry.name for entry in found.inputs), *(entry.name for entry in found.recalls)))
+
+
+def _fallback_parameters(
+    function: Callable[..., Any], names: Names, nodes: Nodes, report: Report, who: str
+) -> tuple[_Parameters, str | None]:
+    """What a fallback takes, and the parameter that gets the error."""
+    found, error = _Parameters(), None
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.annotation is parameter.empty:
+            report(
+                "missing-annotation",
+                f"{who}, parameter {parameter.name!r}: it has no annotation.",
+                f"write {parameter.name}: Exception for the error, or the type of the node's parameter of that name.",
+            )
+            continue
+        try:
+            if _takes_error(parameter, names):
+                error = parameter.name
+                continue
+            found.add(parameter.name, _read_parameter(parameter, names, nodes))
+        except Unreadable as problem:
+            report(problem.code, f"{who}, parameter {parameter.name!r}: {problem.text}", problem.mend)
+    return found, error
 
 
 def _takes_error(parameter: inspect.Parameter, names: Names) -> bool:
     kind, _ = split(parameter.annotation, names)
     return isinstance(kind, type) and issubclass(kind, BaseException)
+
+
+def _wants_failure(function: Callable[..., Any], error: str | None, names: Names) -> bool:
+    if error is None:
+        return False
+    kind, _ = split(inspect.signature(function).parameters[error].annotation, names)
+    return kind is NodeFailed
 
 
 def _check_fallback_return(
@@ -222,10 +296,18 @@ def _check_fallback_return(
         )
 
 
-def _check_messages(shape: Shape) -> None:
+def _check_messages(shape: Shape, *, has_default: bool = False) -> None:
     if not shape.types:
         raise Unreadable("not-a-message", "None is not a message.", "annotate it with the message type that it takes.")
     for kind in shape.types:
+        if kind in (object, Any):
+            raise Unreadable("not-a-message", f"{kind.__name__} names no message type.", "name them: A, or A | B.")
+        if not is_message_type(kind) and has_default:
+            raise Unreadable(
+                "not-a-message",
+                f"nothing but its default would ever fill it: {kind.__name__} is neither a message type nor injected (LM, Run).",
+                f"leave it out, or get it from a function: Annotated[{kind.__name__}, Dep(function)].",
+            )
         if not is_message_type(kind):
             raise Unreadable(
                 "not-a-message",

@@ -219,16 +219,119 @@ def test_a_dependency_takes_only_the_input_of_the_run():
     assert mend == "give it Annotated[T, Dep(function)] or a parameter that takes Ask."
 
 
-def test_a_node_that_a_model_fills_is_no_dependency():
-    graph = new()
+def test_a_node_that_a_model_fills_is_no_dependency_in_another_graph():
+    other = new()
 
-    @graph.predict
+    @other.predict
     async def filled(ask: Ask) -> Mid: ...
 
-    @graph.node
-    async def work(mid: Mid, other: Annotated[Mid, Dep(filled)]) -> Out: ...
+    graph = new()
 
-    assert [problem.code for problem in graph.check()] == ["dep-is-node"]
+    @graph.node
+    async def work(ask: Ask, mid: Annotated[Mid, Dep(filled)]) -> Out: ...
+
+    (problem,) = graph.check()
+    assert (problem.code, problem.mend) == ("dep-is-node", "declare it in this graph too, or write a function.")
+    assert problem.message == (
+        "parameter 'mid': filled is filled by a language model as a node of another graph, and cannot be called."
+    )
+
+
+def test_a_class_that_is_no_node_is_no_dependency():
+    graph = new()
+
+    @graph.node
+    async def work(ask: Ask, place: Annotated[Place, Dep(Caller)]) -> Out: ...
+
+    (problem,) = graph.check()
+    assert (problem.code, problem.mend) == ("dep-is-class", "put @graph.node above it, or write a function that returns Place.")
+    assert problem.message == (
+        "parameter 'place': the class Caller is no node of the graph, and a dependency is a function or a node."
+    )
+
+
+class Caller:
+    def __call__(self) -> Place: ...
+
+
+def test_what_is_wrong_with_a_node_that_others_depend_on_is_said_all_at_once():
+    graph = new()
+
+    @graph.node
+    async def needed(mid: Mid, ask: Ask, last: Annotated[Ask, Recall()]) -> AsyncIterator[Mid]:
+        yield mid
+
+    @graph.node
+    async def work(ask: Ask, mids: Annotated[AsyncIterator[Mid], Dep(needed)]) -> Out: ...
+
+    why = "'work' depends on it, so"
+    assert [(problem.code, problem.node, problem.message) for problem in graph.check()] == [
+        (
+            "dep-input",
+            "needed",
+            f"{why} it is run on the message that the run began with: Ask; but parameter 'mid' takes Mid.",
+        ),
+        ("dep-recall", "needed", f"{why} nothing is on the way to it, but parameter 'last' recalls Ask."),
+        ("dep-stream", "needed", "'work' depends on it, and a dependency is one value, but it is a stream."),
+    ]
+
+
+async def between(mid: Annotated[Mid, Dep(ring_two)]) -> str: ...  # pyright: ignore[reportUndefinedVariable]
+
+
+async def ring_one(ask: Ask, text: Annotated[str, Dep(between)]) -> Mid: ...
+
+
+async def ring_two(ask: Ask, mid: Annotated[Mid, Dep(ring_one)]) -> Mid: ...
+
+
+async def needs_ring(ask: Ask, mid: Annotated[Mid, Dep(ring_one)]) -> Out: ...
+
+
+def test_a_ring_of_nodes_that_depend_on_each_other_is_refused_also_through_functions():
+    graph = new()
+    for function in (ring_one, ring_two, needs_ring):
+        graph.node(function)
+
+    (problem,) = graph.check()
+    assert (problem.code, problem.node) == ("dep-cycle", "ring_one")
+    assert problem.message == "the nodes 'ring_one' and 'ring_two' depend on each other."
+
+
+def test_what_a_node_returns_must_fit_those_that_depend_on_it():
+    graph = new()
+
+    @graph.node
+    async def needed(ask: Ask) -> Mid | None: ...
+
+    @graph.node
+    async def work(ask: Ask, mid: Annotated[Mid, Dep(needed)]) -> Out: ...
+
+    (problem,) = graph.check()
+    assert (problem.code, problem.mend) == ("dep-type", "change one of the two annotations.")
+    assert "dependency needed (" in problem.message
+    assert problem.message.endswith("returns Mid | None, and Mid is wanted.")
+
+
+def test_what_a_node_makes_for_those_that_depend_on_it_is_no_message():
+    graph = new()
+
+    @graph.node
+    async def needed(ask: Ask) -> Mid: ...
+
+    @graph.node
+    async def work(ask: Ask, mid: Annotated[Mid, Dep(needed)]) -> Other: ...
+
+    @graph.node
+    async def end(mid: Mid, other: Other) -> Out: ...
+
+    (problem,) = graph.check()
+    assert (problem.code, problem.node, problem.message) == (
+        "type-not-made",
+        "end",
+        "parameter 'mid' takes Mid, which no node sends it.",
+    )
+    assert problem.mend == "'needed' makes it only for those that depend on it: write Annotated[Mid, Dep(needed)] here too."
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,12 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import attrs
 
 from actors.graph import Graph
+from actors.markers import Dep
 from actors.mermaid import escape
 
 
@@ -68,3 +71,16 @@ def test_a_graph_with_problems_can_be_drawn():
 
 def test_labels_are_escaped():
     assert escape('a|b"<c>`#&\\\n') == "a#124;b#34;#60;c#62;#96;#35;#38;#92; "
+
+
+def test_a_node_that_others_depend_on_is_joined_to_them_by_a_line_with_a_dot():
+    graph = Graph("g", input=Ask, output=Out)
+
+    @graph.node
+    async def needed(ask: Ask) -> Out: ...
+
+    @graph.node
+    async def work(ask: Ask, out: Annotated[Out, Dep(needed)]) -> Out: ...
+
+    assert graph.mermaid().splitlines()[-3:] == ["    input -->|Ask| n2", "    n2 -->|Out| output", "    n1 --o|Dep| n2"]
+    assert "| `needed` | async function, on demand |" in graph.describe()

@@ -1,0 +1,111 @@
+"""What an author can set on a node, and what is said about options that do not exist."""
+
+from __future__ import annotations
+
+import difflib
+import types
+from collections.abc import Callable, Iterable
+from typing import Any, final
+
+import attrs
+
+from actors.backoff import Backoff, Redelivery
+from actors.checks import is_a, is_count, refuse
+from actors.errors import DeclarationError
+from actors.lm import LM
+from actors.mailbox import MailboxSpec
+from actors.restart import RestartType
+
+
+def _is_timeout(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is not None and (not isinstance(value, int | float) or isinstance(value, bool) or not value > 0):
+        raise refuse(owner, attribute.name, value, "None or a number > 0")
+
+
+def _is_fallback(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is not None and (not isinstance(value, types.FunctionType) or value.__name__ == "<lambda>"):
+        raise refuse(owner, attribute.name, value, "a function with a name and annotations, or None")
+
+
+def _is_lm(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if (
+        value is not None
+        and not (isinstance(value, str) and value)
+        and not (isinstance(value, LM) and not isinstance(value, type))
+    ):
+        raise refuse(owner, attribute.name, value, "the name of one of the runtime's lms, an LM, or None")
+
+
+def _is_module(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not (isinstance(value, str) and value.isidentifier()) and not callable(value):
+        raise refuse(owner, attribute.name, value, "the name of a DSPy module, such as 'ChainOfThought', or its class")
+
+
+def _redelivery() -> Redelivery:
+    return Redelivery(max_attempts=3, backoff=Backoff(first_s=0.1))
+
+
+@final
+@attrs.frozen
+class NodeOptions:
+    """What an author can set on ``@graph.node(…)``."""
+
+    concurrency: int = attrs.field(default=64, validator=is_count(least=1))
+    """Up to how many messages the node works on at once."""
+    mailbox: MailboxSpec = attrs.field(factory=MailboxSpec, validator=is_a(MailboxSpec))
+    restart: RestartType = attrs.field(default=RestartType.PERMANENT, validator=is_a(RestartType))
+    redelivery: Redelivery = attrs.field(factory=_redelivery, validator=is_a(Redelivery))
+    """What becomes of a message that crashed the node."""
+    timeout_s: float | None = attrs.field(default=None, validator=_is_timeout)
+    """How long one attempt may take; None: no limit but the run's deadline."""
+    idle_timeout_s: float | None = attrs.field(default=None, validator=_is_timeout)
+    """How long an attempt may go on without ``run.heartbeat()``, an item or an answer of a language model; None: no limit."""
+    fallback: Callable[..., Any] | None = attrs.field(default=None, validator=_is_fallback)
+    """What works on a message that has had all its attempts: a function of the node's parameters and of the error."""
+    lm: str | LM | None = attrs.field(default=None, validator=_is_lm)
+    """Which language model: a name from ``open_runtime(lms=…)``, an ``LM``, or None for the runtime's default."""
+
+
+@final
+@attrs.frozen
+class PredictOptions:
+    """What an author can set on ``@graph.predict(…)`` besides the options of a node."""
+
+    module: Any = attrs.field(default="Predict", validator=_is_module)  # Any: a DSPy class, and dspy is not imported here
+    parse_attempts: int = attrs.field(default=2, validator=is_count(least=1))
+    """How many answers are asked for until one can be read; the next prompt says what was wrong with the last."""
+    stream: bool = attrs.field(default=False, validator=is_a(bool))
+    """Whether the answer is asked for as a stream, whose pieces are events of the run: ``FieldDelta``."""
+
+
+def check_options(given: Iterable[str], *, predict: bool, where: str) -> None:
+    """Refuse options that do not exist, naming the nearest one that does."""
+    known = [*_OPTIONS, *(PREDICT_OPTIONS if predict else ())]
+    for option in given:
+        if option in known:
+            continue
+        decorator = "@graph.predict" if predict else "@graph.node"
+        near = difflib.get_close_matches(option, known, n=1)
+        if not predict and option in PREDICT_OPTIONS:
+            mend = f"use @graph.predict({option}=…), or leave {option!r} out."
+        elif option in _ELSEWHERE:
+            mend = f"write {_ELSEWHERE[option]}."
+        else:
+            mend = f"write {near[0]!r}." if near else f"leave {option!r} out."
+        raise DeclarationError(
+            f"{where}: {decorator} has no option {option!r}. Expected one of: {', '.join(known)}.\n  Mend: {mend}"
+        )
+
+
+_ELSEWHERE = {
+    **dict.fromkeys(("retry", "retries", "max_retries", "max_attempts"), "redelivery=Redelivery(max_attempts=…)"),
+    **dict.fromkeys(("on_error", "error_handler", "handler"), "fallback=function"),
+    **dict.fromkeys(("capacity", "queue_size", "overflow"), "mailbox=MailboxSpec(…)"),
+    **dict.fromkeys(("max_concurrency", "workers"), "concurrency=…"),
+    "model": "lm=…",
+}
+"""What options of other names are called here."""
+
+_OPTIONS = ("name", *(field.name for field in attrs.fields(NodeOptions)))
+PREDICT_OPTIONS = tuple(field.name for field in attrs.fields(PredictOptions))
+"""Those that only a node which a language model fills has."""
