@@ -4,7 +4,9 @@ A receiver that finds it empty parks its task here and is woken directly by the 
 waiting. Senders that find it full under ``BLOCK`` park in arrival order. All but ``put()`` and ``wait()`` is synchronous.
 
 Invariants: a sender waits only while the mailbox is full. A withdrawn envelope stays in the queue, uncounted, until it is
-reached or until withdrawn ones outnumber the rest (removing it at once would cost a scan).
+reached or until withdrawn ones outnumber the rest (removing it at once would cost a scan). While messages wait, no receiver
+lies idle unless another one has been called and has not looked yet: one is called for the first message, and each that finds
+more than it takes calls two others. So a burst that one receiver can drain wakes few, and one that it cannot wakes all, soon.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol, final
 
+import outcome
 import trio
 
 from actors.errors import ActorStopped, MailboxFull
@@ -39,6 +42,7 @@ class Mailbox:
         "_blocked",
         "_capacity",
         "_closed",
+        "_coming",
         "_dropped",
         "_high_water",
         "_live",
@@ -66,10 +70,12 @@ class Mailbox:
         self._parked: dict[trio.lowlevel.Task, None] = _NONE_PARKED
         """The other parked receivers (of a pool), in their order."""
         self._blocked: dict[Envelope, trio.lowlevel.Task] = _NONE_BLOCKED
+        self._coming = 0
+        """Receivers that were called, and have not looked yet."""
         self._closed = False
         self._high_water = self._taken = self._dropped = 0
-        self.on_unattended: Callable[[], None] | None = None
-        """Called when a message arrives and no receiver is parked (a pool starts another one then)."""
+        self.on_unattended: Callable[[], bool] | None = None
+        """Called when a receiver is needed and none is parked; returns whether it has called one that will say ``came()``."""
 
     # --- senders ------------------------------------------------------------------------------------------------------
 
@@ -104,8 +110,8 @@ class Mailbox:
             self._live = live = self._live + 1
             if live > self._high_water:
                 self._high_water = live
-            if self._receiver is not None or self._parked or self.on_unattended is not None:
-                self._attend()
+            if not self._coming and (self._receiver is not None or self._parked or self.on_unattended is not None):
+                self.call()
 
     async def put(self, envelope: Envelope) -> None:
         """Queue `envelope`, waiting for room under ``BLOCK``. Not a checkpoint unless it waits. Cancelled: not sent."""
@@ -181,7 +187,8 @@ class Mailbox:
         task = trio.lowlevel.current_task()
         if self._receiver is None and not self._parked:
             self._receiver = task
-            await trio.lowlevel.wait_task_rescheduled(self._abort_wait)
+            if await trio.lowlevel.wait_task_rescheduled(self._abort_wait):
+                self._coming -= 1
             return
         if self._parked is _NONE_PARKED:
             self._parked = {}
@@ -191,7 +198,8 @@ class Mailbox:
             self._unpark(task)
             return trio.lowlevel.Abort.SUCCEEDED
 
-        await trio.lowlevel.wait_task_rescheduled(abort)
+        if await trio.lowlevel.wait_task_rescheduled(abort):
+            self._coming -= 1
 
     def _abort_wait(self, _: Any) -> trio.lowlevel.Abort:
         self._receiver = None
@@ -213,6 +221,30 @@ class Mailbox:
         for parked in [task] if task is not None else everybody:
             if self._unpark(parked):
                 trio.lowlevel.reschedule(parked)
+
+    def came(self) -> None:
+        """A receiver that ``on_unattended`` has called is here, and looks next."""
+        self._coming -= 1
+
+    def call(self) -> bool:
+        """Have one more receiver look; False when there is none."""
+        receiver = self._receiver
+        if receiver is not None:
+            self._receiver = None
+        elif self._parked:
+            receiver = next(iter(self._parked))
+            del self._parked[receiver]
+        elif self.on_unattended is None or not self.on_unattended():
+            return False
+        self._coming += 1
+        if receiver is not None:
+            trio.lowlevel.reschedule(receiver, outcome.Value(True))  # anything but True: not called, only woken
+        return True
+
+    def call_others(self) -> None:
+        """A receiver has taken the first message since it came: call others for what still waits."""
+        while self._coming < min(2, self._live) and self.call():
+            pass
 
     def hand_over(self) -> None:
         """A receiver has ended: if it had been woken for what still waits, wake another one."""
@@ -287,16 +319,9 @@ class Mailbox:
         self._attend()
 
     def _attend(self) -> None:
-        receiver = self._receiver
-        if receiver is not None:
-            self._receiver = None
-            trio.lowlevel.reschedule(receiver)
-        elif self._parked:
-            longest = next(iter(self._parked))
-            del self._parked[longest]
-            trio.lowlevel.reschedule(longest)
-        elif self.on_unattended is not None:
-            self.on_unattended()
+        """A message has arrived: somebody is to look."""
+        if not self._coming:
+            self.call()
 
     def _admit(self) -> None:
         """Let the longest blocked senders in, as far as there is room."""

@@ -11,7 +11,6 @@ import attrs
 from actors.actor import Terminated
 from actors.supervision import ChildSpec
 from runtime.actor_cell import ActorCell
-from runtime.envelope import Envelope
 from runtime.mailbox import Mailbox, MailboxStatistics
 from runtime.supervisor import SupervisorCell
 
@@ -20,8 +19,8 @@ from runtime.supervisor import SupervisorCell
 class InstancePool:
     """Up to `size` instances under one supervisor. The mailbox is the pool's, so that no instance's end closes it.
 
-    Another instance starts when a message arrives and none is idle; instances stay until their supervisor stops. One that
-    ended for good (restart type ``TEMPORARY``, or ``TRANSIENT`` and finished) is replaced when it is needed.
+    Another instance starts when a message waits, none is idle and none is about to look; instances stay until their supervisor
+    stops. One that ended for good (restart type ``TEMPORARY``, or ``TRANSIENT`` and finished) is replaced when it is needed.
     """
 
     def __init__(self, supervisor: SupervisorCell, spec: ChildSpec, size: int, context: contextvars.Context) -> None:
@@ -36,26 +35,28 @@ class InstancePool:
         self._vacant: deque[str] = deque()
         """Names of instances that are gone, to be used again."""
         self._number = 0
-        self._mailbox = Mailbox(self.address, spec.mailbox, supervisor.kernel.dead_letters)
+        self.mailbox = Mailbox(self.address, spec.mailbox, supervisor.kernel.dead_letters)
+        """Where messages for any of the instances go."""
 
     async def start(self) -> None:
         """Start the first instance; return once it has started or failed to."""
-        self._mailbox.on_unattended = self._grow
-        self._grow()
+        self.mailbox.on_unattended = self._grow
+        self.mailbox.call()
         for cell in list(self._instances.values()):
             await cell.wait_started()
 
-    def _grow(self) -> None:
-        """Called for every message that finds no idle instance, so it looks at none of them."""
+    def _grow(self) -> bool:
+        """Start another instance, if there may be one more. Called often while all are busy, so it looks at none of them."""
         if not self._supervisor.is_serving:
-            return
+            return False
         if self._vacant:
             name = self._vacant.popleft()
         elif len(self._instances) < self._size:
             name = self._free_name()
         else:
-            return
+            return False
         self._instances[name] = self._launch(name)
+        return True
 
     def _free_name(self) -> str:
         while True:
@@ -66,7 +67,7 @@ class InstancePool:
 
     def _launch(self, name: str) -> ActorCell:
         spec = attrs.evolve(self._spec, id=name)
-        cell = self._context.run(self._supervisor.adopt_worker, name, spec, self._mailbox)
+        cell = self._context.run(self._supervisor.adopt_worker, name, spec, self.mailbox)
         cell.on_end(self._replace)
         return cell
 
@@ -75,25 +76,17 @@ class InstancePool:
         name = ended.ref.address.rpartition("/")[2]
         del self._instances[name]
         self._vacant.append(name)
-        if len(self._mailbox):
-            self._grow()
-
-    async def put(self, envelope: Envelope) -> None:
-        """Queue a message, waiting for room under ``BLOCK``."""
-        await self._mailbox.put(envelope)
-
-    def put_beyond(self, envelope: Envelope) -> None:
-        """Queue a message whatever the capacity."""
-        self._mailbox.put_beyond(envelope)
+        if len(self.mailbox):
+            self.mailbox.call()
 
     def close(self) -> None:
         """Turn away all that waits and all that will come; for when the supervisor has ended."""
-        self._mailbox.on_unattended = None
-        self._mailbox.close()
+        self.mailbox.on_unattended = None
+        self.mailbox.close()
 
     def statistics(self) -> MailboxStatistics:
         """One look at the shared mailbox."""
-        return self._mailbox.statistics()
+        return self.mailbox.statistics()
 
     @property
     def instances(self) -> int:

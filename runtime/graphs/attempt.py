@@ -15,10 +15,11 @@ from actors.dependencies import Dependency, Recalled
 from actors.errors import RecallError
 from actors.lm import LM
 from actors.node import Fallback, Injected, Kind, NodeSpec
-from runtime.graphs.events import NodeEmitted
+from runtime.graphs.events import FieldDelta, NodeEmitted
 from runtime.graphs.injected import NodeLM, NodeRun, Pulse
 from runtime.graphs.run import Work
-from runtime.lm.choosing import fill_one_of
+from runtime.lm.budget import spending_all
+from runtime.lm.choosing import Picking, fill_one_of
 
 CLOSE_GENERATOR_S = 5.0
 """How long the clean-up of an async generator node may take once it is cancelled."""
@@ -27,12 +28,27 @@ Serve = Callable[[Work, Any], Awaitable[Any]]
 """Has a message worked on by the graph or the actor that stands as a node."""
 
 
+def is_call(spec: NodeSpec) -> bool:
+    """Whether an attempt at a node is nothing but a call of its function with its messages, as it is for most."""
+    bare = not (spec.needs or spec.recalls or spec.injected or spec.folds) and spec.message is None
+    return bare and spec.kind is Kind.FUNCTION and spec.fan_out is not Many.STREAM
+
+
 @final
 class Attempt:
     """One delivery of one message."""
 
-    def __init__(self, spec: NodeSpec, lm: LM | None, serve: Serve | None, message: Work, pulse: Pulse) -> None:
+    def __init__(
+        self,
+        spec: NodeSpec,
+        lm: LM | None,
+        serve: Serve | None,
+        message: Work,
+        pulse: Pulse,
+        predictors: Picking | None = None,
+    ) -> None:
         self._spec = spec
+        self._predictors = predictors
         self._lm = lm
         self._serve = serve
         self._message = message
@@ -40,6 +56,13 @@ class Attempt:
 
     async def perform(self) -> Any:
         """What the node returns for the message; None for a stream, whose items have been sent on."""
+        budgets = self._message.run.budgets
+        if not budgets:
+            return await self._work()
+        with spending_all(budgets):
+            return await self._work()
+
+    async def _work(self) -> Any:
         if self._message.error is not None:
             assert self._spec.fallback is not None, "only a node with a fallback falls back"
             return await self._fall_back(self._spec.fallback, self._message.error)
@@ -61,13 +84,21 @@ class Attempt:
                 may_be_none=spec.may_end,
                 module=spec.predict.module,
                 parse_attempts=spec.predict.parse_attempts,
+                predictors=self._predictors,
+                on_field=self._on_field if spec.predict.stream else None,
             )
         return await _called(spec.kind, self._bound(arguments))
 
+    def _on_field(self, field: str, text: str, answer: int) -> None:
+        self._pulse.beat()
+        self._message.tell(FieldDelta, field=field, text=text, answer=answer)
+
     async def _fall_back(self, fallback: Fallback, error: BaseException) -> Any:
-        arguments: dict[str, Any] = {name: self._message.delivery.arguments[name] for name in fallback.inputs}
+        taken = self._folded(self._message.delivery.arguments)
+        arguments: dict[str, Any] = {name: taken[name] for name in fallback.inputs}
         if fallback.error is not None:
-            arguments[fallback.error] = error
+            run = self._message.run
+            arguments[fallback.error] = run.failure_of(self._message, error) if fallback.wants_failure else error
         await self._supply(arguments, fallback.needs, fallback.injected)
         return await _called(fallback.kind, partial(fallback.function, **arguments))
 
@@ -99,12 +130,21 @@ class Attempt:
     async def _arguments(self) -> dict[str, Any]:
         """The node's parameters by name: its messages, what it recalls and depends on, and what is injected."""
         spec, delivery = self._spec, self._message.delivery
-        arguments = {**delivery.arguments, **delivery.recalled}
+        arguments = {**self._folded(delivery.arguments), **delivery.recalled}
         for entry in spec.recalls:
             if entry.name not in arguments:
                 raise self._nothing_to_recall(entry)
         await self._supply(arguments, spec.needs, spec.injected)
         return arguments
+
+    def _folded(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        """`arguments`, in which the lists that are to be reduced have been."""
+        folds = {
+            entry.name: entry.gather.fold(arguments[entry.name])
+            for entry in self._spec.folds
+            if entry.gather is not None and arguments[entry.name] is not None
+        }
+        return {**arguments, **folds} if folds else arguments
 
     async def _supply(self, arguments: dict[str, Any], needs: Mapping[str, Dependency], injected: Mapping[str, Injected]) -> None:
         message, delivery, run = self._message, self._message.delivery, self._message.run

@@ -7,7 +7,7 @@ the nursery of :class:`Contexts`, an actor beside the graphs; a run is over only
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, Protocol, final
 
@@ -108,17 +108,30 @@ class _Failed(Exception):
         self.error = error
 
 
+RunNode = Callable[[str, "RunDependencies"], Awaitable[Any]]
+"""Runs a node of the graph, by its name; what it depends on itself comes from the same values."""
+
+
 @final
 class RunDependencies:
     """The values of one run, each worked out once."""
 
-    def __init__(self, run: Owner, message: object, contexts: Contexts) -> None:
+    def __init__(self, run: Owner, message: object, contexts: Contexts, run_node: RunNode) -> None:
         self._run = run
         self._input = message
         self._contexts = contexts
+        self._run_node = run_node
+        self._lender: RunDependencies | None = None
         self._slots: dict[Callable[..., Any], _Slot] = {}
         self._open: list[_Held] = []
         self._is_closing = False
+
+    @classmethod
+    def borrowed(cls, lender: RunDependencies) -> RunDependencies:
+        """For a run within the lender's: the same values, whose context managers stay open when that run is over."""
+        made = cls(lender._run, lender._input, lender._contexts, lender._run_node)
+        made._lender = lender
+        return made
 
     async def resolve(self, needs: Mapping[str, Dependency], *, node: str, path: str) -> dict[str, Any]:
         """The value of each parameter; independent ones are worked out at the same time, and one that fails cancels the others.
@@ -126,6 +139,8 @@ class RunDependencies:
         Raises:
             DepError: a function failed; its cause is what it raised. Several that fail in one instant come as a group.
         """
+        if self._lender is not None:
+            return await self._lender.resolve(needs, node=node, path=path)
         errors: list[DepError] = []
         values: dict[str, Any] = {}
         try:
@@ -187,6 +202,8 @@ class RunDependencies:
         slot.is_done, slot.failed = True, None
 
     async def _call(self, dependency: Dependency, arguments: Mapping[str, Any], node: str, path: str) -> Any:
+        if dependency.node is not None:
+            return await self._run_node(dependency.node, self)
         call = partial(dependency.function, **arguments)
         if dependency.supply is Supply.ASYNC:
             return await call()
@@ -247,7 +264,10 @@ class RunDependencies:
             self._run.contexts_closed()
 
     def close(self) -> bool:
-        """Leave the context managers one by one, the last one entered first; True when none is open any more."""
+        """Leave the context managers one by one, the last one entered first; True when none is open any more.
+
+        Those that were borrowed are their lender's to leave.
+        """
         if self._open:
             self._is_closing = True
             self._open[-1].closing.set()

@@ -6,7 +6,7 @@ import contextlib
 import contextvars
 import itertools
 import math
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any, final
 
 import trio
@@ -25,13 +25,19 @@ from runtime.actor_cell import ActorCell
 from runtime.cell import current_cell
 from runtime.events import DEFAULT_BUFFER, Event, EventBus, EventStream
 from runtime.graphs.attempt import Serve
+from runtime.graphs.course import Course
+from runtime.graphs.demands import Demands
 from runtime.graphs.dependencies import ContextKeeper, Contexts, RunDependencies
+from runtime.graphs.handle import RunHandle
 from runtime.graphs.node import NodeActor
-from runtime.graphs.run import ActiveRun, RunHandle, Work
+from runtime.graphs.run import ActiveRun, Work
 from runtime.graphs.state import RunState
 from runtime.kernel import Kernel
 from runtime.lm import dspy_bridge
+from runtime.lm.choosing import Picking
 from runtime.lm.models import Connections, Models
+from runtime.lm.predictors import Predictors
+from runtime.mailbox import Mailbox
 from runtime.pool import InstancePool
 from runtime.supervisor import SupervisorCell
 
@@ -51,7 +57,11 @@ class Deployment:
     def __init__(self, graph: Graph, plan: Plan, supervisor: SupervisorCell, max_runs: float) -> None:
         self.graph = graph
         self.plan = plan
+        self.course = Course(plan)
         self.pools: dict[str, InstancePool] = {}
+        self.stations: dict[str, Mailbox] = {}
+        """Node → where its messages go."""
+        self.demands = Demands(plan, self.stations)
         self._supervisor = supervisor
         self._runs: dict[ActiveRun, None] = {}
         self._admission = trio.CapacityLimiter(max_runs) if max_runs != math.inf else None
@@ -73,7 +83,13 @@ class Deployment:
         """Runs that are not over, those that wait for their turn among them."""
         return len(self._runs)
 
-    async def start(self, choose: Callable[[NodeSpec], Any], context: contextvars.Context, run_inside: RunInside) -> None:
+    async def start(
+        self,
+        choose: Callable[[NodeSpec], Any],
+        context: contextvars.Context,
+        run_inside: RunInside,
+        predictors: Mapping[str, Picking],
+    ) -> None:
         """Start the first instance of every node, in the order of their declaration.
 
         All instances run in `context`, whoever causes their start: a run must not see the context variables of another.
@@ -84,12 +100,13 @@ class Deployment:
             child = ChildSpec(
                 name,
                 NodeActor,
-                (spec, choose(spec), await self._server(spec, run_inside)),
+                (spec, choose(spec), await self._server(spec, run_inside), predictors.get(name)),
                 restart=options.restart,
                 mailbox=options.mailbox,
                 redelivery=options.redelivery,
             )
             pool = self.pools[name] = InstancePool(self._supervisor, child, options.concurrency, context)
+            self.stations[name] = pool.mailbox
             await pool.start()
 
     async def _server(self, spec: NodeSpec, run_inside: RunInside) -> Serve | None:
@@ -178,7 +195,8 @@ class Deployment:
 class Engine:
     """Deploys graphs under a supervisor and starts their runs."""
 
-    def __init__(self, kernel: Kernel, root: SupervisorCell, models: Models) -> None:
+    def __init__(self, kernel: Kernel, root: SupervisorCell, models: Models, predictors: Predictors) -> None:
+        self._predictors = predictors
         self._kernel = kernel
         self._root = root
         self._models = models
@@ -212,6 +230,7 @@ class Engine:
         chosen = {name: self._lm_for(graph, spec) for name, spec in plan.nodes.items()}
         if any(spec.kind is Kind.PREDICT for spec in plan.nodes.values()):
             await dspy_bridge.warm_up()
+        predictors = self._predictors.of_graph(graph.name, plan.nodes.values())
         for nested in [spec.embedded for spec in plan.nodes.values() if spec.kind is Kind.GRAPH]:
             known = self._deployments.get(nested)
             if known is None or not known.is_running:
@@ -227,7 +246,7 @@ class Engine:
         assert isinstance(supervisor, SupervisorCell), "a SupervisorSpec makes a supervisor"
         deployment = Deployment(graph, plan, supervisor, max_runs)
         try:
-            await deployment.start(lambda node: chosen[node.name], self._context, self.run_inside)
+            await deployment.start(lambda node: chosen[node.name], self._context, self.run_inside, predictors)
         except BaseException:
             with trio.CancelScope(shield=True):
                 await self._root.terminate(supervisor, discard=True)
@@ -270,20 +289,28 @@ class Engine:
     ) -> ActiveRun:
         """Start a run; return once its first messages have found room. Cancelled, nothing of it is alive."""
         await trio.lowlevel.checkpoint()
+        return await self._start(graph, message, run_id, max_steps, events)
+
+    async def _start(
+        self, graph: Graph, message: object, run_id: str | None, max_steps: float, events: EventStream | None = None
+    ) -> ActiveRun:
+        """The same for who waits for the end of the run as well, which is a checkpoint."""
         if self._is_draining and current_cell.get() is None:  # a run that drains may still need runs of its own
             raise UsageError("the runtime is draining: it takes no more runs.\n  Mend: start runs before drain() is called.")
         _check_max_steps(max_steps)
         deployment = await self._deployment_of(graph)
-        state = RunState(deployment.plan, self._new_id(graph, run_id))
+        state = RunState(deployment.course, self._new_id(graph, run_id))
         commands = state.start(message)
 
         def dismiss(run: ActiveRun) -> None:
             del self._runs[run.id]
             deployment.dismiss(run)
 
-        run = self._runs[state.run_id] = ActiveRun(state, deployment.pools, self._publisher(events), dismiss, max_steps)
-        if any(spec.all_needs for spec in deployment.plan.nodes.values()):
-            run.dependencies = RunDependencies(run, message, self._contexts)
+        run = self._runs[state.run_id] = ActiveRun(
+            state, deployment.stations, self._publisher(events), dismiss, max_steps, now=self._kernel.now
+        )
+        if deployment.course.has_needs:
+            run.dependencies = self._dependencies(deployment, run, message, deployment.plan.name)
         await deployment.admit(run)
         if run.over.is_set():
             return run
@@ -299,12 +326,12 @@ class Engine:
         """Run `graph` as the work of a node of another run, and return its output; nothing of it is alive afterwards."""
         outer = work.run
         deployment = await self._deployment_of(graph)
-        state = RunState(deployment.plan, outer.id, work.delivery.path)
+        state = RunState(deployment.course, outer.id, work.delivery.path)
         commands = state.start(message)
         publish = outer.publish if outer.is_listened_to else None
-        run = ActiveRun(state, deployment.pools, publish, deployment.dismiss, outer.max_steps, outer)
-        if any(spec.all_needs for spec in deployment.plan.nodes.values()):
-            run.dependencies = RunDependencies(run, message, self._contexts)
+        run = ActiveRun(state, deployment.stations, publish, deployment.dismiss, outer.max_steps, outer, outer.now)
+        if deployment.course.has_needs:
+            run.dependencies = self._dependencies(deployment, run, message, work.delivery.path)
         try:
             await deployment.admit(run)
             if not run.over.is_set():
@@ -315,6 +342,12 @@ class Engine:
                 run.cancel("the run that it is a part of no longer wants it")
                 with trio.CancelScope(shield=True):
                     await run.over.wait()
+
+    def _dependencies(self, deployment: Deployment, run: ActiveRun, message: object, prefix: str) -> RunDependencies:
+        async def run_node(name: str, lender: RunDependencies) -> Any:
+            return await deployment.demands.run(name, message, run, prefix, lender)
+
+        return RunDependencies(run, message, self._contexts, run_node)
 
     def _new_id(self, graph: Graph, wanted: object) -> str:
         if wanted is None:
@@ -340,7 +373,8 @@ class Engine:
 
     async def run(self, graph: Graph, message: object, max_steps: float) -> Any:
         """Start a run and wait for its output; nothing of it is alive afterwards."""
-        active = await self.start(graph, message, None, max_steps)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        active = await self._start(graph, message, None, max_steps)
         try:
             return await RunHandle(active).result()
         finally:
@@ -375,6 +409,10 @@ class Engine:
         while self._runs:
             self.cancel_runs(f"the runtime was drained, and it was not over after grace_s={grace_s:g} s")
             await next(iter(self._runs.values())).over.wait()
+
+    def runs(self) -> Mapping[str, RunHandle]:
+        """Those that are not over, by id, in the order of their start."""
+        return {run_id: RunHandle(run) for run_id, run in self._runs.items()}
 
     def cancel_runs(self, why: str) -> None:
         """Cancel every run; returns at once."""

@@ -92,10 +92,34 @@ class NodeCancelled(NodeEvent):
 
 @final
 @attrs.frozen(kw_only=True)
+class NodeSlowToStop(NodeEvent):
+    """The node's time is up and it was cancelled, and it goes on. Its error comes when it has really stopped."""
+
+    overdue_s: float
+    """For how long it has gone on so far."""
+    stack: str
+    """Where it is, innermost last."""
+
+
+@final
+@attrs.frozen(kw_only=True)
 class LMDelta(NodeEvent):
     """A piece of an answer that a node streams from a language model (``lm.stream``)."""
 
     delta: Delta
+
+
+@final
+@attrs.frozen(kw_only=True)
+class FieldDelta(NodeEvent):
+    """A piece of a field that a language model fills, of a predict node with ``stream=True``."""
+
+    field: str
+    """The field of the return type; ``"reasoning"`` is the one that a ``ChainOfThought`` writes before them."""
+    text: str
+    """As the model writes it: not yet parsed to the field's type."""
+    answer: int
+    """Which answer of the attempt, counted from 1: one that does not fit is followed by another, which begins anew."""
 
 
 @final

@@ -10,9 +10,11 @@ from typing import Any, Self, final
 import attrs
 import trio
 
-from actors.lm import LM, ChatMessage, Completion, Delta, LMStream
+from actors.errors import LMError, UsageError
+from actors.lm import LM, ChatMessage, Completion, Delta, Embedder, Embeddings, LMStream
 from runtime.graphs.events import LMCalled, LMDelta
-from runtime.graphs.run import Spend, Work
+from runtime.graphs.record import Spend
+from runtime.graphs.run import Work
 from runtime.lm.dspy_bridge import run_signature
 
 
@@ -97,9 +99,13 @@ class NodeLM:
         return self._lm.model
 
     async def chat(self, messages: Sequence[ChatMessage], /, **options: Any) -> Completion:
-        """See ``actors.LM.chat``."""
+        """See ``actors.LM.chat``. Of a call that fails, the requests are booked."""
         started_s = trio.current_time()
-        completion = await self._lm.chat(messages, **options)
+        try:
+            completion = await self._lm.chat(messages, **options)
+        except LMError as error:
+            self._work.run.book(Spend(requests=error.attempt))
+            raise
         self._book(completion, trio.current_time() - started_s)
         return completion
 
@@ -110,6 +116,22 @@ class NodeLM:
         async with self._lm.stream(messages, **options) as answer:
             yield NodeStream(answer, self._piece, lambda: self._book(answer.completion, trio.current_time() - started_s))
 
+    async def embed(self, texts: Sequence[str], /, **options: Any) -> Embeddings:
+        """See ``actors.lm.Embedder.embed``.
+
+        Raises:
+            UsageError: the node's model makes no embeddings.
+        """
+        if not isinstance(self._lm, Embedder):
+            raise UsageError(
+                f"the language model {self._lm.model!r} makes no embeddings: a {type(self._lm).__name__} has no method embed().\n"
+                "  Mend: give the node an LMClient of a model that does, by its option lm."
+            )
+        started_s = trio.current_time()
+        embeddings = await self._lm.embed(texts, **options)
+        self._book(embeddings, trio.current_time() - started_s)
+        return embeddings
+
     def _piece(self, delta: Delta) -> None:
         self._pulse.beat()
         self._work.tell(LMDelta, delta=delta)
@@ -118,7 +140,7 @@ class NodeLM:
         """See ``actors.LM.predict``."""
         return await run_signature(self, signature, inputs)
 
-    def _book(self, completion: Completion, duration_s: float) -> None:
+    def _book(self, completion: Completion | Embeddings, duration_s: float) -> None:
         run, usage = self._work.run, completion.usage
         self._pulse.beat()
         run.book(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import final
+from typing import Any, final
 
 import trio
 
@@ -14,20 +14,25 @@ from actors.groups import leaves_of, without
 from actors.lm import LM
 from actors.node import NodeSpec
 from runtime.cell import is_fatal
-from runtime.graphs.attempt import Attempt, Serve
-from runtime.graphs.events import NodeFinished, NodeRetrying, NodeStarted
+from runtime.graphs.attempt import Attempt, Serve, is_call
+from runtime.graphs.events import NodeRetrying, NodeStarted
 from runtime.graphs.injected import Pulse
 from runtime.graphs.run import Work
+from runtime.graphs.slowness import telling_when_slow
+from runtime.lm.choosing import Picking
 
 
 @final
 class NodeActor(Actor):
     """One instance of a node. It holds no state between messages, so its restart costs nothing but the delay."""
 
-    def __init__(self, spec: NodeSpec, lm: LM | None, serve: Serve | None = None) -> None:
+    def __init__(self, spec: NodeSpec, lm: LM | None, serve: Serve | None = None, predictors: Picking | None = None) -> None:
         self._spec = spec
+        self._predictors = predictors
         self._lm = lm
         self._serve = serve
+        self._is_bounded = spec.options.timeout_s is not None or spec.options.idle_timeout_s is not None
+        self._is_call = is_call(spec) and not self._is_bounded
 
     async def receive(self, message: Work) -> None:
         """Work on one message and deliver what comes of it.
@@ -36,13 +41,19 @@ class NodeActor(Actor):
         node's ``Redelivery``. What nothing is gained by trying again, and what is no fault of this instance, is no crash: a
         language-model call that its client has given up on, a nested run that has failed, a fallback that fails.
         """
-        step = message.step
+        run, step = message.run, message.step
         step.attempt += message.error is None
         step.status = "running"
-        step.started_at_s = trio.current_time()
-        message.tell(NodeStarted)
+        step.started_at_s = run.now()
+        if run.is_listened_to:
+            message.tell(NodeStarted)
         try:
-            await self._work(message)
+            if self._is_call and message.error is None and not run.budgets:
+                output = await self._spec.function(**message.delivery.arguments)
+            else:
+                output = await self._attempt(message)
+            if not run.is_withdrawn(message):
+                await run.finished(message, output)
         except BaseException as error:
             failure = without(error, trio.Cancelled)
             if failure is None or any(map(is_fatal, leaves_of(failure))) or not self._is_settled(message, failure):
@@ -61,26 +72,20 @@ class NodeActor(Actor):
             message.tell(NodeRetrying, error=error)
         return False
 
-    async def _work(self, message: Work) -> None:
+    async def _attempt(self, message: Work) -> Any:
         timeout_s, idle_s = self._spec.options.timeout_s, self._spec.options.idle_timeout_s
         pulse = Pulse(math.inf if idle_s is None else idle_s)
-        attempt = Attempt(self._spec, self._lm, self._serve, message, pulse)
-        if timeout_s is None and idle_s is None:
-            output = await attempt.perform()
-        else:
-            output = None
-            with trio.move_on_after(math.inf if timeout_s is None else timeout_s) as limit, pulse.scope:
+        attempt = Attempt(self._spec, self._lm, self._serve, message, pulse, self._predictors)
+        if not self._is_bounded:
+            return await attempt.perform()
+        output = None
+        with trio.move_on_after(math.inf if timeout_s is None else timeout_s) as limit, pulse.scope:
+            with telling_when_slow(message, [limit, pulse.scope]):
                 output = await attempt.perform()
-            # Only now has the attempt really ended. One that let no cancellation through was too late all the same.
-            if (limit.cancel_called or pulse.scope.cancel_called) and not message.run.is_withdrawn(message):
-                raise self._timed_out(message, is_idle=not limit.cancel_called)
-        if message.run.is_withdrawn(message):
-            return
-        commands = message.run.state.finished(message.delivery.path, output)
-        step = message.step
-        step.status, step.ended_at_s = "done", trio.current_time()
-        message.tell(NodeFinished, output=output)
-        await message.run.carry_out(commands, step.node)
+        # Only now has the attempt really ended. One that let no cancellation through was too late all the same.
+        if (limit.cancel_called or pulse.scope.cancel_called) and not message.run.is_withdrawn(message):
+            raise self._timed_out(message, is_idle=not limit.cancel_called)
+        return output
 
     def _timed_out(self, message: Work, *, is_idle: bool) -> NodeTimedOut:
         options = self._spec.options

@@ -6,80 +6,42 @@ each step happens in the instance that finished a message. It is over when nothi
 
 from __future__ import annotations
 
-import enum
 import math
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, final
 
 import attrs
 import trio
 
 from actors.errors import MailboxFull, NodeFailed, NoOutput, RunCancelled, RunError, RunFailed, StepsExceeded
+from actors.groups import leaves_of
 from actors.node import Kind
 from runtime.envelope import Envelope, Wrapper
 from runtime.events import Event
 from runtime.graphs.dependencies import RunDependencies
-from runtime.graphs.events import NodeCancelled, NodeFellBack, NodeGaveUp, RunFinished, RunStarted
-from runtime.graphs.state import Commands, Delivery, RunState
-
-
-@final
-class RunStatus(enum.StrEnum):
-    """Where a run is; equal to its plain word."""
-
-    RUNNING = "running"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-
-@final
-@attrs.define(eq=False)
-class Step:
-    """One message at one node, in ``RunHandle.trace``."""
-
-    node: str
-    path: str
-    delivered_at_s: float
-    """When it was put into the node's mailbox; the runtime's clock, in seconds."""
-    started_at_s: float | None = None
-    """When its last attempt began; None while it waits."""
-    ended_at_s: float | None = None
-    attempt: int = 0
-    """How many times it was begun."""
-    status: str = "queued"
-    """``"queued"``, ``"running"``, ``"retrying"``, ``"done"``, ``"failed"`` or ``"cancelled"``."""
-
-
-@final
-@attrs.frozen
-class Spend:
-    """What a run has used of language models so far."""
-
-    calls: int = 0
-    requests: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cost_usd: float = 0.0
-    """Of the calls whose model has a known price."""
-
-    def plus(self, other: Spend) -> Spend:
-        """Both together."""
-        return Spend(
-            self.calls + other.calls,
-            self.requests + other.requests,
-            self.prompt_tokens + other.prompt_tokens,
-            self.completion_tokens + other.completion_tokens,
-            self.cost_usd + other.cost_usd,
-        )
+from runtime.graphs.events import NodeCancelled, NodeFellBack, NodeFinished, NodeGaveUp, RunFinished, RunStarted
+from runtime.graphs.record import RunStatus, Spend, Step
+from runtime.graphs.scopes import Task
+from runtime.graphs.state import RunState
+from runtime.graphs.tasks import Commands
+from runtime.lm.budget import Budget, budgets_with
 
 
 class Station(Protocol):
     """Where a node's messages go."""
 
+    @property
+    def makes_wait(self) -> bool:
+        """Whether ``put`` would wait for room."""
+        ...
+
     async def put(self, envelope: Envelope) -> None:
         """Queue a message, waiting for room."""
+        ...
+
+    def put_nowait(self, envelope: Envelope) -> None:
+        """Queue a message that need not wait; raises ``MailboxFull`` when it is refused."""
         ...
 
     def put_beyond(self, envelope: Envelope) -> None:
@@ -93,7 +55,7 @@ class Work(Wrapper):
     """The message a node's instance receives, and the slot that hears what became of it."""
 
     run: ActiveRun
-    delivery: Delivery
+    delivery: Task
     step: Step
     error: BaseException | None = None
     """The last error of the node, when it has given the message up and its fallback is to work on it."""
@@ -134,17 +96,27 @@ class ActiveRun:
         on_over: Callable[[ActiveRun], None],
         max_steps: float = math.inf,
         outer: ActiveRun | None = None,
+        now: Callable[[], float] = trio.current_time,
     ) -> None:
+        """A run that has not begun; `now` is the clock of its runtime, which asks it directly."""
         self.state = state
         self.status = RunStatus.RUNNING
         self.over = trio.Event()
         self.outer = outer
         """The run of whose node this one is the work; its trace, its events and its spending are also that one's."""
         self.max_steps = max_steps
+        self.budgets: tuple[Budget, ...] = budgets_with() if outer is None else outer.budgets
+        """What its calls to language models are charged to besides their clients' own."""
         self.trace: list[Step] = [] if outer is None else outer.trace
         self.spend = Spend()
         self.output: Any = None
         self.error: RunError | None = None
+        self.now = now
+        self.started_at_s = now()
+        self.ended_at_s: float | None = None
+        self.is_listened_to = publish is not None
+        """Whether making an event is worth it."""
+        self._sender = f"run {state.run_id}"
         self._stations = stations
         self._publish = publish
         self._on_over = on_over
@@ -165,11 +137,6 @@ class ActiveRun:
     def id(self) -> str:
         """Unique within the runtime."""
         return self.state.run_id
-
-    @property
-    def is_listened_to(self) -> bool:
-        """Whether making an event is worth it."""
-        return self._publish is not None
 
     def publish(self, event: Event) -> None:
         """Tell the stream of this run, and whoever listens to the runtime."""
@@ -210,56 +177,82 @@ class ActiveRun:
         self._is_starting = False
         self._finish_if_over()
 
+    async def finished(self, work: Work, output: Any) -> None:
+        """A node is done with `work` and has made `output`: note it, and deliver what follows."""
+        step = work.step
+        commands = (self.state.finished if work.error is None else self.state.stood_in)(step.path, output)
+        step.status, step.ended_at_s = "done", self.now()
+        if self.is_listened_to:
+            work.tell(NodeFinished, output=output)
+        waiting = self._advance(commands, step.node)
+        if waiting:
+            await self._wait_for_room(waiting, step.node)
+
     async def carry_out(self, commands: Commands, deliverer: str | None) -> None:
         """Cancel what nobody wants any more, then deliver; `deliverer` is the node whose instance does so.
 
         Waits for room only on a forward edge of the deliverer's own. Then no node ever waits for one that comes before it,
         and no graph can stand still on its own mailboxes.
         """
+        waiting = self._advance(commands, deliverer)
+        if waiting:
+            await self._wait_for_room(waiting, deliverer)
+
+    def _advance(self, commands: Commands, deliverer: str | None) -> Sequence[Envelope]:
+        """Do what `commands` say as far as nothing has to wait for room; returns what is left to deliver."""
         for path in commands.cancelled:
             self._withdraw(path)
-        if self.state.output is not None and not self.is_ending:
-            self._take_down()
         # All are registered before the first wait, so that the run cannot look finished, nor miss one when it is cancelled.
-        works = [self._register(delivery) for delivery in commands.deliveries]
+        now_s, ending = self.now(), self.is_ending
+        envelopes = [self._register(delivery, now_s, ending=ending) for delivery in commands.deliveries]
         if self.state.steps > self.max_steps:
             self._end_early(self._too_many_steps())
-        waiting = deque(works)
+        for index, envelope in enumerate(envelopes):
+            if not envelope.withdrawn and not self._found_room(envelope, deliverer):
+                return envelopes[index:]
+        return ()
+
+    def _found_room(self, envelope: Envelope, deliverer: str | None) -> bool:
+        """Put a message into its node's mailbox, unless its deliverer is to wait for room there."""
+        work: Work = envelope.message
+        node = work.delivery.node
+        station = self._stations[node]
+        if work.delivery.back_edge or not (deliverer is None or self.state.plan.leads_forward(deliverer, node)):
+            station.put_beyond(envelope)
+        elif station.makes_wait:
+            return False
+        else:
+            try:
+                station.put_nowait(envelope)
+            except MailboxFull as error:  # refused: the sender is not at fault, and must not do its work again
+                self.gave_up(work, error)
+                self.let_go(work)
+        return True
+
+    async def _wait_for_room(self, envelopes: Sequence[Envelope], deliverer: str | None) -> None:
+        """Deliver in order, waiting where there is no room. Cancelled, the rest is queued whatever the capacity."""
+        waiting = deque(envelopes)
         try:
             while waiting:
-                work, envelope = waiting[0]
-                if not envelope.withdrawn:
-                    await self._deliver(work, envelope, deliverer)
+                envelope = waiting[0]
+                if not envelope.withdrawn and not self._found_room(envelope, deliverer):
+                    await self._stations[envelope.message.delivery.node].put(envelope)
                 waiting.popleft()
         finally:
             # The deliverer was cancelled: by a timeout, or because only its own result is wanted no more. What it has already
             # made is part of the run; a second attempt would not make it again.
-            for work, envelope in waiting:
+            for envelope in waiting:
                 if not envelope.withdrawn:
-                    self._stations[work.delivery.node].put_beyond(envelope)
+                    self._stations[envelope.message.delivery.node].put_beyond(envelope)
 
-    async def _deliver(self, work: Work, envelope: Envelope, deliverer: str | None) -> None:
-        delivery = work.delivery
-        station = self._stations[delivery.node]
-        if delivery.back_edge or not (deliverer is None or self.state.plan.leads_forward(deliverer, delivery.node)):
-            station.put_beyond(envelope)
-            return
-        try:
-            await station.put(envelope)
-        except MailboxFull as error:  # refused: the sender is not at fault, and must not do its work again
-            self.gave_up(work, error)
-            self.let_go(work)
-
-    def _register(self, delivery: Delivery) -> tuple[Work, Envelope]:
-        now = trio.current_time()
-        step = Step(delivery.node, delivery.path, now)
+    def _register(self, delivery: Task, now_s: float, *, ending: bool) -> Envelope:
+        step = Step(delivery.node, delivery.path, now_s)
         self.trace.append(step)
         work = Work(self, delivery, step)
-        envelope = Envelope(work, f"run {self.id}", work, now)
-        self._envelopes[delivery.path] = envelope
-        if self.is_ending:
+        envelope = self._envelopes[delivery.path] = Envelope(work, self._sender, work, now_s)
+        if ending:
             self._withdraw(delivery.path)
-        return work, envelope
+        return envelope
 
     # --- what becomes of messages -----------------------------------------------------------------------------------------
 
@@ -280,6 +273,15 @@ class ActiveRun:
             self._failures += [leaf for leaf in error.exceptions if isinstance(leaf, NodeFailed)]
             self._take_down()
             return
+        failure = self.failure_of(work, error)
+        self._failures.append(failure)
+        if self.is_listened_to:
+            self.publish(NodeGaveUp(run_id=self.id, node=delivery.node, path=delivery.path, attempt=failure.attempt, error=error))
+        self._take_down()
+
+    def failure_of(self, work: Work, error: BaseException) -> NodeFailed:
+        """The error of a node that gives up on a message because of `error`."""
+        step, delivery = work.step, work.delivery
         failure = NodeFailed(
             f"node {delivery.node!r} gave up after attempt {max(step.attempt, 1)}: {type(error).__name__}: {error}",
             run_id=self.id,
@@ -290,17 +292,17 @@ class ActiveRun:
             trace=tuple(self.trace),
         )
         failure.__cause__ = error
-        self._failures.append(failure)
-        if self.is_listened_to:
-            self.publish(NodeGaveUp(run_id=self.id, node=delivery.node, path=delivery.path, attempt=failure.attempt, error=error))
-        self._take_down()
+        for leaf in leaves_of(error):
+            if isinstance(leaf, RunError) and not leaf.trace:
+                leaf.trace = failure.trace
+        return failure
 
     def _fall_back(self, work: Work, error: BaseException) -> None:
         """Put the message back into the node's mailbox, this time for its fallback."""
         path = work.delivery.path
         work.step.status = "falling back"
         again = Work(self, work.delivery, work.step, error)
-        envelope = self._envelopes[path] = Envelope(again, f"run {self.id}", again, trio.current_time())
+        envelope = self._envelopes[path] = Envelope(again, self._sender, again, self.now())
         again.tell(NodeFellBack, error=error)
         self._stations[work.delivery.node].put_beyond(envelope)
 
@@ -322,11 +324,12 @@ class ActiveRun:
             return  # over already, or in the hands of the fallback
         del self._envelopes[path]
         if step.ended_at_s is None:
-            step.ended_at_s = trio.current_time()
+            step.ended_at_s = self.now()
             if step.started_at_s is not None and self.is_listened_to:
                 self.publish(NodeCancelled(run_id=self.id, node=step.node, path=path, attempt=step.attempt))
             step.status = "cancelled"
-        self._finish_if_over()
+        if not self._envelopes:
+            self._finish_if_over()
 
     def context_failed(self, node: str, path: str, error: Exception) -> None:
         """A context manager that `node` asked for failed, while the run went on or when it was closed: the run fails."""
@@ -397,6 +400,9 @@ class ActiveRun:
             self.status, self.output = RunStatus.SUCCEEDED, self.state.output
         else:
             self.status, self.error = RunStatus.FAILED, NoOutput(self.state.no_output(), run_id=self.id)
+        self.ended_at_s = self.now()
+        if self.error is not None:
+            self.error.trace = tuple(self.trace)
         try:
             if self.is_listened_to and self.outer is None:
                 self.publish(RunFinished(run_id=self.id, status=self.status.value, output=self.output, error=self.error))
@@ -413,54 +419,3 @@ class ActiveRun:
             "  Mend: let the cycle end, or give more with max_steps=….",
             run_id=self.id,
         )
-
-
-@final
-class RunHandle:
-    """A run that was started with ``runtime.start``; it goes on until it ends, is cancelled, or the runtime closes."""
-
-    def __init__(self, run: ActiveRun) -> None:
-        self._run = run
-
-    @property
-    def id(self) -> str:
-        """Unique within the runtime."""
-        return self._run.id
-
-    @property
-    def status(self) -> RunStatus:
-        """Where the run is now: ``"running"``, ``"succeeded"``, ``"failed"`` or ``"cancelled"``."""
-        return self._run.status
-
-    @property
-    def trace(self) -> tuple[Step, ...]:
-        """Every message so far, in the order of delivery."""
-        return tuple(self._run.trace)
-
-    @property
-    def spend(self) -> Spend:
-        """What the run has used of language models so far."""
-        return self._run.spend
-
-    async def result(self) -> Any:
-        """Wait for the end and return the output. Cancelled, only the waiting ends. May be called more than once.
-
-        Raises:
-            RunFailed: nodes failed; its leaves are ``NodeFailed``.
-            NoOutput: nothing made the output. StepsExceeded: too many steps. RunCancelled: it was cancelled.
-        """
-        await self._run.over.wait()
-        if self._run.error is not None:
-            raise self._run.error.with_traceback(None)  # each caller's own, however many there are
-        return self._run.output
-
-    async def cancel(self) -> None:
-        """Cancel the run and return when nothing of it is alive. Over already: no effect.
-
-        Cancelled itself, it returns at once, and the run ends without being waited for.
-        """
-        self._run.cancel()
-        await self._run.over.wait()
-
-    def __repr__(self) -> str:
-        return f"<RunHandle {self.id!r} {self.status.value}>"

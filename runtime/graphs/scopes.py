@@ -22,6 +22,7 @@ Memory = Mapping[type, tuple[Rank, object]]
 """Recalled type → the latest message of it so far, on the way to some message."""
 
 NO_MEMORY: Memory = MappingProxyType({})
+NOTHING_RECALLED: Mapping[str, object] = MappingProxyType({})
 
 
 @final
@@ -70,22 +71,40 @@ class Buffer:
 @final
 @attrs.define(eq=False)
 class Task:
-    """One message at one node, from its delivery to its end."""
+    """One message, or one set of joined messages, at one node, from its delivery to its end."""
 
     path: str
+    """Names the task: unique in the run, and the same in every run with the same results."""
     node: str
     scope: Scope
     iteration: int
     way: str
-    fork: Fork | None = None
-    """The fan-out it has begun, for a generator."""
-    held: list[tuple[Receiver, Value]] = attrs.field(factory=list[tuple[Receiver, Value]])
-    """What it made for joins, until the tasks started before it at the same node have ended."""
-    is_done: bool = False
-    depth: int = 0
+    arguments: Mapping[str, object]
+    """Parameter → message, list of messages, or None for an optional one that never came."""
+    back_edge: bool
+    """It came along a cycle: it queues and must never block its sender."""
+    depth: int
     """The most nodes on a way to it, itself included."""
     memory: Memory = NO_MEMORY
     """What was made on the way to it, the messages that it took included."""
+    recalled: Mapping[str, object] = NOTHING_RECALLED
+    """Parameter → the earlier message that it recalls; one for which there is none is missing."""
+    fork: Fork | None = None
+    """The fan-out it has begun, for a generator."""
+    held: list[tuple[Receiver, Value]] | None = None
+    """What it made for joins, until the tasks started before it at the same node have ended."""
+    is_done: bool = False
+
+    @property
+    def branch(self) -> tuple[int, ...]:
+        """The indices of the fan-out items it belongs to, from the outside in."""
+        return self.scope.branch
+
+    def hold(self, receiver: Receiver, value: Value) -> None:
+        """Keep `value` back until the tasks started before this one at the same node have ended."""
+        if self.held is None:
+            self.held = []
+        self.held.append((receiver, value))
 
 
 @final

@@ -7,62 +7,28 @@ tasks to cancel. The same events in another order give the same joins, the same 
 - A gathered list is in item order.
 - A path is made of the way through the graph: ``graph/node/iteration``, and behind a fan-out ``…/item/node/iteration``.
 
-What does depend on timing, because the author asked for it: ``Gather(first=k)``, the first of several outputs, and which of two
-unrelated nodes that make the same type for one join comes first.
+What does depend on timing, because the author asked for it: ``Gather(first=k)``, and the first of several outputs.
 
 An event costs time in the depth of the fan-outs and the number of nodes at work, not in the number of tasks.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from collections.abc import Iterator, Mapping
-from types import MappingProxyType
 from typing import final
-
-import attrs
 
 from actors.annotations import Many
 from actors.edges import Receiver
 from actors.errors import DeclarationError, InternalError
-from actors.node import Input, NodeSpec
-from actors.plan import Plan, Route
-from runtime.graphs.joins import Joins
+from actors.markers import Gather
+from actors.node import NodeSpec
+from runtime.graphs.course import NOWHERE, Course, Leg, Track
 from runtime.graphs.memory import before, including, recall
-from runtime.graphs.scopes import Buffer, Fork, Scope, Task, Value
-from runtime.graphs.wording import items_of, no_output, undeclared, wrong_input
-
-NOTHING_RECALLED: Mapping[str, object] = MappingProxyType({})
-_LONGEST_WAY = 48  # characters; longer ones are digested, so that a path does not grow with the number of rounds of a loop
-
-
-@final
-@attrs.frozen
-class Delivery:
-    """One message, or one set of joined messages, for a node."""
-
-    node: str
-    path: str
-    """Names the task: unique in the run, and the same in every run with the same results."""
-    arguments: Mapping[str, object]
-    """Parameter → message, list of messages, or None for an optional one that never came."""
-    back_edge: bool
-    """It came along a cycle: it queues and must never block its sender."""
-    branch: tuple[int, ...] = ()
-    """The indices of the fan-out items it belongs to, from the outside in."""
-    recalled: Mapping[str, object] = NOTHING_RECALLED
-    """Parameter → the earlier message that it recalls; one for which there is none is missing."""
-
-
-@final
-@attrs.frozen
-class Commands:
-    """What the engine is to do after an event, in this order of priority: cancel, then deliver."""
-
-    deliveries: tuple[Delivery, ...] = ()
-    cancelled: tuple[str, ...] = ()
-    """Paths of tasks whose results nobody wants any more; what they still report is ignored."""
+from runtime.graphs.scopes import NOTHING_RECALLED, Buffer, Fork, Scope, Task, Value
+from runtime.graphs.tasks import Commands, Tasks
+from runtime.graphs.values import gathered, sent, way_along
+from runtime.graphs.wording import items_of, no_output, undeclared, wrong_input, wrong_stand_in
 
 
 @final
@@ -73,36 +39,35 @@ class RunState:
     nothing more will come.
     """
 
-    def __init__(self, plan: Plan, run_id: str, prefix: str | None = None) -> None:
+    def __init__(self, course: Course, run_id: str, prefix: str | None = None) -> None:
         """A run that has not started; its paths begin with `prefix`, by default the graph's name."""
-        self.plan = plan
+        self.course = course
+        self.plan = plan = course.plan
         self.run_id = run_id
         self.output: object | None = None
-        self.steps = 0
-        """Messages delivered so far."""
         self._root = Scope(prefix or plan.name)
-        self._tasks: dict[str, Task] = {}
-        self._cancelled: set[str] = set()
-        self._deliveries: list[Delivery] = []
-        self._cancelling: list[str] = []
+        self._tasks = Tasks(course, run_id)
         self._quiet: deque[tuple[Scope, str | None]] = deque()
         self._left: list[tuple[Scope, str]] = []  # ended branches with the joins that they left waiting
         self._is_started = False
-        self._feeds_joins = {e.source for e in plan.edges if e.target and not e.fans_out and plan.nodes[e.target].is_join}
-        self._joins = Joins(plan)
-        self._current = ""  # path of the task whose end is being worked on: it needs no cancelling
+        self._joins = course.joins
 
     # --- what the engine may ask ------------------------------------------------------------------------------------
 
     @property
     def is_at_rest(self) -> bool:
         """Nothing is at work: the run has its output, or will never have one."""
-        return self._is_started and not self._tasks
+        return self._is_started and not self._tasks.at_work
 
     @property
     def live_paths(self) -> tuple[str, ...]:
         """The tasks at work, in the order of their start."""
-        return tuple(self._tasks)
+        return tuple(self._tasks.at_work)
+
+    @property
+    def steps(self) -> int:
+        """Messages delivered so far."""
+        return self._tasks.begun
 
     # --- events -----------------------------------------------------------------------------------------------------
 
@@ -116,9 +81,9 @@ class RunState:
             raise InternalError(f"run {self.run_id!r} was started twice")
         if not isinstance(message, self.plan.input_types):
             raise wrong_input(self.plan, message)
-        route = self.plan.route(None, message)
+        track = self.course.track(None, message)
         self._is_started = True
-        self._send(None, self._root, message, route)
+        self._send(None, self._root, message, track)
         self._quiet.append((self._root, None))
         return self._commands()
 
@@ -128,15 +93,16 @@ class RunState:
         Raises:
             DeclarationError: the item is not of a type that the node declares.
         """
-        task = self._task(path)
+        task = self._tasks.find(path)
         if task is None:
             return Commands()
-        routes = self._routes(task, [value], items=True)
+        spec = self.plan.nodes[task.node]
+        track = self._track(spec, value, nothing=spec.item_may_end)
         fork = task.fork or self._open(task)
         if index > fork.next_index:
             raise InternalError(f"{path} emitted item {index} when item {fork.next_index} was next")
         if index == fork.next_index:
-            self._branch(fork, value, routes[0])
+            self._branch(fork, value, track)
         return self._commands()
 
     def finished(self, path: str, returned: object = None) -> Commands:
@@ -146,33 +112,54 @@ class RunState:
             DeclarationError: what it returned is not what the node declares; the task is still at work for the reducer, which
                 expects :meth:`ended` for it.
         """
-        task = self._task(path)
+        task = self._tasks.find(path)
         if task is None:
             return Commands()
         spec = self.plan.nodes[task.node]
-        self._current = path
+        self._tasks.current = path
         if spec.fan_out is Many.ONE:
-            routes = self._routes(task, [returned], items=False)
-            self._send(task, task.scope, returned, routes[0])
+            self._send(task, task.scope, returned, self._track(spec, returned, nothing=spec.may_end))
         elif spec.fan_out is Many.STREAM:
             self._close(task.fork or self._open(task))
         else:
             items = items_of(spec, returned)
             if items is not None:
-                routes = self._routes(task, items, items=True)
+                tracks = [self._track(spec, item, nothing=spec.item_may_end) for item in items]
                 fork = self._open(task)
-                for item, route in zip(items, routes, strict=True):
-                    self._branch(fork, item, route)
+                for item, track in zip(items, tracks, strict=True):
+                    self._branch(fork, item, track)
                 self._close(fork)
+        self._end(task)
+        return self._commands()
+
+    def stood_in(self, path: str, returned: object) -> Commands:
+        """A fallback returned in place of a task; that of the graph gives the output of the run, or None, which ends the branch.
+
+        Raises:
+            DeclarationError: it is not what the fallback declares; as for :meth:`finished`.
+        """
+        task = self._tasks.find(path)
+        if task is None:
+            return Commands()
+        spec = self.plan.nodes[task.node]
+        if spec.fallback is None or not spec.fallback.is_default:
+            return self.finished(path, returned)
+        if returned is None and spec.fallback.may_end:
+            return self.ended(path)
+        if not isinstance(returned, self.plan.output_types):
+            raise wrong_stand_in(self.plan, spec, returned)
+        self._tasks.current = path
+        self.output = returned
+        self._tasks.cancel(other for other, at_work in self._tasks.at_work.items() if at_work is not task)
         self._end(task)
         return self._commands()
 
     def ended(self, path: str) -> Commands:
         """A task failed for good, or was cancelled: its branch ends with nothing made."""
-        task = self._task(path)
+        task = self._tasks.find(path)
         if task is None:
             return Commands()
-        self._current = path
+        self._tasks.current = path
         if task.fork is not None:
             self._close(task.fork)
         self._end(task)
@@ -180,93 +167,76 @@ class RunState:
 
     # --- sending ----------------------------------------------------------------------------------------------------
 
-    def _task(self, path: str) -> Task | None:
-        task = self._tasks.get(path)
-        if task is None and path not in self._cancelled:
-            raise InternalError(f"run {self.run_id!r} has no task {path!r}")
-        return task
+    def _track(self, spec: NodeSpec, value: object, *, nothing: bool) -> Track:
+        """Where `value`, made by a node, goes; it may be None if `nothing`.
 
-    def _routes(self, task: Task, values: list[object], *, items: bool) -> list[Route]:
-        """Where each value goes. Everything that can fail in an author's code or declaration happens here, before any change."""
-        spec = self.plan.nodes[task.node]
-        nothing = spec.item_may_end if items else spec.may_end
-        for value in values:
-            if not isinstance(value, spec.outputs) and not (value is None and nothing):
-                raise undeclared(spec, value)
-        return [Route((), is_output=False) if value is None else self.plan.route(task.node, value) for value in values]
+        All that can fail in an author's code or declaration happens here, before any change.
+        """
+        if isinstance(value, spec.outputs):
+            return self.course.track(spec.name, value)
+        if value is None and nothing:
+            return NOWHERE
+        raise undeclared(spec, value)
 
-    def _send(self, task: Task | None, scope: Scope, message: object, route: Route) -> None:
-        if route.is_output and self.output is None and not scope.has_ended:
+    def _send(self, task: Task | None, scope: Scope, message: object, track: Track) -> None:
+        if track.is_output and self.output is None and not scope.has_ended:
             self.output = message
-            self._cancel(path for path, other in self._tasks.items() if other is not task)
+            self._tasks.cancel(path for path, other in self._tasks.at_work.items() if other is not task)
             return
-        for receiver in route.receivers:
+        for leg in track.legs:
             if self.output is not None or scope.has_ended:
                 return
-            spec = self.plan.nodes[receiver.node]
-            value = self._value(task, scope, receiver.node, message)
-            gathers = _input(spec, receiver).gather is not None
-            if gathers:
-                self._gather(scope, receiver, value)
-            elif not spec.is_join:
-                self._start(scope, spec, {receiver.parameter: value})
-            elif task is not None and task.scope is scope and task.node in self._feeds_joins:
-                task.held.append((receiver, value))
+            if leg.starts and not self.plan.recalled:
+                self._start_alone(task, scope, leg, message)
+                continue
+            value = sent(task, scope, leg, message)
+            if leg.gather is not None:
+                self._gather(scope, leg.receiver, value, leg.gather)
+            elif leg.starts:
+                self._start(scope, leg.spec, {leg.receiver.parameter: value})
+            elif leg.held and task is not None and task.scope is scope:
+                task.hold(leg.receiver, value)
             else:
-                self._arrive(scope, receiver, value)
+                self._arrive(scope, leg.receiver, value)
 
-    def _value(self, task: Task | None, scope: Scope, target: str, message: object) -> Value:
+    def _start_alone(self, task: Task | None, scope: Scope, leg: Leg, message: object) -> None:
+        """Deliver a message to a node that takes no other: what most messages are, so no value is made of it first."""
+        arguments = {leg.receiver.parameter: message}
         if task is None:
-            return Value(message, None, 0, "", back=False)
-        way = task.way if task.scope is scope else ""  # a branch begins its own ways
-        if target in self.plan.merges:
-            way = f"{way}.{task.node}" if way else task.node
-            if len(way) > _LONGEST_WAY:
-                way = hashlib.blake2s(way.encode(), digest_size=8).hexdigest()
-        comes_round = (task.node, target) in self.plan.returning
-        back = self.plan.is_back(task.node, target)
-        return Value(message, task.node, task.iteration + comes_round, way, back, depth=task.depth, memory=task.memory)
+            self._tasks.begin(scope, leg.spec, arguments, 0, "", 0, back=False)
+        else:
+            way = way_along(task, scope, leg)
+            self._tasks.begin(scope, leg.spec, arguments, task.iteration + leg.rounds, way, task.depth, back=leg.back)
 
     def _start(self, scope: Scope, spec: NodeSpec, values: Mapping[str, Value | None]) -> None:
-        """Deliver: from here on the task is at work."""
+        """Deliver what was joined or gathered."""
         present = [value for value in values.values() if value is not None]
-        first = present[0]
-        iteration, way, depth, back = first.iteration, first.way, first.depth, first.back
-        if len(present) > 1:
-            iteration = max(value.iteration for value in present)
-            way = "+".join(dict.fromkeys(value.way for value in present if value.way))
-            depth = max(value.depth for value in present)
-            back = any(value.back for value in present)
-        path = f"{scope.prefix}/{spec.name}{'@' if way else ''}{way}/{iteration}"
-        again = scope.paths[path] = scope.paths.get(path, 0) + 1
-        path = f"{path}~{again}" if again > 1 else path
-        earlier = before(present, self.plan.recalled)
-        memory = including(earlier, present, self.plan.recalled, self.plan.order)
-        task = Task(path, spec.name, scope, iteration, way, depth=depth + 1, memory=memory)
-        self._tasks[path] = scope.tasks[path] = task
-        scope.enter(spec.name)
-        if spec.name in self._feeds_joins:
-            scope.started.setdefault(spec.name, deque()).append(task)
-        self.steps += 1
         arguments = {entry.name: value.message if (value := values[entry.name]) is not None else None for entry in spec.inputs}
-        recalled = recall(earlier, spec.recalls) if spec.recalls else NOTHING_RECALLED
-        self._deliveries.append(Delivery(spec.name, path, arguments, back, scope.branch, recalled))
+        earlier = before(present, self.plan.recalled)
+        self._tasks.begin(
+            scope,
+            spec,
+            arguments,
+            iteration=max(value.iteration for value in present),
+            way="+".join(dict.fromkeys(value.way for value in present if value.way)),
+            depth=max(value.depth for value in present),
+            back=any(value.back for value in present),
+            memory=including(earlier, present, self.plan.recalled, self.plan.order),
+            recalled=recall(earlier, spec.recalls) if spec.recalls else NOTHING_RECALLED,
+        )
 
     def _end(self, task: Task) -> None:
         """The task is no longer at work; pass on what it and its forerunners hold for joins."""
-        if self._tasks.pop(task.path, None) is None:
-            self._cancelled.discard(task.path)
+        if not self._tasks.end(task):
             return
         scope = task.scope
-        scope.tasks.pop(task.path, None)
-        task.is_done = True
         line = scope.started.get(task.node)
         if line is None:
             self._leave(scope, task.node)
             return
         while line and line[0].is_done:
             first = line.popleft()
-            for receiver, value in first.held:
+            for receiver, value in first.held or ():
                 if self.output is None and not scope.has_ended:
                     self._arrive(scope, receiver, value)
             self._leave(scope, task.node)
@@ -274,7 +244,7 @@ class RunState:
             del scope.started[task.node]
 
     def _leave(self, scope: Scope, node: str) -> None:
-        if scope.leave(node):
+        if scope.leave(node) and (scope.fork is not None or scope.joins or scope.below):
             self._quiet.append((scope, node))
 
     # --- joins ------------------------------------------------------------------------------------------------------
@@ -327,15 +297,16 @@ class RunState:
         scope.enter(task.node)
         return fork
 
-    def _branch(self, fork: Fork, item: object, route: Route) -> None:
+    def _branch(self, fork: Fork, item: object, track: Track) -> None:
         index = fork.next_index
         fork.next_index += 1
         if fork.has_ended or self.output is not None:
             return
         scope = Scope(f"{fork.task.path}/{index}", fork, (*fork.task.scope.branch, index))
         fork.branches[index] = scope
-        self._send(fork.task, scope, item, route)
-        self._quiet.append((scope, None))
+        self._send(fork.task, scope, item, track)
+        if scope.joins or not scope.own:
+            self._quiet.append((scope, None))
 
     def _close(self, fork: Fork) -> None:
         """No more items will come."""
@@ -343,7 +314,7 @@ class RunState:
         if not fork.branches:
             self._end_fork(fork)
 
-    def _gather(self, scope: Scope, receiver: Receiver, value: Value) -> None:
+    def _gather(self, scope: Scope, receiver: Receiver, value: Value, gather: Gather) -> None:
         fork = scope.fork
         if fork is None:
             raise DeclarationError(
@@ -354,32 +325,14 @@ class RunState:
             return
         collected = fork.collected.setdefault(receiver, [])
         collected.append((scope.branch[-1], value))
-        gather = _input(self.plan.nodes[receiver.node], receiver).gather
-        if gather is not None and len(collected) == gather.first:
+        if len(collected) == gather.first:
             self._fire_gather(fork, receiver)
             self._cancel_fork(fork)
 
     def _fire_gather(self, fork: Fork, receiver: Receiver) -> None:
         fork.fired.add(receiver)
         collected = fork.collected.pop(receiver, [])
-        order = self.plan.order
-        collected.sort(key=lambda pair: (pair[0], pair[1].iteration, order[pair[1].source or ""], pair[1].way))
-        task = fork.task
-        makers = {e.source for e in self.plan.edges if e.target == receiver.node and e.parameter == receiver.parameter}
-        back = any(self.plan.is_back(maker, receiver.node) for maker in makers)
-        iteration = max([task.iteration, *(value.iteration for _, value in collected)])
-        parts = tuple(value for _, value in collected)
-        trunk = Value(None, task.node, 0, "", back=False, depth=task.depth, memory=task.memory)
-        value = Value(
-            [part.message for part in parts],
-            task.node,
-            iteration,
-            task.way,
-            back,
-            depth=max(part.depth for part in (trunk, *parts)),
-            memory=before((trunk, *parts), self.plan.recalled),
-            parts=parts if self.plan.recalled else (),
-        )
+        value, task = gathered(self.plan, fork, receiver, collected), fork.task
         spec = self.plan.nodes[receiver.node]
         if spec.is_join:
             self._arrive(task.scope, receiver, value)
@@ -414,14 +367,6 @@ class RunState:
 
     # --- cancelling -------------------------------------------------------------------------------------------------
 
-    def _cancel(self, paths: Iterator[str]) -> None:
-        for path in list(paths):
-            task = self._tasks.pop(path)
-            task.scope.tasks.pop(path, None)
-            self._cancelled.add(path)
-            if path != self._current:
-                self._cancelling.append(path)
-
     def _cancel_fork(self, fork: Fork) -> None:
         """End a fork before its branches have."""
         stack = [fork]
@@ -431,11 +376,11 @@ class RunState:
                 for node in scope.joins:
                     scope.wait_no_more(node)
                 stack.extend(scope.forks.values())
-                self._cancel(iter(scope.tasks))
+                self._tasks.cancel(iter(scope.tasks))
         fork.branches.clear()
         producer = fork.task
-        if fork.is_open and producer.path in self._tasks and self.plan.nodes[producer.node].fan_out is Many.STREAM:
-            self._cancel(iter((producer.path,)))
+        if fork.is_open and producer.path in self._tasks.at_work and self.plan.nodes[producer.node].fan_out is Many.STREAM:
+            self._tasks.cancel(iter((producer.path,)))
             self._leave(producer.scope, producer.node)
         fork.is_open = False
         self._end_fork(fork)
@@ -445,13 +390,9 @@ class RunState:
     def _commands(self) -> Commands:
         """Settle what the event left quiet, and hand over what was decided since the last event."""
         self._settle()
-        while not self._tasks and self.output is None and self._break_standstill():
+        while not self._tasks.at_work and self.output is None and self._break_standstill():
             self._settle()
-        commands = Commands(tuple(self._deliveries), tuple(self._cancelling))
-        self._deliveries.clear()
-        self._cancelling.clear()
-        self._current = ""
-        return commands
+        return self._tasks.hand_over()
 
     def _settle(self) -> None:
         while self._quiet and self.output is None:
@@ -513,7 +454,3 @@ class RunState:
             missing = self._joins.missing(scope, self.plan.nodes[node])
             left.setdefault(node, []).append(frozenset(entry.name for entry in missing))
         return no_output(self.plan, self.steps, left)
-
-
-def _input(spec: NodeSpec, receiver: Receiver) -> Input:
-    return next(entry for entry in spec.inputs if entry.name == receiver.parameter)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from types import FunctionType
 from typing import cast
 
-from actors.annotations import Many
+from actors.annotations import Many, is_message_type
 from actors.errors import DeclarationError
-from actors.node import Input, NodeSpec
+from actors.node import Input, Kind, NodeSpec, is_empty
 from actors.plan import Plan
 
 
 def wrong_input(plan: Plan, got: object) -> DeclarationError:
     """The error for a run that is started with something else than the graph's input."""
+    what = f"the class {got.__name__} itself" if isinstance(got, type) else f"a {type(got).__name__}"
     return DeclarationError(
-        f"graph {plan.name!r} takes {type_names(plan.input_types)} as its input. Got: a {type(got).__name__}.\n"
+        f"graph {plan.name!r} takes {type_names(plan.input_types)} as its input. Got: {what}.\n"
         f"  Mend: run(graph, {plan.input_types[0].__name__}(…))."
     )
 
@@ -66,9 +68,24 @@ def undeclared(spec: NodeSpec, got: object) -> DeclarationError:
     """The error for a value that the node's return annotation does not name."""
     what = "None" if got is None else f"a {type(got).__name__}"
     annotation = "None" if got is None else type(got).__name__
+    mend = f"return what it declares, or add {annotation} to its return annotation."
+    if got is not None and not is_message_type(type(got)):
+        mend = "return a list." if spec.fan_out is Many.LIST else f"return one of its type: {spec.outputs[0].__name__}(…)."
+    if got is None and spec.kind is Kind.FUNCTION and isinstance(spec.function, FunctionType) and is_empty(spec.function):
+        mend = "its body is empty: let a language model fill it, with @graph.predict, or write the body."
     return DeclarationError(
-        f"node {spec.name!r} ({spec.location}) returned {what}; it declares {_declared(spec)}.\n"
-        f"  Mend: return what it declares, or add {annotation} to its return annotation."
+        f"node {spec.name!r} ({spec.location}) returned {what}; it declares {_declared(spec)}.\n  Mend: {mend}"
+    )
+
+
+def wrong_stand_in(plan: Plan, spec: NodeSpec, got: object) -> DeclarationError:
+    """The error for a graph's fallback that returns something else than it declares."""
+    assert spec.fallback is not None, "only a node with a fallback falls back"
+    what = "None" if got is None else f"a {type(got).__name__}"
+    outputs = type_names(plan.output_types)
+    return DeclarationError(
+        f"the fallback {spec.fallback.function.__name__} of graph {plan.name!r} returned {what} for node {spec.name!r}; the "
+        f"graph's output is {outputs}.\n  Mend: return {outputs}{' or None' if spec.fallback.may_end else ''}."
     )
 
 

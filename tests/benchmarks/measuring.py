@@ -19,7 +19,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 BASELINE, OURS = "trio", "understudy"
 MODULES = (
     *("raw_trio", "trio_nowait", "ours", "asyncio_queues", "pykka_threads", "thespian_simple", "autogen_agents"),
-    *("trio_graph", "trio_nursery", "ours_graph", "pydantic_graph_steps", "burr_graph", "langgraph_graph", "llama_workflows"),
+    *("trio_graph", "trio_nursery", "ours_graph", "pydantic_graph_steps", "pydantic_graph_nodes", "burr_graph"),
+    *("langgraph_graph", "llama_workflows"),
 )
 
 

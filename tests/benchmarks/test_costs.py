@@ -44,20 +44,23 @@ class counted:
         trio.lowlevel.remove_instrument(self.steps)
 
 
+def counting(counts: Counter[str], kind: type[Any]) -> Callable[..., None]:
+    """The ``__init__`` of `kind`, which also counts its objects under its name."""
+    init = kind.__init__
+
+    def count_and_init(self: Any, *args: Any, **options: Any) -> None:
+        counts[kind.__name__] += 1
+        init(self, *args, **options)
+
+    return count_and_init
+
+
 @pytest.fixture
 async def made(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """How many of trio's costlier objects were made, by class."""
     counts = Counter[str]()
-
-    def counting(kind: type, init: Callable[..., None]) -> Callable[..., None]:
-        def count_and_init(self: Any, *args: Any, **options: Any) -> None:
-            counts[kind.__name__] += 1
-            init(self, *args, **options)
-
-        return count_and_init
-
     for kind in (trio.CancelScope, trio.Event, trio.Lock, trio.MemorySendChannel, type(trio.open_nursery())):
-        monkeypatch.setattr(kind, "__init__", counting(kind, kind.__init__))
+        monkeypatch.setattr(kind, "__init__", counting(counts, kind))
     return counts
 
 

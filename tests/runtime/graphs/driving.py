@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
 
 from actors.annotations import Many
 from actors.graph import Graph
-from runtime.graphs.state import Commands, Delivery, RunState
+from runtime.graphs.course import Course
+from runtime.graphs.scopes import Task
+from runtime.graphs.state import RunState
+from runtime.graphs.tasks import Commands
 
 Choose = Callable[[Sequence[str]], str]
 
@@ -36,6 +39,22 @@ def prefer(*nodes: str) -> Choose:
     return choose
 
 
+@attrs.frozen
+class Delivery:
+    """What the reducer said of a task when it was to be delivered: two runs with the same results have equal ones."""
+
+    node: str
+    path: str
+    arguments: Mapping[str, object]
+    back_edge: bool
+    branch: tuple[int, ...] = ()
+    recalled: Mapping[str, object] = attrs.field(factory=dict)
+
+    @staticmethod
+    def of(task: Task) -> Delivery:
+        return Delivery(task.node, task.path, task.arguments, task.back_edge, task.branch, task.recalled)
+
+
 @attrs.define
 class Driven:
     state: RunState
@@ -57,7 +76,7 @@ class Driven:
             self.waiting.pop(path, None)
         for delivery in commands.deliveries:
             assert delivery.path not in self.deliveries, "paths are unique"
-            self.deliveries[delivery.path] = delivery
+            self.deliveries[delivery.path] = Delivery.of(delivery)
             if delivery.path not in commands.cancelled:
                 self.waiting[delivery.path] = None
 
@@ -92,7 +111,7 @@ def call(function: Callable[..., Any], **arguments: Any) -> Any:
 
 
 def begin(graph: Graph, message: object) -> Driven:
-    driven = Driven(RunState(graph.plan(), "run-1"))
+    driven = Driven(RunState(Course(graph.plan()), "run-1"))
     driven.obey(driven.state.start(message))
     return driven
 

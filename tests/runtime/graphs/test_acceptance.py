@@ -37,7 +37,7 @@ async def test_l01_what_cannot_run_is_refused_with_the_names_before_anything_sta
             await runtime.run(graph, Ask())
 
 
-async def test_l04_a_self_loop_and_a_loop_draw_and_run(autojump_clock):
+async def test_l04_a_self_loop_and_a_loop_draw_and_run(virtual_clock):
     graph = new()
 
     @graph.node
@@ -53,7 +53,7 @@ async def test_l04_a_self_loop_and_a_loop_draw_and_run(autojump_clock):
         assert await runtime.run(graph, Ask()) == Done(3)
 
 
-async def test_l10_a_chain_of_fifty(autojump_clock):
+async def test_l10_a_chain_of_fifty(virtual_clock):
     kinds = [attrs.make_class(f"M{i}", {"n": attrs.field(type=int)}, frozen=True) for i in range(51)]
     graph = Graph("g", input=kinds[0], output=kinds[50])
 
@@ -72,7 +72,7 @@ async def test_l10_a_chain_of_fifty(autojump_clock):
         assert (await runtime.run(graph, kinds[0](0))).n == 50
 
 
-async def test_l13_a_join_after_conditional_branches_fires_once_whichever_were_taken(autojump_clock):
+async def test_l13_a_join_after_conditional_branches_fires_once_whichever_were_taken(virtual_clock):
     fired: list[int] = []
 
     async def one(ask: Ask) -> Part | None:
@@ -93,7 +93,7 @@ async def test_l13_a_join_after_conditional_branches_fires_once_whichever_were_t
     assert fired == [0, 1, 2, 3]
 
 
-async def test_l15_items_of_several_concurrent_senders_are_all_delivered(autojump_clock):
+async def test_l15_items_of_several_concurrent_senders_are_all_delivered(virtual_clock):
     async def split(ask: Ask) -> list[Part]:
         return [Part(i) for i in range(20)]
 
@@ -116,7 +116,7 @@ class Sum:
     n: int
 
 
-async def test_l24_concurrency_is_respected(autojump_clock):
+async def test_l24_concurrency_is_respected(virtual_clock):
     working, most = 0, 0
 
     async def split(ask: Ask) -> list[Part]:
@@ -143,7 +143,7 @@ async def test_l24_concurrency_is_respected(autojump_clock):
         assert (most, trio.current_time()) == (3, 7)
 
 
-async def test_l25_outside_cancellation_cancels_every_node_and_its_finally_runs(autojump_clock):
+async def test_l25_outside_cancellation_cancels_every_node_and_its_finally_runs(virtual_clock):
     ended: list[int] = []
 
     async def split(ask: Ask) -> list[Part]:
@@ -170,7 +170,7 @@ async def test_l25_outside_cancellation_cancels_every_node_and_its_finally_runs(
         assert sorted(ended) == [0, 1, 2, 3, 4]
 
 
-async def test_l26_one_that_raises_cancels_its_siblings_and_of_two_both_are_told(autojump_clock):
+async def test_l26_one_that_raises_cancels_its_siblings_and_of_two_both_are_told(virtual_clock):
     async def left(ask: Ask) -> Part:
         await trio.sleep(1)
         raise ValueError("left")
@@ -196,7 +196,7 @@ async def test_l26_one_that_raises_cancels_its_siblings_and_of_two_both_are_told
         assert trio.current_time() < 4
 
 
-async def test_l34_results_of_runs_at_once_are_kept_apart(autojump_clock):
+async def test_l34_results_of_runs_at_once_are_kept_apart(virtual_clock):
     async def work(ask: Ask) -> Part:
         await trio.sleep(1 / (1 + ask.n))
         return Part(ask.n)
@@ -219,7 +219,7 @@ async def test_l34_results_of_runs_at_once_are_kept_apart(autojump_clock):
     assert results == {n: n for n in range(50)}
 
 
-async def test_l35_what_a_run_made_is_freed_when_it_is_over(autojump_clock):
+async def test_l35_what_a_run_made_is_freed_when_it_is_over(virtual_clock):
     kept: list[weakref.ref[Any]] = []
 
     @attrs.define(eq=False, slots=False)
@@ -244,7 +244,7 @@ async def test_l35_what_a_run_made_is_freed_when_it_is_over(autojump_clock):
         assert kept[0]() is None
 
 
-async def test_l41_attempt_and_ids_are_known_to_the_node_and_stable(autojump_clock):
+async def test_l41_attempt_and_ids_are_known_to_the_node_and_stable(virtual_clock):
     seen: list[tuple[str, str, int]] = []
 
     async def work(ask: Ask, run: Run) -> Done:
@@ -259,7 +259,7 @@ async def test_l41_attempt_and_ids_are_known_to_the_node_and_stable(autojump_clo
     assert seen == [("g-1", "g/work/0", 1), ("g-1", "g/work/0", 2)]
 
 
-async def test_l46_the_nodes_own_timeout_error_is_not_ours(autojump_clock):
+async def test_l46_the_nodes_own_timeout_error_is_not_ours(virtual_clock):
     async def work(ask: Ask) -> Done:
         with trio.fail_after(1):
             await trio.sleep(2)
@@ -272,7 +272,7 @@ async def test_l46_the_nodes_own_timeout_error_is_not_ours(autojump_clock):
     assert isinstance(caught.value.exceptions[0].__cause__, trio.TooSlowError)
 
 
-async def test_l47_a_timeout_is_tried_again(autojump_clock):
+async def test_l47_a_timeout_is_tried_again(virtual_clock):
     async def work(ask: Ask, run: Run) -> Done:
         await trio.sleep(10 if run.attempt == 1 else 1)
         return Done(run.attempt)
@@ -292,7 +292,7 @@ async def _work(ask: Ask) -> Done:
     return Done()
 
 
-async def test_l50_observers_see_start_and_failure_before_the_backoff_and_before_the_end(autojump_clock):
+async def test_l50_observers_see_start_and_failure_before_the_backoff_and_before_the_end(virtual_clock):
     async def work(ask: Ask) -> Done:
         raise ConnectionError("down")
 
@@ -308,7 +308,7 @@ async def test_l50_observers_see_start_and_failure_before_the_backoff_and_before
     ]
 
 
-async def test_l45_a_stubborn_node_is_waited_for_before_its_timeout_is_raised(autojump_clock):
+async def test_l45_a_stubborn_node_is_waited_for_before_its_timeout_is_raised(virtual_clock):
     ended: list[float] = []
 
     async def stubborn(ask: Ask) -> Done:
@@ -325,7 +325,7 @@ async def test_l45_a_stubborn_node_is_waited_for_before_its_timeout_is_raised(au
     assert isinstance(caught.value.exceptions[0].__cause__, NodeTimedOut)
 
 
-async def test_the_first_k_cancel_the_rest_and_keep_the_order_of_items(autojump_clock):
+async def test_the_first_k_cancel_the_rest_and_keep_the_order_of_items(virtual_clock):
     async def split(ask: Ask) -> list[Part]:
         return [Part(i) for i in range(5)]
 

@@ -111,7 +111,7 @@ def clients(api_base: str, **options: Any) -> dict[str, LMClient]:
     return {name: LMClient(f"openai/{name}", api_key="key", api_base=api_base, **options) for name in LATENCY_S}
 
 
-async def test_b01_three_requests_overlap_at_the_server(autojump_clock):
+async def test_b01_three_requests_overlap_at_the_server(virtual_clock):
     async with open_loopback(model_scripts()) as server, open_runtime(lms=clients(server.api_base)) as runtime:
         assert await runtime.run(extraction(), INTENT) == MERGED
 
@@ -120,7 +120,7 @@ async def test_b01_three_requests_overlap_at_the_server(autojump_clock):
     assert len({request.arrived_s for request in server.requests}) == 1
 
 
-async def test_b02_a_warm_run_takes_no_longer_than_its_longest_call(autojump_clock):
+async def test_b02_a_warm_run_takes_no_longer_than_its_longest_call(virtual_clock):
     async with open_loopback(model_scripts()) as server, open_runtime(lms=clients(server.api_base)) as runtime:
         graph = extraction()
         await runtime.run(graph, INTENT)
@@ -153,7 +153,7 @@ def blocking(hold: Any) -> Graph:
     return graph
 
 
-async def test_b03_synchronous_calls_in_asynchronous_nodes_are_reported_by_node(autojump_clock):
+async def test_b03_synchronous_calls_in_asynchronous_nodes_are_reported_by_node(virtual_clock):
     now_s = 0.0
     held: dict[str | None, float] = {}
 
@@ -187,6 +187,7 @@ class Synchronous(dspy.Module):  # type: ignore[misc]  # dspy has no types
         return self.predict(text=text)
 
 
+@pytest.mark.not_explored("its threads wait for one another; explored ones run one after the other")
 async def test_b04_synchronous_modules_work_in_threads_at_once_with_the_context_of_their_node():
     module = Synchronous()
     graph = Graph("extraction", input=Intent, output=Merged)
@@ -213,8 +214,8 @@ def test_b05_asynchronous_nodes_are_run_properly_for_a_caller_that_is_not_asynch
         assert runtime.run(extraction(), INTENT, timeout=30) == MERGED
 
 
-async def test_b06_one_that_fails_for_good_cancels_its_siblings_at_the_server(autojump_clock):
-    scripts = model_scripts(time=ModelScript({"found": "?"}, latency_s=0.726, failures=[Failure.status(500)] * 9))
+async def test_b06_one_that_fails_for_good_cancels_its_siblings_at_the_server(virtual_clock):
+    scripts = model_scripts(time=ModelScript({"found": "?"}, latency_s=0.726, failures=[Failure.status(500, after_s=0.5)] * 9))
     async with open_loopback(scripts) as server:
         lms = clients(server.api_base, retry=Retry(max_attempts=1))
         async with open_runtime(lms=lms) as runtime:
@@ -230,7 +231,7 @@ async def test_b06_one_that_fails_for_good_cancels_its_siblings_at_the_server(au
     }
 
 
-async def test_b06_of_several_that_fail_at_once_all_errors_are_reported(autojump_clock):
+async def test_b06_of_several_that_fail_at_once_all_errors_are_reported(virtual_clock):
     graph, outage = Graph("extraction", input=Intent, output=Merged), trio.Event()
 
     def extracts(name: str, kind: Any) -> Any:
@@ -259,7 +260,7 @@ async def nothing(intent: Intent) -> Time:
     return Time("nothing")
 
 
-async def test_b06_with_a_fallback_its_siblings_are_kept(autojump_clock):
+async def test_b06_with_a_fallback_its_siblings_are_kept(virtual_clock):
     graph = Graph("extraction", input=Intent, output=Merged)
 
     @graph.predict(lm="time", fallback=nothing)
@@ -278,7 +279,7 @@ async def test_b06_with_a_fallback_its_siblings_are_kept(autojump_clock):
         assert trio.current_time() == LONGEST_S
 
 
-async def test_b07_the_merge_runs_exactly_once_after_all_three(autojump_clock):
+async def test_b07_the_merge_runs_exactly_once_after_all_three(virtual_clock):
     async with open_runtime(lms=all_scripted()) as runtime:
         handle = await runtime.start(extraction(), INTENT)
         await handle.result()
@@ -311,7 +312,7 @@ def conditional() -> tuple[Graph, list[int]]:
 
 
 @pytest.mark.parametrize("only", [[], ["time"], ["time", "vector"], ["time", "other", "vector"]])
-async def test_b08_of_none_one_two_or_three_branches_the_merge_fires_once(only, autojump_clock):
+async def test_b08_of_none_one_two_or_three_branches_the_merge_fires_once(only, virtual_clock):
     graph, merges = conditional()
     async with open_runtime(lms=all_scripted()) as runtime:
         assert await runtime.run(graph, Intent("?", only)) == Merged(only)
@@ -320,7 +321,7 @@ async def test_b08_of_none_one_two_or_three_branches_the_merge_fires_once(only, 
     assert merges == [1]
 
 
-async def test_b09_each_branch_has_the_model_that_it_names(autojump_clock):
+async def test_b09_each_branch_has_the_model_that_it_names(virtual_clock):
     async with open_loopback(model_scripts()) as server, open_runtime(lms=clients(server.api_base)) as runtime:
         await runtime.run(extraction(), INTENT)
 
@@ -330,7 +331,7 @@ async def test_b09_each_branch_has_the_model_that_it_names(autojump_clock):
     assert asked == {"time": "time", "other": "other", "vector": "vector"}
 
 
-async def test_b10_the_timeline_of_a_run_is_exported_with_what_the_server_saw(autojump_clock):
+async def test_b10_the_timeline_of_a_run_is_exported_with_what_the_server_saw(virtual_clock):
     async with open_loopback(model_scripts()) as server, open_runtime(lms=clients(server.api_base)) as runtime:
         began_s = trio.current_time()
         handle = await runtime.start(extraction(), INTENT)
@@ -344,7 +345,7 @@ async def test_b10_the_timeline_of_a_run_is_exported_with_what_the_server_saw(au
     assert {node["name"]: node["replied_s"] for node in exported["nodes"]} == pytest.approx(LATENCY_S)
 
 
-async def test_b10_the_events_of_a_run_say_how_long_each_call_took(autojump_clock):
+async def test_b10_the_events_of_a_run_say_how_long_each_call_took(virtual_clock):
     async with open_runtime(lms=all_scripted()) as runtime, runtime.stream(extraction(), INTENT) as events:
         calls = {event.node: event.duration_s async for event in events if isinstance(event, LMCalled)}
 

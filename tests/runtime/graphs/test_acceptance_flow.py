@@ -20,7 +20,7 @@ from tests.runtime.graphs.stage import EXACT, Ask, Done, Other, Part, graph_of, 
 ONCE = Redelivery(max_attempts=1)
 
 
-async def test_l11_a_node_that_two_unrelated_nodes_feed_works_on_what_each_of_them_makes(autojump_clock):
+async def test_l11_a_node_that_two_unrelated_nodes_feed_works_on_what_each_of_them_makes(virtual_clock):
     took: list[int] = []
 
     async def one(ask: Ask) -> Part:
@@ -40,7 +40,7 @@ async def test_l11_a_node_that_two_unrelated_nodes_feed_works_on_what_each_of_th
         assert trio.current_time() == 2
 
 
-async def test_l11_what_two_unrelated_nodes_make_of_one_item_is_gathered_in_the_order_of_declaration(autojump_clock):
+async def test_l11_what_two_unrelated_nodes_make_of_one_item_is_gathered_in_the_order_of_declaration(virtual_clock):
     async def split(ask: Ask) -> list[Part]:
         return [Part(1), Part(2)]
 
@@ -59,28 +59,27 @@ async def test_l11_what_two_unrelated_nodes_make_of_one_item_is_gathered_in_the_
         assert await runtime.run(graph_of(split, one, two, gather), Ask()) == Done([1, 10, 2, 20])
 
 
-async def test_l11_a_join_whose_parameter_has_two_makers_fires_once_and_names_the_value_that_found_no_partner(autojump_clock):
-    joined: list[Part] = []
-
+def test_l11_two_unrelated_makers_of_what_a_join_takes_are_refused_by_name_and_type():
     async def one(ask: Ask) -> Part:
         return Part(ask.n)
 
     async def two(ask: Ask) -> Part:
         return Part(ask.n)
 
-    async def join(ask: Ask, part: Part) -> Done | None:
-        joined.append(part)
-        return None
+    async def join(ask: Ask, part: Part) -> Done:
+        return Done(part.n)
 
-    async with open_runtime() as runtime:
-        with pytest.raises(NoOutput) as caught:
-            await runtime.run(graph_of(one, two, join), Ask(4))
+    (problem,) = graph_of(one, two, join).check()
 
-    assert joined == [Part(4)]
-    assert "'join' was left waiting: it had part: Part; never came: ask: Ask." in str(caught.value)
+    assert str(problem) == (
+        f"node 'join' ({__file__}:{join.__code__.co_firstlineno}): it joins the Part in 'part' with its other inputs, and 'one' "
+        "and 'two' make one side by side: which comes first depends on timing.\n"
+        "    Mend: give what each of them makes a type of its own; or send one elsewhere: graph.connect(two, …); or let one node "
+        "return them all as list[Part], and gather list[Part] here. [join-by-timing]"
+    )
 
 
-async def test_l14_a_node_that_takes_what_others_may_make_runs_after_everything_else(autojump_clock):
+async def test_l14_a_node_that_takes_what_others_may_make_runs_after_everything_else(virtual_clock):
     async def quick(ask: Ask) -> Part | None:
         await trio.sleep(1)
         return None
@@ -98,7 +97,7 @@ async def test_l14_a_node_that_takes_what_others_may_make_runs_after_everything_
         assert await runtime.run(graph, Ask(0)) == Done((None, None, 10))
 
 
-async def test_l17_the_items_of_a_list_go_different_ways_and_are_gathered(autojump_clock):
+async def test_l17_the_items_of_a_list_go_different_ways_and_are_gathered(virtual_clock):
     async def split(ask: Ask) -> list[Part]:
         return [Part(n) for n in range(6)]
 
@@ -140,7 +139,7 @@ def sorting(name: str) -> Graph:
     return inner
 
 
-async def test_l18_a_message_carries_the_update_and_its_type_is_where_it_goes(autojump_clock):
+async def test_l18_a_message_carries_the_update_and_its_type_is_where_it_goes(virtual_clock):
     visited: list[str] = []
 
     async def choose(ask: Ask) -> Odd | Even:
@@ -161,7 +160,7 @@ async def test_l18_a_message_carries_the_update_and_its_type_is_where_it_goes(au
     assert visited == ["odd", "even"]
 
 
-async def test_l18_a_graph_within_a_graph_chooses_the_way_in_the_graphs_around_it(autojump_clock):
+async def test_l18_a_graph_within_a_graph_chooses_the_way_in_the_graphs_around_it(virtual_clock):
     middle = Graph("middle", input=Part, output=Odd | Even)
     middle.add(sorting("inner"))
     outer = Graph("outer", input=Ask, output=Done)
@@ -184,7 +183,7 @@ async def test_l18_a_graph_within_a_graph_chooses_the_way_in_the_graphs_around_i
         assert [await runtime.run(outer, Ask(n)) for n in (3, 4)] == [Done(("odd", 3)), Done(("even", 4))]
 
 
-async def test_l18_a_list_goes_to_several_nodes_at_once(autojump_clock):
+async def test_l18_a_list_goes_to_several_nodes_at_once(virtual_clock):
     async def spread(ask: Ask) -> list[Odd | Even]:
         return [Odd(1), Even(2), Odd(3)]
 
@@ -204,7 +203,7 @@ async def test_l18_a_list_goes_to_several_nodes_at_once(autojump_clock):
         assert trio.current_time() == 1
 
 
-async def test_l20_all_that_one_node_makes_is_gathered_in_the_order_in_which_it_made_it(autojump_clock):
+async def test_l20_all_that_one_node_makes_is_gathered_in_the_order_in_which_it_made_it(virtual_clock):
     async def writes(ask: Ask) -> AsyncIterator[Part]:
         for n in (3, 1, 2, 1):
             yield Part(n)
@@ -221,7 +220,7 @@ async def test_l20_all_that_one_node_makes_is_gathered_in_the_order_in_which_it_
         assert trio.current_time() == 3
 
 
-async def test_l22_max_steps_counts_exactly_and_a_stream_ends_with_the_error(autojump_clock):
+async def test_l22_max_steps_counts_exactly_and_a_stream_ends_with_the_error(virtual_clock):
     async def loop(ask: Ask) -> Ask | Done:
         return Ask(ask.n + 1) if ask.n < 4 else Done(ask.n)
 
@@ -236,7 +235,7 @@ async def test_l22_max_steps_counts_exactly_and_a_stream_ends_with_the_error(aut
     assert str(last.error).startswith("run 'g-2' of 'g' made more than 4 steps.")
 
 
-async def test_l23_a_first_node_that_goes_nowhere_ends_the_run(autojump_clock):
+async def test_l23_a_first_node_that_goes_nowhere_ends_the_run(virtual_clock):
     async def nowhere(ask: Ask) -> list[Part | Other]:
         return []
 
@@ -254,7 +253,7 @@ async def test_l23_a_first_node_that_goes_nowhere_ends_the_run(autojump_clock):
     assert [(step.node, step.status) for step in handle.trace] == [("nowhere", "done")]
 
 
-async def test_l28_a_timeout_ends_its_node_while_the_reader_of_the_stream_does_something_else(autojump_clock):
+async def test_l28_a_timeout_ends_its_node_while_the_reader_of_the_stream_does_something_else(virtual_clock):
     async def slow(ask: Ask) -> Done:
         await trio.sleep_forever()
 
@@ -266,7 +265,7 @@ async def test_l28_a_timeout_ends_its_node_while_the_reader_of_the_stream_does_s
     assert [event.at_s for event in seen if isinstance(event, NodeGaveUp | RunFinished)] == [1, 1]
 
 
-async def test_l29_cancelling_the_reader_of_a_stream_cancels_the_run_and_leaves_no_task(autojump_clock):
+async def test_l29_cancelling_the_reader_of_a_stream_cancels_the_run_and_leaves_no_task(virtual_clock):
     ended: list[float] = []
 
     async def slow(ask: Ask) -> Done:
@@ -287,7 +286,7 @@ async def test_l29_cancelling_the_reader_of_a_stream_cancels_the_run_and_leaves_
         assert (ended, living()) == ([2], alive)
 
 
-async def test_l31_a_run_that_was_cancelled_says_so_to_all_who_wait_for_it(autojump_clock):
+async def test_l31_a_run_that_was_cancelled_says_so_to_all_who_wait_for_it(virtual_clock):
     told: list[str] = []
 
     async def slow(ask: Ask) -> Done:
@@ -337,7 +336,7 @@ async def end(part: Part) -> Done:
     return Done(part.n)
 
 
-async def test_l36_a_drain_takes_no_run_more_and_lets_many_finish(autojump_clock):
+async def test_l36_a_drain_takes_no_run_more_and_lets_many_finish(virtual_clock):
     async with open_runtime() as runtime:
         graph = graph_of(slowly, end)
         handles = [await runtime.start(graph, Ask(n)) for n in range(1, 6)]
@@ -350,7 +349,7 @@ async def test_l36_a_drain_takes_no_run_more_and_lets_many_finish(autojump_clock
         assert [await handle.result() for handle in handles] == [Done(n) for n in range(1, 6)]
 
 
-async def test_l36_a_drain_cancels_what_is_left_after_its_grace(autojump_clock):
+async def test_l36_a_drain_cancels_what_is_left_after_its_grace(virtual_clock):
     async with open_runtime() as runtime:
         graph = graph_of(slowly, end)
         short, long = await runtime.start(graph, Ask(1)), await runtime.start(graph, Ask(9))
@@ -361,7 +360,7 @@ async def test_l36_a_drain_cancels_what_is_left_after_its_grace(autojump_clock):
             await long.result()
 
 
-async def test_l36_a_run_that_drains_may_still_run_a_graph_within(autojump_clock):
+async def test_l36_a_run_that_drains_may_still_run_a_graph_within(virtual_clock):
     inner = Graph("inner", input=Part, output=Other, supervision=EXACT)
 
     @inner.node
@@ -382,7 +381,7 @@ async def test_l36_a_run_that_drains_may_still_run_a_graph_within(autojump_clock
         assert (await handle.result(), trio.current_time()) == (Done(1), 2)
 
 
-async def test_l36_a_drain_during_the_last_node_lets_it_finish(autojump_clock):
+async def test_l36_a_drain_during_the_last_node_lets_it_finish(virtual_clock):
     async with open_runtime() as runtime:
         handle = await runtime.start(graph_of(slowly, end), Ask(1))
         await trio.sleep(1.5)
@@ -390,7 +389,7 @@ async def test_l36_a_drain_during_the_last_node_lets_it_finish(autojump_clock):
         assert (await handle.result(), trio.current_time()) == (Done(1), 2)
 
 
-async def test_l06_the_fields_of_a_message_between_nodes_are_no_input_of_the_graph(autojump_clock):
+async def test_l06_the_fields_of_a_message_between_nodes_are_no_input_of_the_graph(virtual_clock):
     async with open_runtime() as runtime:
         graph = graph_of(slowly, end)
         assert (graph.input_types, graph.output_types) == ((Ask,), (Done,))
@@ -409,7 +408,7 @@ class Checked(pydantic.BaseModel):
     title: str
 
 
-async def test_l07_attrs_classes_dataclasses_and_pydantic_models_are_messages_with_their_defaults_and_checks(autojump_clock):
+async def test_l07_attrs_classes_dataclasses_and_pydantic_models_are_messages_with_their_defaults_and_checks(virtual_clock):
     async def draft(ask: Ask) -> Draft:
         return Draft(ask.n)
 
@@ -441,7 +440,7 @@ async def test_l07_a_plain_class_is_no_message():
         Graph("g", input=Plain, output=Done)
 
 
-async def test_l09_nodes_of_two_graphs_made_of_the_same_functions_are_independent(autojump_clock):
+async def test_l09_nodes_of_two_graphs_made_of_the_same_functions_are_independent(virtual_clock):
     async def fails_at_nine(ask: Ask) -> Done:
         if ask.n == 9:
             raise ValueError("nine")
@@ -457,7 +456,7 @@ async def test_l09_nodes_of_two_graphs_made_of_the_same_functions_are_independen
     assert (one.nodes["fails_at_nine"].options.timeout_s, two.nodes["fails_at_nine"].options.timeout_s) == (None, 1)
 
 
-async def test_l08_an_empty_or_falsy_message_is_a_message(autojump_clock):
+async def test_l08_an_empty_or_falsy_message_is_a_message(virtual_clock):
     @attrs.frozen
     class Empty:
         def __bool__(self) -> bool:
@@ -471,3 +470,102 @@ async def test_l08_an_empty_or_falsy_message_is_a_message(autojump_clock):
 
     async with open_runtime() as runtime:
         assert await runtime.run(graph_of(make, take), Ask()) == Done(n=True)
+
+
+async def test_l02_what_is_no_store_of_runs_is_refused_before_anything_starts():
+    with pytest.raises(UsageError, match="runs are not stored in this release"):
+        async with open_runtime(store="memory"):  # type: ignore[arg-type]
+            raise AssertionError("not reached")
+
+
+async def test_l16_an_item_that_goes_into_a_graph_is_gathered_with_those_that_do_not(virtual_clock):
+    inner = Graph("inner", input=Odd, output=Other)
+
+    @inner.node
+    async def negate(odd: Odd) -> Other:
+        await trio.sleep(1)
+        return Other(-odd.n)
+
+    async def split(ask: Ask) -> list[Odd | Even]:
+        return [Odd(n) if n % 2 else Even(n) for n in range(4)]
+
+    async def even(message: Even) -> Other:
+        return Other(message.n)
+
+    async def gather(others: list[Other]) -> Done:
+        return Done([other.n for other in others])
+
+    graph = graph_of(split, even, gather)
+    graph.add(inner)
+    async with open_runtime() as runtime:
+        assert await runtime.run(graph, Ask()) == Done([0, -1, 2, -3])
+
+
+async def test_l27_a_node_that_waits_for_an_answer_from_outside_holds_up_only_what_needs_it(virtual_clock):
+    answer = trio.Event()
+    log: list[tuple[str, float]] = []
+
+    async def asks(ask: Ask) -> Part:
+        log.append(("asked", trio.current_time()))
+        await answer.wait()
+        return Part(1)
+
+    async def sibling(ask: Ask) -> Other:
+        await trio.sleep(1)
+        log.append(("sibling", trio.current_time()))
+        return Other(2)
+
+    async def end(part: Part, other: Other) -> Done:
+        return Done((part.n, other.n))
+
+    async with open_runtime() as runtime:
+        handle = await runtime.start(graph_of(asks, sibling, end), Ask())
+        await trio.sleep(3600)
+        answer.set()
+        assert await handle.result() == Done((1, 2))
+
+    assert log == [("asked", 0), ("sibling", 1)]
+
+
+EMPTY = "its body is empty: let a language model fill it, with @graph.predict, or write the body."
+
+
+async def returns_a_dict(ask: Ask) -> Done:
+    return {"n": 1}  # type: ignore[return-value]  # pyright: ignore[reportReturnType]
+
+
+async def returns_a_tuple(ask: Ask) -> list[Part]:
+    return (Part(1),)  # type: ignore[return-value]  # pyright: ignore[reportReturnType]
+
+
+async def has_no_body(ask: Ask) -> Done: ...  # type: ignore[empty-body]  # pyright: ignore[reportReturnType]
+
+
+async def gathers(parts: list[Part]) -> Done:
+    return Done(parts)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "said"),
+    [
+        ([returns_a_dict], "returned a dict; it declares Done.\n  Mend: return one of its type: Done(…)."),
+        ([returns_a_tuple, gathers], "returned a tuple; it declares list[Part].\n  Mend: return a list."),
+        ([has_no_body], "returned None; it declares Done.\n  Mend: " + EMPTY),
+    ],
+)
+async def test_what_a_node_may_not_return_is_told_with_what_to_return_instead(nodes, said, virtual_clock):
+    async with open_runtime() as runtime:
+        with pytest.raises(RunFailed) as caught:
+            await runtime.run(graph_of(*nodes, redelivery=ONCE), Ask())
+
+    (leaf,) = caught.value.exceptions
+    place = f"{__file__}:{nodes[0].__code__.co_firstlineno}"
+    assert str(leaf.__cause__) == f"node '{nodes[0].__name__}' ({place}) {said}"
+
+
+async def test_a_class_in_place_of_a_message_is_told():
+    async with open_runtime() as runtime:
+        with pytest.raises(DeclarationError) as caught:
+            await runtime.run(graph_of(has_no_body), Ask)
+
+    assert str(caught.value) == "graph 'g' takes Ask as its input. Got: the class Ask itself.\n  Mend: run(graph, Ask(…))."

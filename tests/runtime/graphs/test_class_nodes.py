@@ -50,7 +50,7 @@ class Accept:
         return Done(self.praise)
 
 
-async def test_the_language_model_routes_among_class_nodes_and_fills_them(autojump_clock):
+async def test_the_language_model_routes_among_class_nodes_and_fills_them(virtual_clock):
     lm = ScriptedLM([{"choice": "Improve"}, {"advice": "shorter"}, "short", {"choice": "Accept"}, {"praise": "good"}])
 
     async with open_runtime(lm=lm) as runtime:
@@ -69,14 +69,14 @@ async def test_the_language_model_routes_among_class_nodes_and_fills_them(autoju
     assert "draft 1" in lm.calls[1].text
 
 
-async def test_none_is_a_real_choice_and_ends_the_branch(autojump_clock):
+async def test_none_is_a_real_choice_and_ends_the_branch(virtual_clock):
     """An optional node with the body ``...`` could otherwise never stop."""
     async with open_runtime(lm=ScriptedLM([{"choice": "None"}])) as runtime:
         with pytest.raises(NoOutput, match="nothing had made its output Done"):
             await runtime.run(graph, Ask(1))
 
 
-async def test_an_unknown_choice_fails_the_run_after_its_parse_attempts(autojump_clock):
+async def test_an_unknown_choice_fails_the_run_after_its_parse_attempts(virtual_clock):
     lm = ScriptedLM(lambda messages: {"choice": "Draf"})
     async with open_runtime(lm=lm) as runtime:
         with pytest.raises(RunFailed) as caught:
@@ -87,7 +87,7 @@ async def test_an_unknown_choice_fails_the_run_after_its_parse_attempts(autojump
     assert len(lm.calls) == 2
 
 
-async def test_a_predict_node_chooses_among_its_return_types_in_the_same_way(autojump_clock):
+async def test_a_predict_node_chooses_among_its_return_types_in_the_same_way(virtual_clock):
     chooser = Graph("chooser", input=Ask, output=Done)
 
     @chooser.predict(module="ChainOfThought")
@@ -104,7 +104,7 @@ async def test_a_predict_node_chooses_among_its_return_types_in_the_same_way(aut
         assert await runtime.run(chooser, Ask(1)) == Done("shorter")
 
 
-async def test_a_class_works_on_one_message_at_a_time(autojump_clock):
+async def test_a_class_works_on_one_message_at_a_time(virtual_clock):
     fan = Graph("fan", input=Ask, output=Done)
 
     @fan.node
@@ -133,7 +133,7 @@ async def test_a_class_works_on_one_message_at_a_time(autojump_clock):
         assert trio.current_time() == 3
 
 
-async def test_a_subclass_that_overrides_the_call_is_called_its_own_way(autojump_clock):
+async def test_a_subclass_that_overrides_the_call_is_called_its_own_way(virtual_clock):
     inherit = Graph("inherit", input=Ask, output=Done)
 
     @inherit.node

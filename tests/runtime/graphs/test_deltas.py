@@ -33,7 +33,7 @@ async def say(ask: Ask, lm: LM) -> Done:
     return Done("enough")
 
 
-async def test_every_piece_is_an_event_and_a_sign_of_life_and_the_whole_is_booked(autojump_clock):
+async def test_every_piece_is_an_event_and_a_sign_of_life_and_the_whole_is_booked(virtual_clock):
     async with open_runtime(lm=ScriptedLM([ANSWER])) as runtime:
         async with runtime.stream(graph, Ask()) as events:
             seen = [event async for event in events if isinstance(event, LMDelta | LMCalled | RunFinished)]
@@ -45,7 +45,7 @@ async def test_every_piece_is_an_event_and_a_sign_of_life_and_the_whole_is_booke
     assert seen[-1].output == Done("one two three")
 
 
-async def test_an_answer_that_is_left_early_is_not_booked(autojump_clock):
+async def test_an_answer_that_is_left_early_is_not_booked(virtual_clock):
     async with open_runtime(lm=ScriptedLM([ANSWER])) as runtime:
         handle = await runtime.start(graph, Ask(1))
         assert await handle.result() == Done("enough")

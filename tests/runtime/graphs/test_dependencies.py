@@ -48,7 +48,7 @@ async def calendar(where: Annotated[Place, Dep(place)]) -> list[str]:
     return [f"meeting at {where.name}"]
 
 
-async def test_independent_ones_run_together_and_each_is_called_once_per_run(autojump_clock):
+async def test_independent_ones_run_together_and_each_is_called_once_per_run(virtual_clock):
     async def one(ask: Ask, sky: Annotated[str, Dep(weather)]) -> Part:
         return Part(ask.n)
 
@@ -64,7 +64,7 @@ async def test_independent_ones_run_together_and_each_is_called_once_per_run(aut
     assert log == ["place", "weather", "calendar"] * 2
 
 
-async def test_one_level_of_the_dag_is_worked_out_at_the_same_time(autojump_clock):
+async def test_one_level_of_the_dag_is_worked_out_at_the_same_time(virtual_clock):
     async def work(ask: Ask, sky: Annotated[str, Dep(weather)], day: Annotated[list[str], Dep(calendar)]) -> Done:
         return Done()
 
@@ -75,7 +75,7 @@ async def test_one_level_of_the_dag_is_worked_out_at_the_same_time(autojump_cloc
     assert sorted(log) == ["calendar", "place", "weather"]
 
 
-async def test_branches_that_need_the_same_one_at_once_share_it(autojump_clock):
+async def test_branches_that_need_the_same_one_at_once_share_it(virtual_clock):
     async def split(ask: Ask) -> list[Part]:
         return [Part(i) for i in range(10)]
 
@@ -105,7 +105,7 @@ async def test_a_plain_function_runs_in_a_worker_thread():
     assert done.n != threading.current_thread().name
 
 
-async def test_one_that_fails_cancels_its_siblings_and_the_error_says_where(autojump_clock):
+async def test_one_that_fails_cancels_its_siblings_and_the_error_says_where(virtual_clock):
     async def fails() -> Place:
         await trio.sleep(1)
         raise ConnectionError("no map")
@@ -139,7 +139,7 @@ async def test_one_that_fails_cancels_its_siblings_and_the_error_says_where(auto
     assert log == ["slow ended at 1"]
 
 
-async def test_another_attempt_of_the_node_calls_a_failed_one_again_and_keeps_the_others(autojump_clock):
+async def test_another_attempt_of_the_node_calls_a_failed_one_again_and_keeps_the_others(virtual_clock):
     async def flaky(where: Annotated[Place, Dep(place)]) -> str:
         log.append("flaky")
         if log.count("flaky") == 1:
@@ -155,7 +155,7 @@ async def test_another_attempt_of_the_node_calls_a_failed_one_again_and_keeps_th
     assert log == ["place", "flaky", "flaky"]
 
 
-async def test_a_programming_error_is_not_tried_again(autojump_clock):
+async def test_a_programming_error_is_not_tried_again(virtual_clock):
     def wrong() -> str:
         log.append("wrong")
         raise KeyError("wrong")
@@ -170,7 +170,7 @@ async def test_a_programming_error_is_not_tried_again(autojump_clock):
     assert log == ["wrong"]
 
 
-async def test_whoever_waits_takes_over_when_the_one_that_works_it_out_is_cancelled(autojump_clock):
+async def test_whoever_waits_takes_over_when_the_one_that_works_it_out_is_cancelled(virtual_clock):
     async def slow() -> str:
         log.append("slow")
         await trio.sleep(5)
@@ -240,7 +240,7 @@ async def use_more(part: Part, two: Annotated[str, Dep(second)]) -> Done:
     return Done()
 
 
-async def test_context_managers_are_left_at_the_end_of_the_run_the_last_one_first(autojump_clock):
+async def test_context_managers_are_left_at_the_end_of_the_run_the_last_one_first(virtual_clock):
     async with open_runtime() as runtime:
         await runtime.run(graph_of(use, use_more), Ask())
         log.append("run returned")
@@ -249,14 +249,14 @@ async def test_context_managers_are_left_at_the_end_of_the_run_the_last_one_firs
     assert log == ["enter first", "enter second", "leave second at 3", "leave first at 4", "run returned"]
 
 
-async def test_context_managers_are_left_when_the_run_fails(autojump_clock):
+async def test_context_managers_are_left_when_the_run_fails(virtual_clock):
     async with open_runtime() as runtime:
         with pytest.raises(RunFailed, match="failed at 'use_more'"):
             await runtime.run(graph_of(use, use_more), Ask(13))
         assert log[2:] == ["leave second at 3", "leave first at 4"]
 
 
-async def test_context_managers_are_left_before_cancel_returns_and_nothing_is_left_over(autojump_clock):
+async def test_context_managers_are_left_before_cancel_returns_and_nothing_is_left_over(virtual_clock):
     graph = graph_of(use, use_more)
     async with open_runtime() as runtime:
         await runtime.run(graph, Ask())
@@ -273,7 +273,7 @@ async def test_context_managers_are_left_before_cancel_returns_and_nothing_is_le
         assert living() == alive
 
 
-async def test_context_managers_are_left_when_the_runtime_is_cancelled(autojump_clock):
+async def test_context_managers_are_left_when_the_runtime_is_cancelled(virtual_clock):
     with trio.move_on_after(1.5):
         async with open_runtime() as runtime:
             await runtime.run(graph_of(use, use_more), Ask(99))
@@ -281,7 +281,7 @@ async def test_context_managers_are_left_when_the_runtime_is_cancelled(autojump_
     assert sorted(entry.partition(" at")[0] for entry in log) == ["enter first", "enter second", "leave first", "leave second"]
 
 
-async def test_one_that_cannot_be_left_in_time_is_cancelled_and_fails_the_run(autojump_clock):
+async def test_one_that_cannot_be_left_in_time_is_cancelled_and_fails_the_run(virtual_clock):
     stuck = kept("stuck", leave_s=100)
 
     async def work(ask: Ask, text: Annotated[str, Dep(stuck)]) -> Done:
@@ -298,7 +298,7 @@ async def test_one_that_cannot_be_left_in_time_is_cancelled_and_fails_the_run(au
     assert str(leaf).endswith(" was not left within 5 s.")
 
 
-async def test_one_that_fails_while_the_run_goes_on_fails_the_run(autojump_clock):
+async def test_one_that_fails_while_the_run_goes_on_fails_the_run(virtual_clock):
     @asynccontextmanager
     async def breaks() -> AsyncIterator[str]:
         async with trio.open_nursery() as nursery:
@@ -323,7 +323,7 @@ async def test_one_that_fails_while_the_run_goes_on_fails_the_run(autojump_clock
     assert "failed while the run went on" in str(caught.value.exceptions[0])
 
 
-async def test_one_that_cannot_be_entered_is_a_dependency_that_failed(autojump_clock):
+async def test_one_that_cannot_be_entered_is_a_dependency_that_failed(virtual_clock):
     @asynccontextmanager
     async def locked() -> AsyncIterator[str]:
         if text := "locked":

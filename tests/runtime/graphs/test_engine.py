@@ -16,7 +16,8 @@ from actors import LM, Backoff, Graph, GraphInvalid, RestartType, Run, RunFailed
 from actors.errors import ActorStopped, DeclarationError, RestartsExhausted, UsageError
 from runtime import ActorStarted, open_runtime
 from runtime.envelope import Envelope
-from runtime.graphs.run import ActiveRun, Spend
+from runtime.graphs.record import Spend
+from runtime.graphs.run import ActiveRun
 from runtime.testing import ScriptedLM
 from tests.runtime.graphs.stage import Ask, Done, Other, Part, graph_of, living
 
@@ -30,7 +31,7 @@ async def echo(ask: Ask) -> Done:
 # --- deployments ------------------------------------------------------------------------------------------------------
 
 
-async def test_deploying_starts_one_instance_per_node_under_one_supervisor(autojump_clock):
+async def test_deploying_starts_one_instance_per_node_under_one_supervisor(virtual_clock):
     async def more(part: Part) -> Done:
         return Done()
 
@@ -48,7 +49,7 @@ async def test_deploying_starts_one_instance_per_node_under_one_supervisor(autoj
         assert (deployment.address, deployment.is_running, deployment.active_runs) == ("g", True, 0)
 
 
-async def test_runs_share_the_actors_of_their_graph(autojump_clock):
+async def test_runs_share_the_actors_of_their_graph(virtual_clock):
     happened: list[Any] = []
     graph = graph_of(echo)
     async with open_runtime(instruments=[happened.append]) as runtime:
@@ -58,7 +59,7 @@ async def test_runs_share_the_actors_of_their_graph(autojump_clock):
     assert [event.address for event in happened if isinstance(event, ActorStarted)] == ["", "g", "g/echo"]
 
 
-async def test_first_runs_that_begin_at_once_deploy_the_graph_once(autojump_clock):
+async def test_first_runs_that_begin_at_once_deploy_the_graph_once(virtual_clock):
     graph = graph_of(echo)
     async with open_runtime() as runtime, trio.open_nursery() as nursery:
         for _ in range(5):
@@ -68,7 +69,7 @@ async def test_first_runs_that_begin_at_once_deploy_the_graph_once(autojump_cloc
         assert [node.address for node in runtime.tree().children] == ["g"]
 
 
-async def test_a_graph_is_deployed_only_once(autojump_clock):
+async def test_a_graph_is_deployed_only_once(virtual_clock):
     graph = graph_of(echo)
     async with open_runtime() as runtime:
         await runtime.run(graph, Ask())
@@ -81,14 +82,14 @@ async def test_a_graph_is_deployed_only_once(autojump_clock):
 
 
 @pytest.mark.parametrize("wrong", [0, -1, 1.5, True, "2"])
-async def test_a_bound_on_runs_that_is_none_is_refused(wrong, autojump_clock):
+async def test_a_bound_on_runs_that_is_none_is_refused(wrong, virtual_clock):
     async with open_runtime() as runtime:
         with pytest.raises(DeclarationError, match=r"max_runs.* a whole number >= 1 or math\.inf"):
             await runtime.deploy(graph_of(echo), max_runs=wrong)
 
 
 @pytest.mark.parametrize("wrong", ["g", None, Ask()])
-async def test_something_else_than_a_graph_is_refused(wrong, autojump_clock):
+async def test_something_else_than_a_graph_is_refused(wrong, virtual_clock):
     async with open_runtime() as runtime:
         with pytest.raises(UsageError) as caught:
             await runtime.run(wrong, Ask())
@@ -96,7 +97,7 @@ async def test_something_else_than_a_graph_is_refused(wrong, autojump_clock):
     assert str(caught.value) == f"expected a Graph. Got: {wrong!r}.\n  Mend: runtime.run(graph, message), the graph first."
 
 
-async def test_a_graph_with_problems_is_not_deployed(autojump_clock):
+async def test_a_graph_with_problems_is_not_deployed(virtual_clock):
     async with open_runtime() as runtime:
         with pytest.raises(GraphInvalid):
             await runtime.run(Graph("empty", input=Ask, output=Done), Ask())
@@ -104,7 +105,7 @@ async def test_a_graph_with_problems_is_not_deployed(autojump_clock):
         assert runtime.tree().children == ()
 
 
-async def test_two_graphs_of_one_name_live_side_by_side(autojump_clock):
+async def test_two_graphs_of_one_name_live_side_by_side(virtual_clock):
     async def other(ask: Ask) -> Done:
         return Done("other")
 
@@ -117,7 +118,7 @@ async def test_two_graphs_of_one_name_live_side_by_side(autojump_clock):
         assert [node.address for node in runtime.tree().children] == ["g", "g-1"]
 
 
-async def test_a_graph_that_was_changed_after_its_deployment_is_refused(autojump_clock):
+async def test_a_graph_that_was_changed_after_its_deployment_is_refused(virtual_clock):
     graph = graph_of(echo)
     async with open_runtime() as runtime:
         await runtime.run(graph, Ask())
@@ -134,7 +135,7 @@ async def echo_too(ask: Ask) -> Done:
     return Done(ask.n)
 
 
-async def test_run_ids_are_the_callers_if_given_and_unique_while_they_live(autojump_clock):
+async def test_run_ids_are_the_callers_if_given_and_unique_while_they_live(virtual_clock):
     async def slow(ask: Ask) -> Done:
         await trio.sleep(1)
         return Done()
@@ -152,13 +153,13 @@ async def test_run_ids_are_the_callers_if_given_and_unique_while_they_live(autoj
 
 
 @pytest.mark.parametrize("wrong", ["", 5])
-async def test_a_run_id_that_is_none_is_refused(wrong, autojump_clock):
+async def test_a_run_id_that_is_none_is_refused(wrong, virtual_clock):
     async with open_runtime() as runtime:
         with pytest.raises(UsageError, match=r"^run_id=.*: expected a non-empty string or None\."):
             await runtime.start(graph_of(echo), Ask(), wrong)
 
 
-async def test_a_closed_runtime_runs_nothing(autojump_clock):
+async def test_a_closed_runtime_runs_nothing(virtual_clock):
     graph = graph_of(echo)
     async with open_runtime() as runtime:
         await runtime.run(graph, Ask())
@@ -170,7 +171,7 @@ async def test_a_closed_runtime_runs_nothing(autojump_clock):
 # --- the end of a graph -------------------------------------------------------------------------------------------------
 
 
-async def test_a_graph_killed_by_its_own_budget_fails_its_runs_and_is_deployed_anew_for_the_next(autojump_clock):
+async def test_a_graph_killed_by_its_own_budget_fails_its_runs_and_is_deployed_anew_for_the_next(virtual_clock):
     async def work(ask: Ask) -> Done:
         await trio.sleep(1)
         if ask.n:
@@ -196,7 +197,7 @@ async def test_a_graph_killed_by_its_own_budget_fails_its_runs_and_is_deployed_a
         assert await runtime.run(graph, Ask(0)) == Done()
 
 
-async def test_a_message_behind_one_that_ended_its_only_instance_is_still_handled(autojump_clock):
+async def test_a_message_behind_one_that_ended_its_only_instance_is_still_handled(virtual_clock):
     async def work(ask: Ask) -> Done:
         await trio.sleep(1)
         if ask.n:
@@ -215,7 +216,7 @@ async def test_a_message_behind_one_that_ended_its_only_instance_is_still_handle
 # --- what nodes are given -------------------------------------------------------------------------------------------------
 
 
-async def test_a_node_is_told_which_run_it_works_for(autojump_clock):
+async def test_a_node_is_told_which_run_it_works_for(virtual_clock):
     async def work(part: Part, run: Run) -> Done:
         return Done((run.id, run.graph, run.node, run.path, run.attempt))
 
@@ -226,7 +227,7 @@ async def test_a_node_is_told_which_run_it_works_for(autojump_clock):
         assert await runtime.run(graph_of(part, work), Ask()) == Done(("g-1", "g", "work", "g/work/0", 1))
 
 
-async def test_each_node_gets_the_model_that_it_names_or_brings_or_the_default(autojump_clock):
+async def test_each_node_gets_the_model_that_it_names_or_brings_or_the_default(virtual_clock):
     async def plain(ask: Ask, lm: LM) -> Part:
         return Part((await lm.chat([{"role": "user", "content": "?"}])).model)  # type: ignore[arg-type]
 
@@ -248,7 +249,7 @@ async def wants(ask: Ask, lm: LM) -> Done:
     return Done()
 
 
-async def test_a_missing_default_model_is_reported_at_deployment(autojump_clock):
+async def test_a_missing_default_model_is_reported_at_deployment(virtual_clock):
     async with open_runtime() as runtime:
         with pytest.raises(DeclarationError) as caught:
             await runtime.deploy(graph_of(wants))
@@ -261,7 +262,7 @@ async def test_a_missing_default_model_is_reported_at_deployment(autojump_clock)
     )
 
 
-async def test_a_missing_named_model_is_reported_at_deployment(autojump_clock):
+async def test_a_missing_named_model_is_reported_at_deployment(virtual_clock):
     graph = graph_of(wants, lm="large")
     async with open_runtime(lms={"small": ScriptedLM([])}) as runtime:
         with pytest.raises(DeclarationError) as caught:
@@ -293,7 +294,7 @@ async def test_a_plain_function_works_in_a_thread_without_holding_the_loop():
     assert seen == [(False, "opener's", "work")]
 
 
-async def test_a_node_sees_the_context_variables_of_the_runtime_and_of_no_other_run(autojump_clock):
+async def test_a_node_sees_the_context_variables_of_the_runtime_and_of_no_other_run(virtual_clock):
     async def work(ask: Ask) -> Done:
         seen = REQUEST.get()
         REQUEST.set("left behind")
@@ -310,7 +311,7 @@ async def test_a_node_sees_the_context_variables_of_the_runtime_and_of_no_other_
             nursery.start_soon(request, runtime, graph, name)
 
 
-async def test_the_models_of_a_runtime_are_there_outside_of_nodes_too(autojump_clock):
+async def test_the_models_of_a_runtime_are_there_outside_of_nodes_too(virtual_clock):
     async with open_runtime(lm=ScriptedLM(["hello"]), lms={"large": ScriptedLM(["HELLO"])}) as runtime:
         said = [await lm.chat([{"role": "user", "content": "?"}]) for lm in (runtime.lm, runtime.lms["large"])]
 
@@ -320,7 +321,7 @@ async def test_the_models_of_a_runtime_are_there_outside_of_nodes_too(autojump_c
             _ = runtime.lm
 
 
-async def test_what_a_run_spends_is_the_sum_of_its_calls(autojump_clock):
+async def test_what_a_run_spends_is_the_sum_of_its_calls(virtual_clock):
     async def work(ask: Ask, lm: LM) -> Done:
         await lm.chat([{"role": "user", "content": "one two"}])
         await lm.predict("question -> answer", question="?")
@@ -336,7 +337,7 @@ async def test_what_a_run_spends_is_the_sum_of_its_calls(autojump_clock):
     assert idle.spend == Spend()
 
 
-async def test_a_graph_may_run_inside_a_node_of_another_and_of_itself(autojump_clock):
+async def test_a_graph_may_run_inside_a_node_of_another_and_of_itself(virtual_clock):
     async def countdown(ask: Ask) -> Done:
         await trio.sleep(1)
         return Done(0) if ask.n == 0 else Done((await runtime.run(graph, Ask(ask.n - 1))).n + 1)
@@ -350,7 +351,8 @@ async def test_a_graph_may_run_inside_a_node_of_another_and_of_itself(autojump_c
 # --- memory ---------------------------------------------------------------------------------------------------------------
 
 
-async def test_a_thousand_runs_leave_nothing_behind(autojump_clock):
+@pytest.mark.not_explored("a thousand runs")
+async def test_a_thousand_runs_leave_nothing_behind(virtual_clock):
     async def work(ask: Ask) -> Part:
         return Part(ask.n)
 
@@ -374,11 +376,11 @@ async def test_a_thousand_runs_leave_nothing_behind(autojump_clock):
         gc.collect()
         left = [each for each in gc.get_objects() if type(each) in (ActiveRun, Envelope) and id(each) not in before]
         assert left == []
-        assert len(runtime.tree().children[0].children) == 2
+        assert len(runtime.tree().children[0].children) <= 3  # one more may have served while one was restarted
     assert living() == alive
 
 
-async def test_a_handle_is_all_that_keeps_a_finished_run(autojump_clock):
+async def test_a_handle_is_all_that_keeps_a_finished_run(virtual_clock):
     async with open_runtime() as runtime:
         handle = await runtime.start(graph_of(echo), Ask())
         await handle.result()
@@ -390,7 +392,7 @@ async def test_a_handle_is_all_that_keeps_a_finished_run(autojump_clock):
         assert kept() is None
 
 
-async def test_a_stopped_graph_is_forgotten(autojump_clock):
+async def test_a_stopped_graph_is_forgotten(virtual_clock):
     graph = graph_of(echo)
     kept = weakref.ref(graph)
     async with open_runtime() as runtime:

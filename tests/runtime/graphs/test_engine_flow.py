@@ -28,7 +28,7 @@ async def collect(others: list[Other]) -> Done:
     return Done([other.n for other in others])
 
 
-async def test_items_are_worked_on_at_once_and_gathered_in_their_order(autojump_clock):
+async def test_items_are_worked_on_at_once_and_gathered_in_their_order(virtual_clock):
     async def work(part: Part) -> Other:
         await trio.sleep(10 - part.n)
         return Other(part.n)
@@ -38,7 +38,7 @@ async def test_items_are_worked_on_at_once_and_gathered_in_their_order(autojump_
         assert trio.current_time() == 10.0
 
 
-async def test_an_empty_fan_out_is_gathered_as_an_empty_list(autojump_clock):
+async def test_an_empty_fan_out_is_gathered_as_an_empty_list(virtual_clock):
     async def work(part: Part) -> Other:
         return Other(part.n)
 
@@ -47,7 +47,7 @@ async def test_an_empty_fan_out_is_gathered_as_an_empty_list(autojump_clock):
 
 
 @pytest.mark.parametrize("concurrency", [1, 2, 3])
-async def test_a_node_works_on_no_more_messages_at_once_than_it_may(concurrency, autojump_clock):
+async def test_a_node_works_on_no_more_messages_at_once_than_it_may(concurrency, virtual_clock):
     busy, most = 0, 0
 
     async def work(part: Part) -> Other:
@@ -67,7 +67,7 @@ async def test_a_node_works_on_no_more_messages_at_once_than_it_may(concurrency,
     assert (most, trio.current_time()) == (concurrency, 12 / concurrency)
 
 
-async def test_the_first_k_items_go_on_and_the_rest_are_really_cancelled(autojump_clock):
+async def test_the_first_k_items_go_on_and_the_rest_are_really_cancelled(virtual_clock):
     cancelled: list[tuple[int, float]] = []
 
     async def work(part: Part) -> Other:
@@ -88,7 +88,7 @@ async def test_the_first_k_items_go_on_and_the_rest_are_really_cancelled(autojum
     assert (sorted(cancelled), trio.current_time()) == ([(2, 1.0), (3, 1.0), (4, 1.0)], 6.0)
 
 
-async def test_a_generator_goes_no_further_than_there_is_room_for_its_items(autojump_clock):
+async def test_a_generator_goes_no_further_than_there_is_room_for_its_items(virtual_clock):
     made: list[tuple[int, float]] = []
 
     async def stream(ask: Ask) -> AsyncIterator[Part]:
@@ -108,7 +108,7 @@ async def test_a_generator_goes_no_further_than_there_is_room_for_its_items(auto
     assert made == [(0, 0.0), (1, 0.0), (2, 0.0), (3, 1.0), (4, 2.0)]  # one in hand, one that waits, one held out
 
 
-async def test_a_generator_that_is_not_wanted_any_more_is_closed_and_its_gather_still_arrives(autojump_clock):
+async def test_a_generator_that_is_not_wanted_any_more_is_closed_and_its_gather_still_arrives(virtual_clock):
     closed: list[float] = []
 
     async def stream(ask: Ask) -> AsyncIterator[Other]:
@@ -137,7 +137,8 @@ async def expect(runtime: Any, graph: Graph, message: Any, output: Any) -> None:
     assert await runtime.run(graph, message) == output
 
 
-async def test_a_generator_that_never_waits_lets_others_run(autojump_clock):
+@pytest.mark.not_explored("that others run is trio's fairness, which a chosen schedule need not have")
+async def test_a_generator_that_never_waits_lets_others_run(virtual_clock):
     async def stream(ask: Ask) -> AsyncIterator[Part]:
         while True:
             yield Part()
@@ -157,7 +158,7 @@ async def test_a_generator_that_never_waits_lets_others_run(autojump_clock):
     assert (soon.cancelled_caught, limit.cancelled_caught) == (True, False)
 
 
-async def test_a_loop_through_mailboxes_of_one_message_ends(autojump_clock):
+async def test_a_loop_through_mailboxes_of_one_message_ends(virtual_clock):
     async def there(ask: Ask | Other) -> Part:
         return Part(ask.n)
 
@@ -170,7 +171,7 @@ async def test_a_loop_through_mailboxes_of_one_message_ends(autojump_clock):
             nursery.start_soon(expect, runtime, graph, Ask(0), Done(50))
 
 
-async def test_a_gather_that_a_later_node_brings_about_cannot_block_it(autojump_clock):
+async def test_a_gather_that_a_later_node_brings_about_cannot_block_it(virtual_clock):
     """`note` ends the fan-outs whose gather feeds `note` again: it must not wait for room in `again`, which waits for it."""
 
     @attrs.frozen
@@ -199,7 +200,7 @@ async def test_a_gather_that_a_later_node_brings_about_cannot_block_it(autojump_
                     nursery.start_soon(expect, runtime, graph, Ask(1), Done())
 
 
-async def test_two_hundred_runs_at_once_keep_their_results_apart(autojump_clock):
+async def test_two_hundred_runs_at_once_keep_their_results_apart(virtual_clock):
     rng = random.Random(1)
     delays = [rng.random() for _ in range(1000)]
 
@@ -216,7 +217,7 @@ async def test_two_hundred_runs_at_once_keep_their_results_apart(autojump_clock)
             nursery.start_soon(expect, runtime, graph, Ask(n), Done([n * 10 + k for k in range(4)]))
 
 
-async def test_only_so_many_runs_are_under_way_and_the_others_follow_in_order(autojump_clock):
+async def test_only_so_many_runs_are_under_way_and_the_others_follow_in_order(virtual_clock):
     began: list[tuple[int, float]] = []
 
     async def work(ask: Ask) -> Done:

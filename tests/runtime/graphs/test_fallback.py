@@ -26,7 +26,7 @@ async def fails(ask: Ask) -> Done:
     raise ConnectionError("down")
 
 
-async def test_a_fallback_gets_the_input_and_the_error_when_all_attempts_are_used_up(autojump_clock):
+async def test_a_fallback_gets_the_input_and_the_error_when_all_attempts_are_used_up(virtual_clock):
     seen: list[object] = []
 
     async def instead(ask: Ask, error: Exception, run: Run) -> Done:
@@ -45,7 +45,7 @@ async def test_a_fallback_gets_the_input_and_the_error_when_all_attempts_are_use
     assert [(step.attempt, step.status) for step in handle.trace] == [(2, "done")]
 
 
-async def test_a_fallback_is_not_asked_while_attempts_are_left(autojump_clock):
+async def test_a_fallback_is_not_asked_while_attempts_are_left(virtual_clock):
     async def once(ask: Ask, run: Run) -> Done:
         if run.attempt == 1:
             raise ConnectionError("hiccup")
@@ -58,7 +58,7 @@ async def test_a_fallback_is_not_asked_while_attempts_are_left(autojump_clock):
         assert await runtime.run(graph_of(once, redelivery=TWICE, fallback=instead), Ask()) == Done("itself")
 
 
-async def test_a_fallback_that_fails_fails_the_run_once_and_knows_the_first_error(autojump_clock):
+async def test_a_fallback_that_fails_fails_the_run_once_and_knows_the_first_error(virtual_clock):
     called = []
 
     async def worse(ask: Ask, error: Exception) -> Done:
@@ -75,7 +75,7 @@ async def test_a_fallback_that_fails_fails_the_run_once_and_knows_the_first_erro
     assert len(called) == 1
 
 
-async def test_nodes_without_a_fallback_still_fail_the_run(autojump_clock):
+async def test_nodes_without_a_fallback_still_fail_the_run(virtual_clock):
     async def instead() -> Part:
         return Part()
 
@@ -94,7 +94,7 @@ async def test_nodes_without_a_fallback_still_fail_the_run(autojump_clock):
             await runtime.run(graph, Ask())
 
 
-async def test_a_language_model_that_is_out_of_reach_is_fallen_back_from(autojump_clock):
+async def test_a_language_model_that_is_out_of_reach_is_fallen_back_from(virtual_clock):
     async def instead(ask: Ask, error: LMUnavailable) -> Done:
         return Done(type(error).__name__)
 
@@ -107,7 +107,7 @@ async def test_a_language_model_that_is_out_of_reach_is_fallen_back_from(autojum
         assert await runtime.run(graph, Ask()) == Done("LMUnavailable")
 
 
-async def test_a_run_that_is_cancelled_does_not_fall_back(autojump_clock):
+async def test_a_run_that_is_cancelled_does_not_fall_back(virtual_clock):
     called = []
 
     async def instead() -> Done:
@@ -126,7 +126,7 @@ async def test_a_run_that_is_cancelled_does_not_fall_back(autojump_clock):
     assert called == []
 
 
-async def test_an_attempt_without_a_sign_of_life_is_ended(autojump_clock):
+async def test_an_attempt_without_a_sign_of_life_is_ended(virtual_clock):
     async def silent(ask: Ask, run: Run) -> Done:
         for _ in range(3):
             await trio.sleep(4)
@@ -149,7 +149,7 @@ async def test_an_attempt_without_a_sign_of_life_is_ended(autojump_clock):
     )
 
 
-async def test_an_answer_of_a_language_model_is_a_sign_of_life(autojump_clock):
+async def test_an_answer_of_a_language_model_is_a_sign_of_life(virtual_clock):
     async def chat(ask: Ask, lm: LM) -> Done:
         for _ in range(3):
             await lm.chat([{"role": "user", "content": "go on"}])
@@ -159,7 +159,7 @@ async def test_an_answer_of_a_language_model_is_a_sign_of_life(autojump_clock):
         assert await runtime.run(graph_of(chat, idle_timeout_s=5), Ask()) == Done(12)
 
 
-async def test_heartbeats_do_not_extend_the_time_limit(autojump_clock):
+async def test_heartbeats_do_not_extend_the_time_limit(virtual_clock):
     async def busy(ask: Ask, run: Run) -> Done:
         while True:
             await trio.sleep(1)
@@ -186,7 +186,7 @@ async def test_a_heartbeat_after_the_attempt_has_no_effect_and_one_from_a_thread
         kept[0].heartbeat()
 
 
-async def test_a_fallback_has_dependencies_and_a_language_model_of_its_own(autojump_clock):
+async def test_a_fallback_has_dependencies_and_a_language_model_of_its_own(virtual_clock):
     @asynccontextmanager
     async def shelf() -> AsyncIterator[str]:
         yield "shelf"

@@ -53,7 +53,7 @@ def reads(monkeypatch):
     return names
 
 
-async def test_the_request_becomes_a_day_a_look_and_an_outfit(autojump_clock, reads):
+async def test_the_request_becomes_a_day_a_look_and_an_outfit(virtual_clock, reads):
     lm = ScriptedLM(SCRIPT)
     async with open_runtime(lm=lm) as runtime:
         handle = await runtime.start(example.graph, example.Request("No jeans, please."))
@@ -70,7 +70,7 @@ async def test_the_request_becomes_a_day_a_look_and_an_outfit(autojump_clock, re
     assert "sober" in outfit
 
 
-async def test_anything_else_is_answered_without_a_look_at_the_weather(autojump_clock, reads):
+async def test_anything_else_is_answered_without_a_look_at_the_weather(virtual_clock, reads):
     lm = ScriptedLM([{"choice": "Reply"}, {"text": "Four."}])
     async with open_runtime(lm=lm) as runtime:
         assert await runtime.run(example.graph, example.Request("What is two and two?")) == example.Reply("Four.")
@@ -114,7 +114,7 @@ def test_a21_a_cycle_that_reaches_no_end_is_reported():
     assert [problem.code for problem in graph.check()] == ["endless-loop"]
 
 
-async def test_a15_a_choice_with_none_and_one_without(autojump_clock):
+async def test_a15_a_choice_with_none_and_one_without(virtual_clock):
     graph = Graph("g", input=Ask, output=Done)
 
     @graph.predict
@@ -137,7 +137,7 @@ class Maybe:
     n: int
 
 
-async def test_a16_a_name_within_a_name_is_no_choice(autojump_clock):
+async def test_a16_a_name_within_a_name_is_no_choice(virtual_clock):
     graph = Graph("g", input=Ask, output=Review | ReviewFailed)
 
     @graph.predict
@@ -158,7 +158,7 @@ class ReviewFailed:
     text: str
 
 
-async def test_a17_what_is_filled_is_validated_and_the_source_is_in_the_prompt(autojump_clock):
+async def test_a17_what_is_filled_is_validated_and_the_source_is_in_the_prompt(virtual_clock):
     graph = Graph("g", input=Ask, output=Other)
 
     @graph.predict(parse_attempts=1, redelivery=Redelivery(max_attempts=1))
@@ -173,7 +173,7 @@ async def test_a17_what_is_filled_is_validated_and_the_source_is_in_the_prompt(a
     assert "4711" in lm.calls[0].text
 
 
-async def test_a22_a_limit_of_steps_ends_a_loop(autojump_clock):
+async def test_a22_a_limit_of_steps_ends_a_loop(virtual_clock):
     graph = Graph("g", input=Ask, output=Done)
 
     @graph.node
@@ -188,7 +188,7 @@ async def test_a22_a_limit_of_steps_ends_a_loop(autojump_clock):
     assert len(handle.trace) >= 10
 
 
-async def test_a23_the_trace_holds_every_node_in_order_the_last_one_included(autojump_clock):
+async def test_a23_the_trace_holds_every_node_in_order_the_last_one_included(virtual_clock):
     async with open_runtime(lm=ScriptedLM(SCRIPT)) as runtime:
         handle = await runtime.start(example.graph, example.Request("?"))
         await handle.result()
@@ -196,7 +196,7 @@ async def test_a23_the_trace_holds_every_node_in_order_the_last_one_included(aut
     assert [(step.node, step.status) for step in handle.trace] == [("Request", "done"), ("Day", "done"), ("Look", "done")]
 
 
-async def test_a25_the_newest_message_is_recalled(autojump_clock):
+async def test_a25_the_newest_message_is_recalled(virtual_clock):
     graph = Graph("g", input=Ask, output=Done)
 
     @graph.node
@@ -211,7 +211,7 @@ async def test_a25_the_newest_message_is_recalled(autojump_clock):
         assert await runtime.run(graph, Ask()) == Done(3)
 
 
-async def test_a26_dependencies_are_called_once_in_a_hundred_runs_each(autojump_clock):
+async def test_a26_dependencies_are_called_once_in_a_hundred_runs_each(virtual_clock):
     calls = []
 
     def sync() -> int:
@@ -244,9 +244,9 @@ async def test_a26_dependencies_are_called_once_in_a_hundred_runs_each(autojump_
     assert sorted(calls) == ["async"] * 10 + ["sync"] * 10
 
 
-async def test_a27_a_failed_dependency_carries_cause_node_and_trace(autojump_clock, monkeypatch, tmp_path):
+async def test_a27_a_failed_dependency_carries_cause_node_and_trace(virtual_clock, monkeypatch, tmp_path):
     monkeypatch.setattr(example, "DATA", tmp_path)
-    async with open_runtime(lm=ScriptedLM(SCRIPT)) as runtime:
+    async with open_runtime(lm=ScriptedLM(SCRIPT, unused="ok")) as runtime:
         with pytest.raises(RunFailed) as caught:
             await runtime.run(example.graph, example.Request("?"))
 
@@ -265,7 +265,7 @@ def test_a31_the_picture_has_a_shape_for_each_kind():
     assert '    output[["Outfit #124; Reply"]]' in lines
 
 
-async def test_a32_a_node_has_a_language_model_of_its_own(autojump_clock):
+async def test_a32_a_node_has_a_language_model_of_its_own(virtual_clock):
     graph = Graph("g", input=Ask, output=Done)
 
     @graph.predict(lm="large")
@@ -281,7 +281,7 @@ async def test_a32_a_node_has_a_language_model_of_its_own(autojump_clock):
     assert (len(small.calls), len(large.calls)) == (1, 1)
 
 
-async def test_a39_ten_runs_at_once_take_as_long_as_one(autojump_clock):
+async def test_a39_ten_runs_at_once_take_as_long_as_one(virtual_clock):
     graph = Graph("g", input=Ask, output=Done)
 
     @graph.predict

@@ -22,7 +22,7 @@ def instances(runtime: Any) -> list[str]:
     return [node.address for node in graph.children]
 
 
-async def test_another_instance_starts_only_when_none_is_idle(autojump_clock):
+async def test_another_instance_starts_only_when_none_is_idle(virtual_clock):
     graph = graph_of(slow)
     async with open_runtime() as runtime:
         await runtime.run(graph, Ask())
@@ -36,7 +36,7 @@ async def test_another_instance_starts_only_when_none_is_idle(autojump_clock):
         assert trio.current_time() == 3.0
 
 
-async def test_all_instances_are_one_address_to_senders_and_share_one_mailbox(autojump_clock):
+async def test_all_instances_are_one_address_to_senders_and_share_one_mailbox(virtual_clock):
     graph = graph_of(slow, concurrency=2)
     async with open_runtime() as runtime, trio.open_nursery() as nursery:
         for _ in range(5):
@@ -47,7 +47,7 @@ async def test_all_instances_are_one_address_to_senders_and_share_one_mailbox(au
         assert [(each.state, each.mailbox.depth) for each in (seen["g/slow"], seen["g/slow#2"])] == [("running", 3)] * 2
 
 
-async def test_an_instance_has_a_name_of_its_own_even_if_a_node_already_has_that_one(autojump_clock):
+async def test_an_instance_has_a_name_of_its_own_even_if_a_node_already_has_that_one(virtual_clock):
     async def first(ask: Ask) -> Part:
         await trio.sleep(1)
         return Part()
@@ -67,7 +67,7 @@ async def test_an_instance_has_a_name_of_its_own_even_if_a_node_already_has_that
 
 
 @pytest.mark.parametrize("restart", RestartType)
-async def test_a_node_serves_on_after_a_failure_whatever_its_restart_type(restart, autojump_clock):
+async def test_a_node_serves_on_after_a_failure_whatever_its_restart_type(restart, virtual_clock):
     graph = graph_of(slow, concurrency=1, restart=restart)
     async with open_runtime() as runtime:
         bad = await runtime.start(graph, Ask(99))
@@ -79,7 +79,7 @@ async def test_a_node_serves_on_after_a_failure_whatever_its_restart_type(restar
         assert instances(runtime) == ["g/slow"]
 
 
-async def test_others_serve_while_one_instance_waits_for_its_restart(autojump_clock):
+async def test_others_serve_while_one_instance_waits_for_its_restart(virtual_clock):
     graph = graph_of(slow, concurrency=2)
     async with open_runtime() as runtime:
         bad = await runtime.start(graph, Ask(99))

@@ -50,7 +50,7 @@ def provider_models(**scripts: ModelScript) -> dict[str, ModelScript]:
     return {**models, **scripts}
 
 
-async def test_the_run_takes_exactly_as_long_as_its_longest_call(autojump_clock):
+async def test_the_run_takes_exactly_as_long_as_its_longest_call(virtual_clock):
     lm = scripted()
     async with open_runtime(lm=lm, lms={"large": lm}) as runtime:
         started = trio.current_time()
@@ -61,7 +61,7 @@ async def test_the_run_takes_exactly_as_long_as_its_longest_call(autojump_clock)
         assert lm.max_in_flight == 3
 
 
-async def test_a_second_run_takes_as_long_and_gives_the_same(autojump_clock):
+async def test_a_second_run_takes_as_long_and_gives_the_same(virtual_clock):
     lm = scripted()
     async with open_runtime(lm=lm, lms={"large": lm}) as runtime:
         first = await runtime.run(example.graph, INTENT)
@@ -72,7 +72,7 @@ async def test_a_second_run_takes_as_long_and_gives_the_same(autojump_clock):
         assert trio.current_time() == began + VECTOR
 
 
-async def test_the_merge_starts_once_when_the_last_of_the_three_has_arrived(autojump_clock):
+async def test_the_merge_starts_once_when_the_last_of_the_three_has_arrived(virtual_clock):
     lm = scripted()
     async with open_runtime(lm=lm, lms={"large": lm}) as runtime:
         handle = await runtime.start(example.graph, INTENT)
@@ -94,7 +94,7 @@ async def served():
             yield server, runtime
 
 
-async def test_over_real_sockets_three_requests_are_in_flight_and_virtual_time_is_exact(served, autojump_clock):
+async def test_over_real_sockets_three_requests_are_in_flight_and_virtual_time_is_exact(served, virtual_clock):
     server, runtime = served
 
     started = trio.current_time()
@@ -106,7 +106,7 @@ async def test_over_real_sockets_three_requests_are_in_flight_and_virtual_time_i
     assert [request.arrived_s - started for request in server.requests] == [0.0, 0.0, 0.0]
 
 
-async def test_cancelling_the_run_cancels_all_three_requests_at_the_server_and_the_next_run_works(served, autojump_clock):
+async def test_cancelling_the_run_cancels_all_three_requests_at_the_server_and_the_next_run_works(served, virtual_clock):
     server, runtime = served
     await runtime.run(example.graph, INTENT)
     server.clear()
@@ -122,7 +122,7 @@ async def test_cancelling_the_run_cancels_all_three_requests_at_the_server_and_t
     assert await runtime.run(example.graph, INTENT) == CYPHER
 
 
-async def test_a_failed_first_request_restarts_one_extractor_while_the_others_finish(autojump_clock):
+async def test_a_failed_first_request_restarts_one_extractor_while_the_others_finish(virtual_clock):
     """One HTTP attempt: what the client does not try again, the supervisor does."""
     happened: list[Any] = []
     once = Retry(max_attempts=1)

@@ -20,7 +20,7 @@ class Draft:
     round: int
 
 
-async def test_the_input_and_the_latest_draft_are_recalled_over_a_loop(autojump_clock):
+async def test_the_input_and_the_latest_draft_are_recalled_over_a_loop(virtual_clock):
     graph = Graph("g", input=Ask, output=Done)
 
     @graph.node
@@ -110,7 +110,7 @@ def test_the_longest_way_is_the_latest_in_a_join():
         assert drive(graph, Ask(), by_chance(seed)).output == Done("second")
 
 
-async def test_without_one_the_run_fails_and_says_how_to_allow_it(autojump_clock):
+async def test_without_one_the_run_fails_and_says_how_to_allow_it(virtual_clock):
     async def begin(ask: Ask) -> Part | Other:
         return Other()
 

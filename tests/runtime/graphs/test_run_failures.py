@@ -31,7 +31,7 @@ def failing(times: int, error: Exception | None = None):
     return work, seen
 
 
-async def test_a_failed_message_is_delivered_again_when_its_own_backoff_is_over(autojump_clock):
+async def test_a_failed_message_is_delivered_again_when_its_own_backoff_is_over(virtual_clock):
     work, seen = failing(1)
     graph = graph_of(work, redelivery=TWICE)
 
@@ -41,7 +41,7 @@ async def test_a_failed_message_is_delivered_again_when_its_own_backoff_is_over(
     assert seen == [(0.0, 1), (3.0, 2)]
 
 
-async def test_a_message_waits_for_the_restart_when_there_is_no_other_instance(autojump_clock):
+async def test_a_message_waits_for_the_restart_when_there_is_no_other_instance(virtual_clock):
     work, seen = failing(2)
     quick = Redelivery(max_attempts=3, backoff=Backoff(first_s=0.25, jitter=0))
     graph = graph_of(work, redelivery=quick, concurrency=1)
@@ -52,7 +52,7 @@ async def test_a_message_waits_for_the_restart_when_there_is_no_other_instance(a
     assert seen == [(0.0, 1), (1.0, 2), (2.0, 3)]
 
 
-async def test_out_of_attempts_the_run_fails_and_says_where_with_what_and_why(autojump_clock):
+async def test_out_of_attempts_the_run_fails_and_says_where_with_what_and_why(virtual_clock):
     work, seen = failing(9)
     graph = graph_of(work, redelivery=TWICE)
 
@@ -69,7 +69,7 @@ async def test_out_of_attempts_the_run_fails_and_says_where_with_what_and_why(au
 
 
 @pytest.mark.parametrize("error", [ValueError("bug"), LMError("no", spent=True), DeclarationError("no")])
-async def test_what_would_fail_again_is_not_tried_again(error: Exception, autojump_clock):
+async def test_what_would_fail_again_is_not_tried_again(error: Exception, virtual_clock):
     work, seen = failing(1, error)
 
     async with open_runtime() as runtime:
@@ -80,7 +80,7 @@ async def test_what_would_fail_again_is_not_tried_again(error: Exception, autoju
     assert len(seen) == 1
 
 
-async def test_failures_of_one_instant_are_all_reported(autojump_clock):
+async def test_failures_of_one_instant_are_all_reported(virtual_clock):
     signal = trio.Event()
 
     async def one(ask: Ask) -> Done:
@@ -102,7 +102,7 @@ async def test_failures_of_one_instant_are_all_reported(autojump_clock):
     assert [(leaf.node, type(leaf.__cause__)) for leaf in leaves(caught.value)] == [("one", ValueError), ("two", KeyError)]
 
 
-async def test_a_failure_in_the_clean_up_of_a_cancelled_sibling_is_reported_too(autojump_clock):
+async def test_a_failure_in_the_clean_up_of_a_cancelled_sibling_is_reported_too(virtual_clock):
     async def one(ask: Ask) -> Done:
         await trio.sleep(1)
         raise ValueError("one")
@@ -120,7 +120,7 @@ async def test_a_failure_in_the_clean_up_of_a_cancelled_sibling_is_reported_too(
     assert [leaf.node for leaf in leaves(caught.value)] == ["one", "two"]
 
 
-async def test_a_group_that_a_node_raises_is_the_cause_as_it_is(autojump_clock):
+async def test_a_group_that_a_node_raises_is_the_cause_as_it_is(virtual_clock):
     async def work(ask: Ask) -> Done:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(trio.sleep_forever)
@@ -135,7 +135,7 @@ async def test_a_group_that_a_node_raises_is_the_cause_as_it_is(autojump_clock):
     assert [str(leaf) for leaf in cause.exceptions] == ["inside"]
 
 
-async def test_a_failing_run_takes_nothing_from_another_not_even_time(autojump_clock):
+async def test_a_failing_run_takes_nothing_from_another_not_even_time(virtual_clock):
     async def work(ask: Ask) -> Done:
         await trio.sleep(1)
         if ask.n:
@@ -159,7 +159,7 @@ async def test_a_failing_run_takes_nothing_from_another_not_even_time(autojump_c
     assert sorted(done) == [(at_s, Done(at_s + 2)) for at_s in (0.0, 0.5, 1.0, 1.5, 4.0)]
 
 
-async def test_a_call_that_its_client_has_given_up_on_does_not_crash_the_node(autojump_clock):
+async def test_a_call_that_its_client_has_given_up_on_does_not_crash_the_node(virtual_clock):
     lm = ScriptedLM([LMUnavailable("down", spent=True, attempt=3), "up"])
 
     async def work(ask: Ask, lm: LM) -> Done:
@@ -177,7 +177,7 @@ async def test_a_call_that_its_client_has_given_up_on_does_not_crash_the_node(au
     assert not [event for event in happened if isinstance(event, ActorCrashed | ActorRestarting)]
 
 
-async def test_a_group_of_such_calls_does_not_either(autojump_clock):
+async def test_a_group_of_such_calls_does_not_either(virtual_clock):
     lm = ScriptedLM([LMUnavailable("down", spent=True)] * 2)
 
     async def work(ask: Ask, lm: LM) -> Done:
@@ -194,7 +194,7 @@ async def test_a_group_of_such_calls_does_not_either(autojump_clock):
     assert (statistics.incarnation, statistics.failed) == (1, 0)
 
 
-async def test_a_call_that_failed_once_without_its_client_trying_again_is_the_supervisors_to_mend(autojump_clock):
+async def test_a_call_that_failed_once_without_its_client_trying_again_is_the_supervisors_to_mend(virtual_clock):
     lm = ScriptedLM([LMUnavailable("down"), "up"])
 
     async def work(ask: Ask, lm: LM) -> Done:
@@ -206,7 +206,7 @@ async def test_a_call_that_failed_once_without_its_client_trying_again_is_the_su
         assert runtime.statistics().actors["g/work"].restarts == 1
 
 
-async def test_a_message_that_its_mailbox_refuses_fails_the_run_and_not_its_sender(autojump_clock):
+async def test_a_message_that_its_mailbox_refuses_fails_the_run_and_not_its_sender(virtual_clock):
     async def spread(ask: Ask) -> list[Part]:
         return [Part(0), Part(1), Part(2)]
 
@@ -228,7 +228,7 @@ async def test_a_message_that_its_mailbox_refuses_fails_the_run_and_not_its_send
     assert (sender.incarnation, sender.failed) == (1, 0)
 
 
-async def test_a_dead_letter_of_a_run_is_the_message_itself(autojump_clock):
+async def test_a_dead_letter_of_a_run_is_the_message_itself(virtual_clock):
     work, _ = failing(1, ValueError("bug"))
 
     async with open_runtime() as runtime:
@@ -239,7 +239,7 @@ async def test_a_dead_letter_of_a_run_is_the_message_itself(autojump_clock):
     assert (letter.recipient, letter.message, letter.sender) == ("g/work", Ask(5), "run g-1")
 
 
-async def test_a_wrong_return_type_is_the_nodes_failure(autojump_clock):
+async def test_a_wrong_return_type_is_the_nodes_failure(virtual_clock):
     async def work(ask: Ask) -> Done:
         return Part()  # type: ignore[return-value]
 
@@ -256,7 +256,7 @@ async def test_a_wrong_return_type_is_the_nodes_failure(autojump_clock):
     )
 
 
-async def test_a_wrong_input_is_refused_before_anything_begins(autojump_clock):
+async def test_a_wrong_input_is_refused_before_anything_begins(virtual_clock):
     work, seen = failing(0)
     graph = graph_of(work)
 
@@ -271,7 +271,7 @@ async def test_a_wrong_input_is_refused_before_anything_begins(autojump_clock):
     assert (seen, happened) == ([], None)
 
 
-async def test_a_run_without_output_says_what_never_came(autojump_clock):
+async def test_a_run_without_output_says_what_never_came(virtual_clock):
     async def left(ask: Ask) -> Part:
         return Part()
 
@@ -294,7 +294,7 @@ async def test_a_run_without_output_says_what_never_came(autojump_clock):
     assert (caught.value.run_id, handle.status) == ("g-1", "failed")
 
 
-async def test_a_run_that_makes_too_many_steps_ends(autojump_clock):
+async def test_a_run_that_makes_too_many_steps_ends(virtual_clock):
     async def again(ask: Ask) -> Ask | Done:
         return Ask(ask.n + 1)
 
@@ -312,7 +312,7 @@ async def test_a_run_that_makes_too_many_steps_ends(autojump_clock):
 
 
 @pytest.mark.parametrize("wrong", [0, -1, float("nan"), "5", True])
-async def test_a_limit_of_steps_that_is_none_is_refused(wrong: Any, autojump_clock):
+async def test_a_limit_of_steps_that_is_none_is_refused(wrong: Any, virtual_clock):
     work, _ = failing(0)
 
     async with open_runtime() as runtime:
@@ -320,7 +320,7 @@ async def test_a_limit_of_steps_that_is_none_is_refused(wrong: Any, autojump_clo
             await runtime.run(graph_of(work), Ask(), max_steps=wrong)
 
 
-async def test_a_timeout_is_reported_only_once_the_node_has_really_stopped(autojump_clock):
+async def test_a_timeout_is_reported_only_once_the_node_has_really_stopped(virtual_clock):
     stopped: list[float] = []
 
     async def work(ask: Ask) -> Done:
@@ -342,7 +342,7 @@ async def test_a_timeout_is_reported_only_once_the_node_has_really_stopped(autoj
     assert re.match(r"^node 'work' did not finish within timeout_s=5\.\n  Mend: give it more time, or find", str(cause))
 
 
-async def test_a_node_cannot_swallow_its_timeout(autojump_clock):
+async def test_a_node_cannot_swallow_its_timeout(virtual_clock):
     async def work(ask: Ask) -> Done:
         with trio.CancelScope(shield=True):
             await trio.sleep(6)
@@ -355,7 +355,7 @@ async def test_a_node_cannot_swallow_its_timeout(autojump_clock):
     assert isinstance(caught.value.exceptions[0].__cause__, NodeTimedOut)
 
 
-async def test_a_timed_out_attempt_is_made_again(autojump_clock):
+async def test_a_timed_out_attempt_is_made_again(virtual_clock):
     async def work(ask: Ask, run: Run) -> Done:
         await trio.sleep(10 if run.attempt == 1 else 4)
         return Done(trio.current_time())
@@ -364,7 +364,7 @@ async def test_a_timed_out_attempt_is_made_again(autojump_clock):
         assert await runtime.run(graph_of(work, timeout_s=5, redelivery=TWICE), Ask()) == Done(5 + 3 + 4)
 
 
-async def test_the_nodes_own_time_limit_is_its_own(autojump_clock):
+async def test_the_nodes_own_time_limit_is_its_own(virtual_clock):
     async def work(ask: Ask) -> Done:
         with trio.fail_after(1):
             await trio.sleep(3)
@@ -377,7 +377,7 @@ async def test_the_nodes_own_time_limit_is_its_own(autojump_clock):
     assert isinstance(caught.value.exceptions[0].__cause__, trio.TooSlowError)
 
 
-async def test_a_generator_that_times_out_while_it_waits_for_room_loses_no_item(autojump_clock):
+async def test_a_generator_that_times_out_while_it_waits_for_room_loses_no_item(virtual_clock):
     async def spread(ask: Ask) -> AsyncIterator[Part]:
         for n in range(4):
             yield Part(n)
@@ -397,7 +397,7 @@ async def test_a_generator_that_times_out_while_it_waits_for_room_loses_no_item(
         assert await runtime.run(graph, Ask()) == Done([0, 1, 2, 3])
 
 
-async def test_a_graph_run_by_a_node_of_another_is_not_tried_again_on_top_of_its_own_attempts(autojump_clock):
+async def test_a_graph_run_by_a_node_of_another_is_not_tried_again_on_top_of_its_own_attempts(virtual_clock):
     inner, seen = failing(99)
     inside = graph_of(inner, redelivery=TWICE)
 
@@ -413,7 +413,7 @@ async def test_a_graph_run_by_a_node_of_another_is_not_tried_again_on_top_of_its
     assert isinstance(caught.value.exceptions[0].__cause__, RunFailed)
 
 
-async def test_a_retry_rule_that_raises_means_no_retry_and_is_noted_on_the_error(autojump_clock):
+async def test_a_retry_rule_that_raises_means_no_retry_and_is_noted_on_the_error(virtual_clock):
     def rule(error: BaseException) -> bool:
         raise KeyError("rule")
 
@@ -428,7 +428,7 @@ async def test_a_retry_rule_that_raises_means_no_retry_and_is_noted_on_the_error
 
 
 @pytest.mark.parametrize(("overflow", "lost"), [(Overflow.DROP_OLDEST, Part(0)), (Overflow.DROP_NEWEST, Part(1))])
-async def test_a_message_that_its_mailbox_drops_fails_the_run(overflow, lost, autojump_clock):
+async def test_a_message_that_its_mailbox_drops_fails_the_run(overflow, lost, virtual_clock):
     async def spread(ask: Ask) -> list[Part]:
         return [Part(0), Part(1), Part(2)]
 

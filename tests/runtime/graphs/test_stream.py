@@ -35,7 +35,7 @@ def told(event: Any) -> tuple[Any, ...]:
     return (type(event).__name__, getattr(event, "node", None), event.at_s)
 
 
-async def test_a_run_tells_what_happens_in_order_and_then_ends(graph, autojump_clock):
+async def test_a_run_tells_what_happens_in_order_and_then_ends(graph, virtual_clock):
     async with open_runtime() as runtime, runtime.stream(graph, Ask()) as events:
         seen: list[Any] = [event async for event in events]
 
@@ -51,13 +51,13 @@ async def test_a_run_tells_what_happens_in_order_and_then_ends(graph, autojump_c
     assert {event.run_id for event in seen} == {"g-1"}
 
 
-async def test_events_come_as_they_happen(graph, autojump_clock):
+async def test_events_come_as_they_happen(graph, virtual_clock):
     async with open_runtime() as runtime, runtime.stream(graph, Ask()) as events:
         async for event in events:
             assert event.at_s == trio.current_time()
 
 
-async def test_a_failed_run_ends_its_stream_with_the_error(graph, autojump_clock):
+async def test_a_failed_run_ends_its_stream_with_the_error(graph, virtual_clock):
     async with open_runtime() as runtime, runtime.stream(graph, Ask(1)) as events:
         seen: list[Any] = [event async for event in events]
 
@@ -67,7 +67,7 @@ async def test_a_failed_run_ends_its_stream_with_the_error(graph, autojump_clock
     assert [type(event).__name__ for event in seen].count("RunFinished") == 1
 
 
-async def test_a_retry_is_told_before_the_attempt_that_follows(autojump_clock):
+async def test_a_retry_is_told_before_the_attempt_that_follows(virtual_clock):
     seen: list[int] = []
 
     async def work(ask: Ask) -> Done:
@@ -87,7 +87,7 @@ async def test_a_retry_is_told_before_the_attempt_that_follows(autojump_clock):
     ]
 
 
-async def test_a_run_cancelled_from_outside_ends_its_stream_too(graph, autojump_clock):
+async def test_a_run_cancelled_from_outside_ends_its_stream_too(graph, virtual_clock):
     async with open_runtime() as runtime:
         deployment = await runtime.deploy(graph)
         async with runtime.stream(graph, Ask()) as events, trio.open_nursery() as nursery:
@@ -98,7 +98,7 @@ async def test_a_run_cancelled_from_outside_ends_its_stream_too(graph, autojump_
     assert seen == ["RunStarted", "NodeStarted", "NodeCancelled", "RunFinished"]
 
 
-async def test_a_slow_reader_is_told_what_it_missed_and_still_gets_the_end(graph, autojump_clock):
+async def test_a_slow_reader_is_told_what_it_missed_and_still_gets_the_end(graph, virtual_clock):
     async with open_runtime() as runtime, runtime.stream(graph, Ask(), buffer=2) as events:
         await trio.sleep(5)
         seen: list[Any] = [event async for event in events]
@@ -109,21 +109,21 @@ async def test_a_slow_reader_is_told_what_it_missed_and_still_gets_the_end(graph
 
 
 @pytest.mark.parametrize("buffer", [0, -1, 1.5, True])
-async def test_a_buffer_for_no_event_is_refused(buffer, graph, autojump_clock):
+async def test_a_buffer_for_no_event_is_refused(buffer, graph, virtual_clock):
     async with open_runtime() as runtime:
         with pytest.raises(UsageError, match=r"^buffer=.*: expected a whole number >= 1\.\n  Mend: leave it out for 1024\.$"):
             async with runtime.stream(graph, Ask(), buffer=buffer):
                 pass
 
 
-async def test_a_wrong_input_is_refused_by_the_stream_itself(graph, autojump_clock):
+async def test_a_wrong_input_is_refused_by_the_stream_itself(graph, virtual_clock):
     async with open_runtime() as runtime:
         with pytest.raises(Exception, match="takes Ask as its input"):
             async with runtime.stream(graph, "x"):
                 pass
 
 
-async def test_whoever_listens_to_the_runtime_before_the_run_hears_its_events_too(graph, autojump_clock):
+async def test_whoever_listens_to_the_runtime_before_the_run_hears_its_events_too(graph, virtual_clock):
     async with open_runtime() as runtime, runtime.events(lambda event: hasattr(event, "run_id")) as all_events:
         async with runtime.stream(graph, Ask()) as events:
             own = [event async for event in events]
@@ -137,7 +137,7 @@ async def test_whoever_listens_to_the_runtime_before_the_run_hears_its_events_to
     assert [event.run_id for event in heard] == ["g-1"] * 6 + ["g-2"] * 6
 
 
-async def test_no_event_is_made_when_nobody_listens(graph, autojump_clock, monkeypatch):
+async def test_no_event_is_made_when_nobody_listens(graph, virtual_clock, monkeypatch):
     def refuse(*_: Any) -> None:
         raise AssertionError("somebody made an event")
 
@@ -146,7 +146,7 @@ async def test_no_event_is_made_when_nobody_listens(graph, autojump_clock, monke
         assert await runtime.run(graph, Ask()) == Done()
 
 
-async def test_a_call_to_a_model_is_told_with_what_it_cost(autojump_clock):
+async def test_a_call_to_a_model_is_told_with_what_it_cost(virtual_clock):
     async def work(ask: Ask, lm: LM) -> Done:
         return Done((await lm.chat([{"role": "user", "content": "one two three"}])).text)
 
@@ -158,7 +158,7 @@ async def test_a_call_to_a_model_is_told_with_what_it_cost(autojump_clock):
     assert (called.prompt_tokens, called.completion_tokens, called.requests, called.cost_usd) == (3, 2, 1, None)
 
 
-async def test_a_listener_that_raises_does_not_keep_a_run_from_ending(graph, autojump_clock):
+async def test_a_listener_that_raises_does_not_keep_a_run_from_ending(graph, virtual_clock):
     def listen(event: Any) -> None:
         if isinstance(event, graph_events.RunFinished):
             raise KeyError("listener")

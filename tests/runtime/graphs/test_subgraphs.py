@@ -59,7 +59,7 @@ def outer_graph(inner: Any, **options: Any) -> Graph:
     return outer
 
 
-async def test_a_graph_is_a_node_with_runs_and_paths_of_its_own(autojump_clock):
+async def test_a_graph_is_a_node_with_runs_and_paths_of_its_own(virtual_clock):
     async with open_runtime() as runtime:
         handle = await runtime.start(outer_graph(inner_graph()), Ask(1))
         assert await handle.result() == Done([10, 20])
@@ -77,7 +77,7 @@ async def test_a_graph_is_a_node_with_runs_and_paths_of_its_own(autojump_clock):
     ]
 
 
-async def test_its_failures_are_failures_of_the_run_and_are_not_tried_again(autojump_clock):
+async def test_its_failures_are_failures_of_the_run_and_are_not_tried_again(virtual_clock):
     async with open_runtime() as runtime:
         with pytest.raises(RunFailed, match="run 'outer-1' of 'outer' failed at 'first'") as caught:
             await runtime.run(outer_graph(inner_graph(redelivery=TWICE)), Ask(12))
@@ -89,7 +89,7 @@ async def test_its_failures_are_failures_of_the_run_and_are_not_tried_again(auto
     assert isinstance(leaf.__cause__, ConnectionError)
 
 
-async def test_without_output_the_node_fails_and_says_why(autojump_clock):
+async def test_without_output_the_node_fails_and_says_why(virtual_clock):
     async with open_runtime() as runtime:
         with pytest.raises(RunFailed) as caught:
             await runtime.run(outer_graph(inner_graph()), Ask(7))
@@ -100,7 +100,7 @@ async def test_without_output_the_node_fails_and_says_why(autojump_clock):
     assert isinstance(leaf.__cause__, NoOutput)
 
 
-async def test_cancelling_the_run_cancels_the_runs_within_and_leaves_nothing(autojump_clock):
+async def test_cancelling_the_run_cancels_the_runs_within_and_leaves_nothing(virtual_clock):
     graph = outer_graph(inner_graph())
     async with open_runtime() as runtime:
         await runtime.run(graph, Ask(1))
@@ -116,7 +116,7 @@ async def test_cancelling_the_run_cancels_the_runs_within_and_leaves_nothing(aut
         assert await runtime.run(graph, Ask(1)) == Done([10, 20])
 
 
-async def test_a_timeout_of_the_node_ends_the_run_within_first(autojump_clock):
+async def test_a_timeout_of_the_node_ends_the_run_within_first(virtual_clock):
     graph = outer_graph(inner_graph(), timeout_s=0.5, redelivery=Redelivery(max_attempts=1))
     async with open_runtime() as runtime:
         with pytest.raises(RunFailed, match="failed at 'sub'"):
@@ -124,7 +124,7 @@ async def test_a_timeout_of_the_node_ends_the_run_within_first(autojump_clock):
         assert trio.current_time() == 0.5
 
 
-async def test_its_events_and_spending_are_those_of_the_run_that_has_one_end(autojump_clock):
+async def test_its_events_and_spending_are_those_of_the_run_that_has_one_end(virtual_clock):
     inner = Graph("inner", input=Part, output=Other)
 
     @inner.predict
@@ -145,7 +145,7 @@ async def test_its_events_and_spending_are_those_of_the_run_that_has_one_end(aut
     assert handle.spend.calls == 2
 
 
-async def test_graphs_within_graphs_within_graphs(autojump_clock):
+async def test_graphs_within_graphs_within_graphs(virtual_clock):
     middle = Graph("middle", input=Part, output=Other)
     middle.add(inner_graph())
     async with open_runtime() as runtime:
@@ -168,20 +168,20 @@ class Counter(Actor):
         return Other(self.count)
 
 
-async def test_an_actor_is_a_node_that_keeps_its_state_from_run_to_run(autojump_clock):
+async def test_an_actor_is_a_node_that_keeps_its_state_from_run_to_run(virtual_clock):
     graph = outer_graph(Counter)
     async with open_runtime() as runtime:
         assert sorted((await runtime.run(graph, Ask(1))).n) == [1, 2]
         assert sorted((await runtime.run(graph, Ask(1))).n) == [3, 4]
 
 
-async def test_an_actor_that_crashes_is_restarted_and_asked_again(autojump_clock):
+async def test_an_actor_that_crashes_is_restarted_and_asked_again(virtual_clock):
     graph = outer_graph(Counter, concurrency=1)
     async with open_runtime() as runtime:
         assert await runtime.run(graph, Ask(98)) == Done([1, 1])
 
 
-async def test_a_programming_error_of_an_actor_fails_the_run_at_once(autojump_clock):
+async def test_a_programming_error_of_an_actor_fails_the_run_at_once(virtual_clock):
     async with open_runtime() as runtime:
         with pytest.raises(RunFailed, match="failed at 'sub'") as caught:
             await runtime.run(outer_graph(Counter), Ask(13))
@@ -192,7 +192,7 @@ async def test_a_programming_error_of_an_actor_fails_the_run_at_once(autojump_cl
     assert isinstance(leaf.__cause__, ActorFailed)
 
 
-async def test_an_actor_that_was_spawned_elsewhere_is_a_node_by_its_ref(autojump_clock):
+async def test_an_actor_that_was_spawned_elsewhere_is_a_node_by_its_ref(virtual_clock):
     async with open_runtime() as runtime:
         ref = await runtime.spawn(Counter, name="counter")
         graph = outer_graph(ref, takes=Part, returns=Other)
@@ -201,7 +201,7 @@ async def test_an_actor_that_was_spawned_elsewhere_is_a_node_by_its_ref(autojump
         assert await ref.ask(Part(1)) == Other(3)
 
 
-async def test_a_language_model_that_a_graph_within_lacks_is_missed_when_the_graph_around_is_deployed(autojump_clock):
+async def test_a_language_model_that_a_graph_within_lacks_is_missed_when_the_graph_around_is_deployed(virtual_clock):
     inner = Graph("inner", input=Part, output=Other)
 
     @inner.predict

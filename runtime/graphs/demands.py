@@ -1,0 +1,70 @@
+"""Runs a node that other nodes of its graph depend on: as a run of that one node, within the run that needs it.
+
+It works in the actors of the deployed graph, so its instances, mailbox, attempts, timeouts, fallback and language model are those
+that its author gave it; its step, its events and its spending are those of the run that it belongs to.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, final
+
+import attrs
+import trio
+
+from actors.annotations import Many
+from actors.errors import NoOutput, RunFailed
+from actors.plan import Plan, compile_plan
+from runtime.graphs.course import Course
+from runtime.graphs.dependencies import RunDependencies
+from runtime.graphs.handle import RunHandle
+from runtime.graphs.run import ActiveRun, Station
+from runtime.graphs.state import RunState
+
+
+@final
+class Demands:
+    """The nodes of one deployed graph that others depend on."""
+
+    def __init__(self, plan: Plan, stations: Mapping[str, Station]) -> None:
+        self._plan = plan
+        self._stations = stations
+        self._courses: dict[str, Course] = {}
+
+    async def run(self, name: str, message: object, outer: ActiveRun, prefix: str, lender: RunDependencies) -> Any:
+        """What the node `name` makes of `message`, which the run `outer` began with; None if it returns that.
+
+        `prefix` begins the paths of `outer`; what the node depends on itself is shared with all of `outer`. Cancelled, nothing of
+        the node's work is alive.
+
+        Raises:
+            NodeFailed: it gave up.
+        """
+        state = RunState(self._course_of(name), outer.id, prefix)
+        commands = state.start(message)
+        publish = outer.publish if outer.is_listened_to else None
+        run = ActiveRun(state, self._stations, publish, lambda _: None, math.inf, outer, outer.now)
+        run.dependencies = RunDependencies.borrowed(lender)
+        try:
+            await run.begin(message, commands)
+            return await RunHandle(run).result()
+        except NoOutput:
+            return None
+        except RunFailed as failed:
+            leaf = failed.exceptions[0]
+            raise leaf from leaf.__cause__
+        finally:
+            if not run.over.is_set():
+                run.cancel("nobody needs it any more")
+                with trio.CancelScope(shield=True):
+                    await run.over.wait()
+
+    def _course_of(self, name: str) -> Course:
+        """The graph of this one node, whose output is whatever it returns."""
+        if name not in self._courses:
+            spec = attrs.evolve(self._plan.nodes[name], is_on_demand=False)
+            if spec.fan_out is Many.LIST:  # the list itself is wanted
+                spec = attrs.evolve(spec, fan_out=Many.ONE, outputs=(list,))
+            self._courses[name] = Course(compile_plan(self._plan.name, {name: spec}, self._plan.input_types, spec.outputs, ()))
+        return self._courses[name]

@@ -1,0 +1,59 @@
+"""What a run shows of itself: where it is, its steps, and what it has used of language models."""
+
+from __future__ import annotations
+
+import enum
+from typing import final
+
+import attrs
+
+
+@final
+class RunStatus(enum.StrEnum):
+    """Where a run is; equal to its plain word."""
+
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@final
+@attrs.define(eq=False)
+class Step:
+    """One message at one node, in ``RunHandle.trace``."""
+
+    node: str
+    path: str
+    delivered_at_s: float
+    """When it was put into the node's mailbox; the runtime's clock, in seconds."""
+    started_at_s: float | None = None
+    """When its last attempt began; None while it waits."""
+    ended_at_s: float | None = None
+    attempt: int = 0
+    """How many times it was begun."""
+    status: str = "queued"
+    """``"queued"``, ``"running"``, ``"retrying"``, ``"done"``, ``"failed"`` or ``"cancelled"``."""
+
+
+@final
+@attrs.frozen
+class Spend:
+    """What a run has used of language models so far."""
+
+    calls: int = 0
+    requests: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: float = 0.0
+    """Of the calls whose model has a known price."""
+
+    def plus(self, other: Spend) -> Spend:
+        """Both together."""
+        return Spend(
+            self.calls + other.calls,
+            self.requests + other.requests,
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.cost_usd + other.cost_usd,
+        )

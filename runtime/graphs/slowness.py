@@ -1,0 +1,59 @@
+"""A word about a node that goes on after its time is up: which, for how long already, and where in its code."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from typing import Final, final
+
+import trio
+
+from runtime.cell import current_cell
+from runtime.graphs.events import NodeSlowToStop
+from runtime.graphs.run import Work
+from runtime.stacks import stack_of
+from runtime.timekeeper import Timekeeper
+
+SLOW_AFTER_S: Final = 0.25
+"""How long an attempt may go on once its time is up before that is told: clean-up takes some milliseconds."""
+
+
+@contextmanager
+def telling_when_slow(message: Work, limits: Sequence[trio.CancelScope]) -> Generator[None]:
+    """Publish one ``NodeSlowToStop`` when the attempt that is made within goes on after one of its `limits` has cancelled it.
+
+    It costs nothing when nobody listens to the run. The attempt itself is left alone: who wants its result waits for its end.
+    """
+    cell = current_cell.get()
+    if cell is None or not message.run.is_listened_to:
+        yield
+        return
+    look = _Look(message, limits, cell.kernel.timekeeper)
+    look.arm()
+    try:
+        yield
+    finally:
+        look.timer.cancel()
+
+
+@final
+class _Look:
+    def __init__(self, message: Work, limits: Sequence[trio.CancelScope], timekeeper: Timekeeper) -> None:
+        self._message = message
+        self._limits = limits
+        self._timekeeper = timekeeper
+        self._task = trio.lowlevel.current_task()
+
+    def arm(self) -> None:
+        """Look when the attempt ought to have stopped; a sign of life may have moved that moment by then."""
+        self.timer = self._timekeeper.call_at(self._due(), self._look)
+
+    def _due(self) -> float:
+        return min(limit.deadline for limit in self._limits) + SLOW_AFTER_S
+
+    def _look(self) -> None:
+        late_s = trio.current_time() - self._due()
+        if late_s < 0:
+            self.arm()
+        else:
+            self._message.tell(NodeSlowToStop, overdue_s=SLOW_AFTER_S + late_s, stack=stack_of(self._task))

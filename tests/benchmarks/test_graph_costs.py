@@ -1,0 +1,90 @@
+"""What a step of a graph costs, counted and not timed: steps of tasks, objects that are made, and instances."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from actors import Graph
+from runtime import Runtime, open_runtime
+from runtime.envelope import Envelope
+from runtime.graphs.attempt import Attempt
+from runtime.graphs.injected import Pulse
+from runtime.graphs.scopes import Scope, Task, Value
+from tests.benchmarks.peers.ours_graph import Ping, Sum, Width, circle, row, wide
+from tests.benchmarks.test_costs import counted, counting
+
+STEPS = 100
+
+
+@pytest.fixture
+async def made(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How many objects of a run were made, by class, and how many of trio's costlier ones."""
+    counts = Counter[str]()
+    ours: tuple[type[Any], ...] = (Attempt, Envelope, Pulse, Scope, Task, Value)
+    for kind in (*ours, trio.CancelScope, trio.Event, type(trio.open_nursery())):
+        monkeypatch.setattr(kind, "__init__", counting(counts, kind))
+    return counts
+
+
+async def ready(runtime: Runtime, graph: Graph, message: object) -> None:
+    """What runs before it is counted, so that instances and routes are there."""
+    await runtime.run(graph, message)
+    await trio.testing.wait_all_tasks_blocked()
+
+
+async def test_a_step_of_a_graph_is_one_step_of_one_task() -> None:
+    graph = circle(STEPS)
+    async with open_runtime(seed=1) as runtime:
+        await ready(runtime, graph, Ping(1))
+        with counted() as steps:
+            assert await runtime.run(graph, Ping(1)) == Sum(STEPS)
+
+    assert sum(steps.taken.values()) == STEPS + 1  # and one of the task that waits for the output
+    assert steps.spawned == 0
+
+
+async def test_a_step_of_a_graph_makes_one_task_and_one_envelope_and_no_scope(made: Counter[str]) -> None:
+    graph = circle(STEPS)
+    async with open_runtime(seed=1) as runtime:
+        await ready(runtime, graph, Ping(1))
+        made.clear()
+        await runtime.run(graph, Ping(1))
+        counts = made.copy()
+
+    assert counts == {"Task": STEPS, "Envelope": STEPS, "Scope": 1, "Event": 1}  # the last two for the run
+
+
+async def test_many_runs_at_once_are_drained_by_few_instances_in_few_steps() -> None:
+    """Nodes that do not wait keep one instance busy; a step of a task for every message would be 500."""
+    graph, first = row(5)
+    async with open_runtime(seed=1) as runtime:
+        await ready(runtime, graph, first)
+        with counted() as steps:
+            async with trio.open_nursery() as nursery:
+                for _ in range(STEPS):
+                    nursery.start_soon(runtime.run, graph, first)
+        (deployed,) = runtime.tree().children
+
+    assert sum(steps.taken.values()) < 4.5 * STEPS
+    assert len(deployed.children) <= 5 * 8  # up to 64 each, if each message that finds none idle had one started
+
+
+@pytest.mark.parametrize("width", [3, 100])
+async def test_a_fan_out_has_an_instance_for_each_branch_that_waits_and_none_besides(
+    width: int, virtual_clock: trio.testing.MockClock
+) -> None:
+    graph = wide(width)
+    async with open_runtime(seed=1) as runtime:
+        await runtime.run(graph, Width(width))
+        began = trio.current_time()
+        await runtime.run(graph, Width(width))
+        took_s = trio.current_time() - began
+        (deployed,) = runtime.tree().children
+
+    assert took_s == pytest.approx(0.05)
+    assert len([node for node in deployed.children if "/nap" in node.address]) == width
