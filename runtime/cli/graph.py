@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import final
@@ -15,7 +16,7 @@ from runtime.cli.terminal import printable
 from runtime.cli.wrong_usage import WrongUsage
 
 ACTIONS = ("show", "check", "describe", "export")
-SUFFIXES = (".svg", ".mmd", ".md")
+SUFFIXES = (".svg", ".png", ".mmd", ".md")
 
 
 @final
@@ -36,7 +37,9 @@ def run(options: Options) -> int:
     Raises:
         WrongUsage: there is no such graph, or the file cannot be written.
     """
-    graph = load_graph(options.graph)
+    # What the file prints must not get into the text that is asked for.
+    with contextlib.redirect_stdout(sys.stderr):
+        graph = load_graph(options.graph)
     if options.action == "check":
         return _check(graph)
     if options.action == "export":
@@ -62,18 +65,28 @@ def _export(graph: Graph, output: str | None) -> int:
     if output is None:
         raise WrongUsage("graph export: say where to with -o FILE.svg")
     file = Path(output)
-    if file.suffix not in SUFFIXES:
-        raise WrongUsage(
-            f"-o {output}: expected a name that ends in {', '.join(SUFFIXES[:-1])} (Mermaid) or {SUFFIXES[-1]} (the design page)"
-            + ("; a browser or image program turns the SVG into a PNG" if file.suffix == ".png" else "")
-        )
-    if file.suffix == ".svg":
-        text = draw_svg(graph.sketch())
-    else:
-        text = f"{graph.mermaid()}\n" if file.suffix == ".mmd" else graph.describe()
+    suffix = file.suffix.lower()
+    if suffix not in SUFFIXES:
+        listed = f"{', '.join(SUFFIXES[:-1])} (Mermaid) or {SUFFIXES[-1]} (the design page)"
+        raise WrongUsage(f"-o {output}: expected a name that ends in {listed}")
+    contents = _contents(graph, suffix)
     try:
-        file.write_text(text, encoding="utf-8")
+        file.write_bytes(contents)
     except OSError as error:
-        raise WrongUsage(f"-o {output}: cannot be written: {error.strerror}") from error
+        mend = "Mend: name a file in a folder that exists and that you may write to"
+        raise WrongUsage(f"-o {output}: cannot be written: {error.strerror}. {mend}") from error
     print(printable(f"wrote {output}", sys.stdout))
     return 0
+
+
+def _contents(graph: Graph, suffix: str) -> bytes:
+    if suffix == ".png":
+        try:
+            from runtime.cli.png import draw_png  # noqa: PLC0415 - an extra installs what it needs
+        except ImportError as error:
+            mend = "pip install 'understudy[pictures]', or write a .svg, which needs nothing"
+            raise WrongUsage(f"a PNG needs Pillow, which is not installed. Mend: {mend}") from error
+        return draw_png(graph.sketch())
+    if suffix == ".svg":
+        return draw_svg(graph.sketch()).encode()
+    return (f"{graph.mermaid()}\n" if suffix == ".mmd" else graph.describe()).encode()

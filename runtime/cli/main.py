@@ -31,6 +31,12 @@ GRAPH = """\
 Look at a graph without running it. FILE.py:NAME is the Python file that declares it and the name it has there.
 """
 
+COMPILE = """\
+Optimise the predictors of a graph's predict nodes with DSPy, and save them, one JSON file for each node, for
+open_runtime(predictors=FOLDER). A row of the training set is one line such as
+{"node": "answer", "input": {"text": "…"}, "output": {"text": "…"}}; a node with fewer than 10 is left as it is.
+"""
+
 RUN = """\
 Run a graph once. FILE.py:NAME is the Python file that declares it and the name it has there. The output is printed
 on standard output as JSON; progress goes to standard error, and so does what the file itself prints.
@@ -96,6 +102,26 @@ def _run(argv: Sequence[str] | None) -> int:
         from runtime.cli import graph  # noqa: PLC0415 - as above
 
         return graph.run(graph.Options(options.action, options.graph, getattr(options, "output", None)))
+    if options.command == "compile":
+        from runtime.cli import compile  # noqa: A004, PLC0415 - as above; the command is called so
+
+        return compile.run(
+            compile.Options(
+                options.graph,
+                options.trainset,
+                options.output,
+                options.metric,
+                options.optimizer,
+                options.effort,
+                options.trials,
+                options.seed,
+                options.model,
+                dict(options.lm),
+                options.api_base,
+                options.quiet,
+                options.verbose,
+            )
+        )
     from runtime.cli import run  # noqa: PLC0415 - as above
 
     return run.run(
@@ -108,6 +134,7 @@ def _run(argv: Sequence[str] | None) -> int:
             options.api_base,
             options.timeout,
             options.quiet,
+            options.watch,
         )
     )
 
@@ -125,6 +152,7 @@ def _parser() -> _Parser:
     demo.add_argument("--fast", action="store_true", help="a tenth of the latencies")
     demo.add_argument("--json", action="store_true", help="print the measurements as JSON instead of the report")
     _add_graph(commands)
+    _add_compile(commands)
     run = commands.add_parser("run", help="run a graph once", description=RUN, epilog=RUN_MORE, formatter_class=raw)
     run.add_argument("graph", metavar="FILE.py:NAME", help="where the graph is")
     run.add_argument("--input", metavar="JSON", default="{}", help="the input's fields; @FILE reads a file, - standard input")
@@ -135,6 +163,9 @@ def _parser() -> _Parser:
     )
     run.add_argument("--api-base", metavar="URL", help="the address of the provider of all these models")
     run.add_argument("--timeout", metavar="SECONDS", type=_seconds, help="give up after so long")
+    run.add_argument(
+        "-w", "--watch", action="store_true", help="show every node while it works; a line per step outside terminals"
+    )
     run.add_argument("-q", "--quiet", action="store_true", help="no progress")
     return parser
 
@@ -147,12 +178,44 @@ def _add_graph(commands: argparse._SubParsersAction[_Parser]) -> None:  # pyrigh
         ("show", "print it as Mermaid text"),
         ("check", "print everything that is wrong with it, and how to mend that; exit code 1 if anything is"),
         ("describe", "print its design page: picture, nodes, prompts, types, supervision, mailboxes, limits"),
-        ("export", "write it to a file: .svg, .mmd (Mermaid) or .md (the design page)"),
+        ("export", "write it to a file: .svg, .png, .mmd (Mermaid) or .md (the design page)"),
     ):
         action = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
         action.add_argument("graph", metavar="FILE.py:NAME", help="where the graph is")
         if name == "export":
             action.add_argument("-o", "--output", metavar="FILE", required=True, help="where to write it")
+
+
+def _add_compile(commands: argparse._SubParsersAction[_Parser]) -> None:  # pyright: ignore[reportPrivateUsage]  # as above
+    raw = argparse.RawDescriptionHelpFormatter
+    compiling = commands.add_parser(
+        "compile",
+        help="optimise the prompts of a graph's predict nodes",
+        description=COMPILE,
+        epilog=EXIT_CODES,
+        formatter_class=raw,
+    )
+    compiling.add_argument("graph", metavar="FILE.py:NAME", help="where the graph is")
+    compiling.add_argument("--trainset", metavar="FILE", required=True, help="the training set: JSON Lines, or a JSON list")
+    compiling.add_argument("-o", "--output", metavar="FOLDER", required=True, help="where the predictors are written")
+    compiling.add_argument("--metric", metavar="FILE.py:NAME", help="a function (example, prediction, trace=None) -> number")
+    compiling.add_argument("--optimizer", choices=("bootstrap", "mipro", "gepa"), default="bootstrap", help="of DSPy")
+    compiling.add_argument("--effort", choices=("light", "medium", "heavy"), default="light", help="of mipro and gepa")
+    compiling.add_argument("--trials", metavar="N", type=_count, help="instead: mipro's trials, or gepa's calls of the metric")
+    compiling.add_argument("--seed", metavar="N", type=int, default=0, help="of mipro and gepa")
+    compiling.add_argument("--model", metavar="MODEL", help="the model of every node that has no other")
+    compiling.add_argument(
+        "--lm", metavar="NAME=MODEL", type=_named_model, action="append", default=[], help="the model of nodes with lm='NAME'"
+    )
+    compiling.add_argument("--api-base", metavar="URL", help="the address of the provider of all these models")
+    compiling.add_argument("-q", "--quiet", action="store_true", help="no progress")
+    compiling.add_argument("-v", "--verbose", action="store_true", help="show what DSPy says")
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number above 0. Got: {text}")
+    return int(text)
 
 
 def _named_model(text: str) -> tuple[str, str]:

@@ -18,13 +18,15 @@ from actors.errors import DeclarationError, InternalError, UnderstudyError
 from actors.graph import Graph
 from runtime.app import Runtime, open_runtime
 from runtime.cli import inputs
+from runtime.cli.board import Board
 from runtime.cli.failures import describe
 from runtime.cli.interrupts import run_until_interrupted
 from runtime.cli.loading import load_graph
 from runtime.cli.models import check_clients, choose_models, make_client
 from runtime.cli.terminal import Progress, Style, encodes, printable
-from runtime.cli.ticking import ticking
-from runtime.graphs.events import NodeEvent, NodeFinished, NodeGaveUp, NodeRetrying, NodeStarted, RunFinished
+from runtime.cli.ticking import View, ticking
+from runtime.cli.wrong_usage import WrongUsage
+from runtime.graphs.events import LMCalled, RunFinished
 from runtime.lm import schemas
 from runtime.lm.client import LMClient
 
@@ -45,6 +47,7 @@ class Options:
     api_base: str | None = None
     timeout_s: float | None = None
     quiet: bool = False
+    watch: bool = False
 
 
 def run(options: Options) -> int:
@@ -54,22 +57,27 @@ def run(options: Options) -> int:
         WrongUsage: the file, the graph's name, the input or a model is wrong.
         KeyboardInterrupt: Ctrl-C.
     """
-    out, progress = sys.stdout, Progress(sys.stderr, Style.of(sys.stderr), quiet=options.quiet)
+    if options.watch and options.quiet:
+        raise WrongUsage("--watch shows progress and -q leaves it out: give one of them")
+    out, err = sys.stdout, sys.stderr
+    style = Style.of(err)
     values = inputs.parse_object(inputs.read_input(options.input))
     # What the file and its nodes print must not get between the lines of the JSON.
-    with contextlib.redirect_stdout(sys.stderr):
+    with contextlib.redirect_stdout(err):
         graph = load_graph(options.graph)
         try:
-            nodes = graph.plan().nodes.values()
+            nodes = graph.plan().nodes
         except DeclarationError as error:
             return complain(error, 2)
         message = inputs.build_input(graph.input_types, values, options.input_type)
-        default, named = choose_models(nodes, options.model, options.lms)
+        default, named = choose_models(nodes.values(), options.model, options.lms)
         clients = {name: make_client(model, options.api_base) for name, model in named.items()}
         client = None if default is None else make_client(default, options.api_base)
-        run = _Run(graph, message, client, clients, options.timeout_s, progress)
+        board = Board(graph.name, nodes)
+        progress = Progress(err, style, quiet=options.quiet)
+        view = _view(board, err, style) if options.watch and style.live else progress
+        run = _Run(graph, message, client, clients, options.timeout_s, board, progress, view, tells_calls=options.watch)
         result = run_until_interrupted(run.main)
-    progress.clear()
     if not isinstance(result, _Output):
         return result
     out.write(to_json(result.value, out) + "\n")
@@ -92,60 +100,45 @@ class _Run:
     default: LMClient | None
     named: Mapping[str, LMClient]
     timeout_s: float | None
-    progress: Progress
-    at_work: dict[str, tuple[str, int]] = attrs.field(factory=dict[str, tuple[str, int]], init=False)
-    """Path → node and attempt of what is being worked on."""
+    board: Board
+    preparing: Progress
+    view: View
+    tells_calls: bool = False
+    """Whether each call to a language model gets a line, too, where there is a line for every step."""
 
     async def main(self) -> _Output | int:
         """Run the graph to its end; its output, or the exit code when there is none."""
-        await check_clients([*self.named.values(), *([self.default] if self.default is not None else [])])
+        with self.preparing.showing():
+            self.preparing.update("getting ready")  # a library that takes seconds to load is loaded here
+            await check_clients([*self.named.values(), *([self.default] if self.default is not None else [])])
         try:
             async with open_runtime(lm=self.default, lms=self.named) as runtime:
                 with trio.move_on_after(math.inf if self.timeout_s is None else self.timeout_s):
-                    finished = await ticking(self.progress, self._now, partial(self._follow, runtime))
-                    return _Output(finished.output) if finished.error is None else self._fail(finished.error)
+                    finished = await ticking(self.view, self.board.now, partial(self._follow, runtime))
+                    return _Output(finished.output) if finished.error is None else complain(finished.error, 1)
         except UnderstudyError as error:
-            return self._fail(error)
-        return self._fail(TimeoutError(f"no output within {self.timeout_s:g} s (--timeout); {self._now()}"))
+            return complain(error, 1)
+        return complain(TimeoutError(f"no output within {self.timeout_s:g} s (--timeout); {self.board.now()}"), 1)
 
     async def _follow(self, runtime: Runtime) -> RunFinished:
-        """Run the graph; keep book of what is at work."""
+        """Run the graph; keep the board."""
         async with runtime.stream(self.graph, self.message) as events:
             began_s = trio.current_time()
             async for event in events:
+                words = self.board.note(event)
+                if words and not self.view.is_live and (self.tells_calls or not isinstance(event, LMCalled)):
+                    self.view.step(f"{event.at_s - began_s:8.3f} s  {words}")
                 if isinstance(event, RunFinished):
                     return event
-                if isinstance(event, NodeEvent):
-                    self._note(event, event.at_s - began_s)
         raise InternalError("a run's stream ended without RunFinished.")
 
-    def _note(self, event: NodeEvent, at_s: float) -> None:
-        told = None
-        match event:
-            case NodeStarted():
-                self.at_work[event.path] = (event.node, event.attempt)
-                told = "starts" if event.attempt == 1 else f"starts again (attempt {event.attempt})"
-            case NodeFinished():
-                told = "finished"
-            case NodeRetrying():
-                told = f"failed and will be tried again: {type(event.error).__name__}: {event.error}"
-            case NodeGaveUp():
-                told = "gave up"
-            case _:
-                return
-        if not isinstance(event, NodeStarted):
-            self.at_work.pop(event.path, None)
-        if not self.progress.is_live:
-            self.progress.step(f"{at_s:8.3f} s  {event.node} {told}")
 
-    def _now(self) -> str:
-        """What is at work."""
-        nodes = ", ".join(node if attempt == 1 else f"{node} (attempt {attempt})" for node, attempt in self.at_work.values())
-        return f"at work: {nodes}" if nodes else "nothing is at work"
-
-    def _fail(self, error: BaseException) -> int:
-        self.progress.clear()
-        return complain(error, 1)
+def _view(board: Board, stream: TextIO, style: Style) -> View:
+    try:
+        from runtime.cli.watch import Watch  # noqa: PLC0415 - an extra installs what it needs
+    except ImportError as error:
+        raise WrongUsage("--watch needs rich, which is not installed. Mend: pip install 'understudy[watch]'") from error
+    return Watch(board, stream, style)
 
 
 def complain(error: BaseException, code: int) -> int:

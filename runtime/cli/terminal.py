@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from typing import Final, Self, TextIO, final
 
 import attrs
@@ -96,6 +97,14 @@ class Progress:
         if self.is_live:
             self._is_shown = True
             self._write(f"\r{self._style.dim(one_line(text)[: self._style.columns - 1])}\x1b[K")
+
+    @contextmanager
+    def showing(self) -> Generator[None]:
+        """Take the line away at the end of the block."""
+        try:
+            yield
+        finally:
+            self.clear()
 
     def clear(self) -> None:
         """Take the line away, so that something else can be printed."""

@@ -6,13 +6,18 @@ LangGraph its column says so.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import os
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from types import ModuleType
+from typing import Any
 
 import attrs
+
+from runtime.testing import LoopbackHandle, ModelScript, field_answer, loopback_process
 
 CASES = {
     "a": "two siblings fail at the same moment",
@@ -21,7 +26,11 @@ CASES = {
     "d": "a node ignores its timeout of 0.2 s for another 0.4 s",
     "e": "a failing node with a handler, beside a good one",
     "g": "1 + 5 concurrent increments on one conversation",
+    "h": "three extractors side by side, plain functions and async ones; the slowest takes 0.3 s",
+    "i": "the same, but the async ones call the synchronous DSPy",
 }
+EXTRACTORS_S = {"time": 0.3, "other": 0.25, "vector": 0.2}
+"""How long each extractor waits for its model, a provider on this machine."""
 COLUMN = 64
 """Characters of one side."""
 
@@ -42,6 +51,36 @@ def load(module: str) -> Side | str:
         return f"left out: {error}"
     side: Side = found.SIDE
     return side
+
+
+@contextlib.contextmanager
+def extractors() -> Generator[LoopbackHandle]:
+    """A provider in a process of its own with the three models; DSPy is loaded before anything is measured."""
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    scripts = {name: ModelScript(field_answer(answer=name), latency_s=seconds) for name, seconds in EXTRACTORS_S.items()}
+    with loopback_process(scripts) as provider:
+        ask("vector", provider.api_base)
+        provider.clear()
+        yield provider
+
+
+def ask(model: str, api_base: str) -> str:
+    """Call DSPy synchronously, as a program without an event loop does."""
+    dspy, lm = _client(model, api_base)
+    with dspy.context(lm=lm):
+        return str(dspy.Predict("question -> answer")(question="?").answer)
+
+
+async def ask_on_asyncio(model: str, api_base: str) -> str:
+    """Call DSPy as a program on asyncio does."""
+    dspy, lm = _client(model, api_base)
+    with dspy.context(lm=lm):
+        return str((await dspy.Predict("question -> answer").acall(question="?")).answer)
+
+
+def _client(model: str, api_base: str) -> tuple[Any, Any]:
+    dspy: Any = importlib.import_module("dspy")
+    return dspy, dspy.LM(f"openai/{model}", api_base=api_base, api_key="none", cache=False, num_retries=0)
 
 
 def outcome(side: Side | str, case: str) -> str:

@@ -9,9 +9,11 @@ SEEN = {
     "a": r"RunFailed of 2: KeyError at siblings/one/0, ValueError at siblings/two/0",
     "b": r"caller returned at 0\.\d s, thread over",
     "c": r"the successor started at 0\.[01]\d s",
-    "d": r"NodeTimedOut at 0\.\d s, then 0 more ticks",
+    "d": r"NodeTimedOut at 0\.\d s, then 0 more ticks; slow to stop: tick",
     "e": r"handled KeyError and good",
     "g": r"n = 6, entries \[0, 1, 2, 3, 4, 5\]",
+    "h": r"plain \d\.\d\d s, 3 at once; async \d\.\d\d s, 3 at once",
+    "i": r"\d\.\d\d s, 1 at once; named: \S*other\S*, \S*time\S*, \S*vector\S*",
 }
 
 

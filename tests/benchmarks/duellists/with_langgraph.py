@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import operator
 import time
+from collections.abc import Awaitable, Callable
 from importlib.metadata import version
 from time import perf_counter
 from typing import Annotated, Any, TypedDict
@@ -15,7 +16,7 @@ from typing import Annotated, Any, TypedDict
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
 
-from tests.benchmarks.duel import Side
+from tests.benchmarks.duel import EXTRACTORS_S, Side, ask, ask_on_asyncio, extractors
 
 
 class Notes(TypedDict):
@@ -187,7 +188,58 @@ def one_writer() -> str:
     return asyncio.run(main())
 
 
+def timed_extraction(node: Callable[[str, str], Any]) -> str:
+    """The three extractors as such nodes, on the second of two runs: how long it takes, and how many calls are out at once."""
+    with extractors() as provider:
+        builder: Any = StateGraph(Notes)
+        for name in EXTRACTORS_S:
+            builder.add_node(name, node(name, provider.api_base))
+            builder.add_edge(START, name)
+            builder.add_edge(name, END)
+        graph = builder.compile()
+
+        async def main() -> str:
+            await graph.ainvoke({"notes": []})
+            provider.clear()
+            begin = perf_counter()
+            await graph.ainvoke({"notes": []})
+            return f"{perf_counter() - begin:.2f} s, {provider.snapshot().max_in_flight} at once"
+
+        return asyncio.run(main())
+
+
+def plain_extractor(name: str, api_base: str) -> Callable[[Notes], Notes]:
+    def node(state: Notes) -> Notes:
+        return {"notes": [ask(name, api_base)]}
+
+    return node
+
+
+def async_extractor(name: str, api_base: str) -> Callable[[Notes], Awaitable[Notes]]:
+    async def node(state: Notes) -> Notes:
+        return {"notes": [await ask_on_asyncio(name, api_base)]}
+
+    return node
+
+
+def blocking_extractor(name: str, api_base: str) -> Callable[[Notes], Awaitable[Notes]]:
+    async def node(state: Notes) -> Notes:
+        await asyncio.sleep(0)
+        return {"notes": [ask(name, api_base)]}
+
+    return node
+
+
+def extraction() -> str:
+    return f"plain {timed_extraction(plain_extractor)}; async {timed_extraction(async_extractor)}"
+
+
+def blocked_extraction() -> str:
+    return f"{timed_extraction(blocking_extractor)}; nothing says so"
+
+
 SIDE = Side(
     f"LangGraph {version('langgraph')}",
-    {"a": siblings_fail, "b": caller_cancelled, "c": barrier, "d": stubborn, "e": handled, "g": one_writer},
+    {"a": siblings_fail, "b": caller_cancelled, "c": barrier, "d": stubborn, "e": handled, "g": one_writer}
+    | {"h": extraction, "i": blocked_extraction},
 )

@@ -10,9 +10,11 @@ from typing import Any
 import attrs
 import trio
 
-from actors import Actor, Graph, Redelivery, RunFailed
-from runtime import Runtime, open_runtime
-from tests.benchmarks.duel import Side
+from actors import LM, Actor, Graph, Redelivery, RunFailed
+from runtime import LoopBlocked, NodeSlowToStop, RunFinished, Runtime, open_runtime
+from runtime.lm import LMClient
+from runtime.testing import LoopbackHandle
+from tests.benchmarks.duel import EXTRACTORS_S, Side, ask, extractors
 
 ONCE = Redelivery(max_attempts=1)
 
@@ -154,13 +156,16 @@ def stubborn() -> str:
 
     async def body(runtime: Runtime) -> str:
         begin = perf_counter()
-        try:
-            await runtime.run(graph, Start())
-        except RunFailed as group:
-            raised_at, before = perf_counter() - begin, len(ticks)
-            await trio.sleep(0.6)
-            cause = type(group.exceptions[0].__cause__).__name__
-            return f"{cause} at {raised_at:.1f} s, then {len(ticks) - before} more ticks"
+        named = "nobody"
+        async with runtime.stream(graph, Start()) as events:
+            async for event in events:
+                if isinstance(event, NodeSlowToStop):
+                    named = event.node
+                elif isinstance(event, RunFinished) and isinstance(event.error, RunFailed):
+                    raised_at, before = perf_counter() - begin, len(ticks)
+                    await trio.sleep(0.6)
+                    cause = type(event.error.exceptions[0].__cause__).__name__
+                    return f"{cause} at {raised_at:.1f} s, then {len(ticks) - before} more ticks; slow to stop: {named}"
         return "no error"
 
     return in_runtime(body)
@@ -222,7 +227,96 @@ def one_writer() -> str:
     return in_runtime(body)
 
 
+@attrs.frozen
+class Third:
+    text: str = ""
+
+
+def three(graph: Graph, add: Callable[[str, type], None]) -> Graph:
+    for name, kind in zip(EXTRACTORS_S, (Left, Right, Third), strict=True):
+        add(name, kind)
+
+    @graph.node
+    async def merge(left: Left, right: Right, third: Third) -> Out:
+        return Out(f"{left.text} {right.text} {third.text}")
+
+    return graph
+
+
+def plain_nodes(api_base: str) -> Graph:
+    """Functions that call DSPy as programs without an event loop do."""
+    graph = Graph("plain", input=Start, output=Out)
+
+    def add(name: str, kind: type) -> None:
+        def node(start: Start) -> Any:
+            return kind(ask(name, api_base))
+
+        node.__annotations__["return"] = kind
+        graph.node(name=name)(node)
+
+    return three(graph, add)
+
+
+def blocking_nodes(api_base: str) -> Graph:
+    """Async functions that call the synchronous DSPy, which holds the event loop."""
+    graph = Graph("blocking", input=Start, output=Out)
+
+    def add(name: str, kind: type) -> None:
+        async def node(start: Start) -> Any:
+            await trio.lowlevel.checkpoint()
+            return kind(ask(name, api_base))
+
+        node.__annotations__["return"] = kind
+        graph.node(name=name)(node)
+
+    return three(graph, add)
+
+
+def asking_nodes(api_base: str) -> Graph:
+    """Async functions that ask the node's language model through DSPy."""
+    graph = Graph("asking", input=Start, output=Out)
+
+    def add(name: str, kind: type) -> None:
+        async def node(start: Start, lm: LM) -> Any:
+            return kind((await lm.predict("question -> answer", question="?")).answer)
+
+        node.__annotations__["return"] = kind
+        graph.node(name=name, lm=name)(node)
+
+    return three(graph, add)
+
+
+def timed_extraction(nodes: Callable[[str], Graph]) -> str:
+    """The three extractors on the second of two runs: time, calls out at once, and whom the watchdog named."""
+
+    async def main(provider: LoopbackHandle) -> str:
+        lms = {name: LMClient(f"openai/{name}", api_base=provider.api_base, api_key="none") for name in EXTRACTORS_S}
+        async with open_runtime(lms=lms, seed=1, watchdog_s=0.1) as runtime:
+            graph = nodes(provider.api_base)
+            await runtime.run(graph, Start())
+            provider.clear()
+            events = runtime.events()
+            begin = perf_counter()
+            await runtime.run(graph, Start())
+            took_s = perf_counter() - begin
+            blocked = [event.address for event in iter(events.take_nowait, None) if isinstance(event, LoopBlocked)]
+            named = f"; named: {', '.join(sorted(map(str, blocked)))}" if blocked else ""
+            return f"{took_s:.2f} s, {provider.snapshot().max_in_flight} at once{named}"
+
+    with extractors() as provider:
+        return trio.run(main, provider)
+
+
+def extraction() -> str:
+    return f"plain {timed_extraction(plain_nodes)}; async {timed_extraction(asking_nodes)}"
+
+
+def blocked_extraction() -> str:
+    return timed_extraction(blocking_nodes)
+
+
 SIDE = Side(
     "understudy",
-    {"a": siblings_fail, "b": caller_cancelled, "c": barrier, "d": stubborn, "e": handled, "g": one_writer},
+    {"a": siblings_fail, "b": caller_cancelled, "c": barrier, "d": stubborn, "e": handled, "g": one_writer}
+    | {"h": extraction, "i": blocked_extraction},
 )

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from tests.patience import patience
+
 ROOT = Path(__file__).resolve().parents[3]
 COMMAND = [sys.executable, "-c", "import sys; from runtime.cli.main import main; sys.exit(main())"]
 PATIENCE_S = 30.0
@@ -43,10 +45,11 @@ def read_until(process: subprocess.Popen[str], text: str) -> None:
     """Read the errors up to a line with `text`."""
     assert process.stderr is not None
     lines: list[str] = []
-    for line in process.stderr:
-        lines.append(line)
-        if text in line:
-            return
+    with patience(process):
+        for line in process.stderr:
+            lines.append(line)
+            if text in line:
+                return
     raise AssertionError(f"{text!r} never came: {''.join(lines)}")
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
+import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from runtime.cli.main import main
 from tests.runtime.cli.command import ROOT
@@ -14,7 +15,8 @@ from tests.runtime.cli.command import ROOT
 EXAMPLE = f"{ROOT}/docs/examples/property_extraction.py:graph"
 SVG = "{http://www.w3.org/2000/svg}"
 
-SUFFIXES = "expected a name that ends in .svg, .mmd (Mermaid) or .md (the design page)"
+SUFFIXES = "expected a name that ends in .svg, .png, .mmd (Mermaid) or .md (the design page)"
+WRITABLE = "Mend: name a file in a folder that exists and that you may write to"
 
 LOOP = """
 import attrs
@@ -96,9 +98,10 @@ def test_export_writes_the_kind_that_the_name_says(
 @pytest.mark.parametrize(
     ("output", "line"),
     [
-        ("graph.png", f"-o graph.png: {SUFFIXES}; a browser or image program turns the SVG into a PNG"),
+        ("graph.pdf", f"-o graph.pdf: {SUFFIXES}"),
         ("graph", f"-o graph: {SUFFIXES}"),
-        ("/nowhere/graph.svg", "-o /nowhere/graph.svg: cannot be written: No such file or directory"),
+        ("/nowhere/graph.svg", f"-o /nowhere/graph.svg: cannot be written: No such file or directory. {WRITABLE}"),
+        ("/nowhere/graph.PNG", f"-o /nowhere/graph.PNG: cannot be written: No such file or directory. {WRITABLE}"),
     ],
 )
 def test_export_to_what_cannot_be_written_is_one_line(output: str, line: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -107,21 +110,32 @@ def test_export_to_what_cannot_be_written_is_one_line(output: str, line: str, ca
     assert capsys.readouterr().err == f"understudy: {line}\n"
 
 
-def test_the_picture_is_well_formed_and_no_two_boxes_of_a_row_overlap(file: Path, tmp_path: Path) -> None:
-    for number, target in enumerate((EXAMPLE, f"{file}:g", f"{file}:broken")):
-        output = tmp_path / f"{number}.svg"
-        main(["graph", "export", target, "-o", str(output)])
+@pytest.mark.parametrize("name", ["graph.png", "GRAPH.PNG"])
+def test_a_png_is_one(name: str, tmp_path: Path) -> None:
+    output = tmp_path / name
 
-        root = ET.fromstring(output.read_text())
+    assert main(["graph", "export", EXAMPLE, "-o", str(output)]) == 0
 
-        boxes = [
-            (float(box.get("y", 0)), float(box.get("x", 0)), float(box.get("width", 0)))
-            for box in root.findall(f"{SVG}rect")
-            if box.get("stroke")
-        ]
-        for (row, x, width), (next_row, next_x, _) in itertools.pairwise(sorted(boxes)):
-            assert row != next_row or x + width <= next_x
-        assert all(x >= 0 and x + width <= float(root.get("width", 0)) for _, x, width in boxes)
+    with Image.open(output) as image:
+        assert image.format == "PNG"
+
+
+def test_a_png_without_pillow_says_what_to_install(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(sys.modules, "runtime.cli.png", None)
+
+    assert main(["graph", "export", EXAMPLE, "-o", "graph.png"]) == 2
+
+    mend = "pip install 'understudy[pictures]', or write a .svg, which needs nothing"
+    assert capsys.readouterr().err == f"understudy: a PNG needs Pillow, which is not installed. Mend: {mend}\n"
+
+
+def test_what_the_file_prints_is_not_in_the_text_that_is_asked_for(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file.write_text(f"print('loaded')\n{LOOP}")
+
+    main(["graph", "show", f"{file}:g"])
+
+    out, err = capsys.readouterr()
+    assert (out.splitlines()[0], err) == ("graph TD", "loaded\n")
 
 
 def test_names_in_the_picture_are_escaped_and_a_loop_is_drawn(file: Path, tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ import pytest
 from runtime.cli.inputs import build_input, parse_object, read_input
 from runtime.cli.wrong_usage import WrongUsage
 
+QUOTES = """Mend: write it in single quotes, such as --input '{"text": "…"}', or name a file: --input @FILE"""
+
 
 @attrs.frozen
 class Question:
@@ -57,8 +59,8 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("{", "--input is not JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
-        ("", "--input is not JSON: Expecting value: line 1 column 1 (char 0)"),
+        ("{", "--input is not JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1). " + QUOTES),
+        ("", f"--input is not JSON: Expecting value: line 1 column 1 (char 0). {QUOTES}"),
         ("[1]", "--input is a list: expected a JSON object with the fields of the graph's input"),
         ('"text"', "--input is a string: expected a JSON object with the fields of the graph's input"),
         ("1.5", "--input is a number: expected a JSON object with the fields of the graph's input"),

@@ -65,7 +65,13 @@ def test_a_wrong_path_is_refused() -> None:
     Path("folder.py").mkdir()
     Path("graphs.txt").write_text("")
 
-    assert refusal("nowhere.py:graph") == "'nowhere.py' does not exist"
+    Path("near.py").write_text("")
+    Path("pkg").mkdir()
+    Path("pkg/near.py").write_text("")
+    nowhere = f"does not exist in {str(Path.cwd())!r}"
+    assert refusal("nowhere.py:graph") == f"'nowhere.py' {nowhere}; name the Python file that declares it"
+    assert refusal("near:graph") == f"'near' {nowhere}; did you mean 'near.py'?"
+    assert refusal("pkg.near:graph") == f"'pkg.near' {nowhere}; did you mean 'pkg/near.py'?"
     assert refusal("folder.py:graph") == "'folder.py' is a folder, not a file"
     assert refusal("graphs.txt:graph") == "'graphs.txt' is no Python file: its name does not end in .py"
 
@@ -76,7 +82,9 @@ def test_a_wrong_name_is_refused_with_those_that_there_are() -> None:
 
     assert refusal("graphs.py:grpah") == "'graphs.py' has no 'grpah'; its graphs: graph, second"
     assert refusal("graphs.py:answer") == "'answer' in 'graphs.py' is an int, not a Graph; its graphs: graph, second"
-    assert refusal("empty.py:graph") == "'empty.py' has no 'graph'; it has no graph"
+    assert refusal("empty.py:graph") == (
+        "'empty.py' has no 'graph'; it has no graph: declare one there, such as graph = Graph(…)"
+    )
 
 
 @pytest.mark.parametrize(

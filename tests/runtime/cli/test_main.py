@@ -36,7 +36,10 @@ async def same(a: A) -> B:
     ("arguments", "line"),
     [
         ([], "the following arguments are required: COMMAND (see understudy --help)"),
-        (["fly"], "argument COMMAND: invalid choice: 'fly' (choose from 'demo', 'graph', 'run') (see understudy --help)"),
+        (
+            ["fly"],
+            "argument COMMAND: invalid choice: 'fly' (choose from 'demo', 'graph', 'compile', 'run') (see understudy --help)",
+        ),
         (["demo", "--loud"], "unrecognized arguments: --loud (see understudy --help)"),
         (["run"], "the following arguments are required: FILE.py:NAME (see understudy run --help)"),
         (["run", "g.py:g", "--lm", "x"], "argument --lm: expected NAME=MODEL, such as large=openai/gpt-4o. Got: x"),
@@ -83,14 +86,15 @@ def test_help_waits_for_none_of_the_heavy_libraries() -> None:
     assert run.stderr == "[]\n"
 
 
-def test_a_reader_that_has_gone_is_no_traceback(tmp_path: Path) -> None:
+@pytest.mark.parametrize("arguments", [["run", "g.py:g", "-q"], ["graph", "show", "g.py:g"], ["graph", "describe", "g.py:g"]])
+def test_a_reader_that_has_gone_is_no_traceback(arguments: list[str], tmp_path: Path) -> None:
     reading, writing = os.pipe()
     os.close(reading)
 
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     (tmp_path / "g.py").write_text(GRAPH)
     run = subprocess.run(
-        [*COMMAND, "run", "g.py:g", "-q"], cwd=tmp_path, env=environment, stdout=writing, stderr=subprocess.PIPE, check=False
+        [*COMMAND, *arguments], cwd=tmp_path, env=environment, stdout=writing, stderr=subprocess.PIPE, check=False
     )
     os.close(writing)
 

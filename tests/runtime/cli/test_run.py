@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import signal
+import subprocess
 import sys
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +17,8 @@ import pytest
 from runtime.cli.loading import MODULE_NAME
 from runtime.cli.main import main
 from runtime.testing import LoopbackHandle, ModelScript, field_answer, loopback_process
-from tests.runtime.cli.command import interrupt, read_until, start, wait_until
+from tests.runtime.cli.command import COMMAND, PATIENCE_S, ROOT, interrupt, read_until, start, wait_until
+from tests.runtime.cli.test_terminal import Terminal
 
 GRAPHS = '''
 import time
@@ -68,6 +74,9 @@ named = Graph("named", input=Question, output=Answer)
 named.predict(lm="large")(answer)
 empty = Graph("empty", input=Question, output=Answer)
 '''
+
+
+QUOTES = """Mend: write it in single quotes, such as --input '{"text": "…"}', or name a file: --input @FILE"""
 
 
 @pytest.fixture(autouse=True)
@@ -134,7 +143,8 @@ def test_a_run_that_takes_too_long_is_given_up(capsys: pytest.CaptureFixture[str
         (["graphs.py"], "'graphs.py' does not name a graph: expected FILE.py:NAME, such as graphs.py:graph"),
         (["graphs.py:grpah"], "'graphs.py' has no 'grpah'; its graphs: graph, asking, named, empty"),
         (["graphs.py:graph"], "--input does not make a Question: text: missing, expected str"),
-        (["graphs.py:graph", "--input", "x"], "--input is not JSON: Expecting value: line 1 column 1 (char 0)"),
+        (["graphs.py:graph", "--input", "x"], f"--input is not JSON: Expecting value: line 1 column 1 (char 0). {QUOTES}"),
+        (["graphs.py:graph", "-q", "--watch"], "--watch shows progress and -q leaves it out: give one of them"),
         (
             ["graphs.py:asking", *asked("a")],
             "node 'answer' needs a language model: give --model, such as --model openai/gpt-4o-mini",
@@ -202,6 +212,64 @@ def test_what_a_provider_says_is_part_of_the_failure(
 
     line = capsys.readouterr().err.splitlines()[-1]
     assert line.startswith("understudy: node 'answer' failed (attempt 1): LMBadRequest: 'openai/unheard-of', request 1 of 3: ")
+
+
+def test_watching_outside_a_terminal_tells_each_call_too(
+    provider: LoopbackHandle, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+
+    model = ["--model", "openai/small", "--api-base", provider.api_base]
+    assert main(["run", "graphs.py:asking", "--watch", *model, *asked("a")]) == 0
+
+    lines = [line.partition(" s ")[2] for line in capsys.readouterr().err.splitlines()[1:]]
+    assert [line.partition(":")[0] for line in lines] == ["answer starts", "answer called openai/small", "answer finished"]
+
+
+def test_watching_on_a_terminal_shows_the_nodes_there_and_the_output_elsewhere(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+
+    assert main(["run", "graphs.py:graph", "--watch", *asked("a")]) == 0
+
+    assert json.loads(capsys.readouterr().out) == {"text": "A"}
+    assert re.search(r"shout · .* s · .*succeeded.* · 1 message", terminal.text())
+    assert re.search(r"shout +.*done", terminal.text())
+    assert terminal.text().index("shouting\n") < terminal.text().rindex("succeeded")
+
+
+def test_watching_without_rich_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setitem(sys.modules, "runtime.cli.watch", None)
+
+    assert main(["run", "graphs.py:graph", "--watch", *asked("a")]) == 2
+
+    line = "understudy: --watch needs rich, which is not installed. Mend: pip install 'understudy[watch]'"
+    assert terminal.text().splitlines()[-1] == line
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_a_watched_terminal_as_it_was(folder: Path) -> None:
+    ours, theirs = os.openpty()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", "PYTHONIOENCODING": "utf-8"}
+    command = [*COMMAND, "run", "graphs.py:graph", "-w", *asked("wait")]
+    process = subprocess.Popen(command, cwd=folder, env=environment, stdin=theirs, stdout=subprocess.DEVNULL, stderr=theirs)
+    before, said = termios.tcgetattr(theirs), ""
+    while "running" not in said:
+        said += os.read(ours, 65536).decode()
+
+    process.send_signal(signal.SIGINT)
+
+    assert process.wait(PATIENCE_S) == 130
+    said += os.read(ours, 65536).decode()
+    assert said.endswith("understudy: interrupted\r\n")
+    assert said.rfind("\x1b[?25h") > said.rfind("\x1b[?25l")
+    assert termios.tcgetattr(theirs) == before
 
 
 @pytest.mark.slow

@@ -1,0 +1,212 @@
+"""What is known of a running graph from its events: per node what it does and has done, and the words for it. Pure.
+
+All that others said - models, providers, exceptions - is made plain before a view gets it, so that it cannot act on a terminal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final, final
+
+import attrs
+
+from actors.lm import TextDelta
+from runtime.cli.terminal import one_line, plain
+from runtime.events import Event, EventsMissed
+from runtime.graphs.events import (
+    LMCalled,
+    LMDelta,
+    NodeCancelled,
+    NodeEvent,
+    NodeFellBack,
+    NodeFinished,
+    NodeGaveUp,
+    NodeRetrying,
+    NodeSlowToStop,
+    NodeStarted,
+    RunFinished,
+)
+
+MOST_SAID: Final = 2000
+"""Characters that are kept of an answer on its way: its end."""
+
+
+@final
+@attrs.define(eq=False)
+class Row:
+    """One node."""
+
+    name: str
+    running: dict[str, int] = attrs.field(factory=dict[str, int])
+    """Path → attempt of each message it works on."""
+    to_redeliver: set[str] = attrs.field(factory=set[str])
+    """The paths of messages that failed and will be delivered again."""
+    slow: set[str] = attrs.field(factory=set[str])
+    """The paths of messages whose time is up while it still works on them."""
+    done: int = 0
+    redelivered: int = 0
+    fell_back: int = 0
+    gave_up: int = 0
+    cancelled: int = 0
+    calls: int = 0
+    tokens: int = 0
+    error: str = ""
+    """The last one, on one line."""
+    changed: int = 0
+    """The number of the last event; 0: none yet."""
+
+    @property
+    def urgency(self) -> int:
+        """0 for what a reader must see first; grows up to 4."""
+        if self.gave_up or self.slow:
+            return 0
+        if self.to_redeliver:
+            return 1
+        if self.running:
+            return 2
+        return 3 if self.changed else 4
+
+    def states(self, times: str = "×") -> list[tuple[str, str]]:
+        """What it does and has done, most urgent first, as (style, words); the styles are those of ``Style``."""
+        attempts = list(self.running.values())
+        attempt = f" (attempt {attempts[0]})" if len(attempts) == 1 and attempts[0] > 1 else ""
+        counts = (
+            ("bad", "failed", self.gave_up),
+            ("bad", "slow to stop", len(self.slow)),
+            ("bad", "will be redelivered", len(self.to_redeliver)),
+            ("accent", f"running{attempt}", len(self.running) - len(self.slow)),
+            ("good", "done", self.done),
+            ("dim", "redelivered", self.redelivered - len(self.to_redeliver)),
+            ("dim", "fell back", self.fell_back),
+            ("dim", "cancelled", self.cancelled),
+        )
+        found = [(style, f"{word} {times}{count}" if count > 1 else word) for style, word, count in counts if count > 0]
+        return found or [("dim", "waiting")]
+
+
+@final
+class Board:
+    """All nodes of one run, kept by :meth:`note`."""
+
+    def __init__(self, graph: str, nodes: Iterable[str]) -> None:
+        self.graph = graph
+        self.rows = {name: Row(name) for name in nodes}
+        self.messages = 0
+        """How often a node was given one to work on."""
+        self.calls = self.tokens = 0
+        self.cost_usd: float | None = None
+        """None until a call has a price."""
+        self.said = ""
+        """The end of the last answer that streams or has streamed."""
+        self.said_by = ""
+        self.missed = 0
+        """Events that came too fast to be counted."""
+        self.ended = ""
+        """The run's status once it is over."""
+        self._events = 0
+        self._answer: tuple[str, int] | None = None
+
+    def note(self, event: Event) -> str | None:
+        """Take in an event; the words for it, when it is worth a line of its own."""
+        self._events += 1
+        if isinstance(event, EventsMissed):
+            self.missed += event.count
+            return f"{event.count} events came too fast to be shown"
+        if isinstance(event, RunFinished):
+            self.ended = event.status
+        if not isinstance(event, NodeEvent):
+            return None
+        row = self.rows.setdefault(event.node, Row(event.node))
+        row.changed = self._events
+        words = self._node(row, event)
+        return f"{event.node} {words}" if words else None
+
+    def now(self) -> str:
+        """What is at work, in words."""
+        parts = [
+            row.name if attempt == 1 else f"{row.name} (attempt {attempt})"
+            for row in self.rows.values()
+            for attempt in row.running.values()
+        ]
+        return f"at work: {', '.join(parts)}" if parts else "nothing is at work"
+
+    def spent(self) -> str:
+        """What the calls to language models came to; empty without any."""
+        if not self.calls:
+            return ""
+        cost = "" if self.cost_usd is None else f", ${self.cost_usd:.4f}"
+        return f"{self.calls} call{'s' if self.calls > 1 else ''}, {self.tokens:,} tokens{cost}"
+
+    def chosen(self, most: int) -> Sequence[Row]:
+        """The rows to show where there is room for `most`: the most urgent, then the latest; in the order of declaration."""
+        if len(self.rows) <= most:
+            return list(self.rows.values())
+        kept = sorted(self.rows.values(), key=lambda row: (row.urgency, -row.changed))[: max(most, 0)]
+        names = {row.name for row in kept}
+        return [row for row in self.rows.values() if row.name in names]
+
+    def _node(self, row: Row, event: NodeEvent) -> str | None:
+        if isinstance(event, LMDelta):
+            self._hear(event)
+            return None
+        if isinstance(event, LMCalled):
+            return self._book(row, event)
+        path = event.path
+        if isinstance(event, NodeStarted):
+            self.messages += 1
+            row.to_redeliver.discard(path)
+            row.running[path] = event.attempt
+            return "starts" if event.attempt == 1 else f"starts again (attempt {event.attempt})"
+        if isinstance(event, NodeSlowToStop):
+            row.slow.add(path)
+            return f"is slow to stop: its time was up {event.overdue_s:.3g} s ago, and it goes on"
+        if isinstance(event, NodeFinished | NodeRetrying | NodeFellBack | NodeGaveUp | NodeCancelled):
+            row.running.pop(path, None)
+            row.slow.discard(path)
+            return self._end(row, event)
+        return None
+
+    def _end(self, row: Row, event: NodeFinished | NodeRetrying | NodeFellBack | NodeGaveUp | NodeCancelled) -> str:
+        if isinstance(event, NodeFinished):
+            row.done += 1
+            return "finished"
+        if isinstance(event, NodeCancelled):
+            row.cancelled += 1
+            row.to_redeliver.discard(event.path)
+            return "was cancelled"
+        row.error = one_line(f"{type(event.error).__name__}: {event.error}")
+        if isinstance(event, NodeRetrying):
+            row.redelivered += 1
+            row.to_redeliver.add(event.path)
+            return f"failed and will be tried again: {row.error}"
+        row.to_redeliver.discard(event.path)
+        if isinstance(event, NodeFellBack):
+            row.fell_back += 1
+            return f"failed and falls back: {row.error}"
+        row.gave_up += 1
+        return "gave up"
+
+    def _hear(self, event: LMDelta) -> None:
+        if self._answer != (event.path, event.attempt):
+            self._answer, self.said, self.said_by = (event.path, event.attempt), "", event.node
+        if isinstance(event.delta, TextDelta):
+            # A sequence may come in two pieces, so what is kept is made plain when it is read.
+            self.said = (self.said + event.delta.text)[-MOST_SAID:]
+
+    def _book(self, row: Row, event: LMCalled) -> str:
+        tokens = event.prompt_tokens + event.completion_tokens
+        row.calls += 1
+        row.tokens += tokens
+        self.calls += 1
+        self.tokens += tokens
+        if event.cost_usd is not None:
+            self.cost_usd = (self.cost_usd or 0.0) + event.cost_usd
+        self._answer = None
+        requests = f" in {event.requests} requests" if event.requests > 1 else ""
+        return f"called {one_line(event.model)}{requests}: {tokens:,} tokens, {event.duration_s:.3f} s"
+
+
+def last_words(board: Board, most: int) -> str:
+    """The end of the last answer, on one line of at most `most` characters, safe to show."""
+    text = " ".join(plain(board.said).split())
+    return text if len(text) <= most else f"…{text[len(text) - most + 1 :]}"

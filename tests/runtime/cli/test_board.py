@@ -1,0 +1,141 @@
+"""What is known of a running graph: each event counts, and nothing that others said can act on a terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from actors import TextDelta
+from runtime.cli.board import MOST_SAID, Board, last_words
+from runtime.events import EventsMissed
+from runtime.graphs.events import (
+    LMCalled,
+    LMDelta,
+    NodeCancelled,
+    NodeFellBack,
+    NodeFinished,
+    NodeGaveUp,
+    NodeRetrying,
+    NodeSlowToStop,
+    NodeStarted,
+    RunFinished,
+)
+
+
+def at(kind: Any, node: str = "work", path: str = "g/work/0", attempt: int = 1, **more: Any) -> Any:
+    return kind(at_s=0.0, run_id="g-1", node=node, path=path, attempt=attempt, **more)
+
+
+def called(**more: Any) -> LMCalled:
+    numbers: dict[str, Any] = {
+        "prompt_tokens": 1200,
+        "completion_tokens": 34,
+        "cost_usd": 0.0012,
+        "requests": 1,
+        "duration_s": 0.5,
+    }
+    event: LMCalled = at(LMCalled, model="openai/x", **{**numbers, **more})
+    return event
+
+
+def states(board: Board, node: str = "work") -> str:
+    return ", ".join(words for _, words in board.rows[node].states())
+
+
+def test_a_node_waits_works_and_is_done() -> None:
+    board = Board("g", ["work", "other"])
+
+    assert states(board) == "waiting"
+    assert board.note(at(NodeStarted)) == "work starts"
+    assert board.note(at(NodeStarted, path="g/work/1")) == "work starts"
+    assert states(board) == "running ×2"
+    assert board.note(at(NodeFinished, output=1)) == "work finished"
+    assert states(board) == "running, done"
+    assert (board.messages, states(board, "other")) == (2, "waiting")
+
+
+def test_a_redelivery_is_seen_before_and_while_it_happens() -> None:
+    board = Board("g", ["work"])
+    board.note(at(NodeStarted))
+
+    words = board.note(at(NodeRetrying, error=OSError("no\x1b[2J route")))
+
+    assert (words, states(board)) == ("work failed and will be tried again: OSError: no route", "will be redelivered")
+    assert board.note(at(NodeStarted, attempt=2)) == "work starts again (attempt 2)"
+    assert (states(board), board.now()) == ("running (attempt 2), redelivered", "at work: work (attempt 2)")
+    board.note(at(NodeStarted, path="g/work/1"))
+    assert (states(board), board.now()) == ("running ×2, redelivered", "at work: work (attempt 2), work")
+    board.note(at(NodeFinished, path="g/work/1", output=1))
+    assert board.note(at(NodeGaveUp, attempt=2, error=OSError("no route"))) == "work gave up"
+    assert (states(board), board.now()) == ("failed, done, redelivered", "nothing is at work")
+
+
+@pytest.mark.parametrize(
+    ("event", "words", "state"),
+    [
+        (at(NodeCancelled), "work was cancelled", "cancelled"),
+        (at(NodeFellBack, error=KeyError("x")), "work failed and falls back: KeyError: 'x'", "fell back"),
+        (
+            at(NodeSlowToStop, overdue_s=0.25, stack=""),
+            "work is slow to stop: its time was up 0.25 s ago, and it goes on",
+            "slow to stop",
+        ),
+    ],
+)
+def test_other_ends_are_told(event: Any, words: str, state: str) -> None:
+    board = Board("g", ["work"])
+    board.note(at(NodeStarted))
+
+    assert (board.note(event), states(board)) == (words, state)
+
+
+def test_calls_are_added_up_and_priced_when_a_price_is_known() -> None:
+    board = Board("g", ["work"])
+
+    assert board.spent() == ""
+    assert board.note(called(cost_usd=None)) == "work called openai/x: 1,234 tokens, 0.500 s"
+    assert board.spent() == "1 call, 1,234 tokens"
+    assert board.note(called(requests=2)) == "work called openai/x in 2 requests: 1,234 tokens, 0.500 s"
+    assert board.spent() == "2 calls, 2,468 tokens, $0.0012"
+
+
+def test_of_an_answer_the_end_is_kept_and_made_plain_even_if_a_sequence_came_in_two_pieces() -> None:
+    board = Board("g", ["work", "other"])
+    for text in ("x" * MOST_SAID, " one \x1b[3", "1mtwo\x1b]0;ti", "tle\x07\x9b2J three"):
+        board.note(at(LMDelta, delta=TextDelta(text)))
+
+    assert last_words(board, 20) == "…xxxxx one two three"
+    board.note(called())
+    board.note(at(LMDelta, node="other", path="g/other/0", delta=TextDelta("new\nanswer")))
+    assert (board.said_by, last_words(board, 20)) == ("other", "new answer")
+
+
+def test_a_sequence_that_is_cut_where_the_kept_end_begins_shows_no_control_character() -> None:
+    board = Board("g", ["work"])
+    board.note(at(LMDelta, delta=TextDelta("\x1b]0;" + "t" * (MOST_SAID - 4) + "\x07 safe")))
+
+    assert not {character for character in last_words(board, 3000) if ord(character) < 32}
+
+
+def test_where_there_is_not_room_for_all_the_urgent_and_the_latest_are_shown_in_their_order() -> None:
+    board = Board("g", [f"n{number}" for number in range(200)])
+    for number in (3, 100, 150):
+        board.note(at(NodeStarted, node=f"n{number}"))
+    board.note(at(NodeFinished, node="n100", output=1))
+    board.note(at(NodeGaveUp, node="n150", error=OSError("x")))
+
+    assert [row.name for row in board.chosen(3)] == ["n3", "n100", "n150"]
+    assert [row.name for row in board.chosen(1)] == ["n150"]
+    assert (len(board.chosen(500)), board.chosen(0), board.chosen(-2)) == (200, [], [])
+
+
+def test_the_nodes_of_a_nested_graph_get_rows_when_they_begin_and_lost_events_are_told() -> None:
+    board = Board("g", ["work"])
+
+    board.note(at(NodeStarted, node="inner"))
+
+    assert list(board.rows) == ["work", "inner"]
+    assert board.note(EventsMissed(at_s=0.0, count=7)) == "7 events came too fast to be shown"
+    assert board.note(RunFinished(at_s=0.0, run_id="g-1", status="failed")) is None
+    assert (board.missed, board.ended) == (7, "failed")

@@ -1,0 +1,173 @@
+"""``understudy compile`` as its users meet it: files, report, exit codes, messages, Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trio
+
+from runtime import open_runtime
+from runtime.cli.loading import load_graph
+from runtime.cli.main import main
+from runtime.lm.predictors import PredictorCounts
+from runtime.testing import LoopbackHandle, ModelScript, ScriptedLM, field_answer, loopback_process
+from tests.runtime.cli.command import interrupt, read_until, start, wait_until
+
+GRAPHS = '''
+import attrs
+
+from actors import Graph
+
+print("loaded")
+
+
+@attrs.frozen
+class Question:
+    text: str
+
+
+@attrs.frozen
+class Answer:
+    word: str
+
+
+graph = Graph("answering", input=Question, output=Answer)
+
+
+@graph.predict
+async def answer(question: Question) -> Answer:
+    """Answer yes."""
+    ...
+
+
+def never(example, prediction, trace=None):
+    print("judged")
+    return False
+
+
+broken = Graph("broken", input=Question, output=Answer)
+'''
+ROWS = "".join(json.dumps({"input": {"text": f"{at}?"}, "output": {"word": "yes"}}) + "\n" for at in range(12))
+
+
+@pytest.fixture(scope="module")
+def provider() -> Iterator[LoopbackHandle]:
+    with loopback_process({"yes": field_answer(word="yes"), "slow": ModelScript(field_answer(word="yes"), latency_s=60)}) as p:
+        yield p
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, provider: LoopbackHandle) -> Path:
+    (tmp_path / "graphs.py").write_text(GRAPHS)
+    (tmp_path / "rows.jsonl").write_text(ROWS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    monkeypatch.setenv("OPENAI_BASE_URL", f"{provider.url}/v1")
+    return tmp_path
+
+
+def compile_(*more: str, model: str = "openai/yes", graph: str = "graphs.py:graph") -> int:
+    return main(["compile", graph, "--trainset", "rows.jsonl", "-o", "out", "--model", model, *more])
+
+
+def test_the_predictors_are_written_and_the_runtime_uses_them(folder: Path, capsys: pytest.CaptureFixture[str]):
+    assert compile_() == 0
+
+    out, err = capsys.readouterr()
+    assert out == "answer: Answer: 12 examples: optimised, 8 demonstrations\nwritten to out\n"
+    assert err.startswith("loaded\n")
+    graph = load_graph("graphs.py:graph")
+    question = graph.input_types[0]
+
+    async def use() -> object:
+        async with open_runtime(lm=ScriptedLM([{"word": "yes"}]), predictors="out") as runtime:
+            await runtime.run(graph, question("really?"))
+            return runtime.predictor_statistics().nodes
+
+    assert trio.run(use) == {"answering/answer": PredictorCounts(optimized=1)}
+
+
+def test_the_metric_of_the_graphs_own_file_is_used_and_the_file_run_once(folder: Path, capsys: pytest.CaptureFixture[str]):
+    assert compile_("--metric", "graphs.py:never", "-q") == 0
+
+    out, err = capsys.readouterr()
+    assert out.startswith("answer: Answer: 12 examples: optimised, 8 demonstrations\n")
+    assert (err.count("loaded"), err.count("judged")) == (1, 12)
+    demos = json.loads((folder / "out/answering/answer.json").read_text())["predictors"][0]["steps"]["self"]["demos"]
+    assert not any(demo.get("augmented") for demo in demos)
+
+
+def test_a_metric_of_another_file_is_found(folder: Path):
+    (folder / "metrics.py").write_text("def always(example, prediction):\n    return True\n")
+
+    assert compile_("--metric", "metrics.py:always", "-q") == 0
+
+
+@pytest.mark.slow
+def test_gepa_is_an_option(folder: Path, capsys: pytest.CaptureFixture[str]):
+    assert compile_("--optimizer", "gepa", "--trials", "15", "--seed", "3") == 0
+
+    assert capsys.readouterr().out.startswith("answer: Answer: 12 examples: optimised, 0 demonstrations\n")
+
+
+def test_too_few_examples_are_said_and_nothing_is_written(folder: Path, capsys: pytest.CaptureFixture[str]):
+    (folder / "rows.jsonl").write_text(ROWS.splitlines()[0])
+
+    assert compile_("-q") == 2
+
+    out, err = capsys.readouterr()
+    assert out == "answer: Answer: 1 example: left as it is: fewer than 10\n"
+    assert err == "loaded\nunderstudy: nothing was optimised: no node has 10 examples in 'rows.jsonl'\n"
+    assert not (folder / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--metric", "graphs.py:gone"], "understudy: 'graphs.py' has no function 'gone'"),
+        (["--metric", "gone.py:x"], "understudy: 'gone.py' does not exist"),
+        (["--metric", "gone"], "understudy: 'gone' does not name a function: expected FILE.py:NAME, such as metrics.py:score"),
+        (["--trials", "0"], "understudy: argument --trials: expected a whole number above 0. Got: 0"),
+        (["--optimizer", "magic"], "invalid choice: 'magic'"),
+        (["--trainset", "gone.jsonl"], "training set 'gone.jsonl' cannot be read"),
+        (["--lm", "big=openai/yes"], "understudy: --lm big=…: no node asks for a language model of that name"),
+    ],
+)
+def test_a_wrong_command_line_gets_one_line_and_exit_code_2(
+    more: list[str], words: str, folder: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert compile_(*more) == 2
+
+    assert words in capsys.readouterr().err
+
+
+def test_rows_that_do_not_fit_are_named(folder: Path, capsys: pytest.CaptureFixture[str]):
+    (folder / "rows.jsonl").write_text('{"input": {"txt": 1}, "output": {"word": "yes"}}')
+
+    assert compile_("-q") == 2
+
+    err = capsys.readouterr().err
+    assert "1 of the 1 rows do not fit the graph's nodes." in err
+    assert "row 1: question makes no Question: text: missing, expected str" in err
+
+
+def test_a_graph_with_problems_is_not_compiled(folder: Path, capsys: pytest.CaptureFixture[str]):
+    assert compile_(graph="graphs.py:broken") == 2
+
+    assert "broken" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_it(folder: Path, provider: LoopbackHandle):
+    arguments = ["compile", "graphs.py:graph", "--trainset", "rows.jsonl", "-o", "out", "--model", "openai/slow"]
+    process = start(arguments, folder, OPENAI_API_KEY="k", OPENAI_BASE_URL=f"{provider.url}/v1")
+    read_until(process, "loaded")
+    wait_until(lambda: any(request.model == "slow" for request in provider.snapshot().requests))
+
+    code, _, err, _ = interrupt(process)
+
+    assert code == 130
+    assert "interrupted" in err
