@@ -2,7 +2,8 @@
 #
 #   make demo       the study: three language-model calls, five ways to run them, no key and no network needed
 #   make test       the test suite               (make test ARGS='-k mailbox' passes options on to pytest)
-#   make explore    the tests under tests/exploration, 10,000 schedules each    (make explore RUNS=500 for fewer)
+#   make explore    the tests under tests/exploration, 10,000 schedules each, and those of actors, supervision and graphs, 100 each
+#                   (make explore RUNS=500 ROUNDS=10 for fewer)
 #   make check      format, lint, types, layers, docs
 #   make docs       the pages, in docs/_build/html
 #   make bench      the benchmarks, beside other libraries   (make bench ARGS='ask ring' chooses among them)
@@ -75,8 +76,10 @@ test: $(VENV)/test.stamp
 	@$(BIN)/python -m pytest $(ARGS)
 
 RUNS ?= 10000
+ROUNDS ?= 100
 explore: $(VENV)/test.stamp
 	@$(BIN)/python -m pytest tests/exploration --understudy-runs=$(RUNS) $(ARGS)
+	@$(BIN)/python -m pytest tests/runtime -m explore --understudy-runs=$(ROUNDS) $(ARGS)
 
 check: $(VENV)/check.stamp
 	@echo "== ruff format"
@@ -102,6 +105,7 @@ bench:
 bench-here: $(VENV)/bench.stamp
 	@$(BIN)/python -m tests.benchmarks $(ARGS)
 	@$(BIN)/python -m tests.benchmarks.crossing
+	@$(BIN)/python -m tests.benchmarks.lm_calls
 
 test-all:
 	@ran=; for version in 3.11 3.12 3.13; do found=; \

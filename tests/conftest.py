@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +15,9 @@ import pytest
 # Before anything imports dspy: its cache folder is fixed at import. Processes that tests start inherit both.
 os.environ["DSPY_CACHEDIR"] = tempfile.mkdtemp(prefix="understudy-tests-")
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+
+# A shell starts background jobs with SIGINT ignored, and children inherit that: tests that interrupt would wait for ever.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples on every run, so that a red suite stays red; `--hypothesis-profile=explore` looks for new ones.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, print_blob=True)

@@ -11,7 +11,6 @@ from runtime.testing.answers import tool_answer as tool_answer
 from runtime.testing.assertions import MessageLedger as MessageLedger
 from runtime.testing.assertions import assert_conserved as assert_conserved
 from runtime.testing.assertions import no_orphans as no_orphans
-from runtime.testing.explore import Exploration as Exploration
 from runtime.testing.explore import explore as explore
 from runtime.testing.explore import find_failure as find_failure
 from runtime.testing.explore import replay as replay
@@ -40,6 +39,8 @@ from runtime.testing.scripted import ScriptedCall as ScriptedCall
 from runtime.testing.scripted import ScriptedLM as ScriptedLM
 from runtime.testing.scripted import ScriptedStream as ScriptedStream
 from runtime.testing.scripted import UnscriptedCall as UnscriptedCall
+from runtime.testing.scripts import ScriptMismatch as ScriptMismatch
+from runtime.testing.search import Exploration as Exploration
 from runtime.testing.simulation import Deadlock as Deadlock
 from runtime.testing.simulation import Livelock as Livelock
 from runtime.testing.simulation import Simulation as Simulation

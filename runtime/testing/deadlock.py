@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import linecache
 import sysconfig
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
@@ -77,7 +78,8 @@ class Names:
     """Readable names of tasks, unique and the same in every run: an actor's address, else the function, numbered."""
 
     def __init__(self) -> None:
-        self._names: dict[trio.lowlevel.Task, str] = {}
+        # Weak, so that a test can see what a task that has ended lets go of.
+        self._names: weakref.WeakKeyDictionary[trio.lowlevel.Task, str] = weakref.WeakKeyDictionary()
         self._taken: dict[str, int] = {}
 
     def __getitem__(self, task: trio.lowlevel.Task) -> str:
@@ -91,7 +93,7 @@ class Names:
 
 def _stem(task: trio.lowlevel.Task) -> str:
     if task.name.startswith("<"):
-        return "(trio)"
+        return _special(task.name)
     frame = task.coro.cr_frame
     cell = frame.f_locals.get("self") if frame is not None else None
     if isinstance(cell, Cell):  # the task of an incarnation
@@ -99,6 +101,13 @@ def _stem(task: trio.lowlevel.Task) -> str:
     function = task.name.rpartition(".")[2]
     owner = task.context.get(current_cell)
     return function if owner is None or not owner.address else f"{owner.address}: {function}"
+
+
+def _special(name: str) -> str:
+    """Of a task that no function has given its name: one of pytest-trio's, or of trio itself."""
+    if name.startswith("<test "):
+        return "test"
+    return name.strip("<>").replace("'", "") if name.startswith("<fixture ") else "(trio)"
 
 
 def place_of(task: trio.lowlevel.Task) -> Place | None:
@@ -164,7 +173,8 @@ def _wait_of(task: trio.lowlevel.Task, names: Names) -> Wait:
             if isinstance(owner, kind):
                 found = describe(owner, frame, frames, names)
                 if found is not None:
-                    return Wait(waiter, found[0], tuple(found[1]), place, idle=found[2])
+                    stands_by = found[2] or (place is None and waiter.startswith("fixture "))
+                    return Wait(waiter, found[0], tuple(found[1]), place, idle=stands_by)
     return Wait(waiter, _call_in(frames), (), place, idle=place is None)
 
 
@@ -193,6 +203,8 @@ def _mailbox(mailbox: Mailbox, frame: FrameType, frames: Sequence[FrameType], na
 
 def _ref(ref: LocalRef, frame: FrameType, frames: Sequence[FrameType], names: Names) -> Description | None:
     message = type(frame.f_locals.get("message")).__name__
+    if frame.f_code.co_name == "tell":  # waits in no mailbox
+        return f"its turn, after its {message} to {ref.address!r}", (), False
     return f"the answer of {ref.address!r} to its {message}", (ref.address,), False
 
 

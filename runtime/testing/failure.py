@@ -74,6 +74,8 @@ class FoundFailure:
     steps: tuple[Step, ...] = attrs.field(default=(), repr=False)
     notes: tuple[str, ...] = attrs.field(default=(), repr=False)
     """The trace's notes and events."""
+    repeats: bool = True
+    """Whether it failed again under the same schedule; where it does not, something outside of the seed decides."""
 
     @property
     def overtakings(self) -> int:
@@ -87,10 +89,16 @@ class FoundFailure:
 
     def report(self) -> str:
         """What a person needs: where it was found, what happened in which order, how to repeat it."""
-        head = (
-            f"Found by {self.strategy} in run {self.run}, seed {self.schedule.seed}; "
-            f"simplified from {self.choices_found} to {self.overtakings} choices out of turn (marked *)."
-        )
+        head = f"Found by {self.strategy} in run {self.run}, seed {self.schedule.seed}; "
+        if not self.repeats:
+            return (
+                f"{head}but it did not fail again under the same schedule: something decides that the seed does not, such as "
+                f"time.time(), a file, another process, or what an earlier run left in a module.\nTry: {self.command}"
+            )
+        if self.overtakings:
+            head += f"simplified from {self.choices_found} to {self.overtakings} choices out of turn (marked *)."
+        else:
+            head += "it fails in arrival order, with no choice out of turn."
         return "\n".join([head, *trace_lines(self.steps), f"Replay: {self.command}"])
 
     def save(self, folder: Path) -> Path:
@@ -110,8 +118,18 @@ class FoundFailure:
 
 
 def trace_lines(steps: Sequence[Step]) -> list[str]:
-    """The steps of the code under test, one line each; a task that stays where it was is left out."""
-    shown = [step for step in steps if step.before != step.after or step.ended or step.handled]
+    """The steps of the code under test, one line each; a task that stays where it was is left out.
+
+    What it did out of turn meanwhile counts for its next line.
+    """
+    shown: list[Step] = []
+    early: set[str] = set()
+    for step in steps:
+        if step.choice:
+            early.add(step.task)
+        if step.before != step.after or step.ended or step.handled:
+            shown.append(attrs.evolve(step, choice=int(step.task in early)))
+            early.discard(step.task)
     clock = max((len(f"{step.at_s:g}") for step in shown), default=0)
     width = max((len(step.task) for step in shown), default=0)
     lines = list(_unrepeated(_line(step, clock, width) for step in shown))

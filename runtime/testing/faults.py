@@ -20,12 +20,15 @@ from actors.checks import is_count, is_number
 from actors.errors import LMUnavailable
 from actors.lm import LM, ChatMessage, Completion, LMStream
 from runtime.app import Runtime
+from runtime.lm.cache import AnswerCache
 from runtime.lm.dspy_bridge import run_signature
 from runtime.testing.simulation import Simulation
 from runtime.testing.taps import Handler, tap
 
 KINDS = ("crash", "drop", "duplicate", "delay", "block")
 """What can happen to a message."""
+STORE_KINDS = ("read", "write")
+"""What can fail at a store; ``Fault.message`` counts those."""
 
 
 class InjectedFault(Exception):
@@ -45,8 +48,12 @@ class Fault:
     """For a crash: at which checkpoint of the handling, counted from 1; None: before the handler begins."""
     delay_s: float = attrs.field(default=0.0, validator=is_number(least=0, finite=True))
     """For a delay."""
+    error: Exception | None = None
+    """For a read or a write of a store: what it raises; None: :class:`InjectedFault`."""
 
     def __str__(self) -> str:
+        if self.kind in STORE_KINDS:
+            return f"fail {self.kind} {self.message} of {self.address!r}"
         at = f" at checkpoint {self.checkpoint}" if self.checkpoint is not None else ""
         by = f" by {self.delay_s:g} s" if self.kind == "delay" else ""
         return f"{self.kind} {self.address!r} on message {self.message}{at}{by}"
@@ -107,6 +114,14 @@ class FaultPlan:
         self._outages.append((from_s, until_s))
         return self
 
+    def fail_read(self, store: str = "cache", *, on_read: int = 1, error: Exception | None = None) -> FaultPlan:
+        """Let the k-th read of a store of :meth:`cache` raise `error`, or :class:`InjectedFault`."""
+        return self._add(Fault("read", store, on_read, error=error))
+
+    def fail_write(self, store: str = "cache", *, on_write: int = 1, error: Exception | None = None) -> FaultPlan:
+        """Let the k-th write to a store of :meth:`cache` raise `error`, or :class:`InjectedFault`, and keep nothing."""
+        return self._add(Fault("write", store, on_write, error=error))
+
     def install(self, runtime: Runtime) -> FaultPlan:
         """Put the plan into `runtime`, before the actors that it concerns are spawned."""
         tap(runtime, self._tap)
@@ -115,6 +130,16 @@ class FaultPlan:
     def lm(self, lm: LM) -> LM:
         """`lm`, which fails during the plan's outages."""
         return _FailingLM(lm, self._outages)
+
+    def cache(self, cache: AnswerCache, name: str = "cache") -> AnswerCache:
+        """`cache`, which fails where the plan says so of the store `name`. For ``LMClient(cache=…)``."""
+        return _FailingCache(cache, functools.partial(self._touch, name))
+
+    def _touch(self, store: str, kind: str) -> None:
+        self._counts[f"{kind} {store}"] += 1
+        fault = self._due(store, self._counts[f"{kind} {store}"], kind)
+        if fault is not None:
+            raise fault.error if fault.error is not None else InjectedFault(f"planned: {fault}")
 
     def assert_struck(self) -> None:
         """Assert that every fault came about: one that did not tests nothing."""
@@ -128,15 +153,19 @@ class FaultPlan:
     def _tap(self, address: str, handler: Handler) -> Handler:
         async def handle(message: Any) -> Any:
             self._counts[address] += 1
-            number = self._counts[address]
-            fault = next((each for each in self._faults if (each.address, each.message) == (address, number)), None)
-            if fault is None:
-                return await handler(message)
-            self._faults.remove(fault)
-            self.struck.append(fault)
-            return await _struck(fault, handler, message)
+            fault = self._due(address, self._counts[address], *KINDS)
+            return await (handler(message) if fault is None else _struck(fault, handler, message))
 
         return handle
+
+    def _due(self, address: str, number: int, *kinds: str) -> Fault | None:
+        """The fault that strikes now, crossed out."""
+        for fault in self._faults:
+            if (fault.address, fault.message) == (address, number) and fault.kind in kinds:
+                self._faults.remove(fault)
+                self.struck.append(fault)
+                return fault
+        return None
 
 
 async def _struck(fault: Fault, handler: Handler, message: Any) -> Any:
@@ -208,6 +237,22 @@ async def cancel_at_every_checkpoint(
             return number - 1
         if after is not None:
             await after(number)
+
+
+@final
+class _FailingCache:
+    def __init__(self, cache: AnswerCache, touch: Callable[[str], None]) -> None:
+        self.keeps_sampled = cache.keeps_sampled
+        self._cache = cache
+        self._touch = touch
+
+    def get(self, key: str) -> Completion | None:
+        self._touch("read")
+        return self._cache.get(key)
+
+    def put(self, key: str, completion: Completion) -> None:
+        self._touch("write")
+        self._cache.put(key, completion)
 
 
 @final

@@ -1,4 +1,4 @@
-"""The pytest plugin: fixtures for virtual time and for runtimes with a seed, and the options that repeat a failure.
+"""The pytest plugin: fixtures for virtual time and for runtimes with a seed, exploration of ordinary async tests, and options.
 
 Loaded through the entry point ``runtime.testing.plugin``; works beside pytest-trio, which runs the async tests, and without it
 for ``@explore`` tests, which are plain functions. It imports what it needs when a fixture or an option asks for it.
@@ -6,6 +6,7 @@ for ``@explore`` tests, which are plain functions. It imports what it needs when
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Callable, Generator
 from contextlib import AbstractAsyncContextManager
@@ -14,32 +15,46 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from actors.errors import DeclarationError
+from runtime.testing import scripts
+
 if TYPE_CHECKING:
     import trio.testing
 
     from runtime.app import Runtime
+    from runtime.testing.items import Plan
 
 SEED = pytest.StashKey[int]()
 USED = pytest.StashKey[int]()
+SCRIPTS = pytest.StashKey[list[scripts.Script]]()
+PLAN: pytest.StashKey[Plan] = pytest.StashKey()
+
+MARKERS = {
+    "explore(**options)": "run the async test under many schedules, in virtual time, with its fixtures; options as of @explore",
+    "not_explored(reason)": "run the async test once, as it is, also where its module or the command line explores",
+}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The command-line options."""
     group = parser.getgroup("understudy", "deterministic tests of actors and graphs")
-    group.addoption("--understudy-seed", type=int, help="seed of the first explored schedule and of the `runtime` fixture")
-    group.addoption("--understudy-runs", type=int, help="schedules to try in each @explore test, instead of what it says")
+    group.addoption("--understudy-seed", type=int, help="seed of the first explored schedule and of the fixtures")
+    group.addoption("--understudy-runs", type=int, help="schedules to try in each explored test, instead of what it says")
+    group.addoption("--understudy-explore", type=int, metavar="RUNS", help="explore every async test, under RUNS schedules")
     group.addoption("--understudy-replay", help="run this one schedule: the word from a failure's report, or its JSON file")
-    group.addoption("--understudy-save", type=Path, metavar="DIR", help="write each failure that @explore finds into DIR")
+    group.addoption("--understudy-save", type=Path, metavar="DIR", help="write each failure that is found into DIR")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Hand the options to exploration."""
+    for name, what in MARKERS.items():
+        config.addinivalue_line("markers", f"{name}: {what}")
     seed, runs = config.getoption("--understudy-seed"), config.getoption("--understudy-runs")
     word, folder = config.getoption("--understudy-replay"), config.getoption("--understudy-save")
     config.stash[SEED] = seed if seed is not None else 0
     if (seed, runs, word, folder) != (None, None, None, None):
-        from runtime.testing.explore import Overrides, overrides  # noqa: PLC0415 - see the module's docstring
         from runtime.testing.failure import Schedule  # noqa: PLC0415 - see the module's docstring
+        from runtime.testing.search import Overrides, overrides  # noqa: PLC0415 - see the module's docstring
 
         replay = Schedule.load(word) if word is not None else None
         overrides.set(Overrides(runs=runs, seed=seed, replay=replay, save_to=folder))
@@ -47,25 +62,70 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run a test on the virtual clock also when it asks for it only through another fixture, which pytest-trio does not see."""
-    for item in items:
-        if isinstance(item, pytest.Function) and "virtual_clock" in item.fixturenames and item.get_closest_marker("trio"):
-            item.add_marker(pytest.mark.trio(run=_runner_of(item)), append=False)
+    """Run pytest-trio's tests as the harness does: on the virtual clock where they ask for it, or explored."""
+    marked = [item for item in items if isinstance(item, pytest.Function) and item.get_closest_marker("trio")]
+    if not marked:
+        return
+    import trio  # noqa: PLC0415 - see the module's docstring
+
+    from runtime.testing.items import plan_of, runner_of  # noqa: PLC0415 - see the module's docstring
+
+    for item in marked:
+        chosen = (marker.kwargs.get("run") for marker in item.iter_markers("trio"))
+        ordinary = next((run for run in chosen if run is not None), trio.run)
+        item.add_marker(pytest.mark.trio(run=runner_of(item, ordinary)), append=False)
+        try:
+            plan = plan_of(item)
+        except (TypeError, DeclarationError) as error:
+            raise pytest.UsageError(f"{item.nodeid}: pytest.mark.explore: {error}") from error
+        if plan is not None:
+            item.stash[PLAN] = plan
 
 
-def _runner_of(item: pytest.Function) -> Callable[..., Any]:
-    def run(function: Callable[..., Any], *, clock: Any = None, instruments: Any = ()) -> Any:
-        import trio  # noqa: PLC0415 - see the module's docstring
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+    """Run an explored test as often as it takes, and report it once."""
+    plan = item.stash.get(PLAN, None)
+    if plan is None:
+        return None
+    from runtime.testing.items import run_explored  # noqa: PLC0415 - see the module's docstring
 
-        chosen: Any = clock if clock is not None else item.funcargs["virtual_clock"]
-        return trio.run(function, clock=chosen, instruments=instruments)
+    run_explored(item, nextitem, plan)
+    return True
 
-    return run
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Collect the scripted language models that the test and its fixtures make."""
+    item.stash[SCRIPTS] = scripts.begin()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Fail a test that has passed so far, if a script in it was not followed."""
+    __tracebackhide__ = True
+    result = yield
+    scripts.compare(item.stash[SCRIPTS])
+    return result
+
+
+def pytest_runtest_teardown() -> None:
+    """Collect no more."""
+    scripts.end()
 
 
 @pytest.fixture
 def understudy_seed(request: pytest.FixtureRequest) -> int:
-    """The seed of this test: that of ``--understudy-seed``, or 0. It is shown when the test fails."""
+    """The seed of this test: that of ``--understudy-seed``, or 0. It is shown when the test fails.
+
+    In an explored test, the seed of the present run.
+    """
+    if PLAN in request.node.stash:
+        from runtime.testing.items import SIMULATION  # noqa: PLC0415 - see the module's docstring
+
+        simulation = request.node.stash.get(SIMULATION, None)
+        if simulation is not None:
+            return int(simulation.seed)
     seed = request.config.stash[SEED]
     request.node.stash[USED] = seed
     return seed
@@ -78,13 +138,17 @@ def seeded(understudy_seed: int) -> random.Random:
 
 
 @pytest.fixture
-def virtual_clock() -> Generator[trio.testing.MockClock]:
-    """An autojump clock that holds while a worker thread runs. With pytest-trio, asking for it is enough."""
+def virtual_clock(request: pytest.FixtureRequest) -> Generator[trio.testing.MockClock]:
+    """An autojump clock that holds while a worker thread runs. With pytest-trio, asking for it is enough.
+
+    Unlike pytest-trio's ``autojump_clock``, it also ends a test that can never go on, with a report of who waits for whom.
+    """
     import trio.testing  # noqa: PLC0415 - see the module's docstring
 
     from runtime.testing.virtual_time import thread_gate  # noqa: PLC0415 - see the module's docstring
 
-    with thread_gate():
+    run_by_trio = request.node.get_closest_marker("trio") is not None  # whose run holds it, see `items`
+    with contextlib.nullcontext() if run_by_trio else thread_gate():
         yield trio.testing.MockClock(autojump_threshold=0)
 
 

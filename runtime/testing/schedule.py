@@ -5,8 +5,8 @@ The only file that uses trio's private names. :func:`run_chosen` is ``trio.run``
 still has every name they need, and a run compares each step with the choice it belongs to: a harness that silently stops
 controlling the schedule would be worse than none.
 
-What else makes two runs differ is taken away here as well: ties between equal deadlines, the order in sets of tasks, garbage
-collection, ``uuid4`` and the global ``random``.
+What else makes two runs differ is taken away here as well: ties between equal deadlines, the order in sets of tasks; and, by
+``chance``, what draws at random.
 """
 
 from __future__ import annotations
@@ -14,13 +14,10 @@ from __future__ import annotations
 # pyright: reportPrivateUsage=false
 import contextlib
 import functools
-import gc
 import importlib
 import itertools
 import queue
-import random
 import threading
-import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, Protocol, cast, final
@@ -30,6 +27,7 @@ import trio
 import trio.testing
 
 from actors.errors import InternalError, UsageError
+from runtime.testing.chance import chance_of
 
 NAMES = {
     "trio._core._run": (
@@ -43,6 +41,7 @@ NAMES = {
         "Deadlines.add",
         "Deadlines.next_deadline",
         "GLOBAL_RUN_CONTEXT",
+        "Runner.clock_autojump_threshold",
         "Runner.deadlines",
         "Runner.runq",
         "Task._cancel_status",
@@ -108,20 +107,18 @@ class Loop:
         """Seconds to the next deadline; ``math.inf`` when there is none."""
         return float(self._runner.deadlines.next_deadline()) - self.now_s
 
+    @property
+    def jumps(self) -> bool:
+        """Whether the clock jumps by itself; False while only the test moves it."""
+        return self._clock.autojump_threshold < float("inf")
+
     def jump(self, seconds: float) -> None:
         """Move the clock on."""
         self._clock.jump(seconds)
 
     def unshield(self) -> None:
         """Take away every shield, so that a cancellation reaches every task."""
-        statuses: dict[int, Any] = {}
-        for task in self.tasks():
-            status: Any = cast("Any", task)._cancel_status
-            while status is not None and id(status) not in statuses:
-                statuses[id(status)] = status
-                status = status._parent
-        for status in statuses.values():
-            status._scope.shield = False
+        unshield(self.tasks())
 
     def tasks(self) -> list[trio.lowlevel.Task]:
         """Every task below the main one, parents first, in the order of their start."""
@@ -131,6 +128,18 @@ class Loop:
 def tasks_below(task: trio.lowlevel.Task | None) -> list[trio.lowlevel.Task]:
     """The tasks in the nurseries of `task` and in theirs, in the order of their start."""
     return [] if task is None else sorted(_below(task), key=_age)
+
+
+def unshield(tasks: Iterable[trio.lowlevel.Task]) -> None:
+    """Take away every shield around `tasks`."""
+    statuses: dict[int, Any] = {}
+    for task in tasks:
+        status: Any = cast("Any", task)._cancel_status
+        while status is not None and id(status) not in statuses:
+            statuses[id(status)] = status
+            status = status._parent
+    for status in statuses.values():
+        status._scope.shield = False
 
 
 def _below(task: trio.lowlevel.Task) -> Iterator[trio.lowlevel.Task]:
@@ -219,12 +228,14 @@ class _Takeover(trio.abc.Instrument):
         self.steps = 0
         self.strayed = False
         self._queue: _ChosenQueue | None = None
+        self._runner: Any = None
 
     def before_run(self) -> None:
         run: Any = importlib.import_module("trio._core._run")
         runner = run.GLOBAL_RUN_CONTEXT.runner
         runner.runq = self._queue = _ChosenQueue(runner.runq, self._controller.pick)
         runner.deadlines = _ordered_classes()[0]()
+        self._runner = runner
         cast("Any", self._clock)._autojump = self._controller.idle  # shadows the method
         self._begun(Loop(runner, self._clock))
 
@@ -233,6 +244,8 @@ class _Takeover(trio.abc.Instrument):
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
         self.steps += 1
+        # Idleness is for the controller, also on a clock that the test moves by hand; that clock sets this to its own liking.
+        self._runner.clock_autojump_threshold = 0
         if self._queue is None or task is not self._queue.released:
             self.strayed = True
         self._controller.before_step(task)
@@ -241,51 +254,72 @@ class _Takeover(trio.abc.Instrument):
         self._controller.after_step(task)
 
 
-def run_chosen(controller: Controller, async_fn: Callable[[], Awaitable[Any]], begun: Callable[[Loop], None]) -> Any:
-    """``trio.run(async_fn)`` on a virtual clock from 0.0, each step chosen by `controller`; `begun` gets the loop first.
+def run_chosen(
+    controller: Controller,
+    async_fn: Callable[[], Awaitable[Any]],
+    begun: Callable[[Loop], None],
+    *,
+    seed: int = 0,
+    clock: trio.testing.MockClock | None = None,
+    instruments: Sequence[trio.abc.Instrument] = (),
+) -> Any:
+    """``trio.run(async_fn)`` on a virtual clock, each step chosen by `controller`; `begun` gets the loop first.
 
-    One such run at a time in a process: others wait.
+    One such run at a time in a process: those of other threads wait. `clock` is a new one, from 0.0, unless given.
 
     Raises:
         InternalError: this trio is not the one that this module knows, or escaped the control.
+        UsageError: this thread is in such a run already.
     """
     check_trio()
-    clock = trio.testing.MockClock(autojump_threshold=0)
+    clock = clock if clock is not None else trio.testing.MockClock(autojump_threshold=0)
     takeover = _Takeover(controller, clock, begun)
-    with _ALONE, _repeatable():
+    refuse_nesting()
+    with _ALONE, chance_of(seed), _ordered_statuses():
         try:
-            return trio.run(async_fn, clock=clock, instruments=[takeover])
+            return trio.run(async_fn, clock=clock, instruments=[takeover, *instruments])
         finally:
             if takeover.strayed or not takeover.steps:
                 raise _moved("it runs other tasks than those that were chosen")
+
+
+def in_chosen_run() -> bool:
+    """Whether the caller is in a run of :func:`run_chosen`, where clock and threads are held already."""
+    run: Any = importlib.import_module("trio._core._run")
+    runner = getattr(run.GLOBAL_RUN_CONTEXT, "runner", None)
+    return runner is not None and isinstance(runner.runq, _ChosenQueue)
+
+
+def refuse_nesting() -> None:
+    """Raise ``UsageError`` in a run of :func:`run_chosen`: it has replaced names that all of the process sees."""
+    if in_chosen_run():
+        raise UsageError(
+            "an explored run was begun inside another one.\n"
+            "  Mend: call the inner test's body instead, or explore it in a test of its own."
+        )
 
 
 _ALONE = threading.Lock()
 
 
 @contextlib.contextmanager
-def _repeatable() -> Generator[None]:
-    """No chance from outside the seed while the block runs."""
+def _ordered_statuses() -> Generator[None]:
+    """Cancel statuses keep the order of their tasks while the block runs."""
     run: Any = importlib.import_module("trio._core._run")
-    numbers = itertools.count(1)
-    former_status, former_uuid, former_state = run.CancelStatus, uuid.uuid4, random.getstate()  # noqa: TID251 - to put it back
-    collects = gc.isenabled()
+    former = run.CancelStatus
     run.CancelStatus = _ordered_classes()[1]
-    uuid.uuid4 = lambda: uuid.UUID(int=next(numbers), version=4)  # noqa: TID251 - it is what must not be random
-    random.seed(0)
-    gc.disable()
     try:
         yield
     finally:
-        if collects:
-            gc.enable()
-        random.setstate(former_state)
-        uuid.uuid4 = former_uuid  # noqa: TID251
-        run.CancelStatus = former_status
+        run.CancelStatus = former
 
 
-def when_stuck(clock: trio.testing.MockClock, call: Callable[[], None]) -> None:
-    """Call `call` each time the autojump of `clock` finds no deadline to jump to; trio itself looks again at once, for ever."""
+@contextlib.contextmanager
+def when_stuck(clock: trio.testing.MockClock, call: Callable[[], None]) -> Generator[None]:
+    """While the block runs, call `call` each time the autojump of `clock` finds no deadline to jump to.
+
+    Trio itself would look again at once, for ever.
+    """
     check_trio()
     private = cast("Any", clock)
     jump = private._autojump
@@ -297,6 +331,10 @@ def when_stuck(clock: trio.testing.MockClock, call: Callable[[], None]) -> None:
             call()
 
     private._autojump = jump_or_call
+    try:
+        yield
+    finally:
+        private._autojump = jump
 
 
 # --- worker threads ---------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Self, cast, final
+from typing import Any, Literal, Self, cast, final, get_args
 
 import attrs
 import trio
@@ -16,6 +16,7 @@ from actors.lm import ChatMessage, Completion, Delta, ReasoningDelta, TextDelta,
 from runtime.lm.dspy_bridge import run_signature
 from runtime.testing.answers import Answer, AnswerValue, completion_of, prompt_text
 from runtime.testing.dialects import pieces_of
+from runtime.testing.scripts import enroll
 
 ScriptedValue = AnswerValue | Answer | Exception
 """What one call is answered with; an exception is raised."""
@@ -28,6 +29,10 @@ Matcher = str | Callable[[str], object]
 """A substring of the prompt's text, or a function of it (``re.compile(...).search`` is one)."""
 
 ScriptedAnswers = Sequence[ScriptedItem] | Mapping[Matcher, ScriptedItem | Sequence[ScriptedItem]] | ScriptedFunction
+
+
+Tolerance = Literal["fail", "ok"]
+"""What a departure from the script means for the test."""
 
 
 class UnscriptedCall(AssertionError):
@@ -79,6 +84,10 @@ class ScriptedLM:
     Each call takes `latency_s` seconds: one number, or a mapping whose keys are looked up like those of `answers` (0 when none
     fits); also when it raises. A stream's pieces come `interval_s` seconds apart. A call that the script does not foresee raises
     :class:`UnscriptedCall` at once.
+
+    Under pytest, and in explored runs, a test that passes fails at its end all the same (``ScriptMismatch``) when answers are
+    left that nobody asked for, or when a call was not foreseen and the code under test made do without an answer.
+    ``unused="ok"`` and ``unforeseen="ok"`` allow the one and the other.
     """
 
     def __init__(
@@ -89,9 +98,14 @@ class ScriptedLM:
         latency_s: float | Mapping[Matcher, float] = 0.0,
         usage: Usage | None = None,
         interval_s: float = 0.0,
+        unused: Tolerance = "fail",
+        unforeseen: Tolerance = "fail",
     ) -> None:
         if isinstance(answers, str):
             raise refuse(self, "answers", answers, "a list, a mapping or a function of answers")
+        for name, value in (("unused", unused), ("unforeseen", unforeseen)):
+            if value not in get_args(Tolerance):
+                raise refuse(self, name, value, "'fail' or 'ok'")
         self._answers = answers
         self._model = model
         self._latency_s: Mapping[Matcher, float] = latency_s if isinstance(latency_s, Mapping) else {"": latency_s}
@@ -104,6 +118,9 @@ class ScriptedLM:
         """Calls under way now."""
         self.max_in_flight = 0
         """The most calls that ever were under way at once."""
+        self._unused_fail = unused == "fail"
+        self._unforeseen_fail = unforeseen == "fail"
+        enroll(self)
 
     @property
     def model(self) -> str:
@@ -166,9 +183,21 @@ class ScriptedLM:
         """
         unused = self._unused()
         if unused:
-            asked = [f"  + {call.number}: {_excerpt(call.text)!r}" for call in self.calls] or ["  + nothing"]
-            lines = "\n".join(["unused (-) and asked (+):", *(f"  - {line}" for line in unused), *asked])
+            lines = "\n".join(["unused (-) and asked (+):", *_marked(unused, self.calls)])
             raise AssertionError(f"ScriptedLM({self._model!r}) has answers that were never asked for; {lines}")
+
+    def mismatch(self) -> str | None:
+        """How what was asked differs from what was scripted; None when it does not, or where that is ``"ok"``."""
+        unused = self._unused() if self._unused_fail else []
+        unforeseen = self._unforeseen_fail and any(isinstance(call.error, UnscriptedCall) for call in self.calls)
+        if not unused and not unforeseen:
+            return None
+        whys = ["has answers that nobody asked for"] * bool(unused) + ["was asked what it has no answer for"] * unforeseen
+        mends = ['unused="ok" if answers may be left over'] * bool(unused)
+        mends += ['unforeseen="ok" if the code may do without an answer'] * unforeseen
+        head = f"ScriptedLM({self._model!r}) {' and '.join(whys)}. Unused (-), asked (+), asked in vain (!):"
+        mend = f"  Mend: correct the script, or the code that asks; or ScriptedLM(…, {', and '.join(mends)})."
+        return "\n".join([head, *_marked(unused, self.calls), mend])
 
     def _unused(self) -> list[str]:
         answers = self._answers
@@ -267,6 +296,16 @@ class ScriptedStream:
         if not self._ended:
             raise UsageError("the answer is still on its way.\n  Mend: read the stream to its end first.")
         return self._completion
+
+
+def _marked(unused: Sequence[str], calls: Sequence[ScriptedCall]) -> list[str]:
+    """The lines of a diff between a script and the calls."""
+    asked = [f"  {_sign(call)} {call.number}: {_excerpt(call.text)!r}" for call in calls] or ["  + nothing"]
+    return [*(f"  - {line}" for line in unused), *asked]
+
+
+def _sign(call: ScriptedCall) -> str:
+    return "!" if isinstance(call.error, UnscriptedCall) else "+"
 
 
 def _pieces_of(completion: Completion) -> list[Delta]:

@@ -15,6 +15,7 @@ from typing import Any, cast, final
 
 import attrs
 import trio
+import trio.testing
 
 from runtime.app import Runtime, open_runtime
 from runtime.envelope import content_of
@@ -140,15 +141,27 @@ class Simulation:
         where = f" {event.address}" if isinstance(event, ActorEvent) else ""
         self.note(f"{type(event).__name__}{where}")
 
+    @property
+    def explains(self) -> bool:
+        """Whether the run is to be explained: it fills :attr:`steps`."""
+        return self._explain
+
     # --- running ----------------------------------------------------------------------------------------------------------
 
-    def run(self, async_fn: Callable[[], Awaitable[Any]]) -> Any:
-        """Run `async_fn` to its end.
+    def run(
+        self,
+        async_fn: Callable[[], Awaitable[Any]],
+        *,
+        clock: trio.testing.MockClock | None = None,
+        instruments: Sequence[trio.abc.Instrument] = (),
+    ) -> Any:
+        """Run `async_fn` to its end, on `clock` if it is given.
 
         Raises:
             Deadlock: it stopped for good. Livelock: it does not stop.
             Exception: whatever it raised.
         """
+        __tracebackhide__ = True
 
         async def main() -> Any:
             with self._scope:
@@ -156,7 +169,7 @@ class Simulation:
 
         with watched_threads(self._hold, forbid=self._threads == "forbid"):
             try:
-                result = run_chosen(self, main, self._begin)
+                result = run_chosen(self, main, self._begin, seed=self.seed, clock=clock, instruments=instruments)
             except BaseException as error:
                 if self._verdict is not None and error is not self._verdict:
                     raise self._verdict from error
@@ -199,7 +212,7 @@ class Simulation:
     def _timer_first(self) -> bool:
         """Whether a slow machine would see the next deadline pass before any task runs."""
         left_s = self.loop.left_s
-        if not 0 < left_s < math.inf:
+        if not 0 < left_s < math.inf or not self.loop.jumps:
             return False
         choice = self._strategy.choose(1000)
         fires = choice > 0 if isinstance(self._strategy, Replay) else choice >= 1000 * (1 - self._timer_races)
@@ -224,7 +237,7 @@ class Simulation:
         if self._explain and self._verdict is None:
             ended = task.coro.cr_frame is None
             after = None if ended else place_of(task)
-            if self._before is not None or after is not None or self._handled:
+            if self._before is not None or after is not None or self._handled or self._chosen:
                 handled, name = tuple(self._handled), self._names[task]
                 step = Step(self.step, self.loop.now_s, name, self._before, after, self._chosen, ended, handled)
                 self.steps.append(step)
@@ -232,7 +245,7 @@ class Simulation:
     def idle(self) -> None:
         """See ``Controller``: the clock jumps to the next deadline; without one this is a deadlock."""
         left_s = self.loop.left_s
-        if left_s < math.inf:
+        if left_s < math.inf and self.loop.jumps:
             if left_s > 0:
                 self.loop.jump(left_s)
         elif sockets_waited_for() and self._looks < IO_LOOKS:
@@ -248,7 +261,8 @@ class Simulation:
         if self._stuck > 3:
             raise trio.TrioInternalError("the deadlock survived every cancellation")
         now_s = self.loop.now_s
-        title = f"nothing can run and no deadline is pending, at {now_s:g} s, after {self.step} steps:"
+        why = "no deadline is pending" if self.loop.jumps else "the test's clock stands still"
+        title = f"nothing can run and {why}, at {now_s:g} s, after {self.step} steps:"
         self._fail(Deadlock(f"{title}\n{self._report()}"))
 
     def _give_up_on_livelock(self) -> None:

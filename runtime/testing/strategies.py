@@ -8,7 +8,8 @@ failure simpler is making its list shorter and more zero.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Hashable, Sequence
+import weakref
+from collections.abc import Callable, Hashable, Mapping, MutableMapping, Sequence
 from typing import Protocol, final
 
 from actors.checks import refuse
@@ -40,7 +41,7 @@ StrategyMaker = Callable[[int, int], Strategy]
 class InTurn:
     """Always the one that has waited longest. Fair."""
 
-    name = "in turn"
+    name = "arrival order"
 
     def pick(self, tasks: Sequence[Hashable]) -> int:
         """0."""
@@ -82,23 +83,29 @@ class PCT:
             raise refuse(self, "depth", depth, "a whole number >= 1")
         self._rng = random.Random(f"pct {depth} {seed}")
         self.name = f"PCT, depth {depth}"
-        self._priorities: dict[Hashable, float] = {}
+        self._waiting: dict[Hashable, float] = {}
+        # Weak, so that a test can see what a task that has ended lets go of.
+        self._running: MutableMapping[Hashable, float] = weakref.WeakKeyDictionary()
         self._step = self._fallen = 0
         self._falls = {self._rng.randrange(1, max(2, steps + 1)) for _ in range(depth - 1)}
 
     def pick(self, tasks: Sequence[Hashable]) -> int:
         """The one with the highest priority."""
+        waiting = self._waiting
         for task in tasks:
-            if task not in self._priorities:
-                self._priorities[task] = 1 + self._rng.random()
+            if task not in waiting:
+                known = self._running.pop(task, None)
+                waiting[task] = known if known is not None else 1 + self._rng.random()
+        if len(waiting) > len(tasks):  # some ran when there was no choice
+            self._running.update((task, waiting.pop(task)) for task in set(waiting).difference(tasks))
         self._step += 1
         if self._step in self._falls:
             self._fallen -= 1
-            self._priorities[tasks[self._highest(tasks)]] = self._fallen
-        return self._highest(tasks)
-
-    def _highest(self, tasks: Sequence[Hashable]) -> int:
-        return max(range(len(tasks)), key=lambda index: self._priorities[tasks[index]])
+            waiting[tasks[_highest(tasks, waiting)]] = self._fallen
+        highest = _highest(tasks, waiting)
+        chosen = tasks[highest]
+        self._running[chosen] = waiting.pop(chosen)
+        return highest
 
     def choose(self, count: int) -> int:
         """Uniform."""
@@ -120,16 +127,25 @@ class PartialOrder:
 
     def pick(self, tasks: Sequence[Hashable]) -> int:
         """The one whose pending step has the highest priority."""
+        priorities = self._priorities
         for task in tasks:
-            if task not in self._priorities:
-                self._priorities[task] = self._rng.random()
-        highest = max(range(len(tasks)), key=lambda index: self._priorities[tasks[index]])
-        del self._priorities[tasks[highest]]
+            if task not in priorities:
+                priorities[task] = self._rng.random()
+        if len(priorities) > len(tasks):  # some ran when there was no choice
+            for task in set(priorities).difference(tasks):
+                del priorities[task]
+        highest = _highest(tasks, priorities)
+        del priorities[tasks[highest]]
         return highest
 
     def choose(self, count: int) -> int:
         """Uniform."""
         return self._rng.randrange(count)
+
+
+def _highest(tasks: Sequence[Hashable], priorities: Mapping[Hashable, float]) -> int:
+    ranked = list(map(priorities.__getitem__, tasks))
+    return ranked.index(max(ranked))
 
 
 @final

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import threading
 import time
 from collections.abc import AsyncGenerator, Generator
 from typing import Any, final
@@ -12,45 +14,65 @@ import trio.testing
 
 from runtime.app import Runtime, open_runtime
 from runtime.testing.deadlock import Names, report_on, waits_of
-from runtime.testing.schedule import tasks_below, when_stuck
-from runtime.testing.simulation import IO_LOOKS, Deadlock, sockets_waited_for
+from runtime.testing.schedule import in_chosen_run, tasks_below, unshield, when_stuck
+from runtime.testing.simulation import Deadlock, sockets_waited_for
+
+PATIENCE_LOOKS = 3000
+"""Looks, a millisecond apart, at a run that only a socket or a thread of the test's own could wake."""
 
 
 @final
-class _Watch:
+class _Watch(trio.abc.Instrument):
     """Looks at a clock that has nothing to jump to."""
 
     def __init__(self) -> None:
         self.scope = trio.CancelScope()
         self.verdict: Deadlock | None = None
-        self.over = False
         self._looks = 0
         self._names = Names()
 
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        """Something runs: it was not stuck."""
+        self._looks = 0
+
     def stuck(self) -> None:
-        """Nothing can run. Sockets get a moment of real time, then the block is cancelled."""
+        """Nothing can run. What comes from outside of the loop gets a moment of real time, then the block is cancelled."""
         self._looks += 1
-        if self.over or self.verdict is not None or (sockets_waited_for() and self._looks < IO_LOOKS):
+        if may_be_woken() and self._looks < PATIENCE_LOOKS:
             time.sleep(0.001)  # noqa: TID251 - the kernel has no virtual clock
             return
-        report = report_on(waits_of(tasks_below(trio.lowlevel.current_root_task()), self._names))
+        tasks = tasks_below(trio.lowlevel.current_root_task())
+        if self.verdict is not None:  # and it was cancelled
+            unshield(tasks)
+            return
+        report = report_on(waits_of(tasks, self._names))
         self.verdict = Deadlock(f"nothing can run and no deadline is pending, at {trio.current_time():g} s:\n{report}")
         self.scope.cancel()
+
+
+def may_be_woken() -> bool:
+    """Whether something outside of the loop may wake it: a socket, or a thread that trio did not start."""
+    strangers = (thread for thread in threading.enumerate() if not thread.name.startswith("Trio thread"))
+    return sockets_waited_for() or sum(1 for _ in strangers) > 1
 
 
 @contextlib.contextmanager
 def fails_when_stuck(clock: trio.testing.MockClock) -> Generator[None]:
     """Cancel the block and raise :class:`Deadlock` when nothing can run and no deadline of `clock`'s run is pending.
 
-    `clock` is the autojump clock of the run, such as the ``virtual_clock`` fixture.
+    `clock` is the autojump clock of the run, such as the ``virtual_clock`` fixture. In an explored run, which looks for deadlocks
+    itself, and on a clock that the test moves by hand, this does nothing.
     """
+    if in_chosen_run() or clock.autojump_threshold == math.inf:
+        yield
+        return
     watch = _Watch()
-    when_stuck(clock, watch.stuck)
+    trio.lowlevel.add_instrument(watch)
     try:
-        with watch.scope:
+        with when_stuck(clock, watch.stuck), watch.scope:
             yield
     finally:
-        watch.over = True
+        trio.lowlevel.remove_instrument(watch)
     if watch.verdict is not None:
         raise watch.verdict
 

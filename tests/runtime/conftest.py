@@ -1,8 +1,21 @@
 from __future__ import annotations
 
+import inspect
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+HERE = Path(__file__).parent
+EXPLORED = (HERE, HERE / "graphs")
+"""Folders whose async tests run under several schedules: these in each run of the suite, many more under ``make explore``."""
+SCHEDULES = 3
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.parent in EXPLORED and inspect.iscoroutinefunction(getattr(item, "obj", None)):
+            item.add_marker(pytest.mark.explore(runs=SCHEDULES))
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from runtime import DeadReason
 from tests.runtime.cast import AT_ONCE, PATIENT, Boom, Does, Echo, Recorder, names, stage
 
 
-async def test_messages_of_one_sender_arrive_in_order(autojump_clock, log):
+async def test_messages_of_one_sender_arrive_in_order(virtual_clock, log):
     async with stage() as runtime:
         ref = await runtime.spawn(Recorder, log, mailbox=MailboxSpec(capacity=3))
 
@@ -39,14 +39,14 @@ async def test_messages_of_one_sender_arrive_in_order(autojump_clock, log):
     assert names(log) == "+ 0 1 2 3 4 5 6 7 8 9 last -"
 
 
-async def test_an_ask_returns_what_the_handler_returns(autojump_clock):
+async def test_an_ask_returns_what_the_handler_returns(virtual_clock):
     async with stage() as runtime:
         ref = await runtime.spawn(Echo)
 
         assert await ref.ask("hello") == "hello"
 
 
-async def test_an_exception_can_be_a_reply_value(autojump_clock):
+async def test_an_exception_can_be_a_reply_value(virtual_clock):
     async def answer(actor, message):
         return ValueError("a value, not a failure")
 
@@ -56,7 +56,7 @@ async def test_an_exception_can_be_a_reply_value(autojump_clock):
         assert repr(await ref.ask("?")) == "ValueError('a value, not a failure')"
 
 
-async def test_an_actor_that_raises_fails_the_ask_with_its_error_as_cause(autojump_clock):
+async def test_an_actor_that_raises_fails_the_ask_with_its_error_as_cause(virtual_clock):
     async with stage(supervision=PATIENT) as runtime:
         ref = await runtime.spawn(Echo, name="echo")
 
@@ -68,7 +68,7 @@ async def test_an_actor_that_raises_fails_the_ask_with_its_error_as_cause(autoju
         assert await ref.ask("again") == "again"
 
 
-async def test_the_error_reaches_the_asker_before_the_clean_up_of_the_actor(autojump_clock):
+async def test_the_error_reaches_the_asker_before_the_clean_up_of_the_actor(virtual_clock):
     class Slow(Echo):
         @contextlib.asynccontextmanager
         async def lifespan(self):
@@ -87,7 +87,7 @@ async def test_the_error_reaches_the_asker_before_the_clean_up_of_the_actor(auto
 
 
 @pytest.mark.parametrize("ending", ["stopped", "queued", "in hand", "killed", "gone"])
-async def test_an_ask_ends_in_the_same_instant_as_the_actor(ending, autojump_clock):
+async def test_an_ask_ends_in_the_same_instant_as_the_actor(ending, virtual_clock):
     outcomes = []
 
     async def ask(ref):
@@ -132,7 +132,7 @@ def sleeps(seconds):
 
 
 @pytest.mark.parametrize("restart", list(RestartType))
-async def test_an_ask_ends_whatever_becomes_of_the_actor(restart, autojump_clock):
+async def test_an_ask_ends_whatever_becomes_of_the_actor(restart, virtual_clock):
     async with stage(supervision=PATIENT) as runtime:
         ref = await runtime.spawn(Echo, restart=restart)
 
@@ -140,7 +140,7 @@ async def test_an_ask_ends_whatever_becomes_of_the_actor(restart, autojump_clock
             await ref.ask(Boom())
 
 
-async def test_an_ask_waits_through_a_backoff_and_is_answered_by_the_next_incarnation(autojump_clock):
+async def test_an_ask_waits_through_a_backoff_and_is_answered_by_the_next_incarnation(virtual_clock):
     async with stage(supervision=slowly(4)) as runtime:
         ref = await runtime.spawn(Echo)
         ref.tell_nowait(Boom())
@@ -155,7 +155,7 @@ def slowly(delay_s, **options):
     return Supervision(backoff=Backoff(first_s=delay_s, jitter=0), max_restarts=math.inf, **options)
 
 
-async def test_cancelling_an_ask_withdraws_its_queued_message(autojump_clock, log):
+async def test_cancelling_an_ask_withdraws_its_queued_message(virtual_clock, log):
     async with stage() as runtime:
         ref = await runtime.spawn(Recorder, log)
         ref.tell_nowait(("sleep", 2))
@@ -168,7 +168,7 @@ async def test_cancelling_an_ask_withdraws_its_queued_message(autojump_clock, lo
     assert ref.statistics().handled == 2
 
 
-async def test_cancelling_an_ask_cancels_its_handling_and_that_is_no_crash(autojump_clock):
+async def test_cancelling_an_ask_cancels_its_handling_and_that_is_no_crash(virtual_clock):
     cancelled_at = []
 
     async def handle(actor, message):
@@ -189,7 +189,7 @@ async def test_cancelling_an_ask_cancels_its_handling_and_that_is_no_crash(autoj
     assert cancelled_at == [1.0]
 
 
-async def test_a_cancelled_ask_that_blocks_on_a_full_mailbox_was_never_sent(autojump_clock, log):
+async def test_a_cancelled_ask_that_blocks_on_a_full_mailbox_was_never_sent(virtual_clock, log):
     async with stage() as runtime:
         ref = await runtime.spawn(Recorder, log, mailbox=MailboxSpec(capacity=1))
         ref.tell_nowait(("sleep", 2))
@@ -203,7 +203,7 @@ async def test_a_cancelled_ask_that_blocks_on_a_full_mailbox_was_never_sent(auto
     assert names(log) == "+ queued last -"
 
 
-async def test_cancelling_an_ask_withdraws_its_message_from_the_wait_for_redelivery(autojump_clock):
+async def test_cancelling_an_ask_withdraws_its_message_from_the_wait_for_redelivery(virtual_clock):
     seen = []
 
     async def handle(actor, message):
@@ -220,7 +220,7 @@ async def test_cancelling_an_ask_withdraws_its_message_from_the_wait_for_redeliv
     assert list(runtime.dead_letters) == []
 
 
-async def test_a_handler_that_swallows_its_cancellation_harms_nobody(autojump_clock):
+async def test_a_handler_that_swallows_its_cancellation_harms_nobody(virtual_clock):
     async def handle(actor, message):
         try:
             await trio.sleep(10 if message == "work" else 0)
@@ -239,7 +239,7 @@ async def test_a_handler_that_swallows_its_cancellation_harms_nobody(autojump_cl
         assert (letter.recipient, letter.reason, letter.message) == ("(asker)", DeadReason.LATE_REPLY, "too late")
 
 
-async def test_detach_keeps_the_work_going_and_the_late_reply_is_a_dead_letter(autojump_clock):
+async def test_detach_keeps_the_work_going_and_the_late_reply_is_a_dead_letter(virtual_clock):
     async with stage() as runtime:
         ref = await runtime.spawn(Does, sleeps(5), name="slow")
         with trio.move_on_after(1):
@@ -250,7 +250,7 @@ async def test_detach_keeps_the_work_going_and_the_late_reply_is_a_dead_letter(a
         assert [(letter.reason.value, letter.message) for letter in runtime.dead_letters] == [("late_reply", "done")]
 
 
-async def test_deadlines_travel_with_the_message(autojump_clock):
+async def test_deadlines_travel_with_the_message(virtual_clock):
     async def handle(actor, message):
         return trio.current_effective_deadline()
 
@@ -268,7 +268,7 @@ async def test_deadlines_travel_with_the_message(autojump_clock):
             assert await outer.ask("none", detach=True) == math.inf
 
 
-async def test_an_ask_whose_deadline_was_moved_after_the_sending_still_ends(autojump_clock):
+async def test_an_ask_whose_deadline_was_moved_after_the_sending_still_ends(virtual_clock):
     async with stage() as runtime:
         ref = await runtime.spawn(Does, sleeps(5), name="slow")
         scope = trio.CancelScope(deadline=1)
@@ -285,7 +285,7 @@ async def test_an_ask_whose_deadline_was_moved_after_the_sending_still_ends(auto
     assert not scope.cancelled_caught
 
 
-async def test_an_ask_that_is_too_late_displaces_nobody(autojump_clock, log):
+async def test_an_ask_that_is_too_late_displaces_nobody(virtual_clock, log):
     async with stage() as runtime:
         ref = await runtime.spawn(Recorder, log, mailbox=MailboxSpec(capacity=1, overflow=Overflow.DROP_OLDEST))
         ref.tell_nowait("kept")
@@ -299,7 +299,7 @@ async def test_an_ask_that_is_too_late_displaces_nobody(autojump_clock, log):
 
 
 @pytest.mark.parametrize("length", [1, 2, 3])
-async def test_an_ask_that_closes_a_ring_is_refused_and_names_it(length, autojump_clock):
+async def test_an_ask_that_closes_a_ring_is_refused_and_names_it(length, virtual_clock):
     async with stage() as runtime:
         refs: list[Any] = []
 
@@ -323,7 +323,7 @@ async def test_an_ask_that_closes_a_ring_is_refused_and_names_it(length, autojum
     assert re.sub(r"\n.*", "", str(error), flags=re.DOTALL) == first
 
 
-async def test_asks_one_after_another_are_no_cycle(autojump_clock):
+async def test_asks_one_after_another_are_no_cycle(virtual_clock):
     async with stage() as runtime:
         a = await runtime.spawn(Echo)
 
@@ -335,7 +335,7 @@ async def test_asks_one_after_another_are_no_cycle(autojump_clock):
         assert await b.ask("go") == [1, 2]
 
 
-async def test_a_message_to_an_actor_that_has_stopped_is_a_dead_letter(autojump_clock):
+async def test_a_message_to_an_actor_that_has_stopped_is_a_dead_letter(virtual_clock):
     async with stage() as runtime:
         ref = await runtime.spawn(Echo, name="gone")
         await runtime.stop(ref)
@@ -350,7 +350,7 @@ async def test_a_message_to_an_actor_that_has_stopped_is_a_dead_letter(autojump_
 
 
 @pytest.mark.parametrize("policy", [Overflow.REJECT, Overflow.DROP_NEWEST])
-async def test_an_ask_that_finds_no_room_ends_with_mailbox_full(policy, autojump_clock):
+async def test_an_ask_that_finds_no_room_ends_with_mailbox_full(policy, virtual_clock):
     async with stage() as runtime:
         ref = await runtime.spawn(Does, sleeps(5), name="busy", mailbox=MailboxSpec(capacity=1, overflow=policy))
         ref.tell_nowait("in hand")
@@ -367,7 +367,7 @@ async def test_an_ask_that_finds_no_room_ends_with_mailbox_full(policy, autojump
     )
 
 
-async def test_an_ask_that_drop_oldest_drops_ends_with_mailbox_full(autojump_clock):
+async def test_an_ask_that_drop_oldest_drops_ends_with_mailbox_full(virtual_clock):
     outcomes = []
 
     async def ask(ref):
@@ -389,7 +389,7 @@ async def test_an_ask_that_drop_oldest_drops_ends_with_mailbox_full(autojump_clo
         assert [(d.reason.value, d.message) for d in runtime.dead_letters] == [("overflow", "dropped")]
 
 
-async def test_a_ref_cannot_be_pickled_and_says_what_to_send(autojump_clock):
+async def test_a_ref_cannot_be_pickled_and_says_what_to_send(virtual_clock):
     async with stage() as runtime:
         ref = await runtime.spawn(Echo, name="here")
 
@@ -402,7 +402,7 @@ async def test_a_ref_cannot_be_pickled_and_says_what_to_send(autojump_clock):
     )
 
 
-async def test_a_redelivered_ask_is_answered_by_a_later_attempt(autojump_clock):
+async def test_a_redelivered_ask_is_answered_by_a_later_attempt(virtual_clock):
     attempts = []
 
     async def handle(actor, message):
@@ -419,7 +419,7 @@ async def test_a_redelivered_ask_is_answered_by_a_later_attempt(autojump_clock):
     assert attempts == [0.0, 1.0, 3.0]
 
 
-async def test_a_message_out_of_attempts_is_a_dead_letter_with_its_last_error(autojump_clock):
+async def test_a_message_out_of_attempts_is_a_dead_letter_with_its_last_error(virtual_clock):
     async with stage(supervision=PATIENT) as runtime:
         ref = await runtime.spawn(Echo, name="echo", redelivery=Redelivery(3, AT_ONCE))
 
@@ -431,7 +431,7 @@ async def test_a_message_out_of_attempts_is_a_dead_letter_with_its_last_error(au
         assert (letter.reason.value, letter.attempts, repr(letter.error)) == ("failed", 3, "Boom('always')")
 
 
-async def test_a_poison_message_does_not_starve_the_actor_it_poisons(autojump_clock):
+async def test_a_poison_message_does_not_starve_the_actor_it_poisons(virtual_clock):
     handled = []
 
     async def handle(actor, message):
@@ -450,7 +450,7 @@ async def test_a_poison_message_does_not_starve_the_actor_it_poisons(autojump_cl
 
 
 @pytest.mark.parametrize("kind", [ValueError, TypeError, KeyError, AssertionError])
-async def test_programming_errors_are_not_redelivered(kind, autojump_clock):
+async def test_programming_errors_are_not_redelivered(kind, virtual_clock):
     async with stage(supervision=PATIENT) as runtime:
         ref = await runtime.spawn(Echo, redelivery=Redelivery(5))
 
@@ -460,7 +460,7 @@ async def test_programming_errors_are_not_redelivered(kind, autojump_clock):
         assert runtime.dead_letters[-1].attempts == 1
 
 
-async def test_messages_sent_during_a_backoff_are_kept_under_the_same_bound(autojump_clock, log):
+async def test_messages_sent_during_a_backoff_are_kept_under_the_same_bound(virtual_clock, log):
     async with stage(supervision=slowly(10)) as runtime:
         spec = MailboxSpec(capacity=2, overflow=Overflow.DROP_NEWEST)
         ref = await runtime.spawn(Recorder, log, mailbox=spec)
@@ -475,7 +475,7 @@ async def test_messages_sent_during_a_backoff_are_kept_under_the_same_bound(auto
     assert log == [(0.0, "+"), (0.0, "-"), (10.0, "+"), (10.0, "0"), (10.0, "1"), (20.0, "-")]
 
 
-async def test_a_told_value_that_is_returned_goes_nowhere(autojump_clock):
+async def test_a_told_value_that_is_returned_goes_nowhere(virtual_clock):
     async with stage() as runtime:
         ref = await runtime.spawn(Echo)
         await ref.tell("hello")

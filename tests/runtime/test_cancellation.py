@@ -117,7 +117,7 @@ class Scene:
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-async def test_it_is_cancelled_at_every_checkpoint_and_harms_nothing(operation, autojump_clock):
+async def test_it_is_cancelled_at_every_checkpoint_and_harms_nothing(operation, virtual_clock):
     for step in range(1, 40):
         scene = Scene()
         async with stage(supervision=PATIENT) as runtime:
@@ -132,7 +132,7 @@ async def test_it_is_cancelled_at_every_checkpoint_and_harms_nothing(operation, 
 
 
 @pytest.mark.parametrize("operation", ["tell", "tell that blocks"])
-async def test_a_cancelled_tell_was_not_sent_and_a_finished_one_was(operation, autojump_clock):
+async def test_a_cancelled_tell_was_not_sent_and_a_finished_one_was(operation, virtual_clock):
     for step in range(1, 10):
         scene = Scene()
         async with stage(supervision=PATIENT) as runtime:

@@ -96,7 +96,7 @@ class Declines(Recorder):
 # --- 1 starting -------------------------------------------------------------------------------------------------------
 
 
-async def test_OTP_002_a_supervisor_with_nothing_to_do_ends_and_its_starter_goes_on(autojump_clock, log):
+async def test_OTP_002_a_supervisor_with_nothing_to_do_ends_and_its_starter_goes_on(virtual_clock, log):
     """There is no answer "ignore": a supervisor whose significant child declines has started, and ends normally."""
     spec = ChildSpec("d", Declines, (log,), restart=TRANSIENT, significant=True)
     async with stage() as runtime:
@@ -114,7 +114,7 @@ async def test_OTP_002_a_supervisor_with_nothing_to_do_ends_and_its_starter_goes
         pytest.param(TEMPORARY, [1, 1, 0, 1], id="OTP_004_temporary_is_not_stored"),
     ],
 )
-async def test_OTP_003_004_a_child_that_declines_at_the_start_of_its_supervisor(restart, expected, autojump_clock, log):
+async def test_OTP_003_004_a_child_that_declines_at_the_start_of_its_supervisor(restart, expected, virtual_clock, log):
     """It is a transient child that may decline: a permanent one that ends is started again, whatever the reason."""
     children = [ChildSpec("d", Declines, (log,), restart=restart), child("a", log)]
     async with stage() as runtime:
@@ -131,7 +131,7 @@ async def test_OTP_003_004_a_child_that_declines_at_the_start_of_its_supervisor(
         pytest.param(TRANSIENT, [2, 1, 0, 2], id="OTP_007_kept"),
     ],
 )
-async def test_OTP_005_006_007_a_dynamic_child_that_declines(restart, expected, autojump_clock, log):
+async def test_OTP_005_006_007_a_dynamic_child_that_declines(restart, expected, virtual_clock, log):
     """Dynamic children are treated like declared ones, so one that is not temporary is kept as stopped and can be restarted."""
     async with stage() as runtime:
         supervisor = await runtime.supervise([], budget(2), name="s")
@@ -145,7 +145,7 @@ async def test_OTP_005_006_007_a_dynamic_child_that_declines(restart, expected, 
 
 
 @pytest.mark.parametrize("garbage", [[Echo], ["a"], [None], [{"id": "a"}]])
-async def test_OTP_008_children_that_are_no_specs_start_nothing(garbage, autojump_clock, log):
+async def test_OTP_008_children_that_are_no_specs_start_nothing(garbage, virtual_clock, log):
     events: list[Any] = []
     async with stage(instruments=[events.append]) as runtime:
         before = len(events)
@@ -158,7 +158,7 @@ async def test_OTP_008_children_that_are_no_specs_start_nothing(garbage, autojum
 
 
 @pytest.mark.parametrize("restart", [PERMANENT, TRANSIENT, TEMPORARY])
-async def test_OTP_012_nothing_is_stored_of_a_dynamic_child_that_does_not_start(restart, autojump_clock, log):
+async def test_OTP_012_nothing_is_stored_of_a_dynamic_child_that_does_not_start(restart, virtual_clock, log):
     async with stage() as runtime:
         supervisor = await runtime.supervise([], budget(2), name="s")
 
@@ -169,7 +169,7 @@ async def test_OTP_012_nothing_is_stored_of_a_dynamic_child_that_does_not_start(
         assert await counts(supervisor) == [0, 0, 0, 0]
 
 
-async def test_OTP_014_each_dynamic_child_is_described_with_its_defaults(autojump_clock, log):
+async def test_OTP_014_each_dynamic_child_is_described_with_its_defaults(virtual_clock, log):
     async with stage() as runtime:
         supervisor = await runtime.supervise([], name="s")
         refs = [await supervisor.start_child(child(child_id, log)) for child_id in ("a", "b", "c")]
@@ -215,7 +215,7 @@ class Leaves(Recorder):
                 raise self.error
 
 
-async def test_OTP_018_sup_stop_timeout_dynamic(autojump_clock, log):
+async def test_OTP_018_sup_stop_timeout_dynamic(virtual_clock, log):
     async with stage() as runtime:
         supervisor = await runtime.supervise([])
         await supervisor.start_child(ChildSpec("good", Leaves, (log, "good", 0.5), shutdown_s=1))
@@ -226,7 +226,7 @@ async def test_OTP_018_sup_stop_timeout_dynamic(autojump_clock, log):
         assert log == [(1.5, "good-")]
 
 
-async def test_OTP_020_sup_stop_brutal_kill_dynamic(autojump_clock, log):
+async def test_OTP_020_sup_stop_brutal_kill_dynamic(virtual_clock, log):
     async with stage() as runtime:
         supervisor = await runtime.supervise([])
         for number in range(10):
@@ -238,7 +238,7 @@ async def test_OTP_020_sup_stop_brutal_kill_dynamic(autojump_clock, log):
 
 
 @pytest.mark.parametrize("restart", [PERMANENT, TRANSIENT, TEMPORARY])
-async def test_OTP_022_errors_of_children_that_are_stopped_disturb_nobody(restart, autojump_clock, log):
+async def test_OTP_022_errors_of_children_that_are_stopped_disturb_nobody(restart, virtual_clock, log):
     errors = [Boom(), ValueError(), TimeoutError(), ExceptionGroup("", [Boom()])]
     async with stage() as runtime:
         supervisor = await runtime.supervise([], name="s")
@@ -254,7 +254,7 @@ async def test_OTP_022_errors_of_children_that_are_stopped_disturb_nobody(restar
 # --- 3 administration -------------------------------------------------------------------------------------------------
 
 
-async def test_OTP_025_child_adm_simple(autojump_clock, log):
+async def test_OTP_025_child_adm_simple(virtual_clock, log):
     """Children are named by their id, never by a ref; a ref of somewhere else is refused and what it names lives on."""
     async with stage() as runtime, stage() as elsewhere:
         supervisor = await runtime.supervise([], name="s")
@@ -272,7 +272,7 @@ async def test_OTP_025_child_adm_simple(autojump_clock, log):
         assert await foreign.ask("alive") == "alive"
 
 
-async def test_OTP_033_EX_09_dynamic_children_are_found_by_id_and_others_are_not(autojump_clock, log):
+async def test_OTP_033_EX_09_dynamic_children_are_found_by_id_and_others_are_not(virtual_clock, log):
     async with stage() as runtime:
         supervisor = await runtime.supervise([], name="s")
         await supervisor.start_child(child("a", log))
@@ -289,7 +289,7 @@ async def test_OTP_033_EX_09_dynamic_children_are_found_by_id_and_others_are_not
 # --- 5 strategies and intensity ---------------------------------------------------------------------------------------
 
 
-async def test_OTP_055_the_third_death_of_dynamic_children_ends_their_supervisor(autojump_clock, log):
+async def test_OTP_055_the_third_death_of_dynamic_children_ends_their_supervisor(virtual_clock, log):
     async with stage() as runtime:
         supervisor = await runtime.supervise([], budget(2), name="s", restart=TRANSIENT)
         a = await supervisor.start_child(child("a", log))
@@ -304,7 +304,7 @@ async def test_OTP_055_the_third_death_of_dynamic_children_ends_their_supervisor
         assert runtime.whereis("s") is None
 
 
-async def test_OTP_056_a_child_that_declines_when_it_is_restarted(autojump_clock, log):
+async def test_OTP_056_a_child_that_declines_when_it_is_restarted(virtual_clock, log):
     """It is kept as stopped, where OTP removes it; and a permanent one spends the budget, as every end of it does."""
     async with stage() as runtime:
         supervisor = await runtime.supervise([], budget(10), name="s")
@@ -316,7 +316,7 @@ async def test_OTP_056_a_child_that_declines_when_it_is_restarted(autojump_clock
         assert await states(supervisor) == {"d": "stopped"}
 
 
-async def test_OTP_058_EX_03_arguments_reach_every_incarnation(autojump_clock):
+async def test_OTP_058_EX_03_arguments_reach_every_incarnation(virtual_clock):
     async def tell_extra(actor, message):
         if message is Boom:
             raise Boom
@@ -336,7 +336,7 @@ async def test_OTP_058_EX_03_arguments_reach_every_incarnation(autojump_clock):
         assert await ref.ask("extra") == ("more", 2)
 
 
-async def test_OTP_059_failing_restarts_of_a_dynamic_child_exhaust_the_budget(autojump_clock, log):
+async def test_OTP_059_failing_restarts_of_a_dynamic_child_exhaust_the_budget(virtual_clock, log):
     failures: list[BaseException] = []
     async with stage() as runtime:
         supervisor = await runtime.supervise([], budget(4), name="s", restart=TRANSIENT)
@@ -369,7 +369,7 @@ async def calls_to_start_and_stop(number: int) -> int:
     return calls
 
 
-async def test_OTP_069_070_the_work_to_start_and_stop_children_grows_with_their_number_only(autojump_clock):
+async def test_OTP_069_070_the_work_to_start_and_stop_children_grows_with_their_number_only(virtual_clock):
     """Counted, not timed: the same on every machine."""
     few = await calls_to_start_and_stop(50)
     many = await calls_to_start_and_stop(500)
@@ -388,7 +388,7 @@ def test_OTP_079_flags_cannot_be_changed_under_a_running_supervisor():
         supervision.auto_shutdown = AutoShutdown.ANY_SIGNIFICANT  # type: ignore[misc]
 
 
-async def test_OTP_080_a_new_spec_comes_by_replacing_the_child(autojump_clock, log):
+async def test_OTP_080_a_new_spec_comes_by_replacing_the_child(virtual_clock, log):
     """There is no change of code at run time: a faulty spec leaves the child as it is, a good one takes its place."""
     async with stage() as runtime:
         supervisor = await runtime.supervise([child("a", log)], budget(2), name="s")
@@ -404,7 +404,7 @@ async def test_OTP_080_a_new_spec_comes_by_replacing_the_child(autojump_clock, l
         assert [info.restart for info in await supervisor.which_children()] == [TRANSIENT]
 
 
-async def test_OTP_081_reports_are_events_with_child_reason_and_what_follows(autojump_clock, log):
+async def test_OTP_081_reports_are_events_with_child_reason_and_what_follows(virtual_clock, log):
     events: list[Any] = []
     error = Boom("why")
     async with stage(instruments=[events.append]) as runtime:
@@ -435,7 +435,7 @@ class SlowToStart(Actor):
         return message
 
 
-async def test_OTP_082_a_name_starts_once_and_a_start_out_of_time_leaves_nothing(autojump_clock):
+async def test_OTP_082_a_name_starts_once_and_a_start_out_of_time_leaves_nothing(virtual_clock):
     async with stage() as runtime:
         await runtime.spawn(Echo, name="a")
 
@@ -448,7 +448,7 @@ async def test_OTP_082_a_name_starts_once_and_a_start_out_of_time_leaves_nothing
         assert list(runtime.statistics().actors) == ["a"]
 
 
-async def test_OTP_085_crash_reports_are_for_crashes_and_the_last_message_is_in_the_dead_letter(autojump_clock, log):
+async def test_OTP_085_crash_reports_are_for_crashes_and_the_last_message_is_in_the_dead_letter(virtual_clock, log):
     crashes: list[Any] = []
 
     def instrument(event):
@@ -477,7 +477,7 @@ class NotAsync(Actor):
         return "no coroutine"
 
 
-async def test_OTP_089_a_handler_that_returns_nothing_to_wait_for_fails_and_its_caller_is_told(autojump_clock):
+async def test_OTP_089_a_handler_that_returns_nothing_to_wait_for_fails_and_its_caller_is_told(virtual_clock):
     """Every value is a possible reply, so the value that is wrong is one that cannot be awaited."""
     async with stage() as runtime:
         ref = await runtime.spawn(NotAsync, restart=TEMPORARY)
@@ -491,7 +491,7 @@ async def test_OTP_089_a_handler_that_returns_nothing_to_wait_for_fails_and_its_
 
 
 @pytest.mark.parametrize("overflow", [Overflow.DROP_NEWEST, Overflow.DROP_OLDEST])
-async def test_OTP_090_a_tell_to_the_dead_is_silent_and_one_that_drops_never_blocks(overflow, autojump_clock, log):
+async def test_OTP_090_a_tell_to_the_dead_is_silent_and_one_that_drops_never_blocks(overflow, virtual_clock, log):
     """Whether a tell to the living blocks is for the mailbox to say: ``BLOCK``, the default, does when it is full."""
     async with stage() as runtime:
         dead = await runtime.spawn(Echo)
@@ -509,7 +509,7 @@ async def test_OTP_090_a_tell_to_the_dead_is_silent_and_one_that_drops_never_blo
         assert runtime.whereis("nobody") is None
 
 
-async def test_OTP_091_a_message_that_no_branch_knows_is_received_and_life_goes_on(autojump_clock):
+async def test_OTP_091_a_message_that_no_branch_knows_is_received_and_life_goes_on(virtual_clock):
     """All messages come to ``receive``; there is no second handler, and falling through it answers None."""
 
     async def knows_one(actor, message):
@@ -535,7 +535,7 @@ class Continues(Recorder):
             yield
 
 
-async def test_OTP_093_what_an_actor_tells_itself_while_it_starts_comes_before_all_others(autojump_clock, log):
+async def test_OTP_093_what_an_actor_tells_itself_while_it_starts_comes_before_all_others(virtual_clock, log):
     """After a restart what waits already comes first; work that must precede that too belongs into the lifespan itself."""
     async with stage() as runtime:
         ref = await runtime.spawn(Continues, log)
@@ -547,7 +547,7 @@ async def test_OTP_093_what_an_actor_tells_itself_while_it_starts_comes_before_a
     assert log[:2] == [(0.0, "+"), (5.0, "first of the others")]
 
 
-async def test_OTP_094_a_live_actor_can_be_looked_at(autojump_clock, log):
+async def test_OTP_094_a_live_actor_can_be_looked_at(virtual_clock, log):
     """Its state is its own; what it does, waits for and has done is anybody's to see, without a message to it."""
     async with stage() as runtime:
         ref = await runtime.spawn(Recorder, log, name="a")
@@ -562,7 +562,7 @@ async def test_OTP_094_a_live_actor_can_be_looked_at(autojump_clock, log):
         assert str(runtime.tree()) == "(root) [supervisor, running, incarnation 1]\n  a [actor, running, incarnation 1]"
 
 
-async def test_OTP_096_a_lifespan_may_be_missing_and_a_receive_may_not(autojump_clock):
+async def test_OTP_096_a_lifespan_may_be_missing_and_a_receive_may_not(virtual_clock):
     class NoReceive(Actor):
         pass
 
@@ -582,7 +582,7 @@ def test_EX_01_defaults():
     assert (Supervision().max_restarts, Supervision().within_s, ChildSpec("a", Echo).args) == (3, 5.0, ())
 
 
-async def test_EX_02_a_child_that_waits_for_its_restart_counts_and_keeps_its_id(autojump_clock, log):
+async def test_EX_02_a_child_that_waits_for_its_restart_counts_and_keeps_its_id(virtual_clock, log):
     """There is no limit of children to refuse with; what a limit would count is what ``count_children`` says."""
     async with stage() as runtime:
         supervisor = await runtime.supervise([child("a", log)], budget(5, backoff=EXACT), name="s")
@@ -602,7 +602,7 @@ async def test_EX_02_a_child_that_waits_for_its_restart_counts_and_keeps_its_id(
         (lambda log: ChildSpec("a", Declines, (log,), restart=TEMPORARY), "ok"),
     ],
 )
-async def test_EX_04_what_start_child_answers(spec, kind, autojump_clock, log):
+async def test_EX_04_what_start_child_answers(spec, kind, virtual_clock, log):
     async with stage() as runtime:
         supervisor = await runtime.supervise([], budget(2))
         try:
@@ -633,7 +633,7 @@ def test_EX_06_invalid_specs_are_refused(options):
         ChildSpec(**{"id": "a", "factory": Echo, **options})
 
 
-async def test_EX_11_names_are_unique_and_gone_before_the_news_of_the_end(autojump_clock):
+async def test_EX_11_names_are_unique_and_gone_before_the_news_of_the_end(virtual_clock):
     """A name has one actor; many actors under one key is what subscribing to a type of message is for."""
     heard: list[Any] = []
     listened: list[Any] = []
@@ -673,7 +673,7 @@ class Works(Actor):
 
 
 @pytest.mark.parametrize(("how", "incarnation"), [("link", 2), ("nolink", 1)])
-async def test_EX_12_a_task_fails_its_starter_only_if_it_is_linked(how, incarnation, autojump_clock):
+async def test_EX_12_a_task_fails_its_starter_only_if_it_is_linked(how, incarnation, virtual_clock):
     async def fail():
         raise Boom
 
@@ -685,7 +685,7 @@ async def test_EX_12_a_task_fails_its_starter_only_if_it_is_linked(how, incarnat
         assert await ref.ask("which?") == incarnation
 
 
-async def test_EX_12_a_stream_of_tasks_keeps_its_order_and_its_bound(autojump_clock):
+async def test_EX_12_a_stream_of_tasks_keeps_its_order_and_its_bound(virtual_clock):
     """A pool of n works on n at once; answers stand where their questions stood."""
     at_once = most = 0
 
@@ -714,7 +714,7 @@ async def test_EX_12_a_stream_of_tasks_keeps_its_order_and_its_bound(autojump_cl
 trail: contextvars.ContextVar[str] = contextvars.ContextVar("trail", default="(none)")
 
 
-async def test_EX_13_spawned_work_carries_the_context_of_its_spawner(autojump_clock):
+async def test_EX_13_spawned_work_carries_the_context_of_its_spawner(virtual_clock):
     async def look(actor, message):
         if message == "spawn":
             trail.set("set by the parent")

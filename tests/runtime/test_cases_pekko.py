@@ -100,7 +100,7 @@ def restarting(found):
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, BaseException])
-async def test_PK_S06_no_directive_can_be_given_for_what_must_not_be_survived(kind, autojump_clock):
+async def test_PK_S06_no_directive_can_be_given_for_what_must_not_be_survived(kind, virtual_clock):
     with pytest.raises(DeclarationError, match=r"expected a mapping from exception types to Directive"):
         Supervision(on_error={kind: Directive.RESTART})
 
@@ -110,7 +110,7 @@ async def test_PK_S06_no_directive_can_be_given_for_what_must_not_be_survived(ki
             await trio.sleep_forever()
 
 
-async def test_PK_S13_children_stopped_because_of_a_restart_are_no_news(autojump_clock, log):
+async def test_PK_S13_children_stopped_because_of_a_restart_are_no_news(virtual_clock, log):
     async def spawn_and_watch(actor):
         actor.context.watch(await actor.context.spawn(Echo))
 
@@ -144,7 +144,7 @@ class Unstashes(Recorder):
             self.context.stash()
 
 
-async def test_PK_S14_a_failure_while_unstashing_restarts_and_takes_the_children_along(autojump_clock, log):
+async def test_PK_S14_a_failure_while_unstashing_restarts_and_takes_the_children_along(virtual_clock, log):
     async with stage(supervision=PATIENT) as runtime:
         ref = await runtime.spawn(Unstashes, log)
         for message in (("raise", Boom()), ("raise", Boom()), "last", "go", "go"):
@@ -154,7 +154,7 @@ async def test_PK_S14_a_failure_while_unstashing_restarts_and_takes_the_children
     assert names(log) == "child+ + child- - child+ + child- - child+ + last child- -"
 
 
-async def test_PK_S18_PK_S25_the_delays_grow_and_reports_say_how_often(autojump_clock, log):
+async def test_PK_S18_PK_S25_the_delays_grow_and_reports_say_how_often(virtual_clock, log):
     """The severity of a report is its reader's: each restart comes with its number, so a reader can be alarmed by the third."""
     found: list[Any] = []
     alarms: list[float] = []
@@ -175,7 +175,7 @@ async def test_PK_S18_PK_S25_the_delays_grow_and_reports_say_how_often(autojump_
     assert alarms == [pytest.approx(20, abs=0.1)]
 
 
-async def test_PK_S21_nested_backoffs_for_different_errors_count_apart(autojump_clock, log):
+async def test_PK_S21_nested_backoffs_for_different_errors_count_apart(virtual_clock, log):
     found: list[Any] = []
     quick = Supervision(
         max_restarts=math.inf, backoff=Backoff(1, 2, 30, 0, reset_after_s=9), on_error={Fault: Directive.ESCALATE}
@@ -197,7 +197,7 @@ async def test_PK_S21_nested_backoffs_for_different_errors_count_apart(autojump_
     ]
 
 
-async def test_PK_S23_replacing_a_handler_many_times_wraps_nothing(autojump_clock):
+async def test_PK_S23_replacing_a_handler_many_times_wraps_nothing(virtual_clock):
     depths: list[int] = []
 
     class Becomes(Actor):
@@ -217,7 +217,7 @@ async def test_PK_S23_replacing_a_handler_many_times_wraps_nothing(autojump_cloc
     assert (len(depths), set(depths)) == (300, {depths[0]})
 
 
-async def test_PK_S24_PK_W03_who_raises_at_the_news_of_an_end_is_supervised_like_any_other(autojump_clock):
+async def test_PK_S24_PK_W03_who_raises_at_the_news_of_an_end_is_supervised_like_any_other(virtual_clock):
     """Nobody dies of another's end by default: linking two actors is raising when the news comes."""
 
     class Linked(Actor):
@@ -238,7 +238,7 @@ async def test_PK_S24_PK_W03_who_raises_at_the_news_of_an_end_is_supervised_like
         assert repr(runtime.dead_letters[-1].error) == "Boom('other has ended')"
 
 
-async def test_PK_S27_the_window_of_the_limit_is_measured_on_the_clock_of_the_loop(autojump_clock, log):
+async def test_PK_S27_the_window_of_the_limit_is_measured_on_the_clock_of_the_loop(virtual_clock, log):
     async with stage(supervision=Supervision(max_restarts=2, within_s=86_400, backoff=AT_ONCE)) as runtime:
         ref = await runtime.spawn(Recorder, log)
         for _ in range(6):
@@ -248,7 +248,7 @@ async def test_PK_S27_the_window_of_the_limit_is_measured_on_the_clock_of_the_lo
         assert ref.statistics().incarnation == 7
 
 
-async def test_PK_S28_an_error_of_a_handler_that_was_put_in_place_is_supervised_too(autojump_clock, log):
+async def test_PK_S28_an_error_of_a_handler_that_was_put_in_place_is_supervised_too(virtual_clock, log):
     """There are no message adapters; what stands between the mailbox and ``receive`` is the handler given to ``become``."""
 
     async def adapter(message):
@@ -266,7 +266,7 @@ async def test_PK_S28_an_error_of_a_handler_that_was_put_in_place_is_supervised_
         assert await ref.ask("plain again") == "plain again"
 
 
-async def test_PK_S29_what_comes_during_a_backoff_is_bounded_by_the_mailbox(autojump_clock, log):
+async def test_PK_S29_what_comes_during_a_backoff_is_bounded_by_the_mailbox(virtual_clock, log):
     """There is no second buffer for it: 64 messages by default, whether the actor is up or down."""
     async with stage(supervision=Supervision(backoff=EXACT)) as runtime:
         ref = await runtime.spawn(Recorder, log)
@@ -283,7 +283,7 @@ async def test_PK_S29_what_comes_during_a_backoff_is_bounded_by_the_mailbox(auto
 # --- backoff ----------------------------------------------------------------------------------------------------------
 
 
-async def test_PK_B02_the_ref_reaches_the_child_and_its_parent_hears_from_it(autojump_clock, log):
+async def test_PK_B02_the_ref_reaches_the_child_and_its_parent_hears_from_it(virtual_clock, log):
     """Nothing forwards: the ref of the child outlives its restarts, and ``context.parent`` is its parent's."""
 
     async def answer_upwards(actor, message):
@@ -305,7 +305,7 @@ async def test_PK_B02_the_ref_reaches_the_child_and_its_parent_hears_from_it(aut
     assert [what for _, what in log] == ["child heard x", "child heard y"]
 
 
-async def test_PK_B03_errors_are_decided_by_their_class(autojump_clock, log):
+async def test_PK_B03_errors_are_decided_by_their_class(virtual_clock, log):
     decider = Supervision(max_restarts=math.inf, backoff=EXACT, on_error={Fault: Directive.STOP})
     async with stage() as runtime:
         await runtime.supervise([child("a", log)], decider, name="s")
@@ -319,7 +319,7 @@ async def test_PK_B03_errors_are_decided_by_their_class(autojump_clock, log):
         assert (ref.statistics().state, ref.statistics().restarts) == ("stopped", 1)
 
 
-async def test_PK_B05_asks_of_a_child_that_is_down_wait_or_are_refused_as_its_mailbox_says(autojump_clock, log):
+async def test_PK_B05_asks_of_a_child_that_is_down_wait_or_are_refused_as_its_mailbox_says(virtual_clock, log):
     """No canned reply stands in for the child; who does not want to wait gives a deadline or a mailbox that drops."""
     async with stage(supervision=Supervision(backoff=EXACT)) as runtime:
         ref = await runtime.spawn(Recorder, log, name="a", mailbox=MailboxSpec(1, Overflow.DROP_NEWEST))
@@ -338,7 +338,7 @@ async def test_PK_B05_asks_of_a_child_that_is_down_wait_or_are_refused_as_its_ma
 
 
 @pytest.mark.parametrize("end", [("raise", Boom()), ("stop",)])
-async def test_PK_B07_the_third_failure_or_stop_ends_the_supervisor(end, autojump_clock, log):
+async def test_PK_B07_the_third_failure_or_stop_ends_the_supervisor(end, virtual_clock, log):
     async with stage() as runtime:
         supervision = Supervision(max_restarts=2, within_s=3600, backoff=EXACT)
         await runtime.supervise([child("a", log)], supervision, name="s", restart=TRANSIENT)
@@ -351,7 +351,7 @@ async def test_PK_B07_the_third_failure_or_stop_ends_the_supervisor(end, autojum
 
 
 @pytest.mark.parametrize("down", [False, True])
-async def test_PK_B08_PK_B10_a_message_that_stops_the_child_stops_its_supervisor(down, autojump_clock, log):
+async def test_PK_B08_PK_B10_a_message_that_stops_the_child_stops_its_supervisor(down, virtual_clock, log):
     """Written with what there is: a transient, significant child. Sent while it is down, the message waits for it."""
     until_done = Supervision(backoff=EXACT, auto_shutdown=AutoShutdown.ANY_SIGNIFICANT)
     async with stage() as runtime:
@@ -367,7 +367,7 @@ async def test_PK_B08_PK_B10_a_message_that_stops_the_child_stops_its_supervisor
         assert [runtime.whereis("s"), runtime.whereis("s/b")] == [None, None]
 
 
-async def test_PK_B10_the_stop_directive_for_a_significant_child_stops_its_supervisor(autojump_clock, log):
+async def test_PK_B10_the_stop_directive_for_a_significant_child_stops_its_supervisor(virtual_clock, log):
     stop = Supervision(auto_shutdown=AutoShutdown.ANY_SIGNIFICANT, on_error={Boom: Directive.STOP})
     async with stage() as runtime:
         spec = child("a", log, restart=TRANSIENT, significant=True)
@@ -387,7 +387,7 @@ class LeavesSlowly(Recorder):
                 await trio.sleep(3)
 
 
-async def test_PK_B11_commands_while_the_old_child_still_terminates(autojump_clock, log):
+async def test_PK_B11_commands_while_the_old_child_still_terminates(virtual_clock, log):
     async with stage() as runtime:
         supervisor = await runtime.supervise([ChildSpec("a", LeavesSlowly, (log, "a"))], Supervision(backoff=EXACT), name="s")
         ref = runtime.whereis("s/a")
@@ -416,7 +416,7 @@ def test_PK_C01_unlimited_is_written_out(number):
         Supervision(max_restarts=number)
 
 
-async def test_PK_C02_a_window_of_thirty_days(autojump_clock, log):
+async def test_PK_C02_a_window_of_thirty_days(virtual_clock, log):
     day_s = 86_400
     async with stage() as runtime:
         supervision = Supervision(max_restarts=2, within_s=30 * day_s, backoff=AT_ONCE)
@@ -430,7 +430,7 @@ async def test_PK_C02_a_window_of_thirty_days(autojump_clock, log):
         assert runtime.whereis("s") is None
 
 
-async def test_PK_C03_a_restart_whose_start_fails_is_tried_again(autojump_clock, log):
+async def test_PK_C03_a_restart_whose_start_fails_is_tried_again(virtual_clock, log):
     failures: list[BaseException] = []
     async with stage(supervision=PATIENT) as runtime:
         ref = await runtime.spawn(Fragile, log, failures)
@@ -443,7 +443,7 @@ async def test_PK_C03_a_restart_whose_start_fails_is_tried_again(autojump_clock,
 
 
 @pytest.mark.parametrize("wait_s", [0.0, 0.5])
-async def test_PK_C06_a_stop_during_a_restart_is_not_lost(wait_s, autojump_clock, log):
+async def test_PK_C06_a_stop_during_a_restart_is_not_lost(wait_s, virtual_clock, log):
     heard: list[Any] = []
 
     async def watch(actor, message):
@@ -472,7 +472,7 @@ def envelope(message):
     return Envelope(message, None, None, trio.current_time())
 
 
-async def test_PK_M01_an_unbounded_mailbox_keeps_order_and_count(autojump_clock):
+async def test_PK_M01_an_unbounded_mailbox_keeps_order_and_count(virtual_clock):
     mailbox = Mailbox("a", MailboxSpec(math.inf), DeadLetters(EventBus()))
 
     for number in range(1000):
@@ -484,7 +484,7 @@ async def test_PK_M01_an_unbounded_mailbox_keeps_order_and_count(autojump_clock)
     assert (len(mailbox), mailbox.take_nowait()) == (0, None)
 
 
-async def test_PK_M05_PK_M06_signals_overtake_messages_and_each_keep_their_order(autojump_clock):
+async def test_PK_M05_PK_M06_signals_overtake_messages_and_each_keep_their_order(virtual_clock):
     """There are two priorities, no more: the runtime's own signals, and messages. Within each it is first come, first served."""
     mailbox = Mailbox("a", MailboxSpec(), DeadLetters(EventBus()))
 
@@ -497,7 +497,7 @@ async def test_PK_M05_PK_M06_signals_overtake_messages_and_each_keep_their_order
     assert [letter.message for letter in taken if letter is not None] == kinds
 
 
-async def test_PK_M09_a_mailbox_is_bounded_unless_it_says_otherwise(autojump_clock, log):
+async def test_PK_M09_a_mailbox_is_bounded_unless_it_says_otherwise(virtual_clock, log):
     """The default holds 64 messages, where Pekko's is unbounded; the spec of an actor chooses another."""
     assert MailboxSpec() == MailboxSpec(capacity=64, overflow=Overflow.BLOCK)
 
@@ -514,7 +514,7 @@ async def test_PK_M09_a_mailbox_is_bounded_unless_it_says_otherwise(autojump_clo
 # --- asks -------------------------------------------------------------------------------------------------------------
 
 
-async def test_PK_A01_an_ask_of_an_actor_that_has_ended_fails_at_once_and_leaves_a_dead_letter(autojump_clock):
+async def test_PK_A01_an_ask_of_an_actor_that_has_ended_fails_at_once_and_leaves_a_dead_letter(virtual_clock):
     async with stage() as runtime:
         ref = await runtime.spawn(Echo, name="a")
         await runtime.stop(ref)
@@ -526,7 +526,7 @@ async def test_PK_A01_an_ask_of_an_actor_that_has_ended_fails_at_once_and_leaves
         assert [(letter.recipient, letter.message) for letter in runtime.dead_letters] == [("a", "?")]
 
 
-async def test_PK_A02_a_deadline_is_the_callers_own_and_takes_the_message_back(autojump_clock, log):
+async def test_PK_A02_a_deadline_is_the_callers_own_and_takes_the_message_back(virtual_clock, log):
     """The error is the caller's ``trio.TooSlowError``, raised where its scope is; no text of the runtime's comes with it."""
     async with stage() as runtime:
         ref = await runtime.spawn(Recorder, log)
@@ -563,7 +563,7 @@ class Collects(Actor):
                 return (self.context.incarnation, self.answers)
 
 
-async def test_PK_A04_a_hundred_asks_beside_the_handler_are_mapped_in_order(autojump_clock):
+async def test_PK_A04_a_hundred_asks_beside_the_handler_are_mapped_in_order(virtual_clock):
     async def slow_echo(actor, number):
         await trio.sleep(0.1)
         return number
@@ -579,7 +579,7 @@ async def test_PK_A04_a_hundred_asks_beside_the_handler_are_mapped_in_order(auto
         assert await ref.ask("result") == (1, [number * 2 for number in range(100)])
 
 
-async def test_PK_A04_a_mapping_that_raises_fails_the_asking_actor(autojump_clock):
+async def test_PK_A04_a_mapping_that_raises_fails_the_asking_actor(virtual_clock):
     async with stage(supervision=PATIENT) as runtime:
         ref = await runtime.spawn(Collects, await runtime.spawn(Echo), lambda answer: 1 // answer)
         ref.tell_nowait(("ask", 0))
@@ -588,7 +588,7 @@ async def test_PK_A04_a_mapping_that_raises_fails_the_asking_actor(autojump_cloc
         assert await ref.ask("result") == (2, [])
 
 
-async def test_PK_A05_an_answer_can_be_a_value_an_error_as_a_value_or_a_failure(autojump_clock):
+async def test_PK_A05_an_answer_can_be_a_value_an_error_as_a_value_or_a_failure(virtual_clock):
     async def answer(actor, message):
         reply = actor.context.reply_later()
         if message == "fail":
@@ -612,7 +612,7 @@ async def test_PK_A05_an_answer_can_be_a_value_an_error_as_a_value_or_a_failure(
 # --- watches and the stash --------------------------------------------------------------------------------------------
 
 
-async def test_PK_W04_watching_twice_is_watching_once_and_unwatch_undoes_both(autojump_clock, log):
+async def test_PK_W04_watching_twice_is_watching_once_and_unwatch_undoes_both(virtual_clock, log):
     """The news is always a ``Terminated``; there is no message of one's own choice that could contradict an earlier one."""
 
     def does(call, ref):
@@ -652,7 +652,7 @@ class Restashes(Actor):
             self.context.stash()
 
 
-async def test_PK_ST1_unstashing_puts_back_what_was_there_and_stashing_goes_on(autojump_clock, log):
+async def test_PK_ST1_unstashing_puts_back_what_was_there_and_stashing_goes_on(virtual_clock, log):
     async with stage() as runtime:
         ref = await runtime.spawn(Restashes, log)
         for message in (1, 2, 3, 4, "unstash", 5):
@@ -666,7 +666,7 @@ async def test_PK_ST1_unstashing_puts_back_what_was_there_and_stashing_goes_on(a
 
 
 @pytest.mark.parametrize("directive", [Directive.RESUME, Directive.RESTART])
-async def test_PK_ST2_after_a_failure_while_unstashing_the_rest_comes_all_the_same(directive, autojump_clock, log):
+async def test_PK_ST2_after_a_failure_while_unstashing_the_rest_comes_all_the_same(directive, virtual_clock, log):
     """A restart loses no stashed message either: only the one that failed is gone."""
 
     class Opens(Actor):
@@ -703,7 +703,7 @@ class News:
     text: str
 
 
-async def test_PK_R02_a_group_follows_who_is_there(autojump_clock, log):
+async def test_PK_R02_a_group_follows_who_is_there(virtual_clock, log):
     """The group of those that want a message is its type's subscribers; with nobody there it reaches none, and says so."""
     async with stage() as runtime:
         assert runtime.publish(News("nobody")) == 0
@@ -724,7 +724,7 @@ async def test_PK_R02_a_group_follows_who_is_there(autojump_clock, log):
     assert list(runtime.dead_letters) == []
 
 
-async def test_PK_D01_a_producer_waits_for_demand_and_what_crashed_its_worker_comes_again(autojump_clock):
+async def test_PK_D01_a_producer_waits_for_demand_and_what_crashed_its_worker_comes_again(virtual_clock):
     """A pool of bounded mailboxes pulls the work: nothing is lost, one crash costs one more attempt, no more than fits waits."""
     done: list[int] = []
     attempts: list[int] = []
@@ -752,7 +752,7 @@ async def test_PK_D01_a_producer_waits_for_demand_and_what_crashed_its_worker_co
     assert most <= 7  # two in hand, two that wait for them, one the pool holds, one that waits for it, one just told
 
 
-async def test_PK_X01_an_outage_opens_the_circuit_and_the_first_success_closes_it(autojump_clock, log):
+async def test_PK_X01_an_outage_opens_the_circuit_and_the_first_success_closes_it(virtual_clock, log):
     """The breaker for actors is ``Exhausted.PARK``: closed while the budget lasts, open for the longest delay, then tried."""
     parked: list[float] = []
 
@@ -776,7 +776,7 @@ async def test_PK_X01_an_outage_opens_the_circuit_and_the_first_success_closes_i
 
 @pytest.mark.parametrize(("work_s", "stopped_at_s", "letters"), [(2, 2.0, 0), (100, 5.0, 1)])
 async def test_PK_X01_a_graceful_stop_lets_the_message_in_hand_finish_within_its_time(
-    work_s, stopped_at_s, letters, autojump_clock, log
+    work_s, stopped_at_s, letters, virtual_clock, log
 ):
     async with stage() as runtime:
         ref = await runtime.spawn(Recorder, log, shutdown_s=5)

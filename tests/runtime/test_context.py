@@ -67,7 +67,7 @@ def does(call, *args, **options):
         ("stop", StopReason.STOPPED, None),
     ],
 )
-async def test_PK_W01_a_watcher_hears_of_the_end_exactly_once(end, reason, error, autojump_clock, log):
+async def test_PK_W01_a_watcher_hears_of_the_end_exactly_once(end, reason, error, virtual_clock, log):
     async with stage() as runtime:
         watched = await runtime.spawn(Recorder, [], restart=TEMPORARY)
         watcher = await runtime.spawn(Script, log)
@@ -85,7 +85,7 @@ async def test_PK_W01_a_watcher_hears_of_the_end_exactly_once(end, reason, error
     assert (heard.ref, heard.reason, repr(heard.error) if heard.error else None) == (watched, reason, error)
 
 
-async def test_PK_W01_watching_one_that_is_gone_is_answered_at_once(autojump_clock, log):
+async def test_PK_W01_watching_one_that_is_gone_is_answered_at_once(virtual_clock, log):
     async with stage() as runtime:
         watched = await runtime.spawn(Echo)
         await runtime.stop(watched)
@@ -97,7 +97,7 @@ async def test_PK_W01_watching_one_that_is_gone_is_answered_at_once(autojump_clo
     assert [(heard.ref, heard.reason) for _, heard in log] == [(watched, StopReason.STOPPED)]
 
 
-async def test_PK_S01_a_restart_is_not_the_end(autojump_clock, log):
+async def test_PK_S01_a_restart_is_not_the_end(virtual_clock, log):
     async with stage(supervision=PATIENT) as runtime:
         watched = await runtime.spawn(Echo)
         watcher = await runtime.spawn(Script, log)
@@ -110,7 +110,7 @@ async def test_PK_S01_a_restart_is_not_the_end(autojump_clock, log):
     assert log == []
 
 
-async def test_the_news_of_an_end_overtakes_the_messages_that_wait(autojump_clock, log):
+async def test_the_news_of_an_end_overtakes_the_messages_that_wait(virtual_clock, log):
     async with stage() as runtime:
         watched = await runtime.spawn(Echo)
         watcher = await runtime.spawn(Script, log, mailbox=MailboxSpec(capacity=2))
@@ -129,7 +129,7 @@ async def test_the_news_of_an_end_overtakes_the_messages_that_wait(autojump_cloc
     assert [type(message).__name__ for _, message in log] == ["Terminated", "int", "int"]
 
 
-async def test_unwatch_takes_back_news_that_are_queued(autojump_clock, log):
+async def test_unwatch_takes_back_news_that_are_queued(virtual_clock, log):
     async with stage() as runtime:
         watched = await runtime.spawn(Echo)
         watcher = await runtime.spawn(Script, log)
@@ -145,7 +145,7 @@ async def test_unwatch_takes_back_news_that_are_queued(autojump_clock, log):
     assert log == []
 
 
-async def test_a_watch_ends_with_the_incarnation(autojump_clock, log):
+async def test_a_watch_ends_with_the_incarnation(virtual_clock, log):
     async with stage(supervision=PATIENT) as runtime:
         watched = await runtime.spawn(Echo)
         watcher = await runtime.spawn(Script, log)
@@ -163,7 +163,7 @@ async def fail(actor):
     raise Boom
 
 
-async def test_PK_W05_a_new_actor_of_the_same_name_is_another_one(autojump_clock, log):
+async def test_PK_W05_a_new_actor_of_the_same_name_is_another_one(virtual_clock, log):
     async with stage() as runtime:
         first = await runtime.spawn(Echo, name="a")
         watcher = await runtime.spawn(Script, log)
@@ -177,7 +177,7 @@ async def test_PK_W05_a_new_actor_of_the_same_name_is_another_one(autojump_clock
     assert [heard.ref for _, heard in log] == [first]
 
 
-async def test_a_supervisor_can_be_watched(autojump_clock, log):
+async def test_a_supervisor_can_be_watched(virtual_clock, log):
     async with stage() as runtime:
         supervisor = await runtime.supervise([child("a", [])], name="s")
         watcher = await runtime.spawn(Script, log)
@@ -191,7 +191,7 @@ async def test_a_supervisor_can_be_watched(autojump_clock, log):
 # --- timers -----------------------------------------------------------------------------------------------------------
 
 
-async def test_PK_K01_timers_fire_at_their_exact_times(autojump_clock, log):
+async def test_PK_K01_timers_fire_at_their_exact_times(virtual_clock, log):
     async with stage() as runtime:
         ref = await runtime.spawn(Script, log)
         await ref.ask(does("schedule_once", 2.5, "once"))
@@ -203,7 +203,7 @@ async def test_PK_K01_timers_fire_at_their_exact_times(autojump_clock, log):
     assert log == [(1.0, "tick"), (2.0, "tick"), (2.5, "once"), (3.0, "tick")]
 
 
-async def test_PK_T02_a_timer_dies_with_its_incarnation_even_if_its_message_is_queued(autojump_clock, log):
+async def test_PK_T02_a_timer_dies_with_its_incarnation_even_if_its_message_is_queued(virtual_clock, log):
     async with stage(supervision=PATIENT) as runtime:
         ref = await runtime.spawn(Script, log)
 
@@ -220,7 +220,7 @@ async def test_PK_T02_a_timer_dies_with_its_incarnation_even_if_its_message_is_q
     assert log == []
 
 
-async def test_PK_T02_a_cancelled_timer_is_not_received_even_if_its_message_is_queued(autojump_clock, log):
+async def test_PK_T02_a_cancelled_timer_is_not_received_even_if_its_message_is_queued(virtual_clock, log):
     async with stage() as runtime:
         ref = await runtime.spawn(Script, log)
 
@@ -236,7 +236,7 @@ async def test_PK_T02_a_cancelled_timer_is_not_received_even_if_its_message_is_q
     assert log == []
 
 
-async def test_a_timer_of_the_same_key_is_replaced(autojump_clock, log):
+async def test_a_timer_of_the_same_key_is_replaced(virtual_clock, log):
     async with stage() as runtime:
         ref = await runtime.spawn(Script, log)
         await ref.ask(does("schedule_once", 1, "old", "key"))
@@ -246,7 +246,7 @@ async def test_a_timer_of_the_same_key_is_replaced(autojump_clock, log):
     assert log == [(2.0, "new")]
 
 
-async def test_PK_T03_a_fixed_rate_timer_does_not_pile_up_behind_a_slow_handler(autojump_clock, log):
+async def test_PK_T03_a_fixed_rate_timer_does_not_pile_up_behind_a_slow_handler(virtual_clock, log):
     async with stage() as runtime:
         ref = await runtime.spawn(Script, log)
 
@@ -268,7 +268,7 @@ async def test_PK_T03_a_fixed_rate_timer_does_not_pile_up_behind_a_slow_handler(
         (("schedule_every", math.nan, "x"), "schedule_every(nan): expected seconds > 0.\n  Mend: an interval above 0."),
     ],
 )
-async def test_impossible_timers_are_refused(call, words, autojump_clock, log):
+async def test_impossible_timers_are_refused(call, words, virtual_clock, log):
     async with stage(supervision=PATIENT) as runtime:
         ref = await runtime.spawn(Script, log)
 
@@ -278,7 +278,7 @@ async def test_impossible_timers_are_refused(call, words, autojump_clock, log):
     assert str(caught.value.__cause__) == words
 
 
-async def test_a_context_that_has_ended_does_nothing_more(autojump_clock, log):
+async def test_a_context_that_has_ended_does_nothing_more(virtual_clock, log):
     async with stage(supervision=PATIENT) as runtime:
         ref = await runtime.spawn(Script, log, name="a")
         contexts = []
@@ -317,7 +317,7 @@ class Locker(Recorder):
         return message
 
 
-async def test_stashed_messages_come_back_in_order_before_what_waits(autojump_clock, log):
+async def test_stashed_messages_come_back_in_order_before_what_waits(virtual_clock, log):
     async with stage() as runtime:
         ref = await runtime.spawn(Locker, log)
         for message in (1, 2, 3, "open", 4):
@@ -329,7 +329,7 @@ async def test_stashed_messages_come_back_in_order_before_what_waits(autojump_cl
     assert names(log) == "+ 1 2 3 4 -"
 
 
-async def test_the_asker_of_a_stashed_message_waits_and_may_withdraw_it(autojump_clock, log):
+async def test_the_asker_of_a_stashed_message_waits_and_may_withdraw_it(virtual_clock, log):
     answers = []
 
     async def ask(ref, message):
@@ -347,7 +347,7 @@ async def test_the_asker_of_a_stashed_message_waits_and_may_withdraw_it(autojump
     assert names(log) == "+ kept -"
 
 
-async def test_PK_M07_the_stash_is_bounded(autojump_clock, log):
+async def test_PK_M07_the_stash_is_bounded(virtual_clock, log):
     async with stage(supervision=PATIENT) as runtime:
         ref = await runtime.spawn(Locker, log, name="locker", mailbox=MailboxSpec(capacity=2))
         await ref.tell(1)
@@ -363,7 +363,7 @@ async def test_PK_M07_the_stash_is_bounded(autojump_clock, log):
     )
 
 
-async def test_PK_M08_stashing_twice_is_an_error_and_the_stash_survives_a_restart(autojump_clock, log):
+async def test_PK_M08_stashing_twice_is_an_error_and_the_stash_survives_a_restart(virtual_clock, log):
     class Twice(Locker):
         async def receive(self, message):
             await super().receive(message)
@@ -385,7 +385,7 @@ async def test_PK_M08_stashing_twice_is_an_error_and_the_stash_survives_a_restar
     assert names(log) == "+ - + 1 -"
 
 
-async def test_PK_ST3_what_is_stashed_at_the_stop_are_dead_letters(autojump_clock, log):
+async def test_PK_ST3_what_is_stashed_at_the_stop_are_dead_letters(virtual_clock, log):
     async with stage() as runtime:
         ref = await runtime.spawn(Locker, log)
         for message in (1, 2):
@@ -396,7 +396,7 @@ async def test_PK_ST3_what_is_stashed_at_the_stop_are_dead_letters(autojump_cloc
         assert [(letter.message, letter.reason.value) for letter in runtime.dead_letters] == [(1, "stopped"), (2, "stopped")]
 
 
-async def test_become_lasts_for_one_incarnation(autojump_clock, log):
+async def test_become_lasts_for_one_incarnation(virtual_clock, log):
     async with stage(supervision=PATIENT) as runtime:
         ref = await runtime.spawn(Locker, log)
         ref.tell_nowait("open")
@@ -418,7 +418,7 @@ async def test_become_lasts_for_one_incarnation(autojump_clock, log):
 # --- tasks of its own -------------------------------------------------------------------------------------------------
 
 
-async def test_a_failing_task_crashes_its_actor_and_none_outlives_it(autojump_clock, log):
+async def test_a_failing_task_crashes_its_actor_and_none_outlives_it(virtual_clock, log):
     async def tick(actor, name, seconds, error):
         try:
             await trio.sleep(seconds)
@@ -441,7 +441,7 @@ async def test_a_failing_task_crashes_its_actor_and_none_outlives_it(autojump_cl
     assert log == [(0, "+"), (1, "z"), (2, "y"), (2, "x"), (2, "-"), (2, "+"), (10, "-")]
 
 
-async def test_a_failing_task_fails_the_message_in_hand_with_its_error(autojump_clock):
+async def test_a_failing_task_fails_the_message_in_hand_with_its_error(virtual_clock):
     async def fail_soon():
         await trio.sleep(1)
         raise Boom("beside")
@@ -458,7 +458,7 @@ async def test_a_failing_task_fails_the_message_in_hand_with_its_error(autojump_
     assert repr(caught.value.__cause__) == "Boom('beside')"
 
 
-async def test_a_crash_beside_a_handler_that_swallows_it_reaches_no_other_message(autojump_clock):
+async def test_a_crash_beside_a_handler_that_swallows_it_reaches_no_other_message(virtual_clock):
     handled = []
 
     async def fail_soon():
@@ -480,7 +480,7 @@ async def test_a_crash_beside_a_handler_that_swallows_it_reaches_no_other_messag
     assert handled == [(1, "deaf"), (2, "next")]
 
 
-async def test_asks_made_in_a_task_of_its_own_do_not_hold_the_actor_up(autojump_clock):
+async def test_asks_made_in_a_task_of_its_own_do_not_hold_the_actor_up(virtual_clock):
     answers = []
 
     async def ask(ref, message):
@@ -499,7 +499,7 @@ async def test_asks_made_in_a_task_of_its_own_do_not_hold_the_actor_up(autojump_
     assert answers == ["from my own task"]
 
 
-async def test_a_child_spawned_from_such_a_task_is_held_up_by_its_own_asks(autojump_clock):
+async def test_a_child_spawned_from_such_a_task_is_held_up_by_its_own_asks(virtual_clock):
     spawned: list[Any] = []
 
     async def ask_oneself(actor, message):
@@ -521,7 +521,7 @@ async def test_a_child_spawned_from_such_a_task_is_held_up_by_its_own_asks(autoj
     assert isinstance(caught.value.__cause__, AskCycle)
 
 
-async def test_an_interrupt_out_of_a_task_ends_the_tree(autojump_clock):
+async def test_an_interrupt_out_of_a_task_ends_the_tree(virtual_clock):
     async def interrupt():
         raise KeyboardInterrupt
 
@@ -560,7 +560,7 @@ class Later(Actor):
         return "not this"
 
 
-async def test_OTP_086_a_reply_can_come_later_and_others_are_served_meanwhile(autojump_clock):
+async def test_OTP_086_a_reply_can_come_later_and_others_are_served_meanwhile(virtual_clock):
     answers = []
 
     async def ask(ref, message):
@@ -584,7 +584,7 @@ async def test_OTP_086_a_reply_can_come_later_and_others_are_served_meanwhile(au
         ("stop", ActorStopped, "'a' was stopped while it handled a str message."),
     ],
 )
-async def test_an_ask_whose_reply_was_promised_still_ends(end, kind, words, autojump_clock):
+async def test_an_ask_whose_reply_was_promised_still_ends(end, kind, words, virtual_clock):
     ends = []
 
     async def ask(ref):
@@ -602,7 +602,7 @@ async def test_an_ask_whose_reply_was_promised_still_ends(end, kind, words, auto
     assert ends == [words]
 
 
-async def test_a_late_reply_is_a_dead_letter_and_a_second_one_an_error(autojump_clock):
+async def test_a_late_reply_is_a_dead_letter_and_a_second_one_an_error(virtual_clock):
     async with stage(supervision=PATIENT) as runtime:
         ref = await runtime.spawn(Later)
         with trio.move_on_after(1):
@@ -624,7 +624,7 @@ async def test_a_late_reply_is_a_dead_letter_and_a_second_one_an_error(autojump_
             reply.send(2)
 
 
-async def test_a_promised_reply_breaks_a_ring_of_asks(autojump_clock):
+async def test_a_promised_reply_breaks_a_ring_of_asks(virtual_clock):
     async with stage() as runtime:
         back: list[Any] = []
 
@@ -661,7 +661,7 @@ class Parent(Recorder):
         return await super().receive(message)
 
 
-async def test_PK_S11_children_stop_before_the_next_incarnation_and_before_the_lifespan_is_left(autojump_clock, log):
+async def test_PK_S11_children_stop_before_the_next_incarnation_and_before_the_lifespan_is_left(virtual_clock, log):
     async with stage(supervision=PATIENT) as runtime:
         ref = await runtime.spawn(Parent, log, name="parent")
         grandchild = await ref.ask("spawn")
@@ -676,7 +676,7 @@ async def test_PK_S11_children_stop_before_the_next_incarnation_and_before_the_l
     assert names(log) == "+ child+ child- - + child+ child- -"
 
 
-async def test_children_that_exhaust_their_budget_fail_their_parent(autojump_clock, log):
+async def test_children_that_exhaust_their_budget_fail_their_parent(virtual_clock, log):
     async with stage(supervision=PATIENT) as runtime:
         ref = await runtime.spawn(Parent, log, restart=TRANSIENT)
         offspring = await ref.ask("spawn")
@@ -687,7 +687,7 @@ async def test_children_that_exhaust_their_budget_fail_their_parent(autojump_clo
         assert ref.statistics().restarts == 1
 
 
-async def test_two_children_spawned_at_once(autojump_clock, log):
+async def test_two_children_spawned_at_once(virtual_clock, log):
     async def spawn_both(actor):
         async with trio.open_nursery() as nursery:
             for name in "ab":
@@ -700,7 +700,7 @@ async def test_two_children_spawned_at_once(autojump_clock, log):
         assert sorted(runtime.statistics().actors) == ["p", "p/a", "p/b"]
 
 
-async def test_the_time_of_the_children_is_their_parents(autojump_clock, log):
+async def test_the_time_of_the_children_is_their_parents(virtual_clock, log):
     async with stage() as runtime:
         ref = await runtime.spawn(Parent, log, shutdown_s=2)
         offspring = await ref.ask("spawn")
@@ -711,7 +711,7 @@ async def test_the_time_of_the_children_is_their_parents(autojump_clock, log):
     assert log[-2:] == [(2.0, "child-"), (2.0, "-")]
 
 
-async def test_parent_names_what_supervises_the_actor(autojump_clock, log):
+async def test_parent_names_what_supervises_the_actor(virtual_clock, log):
     async def parent(actor, message):
         return actor.context.parent
 
@@ -727,7 +727,7 @@ async def test_parent_names_what_supervises_the_actor(autojump_clock, log):
         assert await (await supervisor.start_child(ChildSpec("a", Does, (parent,)))).ask("?") is supervisor
 
 
-async def test_stopping_oneself_is_a_normal_end_and_stopping_another_is_for_good(autojump_clock, log):
+async def test_stopping_oneself_is_a_normal_end_and_stopping_another_is_for_good(virtual_clock, log):
     async with stage(supervision=Supervision(backoff=AT_ONCE)) as runtime:
         ref = await runtime.spawn(Recorder, log, name="a")
         ref.tell_nowait(("stop",))
@@ -743,7 +743,7 @@ async def test_stopping_oneself_is_a_normal_end_and_stopping_another_is_for_good
     assert names(log) == "+ - + handled by the next one -"
 
 
-async def test_a_redelivered_message_waits_its_own_backoff_while_its_actor_is_up(autojump_clock, log):
+async def test_a_redelivered_message_waits_its_own_backoff_while_its_actor_is_up(virtual_clock, log):
     attempts = []
 
     async def handle(actor, message):

@@ -24,7 +24,7 @@ async def worker(runtime, **options):
     return await supervisor.start_child(ChildSpec("a", Does, (work,), **options))
 
 
-async def test_a_handler_without_a_sign_of_life_is_cancelled_and_its_actor_restarted(autojump_clock):
+async def test_a_handler_without_a_sign_of_life_is_cancelled_and_its_actor_restarted(virtual_clock):
     async with stage(supervision=PATIENT) as runtime:
         ref = await worker(runtime, idle_timeout_s=3)
 
@@ -40,7 +40,18 @@ async def test_a_handler_without_a_sign_of_life_is_cancelled_and_its_actor_resta
         assert await ref.ask([1]) == 2
 
 
-async def test_heartbeats_keep_a_long_handling_alive(autojump_clock):
+async def test_an_actor_under_the_root_may_have_an_idle_timeout_too(virtual_clock):
+    async with stage(supervision=PATIENT) as runtime:
+        ref = await runtime.spawn(Does, work, name="a", idle_timeout_s=3)
+
+        with pytest.raises(ActorFailed) as caught:
+            await ref.ask([2, 100])
+
+        assert str(cause_of(caught)).startswith("'a' gave no sign of life for idle_timeout_s=3.\n")
+        assert trio.current_time() == 5
+
+
+async def test_heartbeats_keep_a_long_handling_alive(virtual_clock):
     async with stage() as runtime:
         ref = await worker(runtime, idle_timeout_s=3)
 
@@ -48,7 +59,7 @@ async def test_heartbeats_keep_a_long_handling_alive(autojump_clock):
         assert trio.current_time() == 100
 
 
-async def test_waiting_for_the_next_message_is_no_idleness(autojump_clock):
+async def test_waiting_for_the_next_message_is_no_idleness(virtual_clock):
     async with stage() as runtime:
         ref = await worker(runtime, idle_timeout_s=3)
         await trio.sleep(1000)
@@ -56,7 +67,7 @@ async def test_waiting_for_the_next_message_is_no_idleness(autojump_clock):
         assert await ref.ask([]) == 1
 
 
-async def test_a_message_whose_handling_went_idle_may_be_delivered_again(autojump_clock):
+async def test_a_message_whose_handling_went_idle_may_be_delivered_again(virtual_clock):
     async with stage(supervision=PATIENT) as runtime:
         ref = await worker(runtime, idle_timeout_s=1, redelivery=Redelivery(3, AT_ONCE))
 
@@ -66,7 +77,7 @@ async def test_a_message_whose_handling_went_idle_may_be_delivered_again(autojum
         assert trio.current_time() == 3
 
 
-async def test_a_withdrawn_ask_is_not_taken_for_idleness(autojump_clock):
+async def test_a_withdrawn_ask_is_not_taken_for_idleness(virtual_clock):
     async with stage() as runtime:
         ref = await worker(runtime, idle_timeout_s=3)
 
@@ -77,7 +88,7 @@ async def test_a_withdrawn_ask_is_not_taken_for_idleness(autojump_clock):
         assert await ref.ask([]) == 1
 
 
-async def test_the_limit_holds_for_a_handler_put_in_place_and_in_a_pool(autojump_clock):
+async def test_the_limit_holds_for_a_handler_put_in_place_and_in_a_pool(virtual_clock):
     async def hang(message):
         await trio.sleep_forever()
 
@@ -92,7 +103,7 @@ async def test_the_limit_holds_for_a_handler_put_in_place_and_in_a_pool(autojump
             await pool.ask("hang")
 
 
-async def test_without_a_limit_a_heartbeat_has_no_effect(autojump_clock):
+async def test_without_a_limit_a_heartbeat_has_no_effect(virtual_clock):
     async with stage() as runtime:
         assert await (await runtime.spawn(Does, work)).ask([1000]) == 1
 

@@ -42,7 +42,7 @@ def drain(mailbox):
     return found
 
 
-async def test_messages_come_out_in_the_order_in_which_they_went_in(autojump_clock, undertaker):
+async def test_messages_come_out_in_the_order_in_which_they_went_in(virtual_clock, undertaker):
     mailbox = mailbox_of(undertaker, math.inf)
     for number in range(1000):
         mailbox.put_nowait(envelope(number))
@@ -56,7 +56,7 @@ async def test_messages_come_out_in_the_order_in_which_they_went_in(autojump_clo
     ("policy", "kept", "dropped"),
     [(Overflow.DROP_NEWEST, [0, 1], [2, 3]), (Overflow.DROP_OLDEST, [2, 3], [0, 1])],
 )
-async def test_the_dropping_policies(policy, kept, dropped, autojump_clock, undertaker):
+async def test_the_dropping_policies(policy, kept, dropped, virtual_clock, undertaker):
     mailbox = mailbox_of(undertaker, 2, policy)
     for number in range(4):
         mailbox.put_nowait(envelope(number))
@@ -67,7 +67,7 @@ async def test_the_dropping_policies(policy, kept, dropped, autojump_clock, unde
 
 
 @pytest.mark.parametrize("policy", [Overflow.REJECT, Overflow.BLOCK])
-async def test_the_refusing_policies(policy, autojump_clock, undertaker):
+async def test_the_refusing_policies(policy, virtual_clock, undertaker):
     mailbox = mailbox_of(undertaker, 2, policy)
     for number in range(2):
         mailbox.put_nowait(envelope(number))
@@ -78,7 +78,7 @@ async def test_the_refusing_policies(policy, autojump_clock, undertaker):
     assert (drain(mailbox), undertaker.letters) == ([0, 1], [])
 
 
-async def test_reject_refuses_a_waiting_put_as_well(autojump_clock, undertaker):
+async def test_reject_refuses_a_waiting_put_as_well(virtual_clock, undertaker):
     mailbox = mailbox_of(undertaker, 1, Overflow.REJECT)
     await mailbox.put(envelope(1))
 
@@ -86,7 +86,7 @@ async def test_reject_refuses_a_waiting_put_as_well(autojump_clock, undertaker):
         await mailbox.put(envelope(2))
 
 
-async def test_blocked_senders_are_let_in_in_their_order_and_a_cancelled_one_was_not_sent(autojump_clock, undertaker):
+async def test_blocked_senders_are_let_in_in_their_order_and_a_cancelled_one_was_not_sent(virtual_clock, undertaker):
     mailbox = mailbox_of(undertaker, 1)
     mailbox.put_nowait(envelope("first"))
     scopes = {name: trio.CancelScope() for name in "abc"}
@@ -107,7 +107,7 @@ async def test_blocked_senders_are_let_in_in_their_order_and_a_cancelled_one_was
     assert undertaker.letters == []
 
 
-async def test_nobody_overtakes_a_blocked_sender(autojump_clock, undertaker):
+async def test_nobody_overtakes_a_blocked_sender(virtual_clock, undertaker):
     mailbox = mailbox_of(undertaker, 1)
     mailbox.put_nowait(envelope("first"))
     async with trio.open_nursery() as nursery:
@@ -121,7 +121,7 @@ async def test_nobody_overtakes_a_blocked_sender(autojump_clock, undertaker):
         assert drain(mailbox) == ["blocked"]
 
 
-async def test_a_withdrawn_message_makes_room_at_once(autojump_clock, undertaker):
+async def test_a_withdrawn_message_makes_room_at_once(virtual_clock, undertaker):
     mailbox = mailbox_of(undertaker, 1)
     withdrawn = envelope("withdrawn", OneShot())
     mailbox.put_nowait(withdrawn)
@@ -134,7 +134,7 @@ async def test_a_withdrawn_message_makes_room_at_once(autojump_clock, undertaker
     assert (len(mailbox), drain(mailbox)) == (1, ["blocked"])
 
 
-async def test_withdrawn_messages_do_not_pile_up(autojump_clock, undertaker):
+async def test_withdrawn_messages_do_not_pile_up(virtual_clock, undertaker):
     mailbox = mailbox_of(undertaker, 10)
     for number in range(10_000):
         late = envelope(number)
@@ -145,7 +145,7 @@ async def test_withdrawn_messages_do_not_pile_up(autojump_clock, undertaker):
     assert len(mailbox) == 0
 
 
-async def test_signals_overtake_and_are_never_dropped(autojump_clock, undertaker):
+async def test_signals_overtake_and_are_never_dropped(virtual_clock, undertaker):
     mailbox = mailbox_of(undertaker, 1, Overflow.DROP_OLDEST)
     mailbox.put_nowait(envelope("old"))
     mailbox.put_urgent(envelope("signal"))
@@ -154,7 +154,7 @@ async def test_signals_overtake_and_are_never_dropped(autojump_clock, undertaker
     assert drain(mailbox) == ["signal", "new"]
 
 
-async def test_what_goes_beyond_the_capacity_does_not_count_against_it_twice(autojump_clock, undertaker):
+async def test_what_goes_beyond_the_capacity_does_not_count_against_it_twice(virtual_clock, undertaker):
     mailbox = mailbox_of(undertaker, 1)
     mailbox.put_nowait(envelope(1))
     mailbox.put_beyond(envelope(2))
@@ -164,7 +164,7 @@ async def test_what_goes_beyond_the_capacity_does_not_count_against_it_twice(aut
     assert drain(mailbox) == [0, 1, 2]
 
 
-async def test_closing_turns_everything_away(autojump_clock, undertaker):
+async def test_closing_turns_everything_away(virtual_clock, undertaker):
     mailbox = mailbox_of(undertaker, 1)
     slot = OneShot()
     mailbox.put_nowait(envelope("queued", slot))
@@ -185,7 +185,7 @@ async def test_closing_turns_everything_away(autojump_clock, undertaker):
 
 
 @pytest.mark.parametrize("seed", range(5))
-async def test_PK_M03_several_receivers_lose_and_double_nothing(seed, autojump_clock, undertaker):
+async def test_PK_M03_several_receivers_lose_and_double_nothing(seed, virtual_clock, undertaker):
     mailbox = mailbox_of(undertaker, 7)
     received: list[Any] = []
 
@@ -212,7 +212,7 @@ async def test_PK_M03_several_receivers_lose_and_double_nothing(seed, autojump_c
     assert sorted(received) == list(range(2000))
 
 
-async def test_a_receiver_that_ends_hands_its_wake_up_over(autojump_clock, undertaker):
+async def test_a_receiver_that_ends_hands_its_wake_up_over(virtual_clock, undertaker):
     mailbox = mailbox_of(undertaker)
     received: list[Any] = []
 
@@ -235,7 +235,7 @@ async def test_a_receiver_that_ends_hands_its_wake_up_over(autojump_clock, under
     assert received == ["message"]
 
 
-async def test_a_message_that_nobody_attends_is_announced(autojump_clock, undertaker):
+async def test_a_message_that_nobody_attends_is_announced(virtual_clock, undertaker):
     mailbox = mailbox_of(undertaker)
     unattended = []
     mailbox.on_unattended = lambda: unattended.append(len(mailbox))
@@ -246,7 +246,7 @@ async def test_a_message_that_nobody_attends_is_announced(autojump_clock, undert
     assert unattended == [1, 2]
 
 
-async def test_statistics_tell_depth_and_age(autojump_clock, undertaker):
+async def test_statistics_tell_depth_and_age(virtual_clock, undertaker):
     mailbox = mailbox_of(undertaker, 5)
     mailbox.put_nowait(envelope(1))
     await trio.sleep(3)
@@ -257,7 +257,7 @@ async def test_statistics_tell_depth_and_age(autojump_clock, undertaker):
     assert (found.depth, found.capacity, found.high_water, found.oldest_age_s, found.taken) == (2, 5, 2, 3.0, 0)
 
 
-async def test_a_one_shot_takes_one_outcome(autojump_clock):
+async def test_a_one_shot_takes_one_outcome(virtual_clock):
     slot = OneShot()
     slot.succeed(1)
     slot.succeed(2)
@@ -266,7 +266,7 @@ async def test_a_one_shot_takes_one_outcome(autojump_clock):
     assert await slot.wait() == 1
 
 
-async def test_a_one_shot_that_was_abandoned_says_so_in_the_same_instant(autojump_clock):
+async def test_a_one_shot_that_was_abandoned_says_so_in_the_same_instant(virtual_clock):
     slot = OneShot()
     abandoned = []
     with trio.move_on_after(1):

@@ -13,7 +13,7 @@ from runtime import EventsMissed
 from tests.runtime.cast import PATIENT, Boom, Does, Echo, Fragile, Recorder, child, names, stage
 
 
-async def test_what_the_body_raises_comes_out_unwrapped_and_at_once(autojump_clock, log):
+async def test_what_the_body_raises_comes_out_unwrapped_and_at_once(virtual_clock, log):
     boom = Boom("mine")
 
     with pytest.raises(Boom) as caught:  # noqa: PT012 - it comes out of the end of the block
@@ -29,7 +29,7 @@ async def test_what_the_body_raises_comes_out_unwrapped_and_at_once(autojump_clo
     assert trio.current_time() == 0
 
 
-async def test_a_normal_end_lets_each_actor_finish_its_message(autojump_clock, log):
+async def test_a_normal_end_lets_each_actor_finish_its_message(virtual_clock, log):
     async with stage() as runtime:
         for name, seconds in (("a", 5), ("b", 3)):
             ref = await runtime.spawn(Recorder, log, name)
@@ -41,7 +41,7 @@ async def test_a_normal_end_lets_each_actor_finish_its_message(autojump_clock, l
     assert [letter.message for letter in runtime.dead_letters] == ["never handled"] * 2
 
 
-async def test_a_cancellation_during_the_graceful_end_makes_it_a_quick_one(autojump_clock, log):
+async def test_a_cancellation_during_the_graceful_end_makes_it_a_quick_one(virtual_clock, log):
     with trio.move_on_after(2) as scope:
         async with stage() as runtime:
             ref = await runtime.spawn(Recorder, log, shutdown_s=60)
@@ -52,7 +52,7 @@ async def test_a_cancellation_during_the_graceful_end_makes_it_a_quick_one(autoj
     assert log == [(0, "+"), (2, "-")]
 
 
-async def test_opening_inside_a_cancelled_scope_ends_at_once(autojump_clock):
+async def test_opening_inside_a_cancelled_scope_ends_at_once(virtual_clock):
     with trio.CancelScope() as scope:
         scope.cancel()
         async with stage():
@@ -61,14 +61,14 @@ async def test_opening_inside_a_cancelled_scope_ends_at_once(autojump_clock):
     assert scope.cancelled_caught
 
 
-async def test_a_second_runtime_in_the_same_program_works(autojump_clock):
+async def test_a_second_runtime_in_the_same_program_works(virtual_clock):
     for _ in range(2):
         async with stage() as runtime:
             ref = await runtime.spawn(Echo, name="echo")
             assert await ref.ask("hello") == "hello"
 
 
-async def test_a_failed_start_is_the_callers_and_is_not_retried(autojump_clock, log):
+async def test_a_failed_start_is_the_callers_and_is_not_retried(virtual_clock, log):
     async with stage(supervision=PATIENT) as runtime:
         with pytest.raises(ActorStartFailed) as caught:
             await runtime.spawn(Fragile, log, [Boom("no")] * 2, name="a")
@@ -81,7 +81,7 @@ async def test_a_failed_start_is_the_callers_and_is_not_retried(autojump_clock, 
         assert runtime.whereis("a") is None
 
 
-async def test_a_factory_that_raises_fails_the_start(autojump_clock):
+async def test_a_factory_that_raises_fails_the_start(virtual_clock):
     def factory():
         raise Boom("no instance")
 
@@ -90,7 +90,7 @@ async def test_a_factory_that_raises_fails_the_start(autojump_clock):
             await runtime.spawn(factory)
 
 
-async def test_a_factory_that_makes_no_actor_fails_the_start(autojump_clock):
+async def test_a_factory_that_makes_no_actor_fails_the_start(virtual_clock):
     async with stage() as runtime:
         with pytest.raises(ActorStartFailed) as caught:
             await runtime.spawn(dict, name="a")
@@ -101,13 +101,13 @@ async def test_a_factory_that_makes_no_actor_fails_the_start(autojump_clock):
     )
 
 
-async def test_an_instance_in_place_of_a_factory_is_refused(autojump_clock):
+async def test_an_instance_in_place_of_a_factory_is_refused(virtual_clock):
     async with stage() as runtime:
         with pytest.raises(DeclarationError, match=r"an instance would be shared by all incarnations"):
             await runtime.spawn(Echo())
 
 
-async def test_a_task_that_fails_during_the_start_fails_the_start(autojump_clock):
+async def test_a_task_that_fails_during_the_start_fails_the_start(virtual_clock):
     class Waits(Echo):
         @contextlib.asynccontextmanager
         async def lifespan(self):
@@ -126,7 +126,7 @@ async def test_a_task_that_fails_during_the_start_fails_the_start(autojump_clock
         assert trio.current_time() == 1
 
 
-async def test_a_cancelled_spawn_leaves_nothing(autojump_clock, log):
+async def test_a_cancelled_spawn_leaves_nothing(virtual_clock, log):
     class SlowStart(Recorder):
         @contextlib.asynccontextmanager
         async def lifespan(self):
@@ -145,7 +145,7 @@ async def test_a_cancelled_spawn_leaves_nothing(autojump_clock, log):
         await runtime.spawn(Echo, name="a")
 
 
-async def test_names_are_made_from_the_factory_and_never_collide(autojump_clock):
+async def test_names_are_made_from_the_factory_and_never_collide(virtual_clock):
     async with stage() as runtime:
         await runtime.spawn(Echo, name="echo-2")
 
@@ -153,13 +153,13 @@ async def test_names_are_made_from_the_factory_and_never_collide(autojump_clock)
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "a\n"])
-async def test_names_that_would_make_an_address_ambiguous_are_refused(name, autojump_clock):
+async def test_names_that_would_make_an_address_ambiguous_are_refused(name, virtual_clock):
     async with stage() as runtime:
         with pytest.raises(DeclarationError, match=r"cannot name an actor: a name is at least one printable character"):
             await runtime.spawn(Echo, name=name)
 
 
-async def test_whereis_finds_actors_and_supervisors_until_they_stop(autojump_clock, log):
+async def test_whereis_finds_actors_and_supervisors_until_they_stop(virtual_clock, log):
     async with stage() as runtime:
         supervisor = await runtime.supervise([child("a", log)], name="s")
 
@@ -168,7 +168,7 @@ async def test_whereis_finds_actors_and_supervisors_until_they_stop(autojump_clo
         assert runtime.whereis("nobody") is None
 
 
-async def test_an_actor_may_not_wait_for_its_own_end(autojump_clock):
+async def test_an_actor_may_not_wait_for_its_own_end(virtual_clock):
     async def stop_myself(actor, message):
         await actor.context.runtime.stop(actor.context.ref)
 
@@ -184,7 +184,7 @@ async def test_an_actor_may_not_wait_for_its_own_end(autojump_clock):
     )
 
 
-async def test_the_tree_shows_what_runs_where(autojump_clock, log):
+async def test_the_tree_shows_what_runs_where(virtual_clock, log):
     async def spawn_one(actor, message):
         await actor.context.spawn(Echo, name="child")
 
@@ -203,7 +203,7 @@ async def test_the_tree_shows_what_runs_where(autojump_clock, log):
         assert list(runtime.statistics().actors) == ["s/a", "parent", "parent/child"]
 
 
-async def test_events_are_bounded_and_a_slow_reader_is_told_what_it_missed(autojump_clock):
+async def test_events_are_bounded_and_a_slow_reader_is_told_what_it_missed(virtual_clock):
     async with stage(supervision=PATIENT) as runtime:
         async with runtime.events(buffer=3) as events:
             ref = await runtime.spawn(Echo, name="a")
@@ -222,7 +222,7 @@ async def test_events_are_bounded_and_a_slow_reader_is_told_what_it_missed(autoj
             ]
 
 
-async def test_events_end_with_the_runtime(autojump_clock):
+async def test_events_end_with_the_runtime(virtual_clock):
     async with stage() as runtime:
         stream = runtime.events()
         await runtime.spawn(Echo, name="a")
@@ -231,7 +231,7 @@ async def test_events_end_with_the_runtime(autojump_clock):
     assert events == [("ActorStarted", "a"), ("ActorEnded", "a"), ("ActorEnded", "")]
 
 
-async def test_an_ask_from_the_body_of_a_runtime_that_ends_gets_its_answer_or_an_error(autojump_clock):
+async def test_an_ask_from_the_body_of_a_runtime_that_ends_gets_its_answer_or_an_error(virtual_clock):
     ends = []
 
     async def ask(ref):

@@ -40,7 +40,7 @@ def pool_of(size, routing=Routing.ROUND_ROBIN, **options):
     return Pool(ChildSpec("w", Does, (name_itself,), **options), size, routing)
 
 
-async def test_PK_R01_round_robin(autojump_clock):
+async def test_PK_R01_round_robin(virtual_clock):
     async with stage() as runtime:
         ref = await runtime.spawn(pool_of(3), name="pool")
 
@@ -48,7 +48,7 @@ async def test_PK_R01_round_robin(autojump_clock):
         assert list(runtime.statistics().actors) == ["pool", "pool/w-1", "pool/w-2", "pool/w-3"]
 
 
-async def test_PK_R01_least_busy(autojump_clock):
+async def test_PK_R01_least_busy(virtual_clock):
     async with stage() as runtime:
         ref = await runtime.spawn(pool_of(2, Routing.LEAST_BUSY))
         await ref.tell(5.0)
@@ -57,7 +57,7 @@ async def test_PK_R01_least_busy(autojump_clock):
         assert [await ref.ask("?") for _ in range(3)] == ["2", "2", "2"]
 
 
-async def test_PK_R01_EX_10_equal_keys_go_to_the_same_actor_in_every_process(autojump_clock):
+async def test_PK_R01_EX_10_equal_keys_go_to_the_same_actor_in_every_process(virtual_clock):
     async with stage() as runtime:
         ref = await runtime.spawn(pool_of(4, Routing.HASH(lambda message: message[0])))
 
@@ -66,7 +66,7 @@ async def test_PK_R01_EX_10_equal_keys_go_to_the_same_actor_in_every_process(aut
     assert answers == {"ada": {"3"}, "bob": {"3"}, "cyd": {"4"}}
 
 
-async def test_OTP_092_broadcast_partitions_into_replies_and_failures(autojump_clock):
+async def test_OTP_092_broadcast_partitions_into_replies_and_failures(virtual_clock):
     async def odd_ones_fail(actor, message):
         if actor.context.ref.address.endswith("2"):
             raise Boom
@@ -80,7 +80,7 @@ async def test_OTP_092_broadcast_partitions_into_replies_and_failures(autojump_c
     assert (first, type(second), third) == ("all", ActorFailed, "all")
 
 
-async def test_broadcast_tells_all(autojump_clock, log):
+async def test_broadcast_tells_all(virtual_clock, log):
     async with stage() as runtime:
         ref = await runtime.spawn(Pool(ChildSpec("w", Recorder, (log,)), 3, Routing.BROADCAST))
         await ref.tell("x")
@@ -89,7 +89,7 @@ async def test_broadcast_tells_all(autojump_clock, log):
     assert names(log) == "+ + + x x x - - -"
 
 
-async def test_a_pool_handles_as_many_messages_at_once_as_it_has_actors(autojump_clock):
+async def test_a_pool_handles_as_many_messages_at_once_as_it_has_actors(virtual_clock):
     async with stage() as runtime:
         ref = await runtime.spawn(pool_of(3))
         async with trio.open_nursery() as nursery:
@@ -99,7 +99,7 @@ async def test_a_pool_handles_as_many_messages_at_once_as_it_has_actors(autojump
         assert trio.current_time() == 2.0
 
 
-async def test_cancelling_an_ask_of_a_pool_reaches_the_actor_that_handles_it(autojump_clock):
+async def test_cancelling_an_ask_of_a_pool_reaches_the_actor_that_handles_it(virtual_clock):
     async with stage() as runtime:
         ref = await runtime.spawn(pool_of(1))
         with trio.move_on_after(1):
@@ -109,7 +109,7 @@ async def test_cancelling_an_ask_of_a_pool_reaches_the_actor_that_handles_it(aut
         assert trio.current_time() == 1
 
 
-async def test_a_failing_actor_of_a_pool_is_restarted_and_the_asker_gets_its_error(autojump_clock):
+async def test_a_failing_actor_of_a_pool_is_restarted_and_the_asker_gets_its_error(virtual_clock):
     async with stage(supervision=PATIENT) as runtime:
         ref = await runtime.spawn(pool_of(2), name="pool")
         with pytest.raises(ActorFailed, match=r"^'pool/w-1' failed while it handled a Boom message: Boom: x$"):
@@ -119,7 +119,7 @@ async def test_a_failing_actor_of_a_pool_is_restarted_and_the_asker_gets_its_err
         assert [await ref.ask("?") for _ in range(2)] == ["2", "1"]
 
 
-async def test_PK_R01_a_pool_ends_with_the_last_of_its_actors(autojump_clock):
+async def test_PK_R01_a_pool_ends_with_the_last_of_its_actors(virtual_clock):
     async with stage() as runtime:
         ref = await runtime.spawn(pool_of(2, restart=TEMPORARY), name="pool", restart=TEMPORARY)
         for _ in range(2):
@@ -130,7 +130,7 @@ async def test_PK_R01_a_pool_ends_with_the_last_of_its_actors(autojump_clock):
         assert runtime.whereis("pool") is None
 
 
-async def test_a_full_actor_of_a_pool_refuses_for_itself(autojump_clock):
+async def test_a_full_actor_of_a_pool_refuses_for_itself(virtual_clock):
     full = MailboxSpec(1, Overflow.REJECT)
     async with stage() as runtime:
         ref = await runtime.spawn(pool_of(1, mailbox=full), name="pool")
@@ -144,7 +144,7 @@ async def test_a_full_actor_of_a_pool_refuses_for_itself(autojump_clock):
         assert [letter.recipient for letter in runtime.dead_letters] == ["pool/w-1"]
 
 
-async def test_a_ring_of_asks_through_a_pool_is_refused(autojump_clock):
+async def test_a_ring_of_asks_through_a_pool_is_refused(virtual_clock):
     async with stage(supervision=PATIENT) as runtime:
         refs: dict[str, Any] = {}
 
@@ -200,7 +200,7 @@ class Listener(Actor):
         self.log.append(message)
 
 
-async def test_PK_R03_each_subscriber_of_a_type_receives_each_message_once(autojump_clock):
+async def test_PK_R03_each_subscriber_of_a_type_receives_each_message_once(virtual_clock):
     mild: list[Any] = []
     wild: list[Any] = []
     async with stage() as runtime:
@@ -215,7 +215,7 @@ async def test_PK_R03_each_subscriber_of_a_type_receives_each_message_once(autoj
     assert (mild, wild) == ([Weather(20), Storm(9)], [Storm(9)])
 
 
-async def test_PK_R03_a_subscription_survives_restarts_and_ends_with_the_actor_or_by_request(autojump_clock):
+async def test_PK_R03_a_subscription_survives_restarts_and_ends_with_the_actor_or_by_request(virtual_clock):
     heard: list[Any] = []
     async with stage(supervision=PATIENT) as runtime:
         ref = await runtime.spawn(Listener, heard)
@@ -235,7 +235,7 @@ async def test_PK_R03_a_subscription_survives_restarts_and_ends_with_the_actor_o
     assert heard == [Weather(1)]
 
 
-async def test_a_subscriber_without_room_does_not_hold_the_publisher_up(autojump_clock, log):
+async def test_a_subscriber_without_room_does_not_hold_the_publisher_up(virtual_clock, log):
     async with stage() as runtime:
         ref = await runtime.spawn(Recorder, log, name="slow", mailbox=MailboxSpec(1))
         runtime.subscribe(Weather, ref)
@@ -244,7 +244,7 @@ async def test_a_subscriber_without_room_does_not_hold_the_publisher_up(autojump
         assert [(letter.recipient, letter.message) for letter in runtime.dead_letters] == [("slow", Weather(1))]
 
 
-async def test_only_actors_of_this_runtime_subscribe(autojump_clock):
+async def test_only_actors_of_this_runtime_subscribe(virtual_clock):
     async with stage() as runtime:
         with pytest.raises(UsageError) as caught:
             runtime.subscribe(Weather, "slow")

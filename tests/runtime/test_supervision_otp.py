@@ -84,7 +84,7 @@ async def incarnations(runtime, *children):
 # --- 1 starting -------------------------------------------------------------------------------------------------------
 
 
-async def test_OTP_001_sup_start_normal(autojump_clock):
+async def test_OTP_001_sup_start_normal(virtual_clock):
     async with stage() as runtime:
         supervisor = await runtime.supervise([], budget(2), name="s")
 
@@ -94,7 +94,7 @@ async def test_OTP_001_sup_start_normal(autojump_clock):
         assert runtime.whereis("s") is None
 
 
-async def test_OTP_009_sup_start_fail(autojump_clock, log):
+async def test_OTP_009_sup_start_fail(virtual_clock, log):
     """A child that fails to start takes those before it down again, in reverse order, and the caller gets the error."""
     children = [child("a", log), child("b", log), ChildSpec("c", Fragile, (log, [Boom("no")], "c"))]
 
@@ -107,7 +107,7 @@ async def test_OTP_009_sup_start_fail(autojump_clock, log):
         assert [runtime.whereis(name) for name in ("s", "s/a", "s/b", "s/c")] == [None] * 4
 
 
-async def test_OTP_010_sup_start_child_returns_error(autojump_clock, log):
+async def test_OTP_010_sup_start_child_returns_error(virtual_clock, log):
     async with stage() as runtime:
         supervisor = await runtime.supervise([], name="s")
 
@@ -118,7 +118,7 @@ async def test_OTP_010_sup_start_child_returns_error(autojump_clock, log):
         assert await supervisor.which_children() == []
 
 
-async def test_OTP_011_sup_start_restart_child_returns_error(autojump_clock, log):
+async def test_OTP_011_sup_start_restart_child_returns_error(virtual_clock, log):
     failures: list[BaseException] = []
     async with stage() as runtime:
         supervisor = await runtime.supervise([ChildSpec("a", Fragile, (log, failures))], name="s")
@@ -131,7 +131,7 @@ async def test_OTP_011_sup_start_restart_child_returns_error(autojump_clock, log
         assert await states(supervisor) == {"a": "stopped"}
 
 
-async def test_OTP_013_sup_start_map(autojump_clock):
+async def test_OTP_013_sup_start_map(virtual_clock):
     spec = ChildSpec("a", Echo)
 
     assert (spec.restart, spec.shutdown_s, spec.significant, spec.args) == (PERMANENT, 5.0, False, ())
@@ -158,7 +158,7 @@ class Lingers(Recorder):
             self.note("-")
 
 
-async def test_OTP_016_sup_stop_infinity(autojump_clock, log):
+async def test_OTP_016_sup_stop_infinity(virtual_clock, log):
     async with stage() as runtime:
         spec = ChildSpec("a", Lingers, (log, 1000.0, "a"), shutdown_s=math.inf)
         await runtime.stop(await runtime.supervise([spec]))
@@ -166,7 +166,7 @@ async def test_OTP_016_sup_stop_infinity(autojump_clock, log):
     assert log == [(1000.0, "a-")]
 
 
-async def test_OTP_017_sup_stop_timeout(autojump_clock, log):
+async def test_OTP_017_sup_stop_timeout(virtual_clock, log):
     children = [
         ChildSpec("good", Lingers, (log, 0.5, "good"), shutdown_s=1),
         ChildSpec("slow", Lingers, (log, 200.0, "slow"), shutdown_s=1),
@@ -178,7 +178,7 @@ async def test_OTP_017_sup_stop_timeout(autojump_clock, log):
         assert trio.current_time() == 1.5
 
 
-async def test_OTP_019_sup_stop_brutal_kill(autojump_clock, log):
+async def test_OTP_019_sup_stop_brutal_kill(virtual_clock, log):
     async with stage() as runtime:
         spec = ChildSpec("a", Lingers, (log, 0.5, "a"), shutdown_s=0)
         await runtime.stop(await runtime.supervise([spec]))
@@ -190,7 +190,7 @@ async def test_OTP_019_sup_stop_brutal_kill(autojump_clock, log):
 # --- 3 administration -------------------------------------------------------------------------------------------------
 
 
-async def test_OTP_023_extra_return(autojump_clock, log):
+async def test_OTP_023_extra_return(virtual_clock, log):
     async with stage() as runtime:
         supervisor = await runtime.supervise([child("a", log)], budget(2), name="s")
         for call in (supervisor.terminate_child, supervisor.restart_child, supervisor.delete_child):
@@ -213,7 +213,7 @@ async def test_OTP_023_extra_return(autojump_clock, log):
             await supervisor.restart_child("a")
 
 
-async def test_OTP_024_child_adm(autojump_clock, log):
+async def test_OTP_024_child_adm(virtual_clock, log):
     async with stage() as runtime:
         supervisor = await runtime.supervise([child("a", log)], name="s")
         with pytest.raises(ChildAlreadyStarted, match=r"^supervisor 's' already has 'a', which is running"):
@@ -285,7 +285,7 @@ def test_OTP_028_sup_flags(option, value):
         Supervision(**{option: value})
 
 
-async def test_OTP_029_count_children(autojump_clock):
+async def test_OTP_029_count_children(virtual_clock):
     async with stage() as runtime:
         supervisor = await runtime.supervise([])
         for number in range(1000):
@@ -299,14 +299,14 @@ async def test_OTP_029_count_children(autojump_clock):
         assert await counts(supervisor) == [0, 0, 0, 0]
 
 
-async def test_OTP_030_count_children_supervisor(autojump_clock):
+async def test_OTP_030_count_children_supervisor(virtual_clock):
     async with stage() as runtime:
         supervisor = await runtime.supervise([supervisor_spec(str(number)) for number in range(100)])
 
         assert await counts(supervisor) == [100, 100, 100, 0]
 
 
-async def test_OTP_031_count_restarting_children(autojump_clock, log):
+async def test_OTP_031_count_restarting_children(virtual_clock, log):
     async with stage() as runtime:
         supervisor = await runtime.supervise(
             [child(name, log) for name in "abc"], budget(20, 10, backoff=Backoff(first_s=30, jitter=0)), name="s"
@@ -318,7 +318,7 @@ async def test_OTP_031_count_restarting_children(autojump_clock, log):
         assert await states(supervisor) == {"a": "restarting", "b": "restarting", "c": "running"}
 
 
-async def test_OTP_032_which_children(autojump_clock, log):
+async def test_OTP_032_which_children(virtual_clock, log):
     async with stage() as runtime:
         supervisor = await runtime.supervise([child("a", log), child("b", log)])
         await supervisor.terminate_child("b")
@@ -329,7 +329,7 @@ async def test_OTP_032_which_children(autojump_clock, log):
         assert (oldest.ref, oldest.restart, oldest.significant) == (runtime.whereis(oldest.ref.address), PERMANENT, False)
 
 
-async def test_OTP_035_order_of_children(autojump_clock, log):
+async def test_OTP_035_order_of_children(virtual_clock, log):
     supervision = budget(1, strategy=Strategy.REST_FOR_ONE)
     async with stage() as runtime:
         supervisor = await runtime.supervise([child(str(n), log) for n in (7, 3, 10, 2, 5)], supervision, name="s")
@@ -344,7 +344,7 @@ async def test_OTP_035_order_of_children(autojump_clock, log):
         assert names(log) == "5- 2- 10- 3- 7-"
 
 
-async def test_OTP_036_a_name_that_is_taken(autojump_clock):
+async def test_OTP_036_a_name_that_is_taken(virtual_clock):
     async with stage() as runtime:
         ref = await runtime.spawn(Echo, name="a")
 
@@ -374,7 +374,7 @@ NORMAL, ABNORMAL = ("stop",), ("raise", Boom())
         pytest.param(TEMPORARY, ABNORMAL, [0, 0, 0, 0], id="OTP_044_temporary_abnormal"),
     ],
 )
-async def test_OTP_038_to_044_ends_and_restart_types(restart, end, expected, autojump_clock, log):
+async def test_OTP_038_to_044_ends_and_restart_types(restart, end, expected, virtual_clock, log):
     async with stage() as runtime:
         supervisor = await runtime.supervise([child("a", log, restart=restart)], budget(2), name="s")
         runtime.whereis("s/a").tell_nowait(end)
@@ -390,7 +390,7 @@ async def test_OTP_038_to_044_ends_and_restart_types(restart, end, expected, aut
 
 
 @pytest.mark.parametrize(("restart", "expected"), [(PERMANENT, 2), (TRANSIENT, None)])
-async def test_OTP_039_042_shutdown(restart, expected, autojump_clock, log):
+async def test_OTP_039_042_shutdown(restart, expected, virtual_clock, log):
     """A supervisor that gave up ends as if it had been shut down: only a permanent one is started again."""
     inner = supervisor_spec("inner", [child("a", log)], budget(0), restart=restart)
     async with stage() as runtime:
@@ -403,7 +403,7 @@ async def test_OTP_039_042_shutdown(restart, expected, autojump_clock, log):
         assert (found is not None) == (expected is not None)
 
 
-async def test_OTP_045_the_reason_of_a_nested_start_is_kept_through_the_levels(autojump_clock, log):
+async def test_OTP_045_the_reason_of_a_nested_start_is_kept_through_the_levels(virtual_clock, log):
     inner = supervisor_spec("inner", [ChildSpec("a", Fragile, (log, [Boom("root cause")]))])
     async with stage() as runtime:
         with pytest.raises(ActorStartFailed) as caught:
@@ -418,7 +418,7 @@ async def test_OTP_045_the_reason_of_a_nested_start_is_kept_through_the_levels(a
 # --- 5 strategies and intensity ---------------------------------------------------------------------------------------
 
 
-async def test_OTP_046_multiple_restarts(autojump_clock, log):
+async def test_OTP_046_multiple_restarts(virtual_clock, log):
     async with stage() as runtime:
         await runtime.supervise([child("a", log)], budget(1, 1.0), name="s")
         for _ in range(4):
@@ -429,7 +429,7 @@ async def test_OTP_046_multiple_restarts(autojump_clock, log):
 
 
 @pytest.mark.parametrize(("pause_s", "survives"), [(1.0, False), (1.01, True)])
-async def test_OTP_046_the_window_includes_both_its_ends(pause_s, survives, autojump_clock, log):
+async def test_OTP_046_the_window_includes_both_its_ends(pause_s, survives, virtual_clock, log):
     async with stage() as runtime:
         await runtime.supervise([child("a", log)], budget(1, 1.0), name="s", restart=TEMPORARY)
         runtime.whereis("s/a").tell_nowait(("raise", Boom()))
@@ -448,7 +448,7 @@ async def test_OTP_046_the_window_includes_both_its_ends(pause_s, survives, auto
         pytest.param(Strategy.REST_FOR_ONE, [1, 2, 2], id="OTP_052_rest_for_one"),
     ],
 )
-async def test_OTP_047_049_052_strategies(strategy, expected, autojump_clock, log):
+async def test_OTP_047_049_052_strategies(strategy, expected, virtual_clock, log):
     async with stage() as runtime:
         supervisor = await runtime.supervise(
             [child(name, log) for name in "abc"], budget(2, strategy=strategy), name="s", restart=TEMPORARY
@@ -465,7 +465,7 @@ async def test_OTP_047_049_052_strategies(strategy, expected, autojump_clock, lo
 
 
 @pytest.mark.parametrize("strategy", list(Strategy))
-async def test_OTP_048_050_053_failing_restarts_exhaust_the_budget(strategy, autojump_clock, log):
+async def test_OTP_048_050_053_failing_restarts_exhaust_the_budget(strategy, virtual_clock, log):
     failures: list[BaseException] = []
     children = [child("a", log), ChildSpec("b", Fragile, (log, failures, "b"))]
     async with stage() as runtime:
@@ -479,7 +479,7 @@ async def test_OTP_048_050_053_failing_restarts_exhaust_the_budget(strategy, aut
         assert runtime.whereis("s/a") is None
 
 
-async def test_OTP_057_dynamic_children_stop_in_reverse_order_like_any_other(autojump_clock, log):
+async def test_OTP_057_dynamic_children_stop_in_reverse_order_like_any_other(virtual_clock, log):
     """OTP stops those of a simple_one_for_one supervisor together; here one order holds for all children."""
     async with stage() as runtime:
         supervisor = await runtime.supervise([])
@@ -492,7 +492,7 @@ async def test_OTP_057_dynamic_children_stop_in_reverse_order_like_any_other(aut
 
 
 @pytest.mark.parametrize("restart", list(RestartType))
-async def test_OTP_060_067_arguments_of_a_temporary_child_are_not_retained(restart, autojump_clock):
+async def test_OTP_060_067_arguments_of_a_temporary_child_are_not_retained(restart, virtual_clock):
     class Big(list[Any]):
         pass
 
@@ -511,7 +511,7 @@ async def test_OTP_060_067_arguments_of_a_temporary_child_are_not_retained(resta
 
 
 @pytest.mark.parametrize("strategy", [Strategy.ONE_FOR_ALL, Strategy.REST_FOR_ONE])
-async def test_OTP_062_temporary_bystander(strategy, autojump_clock, log):
+async def test_OTP_062_temporary_bystander(strategy, virtual_clock, log):
     children = [child("a", log), child("b", log, restart=TEMPORARY)]
     async with stage() as runtime:
         supervisor = await runtime.supervise(children, budget(2, 300, strategy=strategy), name="s")
@@ -522,7 +522,7 @@ async def test_OTP_062_temporary_bystander(strategy, autojump_clock, log):
         assert await states(supervisor) == {"a": "running"}
 
 
-async def test_OTP_063_names_resolve_over_restarts(autojump_clock, log):
+async def test_OTP_063_names_resolve_over_restarts(virtual_clock, log):
     async with stage() as runtime:
         supervisor = await runtime.supervise([child("a", log)], budget(3, 60, strategy=Strategy.ONE_FOR_ALL), name="s")
         ref = runtime.whereis("s/a")
@@ -538,7 +538,7 @@ async def test_OTP_063_names_resolve_over_restarts(autojump_clock, log):
 # --- 6 the retry loop -------------------------------------------------------------------------------------------------
 
 
-async def test_OTP_066_administration_is_answered_during_a_backoff(autojump_clock, log):
+async def test_OTP_066_administration_is_answered_during_a_backoff(virtual_clock, log):
     slow = budget(8, 10, backoff=Backoff(first_s=30, jitter=0))
     async with stage() as runtime:
         supervisor = await runtime.supervise([child("a", log), child("b", log), child("c", log)], slow, name="s")
@@ -566,7 +566,7 @@ async def test_OTP_066_administration_is_answered_during_a_backoff(autojump_cloc
 
 @pytest.mark.parametrize("strategy", list(Strategy))
 @pytest.mark.parametrize(("restart", "refusal"), [(PERMANENT, ChildAlreadyPresent), (TEMPORARY, None)])
-async def test_OTP_068_specs_of_temporary_children_are_forgotten(restart, refusal, strategy, autojump_clock, log):
+async def test_OTP_068_specs_of_temporary_children_are_forgotten(restart, refusal, strategy, virtual_clock, log):
     async with stage() as runtime:
         supervisor = await runtime.supervise([], budget(3, strategy=strategy))
         await supervisor.start_child(child("a", log, restart=restart))
@@ -584,7 +584,7 @@ ANY, ALL = AutoShutdown.ANY_SIGNIFICANT, AutoShutdown.ALL_SIGNIFICANT
 @pytest.mark.parametrize("automatic", list(AutoShutdown))
 @pytest.mark.parametrize("restart", [TEMPORARY, TRANSIENT])
 @pytest.mark.parametrize("end", [NORMAL, ABNORMAL])
-async def test_OTP_072_073_nonsignificant_children_end_without_consequence(end, restart, automatic, autojump_clock, log):
+async def test_OTP_072_073_nonsignificant_children_end_without_consequence(end, restart, automatic, virtual_clock, log):
     children = [child("a", log, restart=restart), child("b", log)]
     async with stage() as runtime:
         supervisor = await runtime.supervise(children, budget(5, auto_shutdown=automatic), name="s")
@@ -605,7 +605,7 @@ async def test_OTP_072_073_nonsignificant_children_end_without_consequence(end, 
         (ALL, [("a", NORMAL), ("b", NORMAL)], False),
     ],
 )
-async def test_OTP_075_significant_transient(automatic, ends, alive, autojump_clock, log):
+async def test_OTP_075_significant_transient(automatic, ends, alive, virtual_clock, log):
     children = [child(name, log, restart=TRANSIENT, significant=True) for name in "ab"] + [child("c", log)]
     async with stage() as runtime:
         await runtime.supervise(children, budget(5, auto_shutdown=automatic), name="s", restart=TRANSIENT)
@@ -618,7 +618,7 @@ async def test_OTP_075_significant_transient(automatic, ends, alive, autojump_cl
         assert (runtime.whereis("s/c") is not None) == alive
 
 
-async def test_OTP_076_significant_dynamic_children_are_allowed(autojump_clock, log):
+async def test_OTP_076_significant_dynamic_children_are_allowed(virtual_clock, log):
     """OTP refuses them; "stop the pool when its last worker is done" is worth having."""
     async with stage() as runtime:
         supervisor = await runtime.supervise([], budget(5, auto_shutdown=ALL), name="s", restart=TRANSIENT)
@@ -631,7 +631,7 @@ async def test_OTP_076_significant_dynamic_children_are_allowed(autojump_clock, 
         assert runtime.whereis("s") is None
 
 
-async def test_OTP_076_significance_without_automatic_shutdown_is_refused(autojump_clock, log):
+async def test_OTP_076_significance_without_automatic_shutdown_is_refused(virtual_clock, log):
     async with stage() as runtime:
         supervisor = await runtime.supervise([], name="s")
 
@@ -640,7 +640,7 @@ async def test_OTP_076_significance_without_automatic_shutdown_is_refused(autoju
 
 
 @pytest.mark.parametrize("strategy", [Strategy.ONE_FOR_ALL, Strategy.REST_FOR_ONE])
-async def test_OTP_077_significant_bystander(strategy, autojump_clock, log):
+async def test_OTP_077_significant_bystander(strategy, virtual_clock, log):
     children = [child("a", log), child("b", log, restart=TRANSIENT, significant=True)]
     async with stage() as runtime:
         supervisor = await runtime.supervise(children, budget(5, strategy=strategy, auto_shutdown=ANY), name="s")
@@ -653,7 +653,7 @@ async def test_OTP_077_significant_bystander(strategy, autojump_clock, log):
 # --- 10 servers -------------------------------------------------------------------------------------------------------
 
 
-async def test_OTP_083_a_failed_start_leaves_no_name_behind(autojump_clock, log):
+async def test_OTP_083_a_failed_start_leaves_no_name_behind(virtual_clock, log):
     async with stage() as runtime:
         with pytest.raises(ActorStartFailed):
             await runtime.spawn(Fragile, log, [Boom()], name="a")
@@ -662,7 +662,7 @@ async def test_OTP_083_a_failed_start_leaves_no_name_behind(autojump_clock, log)
         await runtime.spawn(Fragile, log, [], name="a")
 
 
-async def test_OTP_084_stop_is_synchronous_and_a_second_one_has_no_effect(autojump_clock, log):
+async def test_OTP_084_stop_is_synchronous_and_a_second_one_has_no_effect(virtual_clock, log):
     async with stage() as runtime:
         ref = await runtime.spawn(Lingers, log, 2.0, name="a")
 
@@ -674,7 +674,7 @@ async def test_OTP_084_stop_is_synchronous_and_a_second_one_has_no_effect(autoju
             await ref.ask("anybody there?")
 
 
-async def test_OTP_088_call_to_self(autojump_clock):
+async def test_OTP_088_call_to_self(virtual_clock):
     async def ask_oneself(actor, message):
         await actor.context.ref.ask("?")
 
@@ -687,7 +687,7 @@ async def test_OTP_088_call_to_self(autojump_clock):
         assert isinstance(caught.value.__cause__, AskCycle)
 
 
-async def test_OTP_095_a_reply_does_not_wait_behind_the_askers_own_mailbox(autojump_clock):
+async def test_OTP_095_a_reply_does_not_wait_behind_the_askers_own_mailbox(virtual_clock):
     async with stage() as runtime:
 
         async def answer(actor, message):
@@ -716,7 +716,7 @@ async def test_OTP_095_a_reply_does_not_wait_behind_the_askers_own_mailbox(autoj
         assert replies == [("first", 1000)]
 
 
-async def test_OTP_097_several_asks_at_once_and_the_rest_abandoned(autojump_clock):
+async def test_OTP_097_several_asks_at_once_and_the_rest_abandoned(virtual_clock):
     async def sleep(actor, seconds):
         await trio.sleep(seconds)
         return seconds
@@ -739,7 +739,7 @@ async def test_OTP_097_several_asks_at_once_and_the_rest_abandoned(autojump_cloc
 # --- 11 Elixir --------------------------------------------------------------------------------------------------------
 
 
-async def test_EX_05_a_restart_that_fails_is_tried_again_until_the_budget_is_spent(autojump_clock, log):
+async def test_EX_05_a_restart_that_fails_is_tried_again_until_the_budget_is_spent(virtual_clock, log):
     failures: list[BaseException] = []
     async with stage() as runtime:
         await runtime.supervise([ChildSpec("a", Fragile, (log, failures))], budget(3), name="s")
@@ -750,7 +750,7 @@ async def test_EX_05_a_restart_that_fails_is_tried_again_until_the_budget_is_spe
         assert names(log) == "+ - ! ! +"
 
 
-async def test_EX_07_max_restarts_1(autojump_clock, log):
+async def test_EX_07_max_restarts_1(virtual_clock, log):
     async with stage() as runtime:
         await runtime.supervise([child("a", log)], budget(1), name="s", restart=TRANSIENT)
         await crash(runtime.whereis("s/a"))
@@ -759,7 +759,7 @@ async def test_EX_07_max_restarts_1(autojump_clock, log):
         assert runtime.whereis("s") is None
 
 
-async def test_EX_08_terminate_paths(autojump_clock, log):
+async def test_EX_08_terminate_paths(virtual_clock, log):
     async with stage() as runtime:
         supervisor = await runtime.supervise(
             [ChildSpec(str(limit), Lingers, (log, 1.0, str(limit)), shutdown_s=limit) for limit in (0, 0.5, 2, math.inf)]
@@ -770,7 +770,7 @@ async def test_EX_08_terminate_paths(autojump_clock, log):
     assert log == [(1.5, "2-"), (2.5, "inf-")]
 
 
-async def test_the_root_supervisor_that_gives_up_ends_the_runtime_with_its_reason(autojump_clock, log):
+async def test_the_root_supervisor_that_gives_up_ends_the_runtime_with_its_reason(virtual_clock, log):
     with pytest.raises(RestartsExhausted) as caught:  # noqa: PT012 - it comes out of the end of the block
         async with stage(supervision=budget(1, 5.0)) as runtime:
             ref = await runtime.spawn(Recorder, log, name="a")
@@ -786,7 +786,7 @@ async def test_the_root_supervisor_that_gives_up_ends_the_runtime_with_its_reaso
     assert trio.current_time() == 0
 
 
-async def test_the_sequence_of_delays_is_exact_and_begins_anew_after_a_quiet_time(autojump_clock, log):
+async def test_the_sequence_of_delays_is_exact_and_begins_anew_after_a_quiet_time(virtual_clock, log):
     delays = []
     backoff = Backoff(first_s=1, factor=2, cap_s=5, jitter=0, reset_after_s=60)
 

@@ -59,7 +59,7 @@ def acting(**on_error):
     )
 
 
-async def test_PK_S01_a_failure_that_is_not_restarted_ends_the_actor_with_one_report(autojump_clock, log):
+async def test_PK_S01_a_failure_that_is_not_restarted_ends_the_actor_with_one_report(virtual_clock, log):
     crashes = []
 
     def instrument(event):
@@ -75,7 +75,7 @@ async def test_PK_S01_a_failure_that_is_not_restarted_ends_the_actor_with_one_re
     assert (names(log), crashes) == ("+ -", ["Boom('once')"])
 
 
-async def test_PK_S02_stop_catches_errors_of_its_class_only(autojump_clock, log):
+async def test_PK_S02_stop_catches_errors_of_its_class_only(virtual_clock, log):
     async with stage(supervision=acting(Boom=Directive.STOP)) as runtime:
         ref = await runtime.spawn(Counter, log)
 
@@ -89,7 +89,7 @@ async def test_PK_S02_stop_catches_errors_of_its_class_only(autojump_clock, log)
             await ref.ask("anybody there?")
 
 
-async def test_PK_S03_what_the_inner_supervisor_escalates_is_the_outers_to_decide(autojump_clock, log):
+async def test_PK_S03_what_the_inner_supervisor_escalates_is_the_outers_to_decide(virtual_clock, log):
     inner = supervisor_spec("inner", [child("a", log)], acting(Boom=Directive.ESCALATE))
     async with stage() as runtime:
         await runtime.supervise([inner, child("b", log)], acting(), name="s")
@@ -105,7 +105,7 @@ async def test_PK_S03_what_the_inner_supervisor_escalates_is_the_outers_to_decid
         assert (inner_node.address, inner_node.incarnation) == ("s/inner", 2)
 
 
-async def test_an_error_that_escalates_to_the_top_comes_out_as_it_is(autojump_clock, log):
+async def test_an_error_that_escalates_to_the_top_comes_out_as_it_is(virtual_clock, log):
     with pytest.raises(Boom, match=r"too much"):  # noqa: PT012 - it comes out of the end of the block
         async with stage(supervision=acting(Boom=Directive.ESCALATE)) as runtime:
             ref = await runtime.spawn(Counter, log)
@@ -113,7 +113,7 @@ async def test_an_error_that_escalates_to_the_top_comes_out_as_it_is(autojump_cl
             await trio.sleep_forever()
 
 
-async def test_PK_S04_a_restart_begins_with_new_state_and_keeps_the_mailbox(autojump_clock, log):
+async def test_PK_S04_a_restart_begins_with_new_state_and_keeps_the_mailbox(virtual_clock, log):
     async with stage(supervision=PATIENT) as runtime:
         ref = await runtime.spawn(Counter, log)
         assert [await ref.ask("one"), await ref.ask("two")] == [1, 2]
@@ -122,7 +122,7 @@ async def test_PK_S04_a_restart_begins_with_new_state_and_keeps_the_mailbox(auto
         assert await ref.ask("one again") == 1
 
 
-async def test_PK_S05_resume_keeps_the_state_and_drops_the_message(autojump_clock, log):
+async def test_PK_S05_resume_keeps_the_state_and_drops_the_message(virtual_clock, log):
     async with stage(supervision=acting(Boom=Directive.RESUME)) as runtime:
         ref = await runtime.spawn(Counter, log, name="a")
         await ref.ask("one")
@@ -136,7 +136,7 @@ async def test_PK_S05_resume_keeps_the_state_and_drops_the_message(autojump_cloc
 
 
 @pytest.mark.parametrize("limit", [0, 2])
-async def test_PK_S07_S08_one_failure_more_than_the_limit_stops(limit, autojump_clock, log):
+async def test_PK_S07_S08_one_failure_more_than_the_limit_stops(limit, virtual_clock, log):
     supervision = Supervision(max_restarts=limit, within_s=60, backoff=AT_ONCE)
     async with stage() as runtime:
         await runtime.supervise([ChildSpec("a", Counter, (log,))], supervision, name="s", restart=TEMPORARY)
@@ -151,7 +151,7 @@ async def test_PK_S07_S08_one_failure_more_than_the_limit_stops(limit, autojump_
 
 
 @pytest.mark.parametrize(("window_s", "pause_s"), [(2.0, 2.1), (0.5, 0.55)])
-async def test_PK_S09_the_limit_forgets_after_its_window(window_s, pause_s, autojump_clock, log):
+async def test_PK_S09_the_limit_forgets_after_its_window(window_s, pause_s, virtual_clock, log):
     supervision = Supervision(max_restarts=2, within_s=window_s, backoff=AT_ONCE)
     async with stage() as runtime:
         await runtime.supervise([ChildSpec("a", Counter, (log,))], supervision, name="s", restart=TEMPORARY)
@@ -164,13 +164,13 @@ async def test_PK_S09_the_limit_forgets_after_its_window(window_s, pause_s, auto
         assert runtime.whereis("s/a").statistics().incarnation == 7
 
 
-async def test_PK_S10_an_actor_is_set_up_when_it_is_spawned(autojump_clock, log):
+async def test_PK_S10_an_actor_is_set_up_when_it_is_spawned(virtual_clock, log):
     async with stage() as runtime:
         await runtime.spawn(Recorder, log)
         assert names(log) == "+"
 
 
-async def test_PK_S15_S16_a_first_start_is_not_retried_and_a_restart_that_fails_is(autojump_clock, log):
+async def test_PK_S15_S16_a_first_start_is_not_retried_and_a_restart_that_fails_is(virtual_clock, log):
     failures = [Boom("first")]
     slow = Supervision(max_restarts=10, within_s=100, backoff=Backoff(first_s=1, jitter=0))
     async with stage(supervision=slow) as runtime:
@@ -184,7 +184,7 @@ async def test_PK_S15_S16_a_first_start_is_not_retried_and_a_restart_that_fails_
     assert log == [(0, "!"), (0, "+"), (0, "-"), (1, "!"), (3, "!"), (7, "+"), (20, "-")]
 
 
-async def test_PK_S17_messages_during_a_backoff_are_kept_up_to_the_capacity(autojump_clock, log):
+async def test_PK_S17_messages_during_a_backoff_are_kept_up_to_the_capacity(virtual_clock, log):
     slow = Supervision(backoff=Backoff(first_s=1, jitter=0))
     async with stage(supervision=slow) as runtime:
         ref = await runtime.spawn(Recorder, log, mailbox=MailboxSpec(2, Overflow.DROP_NEWEST))
@@ -199,7 +199,7 @@ async def test_PK_S17_messages_during_a_backoff_are_kept_up_to_the_capacity(auto
     assert dropped == [(2, "overflow"), (3, "overflow")]
 
 
-async def test_PK_S19_a_setup_that_always_fails_ends_with_the_news_of_it(autojump_clock, log):
+async def test_PK_S19_a_setup_that_always_fails_ends_with_the_news_of_it(virtual_clock, log):
     failures: list[BaseException] = []
     heard = []
     supervision = Supervision(max_restarts=2, within_s=60, backoff=Backoff(first_s=0.2, jitter=0))
@@ -222,7 +222,7 @@ async def test_PK_S19_a_setup_that_always_fails_ends_with_the_news_of_it(autojum
     assert log == [(0, "+"), (0, "-"), (0.2, "!"), (pytest.approx(0.6), "!")]
 
 
-async def test_PK_S22_messages_are_kept_over_several_failures_and_failed_starts(autojump_clock, log):
+async def test_PK_S22_messages_are_kept_over_several_failures_and_failed_starts(virtual_clock, log):
     failures: list[BaseException] = []
     slow = Supervision(max_restarts=10, backoff=Backoff(first_s=1, factor=1, jitter=0))
     async with stage(supervision=slow) as runtime:
@@ -236,7 +236,7 @@ async def test_PK_S22_messages_are_kept_over_several_failures_and_failed_starts(
 
 
 @pytest.mark.parametrize("restart", list(RestartType))
-async def test_PK_S26_it_stops_cleanly_at_any_time(restart, autojump_clock, log):
+async def test_PK_S26_it_stops_cleanly_at_any_time(restart, virtual_clock, log):
     slow = Supervision(backoff=Backoff(first_s=1, jitter=0))
     for pause_s in (0, 0.5, 1, 1.5):
         async with stage(supervision=slow) as runtime:
@@ -248,7 +248,7 @@ async def test_PK_S26_it_stops_cleanly_at_any_time(restart, autojump_clock, log)
     assert names(log).count("+") == names(log).count("-")
 
 
-async def test_PK_S30_an_administrative_restart_makes_an_older_restart_timer_harmless(autojump_clock, log):
+async def test_PK_S30_an_administrative_restart_makes_an_older_restart_timer_harmless(virtual_clock, log):
     slow = Supervision(backoff=Backoff(first_s=10, jitter=0))
     async with stage() as runtime:
         supervisor = await runtime.supervise([child("a", log)], slow, name="s")
@@ -261,7 +261,7 @@ async def test_PK_S30_an_administrative_restart_makes_an_older_restart_timer_har
         assert runtime.whereis("s/a").statistics().incarnation == 2
 
 
-async def test_PK_B01_a_transient_actor_restarts_on_failure_only(autojump_clock, log):
+async def test_PK_B01_a_transient_actor_restarts_on_failure_only(virtual_clock, log):
     async with stage(supervision=PATIENT) as runtime:
         ref = await runtime.spawn(Recorder, log, restart=TRANSIENT)
         ref.tell_nowait(("raise", Boom()))
@@ -271,7 +271,7 @@ async def test_PK_B01_a_transient_actor_restarts_on_failure_only(autojump_clock,
     assert names(log) == "+ - + -"
 
 
-async def test_PK_B04_count_and_delay_can_be_read(autojump_clock, log):
+async def test_PK_B04_count_and_delay_can_be_read(virtual_clock, log):
     slow = Supervision(backoff=Backoff(first_s=8, jitter=0))
     async with stage(supervision=slow) as runtime:
         ref = await runtime.spawn(Counter, log)
@@ -283,7 +283,7 @@ async def test_PK_B04_count_and_delay_can_be_read(autojump_clock, log):
         assert (found.state, found.restarts, found.backoff_left_s) == ("backing_off", 1, 5.0)
 
 
-async def test_park_waits_the_longest_delay_and_tries_again_with_a_fresh_budget(autojump_clock, log):
+async def test_park_waits_the_longest_delay_and_tries_again_with_a_fresh_budget(virtual_clock, log):
     parked = []
 
     def instrument(event):
@@ -305,7 +305,7 @@ async def test_park_waits_the_longest_delay_and_tries_again_with_a_fresh_budget(
 
 
 @pytest.mark.parametrize("strategy", [Strategy.ONE_FOR_ALL, Strategy.REST_FOR_ONE])
-async def test_a_group_restart_whose_start_fails_takes_the_group_down_again(strategy, autojump_clock, log):
+async def test_a_group_restart_whose_start_fails_takes_the_group_down_again(strategy, virtual_clock, log):
     failures: list[BaseException] = []
     children = [child("a", log), ChildSpec("b", Fragile, (log, failures, "b")), child("c", log)]
     slow = Supervision(strategy=strategy, max_restarts=5, backoff=Backoff(first_s=1, factor=2, jitter=0))
@@ -322,7 +322,7 @@ async def test_a_group_restart_whose_start_fails_takes_the_group_down_again(stra
             assert in_time == [(1, "a+"), (1, "b!"), (2, "b+"), (2, "c+")]
 
 
-async def test_PK_C05_a_group_waits_for_its_slowest_member_to_stop(autojump_clock, log):
+async def test_PK_C05_a_group_waits_for_its_slowest_member_to_stop(virtual_clock, log):
     class Slow(Recorder):
         @contextlib.asynccontextmanager
         async def lifespan(self):
@@ -340,7 +340,7 @@ async def test_PK_C05_a_group_waits_for_its_slowest_member_to_stop(autojump_cloc
         assert log[2:] == [(0, "a-"), (0, "b-"), (3, "bgone"), (3, "a+"), (3, "b+")]
 
 
-async def test_PK_C04_an_immortal_child_survives_a_hundred_crashes(autojump_clock, log):
+async def test_PK_C04_an_immortal_child_survives_a_hundred_crashes(virtual_clock, log):
     async with stage(supervision=Supervision(max_restarts=math.inf, backoff=AT_ONCE)) as runtime:
         ref = await runtime.spawn(Counter, log)
         for _ in range(100):
@@ -351,7 +351,7 @@ async def test_PK_C04_an_immortal_child_survives_a_hundred_crashes(autojump_cloc
 
 
 @pytest.mark.parametrize("seed", range(5))
-async def test_PK_C07_a_random_tree_under_random_failures_accounts_for_all_its_actors(seed, autojump_clock, log):
+async def test_PK_C07_a_random_tree_under_random_failures_accounts_for_all_its_actors(seed, virtual_clock, log):
     rng = random.Random(seed)
     generous = Supervision(strategy=rng.choice(list(Strategy)), max_restarts=5, within_s=1, backoff=Backoff(0.1, cap_s=0.3))
     leaves = [supervisor_spec(f"s{n}", [child(f"a{m}", log) for m in range(3)], generous) for n in range(3)]
@@ -371,7 +371,8 @@ async def test_PK_C07_a_random_tree_under_random_failures_accounts_for_all_its_a
     assert names(log).count("+") == names(log).count("-")
 
 
-async def test_PK_M04_a_mailbox_of_one_loses_no_wake_up(autojump_clock):
+@pytest.mark.not_explored("twenty thousand messages")
+async def test_PK_M04_a_mailbox_of_one_loses_no_wake_up(virtual_clock):
     async def count_down(actor, message):
         count, other = message
         if count:
@@ -388,7 +389,7 @@ async def test_PK_M04_a_mailbox_of_one_loses_no_wake_up(autojump_clock):
         assert ping.statistics().handled + pong.statistics().handled >= 20_000
 
 
-async def test_PK_M10_messages_left_at_the_stop_are_dead_letters_with_their_recipient(autojump_clock):
+async def test_PK_M10_messages_left_at_the_stop_are_dead_letters_with_their_recipient(virtual_clock):
     async def forward(actor, message):
         for number in range(3):
             await message.tell(number)
@@ -396,6 +397,7 @@ async def test_PK_M10_messages_left_at_the_stop_are_dead_letters_with_their_reci
     async with stage() as runtime:
         target = await runtime.spawn(Recorder, [], name="target")
         target.tell_nowait(("sleep", 4))
+        await trio.testing.wait_all_tasks_blocked()
         sender = await runtime.spawn(Does, forward, name="sender")
         await sender.ask(target)
         await runtime.stop(target)
@@ -405,7 +407,7 @@ async def test_PK_M10_messages_left_at_the_stop_are_dead_letters_with_their_reci
         ]
 
 
-async def test_PK_A06_an_ask_without_time_fails_at_once_and_sends_nothing(autojump_clock, log):
+async def test_PK_A06_an_ask_without_time_fails_at_once_and_sends_nothing(virtual_clock, log):
     async with stage() as runtime:
         ref = await runtime.spawn(Recorder, log)
         with pytest.raises(trio.TooSlowError):
@@ -416,7 +418,7 @@ async def test_PK_A06_an_ask_without_time_fails_at_once_and_sends_nothing(autoju
     assert names(log) == "+ -"
 
 
-async def test_restarts_are_announced_with_number_and_delay(autojump_clock, log):
+async def test_restarts_are_announced_with_number_and_delay(virtual_clock, log):
     seen = []
 
     def instrument(event):
@@ -432,7 +434,7 @@ async def test_restarts_are_announced_with_number_and_delay(autojump_clock, log)
     assert seen == [("a", 1, 1, 1.0), ("a", 2, 2, 2.0)]
 
 
-async def test_an_echo_is_unharmed_by_its_neighbours(autojump_clock):
+async def test_an_echo_is_unharmed_by_its_neighbours(virtual_clock):
     async with stage(supervision=PATIENT) as runtime:
         bad, good = await runtime.spawn(Echo), await runtime.spawn(Echo)
         bad.tell_nowait(Boom())

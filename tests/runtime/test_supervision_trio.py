@@ -35,7 +35,7 @@ class Lifelong(Recorder):
             self.note("gone")
 
 
-async def test_TR_01_a_cancellation_from_outside_restarts_nothing_and_stops_in_reverse_order(autojump_clock, log):
+async def test_TR_01_a_cancellation_from_outside_restarts_nothing_and_stops_in_reverse_order(virtual_clock, log):
     crashes = []
 
     def instrument(event):
@@ -57,7 +57,7 @@ async def test_TR_01_a_cancellation_from_outside_restarts_nothing_and_stops_in_r
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
 @pytest.mark.parametrize("wrapped", [False, True])
-async def test_TR_02_interrupts_end_the_tree_in_order_and_come_out_once(kind, wrapped, autojump_clock, log):
+async def test_TR_02_interrupts_end_the_tree_in_order_and_come_out_once(kind, wrapped, virtual_clock, log):
     with pytest.raises(kind) as caught:  # noqa: PT012 - it comes out of the end of the block
         async with stage(supervision=PATIENT) as runtime:
             await runtime.supervise([child("a", log), child("b", log)], PATIENT, name="s")
@@ -71,7 +71,7 @@ async def test_TR_02_interrupts_end_the_tree_in_order_and_come_out_once(kind, wr
     assert trio.current_time() == 0
 
 
-async def test_TR_02_an_interrupt_during_the_stop_is_not_lost(autojump_clock):
+async def test_TR_02_an_interrupt_during_the_stop_is_not_lost(virtual_clock):
     class Interrupted(Echo):
         @contextlib.asynccontextmanager
         async def lifespan(self):
@@ -83,7 +83,7 @@ async def test_TR_02_an_interrupt_during_the_stop_is_not_lost(autojump_clock):
             await runtime.supervise([ChildSpec("a", Interrupted)])
 
 
-async def test_TR_02_an_interrupt_out_of_an_actor_comes_before_what_the_body_raises(autojump_clock):
+async def test_TR_02_an_interrupt_out_of_an_actor_comes_before_what_the_body_raises(virtual_clock):
     with pytest.raises(SystemExit):  # noqa: PT012 - it comes out of the end of the block
         async with stage() as runtime:
             ref = await runtime.spawn(Echo)
@@ -94,7 +94,7 @@ async def test_TR_02_an_interrupt_out_of_an_actor_comes_before_what_the_body_rai
                 raise Boom
 
 
-async def test_TR_03_groups_are_judged_by_their_leaves(autojump_clock):
+async def test_TR_03_groups_are_judged_by_their_leaves(virtual_clock):
     cancelled: Any = None
     with trio.CancelScope() as scope:
         scope.cancel()
@@ -117,7 +117,7 @@ async def test_TR_03_groups_are_judged_by_their_leaves(autojump_clock):
     del cancelled, stale
 
 
-async def test_TR_03_a_group_out_of_an_actor_counts_as_one_failure(autojump_clock):
+async def test_TR_03_a_group_out_of_an_actor_counts_as_one_failure(virtual_clock):
     async def fail(actor, message):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(raise_boom)
@@ -135,7 +135,7 @@ async def test_TR_03_a_group_out_of_an_actor_counts_as_one_failure(autojump_cloc
         assert ref.statistics().restarts == 1
 
 
-async def test_TR_05_clean_up_is_shielded_and_bounded(autojump_clock, log):
+async def test_TR_05_clean_up_is_shielded_and_bounded(virtual_clock, log):
     class Endless(Recorder):
         @contextlib.asynccontextmanager
         async def lifespan(self):
@@ -157,7 +157,7 @@ async def test_TR_05_clean_up_is_shielded_and_bounded(autojump_clock, log):
     assert log == [(2.0, "-"), (4.0, "cut")]
 
 
-async def test_TR_06_a_child_that_will_not_go_is_reported_with_its_stack_and_waited_for(autojump_clock):
+async def test_TR_06_a_child_that_will_not_go_is_reported_with_its_stack_and_waited_for(virtual_clock):
     reports = []
 
     def instrument(event):
@@ -178,7 +178,7 @@ async def test_TR_06_a_child_that_will_not_go_is_reported_with_its_stack_and_wai
     assert reports == [(5.0, "deaf", True)]
 
 
-async def test_TR_08_all_asks_of_an_actor_that_will_not_come_back_end_in_the_same_instant(autojump_clock):
+async def test_TR_08_all_asks_of_an_actor_that_will_not_come_back_end_in_the_same_instant(virtual_clock):
     ends = []
 
     async def ask(ref):
@@ -198,7 +198,7 @@ async def test_TR_08_all_asks_of_an_actor_that_will_not_come_back_end_in_the_sam
 REQUEST = contextvars.ContextVar("REQUEST", default="none")
 
 
-async def test_TR_09_an_actor_runs_in_the_context_of_its_declaration_in_every_incarnation(autojump_clock):
+async def test_TR_09_an_actor_runs_in_the_context_of_its_declaration_in_every_incarnation(virtual_clock):
     async def handle(actor, message):
         if message == "set":
             REQUEST.set("changed by a handler")
@@ -214,7 +214,7 @@ async def test_TR_09_an_actor_runs_in_the_context_of_its_declaration_in_every_in
         assert await ref.ask("get") == "of the declaration"
 
 
-async def test_TR_11_a_thousand_restarts_take_exactly_the_sum_of_their_delays(autojump_clock):
+async def test_TR_11_a_thousand_restarts_take_exactly_the_sum_of_their_delays(virtual_clock):
     delays = []
 
     def instrument(event):
@@ -239,7 +239,7 @@ async def test_TR_11_a_thousand_restarts_take_exactly_the_sum_of_their_delays(au
         assert trio.current_time() == total
 
 
-async def test_TR_12_runtimes_side_by_side_in_any_nursery(autojump_clock):
+async def test_TR_12_runtimes_side_by_side_in_any_nursery(virtual_clock):
     answers = []
 
     async def one(name):
@@ -254,7 +254,7 @@ async def test_TR_12_runtimes_side_by_side_in_any_nursery(autojump_clock):
     assert sorted(answers) == ["first", "second"]
 
 
-async def test_a_ref_of_another_runtime_is_refused(autojump_clock):
+async def test_a_ref_of_another_runtime_is_refused(virtual_clock):
     async with stage() as one, stage() as other:
         ref = await one.spawn(Echo, name="a")
 
@@ -266,7 +266,8 @@ async def test_a_ref_of_another_runtime_is_refused(autojump_clock):
     )
 
 
-async def test_a_thousand_restarts_leave_nothing_behind(autojump_clock):
+@pytest.mark.not_explored("a thousand restarts")
+async def test_a_thousand_restarts_leave_nothing_behind(virtual_clock):
     incarnations = []
 
     class Heavy(Echo):
@@ -301,7 +302,7 @@ async def test_a_thousand_restarts_leave_nothing_behind(autojump_clock):
         assert len(set(depths)) == 1
 
 
-async def test_told_messages_that_crash_their_actor_keep_no_incarnation_alive(autojump_clock):
+async def test_told_messages_that_crash_their_actor_keep_no_incarnation_alive(virtual_clock):
     incarnations = []
 
     class Heavy(Echo):
@@ -323,7 +324,7 @@ async def test_told_messages_that_crash_their_actor_keep_no_incarnation_alive(au
         assert len(runtime.dead_letters) == 100
 
 
-async def test_a_child_that_fails_while_its_siblings_start_is_restarted(autojump_clock, log):
+async def test_a_child_that_fails_while_its_siblings_start_is_restarted(virtual_clock, log):
     class SlowStart(Recorder):
         @contextlib.asynccontextmanager
         async def lifespan(self):
@@ -350,7 +351,7 @@ async def test_a_child_that_fails_while_its_siblings_start_is_restarted(autojump
         assert log == [(0, "a+"), (1, "a+"), (5, "b+")]
 
 
-async def test_a_supervisor_that_fails_while_its_children_start_does_not_wait_for_them(autojump_clock):
+async def test_a_supervisor_that_fails_while_its_children_start_does_not_wait_for_them(virtual_clock):
     class SlowStart(Echo):
         @contextlib.asynccontextmanager
         async def lifespan(self):
@@ -375,7 +376,7 @@ async def test_a_supervisor_that_fails_while_its_children_start_does_not_wait_fo
         assert trio.current_time() == 0
 
 
-async def test_a_nested_supervisor_is_restarted_with_its_declared_children_and_their_mailboxes(autojump_clock, log):
+async def test_a_nested_supervisor_is_restarted_with_its_declared_children_and_their_mailboxes(virtual_clock, log):
     inner = supervisor_spec("inner", [child("a", log)], Supervision(max_restarts=0, backoff=AT_ONCE))
     slow = Supervision(backoff=Backoff(first_s=10, jitter=0))
     async with stage() as runtime:

@@ -21,7 +21,7 @@ async def running():
         nursery.cancel_scope.cancel()
 
 
-async def test_timers_fire_in_the_order_of_their_deadlines_and_equal_ones_as_set(autojump_clock):
+async def test_timers_fire_in_the_order_of_their_deadlines_and_equal_ones_as_set(virtual_clock):
     fired = []
     async with running() as keeper:
         for name, delay_s in (("c", 3), ("a", 1), ("b1", 2), ("b2", 2), ("now", 0)):
@@ -31,7 +31,7 @@ async def test_timers_fire_in_the_order_of_their_deadlines_and_equal_ones_as_set
     assert fired == [(0, "now"), (1, "a"), (2, "b1"), (2, "b2"), (3, "c")]
 
 
-async def test_a_timer_set_while_it_sleeps_may_be_the_next(autojump_clock):
+async def test_a_timer_set_while_it_sleeps_may_be_the_next(virtual_clock):
     fired: list[Any] = []
     async with running() as keeper:
         keeper.call_after(10, lambda: fired.append("late"))
@@ -42,7 +42,7 @@ async def test_a_timer_set_while_it_sleeps_may_be_the_next(autojump_clock):
     assert fired == [(2, "early")]
 
 
-async def test_a_timer_may_set_another_from_within(autojump_clock):
+async def test_a_timer_may_set_another_from_within(virtual_clock):
     fired = []
     async with running() as keeper:
 
@@ -56,7 +56,7 @@ async def test_a_timer_may_set_another_from_within(autojump_clock):
     assert fired == [1]
 
 
-async def test_a_cancelled_timer_does_not_fire_and_wakes_nobody(autojump_clock):
+async def test_a_cancelled_timer_does_not_fire_and_wakes_nobody(virtual_clock):
     async with running() as keeper:
         keeper.call_after(1, lambda: pytest.fail("cancelled")).cancel()
         await trio.sleep(5)

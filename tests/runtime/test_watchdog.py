@@ -61,7 +61,7 @@ async def watched(limit_s: float = 0.25):
             yield runtime, post, found
 
 
-async def test_TR_06_it_names_the_actor_and_for_how_long(autojump_clock):
+async def test_TR_06_it_names_the_actor_and_for_how_long(virtual_clock):
     async with watched() as (runtime, post, found):
 
         async def block(actor, message):
@@ -75,7 +75,7 @@ async def test_TR_06_it_names_the_actor_and_for_how_long(autojump_clock):
     assert [(event.address, event.held_s, event.stack) for event in found] == [("a", 0.5, "")]
 
 
-async def test_steps_are_measured_and_not_their_sum(autojump_clock):
+async def test_steps_are_measured_and_not_their_sum(virtual_clock):
     async with watched() as (runtime, post, found):
 
         async def block_with_pauses(actor, message):
@@ -88,7 +88,7 @@ async def test_steps_are_measured_and_not_their_sum(autojump_clock):
     assert found == []
 
 
-async def test_it_shows_where(autojump_clock):
+async def test_it_shows_where(virtual_clock):
     def compute_for_long(post):
         post.block(1.0, seen=True)
 
@@ -105,7 +105,7 @@ async def test_it_shows_where(autojump_clock):
     assert "unrolled_run" not in event.stack
 
 
-async def test_a_stack_belongs_to_the_step_that_was_seen(autojump_clock):
+async def test_a_stack_belongs_to_the_step_that_was_seen(virtual_clock):
     async with watched() as (runtime, post, found):
 
         async def block(actor, seen):
@@ -118,7 +118,7 @@ async def test_a_stack_belongs_to_the_step_that_was_seen(autojump_clock):
     assert [bool(event.stack) for event in found] == [True, False]
 
 
-async def test_a_task_beside_the_handler_and_a_lifespan_are_the_actors_too(autojump_clock):
+async def test_a_task_beside_the_handler_and_a_lifespan_are_the_actors_too(virtual_clock):
     async with watched() as (runtime, post, found):
 
         class Blocks(Actor):
@@ -139,7 +139,7 @@ async def test_a_task_beside_the_handler_and_a_lifespan_are_the_actors_too(autoj
     assert [(event.address, event.held_s) for event in found] == [("a", 1.0), ("a", 2.0)]
 
 
-async def test_the_hosts_own_code_is_reported_without_an_actor(autojump_clock):
+async def test_the_hosts_own_code_is_reported_without_an_actor(virtual_clock):
     async with watched() as (_, post, found):
         await trio.lowlevel.checkpoint()
         post.block(1)
@@ -148,7 +148,7 @@ async def test_the_hosts_own_code_is_reported_without_an_actor(autojump_clock):
     assert [(event.address, event.held_s) for event in found] == [(None, 1.0)]
 
 
-async def test_actors_of_another_runtime_are_left_to_its_own_watchdog(autojump_clock):
+async def test_actors_of_another_runtime_are_left_to_its_own_watchdog(virtual_clock):
     async with stage() as other, watched() as (_, post, found):
 
         async def block(actor, message):
@@ -159,7 +159,7 @@ async def test_actors_of_another_runtime_are_left_to_its_own_watchdog(autojump_c
     assert found == []
 
 
-async def test_TR_06_a_step_that_does_not_end_is_spoken_of_once_while_it_lasts(autojump_clock):
+async def test_TR_06_a_step_that_does_not_end_is_spoken_of_once_while_it_lasts(virtual_clock):
     async with watched() as (runtime, post, _):
 
         async def hang(actor, message):
@@ -173,7 +173,7 @@ async def test_TR_06_a_step_that_does_not_end_is_spoken_of_once_while_it_lasts(a
     assert alarm.endswith("  Mend: await trio.to_thread.run_sync(…) for work that blocks, trio.sleep() instead of time.sleep().")
 
 
-async def test_its_thread_sees_an_actor_that_really_blocks(autojump_clock, log):
+async def test_its_thread_sees_an_actor_that_really_blocks(virtual_clock, log):
     """The one test with real time: the handler blocks until it was seen, or for a second at most."""
     async with stage() as runtime, runtime.events(lambda event: isinstance(event, LoopBlocked)) as events:
         with Watchdog(runtime._kernel, 0.01) as dog:
@@ -193,7 +193,7 @@ async def test_its_thread_sees_an_actor_that_really_blocks(autojump_clock, log):
     assert "understudy watchdog" not in [thread.name for thread in threading.enumerate()]
 
 
-async def test_a_runtime_watches_when_it_is_told_to(autojump_clock, log):
+async def test_a_runtime_watches_when_it_is_told_to(virtual_clock, log):
     def watchdogs():
         return [thread.name for thread in threading.enumerate() if thread.name == "understudy watchdog"]
 
@@ -207,12 +207,12 @@ async def test_a_runtime_watches_when_it_is_told_to(autojump_clock, log):
 
 
 @pytest.mark.parametrize("limit_s", [0, -1, float("inf"), float("nan")])
-async def test_an_impossible_limit_is_refused(limit_s, autojump_clock):
+async def test_an_impossible_limit_is_refused(limit_s, virtual_clock):
     with pytest.raises(UsageError, match=r"^watchdog_s=.*: expected finite seconds > 0\.\n  Mend: watchdog_s=0\.25, say\.$"):
         async with stage(watchdog_s=limit_s):
             pass
 
 
-async def test_no_limit_is_no_watch(autojump_clock):
+async def test_no_limit_is_no_watch(virtual_clock):
     async with stage() as runtime:
         assert isinstance(watching(runtime._kernel, None), contextlib.nullcontext)

@@ -39,7 +39,7 @@ async def test_a_block_that_cleans_up_passes() -> None:
             await runtime.spawn(Listener)
 
 
-async def test_handled_and_dead_messages_are_conserved(autojump_clock: trio.testing.MockClock) -> None:
+async def test_handled_and_dead_messages_are_conserved(virtual_clock: trio.testing.MockClock) -> None:
     async with open_runtime() as runtime:
         ledger = MessageLedger(runtime)
         listener = await runtime.spawn(Listener, name="listener")
@@ -53,7 +53,7 @@ async def test_handled_and_dead_messages_are_conserved(autojump_clock: trio.test
     assert ledger.accounts() == {"handled": [Note(1)], "dead": [Note(2)], "twice": [], "lost": []}
 
 
-async def test_a_lost_and_a_doubled_message_are_listed(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_lost_and_a_doubled_message_are_listed(virtual_clock: trio.testing.MockClock) -> None:
     async with open_runtime() as runtime:
         ledger = MessageLedger(runtime)
         FaultPlan().duplicate("listener", on_message=2).install(runtime)

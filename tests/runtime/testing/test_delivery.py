@@ -16,7 +16,7 @@ def failing(*failures: Failure) -> dict[str, ModelScript]:
     return {"small": ModelScript("alpha beta gamma", latency_s=1.0, failures=failures)}
 
 
-async def test_the_first_requests_fail_in_order_and_the_next_succeeds(autojump_clock: trio.testing.MockClock) -> None:
+async def test_the_first_requests_fail_in_order_and_the_next_succeeds(virtual_clock: trio.testing.MockClock) -> None:
     models = failing(Failure.status(429, retry_after_s=2.0), Failure.status(500, message="On fire.", after_s=None))
 
     async with open_loopback(models) as provider, connected(provider) as client:
@@ -51,7 +51,7 @@ async def test_a_disconnect_comes_before_any_byte(stream: bool) -> None:
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("path", [OPENAI, ANTHROPIC])
 async def test_a_disconnect_in_mid_body_leaves_half_an_answer(
-    autojump_clock: trio.testing.MockClock, path: str, stream: bool
+    virtual_clock: trio.testing.MockClock, path: str, stream: bool
 ) -> None:
     async with open_loopback(failing(Failure.disconnect_mid_body())) as provider, connected(provider) as client:
         with pytest.raises(httpx.RemoteProtocolError, match=r"^peer closed connection without sending complete message body"):
@@ -62,7 +62,7 @@ async def test_a_disconnect_in_mid_body_leaves_half_an_answer(
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_garbage_is_html_with_status_200(autojump_clock: trio.testing.MockClock, stream: bool) -> None:
+async def test_garbage_is_html_with_status_200(virtual_clock: trio.testing.MockClock, stream: bool) -> None:
     async with open_loopback(failing(Failure.garbage())) as provider, connected(provider) as client:
         reply = await client.post(OPENAI, json=asking("small", stream=stream))
 
@@ -71,7 +71,7 @@ async def test_garbage_is_html_with_status_200(autojump_clock: trio.testing.Mock
         json.loads(reply.content)
 
 
-async def test_truncated_json_is_a_whole_response_with_half_a_body(autojump_clock: trio.testing.MockClock) -> None:
+async def test_truncated_json_is_a_whole_response_with_half_a_body(virtual_clock: trio.testing.MockClock) -> None:
     async with open_loopback(failing(Failure.truncated_json())) as provider, connected(provider) as client:
         cut, whole = [await client.post(OPENAI, json=asking("small")) for _ in range(2)]
 
@@ -80,7 +80,7 @@ async def test_truncated_json_is_a_whole_response_with_half_a_body(autojump_cloc
 
 
 @pytest.mark.parametrize("path", [OPENAI, ANTHROPIC])
-async def test_truncated_json_in_a_stream_is_a_cut_event(autojump_clock: trio.testing.MockClock, path: str) -> None:
+async def test_truncated_json_in_a_stream_is_a_cut_event(virtual_clock: trio.testing.MockClock, path: str) -> None:
     async with open_loopback(failing(Failure.truncated_json())) as provider, connected(provider) as client:
         reply = await client.post(path, json=asking("small", stream=True))
 
@@ -90,7 +90,7 @@ async def test_truncated_json_in_a_stream_is_a_cut_event(autojump_clock: trio.te
         events(cut)
 
 
-async def test_slow_headers_take_the_place_of_the_latency(autojump_clock: trio.testing.MockClock) -> None:
+async def test_slow_headers_take_the_place_of_the_latency(virtual_clock: trio.testing.MockClock) -> None:
     async with open_loopback(failing(Failure.slow_headers(30.0))) as provider, connected(provider) as client:
         reply = await client.post(OPENAI, json=asking("small"))
 
@@ -99,7 +99,7 @@ async def test_slow_headers_take_the_place_of_the_latency(autojump_clock: trio.t
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_slow_body_trickles(autojump_clock: trio.testing.MockClock, stream: bool) -> None:
+async def test_a_slow_body_trickles(virtual_clock: trio.testing.MockClock, stream: bool) -> None:
     models = failing(Failure.slow_body(piece_bytes=100, interval_s=2.0))
 
     async with open_loopback(models) as provider, connected(provider) as client:

@@ -2,15 +2,18 @@ from __future__ import annotations
 
 import inspect
 import json
+import random
 import re
+import signal
+import uuid
 from pathlib import Path
 
 import pytest
 import trio
 
-from actors.errors import DeclarationError
+from actors.errors import DeclarationError, UsageError
 from runtime.testing import Exploration, Schedule, Simulation, explore, find_failure, replay
-from runtime.testing.explore import Overrides, overrides
+from runtime.testing.search import Overrides, overrides
 
 
 async def racy(sim: Simulation) -> None:
@@ -152,3 +155,54 @@ def test_what_is_no_schedule_is_refused() -> None:
     assert str(caught.value) == (
         "'seven' is no recorded schedule.\n  Mend: copy the whole word after --understudy-replay=, such as 7:0x3,1."
     )
+
+
+def test_an_exploration_inside_another_is_refused() -> None:
+    @explore(runs=2)
+    async def outer() -> None:
+        find_failure(racy)
+
+    with pytest.raises(UsageError, match=r"^an explored run was begun inside another one\.\n  Mend: call the inner test's body"):
+        outer()
+    assert find_failure(racy) is not None
+
+
+def test_a_keyboard_interrupt_ends_the_search_and_leaves_nothing_changed() -> None:
+    async def interrupted(sim: Simulation) -> None:
+        await trio.sleep(1)
+        signal.raise_signal(signal.SIGINT)
+        await trio.sleep(1)
+
+    makers = (uuid.uuid4, random.Random.seed)
+    with pytest.raises(KeyboardInterrupt):
+        find_failure(interrupted)
+
+    assert (uuid.uuid4, random.Random.seed) == makers
+    assert find_failure(racy) is not None
+
+
+def test_what_is_left_in_a_module_does_not_pass_for_a_schedule() -> None:
+    outside: list[int] = []
+
+    async def third_time(sim: Simulation) -> None:
+        outside.append(1)
+        await trio.lowlevel.checkpoint()
+        assert len(outside) != 3
+
+    failure = find_failure(third_time)
+
+    assert failure is not None
+    assert (failure.repeats, failure.steps) == (False, ())
+    assert "but it did not fail again under the same schedule: something decides that the seed does not" in failure.report()
+
+
+def test_generators_without_a_seed_are_decided_by_the_seed_of_the_run() -> None:
+    drawn: list[float] = []
+
+    async def draw(sim: Simulation) -> None:
+        drawn.append(random.Random().random() + random.random())
+
+    for seed in (5, 5, 6):
+        find_failure(draw, Exploration(runs=1, seed=seed))
+
+    assert drawn[0] == drawn[1] != drawn[2]

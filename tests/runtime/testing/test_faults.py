@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import sqlite3
+
 import attrs
 import pytest
 import trio
@@ -7,7 +9,9 @@ import trio.testing
 
 from actors import Actor, ActorFailed, Backoff, LMUnavailable, Redelivery, Request, Supervision
 from runtime import open_runtime
+from runtime.lm.cache import AnswerCache, MemoryCache
 from runtime.testing import FaultPlan, ScriptedLM, Simulation, cancel_at_every_checkpoint, find_failure, replay
+from runtime.testing.network import VirtualNetwork
 
 SUPERVISION = Supervision(backoff=Backoff(first_s=1.0, jitter=0))
 
@@ -50,18 +54,18 @@ async def sums(plan: FaultPlan, *numbers: int, attempts: int = 1, steps: list[st
     return answers
 
 
-async def test_an_actor_crashes_on_the_message_that_the_plan_says(autojump_clock: trio.testing.MockClock) -> None:
+async def test_an_actor_crashes_on_the_message_that_the_plan_says(virtual_clock: trio.testing.MockClock) -> None:
     plan = FaultPlan().crash("sum", on_message=2)
 
     assert await sums(plan, 1, 2, 3) == [1, "planned: crash 'sum' on message 2", 3]
     assert [str(fault) for fault in plan.struck] == ["crash 'sum' on message 2"]
 
 
-async def test_a_crash_is_an_ordinary_failure_that_is_redelivered(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_crash_is_an_ordinary_failure_that_is_redelivered(virtual_clock: trio.testing.MockClock) -> None:
     assert await sums(FaultPlan().crash("sum"), 5, attempts=2) == [5]
 
 
-async def test_an_actor_crashes_at_the_checkpoint_that_the_plan_says(autojump_clock: trio.testing.MockClock) -> None:
+async def test_an_actor_crashes_at_the_checkpoint_that_the_plan_says(virtual_clock: trio.testing.MockClock) -> None:
     steps: list[str] = []
 
     answers = await sums(FaultPlan().crash("sum", at_checkpoint=2), 1, steps=steps)
@@ -81,18 +85,18 @@ async def test_an_actor_crashes_at_the_checkpoint_that_the_plan_says(autojump_cl
     ids=["drop", "duplicate", "delay", "block"],
 )
 async def test_what_else_can_happen_to_a_message(
-    plan: FaultPlan, answers: list[object], ended_s: float, autojump_clock: trio.testing.MockClock
+    plan: FaultPlan, answers: list[object], ended_s: float, virtual_clock: trio.testing.MockClock
 ) -> None:
     assert await sums(plan, 1, 2, 2) == answers
     assert trio.current_time() == ended_s
 
 
-async def test_a_fault_that_never_came_about_fails_the_test(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_fault_that_never_came_about_fails_the_test(virtual_clock: trio.testing.MockClock) -> None:
     with pytest.raises(AssertionError, match=r"^these faults never came about: delay 'nobody' on message 1 by 2 s\.$"):
         await sums(FaultPlan().delay("nobody", 2), 1)
 
 
-async def test_a_model_is_out_for_a_while(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_model_is_out_for_a_while(virtual_clock: trio.testing.MockClock) -> None:
     lm = FaultPlan().outage(10, 20).lm(ScriptedLM(lambda messages: "yes", model="fake"))
     answers: list[str] = []
     for _ in range(4):
@@ -140,3 +144,39 @@ def test_drawn_faults_are_replayed_and_shrunk_with_the_schedule() -> None:
     again = replay(fragile, failure.schedule)
     assert again is not None
     assert again.steps == failure.steps
+
+
+async def hello(cache: AnswerCache) -> tuple[list[str], int]:
+    """The answers to one question asked three times, with `cache`; and how often the provider was asked."""
+    network = VirtualNetwork()
+    network.provider("api.openai.com", {"gpt-4o-mini": "hello"})
+    async with network.client("openai/gpt-4o-mini", cache=cache) as lm:
+        answers = [(await lm.chat([{"role": "user", "content": "hi"}], temperature=0)).text for _ in range(3)]
+    return answers, len(network.requests)
+
+
+@pytest.mark.parametrize(
+    ("plan", "asked"),
+    [
+        (FaultPlan(), 1),
+        (FaultPlan().fail_write(), 2),
+        (FaultPlan().fail_write(error=sqlite3.OperationalError("database or disk is full")), 2),
+        (FaultPlan().fail_read(on_read=2, error=sqlite3.DatabaseError("database disk image is malformed")), 2),
+        (FaultPlan().fail_read().fail_write(), 2),
+    ],
+    ids=["none", "write", "disk full", "damaged", "read and write"],
+)
+async def test_a_cache_that_fails_costs_a_request_and_no_call(
+    plan: FaultPlan, asked: int, virtual_clock: trio.testing.MockClock
+) -> None:
+    answers, requests = await hello(plan.cache(MemoryCache()))
+
+    assert (answers, requests) == (["hello"] * 3, asked)
+    plan.assert_struck()
+
+
+def test_a_fault_of_a_store_says_which() -> None:
+    plan = FaultPlan().fail_write("answers", on_write=2)
+
+    with pytest.raises(AssertionError, match=r"^these faults never came about: fail write 2 of 'answers'\.$"):
+        plan.assert_struck()

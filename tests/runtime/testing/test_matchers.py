@@ -43,7 +43,7 @@ def test_a_node_without_a_docstring_is_refused() -> None:
 
 @pytest.mark.parametrize("signature", [Rate, "text -> score: int"])
 async def test_a_call_is_known_by_its_signature(signature: object) -> None:
-    lm = ScriptedLM({by_fields("title"): {"title": "no"}, by_signature(signature): {"score": 7}})
+    lm = ScriptedLM({by_fields("title"): {"title": "no"}, by_signature(signature): {"score": 7}}, unused="ok")
 
     prediction = await lm.predict(signature, text="fine")
 

@@ -47,18 +47,18 @@ async def outcome(exchange: Exchange, limits: httpx.Timeout) -> tuple[str, float
     ids=["reply", "slow", "slow-loris", "reset", "reset-mid-body", "never", "connect", "slow-connect", "dns", "refused"],
 )
 async def test_an_exchange_goes_as_scripted_and_within_httpx_own_timeouts(
-    exchange: Exchange, expected: tuple[str, float], autojump_clock: trio.testing.MockClock
+    exchange: Exchange, expected: tuple[str, float], virtual_clock: trio.testing.MockClock
 ) -> None:
     assert await outcome(exchange, httpx.Timeout(10, connect=5)) == expected
 
 
-async def test_a_wrong_certificate_names_the_host(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_wrong_certificate_names_the_host(virtual_clock: trio.testing.MockClock) -> None:
     text, _ = await outcome(Exchange.tls_failure(), httpx.Timeout(10))
 
     assert re.match(r"ConnectError: \[SSL: CERTIFICATE_VERIFY_FAILED\] .* 'api\.test'$", text)
 
 
-async def test_a_list_is_used_up_and_a_host_without_a_script_has_no_address(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_list_is_used_up_and_a_host_without_a_script_has_no_address(virtual_clock: trio.testing.MockClock) -> None:
     network = VirtualNetwork({"api.test": [Exchange.too_many(3), Exchange.broken(), HELLO]})
     async with httpx.AsyncClient(transport=network.transport()) as client:
         replies = [await client.get("http://api.test/") for _ in range(3)]
@@ -71,7 +71,7 @@ async def test_a_list_is_used_up_and_a_host_without_a_script_has_no_address(auto
             await client.get("http://elsewhere.test/")
 
 
-async def test_a_client_that_leaves_is_noticed(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_client_that_leaves_is_noticed(virtual_clock: trio.testing.MockClock) -> None:
     network = VirtualNetwork({"api.test": Exchange.never()})
     async with httpx.AsyncClient(transport=network.transport(), timeout=None) as client:
         with trio.move_on_after(5):
@@ -103,7 +103,7 @@ async def test_a_language_model_client_is_tested_with_its_translation_and_retrie
     ids=["status", "garbage", "truncated"],
 )
 async def test_a_scripted_provider_fails_as_its_script_says(
-    failure: Failure, status: int, start: bytes, autojump_clock: trio.testing.MockClock
+    failure: Failure, status: int, start: bytes, virtual_clock: trio.testing.MockClock
 ) -> None:
     network = VirtualNetwork()
     network.provider("api.test", {"m": ModelScript("fine", failures=[failure])})
@@ -117,7 +117,7 @@ async def test_a_scripted_provider_fails_as_its_script_says(
 
 
 async def test_a_scripted_provider_breaks_connections_and_refuses_what_it_does_not_know(
-    autojump_clock: trio.testing.MockClock,
+    virtual_clock: trio.testing.MockClock,
 ) -> None:
     network = VirtualNetwork()
     network.provider("api.test", {"m": ModelScript("fine", failures=[Failure.disconnect(), Failure.disconnect_mid_body()])})
@@ -135,7 +135,7 @@ async def test_a_scripted_provider_breaks_connections_and_refuses_what_it_does_n
     assert statuses == [400, 400, 404]
 
 
-async def test_a_scripted_provider_streams_event_by_event(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_scripted_provider_streams_event_by_event(virtual_clock: trio.testing.MockClock) -> None:
     network = VirtualNetwork()
     network.provider("api.test", {"m": ModelScript("one two", latency_s=1, interval_s=1)})
     body = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "hi"}]}

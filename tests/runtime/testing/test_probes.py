@@ -34,7 +34,7 @@ async def told(probe: TestProbe, *notes: Note) -> None:
         [[A, {B, C}]],
     ],
 )
-async def test_a_pattern_that_fits(pattern: list[object], autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_pattern_that_fits(pattern: list[object], virtual_clock: trio.testing.MockClock) -> None:
     async with open_runtime() as runtime:
         probe = await TestProbe.spawn(runtime)
         await told(probe, A, B, C)
@@ -46,7 +46,7 @@ async def test_a_pattern_that_fits(pattern: list[object], autojump_clock: trio.t
             assert await probe.expect(*pattern) == [A, B, C]
 
 
-async def test_another_message_is_reported_with_what_was_expected(autojump_clock: trio.testing.MockClock) -> None:
+async def test_another_message_is_reported_with_what_was_expected(virtual_clock: trio.testing.MockClock) -> None:
     async with open_runtime() as runtime:
         probe = await TestProbe.spawn(runtime, "ears")
         await told(probe, A, D)
@@ -59,7 +59,7 @@ async def test_another_message_is_reported_with_what_was_expected(autojump_clock
     )
 
 
-async def test_a_missing_message_is_reported_after_its_time(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_missing_message_is_reported_after_its_time(virtual_clock: trio.testing.MockClock) -> None:
     async with open_runtime() as runtime:
         probe = await TestProbe.spawn(runtime, "ears")
 
@@ -69,7 +69,7 @@ async def test_a_missing_message_is_reported_after_its_time(autojump_clock: trio
         assert trio.current_time() == 3.0
 
 
-async def test_nothing_is_certain_at_once(autojump_clock: trio.testing.MockClock) -> None:
+async def test_nothing_is_certain_at_once(virtual_clock: trio.testing.MockClock) -> None:
     async with open_runtime() as runtime:
         probe = await TestProbe.spawn(runtime, "ears")
 
@@ -81,7 +81,7 @@ async def test_nothing_is_certain_at_once(autojump_clock: trio.testing.MockClock
         assert trio.current_time() == 0.0
 
 
-async def test_a_probe_answers_what_it_is_asked(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_probe_answers_what_it_is_asked(virtual_clock: trio.testing.MockClock) -> None:
     async with open_runtime() as runtime:
         fixed = await TestProbe.spawn(runtime, "fixed", answer=7)
         echo = await TestProbe.spawn(runtime, "echo", answer=lambda note: note.text)

@@ -19,6 +19,7 @@ import trio
 
 from actors.errors import DeclarationError
 from runtime.testing import Failure, LoopbackHandle, ModelScript, MonotonicClock, field_answer, loopback_process
+from tests.patience import PATIENCE_S, first_line
 from tests.runtime.testing.client import asking
 
 pytestmark = pytest.mark.slow
@@ -116,7 +117,7 @@ def test_threads_overlap_at_it_unless_it_is_limited(handle: LoopbackHandle) -> N
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(PATIENCE_S)
 
     snapshot = handle.snapshot()
     first, second, third = snapshot.requests
@@ -183,13 +184,12 @@ def test_the_command_ends_without_a_word_on_a_signal(number: signal.Signals, tmp
         [*COMMAND, "--script", str(script)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
-    assert command.stdout is not None
-    line = command.stdout.readline()
+    line = first_line(command)
     address = line.removeprefix("listening on http://").strip()
     connection = http.client.HTTPConnection(address)
     connection.request("POST", "/v1/chat/completions", body=str(asking("small")).replace("'", '"'))
     command.send_signal(number)
-    rest, errors = command.communicate(timeout=10)
+    rest, errors = command.communicate(timeout=PATIENCE_S)
     connection.close()
 
     assert re.fullmatch(r"listening on http://127\.0\.0\.1:\d+\n", line)

@@ -120,7 +120,7 @@ async def test_an_anthropic_stream_has_anthropics_events_in_order() -> None:
     assert reply.text.startswith("event: message_start\ndata: ")
 
 
-async def test_latencies_are_exact_in_virtual_time(autojump_clock: trio.testing.MockClock) -> None:
+async def test_latencies_are_exact_in_virtual_time(virtual_clock: trio.testing.MockClock) -> None:
     models = {
         "time": ModelScript(field_answer(filters=[]), latency_s=0.726),
         "other": ModelScript(field_answer(filters=[]), latency_s=1.125),
@@ -136,7 +136,7 @@ async def test_latencies_are_exact_in_virtual_time(autojump_clock: trio.testing.
     assert (provider.max_in_flight, provider.in_flight, trio.current_time()) == (3, 0, 1.153)
 
 
-async def test_a_stream_takes_its_interval_between_events(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_stream_takes_its_interval_between_events(virtual_clock: trio.testing.MockClock) -> None:
     script = ModelScript("a b", latency_s=1.0, interval_s=0.25)
 
     async with open_loopback({"small": script}) as provider, connected(provider) as client:
@@ -145,7 +145,7 @@ async def test_a_stream_takes_its_interval_between_events(autojump_clock: trio.t
     assert [(record.first_byte_s, record.ended_s) for record in provider.requests] == [(1.0, 2.0)]
 
 
-async def test_requests_beyond_the_limit_wait_in_arrival_order(autojump_clock: trio.testing.MockClock) -> None:
+async def test_requests_beyond_the_limit_wait_in_arrival_order(virtual_clock: trio.testing.MockClock) -> None:
     async with open_loopback({"*": "yes"}, latency_s=1.0, max_concurrent=1) as provider, connected(provider) as client:
         async with trio.open_nursery() as nursery:
             for number, model in enumerate("abc", 1):
@@ -159,7 +159,7 @@ async def test_requests_beyond_the_limit_wait_in_arrival_order(autojump_clock: t
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_client_that_leaves_while_it_waits_is_recorded_at_once(
-    autojump_clock: trio.testing.MockClock, stream: bool
+    virtual_clock: trio.testing.MockClock, stream: bool
 ) -> None:
     async with open_loopback({"small": "late"}, latency_s=60.0) as provider, connected(provider) as client:
         with trio.move_on_after(0.5):
@@ -169,7 +169,7 @@ async def test_a_client_that_leaves_while_it_waits_is_recorded_at_once(
     assert (record.cancelled_by_client, record.status, record.first_byte_s, record.ended_s) == (True, None, None, 0.5)
 
 
-async def test_a_client_that_leaves_in_mid_stream_is_recorded(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_client_that_leaves_in_mid_stream_is_recorded(virtual_clock: trio.testing.MockClock) -> None:
     script = ModelScript("a b c d", latency_s=1.0, interval_s=1.0)
 
     async with open_loopback({"small": script}) as provider, connected(provider) as client:
@@ -180,7 +180,7 @@ async def test_a_client_that_leaves_in_mid_stream_is_recorded(autojump_clock: tr
     assert (record.cancelled_by_client, record.status, record.first_byte_s, record.ended_s) == (True, 200, 1.0, 2.5)
 
 
-async def test_a_client_that_leaves_the_queue_lets_the_next_one_in(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_client_that_leaves_the_queue_lets_the_next_one_in(virtual_clock: trio.testing.MockClock) -> None:
     async def leave() -> None:
         with trio.move_on_after(1.0):
             await client.post(OPENAI, json=asking("leaver"))
@@ -310,7 +310,7 @@ async def test_an_error_in_the_block_leaves_it_unwrapped() -> None:
     assert caught.value is error
 
 
-async def test_leaving_the_block_ends_the_requests_in_flight(autojump_clock: trio.testing.MockClock) -> None:
+async def test_leaving_the_block_ends_the_requests_in_flight(virtual_clock: trio.testing.MockClock) -> None:
     async with trio.open_nursery() as nursery:
         async with open_loopback({"small": "late"}, latency_s=60.0) as provider, connected(provider) as client:
             nursery.start_soon(ask, client, "small")

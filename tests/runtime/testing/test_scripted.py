@@ -33,7 +33,7 @@ async def test_a_list_is_answered_in_order() -> None:
     assert (first.number, first.options, first.text) == (1, {"temperature": 0.5}, "Extract the time.\nhi")
 
 
-async def test_concurrent_calls_are_told_apart_by_key(autojump_clock: trio.testing.MockClock) -> None:
+async def test_concurrent_calls_are_told_apart_by_key(virtual_clock: trio.testing.MockClock) -> None:
     lm = ScriptedLM(
         {"red": "stop", re.compile("gr[e]+n").search: Answer("go", latency_s=1.153), "": ["what?"]},
         latency_s={"red": 0.726, "": 1.125},
@@ -57,7 +57,7 @@ async def test_a_function_answers_from_the_messages() -> None:
     assert completion.text == "HI"
 
 
-async def test_an_exception_is_raised_after_its_latency(autojump_clock: trio.testing.MockClock) -> None:
+async def test_an_exception_is_raised_after_its_latency(virtual_clock: trio.testing.MockClock) -> None:
     error = LMUnavailable("down")
     lm = ScriptedLM([error, "up"], latency_s=2.0)
 
@@ -69,7 +69,7 @@ async def test_an_exception_is_raised_after_its_latency(autojump_clock: trio.tes
     assert (await lm.chat(saying("hi"))).text == "up"
 
 
-async def test_a_cancelled_call_is_recorded(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_cancelled_call_is_recorded(virtual_clock: trio.testing.MockClock) -> None:
     lm = ScriptedLM(["late"], latency_s=60.0)
 
     with trio.move_on_after(0.5):
@@ -80,7 +80,7 @@ async def test_a_cancelled_call_is_recorded(autojump_clock: trio.testing.MockClo
 
 
 async def test_a_call_beyond_the_list_is_not_expected() -> None:
-    lm = ScriptedLM(["one"])
+    lm = ScriptedLM(["one"], unforeseen="ok")
     await lm.chat(saying("hi"))
 
     message = re.escape(
@@ -93,7 +93,7 @@ async def test_a_call_beyond_the_list_is_not_expected() -> None:
 
 
 async def test_a_call_that_fits_no_key_is_not_expected() -> None:
-    lm = ScriptedLM({"red": "stop", "green": "go"})
+    lm = ScriptedLM({"red": "stop", "green": "go"}, unused="ok", unforeseen="ok")
 
     message = re.escape(
         "Call 1 to ScriptedLM('scripted') was not expected: none of its keys occurs in the prompt.\n"
@@ -124,7 +124,7 @@ async def test_predict_parses_fields_by_their_dspy_signature() -> None:
 
 
 async def test_unused_answers_fail_with_a_diff_of_what_was_asked() -> None:
-    lm = ScriptedLM({"noon": "12", "place": ["here", "there"], "": "else"}, model="fake")
+    lm = ScriptedLM({"noon": "12", "place": ["here", "there"], "": "else"}, model="fake", unused="ok")
     await lm.chat(saying("noon?"))
     await lm.chat(saying("what place?"))
 
@@ -148,7 +148,7 @@ async def test_a_script_that_was_asked_for_in_full_is_used_up() -> None:
     lm.assert_used_up()
 
 
-async def test_a_streamed_answer_comes_word_by_word(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_streamed_answer_comes_word_by_word(virtual_clock: trio.testing.MockClock) -> None:
     lm = ScriptedLM(["noon or so"], latency_s=1, interval_s=0.5)
     times: list[tuple[str, float]] = []
 

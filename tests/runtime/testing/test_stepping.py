@@ -47,7 +47,7 @@ async def join(one: Left, two: Right) -> Answer:
     return Answer(one.text + two.text)
 
 
-async def test_a_graph_is_stepped_node_by_node(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_graph_is_stepped_node_by_node(virtual_clock: trio.testing.MockClock) -> None:
     async with open_runtime() as runtime, trio.open_nursery() as nursery:
         stepper = Stepper(runtime, lambda address: address.startswith("steps/"))
         nursery.start_soon(runtime.run, graph, Question("?"))
@@ -64,7 +64,7 @@ async def test_a_graph_is_stepped_node_by_node(autojump_clock: trio.testing.Mock
         assert await stepper.step() is None
 
 
-async def test_what_is_released_runs_on(autojump_clock: trio.testing.MockClock) -> None:
+async def test_what_is_released_runs_on(virtual_clock: trio.testing.MockClock) -> None:
     async with open_runtime() as runtime, trio.open_nursery() as nursery:
         stepper = Stepper(runtime)
         handle = await runtime.start(graph, Question("?"))

@@ -31,7 +31,7 @@ async def crashed_once() -> list[str]:
     return log.lines
 
 
-async def test_a_log_is_the_same_for_the_same_seed(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_log_is_the_same_for_the_same_seed(virtual_clock: trio.testing.MockClock) -> None:
     first = [line.partition(" ")[2] for line in await crashed_once()]
     again = [line.partition(" ")[2] for line in await crashed_once()]
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import threading
 
 import attrs
 import pytest
@@ -41,3 +42,24 @@ async def test_an_ordinary_test_that_deadlocks_fails_at_once_with_a_report(virtu
 async def test_a_block_that_ends_is_left_alone(virtual_clock: trio.testing.MockClock) -> None:
     with fails_when_stuck(virtual_clock):
         await trio.sleep(3600)
+
+
+async def test_a_deadlock_behind_a_shield_ends_too(virtual_clock: trio.testing.MockClock) -> None:
+    async def hang() -> None:
+        with fails_when_stuck(virtual_clock), trio.CancelScope(shield=True):
+            await trio.sleep_forever()
+
+    with pytest.raises(Deadlock, match=r"test waits for sleep_forever\(\)"):
+        await hang()
+
+
+async def test_a_thread_of_the_tests_own_may_still_wake_it(virtual_clock: trio.testing.MockClock) -> None:
+    token, event = trio.lowlevel.current_trio_token(), trio.Event()
+    thread = threading.Timer(0.05, token.run_sync_soon, [event.set])
+    thread.start()
+
+    with fails_when_stuck(virtual_clock):
+        await event.wait()
+
+    thread.join()
+    assert trio.current_time() == 0.0

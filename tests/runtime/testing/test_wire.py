@@ -36,7 +36,7 @@ def statuses(answer: bytes) -> list[int]:
     return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d+)", answer)]
 
 
-async def test_requests_sent_ahead_are_answered_in_order(autojump_clock: trio.testing.MockClock) -> None:
+async def test_requests_sent_ahead_are_answered_in_order(virtual_clock: trio.testing.MockClock) -> None:
     last = REQUEST.replace(b"host: x", b"host: x\r\nconnection: close")
 
     async with open_loopback({"small": ["one", "two"]}, latency_s=1.0) as provider:
@@ -122,7 +122,7 @@ async def test_no_bytes_end_the_server(raw: bytes, expected: list[int]) -> None:
     assert statuses(after) == [200]
 
 
-async def test_a_client_that_sends_ahead_without_end_is_read_no_further(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_client_that_sends_ahead_without_end_is_read_no_further(virtual_clock: trio.testing.MockClock) -> None:
     async with open_loopback({"small": "yes"}, latency_s=5.0) as provider:
         with trio.move_on_after(2.0) as scope:
             await exchange(provider.url, REQUEST, b"x" * 50_000_000)

@@ -1,0 +1,179 @@
+"""The search for a failing schedule: one attempt after the other, and the first that fails made simple. Knows nothing of tests.
+
+An attempt runs the same thing once under a :class:`Simulation` and gives back what it failed with; see ``explore`` for functions
+and ``items`` for pytest's tests with their fixtures.
+"""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, final
+
+import attrs
+
+from actors.checks import is_count, is_number
+from actors.groups import leaves_of
+from runtime.testing.failure import FoundFailure, Schedule
+from runtime.testing.schedule import refuse_nesting
+from runtime.testing.shrink import shrink
+from runtime.testing.simulation import MAX_STEPS, Simulation
+from runtime.testing.strategies import InTurn, Replay, StrategyMaker, strategy_named
+
+RUNS = 200
+"""Schedules that a test is tried under unless it says otherwise."""
+SHRINK_ATTEMPTS = 300
+"""Runs spent on making a failure simple."""
+SHRINK_STEPS = 300_000
+"""Steps of tasks spent on it, in all of these runs."""
+_USUAL_STEPS = 50
+
+
+@final
+@attrs.frozen
+class Overrides:
+    """What the command line says about every exploration; None leaves it to the test."""
+
+    runs: int | None = None
+    seed: int | None = None
+    replay: Schedule | None = None
+    """Run nothing but this schedule."""
+    save_to: Path | None = None
+    """Where failures are written; None keeps none."""
+
+
+overrides: contextvars.ContextVar[Overrides] = contextvars.ContextVar("overrides", default=Overrides())  # noqa: B039 - frozen
+
+
+@final
+@attrs.frozen(kw_only=True)
+class Exploration:
+    """How a test is explored."""
+
+    runs: int = attrs.field(default=RUNS, validator=is_count(least=1))
+    """Schedules to try. The first is arrival order."""
+    strategy: str | StrategyMaker = "portfolio"
+    """A key of ``strategies.STRATEGIES``, or a function of seed and expected number of choices."""
+    seed: int = 0
+    """Run number i, counted from 0, has the seed ``seed + i``."""
+    timer_races: float = attrs.field(default=0.0, validator=is_number(least=0, finite=True))
+    """Chance, at each step, that the next deadline passes before any task runs, as on a slow machine."""
+    threads: str = "hold"
+    """``"hold"``: the schedule waits for each worker thread. ``"forbid"``: starting one is an error."""
+    max_steps: int = attrs.field(default=MAX_STEPS, validator=is_count(least=1))
+    """Steps after which a run counts as a livelock."""
+    shrink_attempts: int = attrs.field(default=SHRINK_ATTEMPTS, validator=is_count(least=0))
+
+
+Attempt = Callable[[Simulation], BaseException | None]
+"""Runs the same thing once more; what it failed with, or None."""
+
+
+def overridden(plan: Exploration) -> Exploration:
+    """`plan` with what the command line says."""
+    given = overrides.get()
+    return attrs.evolve(
+        plan,
+        runs=given.runs if given.runs is not None else plan.runs,
+        seed=given.seed if given.seed is not None else plan.seed,
+    )
+
+
+def searched(attempt: Attempt, plan: Exploration, sources: Sequence[str | Path] = (), *, name: str) -> FoundFailure | None:
+    """What the command line asks for: one schedule replayed; else the schedules in `sources`, then those of `plan`."""
+    given = overrides.get()
+    if given.replay is not None:
+        return repeated(attempt, given.replay, plan, name=name)
+    recorded = (repeated(attempt, Schedule.load(source), plan, name=name) for source in sources)
+    return next(filter(None, recorded), None) or first_failure(attempt, overridden(plan), name=name)
+
+
+def raise_if_interrupted(error: BaseException) -> None:
+    """Raise ``KeyboardInterrupt`` if that is among the leaves of `error`: somebody wants the search to end."""
+    if any(isinstance(leaf, KeyboardInterrupt) for leaf in leaves_of(error)):
+        raise KeyboardInterrupt from error
+
+
+def first_failure(attempt: Attempt, plan: Exploration, *, name: str) -> FoundFailure | None:
+    """Try one schedule after the other; the first failure, simplified, or None."""
+    refuse_nesting()
+    maker, expected = strategy_named(plan.strategy), _USUAL_STEPS
+    for index in range(plan.runs):
+        seed = plan.seed + index
+        strategy = InTurn() if index == 0 else maker(seed, expected)
+        sim = _simulation(plan, strategy, seed)
+        error = attempt(sim)
+        expected = max(1, len(sim.choices))
+        if error is not None:
+            found = _Found(name, strategy.name, index + 1, Schedule(seed, tuple(sim.choices)), error, sim.step)
+            return _simplified(attempt, plan, found)
+    return None
+
+
+def repeated(attempt: Attempt, schedule: Schedule, plan: Exploration, *, name: str) -> FoundFailure | None:
+    """Try a recorded schedule once; its failure, or None when it passes."""
+    refuse_nesting()
+    sim = _simulation(plan, Replay(schedule.choices), schedule.seed, explain=True)
+    error = attempt(sim)
+    if error is None:
+        return None
+    return _failure(_Found(name, "replay", 1, schedule, error), schedule, sim, error)
+
+
+@final
+@attrs.frozen
+class _Found:
+    name: str
+    strategy: str
+    run: int
+    schedule: Schedule
+    error: BaseException
+    steps: int = 0
+
+
+def _simulation(plan: Exploration, strategy: Any, seed: int, *, explain: bool = False) -> Simulation:
+    return Simulation(
+        strategy,
+        seed=seed,
+        max_steps=plan.max_steps,
+        timer_races=plan.timer_races,
+        threads=plan.threads,
+        explain=explain,
+    )
+
+
+def _simplified(attempt: Attempt, plan: Exploration, found: _Found) -> FoundFailure:
+    seed, kind = found.schedule.seed, _kind_of(found.error)
+
+    def fails(choices: Sequence[int]) -> bool:
+        error = attempt(_simulation(plan, Replay(choices), seed))
+        return error is not None and _kind_of(error) == kind
+
+    attempts = min(plan.shrink_attempts, SHRINK_STEPS // max(1, found.steps))
+    simple = shrink(found.schedule.choices, fails, attempts=attempts)
+    schedule = Schedule(seed, tuple(simple))
+    sim = _simulation(plan, Replay(schedule.choices), seed, explain=True)
+    error = attempt(sim)
+    if error is None:  # something outside of the seed decides
+        return _failure(found, found.schedule, sim, found.error, repeats=False)
+    return _failure(found, schedule, sim, error)
+
+
+def _failure(found: _Found, schedule: Schedule, sim: Simulation, error: BaseException, *, repeats: bool = True) -> FoundFailure:
+    return FoundFailure(
+        test=found.name,
+        error=error,
+        schedule=schedule,
+        strategy=found.strategy,
+        run=found.run,
+        choices_found=sum(1 for choice in found.schedule.choices if choice),
+        steps=tuple(sim.steps) if repeats else (),
+        notes=tuple(sim.notes) if repeats else (),
+        repeats=repeats,
+    )
+
+
+def _kind_of(error: BaseException) -> tuple[str, ...]:
+    """What has to stay the same while a failure is simplified: the types of its leaves."""
+    return tuple(sorted({type(leaf).__qualname__ for leaf in leaves_of(error)}))
