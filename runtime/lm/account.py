@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
-from typing import final
+from typing import TYPE_CHECKING, Self, final
 
 import attrs
 import trio
 
 from actors.errors import LMError, LMRateLimited, LMTimeout, LMUnavailable
 
+if TYPE_CHECKING:
+    from types import TracebackType
+
 WINDOW_S = 60.0
 BREAK_AFTER = 20
 """Failures in a row, without one success between them, after which the account's provider counts as down."""
 COOL_OFF_S = 10.0
 """How long calls fail at once then; after it, one of them is let through to see."""
+LONGEST_PAUSE_S = 3600.0
+"""No ``Retry-After`` holds an account back for longer: a provider's slip of a digit must not shut it for ever."""
 
 
 @final
@@ -46,18 +49,16 @@ class MinuteLimit:
             entry.is_booked = False
             return entry
         async with self._turn:
-            wait_s = self._wait_s(amount)
-            while wait_s > 0:
+            while (wait_s := self._wait_s(amount)) > 0:
                 with trio.move_on_after(wait_s):
                     await self._corrected.wait()
-                wait_s = self._wait_s(amount)
             entry.at_s = trio.current_time()
             self._entries.append(entry)
             self._sum += amount
         return entry
 
     def correct(self, entry: _Entry, amount: float) -> None:
-        """Book `amount` in place of what was taken."""
+        """Book `amount` in place of what was taken: 0 for what was never sent."""
         if not entry.is_booked:
             return
         self._sum += amount - entry.amount
@@ -67,7 +68,7 @@ class MinuteLimit:
 
     def _wait_s(self, amount: float) -> float:
         now_s = trio.current_time()
-        while self._entries and self._entries[0].at_s + WINDOW_S <= now_s:
+        while self._entries and (self._entries[0].at_s + WINDOW_S <= now_s or self._entries[0].amount <= 0):
             gone = self._entries.popleft()
             gone.is_booked = False
             self._sum -= gone.amount
@@ -104,15 +105,62 @@ class AccountStatistics:
 @final
 @attrs.define(eq=False)
 class Ticket:
-    """One request's permission to go out."""
+    """One request's permission to go out. Leave it as a context manager, or :meth:`close` it.
 
-    started_s: float
-    _tokens: MinuteLimit
-    _entry: _Entry
+    Left as a context manager, an LMError is a failure, no error a success, and a cancellation neither.
+    """
+
+    _account: Account
+    _request: _Entry
+    _tokens: _Entry | None = None
+    started_s: float = math.inf
+    """When it could go out."""
+    is_probe: bool = False
+    """Whether it is the one that finds out if the provider is up again."""
+    has_place: bool = False
+    """Whether it counts as on its way."""
+    _is_judged: bool = False
+
+    def expects(self, tokens: _Entry) -> None:
+        """What it is expected to use is booked."""
+        self._tokens = tokens
 
     def used(self, tokens: int) -> None:
         """Book what the request really used."""
-        self._tokens.correct(self._entry, tokens)
+        if self._tokens is not None:
+            self._account.tokens.correct(self._tokens, tokens)
+
+    def unsent(self) -> None:
+        """Nothing went out, so nothing is to be counted."""
+        self._account.requests.correct(self._request, 0)
+        self.used(0)
+        self.close()
+
+    def succeeded(self) -> None:
+        """The whole answer is there. Only the first verdict on a request counts."""
+        if not self._is_judged:
+            self._is_judged = True
+            self._account.succeeded()
+
+    def failed(self, error: LMError) -> None:
+        """There is no answer, or no whole one. Only the first verdict on a request counts."""
+        if not self._is_judged:
+            self._is_judged = True
+            self._account.failed(error, self.started_s)
+
+    def close(self) -> None:
+        """The request is on its way no longer. Twice is fine."""
+        self._account.leave(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        if isinstance(error, LMError):
+            self.failed(error)
+        elif error is None:
+            self.succeeded()
+        self.close()
 
 
 @final
@@ -149,9 +197,8 @@ class Account:
         self.requests.most = min(self.requests.most, math.inf if rpm is None else rpm)
         self.tokens.most = min(self.tokens.most, math.inf if tpm is None else tpm)
 
-    @asynccontextmanager
-    async def admitted(self, tokens: int, max_pause_s: float) -> AsyncGenerator[Ticket]:
-        """Wait until a request may go out; inside the block it is on its way, and its outcome is learned from.
+    async def admit(self, tokens: int, max_pause_s: float) -> Ticket:
+        """Wait until a request may go out; until its ticket is closed, it is on its way. Cancelled, nothing stays booked.
 
         Args:
             tokens: what the request is expected to use.
@@ -162,28 +209,29 @@ class Account:
             LMRateLimited: the account is paused for longer than `max_pause_s`; nothing was sent.
         """
         await self._wait_for_the_end_of_the_pause(max_pause_s)
-        await self.requests.take(1)
-        entry = await self.tokens.take(tokens)
-        borrower = object()
+        ticket = Ticket(self, await self.requests.take(1))
         try:
-            self._limiter.acquire_on_behalf_of_nowait(borrower)
-        except trio.WouldBlock:
-            await self._limiter.acquire_on_behalf_of(borrower)
-        is_probe = False
-        try:
-            await self._wait_for_the_end_of_the_pause(max_pause_s)
-            is_probe = self._check_breaker()
-            ticket = Ticket(trio.current_time(), self.tokens, entry)
+            ticket.expects(await self.tokens.take(tokens))
             try:
-                yield ticket
-            except LMError as error:
-                self._failed(error, ticket)
-                raise
-            self._succeeded()
-        finally:
-            if is_probe:
-                self._is_probing = False
-            self._limiter.release_on_behalf_of(borrower)
+                self._limiter.acquire_on_behalf_of_nowait(ticket)
+            except trio.WouldBlock:
+                await self._limiter.acquire_on_behalf_of(ticket)
+            ticket.has_place = True
+            await self._wait_for_the_end_of_the_pause(max_pause_s)
+            ticket.is_probe = self._check_breaker()
+        except BaseException:
+            ticket.unsent()
+            raise
+        ticket.started_s = trio.current_time()
+        return ticket
+
+    def leave(self, ticket: Ticket) -> None:
+        """`ticket` is closed."""
+        if ticket.is_probe:
+            ticket.is_probe = self._is_probing = False
+        if ticket.has_place:
+            ticket.has_place = False
+            self._limiter.release_on_behalf_of(ticket)
 
     async def _wait_for_the_end_of_the_pause(self, max_pause_s: float) -> None:
         while (wait_s := self._paused_until - trio.current_time()) > 0:
@@ -211,11 +259,12 @@ class Account:
         self._is_probing = True
         return True
 
-    def _failed(self, error: LMError, ticket: Ticket) -> None:
+    def failed(self, error: LMError, started_s: float) -> None:
+        """Learn from the failure of a request that went out at `started_s`."""
         now_s = trio.current_time()
         if error.retry_after_s is not None:
-            self._paused_until = max(self._paused_until, now_s + error.retry_after_s)
-        if isinstance(error, LMRateLimited | LMTimeout) and ticket.started_s > self._lowered_s:
+            self._paused_until = max(self._paused_until, now_s + min(error.retry_after_s, LONGEST_PAUSE_S))
+        if isinstance(error, LMRateLimited | LMTimeout) and started_s > self._lowered_s:
             # Once per wave: requests that were on their way when the limit fell say nothing about the new one.
             self._lowered_s = now_s
             self._set_limit(max(1.0, min(self._limit, self._limiter.statistics().borrowed_tokens) / 2))
@@ -226,7 +275,8 @@ class Account:
         else:
             self._failures, self._broken_until = 0, None  # it answers
 
-    def _succeeded(self) -> None:
+    def succeeded(self) -> None:
+        """Learn from an answer."""
         self._failures, self._broken_until = 0, None
         if not math.isinf(self._limit):
             self._set_limit(self._limit + 1 / self._limit)

@@ -65,6 +65,35 @@ def check_limits(owner: type, **limits: object) -> None:
             raise refuse(owner, name, value, "a whole number >= 1 or None")
 
 
+def checked_texts(texts: object) -> list[str]:
+    """A copy of `texts`; UsageError when they are not texts."""
+    mend = "\n  Mend: pass a list such as ['Hello', 'Good day']."
+    if not isinstance(texts, list | tuple):
+        raise UsageError(f"embed(): expected a list of texts, got a {type(texts).__name__}.{mend}")
+    checked: list[str] = []
+    for index, text in enumerate(cast("Sequence[object]", texts)):
+        if not isinstance(text, str) or not text:
+            given = "empty" if text == "" else f"a {type(text).__name__}"
+            raise UsageError(f"embed(): text {index} is {given}, and no model takes that.{mend}")
+        checked.append(text)
+    if not checked:
+        raise UsageError(f"embed(): expected a list of texts, got an empty list.{mend}")
+    return checked
+
+
+def check_provider_options(owner: type, options: object) -> None:
+    """DeclarationError unless `options` is None or a mapping from names."""
+    if options is None:
+        return
+    fits = isinstance(options, Mapping) and all(isinstance(name, str) for name in cast("Mapping[object, object]", options))
+    if not fits:
+        kind = type(options).__name__  # pyright: ignore[reportUnknownArgumentType] - a mapping of anything
+        raise DeclarationError(  # without its values: keys are among them
+            f"{owner.__name__}(provider_options=…): expected a mapping from option names, got a {kind}.\n"
+            "  Mend: pass one such as {'aws_region_name': 'eu-central-1'}."
+        )
+
+
 def check_instances(owner: type, **given: tuple[object, type]) -> None:
     """DeclarationError unless each value is None or an instance of its class."""
     for name, (value, kind) in given.items():

@@ -11,7 +11,7 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, TypeVar, cast, final
+from typing import Any, TypeVar, cast, final
 
 import attrs
 import trio
@@ -19,13 +19,12 @@ import trio
 from actors.checks import refuse
 from actors.errors import DeclarationError, LMReplyUnreadable
 from runtime.lm.calls import ChatLM
-from runtime.lm.dspy_bridge import fill, like
+from runtime.lm.choosing import choose
+from runtime.lm.dspy_bridge import fill
 from runtime.lm.fields import MessageField, fields_of
+from runtime.lm.trained import Trained
 
 T = TypeVar("T")
-
-NOTHING = "None"
-"""What a model says that chooses none of the types."""
 
 
 class DSPyBackend:
@@ -58,15 +57,10 @@ class DSPyBackend:
             DeclarationError: its ``__call__`` names no type and not None.
             LMReplyUnreadable: see :meth:`make`; also when the model names none of the types.
         """
-        candidates, may_end = successors(type(source))
+        candidates, may_end = what_follows(source)
         if not candidates:
-            if may_end:
-                await trio.lowlevel.checkpoint()
-                return None
-            raise DeclarationError(
-                f"{type(source).__name__} does not say what follows it.\n"
-                "  Mend: annotate what its __call__ returns, for example '-> Answer | None'."
-            )
+            await trio.lowlevel.checkpoint()
+            return None
         target: type[Any] | None = candidates[0]
         if len(candidates) > 1 or may_end:
             target = await self._chosen(candidates, source, may_end)
@@ -79,7 +73,7 @@ class DSPyBackend:
         stead.
 
         Raises:
-            DeclarationError: there are none, or two of one name.
+            DeclarationError: there are none, or two that cannot be told apart by their full names.
             LMReplyUnreadable: the model names none of them, after all attempts.
         """
         if len(types) == 1:
@@ -106,43 +100,42 @@ class DSPyBackend:
         return await self._filled(target, instruction, inputs, given=resolved)
 
     async def _chosen(self, candidates: Sequence[type[T]], context: object, may_end: bool) -> type[T] | None:
-        by_name: dict[str, type[T]] = {candidate.__name__: candidate for candidate in candidates}
-        if not candidates or len(by_name) < len(candidates) or NOTHING in by_name:
-            raise DeclarationError(
-                f"{[candidate.__name__ for candidate in candidates]!r}: expected types of different names.\n"
-                "  Mend: pass at least one type, and rename those that share a name."
-            )
-        names = (*by_name, *((NOTHING,) if may_end else ()))
-        one_of: Any = Literal[names]  # made of values that only the run time knows
-        choice = attrs.make_class("NextType", {"choice": attrs.field(type=one_of)})
-        told = "\n".join(
-            f"- {name}: {_summary(by_name[name])}" if name in by_name else f"- {name}: nothing follows" for name in names
-        )
-        answer = await fill(
+        trained = self._trained_choice(type(context))
+        chosen = await choose(
             self._lm,
-            instruction=f"Choose what follows, by its name:\n{told}",
+            instruction="",
             inputs={"context": context},
-            output=choice,
+            among=candidates,
+            may_be_none=may_end,
+            module="Predict" if trained is None else trained[0],
             parse_attempts=self._attempts,
+            trained=None if trained is None else trained[1],
         )
-        return by_name.get(answer.choice)
+        return cast("type[T] | None", chosen)
 
     async def _filled(
         self, target: type[T], instruction: str, inputs: Mapping[str, object], *, given: Mapping[str, object] | None = None
     ) -> T:
-        output, build = _without(target, given or {})
+        output, build = partial_type(target, given or {})
+        trained = self._trained_for(target)
         answer = await fill(
             self._lm,
             instruction=instruction,
             inputs=inputs,
             output=output,
-            module=self._module_for(target),
+            module="Predict" if trained is None else trained[0],
             parse_attempts=self._attempts,
+            trained=None if trained is None else trained[1],
         )
         return cast("T", build(answer))
 
-    def _module_for(self, target: type) -> str | type:
-        return "Predict"
+    def _trained_for(self, target: type) -> tuple[str, Trained] | None:
+        """The module for `target` and what it has been trained to; None: there is no such thing."""
+        return None
+
+    def _trained_choice(self, source: type) -> tuple[str, Trained] | None:
+        """The same for the choice of what follows an instance of `source`."""
+        return None
 
 
 @final
@@ -151,24 +144,38 @@ class OptimizedLM(DSPyBackend):
 
     Args:
         lm: see ``DSPyBackend``.
-        optimized: the trained ``dspy.Predict`` by the type that it fills. Their demonstrations and instructions are copied for
-            each call, so that one may be used by many calls, and trained meanwhile.
+        optimized: the trained ``dspy.Predict`` or ``dspy.ChainOfThought`` by the type that it fills. Their demonstrations and
+            instructions are copied for each call, so that one may be used by many calls, and trained meanwhile.
+        choices: the same by the type after which ``decide`` and ``choose_type`` choose what follows; see ``optimize_node``. A
+            choice is not counted.
         max_retries: see ``DSPyBackend``.
     """
 
-    def __init__(self, lm: ChatLM, optimized: Mapping[type, Any] | None = None, *, max_retries: int = 1) -> None:
+    def __init__(
+        self,
+        lm: ChatLM,
+        optimized: Mapping[type, Any] | None = None,
+        *,
+        choices: Mapping[type, Any] | None = None,
+        max_retries: int = 1,
+    ) -> None:
         super().__init__(lm, max_retries=max_retries)
         self._optimized = dict(optimized or {})
+        self._choices = dict(choices or {})
         self._stats = {"optimized": 0, "naive": 0}
 
     def get_stats(self) -> dict[str, int]:
         """How many instances were made with a trained predictor (``"optimized"``) and without (``"naive"``). A copy."""
         return dict(self._stats)
 
-    def _module_for(self, target: type) -> str | type:
-        trained = self._optimized.get(target)
-        self._stats["naive" if trained is None else "optimized"] += 1
-        return "Predict" if trained is None else like(trained)
+    def _trained_for(self, target: type) -> tuple[str, Trained] | None:
+        predictor = self._optimized.get(target)
+        self._stats["naive" if predictor is None else "optimized"] += 1
+        return None if predictor is None else (type(predictor).__name__, Trained.of(predictor))
+
+    def _trained_choice(self, source: type) -> tuple[str, Trained] | None:
+        predictor = self._choices.get(source)
+        return None if predictor is None else (type(predictor).__name__, Trained.of(predictor))
 
 
 def successors(node: type[Any]) -> tuple[list[type[Any]], bool]:
@@ -182,11 +189,22 @@ def successors(node: type[Any]) -> tuple[list[type[Any]], bool]:
     return [part for part in parts if part is not types.NoneType], types.NoneType in parts
 
 
-def _summary(kind: type) -> str:
-    return (kind.__doc__ or "").strip().partition("\n")[0] or kind.__name__
+def what_follows(source: object) -> tuple[list[type[Any]], bool]:
+    """:func:`successors` of the type of `source`.
+
+    Raises:
+        DeclarationError: there are none, and it may not end either.
+    """
+    candidates, may_end = successors(type(source))
+    if not candidates and not may_end:
+        raise DeclarationError(
+            f"{type(source).__name__} does not say what follows it.\n"
+            "  Mend: annotate what its __call__ returns, for example '-> Answer | None'."
+        )
+    return candidates, may_end
 
 
-def _without(target: type, given: Mapping[str, object]) -> tuple[type, Callable[[Any], object]]:
+def partial_type(target: type, given: Mapping[str, object]) -> tuple[type, Callable[[Any], object]]:
     """A type of `target`'s other fields, and what makes a `target` of one of its instances and `given`."""
     if not given:
         return target, lambda answer: answer

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Protocol, final, runtime_checkable
 
@@ -23,10 +26,12 @@ from actors.lm import Completion, Usage
 BUSY_S = 0.1
 """How long a cache file that another process has locked is waited for; after that the call goes out as if it were not there."""
 
+_LOG = logging.getLogger("understudy.cache")
+
 
 @runtime_checkable
 class AnswerCache(Protocol):
-    """Where a client looks before it asks. Neither method may block for long or raise."""
+    """Where a client looks before it asks. Neither method may block for long; what they raise is logged and fails no call."""
 
     keeps_sampled: bool
     """Whether answers are kept that might come out otherwise another time."""
@@ -40,14 +45,62 @@ class AnswerCache(Protocol):
         ...
 
 
+_rollout: ContextVar[object] = ContextVar("understudy_rollout", default=None)
+_is_wanted: ContextVar[bool] = ContextVar("understudy_cache_is_wanted", default=True)
+
+
+@contextmanager
+def caching(*, rollout: object = None, is_wanted: bool = True) -> Generator[None]:
+    """For the calls of this task in the block: answers of another `rollout` are not theirs; without `is_wanted`, none is."""
+    tokens = _rollout.set(rollout), _is_wanted.set(is_wanted)
+    try:
+        yield
+    finally:
+        _rollout.reset(tokens[0])
+        _is_wanted.reset(tokens[1])
+
+
+def is_bypassed() -> bool:
+    """Whether the call that is about to be made is neither answered from a cache nor kept in one."""
+    return not _is_wanted.get()
+
+
 def cache_key(url: str, body: bytes) -> str:
-    """The key of a request."""
-    return hashlib.sha256(url.encode() + b"\n" + body).hexdigest()
+    """The key of a request, within the rollout that it belongs to (see :func:`caching`)."""
+    rollout = _rollout.get()
+    digest = hashlib.sha256(url.encode() + b"\n" + body)
+    if rollout is not None:
+        digest.update(f"\n{rollout!r}".encode())
+    return digest.hexdigest()
 
 
 def is_repeatable(options: Mapping[str, Any]) -> bool:
     """Whether the same request asks for the same answer."""
     return options.get("temperature") == 0 or options.get("seed") is not None
+
+
+@final
+class Forgiving:
+    """`cache`, whose failures cost a kept answer and never the call: they are logged, and the model is asked."""
+
+    def __init__(self, cache: AnswerCache) -> None:
+        self.keeps_sampled = cache.keeps_sampled
+        self._cache = cache
+
+    def get(self, key: str) -> Completion | None:
+        """See :class:`AnswerCache`."""
+        try:
+            return self._cache.get(key)
+        except Exception as error:  # noqa: BLE001 - whatever a cache of the user's own raises
+            _LOG.warning("%s could not look an answer up; the model is asked: %r", type(self._cache).__name__, error)
+            return None
+
+    def put(self, key: str, completion: Completion) -> None:
+        """See :class:`AnswerCache`."""
+        try:
+            self._cache.put(key, completion)
+        except Exception as error:  # noqa: BLE001 - the answer is there, and paid for
+            _LOG.warning("%s could not keep an answer: %r", type(self._cache).__name__, error)
 
 
 @final
@@ -85,7 +138,8 @@ class MemoryCache:
 class SqliteCache:
     """Keeps answers in an SQLite file that outlives the process and that several may share.
 
-    Reads and writes take microseconds and run on the event loop; a file that stays locked counts as having no answer.
+    Reads and writes take microseconds and run on the event loop. A file that stays locked, is damaged, or has no room counts as
+    having no answer: the call is made as if there were no cache.
 
     Args:
         path: the file; made when it is not there.
@@ -103,17 +157,17 @@ class SqliteCache:
         """See :class:`AnswerCache`."""
         try:
             row = self._connection.execute("SELECT answer FROM answers WHERE key = ?", (key,)).fetchone()
-        except sqlite3.OperationalError:  # locked
+            return _completion(json.loads(row[0])) if row is not None else None
+        except (sqlite3.Error, TypeError, ValueError, LookupError):  # locked, damaged, or written by another release
             return None
-        return _completion(json.loads(row[0])) if row is not None else None
 
     def put(self, key: str, completion: Completion) -> None:
         """See :class:`AnswerCache`."""
-        answer = json.dumps(attrs.asdict(completion), ensure_ascii=False)
         try:
+            answer = json.dumps(attrs.asdict(completion), ensure_ascii=False)
             self._connection.execute("INSERT OR REPLACE INTO answers VALUES (?, ?)", (key, answer))
-        except sqlite3.OperationalError:  # locked: the answer is asked for again another time
-            return
+        except (sqlite3.Error, TypeError, ValueError):  # locked, damaged, full, read-only, or an answer that no file can hold:
+            return  # it is asked for again another time
 
     def close(self) -> None:
         """Close the file."""

@@ -10,6 +10,7 @@ import trio
 
 from actors.errors import UsageError
 from actors.lm import ChatMessage, Completion
+from runtime.lm.crossing import Crossing
 
 _NOT_FOR_THE_PROVIDER = frozenset({"cache", "rollout_id", "num_retries", "n", "num_generations", "model"})
 
@@ -55,8 +56,14 @@ async def ask(chat: Callable[[], Awaitable[Completion]], count: int) -> list[Com
     return answers
 
 
-def on_trio(token: trio.lowlevel.TrioToken | None, call: Callable[[], Awaitable[list[Completion]]]) -> list[Completion]:
-    """Run `call` on trio from the thread of a synchronous module, in the task that started the thread where there is one."""
+def on_trio(
+    crossing: Crossing | None, token: trio.lowlevel.TrioToken | None, call: Callable[[], Awaitable[list[Completion]]]
+) -> list[Completion]:
+    """Run `call` on trio from the thread of a synchronous module.
+
+    In the task that started the thread, where trio started it; else as a task of `crossing`, whose cancel scope and context it
+    has then; without one as a task that belongs to nobody.
+    """
     if trio.lowlevel.in_trio_run():
         raise UsageError(
             "A DSPy module was called synchronously on trio's own thread: the call would wait for the loop that it holds.\n"
@@ -65,6 +72,8 @@ def on_trio(token: trio.lowlevel.TrioToken | None, call: Callable[[], Awaitable[
     try:
         trio.from_thread.check_cancelled()
     except RuntimeError:  # not a thread of trio's: one that a module such as dspy.Parallel started
+        if crossing is not None:
+            return crossing.run(call)
         if token is None:
             raise UsageError(
                 "A DSPy module was called in a thread that knows no trio run.\n"
@@ -94,4 +103,6 @@ def openai_shaped(answers: Sequence[Completion]) -> types.SimpleNamespace:
         for answer in answers
     ]
     cost = {"response_cost": sum(costs) if costs else None}
-    return types.SimpleNamespace(choices=choices, usage=usage, model=answers[0].model, _hidden_params=cost)
+    # DSPy counts no usage for an answer that nobody had to be asked for.
+    is_kept = all(answer.attempts == 0 for answer in answers)
+    return types.SimpleNamespace(choices=choices, usage=usage, model=answers[0].model, cache_hit=is_kept, _hidden_params=cost)

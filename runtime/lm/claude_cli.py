@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from typing import Any, cast, final
 
+import attrs
 import trio
 
 from actors.checks import refuse
@@ -21,6 +23,7 @@ from runtime.lm.failures import shorten
 DEADLINE_S = 120.0
 GRACE_S = 1.0
 """How long a process may take to end by itself once it has been told to."""
+MAX_OUTPUT_BYTES = 16 * 1024 * 1024
 
 
 @final
@@ -63,7 +66,7 @@ class ClaudeCLI:
             UsageError: an option is given; the command takes none.
             LMUnavailable: the command is not there, or failed.
             LMTimeout: it took longer than ``deadline_s``.
-            LMReplyUnreadable: it printed no answer.
+            LMReplyUnreadable: it printed no answer, or more than ``MAX_OUTPUT_BYTES``.
         """
         if options:
             raise UsageError(f"{self.model!r} does not take the option {next(iter(options))!r}.\n  Mend: leave it out.")
@@ -78,27 +81,39 @@ class ClaudeCLI:
             return self._answer(await self._run([*self._command, *flags], prompt.encode()))
         raise self._error(LMTimeout, f"no answer within {self._deadline_s:g} s", "raise deadline_s, or ask for less.")
 
-    async def _run(self, command: list[str], prompt: bytes) -> subprocess.CompletedProcess[bytes]:
-        try:
+    async def _run(self, command: list[str], prompt: bytes) -> _Output:
+        output = _Output()
+        missing: OSError | None = None
+        async with trio.open_nursery() as nursery:
             # A session of its own: the command's own children end with it, and a Ctrl-C at the terminal is for us alone.
-            return await trio.run_process(
+            start = functools.partial(
+                trio.run_process,
                 command,
-                stdin=prompt,
-                capture_stdout=True,
-                capture_stderr=True,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
                 check=False,
                 start_new_session=True,
                 deliver_cancel=_end,
             )
-        except OSError as error:
-            found = self._error(LMUnavailable, f"{command[0]!r} cannot be run: {error}", "install it, or pass command=….")
-            found.retryable = False
-            raise found from error
+            try:
+                process: trio.Process = await nursery.start(start)
+            except OSError as error:
+                missing = error
+            else:
+                await _talk(process, prompt, output, nursery.cancel_scope)
+        if missing is not None:
+            refusal = self._error(LMUnavailable, f"{command[0]!r} cannot be run: {missing}", "install it, or pass command=….")
+            refusal.retryable = False
+            raise refusal from missing
+        return output
 
-    def _answer(self, run: subprocess.CompletedProcess[bytes]) -> Completion:
-        said = run.stdout.decode("utf-8", "replace")
+    def _answer(self, run: _Output) -> Completion:
+        said = run.said.decode("utf-8", "replace")
+        if run.is_too_long:
+            raise self._error(LMReplyUnreadable, f"it printed more than {MAX_OUTPUT_BYTES} bytes", "run the command by hand.")
         if run.returncode != 0:
-            words = shorten(run.stderr.decode("utf-8", "replace") or said)
+            words = shorten(run.complained.decode("utf-8", "replace") or said)
             raise self._error(LMUnavailable, f"exit code {run.returncode}: {words}", "run the command by hand.")
         try:
             parsed: object = json.loads(said)
@@ -114,6 +129,43 @@ class ClaudeCLI:
 
     def _error(self, kind: type[LMError], what: str, mend: str) -> LMError:
         return kind(f"{self.model!r}: {what.rstrip('.')}.\n  Mend: {mend}", model=self.model)
+
+
+@final
+@attrs.define(eq=False)
+class _Output:
+    """What one process has printed."""
+
+    said: bytearray = attrs.field(factory=bytearray)
+    complained: bytearray = attrs.field(factory=bytearray)
+    is_too_long: bool = False
+    returncode: int | None = None
+
+
+async def _talk(process: trio.Process, prompt: bytes, output: _Output, scope: trio.CancelScope) -> None:
+    """Write the prompt, read what comes, and wait for the process; `scope` is cancelled when more comes than is read."""
+    assert process.stdin is not None and process.stdout is not None and process.stderr is not None, "all three are pipes"
+    stdin = process.stdin
+
+    async def write() -> None:
+        # A process that ends, or closes its input, without reading it says why in another way.
+        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            async with stdin:
+                await stdin.send_all(prompt)
+
+    async def read(stream: trio.abc.ReceiveStream, into: bytearray) -> None:
+        async with stream:
+            while chunk := await stream.receive_some():
+                into += chunk
+                if len(into) > MAX_OUTPUT_BYTES:
+                    output.is_too_long = True
+                    scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(write)
+        nursery.start_soon(read, process.stdout, output.said)
+        nursery.start_soon(read, process.stderr, output.complained)
+    output.returncode = await process.wait()
 
 
 async def _end(process: trio.Process) -> None:

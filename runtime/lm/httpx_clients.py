@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import logging
 import ssl
 from collections.abc import Callable, Mapping
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -134,6 +135,8 @@ class HttpxPool:
         self._way = way
         self._send = way.handle_async_request if isinstance(way, httpx.AsyncBaseTransport) else self._send_by_client
         self._defaults = [*_usual_headers(), ("user-agent", "understudy")]
+        self.closes_at_once = isinstance(way, PooledTransport)
+        """Whether closing a reply never waits."""
 
     async def send(self, method: str, url: str, headers: Mapping[str, str], body: bytes, connect_s: float) -> httpx.Response:
         """Send one request and return when the head of its reply is there; whoever calls closes it."""
@@ -184,6 +187,8 @@ def pool_maker(
     """
     if http2 and importlib.util.find_spec("h2") is None:
         raise DeclarationError("open_transport(http2=True) needs the package h2.\n  Mend: pip install 'httpx[http2]'.")
+    if http2:
+        logging.getLogger("hpack.hpack").addFilter(_is_no_header)
     certificates = functools.cache(httpx.create_ssl_context)  # takes tens of milliseconds: once per transport, not per pool
 
     def make() -> HttpxPool:
@@ -194,6 +199,11 @@ def pool_maker(
         return HttpxPool(PooledTransport(KeepAlivePool(certificates)))
 
     return make
+
+
+def _is_no_header(record: logging.LogRecord) -> bool:
+    """HTTP/2's compression logs every header with its value when it is told to debug, keys among them."""
+    return record.levelno > logging.DEBUG
 
 
 def _stock_client(certificates: ssl.SSLContext, max_connections: int, *, http2: bool) -> httpx.AsyncClient:

@@ -10,6 +10,7 @@ from typing import Any, final
 from actors.actor import Actor
 from actors.errors import DeclarationError, UsageError
 from actors.lm import LM
+from runtime.lm.budget import Budget
 from runtime.lm.client import LMClient
 from runtime.lm.transport import HttpTransport, open_transport
 
@@ -18,10 +19,16 @@ DEFAULT_CONNECTIONS = 100
 
 @final
 class Models(Mapping[str, LM]):
-    """The named models, as a mapping, and the default. A string stands for ``LMClient(string)``."""
+    """The named models, as a mapping, and the default. A string stands for ``LMClient(string)``.
 
-    def __init__(self, default: str | LM | None, named: Mapping[str, str | LM] | None, rng: random.Random) -> None:
+    All calls through clients that this opens are charged to `budget`.
+    """
+
+    def __init__(
+        self, default: str | LM | None, named: Mapping[str, str | LM] | None, rng: random.Random, budget: Budget | None = None
+    ) -> None:
         self._rng = rng
+        self.budget = budget
         self._clients: list[LMClient] = []
         self._bound: list[LMClient] = []
         self._transport: HttpTransport | None = None
@@ -109,7 +116,7 @@ class Models(Mapping[str, LM]):
 
     def _bind(self, client: LMClient, transport: HttpTransport) -> None:
         if not client.is_open:
-            client.bind(transport, self._rng)
+            client.bind(transport, self._rng, self.budget)
             self._bound.append(client)
 
     def unbind(self) -> None:

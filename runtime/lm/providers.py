@@ -18,22 +18,45 @@ HTTP_HANDLER_PROVIDERS = frozenset(
 )
 """OpenAI-compatible providers that LiteLLM serves over its own HTTP handler, with URL and headers of their own making."""
 
-OWN_PROTOCOL_PROVIDERS = frozenset({"anthropic", "azure", "cohere", "cohere_chat", "gemini", "ollama_chat"})
-"""Providers with a protocol, an address or an authorisation of their own that is served."""
-
-UNSERVED_PROVIDERS = frozenset(
-    {"a2a", "azure_ai", "chatgpt", "edenai", "gigachat", "github_copilot", "heroku", "ragflow", "sap", "vercel_ai_gateway"}
+OWN_PROTOCOL_PROVIDERS = frozenset(
+    {"anthropic", "azure", "bedrock", "cohere", "cohere_chat", "gemini", "ollama", "ollama_chat", "vertex_ai"}
 )
-"""Providers that LiteLLM counts among the OpenAI-compatible ones, and yet serves by code that signs in or sends by itself."""
+"""Providers with a protocol, an address or an authorisation of their own whose requests the client sends itself."""
 
-UNPRICED_PROVIDERS = frozenset({"ollama_chat"})
-"""Servers of one's own. LiteLLM would ask them about the model, over the network, before it says that it costs nothing."""
+CLOUDS = frozenset({"bedrock", "vertex_ai"})
+"""Providers whose settings may be in files, and whose libraries take long to import."""
 
-INSTEAD: Mapping[str, str] = {
-    "azure_ai": "use 'azure/DEPLOYMENT', or 'openai/MODEL' with the address of the endpoint as api_base",
-    "ollama": "use 'ollama_chat/MODEL', the same server's chat interface",
+THREADED_PROVIDERS = frozenset({"a2a", "azure_ai", "edenai", "gigachat", "heroku", "ragflow", "sap", "vercel_ai_gateway"})
+"""Providers that LiteLLM counts among the OpenAI-compatible ones, and yet serves by code that signs in or sends by itself.
+Like every provider in none of these sets they are left to LiteLLM, in a worker thread."""
+
+UNSERVED_PROVIDERS = frozenset({"chatgpt", "github_copilot"})
+"""Providers that LiteLLM signs in to by asking a person at a terminal."""
+
+SERVERS_OF_ONES_OWN = frozenset({"ollama", "ollama_chat"})
+"""They need no key and cost nothing that is known. LiteLLM would ask them about the model, over the network, for its price."""
+
+PROVIDER_OPTIONS: Mapping[str, frozenset[str]] = {
+    "azure": frozenset({"api_version"}),
+    "bedrock": frozenset(
+        {
+            "aws_access_key_id",
+            "aws_bedrock_runtime_endpoint",
+            "aws_external_id",
+            "aws_profile_name",
+            "aws_region_name",
+            "aws_role_name",
+            "aws_secret_access_key",
+            "aws_session_name",
+            "aws_session_tags",
+            "aws_session_token",
+            "aws_sts_endpoint",
+            "aws_web_identity_token",
+        }
+    ),
+    "vertex_ai": frozenset({"vertex_credentials", "vertex_location", "vertex_project"}),
 }
-"""What to use in place of a provider that is not served, where there is something close."""
+"""LiteLLM's names of what says who asks, and where, beside key and address."""
 
 ADDRESS_EXAMPLES: Mapping[str, str] = {"azure": "https://NAME.openai.azure.com"}
 """The form of an address, of the providers that give each customer another."""
@@ -46,9 +69,12 @@ DEFAULT_BASES: Mapping[str, tuple[tuple[str, ...], str | None]] = {
     "cometapi": (("COMETAPI_API_BASE",), "https://api.cometapi.com/v1"),
     "gemini": (("GEMINI_API_BASE",), ""),  # the version in the path depends on the model
     "minimax": (("MINIMAX_API_BASE",), "https://api.minimax.io/v1"),
+    "bedrock": ((), ""),  # it depends on the region
+    "ollama": (("OLLAMA_API_BASE",), "http://localhost:11434"),
     "ollama_chat": (("OLLAMA_API_BASE",), "http://localhost:11434"),
     "openai": (("OPENAI_BASE_URL", "OPENAI_API_BASE"), "https://api.openai.com/v1"),
     "openrouter": (("OPENROUTER_API_BASE",), "https://openrouter.ai/api/v1"),
+    "vertex_ai": (("VERTEXAI_API_BASE",), ""),  # it depends on project and location
 }
 """Environment variables and address of the providers for which LiteLLM's resolver leaves both out."""
 
@@ -60,11 +86,19 @@ KEY_VARIABLES: Mapping[str, tuple[str, ...]] = {
     "cometapi": ("COMETAPI_KEY",),
     "gemini": ("GOOGLE_API_KEY", "GEMINI_API_KEY"),
     "minimax": ("MINIMAX_API_KEY",),
+    "ollama": ("OLLAMA_API_KEY",),
     "ollama_chat": ("OLLAMA_API_KEY",),
     "openai": ("OPENAI_API_KEY",),
     "openrouter": ("OPENROUTER_API_KEY", "OR_API_KEY"),
 }
 """Where the keys are of the providers for which LiteLLM's resolver leaves them out; the first is the one to set."""
+
+PARTS: Mapping[str, tuple[str, ...]] = {
+    "cohere": ("llms.cohere.chat.transformation", "llms.cohere.chat.v2_transformation"),
+    "cohere_chat": ("llms.cohere.chat.transformation", "llms.cohere.chat.v2_transformation"),
+    "gemini": ("llms.vertex_ai.gemini_embeddings.batch_embed_content_transformation",),
+}
+"""LiteLLM's modules of a provider that would otherwise be imported by the first request."""
 
 REFUSED_OPTIONS: Mapping[str, str] = {
     "api_base": "pass it to LMClient(...)",

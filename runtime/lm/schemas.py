@@ -102,6 +102,19 @@ def build(message_type: type, values: Mapping[str, object]) -> Any:
     )
 
 
+def misfit(annotation: Any, value: object) -> str | None:
+    """Why `value`, as JSON has it, is no value of `annotation`; None when it is one."""
+    from pydantic import ValidationError  # noqa: PLC0415
+
+    try:
+        _adapter(annotation, _translate(annotation)).validate_python(value, by_name=True, by_alias=True)
+    except ValidationError as error:
+        detail = error.errors(include_url=False, include_context=False)[0]
+        place = _path(detail["loc"])
+        return f"{place + ': ' if place else ''}got {shorten(detail['input'])}, expected {type_name(annotation)}: {detail['msg']}"
+    return None
+
+
 def dump(value: object) -> Any:
     """`value` as JSON has it: what a prompt shows. Message types become objects, by field name; never raises."""
     if value is None or (isinstance(value, str | bool | int | float) and not isinstance(value, enum.Enum)):

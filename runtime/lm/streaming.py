@@ -7,7 +7,7 @@ cancelled; the answer's own time simply runs on meanwhile.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Self, final
 
 import attrs
@@ -15,11 +15,18 @@ import trio
 
 from actors.errors import LMError, LMReplyUnreadable, LMTimeout, UsageError
 from actors.lm import Completion, Delta, ReasoningDelta, TextDelta, ToolCallDelta
+from runtime.lm.event_stream import CONTENT_TYPE, BinaryEventReader, NotAnEvent
 from runtime.lm.failures import MENDS, has_error, shorten
 from runtime.lm.sse import EventReader, EventTooLarge, LineReader, ServerEvent
 from runtime.lm.translation import Exchange, Translator
 from runtime.lm.transport import HttpReply, HttpStream
 
+_READERS: Mapping[str, type[EventReader | LineReader | BinaryEventReader]] = {
+    "text/event-stream": EventReader,
+    "application/x-ndjson": LineReader,
+    CONTENT_TYPE: BinaryEventReader,
+}
+"""What reads a stream, by its content type. Anything else is no stream."""
 _LAST_BYTES_S = 0.25
 """How long the end of the body may take after the last piece, so that the connection can serve again."""
 
@@ -56,7 +63,7 @@ class AnswerStream:
         self._http = http
         self._waits = waits
         self._requests = requests
-        self._events: EventReader | LineReader = EventReader()
+        self._events: EventReader | LineReader | BinaryEventReader = EventReader()
         self._chunks = translator.chunks(exchange)
         self._pieces: deque[Delta] = deque()
         self._completion: Completion | None = None
@@ -94,9 +101,9 @@ class AnswerStream:
     async def begin(self) -> None:
         """Wait for the first piece, or for the end of an answer without any."""
         kind = self._http.headers.get("content-type", "").lower()
-        is_lines = "application/x-ndjson" in kind
-        if self._http.status == 200 and (is_lines or "text/event-stream" in kind):
-            self._events = LineReader() if is_lines else self._events
+        make = next((make for name, make in _READERS.items() if name in kind), None)
+        if self._http.status == 200 and make is not None:
+            self._events = make()
             await self._fill()
         else:
             await self._take_whole()
@@ -116,7 +123,7 @@ class AnswerStream:
             chunk = await anext(self._http.chunks, None)
             try:
                 events = self._events.close() if chunk is None else self._events.feed(chunk)
-            except EventTooLarge as error:
+            except (EventTooLarge, NotAnEvent) as error:
                 raise self._unreadable(str(error), "") from error
             for event in events:
                 self._read(event)

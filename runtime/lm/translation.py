@@ -1,31 +1,31 @@
 """Messages to one provider's HTTP request, and its reply to a completion, by LiteLLM's provider configurations.
 
-The only module that knows litellm. LiteLLM translates and prices here and nothing more: it opens no connection, runs no event
-loop, retries nothing and logs nothing. The requests equal those that ``litellm.acompletion`` sends. litellm is imported on first
-use, which takes seconds: :func:`warm_up` does that in a thread.
+LiteLLM translates and prices here and nothing more: it opens no connection, runs no event loop, retries nothing and logs nothing.
+The requests equal those that ``litellm.acompletion`` sends. litellm is imported on first use: see ``runtime.lm.library``. Of a
+provider that LiteLLM must call by itself, the call is made ready here, and made by ``runtime.lm.attempt``.
 """
 
 from __future__ import annotations
 
 import copy
-import functools
 import hashlib
-import importlib
 import json
-import os
-import warnings
 from typing import TYPE_CHECKING, Any, final
 
-import attrs
-import trio
-
 from actors.errors import LMAuthFailed, LMBadRequest, LMError, LMRefused, LMReplyUnreadable, UsageError
-from actors.lm import ChatMessage, Completion, Usage
+from actors.lm import ChatMessage, Completion, Embeddings, Usage
+from runtime.lm import embeddings
 from runtime.lm.chunks import ChunkReader
-from runtime.lm.dialects import SilentLog, body_of, headers_of, longest_answer_tokens, parser_of, reader_of, url_of
+from runtime.lm.dialects import SilentLog, longest_answer_tokens, outgoing, parser_of, reader_of
+from runtime.lm.exchange import Exchange as Exchange
 from runtime.lm.failures import MENDS, error_for, has_error, redact, shorten
-from runtime.lm.providers import KEPT_LITELLM_OPTIONS, REFUSED_OPTIONS, UNPRICED_PROVIDERS
+from runtime.lm.library import is_warm as is_warm
+from runtime.lm.library import load, part, quiet
+from runtime.lm.library import warm_up as warm_up
+from runtime.lm.prices import Prices
+from runtime.lm.providers import CLOUDS, KEPT_LITELLM_OPTIONS, PARTS, REFUSED_OPTIONS
 from runtime.lm.routes import Route, resolve
+from runtime.lm.threaded import ThreadedCall
 from runtime.lm.transport import HttpReply, HttpRequest
 
 if TYPE_CHECKING:
@@ -39,57 +39,6 @@ USUAL_ANSWER_TOKENS = 1024
 """For estimates, where a call says nothing."""
 
 
-@functools.cache
-def _load() -> Any:
-    """litellm, imported with everything off that would go to the network or print by itself."""
-    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
-    os.environ.setdefault("LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS", "True")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it builds its models at first use, with warnings about its own types
-        litellm: Any = importlib.import_module("litellm")  # Any: its own types are partial
-        for name in (
-            "main",
-            "anthropic_beta_headers_manager",
-            "litellm_core_utils.exception_mapping_utils",
-            "litellm_core_utils.streaming_chunk_builder_utils",
-            "llms.anthropic.chat.handler",
-            "llms.vertex_ai.gemini.transformation",
-            "llms.vertex_ai.gemini.vertex_and_google_ai_studio_gemini",
-        ):
-            importlib.import_module(f"litellm.{name}")
-        litellm.ModelResponse(choices=[{"message": {"content": ""}}], usage=litellm.Usage())
-        litellm.types.utils.ModelResponseStream(choices=[{"index": 0, "delta": {"content": ""}}])
-    litellm.suppress_debug_info = True
-    litellm.telemetry = False
-    return litellm
-
-
-def is_warm() -> bool:
-    """Whether litellm is imported."""
-    return _load.cache_info().currsize > 0
-
-
-async def warm_up() -> None:
-    """Import litellm in a worker thread, once per process, so that the event loop goes on meanwhile. A checkpoint."""
-    if is_warm():
-        await trio.lowlevel.checkpoint()
-    else:
-        await trio.to_thread.run_sync(_load)
-
-
-@final
-@attrs.frozen(eq=False)
-class Exchange:
-    """One request, and what is needed to read its reply."""
-
-    request: HttpRequest
-    data: dict[str, Any] = attrs.field(repr=False)
-    messages: list[Any] = attrs.field(repr=False)
-    optional_params: dict[str, Any] = attrs.field(repr=False)
-    litellm_params: dict[str, Any] = attrs.field(repr=False)
-    json_mode: bool = False
-
-
 @final
 class Translator:
     """Translates for one model. Construction is cheap; the first other call imports litellm (see :func:`warm_up`).
@@ -97,12 +46,20 @@ class Translator:
     Keys are read once: `api_key`, or else the environment variable that LiteLLM uses for the provider.
     """
 
-    def __init__(self, model: str, *, api_key: str | None = None, api_base: str | None = None) -> None:
+    def __init__(
+        self,
+        model: str,
+        *,
+        api_key: str | None = None,
+        api_base: str | None = None,
+        provider_options: Mapping[str, Any] | None = None,
+    ) -> None:
         self.model = model
         self._api_key = api_key
         self._api_base = api_base
+        self._options = dict(provider_options or {})
         self._found: Route | None = None
-        self._is_priced = True
+        self._prices = Prices()
         self._mapped: dict[str, dict[str, Any]] = {}
 
     def __repr__(self) -> str:
@@ -121,14 +78,41 @@ class Translator:
             LMAuthFailed: there is no key.
             LMBadRequest: the provider does not know an option, or a value cannot be sent.
         """
-        litellm = _load()
+        litellm = load()
         route = self.route()
         wanted = {name: value for name, value in options.items() if value is not None}
         self._refuse_options(litellm, wanted)
         try:
+            if route.is_threaded:
+                return self._call_in_thread(litellm, route, messages, wanted)
             if stream:
                 wanted = {**wanted, **self._stream_options(litellm, route)}
             return self._exchange(litellm, route, messages, wanted)
+        except LMError:
+            raise
+        except Exception as error:
+            raise self._refusal(error) from error
+
+    def embedding(self, texts: Sequence[str], options: Mapping[str, Any]) -> Exchange:
+        """The request for the embeddings of `texts`. `options` are OpenAI's.
+
+        Raises:
+            DeclarationError: see :meth:`request`.
+            LMAuthFailed: there is no key.
+            LMBadRequest: the provider does not know an option, or has no embeddings.
+        """
+        litellm = load()
+        route = self.route()
+        wanted = {name: value for name, value in options.items() if value is not None}
+        self._refuse_options(litellm, wanted)
+        try:
+            if route.is_threaded or not embeddings.is_native(route):
+                arguments = {**self._call_arguments(route), **wanted, "input": list(texts)}
+                call = ThreadedCall(litellm, "embedding", arguments)
+                stand_in = _stand_in(route, {**wanted, "input": list(texts)})
+                return Exchange(stand_in, {}, [], {}, {}, texts=tuple(texts), threaded=call)
+            url, headers, data = embeddings.outgoing(litellm, route, texts, wanted)
+            return Exchange(HttpRequest("POST", url, _sendable(headers), _json_bytes(data)), data, [], {}, {}, texts=tuple(texts))
         except LMError:
             raise
         except Exception as error:
@@ -148,13 +132,13 @@ class Translator:
         plain = route.config.translate_developer_role_to_system_role(messages=plain)
         params = self._params(litellm, route, plain, options)
         json_mode = bool(params.pop("json_mode", False))
-        params.pop("fake_stream", None)
+        if params.pop("fake_stream", False):  # the provider would stream no such answer
+            params.pop("stream", None)
+        plain = self._with_tools_in_words(litellm, plain, params.pop("functions_unsupported_model", None))
         extra_body: Mapping[str, Any] = params.pop("extra_body", None) or {}
         litellm_params = route.litellm_params
         common = {"model": route.model, "messages": plain, "optional_params": params, "litellm_params": litellm_params}
-        headers = headers_of(route, headers, common)
-        url = url_of(litellm, route, params, litellm_params, stream=bool(options.get("stream")))
-        headers, data = body_of(litellm, route, headers, common)
+        url, headers, data = outgoing(litellm, route, headers, common, stream=bool(params.get("stream")))
         if extra_body:
             data = {
                 **data,
@@ -163,7 +147,16 @@ class Translator:
                 ),
             }
         request = HttpRequest("POST", url, _sendable(headers), _json_bytes(data))
-        return Exchange(request, data, plain, params, litellm_params, json_mode)
+        return Exchange(request, data, plain, params, litellm_params, json_mode, sign_in=route.sign_in)
+
+    def _call_in_thread(self, litellm: Any, route: Route, messages: Sequence[ChatMessage], options: dict[str, Any]) -> Exchange:
+        plain = copy.deepcopy([dict(message) for message in messages])
+        call = ThreadedCall(litellm, "completion", {**self._call_arguments(route), **options, "messages": plain})
+        return Exchange(_stand_in(route, {**options, "messages": plain}), dict(options), plain, {}, {}, threaded=call)
+
+    def _call_arguments(self, route: Route) -> dict[str, Any]:
+        given = {"api_key": self._api_key, "api_base": self._api_base}
+        return {"model": self.model, **route.options, **{name: value for name, value in given.items() if value is not None}}
 
     def _params(self, litellm: Any, route: Route, messages: list[Any], options: dict[str, Any]) -> dict[str, Any]:
         """The options as the provider calls them. For plain values they are worked out once: half of a translation's cost."""
@@ -182,6 +175,10 @@ class Translator:
         checked = litellm.utils.validate_and_fix_openai_tools(tools=tools)
         return checked if route.provider == "anthropic" else litellm.main._drop_anthropic_only_tool_keys(tools=checked)
 
+    def _with_tools_in_words(self, litellm: Any, messages: list[Any], tools: Any) -> list[Any]:
+        """For an interface without tools, LiteLLM describes them in the prompt."""
+        return litellm.main.function_call_prompt(messages=messages, functions=tools) if tools else messages
+
     def _refuse_options(self, litellm: Any, options: Mapping[str, Any]) -> None:
         for name, value in options.items():
             if name in REFUSED_OPTIONS:
@@ -196,10 +193,14 @@ class Translator:
 
     def _refusal(self, error: Exception) -> LMError:
         """Our error for what LiteLLM raised while it translated: nothing has been sent."""
-        words = redact(shorten(str(getattr(error, "message", "") or error)), self._secrets())
-        kind = LMAuthFailed if type(error).__name__ == "AuthenticationError" else LMBadRequest
+        name = type(error).__name__
+        said = str(getattr(error, "message", "") or error).removeprefix(f"litellm.{name}: ").partition(" To drop these")[0]
+        kind = LMAuthFailed if name == "AuthenticationError" else LMBadRequest
+        mend = "leave it out, or pass drop_params=True to leave out whatever the provider does not take."
+        mend = mend if name == "UnsupportedParamsError" else MENDS[kind]
         return kind(
-            f"no request could be made of the messages and options: {type(error).__name__}: {words}.\n  Mend: {MENDS[kind]}",
+            f"no request to {self.model!r} could be made of the messages and options: {name}: "
+            f"{redact(shorten(said), self._secrets())}.\n  Mend: {mend}",
             model=self.model,
             attempt=0,
         )
@@ -218,15 +219,39 @@ class Translator:
             parsed = self._parse(exchange, reply)
             answer = self._answer(parsed)
         except Exception as error:
-            words = redact(shorten(reply.body.decode("utf-8", "replace")), self._secrets())
-            raise LMReplyUnreadable(
-                f"HTTP {reply.status} from {exchange.request.place} carries no answer that can be read "
-                f"({type(error).__name__}): {words!r}.\n  Mend: {MENDS[LMReplyUnreadable]}",
-                model=self.model,
-                status=reply.status,
-            ) from error
+            raise self._unreadable(exchange, reply, error, "answer") from error
         extras: Mapping[str, object] = getattr(parsed.choices[0].message, "provider_specific_fields", None) or {}
         return self._checked(answer, extras.get("refusal"))
+
+    def embedded(self, exchange: Exchange, reply: HttpReply) -> Embeddings:
+        """The embeddings in `reply`.
+
+        Raises:
+            LMError: there are none; the class is the error table's.
+        """
+        if not 200 <= reply.status < 300 or has_error(reply.body):
+            raise self.error(exchange, reply)
+        route, texts = self.route(), exchange.texts or ()
+        try:
+            vectors, parsed = embeddings.read(load(), route, exchange, reply)
+            if len(vectors) != len(texts):
+                raise ValueError(f"{len(vectors)} vectors for {len(texts)} texts")
+        except Exception as error:
+            raise self._unreadable(exchange, reply, error, "embeddings") from error
+        usage = Usage(
+            prompt_tokens=getattr(parsed.usage, "prompt_tokens", 0) or 0,
+            cost_usd=self._prices.of_reply(route, parsed, "embedding"),
+        )
+        return Embeddings(vectors, self.model, usage)
+
+    def _unreadable(self, exchange: Exchange, reply: HttpReply, error: Exception, what: str) -> LMReplyUnreadable:
+        words = redact(shorten(reply.body.decode("utf-8", "replace")), self._secrets())
+        return LMReplyUnreadable(
+            f"HTTP {reply.status} from {exchange.request.place} carries no {what} that can be read "
+            f"({type(error).__name__}): {words!r}.\n  Mend: {MENDS[LMReplyUnreadable]}",
+            model=self.model,
+            status=reply.status,
+        )
 
     def _checked(self, answer: Completion, refusal: object) -> Completion:
         if not answer.text and not answer.tool_calls and (refusal or answer.finish_reason == "content_filter"):
@@ -237,7 +262,7 @@ class Translator:
     def chunks(self, exchange: Exchange) -> ChunkReader:
         """What reads the events of a streamed answer to `exchange`."""
         route = self.route()
-        parser = parser_of(_load(), route, json_mode=exchange.json_mode)
+        parser = parser_of(load(), route, json_mode=exchange.json_mode)
         if hasattr(parser, "tool_name_reverse_map"):  # names that Anthropic would refuse have been rewritten
             parser.tool_name_reverse_map = exchange.litellm_params.get("_anthropic_tool_name_map") or {}
         return ChunkReader(parser.chunk_parser)
@@ -248,7 +273,7 @@ class Translator:
         Raises:
             LMRefused: the model declined to answer.
         """
-        litellm = _load()
+        litellm = load()
         message = {
             "role": "assistant",
             "content": chunks.text,
@@ -263,14 +288,14 @@ class Translator:
         """The usage of a streamed answer; zero when the provider sent none."""
         if not any(chunk.usage.completion_tokens for chunk in chunks.priced):
             return litellm.Usage()  # LiteLLM would count the words itself, with a tokenizer that it first downloads
-        builder = importlib.import_module("litellm.litellm_core_utils.streaming_chunk_builder_utils")
+        builder = part("litellm_core_utils.streaming_chunk_builder_utils")
         return builder.ChunkProcessor(chunks.priced).calculate_usage(
             chunks=chunks.priced, model=self.route().model, completion_output=chunks.text, messages=exchange.messages
         )
 
     def error(self, exchange: Exchange, reply: HttpReply) -> LMError:
         """The error that `reply`, which carries no answer, amounts to."""
-        mapping = importlib.import_module("litellm.litellm_core_utils.exception_mapping_utils")
+        mapping = part("litellm_core_utils.exception_mapping_utils")
         return error_for(
             reply,
             place=exchange.request.place,
@@ -280,7 +305,7 @@ class Translator:
         )
 
     def _parse(self, exchange: Exchange, reply: HttpReply) -> Any:
-        litellm, route = _load(), self.route()
+        litellm, route = load(), self.route()
         blank = litellm.ModelResponse()
         if route.provider != "openai":
             blank.model = f"{route.provider}/{route.model}"
@@ -309,59 +334,45 @@ class Translator:
             usage=Usage(
                 prompt_tokens=getattr(usage, "prompt_tokens", 0) or 0,
                 completion_tokens=getattr(usage, "completion_tokens", 0) or 0,
-                cost_usd=self._cost_usd(parsed),
+                cost_usd=self._prices.of_reply(self.route(), parsed, "completion"),
             ),
             tool_calls=tuple(call.model_dump(exclude_none=True) for call in message.tool_calls or ()),
             reasoning=getattr(message, "reasoning_content", None),
+            is_cancellable=not self.route().is_threaded,
         )
-
-    def _cost_usd(self, parsed: Any) -> float | None:
-        route = self.route()
-        if not self._is_priced or route.provider in UNPRICED_PROVIDERS:
-            return None
-        try:
-            return float(_load().completion_cost(parsed, model=route.model, custom_llm_provider=route.provider))
-        except Exception:  # noqa: BLE001 - LiteLLM raises bare Exception for a model that its table does not price
-            self._is_priced = False
-            return None
 
     @property
     def account(self) -> tuple[str, str, str]:
         """What tells one provider account from another: provider, address, and a digest of the key."""
         route = self.route()
-        digest = hashlib.sha256((route.api_key or "").encode()).hexdigest()
+        digest = hashlib.sha256(route.account.encode()).hexdigest()
         return route.provider, route.api_base or "", digest
 
     def expected_tokens(self, exchange: Exchange) -> tuple[int, int]:
         """Roughly what a request will use: its prompt, by its length, and the longest answer that it allows."""
+        if exchange.texts is not None:
+            return len(exchange.request.body) // CHARS_PER_TOKEN, 0
         longest = longest_answer_tokens(exchange.data)
         return len(exchange.request.body) // CHARS_PER_TOKEN, USUAL_ANSWER_TOKENS if longest is None else longest
 
     def price_usd(self, prompt_tokens: int, completion_tokens: int) -> float:
         """What so many tokens cost by LiteLLM's table; 0 for a model without a price."""
-        route = self.route()
-        if route.provider in UNPRICED_PROVIDERS:
-            return 0.0
-        try:
-            prompt_usd, completion_usd = _load().cost_per_token(
-                model=route.model,
-                custom_llm_provider=route.provider,
-                prompt_tokens=prompt_tokens,
-                completion_tokens=completion_tokens,
-            )
-        except Exception:  # noqa: BLE001 - LiteLLM raises bare Exception for a model that its table does not price
-            return 0.0
-        return float(prompt_usd) + float(completion_usd)
+        return self._prices.of_tokens(self.route(), prompt_tokens, completion_tokens)
 
     def redacted(self, text: str) -> str:
         """`text` without this model's key and anything that looks like one."""
         return redact(text, self._secrets())
 
     def _secrets(self) -> tuple[str, ...]:
-        found = self._found.api_key if self._found is not None else None
-        return tuple(key for key in (self._api_key, found) if key)
+        found = self._found.secrets if self._found is not None else ()
+        return tuple(key for key in (self._api_key, *found) if key)
 
     # --- where to ---
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether the next translation reads files first: a cloud's own settings, to find out where the model lives."""
+        return self._found is None and self.model.partition("/")[0] in CLOUDS
 
     def route(self) -> Route:
         """Resolve model, provider, address and key, once.
@@ -371,12 +382,21 @@ class Translator:
             LMAuthFailed: there is no key.
         """
         if self._found is None:
-            self._found = resolve(_load(), self.model, api_key=self._api_key, api_base=self._api_base)
+            with quiet():
+                self._found = resolve(load(), self.model, api_key=self._api_key, api_base=self._api_base, options=self._options)
+                for name in PARTS.get(self._found.provider, ()):
+                    part(name)
         return self._found
 
 
 def _sendable(headers: Mapping[str, Any]) -> dict[str, str]:
     return {name: str(value) for name, value in headers.items() if value is not None}
+
+
+def _stand_in(route: Route, body: Mapping[str, Any]) -> HttpRequest:
+    """What stands for a call that LiteLLM makes by itself, in messages, estimates and keys of caches."""
+    base = (route.api_base or "").rstrip("/")
+    return HttpRequest("POST", base or f"litellm://{route.provider}", {}, _json_bytes({"model": route.model, **body}))
 
 
 def _json_bytes(data: Mapping[str, Any]) -> bytes:

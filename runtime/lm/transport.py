@@ -16,20 +16,22 @@ timeouts are a second line, wider than any sensible deadline.
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Hashable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, TypeVar, cast, final
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Hashable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TYPE_CHECKING, Self, TypeVar, cast, final
 from urllib.parse import urlsplit
 
 import attrs
 import trio
 
 from actors.checks import refuse
-from actors.errors import LMReplyUnreadable, LMUnavailable, UnderstudyError, UsageError
+from actors.errors import LMReplyUnreadable, LMUnavailable, UsageError
 from runtime.lm.http_errors import is_a_foreign, ours_for
 from runtime.lm.keepalive import PoolStatistics
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     import httpx
 
     from runtime.lm.httpx_clients import HttpxPool
@@ -103,7 +105,10 @@ class HttpReply:
 
         hidden = {"content-encoding", "content-length", "transfer-encoding"}  # the body is decoded and whole already
         headers = {name: value for name, value in self.headers.items() if name not in hidden}
-        return httpx.Response(self.status, headers=headers, content=self.body, request=_some_request())
+        response = httpx.Response(self.status, headers=headers, content=self.body, request=_some_request())
+        if "charset" not in headers.get("content-type", ""):
+            response.encoding = "utf-8"  # httpx's own default, which it otherwise finds out by way of an e-mail parser
+        return response
 
     def __repr__(self) -> str:
         return f"HttpReply({self.status}, {len(self.headers)} headers, {len(self.body)} bytes)"
@@ -124,7 +129,7 @@ class HttpStream:
 
     status: int
     headers: Mapping[str, str]
-    chunks: AsyncGenerator[bytes, None]
+    chunks: AsyncIterator[bytes]
 
     def __repr__(self) -> str:
         return f"HttpStream({self.status}, {len(self.headers)} headers)"
@@ -218,21 +223,27 @@ class HttpTransport:
                 body += chunk
         return HttpReply(reply.status, reply.headers, bytes(body))
 
-    @asynccontextmanager
-    async def stream(self, request: HttpRequest, *, may_resend: Callable[[], bool] = _always) -> AsyncGenerator[HttpStream, None]:
+    def stream(
+        self, request: HttpRequest, *, may_resend: Callable[[], bool] = _always
+    ) -> AbstractAsyncContextManager[HttpStream]:
         """Send `request` once; the block starts when the reply's headers are there. Raises what :meth:`send` raises.
 
         Leaving the block before the last chunk closes the connection.
         """
+        return _Flight(functools.partial(self._begin, request, may_resend), self._end)
+
+    async def _begin(
+        self, request: HttpRequest, may_resend: Callable[[], bool], flight: _Flight
+    ) -> tuple[_Pool, httpx.Response, Mapping[str, str], _Chunks]:
+        """Wait for a token, which `flight` holds then, and for the head of the reply."""
         if self._closed:
             raise UsageError(
                 "this HTTP transport is closed.\n  Mend: send requests inside its 'async with open_transport()' block."
             )
-        borrower = object()  # not the task: one task may hold a stream and send another request meanwhile
         try:
-            self._limiter.acquire_on_behalf_of_nowait(borrower)  # spares a turn of the scheduler where nobody waits
+            self._limiter.acquire_on_behalf_of_nowait(flight)  # spares a turn of the scheduler where nobody waits
         except trio.WouldBlock:
-            await self._limiter.acquire_on_behalf_of(borrower)
+            await self._limiter.acquire_on_behalf_of(flight)
         try:
             if self._closed:
                 raise LMUnavailable(
@@ -241,16 +252,26 @@ class HttpTransport:
                 )
             pool, response = await self._open(request, may_resend)
             headers = _lower(response.headers.raw)
-            is_plain = headers.get("content-encoding", "identity") == "identity"  # decoding costs three more generators
+            is_plain = headers.get("content-encoding", "identity") == "identity"  # decoding costs three generators
             stream = cast("httpx.AsyncByteStream", response.stream)  # a transport that is asynchronous has no other
             raw = aiter(stream) if is_plain else response.aiter_bytes()
-            chunks = self._chunks(request, raw)
-            try:
-                yield HttpStream(response.status_code, headers, chunks)
-            finally:
-                await self._close_response(pool, response, raw, chunks)
+            return pool, response, headers, _Chunks(raw, request.place, self._max_reply_bytes)
+        except BaseException:
+            self._limiter.release_on_behalf_of(flight)
+            raise
+
+    async def _end(self, flight: _Flight, pool: _Pool, response: httpx.Response, chunks: _Chunks) -> None:
+        """Give the connection and the token back."""
+        try:
+            if chunks.has_ended and pool.httpx_pool.closes_at_once:
+                await response.aclose()
+            else:
+                with trio.move_on_after(CLOSE_TIMEOUT_S, shield=True):
+                    await _abandon(response, chunks)
+            pool.in_flight -= 1
+            await self._leave(pool)
         finally:
-            self._limiter.release_on_behalf_of(borrower)
+            self._limiter.release_on_behalf_of(flight)
 
     async def _open(self, request: HttpRequest, may_resend: Callable[[], bool]) -> tuple[_Pool, httpx.Response]:
         pool = self._pool
@@ -277,37 +298,6 @@ class HttpTransport:
             pool.in_flight -= 1
             raise
 
-    async def _chunks(self, request: HttpRequest, raw: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
-        size_bytes = 0
-        try:
-            async for chunk in raw:
-                size_bytes += len(chunk)
-                if size_bytes > self._max_reply_bytes:
-                    raise _too_large(request, self._max_reply_bytes)
-                yield chunk
-        except Exception as error:
-            if isinstance(error, UnderstudyError):
-                raise
-            raise ours_for(error, request.place) from error
-
-    async def _close_response(
-        self, pool: _Pool, response: httpx.Response, raw: AsyncIterator[bytes], chunks: AsyncGenerator[bytes, None]
-    ) -> None:
-        with trio.move_on_after(CLOSE_TIMEOUT_S, shield=True):
-            await chunks.aclose()
-            try:
-                await response.aclose()
-                # The body of a reply left early hangs in half a dozen nested generators of httpx, which nobody closes. On a
-                # closed connection they all run to their end at once.
-                async for _ in raw:
-                    pass
-            except Exception as error:
-                if not is_a_foreign(error, "HTTPError") and not is_a_foreign(error, "StreamError"):
-                    raise
-                # The reply has been read or given up: that its connection closes badly concerns nobody.
-        pool.in_flight -= 1
-        await self._leave(pool)
-
     async def _leave(self, pool: _Pool) -> None:
         """Close `pool` when it has been replaced and nobody is on it any more."""
         if pool is not self._pool and pool.in_flight == 0:
@@ -317,6 +307,75 @@ class HttpTransport:
         """Close every idle connection; requests in flight fail. :func:`open_transport` calls it."""
         self._closed = True
         await _close(self._pool.httpx_pool)
+
+
+@final
+class _Chunks:
+    """A reply's body as it comes, decoded. No generator: those cost a call more than all the rest of this module."""
+
+    __slots__ = ("_max_bytes", "_place", "_size_bytes", "has_ended", "raw")
+
+    def __init__(self, raw: AsyncIterator[bytes], place: str, max_bytes: int) -> None:
+        self.raw = raw
+        self.has_ended = False
+        self._place = place
+        self._max_bytes = max_bytes
+        self._size_bytes = 0
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            chunk = await self.raw.__anext__()
+        except StopAsyncIteration:
+            self.has_ended = True
+            raise
+        except Exception as error:
+            raise ours_for(error, self._place) from error
+        self._size_bytes += len(chunk)
+        if self._size_bytes > self._max_bytes:
+            raise _too_large(self._place, self._max_bytes)
+        return chunk
+
+
+@final
+class _Flight(AbstractAsyncContextManager[HttpStream, None]):
+    """One request on its way. It holds the token, not the task: one task may hold a stream and send another request meanwhile."""
+
+    def __init__(
+        self,
+        begin: Callable[[_Flight], Awaitable[tuple[_Pool, httpx.Response, Mapping[str, str], _Chunks]]],
+        end: Callable[[_Flight, _Pool, httpx.Response, _Chunks], Awaitable[None]],
+    ) -> None:
+        self._begin = begin
+        self._end = end
+        self._reply: tuple[_Pool, httpx.Response, _Chunks] | None = None
+
+    async def __aenter__(self) -> HttpStream:
+        pool, response, headers, chunks = await self._begin(self)
+        self._reply = pool, response, chunks
+        return HttpStream(response.status_code, headers, chunks)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        assert self._reply is not None, "entered first"
+        await self._end(self, *self._reply)
+
+
+async def _abandon(response: httpx.Response, chunks: _Chunks) -> None:
+    try:
+        await response.aclose()
+        if not chunks.has_ended:
+            # The body of a reply left early hangs in half a dozen nested generators of httpx, which nobody closes. On a closed
+            # connection they all run to their end at once.
+            async for _ in chunks.raw:
+                pass
+    except Exception as error:
+        if not is_a_foreign(error, "HTTPError") and not is_a_foreign(error, "StreamError"):
+            raise
+        # The reply has been read or given up: that its connection closes badly concerns nobody.
 
 
 async def _close(pool: HttpxPool) -> None:
@@ -359,9 +418,9 @@ async def open_transport(
         await transport.aclose()
 
 
-def _too_large(request: HttpRequest, limit_bytes: int) -> LMReplyUnreadable:
+def _too_large(place: str, limit_bytes: int) -> LMReplyUnreadable:
     error = LMReplyUnreadable(
-        f"the reply from {request.place} is larger than {limit_bytes} bytes.\n"
+        f"the reply from {place} is larger than {limit_bytes} bytes.\n"
         "  Mend: ask for less (max_tokens), or open the transport with a larger max_reply_bytes."
     )
     error.retryable = False

@@ -1,8 +1,49 @@
-from tests.benchmarks.lm_calls import measure, peers
+import pytest
+
+from runtime.testing.process import loopback_process
+from tests.benchmarks.lm_calls import BASELINE, DSPY, FLOOR, OURS, Sample, load_all, measure, table, verdicts
+from tests.benchmarks.lm_graphs import memory_of_crowds, three_nodes
+from tests.benchmarks.lm_works import JOBS, LATENCY_S, MODELS, SLOW_S, Job
+
+LIGHT = ("h11_streams", "httpx_constant", "ours", "httpx_stock", "aiohttp_session")
 
 
-def test_every_peer_is_measured():
-    medians = measure([2], rounds=1)
+@pytest.mark.parametrize("job", JOBS)
+def test_every_client_that_can_do_a_job_is_measured(job: Job):
+    peers = load_all(lambda module, reason: None, LIGHT)  # the others take seconds to import
+    with loopback_process(MODELS, latency_s=LATENCY_S) as provider:
+        samples = measure(peers, provider.api_base, job, 2, rounds=1, calls=2)
 
-    assert set(medians) == {(name, 2) for name in peers()}
-    assert all(sample.cpu_s > 0 and sample.makespan_s >= 0.05 for sample in medians.values())
+    assert set(samples) == {peer.name for peer in peers if job in peer.jobs}
+    assert OURS in samples
+    assert all(sample.cpu_s > 0 and sample.makespan_s >= LATENCY_S for sample in samples.values())
+    assert table(job, 2, samples).startswith(f"{job}, 2 at once, 50 ms each")
+
+
+def test_every_target_has_its_line():
+    row = {
+        ("chat", 1, BASELINE): Sample(1, 1),
+        ("chat", 1, OURS): Sample(1.5, 1),
+        ("chat", 100, FLOOR): Sample(0.5, 1),
+        ("chat", 100, BASELINE): Sample(1, 1),
+        ("chat", 100, OURS): Sample(1.6, 1.31),
+        ("predict", 3, DSPY): Sample(10, 1),
+        ("predict", 3, OURS): Sample(5.1, 1),
+    }
+    samples: dict[tuple[Job, int, str], Sample] = dict(row)  # type: ignore[arg-type]
+
+    assert list(verdicts(samples)) == [
+        "target: chat, 1 at once: CPU 1.50 × httpx, O(1) pool, at most 1.5: met",
+        "target: chat, 100 at once: CPU 1.60 × httpx, O(1) pool, at most 1.5: MISSED",
+        "target: chat, 100 at once: time of a round 1.31 × h11, at most 1.3: MISSED",
+        "target: predict, 3 at once: CPU 0.51 × dspy.Predict, at most 0.5: MISSED",
+    ]
+
+
+def test_the_measurements_of_graphs_run():
+    with loopback_process(MODELS, latency_s=0.0) as provider:
+        assert three_nodes(provider.api_base) >= SLOW_S
+        early, late = memory_of_crowds(provider.api_base, width=5)
+
+    assert early > 0
+    assert late > 0

@@ -8,13 +8,13 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import pytest
 import trio.testing
 
-from runtime.lm import translation
+from runtime.lm import library
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _litellm_is_loaded() -> None:
     """The import takes seconds in a thread, and a virtual clock does not wait for threads."""
-    translation._load()
+    library.load()
 
 
 @pytest.fixture

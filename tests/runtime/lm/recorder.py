@@ -9,136 +9,14 @@ from typing import Any
 
 import attrs
 
-OPENAI_REPLY = {
-    "id": "chatcmpl-1",
-    "object": "chat.completion",
-    "created": 1700000000,
-    "model": "gpt-4o-mini-2024-07-18",
-    "service_tier": "default",
-    "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hello!"}}],
-    "usage": {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100},
-}
-ANTHROPIC_REPLY = {
-    "id": "msg_1",
-    "type": "message",
-    "role": "assistant",
-    "model": "claude-sonnet-4-5",
-    "stop_reason": "end_turn",
-    "content": [{"type": "text", "text": "Hello!"}],
-    "usage": {"input_tokens": 1000, "output_tokens": 100},
-}
+from tests.runtime.lm.replies import answer_to
 
-
-OPENAI_CHUNKS: list[dict[str, Any]] = [
-    {"choices": [{"index": 0, "delta": {"role": "assistant", "content": "Hel"}, "finish_reason": None}]},
-    {"choices": [{"index": 0, "delta": {"content": "lo!"}, "finish_reason": None}]},
-    {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
-    {"choices": [], "usage": {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100}},
-]
-ANTHROPIC_CHUNKS: list[dict[str, Any]] = [
-    {"type": "message_start", "message": {**ANTHROPIC_REPLY, "content": [], "stop_reason": None}},
-    {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
-    {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hel"}},
-    {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "lo!"}},
-    {"type": "content_block_stop", "index": 0},
-    {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 100}},
-    {"type": "message_stop"},
-]
-
-
-GEMINI_REPLY: dict[str, Any] = {
-    "responseId": "r1",
-    "modelVersion": "gemini-2.0-flash",
-    "candidates": [{"index": 0, "finishReason": "STOP", "content": {"role": "model", "parts": [{"text": "Hello!"}]}}],
-    "usageMetadata": {"promptTokenCount": 1000, "candidatesTokenCount": 100, "totalTokenCount": 1100},
-}
-COHERE_REPLY: dict[str, Any] = {
-    "id": "c1",
-    "finish_reason": "COMPLETE",
-    "message": {"role": "assistant", "content": [{"type": "text", "text": "Hello!"}]},
-    "usage": {
-        "billed_units": {"input_tokens": 1000, "output_tokens": 100},
-        "tokens": {"input_tokens": 1000, "output_tokens": 100},
-    },
-}
-OLLAMA_REPLY: dict[str, Any] = {
-    "model": "llama3",
-    "created_at": "2025-05-24T02:12:05.859654Z",
-    "message": {"role": "assistant", "content": "Hello!"},
-    "done_reason": "stop",
-    "done": True,
-    "prompt_eval_count": 1000,
-    "eval_count": 100,
-}
-
-
-def gemini_chunk(text: str) -> dict[str, Any]:
-    return {**GEMINI_REPLY, "candidates": [{"index": 0, "content": {"role": "model", "parts": [{"text": text}]}}]}
-
-
-def cohere_chunk(text: str) -> dict[str, Any]:
-    return {"type": "content-delta", "index": 0, "delta": {"message": {"content": {"text": text}}}}
-
-
-def ollama_chunk(text: str) -> dict[str, Any]:
-    return {"model": "llama3", "created_at": "x", "message": {"role": "assistant", "content": text}, "done": False}
-
-
-GEMINI_CHUNKS: list[dict[str, Any]] = [
-    {name: value for name, value in gemini_chunk("Hel").items() if name != "usageMetadata"},
-    {**GEMINI_REPLY, "candidates": [{**GEMINI_REPLY["candidates"][0], "content": {"role": "model", "parts": [{"text": "lo!"}]}}]},
-]
-COHERE_CHUNKS: list[dict[str, Any]] = [
-    {"type": "message-start", "id": "c1", "delta": {"message": {"role": "assistant"}}},
-    {"type": "content-start", "index": 0, "delta": {"message": {"content": {"type": "text", "text": ""}}}},
-    cohere_chunk("Hel"),
-    cohere_chunk("lo!"),
-    {"type": "content-end", "index": 0},
-    {"type": "message-end", "delta": {"finish_reason": "COMPLETE", "usage": COHERE_REPLY["usage"]}},
-]
-OLLAMA_CHUNKS: list[dict[str, Any]] = [
-    ollama_chunk("Hel"),
-    ollama_chunk("lo!"),
-    {**OLLAMA_REPLY, "message": {"role": "assistant", "content": ""}},
-]
-
-
-def own_answer_to(path: str, body: Any) -> tuple[str, bytes] | None:
-    """The reply of the providers whose replies are like nobody else's."""
-    place, _, query = path.partition("?")
-    if place.endswith("/api/chat"):
-        lines = "".join(f"{json.dumps(chunk)}\n" for chunk in OLLAMA_CHUNKS)
-        return ("application/x-ndjson", lines.encode()) if body["stream"] else _json(OLLAMA_REPLY)
-    if "enerateContent" in place:
-        return _events(GEMINI_CHUNKS) if query == "alt=sse" else _json(GEMINI_REPLY)
-    if place.endswith("/v2/chat"):
-        return _events(COHERE_CHUNKS) if body.get("stream") else _json(COHERE_REPLY)
-    return None
-
-
-def _json(reply: dict[str, Any]) -> tuple[str, bytes]:
-    return "application/json", json.dumps(reply).encode()
-
-
-def _events(chunks: list[dict[str, Any]]) -> tuple[str, bytes]:
-    return "text/event-stream", "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks).encode()
-
-
-def answer_to(path: str, body: Any) -> tuple[str, bytes]:
-    """Content type and body of the reply."""
-    own = own_answer_to(path, body)
-    if own is not None:
-        return own
-    is_anthropic = path.endswith("/messages")
-    if not body.get("stream"):
-        return "application/json", json.dumps(ANTHROPIC_REPLY if is_anthropic else OPENAI_REPLY).encode()
-    base = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1700000000, "model": "gpt-4o-mini-2024-07-18"}
-    chunks = ANTHROPIC_CHUNKS if is_anthropic else [{**base, **chunk} for chunk in OPENAI_CHUNKS]
-    lines = [
-        f"event: {chunk['type']}\ndata: {json.dumps(chunk)}\n\n" if is_anthropic else f"data: {json.dumps(chunk)}\n\n"
-        for chunk in chunks
-    ]
-    return "text/event-stream", "".join([*lines, "" if is_anthropic else "data: [DONE]\n\n"]).encode()
+PIXEL = bytes.fromhex(
+    "89504e470d0a1a0a0000000d494844520000000100000001080600000"
+    "01f15c4890000000d49444154789c63606060f80f0001040100"
+    "5fe5c34b0000000049454e44ae426082"
+)
+"""A picture of one pixel."""
 
 
 @attrs.frozen
@@ -147,27 +25,55 @@ class Seen:
     path: str
     headers: dict[str, str]
     body: Any
+    raw: bytes = attrs.field(default=b"", repr=False)
 
 
 @attrs.define(eq=False)
 class Recorder:
     url: str
+    kind: str = "text"
+    """What the model answers; see ``replies``."""
+    failures: list[tuple[int, dict[str, str], bytes]] = attrs.field(factory=list[tuple[int, dict[str, str], bytes]])
+    """Status, headers and body of the next replies."""
     seen: list[Seen] = attrs.field(factory=list[Seen])
+    """Requests to models."""
+    others: list[Seen] = attrs.field(factory=list[Seen])
+    """Requests for tokens, pictures, and whatever else."""
+
+
+def read_body(raw: bytes) -> Any:
+    try:
+        return json.loads(raw)
+    except ValueError:
+        return raw.decode()
 
 
 @contextmanager
-def recording() -> Iterator[Recorder]:
-    recorder = Recorder("")
+def recording(kind: str = "text") -> Iterator[Recorder]:
+    recorder = Recorder("", kind)
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            headers = {name.lower(): value for name, value in self.headers.items()}
-            recorder.seen.append(Seen(self.command, self.path, headers, body))
-            kind, raw = answer_to(self.path, body)
-            self.send_response(200)
-            self.send_header("content-type", kind)
-            self.send_header("content-length", str(len(raw)))
+            raw = self.rfile.read(int(self.headers["content-length"]))
+            seen = Seen(
+                self.command, self.path, {name.lower(): value for name, value in self.headers.items()}, read_body(raw), raw
+            )
+            is_aside = self.path.endswith(("/token", "/api/show"))
+            (recorder.others if is_aside else recorder.seen).append(seen)
+            if recorder.failures:
+                status, headers, reply = recorder.failures.pop(0)
+                self.reply(status, "application/json", reply, headers)
+            else:
+                self.reply(200, *answer_to(self.path, {} if is_aside else seen.body, recorder.kind))
+
+        def do_GET(self) -> None:
+            recorder.others.append(Seen(self.command, self.path, dict(self.headers.items()), None))
+            self.reply(200, "image/png", PIXEL)
+
+        def reply(self, status: int, kind: str, raw: bytes, headers: dict[str, str] | None = None) -> None:
+            self.send_response(status)
+            for name, value in {"content-type": kind, "content-length": str(len(raw)), **(headers or {})}.items():
+                self.send_header(name, value)
             self.end_headers()
             self.wfile.write(raw)
 

@@ -11,48 +11,10 @@ from actors.errors import DeclarationError, LMError, LMReplyUnreadable, LMUnavai
 from runtime.lm.backends import DSPyBackend, OptimizedLM, successors
 from runtime.lm.retry import Retry
 from runtime.testing.scripted import ScriptedLM
+from tests.runtime.lm.articles import ARTICLE, Article, Draft, Review, ReviewFailed, Silent
 from tests.runtime.lm.faking import faking, said
 
-
-@attrs.frozen
-class Review:
-    """A reader's opinion."""
-
-    stars: int
-    words: str
-
-
-@attrs.frozen
-class ReviewFailed:
-    """No opinion could be had."""
-
-    reason: str
-
-
-@attrs.frozen
-class Article:
-    text: str
-
-    async def __call__(self) -> Review | ReviewFailed | None: ...
-
-
-@attrs.frozen
-class Draft:
-    text: str
-
-    async def __call__(self) -> Review:
-        raise NotImplementedError
-
-
-@attrs.frozen
-class Silent:
-    text: str
-
-    async def __call__(self): ...
-
-
 REVIEW = {"stars": 4, "words": "Good."}
-ARTICLE = Article("On trio.")
 
 
 async def test_make_gives_an_instance_made_from_the_source():
@@ -75,7 +37,7 @@ async def test_an_answer_that_does_not_fit_is_asked_for_again_and_the_model_is_t
 
 @pytest.mark.parametrize(("max_retries", "calls"), [(0, 1), (1, 2), (3, 4)])
 async def test_the_attempts_do_not_multiply(max_retries: int, calls: int):
-    lm = ScriptedLM([{"stars": "many", "words": "Good."}] * 9)
+    lm = ScriptedLM([{"stars": "many", "words": "Good."}] * 9, unused="ok")
 
     with pytest.raises(LMReplyUnreadable) as caught:
         await DSPyBackend(lm, max_retries=max_retries).make(ARTICLE, Review)
@@ -84,7 +46,7 @@ async def test_the_attempts_do_not_multiply(max_retries: int, calls: int):
     assert caught.value.__cause__ is not None
 
 
-async def test_what_failed_is_requested_again_by_the_client_after_exactly_one_virtual_second(autojump_clock: trio.abc.Clock):
+async def test_what_failed_is_requested_again_by_the_client_after_exactly_one_virtual_second(virtual_clock: trio.abc.Clock):
     at_s: list[float] = []
 
     async def handle(request: httpx.Request) -> httpx.Response:
@@ -99,7 +61,7 @@ async def test_what_failed_is_requested_again_by_the_client_after_exactly_one_vi
     assert (made, at_s) == (Review(4, "Good."), [0.0, 1.0])
 
 
-async def test_an_error_that_stays_comes_with_its_cause_and_is_not_multiplied(autojump_clock: trio.abc.Clock):
+async def test_an_error_that_stays_comes_with_its_cause_and_is_not_multiplied(virtual_clock: trio.abc.Clock):
     requests = 0
 
     async def handle(request: httpx.Request) -> httpx.Response:
@@ -175,10 +137,22 @@ async def test_a_part_of_a_name_is_no_name_and_nothing_is_taken_in_its_stead(wor
     assert len(lm.calls) == 2
 
 
-@pytest.mark.parametrize("candidates", [[], [Review, attrs.make_class("Review", [])]])
-async def test_types_to_choose_from_have_names_of_their_own(candidates: list[type]):
-    with pytest.raises(DeclarationError, match="expected types of different names"):
-        await DSPyBackend(ScriptedLM([])).choose_type(candidates, ARTICLE)
+async def test_types_to_choose_from_have_names_of_their_own():
+    same: Any = attrs.make_class("Review", [])
+    same.__module__, same.__qualname__ = Review.__module__, Review.__qualname__
+
+    with pytest.raises(DeclarationError) as caught:
+        await DSPyBackend(ScriptedLM([])).choose_type([Review, same], ARTICLE)
+
+    assert str(caught.value) == (
+        "['Review', 'Review']: expected types of different names, and none that is called 'None'.\n"
+        "  Mend: rename those that share a name."
+    )
+
+
+async def test_there_is_something_to_choose_from():
+    with pytest.raises(DeclarationError, match="there is nothing to choose from"):
+        await DSPyBackend(ScriptedLM([])).choose_type([], ARTICLE)
 
 
 class OldStyle:
@@ -289,7 +263,7 @@ async def test_the_counts_are_a_copy():
     assert backend.get_stats() == {"optimized": 0, "naive": 0}
 
 
-async def test_calls_at_once_do_not_share_a_predictors_state(autojump_clock: trio.abc.Clock):
+async def test_calls_at_once_do_not_share_a_predictors_state(virtual_clock: trio.abc.Clock):
     predictor = trained()
     backend = OptimizedLM(ScriptedLM([REVIEW] * 5, latency_s=1), {Review: predictor})
     before = list(predictor.demos)

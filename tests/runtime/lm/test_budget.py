@@ -25,7 +25,7 @@ def rest(budget: Budget) -> tuple[int, float]:
     return budget.reserved_tokens, budget.reserved_usd
 
 
-async def test_a_call_is_charged_what_it_used(autojump_clock: trio.abc.Clock):
+async def test_a_call_is_charged_what_it_used(virtual_clock: trio.abc.Clock):
     litellm: Any = importlib.import_module("litellm")
     budget = Budget(max_tokens=5_000, max_cost_usd=1)
     async with faking(answer, {**PRICED, "budget": budget}) as (lm,):
@@ -37,7 +37,7 @@ async def test_a_call_is_charged_what_it_used(autojump_clock: trio.abc.Clock):
     assert rest(budget) == (0, 0.0)
 
 
-async def test_a_call_that_could_cost_more_than_is_left_is_not_sent(autojump_clock: trio.abc.Clock):
+async def test_a_call_that_could_cost_more_than_is_left_is_not_sent(virtual_clock: trio.abc.Clock):
     budget = Budget(max_tokens=100)
     async with faking(answer, {"budget": budget}) as (lm,):
         with pytest.raises(LMBudgetExhausted) as caught:
@@ -51,7 +51,7 @@ async def test_a_call_that_could_cost_more_than_is_left_is_not_sent(autojump_clo
     assert rest(budget) == (0, 0.0)
 
 
-async def test_calls_at_the_same_time_cannot_spend_the_same_money(autojump_clock: trio.abc.Clock):
+async def test_calls_at_the_same_time_cannot_spend_the_same_money(virtual_clock: trio.abc.Clock):
     budget = Budget(max_cost_usd=0.0011)
     sent = refused = 0
 
@@ -71,7 +71,7 @@ async def test_calls_at_the_same_time_cannot_spend_the_same_money(autojump_clock
     assert rest(budget) == (0, 0.0)
 
 
-async def test_what_was_reserved_is_given_back_on_failure_and_on_cancellation(autojump_clock: trio.abc.Clock):
+async def test_what_was_reserved_is_given_back_on_failure_and_on_cancellation(virtual_clock: trio.abc.Clock):
     budget = Budget(max_tokens=5_000)
     async with faking(fail, {"budget": budget}) as (lm,):
         with pytest.raises(LMUnavailable):
@@ -86,7 +86,7 @@ async def test_what_was_reserved_is_given_back_on_failure_and_on_cancellation(au
     assert (budget.tokens, rest(budget)) == (0, (0, 0.0))
 
 
-async def test_a_block_of_work_has_a_budget_of_its_own_beside_the_clients(autojump_clock: trio.abc.Clock):
+async def test_a_block_of_work_has_a_budget_of_its_own_beside_the_clients(virtual_clock: trio.abc.Clock):
     whole, part = Budget(), Budget()
     async with faking(answer, {"budget": whole}) as (lm,):
         with spending(part):
@@ -97,7 +97,7 @@ async def test_a_block_of_work_has_a_budget_of_its_own_beside_the_clients(autoju
     assert (part.tokens, whole.tokens) == (10, 20)
 
 
-async def test_a_budget_that_is_named_twice_is_charged_once(autojump_clock: trio.abc.Clock):
+async def test_a_budget_that_is_named_twice_is_charged_once(virtual_clock: trio.abc.Clock):
     budget = Budget()
     async with faking(answer, {"budget": budget}) as (lm,):
         with spending(budget):
@@ -106,7 +106,7 @@ async def test_a_budget_that_is_named_twice_is_charged_once(autojump_clock: trio
     assert budget.tokens == 10
 
 
-async def test_a_stream_is_charged_when_it_is_whole(autojump_clock: trio.abc.Clock):
+async def test_a_stream_is_charged_when_it_is_whole(virtual_clock: trio.abc.Clock):
     budget = Budget()
     async with faking(answer, {"budget": budget}) as (lm,), lm.stream(HELLO) as stream:
         async for _ in stream:

@@ -1,4 +1,5 @@
 import contextlib
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,9 +8,13 @@ import attrs
 import httpx
 import pytest
 
-from actors.errors import DeclarationError
-from actors.lm import Completion, Usage
+from actors.errors import DeclarationError, LMUnavailable, UsageError
+from actors.lm import Completion, ReasoningDelta, TextDelta, ToolCallDelta, Usage
 from runtime.lm.cache import AnswerCache, MemoryCache, SqliteCache
+from runtime.lm.client import LMClient
+from runtime.lm.kept import KeptStream
+from runtime.lm.retry import Retry
+from runtime.testing.loopback import Failure, ModelScript, open_loopback
 from tests.runtime.lm.faking import HELLO, faking, said
 
 WHOLE = Completion(
@@ -96,6 +101,92 @@ def test_a_file_that_is_locked_counts_as_having_no_answer(tmp_path: Path):
         assert cache.get("key") is None
 
 
+def damaged(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:1024] + b"damaged" * 2000)
+
+
+@pytest.mark.parametrize("pragma", ["query_only = ON", "max_page_count = 1"], ids=["read-only", "full"])
+def test_a_file_that_takes_no_more_keeps_nothing_and_fails_nothing(pragma: str, tmp_path: Path):
+    with contextlib.closing(SqliteCache(tmp_path / "answers.db")) as cache:
+        cache._connection.execute(f"PRAGMA {pragma}")
+
+        cache.put("key", attrs.evolve(WHOLE, text="long " * 100_000))
+
+        assert cache.get("key") is None
+
+
+def test_a_damaged_file_counts_as_having_no_answer(tmp_path: Path):
+    path = tmp_path / "answers.db"
+    with contextlib.closing(SqliteCache(path)) as cache:
+        for number in range(200):
+            cache.put(str(number), WHOLE)
+        cache._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    damaged(path)
+
+    connection = sqlite3.connect(path, isolation_level=None)
+    cache._connection = connection
+    with contextlib.closing(connection):
+        assert cache.get("7") is None
+        cache.put("7", WHOLE)
+
+
+@pytest.mark.parametrize("kept", ["not JSON", "[]", "{}", '{"text": 1}'])
+def test_what_another_release_has_kept_counts_as_no_answer(kept: str, tmp_path: Path):
+    with contextlib.closing(SqliteCache(tmp_path / "answers.db")) as cache:
+        cache._connection.execute("INSERT INTO answers VALUES ('key', ?)", (kept,))
+
+        assert cache.get("key") is None
+
+
+def test_an_answer_that_no_file_can_hold_is_not_kept(tmp_path: Path):
+    with contextlib.closing(SqliteCache(tmp_path / "answers.db")) as cache:
+        cache.put("key", attrs.evolve(WHOLE, text="half a pair: \ud800"))
+
+        assert cache.get("key") is None
+
+
 def test_a_cache_keeps_at_least_one_answer():
     with pytest.raises(DeclarationError, match="max_entries"):
         MemoryCache(0)
+
+
+async def test_a_kept_answer_is_streamed_and_a_whole_stream_is_kept(cache: AnswerCache):
+    provider = Counting()
+    async with faking(provider, {"cache": cache}) as (lm,):
+        async with lm.stream(HELLO, temperature=0) as first:
+            pieces = [piece async for piece in first]
+        async with lm.stream(HELLO, temperature=0) as again:
+            with pytest.raises(UsageError, match="the answer is not complete"):
+                _ = again.completion
+            kept = [piece async for piece in again]
+        whole = await lm.chat(HELLO, temperature=0)
+
+    assert provider.asked == 1
+    assert kept == pieces == [TextDelta("answer 1")]
+    assert again.completion == whole == attrs.evolve(first.completion, usage=Usage(0, 0, 0.0), attempts=0)
+
+
+async def test_a_stream_that_breaks_off_or_is_left_early_is_not_kept():
+    failures = (Failure.disconnect_mid_body(),)
+    async with open_loopback({"m": ModelScript("one two three", failures=failures, interval_s=0.001)}) as server:
+        options: dict[str, Any] = {"api_base": server.api_base, "cache": MemoryCache(), "retry": Retry(max_attempts=1)}
+        async with LMClient("openai/m", api_key="k", **options) as lm:
+            with pytest.raises(LMUnavailable):
+                async with lm.stream(HELLO, temperature=0) as broken:
+                    [_ async for _ in broken]
+            async with lm.stream(HELLO, temperature=0) as left:
+                await anext(left)
+            async with lm.stream(HELLO, temperature=0) as whole:
+                [_ async for _ in whole]
+            assert (await lm.chat(HELLO, temperature=0)).text == "one two three"
+
+    assert len(server.requests) == 3
+
+
+async def test_tool_calls_and_reasoning_are_streamed_from_the_cache_as_they_were_kept():
+    stream = KeptStream(WHOLE)
+
+    pieces = [piece async for piece in stream]
+
+    assert pieces == [ReasoningDelta("why"), TextDelta("text"), ToolCallDelta(0, "1", "f", "{}")]
+    assert stream.completion is WHOLE

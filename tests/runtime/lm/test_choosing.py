@@ -31,21 +31,21 @@ class ReviewFailed:
 DRAFT = {"draft": Draft("words")}
 
 
-async def test_a_single_candidate_is_chosen_without_a_call(autojump_clock):
+async def test_a_single_candidate_is_chosen_without_a_call(virtual_clock):
     lm = ScriptedLM([])
 
     assert await choose(lm, instruction="", inputs=DRAFT, among=[Review]) is Review
     assert lm.calls == []
 
 
-async def test_a_single_candidate_and_none_are_two_choices(autojump_clock):
+async def test_a_single_candidate_and_none_are_two_choices(virtual_clock):
     lm = ScriptedLM([{"choice": "None"}, {"choice": "Review"}])
 
     assert await choose(lm, instruction="", inputs=DRAFT, among=[Review], may_be_none=True) is None
     assert await choose(lm, instruction="", inputs=DRAFT, among=[Review], may_be_none=True) is Review
 
 
-async def test_the_prompt_holds_the_instruction_the_inputs_and_every_candidate(autojump_clock):
+async def test_the_prompt_holds_the_instruction_the_inputs_and_every_candidate(virtual_clock):
     lm = ScriptedLM([{"choice": "Review"}])
 
     await choose(lm, instruction="Be strict.", inputs=DRAFT, among=[Review, ReviewFailed], may_be_none=True)
@@ -56,7 +56,7 @@ async def test_the_prompt_holds_the_instruction_the_inputs_and_every_candidate(a
 
 
 @pytest.mark.parametrize("wrong", ["Rev", "review", "I choose Review", "ReviewFailedToo", ""])
-async def test_what_is_not_exactly_a_name_is_asked_for_again_and_the_prompt_says_why(wrong, autojump_clock):
+async def test_what_is_not_exactly_a_name_is_asked_for_again_and_the_prompt_says_why(wrong, virtual_clock):
     lm = ScriptedLM([{"choice": wrong}, {"choice": "ReviewFailed"}])
 
     chosen = await choose(lm, instruction="", inputs=DRAFT, among=[Review, ReviewFailed])
@@ -65,7 +65,7 @@ async def test_what_is_not_exactly_a_name_is_asked_for_again_and_the_prompt_says
     assert "Your answer cannot be read" in lm.calls[1].text
 
 
-async def test_a_name_that_never_comes_is_a_reply_that_cannot_be_read(autojump_clock):
+async def test_a_name_that_never_comes_is_a_reply_that_cannot_be_read(virtual_clock):
     lm = ScriptedLM([{"choice": "Rewrite"}, {"choice": "Rewrite"}])
 
     with pytest.raises(LMReplyUnreadable, match="Rewrite") as caught:
@@ -75,7 +75,7 @@ async def test_a_name_that_never_comes_is_a_reply_that_cannot_be_read(autojump_c
     assert len(lm.calls) == 2
 
 
-async def test_types_of_one_name_are_chosen_by_their_full_names(autojump_clock):
+async def test_types_of_one_name_are_chosen_by_their_full_names(virtual_clock):
     @attrs.frozen
     class Other:
         x: int
@@ -86,7 +86,7 @@ async def test_types_of_one_name_are_chosen_by_their_full_names(autojump_clock):
     assert await choose(lm, instruction="", inputs=DRAFT, among=[Review, Other]) is Other
 
 
-async def test_the_chosen_type_is_filled_from_the_same_inputs(autojump_clock):
+async def test_the_chosen_type_is_filled_from_the_same_inputs(virtual_clock):
     lm = ScriptedLM([{"choice": "ReviewFailed"}, {"reason": "too short"}])
 
     made = await fill_one_of(lm, instruction="Judge.", inputs=DRAFT, outputs=[Review, ReviewFailed], may_be_none=False)
@@ -95,13 +95,13 @@ async def test_the_chosen_type_is_filled_from_the_same_inputs(autojump_clock):
     assert all("words" in call.text and "Judge." in call.text for call in lm.calls)
 
 
-async def test_none_is_filled_with_nothing(autojump_clock):
+async def test_none_is_filled_with_nothing(virtual_clock):
     lm = ScriptedLM([{"choice": "None"}])
 
     assert await fill_one_of(lm, instruction="", inputs=DRAFT, outputs=[Review], may_be_none=True) is None
     assert len(lm.calls) == 1
 
 
-async def test_nothing_to_choose_from_is_refused(autojump_clock):
+async def test_nothing_to_choose_from_is_refused(virtual_clock):
     with pytest.raises(DeclarationError, match=r"there is nothing to choose from\.\n  Mend: pass message types\.$"):
         await choose(ScriptedLM([]), instruction="", inputs=DRAFT, among=[])

@@ -141,7 +141,7 @@ async def test_a_retry_after_beyond_patience_ends_the_call_at_once(patient_clock
     assert trio.current_time() == pytest.approx(0, abs=0.01)
 
 
-async def test_waits_are_exact_in_virtual_time(autojump_clock: trio.abc.Clock):
+async def test_waits_are_exact_in_virtual_time(virtual_clock: trio.abc.Clock):
     """The reply's date decides how long its ``Retry-After`` is, so no wall clock has a say."""
     replies = iter(
         [
@@ -223,22 +223,34 @@ async def test_a_pause_between_attempts_holds_no_place(patient_clock: trio.abc.C
         assert trio.current_time() < 30
 
 
-async def test_churn_leaves_nothing_behind():
+async def ask(lm: LMClient, *, streams: bool) -> None:
+    if not streams:
+        await lm.chat(HELLO)
+        return
+    async with lm.stream(HELLO) as stream:
+        async for _ in stream:
+            pass
+
+
+@pytest.mark.parametrize(
+    ("streams", "hedge", "times"), [(False, None, 40), (True, None, 15), (True, 0.004, 15)], ids=["chat", "stream", "hedged"]
+)
+async def test_churn_leaves_nothing_behind(streams: bool, hedge: float | None, times: int):
     """Cancelled requests on a busy pool are what wedges httpcore for good."""
     rng = random.Random(7)
     outcomes = {"done": 0, "cut": 0}
 
     async def churn(lm: LMClient) -> None:
-        for _ in range(40):
+        for _ in range(times):
             with trio.move_on_after(rng.uniform(0, 0.02)) as scope:
-                await lm.chat(HELLO)
+                await ask(lm, streams=streams)
             outcomes["cut" if scope.cancelled_caught else "done"] += 1
 
     async with (
         open_loopback({"m": ModelScript("hi", latency_s=0.005)}) as server,
         open_transport(max_connections=10) as transport,
     ):
-        lm = LMClient("openai/m", api_key="k", api_base=server.api_base, max_connections=60)
+        lm = LMClient("openai/m", api_key="k", api_base=server.api_base, max_connections=60, hedge=hedge)
         lm.bind(transport, rng)
         with trio.fail_after(60):
             async with trio.open_nursery() as nursery:
@@ -252,11 +264,15 @@ async def test_churn_leaves_nothing_behind():
         assert statistics.connections is not None
         assert statistics.connections.in_use == 0
         assert statistics.connections.idle <= 10
+        link = lm._requester.link
+        assert link is not None
+        assert link.account is not None
+        assert (link.limiter.borrowed_tokens, link.account.statistics().in_flight) == (0, 0)
         assert any(record.cancelled_by_client for record in server.requests)
 
     assert completion.text == "hi"
     assert outcomes["cut"] > 50
-    assert sum(outcomes.values()) == 2400
+    assert sum(outcomes.values()) == 60 * times
 
 
 # --- opening --------------------------------------------------------------------------------------------------------

@@ -18,7 +18,8 @@ from dspy.utils.callback import BaseCallback
 
 from actors.errors import DeclarationError, LMContextTooLong, LMRateLimited, LMReplyUnreadable, UsageError
 from actors.lm import ChatMessage, Completion, Usage
-from runtime.lm.dspy_bridge import fill, run_signature, trio_lm
+from runtime.lm.bridge_lm import trio_lm
+from runtime.lm.dspy_bridge import fill, run_signature
 
 SECOND_TRY = "Your answer cannot be read:\n{}\nAnswer again, in full and in the format asked for."
 QUESTION: Any = "question -> answer"  # DSPy takes a text where its annotations say a class
@@ -91,7 +92,7 @@ INTENT = Intent("ideas from last week about trio", "Idea")
 # --- fill -----------------------------------------------------------------------------------------------------------
 
 
-async def test_three_fills_take_as_long_as_the_slowest(autojump_clock: trio.testing.MockClock) -> None:
+async def test_three_fills_take_as_long_as_the_slowest(virtual_clock: trio.testing.MockClock) -> None:
     built: dict[str, object] = {}
 
     async def one(name: str, lm: Script, output: type, module: str) -> None:
@@ -296,7 +297,7 @@ async def test_signatures_strings_and_modules_run(signature: Any) -> None:
     assert "How many?" in lm.prompt()
 
 
-async def test_an_agent_awaits_its_tools_on_trio(autojump_clock: trio.testing.MockClock) -> None:
+async def test_an_agent_awaits_its_tools_on_trio(virtual_clock: trio.testing.MockClock) -> None:
     async def weather(city: str) -> str:
         await trio.sleep(2)
         return f"sunny in {city}"
@@ -387,7 +388,7 @@ async def test_what_is_no_signature_is_refused(wrong: Any) -> None:
 
 
 async def test_concurrent_tasks_keep_their_own_model_and_the_settings_are_untouched(
-    autojump_clock: trio.testing.MockClock,
+    virtual_clock: trio.testing.MockClock,
 ) -> None:
     before = {name: value for name, value in main_thread_config.items() if name != "trace"}
     seen: dict[int, int] = {}
@@ -476,7 +477,7 @@ async def test_options_reach_the_provider_and_dspys_own_do_not() -> None:
     assert lm.asked[0][1] == {"temperature": 0.2}
 
 
-async def test_several_answers_are_asked_for_at_once(autojump_clock: trio.testing.MockClock) -> None:
+async def test_several_answers_are_asked_for_at_once(virtual_clock: trio.testing.MockClock) -> None:
     lm = Script(said(answer="1"), said(answer="2"), said(answer="3"), latency_s=1)
 
     prediction = await run_signature(lm, dspy.Predict(Question, n=3), {"question": "?"})
@@ -514,6 +515,7 @@ def test_importing_the_bridge_is_cheap_and_using_it_never_loads_litellm() -> Non
     program = """
 import sys, attrs, trio
 from actors.lm import Completion
+import runtime.lm
 from runtime.lm import dspy_bridge
 assert not {"dspy", "pydantic", "litellm"} & set(sys.modules)
 
@@ -527,7 +529,7 @@ class LM:
         return Completion("[[ ## size ## ]]\\n3", self.model)
 
 print(trio.run(lambda: dspy_bridge.fill(LM(), instruction="", inputs={}, output=Out)).size)
-assert dspy_bridge.TrioLM.__name__ == "TrioLM"
+assert runtime.lm.TrioLM.__name__ == "TrioLM"
 assert "litellm" not in sys.modules
 """
     done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False)

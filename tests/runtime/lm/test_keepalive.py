@@ -1,10 +1,5 @@
 """The connections below the client, against servers that do exactly what the test says."""
 
-import shutil
-import ssl
-import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -16,37 +11,7 @@ from runtime.lm.http1 import BrokenWire, Http1Connection
 from runtime.lm.httpx_clients import StaleConnection
 from runtime.lm.keepalive import KEEP_S, PoolStatistics
 from runtime.lm.transport import HttpRequest, HttpTransport, open_transport
-
-OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi"
-Talk = Callable[[trio.SocketStream, int], Awaitable[None]]
-"""What a server does with its connection number n (from 1)."""
-
-
-@asynccontextmanager
-async def talking(talk: Talk) -> AsyncIterator[str]:
-    connections = 0
-
-    async def serve(stream: trio.SocketStream) -> None:
-        nonlocal connections
-        connections += 1
-        with suppress(trio.BrokenResourceError):
-            await talk(stream, connections)
-
-    async with trio.open_nursery() as nursery:
-        listeners = await nursery.start(trio.serve_tcp, serve, 0)
-        yield f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}/v1"
-        nursery.cancel_scope.cancel()
-
-
-async def hear(stream: trio.SocketStream) -> bytes:
-    """One request, whose body is a single byte."""
-    data = b""
-    while b"\r\n\r\n" not in data or data.endswith(b"\r\n\r\n"):
-        piece = await stream.receive_some()
-        if not piece:
-            raise trio.BrokenResourceError
-        data += piece
-    return data
+from tests.runtime.lm.wires import OK, encrypted, hear, made_certificate, talking
 
 
 async def polite(stream: trio.SocketStream, _number: int) -> None:
@@ -73,7 +38,7 @@ async def test_one_connection_serves_calls_one_after_another():
         assert connections_of(transport) == PoolStatistics(in_use=0, idle=1, opened=1)
 
 
-async def test_the_connection_used_last_is_used_next_and_a_bursts_surplus_ages(autojump_clock: trio.abc.Clock):
+async def test_the_connection_used_last_is_used_next_and_a_bursts_surplus_ages(virtual_clock: trio.abc.Clock):
     gate = trio.Event()
 
     async def together(stream: trio.SocketStream, number: int) -> None:
@@ -239,7 +204,7 @@ async def test_a_body_without_end_is_not_read_without_end():
 
 
 async def test_a_connection_that_does_not_come_about_ends_after_its_time(
-    autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
+    virtual_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
 ):
     async def never(host: str, port: int) -> None:
         await trio.sleep_forever()
@@ -268,31 +233,7 @@ async def test_a_header_that_cannot_be_sent_is_told_before_anything_is():
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
-    """A certificate for 127.0.0.1 that only its own file vouches for."""
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is not installed")
-    made = tmp_path / "certificate.pem"
-    options = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", "/CN=loopback", "-days", "2"]
-    files = ["-keyout", str(made), "-out", str(tmp_path / "public.pem"), "-addext", "subjectAltName=IP:127.0.0.1"]
-    subprocess.run(["openssl", "req", "-x509", *options, *files], check=True, capture_output=True)
-    made.write_text(made.read_text() + (tmp_path / "public.pem").read_text())
-    return made
-
-
-@asynccontextmanager
-async def encrypted(certificate: Path) -> AsyncIterator[str]:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate)
-
-    async def serve(stream: trio.SSLStream[trio.SocketStream]) -> None:
-        with suppress(trio.BrokenResourceError):
-            while await stream.receive_some():
-                await stream.send_all(OK)
-
-    async with trio.open_nursery() as nursery:
-        listeners = await nursery.start(trio.serve_ssl_over_tcp, serve, 0, context)
-        yield f"https://127.0.0.1:{listeners[0].transport_listener.socket.getsockname()[1]}/v1"
-        nursery.cancel_scope.cancel()
+    return made_certificate(tmp_path)
 
 
 async def test_certificates_come_from_the_environment(certificate: Path, monkeypatch: pytest.MonkeyPatch):

@@ -94,8 +94,8 @@ async def test_a_stream_read_to_its_end_leaves_its_connection_for_the_next_call(
             async with lm.stream(HELLO) as stream:
                 await collect(stream)
         await lm.chat(HELLO)
-        assert lm._link is not None
-        connections = lm._link.transport.statistics().connections
+        assert lm._requester.link is not None
+        connections = lm._requester.link.transport.statistics().connections
 
     assert connections is not None
     assert (connections.opened, connections.idle, len(server.requests)) == (1, 1, 4)

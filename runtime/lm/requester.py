@@ -1,0 +1,309 @@
+"""One model's part of a call: requests until one is answered, or until none may follow.
+
+The one retry owner. What fails is tried again here, within the share of the call's requests that this model has, and nowhere
+above or below. Around the requests: the cache, the budgets, the provider account's limits and pauses, the hedge, the deadlines.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import random
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, AsyncExitStack
+from typing import Any, TypeVar, final
+
+import attrs
+import trio
+
+from actors.errors import LMError, LMTimeout, UsageError
+from actors.lm import Completion, Embeddings, LMStream, Usage
+from runtime.lm import sending
+from runtime.lm.account import Account, Ticket
+from runtime.lm.allowance import Share
+from runtime.lm.arguments import names_remote_media
+from runtime.lm.budget import Budget, Reservation, budgets_with, reserved
+from runtime.lm.cache import AnswerCache, Forgiving, cache_key, is_bypassed, is_repeatable
+from runtime.lm.hedge import Sent, first_of, nobody_asks
+from runtime.lm.kept import KeptStream
+from runtime.lm.link import Link, Place
+from runtime.lm.retry import Retry
+from runtime.lm.streaming import AnswerStream, Waits, timed_out
+from runtime.lm.translation import Exchange, Translator
+from runtime.lm.transport import CONNECT_TIMEOUT_S, HttpReply
+
+DEADLINE_S = 600.0
+Messages = list[dict[str, Any]]
+Answer = TypeVar("Answer", Completion, Embeddings)
+
+
+@final
+@attrs.frozen(kw_only=True)
+class Settings:
+    """How a client asks its model; see ``LMClient``."""
+
+    max_connections: int = 100
+    retry: Retry = attrs.field(factory=Retry)
+    deadline_s: float = DEADLINE_S
+    connect_s: float = CONNECT_TIMEOUT_S
+    first_token_s: float = math.inf
+    between_tokens_s: float = math.inf
+    rpm: int | None = None
+    tpm: int | None = None
+    hedge_s: float | None = None
+    cache: AnswerCache | None = None
+    budget: Budget | None = None
+
+
+@final
+@attrs.frozen
+class _Opening:
+    """What each try to begin one stream needs."""
+
+    share: Share
+    exchange: Exchange
+    waits: Waits
+    on_whole: Sequence[Callable[[Completion], None]]
+    """Called when the whole answer has come."""
+
+
+@final
+class Requester:
+    """Asks one model.
+
+    Args:
+        model: as it was asked for.
+        translator: the model's.
+        settings: the client's.
+    """
+
+    def __init__(self, model: str, translator: Translator, settings: Settings) -> None:
+        self._model = model
+        self._translator = translator
+        self._settings = settings
+        self.link: Link | None = None
+        """None while the client is not open."""
+        self.rng = random.Random()
+        """Makes the jitter of pauses."""
+
+    def opened(self) -> Link:
+        """The link. Raises UsageError when there is none, or its transport is closed."""
+        if self.link is None or self.link.transport.closed:
+            raise UsageError(
+                f"LMClient({self._model!r}) is not open.\n"
+                "  Mend: call it inside 'async with LMClient(...) as lm:', or give it to open_runtime(lm=...)."
+            )
+        return self.link
+
+    # --- whole answers ----------------------------------------------------------------------------------------------------
+
+    async def answer(self, share: Share, messages: Messages, options: Mapping[str, Any]) -> Completion:
+        """The model's answer, within the deadline. Its ``attempts`` are the requests of the whole call; 0 from the cache."""
+        with trio.move_on_after(self._settings.deadline_s):
+            exchange = await self._translated(messages, options)
+            cache, key = self._cache_for(exchange, options)
+            known = cache.get(key) if cache is not None else None
+            if known is not None:
+                await trio.lowlevel.checkpoint()
+                return _kept(known, share)
+            with self._reserved(exchange) as reservation:
+                completion = await self._asked(share, exchange, self._translator.completion)
+                reservation.settle(completion.usage)
+            if cache is not None:
+                cache.put(key, completion)
+            return completion
+        raise self._too_late(share)
+
+    async def embed(self, share: Share, texts: Sequence[str], options: Mapping[str, Any]) -> Embeddings:
+        """The vectors of `texts`, within the deadline."""
+        with trio.move_on_after(self._settings.deadline_s):
+            make = functools.partial(self._translator.embedding, texts, options)
+            exchange = self._on_time(await trio.to_thread.run_sync(make) if self._translator.is_slow else make())
+            with self._reserved(exchange) as reservation:
+                embeddings = await self._asked(share, exchange, self._translator.embedded)
+                reservation.settle(embeddings.usage)
+            return embeddings
+        raise self._too_late(share)
+
+    async def _asked(self, share: Share, exchange: Exchange, read: Callable[[Exchange, HttpReply], Answer]) -> Answer:
+        hedge_s, once = self._settings.hedge_s, functools.partial(self._attempt, share, exchange, read)
+        while share.take():
+            try:
+                if hedge_s is None:
+                    return await once(nobody_asks)
+                return await first_of(once, hedge_s, share.take)
+            except LMError as error:
+                delay_s = self._pause_s(error, share)
+            await trio.sleep(delay_s)
+        raise AssertionError("a model is asked only while there is a request left, and again only then")
+
+    async def _attempt(
+        self, share: Share, exchange: Exchange, read: Callable[[Exchange, HttpReply], Answer], sent: Sent
+    ) -> Answer:
+        link, place, ticket = await self._permitted(share, exchange)
+        with place, ticket:
+            sent()
+            reply = await sending.send(exchange, link.transport, share.take)
+            answer = read(exchange, reply)
+            ticket.used(answer.usage.total_tokens)
+        made = share.allowance.made
+        return answer if made == answer.attempts else attrs.evolve(answer, attempts=made)
+
+    # --- streams ----------------------------------------------------------------------------------------------------------
+
+    async def begin(self, stack: AsyncExitStack, share: Share, messages: Messages, options: Mapping[str, Any]) -> LMStream:
+        """A stream whose first piece is there, or one of a kept answer; `stack` closes it."""
+        settings = self._settings
+        waits = Waits(
+            first_token_s=settings.first_token_s,
+            between_tokens_s=settings.between_tokens_s,
+            until=trio.current_time() + settings.deadline_s,
+            total_s=settings.deadline_s,
+        )
+        with trio.CancelScope(deadline=waits.until):
+            exchange = await self._translated(messages, options, stream=True)
+            cache, key = self._cache_for(exchange, options)
+            known = cache.get(key) if cache is not None else None
+            if known is not None:
+                await trio.lowlevel.checkpoint()
+                return KeptStream(_kept(known, share))
+            reservation = stack.enter_context(self._reserved(exchange))
+            on_whole: list[Callable[[Completion], None]] = [lambda whole: reservation.settle(whole.usage)]
+            if cache is not None:
+                on_whole.append(functools.partial(cache.put, key))
+            return await self._begun(stack, _Opening(share, exchange, waits, on_whole))
+        raise self._too_late(share)
+
+    async def _begun(self, stack: AsyncExitStack, opening: _Opening) -> AnswerStream:
+        hedge_s, share, once = self._settings.hedge_s, opening.share, functools.partial(self._begin_once, opening)
+        while share.take():
+            try:
+                if hedge_s is None:
+                    answer, held = await once(nobody_asks)
+                else:
+                    answer, held = await first_of(once, hedge_s, share.take, lambda begun: begun[1].aclose())
+            except LMError as error:
+                delay_s = self._pause_s(error, share)
+            else:
+                stack.push_async_exit(held)
+                return answer
+            await trio.sleep(delay_s)
+        raise AssertionError("a model is asked only while there is a request left, and again only then")
+
+    async def _begin_once(self, opening: _Opening, sent: Sent) -> tuple[AnswerStream, AsyncExitStack]:
+        """One request, up to its first piece; the stack that comes with the answer closes it."""
+        link, place, ticket = await self._permitted(opening.share, opening.exchange)
+        async with AsyncExitStack() as held:
+            held.enter_context(place)
+            held.callback(ticket.close)
+            sent()
+            try:
+                answer = await self._first_piece(held, link, ticket, opening)
+            except LMError as error:
+                ticket.failed(error)
+                raise
+            return answer, held.pop_all()
+
+    async def _first_piece(self, held: AsyncExitStack, link: Link, ticket: Ticket, opening: _Opening) -> AnswerStream:
+        share, exchange, waits = opening.share, opening.exchange, opening.waits
+
+        def broke_off(error: LMError) -> None:
+            ticket.failed(error)
+            self._finish(error, share)
+
+        def ended(whole: Completion) -> None:
+            ticket.used(whole.usage.total_tokens)
+            ticket.succeeded()
+
+        with trio.move_on_after(waits.first_token_s):
+            http = await held.enter_async_context(sending.stream(exchange, link.transport, share.take))
+            answer = AnswerStream(self._translator, exchange, http, waits, share.allowance.made)
+            answer.explain = broke_off
+            answer.on_whole += [ended, *opening.on_whole]
+            await answer.begin()
+            return answer
+        raise timed_out("no piece of an answer", waits.first_token_s, "first_token_s")
+
+    # --- around a request -------------------------------------------------------------------------------------------------
+
+    async def _permitted(self, share: Share, exchange: Exchange) -> tuple[Link, Place, Ticket]:
+        """Everything that the request last taken from `share` needs to go out. Cancelled or refused, it was not made."""
+        settings = self._settings
+        try:
+            link = self.opened()  # anew for each: the owner may have replaced the transport meanwhile
+            place = await link.place()
+            try:
+                if link.account is None:
+                    link.account = link.transport.shared(self._translator.account, lambda: Account(exchange.request.host))
+                    link.account.declare(settings.rpm, settings.tpm)
+                tokens = sum(self._translator.expected_tokens(exchange)) if settings.tpm is not None else 0
+                return link, place, await link.account.admit(tokens, settings.retry.max_retry_after_s)
+            except BaseException:
+                place.release()
+                raise
+        except BaseException:
+            share.give_back()
+            raise
+
+    async def _translated(self, messages: Messages, options: Mapping[str, Any], *, stream: bool = False) -> Exchange:
+        """LiteLLM fetches remote images and files for some providers, without regard for the event loop: in a thread then."""
+        translate = functools.partial(self._translator.request, messages, options, stream=stream)
+        is_slow = names_remote_media(messages) or self._translator.is_slow
+        return self._on_time(await trio.to_thread.run_sync(translate) if is_slow else translate())
+
+    def _on_time(self, exchange: Exchange) -> Exchange:
+        """`exchange` with the client's limit for a new connection."""
+        if exchange.request.connect_s == self._settings.connect_s:
+            return exchange
+        return attrs.evolve(exchange, request=attrs.evolve(exchange.request, connect_s=self._settings.connect_s))
+
+    def _cache_for(self, exchange: Exchange, options: Mapping[str, Any]) -> tuple[AnswerCache | None, str]:
+        """Where the answer may be kept, and under which key; a stream and a whole answer share it."""
+        cache = None if is_bypassed() else self._settings.cache
+        if cache is None or not (cache.keeps_sampled or is_repeatable(options)):
+            return None, ""
+        return Forgiving(cache), cache_key(exchange.request.url, _whole_body(exchange))
+
+    def _reserved(self, exchange: Exchange) -> AbstractContextManager[Reservation]:
+        budgets = budgets_with(self.opened().budget, self._settings.budget)
+        prompt_tokens, completion_tokens = self._translator.expected_tokens(exchange) if budgets else (0, 0)
+        cost_usd = self._translator.price_usd(prompt_tokens, completion_tokens) if budgets else 0.0
+        return reserved(budgets, prompt_tokens + completion_tokens, cost_usd)
+
+    def _pause_s(self, error: LMError, share: Share) -> float:
+        """Seconds until the next request; raises `error` when there is none."""
+        delay_s = None if share.is_used_up else self._settings.retry.delay_s(error, max(1, share.made), self.rng)
+        if delay_s is None:
+            self._finish(error, share)
+            raise error
+        return delay_s
+
+    def _finish(self, error: LMError, share: Share) -> None:
+        """Write into `error` which call it ended."""
+        made = share.allowance.made
+        error.model, error.attempt, error.spent = self._model, made, made > 1
+        error.args = (f"{self._model!r}, request {share.made} of {share.max_requests}: {error}",)
+
+    def _too_late(self, share: Share) -> LMTimeout:
+        made = share.allowance.made
+        return LMTimeout(
+            f"{self._model!r}: no answer within {self._settings.deadline_s:g} s ({share.made} of {share.max_requests} requests "
+            "made).\n  Mend: ask for less (max_tokens), or set LMClient(..., deadline_s=…).",
+            model=self._model,
+            attempt=made,
+            spent=made > 1,
+        )
+
+
+def _kept(known: Completion, share: Share) -> Completion:
+    """A kept answer, as this call has it: it costs nothing."""
+    return attrs.evolve(known, usage=Usage(cost_usd=0.0), attempts=share.allowance.made)
+
+
+def _whole_body(exchange: Exchange) -> bytes:
+    """The body that asks for the same answer in one piece."""
+    if not exchange.data.get("stream"):
+        return exchange.request.body
+    whole = {name: value for name, value in exchange.data.items() if name not in {"stream", "stream_options"}}
+    return json.dumps(whole, ensure_ascii=False, separators=(",", ":")).encode()
