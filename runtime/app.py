@@ -6,76 +6,51 @@ import contextlib
 import math
 import random
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, final
 
-import attrs
 import trio
 
-from actors.actor import Actor, ActorRef, StopReason
+from actors.actor import Actor, ActorRef
 from actors.backoff import Redelivery
 from actors.errors import UsageError
 from actors.graph import Graph
 from actors.lm import LM
 from actors.mailbox import MailboxSpec
 from actors.restart import RestartType
-from actors.supervision import ChildSpec, Directive, Supervision, SupervisorRef, SupervisorSpec, supervisor_spec
+from actors.supervision import ChildSpec, Supervision, SupervisorRef, SupervisorSpec, supervisor_spec
 from runtime.actor_cell import ActorCell
 from runtime.bus import Bus
-from runtime.cell import Cell, Exit, current_cell, is_fatal
-from runtime.context import LocalContext, child_spec, stem_of
+from runtime.cell import Cell, current_cell
+from runtime.context import child_spec, stem_of
 from runtime.dead_letters import DeadLetters
 from runtime.events import DEFAULT_BUFFER, Event, EventStream
 from runtime.graphs.engine import Deployment, Engine
-from runtime.graphs.run import RunHandle
+from runtime.graphs.handle import RunHandle
+from runtime.inspection import RuntimeStatistics, TreeNode, statistics_of, tree_of
 from runtime.kernel import Kernel
+from runtime.lm.budget import Budget, budgets_with, check_budget, spending_all
 from runtime.lm.models import Connections, Models
-from runtime.refs import ActorStatistics, LocalRef, MailedCell
+from runtime.lm.predictors import Predictors, PredictorStatistics
+from runtime.lm.warming import warm_up as warm_up_libraries
+from runtime.refs import LocalRef, MailedCell
+from runtime.session import Session
 from runtime.supervisor import SupervisorCell
 from runtime.supervisor_ref import LocalSupervisorRef
 from runtime.watchdog import watching
 
 
 @final
-@attrs.frozen
-class RuntimeStatistics:
-    """One look at a runtime."""
-
-    actors: Mapping[str, ActorStatistics]
-    """By address, in the order of their start."""
-    dead_letters: int
-    """Messages that became dead letters so far."""
-
-
-@final
-@attrs.frozen
-class TreeNode:
-    """One actor or supervisor in ``Runtime.tree()``."""
-
-    address: str
-    kind: str
-    """``"actor"`` or ``"supervisor"``."""
-    state: str
-    incarnation: int
-    children: tuple[TreeNode, ...] = ()
-
-    def __str__(self) -> str:
-        return "\n".join(self._lines())
-
-    def _lines(self) -> list[str]:
-        title = f"{self.address or '(root)'} [{self.kind}, {self.state}, incarnation {self.incarnation}]"
-        return [title, *("  " + line for child in self.children for line in child._lines())]
-
-
-@final
 class Runtime:
     """Actors under a root supervisor, and graphs whose nodes are such actors. Made by :func:`open_runtime`."""
 
-    def __init__(self, kernel: Kernel, root: SupervisorCell, models: Models) -> None:
+    def __init__(self, kernel: Kernel, root: SupervisorCell, models: Models, predictors: Predictors) -> None:
         self._kernel = kernel
+        self._predictors = predictors
         self._bus = Bus(kernel)
         self._root = root
         self._models = models
-        self._engine = Engine(kernel, root, models)
+        self._engine = Engine(kernel, root, models, predictors)
 
     # --- actors ---------------------------------------------------------------------------------------------------------
 
@@ -88,6 +63,7 @@ class Runtime:
         mailbox: MailboxSpec | None = None,
         redelivery: Redelivery | None = None,
         shutdown_s: float | None = None,
+        idle_timeout_s: float | None = None,
     ) -> ActorRef[Any]:
         """Start ``factory(*args)`` as an actor under the root supervisor; return once its lifespan was entered.
 
@@ -100,7 +76,14 @@ class Runtime:
         """
         child_id = name if name is not None else self._root.roster.free_name(stem_of(factory))
         spec = child_spec(
-            factory, args, name=child_id, restart=restart, mailbox=mailbox, redelivery=redelivery, shutdown_s=shutdown_s
+            factory,
+            args,
+            name=child_id,
+            restart=restart,
+            mailbox=mailbox,
+            redelivery=redelivery,
+            shutdown_s=shutdown_s,
+            idle_timeout_s=idle_timeout_s,
         )
         cell = await self._root.start_child(spec)
         assert isinstance(cell, ActorCell), "a ChildSpec makes an actor"
@@ -150,7 +133,7 @@ class Runtime:
 
     # --- graphs ---------------------------------------------------------------------------------------------------------
 
-    async def run(self, graph: Graph, message: object, *, max_steps: float = math.inf) -> Any:
+    async def run(self, graph: Graph, message: object, *, max_steps: float = math.inf, budget: Budget | None = None) -> Any:
         """Run `graph` on `message` and return its output; deploys the graph first if need be.
 
         Whatever way it ends, nothing of the run is alive afterwards; cancelling the call cancels the run. Deadlines are the
@@ -160,30 +143,63 @@ class Runtime:
             graph: the graph; it is checked when it is deployed.
             message: an instance of the graph's input type.
             max_steps: how many messages may be delivered to nodes before the run is given up.
+            budget: what the language models of the run may use, besides what their clients and the runtime allow. A run that one
+                of its nodes starts is charged to it too.
 
         Raises:
             RunFailed: nodes failed for good; a group whose leaves are ``NodeFailed``.
             NoOutput: the run came to rest without output. StepsExceeded: more than `max_steps`.
             GraphInvalid: the graph has problems. DeclarationError: `message` is of a wrong type, or a language model is missing.
         """
-        return await self._engine.run(graph, message, max_steps)
+        with self._charging(budget):
+            return await self._engine.run(graph, message, max_steps)
 
-    async def start(self, graph: Graph, message: object, run_id: str | None = None, *, max_steps: float = math.inf) -> RunHandle:
+    async def start(
+        self,
+        graph: Graph,
+        message: object,
+        run_id: str | None = None,
+        *,
+        max_steps: float = math.inf,
+        budget: Budget | None = None,
+    ) -> RunHandle:
         """Start a run and return its handle once its first messages have found room; it goes on without the caller.
 
         `run_id` must not be that of another run under way; None makes one. Raises what :meth:`run` raises at its start.
         """
-        return RunHandle(await self._engine.start(graph, message, run_id, max_steps))
+        with self._charging(budget):
+            return RunHandle(await self._engine.start(graph, message, run_id, max_steps))
 
     def stream(
-        self, graph: Graph, message: object, *, max_steps: float = math.inf, buffer: int = DEFAULT_BUFFER
+        self,
+        graph: Graph,
+        message: object,
+        *,
+        max_steps: float = math.inf,
+        buffer: int = DEFAULT_BUFFER,
+        budget: Budget | None = None,
     ) -> contextlib.AbstractAsyncContextManager[EventStream]:
         """A run as its typed events: ``async with runtime.stream(graph, message) as events: async for event in events``.
 
         The last event is always one ``RunFinished``, with the output or the error; after it the iteration ends. Leaving the block
         earlier cancels the run. A reader that lags more than `buffer` events behind loses the oldest, and finds ``EventsMissed``.
         """
-        return self._engine.stream(graph, message, max_steps, buffer)
+        return self._streamed(self._engine.stream(graph, message, max_steps, buffer), budget)
+
+    @contextlib.asynccontextmanager
+    async def _streamed(
+        self, run: contextlib.AbstractAsyncContextManager[EventStream], budget: Budget | None
+    ) -> AsyncGenerator[EventStream]:
+        async with contextlib.AsyncExitStack() as stack:
+            with self._charging(budget):  # its start alone: the caller's block is not part of the run
+                events = await stack.enter_async_context(run)
+            yield events
+
+    def _charging(self, budget: Budget | None) -> contextlib.AbstractContextManager[None]:
+        owner = self._models.budget
+        if check_budget(budget) is None and owner is None:
+            return contextlib.nullcontext()
+        return spending_all(budgets_with(owner, budget))
 
     async def deploy(self, graph: Graph, *, max_runs: float = math.inf) -> Deployment:
         """Start the actors of `graph`, so that its first run need not wait for them.
@@ -194,6 +210,14 @@ class Runtime:
             GraphInvalid: the graph has problems. UsageError: it is deployed already.
         """
         return await self._engine.deploy(graph, max_runs)
+
+    def runs(self) -> Mapping[str, RunHandle]:
+        """The runs under way by id, in the order of their start, those that wait for their turn among them.
+
+        However they were started; nested graphs are parts of theirs. Each handle says its graph, times, status, trace and
+        spending, and can cancel its run: ``await runtime.runs()["bills-7"].cancel()``.
+        """
+        return self._engine.runs()
 
     def cancel_runs(self, why: str) -> None:
         """Cancel every run under way; returns at once. `why` becomes part of their ``RunCancelled``."""
@@ -222,6 +246,18 @@ class Runtime:
     def lms(self) -> Mapping[str, LM]:
         """The named language models."""
         return self._models
+
+    async def warm_up(self) -> None:
+        """Import in worker threads what the first call of a language model would wait for: DSPy, and LiteLLM's part of a client.
+
+        It takes seconds once in a process and nothing after that. A process that forks workers imports with
+        ``runtime.lm.load_libraries()`` before it does.
+        """
+        await warm_up_libraries()
+
+    def predictor_statistics(self) -> PredictorStatistics:
+        """How often the predict nodes of the graphs deployed so far picked a trained predictor, and how often none."""
+        return self._predictors.statistics()
 
     # --- the bus ----------------------------------------------------------------------------------------------------------
 
@@ -264,19 +300,11 @@ class Runtime:
 
     def statistics(self) -> RuntimeStatistics:
         """One look at every actor."""
-        cells = (cell for cell in self._kernel.registry.values() if isinstance(cell, ActorCell))
-        return RuntimeStatistics({cell.address: cell.statistics() for cell in cells}, self._kernel.dead_letters.total)
+        return statistics_of(self._kernel)
 
     def tree(self) -> TreeNode:
         """The supervision tree as it is now; ``print(runtime.tree())`` draws it."""
-        return _tree_of(self._root)
-
-
-def _tree_of(cell: Cell) -> TreeNode:
-    supervisor = cell if isinstance(cell, SupervisorCell) else cell.brood if isinstance(cell, ActorCell) else None
-    below = supervisor.children.values() if isinstance(supervisor, SupervisorCell) else ()
-    kind = "supervisor" if isinstance(cell, SupervisorCell) else "actor"
-    return TreeNode(cell.address, kind, cell.state.value, cell.incarnation, tuple(_tree_of(child) for child in below))
+        return tree_of(self._root)
 
 
 @contextlib.asynccontextmanager
@@ -289,6 +317,9 @@ async def open_runtime(
     instruments: Iterable[Callable[[Event], None]] = (),
     supervision: Supervision | None = None,
     watchdog_s: float | None = None,
+    predictors: str | Path | None = None,
+    warm_up: bool = False,
+    budget: Budget | None = None,
 ) -> AsyncGenerator[Runtime]:
     """Open a runtime inside any trio program, as an async context manager.
 
@@ -305,18 +336,24 @@ async def open_runtime(
         supervision: of the root supervisor; the default restarts an actor up to 3 times within 5 s.
         watchdog_s: publish ``LoopBlocked``, with the actor and its stack, when code holds the event loop for longer than so many
             seconds of real time (0.25, say) without an ``await`` that waits; None does not watch.
+        predictors: the folder that ``understudy compile`` wrote; predict nodes use what it has for them. It is read here and held
+            against a graph's nodes when that is deployed.
+        warm_up: do what :meth:`Runtime.warm_up` does before the block begins.
+        budget: what all runs, and all calls through clients that the runtime opens, may use of language models together.
 
     Raises:
+        DeclarationError: a file in `predictors` cannot be used.
         RestartsExhausted: the root supervisor gave up; the body was cancelled.
     """
     if store is not None:
         raise UsageError(f"open_runtime(store={store!r}): runs are not stored in this release.\n  Mend: leave store out.")
     kernel = Kernel(random.Random(seed), trio.lowlevel.current_clock().current_time)
-    models = Models(lm, lms, kernel.rng)
+    models = Models(lm, lms, kernel.rng, check_budget(budget))
+    trained = Predictors(predictors)
     for instrument in instruments:
         kernel.events.add_sink(instrument)
-    session = _Session(kernel, supervisor_spec("root", (), supervision))
-    kernel.facade = runtime = Runtime(kernel, session.root, models)
+    session = Session(kernel, supervisor_spec("root", (), supervision))
+    kernel.facade = runtime = Runtime(kernel, session.root, models, trained)
     with watching(kernel, watchdog_s):
         try:
             async with trio.open_nursery() as nursery:
@@ -325,6 +362,8 @@ async def open_runtime(
                     with session.body:
                         if models.needs_transport:
                             await runtime.spawn(Connections, models, name="connections")
+                        if warm_up:
+                            await runtime.warm_up()
                         yield runtime
                 except BaseException as error:  # noqa: BLE001 - raised again below, once the tree has ended
                     session.error = error
@@ -337,72 +376,3 @@ async def open_runtime(
     outcome = session.outcome
     if outcome is not None:
         raise outcome
-
-
-@final
-class _Session:
-    """One open runtime between its first and its last task; the overseer of the root supervisor."""
-
-    address = ""
-
-    def __init__(self, kernel: Kernel, spec: SupervisorSpec) -> None:
-        self.body = trio.CancelScope()
-        self.error: BaseException | None = None
-        self.exit: Exit | None = None
-        self.root = SupervisorCell(kernel, "", self, spec, LocalContext)
-        self.root.registered = False
-        self._kernel = kernel
-        self._timers = trio.CancelScope(shield=True)
-        self._nursery: trio.Nursery | None = None
-
-    @property
-    def outcome(self) -> BaseException | None:
-        """What comes out of the runtime: an interrupt before what the body raised, and that before a supervisor's failure."""
-        failure = self.exit.error if self.exit is not None else None
-        if failure is not None and (self.error is None or is_fatal(failure)):
-            return failure
-        return self.error
-
-    async def start(self, nursery: trio.Nursery) -> None:
-        """Start the timers and the root supervisor as tasks of `nursery`."""
-        self._nursery = nursery
-        nursery.start_soon(self._keep_time, name="understudy timekeeper")
-        self.root.launch(nursery.start_soon)
-        await self.root.wait_started()
-
-    async def _keep_time(self) -> None:
-        with self._timers:
-            await self._kernel.timekeeper.run()
-
-    async def finish(self) -> None:
-        """End the tree: in order and with grace after a normal body, at once otherwise."""
-        self.root.request_stop(kill=self.error is not None)
-        try:
-            with trio.CancelScope(shield=self.error is not None):
-                await self.root.wait_exited()
-        except BaseException:
-            self.root.request_stop(kill=True)
-            with trio.CancelScope(shield=True):
-                await self.root.wait_exited()
-            raise
-        finally:
-            self._timers.cancel()
-            self._kernel.events.close()
-
-    def child_exited(self, cell: Cell, exit: Exit) -> None:  # noqa: A002
-        """The root supervisor has ended: so does the body."""
-        cell.end(StopReason.FAILED if exit.error else StopReason.STOPPED, exit.error)
-        self.exit = exit
-        self.body.cancel()
-
-    def child_ended(self, cell: Cell) -> None:
-        """Nothing to forget."""
-
-    def directive(self, error: BaseException) -> Directive:
-        """Nobody is above the root."""
-        return Directive.ESCALATE
-
-    def run_beside(self, function: Callable[..., Any], *args: Any) -> None:
-        """Run an async function beside the root supervisor."""
-        assert self._nursery is not None, "only a started session is asked"
-        self._nursery.start_soon(function, *args)

@@ -146,3 +146,17 @@ def test_names_in_the_picture_are_escaped_and_a_loop_is_drawn(file: Path, tmp_pa
     root = ET.fromstring(output.read_text())
     assert root.findtext(f"{SVG}title") == "a<b"
     assert len(root.findall(f"{SVG}path")) == 3
+
+
+def test_what_a_node_depends_on_is_joined_to_it_by_a_dashed_line_with_a_dot_at_its_end(tmp_path: Path) -> None:
+    graph, output = tmp_path / "needs.py", tmp_path / "needs.svg"
+    graph.write_text(NEEDS)
+
+    main(["graph", "export", f"{graph}:g", "-o", str(output)])
+
+    lines = ET.fromstring(output.read_text()).findall(f"{SVG}path")
+    assert [(line.get("marker-end"), line.get("stroke-dasharray")) for line in lines] == [
+        ("url(#tip)", None),
+        ("url(#tip)", None),
+        ("url(#dot)", "5 4"),
+    ]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+from typing import Annotated, Any
 
 import attrs
 import pytest
-from PIL import Image, ImageFont
+from PIL import Image, ImageDraw, ImageFont
 
-from actors import Graph
+from actors import Dep, Graph
 from runtime.cli import png
 from runtime.cli.png import MOST_PIXELS, draw_png
 
@@ -59,6 +60,22 @@ def test_a_very_large_picture_is_drawn_smaller() -> None:
     image = image_of(graph)
 
     assert MOST_PIXELS * 0.9 < image.width * image.height < MOST_PIXELS * 1.1
+
+
+def test_the_line_to_what_depends_on_a_node_ends_in_a_dot(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = Graph("g", input=EN, output=DE)
+    needed = graph.node(name="needed")(_work(EN, Größe))
+
+    async def work(value: Any, needed: Any) -> Any: ...
+
+    work.__annotations__ = {"value": EN, "needed": Annotated[Größe, Dep(needed)], "return": DE}
+    graph.node(work)
+    dots: list[str] = []
+    monkeypatch.setattr(ImageDraw.ImageDraw, "ellipse", lambda _self, _place, fill: dots.append(fill))
+
+    draw_png(graph.sketch())
+
+    assert dots == ["#555"]
 
 
 def _named(name: str) -> Graph:
