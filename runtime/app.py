@@ -31,7 +31,7 @@ from runtime.inspection import RuntimeStatistics, TreeNode, statistics_of, tree_
 from runtime.kernel import Kernel
 from runtime.lm.budget import Budget, budgets_with, check_budget, spending_all
 from runtime.lm.models import Connections, Models
-from runtime.lm.predictors import Predictors, PredictorStatistics
+from runtime.lm.predictors.serving import Predictors, PredictorStatistics
 from runtime.lm.warming import warm_up as warm_up_libraries
 from runtime.refs import LocalRef, MailedCell
 from runtime.session import Session

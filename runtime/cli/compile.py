@@ -23,11 +23,11 @@ from runtime.cli.run import complain
 from runtime.cli.terminal import Progress, Style, printable
 from runtime.cli.ticking import ticking
 from runtime.cli.wrong_usage import WrongUsage
-from runtime.lm import dspy_library
 from runtime.lm.client import LMClient
-from runtime.lm.compiling import CompiledPredictor, compile_graph
-from runtime.lm.optimising import MIN_EXAMPLES, Optimizer
-from runtime.lm.training import Row, read_rows
+from runtime.lm.dspy import library as dspy_library
+from runtime.lm.predictors.compiling import CompiledPredictor, compile_graph
+from runtime.lm.predictors.optimising import MIN_EXAMPLES, Optimizer
+from runtime.lm.predictors.training import Row, read_rows
 
 
 @final

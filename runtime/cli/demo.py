@@ -25,7 +25,7 @@ from runtime.cli.ticking import ticking
 from runtime.cli.timeline import Measured, Timeline, join
 from runtime.cli.verdict import OVERLAPPING, judge, summary
 from runtime.lm.client import LMClient
-from runtime.lm.translation import warm_up
+from runtime.lm.providers.translation import warm_up
 from runtime.testing.process import LoopbackHandle, MonotonicClock, loopback_process
 
 T = TypeVar("T")

@@ -27,8 +27,8 @@ from runtime.cli.terminal import Progress, Style, encodes, printable
 from runtime.cli.ticking import View, ticking
 from runtime.cli.wrong_usage import WrongUsage
 from runtime.graphs.events import LMCalled, RunFinished
-from runtime.lm import schemas
 from runtime.lm.client import LMClient
+from runtime.lm.dspy import schemas
 
 # JSON writes the controls below space as escapes by itself; these it does not have to, and a terminal may act on them.
 _TO_ESCAPE = re.compile(r"[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")

@@ -25,7 +25,7 @@ from runtime.graphs.handle import RunHandle
 from runtime.graphs.record import RunStatus, Spend, Step
 from runtime.inspection import RuntimeStatistics, TreeNode
 from runtime.lm.budget import Budget
-from runtime.lm.predictors import PredictorStatistics
+from runtime.lm.predictors.serving import PredictorStatistics
 
 
 @final

@@ -19,7 +19,7 @@ from runtime.graphs.events import FieldDelta, NodeEmitted
 from runtime.graphs.injected import NodeLM, NodeRun, Pulse
 from runtime.graphs.run import Work
 from runtime.lm.budget import spending_all
-from runtime.lm.choosing import Picking, fill_one_of
+from runtime.lm.dspy.choosing import Picking, fill_one_of
 
 CLOSE_GENERATOR_S = 5.0
 """How long the clean-up of an async generator node may take once it is cancelled."""

@@ -33,10 +33,10 @@ from runtime.graphs.node import NodeActor
 from runtime.graphs.run import ActiveRun, Work
 from runtime.graphs.state import RunState
 from runtime.kernel import Kernel
-from runtime.lm import dspy_bridge
-from runtime.lm.choosing import Picking
+from runtime.lm.dspy import bridge
+from runtime.lm.dspy.choosing import Picking
 from runtime.lm.models import Connections, Models
-from runtime.lm.predictors import Predictors
+from runtime.lm.predictors.serving import Predictors
 from runtime.mailbox import Mailbox
 from runtime.pool import InstancePool
 from runtime.supervisor import SupervisorCell
@@ -229,7 +229,7 @@ class Engine:
         plan = graph.plan()
         chosen = {name: self._lm_for(graph, spec) for name, spec in plan.nodes.items()}
         if any(spec.kind is Kind.PREDICT for spec in plan.nodes.values()):
-            await dspy_bridge.warm_up()
+            await bridge.warm_up()
         predictors = self._predictors.of_graph(graph.name, plan.nodes.values())
         for nested in [spec.embedded for spec in plan.nodes.values() if spec.kind is Kind.GRAPH]:
             known = self._deployments.get(nested)

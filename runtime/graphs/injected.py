@@ -15,7 +15,7 @@ from actors.lm import LM, ChatMessage, Completion, Delta, Embedder, Embeddings, 
 from runtime.graphs.events import LMCalled, LMDelta
 from runtime.graphs.record import Spend
 from runtime.graphs.run import Work
-from runtime.lm.dspy_bridge import run_signature
+from runtime.lm.dspy.bridge import run_signature
 
 
 @final

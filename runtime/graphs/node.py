@@ -19,7 +19,7 @@ from runtime.graphs.events import NodeRetrying, NodeStarted
 from runtime.graphs.injected import Pulse
 from runtime.graphs.run import Work
 from runtime.graphs.slowness import telling_when_slow
-from runtime.lm.choosing import Picking
+from runtime.lm.dspy.choosing import Picking
 
 
 @final

@@ -22,37 +22,37 @@ from actors.lm import Completion as Completion
 from actors.lm import Embedder as Embedder
 from actors.lm import Embeddings as Embeddings
 from actors.lm import Usage as Usage
-from runtime.lm import bridge_lm
-from runtime.lm.backends import DSPyBackend as DSPyBackend
-from runtime.lm.backends import OptimizedLM as OptimizedLM
-from runtime.lm.bridge_lm import trio_lm as trio_lm
+from runtime.lm.backends.claude_cli import ClaudeCLIBackend as ClaudeCLIBackend
+from runtime.lm.backends.pydantic_ai import PydanticAIBackend as PydanticAIBackend
+from runtime.lm.backends.typed import DSPyBackend as DSPyBackend
+from runtime.lm.backends.typed import OptimizedLM as OptimizedLM
 from runtime.lm.budget import Budget as Budget
 from runtime.lm.budget import spending as spending
 from runtime.lm.cache import MemoryCache as MemoryCache
 from runtime.lm.cache import SqliteCache as SqliteCache
-from runtime.lm.claude_cli import ClaudeCLIBackend as ClaudeCLIBackend
 from runtime.lm.client import LMClient as LMClient
-from runtime.lm.compiling import CompiledPredictor as CompiledPredictor
-from runtime.lm.compiling import compile_graph as compile_graph
-from runtime.lm.dspy_bridge import run_dspy as run_dspy
-from runtime.lm.dspy_bridge import run_signature as run_signature
-from runtime.lm.dspy_streaming import PredictionStream as PredictionStream
-from runtime.lm.dspy_streaming import open_prediction_stream as open_prediction_stream
-from runtime.lm.optimising import Optimizer as Optimizer
-from runtime.lm.predictors import PredictorCounts as PredictorCounts
-from runtime.lm.predictors import PredictorStatistics as PredictorStatistics
-from runtime.lm.pydantic_ai import PydanticAIBackend as PydanticAIBackend
+from runtime.lm.dspy import trio_lm as _trio_lm
+from runtime.lm.dspy.bridge import run_dspy as run_dspy
+from runtime.lm.dspy.bridge import run_signature as run_signature
+from runtime.lm.dspy.streaming import PredictionStream as PredictionStream
+from runtime.lm.dspy.streaming import open_prediction_stream as open_prediction_stream
+from runtime.lm.dspy.tools import trio_tool as trio_tool
+from runtime.lm.dspy.trio_lm import trio_lm as trio_lm
+from runtime.lm.predictors.compiling import CompiledPredictor as CompiledPredictor
+from runtime.lm.predictors.compiling import compile_graph as compile_graph
+from runtime.lm.predictors.optimising import Optimizer as Optimizer
+from runtime.lm.predictors.serving import PredictorCounts as PredictorCounts
+from runtime.lm.predictors.serving import PredictorStatistics as PredictorStatistics
+from runtime.lm.predictors.training import read_rows as read_rows
+from runtime.lm.predictors.transitions import node_transition_metric as node_transition_metric
+from runtime.lm.predictors.transitions import optimize_node as optimize_node
+from runtime.lm.predictors.transitions import trace_to_examples as trace_to_examples
 from runtime.lm.retry import Retry as Retry
-from runtime.lm.tools import trio_tool as trio_tool
-from runtime.lm.training import read_rows as read_rows
-from runtime.lm.transitions import node_transition_metric as node_transition_metric
-from runtime.lm.transitions import optimize_node as optimize_node
-from runtime.lm.transitions import trace_to_examples as trace_to_examples
 from runtime.lm.warming import load_libraries as load_libraries
 
 
 def __getattr__(name: str) -> Any:
     """``TrioLM``, a subclass of ``dspy.BaseLM``: its base class takes a second to import."""
     if name == "TrioLM":
-        return bridge_lm.trio_lm_class()
+        return _trio_lm.trio_lm_class()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from actors.checks import refuse
 from actors.errors import DeclarationError, UsageError
-from runtime.lm.providers import EXAMPLES
+from runtime.lm.providers.known import EXAMPLES
 from runtime.lm.retry import Retry
 
 

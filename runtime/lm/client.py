@@ -37,13 +37,13 @@ from runtime.lm.arguments import (
 )
 from runtime.lm.budget import Budget
 from runtime.lm.cache import AnswerCache
-from runtime.lm.dspy_bridge import run_signature
+from runtime.lm.dspy.bridge import run_signature
+from runtime.lm.http.transport import CONNECT_TIMEOUT_S, HttpTransport, open_transport
 from runtime.lm.link import Link
-from runtime.lm.providers import check_address
+from runtime.lm.providers.known import check_address
+from runtime.lm.providers.translation import Translator, is_warm, warm_up
 from runtime.lm.requester import DEADLINE_S, Requester, Settings
 from runtime.lm.retry import Retry
-from runtime.lm.translation import Translator, is_warm, warm_up
-from runtime.lm.transport import CONNECT_TIMEOUT_S, HttpTransport, open_transport
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -8,7 +8,7 @@ from typing import Self, final
 import trio
 
 from actors.lm import Completion, Delta
-from runtime.lm.streaming import incomplete, pieces_of
+from runtime.lm.providers.streaming import incomplete, pieces_of
 
 
 @final

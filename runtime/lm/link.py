@@ -10,7 +10,7 @@ import trio
 
 from runtime.lm.account import Account
 from runtime.lm.budget import Budget
-from runtime.lm.transport import HttpTransport
+from runtime.lm.http.transport import HttpTransport
 
 
 @final

@@ -12,7 +12,7 @@ from actors.errors import DeclarationError, UsageError
 from actors.lm import LM
 from runtime.lm.budget import Budget
 from runtime.lm.client import LMClient
-from runtime.lm.transport import HttpTransport, open_transport
+from runtime.lm.http.transport import HttpTransport, open_transport
 
 DEFAULT_CONNECTIONS = 100
 

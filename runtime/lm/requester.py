@@ -19,19 +19,19 @@ import trio
 
 from actors.errors import LMError, LMTimeout, UsageError
 from actors.lm import Completion, Embeddings, LMStream, Usage
-from runtime.lm import sending
 from runtime.lm.account import Account, Ticket
 from runtime.lm.allowance import Share
 from runtime.lm.arguments import names_remote_media
 from runtime.lm.budget import Budget, Reservation, budgets_with, reserved
 from runtime.lm.cache import AnswerCache, Forgiving, cache_key, is_bypassed, is_repeatable
 from runtime.lm.hedge import Sent, first_of, nobody_asks
+from runtime.lm.http.transport import CONNECT_TIMEOUT_S, HttpReply
 from runtime.lm.kept import KeptStream
 from runtime.lm.link import Link, Place
+from runtime.lm.providers import sending
+from runtime.lm.providers.streaming import AnswerStream, Waits, timed_out
+from runtime.lm.providers.translation import Exchange, Translator
 from runtime.lm.retry import Retry
-from runtime.lm.streaming import AnswerStream, Waits, timed_out
-from runtime.lm.translation import Exchange, Translator
-from runtime.lm.transport import CONNECT_TIMEOUT_S, HttpReply
 
 DEADLINE_S = 600.0
 Messages = list[dict[str, Any]]

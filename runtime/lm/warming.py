@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import trio
 
-from runtime.lm import dspy_library, library
+from runtime.lm.dspy import library as dspy_library
+from runtime.lm.providers import library
 
 
 async def warm_up() -> None:

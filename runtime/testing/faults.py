@@ -21,7 +21,7 @@ from actors.errors import LMUnavailable
 from actors.lm import LM, ChatMessage, Completion, LMStream
 from runtime.app import Runtime
 from runtime.lm.cache import AnswerCache
-from runtime.lm.dspy_bridge import run_signature
+from runtime.lm.dspy.bridge import run_signature
 from runtime.testing.simulation import Simulation
 from runtime.testing.taps import Handler, tap
 

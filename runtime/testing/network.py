@@ -19,7 +19,7 @@ import trio
 
 from actors.checks import is_count, is_number
 from runtime.lm.client import LMClient
-from runtime.lm.transport import open_transport
+from runtime.lm.http.transport import open_transport
 from runtime.testing.answers import shortest_decimal
 from runtime.testing.dialects import ANTHROPIC, OPENAI, Dialect, NotAChatRequest, to_bytes
 from runtime.testing.script import Script, ScriptLike

@@ -13,7 +13,7 @@ import trio
 from actors.checks import refuse
 from actors.errors import UsageError
 from actors.lm import ChatMessage, Completion, Delta, ReasoningDelta, TextDelta, ToolCallDelta, Usage
-from runtime.lm.dspy_bridge import run_signature
+from runtime.lm.dspy.bridge import run_signature
 from runtime.testing.answers import Answer, AnswerValue, completion_of, prompt_text
 from runtime.testing.dialects import pieces_of
 from runtime.testing.scripts import enroll

@@ -12,7 +12,7 @@ from runtime import open_runtime
 from runtime.cli import demo_graph, study
 from runtime.cli.demo_graph import Cypher, Intent, OtherFilters, TimeFilters, VectorQuery
 from runtime.cli.demo_trio import measure
-from runtime.lm.dspy_bridge import warm_up
+from runtime.lm.dspy.bridge import warm_up
 from runtime.testing import ScriptedLM
 
 INTENT = Intent(study.TEXT, study.LABEL, study.NOW)

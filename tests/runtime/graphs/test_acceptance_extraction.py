@@ -21,7 +21,7 @@ from runtime.cli.timeline import Measured, join
 from runtime.embed.portal import open_runtime_portal
 from runtime.graphs.events import LMCalled
 from runtime.lm import LMClient, Retry
-from runtime.lm.translation import warm_up
+from runtime.lm.providers.translation import warm_up
 from runtime.testing import Failure, ModelScript, ScriptedLM, open_loopback
 from runtime.watchdog import Watchdog
 from tests.runtime.graphs.stage import EXACT, leaves

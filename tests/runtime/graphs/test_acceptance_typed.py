@@ -36,7 +36,7 @@ from actors import (
 )
 from runtime import open_runtime
 from runtime.graphs.record import RunStatus
-from runtime.lm.claude_cli import ClaudeCLI
+from runtime.lm.backends.claude_cli import ClaudeCLI
 from runtime.testing import ScriptedLM
 from tests.runtime.graphs.stage import TWICE, Ask, Done, Other, Part, graph_of
 

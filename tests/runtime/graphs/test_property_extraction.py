@@ -11,7 +11,7 @@ import trio
 from runtime import open_runtime
 from runtime.events import ActorCrashed, ActorRestarting
 from runtime.lm import LMClient, Retry
-from runtime.lm.translation import warm_up
+from runtime.lm.providers.translation import warm_up
 from runtime.testing import Answer, Failure, ModelScript, ScriptedLM, open_loopback
 from tests.runtime.graphs.stage import living
 

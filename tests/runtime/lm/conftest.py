@@ -8,7 +8,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import pytest
 import trio.testing
 
-from runtime.lm import library
+from runtime.lm.providers import library
 
 
 @pytest.fixture(scope="session", autouse=True)

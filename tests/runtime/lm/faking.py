@@ -10,8 +10,8 @@ import httpx
 
 from actors.backoff import Backoff
 from runtime.lm.client import LMClient
+from runtime.lm.http.transport import open_transport
 from runtime.lm.retry import Retry
-from runtime.lm.transport import open_transport
 
 HELLO = [{"role": "user", "content": "Hello"}]
 EXACT = Retry(max_attempts=3, backoff=Backoff(first_s=0.5, cap_s=30.0, jitter=0))

@@ -22,8 +22,8 @@ from actors.errors import (
 )
 from actors.lm import LM
 from runtime.lm.client import LMClient
+from runtime.lm.http.transport import open_transport
 from runtime.lm.retry import Retry
-from runtime.lm.transport import open_transport
 from runtime.testing.answers import field_answer
 from runtime.testing.loopback import Failure, LoopbackProvider, ModelScript, open_loopback
 

@@ -9,7 +9,7 @@ from actors import LM, ActorRef, Graph
 from actors.errors import DeclarationError, UsageError
 from runtime import open_runtime
 from runtime.lm import Budget, LMClient, Retry
-from runtime.lm.translation import warm_up
+from runtime.lm.providers.translation import warm_up
 from runtime.testing import Failure, ModelScript, ScriptedLM, open_loopback
 from tests.runtime.graphs.stage import Ask, Done, graph_of
 

@@ -18,8 +18,8 @@ from actors.errors import LMBudgetExhausted, LMError, NodeFailed, RunFailed, Usa
 from runtime import Runtime, open_runtime
 from runtime.lm.budget import Budget, spending
 from runtime.lm.client import LMClient
+from runtime.lm.http.transport import open_transport
 from runtime.lm.retry import Retry
-from runtime.lm.transport import open_transport
 from tests.runtime.lm.faking import HELLO, faking, said
 
 

@@ -6,7 +6,8 @@ import sys
 import pytest
 
 from runtime import open_runtime
-from runtime.lm import dspy_library, library
+from runtime.lm.dspy import library as dspy_library
+from runtime.lm.providers import library
 from runtime.testing import ScriptedLM
 
 HEAVY = "sorted({'dspy', 'litellm'} & set(sys.modules))"
@@ -42,7 +43,7 @@ load_libraries()
 print({HEAVY}, threading.active_count(), flush=True)
 if os.fork() == 0:
     import trio
-    from runtime.lm.dspy_bridge import run_signature
+    from runtime.lm.dspy.bridge import run_signature
     from runtime.testing import ScriptedLM
     print(trio.run(run_signature, ScriptedLM([{{"answer": "4"}}]), "question -> answer", {{"question": "?"}}).answer, flush=True)
     os._exit(0)

@@ -7,8 +7,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import httpx
 
-from runtime.lm.httpx_clients import PooledTransport
-from runtime.lm.keepalive import KeepAlivePool
+from runtime.lm.http.httpx_clients import PooledTransport
+from runtime.lm.http.keepalive import KeepAlivePool
 from tests.benchmarks.lm_works import BODY, HEADERS, STREAM_BODY, Call, LMPeer, chunk_text
 
 

@@ -10,7 +10,7 @@ import attrs
 from actors import Graph
 from runtime import open_runtime
 from runtime.lm import LMClient
-from runtime.lm.translation import warm_up
+from runtime.lm.providers.translation import warm_up
 from tests.benchmarks.lm_works import CONNECTIONS, INSTRUCTION, MESSAGES, MODEL, PREDICTED, Call, LMPeer
 
 

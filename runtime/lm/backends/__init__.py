@@ -1,0 +1,1 @@
+"""Language models for systems whose nodes are types."""

@@ -1,0 +1,236 @@
+"""Language models for systems whose nodes are types: four coroutines that make, choose and fill instances of them.
+
+``make(source, Target)``, ``decide(source)``, ``choose_type(types, context)`` and ``fill(Target, resolved, instruction)``. Every
+answer is validated by the type it becomes. Requests are tried again by the language model below, which owns that, and nowhere
+here; what is asked again here is an answer that does not fit, and then the prompt holds the answer and what is wrong with it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar, cast, final
+
+import attrs
+import trio
+
+from actors.checks import refuse
+from actors.errors import DeclarationError, LMReplyUnreadable
+from runtime.lm.dspy.bridge import fill
+from runtime.lm.dspy.calls import ChatLM
+from runtime.lm.dspy.choosing import choose
+from runtime.lm.dspy.fields import MessageField, fields_of
+from runtime.lm.dspy.trained import Trained
+
+T = TypeVar("T")
+
+
+class DSPyBackend:
+    """The four coroutines by DSPy over `lm`, on trio: no thread, and no event loop besides.
+
+    Args:
+        lm: what answers; an ``LMClient``, say.
+        max_retries: how often an answer that does not fit is asked for again.
+    """
+
+    def __init__(self, lm: ChatLM, *, max_retries: int = 1) -> None:
+        if isinstance(max_retries, bool) or max_retries < 0:
+            raise refuse(self, "max_retries", max_retries, "a whole number >= 0")
+        self._lm = lm
+        self._attempts = max_retries + 1
+
+    async def make(self, source: object, target: type[T]) -> T:
+        """An instance of `target` made from `source`.
+
+        Raises:
+            LMReplyUnreadable: no answer fits `target`, after all attempts.
+            LMError: the call failed.
+        """
+        return await self._filled(target, "", {"source": source})
+
+    async def decide(self, source: object) -> Any:
+        """The next instance after `source`: of one of the types that its ``__call__`` returns, or None where that may be.
+
+        Raises:
+            DeclarationError: its ``__call__`` names no type and not None.
+            LMReplyUnreadable: see :meth:`make`; also when the model names none of the types.
+        """
+        candidates, may_end = what_follows(source)
+        if not candidates:
+            await trio.lowlevel.checkpoint()
+            return None
+        target: type[Any] | None = candidates[0]
+        if len(candidates) > 1 or may_end:
+            target = await self._chosen(candidates, source, may_end)
+        return None if target is None else await self.make(source, target)
+
+    async def choose_type(self, types: Sequence[type[T]], context: object) -> type[T]:
+        """The one of `types` that fits `context`; without asking when there is only one.
+
+        The model's answer must be one of the names to the letter: no part of a name stands for it, and no type is taken in its
+        stead.
+
+        Raises:
+            DeclarationError: there are none, or two that cannot be told apart by their full names.
+            LMReplyUnreadable: the model names none of them, after all attempts.
+        """
+        if len(types) == 1:
+            await trio.lowlevel.checkpoint()
+            return types[0]
+        chosen = await self._chosen(types, context, may_end=False)
+        assert chosen is not None, "None was not among the names"
+        return chosen
+
+    async def fill(self, target: type[T], resolved: Mapping[str, object], instruction: str, source: object | None = None) -> T:
+        """An instance of `target` whose fields in `resolved` are given and whose other fields the model fills from all there is.
+
+        Args:
+            target: the type.
+            resolved: values by field name; the model is shown them and does not change them.
+            instruction: what to do; when empty, a sentence made of the type names.
+            source: what the instance is made from besides.
+
+        Raises:
+            DeclarationError: `target` has no field of a name in `resolved`.
+            LMReplyUnreadable: see :meth:`make`.
+        """
+        inputs = {**resolved, **({} if source is None else {"source": source})}
+        return await self._filled(target, instruction, inputs, given=resolved)
+
+    async def _chosen(self, candidates: Sequence[type[T]], context: object, may_end: bool) -> type[T] | None:
+        trained = self._trained_choice(type(context))
+        chosen = await choose(
+            self._lm,
+            instruction="",
+            inputs={"context": context},
+            among=candidates,
+            may_be_none=may_end,
+            module="Predict" if trained is None else trained[0],
+            parse_attempts=self._attempts,
+            trained=None if trained is None else trained[1],
+        )
+        return cast("type[T] | None", chosen)
+
+    async def _filled(
+        self, target: type[T], instruction: str, inputs: Mapping[str, object], *, given: Mapping[str, object] | None = None
+    ) -> T:
+        output, build = partial_type(target, given or {})
+        trained = self._trained_for(target)
+        answer = await fill(
+            self._lm,
+            instruction=instruction,
+            inputs=inputs,
+            output=output,
+            module="Predict" if trained is None else trained[0],
+            parse_attempts=self._attempts,
+            trained=None if trained is None else trained[1],
+        )
+        return cast("T", build(answer))
+
+    def _trained_for(self, target: type) -> tuple[str, Trained] | None:
+        """The module for `target` and what it has been trained to; None: there is no such thing."""
+        return None
+
+    def _trained_choice(self, source: type) -> tuple[str, Trained] | None:
+        """The same for the choice of what follows an instance of `source`."""
+        return None
+
+
+@final
+class OptimizedLM(DSPyBackend):
+    """``DSPyBackend`` with predictors that an optimiser has trained, for the types that have one.
+
+    Args:
+        lm: see ``DSPyBackend``.
+        optimized: the trained ``dspy.Predict`` or ``dspy.ChainOfThought`` by the type that it fills. Their demonstrations and
+            instructions are copied for each call, so that one may be used by many calls, and trained meanwhile.
+        choices: the same by the type after which ``decide`` and ``choose_type`` choose what follows; see ``optimize_node``. A
+            choice is not counted.
+        max_retries: see ``DSPyBackend``.
+    """
+
+    def __init__(
+        self,
+        lm: ChatLM,
+        optimized: Mapping[type, Any] | None = None,
+        *,
+        choices: Mapping[type, Any] | None = None,
+        max_retries: int = 1,
+    ) -> None:
+        super().__init__(lm, max_retries=max_retries)
+        self._optimized = dict(optimized or {})
+        self._choices = dict(choices or {})
+        self._stats = {"optimized": 0, "naive": 0}
+
+    def get_stats(self) -> dict[str, int]:
+        """How many instances were made with a trained predictor (``"optimized"``) and without (``"naive"``). A copy."""
+        return dict(self._stats)
+
+    def _trained_for(self, target: type) -> tuple[str, Trained] | None:
+        predictor = self._optimized.get(target)
+        self._stats["naive" if predictor is None else "optimized"] += 1
+        return None if predictor is None else (type(predictor).__name__, Trained.of(predictor))
+
+    def _trained_choice(self, source: type) -> tuple[str, Trained] | None:
+        predictor = self._choices.get(source)
+        return None if predictor is None else (type(predictor).__name__, Trained.of(predictor))
+
+
+def successors(node: type[Any]) -> tuple[list[type[Any]], bool]:
+    """The types that `node`'s ``__call__`` returns, and whether it may return None. ``X | None`` is ``Optional[X]``.
+
+    A type without ``__call__``, or whose ``__call__`` says nothing of what it returns, ends.
+    """
+    call: Any = inspect.getattr_static(node, "__call__", None)
+    hint: Any = typing.get_type_hints(call).get("return", types.NoneType) if inspect.isfunction(call) else types.NoneType
+    parts = typing.get_args(hint) if typing.get_origin(hint) in {typing.Union, types.UnionType} else (hint,)
+    return [part for part in parts if part is not types.NoneType], types.NoneType in parts
+
+
+def what_follows(source: object) -> tuple[list[type[Any]], bool]:
+    """:func:`successors` of the type of `source`.
+
+    Raises:
+        DeclarationError: there are none, and it may not end either.
+    """
+    candidates, may_end = successors(type(source))
+    if not candidates and not may_end:
+        raise DeclarationError(
+            f"{type(source).__name__} does not say what follows it.\n"
+            "  Mend: annotate what its __call__ returns, for example '-> Answer | None'."
+        )
+    return candidates, may_end
+
+
+def partial_type(target: type, given: Mapping[str, object]) -> tuple[type, Callable[[Any], object]]:
+    """A type of `target`'s other fields, and what makes a `target` of one of its instances and `given`."""
+    if not given:
+        return target, lambda answer: answer
+    fields = {field.name: field for field in fields_of(target) if field.init}
+    unknown = [name for name in given if name not in fields]
+    if unknown:
+        raise DeclarationError(
+            f"{target.__name__} has no field {unknown[0]!r} to put what was resolved into; it has {', '.join(fields)}.\n"
+            "  Mend: name the fields of the type."
+        )
+    asked = [field for name, field in fields.items() if name not in given]
+    rest = attrs.make_class(target.__name__, {field.name: _column(field) for field in asked}, kw_only=True)
+
+    def build(answer: Any) -> object:
+        values = {**given, **{field.name: getattr(answer, field.name) for field in asked}}
+        try:
+            return target(**values)
+        except (TypeError, ValueError) as error:
+            raise LMReplyUnreadable(
+                f"{target.__name__} refuses what was resolved together with the answer: {error}\n"
+                "  Mend: widen its checks, or say in the instruction what they ask for."
+            ) from error
+
+    return rest, build
+
+
+def _column(field: MessageField) -> Any:
+    default = attrs.Factory(field.default_factory) if field.default_factory is not None else field.default
+    return attrs.field(type=field.type, default=default, metadata={"description": field.description})

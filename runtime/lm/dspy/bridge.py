@@ -1,0 +1,355 @@
+"""DSPy on trio: signatures and modules run over a language model, and message types filled through DSPy signatures.
+
+``fill`` and ``run_signature`` run a module inside ``dspy.context``, never ``dspy.configure``: concurrent tasks do not see each
+other's model. DSPy formats the prompt and parses the answer; the call between them is ``lm.chat``. Nothing here repeats a request
+that failed: an answer that cannot be read is the only thing asked for again, up to ``parse_attempts`` times, and then the prompt
+holds the bad answer and what was wrong with it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar, cast, final
+
+import attrs
+import trio
+
+from actors.errors import DeclarationError, LMError, LMReplyUnreadable
+from runtime.lm.dspy import schemas
+from runtime.lm.dspy.calls import ChatLM
+from runtime.lm.dspy.careful import careful
+from runtime.lm.dspy.crossing import Crossing, with_crossing
+from runtime.lm.dspy.fields import fields_of
+from runtime.lm.dspy.library import library, part
+from runtime.lm.dspy.library import warm_up as warm_up
+from runtime.lm.dspy.pieces import FieldListener
+from runtime.lm.dspy.plans import Plan, make_plan
+from runtime.lm.dspy.reading import Care, unreadable
+from runtime.lm.dspy.trained import Trained
+from runtime.lm.dspy.trio_lm import AnswerListener, trio_lm
+
+T = TypeVar("T")
+
+MODULES = ("Predict", "ChainOfThought")
+"""The DSPy modules that a node may name; any other is passed as a class."""
+
+BLOCKING = ("RLM",)
+"""Modules of DSPy's whose ``aforward`` blocks on something else than a language model: they run in a thread all the same."""
+
+MAX_THREADS = 256
+"""Modules in worker threads at once, in one run of trio; more wait. They have a limit of their own, because what such a module
+waits for may need a thread of trio's usual ones."""
+
+_threads: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("understudy_dspy_threads")
+
+FieldTeller = Callable[[str, str, int], None]
+"""Is told of a piece of an answer's field: the field, the text, and the number of the answer, counted from 1."""
+
+
+async def run_signature(lm: ChatLM, signature: Any, inputs: Mapping[str, Any], *, parse_attempts: int = 1) -> Any:
+    """Run a DSPy signature or module on `inputs` with `lm` as its model.
+
+    A module without ``aforward`` runs in a worker thread; its calls, and those of threads that it starts itself, come back to
+    this task's cancel scope, limits and budgets.
+
+    Args:
+        lm: what answers.
+        signature: a signature class, a string such as ``"question -> answer"`` (run by ``Predict``), a module, or a module class.
+        inputs: the signature's inputs by name.
+        parse_attempts: how many answers each step of the module may take to give one that can be read.
+
+    Returns:
+        The module's result, a ``dspy.Prediction``.
+
+    Raises:
+        LMReplyUnreadable: no answer could be parsed to the signature's outputs.
+        LMError: `lm` failed.
+        DeclarationError: `signature` is none of the above.
+    """
+    _check_attempts(parse_attempts)
+    await warm_up()
+    return await run_module(lm, module_of(signature), inputs, Care(parse_attempts, subject=title_of(signature)))
+
+
+async def fill(
+    lm: ChatLM,
+    *,
+    instruction: str,
+    inputs: Mapping[str, object],
+    output: type,
+    module: str | type = "Predict",
+    parse_attempts: int = 2,
+    trained: Trained | None = None,
+    on_field: FieldTeller | None = None,
+) -> Any:
+    """An instance of `output` whose fields `lm` filled, validated by their types and by the class itself.
+
+    Args:
+        lm: what answers; it is not called when `output` has no fields.
+        instruction: what to do; when empty, a sentence made of the type names.
+        inputs: message instances by parameter name; each of their fields is shown. Other values are shown under their own name.
+        output: an attrs class, a dataclass or a pydantic model.
+        module: ``"Predict"``, ``"ChainOfThought"``, or a ``dspy.Module`` class whose constructor takes the signature.
+        parse_attempts: how many answers each step of the module may take to give one that fits.
+        trained: what an optimiser has made of the module for this very signature.
+        on_field: is told of the fields piece by piece as the answer comes, and of the ``reasoning`` of a ``ChainOfThought``; the
+            answer is streamed then, if `lm` can stream. An answer that does not fit is followed by another of the next number.
+
+    Raises:
+        LMReplyUnreadable: no answer fits `output`; it says what came and what is wrong with it.
+        LMError: `lm` failed.
+        DeclarationError: `module` is unknown, or a type cannot be shown to a language model.
+    """
+    _check_attempts(parse_attempts)
+    check_module(module)
+    if not any(field.init for field in fields_of(output)):
+        await trio.lowlevel.checkpoint()
+        return schemas.build(output, {})
+    await warm_up()
+    plan = plan_of({parameter: type(value) for parameter, value in inputs.items()}, output, instruction)
+    made = module_for(module, plan.signature)
+    if trained is not None:
+        trained.given_to(made, library().Example)
+    care = Care(parse_attempts, subject=output.__name__, plan=plan)
+    listening = None if on_field is None else Listening(_answers(plan, on_field))
+    prediction = await run_module(lm, made, plan.shown(inputs), care, listening)
+    if isinstance(prediction, output):
+        return prediction
+    try:
+        return schemas.build(output, plan.values(as_mapping(prediction, made)))
+    except LMReplyUnreadable as error:
+        raise LMReplyUnreadable(str(error), model=lm.model, spent=parse_attempts > 1) from error
+
+
+async def run_dspy(lm: ChatLM, function: Callable[[], T], *, parse_attempts: int = 1) -> T:
+    """What `function` gives, synchronous code of DSPy's such as an evaluation or an optimiser, run in a worker thread.
+
+    Inside, `lm` is DSPy's language model. Its calls, and those of threads that the code starts itself, come back to this task's
+    cancel scope, limits and budgets.
+
+    Args:
+        lm: what answers.
+        function: what to run.
+        parse_attempts: how many answers each call of a predictor may take to give one that can be read.
+
+    Raises:
+        LMError: `lm` failed, and DSPy let it through.
+    """
+    _check_attempts(parse_attempts)
+    await warm_up()
+    bridge = trio_lm(lm)
+    with bridged(bridge, Care(parse_attempts, subject="answer")):
+        result: T = await in_thread(bridge, function)
+    return result
+
+
+# --- running a module -----------------------------------------------------------------------------------------------
+
+
+@final
+@attrs.frozen(eq=False)
+class Listening:
+    """Who is told of the answers of a run while they come."""
+
+    answers: Callable[[], AnswerListener] | None = None
+    """Makes what is told of one answer."""
+    settings: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
+    """Settings of DSPy's own for streams."""
+
+
+async def run_module(lm: ChatLM, module: Any, inputs: Mapping[str, Any], care: Care, listening: Listening | None = None) -> Any:
+    """What `module`, a ``dspy.Module``, makes of `inputs`; see :func:`run_signature`, which dspy must have been loaded for."""
+    dspy = library()
+    told = listening if listening is not None else Listening()
+    bridge = trio_lm(lm, listening=told.answers)
+    try:
+        with bridged(bridge, care, **told.settings):
+            if is_native(module):
+                return await module.acall(**inputs)
+            return await in_thread(bridge, functools.partial(module, **inputs))
+    except dspy.AdapterParseError as error:
+        raise unreadable(error, lm.model, care, bridge.meter.requests) from error
+    except dspy.ContextWindowExceededError as error:
+        ours = _cause_of(error)
+        if ours is None:
+            raise
+        raise ours from error
+
+
+def is_native(module: Any) -> bool:
+    """Whether `module` runs on trio itself, and not in a worker thread.
+
+    It has an ``aforward`` of its own: one that it inherits from a class whose ``forward`` it replaces does another thing.
+    """
+    dspy = library()
+    if isinstance(module, tuple(getattr(dspy, name) for name in BLOCKING)):
+        return False
+    ancestors = type(module).__mro__
+    places = [
+        next((at for at, each in enumerate(ancestors) if name in vars(each)), len(ancestors)) for name in ("aforward", "forward")
+    ]
+    return places[0] < len(ancestors) and places[0] <= places[1]
+
+
+async def in_thread(bridge: Any, function: Callable[[], Any]) -> Any:
+    """What `function` gives, run in a worker thread with `bridge` as its way back to this task, for the threads it starts too."""
+
+    async def work(crossing: Crossing) -> Any:
+        bridge.crossing = crossing
+        return await trio.to_thread.run_sync(function, limiter=_limiter())
+
+    return await with_crossing(work)
+
+
+def _limiter() -> trio.CapacityLimiter:
+    try:
+        return _threads.get()
+    except LookupError:
+        limiter = trio.CapacityLimiter(MAX_THREADS)
+        _threads.set(limiter)
+        return limiter
+
+
+@contextmanager
+def bridged(bridge: Any, care: Care, **more: Any) -> Generator[None]:
+    """`bridge` and a careful copy of the adapter in force, for this task and what it starts; `more` are settings of DSPy's."""
+    dspy = library()
+    settings = dspy.settings
+    chosen: dict[str, Any] = {"lm": bridge, "adapter": careful(settings.adapter or dspy.ChatAdapter(), care), **more}
+    if settings.trace is part("dsp.utils.settings").main_thread_config["trace"]:
+        chosen["trace"] = []  # else every prediction of every run would stay in DSPy's process-wide list
+    if care.plan is not None:
+        chosen["warn_on_type_mismatch"] = False  # what we show is already JSON, not what the annotations say
+    with dspy.context(**chosen):
+        yield
+
+
+def _cause_of(error: BaseException) -> LMError | None:
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, LMError):
+        cause = cause.__cause__
+    return cause
+
+
+def _answers(plan: Plan, on_field: FieldTeller) -> Callable[[], AnswerListener]:
+    names = {"reasoning": "reasoning", **{wire: field.name for wire, field in plan.outputs.items()}}
+    answers = 0
+
+    def listen() -> AnswerListener:
+        nonlocal answers
+        answers += 1
+        number = answers
+        return FieldListener(names, lambda field, text: on_field(field, text, number))
+
+    return listen
+
+
+# --- signatures and modules -----------------------------------------------------------------------------------------
+
+
+def plan_of(inputs: Mapping[str, type], output: type, instruction: str) -> Plan:
+    """The plan of filling `output` from values of these types, by parameter; dspy must be loaded (see ``warm_up``)."""
+    return _plan(tuple(inputs.items()), output, instruction.strip())
+
+
+@functools.lru_cache(maxsize=256)
+def _plan(kinds: tuple[tuple[str, type], ...], output: type, instruction: str) -> Plan:
+    return make_plan(library(), kinds, output, instruction)
+
+
+def module_of(signature: Any) -> Any:
+    """The module that runs `signature`; see :func:`run_signature`.
+
+    Raises:
+        DeclarationError: it is no signature and no module.
+    """
+    dspy = library()
+    if isinstance(signature, dspy.Module):
+        return signature
+    if isinstance(signature, str) or (isinstance(signature, type) and issubclass(signature, dspy.Signature)):
+        try:
+            return dspy.Predict(signature)
+        except (ValueError, SyntaxError) as error:
+            raise DeclarationError(
+                f"{signature!r} is no DSPy signature: {error}\n"
+                "  Mend: write inputs -> outputs, for example 'question -> answer: int'."
+            ) from error
+    if isinstance(signature, type) and issubclass(signature, dspy.Module):
+        return _instantiate(signature)
+    raise DeclarationError(
+        f"{schemas.shorten(signature)} is no DSPy signature and no module.\n"
+        "  Mend: pass a dspy.Signature class, a string such as 'question -> answer', a dspy.Module, or a dspy.Module class."
+    )
+
+
+def module_for(module: str | type, signature: Any) -> Any:
+    """A new module of that name or class for `signature`.
+
+    Raises:
+        DeclarationError: there is none, or it cannot be made.
+    """
+    dspy = library()
+    if isinstance(module, str):
+        return getattr(dspy, module)(signature)
+    if not issubclass(module, dspy.Module):
+        raise _unknown_module(module)
+    return _instantiate(module, signature)
+
+
+def _instantiate(module: type, *arguments: Any) -> Any:
+    try:
+        return module(*arguments)
+    except TypeError as error:
+        takes = "the signature as its one argument" if arguments else "no arguments"
+        raise DeclarationError(
+            f"{module.__name__} could not be made: {error}\n  Mend: write a constructor that takes {takes}, or pass an instance."
+        ) from error
+
+
+def check_module(module: object) -> None:
+    """Refuse the name of a module that nodes cannot name.
+
+    Raises:
+        DeclarationError: it is not one of :data:`MODULES`.
+    """
+    if isinstance(module, str) and module not in MODULES:
+        raise _unknown_module(module)
+
+
+def _unknown_module(module: object) -> DeclarationError:
+    return DeclarationError(
+        f"module={module!r}: expected one of {', '.join(map(repr, MODULES))} or a dspy.Module class.\n"
+        "  Mend: name one of these, or pass the class itself."
+    )
+
+
+def _check_attempts(parse_attempts: int) -> None:
+    if isinstance(parse_attempts, bool) or not isinstance(cast("object", parse_attempts), int) or parse_attempts < 1:
+        raise DeclarationError(
+            f"parse_attempts={parse_attempts!r}: expected a whole number >= 1.\n  Mend: pass 1 to take the first answer or none."
+        )
+
+
+def as_mapping(prediction: Any, module: Any) -> Mapping[str, Any]:
+    """The outputs by name of what `module` returned.
+
+    Raises:
+        DeclarationError: it returned something else than a prediction or a mapping.
+    """
+    if isinstance(prediction, Mapping):
+        return cast("Mapping[str, Any]", prediction)
+    if isinstance(prediction, library().Prediction):
+        return {name: prediction[name] for name in prediction.keys()}  # noqa: SIM118 - a Prediction is no mapping
+    raise DeclarationError(
+        f"{type(module).__name__} returned {schemas.shorten(prediction)}.\n"
+        "  Mend: return a dspy.Prediction with the signature's output fields."
+    )
+
+
+def title_of(signature: Any) -> str:
+    """What to call a signature or a module in a message."""
+    if isinstance(signature, str):
+        return repr(signature)
+    return signature.__name__ if isinstance(signature, type) else type(signature).__name__

@@ -1,0 +1,108 @@
+"""One call as DSPy makes it, made as ours: options and messages in, ``lm.chat`` on trio, OpenAI's shape out."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import trio
+
+from actors.errors import UsageError
+from actors.lm import ChatMessage, Completion
+from runtime.lm.dspy.crossing import Crossing
+
+_NOT_FOR_THE_PROVIDER = frozenset({"cache", "rollout_id", "num_retries", "n", "num_generations", "model"})
+
+
+class ChatLM(Protocol):
+    """What the bridge needs of a language model; ``actors.lm.LM`` has it."""
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        ...
+
+    async def chat(self, messages: Sequence[ChatMessage], /, **options: Any) -> Completion:
+        """Send `messages` and return the answer."""
+        ...
+
+
+def options_of(merged: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
+    """What the provider is asked, and for how many answers; options that DSPy leaves unset or keeps for itself are left out."""
+    count = merged.get("n") or merged.get("num_generations") or 1
+    return {name: value for name, value in merged.items() if value is not None and name not in _NOT_FOR_THE_PROVIDER}, count
+
+
+async def ask(chat: Callable[[], Awaitable[Completion]], count: int) -> list[Completion]:
+    """`count` answers of `chat`, asked for at once. The first failure cancels the rest and is raised as it is."""
+    if count == 1:
+        return [await chat()]
+    answers: list[Completion] = []
+    failures: list[Exception] = []
+
+    async def one() -> None:
+        try:
+            answers.append(await chat())
+        except Exception as error:  # noqa: BLE001 - raised below, without a group around it: `except LMError` must see it
+            failures.append(error)
+            nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(count):
+            nursery.start_soon(one)
+    if failures:
+        raise failures[0]
+    return answers
+
+
+def on_trio(
+    crossing: Crossing | None, token: trio.lowlevel.TrioToken | None, call: Callable[[], Awaitable[list[Completion]]]
+) -> list[Completion]:
+    """Run `call` on trio from the thread of a synchronous module.
+
+    In the task that started the thread, where trio started it; else as a task of `crossing`, whose cancel scope and context it
+    has then; without one as a task that belongs to nobody.
+    """
+    if trio.lowlevel.in_trio_run():
+        raise UsageError(
+            "A DSPy module was called synchronously on trio's own thread: the call would wait for the loop that it holds.\n"
+            "  Mend: `await module.acall(…)` instead of `module(…)`, or run it with `trio.to_thread.run_sync`."
+        )
+    try:
+        trio.from_thread.check_cancelled()
+    except RuntimeError:  # not a thread of trio's: one that a module such as dspy.Parallel started
+        if crossing is not None:
+            return crossing.run(call)
+        if token is None:
+            raise UsageError(
+                "A DSPy module was called in a thread that knows no trio run.\n"
+                "  Mend: make the TrioLM inside trio.run, or start the thread with `trio.to_thread.run_sync`."
+            ) from None
+        return trio.from_thread.run(call, trio_token=token)
+    return trio.from_thread.run(call)
+
+
+def openai_shaped(answers: Sequence[Completion]) -> types.SimpleNamespace:
+    """The answers in the shape in which DSPy reads a provider's: OpenAI's."""
+    costs = [answer.usage.cost_usd for answer in answers if answer.usage.cost_usd is not None]
+    usage = {
+        "prompt_tokens": sum(answer.usage.prompt_tokens for answer in answers),
+        "completion_tokens": sum(answer.usage.completion_tokens for answer in answers),
+        "total_tokens": sum(answer.usage.total_tokens for answer in answers),
+    }
+    choices = [
+        types.SimpleNamespace(
+            finish_reason=answer.finish_reason,
+            message=types.SimpleNamespace(
+                content=answer.text or None,
+                reasoning_content=answer.reasoning,
+                tool_calls=[dict(call) for call in answer.tool_calls],
+            ),
+        )
+        for answer in answers
+    ]
+    cost = {"response_cost": sum(costs) if costs else None}
+    # DSPy counts no usage for an answer that nobody had to be asked for.
+    is_kept = all(answer.attempts == 0 for answer in answers)
+    return types.SimpleNamespace(choices=choices, usage=usage, model=answers[0].model, cache_hit=is_kept, _hidden_params=cost)

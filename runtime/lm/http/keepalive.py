@@ -1,0 +1,219 @@
+"""A pool of HTTP/1.1 connections whose every step costs the same, however many there are.
+
+Per origin, idle connections form a stack: the one used last is used next, so that a burst's surplus ages and is closed. Nothing
+scans the others; only the connection that is about to be used is asked whether its server has closed it. The pool sets no limit
+and nobody waits in it: the transport's limiter stands before it.
+"""
+
+from __future__ import annotations
+
+import math
+import ssl
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+from typing import final
+
+import attrs
+import trio
+
+from runtime.lm.http.http1 import BrokenWire, Head, Http1Connection
+
+KEEP_S = 30.0
+"""How long an idle connection is kept. Servers and the boxes on the way give one up after a minute or more."""
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+
+@final
+@attrs.frozen
+class Origin:
+    """Where a connection leads: only requests to the same one may share it."""
+
+    is_encrypted: bool
+    host: str
+    port: int
+
+
+@final
+@attrs.frozen(kw_only=True)
+class Patience:
+    """The longest waits of one exchange, in seconds."""
+
+    connect_s: float = math.inf
+    """For the connection: name, TCP and TLS."""
+    write_s: float = math.inf
+    """For sending."""
+    read_s: float = math.inf
+    """For each piece of the reply."""
+
+
+@final
+@attrs.frozen
+class PoolStatistics:
+    """A snapshot of one pool."""
+
+    in_use: int
+    """Connections that carry a request or a reply."""
+    idle: int
+    """Connections that wait for a request."""
+    opened: int
+    """Connections ever made."""
+
+
+@final
+class KeepAlivePool:
+    """Opens connections and keeps them for the next request.
+
+    Args:
+        certificates: makes what TLS checks servers with; called once, before the first encrypted connection.
+        keep_s: seconds after which an idle connection is closed, at the next request or reply of the pool.
+    """
+
+    def __init__(self, certificates: Callable[[], ssl.SSLContext], *, keep_s: float = KEEP_S) -> None:
+        self._certificates = certificates
+        self._tls: ssl.SSLContext | None = None
+        self._keep_s = keep_s
+        self._stacks: dict[Origin, deque[Http1Connection]] = {}
+        # All idle connections in the order in which they became idle: the first is also the lowest on its stack.
+        self._idle: OrderedDict[Http1Connection, tuple[Origin, float]] = OrderedDict()
+        self._in_use: set[Http1Connection] = set()
+        self._opened = 0
+        self._closed = False
+
+    def statistics(self) -> PoolStatistics:
+        """How many connections there are."""
+        return PoolStatistics(len(self._in_use), len(self._idle), self._opened)
+
+    async def exchange(
+        self, origin: Origin, method: bytes, target: bytes, headers: Headers, body: bytes, patience: Patience
+    ) -> tuple[Head, Reply]:
+        """Send a request and return when the head of its reply is there. The reply must be closed.
+
+        Raises:
+            BrokenWire: there is no reply. A stale one may be sent again: the idle connections to its origin are closed.
+        """
+        connection = self._kept(origin) or await self._dial(origin, patience.connect_s)
+        self._in_use.add(connection)
+        try:
+            head = await connection.request(method, target, headers, body, write_s=patience.write_s, read_s=patience.read_s)
+        except BaseException as error:
+            self._drop(connection)
+            if isinstance(error, BrokenWire) and error.is_stale:
+                self._forget(origin)
+            raise
+        return head, Reply(self, origin, connection, patience.read_s)
+
+    def close(self) -> None:
+        """Close every connection now; requests in flight fail."""
+        self._closed = True
+        for connection in [*self._in_use, *self._idle]:
+            connection.close()
+        self._in_use.clear()
+        self._idle.clear()
+        self._stacks.clear()
+
+    def give_back(self, origin: Origin, connection: Http1Connection) -> None:
+        """Keep `connection` for the next request, or close it when its exchange is not complete. For :class:`Reply`."""
+        if self._closed or not connection.is_reusable:
+            self._drop(connection)
+            return
+        connection.reuse()
+        self._in_use.discard(connection)
+        now_s = trio.current_time()
+        self._stacks.setdefault(origin, deque()).append(connection)
+        self._idle[connection] = (origin, now_s + self._keep_s)
+        self._expire(now_s)
+
+    def _kept(self, origin: Origin) -> Http1Connection | None:
+        self._expire(trio.current_time())
+        stack = self._stacks.get(origin)
+        while stack:
+            connection = stack.pop()
+            del self._idle[connection]
+            if not stack:
+                del self._stacks[origin]
+            if not connection.has_news:
+                return connection
+            connection.close()
+        return None
+
+    def _expire(self, now_s: float) -> None:
+        while self._idle:
+            connection, (origin, until_s) = next(iter(self._idle.items()))
+            if until_s > now_s:
+                return
+            del self._idle[connection]
+            stack = self._stacks[origin]
+            stack.popleft()
+            if not stack:
+                del self._stacks[origin]
+            connection.close()
+
+    def _forget(self, origin: Origin) -> None:
+        for connection in self._stacks.pop(origin, ()):
+            del self._idle[connection]
+            connection.close()
+
+    def _drop(self, connection: Http1Connection) -> None:
+        self._in_use.discard(connection)
+        connection.close()
+
+    async def _dial(self, origin: Origin, connect_s: float) -> Http1Connection:
+        with trio.move_on_after(connect_s):
+            try:
+                connection = await self._connected(origin)
+            except OSError as error:
+                raise BrokenWire("ConnectError", str(error)) from error
+            except trio.BrokenResourceError as error:
+                raise BrokenWire("ConnectError", str(error.__cause__ or "the TLS handshake broke off")) from error
+            self._opened += 1
+            if self._closed:
+                connection.close()
+                raise BrokenWire("ConnectError", "the pool was closed meanwhile")
+            return connection
+        raise BrokenWire("ConnectTimeout", f"no connection within {connect_s:g} s")
+
+    async def _connected(self, origin: Origin) -> Http1Connection:
+        tcp = await trio.open_tcp_stream(origin.host, origin.port)
+        if not origin.is_encrypted:
+            return Http1Connection(tcp, tcp.socket)
+        try:
+            if self._tls is None:
+                self._tls = self._certificates()
+                self._tls.set_alpn_protocols(["http/1.1"])
+            # Servers of HTTP say where a reply ends, and many close without TLS's good-bye.
+            encrypted = trio.SSLStream(tcp, self._tls, server_hostname=origin.host, https_compatible=True)
+            await encrypted.do_handshake()
+        except BaseException:
+            tcp.socket.close()
+            raise
+        return Http1Connection(encrypted, tcp.socket)
+
+
+@final
+class Reply:
+    """A reply's body on its way: pieces until None, then :meth:`close`."""
+
+    __slots__ = ("_connection", "_origin", "_pool", "_read_s")
+
+    def __init__(self, pool: KeepAlivePool, origin: Origin, connection: Http1Connection, read_s: float) -> None:
+        self._pool = pool
+        self._origin = origin
+        self._connection: Http1Connection | None = connection
+        self._read_s = read_s
+
+    async def next_piece(self) -> bytes | None:
+        """The next piece, or None at the end.
+
+        Raises:
+            BrokenWire: the body stops before its end, or the reply is closed.
+        """
+        if self._connection is None:
+            raise BrokenWire("ReadError", "the reply is closed")
+        return await self._connection.next_piece(read_s=self._read_s)
+
+    def close(self) -> None:
+        """Give the connection back when the body has been read to its end; else close it. At once, and twice is fine."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._pool.give_back(self._origin, connection)

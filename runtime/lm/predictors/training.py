@@ -1,0 +1,190 @@
+"""From the rows of a training set to examples: what a node was given and what it should have made of it, as DSPy has them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast, final
+
+import attrs
+
+from actors.errors import DeclarationError, LMReplyUnreadable
+from actors.node import Kind, NodeSpec
+from runtime.lm.dspy import schemas
+from runtime.lm.dspy.choosing import name_among
+from runtime.lm.dspy.library import library
+from runtime.lm.predictors.signatures import CHOICE, NodeSignature, has_fields, purpose_of, shown_kinds, signatures_of
+
+MAX_ROW_BYTES = 16 * 1024 * 1024
+"""Of a line of a training set."""
+
+Row = Mapping[str, Any]
+"""``{"node": …, "input": {…}, "output": {…}, "type": …}``; see :func:`examples_of`."""
+
+
+@final
+@attrs.frozen(eq=False)
+class Examples:
+    """The examples of one signature of a node."""
+
+    spec: NodeSpec
+    signature: NodeSignature
+    examples: list[Any]
+    """``dspy.Example`` objects with the names of the signature's fields."""
+
+
+def read_rows(path: str | Path) -> list[Row]:
+    """The rows of a file: JSON Lines, or one JSON list.
+
+    Raises:
+        DeclarationError: the file cannot be read, or a line of it is no JSON object; it names the first such line.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DeclarationError(f"training set {str(path)!r} cannot be read: {error}.\n  Mend: pass a text file.") from error
+    if text.lstrip().startswith("["):
+        return [_row(row, path, at) for at, row in enumerate(_parsed(text, path, 1), 1)]
+    return [_row(_parsed(line, path, at), path, at) for at, line in enumerate(text.splitlines(), 1) if line.strip()]
+
+
+def _parsed(text: str, path: str | Path, at: int) -> Any:
+    try:
+        if len(text) > MAX_ROW_BYTES:
+            raise ValueError(f"more than {MAX_ROW_BYTES} characters")
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _bad_row(path, at, f"it is no JSON: {error}") from error
+
+
+def _row(row: object, path: str | Path, at: int) -> Row:
+    if not isinstance(row, dict):
+        raise _bad_row(path, at, f"expected an object, got {schemas.shorten(row)}")
+    return cast("Row", row)
+
+
+def _bad_row(path: str | Path, at: int, what: str) -> DeclarationError:
+    return DeclarationError(
+        f"training set {str(path)!r}, row {at}: {what}.\n"
+        '  Mend: write a row as {"node": …, "input": {…}, "output": {…}} on one line.'
+    )
+
+
+def examples_of(specs: Iterable[NodeSpec], rows: Sequence[Row]) -> list[Examples]:
+    """The examples in `rows` for every signature of the predict nodes among `specs`, in the order of the nodes.
+
+    A row has
+
+    - ``"node"``: the node's name; it may be left out where there is one predict node only;
+    - ``"input"``: the fields of its message; or ``"inputs"``: for each of its parameters the fields of its message, or a value;
+    - ``"output"``: the fields of what it should return, or null for None;
+    - ``"type"``: the name of the type that it should return, where there are several.
+
+    A row whose node has several return types is an example of the choice, and one of filling the type.
+
+    Raises:
+        DeclarationError: rows do not fit the nodes; it names them all.
+    """
+    nodes = {spec.name: spec for spec in specs if spec.kind is Kind.PREDICT}
+    signatures = {name: signatures_of(spec) for name, spec in nodes.items()}
+    made = {id(each): Examples(nodes[name], each, []) for name, found in signatures.items() for each in found}
+    problems: list[str] = []
+    for at, row in enumerate(rows, 1):
+        try:
+            spec = _node_of(row, nodes)
+            for signature, example in _examples(spec, signatures[spec.name], row):
+                made[id(signature)].examples.append(example)
+        except _Unfit as unfit:
+            problems.append(f"  row {at}: {unfit}")
+    if problems:
+        shown = [*problems[:20], *([f"  and {len(problems) - 20} more"] if len(problems) > 20 else [])]
+        raise DeclarationError(
+            "\n".join([f"{len(problems)} of the {len(rows)} rows do not fit the graph's nodes.", *shown])
+            + "\n  Mend: correct the rows; their fields are those of the nodes' message types."
+        )
+    return list(made.values())
+
+
+class _Unfit(Exception):
+    """Why a row fits no node."""
+
+
+def _node_of(row: Row, nodes: Mapping[str, NodeSpec]) -> NodeSpec:
+    unknown = sorted(set(row) - {"node", "input", "inputs", "output", "type"})
+    if unknown:
+        raise _Unfit(f"{unknown[0]!r} is none of node, input, inputs, output, type")
+    name = row.get("node")
+    if name is None and len(nodes) == 1:
+        return next(iter(nodes.values()))
+    if not isinstance(name, str) or name not in nodes:
+        raise _Unfit(f"node {name!r} is none of the graph's predict nodes: {', '.join(nodes) or 'it has none'}")
+    return nodes[name]
+
+
+def _examples(spec: NodeSpec, signatures: Sequence[NodeSignature], row: Row) -> list[tuple[NodeSignature, Any]]:
+    inputs, wrong = None, "its input fits no type"
+    for kinds in dict.fromkeys(tuple(each.kinds.items()) for each in signatures):
+        try:
+            inputs = _inputs(spec, dict(kinds), row)
+            break
+        except _Unfit as unfit:
+            wrong = str(unfit)
+    if inputs is None:
+        raise _Unfit(wrong)
+    target = _target(spec, row)
+    made: list[tuple[NodeSignature, Any]] = []
+    for signature in signatures:
+        if signature.key[0] != shown_kinds(inputs):
+            continue
+        if signature.purpose == CHOICE:
+            made.append((signature, _example(signature, inputs, {"choice": name_among(target, spec.outputs)})))
+        elif target is not None and signature.purpose == purpose_of(spec, target):
+            built = _built(target, row.get("output"), "output")
+            outputs = {wire: schemas.dump(getattr(built, field.attribute)) for wire, field in signature.plan.outputs.items()}
+            made.append((signature, _example(signature, inputs, outputs)))
+    return made
+
+
+def _inputs(spec: NodeSpec, kinds: Mapping[str, type | None], row: Row) -> dict[str, object]:
+    given: Any = row.get("inputs")
+    if given is None and "input" in row and len(kinds) == 1:
+        given = {next(iter(kinds)): row["input"]}
+    if not isinstance(given, dict) or set(cast("dict[str, Any]", given)) != set(kinds):
+        wanted = ", ".join(kinds)
+        raise _Unfit(f"expected {'input, or ' if len(kinds) == 1 else ''}inputs with exactly {wanted} (node {spec.name!r})")
+    values = cast("dict[str, Any]", given)
+    return {name: values[name] if kind is None else _built(kind, values[name], name) for name, kind in kinds.items()}
+
+
+def _target(spec: NodeSpec, row: Row) -> type | None:
+    if "output" not in row:
+        raise _Unfit("it has no output")
+    if row["output"] is None:
+        if not spec.may_end:
+            raise _Unfit(f"its output is null, and node {spec.name!r} cannot return None")
+        return None
+    named = row.get("type")
+    if named is None and len(spec.outputs) == 1:
+        return spec.outputs[0]
+    found = next((kind for kind in spec.outputs if named in {kind.__name__, purpose_of(spec, kind)}), None)
+    if found is None:
+        raise _Unfit(f"type {named!r} is none of {', '.join(kind.__name__ for kind in spec.outputs)}")
+    return found
+
+
+def _built(kind: type, fields: object, place: str) -> Any:
+    if not isinstance(fields, dict):
+        raise _Unfit(f"{place}: expected the fields of {kind.__name__}, got {schemas.shorten(fields)}")
+    if not has_fields(kind):
+        return schemas.build(kind, {})
+    try:
+        return schemas.build(kind, cast("dict[str, Any]", fields))
+    except LMReplyUnreadable as error:
+        told = str(error).partition("\n  Mend: ")[0].splitlines()[1:]
+        raise _Unfit(f"{place} makes no {kind.__name__}: {'; '.join(line.strip() for line in told)}") from error
+
+
+def _example(signature: NodeSignature, inputs: Mapping[str, object], outputs: Mapping[str, Any]) -> Any:
+    shown = signature.plan.shown(inputs)
+    return library().Example(**shown, **outputs).with_inputs(*shown)

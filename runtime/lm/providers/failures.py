@@ -1,0 +1,185 @@
+"""The error table: which of our errors a provider's reply is.
+
+Pure functions of the reply; nothing here knows a library. What a provider says of itself is shortened and stripped of anything
+that looks like a key before it becomes part of a message.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any, cast
+
+from actors.errors import (
+    LMAuthFailed,
+    LMBadRequest,
+    LMContextTooLong,
+    LMError,
+    LMRateLimited,
+    LMRefused,
+    LMReplyUnreadable,
+    LMTimeout,
+    LMUnavailable,
+)
+from runtime.lm.retry import retry_after_s
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from runtime.lm.http.transport import HttpReply
+
+MAX_DETAIL_CHARS = 400
+
+STATUSES: Mapping[int, type[LMError]] = {
+    401: LMAuthFailed,
+    402: LMAuthFailed,  # no credit left on the account
+    403: LMAuthFailed,
+    407: LMAuthFailed,  # a proxy on the way wants a name and a password
+    408: LMTimeout,
+    409: LMUnavailable,  # OpenAI: another request held a lock
+    425: LMUnavailable,
+    429: LMRateLimited,
+    498: LMRateLimited,  # Groq: flex tier out of capacity
+    529: LMRateLimited,  # Anthropic: overloaded
+}
+"""What a status means when its class of a hundred does not say it: see :func:`error_class`."""
+
+OVERLOAD_CODES = frozenset({"overloaded_error", "server_overloaded", "slow_down", "rate_limit_exceeded", "rate_limit_error"})
+CONTEXT_CODES = frozenset({"context_length_exceeded", "model_context_window_exceeded"})
+REFUSAL_CODES = frozenset({"content_filter", "content_policy_violation", "content_policy_violation_error", "moderation_blocked"})
+QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
+
+MENDS: Mapping[type[LMError], str] = {
+    LMRateLimited: "wait; lower max_connections; or ask the provider for a higher limit.",
+    LMUnavailable: "try again later; check the provider's status page and api_base.",
+    LMTimeout: "try again later, or ask for less (max_tokens).",
+    LMAuthFailed: "check the key, its rights for this model, and the account's credit.",
+    LMBadRequest: "mend the messages or options; check the model's name and api_base.",
+    LMContextTooLong: "shorten the prompt, ask for fewer max_tokens, or use a model with a larger context.",
+    LMRefused: "change the prompt; the same words will be declined again.",
+    LMReplyUnreadable: "check that api_base is the address of a model provider.",
+}
+
+_KEYS = re.compile(
+    r"(?i:bearer\s+)[\w.~+/*-]{8,}=*"
+    r"|\b(?:sk|pk|rk|gsk|xai|r8|hf|pplx|key|tgp|csk|nvapi)[-_][\w*-]{6,}"
+    r"|\bAIza[\w-]{10,}"
+)
+
+
+def error_class(status: int) -> type[LMError]:
+    """Our error for an HTTP `status` that is not a success.
+
+    A redirect is a wrong request: it is not followed, because the key would go with it. Any other 4xx is a wrong request,
+    any other 5xx a broken provider, anything else no reply that HTTP knows.
+    """
+    if status in STATUSES:
+        return STATUSES[status]
+    if 300 <= status < 500:
+        return LMBadRequest
+    return LMUnavailable if 500 <= status < 600 else LMReplyUnreadable
+
+
+def redact(text: str, secrets: Sequence[str]) -> str:
+    """`text` without `secrets` and without anything that looks like a key."""
+    for secret in secrets:
+        if secret:
+            text = text.replace(secret, "[redacted]")
+    return _KEYS.sub("[redacted]", text)
+
+
+def shorten(text: str) -> str:
+    """`text` on one line without its final full stop, at most ``MAX_DETAIL_CHARS`` long."""
+    line = " ".join(text.split()).rstrip(".")
+    return line if len(line) <= MAX_DETAIL_CHARS else f"{line[:MAX_DETAIL_CHARS]}… ({len(line)} characters)"
+
+
+def error_for(
+    reply: HttpReply,
+    *,
+    place: str,
+    model: str,
+    secrets: Sequence[str] = (),
+    is_context_too_long: Callable[[str], bool] = lambda text: False,
+) -> LMError:
+    """The error that `reply`, a reply without an answer, amounts to. The client fills in the attempt.
+
+    Args:
+        reply: what came back.
+        place: where from, for the message.
+        model: the model as it was asked for.
+        secrets: texts that must not appear in the message.
+        is_context_too_long: recognises providers' words for a prompt that does not fit.
+    """
+    detail, codes = _provider_words(reply.body)
+    status = _embedded_status(reply)
+    kind = _refined(error_class(status), status, codes, detail, is_context_too_long)
+    wait_s = retry_after_s(reply.headers)
+    words = f": {shorten(redact(detail, secrets))}" if detail.strip() else ""
+    wait = f" (retry after {wait_s:g} s)" if wait_s is not None else ""
+    target = redact(reply.headers.get("location", ""), secrets).partition("?")[0] if 300 <= status < 400 else ""
+    where_to = f" to {target}, which is not followed because the key would go with it" if target else ""
+    message = f"HTTP {status} from {place}{where_to}{words}{wait}.\n  Mend: {MENDS[kind]}"
+    error = kind(message, model=model, status=status)
+    error.retry_after_s = wait_s
+    if codes & QUOTA_CODES:
+        error.retryable = False  # waiting brings no credit
+    return error
+
+
+def has_error(body: bytes) -> bool:
+    """Whether the body of a successful reply carries an error instead of an answer, as some gateways send it."""
+    if b'"error"' not in body:
+        return False
+    fields = _fields(body)
+    return bool(fields.get("error")) and not fields.get("choices")
+
+
+def _refined(
+    kind: type[LMError],
+    status: int,
+    codes: frozenset[str],
+    detail: str,
+    is_context_too_long: Callable[[str], bool],
+) -> type[LMError]:
+    """The class of the status, corrected by what the provider says: several share one status for different faults."""
+    if codes & OVERLOAD_CODES:
+        return LMRateLimited
+    if status in {400, 403, 413, 422} or kind is LMReplyUnreadable:
+        if codes & CONTEXT_CODES or is_context_too_long(detail):
+            return LMContextTooLong
+        if codes & REFUSAL_CODES or "content management policy" in detail.lower():
+            return LMRefused
+    return kind
+
+
+def _embedded_status(reply: HttpReply) -> int:
+    """The status of `reply`; for a success that carries an error, the error's own code if it has one, else 502."""
+    if not 200 <= reply.status < 300:
+        return reply.status
+    error: object = _fields(reply.body).get("error")
+    code: object = cast("Mapping[str, object]", error).get("code") if isinstance(error, dict) else None
+    return code if isinstance(code, int) and 400 <= code < 600 else 502
+
+
+def _fields(body: bytes) -> Mapping[str, Any]:
+    try:
+        parsed: object = json.loads(body)
+    except ValueError:
+        return {}
+    return cast("Mapping[str, Any]", parsed) if isinstance(parsed, dict) else {}
+
+
+def _provider_words(body: bytes) -> tuple[str, frozenset[str]]:
+    """What the provider says went wrong: its message, and its codes and types in lower case."""
+    fields = _fields(body)
+    if not fields:
+        return body.decode("utf-8", "replace"), frozenset()
+    inner: Any = fields.get("error")
+    source = cast("Mapping[str, Any]", inner) if isinstance(inner, dict) else fields
+    codes = frozenset(str(source[name]).lower() for name in ("code", "type", "status") if source.get(name) is not None)
+    candidates: list[Any] = [source.get("message"), fields.get("error"), fields.get("detail"), fields.get("message")]
+    for candidate in candidates:
+        if isinstance(candidate, str) and candidate:
+            return candidate, codes
+    return json.dumps(fields, ensure_ascii=False), codes

@@ -1,0 +1,44 @@
+"""One request to a model on its way: authorised if it must be, over the transport or, where only LiteLLM can, in a thread."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from runtime.lm.http.transport import HttpReply, HttpStream, HttpTransport
+from runtime.lm.providers.exchange import Exchange
+
+
+async def send(exchange: Exchange, transport: HttpTransport, may_resend: Callable[[], bool]) -> HttpReply:
+    """The whole reply to one attempt at `exchange`. Raises what ``HttpTransport.send`` raises, and LMAuthFailed."""
+    if exchange.threaded is not None:
+        return await exchange.threaded.reply()
+    if exchange.sign_in is None:
+        return await transport.send(exchange.request, may_resend=may_resend)
+    return await transport.send(await exchange.sign_in.authorised(exchange.request, transport), may_resend=may_resend)
+
+
+def stream(
+    exchange: Exchange, transport: HttpTransport, may_resend: Callable[[], bool]
+) -> AbstractAsyncContextManager[HttpStream]:
+    """The reply to one attempt at `exchange` as it comes; that of a thread comes whole. Raises what :func:`send` raises."""
+    if exchange.threaded is None and exchange.sign_in is None:
+        return transport.stream(exchange.request, may_resend=may_resend)
+    return _prepared(exchange, transport, may_resend)
+
+
+@asynccontextmanager
+async def _prepared(
+    exchange: Exchange, transport: HttpTransport, may_resend: Callable[[], bool]
+) -> AsyncGenerator[HttpStream, None]:
+    if exchange.threaded is not None:
+        reply = await exchange.threaded.reply()
+        yield HttpStream(reply.status, reply.headers, _once(reply.body))
+    elif exchange.sign_in is not None:
+        request = await exchange.sign_in.authorised(exchange.request, transport)
+        async with transport.stream(request, may_resend=may_resend) as http:
+            yield http
+
+
+async def _once(body: bytes) -> AsyncGenerator[bytes, None]:
+    yield body

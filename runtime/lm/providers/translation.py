@@ -1,0 +1,411 @@
+"""Messages to one provider's HTTP request, and its reply to a completion, by LiteLLM's provider configurations.
+
+LiteLLM translates and prices here and nothing more: it opens no connection, runs no event loop, retries nothing and logs nothing.
+The requests equal those that ``litellm.acompletion`` sends. litellm is imported on first use: see
+``runtime.lm.providers.library``. Of a provider that LiteLLM must call by itself, the call is made ready here, and made by
+``runtime.lm.providers.sending``.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any, final
+
+from actors.errors import LMAuthFailed, LMBadRequest, LMError, LMRefused, LMReplyUnreadable, UsageError
+from actors.lm import ChatMessage, Completion, Embeddings, Usage
+from runtime.lm.http.transport import HttpReply, HttpRequest
+from runtime.lm.providers import embeddings
+from runtime.lm.providers.chunks import ChunkReader
+from runtime.lm.providers.dialects import SilentLog, longest_answer_tokens, outgoing, parser_of, reader_of
+from runtime.lm.providers.exchange import Exchange as Exchange
+from runtime.lm.providers.failures import MENDS, error_for, has_error, redact, shorten
+from runtime.lm.providers.known import CLOUDS, KEPT_LITELLM_OPTIONS, PARTS, REFUSED_OPTIONS
+from runtime.lm.providers.library import is_warm as is_warm
+from runtime.lm.providers.library import load, part, quiet
+from runtime.lm.providers.library import warm_up as warm_up
+from runtime.lm.providers.prices import Prices
+from runtime.lm.providers.routes import Route, resolve
+from runtime.lm.providers.threaded import ThreadedCall
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+MAX_MAPPED = 64
+"""How many combinations of plain options a translator remembers."""
+CHARS_PER_TOKEN = 4
+USUAL_ANSWER_TOKENS = 1024
+"""For estimates, where a call says nothing."""
+
+
+@final
+class Translator:
+    """Translates for one model. Construction is cheap; the first other call imports litellm (see :func:`warm_up`).
+
+    Keys are read once: `api_key`, or else the environment variable that LiteLLM uses for the provider.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        api_key: str | None = None,
+        api_base: str | None = None,
+        provider_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.model = model
+        self._api_key = api_key
+        self._api_base = api_base
+        self._options = dict(provider_options or {})
+        self._found: Route | None = None
+        self._prices = Prices()
+        self._mapped: dict[str, dict[str, Any]] = {}
+
+    def __repr__(self) -> str:
+        return f"Translator({self.model!r})"
+
+    # --- out ---
+
+    def request(self, messages: Sequence[ChatMessage], options: Mapping[str, Any], *, stream: bool = False) -> Exchange:
+        """The request that asks the model to answer `messages`. `options` are OpenAI's.
+
+        With `stream` the answer is asked for in pieces, and its usage with the last of them.
+
+        Raises:
+            UsageError: an option belongs to the client, not to a call.
+            DeclarationError: LiteLLM does not know the model's provider, or it is not served here.
+            LMAuthFailed: there is no key.
+            LMBadRequest: the provider does not know an option, or a value cannot be sent.
+        """
+        litellm = load()
+        route = self.route()
+        wanted = {name: value for name, value in options.items() if value is not None}
+        self._refuse_options(litellm, wanted)
+        try:
+            if route.is_threaded:
+                return self._call_in_thread(litellm, route, messages, wanted)
+            if stream:
+                wanted = {**wanted, **self._stream_options(litellm, route)}
+            return self._exchange(litellm, route, messages, wanted)
+        except LMError:
+            raise
+        except Exception as error:
+            raise self._refusal(error) from error
+
+    def embedding(self, texts: Sequence[str], options: Mapping[str, Any]) -> Exchange:
+        """The request for the embeddings of `texts`. `options` are OpenAI's.
+
+        Raises:
+            DeclarationError: see :meth:`request`.
+            LMAuthFailed: there is no key.
+            LMBadRequest: the provider does not know an option, or has no embeddings.
+        """
+        litellm = load()
+        route = self.route()
+        wanted = {name: value for name, value in options.items() if value is not None}
+        self._refuse_options(litellm, wanted)
+        try:
+            if route.is_threaded or not embeddings.is_native(route):
+                arguments = {**self._call_arguments(route), **wanted, "input": list(texts)}
+                call = ThreadedCall(litellm, "embedding", arguments)
+                stand_in = _stand_in(route, {**wanted, "input": list(texts)})
+                return Exchange(stand_in, {}, [], {}, {}, texts=tuple(texts), threaded=call)
+            url, headers, data = embeddings.outgoing(litellm, route, texts, wanted)
+            return Exchange(HttpRequest("POST", url, _sendable(headers), _json_bytes(data)), data, [], {}, {}, texts=tuple(texts))
+        except LMError:
+            raise
+        except Exception as error:
+            raise self._refusal(error) from error
+
+    def _stream_options(self, litellm: Any, route: Route) -> dict[str, Any]:
+        supported: list[str] = litellm.get_supported_openai_params(model=route.model, custom_llm_provider=route.provider) or []
+        return {"stream": True, **({"stream_options": {"include_usage": True}} if "stream_options" in supported else {})}
+
+    def _exchange(self, litellm: Any, route: Route, messages: Sequence[ChatMessage], options: dict[str, Any]) -> Exchange:
+        headers = {**route.headers, **options.pop("extra_headers", {})}
+        if "tools" in options:
+            options["tools"] = self._tools(litellm, route, options["tools"])
+        if "tool_choice" in options:
+            options["tool_choice"] = litellm.utils.validate_chat_completion_tool_choice(options["tool_choice"], model=route.model)
+        plain: list[Any] = litellm.utils.validate_and_fix_openai_messages(messages=[dict(message) for message in messages])
+        plain = route.config.translate_developer_role_to_system_role(messages=plain)
+        params = self._params(litellm, route, plain, options)
+        json_mode = bool(params.pop("json_mode", False))
+        if params.pop("fake_stream", False):  # the provider would stream no such answer
+            params.pop("stream", None)
+        plain = self._with_tools_in_words(litellm, plain, params.pop("functions_unsupported_model", None))
+        extra_body: Mapping[str, Any] = params.pop("extra_body", None) or {}
+        litellm_params = route.litellm_params
+        common = {"model": route.model, "messages": plain, "optional_params": params, "litellm_params": litellm_params}
+        url, headers, data = outgoing(litellm, route, headers, common, stream=bool(params.get("stream")))
+        if extra_body:
+            data = {
+                **data,
+                **route.config.transform_extra_body(
+                    extra_body=extra_body, request=data, model=route.model, litellm_params=litellm_params
+                ),
+            }
+        request = HttpRequest("POST", url, _sendable(headers), _json_bytes(data))
+        return Exchange(request, data, plain, params, litellm_params, json_mode, sign_in=route.sign_in)
+
+    def _call_in_thread(self, litellm: Any, route: Route, messages: Sequence[ChatMessage], options: dict[str, Any]) -> Exchange:
+        plain = copy.deepcopy([dict(message) for message in messages])
+        call = ThreadedCall(litellm, "completion", {**self._call_arguments(route), **options, "messages": plain})
+        return Exchange(_stand_in(route, {**options, "messages": plain}), dict(options), plain, {}, {}, threaded=call)
+
+    def _call_arguments(self, route: Route) -> dict[str, Any]:
+        given = {"api_key": self._api_key, "api_base": self._api_base}
+        return {"model": self.model, **route.options, **{name: value for name, value in given.items() if value is not None}}
+
+    def _params(self, litellm: Any, route: Route, messages: list[Any], options: dict[str, Any]) -> dict[str, Any]:
+        """The options as the provider calls them. For plain values they are worked out once: half of a translation's cost."""
+        is_plain = all(isinstance(value, str | int | float) for value in options.values())
+        key = repr(options) if is_plain else None
+        if key is not None and key in self._mapped:
+            return copy.deepcopy(self._mapped[key])
+        params: dict[str, Any] = litellm.get_optional_params(
+            model=route.model, custom_llm_provider=route.provider, messages=messages, **{"stream": None, **options}
+        )
+        if key is not None and len(self._mapped) < MAX_MAPPED:
+            self._mapped[key] = copy.deepcopy(params)
+        return params
+
+    def _tools(self, litellm: Any, route: Route, tools: Any) -> Any:
+        checked = litellm.utils.validate_and_fix_openai_tools(tools=tools)
+        return checked if route.provider == "anthropic" else litellm.main._drop_anthropic_only_tool_keys(tools=checked)
+
+    def _with_tools_in_words(self, litellm: Any, messages: list[Any], tools: Any) -> list[Any]:
+        """For an interface without tools, LiteLLM describes them in the prompt."""
+        return litellm.main.function_call_prompt(messages=messages, functions=tools) if tools else messages
+
+    def _refuse_options(self, litellm: Any, options: Mapping[str, Any]) -> None:
+        for name, value in options.items():
+            if name in REFUSED_OPTIONS:
+                raise UsageError(f"chat() does not take the option {name!r}.\n  Mend: {REFUSED_OPTIONS[name]}.")
+            if name == "n" and value != 1:
+                raise UsageError(f"chat(n={value!r}): one call gives one answer.\n  Mend: make {value!r} calls in a nursery.")
+            if name not in KEPT_LITELLM_OPTIONS and litellm.types.utils.is_litellm_owned_kwarg(name):
+                raise UsageError(
+                    f"chat() does not take the option {name!r}: it steers parts of LiteLLM that are not in use here.\n"
+                    "  Mend: leave it out, or send it to the provider in extra_body={…}."
+                )
+
+    def _refusal(self, error: Exception) -> LMError:
+        """Our error for what LiteLLM raised while it translated: nothing has been sent."""
+        name = type(error).__name__
+        said = str(getattr(error, "message", "") or error).removeprefix(f"litellm.{name}: ").partition(" To drop these")[0]
+        kind = LMAuthFailed if name == "AuthenticationError" else LMBadRequest
+        mend = "leave it out, or pass drop_params=True to leave out whatever the provider does not take."
+        mend = mend if name == "UnsupportedParamsError" else MENDS[kind]
+        return kind(
+            f"no request to {self.model!r} could be made of the messages and options: {name}: "
+            f"{redact(shorten(said), self._secrets())}.\n  Mend: {mend}",
+            model=self.model,
+            attempt=0,
+        )
+
+    # --- back ---
+
+    def completion(self, exchange: Exchange, reply: HttpReply) -> Completion:
+        """The answer in `reply`.
+
+        Raises:
+            LMError: there is none; the class is the error table's.
+        """
+        if not 200 <= reply.status < 300 or has_error(reply.body):
+            raise self.error(exchange, reply)
+        try:
+            parsed = self._parse(exchange, reply)
+            answer = self._answer(parsed)
+        except Exception as error:
+            raise self._unreadable(exchange, reply, error, "answer") from error
+        extras: Mapping[str, object] = getattr(parsed.choices[0].message, "provider_specific_fields", None) or {}
+        return self._checked(answer, extras.get("refusal"))
+
+    def embedded(self, exchange: Exchange, reply: HttpReply) -> Embeddings:
+        """The embeddings in `reply`.
+
+        Raises:
+            LMError: there are none; the class is the error table's.
+        """
+        if not 200 <= reply.status < 300 or has_error(reply.body):
+            raise self.error(exchange, reply)
+        route, texts = self.route(), exchange.texts or ()
+        try:
+            vectors, parsed = embeddings.read(load(), route, exchange, reply)
+            if len(vectors) != len(texts):
+                raise ValueError(f"{len(vectors)} vectors for {len(texts)} texts")
+        except Exception as error:
+            raise self._unreadable(exchange, reply, error, "embeddings") from error
+        usage = Usage(
+            prompt_tokens=getattr(parsed.usage, "prompt_tokens", 0) or 0,
+            cost_usd=self._prices.of_reply(route, parsed, "embedding"),
+        )
+        return Embeddings(vectors, self.model, usage)
+
+    def _unreadable(self, exchange: Exchange, reply: HttpReply, error: Exception, what: str) -> LMReplyUnreadable:
+        words = redact(shorten(reply.body.decode("utf-8", "replace")), self._secrets())
+        return LMReplyUnreadable(
+            f"HTTP {reply.status} from {exchange.request.place} carries no {what} that can be read "
+            f"({type(error).__name__}): {words!r}.\n  Mend: {MENDS[LMReplyUnreadable]}",
+            model=self.model,
+            status=reply.status,
+        )
+
+    def _checked(self, answer: Completion, refusal: object) -> Completion:
+        if not answer.text and not answer.tool_calls and (refusal or answer.finish_reason == "content_filter"):
+            words = f": {redact(shorten(str(refusal)), self._secrets())}" if refusal else ""
+            raise LMRefused(f"the model declined to answer{words}.\n  Mend: {MENDS[LMRefused]}", model=self.model, status=200)
+        return answer
+
+    def chunks(self, exchange: Exchange) -> ChunkReader:
+        """What reads the events of a streamed answer to `exchange`."""
+        route = self.route()
+        parser = parser_of(load(), route, json_mode=exchange.json_mode)
+        if hasattr(parser, "tool_name_reverse_map"):  # names that Anthropic would refuse have been rewritten
+            parser.tool_name_reverse_map = exchange.litellm_params.get("_anthropic_tool_name_map") or {}
+        return ChunkReader(parser.chunk_parser)
+
+    def streamed(self, exchange: Exchange, chunks: ChunkReader) -> Completion:
+        """The completion that all chunks of a stream make up.
+
+        Raises:
+            LMRefused: the model declined to answer.
+        """
+        litellm = load()
+        message = {
+            "role": "assistant",
+            "content": chunks.text,
+            "tool_calls": chunks.tool_calls or None,
+            "reasoning_content": chunks.reasoning,
+        }
+        choice = {"index": 0, "finish_reason": chunks.finish_reason or "stop", "message": message}
+        whole = litellm.ModelResponse(model=self.route().model, choices=[choice], usage=self._usage(litellm, exchange, chunks))
+        return self._checked(self._answer(whole), None)
+
+    def _usage(self, litellm: Any, exchange: Exchange, chunks: ChunkReader) -> Any:
+        """The usage of a streamed answer; zero when the provider sent none."""
+        if not any(chunk.usage.completion_tokens for chunk in chunks.priced):
+            return litellm.Usage()  # LiteLLM would count the words itself, with a tokenizer that it first downloads
+        builder = part("litellm_core_utils.streaming_chunk_builder_utils")
+        return builder.ChunkProcessor(chunks.priced).calculate_usage(
+            chunks=chunks.priced, model=self.route().model, completion_output=chunks.text, messages=exchange.messages
+        )
+
+    def error(self, exchange: Exchange, reply: HttpReply) -> LMError:
+        """The error that `reply`, which carries no answer, amounts to."""
+        mapping = part("litellm_core_utils.exception_mapping_utils")
+        return error_for(
+            reply,
+            place=exchange.request.place,
+            model=self.model,
+            secrets=self._secrets(),
+            is_context_too_long=mapping.ExceptionCheckers.is_error_str_context_window_exceeded,
+        )
+
+    def _parse(self, exchange: Exchange, reply: HttpReply) -> Any:
+        litellm, route = load(), self.route()
+        blank = litellm.ModelResponse()
+        if route.provider != "openai":
+            blank.model = f"{route.provider}/{route.model}"
+        return reader_of(litellm, route).transform_response(
+            model=route.model,
+            raw_response=reply.as_httpx(),
+            model_response=blank,
+            logging_obj=SilentLog(),
+            request_data=exchange.data,
+            messages=exchange.messages,
+            optional_params=exchange.optional_params,
+            litellm_params=exchange.litellm_params,
+            encoding=None,
+            api_key=route.api_key,
+            json_mode=exchange.json_mode,
+        )
+
+    def _answer(self, parsed: Any) -> Completion:
+        choice = parsed.choices[0]
+        message = choice.message
+        usage = getattr(parsed, "usage", None)
+        return Completion(
+            text=message.content or "",
+            model=self.model,
+            finish_reason=choice.finish_reason or "stop",
+            usage=Usage(
+                prompt_tokens=getattr(usage, "prompt_tokens", 0) or 0,
+                completion_tokens=getattr(usage, "completion_tokens", 0) or 0,
+                cost_usd=self._prices.of_reply(self.route(), parsed, "completion"),
+            ),
+            tool_calls=tuple(call.model_dump(exclude_none=True) for call in message.tool_calls or ()),
+            reasoning=getattr(message, "reasoning_content", None),
+            is_cancellable=not self.route().is_threaded,
+        )
+
+    @property
+    def account(self) -> tuple[str, str, str]:
+        """What tells one provider account from another: provider, address, and a digest of the key."""
+        route = self.route()
+        digest = hashlib.sha256(route.account.encode()).hexdigest()
+        return route.provider, route.api_base or "", digest
+
+    def expected_tokens(self, exchange: Exchange) -> tuple[int, int]:
+        """Roughly what a request will use: its prompt, by its length, and the longest answer that it allows."""
+        if exchange.texts is not None:
+            return len(exchange.request.body) // CHARS_PER_TOKEN, 0
+        longest = longest_answer_tokens(exchange.data)
+        return len(exchange.request.body) // CHARS_PER_TOKEN, USUAL_ANSWER_TOKENS if longest is None else longest
+
+    def price_usd(self, prompt_tokens: int, completion_tokens: int) -> float:
+        """What so many tokens cost by LiteLLM's table; 0 for a model without a price."""
+        return self._prices.of_tokens(self.route(), prompt_tokens, completion_tokens)
+
+    def redacted(self, text: str) -> str:
+        """`text` without this model's key and anything that looks like one."""
+        return redact(text, self._secrets())
+
+    def _secrets(self) -> tuple[str, ...]:
+        found = self._found.secrets if self._found is not None else ()
+        return tuple(key for key in (self._api_key, *found) if key)
+
+    # --- where to ---
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether the next translation reads files first: a cloud's own settings, to find out where the model lives."""
+        return self._found is None and self.model.partition("/")[0] in CLOUDS
+
+    def route(self) -> Route:
+        """Resolve model, provider, address and key, once.
+
+        Raises:
+            DeclarationError: LiteLLM does not know the provider, or it is not served here.
+            LMAuthFailed: there is no key.
+        """
+        if self._found is None:
+            with quiet():
+                self._found = resolve(load(), self.model, api_key=self._api_key, api_base=self._api_base, options=self._options)
+                for name in PARTS.get(self._found.provider, ()):
+                    part(name)
+        return self._found
+
+
+def _sendable(headers: Mapping[str, Any]) -> dict[str, str]:
+    return {name: str(value) for name, value in headers.items() if value is not None}
+
+
+def _stand_in(route: Route, body: Mapping[str, Any]) -> HttpRequest:
+    """What stands for a call that LiteLLM makes by itself, in messages, estimates and keys of caches."""
+    base = (route.api_base or "").rstrip("/")
+    return HttpRequest("POST", base or f"litellm://{route.provider}", {}, _json_bytes({"model": route.model, **body}))
+
+
+def _json_bytes(data: Mapping[str, Any]) -> bytes:
+    try:
+        return json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise LMBadRequest(
+            f"the messages or options hold a value that JSON cannot carry: {error}.\n"
+            "  Mend: pass only strings, finite numbers, booleans, None, lists and mappings.",
+            attempt=0,
+        ) from error
