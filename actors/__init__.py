@@ -10,6 +10,7 @@ from actors.actor import ActorRef as ActorRef
 from actors.actor import ActorStatistics as ActorStatistics
 from actors.actor import Reply as Reply
 from actors.actor import Request as Request
+from actors.actor import SpawnOptions as SpawnOptions
 from actors.actor import StopReason as StopReason
 from actors.actor import Terminated as Terminated
 from actors.backoff import Backoff as Backoff

@@ -9,7 +9,7 @@ import contextlib
 import enum
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
-from typing import Any, Generic, TypeVar, final, overload
+from typing import Any, Generic, TypedDict, TypeVar, Unpack, final, overload
 
 import attrs
 
@@ -39,11 +39,13 @@ class ActorStatistics:
     """One look at an actor."""
 
     address: str
+    """The actor's name within its runtime."""
     state: str
     """``"starting"``, ``"running"``, ``"stopping"``, ``"backing_off"`` or ``"stopped"``."""
     incarnation: int
     """Lives so far, the present one included; 0 before the first start."""
     restarts: int
+    """How often it was started again after its first start."""
     handled: int
     """Messages handled to their end without failure."""
     failed: int
@@ -51,6 +53,7 @@ class ActorStatistics:
     backoff_left_s: float
     """Seconds until the next incarnation; 0.0 unless it waits for one."""
     mailbox: MailboxStatistics
+    """What waits for it."""
 
 
 class ActorRef(ABC, Generic[M]):
@@ -162,6 +165,16 @@ class ActorNursery(ABC):
         """
 
 
+class SpawnOptions(TypedDict, total=False):
+    """The options of ``spawn``: fields of :class:`ChildSpec`, which says what they mean. None stands for its default."""
+
+    restart: RestartType | None
+    mailbox: MailboxSpec | None
+    redelivery: Redelivery | None
+    shutdown_s: float | None
+    idle_timeout_s: float | None
+
+
 class ActorContext(ABC):
     """What an actor can ask of the runtime, as ``self.context``; it belongs to one incarnation.
 
@@ -196,13 +209,9 @@ class ActorContext(ABC):
         factory: Callable[..., Actor],
         *args: Any,
         name: str | None = None,
-        restart: RestartType | None = None,
-        mailbox: MailboxSpec | None = None,
-        redelivery: Redelivery | None = None,
-        shutdown_s: float | None = None,
-        idle_timeout_s: float | None = None,
+        **options: Unpack[SpawnOptions],
     ) -> ActorRef[Any]:
-        """Start a child actor; it stops with this incarnation. Options as in ``ChildSpec``, with `name` for its id.
+        """Start a child actor; it stops with this incarnation. `name` is its id (default: made from the factory's name).
 
         Raises:
             ActorStartFailed: the factory or the lifespan raised.

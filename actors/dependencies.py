@@ -15,7 +15,7 @@ from typing import Any, Union, cast, final, get_args, get_origin
 
 import attrs
 
-from actors.annotations import Many, Names, Unreadable, is_message_type, location, read, split
+from actors.annotations import Many, Names, Unreadable, is_message_type, location, read, shown, split
 from actors.markers import Dep, Recall
 
 ORIGINAL = "__understudy_original__"
@@ -129,6 +129,27 @@ def _dependency(
     origin = getattr(function, ORIGINAL, function)
     if origin in nodes:
         return _node(origin, wanted, *nodes[origin])
+    _check_callable(function, wanted, chain)
+    plain = cast("types.FunctionType", inspect.unwrap(function))
+    own = names_of(plain, names)
+    place = location(plain)
+    supply = _supply_of(function, plain)
+    _check_made(function.__name__, plain, supply, wanted, own, place)
+    needs: dict[str, Dependency] = {}
+    inputs: dict[str, tuple[type, ...]] = {}
+    for parameter in inspect.signature(plain).parameters.values():
+        found = _read_parameter(function, parameter, own, place, (*chain, function), nodes)
+        if isinstance(found, Dependency):
+            needs[parameter.name] = found
+        elif found:  # else it keeps its default
+            inputs[parameter.name] = found
+    if supply is Supply.CONTEXT and inspect.isasyncgenfunction(function):
+        function = _as_context(function)
+    return Dependency(function, supply, types.MappingProxyType(needs), types.MappingProxyType(inputs), place)
+
+
+def _check_callable(function: Callable[..., Any], wanted: object, chain: tuple[Callable[..., Any], ...]) -> None:
+    """Refuse what a run could not call for what it needs."""
     if isinstance(function, type):
         raise Unreadable(
             "dep-is-class",
@@ -148,22 +169,6 @@ def _dependency(
             f"{function.__name__} is filled by a language model as a node of another graph, and cannot be called.",
             "declare it in this graph too, or write a function.",
         )
-    plain = cast("types.FunctionType", inspect.unwrap(function))
-    own = names_of(plain, names)
-    place = location(plain)
-    supply = _supply_of(function, plain)
-    _check_made(function.__name__, plain, supply, wanted, own, place)
-    needs: dict[str, Dependency] = {}
-    inputs: dict[str, tuple[type, ...]] = {}
-    for parameter in inspect.signature(plain).parameters.values():
-        found = _read_parameter(function, parameter, own, place, (*chain, function), nodes)
-        if isinstance(found, Dependency):
-            needs[parameter.name] = found
-        elif found:  # else it keeps its default
-            inputs[parameter.name] = found
-    if supply is Supply.CONTEXT and inspect.isasyncgenfunction(function):
-        function = _as_context(function)
-    return Dependency(function, supply, types.MappingProxyType(needs), types.MappingProxyType(inputs), place)
 
 
 def _node(origin: Any, wanted: object, name: str, names: Names) -> Dependency:
@@ -283,14 +288,3 @@ def fits(made: object, wanted: object) -> bool:
     if not isinstance(one, type) or not isinstance(two, type) or getattr(two, "_is_protocol", False):
         return True
     return issubclass(one, two)
-
-
-def shown(annotation: object) -> str:
-    """The annotation as an author writes it."""
-    if get_origin(annotation) in (Union, types.UnionType):
-        return " | ".join(map(shown, get_args(annotation)))
-    if annotation is type(None):
-        return "None"
-    if get_origin(annotation) is None and isinstance(annotation, type):
-        return annotation.__name__
-    return "None" if annotation is None else str(annotation).replace("typing.", "")

@@ -313,32 +313,9 @@ class LMError(UnderstudyError):
     """A language-model call failed.
 
     ``attempt`` is the number of HTTP requests the call made. ``spent`` is True when the one retry owner has used up its
-    attempts on it: nothing above it tries again.
+    attempts on it: nothing above it tries again. ``retry_after_s`` is for how many seconds the provider asks its clients to stay
+    away; None when it does not say.
     """
-
-    retry_after_s: float | None = None
-    """Seconds for which the provider asks its clients to stay away; None when it does not say."""
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        model: str | None = None,
-        attempt: int = 1,
-        status: int | None = None,
-        spent: bool = False,
-    ) -> None:
-        super().__init__(message)
-        self.model = model
-        self.attempt = attempt
-        self.status = status
-        self.spent = spent
-
-
-class LMRateLimited(LMError):
-    """The provider asks for patience (429, or 529 and its kin); opposite: :class:`LMUnavailable`, which asks for nothing."""
-
-    retryable: bool | None = True
 
     def __init__(
         self,
@@ -350,8 +327,18 @@ class LMRateLimited(LMError):
         spent: bool = False,
         retry_after_s: float | None = None,
     ) -> None:
-        super().__init__(message, model=model, attempt=attempt, status=status, spent=spent)
+        super().__init__(message)
+        self.model = model
+        self.attempt = attempt
+        self.status = status
+        self.spent = spent
         self.retry_after_s = retry_after_s
+
+
+class LMRateLimited(LMError):
+    """The provider asks for patience (429, or 529 and its kin); opposite: :class:`LMUnavailable`, which asks for nothing."""
+
+    retryable: bool | None = True
 
 
 class LMUnavailable(LMError):

@@ -7,13 +7,12 @@ import functools
 import inspect
 import types
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar, final, overload
+from typing import Any, TypeVar, Unpack, final, overload
 
 import attrs
 
 from actors.actor import Actor, ActorRef
 from actors.annotations import capture, location, release
-from actors.backoff import Redelivery
 from actors.check import find_problems
 from actors.connections import Connect, looked_up, plain
 from actors.demands import find_demand_problems, with_demands
@@ -21,12 +20,10 @@ from actors.dependencies import ORIGINAL, Nodes
 from actors.describe import describe
 from actors.embedding import embedded_in, leads_to, message_types
 from actors.errors import DeclarationError, GraphInvalid, Problem, UsageError
-from actors.lm import LM
-from actors.mailbox import MailboxSpec
 from actors.mermaid import draw
 from actors.node import Kind, Nested, NodeDeclaration, NodeSpec, declare, embed
+from actors.options import NodeKeywords
 from actors.plan import Plan, compile_plan
-from actors.restart import RestartType
 from actors.signature import read_default_fallback, resolve
 from actors.supervision import Supervision, check_id
 from actors.timing import find_races
@@ -114,23 +111,7 @@ class Graph:
     @overload
     def node(self, function: F, /) -> F: ...
     @overload
-    def node(
-        self,
-        /,
-        *,
-        name: str | enum.Enum | None = None,
-        module: Any = ...,
-        parse_attempts: int = ...,
-        stream: bool = False,
-        concurrency: int = ...,
-        mailbox: MailboxSpec = ...,
-        restart: RestartType = ...,
-        redelivery: Redelivery = ...,
-        timeout_s: float | None = None,
-        idle_timeout_s: float | None = None,
-        fallback: Callable[..., Any] | None = None,
-        lm: str | LM | None = None,
-    ) -> Callable[[F], F]: ...
+    def node(self, /, *, name: str | enum.Enum | None = None, **given: Unpack[NodeKeywords]) -> Callable[[F], F]: ...
     def node(self, function: Any = None, /, *, name: str | enum.Enum | None = None, **given: Any) -> Any:
         """Make a function a node: ``@graph.node`` or ``@graph.node(timeout_s=5)``. The function itself stays as it is.
 
@@ -146,34 +127,13 @@ class Graph:
             DeclarationError: neither a function nor a class with ``__call__``, a name that is taken, an unknown option, or one
                 with a wrong value.
         """
-        if function is not None:
-            return self._declare(function, name, given, predict=False, frame=_caller())
-
-        def decorate(function: Any) -> Any:
-            return self._declare(function, name, given, predict=False, frame=_caller())
-
-        return decorate
+        declaring = functools.partial(self._declare, name=name, given=given, predict=False)
+        return _decorator(declaring, function, _caller())
 
     @overload
     def predict(self, function: F, /) -> F: ...
     @overload
-    def predict(
-        self,
-        /,
-        *,
-        name: str | enum.Enum | None = None,
-        module: Any = ...,
-        parse_attempts: int = ...,
-        stream: bool = False,
-        concurrency: int = ...,
-        mailbox: MailboxSpec = ...,
-        restart: RestartType = ...,
-        redelivery: Redelivery = ...,
-        timeout_s: float | None = None,
-        idle_timeout_s: float | None = None,
-        fallback: Callable[..., Any] | None = None,
-        lm: str | LM | None = None,
-    ) -> Callable[[F], F]: ...
+    def predict(self, /, *, name: str | enum.Enum | None = None, **given: Unpack[NodeKeywords]) -> Callable[[F], F]: ...
     def predict(self, function: Any = None, /, *, name: str | enum.Enum | None = None, **given: Any) -> Any:
         """Make a function without a body a node that a language model fills.
 
@@ -184,13 +144,8 @@ class Graph:
         Raises:
             DeclarationError: as for :meth:`node`. Calling the function itself raises UsageError.
         """
-        if function is not None:
-            return self._declare(function, name, given, predict=True, frame=_caller())
-
-        def decorate(function: Any) -> Any:
-            return self._declare(function, name, given, predict=True, frame=_caller())
-
-        return decorate
+        declaring = functools.partial(self._declare, name=name, given=given, predict=True)
+        return _decorator(declaring, function, _caller())
 
     def add(
         self,
@@ -334,11 +289,11 @@ class Graph:
     def _declare(
         self,
         function: Any,
+        frame: types.FrameType | None,
+        *,
         name: str | enum.Enum | None,
         given: Mapping[str, Any],
-        *,
         predict: bool,
-        frame: types.FrameType | None,
     ) -> Any:
         function = getattr(function, ORIGINAL, function)
         declaration = declare(function, lambda found: capture(found, frame), name=plain(name), given=given, predict=predict)
@@ -368,6 +323,17 @@ def _caller() -> types.FrameType | None:
     here = inspect.currentframe()
     asking = here.f_back if here is not None else None
     return asking.f_back if asking is not None else None
+
+
+def _decorator(declaring: Callable[[Any, types.FrameType | None], Any], function: Any, frame: types.FrameType | None) -> Any:
+    """What ``@graph.node`` (with `function`, in `frame`) or ``@graph.node(…)`` (without) gives."""
+    if function is not None:
+        return declaring(function, frame)
+
+    def decorate(function: Any) -> Any:
+        return declaring(function, _caller())
+
+    return decorate
 
 
 def _apart(specs: Mapping[str, NodeSpec]) -> dict[str, NodeSpec]:

@@ -27,13 +27,12 @@ class Overflow(enum.Enum):
 @final
 @attrs.frozen
 class MailboxSpec:
-    """How many messages may wait for an actor, and what happens to the next one.
-
-    `capacity` is a number of messages (at least 1), or ``math.inf`` written out by an author who wants no bound.
-    """
+    """How many messages may wait for an actor, and what happens to the next one."""
 
     capacity: float = attrs.field(default=64, validator=is_count(least=1, unbounded=True))
+    """A number of messages, at least 1; or ``math.inf``, written out by an author who wants no bound."""
     overflow: Overflow = attrs.field(default=Overflow.BLOCK, validator=is_a(Overflow))
+    """What happens to a message that finds no room."""
 
 
 @final

@@ -228,9 +228,9 @@ class NodeSpec:
         return tuple(each for need in direct for each in need.all())
 
     @property
-    def folds(self) -> tuple[Input, ...]:
-        """The parameters that get one value made of what they gather."""
-        return tuple(entry for entry in self.inputs if entry.gather is not None and entry.gather.reduce is not None)
+    def gathering(self) -> tuple[Input, ...]:
+        """The parameters that gather what a fan-out makes."""
+        return tuple(entry for entry in self.inputs if entry.gather is not None)
 
     @property
     def is_join(self) -> bool:

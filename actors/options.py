@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import types
 from collections.abc import Callable, Iterable
-from typing import Any, final
+from typing import Any, TypedDict, final
 
 import attrs
 
@@ -53,13 +53,16 @@ class NodeOptions:
     concurrency: int = attrs.field(default=64, validator=is_count(least=1))
     """Up to how many messages the node works on at once."""
     mailbox: MailboxSpec = attrs.field(factory=MailboxSpec, validator=is_a(MailboxSpec))
+    """How many messages may wait for the node."""
     restart: RestartType = attrs.field(default=RestartType.PERMANENT, validator=is_a(RestartType))
+    """After which ends an instance of the node is started again."""
     redelivery: Redelivery = attrs.field(factory=_redelivery, validator=is_a(Redelivery))
     """What becomes of a message that crashed the node."""
     timeout_s: float | None = attrs.field(default=None, validator=_is_timeout)
-    """How long one attempt may take; None: no limit but the run's deadline."""
+    """How many seconds one attempt may take; None: no limit but the run's deadline."""
     idle_timeout_s: float | None = attrs.field(default=None, validator=_is_timeout)
-    """How long an attempt may go on without ``run.heartbeat()``, an item or an answer of a language model; None: no limit."""
+    """How many seconds an attempt may go on without ``run.heartbeat()``, an item or an answer of a language model; None: no
+    limit."""
     fallback: Callable[..., Any] | None = attrs.field(default=None, validator=_is_fallback)
     """What works on a message that has had all its attempts: a function of the node's parameters and of the error."""
     lm: str | LM | None = attrs.field(default=None, validator=_is_lm)
@@ -72,10 +75,27 @@ class PredictOptions:
     """What an author can set on ``@graph.predict(…)`` besides the options of a node."""
 
     module: Any = attrs.field(default="Predict", validator=_is_module)  # Any: a DSPy class, and dspy is not imported here
+    """Which module of DSPy asks the model: its name, such as ``"ChainOfThought"``, or its class."""
     parse_attempts: int = attrs.field(default=2, validator=is_count(least=1))
     """How many answers are asked for until one can be read; the next prompt says what was wrong with the last."""
     stream: bool = attrs.field(default=False, validator=is_a(bool))
     """Whether the answer is asked for as a stream, whose pieces are events of the run: ``FieldDelta``."""
+
+
+class NodeKeywords(TypedDict, total=False):
+    """The fields of :class:`NodeOptions` and of :class:`PredictOptions` as keywords, for type checkers."""
+
+    concurrency: int
+    mailbox: MailboxSpec
+    restart: RestartType
+    redelivery: Redelivery
+    timeout_s: float | None
+    idle_timeout_s: float | None
+    fallback: Callable[..., Any] | None
+    lm: str | LM | None
+    module: Any
+    parse_attempts: int
+    stream: bool
 
 
 def check_options(given: Iterable[str], *, predict: bool, where: str) -> None:

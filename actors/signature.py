@@ -37,17 +37,11 @@ class Resolved:
 def resolve(declaration: NodeDeclaration, nodes: Nodes) -> Resolved:
     """Read the annotations of one node; problems are collected, not raised. `nodes` are those that it may depend on."""
     problems: list[Problem] = []
-    embedded = declaration.embedded
 
     def report(code: str, text: str, mend: str) -> None:
         problems.append(Problem(code, declaration.name, text, mend, declaration.location))
 
-    if embedded is not None and embedded.takes is not None:
-        found, knows_inputs = _Parameters([Input("message", embedded.takes)]), True
-        returned: Shape | None = Shape(embedded.returns or ())
-    else:
-        found, knows_inputs = _read_parameters(declaration, nodes, report)
-        returned = _read_return(declaration, report)
+    found, knows_inputs, returned = _read_declared(declaration, nodes, report)
     shape = returned or Shape()
     if declaration.message is not None and returned is not None and not returned.types:
         declaration = attrs.evolve(declaration, predict=None)  # nothing to choose from: it only ends its branch
@@ -70,7 +64,7 @@ def resolve(declaration: NodeDeclaration, nodes: Nodes) -> Resolved:
         instruction=_instruction(declaration),
         location=declaration.location,
         message=declaration.message,
-        embedded=None if embedded is None else embedded.what,
+        embedded=None if declaration.embedded is None else declaration.embedded.what,
     )
     if declaration.options.fallback is not None and returned is not None:
         spec = attrs.evolve(spec, fallback=_read_fallback(declaration, spec, nodes, report))
@@ -106,6 +100,15 @@ class _Parameters:
             self.inputs.append(found)
 
 
+def _read_declared(declaration: NodeDeclaration, nodes: Nodes, report: Report) -> tuple[_Parameters, bool, Shape | None]:
+    """What the node takes, whether all of that could be read, and what it returns: None if that could not."""
+    embedded = declaration.embedded
+    if embedded is not None and embedded.takes is not None:
+        return _Parameters([Input("message", embedded.takes)]), True, Shape(embedded.returns or ())
+    found, is_known = _read_parameters(declaration, nodes, report)
+    return found, is_known, _read_return(declaration, report)
+
+
 def _read_parameters(declaration: NodeDeclaration, nodes: Nodes, report: Report) -> tuple[_Parameters, bool]:
     parameters = _Parameters()
     complete = True
@@ -130,6 +133,23 @@ def _read_parameters(declaration: NodeDeclaration, nodes: Nodes, report: Report)
 
 
 def _read_parameter(parameter: inspect.Parameter, names: Names, nodes: Nodes) -> Input | Injected | Dependency | Recalled:
+    _check_usable(parameter)
+    need = needed(parameter.annotation, parameter.name, names, nodes)
+    if need is not None:
+        return need
+    wanted, markers = split(parameter.annotation, names)
+    fold = next((marker for marker in markers if isinstance(marker, Gather) and marker.reduce is not None), None)
+    if fold is not None:
+        return Input(parameter.name, gathered_types(fold, wanted, names), type(None) in get_args(wanted), fold)
+    shape = read(parameter.annotation, names)
+    special = [_INJECTED[kind] for kind in shape.types if kind in _INJECTED]
+    if special and len(shape.types) == 1 and shape.many is Many.ONE:
+        return special[0]
+    _check_messages(shape, has_default=parameter.default is not parameter.empty)
+    return Input(parameter.name, shape.types, shape.optional, _read_gather(shape))
+
+
+def _check_usable(parameter: inspect.Parameter) -> None:
     if parameter.kind is parameter.POSITIONAL_ONLY:
         raise Unreadable("unusable-parameter", "nodes are called by keyword, and it is positional only.", "remove the '/'.")
     if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
@@ -151,18 +171,10 @@ def _read_parameter(parameter: inspect.Parameter, names: Names, nodes: Nodes) ->
             f"its default is a {type(parameter.default).__name__}, which belongs to its annotation.",
             f"write {parameter.name}: Annotated[T, {type(parameter.default).__name__}(…)], without a default.",
         )
-    need = needed(parameter.annotation, parameter.name, names, nodes)
-    if need is not None:
-        return need
-    wanted, markers = split(parameter.annotation, names)
-    fold = next((marker for marker in markers if isinstance(marker, Gather) and marker.reduce is not None), None)
-    if fold is not None:
-        return Input(parameter.name, gathered_types(fold, wanted, names), type(None) in get_args(wanted), fold)
-    shape = read(parameter.annotation, names)
-    special = [_INJECTED[kind] for kind in shape.types if kind in _INJECTED]
-    if special and len(shape.types) == 1 and shape.many is Many.ONE:
-        return special[0]
-    _check_messages(shape, has_default=parameter.default is not parameter.empty)
+
+
+def _read_gather(shape: Shape) -> Gather | None:
+    """How a list is gathered; None for what is no list."""
     gathers = [marker for marker in shape.markers if isinstance(marker, Gather)]
     if any(marker is Gather for marker in shape.markers):
         raise Unreadable("unusable-annotation", "Gather is the marker's class, not a marker.", "write Gather(first=1), say.")
@@ -176,8 +188,7 @@ def _read_parameter(parameter: inspect.Parameter, names: Names, nodes: Nodes) ->
             "Gather says how a list is gathered.",
             "write Annotated[list[A], Gather(…)], or leave it out.",
         )
-    gather = (gathers[0] if gathers else Gather()) if shape.many is Many.LIST else None
-    return Input(parameter.name, shape.types, shape.optional, gather)
+    return (gathers[0] if gathers else Gather()) if shape.many is Many.LIST else None
 
 
 def _read_fallback(declaration: NodeDeclaration, spec: NodeSpec, nodes: Nodes, report: Report) -> Fallback | None:

@@ -27,7 +27,9 @@ class Strategy(enum.Enum):
     """Which siblings are restarted along with a child that failed."""
 
     ONE_FOR_ONE = "one_for_one"
+    """None: the one that failed is restarted alone."""
     ONE_FOR_ALL = "one_for_all"
+    """All of them."""
     REST_FOR_ONE = "rest_for_one"
     """Those that were started after it."""
 
@@ -37,8 +39,11 @@ class AutoShutdown(enum.Enum):
     """Whether a supervisor ends by itself when significant children have."""
 
     NEVER = "never"
+    """No; and no child may be significant."""
     ANY_SIGNIFICANT = "any_significant"
+    """As soon as one has."""
     ALL_SIGNIFICANT = "all_significant"
+    """When the last of them has."""
 
 
 @final
@@ -46,9 +51,11 @@ class Directive(enum.Enum):
     """What to do about a failure of one exception type."""
 
     RESTART = "restart"
+    """End the incarnation; its restart type says whether the next one is started."""
     RESUME = "resume"
     """Keep the incarnation and its state; only the message is lost."""
     STOP = "stop"
+    """End the actor for good, whatever its restart type."""
     ESCALATE = "escalate"
     """Fail the supervisor itself with this error."""
 
@@ -82,16 +89,22 @@ class Supervision:
 
     One budget per supervisor: every restart attempt counts, failed starts too, and a group restart counts once. More than
     `max_restarts` within `within_s` seconds (a sliding window, both ends included) is too many; then `exhausted` decides.
-    `on_error` is looked up along the exception's classes, most specific first; an unlisted exception means ``RESTART``.
     """
 
     strategy: Strategy = attrs.field(default=Strategy.ONE_FOR_ONE, validator=is_a(Strategy))
+    """Which children are restarted with the one that failed."""
     max_restarts: float = attrs.field(default=3, validator=is_count(unbounded=True))
+    """A whole number of restarts, or ``math.inf``; 0 allows none."""
     within_s: float = attrs.field(default=5.0, validator=is_number(above=0, finite=True))
+    """Seconds."""
     backoff: Backoff = attrs.field(factory=Backoff, validator=is_a(Backoff))
+    """How long a restart waits."""
     auto_shutdown: AutoShutdown = attrs.field(default=AutoShutdown.NEVER, validator=is_a(AutoShutdown))
+    """Whether the supervisor ends when significant children have ended by themselves."""
     on_error: Mapping[type[Exception], Directive] | None = attrs.field(default=None, validator=_is_on_error)
+    """Looked up along the exception's classes, most specific first; an unlisted exception means ``RESTART``."""
     exhausted: Exhausted = attrs.field(default=Exhausted.ESCALATE, validator=is_a(Exhausted))
+    """What happens when the budget is spent."""
 
     def directive(self, error: BaseException) -> Directive:
         """What to do about `error`. For a group: the gravest directive of its leaves."""
@@ -127,17 +140,25 @@ def _as_tuple(values: Iterable[Any]) -> tuple[Any, ...]:
 class ChildSpec:
     """One child of a supervisor: how to make it, when to restart it, how long its stop may take.
 
-    `shutdown_s` (seconds, or ``math.inf``) is how long a stop may take before the child is cancelled; 0 cancels at once.
+    Raises:
+        DeclarationError: a field is of the wrong kind, or out of range; or the child is significant and permanent.
     """
 
     id: str = attrs.field(validator=is_a(str))
+    """Its name under the supervisor, and the last part of its address: printable, without ``/``."""
     factory: Callable[..., Actor] = attrs.field(validator=_is_factory)
+    """A class derived from ``Actor``, or a function that makes one; called with `args` for every incarnation."""
     args: tuple[Any, ...] = attrs.field(default=(), converter=_as_tuple)
     restart: RestartType = attrs.field(default=RestartType.PERMANENT, validator=is_a(RestartType))
+    """After which ends it is started again."""
     shutdown_s: float = attrs.field(default=5.0, validator=is_number(least=0))
+    """Seconds, or ``math.inf``, that a stop may take before the child is cancelled; 0 cancels at once."""
     significant: bool = attrs.field(default=False, validator=is_a(bool))
+    """Whether its end counts for the supervisor's ``auto_shutdown``."""
     mailbox: MailboxSpec = attrs.field(default=MailboxSpec(), validator=is_a(MailboxSpec))
+    """How many messages may wait for it."""
     redelivery: Redelivery = attrs.field(default=Redelivery(), validator=is_a(Redelivery))
+    """What becomes of a message that crashed it."""
     idle_timeout_s: float | None = attrs.field(default=None, validator=attrs.validators.optional(is_number(above=0)))
     """How long the handling of one message may go on without ``self.context.heartbeat()``; then it is cancelled and the actor
     fails with ``ActorIdle``. None: no limit."""
@@ -228,7 +249,9 @@ class ChildInfo:
     """One row of ``which_children``."""
 
     id: str
+    """As in its spec."""
     ref: ActorRef[Any] | SupervisorRef
+    """What its messages, or its children's administration, go through; the same over restarts."""
     state: ChildState
     restart: RestartType
     significant: bool

@@ -22,9 +22,12 @@ from runtime.events import MessageDeadLettered as MessageDeadLettered
 from runtime.events import MessageRedelivering as MessageRedelivering
 from runtime.events import SupervisorParked as SupervisorParked
 from runtime.graphs.engine import Deployment as Deployment
+from runtime.graphs.events import FieldDelta as FieldDelta
 from runtime.graphs.events import LMCalled as LMCalled
+from runtime.graphs.events import LMDelta as LMDelta
 from runtime.graphs.events import NodeCancelled as NodeCancelled
 from runtime.graphs.events import NodeEmitted as NodeEmitted
+from runtime.graphs.events import NodeEvent as NodeEvent
 from runtime.graphs.events import NodeFinished as NodeFinished
 from runtime.graphs.events import NodeGaveUp as NodeGaveUp
 from runtime.graphs.events import NodeRetrying as NodeRetrying

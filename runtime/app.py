@@ -7,22 +7,18 @@ import math
 import random
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Unpack, final
 
 import trio
 
-from actors.actor import Actor, ActorRef
-from actors.backoff import Redelivery
+from actors.actor import Actor, ActorRef, SpawnOptions
 from actors.errors import UsageError
 from actors.graph import Graph
 from actors.lm import LM
-from actors.mailbox import MailboxSpec
 from actors.restart import RestartType
 from actors.supervision import ChildSpec, Supervision, SupervisorRef, SupervisorSpec, supervisor_spec
-from runtime.actor_cell import ActorCell
 from runtime.bus import Bus
 from runtime.cell import Cell, current_cell
-from runtime.context import child_spec, stem_of
 from runtime.dead_letters import DeadLetters
 from runtime.events import DEFAULT_BUFFER, Event, EventStream
 from runtime.graphs.engine import Deployment, Engine
@@ -35,6 +31,7 @@ from runtime.lm.predictors.serving import Predictors, PredictorStatistics
 from runtime.lm.warming import warm_up as warm_up_libraries
 from runtime.refs import LocalRef, MailedCell
 from runtime.session import Session
+from runtime.spawning import spawn_under
 from runtime.supervisor import SupervisorCell
 from runtime.supervisor_ref import LocalSupervisorRef
 from runtime.watchdog import watching
@@ -59,35 +56,18 @@ class Runtime:
         factory: Callable[..., Actor],
         *args: Any,
         name: str | None = None,
-        restart: RestartType | None = None,
-        mailbox: MailboxSpec | None = None,
-        redelivery: Redelivery | None = None,
-        shutdown_s: float | None = None,
-        idle_timeout_s: float | None = None,
+        **options: Unpack[SpawnOptions],
     ) -> ActorRef[Any]:
         """Start ``factory(*args)`` as an actor under the root supervisor; return once its lifespan was entered.
 
-        `name` is its address (default: made from the factory's name); the other options are those of ``ChildSpec`` with its
-        defaults. A failure of this first start is the caller's and is not retried. Cancelled, nothing remains.
+        `name` is its address (default: made from the factory's name). A failure of this first start is the caller's and is not
+        retried. Cancelled, nothing remains.
 
         Raises:
             ActorStartFailed: the factory or the lifespan raised; the cause is chained.
             ChildAlreadyStarted: the name is taken.
         """
-        child_id = name if name is not None else self._root.roster.free_name(stem_of(factory))
-        spec = child_spec(
-            factory,
-            args,
-            name=child_id,
-            restart=restart,
-            mailbox=mailbox,
-            redelivery=redelivery,
-            shutdown_s=shutdown_s,
-            idle_timeout_s=idle_timeout_s,
-        )
-        cell = await self._root.start_child(spec)
-        assert isinstance(cell, ActorCell), "a ChildSpec makes an actor"
-        return cell.ref
+        return await spawn_under(self._root, factory, args, name, **options)
 
     async def supervise(
         self,
@@ -343,10 +323,10 @@ async def open_runtime(
 
     Raises:
         DeclarationError: a file in `predictors` cannot be used.
+        UsageError: entered outside of trio.
         RestartsExhausted: the root supervisor gave up; the body was cancelled.
     """
-    if store is not None:
-        raise UsageError(f"open_runtime(store={store!r}): runs are not stored in this release.\n  Mend: leave store out.")
+    _check_entry(store)
     kernel = Kernel(random.Random(seed), trio.lowlevel.current_clock().current_time)
     models = Models(lm, lms, kernel.rng, check_budget(budget))
     trained = Predictors(predictors)
@@ -360,10 +340,7 @@ async def open_runtime(
                 try:
                     await session.start(nursery)
                     with session.body:
-                        if models.needs_transport:
-                            await runtime.spawn(Connections, models, name="connections")
-                        if warm_up:
-                            await runtime.warm_up()
+                        await _prepare(runtime, models, warm_up=warm_up)
                         yield runtime
                 except BaseException as error:  # noqa: BLE001 - raised again below, once the tree has ended
                     session.error = error
@@ -376,3 +353,20 @@ async def open_runtime(
     outcome = session.outcome
     if outcome is not None:
         raise outcome
+
+
+def _check_entry(store: object) -> None:
+    if not trio.lowlevel.in_trio_run():
+        raise UsageError(
+            "open_runtime() was entered outside of trio.\n"
+            "  Mend: trio.run(main); in an asyncio program use runtime.embed.asyncio.open_runtime_asyncio()."
+        )
+    if store is not None:
+        raise UsageError(f"open_runtime(store={store!r}): runs are not stored in this release.\n  Mend: leave store out.")
+
+
+async def _prepare(runtime: Runtime, models: Models, *, warm_up: bool) -> None:
+    if models.needs_transport:
+        await runtime.spawn(Connections, models, name="connections")
+    if warm_up:
+        await runtime.warm_up()

@@ -3,52 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Hashable
-from typing import Any, final
+from typing import Any, Unpack, final
 
 import trio
 
-from actors.actor import Actor, ActorNursery, ActorRef, Reply
-from actors.backoff import Redelivery
+from actors.actor import Actor, ActorNursery, ActorRef, Reply, SpawnOptions
 from actors.errors import UsageError
-from actors.mailbox import MailboxSpec
-from actors.restart import RestartType
-from actors.supervision import ChildSpec, supervisor_spec
+from actors.supervision import supervisor_spec
 from runtime.actor_cell import ActorCell, IncarnationContext
 from runtime.cell import Cell
 from runtime.refs import LocalRef
+from runtime.spawning import spawn_under
 from runtime.supervisor import SupervisorCell
 from runtime.supervisor_ref import LocalSupervisorRef
 from runtime.tasks import ActorTasks
 from runtime.timers import KeyedTimers
 from runtime.watch import Watch
-
-
-def child_spec(
-    factory: Callable[..., Actor],
-    args: tuple[Any, ...],
-    *,
-    name: str,
-    restart: RestartType | None,
-    mailbox: MailboxSpec | None,
-    redelivery: Redelivery | None,
-    shutdown_s: float | None,
-    idle_timeout_s: float | None = None,
-) -> ChildSpec:
-    """The spec of a spawned actor: what is None takes the default that ``ChildSpec`` declares."""
-    given = {
-        "restart": restart,
-        "mailbox": mailbox,
-        "redelivery": redelivery,
-        "shutdown_s": shutdown_s,
-        "idle_timeout_s": idle_timeout_s,
-    }
-    options: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
-    return ChildSpec(name, factory, args, **options)
-
-
-def stem_of(factory: Callable[..., Actor]) -> str:
-    """What the names of the actors that `factory` makes begin with."""
-    return getattr(factory, "__name__", type(factory).__name__).strip("<>").lower()
 
 
 @final
@@ -96,30 +66,13 @@ class LocalContext(IncarnationContext):
         factory: Callable[..., Actor],
         *args: Any,
         name: str | None = None,
-        restart: RestartType | None = None,
-        mailbox: MailboxSpec | None = None,
-        redelivery: Redelivery | None = None,
-        shutdown_s: float | None = None,
-        idle_timeout_s: float | None = None,
+        **options: Unpack[SpawnOptions],
     ) -> ActorRef[Any]:
         """See ``ActorContext.spawn``."""
         self._refuse_when_closed("it starts no children")
         brood = self._brood if self._brood is not None else self._open_brood()
         await brood.wait_started()
-        child_id = name if name is not None else brood.roster.free_name(stem_of(factory))
-        spec = child_spec(
-            factory,
-            args,
-            name=child_id,
-            restart=restart,
-            mailbox=mailbox,
-            redelivery=redelivery,
-            shutdown_s=shutdown_s,
-            idle_timeout_s=idle_timeout_s,
-        )
-        cell = await brood.start_child(spec)
-        assert isinstance(cell, ActorCell), "a ChildSpec makes an actor"
-        return cell.ref
+        return await spawn_under(brood, factory, args, name, **options)
 
     def _open_brood(self) -> SupervisorCell:
         cell = self._cell

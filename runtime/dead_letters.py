@@ -38,9 +38,11 @@ class DeadLetter:
     """One message that reached nobody."""
 
     recipient: str
+    """The address that it was for; of a late reply, that of whoever had asked, or ``"(asker)"``."""
     reason: DeadReason
     message: Any
     sender: str | None
+    """The address of the actor that sent it; None from outside of actors."""
     age_s: float
     """How long the message had been under way, in seconds."""
     attempts: int = 1

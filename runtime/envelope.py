@@ -99,11 +99,6 @@ class OneShot:
         self.abandoned = False
         """Whether the waiting task was cancelled; an outcome that comes now reaches nobody."""
 
-    @property
-    def settled(self) -> bool:
-        """Whether the outcome is there (or was taken)."""
-        return self._outcome is not None
-
     def succeed(self, value: Any) -> None:
         """End the wait with `value` (which may be an exception: as a value it is returned, not raised)."""
         if self._outcome is None:

@@ -31,11 +31,15 @@ class TreeNode:
     """One actor or supervisor in ``Runtime.tree()``."""
 
     address: str
+    """Its name within the runtime; empty for the root."""
     kind: str
     """``"actor"`` or ``"supervisor"``."""
     state: str
+    """``"new"``, ``"starting"``, ``"running"``, ``"stopping"``, ``"backing_off"`` or ``"stopped"``."""
     incarnation: int
+    """Lives so far, the present one included; 0 before the first start."""
     children: tuple[TreeNode, ...] = ()
+    """What is below it, in the order of start."""
 
     def __str__(self) -> str:
         return "\n".join(self._lines())

@@ -69,8 +69,13 @@ class Roster:
         """The child of that id."""
         cell = self.cells.get(child_id)
         if cell is None:
-            known = ", ".join(repr(k) for k in self.cells) or "none"
-            raise ChildNotFound(f"supervisor {self._name!r} has no child {child_id!r}. It has: {known}.", child_id=child_id)
+            known = ", ".join(repr(k) for k in self.cells)
+            way = "name one of these, or start_child(…) first" if known else "start_child(…) first"
+            raise ChildNotFound(
+                f"supervisor {self._name!r} has no child {child_id!r}. It has: {known or 'none'}.\n"
+                f"  Mend: {way}; a temporary child is forgotten when it ends.",
+                child_id=child_id,
+            )
         return cell
 
     def stopped_child(self, child_id: str) -> Cell:

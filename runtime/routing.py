@@ -55,8 +55,10 @@ class Pool:
     """
 
     spec: ChildSpec = attrs.field(validator=is_a(ChildSpec))
+    """How each of them is made; their ids are its id and a number."""
     size: int = attrs.field(validator=is_count(least=1))
     routing: Routing = attrs.field(default=Routing.ROUND_ROBIN, validator=is_a(Routing))
+    """Which of them gets a message."""
 
     def __call__(self) -> Actor:
         """The actor that routes; called by the runtime for every incarnation."""

@@ -22,7 +22,8 @@ import trio
 
 from actors.errors import UsageError
 from runtime.app import Runtime, open_runtime
-from runtime.embed.asyncio import AsyncioRuntime, for_asyncio
+from runtime.embed.asyncio_faces import AsyncioRuntime
+from runtime.embed.asyncio_visit import for_asyncio
 from runtime.embed.crossing import OpenRuntime
 from runtime.embed.disconnects import ASGIApp, Message, Receive, Scope, Send
 from runtime.embed.disconnects import CancelOnDisconnect as CancelOnDisconnect

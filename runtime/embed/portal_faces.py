@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Generic, final, overload
+from typing import Any, Generic, Unpack, final, overload
 
-from actors.actor import Actor, ActorRef, ActorStatistics, R, Request
-from actors.backoff import Redelivery
+from actors.actor import Actor, ActorRef, ActorStatistics, R, Request, SpawnOptions
 from actors.graph import Graph
 from actors.lm import LM, ChatMessage, Completion
-from actors.mailbox import MailboxSpec
 from actors.restart import RestartType
 from actors.supervision import ChildCounts, ChildInfo, ChildSpec, Supervision, SupervisorRef, SupervisorSpec
 from runtime.app import Runtime
@@ -37,28 +35,11 @@ class PortalRuntime(PortalFace[Runtime], of=Runtime):
         factory: Callable[..., Actor],
         *args: Any,
         name: str | None = None,
-        restart: RestartType | None = None,
-        mailbox: MailboxSpec | None = None,
-        redelivery: Redelivery | None = None,
-        shutdown_s: float | None = None,
-        idle_timeout_s: float | None = None,
         timeout: float | None = None,
+        **options: Unpack[SpawnOptions],
     ) -> PortalActorRef[Any]:
         """See ``Runtime.spawn``."""
-        face: PortalActorRef[Any] = self._face(
-            self._cross(
-                timeout,
-                self._native.spawn,
-                factory,
-                *args,
-                name=name,
-                restart=restart,
-                mailbox=mailbox,
-                redelivery=redelivery,
-                shutdown_s=shutdown_s,
-                idle_timeout_s=idle_timeout_s,
-            )
-        )
+        face: PortalActorRef[Any] = self._face(self._cross(timeout, self._native.spawn, factory, *args, name=name, **options))
         return face
 
     def supervise(

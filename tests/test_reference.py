@@ -1,0 +1,147 @@
+"""The reference has every public name, every public name says what it is, and no text names what does not exist."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import importlib
+import inspect
+import re
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runtime.app import Runtime
+
+ROOT = Path(__file__).resolve().parent.parent
+REFERENCE = sorted((ROOT / "docs/reference").glob("*.md"))
+TEXTS = sorted(
+    file
+    for pattern in ("actors/**/*.py", "runtime/**/*.py", "tests/**/*.py", "docs/**/*.md", "*.md")
+    for file in ROOT.glob(pattern)
+    if "_build" not in file.parts and file != Path(__file__)
+)
+DOORS = (
+    "actors",
+    "runtime",
+    "runtime.lm",
+    "runtime.testing",
+    "runtime.embed.asyncio",
+    "runtime.embed.portal",
+    "runtime.embed.asgi",
+)
+
+# What a page of the reference shows: ``.. automodule:: name`` and its kin, with the options below it.
+DIRECTIVE = re.compile(r"^\.\. (?P<kind>auto\w+|py:\w+):: (?P<name>[\w.]+)\n(?P<options>(?:   :.*\n)*)", re.MULTILINE)
+NAME = re.compile(r"`~?(?P<name>(?:actors|runtime)(?:\.\w+)+)")
+PATH = re.compile(r"`(?P<path>(?:actors|docs|requirements|runtime|tests)/[\w./-]*\w)`")
+
+
+def public_names(door: str) -> dict[str, Any]:
+    """What `door` shows: what it imports under its own name (``X as X``), and what it defines."""
+    module = importlib.import_module(door)
+    names: list[str] = []
+    for node in ast.parse(inspect.getsource(module)).body:
+        match node:
+            case ast.ImportFrom(names=aliases):
+                names += [alias.name for alias in aliases if alias.asname == alias.name]
+            case ast.FunctionDef(name=name) | ast.ClassDef(name=name) | ast.AnnAssign(target=ast.Name(id=name)):
+                names.append(name)
+            case _:
+                pass
+    return {name: getattr(module, name) for name in names if not name.startswith("_")}
+
+
+def shown(pages: str) -> Iterator[str]:
+    """The dotted names that `pages` have an entry for."""
+    for directive in DIRECTIVE.finditer(pages):
+        name, options = directive["name"], dict(re.findall(r"   :([\w-]+): ?(.*)\n", directive["options"]))
+        if directive["kind"] != "automodule":
+            yield name
+            continue
+        listed = [member.strip() for member in options.get("members", "").split(",")]
+        excluded = [member.strip() for member in options.get("exclude-members", "").split(",")]
+        members = listed if listed != [""] else [member for member in public_names(name) if member not in excluded]
+        yield from (f"{name}.{member}" for member in members)
+
+
+def missing(pages: str) -> list[str]:
+    """Public names without an entry: under their own door, or under another that shows the same thing."""
+    entries = {id(resolved(name)) for name in shown(pages)}
+    return [f"{door}.{name}" for door in DOORS for name, found in public_names(door).items() if id(found) not in entries]
+
+
+def resolved(name: str) -> Any:
+    """What the dotted `name` names; None if nothing."""
+    parts = name.split(".")
+    for end in (*range(len(parts) - 1, 0, -1), len(parts)):  # a function may bear the name of its module
+        with contextlib.suppress(ModuleNotFoundError):
+            found: Any = importlib.import_module(".".join(parts[:end]))
+            for part in parts[end:]:
+                annotated = part in getattr(found, "__annotations__", {})
+                found = getattr(found, part, found if annotated else None)
+            if found is not None:
+                return found
+    return of_a_runtime(parts[1:]) if parts[0] == "runtime" else None
+
+
+def of_a_runtime(parts: list[str]) -> Any:
+    """What ``runtime.dead_letters.total`` names in a text where ``runtime`` is an open one; None if nothing."""
+    found: Any = Runtime
+    for part in parts:
+        found = typing.get_type_hints(found.fget)["return"] if isinstance(found, property) else found
+        found = getattr(found, part, None)
+    return found
+
+
+def test_the_reference_has_every_public_name() -> None:
+    pages = "\n".join(page.read_text(encoding="utf-8") for page in REFERENCE)
+
+    assert missing(pages) == []
+
+
+def test_a_name_that_the_reference_lacks_is_found() -> None:
+    pages = "\n".join(page.read_text(encoding="utf-8") for page in REFERENCE)
+
+    assert missing(pages.replace(".. automodule:: runtime.testing\n", ""))[:2] == [
+        "runtime.testing.Answer",
+        "runtime.testing.ChatRequest",
+    ]
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_every_public_name_says_what_it_is(door: str) -> None:
+    silent = [
+        f"{name}.{member}" if member else name
+        for name, found in public_names(door).items()
+        for member, documented in [("", found), *methods(found)]
+        if not documented.__doc__
+    ]
+
+    assert silent == []
+
+
+def methods(found: Any) -> Iterator[tuple[str, Any]]:
+    for name, member in vars(found).items() if inspect.isclass(found) else ():
+        function = member.fget if isinstance(member, property) else getattr(member, "__func__", member)
+        if not name.startswith("_") and inspect.isfunction(function):
+            yield name, function
+
+
+def test_no_text_names_what_does_not_exist() -> None:
+    assert [found for file in TEXTS for found in stale(file.read_text(encoding="utf-8"))] == []
+
+
+def stale(text: str) -> list[str]:
+    """Names and paths of ours in backquotes that are not there (any more)."""
+    names = [match["name"] for match in NAME.finditer(text) if resolved(match["name"]) is None]
+    return names + [match["path"] for match in PATH.finditer(text) if not (ROOT / match["path"]).exists()]
+
+
+def test_names_and_paths_that_do_not_exist_are_found() -> None:
+    text = "`runtime.lm.transport.open_transport`, :class:`~actors.Graph`, ``runtime.run(graph)``, `runtime/lm/sse.py`, `actors/`"
+
+    assert stale(text) == ["runtime.lm.transport.open_transport", "runtime/lm/sse.py"]
