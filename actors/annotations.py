@@ -18,7 +18,7 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any, ForwardRef, Union, final, get_args, get_origin
+from typing import Annotated, Any, ForwardRef, Union, cast, final, get_args, get_origin
 
 import attrs
 
@@ -254,28 +254,43 @@ def _read_union(members: list[Shape]) -> Shape:
     return Shape(tuple(kinds), optional=optional, markers=markers)
 
 
+def shown(annotation: object) -> str:
+    """The annotation as an author writes it, without the names of modules."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if annotation is None or annotation is type(None):
+        return "None"
+    if origin in (Union, types.UnionType):
+        return " | ".join(map(shown, arguments))
+    if isinstance(origin, type) and arguments:
+        return f"{origin.__name__}[{', '.join(map(shown, arguments))}]"
+    if isinstance(annotation, list):
+        return f"[{', '.join(map(shown, cast('list[object]', annotation)))}]"
+    if annotation is ...:
+        return "..."
+    return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
+
+
 def _unusable(annotation: Any) -> Unreadable:
-    origin = get_origin(annotation)
-    shown = str(annotation) if origin is not None or not isinstance(annotation, type) else annotation.__name__
+    origin, name = get_origin(annotation), shown(annotation)
     if origin in _SYNC_STREAMS:
         return Unreadable(
             "unusable-annotation",
-            f"{shown} is a synchronous stream.",
+            f"{name} is a synchronous stream.",
             "return list[A], or make the node an async generator that returns AsyncIterator[A].",
         )
     if origin in _OTHER_LISTS:
         return Unreadable(
             "unusable-annotation",
-            f"{shown} is neither a message type nor a list of messages.",
+            f"{name} is neither a message type nor a list of messages.",
             "use list[A], or a message type with that as a field.",
         )
     if isinstance(origin, type):
         return Unreadable(
             "unusable-annotation",
-            f"{shown} is a generic with arguments, which its instances do not carry, so it cannot be routed by type.",
-            f"derive a message type of its own: class My{origin.__name__}({shown}).",
+            f"{name} is a generic with arguments, which its instances do not carry, so it cannot be routed by type.",
+            f"derive a message type of its own: class My{origin.__name__}({name}).",
         )
-    return Unreadable("unusable-annotation", f"{shown} is not a type that can be routed by.", "write a message type there.")
+    return Unreadable("unusable-annotation", f"{name} is not a type that can be routed by.", "write a message type there.")
 
 
 def _raw(function: types.FunctionType) -> dict[str, object]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from actors.annotations import Many, description_of
+from actors.annotations import Many, description_of, shown
 from actors.check import type_names
 from actors.errors import Problem
 from actors.mermaid import draw
@@ -37,6 +37,7 @@ def describe(plan: Plan, problems: Sequence[Problem], supervision: Supervision |
         _nodes(plan),
         _prompts(plan),
         _dependencies(plan),
+        _recalled(plan),
         _types(plan),
         _limits(plan, supervision),
     ]
@@ -67,16 +68,13 @@ def _nodes(plan: Plan) -> Iterator[str]:
         limits = [
             f"{seconds:g} s{label}" for seconds, label in ((options.timeout_s, ""), (options.idle_timeout_s, " idle")) if seconds
         ]
-        attempts = str(options.redelivery.max_attempts)
-        if spec.fallback is not None:
-            attempts += f", then `{spec.fallback.function.__name__}`"
         cells = (
             f"`{spec.name}`",
             _kind(spec),
             " and ".join(_taken(entry) for entry in spec.inputs),
             _made(spec),
-            str(options.concurrency),
-            attempts,
+            f"{options.concurrency}{' asks' if spec.kind is Kind.ACTOR else ''}",
+            _attempts(spec),
             ", ".join(limits) or "none",
             _place(spec.location),
         )
@@ -89,11 +87,23 @@ def _kind(spec: NodeSpec) -> str:
         kind = f"message class, {kind}"
     if spec.is_on_demand:
         kind = f"{kind}, on demand"
-    if spec.predict is None:
-        return kind
-    module = spec.predict.module if isinstance(spec.predict.module, str) else spec.predict.module.__name__
-    model = f", `lm={spec.options.lm!r}`" if isinstance(spec.options.lm, str) else ""
-    return f"{kind} (`{module}`{model})"
+    details: list[str] = []
+    if spec.predict is not None:
+        module = spec.predict.module
+        details.append(f"`{module if isinstance(module, str) else module.__name__}`")
+    if isinstance(spec.options.lm, str):
+        details.append(f"`lm={spec.options.lm!r}`")
+    if spec.predict is not None and spec.predict.stream:
+        details.append("streamed")
+    return f"{kind} ({', '.join(details)})" if details else kind
+
+
+def _attempts(spec: NodeSpec) -> str:
+    attempts = str(spec.options.redelivery.max_attempts)
+    if spec.fallback is None:
+        return attempts
+    whose = "the graph's " if spec.fallback.is_default else ""
+    return f"{attempts}, then {whose}`{spec.fallback.function.__name__}`"
 
 
 def _taken(entry: Input) -> str:
@@ -138,16 +148,27 @@ def _prompts(plan: Plan) -> Iterator[str]:
 
 
 def _dependencies(plan: Plan) -> Iterator[str]:
-    lines: dict[str, None] = {}
+    users: dict[str, dict[str, None]] = {}
     for spec in plan.nodes.values():
         for need in spec.all_needs:
             needs = [*(f"`{each.name}`" for each in need.needs.values()), *(f"`{type_names(k)}`" for k in need.inputs.values())]
-            lines[
-                f"- `{need.name}` ({need.supply.value}, {_place(need.location)})"
-                + (f" needs {', '.join(needs)}" if needs else "")
-            ] = None
-    if lines:
+            said = f"`{need.name}` ({need.supply.value}, {_place(need.location)})"
+            said += f" needs {', '.join(needs)}" if needs else ""
+            users.setdefault(said, {})[f"`{spec.name}`"] = None
+    if users:
         yield "## Dependencies, each called once per run"
+        yield ""
+        yield from (f"- {said}; for {', '.join(names)}" for said, names in users.items())
+
+
+def _recalled(plan: Plan) -> Iterator[str]:
+    lines = [
+        f"- `{spec.name}` gets the latest `{type_names(each.types)}`{', or None' if each.optional else ''}"
+        for spec in plan.nodes.values()
+        for each in spec.recalls
+    ]
+    if lines:
+        yield "## Recalled on the way"
         yield ""
         yield from lines
 
@@ -174,7 +195,7 @@ def _fields(kind: type) -> Iterator[tuple[str, str]]:
         names = [field.name for field in dataclasses.fields(kind)]
     for name in names:
         hint = hints.get(name, "Any")
-        yield name, hint if isinstance(hint, str) else inspect.formatannotation(hint)
+        yield name, hint if isinstance(hint, str) else shown(hint)
 
 
 def _limits(plan: Plan, supervision: Supervision | None) -> Iterator[str]:
@@ -187,6 +208,15 @@ def _limits(plan: Plan, supervision: Supervision | None) -> Iterator[str]:
         yield (
             f"- {supervision.strategy.name}: {budget} restarts within {supervision.within_s:g} s, "
             f"then {supervision.exhausted.name}."
+        )
+    default = next(
+        (spec.fallback for spec in plan.nodes.values() if spec.fallback is not None and spec.fallback.is_default), None
+    )
+    if default is not None:
+        ends = ", and None ends the branch" if default.may_end else ""
+        yield (
+            "- A message that has had all its attempts at a node without a fallback of its own goes to the graph's, "
+            f"`{default.function.__name__}`: what it returns is the output of the run{ends}."
         )
     sizes: dict[str, list[str]] = {}
     for spec in plan.nodes.values():

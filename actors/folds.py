@@ -6,8 +6,8 @@ import inspect
 import types
 from typing import Any, Union, get_args, get_origin
 
-from actors.annotations import Many, Names, Unreadable, is_message_type, location, read, split
-from actors.dependencies import fits, names_of, shown
+from actors.annotations import Many, Names, Unreadable, is_message_type, location, read, shown, split
+from actors.dependencies import fits, names_of
 from actors.markers import Gather
 
 

@@ -157,7 +157,7 @@ def compile_plan(
         components=tuple(group for group in groups if any((node, node) in back for node in group) or len(group) > 1),
         returning=returning,
         nesting=nesting,
-        merges=_merges(specs, edges, returning),
+        merges=_merges(specs, edges, nesting, returning),
         order={node: index for index, node in enumerate(specs)},
         recalled=tuple(dict.fromkeys(kind for spec in specs.values() for entry in spec.recalls for kind in entry.types)),
         back=frozenset[tuple[str | None, str]](back),
@@ -203,8 +203,13 @@ def _closure(
     return reach
 
 
-def _merges(specs: Mapping[str, NodeSpec], edges: Sequence[Edge], returning: frozenset[tuple[str, str]]) -> frozenset[str]:
-    """Nodes where ways meet that began with one message going to several receivers: they start once for each way."""
+def _merges(
+    specs: Mapping[str, NodeSpec], edges: Sequence[Edge], nesting: Nesting, returning: frozenset[tuple[str, str]]
+) -> frozenset[str]:
+    """Nodes where ways meet that began with one message going to several receivers: they start once for each way.
+
+    What is gathered comes of the fan-out, whoever made the items: it leaves the branches.
+    """
     forward = [e for e in edges if e.target and not e.gathers and (e.source or "", e.target) not in returning]
     makers: dict[Receiver, dict[str | None, None]] = {}
     splits: dict[tuple[str | None, type], dict[str, None]] = {}
@@ -212,10 +217,17 @@ def _merges(specs: Mapping[str, NodeSpec], edges: Sequence[Edge], returning: fro
         assert edge.target is not None and edge.parameter is not None
         makers.setdefault(Receiver(edge.target, edge.parameter), {})[edge.source] = None
         splits.setdefault((edge.source, edge.type), {})[edge.target] = None
+    gathered: list[tuple[str | None, str]] = []
+    comes_round = {Receiver(e.target, e.parameter or "") for e in edges if e.target and (e.source or "", e.target) in returning}
+    for fan_out, ends in nesting.gathers.items():
+        for end in (end for end in ends if end not in comes_round):
+            makers.setdefault(end, {})[fan_out] = None
+            splits.setdefault((fan_out, list), {})[end.node] = None
+            gathered.append((fan_out, end.node))
     suspects = [(receiver.node, list(sources)) for receiver, sources in makers.items() if len(sources) > 1]
     if not suspects:
         return frozenset()
-    below = _descendants(specs, forward)
+    below = _descendants(specs, [*((e.source, e.target) for e in forward if e.target), *gathered])
 
     def leads(start: str | None, first: str, node: str, sources: Sequence[str | None]) -> list[int]:
         """Which of `sources`, by index, can be the last step before `node` on a way from `start` that begins with `first`."""
@@ -235,11 +247,11 @@ def _merges(specs: Mapping[str, NodeSpec], edges: Sequence[Edge], returning: fro
     return frozenset(found)
 
 
-def _descendants(specs: Mapping[str, NodeSpec], edges: Iterable[Edge]) -> dict[str, set[str]]:
+def _descendants(specs: Mapping[str, NodeSpec], edges: Iterable[tuple[str | None, str]]) -> dict[str, set[str]]:
     links: dict[str, set[str]] = {node: set() for node in specs}
-    for edge in edges:
-        if edge.source and edge.target:
-            links[edge.source].add(edge.target)
+    for source, target in edges:
+        if source is not None:
+            links[source].add(target)
     below: dict[str, set[str]] = {}
     for group in strong_components({node: sorted(targets) for node, targets in links.items()}):
         found = set(group)

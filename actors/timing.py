@@ -41,6 +41,8 @@ def find_races(plan: Plan) -> Iterator[Problem]:
             }
             if racing:
                 yield _problem(spec, entry, list(racing))
+            elif makers.is_within_itself(spec, entry):
+                yield _problem_within(spec, entry)
 
 
 def _problem(spec: NodeSpec, entry: Input, racing: list[str | None]) -> Problem:
@@ -57,6 +59,20 @@ def _problem(spec: NodeSpec, entry: Input, racing: list[str | None]) -> Problem:
             if entry.gather is not None
             else f"; or let one node return them all as list[{kinds}], and gather list[{kinds}] here."
         ),
+        spec.location,
+    )
+
+
+def _problem_within(spec: NodeSpec, entry: Input) -> Problem:
+    kinds = type_names(entry.types)
+    shown = f"list[{kinds}]" if entry.gather is not None else kinds
+    return Problem(
+        "join-by-timing",
+        spec.name,
+        f"it joins the {shown} in {entry.name!r} with its other inputs, both in branches of a fan-out and outside of them: "
+        "which one a branch takes depends on timing.",
+        "give what is made outside of the fan-out a type of its own; or do the work of one branch in a graph of its own: "
+        "graph.add(…).",
         spec.location,
     )
 
@@ -86,7 +102,7 @@ class _Makers:
         self._splits = list(_splits(plan))
         for fan_out, ends in plan.gathers.items():
             self._next.setdefault(fan_out, {}).update(dict.fromkeys(end.node for end in ends))
-            self._splits += [(a.node, b.node) for a, b in itertools.combinations(ends, 2) if a.node != b.node]
+            self._splits += [(a, b) for a, b in itertools.combinations(ends, 2) if a.node != b.node]
 
     def origins(self, spec: NodeSpec, entry: Input) -> Origins:
         """Who brings the values of one parameter. Of a node that only passes on what several bring it: those."""
@@ -122,7 +138,41 @@ class _Makers:
         if one is None or two is None:
             return False
         before_one, before_two = self._before(one, {two, join}), self._before(two, {one, join})
-        return any((a in before_one and b in before_two) or (b in before_one and a in before_two) for a, b in self._splits)
+        return any(
+            (a.node in before_one and b.node in before_two) or (b.node in before_one and a.node in before_two)
+            for a, b in self._splits
+        )
+
+    def is_within_itself(self, spec: NodeSpec, entry: Input) -> bool:
+        """Whether one run may bring values of one parameter both into a branch and outside of it, where others wait for them.
+
+        A branch takes what was made in it or, if it has nothing yet, what lies further out. It cannot tell which it is to be.
+        """
+        nesting = self._plan.nesting
+        arriving = nesting.arriving
+        levels = arriving[Receiver(spec.name, entry.name)]
+        others = {level for other in spec.inputs if other is not entry for level in arriving[Receiver(spec.name, other.name)]}
+        return any(
+            inner is not None
+            and nesting.encloses(outer, inner)
+            and any(other == outer or nesting.encloses(outer, other) for other in others)
+            and self._both(spec, entry, inner)
+            for outer in levels
+            for inner in levels
+        )
+
+    def _both(self, spec: NodeSpec, entry: Input, fan_out: str) -> bool:
+        """Whether one message may lead both to `fan_out` and, past it, to a value of the parameter."""
+        receiver = Receiver(spec.name, entry.name)
+        past: set[str | None] = set()
+        for source in (e.source for e in self._into.get(receiver, ()) if e.source not in (None, fan_out)):
+            past |= self._before(source or "", {fan_out, spec.name})
+        into = self._before(fan_out, {spec.name})
+        return any(
+            (two.node in into and (one == receiver or one.node in past))
+            or (one.node in into and (two == receiver or two.node in past))
+            for one, two in self._splits
+        )
 
     def _before(self, node: str, without: set[str]) -> set[str | None]:
         """`node` and those that lead to it, over any nodes but those in `without`."""
@@ -132,8 +182,8 @@ class _Makers:
         return found
 
 
-def _splits(plan: Plan) -> Iterator[tuple[str, str]]:
-    """The pairs of nodes that one message goes to; two conditions on it are taken to be alternatives."""
+def _splits(plan: Plan) -> Iterator[tuple[Receiver, Receiver]]:
+    """The pairs of parameters, of two nodes, that one message goes to; two conditions on it are taken to be alternatives."""
     by_source: dict[str | None, list[Edge]] = {}
     for edge in plan.edges:
         if edge.target is not None and not edge.gathers:
@@ -142,4 +192,4 @@ def _splits(plan: Plan) -> Iterator[tuple[str, str]]:
         for a, b in itertools.combinations(edges, 2):
             alike = related(a.type, (b.type,)) or related(b.type, (a.type,))
             if a.target and b.target and a.target != b.target and alike and not (a.conditional and b.conditional):
-                yield a.target, b.target
+                yield Receiver(a.target, a.parameter or ""), Receiver(b.target, b.parameter or "")

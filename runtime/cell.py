@@ -250,12 +250,13 @@ class Cell(ABC):
     async def _incarnate(self) -> Exit:
         current_cell.set(self)
         off_duty.set(False)
+        task = trio.lowlevel.current_task()
         try:
             with self.scope:
                 await self._live()
-        except GeneratorExit:  # the event loop itself is gone; nothing can be done properly any more
-            raise
-        except BaseException as error:  # noqa: BLE001 - the one handler; classify() lets nothing fatal pass for a failure
+        except BaseException as error:  # the one handler; classify() lets nothing fatal pass for a failure
+            if isinstance(error, GeneratorExit) and not (trio.lowlevel.in_trio_task() and trio.lowlevel.current_task() is task):
+                raise  # the event loop itself is gone; nothing can be done properly any more
             return self._classify(error)
         return Exit(ExitKind.NORMAL)
 

@@ -4,9 +4,10 @@ A receiver that finds it empty parks its task here and is woken directly by the 
 waiting. Senders that find it full under ``BLOCK`` park in arrival order. All but ``put()`` and ``wait()`` is synchronous.
 
 Invariants: a sender waits only while the mailbox is full. A withdrawn envelope stays in the queue, uncounted, until it is
-reached or until withdrawn ones outnumber the rest (removing it at once would cost a scan). While messages wait, no receiver
-lies idle unless another one has been called and has not looked yet: one is called for the first message, and each that finds
-more than it takes calls two others. So a burst that one receiver can drain wakes few, and one that it cannot wakes all, soon.
+reached, until nothing else waits, or until withdrawn ones outnumber the rest (removing it at once would cost a scan). While
+messages wait, no receiver lies idle unless another one has been called and has not looked yet: one is called for the first
+message, and each that finds more than it takes calls two others. So a burst that one receiver can drain wakes few, and one
+that it cannot wakes all, soon.
 """
 
 from __future__ import annotations
@@ -159,7 +160,9 @@ class Mailbox:
         else:
             self._live -= 1
             self._admit()
-            if len(self._queue) > 2 * self._live + 16:
+            if not self._live:  # those left hold on to what they belong to: whole runs, perhaps
+                self._queue.clear()
+            elif len(self._queue) > 2 * self._live + 16:
                 self._queue = deque(waiting for waiting in self._queue if not waiting.withdrawn)
         if envelope.slot is not None:
             envelope.slot.released()

@@ -49,14 +49,27 @@ class InstancePool:
         """Start another instance, if there may be one more. Called often while all are busy, so it looks at none of them."""
         if not self._supervisor.is_serving:
             return False
-        if self._vacant:
-            name = self._vacant.popleft()
-        elif len(self._instances) < self._size:
+        name = self._vacated_name()
+        if name is None:
+            if len(self._instances) >= self._size:
+                return False
             name = self._free_name()
-        else:
-            return False
         self._instances[name] = self._launch(name)
         return True
+
+    def _vacated_name(self) -> str | None:
+        """The name of an instance that is gone, and that neither was started again by hand nor has left its name to another."""
+        while self._vacant:
+            name = self._vacant.popleft()
+            cell = self._supervisor.children.get(name)
+            if cell is None:
+                return name
+            if isinstance(cell, ActorCell) and cell.mailbox is self.mailbox:
+                if cell.is_gone:
+                    return name
+                self._instances[name] = cell
+                cell.on_end(self._replace)
+        return None
 
     def _free_name(self) -> str:
         while True:

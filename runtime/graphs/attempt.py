@@ -30,7 +30,7 @@ Serve = Callable[[Work, Any], Awaitable[Any]]
 
 def is_call(spec: NodeSpec) -> bool:
     """Whether an attempt at a node is nothing but a call of its function with its messages, as it is for most."""
-    bare = not (spec.needs or spec.recalls or spec.injected or spec.folds) and spec.message is None
+    bare = not (spec.needs or spec.recalls or spec.injected or spec.gathering) and spec.message is None
     return bare and spec.kind is Kind.FUNCTION and spec.fan_out is not Many.STREAM
 
 
@@ -94,7 +94,7 @@ class Attempt:
         self._message.tell(FieldDelta, field=field, text=text, answer=answer)
 
     async def _fall_back(self, fallback: Fallback, error: BaseException) -> Any:
-        taken = self._folded(self._message.delivery.arguments)
+        taken = self._taken(self._message.delivery.arguments)
         arguments: dict[str, Any] = {name: taken[name] for name in fallback.inputs}
         if fallback.error is not None:
             run = self._message.run
@@ -130,21 +130,21 @@ class Attempt:
     async def _arguments(self) -> dict[str, Any]:
         """The node's parameters by name: its messages, what it recalls and depends on, and what is injected."""
         spec, delivery = self._spec, self._message.delivery
-        arguments = {**self._folded(delivery.arguments), **delivery.recalled}
+        arguments = {**self._taken(delivery.arguments), **delivery.recalled}
         for entry in spec.recalls:
             if entry.name not in arguments:
                 raise self._nothing_to_recall(entry)
         await self._supply(arguments, spec.needs, spec.injected)
         return arguments
 
-    def _folded(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-        """`arguments`, in which the lists that are to be reduced have been."""
-        folds = {
-            entry.name: entry.gather.fold(arguments[entry.name])
-            for entry in self._spec.folds
+    def _taken(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        """`arguments` for this attempt: gathered lists are its own to change, and those that are to be reduced have been."""
+        fresh = {
+            entry.name: list(arguments[entry.name]) if entry.gather.reduce is None else entry.gather.fold(arguments[entry.name])
+            for entry in self._spec.gathering
             if entry.gather is not None and arguments[entry.name] is not None
         }
-        return {**arguments, **folds} if folds else arguments
+        return {**arguments, **fresh} if fresh else arguments
 
     async def _supply(self, arguments: dict[str, Any], needs: Mapping[str, Dependency], injected: Mapping[str, Injected]) -> None:
         message, delivery, run = self._message, self._message.delivery, self._message.run

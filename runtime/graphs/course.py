@@ -57,6 +57,10 @@ class Course:
         self.joins = Joins(plan)
         self.feeds_joins = frozenset(e.source for e in plan.edges if e.target and not e.fans_out and plan.nodes[e.target].is_join)
         """Nodes whose messages go to joins in the branch in which they were made."""
+        self.gathers_for_joins = frozenset(
+            node for node, ends in plan.gathers.items() if any(plan.nodes[e.node].is_join for e in ends)
+        )
+        """Fan-outs of which a join takes what is gathered."""
         self.has_needs = any(spec.all_needs for spec in plan.nodes.values())
         """Whether any node has dependencies."""
         self._legs: dict[tuple[str | None, Receiver], Leg] = {}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Self, final
 
 import attrs
@@ -57,10 +58,17 @@ class NodeRun:
 class NodeStream:
     """An answer on its way to a node; see ``actors.LMStream``."""
 
-    def __init__(self, answer: LMStream, on_piece: Callable[[Delta], None], on_end: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        answer: LMStream,
+        on_piece: Callable[[Delta], None],
+        on_end: Callable[[], None],
+        on_failure: Callable[[LMError], None],
+    ) -> None:
         self._answer = answer
         self._on_piece = on_piece
         self._on_end = on_end
+        self._on_failure = on_failure
         self._has_ended = False
 
     def __aiter__(self) -> Self:
@@ -74,6 +82,11 @@ class NodeStream:
             if not self._has_ended:
                 self._has_ended = True
                 self._on_end()
+            raise
+        except LMError as error:
+            if not self._has_ended:
+                self._has_ended = True
+                self._on_failure(error)
             raise
         self._on_piece(delta)
         return delta
@@ -104,20 +117,30 @@ class NodeLM:
         try:
             completion = await self._lm.chat(messages, **options)
         except LMError as error:
-            self._work.run.book(Spend(requests=error.attempt))
+            self._failed(error)
             raise
         self._book(completion, trio.current_time() - started_s)
         return completion
 
     @asynccontextmanager
     async def stream(self, messages: Sequence[ChatMessage], /, **options: Any) -> AsyncGenerator[NodeStream]:
-        """See ``actors.LM.stream``; each piece is an event of the run. An answer that is not read to its end is not booked."""
+        """See ``actors.LM.stream``; each piece is an event of the run. Of an answer that fails, the requests are booked.
+
+        An answer that is left before its end is not booked.
+        """
         started_s = trio.current_time()
-        async with self._lm.stream(messages, **options) as answer:
-            yield NodeStream(answer, self._piece, lambda: self._book(answer.completion, trio.current_time() - started_s))
+        async with AsyncExitStack() as stack:
+            try:
+                answer = await stack.enter_async_context(self._lm.stream(messages, **options))
+            except LMError as error:
+                self._failed(error)
+                raise
+            ended = functools.partial(self._streamed, answer, started_s)
+            # What the block raises on its own account, an LMError of another call perhaps, is none of this answer's.
+            yield NodeStream(answer, self._piece, ended, self._failed)
 
     async def embed(self, texts: Sequence[str], /, **options: Any) -> Embeddings:
-        """See ``actors.lm.Embedder.embed``.
+        """See ``actors.lm.Embedder.embed``. Of a call that fails, the requests are booked.
 
         Raises:
             UsageError: the node's model makes no embeddings.
@@ -128,7 +151,11 @@ class NodeLM:
                 "  Mend: give the node an LMClient of a model that does, by its option lm."
             )
         started_s = trio.current_time()
-        embeddings = await self._lm.embed(texts, **options)
+        try:
+            embeddings = await self._lm.embed(texts, **options)
+        except LMError as error:
+            self._failed(error)
+            raise
         self._book(embeddings, trio.current_time() - started_s)
         return embeddings
 
@@ -139,6 +166,12 @@ class NodeLM:
     async def predict(self, signature: Any, /, **inputs: Any) -> Any:
         """See ``actors.LM.predict``."""
         return await run_signature(self, signature, inputs)
+
+    def _failed(self, error: LMError) -> None:
+        self._work.run.book(Spend(requests=error.attempt))
+
+    def _streamed(self, answer: LMStream, started_s: float) -> None:
+        self._book(answer.completion, trio.current_time() - started_s)
 
     def _book(self, completion: Completion | Embeddings, duration_s: float) -> None:
         run, usage = self._work.run, completion.usage

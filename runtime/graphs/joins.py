@@ -63,9 +63,8 @@ class Joins:
         return False
 
     def may_complete(self, scope: Scope, spec: NodeSpec) -> bool:
-        """Whether everything that the join cannot do without can still come."""
-        missing = self.missing(scope, spec)
-        needed = [entry for entry in missing if not entry.optional] or missing
+        """Whether everything that the join cannot do without can still come; for the rest it waits no longer than it may come."""
+        needed = [entry for entry in self.missing(scope, spec) if not entry.optional]
         return all(self._may_come(scope, Receiver(spec.name, entry.name)) for entry in needed)
 
     def ready_without(self, scope: Scope, *, force: bool = False) -> tuple[NodeSpec, list[Input]] | None:

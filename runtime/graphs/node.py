@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import math
 from typing import Any, final
 
@@ -33,6 +34,8 @@ class NodeActor(Actor):
         self._serve = serve
         self._is_bounded = spec.options.timeout_s is not None or spec.options.idle_timeout_s is not None
         self._is_call = is_call(spec) and not self._is_bounded
+        self._slate: contextvars.Context | None = None
+        """The context variables of this instance, before any node's code has run in it."""
 
     async def receive(self, message: Work) -> None:
         """Work on one message and deliver what comes of it.
@@ -41,6 +44,10 @@ class NodeActor(Actor):
         node's ``Redelivery``. What nothing is gained by trying again, and what is no fault of this instance, is no crash: a
         language-model call that its client has given up on, a nested run that has failed, a fallback that fails.
         """
+        if self._slate is None:
+            self._slate = contextvars.copy_context()
+        elif not _is_same(self._slate):
+            await self._wipe(self._slate)
         run, step = message.run, message.step
         step.attempt += message.error is None
         step.status = "running"
@@ -58,6 +65,12 @@ class NodeActor(Actor):
             failure = without(error, trio.Cancelled)
             if failure is None or any(map(is_fatal, leaves_of(failure))) or not self._is_settled(message, failure):
                 raise
+
+    @staticmethod
+    async def _wipe(slate: contextvars.Context) -> None:
+        """Forget what the code of an earlier message, which may be of another run, has set in the context of this task."""
+        trio.lowlevel.current_task().context = slate.copy()
+        await trio.lowlevel.checkpoint()  # trio takes up a task's context with each of its steps
 
     def _is_settled(self, message: Work, error: BaseException) -> bool:
         """Tell the run of a failure; whether that is all, and the instance goes on."""
@@ -99,6 +112,14 @@ class NodeActor(Actor):
             f"node {self._spec.name!r} {text}.\n  Mend: {mend}, or find what it waits for: {self._spec.location}.",
             run_id=message.run.id,
         )
+
+
+def _is_same(slate: contextvars.Context) -> bool:
+    """Whether the context of this task is `slate`; nearly always it is, and then that is one look at two pointers."""
+    try:
+        return contextvars.copy_context() == slate
+    except Exception:  # noqa: BLE001 - the values are anybody's, and of some it cannot be said whether they are equal
+        return False
 
 
 def _is_spent(error: BaseException) -> bool:

@@ -25,6 +25,7 @@ from runtime.graphs.record import RunStatus, Spend, Step
 from runtime.graphs.scopes import Task
 from runtime.graphs.state import RunState
 from runtime.graphs.tasks import Commands
+from runtime.graphs.wording import gave_up
 from runtime.lm.budget import Budget, budgets_with
 
 
@@ -283,7 +284,7 @@ class ActiveRun:
         """The error of a node that gives up on a message because of `error`."""
         step, delivery = work.step, work.delivery
         failure = NodeFailed(
-            f"node {delivery.node!r} gave up after attempt {max(step.attempt, 1)}: {type(error).__name__}: {error}",
+            gave_up(delivery.node, max(step.attempt, 1), error),
             run_id=self.id,
             node=delivery.node,
             path=delivery.path,

@@ -96,6 +96,11 @@ class Task:
     is_done: bool = False
 
     @property
+    def has_made_all(self) -> bool:
+        """Neither it nor its fan-out will make anything more."""
+        return self.is_done and (self.fork is None or self.fork.has_ended)
+
+    @property
     def branch(self) -> tuple[int, ...]:
         """The indices of the fan-out items it belongs to, from the outside in."""
         return self.scope.branch
@@ -166,6 +171,13 @@ class Scope:
             fork = scope.fork
             scope = fork.task.scope
             yield scope, fork
+
+    def open_scopes(self) -> Iterator[Scope]:
+        """This one and the branches within it that have not ended, from the outside in."""
+        level = [self]
+        while level:
+            yield from level
+            level = [s for scope in level for _, fork in sorted(scope.forks.items()) for _, s in sorted(fork.branches.items())]
 
     def enter(self, node: str) -> None:
         """Count one more task or fork of `node`."""

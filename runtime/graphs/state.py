@@ -4,7 +4,7 @@ The engine tells it that the run starts, that a task emitted an item, returned o
 tasks to cancel. The same events in another order give the same joins, the same gathered lists and the same paths:
 
 - A join takes the values of each parameter in the order in which the tasks that made them were started, not ended.
-- A gathered list is in item order.
+- A gathered list is in item order; those of several fan-outs of one node reach a join in the order in which these were started.
 - A path is made of the way through the graph: ``graph/node/iteration``, and behind a fan-out ``…/item/node/iteration``.
 
 What does depend on timing, because the author asked for it: ``Gather(first=k)``, and the first of several outputs.
@@ -15,7 +15,7 @@ An event costs time in the depth of the fan-outs and the number of nodes at work
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import final
 
 from actors.annotations import Many
@@ -229,19 +229,26 @@ class RunState:
         """The task is no longer at work; pass on what it and its forerunners hold for joins."""
         if not self._tasks.end(task):
             return
-        scope = task.scope
-        line = scope.started.get(task.node)
-        if line is None:
-            self._leave(scope, task.node)
+        scope, node = task.scope, task.node
+        if node not in scope.started:
+            self._leave(scope, node)
             return
-        while line and line[0].is_done:
+        if node in self.course.gathers_for_joins:
+            self._leave(scope, node)  # what is held comes of its fan-out, which is counted of itself
+        self._move_up(scope, node)
+
+    def _move_up(self, scope: Scope, node: str) -> None:
+        """Pass on what is held for joins, as far as all that was started before has been made."""
+        line = scope.started.get(node)
+        while line and line[0].has_made_all:
             first = line.popleft()
             for receiver, value in first.held or ():
                 if self.output is None and not scope.has_ended:
                     self._arrive(scope, receiver, value)
-            self._leave(scope, task.node)
-        if not line:
-            del scope.started[task.node]
+            if first.fork is not None or node not in self.course.gathers_for_joins:
+                self._leave(scope, node)
+        if line is not None and not line:
+            scope.started.pop(node, None)
 
     def _leave(self, scope: Scope, node: str) -> None:
         if scope.leave(node) and (scope.fork is not None or scope.joins or scope.below):
@@ -334,10 +341,12 @@ class RunState:
         collected = fork.collected.pop(receiver, [])
         value, task = gathered(self.plan, fork, receiver, collected), fork.task
         spec = self.plan.nodes[receiver.node]
-        if spec.is_join:
-            self._arrive(task.scope, receiver, value)
-        else:
+        if not spec.is_join:
             self._start(task.scope, spec, {receiver.parameter: value})
+        elif fork.has_ended:
+            task.hold(receiver, value)
+        else:
+            self._arrive(task.scope, receiver, value)  # the first so many are not waited for, nor do they wait
 
     def _end_fork(self, fork: Fork) -> None:
         if fork.has_ended:
@@ -349,7 +358,10 @@ class RunState:
                 if receiver not in fork.fired:
                     self._fire_gather(fork, receiver)
         scope.forks.pop(fork.task.path, None)
-        scope.leave(fork.node)
+        if fork.node in self.course.gathers_for_joins:
+            self._move_up(scope, fork.node)
+        else:
+            scope.leave(fork.node)
         self._quiet.append((scope, fork.node))
 
     def _end_scope(self, scope: Scope) -> None:
@@ -381,6 +393,7 @@ class RunState:
         producer = fork.task
         if fork.is_open and producer.path in self._tasks.at_work and self.plan.nodes[producer.node].fan_out is Many.STREAM:
             self._tasks.cancel(iter((producer.path,)))
+            producer.is_done = True
             self._leave(producer.scope, producer.node)
         fork.is_open = False
         self._end_fork(fork)
@@ -424,7 +437,7 @@ class RunState:
 
         Joins with optional inputs first, from the outside in; then the innermost fan-out ends. Returns whether anything changed.
         """
-        scopes = list(self._open_scopes())
+        scopes = list(self._root.open_scopes())
         for scope in scopes:
             if self._fire_without(scope, force=True):
                 return True
@@ -437,12 +450,6 @@ class RunState:
             self._end_scope(scope)
         self._end_fork(deepest)
         return True
-
-    def _open_scopes(self) -> Iterator[Scope]:
-        level = [self._root]
-        while level:
-            yield from level
-            level = [s for scope in level for _, fork in sorted(scope.forks.items()) for _, s in sorted(fork.branches.items())]
 
     # --- the end without output -------------------------------------------------------------------------------------
 

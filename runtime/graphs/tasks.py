@@ -29,7 +29,7 @@ class Tasks:
     """What is at work, and what the engine has not been told yet."""
 
     def __init__(self, course: Course, run_id: str) -> None:
-        self._feeds_joins = course.feeds_joins
+        self._in_line = course.feeds_joins | course.gathers_for_joins
         self._run_id = run_id
         self.at_work: dict[str, Task] = {}
         """By path, in the order of their start."""
@@ -64,11 +64,13 @@ class Tasks:
         node = spec.name
         path = f"{scope.prefix}/{node}@{way}/{iteration}" if way else f"{scope.prefix}/{node}/{iteration}"
         again = scope.paths[path] = scope.paths.get(path, 0) + 1
-        path = f"{path}~{again}" if again > 1 else path
+        if again > 1:
+            path = f"{path}~{again}"
+            way = f"{way}.{node}~{again}" if way else f"{node}~{again}"  # what it leads to is not that of the first
         task = Task(path, node, scope, iteration, way, arguments, back, depth + 1, memory, recalled)
         self.at_work[path] = scope.tasks[path] = task
         scope.enter(node)
-        if node in self._feeds_joins:
+        if node in self._in_line:
             scope.started.setdefault(node, deque()).append(task)
         self.begun += 1
         self._deliveries.append(task)

@@ -25,8 +25,10 @@ def sent(task: Task | None, scope: Scope, leg: Leg, message: object) -> Value:
 def way_along(task: Task, scope: Scope, leg: Leg) -> str:
     """The nodes by which it comes, where several concurrent ways meet."""
     way = task.way if task.scope is scope else ""  # a branch begins its own ways
-    if not leg.merges:
-        return way
+    return _way_from(task, way) if leg.merges else way
+
+
+def _way_from(task: Task, way: str) -> str:
     way = f"{way}.{task.node}" if way else task.node
     return way if len(way) <= _LONGEST_WAY else hashlib.blake2s(way.encode(), digest_size=8).hexdigest()
 
@@ -45,7 +47,7 @@ def gathered(plan: Plan, fork: Fork, receiver: Receiver, collected: Sequence[tup
         [part.message for part in parts],
         task.node,
         iteration,
-        task.way,
+        _way_from(task, task.way) if receiver.node in plan.merges else task.way,
         back,
         depth=max(part.depth for part in (trunk, *parts)),
         memory=before((trunk, *parts), plan.recalled),

@@ -78,6 +78,17 @@ def undeclared(spec: NodeSpec, got: object) -> DeclarationError:
     )
 
 
+def gave_up(node: str, attempt: int, error: BaseException) -> str:
+    """That `node` gives up on a message because of `error`."""
+    said = f"node {node!r} gave up after attempt {attempt}: {type(error).__name__}: {error}"
+    if isinstance(error, RuntimeError) and str(error) == "no running event loop":  # asyncio's words
+        said += "\n  Cause: the node calls asyncio, and nodes run on trio."
+        said += (
+            "\n  Mend: use trio's counterpart; or make the node a plain def, which runs in a thread, with asyncio.run() in it."
+        )
+    return said
+
+
 def wrong_stand_in(plan: Plan, spec: NodeSpec, got: object) -> DeclarationError:
     """The error for a graph's fallback that returns something else than it declares."""
     assert spec.fallback is not None, "only a node with a fallback falls back"

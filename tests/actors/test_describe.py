@@ -10,10 +10,12 @@ from typing import Annotated
 import attrs
 import pydantic
 
+from actors.actor import Actor
+from actors.errors import NodeFailed
 from actors.graph import Graph
 from actors.lm import LM
 from actors.mailbox import MailboxSpec, Overflow
-from actors.markers import Dep, Gather
+from actors.markers import Dep, Gather, Recall
 from actors.supervision import Strategy, Supervision
 
 
@@ -123,3 +125,74 @@ def test_problems_are_a_section_of_the_page():
 
     assert "## Problems\n\n- connect() at " in page
     assert page.index("## Problems") < page.index("## Nodes")
+
+
+@attrs.frozen
+class Sum:
+    number: int
+
+
+def add(total: Sum, part: Part) -> Sum: ...
+
+
+async def apologise(failure: NodeFailed) -> Out | None: ...
+
+
+class Clerk(Actor):
+    async def receive(self, message: Sum) -> Out: ...
+
+
+def everything() -> Graph:
+    graph = Graph("all", input=Ask, output=Out, fallback=apologise)
+
+    @graph.predict(lm="small", stream=True)
+    async def topic(ask: Ask, town: Annotated[str, Dep(town)]) -> Part: ...
+
+    @graph.node(lm="large", fallback=instead)
+    async def split(ask: Ask, topic: Annotated[Part, Dep(topic)], lm: LM) -> list[Part]: ...
+
+    @graph.node
+    async def total(
+        total: Annotated[Sum, Gather(first=2, reduce=add, initial=Sum(0))],
+        topic: Annotated[Part, Dep(topic)],
+        ask: Annotated[Ask, Recall()],
+        old: Annotated[Out | Sum | None, Recall()],
+    ) -> Sum: ...
+
+    graph.connect(total, "Clerk")
+    graph.add(Clerk)
+    return graph
+
+
+def test_folds_dependencies_on_nodes_streams_and_the_fallback_of_the_graph_are_told():
+    lines = everything().describe().splitlines()
+
+    assert [line.rpartition(" | ")[0] for line in lines if line.startswith("| `")] == [
+        "| `topic` | language model, on demand (`Predict`, `lm='small'`, streamed) | `Ask` | `Part` | 64 | 3 | none",
+        "| `split` | async function (`lm='large'`) | `Ask` | many `Part` | 64 | 3, then `instead` | none",
+        (
+            "| `total` | async function | `list[Part]`, the first 2, folded by `add` | `Sum` | 64 "
+            "| 3, then the graph's `apologise` | none"
+        ),
+        "| `Clerk` | actor | `Sum` | `Out` | 64 asks | 3, then the graph's `apologise` | none",
+    ]
+    assert (
+        "- A message that has had all its attempts at a node without a fallback of its own goes to the graph's, `apologise`: "
+        "what it returns is the output of the run, and None ends the branch."
+    ) in lines
+
+
+def test_dependencies_say_for_which_nodes_they_are_and_recalled_types_to_which_they_come():
+    lines = everything().describe().splitlines()
+
+    dependencies = lines.index("## Dependencies, each called once per run")
+    assert [line.rpartition("; ")[2] for line in lines[dependencies + 2 : dependencies + 4]] == [
+        "for `topic`",
+        "for `split`, `total`",
+    ]
+    recalled = lines.index("## Recalled on the way")
+    assert lines[recalled + 2 : recalled + 5] == [
+        "- `total` gets the latest `Ask`",
+        "- `total` gets the latest `Out | Sum`, or None",
+        "",
+    ]

@@ -79,12 +79,31 @@ RACES = {
         *("split(Ask) -> list[A | B]", "one(list[A]) -> C", "two(list[B]) -> C"),
         "end(C, Ask) -> Out",
     ],
+    "inside of a fan-out and outside": ["one(Ask) -> A", "split(Ask) -> list[Ask | B]", "end(A, B) -> Out"],
+    "a list, inside of a fan-out and outside": [
+        *("one(Ask) -> list[C]", "split(Ask) -> list[Ask | B]"),
+        "end(list[C], B) -> Out",
+    ],
+    "what goes into a fan-out and comes out of it": ["split(A) -> list[A]", "one(Ask) -> A", "end(A, Ask) -> Out"],
 }
 
 
 @pytest.mark.parametrize("nodes", RACES.values(), ids=list(RACES))
 def test_a_join_that_unrelated_nodes_feed_is_refused(nodes):
     assert "join-by-timing" in {problem.code for problem in graph_of(*nodes).check()}
+
+
+def test_the_refusal_says_what_lies_inside_of_a_fan_out_and_outside():
+    [problem] = graph_of(*RACES["inside of a fan-out and outside"]).check()
+
+    assert problem.message == (
+        "it joins the A in 'p0' with its other inputs, both in branches of a fan-out and outside of them: which one a branch "
+        "takes depends on timing."
+    )
+    assert problem.mend == (
+        "give what is made outside of the fan-out a type of its own; or do the work of one branch in a graph of its own: "
+        "graph.add(…)."
+    )
 
 
 FINE = {
@@ -100,6 +119,11 @@ FINE = {
     "the items of one fan-out": ["split(Ask) -> list[A]", "work(A, Ask) -> B", "end(list[B]) -> Out"],
     "the input and what is made of it": ["one(Ask) -> A", "two(Ask) -> B", "end(Ask | A, B) -> Out"],
     "what is made of a gathered list": ["split(Ask) -> list[C]", "count(list[C]) -> A", "end(A, Ask) -> Out"],
+    "a fan-out within itself, joined with what lies outside": [
+        *("start(Ask) -> A", "keep(Ask) -> B"),
+        *("split(A) -> list[A | C]", "end(C, B) -> Out"),
+    ],
+    "one or many": ["choose(Ask) -> A | C", "split(A) -> list[C]", "work(C) -> B", "end(B, Ask) -> Out"],
     "two makers in each branch, gathered": [
         *("split(Ask) -> list[C]", "one(C) -> A", "two(C) -> A"),
         "end(list[A], Ask) -> Out",

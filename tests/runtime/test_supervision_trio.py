@@ -55,7 +55,7 @@ async def test_TR_01_a_cancellation_from_outside_restarts_nothing_and_stops_in_r
     assert crashes == []
 
 
-@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, GeneratorExit])
 @pytest.mark.parametrize("wrapped", [False, True])
 async def test_TR_02_interrupts_end_the_tree_in_order_and_come_out_once(kind, wrapped, virtual_clock, log):
     with pytest.raises(kind) as caught:  # noqa: PT012 - it comes out of the end of the block

@@ -18,8 +18,9 @@ from tests.runtime.graphs.stage import EXACT, TWICE, Ask, Done, Other, Part, lea
 
 def graph_with(fallback: Callable[..., Any], *nodes: Callable[..., Any], **options: Any) -> Graph:
     graph = Graph("g", input=Ask, output=Done, supervision=EXACT, fallback=fallback)
+    chosen: dict[str, Any] = {"redelivery": TWICE, **options}
     for node in nodes:
-        graph.node(**{"redelivery": TWICE, **options})(node)
+        graph.node(**chosen)(node)
     return graph
 
 

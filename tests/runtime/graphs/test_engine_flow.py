@@ -11,10 +11,10 @@ import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trio.testing import MockClock
 
 from actors import Gather, Graph, MailboxSpec, NoOutput
 from runtime import open_runtime
+from runtime.testing import run_in_virtual_time
 from tests.runtime.graphs.stage import EXACT, Ask, Done, Other, Part, graph_of
 
 NARROW = MailboxSpec(capacity=1)
@@ -292,4 +292,4 @@ def test_no_graph_stands_still_on_its_own_mailboxes(edges, concurrency, hops):
             for _ in range(5):
                 nursery.start_soon(comes_to_rest, runtime, graph, KINDS["A"](hops))
 
-    trio.run(main, clock=MockClock(autojump_threshold=0))
+    run_in_virtual_time(main)

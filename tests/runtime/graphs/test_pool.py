@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import trio
 
-from actors import Graph, RestartType
+from actors import Actor, ChildSpec, Graph, RestartType
 from runtime import open_runtime
-from tests.runtime.graphs.stage import EXACT, Ask, Done, Part, graph_of
+from tests.runtime.graphs.stage import EXACT, Ask, Done, Part, graph_of, living
 
 
 async def slow(ask: Ask) -> Done:
@@ -15,6 +15,11 @@ async def slow(ask: Ask) -> Done:
     if ask.n == 99:
         raise ValueError("bug")
     return Done(ask.n)
+
+
+class Echo(Actor):
+    async def receive(self, message: Any) -> Any:
+        return message
 
 
 def instances(runtime: Any) -> list[str]:
@@ -89,3 +94,35 @@ async def test_others_serve_while_one_instance_waits_for_its_restart(virtual_clo
 
         assert trio.current_time() == 2.0
         assert runtime.statistics().actors["g/slow"].restarts == 1
+
+
+async def test_an_instance_that_is_started_again_by_hand_is_one_of_the_pool_again(virtual_clock):
+    alive = living()
+    graph = graph_of(slow, concurrency=1)
+    async with open_runtime() as runtime:
+        await runtime.deploy(graph)
+        supervisor: Any = runtime.whereis("g")
+        await supervisor.terminate_child("slow")
+        await supervisor.restart_child("slow")
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(runtime.run, graph, Ask())
+
+        assert (instances(runtime), trio.current_time()) == (["g/slow"], 3.0)
+        await supervisor.terminate_child("slow")
+        assert await runtime.run(graph, Ask(5)) == Done(5)
+    assert living() == alive
+
+
+async def test_the_name_of_an_instance_that_is_gone_is_left_to_whoever_has_taken_it(virtual_clock):
+    graph = graph_of(slow, concurrency=1)
+    async with open_runtime() as runtime:
+        await runtime.deploy(graph)
+        supervisor: Any = runtime.whereis("g")
+        await supervisor.terminate_child("slow")
+        await supervisor.delete_child("slow")
+        other = await supervisor.start_child(ChildSpec("slow", Echo))
+
+        assert await runtime.run(graph, Ask(1)) == Done(1)
+        assert await other.ask("still there") == "still there"
+        assert instances(runtime) == ["g/slow", "g/slow#2"]

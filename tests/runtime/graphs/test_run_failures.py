@@ -1,5 +1,6 @@
 """What becomes of a run when a node fails: restarts, deliveries, reports; and what must not notice any of it."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from typing import Any
@@ -256,6 +257,22 @@ async def test_a_wrong_return_type_is_the_nodes_failure(virtual_clock):
     )
 
 
+async def test_a_node_that_calls_asyncio_is_told_what_to_call_instead(virtual_clock):
+    async def work(ask: Ask) -> Done:
+        await asyncio.sleep(1)
+        return Done(1)
+
+    async with open_runtime() as runtime:
+        with pytest.raises(RunFailed) as caught:
+            await runtime.run(graph_of(work, redelivery=Redelivery(max_attempts=1)), Ask())
+
+    assert str(leaves(caught.value)[0]) == (
+        "node 'work' gave up after attempt 1: RuntimeError: no running event loop\n"
+        "  Cause: the node calls asyncio, and nodes run on trio.\n"
+        "  Mend: use trio's counterpart; or make the node a plain def, which runs in a thread, with asyncio.run() in it."
+    )
+
+
 async def test_a_wrong_input_is_refused_before_anything_begins(virtual_clock):
     work, seen = failing(0)
     graph = graph_of(work)
@@ -445,3 +462,44 @@ async def test_a_message_that_its_mailbox_drops_fails_the_run(overflow, lost, vi
 
     (leaf,) = leaves(caught.value)
     assert (leaf.input, type(leaf.__cause__)) == (lost, MailboxFull)
+
+
+@pytest.mark.parametrize("bare", [True, False])
+async def test_a_second_attempt_gathers_a_fresh_list_whatever_the_first_did_to_its_own(bare, virtual_clock):
+    seen: list[list[Part]] = []
+
+    async def spread(ask: Ask) -> list[Part]:
+        return [Part(0), Part(1)]
+
+    async def collect(parts: list[Part]) -> Done:
+        seen.append(list(parts))
+        parts.clear()
+        if len(seen) == 1:
+            raise Flaky("rain")
+        return Done(len(seen))
+
+    async def collect_in_a_run(parts: list[Part], run: Run) -> Done:
+        return await collect(parts)
+
+    async with open_runtime() as runtime:
+        assert await runtime.run(graph_of(spread, collect if bare else collect_in_a_run, redelivery=TWICE), Ask()) == Done(2)
+
+    assert seen == [[Part(0), Part(1)]] * 2
+
+
+async def test_a_fallback_gathers_a_fresh_list_too(virtual_clock):
+    async def spread(ask: Ask) -> list[Part]:
+        return [Part(0), Part(1)]
+
+    async def count(parts: list[Part]) -> Done:
+        return Done(len(parts))
+
+    async def collect(parts: list[Part]) -> Done:
+        parts.clear()
+        raise Flaky("rain")
+
+    graph = graph_of(spread)
+    graph.node(redelivery=TWICE, fallback=count)(collect)
+
+    async with open_runtime() as runtime:
+        assert await runtime.run(graph, Ask()) == Done(2)
