@@ -8,6 +8,7 @@ from typing import Any
 
 from actors.lm import ChatMessage
 from runtime.lm.dspy.library import library
+from runtime.lm.dspy.prompts import remembering
 from runtime.lm.dspy.reading import Care, Unfit, correcting, fitting, hint_for
 
 
@@ -31,8 +32,9 @@ def careful(adapter: Any, care: Care) -> Any:
 @functools.cache
 def _careful_class(base: Any) -> Any:
     parse_error: Any = library().AdapterParseError
+    parent: Any = remembering() if base is library().ChatAdapter else base
 
-    class Careful(base):  # type: ignore[misc]  # the base is known at run time only
+    class Careful(parent):  # type: ignore[misc]  # the base is known at run time only
         care: Care
         careful_base = base
 

@@ -20,6 +20,17 @@ _TAKEN_BY_PREDICT = frozenset(
 
 
 @final
+@attrs.define
+class Prompt:
+    """What every prompt of one signature has in common, written when the first of them is."""
+
+    instructions: str | None = None
+    """The signature's at that time, by which a change of them shows; None until then."""
+    system: str = ""
+    requirements: str = ""
+
+
+@final
 @attrs.frozen(eq=False)
 class Plan:
     """How message types and one DSPy signature correspond."""
@@ -30,6 +41,8 @@ class Plan:
     outputs: Mapping[str, MessageField]
     """Signature name → the output type's field."""
     build: Callable[[Mapping[str, Any]], Any]
+    prompt: Prompt = attrs.field(factory=Prompt, repr=False)
+    """What an adapter has written of the signature."""
 
     def shown(self, inputs: Mapping[str, object]) -> dict[str, Any]:
         """The signature's inputs, as JSON has them."""

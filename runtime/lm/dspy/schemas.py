@@ -133,11 +133,17 @@ def dump(value: object) -> Any:
     return _plain(value)
 
 
-def _plain(value: object) -> Any:
+@functools.cache
+def plain_adapter(annotation: Any) -> Any:
+    """The adapter of one of Python's own types, made once; for a handful of types, since it is kept."""
     from pydantic import TypeAdapter  # noqa: PLC0415
 
+    return TypeAdapter(annotation)
+
+
+def _plain(value: object) -> Any:
     try:
-        return TypeAdapter[Any](Any).dump_python(value, mode="json", fallback=str, warnings=False)
+        return plain_adapter(Any).dump_python(value, mode="json", fallback=str, warnings=False)
     except Exception:  # noqa: BLE001 - bytes that are no text, or a __str__ that fails: a prompt shows what it can
         return repr(value)
 

@@ -136,6 +136,12 @@ def reader_of(litellm: Any, route: Route) -> Any:
     return litellm.OpenAIConfig() if route.provider == "azure" or route.is_threaded else route.config
 
 
+def reads_as_openai(litellm: Any, route: Route) -> bool:
+    """Whether LiteLLM reads the replies as it reads OpenAI's own."""
+    read: Any = reader_of(litellm, route).transform_response
+    return read.__func__ is litellm.OpenAIGPTConfig.transform_response
+
+
 def parser_of(litellm: Any, route: Route, *, json_mode: bool) -> Any:
     """The parser of the provider's chunks, for one stream: LiteLLM's, save for Cohere's."""
     if route.provider.startswith("cohere"):

@@ -6,6 +6,7 @@ from typing import Any, final
 
 from runtime.lm.providers.known import SERVERS_OF_ONES_OWN
 from runtime.lm.providers.library import load
+from runtime.lm.providers.plain import PlainAnswer
 from runtime.lm.providers.routes import Route
 
 
@@ -29,13 +30,28 @@ class Prices:
         try:
             return float(load().completion_cost(parsed, model=route.model, custom_llm_provider=route.provider, call_type=kind))
         except Exception:  # noqa: BLE001 - LiteLLM raises bare Exception for a model that its table does not price
-            self._is_priced = False
+            # Or for a usage that it cannot read: one odd reply must not make all later ones cost nothing.
+            self._is_priced = self._of_tokens(route, 1, 1) is not None
             return None
+
+    def of_plain(self, route: Route, plain: PlainAnswer) -> float | None:
+        """What a reply of nothing but a text cost; see :meth:`of_reply`."""
+        if not self._is_priced or route.provider in SERVERS_OF_ONES_OWN:
+            return None
+        litellm = load()
+        model = plain.model if route.provider == "openai" else f"{route.provider}/{plain.model}"
+        parsed = litellm.ModelResponse(model=model, usage=litellm.Usage(**plain.usage))
+        if plain.service_tier is not None:
+            parsed.service_tier = plain.service_tier
+        return self.of_reply(route, parsed, "completion")
 
     def of_tokens(self, route: Route, prompt_tokens: int, completion_tokens: int) -> float:
         """What so many tokens cost, in US dollars; 0 for a model without a price."""
+        return self._of_tokens(route, prompt_tokens, completion_tokens) or 0.0
+
+    def _of_tokens(self, route: Route, prompt_tokens: int, completion_tokens: int) -> float | None:
         if route.provider in SERVERS_OF_ONES_OWN:
-            return 0.0
+            return None
         try:
             prompt_usd, completion_usd = load().cost_per_token(
                 model=route.model,
@@ -44,5 +60,5 @@ class Prices:
                 completion_tokens=completion_tokens,
             )
         except Exception:  # noqa: BLE001 - LiteLLM raises bare Exception for a model that its table does not price
-            return 0.0
+            return None
         return float(prompt_usd) + float(completion_usd)

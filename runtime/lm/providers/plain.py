@@ -1,0 +1,79 @@
+"""Replies in OpenAI's form that hold a text and nothing else, as most do, read without LiteLLM's objects for everything else.
+
+Only what LiteLLM would read to the same answer is read here. Any other reply is left to it: :func:`plain_answer` gives None then.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, cast, final
+
+import attrs
+
+_REASONS = frozenset({"stop", "length"})
+_REPLY = frozenset({"id", "object", "created", "model", "choices", "usage", "service_tier", "system_fingerprint"})
+_CHOICE = frozenset({"index", "message", "finish_reason"})
+_MESSAGE = frozenset({"role", "content"})
+_LISTS = frozenset({"annotations", "tool_calls"})
+"""Of a message: they say nothing when they are empty."""
+_TOKENS = ("prompt_tokens", "completion_tokens", "total_tokens")
+_DETAILS = frozenset({"prompt_tokens_details", "completion_tokens_details"})
+
+
+@final
+@attrs.frozen
+class PlainAnswer:
+    """One text, and what is said about it."""
+
+    text: str
+    finish_reason: str
+    model: str
+    """As the provider calls it in its reply."""
+    usage: Mapping[str, Any]
+    """As it came: its three numbers of tokens are there."""
+    service_tier: str | None
+
+
+def plain_answer(body: bytes) -> PlainAnswer | None:
+    """The answer in `body`; None when it holds anything that LiteLLM should see."""
+    try:
+        reply = _object(json.loads(body))
+    except ValueError:
+        return None
+    model, tier, usage = reply.get("model"), reply.get("service_tier"), _object(reply.get("usage"))
+    if not _has_only(reply, _REPLY) or not isinstance(model, str) or not _is_usage(usage):
+        return None
+    choices = cast("list[Any]", reply["choices"]) if isinstance(reply.get("choices"), list) else []
+    choice = _object(choices[0]) if len(choices) == 1 else {}
+    reason, message = choice.get("finish_reason"), _object(choice.get("message"))
+    if not _has_only(choice, _CHOICE) or reason not in _REASONS or not _is_message(message):
+        return None
+    return PlainAnswer(message["content"], reason, model, usage, tier) if tier is None or isinstance(tier, str) else None
+
+
+def _object(found: Any) -> dict[str, Any]:
+    """`found` if it is an object; else an empty one, which is never an answer or a part of one."""
+    return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
+
+
+def _has_only(found: Mapping[str, Any], names: frozenset[str]) -> bool:
+    """Whether the fields of other names say nothing."""
+    return all(name in names or value is None for name, value in found.items())
+
+
+def _is_message(found: Mapping[str, Any]) -> bool:
+    text = found.get("content")
+    if found.get("role") != "assistant" or not isinstance(text, str) or not text or text.startswith("<"):
+        return False  # reasoning may stand in front of the text, in tags
+    return all(name in _MESSAGE or value is None or (name in _LISTS and value == []) for name, value in found.items())
+
+
+def _is_usage(found: Mapping[str, Any]) -> bool:
+    if not all(type(found.get(name)) is int for name in _TOKENS):
+        return False
+    return all(name in _TOKENS or value is None or (name in _DETAILS and _counts(value)) for name, value in found.items())
+
+
+def _counts(found: Any) -> bool:
+    return isinstance(found, dict) and all(value is None or type(value) is int for value in _object(found).values())
