@@ -1,1 +1,1 @@
-"""The command line: ``understudy demo`` and ``understudy run``. Nothing imports this package."""
+"""The command line: ``understudy``, with a module for each of its commands. Nothing imports this package."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn, final
 
 from runtime.cli.interrupts import INTERRUPTED, leave_quickly, say_interrupted
@@ -94,34 +94,45 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> int:
     options = _parser().parse_args(argv)
-    if options.command == "demo":
-        from runtime.cli import demo  # noqa: PLC0415 - `understudy --help` need not wait for it
+    start: Callable[[argparse.Namespace], int] = options.start
+    return start(options)
 
-        return demo.run(demo.Options(options.model, options.api_base, options.fast, options.json))
-    if options.command == "graph":
-        from runtime.cli import graph  # noqa: PLC0415 - as above
 
-        return graph.run(graph.Options(options.action, options.graph, getattr(options, "output", None)))
-    if options.command == "compile":
-        from runtime.cli import compile  # noqa: A004, PLC0415 - as above; the command is called so
+def _start_demo(options: argparse.Namespace) -> int:
+    from runtime.cli import demo  # noqa: PLC0415 - `understudy --help` need not wait for it
 
-        return compile.run(
-            compile.Options(
-                options.graph,
-                options.trainset,
-                options.output,
-                options.metric,
-                options.optimizer,
-                options.effort,
-                options.trials,
-                options.seed,
-                options.model,
-                dict(options.lm),
-                options.api_base,
-                options.quiet,
-                options.verbose,
-            )
+    return demo.run(demo.Options(options.model, options.api_base, options.fast, options.json))
+
+
+def _start_graph(options: argparse.Namespace) -> int:
+    from runtime.cli import graph  # noqa: PLC0415 - as above
+
+    return graph.run(graph.Options(options.action, options.graph, getattr(options, "output", None)))
+
+
+def _start_compile(options: argparse.Namespace) -> int:
+    from runtime.cli import compile  # noqa: A004, PLC0415 - as above; the command is called so
+
+    return compile.run(
+        compile.Options(
+            options.graph,
+            options.trainset,
+            options.output,
+            options.metric,
+            options.optimizer,
+            options.effort,
+            options.trials,
+            options.seed,
+            options.model,
+            dict(options.lm),
+            options.api_base,
+            options.quiet,
+            options.verbose,
         )
+    )
+
+
+def _start_run(options: argparse.Namespace) -> int:
     from runtime.cli import run  # noqa: PLC0415 - as above
 
     return run.run(
@@ -135,44 +146,39 @@ def _run(argv: Sequence[str] | None) -> int:
             options.timeout,
             options.quiet,
             options.watch,
+            options.predictors,
         )
     )
 
 
+RAW = argparse.RawDescriptionHelpFormatter
+
+
 def _parser() -> _Parser:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = _Parser(prog="understudy", description=DESCRIPTION, epilog=EXIT_CODES, formatter_class=raw)
+    parser = _Parser(prog="understudy", description=DESCRIPTION, epilog=EXIT_CODES, formatter_class=RAW)
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_demo(commands)
+    _add_graph(commands)
+    _add_compile(commands)
+    _add_run(commands)
+    return parser
+
+
+def _add_demo(commands: argparse._SubParsersAction[_Parser]) -> None:  # pyright: ignore[reportPrivateUsage]  # no public name
     demo = commands.add_parser(
-        "demo", help="three language-model calls, five ways", description=DEMO, epilog=EXIT_CODES, formatter_class=raw
+        "demo", help="three language-model calls, five ways", description=DEMO, epilog=EXIT_CODES, formatter_class=RAW
     )
+    demo.set_defaults(start=_start_demo)
     demo.add_argument("--model", metavar="MODEL", help="run ours only, on a real provider, such as openai/gpt-4o-mini")
     demo.add_argument("--api-base", metavar="URL", help="the provider's address, with --model")
     demo.add_argument("--fast", action="store_true", help="a tenth of the latencies")
     demo.add_argument("--json", action="store_true", help="print the measurements as JSON instead of the report")
-    _add_graph(commands)
-    _add_compile(commands)
-    run = commands.add_parser("run", help="run a graph once", description=RUN, epilog=RUN_MORE, formatter_class=raw)
-    run.add_argument("graph", metavar="FILE.py:NAME", help="where the graph is")
-    run.add_argument("--input", metavar="JSON", default="{}", help="the input's fields; @FILE reads a file, - standard input")
-    run.add_argument("--input-type", metavar="TYPE", help="the type's name, when the graph takes several and the fields fit more")
-    run.add_argument("--model", metavar="MODEL", help="the model of every node that has no other, such as openai/gpt-4o-mini")
-    run.add_argument(
-        "--lm", metavar="NAME=MODEL", type=_named_model, action="append", default=[], help="the model of nodes with lm='NAME'"
-    )
-    run.add_argument("--api-base", metavar="URL", help="the address of the provider of all these models")
-    run.add_argument("--timeout", metavar="SECONDS", type=_seconds, help="give up after so long")
-    run.add_argument(
-        "-w", "--watch", action="store_true", help="show every node while it works; a line per step outside terminals"
-    )
-    run.add_argument("-q", "--quiet", action="store_true", help="no progress")
-    return parser
 
 
-def _add_graph(commands: argparse._SubParsersAction[_Parser]) -> None:  # pyright: ignore[reportPrivateUsage]  # no public name
-    raw = argparse.RawDescriptionHelpFormatter
-    graph = commands.add_parser("graph", help="look at a graph", description=GRAPH, epilog=EXIT_CODES, formatter_class=raw)
+def _add_graph(commands: argparse._SubParsersAction[_Parser]) -> None:  # pyright: ignore[reportPrivateUsage]  # as above
+    graph = commands.add_parser("graph", help="look at a graph", description=GRAPH, epilog=EXIT_CODES, formatter_class=RAW)
+    graph.set_defaults(start=_start_graph)
     actions = graph.add_subparsers(dest="action", required=True, metavar="ACTION")
     for name, text in (
         ("show", "print it as Mermaid text"),
@@ -187,14 +193,14 @@ def _add_graph(commands: argparse._SubParsersAction[_Parser]) -> None:  # pyrigh
 
 
 def _add_compile(commands: argparse._SubParsersAction[_Parser]) -> None:  # pyright: ignore[reportPrivateUsage]  # as above
-    raw = argparse.RawDescriptionHelpFormatter
     compiling = commands.add_parser(
         "compile",
         help="optimise the prompts of a graph's predict nodes",
         description=COMPILE,
         epilog=EXIT_CODES,
-        formatter_class=raw,
+        formatter_class=RAW,
     )
+    compiling.set_defaults(start=_start_compile)
     compiling.add_argument("graph", metavar="FILE.py:NAME", help="where the graph is")
     compiling.add_argument("--trainset", metavar="FILE", required=True, help="the training set: JSON Lines, or a JSON list")
     compiling.add_argument("-o", "--output", metavar="FOLDER", required=True, help="where the predictors are written")
@@ -203,13 +209,34 @@ def _add_compile(commands: argparse._SubParsersAction[_Parser]) -> None:  # pyri
     compiling.add_argument("--effort", choices=("light", "medium", "heavy"), default="light", help="of mipro and gepa")
     compiling.add_argument("--trials", metavar="N", type=_count, help="instead: mipro's trials, or gepa's calls of the metric")
     compiling.add_argument("--seed", metavar="N", type=int, default=0, help="of mipro and gepa")
-    compiling.add_argument("--model", metavar="MODEL", help="the model of every node that has no other")
-    compiling.add_argument(
-        "--lm", metavar="NAME=MODEL", type=_named_model, action="append", default=[], help="the model of nodes with lm='NAME'"
-    )
-    compiling.add_argument("--api-base", metavar="URL", help="the address of the provider of all these models")
+    _add_models(compiling)
     compiling.add_argument("-q", "--quiet", action="store_true", help="no progress")
     compiling.add_argument("-v", "--verbose", action="store_true", help="show what DSPy says")
+
+
+def _add_run(commands: argparse._SubParsersAction[_Parser]) -> None:  # pyright: ignore[reportPrivateUsage]  # as above
+    run = commands.add_parser("run", help="run a graph once", description=RUN, epilog=RUN_MORE, formatter_class=RAW)
+    run.set_defaults(start=_start_run)
+    run.add_argument("graph", metavar="FILE.py:NAME", help="where the graph is")
+    run.add_argument("--input", metavar="JSON", default="{}", help="the input's fields; @FILE reads a file, - standard input")
+    run.add_argument("--input-type", metavar="TYPE", help="the type's name, when the graph takes several and the fields fit more")
+    _add_models(run)
+    run.add_argument(
+        "--predictors", metavar="FOLDER", help="trained predictors for its nodes, as `understudy compile` wrote them"
+    )
+    run.add_argument("--timeout", metavar="SECONDS", type=_seconds, help="give up after so long")
+    run.add_argument(
+        "-w", "--watch", action="store_true", help="show every node while it works; a line per step outside terminals"
+    )
+    run.add_argument("-q", "--quiet", action="store_true", help="no progress")
+
+
+def _add_models(parser: _Parser) -> None:
+    parser.add_argument("--model", metavar="MODEL", help="the model of every node that has no other, such as openai/gpt-4o-mini")
+    parser.add_argument(
+        "--lm", metavar="NAME=MODEL", type=_named_model, action="append", default=[], help="the model of nodes with lm='NAME'"
+    )
+    parser.add_argument("--api-base", metavar="URL", help="the address of the provider of all these models")
 
 
 def _count(text: str) -> int:

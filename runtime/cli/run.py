@@ -23,12 +23,13 @@ from runtime.cli.failures import describe
 from runtime.cli.interrupts import run_until_interrupted
 from runtime.cli.loading import load_graph
 from runtime.cli.models import check_clients, choose_models, make_client
-from runtime.cli.terminal import Progress, Style, encodes, printable
+from runtime.cli.terminal import Progress, Style, encodes, plain, printable
 from runtime.cli.ticking import View, ticking
 from runtime.cli.wrong_usage import WrongUsage
 from runtime.graphs.events import LMCalled, RunFinished
 from runtime.lm.client import LMClient
 from runtime.lm.dspy import schemas
+from runtime.lm.predictors.serving import Predictors
 
 # JSON writes the controls below space as escapes by itself; these it does not have to, and a terminal may act on them.
 _TO_ESCAPE = re.compile(r"[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -48,6 +49,7 @@ class Options:
     timeout_s: float | None = None
     quiet: bool = False
     watch: bool = False
+    predictors: str | None = None
 
 
 def run(options: Options) -> int:
@@ -67,6 +69,8 @@ def run(options: Options) -> int:
         graph = load_graph(options.graph)
         try:
             nodes = graph.plan().nodes
+            if options.predictors is not None:
+                Predictors(options.predictors)  # read once for its mistakes, before anything runs
         except DeclarationError as error:
             return complain(error, 2)
         message = inputs.build_input(graph.input_types, values, options.input_type)
@@ -76,10 +80,23 @@ def run(options: Options) -> int:
         board = Board(graph.name, nodes)
         progress = Progress(err, style, quiet=options.quiet)
         view = _view(board, err, style) if options.watch and style.live else progress
-        run = _Run(graph, message, client, clients, options.timeout_s, board, progress, view, tells_calls=options.watch)
+        run = _Run(
+            graph,
+            message,
+            client,
+            clients,
+            options.timeout_s,
+            board,
+            progress,
+            view,
+            tells_calls=options.watch,
+            predictors=options.predictors,
+        )
         result = run_until_interrupted(run.main)
     if not isinstance(result, _Output):
         return result
+    if not options.quiet:
+        err.write(printable(plain(result.picks), err))
     out.write(to_json(result.value, out) + "\n")
     return 0
 
@@ -88,6 +105,8 @@ def run(options: Options) -> int:
 @attrs.frozen
 class _Output:
     value: Any
+    picks: str = ""
+    """What there is to say of trained predictors, for standard error."""
 
 
 @final
@@ -105,6 +124,8 @@ class _Run:
     view: View
     tells_calls: bool = False
     """Whether each call to a language model gets a line, too, where there is a line for every step."""
+    predictors: str | None = None
+    """The folder of the trained predictors."""
 
     async def main(self) -> _Output | int:
         """Run the graph to its end; its output, or the exit code when there is none."""
@@ -112,13 +133,24 @@ class _Run:
             self.preparing.update("getting ready")  # a library that takes seconds to load is loaded here
             await check_clients([*self.named.values(), *([self.default] if self.default is not None else [])])
         try:
-            async with open_runtime(lm=self.default, lms=self.named) as runtime:
+            async with open_runtime(lm=self.default, lms=self.named, predictors=self.predictors) as runtime:
                 with trio.move_on_after(math.inf if self.timeout_s is None else self.timeout_s):
                     finished = await ticking(self.view, self.board.now, partial(self._follow, runtime))
-                    return _Output(finished.output) if finished.error is None else complain(finished.error, 1)
+                    picks = self._picks(runtime)
+                    return _Output(finished.output, picks) if finished.error is None else complain(finished.error, 1)
+        except DeclarationError as error:  # a predictor that its node does not fit any more
+            return complain(error, 2)
         except UnderstudyError as error:
             return complain(error, 1)
         return complain(TimeoutError(f"no output within {self.timeout_s:g} s (--timeout); {self.board.now()}"), 1)
+
+    def _picks(self, runtime: Runtime) -> str:
+        """How often the nodes had a trained predictor, and how often none."""
+        if self.predictors is None:
+            return ""
+        counts = runtime.predictor_statistics()
+        unknown = f"; no node's: {', '.join(counts.unknown_files)}" if counts.unknown_files else ""
+        return f"predictors: {counts.optimized} trained, {counts.naive} without{unknown}\n"
 
     async def _follow(self, runtime: Runtime) -> RunFinished:
         """Run the graph; keep the board."""

@@ -40,13 +40,15 @@ def summary(runs: Mapping[str, Timeline]) -> str:
 
 def judge(runs: Mapping[str, Timeline]) -> list[Claim]:
     """The thirteen claims. What can be measured is judged by `runs` (``"a"`` to ``"d"``), the rest by reading."""
-    threads, blocking, plain = runs["c"], runs["b"], runs["d"]
-    overlap = threads.most_in_flight >= OVERLAPPING
+    return [*_about_threads(runs["b"], runs["c"]), *_about_async(runs["d"])]
+
+
+def _about_threads(blocking: Timeline, threads: Timeline) -> list[Claim]:
     calls = f"(c) had {_requests(threads.most_in_flight)} in flight and took {threads.ratio:.2f} × the longest call"
     arrivals = [span.arrived_s for span in threads.spans if span.arrived_s is not None]
     apart_ms = (max(arrivals) - min(arrivals)) * 1000 if arrivals else 0.0
     replies = ", ".join(f"{span.replied_s:.3f}" for span in threads.spans if span.replied_s is not None)
-    refuted = WRONG if overlap else HOLDS
+    refuted = WRONG if threads.most_in_flight >= OVERLAPPING else HOLDS
     return [
         Claim("C1", "LangGraph runs the synchronous nodes of one step in threads.", HOLDS, "By its source; not run here."),
         Claim("C2", "Synchronous DSPy calls in threads run one after another.", refuted, f"{calls}."),
@@ -70,6 +72,11 @@ def judge(runs: Mapping[str, Timeline]) -> list[Claim]:
             f"httpx logs a request when its response comes: (c) logs {replies}.",
         ),
         Claim("C6", "The GIL is not the cause.", HOLDS, "A thread that reads from a socket has released it."),
+    ]
+
+
+def _about_async(plain: Timeline) -> list[Claim]:
+    return [
         Claim(
             "C7",
             "Nodes that sleep overlap, nodes that call DSPy do not.",

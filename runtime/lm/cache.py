@@ -21,6 +21,7 @@ from typing import Any, Protocol, final, runtime_checkable
 import attrs
 
 from actors.checks import refuse
+from actors.errors import DeclarationError
 from actors.lm import Completion, Usage
 
 BUSY_S = 0.1
@@ -144,14 +145,20 @@ class SqliteCache:
     Args:
         path: the file; made when it is not there.
         keeps_sampled: also keep answers that might come out otherwise another time.
+
+    Raises:
+        DeclarationError: the file cannot be opened, or is no database.
     """
 
     def __init__(self, path: str | Path, *, keeps_sampled: bool = False) -> None:
         self.keeps_sampled = keeps_sampled
-        self._connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
-        self._connection.execute("PRAGMA journal_mode = WAL")
-        self._connection.execute("PRAGMA synchronous = NORMAL")  # a power failure may cost the newest answers, not the file
-        self._connection.execute("CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, answer TEXT NOT NULL) WITHOUT ROWID")
+        try:
+            self._connection = _opened(path)
+        except sqlite3.Error as error:
+            raise DeclarationError(
+                f"SqliteCache({str(path)!r}): the file cannot be used: {error}.\n"
+                "  Mend: name a file that is not there yet, or one that SqliteCache has made, in a folder that may be written to."
+            ) from error
 
     def get(self, key: str) -> Completion | None:
         """See :class:`AnswerCache`."""
@@ -172,6 +179,19 @@ class SqliteCache:
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
+
+
+def _opened(path: str | Path) -> sqlite3.Connection:
+    # Made in one thread and used in another, where a portal runs trio: SQLite's own lock is enough for single statements.
+    connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")  # a power failure may cost the newest answers, not the file
+        connection.execute("CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, answer TEXT NOT NULL) WITHOUT ROWID")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _completion(fields: dict[str, Any]) -> Completion:

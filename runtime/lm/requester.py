@@ -30,7 +30,7 @@ from runtime.lm.kept import KeptStream
 from runtime.lm.link import Link, Place
 from runtime.lm.providers import sending
 from runtime.lm.providers.streaming import AnswerStream, Waits, timed_out
-from runtime.lm.providers.translation import Exchange, Translator
+from runtime.lm.providers.translation import CHARS_PER_TOKEN, Exchange, Translator
 from runtime.lm.retry import Retry
 
 DEADLINE_S = 600.0
@@ -109,7 +109,7 @@ class Requester:
                 return _kept(known, share)
             with self._reserved(exchange) as reservation:
                 completion = await self._asked(share, exchange, self._translator.completion)
-                reservation.settle(completion.usage)
+                reservation.settle(self._charged(exchange, completion))
             if cache is not None:
                 cache.put(key, completion)
             return completion
@@ -122,7 +122,7 @@ class Requester:
             exchange = self._on_time(await trio.to_thread.run_sync(make) if self._translator.is_slow else make())
             with self._reserved(exchange) as reservation:
                 embeddings = await self._asked(share, exchange, self._translator.embedded)
-                reservation.settle(embeddings.usage)
+                reservation.settle(self._charged(exchange, embeddings))
             return embeddings
         raise self._too_late(share)
 
@@ -146,7 +146,7 @@ class Requester:
             sent()
             reply = await sending.send(exchange, link.transport, share.take)
             answer = read(exchange, reply)
-            ticket.used(answer.usage.total_tokens)
+            ticket.used(self._charged(exchange, answer).total_tokens)
         made = share.allowance.made
         return answer if made == answer.attempts else attrs.evolve(answer, attempts=made)
 
@@ -169,7 +169,7 @@ class Requester:
                 await trio.lowlevel.checkpoint()
                 return KeptStream(_kept(known, share))
             reservation = stack.enter_context(self._reserved(exchange))
-            on_whole: list[Callable[[Completion], None]] = [lambda whole: reservation.settle(whole.usage)]
+            on_whole: list[Callable[[Completion], None]] = [lambda whole: reservation.settle(self._charged(exchange, whole))]
             if cache is not None:
                 on_whole.append(functools.partial(cache.put, key))
             return await self._begun(stack, _Opening(share, exchange, waits, on_whole))
@@ -213,7 +213,7 @@ class Requester:
             self._finish(error, share)
 
         def ended(whole: Completion) -> None:
-            ticket.used(whole.usage.total_tokens)
+            ticket.used(self._charged(exchange, whole).total_tokens)
             ticket.succeeded()
 
         with trio.move_on_after(waits.first_token_s):
@@ -270,6 +270,16 @@ class Requester:
         prompt_tokens, completion_tokens = self._translator.expected_tokens(exchange) if budgets else (0, 0)
         cost_usd = self._translator.price_usd(prompt_tokens, completion_tokens) if budgets else 0.0
         return reserved(budgets, prompt_tokens + completion_tokens, cost_usd)
+
+    def _charged(self, exchange: Exchange, answer: Completion | Embeddings) -> Usage:
+        """What budgets and limits are charged for `answer`: what the provider says, or by the lengths where it says nothing."""
+        if answer.usage.total_tokens:
+            return answer.usage
+        prompt_tokens, _ = self._translator.expected_tokens(exchange)
+        said = len(answer.text) + len(answer.reasoning or "") if isinstance(answer, Completion) else 0
+        completion_tokens = said // CHARS_PER_TOKEN
+        cost_usd = self._translator.price_usd(prompt_tokens, completion_tokens)
+        return Usage(prompt_tokens=prompt_tokens, completion_tokens=completion_tokens, cost_usd=cost_usd)
 
     def _pause_s(self, error: LMError, share: Share) -> float:
         """Seconds until the next request; raises `error` when there is none."""

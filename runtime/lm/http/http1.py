@@ -15,6 +15,8 @@ import h11
 import trio
 
 MAX_HEAD_BYTES = 100 * 1024
+MAX_INTERIM_REPLIES = 100
+"""Of status 1xx before the reply itself; no read would ever wait too long for one that sends them without end."""
 _RECEIVE_BYTES = 64 * 1024
 
 WireFault = Literal[
@@ -116,12 +118,13 @@ class Http1Connection:
         except h11.LocalProtocolError as error:
             raise BrokenWire("LocalProtocolError", str(error)) from error
         await self._send(data, write_s)
-        while True:
+        for _ in range(MAX_INTERIM_REPLIES + 1):
             event = await self._next_event(read_s)
             if isinstance(event, h11.Response):
                 return Head(event.status_code, event.headers.raw_items())
             if not isinstance(event, h11.InformationalResponse):
                 self._fail("RemoteProtocolError", "the reply does not begin with a status line", None)
+        self._fail("RemoteProtocolError", f"more than {MAX_INTERIM_REPLIES} interim replies came, and no reply", None)
 
     async def next_piece(self, *, read_s: float) -> bytes | None:
         """The next piece of the reply's body, or None at its end.

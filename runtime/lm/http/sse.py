@@ -32,6 +32,30 @@ class ServerEvent:
 
 
 @final
+class _Rest:
+    """The bytes after the last whole line. They are joined once, when it ends: a line may come in thousands of small pieces."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+        self.size_bytes = 0
+        self.may_end_a_line = False
+        """Whether there is a CR before the last piece, which only that can show to be a line's end."""
+
+    def add(self, piece: bytes) -> None:
+        """Append `piece`."""
+        if piece:
+            self.may_end_a_line = bool(self._pieces) and self._pieces[-1].endswith(b"\r")
+            self._pieces.append(piece)
+            self.size_bytes += len(piece)
+
+    def take(self) -> bytes:
+        """All of it; nothing is left."""
+        whole = b"".join(self._pieces)
+        self._pieces, self.size_bytes, self.may_end_a_line = [], 0, False
+        return whole
+
+
+@final
 class EventReader:
     """Takes bytes as they come and gives the events that are whole.
 
@@ -41,7 +65,7 @@ class EventReader:
 
     def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
         self._max_event_bytes = max_event_bytes
-        self._rest = b""
+        self._rest = _Rest()
         self._data: list[str] = []
         self._data_bytes = 0
         self._name = ""
@@ -53,16 +77,19 @@ class EventReader:
         Raises:
             EventTooLarge: an event has grown beyond the limit.
         """
-        lines = _LINE_END.split(self._rest + chunk)
-        self._rest = lines.pop()
-        events = [event for line in lines if (event := self._line(line)) is not None]
-        if len(self._rest) + self._data_bytes > self._max_event_bytes:
+        events: list[ServerEvent] = []
+        self._rest.add(chunk)
+        if b"\n" in chunk or b"\r" in chunk or self._rest.may_end_a_line:
+            *lines, rest = _LINE_END.split(self._rest.take())
+            events = [event for line in lines if (event := self._line(line)) is not None]
+            self._rest.add(rest)
+        if self._rest.size_bytes + self._data_bytes > self._max_event_bytes:
             raise EventTooLarge(f"an event has more than {self._max_event_bytes} bytes")
         return events
 
     def close(self) -> list[ServerEvent]:
         """The event that the end of the stream completes, if any."""
-        line, self._rest = self._rest.removesuffix(b"\r"), b""
+        line = self._rest.take().removesuffix(b"\r")
         return [event for event in (self._line(line), self._line(b"")) if event is not None]
 
     def _line(self, line: bytes) -> ServerEvent | None:
@@ -74,7 +101,7 @@ class EventReader:
         text = value.removeprefix(b" ").decode("utf-8", "replace")
         if name == b"data":
             self._data.append(text)
-            self._data_bytes += len(value)
+            self._data_bytes += len(line)
         elif name == b"event":
             self._name = text
         return None
@@ -91,7 +118,7 @@ class LineReader:
 
     def __init__(self, max_line_bytes: int = MAX_EVENT_BYTES) -> None:
         self._max_line_bytes = max_line_bytes
-        self._rest = b""
+        self._rest = _Rest()
 
     def feed(self, chunk: bytes) -> list[ServerEvent]:
         """The lines that `chunk` completes.
@@ -99,8 +126,12 @@ class LineReader:
         Raises:
             EventTooLarge: a line has grown beyond the limit.
         """
-        *lines, self._rest = (self._rest + chunk).split(b"\n")
-        if len(self._rest) > self._max_line_bytes:
+        lines: list[bytes] = []
+        self._rest.add(chunk)
+        if b"\n" in chunk:
+            *lines, rest = self._rest.take().split(b"\n")
+            self._rest.add(rest)
+        if self._rest.size_bytes > self._max_line_bytes:
             raise EventTooLarge(f"a line has more than {self._max_line_bytes} bytes")
         return [ServerEvent(line.decode("utf-8", "replace")) for line in lines if line.strip()]
 

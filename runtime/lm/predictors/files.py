@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import stat
 import urllib.parse
 from collections.abc import Mapping
@@ -27,6 +28,7 @@ MAX_DEMOS = 256
 """Demonstrations of one step."""
 MAX_DEPTH = 64
 """How deep the values of a demonstration may be nested."""
+_HALVES = re.compile("[\ud800-\udfff]")
 
 
 @final
@@ -135,7 +137,9 @@ def _files_in(root: Path) -> list[Path]:
     found: list[Path] = []
     for folder, names, files in os.walk(root):
         names.sort()
-        found += [Path(folder) / name for name in sorted(files)]
+        # A linked folder is not gone into: it is named among the files that are no predictors', and not passed over unseen.
+        linked = [name for name in names if (Path(folder) / name).is_symlink()]
+        found += [Path(folder) / name for name in sorted([*files, *linked])]
         if len(found) > MAX_FILES:
             raise DeclarationError(
                 f"predictors={str(root)!r}: more than {MAX_FILES} files.\n"
@@ -217,7 +221,7 @@ def _step(value: object, place: str) -> TrainedStep:
     for at, demo in enumerate(demos):
         shown = _object(demo, f"{place}.demos[{at}]", None)
         if not _is_plain(shown, MAX_DEPTH):
-            raise Unreadable(f"{place}.demos[{at}]: nested deeper than {MAX_DEPTH}, or a number without end")
+            raise Unreadable(f"{place}.demos[{at}]: nested deeper than {MAX_DEPTH}, or a number or a text that JSON cannot carry")
         made.append(shown)
     return TrainedStep(_text(fields["instructions"], f"{place}.instructions"), tuple(made))
 
@@ -225,8 +229,11 @@ def _step(value: object, place: str) -> TrainedStep:
 def _is_plain(value: object, depth: int) -> bool:
     if depth < 0:
         return False
+    if isinstance(value, str):
+        return not _HALVES.search(value)
     if isinstance(value, dict):
-        return all(_is_plain(item, depth - 1) for item in cast("dict[str, object]", value).values())
+        fields = cast("dict[str, object]", value)
+        return all(_is_plain(name, depth) and _is_plain(item, depth - 1) for name, item in fields.items())
     if isinstance(value, list):
         return all(_is_plain(item, depth - 1) for item in cast("list[object]", value))
     return not isinstance(value, float) or math.isfinite(value)
@@ -253,4 +260,6 @@ def _list(value: object, place: str) -> list[object]:
 def _text(value: object, place: str) -> str:
     if not isinstance(value, str):
         raise Unreadable(f"{place}: expected a text, got {type(value).__name__}")
+    if _HALVES.search(value):
+        raise Unreadable(f"{place}: it has halves of characters, which no request can carry")
     return value

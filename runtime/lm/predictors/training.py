@@ -46,7 +46,7 @@ def read_rows(path: str | Path) -> list[Row]:
         raise DeclarationError(f"training set {str(path)!r} cannot be read: {error}.\n  Mend: pass a text file.") from error
     if text.lstrip().startswith("["):
         return [_row(row, path, at) for at, row in enumerate(_parsed(text, path, 1), 1)]
-    return [_row(_parsed(line, path, at), path, at) for at, line in enumerate(text.splitlines(), 1) if line.strip()]
+    return [_row(_parsed(line, path, at), path, at) for at, line in enumerate(text.split("\n"), 1) if line.strip()]
 
 
 def _parsed(text: str, path: str | Path, at: int) -> Any:
@@ -61,6 +61,10 @@ def _parsed(text: str, path: str | Path, at: int) -> Any:
 def _row(row: object, path: str | Path, at: int) -> Row:
     if not isinstance(row, dict):
         raise _bad_row(path, at, f"expected an object, got {schemas.shorten(row)}")
+    try:
+        json.dumps(row, ensure_ascii=False).encode()
+    except (UnicodeEncodeError, RecursionError) as error:
+        raise _bad_row(path, at, "it is nested too deep, or has halves of characters, which no request can carry") from error
     return cast("Row", row)
 
 
@@ -167,7 +171,7 @@ def _target(spec: NodeSpec, row: Row) -> type | None:
     named = row.get("type")
     if named is None and len(spec.outputs) == 1:
         return spec.outputs[0]
-    found = next((kind for kind in spec.outputs if named in {kind.__name__, purpose_of(spec, kind)}), None)
+    found = next((kind for kind in spec.outputs if named in (kind.__name__, purpose_of(spec, kind))), None)
     if found is None:
         raise _Unfit(f"type {named!r} is none of {', '.join(kind.__name__ for kind in spec.outputs)}")
     return found

@@ -30,6 +30,22 @@ class _ToolCall:
         return {"function": function, "id": self.id, "type": "function"}
 
 
+@attrs.define(eq=False)
+class _Halves:
+    """Characters that JSON writes as two escapes, where one piece ends between them and the next begins."""
+
+    _first: str = ""
+
+    def joined(self, text: str) -> str:
+        """`text` after the half that the last one ended with; a half without another is replaced, for no file can hold it."""
+        if not text or (text.isascii() and not self._first):
+            return text
+        whole, self._first = self._first + text, ""
+        if "\ud800" <= whole[-1] <= "\udbff":
+            whole, self._first = whole[:-1], whole[-1]
+        return whole_characters(whole)
+
+
 @final
 class ChunkReader:
     """Reads the events of one stream.
@@ -43,6 +59,7 @@ class ChunkReader:
         self._texts: list[str] = []
         self._reasonings: list[str] = []
         self._calls: dict[int, _ToolCall] = {}
+        self._text_halves, self._reasoning_halves = _Halves(), _Halves()
         self.is_done = False
         """Whether the provider has said that nothing follows."""
         self.finish_reason: str | None = None
@@ -90,13 +107,14 @@ class ChunkReader:
 
     def _pieces(self, delta: Any) -> list[Delta]:
         pieces: list[Delta] = []
-        reasoning = getattr(delta, "reasoning_content", None)
+        reasoning = self._reasoning_halves.joined(_text(getattr(delta, "reasoning_content", None)))
         if reasoning:
             self._reasonings.append(reasoning)
             pieces.append(ReasoningDelta(reasoning))
-        if delta.content:
-            self._texts.append(delta.content)
-            pieces.append(TextDelta(delta.content))
+        content = self._text_halves.joined(_text(delta.content))
+        if content:
+            self._texts.append(content)
+            pieces.append(TextDelta(content))
         pieces += [self._call_piece(part) for part in delta.tool_calls or ()]
         return pieces
 
@@ -108,3 +126,15 @@ class ChunkReader:
         arguments = part.function.arguments or ""
         call.arguments.append(arguments)
         return ToolCallDelta(index, part.id or None, part.function.name or None, arguments)
+
+
+def _text(given: object) -> str:
+    """Raises ValueError when `given` is neither a text nor nothing."""
+    if given is None or isinstance(given, str):
+        return given or ""
+    raise ValueError(f"a piece of the answer is a {type(given).__name__}")
+
+
+def whole_characters(text: str) -> str:
+    """`text` with halves of characters joined or replaced: no file and no other request could hold them."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

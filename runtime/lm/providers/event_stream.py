@@ -42,7 +42,7 @@ class BinaryEventReader:
 
     def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
         self._max_event_bytes = max_event_bytes
-        self._rest = b""
+        self._rest = bytearray()
 
     def feed(self, chunk: bytes) -> list[ServerEvent]:
         """The messages that `chunk` completes.
@@ -63,7 +63,8 @@ class BinaryEventReader:
                 raise NotAnEvent("a message is shorter than its parts")
             if len(self._rest) < total:
                 break
-            message, self._rest = self._rest[:total], self._rest[total:]
+            message = bytes(self._rest[:total])
+            del self._rest[:total]
             events.append(_event(message, headers_bytes))
         return events
 
@@ -90,7 +91,7 @@ def _message(payload: str) -> str:
     """What an exception's payload says."""
     try:
         parsed: object = json.loads(payload)
-    except ValueError:
+    except (ValueError, RecursionError):
         return payload
     fields: Mapping[str, object] = cast("Mapping[str, object]", parsed) if isinstance(parsed, dict) else {}
     return str(fields.get("message") or fields.get("Message") or payload)

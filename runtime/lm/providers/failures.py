@@ -165,7 +165,7 @@ def _embedded_status(reply: HttpReply) -> int:
 def _fields(body: bytes) -> Mapping[str, Any]:
     try:
         parsed: object = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):  # nested without end
         return {}
     return cast("Mapping[str, Any]", parsed) if isinstance(parsed, dict) else {}
 

@@ -5,6 +5,7 @@ Data and pure checks. LiteLLM's dispatcher holds these facts in code that cannot
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -111,6 +112,11 @@ REFUSED_OPTIONS: Mapping[str, str] = {
     "stream_options": "leave it out: stream() asks for what it needs",
     "timeout": "wrap the call in trio.fail_after(seconds), or set LMClient(..., deadline_s=…)",
 }
+ADDRESS_OPTION = re.compile(
+    r"^(?:aws|azure|gigachat|litellm|oci|sagemaker|sap|snowflake|vertex|watsonx)_"
+    r"|(?:^|_)(?:base|callbacks?|client|endpoint|file|host|logger_fn|path|proxy|uri|url)$"
+)
+"""Names of options by which LiteLLM would send a call elsewhere, or as somebody else. They may come from a run's input."""
 KEPT_LITELLM_OPTIONS = frozenset({"additional_drop_params", "allowed_openai_params", "drop_params", "extra_headers"})
 
 EXAMPLES = "'openai/gpt-4o-mini', 'anthropic/claude-sonnet-4-5', 'openrouter/…', 'hosted_vllm/…' with api_base"

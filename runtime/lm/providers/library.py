@@ -10,6 +10,7 @@ import functools
 import importlib
 import logging
 import os
+import re
 import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -33,8 +34,17 @@ _TALKATIVE = ("LiteLLM", "botocore.auth")
 """Loggers whose details are whole requests and replies, with tokens in them."""
 
 
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
 def _is_discreet(record: logging.LogRecord) -> bool:
-    return record.levelno > logging.DEBUG
+    """Whether it may be shown; what providers say, which LiteLLM prints to the terminal by itself, then moves no cursor there."""
+    if record.levelno <= logging.DEBUG:
+        return False
+    said = record.getMessage()
+    if _CONTROLS.search(said):
+        record.msg, record.args = _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", said), ()
+    return True
 
 
 @contextmanager

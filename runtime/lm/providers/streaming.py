@@ -131,7 +131,7 @@ class AnswerStream:
                 self._has_ended = True
                 if not self._chunks.is_whole:
                     raise self._unreadable("the stream ended before the answer did", self._chunks.text[-80:])
-                self._end(self._translator.streamed(self._exchange, self._chunks))
+                self._end(self._streamed())
             elif self._chunks.is_done:
                 await self._last_bytes()
 
@@ -141,7 +141,7 @@ class AnswerStream:
         with trio.move_on_after(_LAST_BYTES_S):
             while await anext(self._http.chunks, None) is not None:
                 pass
-        self._end(self._translator.streamed(self._exchange, self._chunks))
+        self._end(self._streamed())
 
     def _read(self, event: ServerEvent) -> None:
         data = event.data.encode()
@@ -151,6 +151,14 @@ class AnswerStream:
             self._pieces.extend(self._chunks.read(event))
         except Exception as error:
             raise self._unreadable(f"{type(error).__name__} in an event", event.data) from error
+
+    def _streamed(self) -> Completion:
+        try:
+            return self._translator.streamed(self._exchange, self._chunks)
+        except LMError:
+            raise
+        except Exception as error:
+            raise self._unreadable(f"{type(error).__name__} in the whole of it", self._chunks.text[-80:]) from error
 
     def _end(self, whole: Completion) -> None:
         self._completion = attrs.evolve(whole, attempts=self._requests)

@@ -17,14 +17,15 @@ from actors.errors import LMAuthFailed, LMBadRequest, LMError, LMRefused, LMRepl
 from actors.lm import ChatMessage, Completion, Embeddings, Usage
 from runtime.lm.http.transport import HttpReply, HttpRequest
 from runtime.lm.providers import embeddings
-from runtime.lm.providers.chunks import ChunkReader
-from runtime.lm.providers.dialects import SilentLog, longest_answer_tokens, outgoing, parser_of, reader_of
+from runtime.lm.providers.chunks import ChunkReader, whole_characters
+from runtime.lm.providers.dialects import SilentLog, longest_answer_tokens, outgoing, parser_of, reader_of, reads_as_openai
 from runtime.lm.providers.exchange import Exchange as Exchange
 from runtime.lm.providers.failures import MENDS, error_for, has_error, redact, shorten
-from runtime.lm.providers.known import CLOUDS, KEPT_LITELLM_OPTIONS, PARTS, REFUSED_OPTIONS
+from runtime.lm.providers.known import ADDRESS_OPTION, CLOUDS, KEPT_LITELLM_OPTIONS, PARTS, REFUSED_OPTIONS
 from runtime.lm.providers.library import is_warm as is_warm
 from runtime.lm.providers.library import load, part, quiet
 from runtime.lm.providers.library import warm_up as warm_up
+from runtime.lm.providers.plain import PlainAnswer, plain_answer
 from runtime.lm.providers.prices import Prices
 from runtime.lm.providers.routes import Route, resolve
 from runtime.lm.providers.threaded import ThreadedCall
@@ -62,6 +63,7 @@ class Translator:
         self._found: Route | None = None
         self._prices = Prices()
         self._mapped: dict[str, dict[str, Any]] = {}
+        self._is_like_openai: bool | None = None
 
     def __repr__(self) -> str:
         return f"Translator({self.model!r})"
@@ -184,6 +186,11 @@ class Translator:
         for name, value in options.items():
             if name in REFUSED_OPTIONS:
                 raise UsageError(f"chat() does not take the option {name!r}.\n  Mend: {REFUSED_OPTIONS[name]}.")
+            if ADDRESS_OPTION.search(name):
+                raise UsageError(
+                    f"a call does not take the option {name!r}: where requests go, and as whom, is said once, not by a call.\n"
+                    "  Mend: LMClient(..., api_base=…, provider_options={…}); or send it to the provider in extra_body={…}."
+                )
             if name == "n" and value != 1:
                 raise UsageError(f"chat(n={value!r}): one call gives one answer.\n  Mend: make {value!r} calls in a nursery.")
             if name not in KEPT_LITELLM_OPTIONS and litellm.types.utils.is_litellm_owned_kwarg(name):
@@ -217,6 +224,9 @@ class Translator:
         if not 200 <= reply.status < 300 or has_error(reply.body):
             raise self.error(exchange, reply)
         try:
+            plain = plain_answer(reply.body) if self._reads_as_openai() else None
+            if plain is not None:
+                return self._plain(plain)
             parsed = self._parse(exchange, reply)
             answer = self._answer(parsed)
         except Exception as error:
@@ -239,10 +249,7 @@ class Translator:
                 raise ValueError(f"{len(vectors)} vectors for {len(texts)} texts")
         except Exception as error:
             raise self._unreadable(exchange, reply, error, "embeddings") from error
-        usage = Usage(
-            prompt_tokens=getattr(parsed.usage, "prompt_tokens", 0) or 0,
-            cost_usd=self._prices.of_reply(route, parsed, "embedding"),
-        )
+        usage = _usage(parsed.usage, self._prices.of_reply(route, parsed, "embedding"))
         return Embeddings(vectors, self.model, usage)
 
     def _unreadable(self, exchange: Exchange, reply: HttpReply, error: Exception, what: str) -> LMReplyUnreadable:
@@ -324,21 +331,34 @@ class Translator:
             json_mode=exchange.json_mode,
         )
 
+    def _reads_as_openai(self) -> bool:
+        if self._is_like_openai is None:
+            self._is_like_openai = reads_as_openai(load(), self.route())
+        return self._is_like_openai
+
+    def _plain(self, plain: PlainAnswer) -> Completion:
+        return Completion(
+            text=plain.text,
+            model=self.model,
+            finish_reason=plain.finish_reason,
+            usage=Usage(
+                prompt_tokens=plain.usage["prompt_tokens"],
+                completion_tokens=plain.usage["completion_tokens"],
+                cost_usd=self._prices.of_plain(self.route(), plain),
+            ),
+            is_cancellable=not self.route().is_threaded,
+        )
+
     def _answer(self, parsed: Any) -> Completion:
         choice = parsed.choices[0]
         message = choice.message
-        usage = getattr(parsed, "usage", None)
         return Completion(
-            text=message.content or "",
+            text=whole_characters(message.content or ""),
             model=self.model,
             finish_reason=choice.finish_reason or "stop",
-            usage=Usage(
-                prompt_tokens=getattr(usage, "prompt_tokens", 0) or 0,
-                completion_tokens=getattr(usage, "completion_tokens", 0) or 0,
-                cost_usd=self._prices.of_reply(self.route(), parsed, "completion"),
-            ),
+            usage=_usage(getattr(parsed, "usage", None), self._prices.of_reply(self.route(), parsed, "completion")),
             tool_calls=tuple(call.model_dump(exclude_none=True) for call in message.tool_calls or ()),
-            reasoning=getattr(message, "reasoning_content", None),
+            reasoning=whole_characters(getattr(message, "reasoning_content", None) or "") or None,
             is_cancellable=not self.route().is_threaded,
         )
 
@@ -390,8 +410,23 @@ class Translator:
         return self._found
 
 
+def _usage(told: Any, cost_usd: float | None) -> Usage:
+    """What a provider says was used. Less than nothing is nothing: it would give back what other calls have spent."""
+    return Usage(
+        prompt_tokens=max(0, getattr(told, "prompt_tokens", 0) or 0),
+        completion_tokens=max(0, getattr(told, "completion_tokens", 0) or 0),
+        cost_usd=None if cost_usd is None else max(0.0, cost_usd),
+    )
+
+
 def _sendable(headers: Mapping[str, Any]) -> dict[str, str]:
-    return {name: str(value) for name, value in headers.items() if value is not None}
+    sent = {name: str(value) for name, value in headers.items() if value is not None}
+    odd = next((name for name, value in sent.items() if not (name + value).isascii()), None)
+    if odd is not None:
+        raise LMBadRequest(
+            f"the header {odd!r} has characters that HTTP cannot carry.\n  Mend: pass only ASCII in extra_headers.", attempt=0
+        )
+    return sent
 
 
 def _stand_in(route: Route, body: Mapping[str, Any]) -> HttpRequest:

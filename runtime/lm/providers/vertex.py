@@ -193,8 +193,9 @@ def _named_project(credentials: Any) -> str | None:
     fields: object = credentials
     try:
         if isinstance(fields, str):
-            path = Path(fields)
-            fields = json.loads(path.read_text(encoding="utf-8") if len(fields) < 4096 and path.is_file() else fields)
+            # Not by asking whether there is such a file: of a JSON's text, systems say that a name is too long.
+            is_json = fields.lstrip().startswith("{")
+            fields = json.loads(fields if is_json else Path(fields).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     named: Mapping[str, Any] = cast("Mapping[str, Any]", fields) if isinstance(fields, Mapping) else {}

@@ -90,6 +90,45 @@ def test_the_predictors_are_written_and_the_runtime_uses_them(folder: Path, caps
     assert trio.run(use) == {"answering/answer": PredictorCounts(optimized=1)}
 
 
+def run_(*more: str, graph: str = "graphs.py:graph") -> int:
+    return main(["run", graph, "--input", '{"text": "really?"}', "--model", "openai/yes", "--predictors", "out", *more])
+
+
+def test_a_run_uses_the_predictors_and_says_so(folder: Path, provider: LoopbackHandle, capsys: pytest.CaptureFixture[str]):
+    assert compile_("-q") == 0
+    (folder / "out/notes.txt").write_text("mine")
+    capsys.readouterr()
+
+    assert run_() == 0
+
+    out, err = capsys.readouterr()
+    assert out == '{\n  "word": "yes"\n}\n'
+    assert err.endswith("predictors: 1 trained, 0 without; no node's: out/notes.txt\n")
+    assert "0?" in json.dumps(provider.snapshot().requests[-1].body)  # a demonstration of the training set
+    assert run_("-q") == 0
+    assert capsys.readouterr().err == "loaded\n"
+
+
+def test_a_run_with_predictors_that_cannot_be_used_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]):
+    assert run_("-q") == 2
+    assert capsys.readouterr().err.startswith("loaded\nunderstudy: predictors='out': there is no such folder.")
+
+    (folder / "out/answering").mkdir(parents=True)
+    (folder / "out/answering/answer.json").write_text("[]")
+    assert run_("-q") == 2
+    assert "out/answering/answer.json: the file: expected an object, got list" in capsys.readouterr().err
+
+
+def test_a_run_whose_node_has_changed_since_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]):
+    assert compile_("-q") == 0
+    (folder / "graphs.py").write_text(GRAPHS.replace("Answer yes.", "Answer no."))
+    capsys.readouterr()
+
+    assert run_("-q") == 2
+
+    assert "Answer: instruction was 'Answer yes.' and is 'Answer no.'" in capsys.readouterr().err
+
+
 def test_the_metric_of_the_graphs_own_file_is_used_and_the_file_run_once(folder: Path, capsys: pytest.CaptureFixture[str]):
     assert compile_("--metric", "graphs.py:never", "-q") == 0
 

@@ -44,6 +44,28 @@ async def one(a: A) -> B | A: ...
 async def two(a: A) -> Unused: ...
 """
 
+NEEDS = """
+from typing import Annotated
+import attrs
+from actors import Dep, Graph
+
+@attrs.frozen
+class A:
+    n: int = 1
+
+@attrs.frozen
+class B:
+    n: int = 1
+
+g = Graph("needs", input=A, output=B)
+
+@g.node
+async def one(a: A) -> A: ...
+
+@g.node
+async def two(a: A, one: Annotated[A, Dep(one)]) -> B: ...
+"""
+
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import attrs
 import pytest
 import trio
-from trio.testing import MockClock
 
 from actors import Graph
 from runtime import open_runtime
@@ -13,7 +12,7 @@ from runtime.cli import demo_graph, study
 from runtime.cli.demo_graph import Cypher, Intent, OtherFilters, TimeFilters, VectorQuery
 from runtime.cli.demo_trio import measure
 from runtime.lm.dspy.bridge import warm_up
-from runtime.testing import ScriptedLM
+from runtime.testing import ScriptedLM, run_in_virtual_time
 
 INTENT = Intent(study.TEXT, study.LABEL, study.NOW)
 
@@ -76,7 +75,7 @@ async def makespan_s(graph: Graph, message: object) -> float:
 
 
 def in_virtual_time(graph: Graph, message: object) -> float:
-    return trio.run(makespan_s, graph, message, clock=MockClock(autojump_threshold=0))
+    return run_in_virtual_time(makespan_s, graph, message)
 
 
 def test_three_calls_take_as_long_as_the_longest() -> None:
@@ -103,4 +102,4 @@ def test_all_three_calls_are_in_flight_together() -> None:
         }
         assert measured.output.startswith("CALL db.index.vector.queryNodes('Idea', 10, ")
 
-    trio.run(main, clock=MockClock(autojump_threshold=0))
+    run_in_virtual_time(main)

@@ -18,9 +18,8 @@ def _litellm_is_loaded() -> None:
 
 
 @pytest.fixture
-def patient_clock() -> trio.testing.MockClock:
-    """Virtual time that leaps only when nothing has moved for 50 real milliseconds: loopback sockets take a moment."""
-    return trio.testing.MockClock(autojump_threshold=0.05)
+def patient_clock(virtual_clock: trio.testing.MockClock) -> trio.testing.MockClock:
+    return virtual_clock
 
 
 @pytest.fixture(autouse=True)

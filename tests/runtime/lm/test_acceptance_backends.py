@@ -65,7 +65,7 @@ async def failing_once(error: httpx.Response | Exception) -> tuple[Any, list[flo
         return await DSPyBackend(lm).make(ARTICLE, Review), at_s
 
 
-async def test_a03_the_pause_is_exactly_one_virtual_second(autojump_clock: trio.abc.Clock):
+async def test_a03_the_pause_is_exactly_one_virtual_second(virtual_clock: trio.abc.Clock):
     assert await failing_once(httpx.Response(503)) == (MADE, [0.0, 1.0])
 
 
@@ -74,7 +74,7 @@ def test_a04_helpers_are_synchronous():
     assert not inspect.iscoroutinefunction(successors)
 
 
-async def test_a05_optimized_lm_goes_the_way_of_its_parent(autojump_clock: trio.abc.Clock):
+async def test_a05_optimized_lm_goes_the_way_of_its_parent(virtual_clock: trio.abc.Clock):
     lm = ScriptedLM([{"stars": "many", "words": ""}, REVIEW])
 
     assert await OptimizedLM(lm, {Review: trained()}).make(ARTICLE, Review) == MADE
@@ -87,7 +87,7 @@ def trained() -> Any:
     return predictor
 
 
-async def test_a06_what_one_backend_promises_the_optimized_one_does_too(autojump_clock: trio.abc.Clock):
+async def test_a06_what_one_backend_promises_the_optimized_one_does_too(virtual_clock: trio.abc.Clock):
     for backend in (DSPyBackend, OptimizedLM):
         lm = ScriptedLM([REVIEW, {"choice": "ReviewFailed"}, {"reason": "no"}, {"choice": "Review"}, {"words": "Good."}])
         made = backend(lm)
@@ -98,7 +98,7 @@ async def test_a06_what_one_backend_promises_the_optimized_one_does_too(autojump
         assert await made.fill(Review, {"stars": 4}, "") == MADE
 
 
-async def test_a07_a_scripted_model_takes_the_place_of_mocks(autojump_clock: trio.abc.Clock):
+async def test_a07_a_scripted_model_takes_the_place_of_mocks(virtual_clock: trio.abc.Clock):
     lm = ScriptedLM([REVIEW])
 
     assert isinstance(lm, LM)
@@ -106,15 +106,15 @@ async def test_a07_a_scripted_model_takes_the_place_of_mocks(autojump_clock: tri
     assert [call.number for call in lm.calls] == [1]
 
 
-async def test_a08_a_timeout_is_tried_once_more(autojump_clock: trio.abc.Clock):
+async def test_a08_a_timeout_is_tried_once_more(virtual_clock: trio.abc.Clock):
     assert await failing_once(httpx.ReadTimeout("slow")) == (MADE, [0.0, 1.0])
 
 
-async def test_a09_a_rate_limit_is_tried_once_more(autojump_clock: trio.abc.Clock):
+async def test_a09_a_rate_limit_is_tried_once_more(virtual_clock: trio.abc.Clock):
     assert await failing_once(httpx.Response(429)) == (MADE, [0.0, 1.0])
 
 
-async def test_a10_an_error_that_stays_is_ours_with_its_cause(autojump_clock: trio.abc.Clock):
+async def test_a10_an_error_that_stays_is_ours_with_its_cause(virtual_clock: trio.abc.Clock):
     async def handle(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("refused")
 
@@ -125,18 +125,18 @@ async def test_a10_an_error_that_stays_is_ours_with_its_cause(autojump_clock: tr
     assert isinstance(caught.value.__cause__, httpx.ConnectError)
 
 
-async def test_a11_between_attempts_it_waits_as_long_as_the_provider_asks(autojump_clock: trio.abc.Clock):
+async def test_a11_between_attempts_it_waits_as_long_as_the_provider_asks(virtual_clock: trio.abc.Clock):
     assert await failing_once(httpx.Response(429, headers={"retry-after": "7"})) == (MADE, [0.0, 7.0])
 
 
-async def test_a12_the_second_call_is_told_what_was_wrong(autojump_clock: trio.abc.Clock):
+async def test_a12_the_second_call_is_told_what_was_wrong(virtual_clock: trio.abc.Clock):
     lm = ScriptedLM([{"stars": "many", "words": ""}, REVIEW])
 
     assert await DSPyBackend(lm).make(ARTICLE, Review) == MADE
     assert "stars: got 'many', expected int" in str(lm.calls[1].messages[-1]["content"])
 
 
-async def test_a13_attempts_that_are_spent_end_in_a_parse_error_with_its_cause(autojump_clock: trio.abc.Clock):
+async def test_a13_attempts_that_are_spent_end_in_a_parse_error_with_its_cause(virtual_clock: trio.abc.Clock):
     with pytest.raises(LMReplyUnreadable) as caught:
         await DSPyBackend(ScriptedLM(["no", "no"])).make(ARTICLE, Review)
 
@@ -144,13 +144,13 @@ async def test_a13_attempts_that_are_spent_end_in_a_parse_error_with_its_cause(a
 
 
 @pytest.mark.parametrize("backend", [DSPyBackend, OptimizedLM])
-async def test_a14_max_retries_is_an_option_of_both(backend: type[DSPyBackend], autojump_clock: trio.abc.Clock):
+async def test_a14_max_retries_is_an_option_of_both(backend: type[DSPyBackend], virtual_clock: trio.abc.Clock):
     lm = ScriptedLM(["no", "no", "no", REVIEW])
 
     assert await backend(lm, max_retries=3).make(ARTICLE, Review) == MADE
 
 
-async def test_a15_decide_ends_makes_or_refuses(autojump_clock: trio.abc.Clock):
+async def test_a15_decide_ends_makes_or_refuses(virtual_clock: trio.abc.Clock):
     lm = ScriptedLM([{"choice": "None"}, {"choice": "Review"}, REVIEW, REVIEW])
     backend = DSPyBackend(lm)
 
@@ -161,7 +161,7 @@ async def test_a15_decide_ends_makes_or_refuses(autojump_clock: trio.abc.Clock):
     assert len(lm.calls) == 4
 
 
-async def test_a16_a_choice_shows_its_context_and_takes_exact_names_only(autojump_clock: trio.abc.Clock):
+async def test_a16_a_choice_shows_its_context_and_takes_exact_names_only(virtual_clock: trio.abc.Clock):
     lm = ScriptedLM([{"choice": "Review "}, {"choice": "Failed"}, {"choice": "Failed"}])
     backend = DSPyBackend(lm)
 
@@ -172,7 +172,7 @@ async def test_a16_a_choice_shows_its_context_and_takes_exact_names_only(autojum
         await backend.choose_type([Review, ReviewFailed], ARTICLE)
 
 
-async def test_a17_fill_shows_source_and_values_and_validates(autojump_clock: trio.abc.Clock):
+async def test_a17_fill_shows_source_and_values_and_validates(virtual_clock: trio.abc.Clock):
     lm = ScriptedLM([{"words": "Good."}])
 
     assert await DSPyBackend(lm).fill(Review, {"stars": 4}, "Review it.", source=ARTICLE) == MADE
@@ -193,7 +193,7 @@ async def test_a18_the_counts_are_a_copy_one_for_each_pick_and_not_zero_after_a_
 
 
 @pytest.mark.parametrize("optimized", [None, {}])
-async def test_a19_without_predictors_everything_is_naive(optimized: Any, autojump_clock: trio.abc.Clock):
+async def test_a19_without_predictors_everything_is_naive(optimized: Any, virtual_clock: trio.abc.Clock):
     backend = OptimizedLM(ScriptedLM([REVIEW]), optimized)
 
     await backend.make(ARTICLE, Review)
@@ -250,14 +250,14 @@ def test_a30_errors_of_language_models_are_of_one_family():
         assert issubclass(kind, UnderstudyError)
 
 
-async def test_a32_a_backend_of_its_own_for_each_model(autojump_clock: trio.abc.Clock):
+async def test_a32_a_backend_of_its_own_for_each_model(virtual_clock: trio.abc.Clock):
     small, large = ScriptedLM([REVIEW], model="small"), ScriptedLM([{"stars": 5, "words": "x"}], model="large")
 
     assert await DSPyBackend(small).make(ARTICLE, Review) == MADE
     assert await DSPyBackend(large).make(ARTICLE, Review) == Review(5, "x")
 
 
-async def test_a33_a_backend_over_httpx_needs_nothing_but_the_client(autojump_clock: trio.abc.Clock):
+async def test_a33_a_backend_over_httpx_needs_nothing_but_the_client(virtual_clock: trio.abc.Clock):
     async def handle(request: httpx.Request) -> httpx.Response:
         return said(ANSWER)
 

@@ -14,6 +14,7 @@ from actors.errors import LMError, LMRateLimited, LMUnavailable
 from runtime.lm.account import BREAK_AFTER, COOL_OFF_S, LONGEST_PAUSE_S, Account
 from runtime.lm.client import LMClient
 from runtime.lm.retry import Retry
+from runtime.testing import run_in_virtual_time
 from runtime.testing.loopback import Failure, ModelScript, open_loopback
 from tests.runtime.lm.faking import HELLO, faking, said
 
@@ -183,7 +184,7 @@ def test_whatever_is_cancelled_wherever_it_waits_nothing_stays_behind(
                 assert account.statistics().in_flight == 1
         assert quiet(account)
 
-    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+    run_in_virtual_time(main)
 
 
 def fail(fate: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import attrs
 import httpx
 import pytest
+import trio
 
 from actors.errors import DeclarationError, LMUnavailable, UsageError
 from actors.lm import Completion, ReasoningDelta, TextDelta, ToolCallDelta, Usage
@@ -99,6 +100,48 @@ def test_a_file_that_is_locked_counts_as_having_no_answer(tmp_path: Path):
 
         holder._connection.execute("ROLLBACK")
         assert cache.get("key") is None
+
+
+def no_database(path: Path) -> None:
+    path.write_text("These are notes, and no database at all.\n" * 100)
+
+
+def a_folder(path: Path) -> None:
+    path.mkdir()
+
+
+def in_no_folder(path: Path) -> None:
+    path.symlink_to(path.parent / "nowhere" / "answers.db")
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (no_database, "file is not a database"),
+        (a_folder, "unable to open database file"),
+        (in_no_folder, "unable to open database file"),
+    ],
+)
+def test_a_file_that_cannot_be_a_cache_is_refused_when_it_is_opened(make: Any, words: str, tmp_path: Path):
+    path = tmp_path / "answers.db"
+    make(path)
+    before = path.read_bytes() if path.is_file() else None
+
+    with pytest.raises(DeclarationError) as caught:
+        SqliteCache(path)
+
+    assert str(caught.value) == (
+        f"SqliteCache({str(path)!r}): the file cannot be used: {words}.\n"
+        "  Mend: name a file that is not there yet, or one that SqliteCache has made, in a folder that may be written to."
+    )
+    assert (path.read_bytes() if path.is_file() else None) == before
+
+
+async def test_a_cache_made_in_another_thread_than_trios_serves(tmp_path: Path):
+    cache = await trio.to_thread.run_sync(SqliteCache, tmp_path / "answers.db")
+    with contextlib.closing(cache):
+        cache.put("key", WHOLE)
+        assert cache.get("key") == WHOLE
 
 
 def damaged(path: Path) -> None:

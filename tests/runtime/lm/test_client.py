@@ -35,7 +35,7 @@ EXACT = Retry(max_attempts=3, backoff=Backoff(first_s=0.5, cap_s=30.0, jitter=0)
 async def serving(
     script: ModelScript | str, *, provider: str = "openai", **options: Any
 ) -> AsyncIterator[tuple[LoopbackProvider, LMClient]]:
-    async with open_loopback({"m": script}) as server:
+    async with open_loopback({"m": script}, unused="ok") as server:
         base = server.url if provider == "anthropic" else server.api_base
         async with LMClient(f"{provider}/m", api_key="s3cret-key", api_base=base, **{"retry": EXACT, **options}) as lm:
             yield server, lm
@@ -95,7 +95,7 @@ FAILURES: list[tuple[Failure, type[LMError], int]] = [
 async def test_no_failure_makes_more_requests_than_allowed(
     failure: Failure, kind: type[LMError], count: int, provider: str, patient_clock: trio.abc.Clock
 ):
-    async with serving(ModelScript("never", failures=(failure,) * 9), provider=provider) as (server, lm):
+    async with serving(ModelScript("never", failures=failure), provider=provider) as (server, lm):
         with pytest.raises(kind) as caught:
             await lm.chat(HELLO)
 

@@ -130,7 +130,7 @@ async def test_a_client_in_a_runtime_may_have_as_many_requests_in_flight_as_it_s
 
 async def test_the_runtimes_budget_covers_the_clients_that_it_opens_and_their_fallbacks():
     whole, spent = Budget(), list[int]()
-    down = ModelScript("never", failures=(Failure.status(503),) * 9)
+    down = ModelScript("never", failures=Failure.status(503))
     async with open_loopback({"down": down, "m": "hi"}) as server:
         first = LMClient("openai/down", api_key="k", api_base=server.api_base, fallbacks=[client(server)], retry=Retry(2))
         async with (

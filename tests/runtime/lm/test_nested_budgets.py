@@ -9,7 +9,6 @@ import attrs
 import httpx
 import pytest
 import trio
-import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +19,7 @@ from runtime.lm.budget import Budget, spending
 from runtime.lm.client import LMClient
 from runtime.lm.http.transport import open_transport
 from runtime.lm.retry import Retry
+from runtime.testing import run_in_virtual_time
 from tests.runtime.lm.faking import HELLO, faking, said
 
 
@@ -286,4 +286,4 @@ async def crowd(calls: list[Plan], limit: int, hedge: float | None) -> None:
 @settings(deadline=None, max_examples=60)
 @given(calls=st.lists(plans, min_size=1, max_size=8), limit=st.integers(50, 500), hedge=st.sampled_from([None, 0.7]))
 def test_no_crowd_of_calls_overspends_or_leaves_anything_held(calls: list[Plan], limit: int, hedge: float | None):
-    trio.run(crowd, calls, limit, hedge, clock=trio.testing.MockClock(autojump_threshold=0))
+    run_in_virtual_time(crowd, calls, limit, hedge)

@@ -61,7 +61,7 @@ def served(server: LoopbackProvider, *models: str, most: int, **options: Any) ->
 
 
 def always(failure: Failure) -> ModelScript:
-    return ModelScript("never", failures=(failure,) * 20)
+    return ModelScript("never", failures=failure)
 
 
 @MAX
@@ -91,7 +91,7 @@ async def test_a_stream_that_never_begins_makes_no_more(failure: Failure, kind: 
 @FAILURES
 async def test_fallbacks_share_the_requests_of_the_call(failure: Failure, kind: type[LMError], again: bool, most: int):
     scripts = {name: always(failure) for name in ("a", "b", "c")}
-    async with open_loopback(scripts) as server, served(server, "a", "b", "c", most=most) as lm:
+    async with open_loopback(scripts, unused="ok") as server, served(server, "a", "b", "c", most=most) as lm:
         error = await outcome(lambda: lm.chat(HELLO))
         streamed = await outcome(lambda: read_whole(lm))
 
@@ -107,7 +107,7 @@ async def test_fallbacks_share_the_requests_of_the_call(failure: Failure, kind: 
 )
 async def test_one_request_is_kept_for_each_fallback(most: int, asked: str):
     scripts = {name: always(Failure.status(503)) for name in ("a", "b", "c")}
-    async with open_loopback(scripts) as server, served(server, "a", "b", "c", most=most) as lm:
+    async with open_loopback(scripts, unused="ok") as server, served(server, "a", "b", "c", most=most) as lm:
         error = await outcome(lambda: lm.chat(HELLO))
 
     assert "".join(record.model for record in server.requests) == asked
@@ -131,7 +131,7 @@ async def test_hedges_are_among_the_requests_of_the_call(
     failure: Failure, kind: type[LMError], models: tuple[str, ...], most: int, patient_clock: trio.abc.Clock
 ):
     scripts = {name: always(failure) for name in ("a", "b")}
-    async with open_loopback(scripts) as server, served(server, *models, most=most, hedge=3.0) as lm:
+    async with open_loopback(scripts, unused="ok") as server, served(server, *models, most=most, hedge=3.0) as lm:
         error = await outcome(lambda: lm.chat(HELLO))
         made = len(server.requests)
         await outcome(lambda: read_whole(lm))
@@ -164,7 +164,7 @@ async def test_waits_that_are_too_long_make_no_more_requests(
     patient_clock: trio.abc.Clock,
 ):
     scripts = {name: always(failure) for name in ("a", "b")}
-    async with open_loopback(scripts) as server, served(server, *models, most=3, hedge=hedge, **deadline) as lm:
+    async with open_loopback(scripts, unused="ok") as server, served(server, *models, most=3, hedge=hedge, **deadline) as lm:
         error = await outcome(lambda: read_whole(lm))
 
     assert type(error) is LMTimeout
@@ -222,7 +222,10 @@ async def test_json_of_another_shape_is_no_answer(body: Any):
 
 
 async def test_a_budget_without_room_makes_no_request():
-    async with open_loopback({"m": "unused"}) as server, served(server, "m", "m", most=3, budget=Budget(max_tokens=1)) as lm:
+    async with (
+        open_loopback({"m": "unused"}, unused="ok") as server,
+        served(server, "m", "m", most=3, budget=Budget(max_tokens=1)) as lm,
+    ):
         error = await outcome(lambda: lm.chat(HELLO))
 
     assert type(error) is LMBudgetExhausted

@@ -117,7 +117,7 @@ async def test_a_failure_of_the_model_is_raised_as_it_is():
 
 async def test_the_client_alone_repeats_requests_and_the_budget_of_the_task_is_charged():
     answer = says(**GOOD)
-    script = ModelScript(answer, failures=[Failure.status(500)] * 9)
+    script = ModelScript(answer, failures=Failure.status(500))
     async with open_loopback({"bad": script, "good": answer}) as provider:
         base = f"{provider.url}/v1"
         async with (

@@ -211,7 +211,7 @@ async def test_the_budget_of_the_task_bounds_what_threads_of_a_module_ask_for() 
         _, _, errors = tried(pairs)
         raise errors[0]
 
-    async with open_loopback({"m": field_answer(answer="4")}) as provider:
+    async with open_loopback({"m": field_answer(answer="4")}, unused="ok") as provider:
         async with LMClient("openai/m", api_key="k", api_base=f"{provider.url}/v1") as lm:
             with pytest.raises(LMBudgetExhausted), spending(Budget(max_tokens=100)):
                 await run_signature(lm, Side(ask), {"question": "2 + 2?"})
@@ -273,6 +273,13 @@ async def test_a_tool_that_uses_trio_works_in_threads_that_trio_did_not_start() 
     prediction = await run_signature(ScriptedLM([]), Side(looks), {"question": "Oslo"})
 
     assert prediction.answer == "sunny in Oslo and sunny in Oslo"
+
+
+async def test_threads_of_a_module_wait_in_virtual_time(virtual_clock: trio.testing.MockClock) -> None:
+    prediction = await run_signature(ScriptedLM([ANSWER] * 3, latency_s=2.0), Side(parallel), {"question": "2 + 2?"})
+
+    assert prediction.answer == "444"
+    assert trio.current_time() == 2.0
 
 
 async def test_run_dspy_counts_its_attempts() -> None:

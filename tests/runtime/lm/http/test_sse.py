@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runtime.lm.http import sse
 from runtime.lm.http.sse import EventReader, EventTooLarge, LineReader, ServerEvent
 
 STREAM = (
@@ -75,3 +76,23 @@ def test_lines_are_events_however_they_are_cut():
 def test_a_line_that_never_ends_is_too_large():
     with pytest.raises(EventTooLarge, match="a line has more than 4 bytes"):
         LineReader(max_line_bytes=4).feed(b"12345")
+
+
+@pytest.mark.parametrize("make", [EventReader, LineReader])
+def test_a_long_line_in_many_pieces_is_joined_once(make: type[EventReader | LineReader], monkeypatch: pytest.MonkeyPatch):
+    joined: list[int] = []
+    take = sse._Rest.take
+
+    def counted(rest: sse._Rest) -> bytes:
+        joined.append(rest.size_bytes)
+        return take(rest)
+
+    monkeypatch.setattr(sse._Rest, "take", counted)
+    reader = make()
+    for _ in range(1000):
+        assert reader.feed(b"data: ") == []
+    assert joined == []
+    (event,) = [*reader.feed(b"\n"), *reader.feed(b"\n")]
+
+    assert event.data.count("data: ") >= 999
+    assert max(joined) == 6001

@@ -30,7 +30,7 @@ def post(provider: LoopbackProvider) -> HttpRequest:
 
 @asynccontextmanager
 async def serving(script: ModelScript | str, **options: Any) -> AsyncIterator[tuple[LoopbackProvider, HttpTransport]]:
-    async with open_loopback({"m": script}) as provider, open_transport(**options) as transport:
+    async with open_loopback({"m": script}, unused="ok") as provider, open_transport(**options) as transport:
         yield provider, transport
 
 

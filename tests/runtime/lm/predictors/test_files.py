@@ -81,6 +81,15 @@ HOSTILE: dict[str, tuple[Callable[[str], str], str]] = {
     "a field twice": (lambda text: text.replace('"format": 1', '"format": 1, "format": 1'), "an object has the same name twice"),
     "NaN": (lambda text: text.replace("0.5", "NaN"), "NaN is no JSON number"),
     "a number without end": (lambda text: text.replace("0.5", "1e999"), "demos[0]: nested deeper than 64, or a number"),
+    "half a character": (lambda text: text.replace("0.5", '"\\ud800"'), "demos[0]: nested deeper than 64, or a number or a text"),
+    "half a character in a name": (
+        changed(lambda content: step(content).update(demos=[{"\ud800": 1}])),
+        "demos[0]: nested deeper than 64, or a number or a text that JSON cannot carry",
+    ),
+    "half a character in the words": (
+        changed(lambda content: step(content).update(instructions="\ud800")),
+        "instructions: it has halves of characters, which no request can carry",
+    ),
     "another node's": (changed(lambda content: content.update(node="other")), "it says that it is of node 'other' of graph 'g'"),
     "a path": (changed(lambda content: content.update(graph="../g")), "it says that it is of node 'pick' of graph '../g'"),
     "a name that is no text": (changed(lambda content: content.update(node=3)), "node: expected a text, got int"),
@@ -143,6 +152,14 @@ def test_a_named_pipe_does_not_hold_the_start(tmp_path: Path):
 
     with pytest.raises(DeclarationError, match="it is no regular file"):
         read_folder(tmp_path)
+
+
+def test_a_folder_that_is_a_link_is_named_and_not_gone_into(tmp_path: Path):
+    write_node(tmp_path / "elsewhere", NODE)
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "g").symlink_to(tmp_path / "elsewhere" / "g")
+
+    assert read_folder(tmp_path / "here") == ([], [tmp_path / "here" / "g"])
 
 
 def test_all_files_that_cannot_be_used_are_named(tmp_path: Path):

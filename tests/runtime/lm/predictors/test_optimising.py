@@ -97,7 +97,7 @@ async def test_cancelling_ends_the_optimiser_and_its_call():
 
 
 async def test_the_budget_of_the_task_bounds_the_optimiser():
-    async with open_loopback({"*": ModelScript(lambda request: knowing(request.messages))}) as provider:
+    async with open_loopback({"*": ModelScript(lambda request: knowing(request.messages))}, unused="ok") as provider:
         async with LMClient("openai/m", api_key="k", api_base=f"{provider.url}/v1") as lm:
             with pytest.raises(LMBudgetExhausted), spending(Budget(max_tokens=100)), dspy.context(max_errors=1):
                 await optimise(lm, dspy.Predict(QA), examples(), is_right)

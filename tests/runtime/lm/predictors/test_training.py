@@ -100,6 +100,7 @@ FINE = {"input": {"text": "a"}, "output": {"name": "n"}}
         (LABEL, {**FINE, "output": {"name": 3}}, "output makes no Label: name: got 3, expected str"),
         (LABEL, {**FINE, "output": None}, "its output is null, and node 'label' cannot return None"),
         (LABEL, {**FINE, "type": "Other"}, "type 'Other' is none of Label"),
+        (LABEL, {**FINE, "type": ["Label"]}, "type ['Label'] is none of Label"),
         (routing(), FINE, "type None is none of Label, Refusal"),
         (joining(), FINE, "expected inputs with exactly question, style (node 'label')"),
     ],
@@ -134,6 +135,7 @@ def test_rows_are_lines_or_one_list(text: str, tmp_path: Path):
         ("3", "row 1: expected an object, got 3."),
         ("[3]", "row 1: expected an object, got 3."),
         ("[" * 100_000, "row 1: it is no JSON: "),
+        ('{"a": "\\ud800"}', "row 1: it is nested too deep, or has halves of characters, which no request can carry."),
     ],
 )
 def test_a_line_that_is_no_row_is_named(text: str, words: str, tmp_path: Path):
@@ -144,6 +146,12 @@ def test_a_line_that_is_no_row_is_named(text: str, words: str, tmp_path: Path):
 
     assert words in str(caught.value)
     assert str(caught.value).endswith('\n  Mend: write a row as {"node": …, "input": {…}, "output": {…}} on one line.')
+
+
+def test_a_line_ends_where_json_lines_end_it(tmp_path: Path):
+    (tmp_path / "rows").write_text('{"a": "1\u20282\x853"}\n{"a": 2}\n', encoding="utf-8")
+
+    assert read_rows(tmp_path / "rows") == [{"a": "1\u20282\x853"}, {"a": 2}]
 
 
 def test_a_file_that_is_not_there_is_named():

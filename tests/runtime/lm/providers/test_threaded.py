@@ -69,7 +69,7 @@ async def test_its_stream_is_the_whole_answer_in_one_piece():
 async def test_each_attempt_is_one_request_and_fails_with_an_error_of_the_table(
     failure: Failure, kind: type[LMError], count: int
 ):
-    async with serving(ModelScript("never", failures=(failure,) * 9)) as (server, lm):
+    async with serving(ModelScript("never", failures=failure)) as (server, lm):
         with pytest.raises(kind) as caught:
             await lm.chat(HELLO)
 
@@ -101,7 +101,7 @@ async def test_retry_after_is_obeyed_in_a_thread_too():
 
 async def test_a_cancelled_call_ends_when_its_thread_has():
     """The deadline is LiteLLM's timeout too, so the thread does not outlast it by much, and nothing goes on unseen."""
-    async with serving(ModelScript("late", failures=(Failure.slow_headers(3600),) * 3)) as (server, lm):
+    async with serving(ModelScript("late", failures=Failure.slow_headers(3600))) as (server, lm):
         with trio.move_on_after(0.3) as scope:
             await lm.chat(HELLO)
         record = await server.wait_ended(1)
@@ -112,7 +112,7 @@ async def test_a_cancelled_call_ends_when_its_thread_has():
 
 
 async def test_the_clients_own_deadline_holds():
-    async with serving(ModelScript("late", failures=(Failure.slow_headers(3600),) * 3), deadline_s=0.3) as (server, lm):
+    async with serving(ModelScript("late", failures=Failure.slow_headers(3600)), deadline_s=0.3) as (server, lm):
         with pytest.raises(LMTimeout, match=r"^'databricks/m': no answer within 0\.3 s"):
             await lm.chat(HELLO)
         await server.wait_idle()

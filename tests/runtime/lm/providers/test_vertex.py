@@ -14,7 +14,7 @@ from actors.backoff import Backoff
 from actors.errors import DeclarationError, LMAuthFailed, LMUnavailable
 from runtime.lm.client import LMClient
 from runtime.lm.providers.translation import Translator
-from runtime.lm.providers.vertex import check_google_auth
+from runtime.lm.providers.vertex import check_google_auth, project_of
 from runtime.lm.retry import Retry
 from tests.runtime.lm.google import service_account
 from tests.runtime.lm.recorder import Recorder, recording
@@ -84,6 +84,14 @@ async def test_credentials_in_a_file_that_the_environment_names_are_found(monkey
 
     assert "/projects/their-project/locations/europe-west4/" in recorder.seen[0].path
     assert len(recorder.others) == 1
+
+
+def test_the_project_is_found_in_json_that_has_no_slash_for_longer_than_a_name_may_be(tmp_path: Path):
+    fields = {"private_key": "A" * 2000, "project_id": "mine"}
+    (tmp_path / "key.json").write_text(json.dumps(fields))
+
+    for given in (json.dumps(fields), "\n " + json.dumps(fields), str(tmp_path / "key.json"), fields):
+        assert project_of("vertex_ai/m", {"vertex_credentials": given}) == "mine"
 
 
 async def test_a_token_of_ones_own_is_sent_as_it_is():
