@@ -56,3 +56,4 @@ from runtime.testing.traces import EventLog as EventLog
 from runtime.testing.traces import assert_golden as assert_golden
 from runtime.testing.traces import event_line as event_line
 from runtime.testing.virtual_time import thread_gate as thread_gate
+from runtime.testing.watchdog import run_in_virtual_time as run_in_virtual_time

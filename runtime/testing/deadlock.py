@@ -19,6 +19,7 @@ import outcome
 import trio
 
 from runtime.cell import Cell, current_cell
+from runtime.graphs.handle import RunHandle
 from runtime.mailbox import Mailbox
 from runtime.refs import LocalRef
 
@@ -208,6 +209,11 @@ def _ref(ref: LocalRef, frame: FrameType, frames: Sequence[FrameType], names: Na
     return f"the answer of {ref.address!r} to its {message}", (ref.address,), False
 
 
+def _run(handle: RunHandle, frame: FrameType, frames: Sequence[FrameType], names: Names) -> Description | None:
+    at_work = handle._run.state.live_paths  # pyright: ignore[reportPrivateUsage]
+    return f"the end of a run of {handle.graph!r}, in which is at work: {_list(at_work)}", (), False
+
+
 def _ref_in(frames: Sequence[FrameType]) -> LocalRef | None:
     owners = (frame.f_locals.get("self") for frame in reversed(frames))
     return next((owner for owner in owners if isinstance(owner, LocalRef)), None)
@@ -232,6 +238,8 @@ def _semaphore(semaphore: trio.Semaphore, frame: FrameType, frames: Sequence[Fra
 def _event(event: trio.Event, frame: FrameType, frames: Sequence[FrameType], names: Names) -> Description | None:
     for outer in reversed(frames):
         cell = outer.f_locals.get("self")
+        if isinstance(cell, RunHandle):
+            return None  # it says more
         if isinstance(cell, Cell) and outer.f_code.co_name in {"wait_exited", "wait_started"}:
             what = "end" if outer.f_code.co_name == "wait_exited" else "start"
             return f"the {what} of {cell.address!r}", (cell.address,), False
@@ -267,6 +275,7 @@ _DESCRIPTIONS = cast(
     (
         (Mailbox, _mailbox),
         (LocalRef, _ref),
+        (RunHandle, _run),
         (trio.Lock, _lock),
         (trio.StrictFIFOLock, _lock),
         (trio.CapacityLimiter, _limiter),

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from actors.errors import UsageError
 from runtime.testing.failure import FoundFailure, Schedule
 from runtime.testing.scripts import followed_scripts
 from runtime.testing.search import (
@@ -62,7 +63,11 @@ def explore(
 
     The first failure is simplified; the error of the simple run is raised, with the trace and the line that replays it in its
     notes. A parameter named ``sim`` receives the ``Simulation``; other parameters are pytest's fixtures (not async ones, which
-    belong to one event loop). `replay_first` names committed failure files (or short forms) to be tried before all else.
+    belong to one event loop). `replay_first` names committed failure files (or short forms) to be tried before all else; relative
+    paths from the directory of the test, from one above it, or from the current one.
+
+    Raises:
+        DeclarationError: an option is none. UsageError: what is decorated is no async function.
     """
     options = Exploration(
         runs=runs,
@@ -76,6 +81,10 @@ def explore(
     sources = [replay_first] if isinstance(replay_first, str | Path) else list(replay_first)
 
     def decorate(function: Callable[..., Awaitable[Any]]) -> Callable[..., None]:
+        if not inspect.iscoroutinefunction(function):
+            raise UsageError(
+                f"@explore() takes an async function, and {function!r} is none.\n  Mend: async def, or no @explore()."
+            )
         signature = inspect.signature(function)
         wants_sim = "sim" in signature.parameters
 
@@ -86,7 +95,7 @@ def explore(
             def once(sim: Simulation) -> Awaitable[Any]:
                 return function(*args, **kwargs, sim=sim) if wants_sim else function(*args, **kwargs)
 
-            _explore(once, options, sources, _test_name(function))
+            _explore(once, options, sources, function)
 
         kept = [parameter for name, parameter in signature.parameters.items() if name != "sim"]
         explored.__signature__ = signature.replace(parameters=kept, return_annotation=None)  # type: ignore[attr-defined]
@@ -96,9 +105,10 @@ def explore(
     return decorate
 
 
-def _explore(once: TestFunction, options: Exploration, sources: Sequence[str | Path], name: str) -> None:
+def _explore(once: TestFunction, options: Exploration, sources: Sequence[str | Path], function: Callable[..., Any]) -> None:
     __tracebackhide__ = True
-    failure = searched(_attempt(once), options, sources, name=name)
+    file = Path(function.__code__.co_filename) if inspect.isfunction(function) else None
+    failure = searched(_attempt(once), options, sources, name=_test_name(function), file=file)
     if failure is None:
         return
     failure.error.add_note(failure.report())
@@ -115,6 +125,7 @@ def _test_name(function: Callable[..., Any]) -> str:
 
 def _attempt(function: TestFunction) -> Attempt:
     def attempt(sim: Simulation) -> BaseException | None:
+        __tracebackhide__ = True
         try:
             with followed_scripts():
                 sim.run(lambda: function(sim))

@@ -46,13 +46,30 @@ class Schedule:
             ) from error
 
     @classmethod
-    def load(cls, source: str | Path) -> Self:
-        """From a failure file, or from the short form."""
-        path = Path(source)
-        if path.suffix != ".json":
+    def load(cls, source: str | Path, near: Path | None = None) -> Self:
+        """From a failure file, or from the short form.
+
+        A relative path is looked for in the current directory, then beside the file `near` and in each directory above it.
+
+        Raises:
+            DeclarationError: there is no such file, or it holds no schedule.
+        """
+        if Path(source).suffix != ".json":
             return cls.parse(str(source))
-        content = cast("Mapping[str, Any]", json.loads(path.read_text(encoding="utf-8")))
-        return cls.parse(content["schedule"])
+        folders = [Path.cwd(), *(near.resolve().parents if near is not None else ())]
+        path = next((folder / source for folder in folders if (folder / source).is_file()), None)
+        if path is None:
+            beside = f" and from {folders[1]} upwards" if len(folders) > 1 else ""
+            raise DeclarationError(
+                f"there is no failure file {str(source)!r} in {folders[0]}{beside}.\n"
+                "  Mend: name the file that --understudy-save wrote, from the directory of the test or from one above it."
+            )
+        try:
+            return cls.parse(cast("Mapping[str, Any]", json.loads(path.read_text(encoding="utf-8")))["schedule"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise DeclarationError(
+                f"{path} is no failure file: {type(error).__name__}: {error}.\n  Mend: name one that --understudy-save wrote."
+            ) from error
 
 
 @final
@@ -70,7 +87,9 @@ class FoundFailure:
     run: int
     """In which run, counted from 1."""
     choices_found: int
-    """Choices out of turn before simplifying."""
+    """Choices other than 0 before simplifying."""
+    own_choices: int = 0
+    """Of those that are left, how many are not about which task runs: the test's own, and deadlines that came early."""
     steps: tuple[Step, ...] = attrs.field(default=(), repr=False)
     notes: tuple[str, ...] = attrs.field(default=(), repr=False)
     """The trace's notes and events."""
@@ -78,9 +97,14 @@ class FoundFailure:
     """Whether it failed again under the same schedule; where it does not, something outside of the seed decides."""
 
     @property
-    def overtakings(self) -> int:
-        """Choices out of turn that are left: 0 means that it fails in plain arrival order."""
+    def choices_left(self) -> int:
+        """Choices other than 0 after simplifying."""
         return sum(1 for choice in self.schedule.choices if choice)
+
+    @property
+    def overtakings(self) -> int:
+        """Steps out of turn that are left: 0 means that it fails in plain arrival order."""
+        return self.choices_left - self.own_choices
 
     @property
     def command(self) -> str:
@@ -90,21 +114,37 @@ class FoundFailure:
     def report(self) -> str:
         """What a person needs: where it was found, what happened in which order, how to repeat it."""
         head = f"Found by {self.strategy} in run {self.run}, seed {self.schedule.seed}; "
+        if self.strategy == "replay":
+            head = f"Replayed with seed {self.schedule.seed}; "
         if not self.repeats:
             return (
                 f"{head}but it did not fail again under the same schedule: something decides that the seed does not, such as "
                 f"time.time(), a file, another process, or what an earlier run left in a module.\nTry: {self.command}"
             )
-        if self.overtakings:
-            head += f"simplified from {self.choices_found} to {self.overtakings} choices out of turn (marked *)."
-        else:
-            head += "it fails in arrival order, with no choice out of turn."
+        head += self._simplicity()
         return "\n".join([head, *trace_lines(self.steps), f"Replay: {self.command}"])
 
+    def _simplicity(self) -> str:
+        """How much of the schedule is left, for a reader of the trace."""
+        if not self.choices_left:
+            return "it fails in arrival order, with no choice out of turn."
+        simplified = "" if self.strategy == "replay" else f"simplified from {self.choices_found} to "
+        if not self.own_choices:
+            return f"{simplified}{self.choices_left} choices out of turn (marked *)."
+        return (
+            f"{simplified}{self.choices_left} choices other than 0: {self.overtakings} out of turn (marked *), "
+            f"{self.own_choices} of the test's own or of deadlines that came early."
+        )
+
     def save(self, folder: Path) -> Path:
-        """Write a small JSON file, which can be committed and given to ``explore(replay=…)``; return its path."""
+        """Write a small JSON file, which can be committed and given to ``explore(replay_first=…)``; return its path.
+
+        The file of another failure of the same test stays: this one gets a number.
+        """
         name = self.test.replace("/", ".").replace("::", ".").replace(".py", "")
-        path = folder / f"{''.join(c if c.isalnum() or c in '._-' else '_' for c in name)}.json"
+        stem = "".join(c if c.isalnum() or c in "._-" else "_" for c in name) or "failure"
+        numbered = (folder / f"{stem}{f'-{number}' if number > 1 else ''}.json" for number in itertools.count(1))
+        path = next(path for path in numbered if not path.exists() or _holds(path, self.schedule))
         content = {
             "test": self.test,
             "schedule": str(self.schedule),
@@ -115,6 +155,13 @@ class FoundFailure:
         folder.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         return path
+
+
+def _holds(path: Path, schedule: Schedule) -> bool:
+    try:
+        return Schedule.load(path) == schedule
+    except DeclarationError:
+        return False
 
 
 def trace_lines(steps: Sequence[Step]) -> list[str]:

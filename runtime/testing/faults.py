@@ -71,17 +71,36 @@ class FaultPlan:
         """Those that came about, in order."""
 
     @classmethod
-    def drawn(cls, sim: Simulation, addresses: Sequence[str], *, faults: int = 1, messages: int = 5) -> FaultPlan:
-        """At most `faults` faults on the first `messages` messages of `addresses`, chosen by the simulation.
+    def drawn(
+        cls,
+        sim: Simulation,
+        addresses: Sequence[str] = (),
+        *,
+        faults: int = 1,
+        messages: int = 5,
+        stores: Sequence[str] = (),
+        outage_s: float = 0.0,
+    ) -> FaultPlan:
+        """At most `faults` faults, chosen by the simulation.
 
+        They strike the first `messages` messages of `addresses`, and the first `messages` reads and writes of `stores` (see
+        :meth:`cache`). With `outage_s`, the model of :meth:`lm` may be out for a stretch of the first `outage_s` seconds.
         They are recorded and replayed with the schedule, and left out one by one when a failure is simplified.
         """
+        places = [(kind, address) for address in addresses for kind in KINDS]
+        places += [(kind, store) for store in stores for kind in STORE_KINDS]
+        places += [("outage", "")] if outage_s else []
         plan = cls()
         for _ in range(faults):
-            kind = sim.choose(1 + len(KINDS))
-            address, message = sim.choose(len(addresses)), sim.choose(messages)
-            if kind:
-                plan._faults.append(Fault(KINDS[kind - 1], addresses[address], message + 1, delay_s=1.0))
+            place, message = sim.choose(1 + len(places)), sim.choose(messages)
+            if not place:
+                continue
+            kind, where = places[place - 1]
+            if kind == "outage":
+                begin = outage_s * message / messages
+                plan.outage(begin, begin + (outage_s - begin) * (1 + sim.choose(4)) / 4)
+            else:
+                plan._faults.append(Fault(kind, where, message + 1, delay_s=1.0))
         return plan
 
     @property

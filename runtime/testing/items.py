@@ -18,11 +18,10 @@ from typing import Any, Literal, cast, final
 import attrs
 import pytest
 
-from runtime.testing.failure import FoundFailure
+from runtime.testing.failure import FoundFailure, Schedule
 from runtime.testing.search import Exploration, overrides, raise_if_interrupted, searched
 from runtime.testing.simulation import Deadlock, Livelock, Simulation
-from runtime.testing.virtual_time import thread_gate
-from runtime.testing.watchdog import fails_when_stuck
+from runtime.testing.watchdog import run_watched
 
 SIMULATION = pytest.StashKey[Simulation]()
 """On an item: what it runs under at this moment."""
@@ -52,10 +51,13 @@ def plan_of(item: pytest.Item) -> Plan | None:
     if not asked_for or not _can_be_explored(item):
         return None
     options: dict[str, Any] = dict(marker.kwargs) if marker is not None else {}
-    sources: str | Path | Sequence[str | Path] = options.pop("replay_first", ())
+    given: str | Path | Sequence[str | Path] = options.pop("replay_first", ())
     if runs is not None:
         options["runs"] = runs
-    return Plan(Exploration(**options), (sources,) if isinstance(sources, str | Path) else tuple(sources))
+    sources = (given,) if isinstance(given, str | Path) else tuple(given)
+    for source in sources:
+        Schedule.load(source, item.path)  # what is wrong with it is said before anything runs
+    return Plan(Exploration(**options), sources)
 
 
 def _can_be_explored(item: pytest.Item) -> bool:
@@ -92,12 +94,7 @@ def runner_of(item: pytest.Item, ordinary: Callable[..., Any]) -> Callable[..., 
         if ours is None or clock is not ours:
             return ordinary(function, clock=clock, instruments=instruments)
 
-        async def watched() -> Any:
-            with fails_when_stuck(ours):
-                return await function()
-
-        with thread_gate():
-            return ordinary(watched, clock=clock, instruments=instruments)
+        return run_watched(ordinary, ours, function, instruments=instruments)
 
     return run
 
@@ -205,7 +202,7 @@ def run_explored(item: pytest.Item, nextitem: pytest.Item | None, plan: Plan) ->
     rounds = _Rounds(item, nextitem, runs if runs is not None else plan.exploration.runs)
     failure = None
     with suppress(_Over):
-        failure = searched(rounds, plan.exploration, plan.sources, name=item.nodeid)
+        failure = searched(rounds, plan.exploration, plan.sources, name=item.nodeid, file=item.path)
     repeats = failure is not None and failure.repeats
     phases = rounds.latest if repeats or not rounds.failed else rounds.failed
     for call, report in phases:

@@ -1,12 +1,13 @@
 """A network in memory: an httpx transport whose hosts answer, stall, break and vanish as scripted, on the virtual clock.
 
-httpx's own timeouts (connect, read, pool) hold here as they do over TCP, so the code above is tested with its real limits. It is
-given to ``open_transport(connect=network.transport)`` or to ``httpx.AsyncClient(transport=network.transport())``.
+httpx's own timeouts (connect, write, read, pool) hold here as they do over TCP, so the code above is tested with its real
+limits. It is given to ``open_transport(connect=network.transport)`` or to ``httpx.AsyncClient(transport=network.transport())``.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import math
 import random
@@ -21,8 +22,10 @@ from actors.checks import is_count, is_number
 from runtime.lm.client import LMClient
 from runtime.lm.http.transport import open_transport
 from runtime.testing.answers import shortest_decimal
+from runtime.testing.delivery import GARBAGE, Reply, cut_json
 from runtime.testing.dialects import ANTHROPIC, OPENAI, Dialect, NotAChatRequest, to_bytes
-from runtime.testing.script import Script, ScriptLike
+from runtime.testing.script import Failure, FollowedScript, Script, ScriptLike
+from runtime.testing.scripts import Tolerance, enroll
 
 DIALECTS: Mapping[str, Dialect] = {"/chat/completions": OPENAI, "/messages": ANTHROPIC}
 
@@ -39,6 +42,8 @@ class Exchange:
     """What keeps it from a reply: ``"dns"``, ``"tls"``, ``"refused"``; None: nothing."""
     connect_s: float = attrs.field(default=0.0, validator=is_number(least=0))
     """Seconds until the connection stands."""
+    write_s: float = attrs.field(default=0.0, validator=is_number(least=0))
+    """Seconds until the host has taken the request's body."""
     latency_s: float = attrs.field(default=0.0, validator=is_number(least=0))
     """Seconds from the request to the headers; ``math.inf``: for ever."""
     piece_bytes: int | None = attrs.field(default=None, validator=attrs.validators.optional(is_count(least=1)))
@@ -59,6 +64,11 @@ class Exchange:
         if not isinstance(body, bytes | str):
             given.setdefault("content-type", "application/json")
         return cls(status, given, _bytes_of(body), latency_s=latency_s)
+
+    @classmethod
+    def stream(cls, *events: bytes, interval_s: float = 0.0, latency_s: float = 0.0) -> Self:
+        """A streamed reply, event by event. It says no more and no less: a last event such as ``data: [DONE]`` is one of them."""
+        return cls(headers={"content-type": "text/event-stream"}, pieces=events, interval_s=interval_s, latency_s=latency_s)
 
     @classmethod
     def dns_failure(cls) -> Self:
@@ -136,16 +146,25 @@ class VirtualNetwork:
         """Let `name` answer by `script`; ``"*"`` is every host without one. A host without a script has no address."""
         self._hosts[name] = _handler_of(name, script)
 
-    def provider(self, name: str, models: Mapping[str, ScriptLike], *, latency_s: float = 0.0) -> None:
+    def provider(
+        self,
+        name: str,
+        models: Mapping[str, ScriptLike],
+        *,
+        latency_s: float = 0.0,
+        unused: Tolerance = "fail",
+        unforeseen: Tolerance = "fail",
+    ) -> None:
         """Let `name` be a language-model provider that speaks OpenAI's and Anthropic's forms, scripted like ``open_loopback``."""
         script = Script(latency_s)
+        enroll(FollowedScript.of(script, f"the provider {name!r}", "network.provider", unused, unforeseen))
         for model, each in models.items():
             script.set(model, each)
         self._hosts[name] = _Provider(script)
 
-    def transport(self) -> httpx.AsyncBaseTransport:
-        """An httpx transport onto this network."""
-        return _Transport(self)
+    def transport(self, max_connections: float = math.inf) -> httpx.AsyncBaseTransport:
+        """An httpx transport onto this network, with a pool of so many connections."""
+        return _Transport(self, max_connections)
 
     @contextlib.asynccontextmanager
     async def client(self, model: str, *, seed: int = 0, **options: Any) -> AsyncGenerator[LMClient]:
@@ -174,6 +193,8 @@ class VirtualNetwork:
                 await trio.sleep(plan.connect_s)
             if plan.failure is not None:
                 raise httpx.ConnectError(_FAILURES[plan.failure].format(host=request.url.host), request=request)
+            with _bounded(waits.get("write"), httpx.WriteTimeout, request):
+                await trio.sleep(plan.write_s)
             with _bounded(waits.get("read"), httpx.ReadTimeout, request):
                 await trio.sleep(plan.latency_s)
             if plan.reset_after_bytes == -1:
@@ -190,12 +211,25 @@ _FAILURES = {
 
 @final
 class _Transport(httpx.AsyncBaseTransport):
-    def __init__(self, network: VirtualNetwork) -> None:
+    def __init__(self, network: VirtualNetwork, max_connections: float) -> None:
         self._network = network
+        self._pool = trio.CapacityLimiter(max_connections)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         await trio.lowlevel.checkpoint()
-        return await self._network.exchange(request)
+        waits: Mapping[str, float | None] = request.extensions.get("timeout") or {}
+        borrower = object()
+        with _bounded(waits.get("pool"), httpx.PoolTimeout, request):
+            await self._pool.acquire_on_behalf_of(borrower)
+        try:
+            response = await self._network.exchange(request)
+        except BaseException:
+            self._pool.release_on_behalf_of(borrower)
+            raise
+        body = response.stream
+        assert isinstance(body, _Body), "exchange() made it"
+        body.on_closed = functools.partial(self._pool.release_on_behalf_of, borrower)
+        return response
 
 
 @final
@@ -207,6 +241,8 @@ class _Body(httpx.AsyncByteStream):
         self._request = request
         self._sent = sent
         self._finished = False
+        self.on_closed: Callable[[], object] | None = None
+        """Called once, when the connection is free again."""
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         plan, request = self._plan, self._request
@@ -222,6 +258,9 @@ class _Body(httpx.AsyncByteStream):
     async def aclose(self) -> None:
         if not self._finished and self._plan.reset_after_bytes is None:
             self._sent.cancelled = True
+        on_closed, self.on_closed = self.on_closed, None
+        if on_closed is not None:
+            on_closed()
 
 
 def _pieces_of(plan: Exchange) -> Sequence[bytes]:
@@ -250,30 +289,39 @@ class _Provider:
         except (ValueError, NotAChatRequest) as error:
             return Exchange.reply(dialect.error(400, str(error)), status=400)
         plan = self._script.plan(chat)
-        if plan.failure is not None:
-            return _failing(plan.failure.kind, plan.failure.code, plan.failure.retry_after_s, plan.latency_s, dialect)
+        if plan.refusal is not None:
+            return Exchange.reply(dialect.error(400, plan.refusal), status=400)
         if plan.completion is None:
-            return Exchange.reply(dialect.error(400, plan.refusal or ""), status=400)
-        if chat.stream:
-            events = dialect.events(plan.completion, self._number, chat.body)
-            reply = Exchange.reply(latency_s=plan.latency_s, headers={"content-type": "text/event-stream"})
-            return attrs.evolve(reply, pieces=tuple(events), interval_s=plan.interval_s)
-        return Exchange.reply(dialect.body(plan.completion, self._number), latency_s=plan.latency_s)
+            reply = Exchange(latency_s=plan.latency_s)
+        elif chat.stream:
+            reply = Exchange.stream(*dialect.events(plan.completion, self._number, chat.body), interval_s=plan.interval_s)
+        else:
+            reply = Exchange.reply(dialect.body(plan.completion, self._number))
+        reply = attrs.evolve(reply, latency_s=plan.latency_s)
+        return reply if plan.failure is None else _failing(reply, plan.failure, dialect)
 
 
-def _failing(kind: str, status: int, retry_after_s: float | None, latency_s: float, dialect: Dialect) -> Exchange:
-    match kind:
+def _failing(reply: Exchange, failure: Failure, dialect: Dialect) -> Exchange:
+    """`reply` as `failure` bends it; the same as the loopback provider does over a socket."""
+    match failure.kind:
         case "status":
-            headers = {} if retry_after_s is None else {"retry-after": shortest_decimal(retry_after_s)}
-            return Exchange.reply(dialect.error(status, "Scripted failure."), status=status, headers=headers, latency_s=latency_s)
+            headers = {} if failure.retry_after_s is None else {"retry-after": shortest_decimal(failure.retry_after_s)}
+            body = dialect.error(failure.code, failure.message)
+            return Exchange.reply(body, status=failure.code, headers=headers, latency_s=reply.latency_s)
         case "garbage":
-            return Exchange.reply(b"<html>\x00\xff</html>", headers={"content-type": "text/html"}, latency_s=latency_s)
+            return Exchange.reply(GARBAGE, headers={"content-type": "text/html"}, latency_s=reply.latency_s)
         case "truncated_json":
-            return Exchange.reply(b'{"choices": [', headers={"content-type": "application/json"}, latency_s=latency_s)
+            whole = Reply(reply.status, reply.headers, list(reply.pieces or (reply.body,)), streamed=bool(reply.pieces))
+            cut = cut_json(whole)
+            return attrs.evolve(reply, body=b"" if reply.pieces else cut[0], pieces=tuple(cut) if reply.pieces else ())
         case "disconnect_mid_body":
-            return Exchange.reply(b'{"choices": [', latency_s=latency_s).cut(8)
+            return reply.cut(sum(map(len, reply.pieces or (reply.body,))) // 2)
+        case "slow_headers":
+            return reply
+        case "slow_body":
+            return reply.slowly(failure.piece_bytes, failure.interval_s)
         case _:
-            return Exchange(latency_s=latency_s).cut()
+            return reply.cut()
 
 
 @contextlib.contextmanager

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, cast, final
 
 import attrs
@@ -21,43 +22,49 @@ class Unordered:
 
 @final
 @attrs.frozen
-class _Step:
-    """What is left of a pattern: alternatives now, and the rest after each."""
+class _Either:
+    """What is left when a message fits more than one place: each way to have placed it. All of them miss as many messages."""
 
-    rest: Any
-    fitted: bool
+    ways: tuple[Any, ...]
 
 
 _DONE = object()
 
 
 def advance(pattern: Any, message: object) -> Any:
-    """What is left of `pattern` once `message` has come.
+    """What is left of `pattern` once `message` has come. Where it fits in several places, all are kept in mind.
 
     Raises:
         LookupError: it does not fit here.
     """
-    step = _advance(pattern, message)
-    if not step.fitted:
+    ways: dict[object, Any] = {}
+    for way in pattern.ways if isinstance(pattern, _Either) else (pattern,):
+        for rest in _rests(way, message):
+            ways.setdefault(_key(rest), rest)
+    if not ways:
         raise LookupError
-    return step.rest
+    return _Either(tuple(ways.values()))
 
 
 def is_done(pattern: Any) -> bool:
     """Whether nothing more is expected."""
+    if isinstance(pattern, _Either):
+        return any(map(is_done, pattern.ways))
     return pattern is _DONE or (_is_many(pattern) and all(is_done(item) for item in _items(pattern)))
 
 
 def expected_next(pattern: Any) -> list[Any]:
-    """What may come next."""
+    """What may come next, each once."""
     if pattern is _DONE:
         return []
+    if isinstance(pattern, _Either):
+        return _each_once(each for way in pattern.ways for each in expected_next(way))
     if not _is_many(pattern):
         return [pattern]
     left = [item for item in _items(pattern) if not is_done(item)]
     if isinstance(pattern, list):
         left = left[:1]
-    return [each for item in left for each in expected_next(item)]
+    return _each_once(each for item in left for each in expected_next(item))
 
 
 def describe(item: object) -> str:
@@ -67,24 +74,40 @@ def describe(item: object) -> str:
     return f"{getattr(item, '__name__', item)}(…)" if _is_predicate(item) else repr(item)
 
 
-def _advance(pattern: Any, message: object) -> _Step:
+def _rests(pattern: Any, message: object) -> Iterator[Any]:
+    """What can be left of `pattern` after `message`: one for each place that it fits."""
     if not _is_many(pattern):
-        return _Step(_DONE, fitted=pattern is not _DONE and _fits(pattern, message))
-    items = list(_items(pattern))
+        if pattern is not _DONE and _fits(pattern, message):
+            yield _DONE
+        return
+    items = [item for item in _items(pattern) if not is_done(item)]
     ordered = isinstance(pattern, list)
-    # Exact values first, so that a type or a predicate beside them does not take what only they can take.
-    order = sorted(range(len(items)), key=lambda index: not ordered and _is_loose(items[index]))
-    for index in order:
-        if is_done(items[index]):
-            continue
-        step = _advance(items[index], message)
-        if step.fitted:
-            left = [item for item in (*items[:index], step.rest, *items[index + 1 :]) if not is_done(item)]
-            rest: Any = left if ordered else Unordered(*left)
-            return _Step(rest if left else _DONE, fitted=True)
-        if ordered:
-            break
-    return _Step(pattern, fitted=False)
+    for index, item in enumerate(items[:1] if ordered else items):
+        if any(_are_same(item, other) for other in items[:index]):
+            continue  # whichever of them it takes
+        for rest in _rests(item, message):
+            left = [each for each in (*items[:index], rest, *items[index + 1 :]) if not is_done(each)]
+            yield (left if ordered else Unordered(*left)) if left else _DONE
+
+
+def _key(pattern: Any) -> object:
+    """The same for what is left in two ways, if it is the same."""
+    if not _is_many(pattern):
+        return id(pattern)
+    keys = [_key(item) for item in _items(pattern)]
+    return ("in order", *keys) if isinstance(pattern, list) else frozenset(Counter(keys).items())
+
+
+def _are_same(one: Any, other: Any) -> bool:
+    return one is other or (not _is_many(one) and type(one) is type(other) and bool(one == other))
+
+
+def _each_once(items: Iterable[Any]) -> list[Any]:
+    kept: list[Any] = []
+    for item in items:
+        if not any(_are_same(item, other) for other in kept):
+            kept.append(item)
+    return kept
 
 
 def _fits(item: object, message: object) -> bool:
@@ -97,10 +120,6 @@ def _fits(item: object, message: object) -> bool:
 
 def _is_predicate(item: object) -> bool:
     return callable(item) and not isinstance(item, type) and not attrs.has(type(item))
-
-
-def _is_loose(item: object) -> bool:
-    return isinstance(item, type) or _is_predicate(item)
 
 
 def _is_many(pattern: object) -> bool:

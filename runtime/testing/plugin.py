@@ -7,6 +7,7 @@ for ``@explore`` tests, which are plain functions. It imports what it needs when
 from __future__ import annotations
 
 import contextlib
+import inspect
 import random
 from collections.abc import Callable, Generator
 from contextlib import AbstractAsyncContextManager
@@ -28,6 +29,10 @@ SEED = pytest.StashKey[int]()
 USED = pytest.StashKey[int]()
 SCRIPTS = pytest.StashKey[list[scripts.Script]]()
 PLAN: pytest.StashKey[Plan] = pytest.StashKey()
+
+OURS = frozenset({"virtual_clock", "virtual_runtime"})
+RUNNERS = ("trio", "anyio", "asyncio")
+"""Markers of plugins that run async tests."""
 
 MARKERS = {
     "explore(**options)": "run the async test under many schedules, in virtual time, with its fixtures; options as of @explore",
@@ -52,11 +57,17 @@ def pytest_configure(config: pytest.Config) -> None:
     seed, runs = config.getoption("--understudy-seed"), config.getoption("--understudy-runs")
     word, folder = config.getoption("--understudy-replay"), config.getoption("--understudy-save")
     config.stash[SEED] = seed if seed is not None else 0
-    if (seed, runs, word, folder) != (None, None, None, None):
+    if (seed, runs, word, folder, config.getoption("--understudy-explore")) != (None,) * 5:
         from runtime.testing.failure import Schedule  # noqa: PLC0415 - see the module's docstring
         from runtime.testing.search import Overrides, overrides  # noqa: PLC0415 - see the module's docstring
 
-        replay = Schedule.load(word) if word is not None else None
+        try:
+            replay = Schedule.load(word) if word is not None else None
+        except DeclarationError as error:
+            raise pytest.UsageError(f"--understudy-replay: {error}") from error
+        for name, count in (("runs", runs), ("explore", config.getoption("--understudy-explore"))):
+            if count is not None and count < 1:
+                raise pytest.UsageError(f"--understudy-{name}={count}: expected a whole number >= 1.")
         overrides.set(Overrides(runs=runs, seed=seed, replay=replay, save_to=folder))
 
 
@@ -107,6 +118,20 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     result = yield
     scripts.compare(item.stash[SCRIPTS])
     return result
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
+    """Say what is missing when an async test that needs our fixtures or our marker has nobody to run it."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj) or any(map(pyfuncitem.get_closest_marker, RUNNERS)):
+        return
+    needs = OURS.intersection(pyfuncitem.fixturenames) | {mark.name for mark in pyfuncitem.iter_markers("explore")}
+    if needs:
+        pytest.fail(
+            f"{pyfuncitem.name} is async and uses {', '.join(sorted(needs))}, and nothing runs it on trio.\n"
+            "  Mend: install pytest-trio and write trio_mode = true into pytest's configuration, or mark it @pytest.mark.trio.",
+            pytrace=False,
+        )
 
 
 def pytest_runtest_teardown() -> None:

@@ -22,7 +22,8 @@ from runtime.testing.answers import ChatRequest, shortest_decimal
 from runtime.testing.delivery import Reply, deliver
 from runtime.testing.dialects import ANTHROPIC, OPENAI, Dialect, NotAChatRequest, to_bytes
 from runtime.testing.recording import Recorder, RequestRecord
-from runtime.testing.script import Plan, Script, ScriptLike
+from runtime.testing.script import FollowedScript, Plan, Script, ScriptLike
+from runtime.testing.scripts import Tolerance, enroll
 from runtime.testing.wire import CLIENT_GONE, HttpConnection, HttpRequest, RefusedRequest
 
 _JSON: Final = {"content-type": "application/json"}
@@ -197,6 +198,8 @@ async def open_loopback(
     latency_s: float = 0.0,
     max_concurrent: int | None = None,
     port: int = 0,
+    unused: Tolerance = "fail",
+    unforeseen: Tolerance = "fail",
 ) -> AsyncGenerator[LoopbackProvider, None]:
     """Run a provider on 127.0.0.1 for the length of the block; leaving it closes every connection.
 
@@ -206,8 +209,12 @@ async def open_loopback(
         latency_s: seconds until the first byte, for models whose script does not say.
         max_concurrent: how many requests are served at once; more wait in arrival order. None: all.
         port: 0 lets the system choose a free one.
+        unused: as with ``ScriptedLM``: ``"fail"``: a test that passes fails at its end when a model, or an answer or a failure of
+            a list, was not asked for.
+        unforeseen: ``"fail"``: so it does when a request came for which there was no answer.
     """
     script = Script(latency_s)
+    enroll(FollowedScript.of(script, "the loopback provider", "open_loopback", unused, unforeseen))
     for model, each in (models or {}).items():
         script.set(model, each)
     provider = LoopbackProvider(script, max_concurrent)

@@ -36,18 +36,20 @@ NAMES = {
         "CancelStatus._parent",
         "CancelStatus._scope",
         "CancelStatus._tasks",
+        "CancelStatus.__attrs_post_init__",
         "Deadlines._active",
         "Deadlines._heap",
         "Deadlines.add",
         "Deadlines.next_deadline",
-        "GLOBAL_RUN_CONTEXT",
+        "GLOBAL_RUN_CONTEXT.runner",
         "Runner.clock_autojump_threshold",
         "Runner.deadlines",
         "Runner.runq",
         "Task._cancel_status",
+        "Task._counter",
         "heappush",
     ),
-    "trio._threads": ("_send_message_to_trio", "start_thread_soon"),
+    "trio._threads": ("Run.queue", "RunSync.queue", "_send_message_to_trio", "start_thread_soon"),
     "trio.testing": ("MockClock._autojump",),
 }
 """Every private name this file uses, by module."""
@@ -86,6 +88,14 @@ class ThreadWatch(Protocol):
 
     def paused(self) -> None:
         """One worker thread has ended or waits for the loop, which has its message already. Called in that thread."""
+        ...
+
+    def stranger_waits(self, token: trio.lowlevel.TrioToken) -> None:
+        """A thread that trio did not start waits for the loop of `token`. Called in that thread."""
+        ...
+
+    def stranger_goes_on(self, token: trio.lowlevel.TrioToken) -> None:
+        """It has its answer. Called in the loop's thread."""
         ...
 
 
@@ -271,6 +281,7 @@ def run_chosen(
         InternalError: this trio is not the one that this module knows, or escaped the control.
         UsageError: this thread is in such a run already.
     """
+    __tracebackhide__ = True
     check_trio()
     clock = clock if clock is not None else trio.testing.MockClock(autojump_threshold=0)
     takeover = _Takeover(controller, clock, begun)
@@ -344,16 +355,17 @@ def when_stuck(clock: trio.testing.MockClock, call: Callable[[], None]) -> Gener
 class _AnswerQueue:
     """Stands in for the queue in which a thread waits for the loop's answer."""
 
-    def __init__(self, watch: ThreadWatch) -> None:
-        self._watch = watch
+    def __init__(self, waits: Callable[[], None], goes_on: Callable[[], None]) -> None:
+        self._waits = waits
+        self._goes_on = goes_on
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def get(self) -> Any:
-        self._watch.paused()
+        self._waits()
         return self._queue.get()
 
     def put_nowait(self, answer: Any) -> None:
-        self._watch.running()
+        self._goes_on()
         self._queue.put_nowait(answer)
 
 
@@ -396,7 +408,10 @@ def watched_threads(watch: ThreadWatch, *, forbid: bool = False) -> Generator[No
 
     def send(token: Any, message: Any) -> Any:
         if getattr(ours, "watched", False):
-            object.__setattr__(message, "queue", _AnswerQueue(watch))
+            object.__setattr__(message, "queue", _AnswerQueue(watch.paused, watch.running))
+        elif token is not None:
+            stranger = functools.partial(watch.stranger_waits, token), functools.partial(watch.stranger_goes_on, token)
+            object.__setattr__(message, "queue", _AnswerQueue(*stranger))
         return former_send(token, message)
 
     threads.start_thread_soon, threads._send_message_to_trio = start, send

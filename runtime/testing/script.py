@@ -5,7 +5,7 @@ The provider asks :meth:`Script.plan` once per request, when the request arrives
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, Self, cast, final, get_args
 
 import attrs
@@ -14,6 +14,7 @@ from actors.checks import is_count, is_number, refuse
 from actors.errors import DeclarationError
 from actors.lm import Completion, Usage
 from runtime.testing.answers import Answer, AnswerFunction, AnswerValue, ChatRequest, completion_of
+from runtime.testing.scripts import Asked, Tolerance, Tolerances, difference, excerpt
 
 ANY_MODEL: Final = "*"
 """The key that stands for every model that has no script of its own."""
@@ -47,6 +48,9 @@ class Failure:
     """For ``"slow_body"``."""
     interval_s: float = attrs.field(default=0.0, validator=is_number(least=0, finite=True))
     """For ``"slow_body"``."""
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.code}" if self.kind == "status" else self.kind
 
     @classmethod
     def status(
@@ -86,13 +90,18 @@ class Failure:
         return cls("slow_body", piece_bytes=piece_bytes, interval_s=interval_s)
 
 
+def _failures_of(given: Failure | Iterable[Failure]) -> tuple[Failure, ...] | Failure:
+    return given if isinstance(given, Failure) else tuple(given)
+
+
 @final
 @attrs.frozen
 class ModelScript:
     """What one model does.
 
     `answer` is one answer for every request, a function of the request, or a list that is used up in arrival order (its items
-    are answers or functions). The first ``len(failures)`` requests fail, one failure each, and use up no answer.
+    are answers or functions). The first ``len(failures)`` requests fail, one failure each, and use up no answer. One failure that
+    is not in a list is like one answer: every request meets it.
     """
 
     answer: AnswerValue | Answer | AnswerFunction | Sequence[AnswerValue | Answer | AnswerFunction]
@@ -102,7 +111,7 @@ class ModelScript:
     """Seconds until the first byte, from when the request is being served; None: the provider's default."""
     interval_s: float = attrs.field(default=0.0, kw_only=True, validator=is_number(least=0, finite=True))
     """Seconds between two events of a streamed answer."""
-    failures: tuple[Failure, ...] = attrs.field(default=(), kw_only=True, converter=tuple[Failure, ...])
+    failures: tuple[Failure, ...] | Failure = attrs.field(default=(), kw_only=True, converter=_failures_of)
 
 
 _Item = AnswerValue | Answer | AnswerFunction
@@ -126,6 +135,28 @@ class Plan:
 
 @final
 @attrs.define(eq=False)
+class FollowedScript:
+    """A :class:`Script` that is compared, at the end of a test, with what came; see ``scripts``."""
+
+    script: Script
+    owner: str
+    """What it is the script of."""
+    maker: str
+    """What takes the options ``unused`` and ``unforeseen``."""
+    allowed: Tolerances
+
+    @classmethod
+    def of(cls, script: Script, owner: str, maker: str, unused: Tolerance, unforeseen: Tolerance) -> FollowedScript:
+        """With the options that `maker` was given."""
+        return cls(script, owner, maker, Tolerances.of(maker, unused, unforeseen))
+
+    def mismatch(self) -> str | None:
+        """How what came differs from the script; None when it does not, or where that is allowed."""
+        return difference(self.owner, self.maker, self.script.unused(), self.script.asked, self.allowed)
+
+
+@final
+@attrs.define(eq=False)
 class Script:
     """The scripts of all models, and how far each is used up."""
 
@@ -134,6 +165,9 @@ class Script:
     _models: dict[str, ModelScript] = attrs.field(factory=dict[str, ModelScript], init=False)
     _failed: dict[str, int] = attrs.field(factory=dict[str, int], init=False)
     _answered: dict[str, int] = attrs.field(factory=dict[str, int], init=False)
+    _met: set[str] = attrs.field(factory=set[str], init=False)
+    asked: list[Asked] = attrs.field(factory=list[Asked], init=False)
+    """What came, in the order of arrival."""
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -145,11 +179,28 @@ class Script:
         self._models[model] = script if isinstance(script, ModelScript) else ModelScript(script)
         self._failed.pop(model, None)
         self._answered.pop(model, None)
+        self._met.discard(model)
+
+    def unused(self) -> list[str]:
+        """What nobody has asked for: answers and failures of lists, and models."""
+        left: list[str] = []
+        for model, script in self._models.items():
+            items, used, failed = _items(script), self._answered.get(model, 0), self._failed.get(model, 0)
+            if items is not None:
+                left += [f"{model!r}, answer {at}: {excerpt(repr(item))}" for at, item in enumerate(items, 1) if at > used]
+            elif model not in self._met:
+                left.append(f"{model!r}: {excerpt(repr(script.answer))}")
+            failures = () if isinstance(script.failures, Failure) else script.failures
+            left += [f"{model!r}, failure {at}: {each}" for at, each in enumerate(failures, 1) if at > failed]
+        return left
 
     def plan(self, request: ChatRequest) -> Plan:
         """Decide what becomes of `request` and use up what that takes. A mistake in the script becomes a refusal."""
         name = request.model if request.model in self._models else ANY_MODEL
         script = self._models.get(name)
+        self._met.add(name)
+        in_vain = script is None or self._is_spent(name, script)
+        self.asked.append(Asked(f"{request.model}: {request.text}", in_vain))
         if script is None:
             return Plan(refusal=_unscripted(request.model, self.models))
         latency_s = self.latency_s if script.latency_s is None else script.latency_s
@@ -160,7 +211,15 @@ class Script:
             return Plan(latency_s, failure=failure)
         return self._planned_answer(name, script, request, Plan(latency_s, script.interval_s, failure))
 
+    def _is_spent(self, name: str, script: ModelScript) -> bool:
+        """Whether all of its answers and failures have been given."""
+        items = _items(script)
+        fails = isinstance(script.failures, Failure) or self._failed.get(name, 0) < len(script.failures)
+        return items is not None and not fails and self._answered.get(name, 0) >= len(items)
+
     def _next_failure(self, name: str, script: ModelScript) -> Failure | None:
+        if isinstance(script.failures, Failure):
+            return script.failures
         used = self._failed.get(name, 0)
         if used >= len(script.failures):
             return None
@@ -194,7 +253,7 @@ def script_to_json(model: str, script: ScriptLike) -> dict[str, Any]:
     rest = {
         "latency_s": whole.latency_s,
         "interval_s": whole.interval_s,
-        "failures": [attrs.asdict(failure) for failure in whole.failures],
+        "failures": _failures_to_json(whole.failures),
     }
     items = _items(whole)
     if items is not None:
@@ -217,8 +276,18 @@ def script_from_json(data: Mapping[str, Any]) -> ModelScript:
         [_answer_from_json(item) for item in data["answers"]] if listed else _answer_from_json(data["answer"]),
         latency_s=data.get("latency_s"),
         interval_s=data.get("interval_s", 0.0),
-        failures=[Failure(**failure) for failure in data.get("failures", ())],
+        failures=_failures_from_json(data.get("failures", ())),
     )
+
+
+def _failures_to_json(failures: tuple[Failure, ...] | Failure) -> Any:
+    return attrs.asdict(failures) if isinstance(failures, Failure) else [attrs.asdict(failure) for failure in failures]
+
+
+def _failures_from_json(data: Any) -> list[Failure] | Failure:
+    if isinstance(data, Mapping):
+        return Failure(**cast("dict[str, Any]", data))
+    return [Failure(**failure) for failure in data]
 
 
 def _items(script: ModelScript) -> Sequence[_Item] | None:

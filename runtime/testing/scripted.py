@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Literal, Self, cast, final, get_args
+from typing import Any, Self, cast, final
 
 import attrs
 import trio
@@ -16,7 +16,7 @@ from actors.lm import ChatMessage, Completion, Delta, ReasoningDelta, TextDelta,
 from runtime.lm.dspy.bridge import run_signature
 from runtime.testing.answers import Answer, AnswerValue, completion_of, prompt_text
 from runtime.testing.dialects import pieces_of
-from runtime.testing.scripts import enroll
+from runtime.testing.scripts import Asked, Tolerance, Tolerances, difference, enroll, excerpt, marked
 
 ScriptedValue = AnswerValue | Answer | Exception
 """What one call is answered with; an exception is raised."""
@@ -29,10 +29,6 @@ Matcher = str | Callable[[str], object]
 """A substring of the prompt's text, or a function of it (``re.compile(...).search`` is one)."""
 
 ScriptedAnswers = Sequence[ScriptedItem] | Mapping[Matcher, ScriptedItem | Sequence[ScriptedItem]] | ScriptedFunction
-
-
-Tolerance = Literal["fail", "ok"]
-"""What a departure from the script means for the test."""
 
 
 class UnscriptedCall(AssertionError):
@@ -103,9 +99,7 @@ class ScriptedLM:
     ) -> None:
         if isinstance(answers, str):
             raise refuse(self, "answers", answers, "a list, a mapping or a function of answers")
-        for name, value in (("unused", unused), ("unforeseen", unforeseen)):
-            if value not in get_args(Tolerance):
-                raise refuse(self, name, value, "'fail' or 'ok'")
+        self._allowed = Tolerances.of("ScriptedLM", unused, unforeseen)
         self._answers = answers
         self._model = model
         self._latency_s: Mapping[Matcher, float] = latency_s if isinstance(latency_s, Mapping) else {"": latency_s}
@@ -118,8 +112,6 @@ class ScriptedLM:
         """Calls under way now."""
         self.max_in_flight = 0
         """The most calls that ever were under way at once."""
-        self._unused_fail = unused == "fail"
-        self._unforeseen_fail = unforeseen == "fail"
         enroll(self)
 
     @property
@@ -183,21 +175,15 @@ class ScriptedLM:
         """
         unused = self._unused()
         if unused:
-            lines = "\n".join(["unused (-) and asked (+):", *_marked(unused, self.calls)])
+            lines = "\n".join(["unused (-) and asked (+):", *marked(unused, self._asked())])
             raise AssertionError(f"ScriptedLM({self._model!r}) has answers that were never asked for; {lines}")
 
     def mismatch(self) -> str | None:
         """How what was asked differs from what was scripted; None when it does not, or where that is ``"ok"``."""
-        unused = self._unused() if self._unused_fail else []
-        unforeseen = self._unforeseen_fail and any(isinstance(call.error, UnscriptedCall) for call in self.calls)
-        if not unused and not unforeseen:
-            return None
-        whys = ["has answers that nobody asked for"] * bool(unused) + ["was asked what it has no answer for"] * unforeseen
-        mends = ['unused="ok" if answers may be left over'] * bool(unused)
-        mends += ['unforeseen="ok" if the code may do without an answer'] * unforeseen
-        head = f"ScriptedLM({self._model!r}) {' and '.join(whys)}. Unused (-), asked (+), asked in vain (!):"
-        mend = f"  Mend: correct the script, or the code that asks; or ScriptedLM(…, {', and '.join(mends)})."
-        return "\n".join([head, *_marked(unused, self.calls), mend])
+        return difference(f"ScriptedLM({self._model!r})", "ScriptedLM", self._unused(), self._asked(), self._allowed)
+
+    def _asked(self) -> list[Asked]:
+        return [Asked(call.text, isinstance(call.error, UnscriptedCall)) for call in self.calls]
 
     def _unused(self) -> list[str]:
         answers = self._answers
@@ -205,15 +191,15 @@ class ScriptedLM:
             return []
         if not isinstance(answers, Mapping):
             used = self._used.get(None, 0)
-            return [f"answer {number}: {_excerpt(repr(item))}" for number, item in enumerate(answers, 1) if number > used]
+            return [f"answer {number}: {excerpt(repr(item))}" for number, item in enumerate(answers, 1) if number > used]
         unused: list[str] = []
         for key, item in answers.items():
             used = self._used.get(key, 0)
             if not _is_list(item):
-                unused += [] if used else [f"{_key(key)}: {_excerpt(repr(item))}"]
+                unused += [] if used else [f"{_key(key)}: {excerpt(repr(item))}"]
             else:
                 items = cast("Sequence[ScriptedItem]", item)
-                unused += [f"{_key(key)}, answer {at}: {_excerpt(repr(each))}" for at, each in enumerate(items, 1) if at > used]
+                unused += [f"{_key(key)}, answer {at}: {excerpt(repr(each))}" for at, each in enumerate(items, 1) if at > used]
         return unused
 
     async def _answer(self, call: ScriptedCall) -> Completion:
@@ -246,7 +232,7 @@ class ScriptedLM:
         keys = ", ".join(map(_key, answers)) or "none"
         raise UnscriptedCall(
             f"Call {call.number} to ScriptedLM({self._model!r}) was not expected: none of its keys occurs in the prompt.\n"
-            f"  Keys: {keys}. Prompt: {_excerpt(call.text)!r}\n"
+            f"  Keys: {keys}. Prompt: {excerpt(call.text)!r}\n"
             "  Mend: add a key for it, or '' as the last key, which fits every prompt."
         )
 
@@ -259,7 +245,7 @@ class ScriptedLM:
         raise UnscriptedCall(
             f"Call {call.number} to ScriptedLM({self._model!r}) was not expected: "
             f"all {len(items)} answer(s){under} have been given.\n"
-            f"  Prompt: {_excerpt(call.text)!r}\n"
+            f"  Prompt: {excerpt(call.text)!r}\n"
             "  Mend: script one more answer, or find out who calls once too often."
         )
 
@@ -298,16 +284,6 @@ class ScriptedStream:
         return self._completion
 
 
-def _marked(unused: Sequence[str], calls: Sequence[ScriptedCall]) -> list[str]:
-    """The lines of a diff between a script and the calls."""
-    asked = [f"  {_sign(call)} {call.number}: {_excerpt(call.text)!r}" for call in calls] or ["  + nothing"]
-    return [*(f"  - {line}" for line in unused), *asked]
-
-
-def _sign(call: ScriptedCall) -> str:
-    return "!" if isinstance(call.error, UnscriptedCall) else "+"
-
-
 def _pieces_of(completion: Completion) -> list[Delta]:
     pieces: list[Delta] = [ReasoningDelta(piece) for piece in pieces_of(completion.reasoning or "")]
     pieces += [TextDelta(piece) for piece in pieces_of(completion.text)]
@@ -331,7 +307,3 @@ def _key(key: Matcher) -> str:
 
 def _is_list(item: object) -> bool:
     return isinstance(item, Sequence) and not isinstance(item, str)
-
-
-def _excerpt(text: str, most: int = 200) -> str:
-    return text if len(text) <= most else f"{text[: most // 2]} … {text[-most // 2 :]}"

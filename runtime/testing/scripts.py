@@ -1,15 +1,23 @@
-"""Scripts that look after themselves: each ``ScriptedLM`` that a test made is compared, at its end, with what it was asked.
+"""Scripts that look after themselves: what a test has scripted is compared, at its end, with what was asked.
 
-The plugin opens :func:`followed_scripts` around each test, and ``explore`` around each run. Who uses neither calls
-``ScriptedLM.assert_used_up()``.
+One rule for ``ScriptedLM``, for the loopback provider and for the providers of a virtual network: every answer of a list, every
+failure of a list and every key has to be asked for, and every question has to be foreseen. The plugin opens
+:func:`followed_scripts` around each test, and ``explore`` around each run. Who uses neither calls ``assert_used_up()``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Protocol
+from typing import Literal, Protocol, final, get_args
+
+import attrs
+
+from actors.errors import DeclarationError
+
+Tolerance = Literal["fail", "ok"]
+"""What a departure from the script means for the test."""
 
 
 class ScriptMismatch(AssertionError):
@@ -22,6 +30,65 @@ class Script(Protocol):
     def mismatch(self) -> str | None:
         """How what was asked differs from what was scripted; None when it does not, or may."""
         ...
+
+
+@final
+@attrs.frozen
+class Asked:
+    """One question that came to a script."""
+
+    text: str
+    in_vain: bool = False
+    """Whether the script had no answer for it."""
+
+
+@final
+@attrs.frozen
+class Tolerances:
+    """What a script puts up with."""
+
+    unused: bool = False
+    unforeseen: bool = False
+
+    @classmethod
+    def of(cls, maker: str, unused: Tolerance, unforeseen: Tolerance) -> Tolerances:
+        """From the options of `maker`.
+
+        Raises:
+            DeclarationError: one is neither ``"fail"`` nor ``"ok"``.
+        """
+        for name, value in (("unused", unused), ("unforeseen", unforeseen)):
+            if value not in get_args(Tolerance):
+                raise DeclarationError(f"{maker}({name}={value!r}): expected 'fail' or 'ok'.")
+        return cls(unused == "ok", unforeseen == "ok")
+
+
+def difference(owner: str, maker: str, unused: Sequence[str], asked: Sequence[Asked], allowed: Tolerances) -> str | None:
+    """How what was asked of `owner` differs from its script, of which `unused` is left; None where that is allowed.
+
+    `maker` is what takes the options ``unused`` and ``unforeseen``.
+    """
+    left: Sequence[str] = () if allowed.unused else unused
+    in_vain = not allowed.unforeseen and any(each.in_vain for each in asked)
+    if not left and not in_vain:
+        return None
+    whys = ["has answers that nobody asked for"] * bool(left) + ["was asked what it has no answer for"] * in_vain
+    mends = ['unused="ok" if answers may be left over'] * bool(left)
+    mends += ['unforeseen="ok" if the code may do without an answer'] * in_vain
+    head = f"{owner} {' and '.join(whys)}. Unused (-), asked (+), asked in vain (!):"
+    mend = f"  Mend: correct the script, or the code that asks; or {maker}(…, {', and '.join(mends)})."
+    return "\n".join([head, *marked(left, asked), mend])
+
+
+def marked(unused: Sequence[str], asked: Sequence[Asked]) -> list[str]:
+    """The lines of a diff between a script and what was asked."""
+    lines = [f"  {'!' if each.in_vain else '+'} {number}: {excerpt(each.text)!r}" for number, each in enumerate(asked, 1)]
+    return [*(f"  - {line}" for line in unused), *(lines or ["  + nothing"])]
+
+
+def excerpt(text: str, most: int = 200) -> str:
+    """`text`, or its beginning and its end."""
+    return text if len(text) <= most else f"{text[: most // 2]} … {text[-most // 2 :]}"
 
 
 _made: ContextVar[list[Script] | None] = ContextVar("made", default=None)

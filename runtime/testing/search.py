@@ -13,7 +13,7 @@ from typing import Any, final
 
 import attrs
 
-from actors.checks import is_count, is_number
+from actors.checks import is_count, is_number, refuse
 from actors.groups import leaves_of
 from runtime.testing.failure import FoundFailure, Schedule
 from runtime.testing.schedule import refuse_nesting
@@ -46,6 +46,15 @@ class Overrides:
 overrides: contextvars.ContextVar[Overrides] = contextvars.ContextVar("overrides", default=Overrides())  # noqa: B039 - frozen
 
 
+def _is_strategy(owner: object, attribute: attrs.Attribute[Any], value: str | StrategyMaker) -> None:
+    strategy_named(value)
+
+
+def _is_thread_rule(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value not in ("hold", "forbid"):
+        raise refuse(owner, attribute.name, value, "'hold' or 'forbid'")
+
+
 @final
 @attrs.frozen(kw_only=True)
 class Exploration:
@@ -53,13 +62,13 @@ class Exploration:
 
     runs: int = attrs.field(default=RUNS, validator=is_count(least=1))
     """Schedules to try. The first is arrival order."""
-    strategy: str | StrategyMaker = "portfolio"
+    strategy: str | StrategyMaker = attrs.field(default="portfolio", validator=_is_strategy)
     """A key of ``strategies.STRATEGIES``, or a function of seed and expected number of choices."""
     seed: int = 0
     """Run number i, counted from 0, has the seed ``seed + i``."""
     timer_races: float = attrs.field(default=0.0, validator=is_number(least=0, finite=True))
     """Chance, at each step, that the next deadline passes before any task runs, as on a slow machine."""
-    threads: str = "hold"
+    threads: str = attrs.field(default="hold", validator=_is_thread_rule)
     """``"hold"``: the schedule waits for each worker thread. ``"forbid"``: starting one is an error."""
     max_steps: int = attrs.field(default=MAX_STEPS, validator=is_count(least=1))
     """Steps after which a run counts as a livelock."""
@@ -80,12 +89,17 @@ def overridden(plan: Exploration) -> Exploration:
     )
 
 
-def searched(attempt: Attempt, plan: Exploration, sources: Sequence[str | Path] = (), *, name: str) -> FoundFailure | None:
-    """What the command line asks for: one schedule replayed; else the schedules in `sources`, then those of `plan`."""
+def searched(
+    attempt: Attempt, plan: Exploration, sources: Sequence[str | Path] = (), *, name: str, file: Path | None = None
+) -> FoundFailure | None:
+    """What the command line asks for: one schedule replayed; else the schedules in `sources`, then those of `plan`.
+
+    `sources` with relative paths are looked for near `file`, too.
+    """
     given = overrides.get()
     if given.replay is not None:
         return repeated(attempt, given.replay, plan, name=name)
-    recorded = (repeated(attempt, Schedule.load(source), plan, name=name) for source in sources)
+    recorded = (repeated(attempt, Schedule.load(source, file), plan, name=name) for source in sources)
     return next(filter(None, recorded), None) or first_failure(attempt, overridden(plan), name=name)
 
 
@@ -167,6 +181,7 @@ def _failure(found: _Found, schedule: Schedule, sim: Simulation, error: BaseExce
         schedule=schedule,
         strategy=found.strategy,
         run=found.run,
+        own_choices=sim.own_choices if repeats else 0,
         choices_found=sum(1 for choice in found.schedule.choices if choice),
         steps=tuple(sim.steps) if repeats else (),
         notes=tuple(sim.notes) if repeats else (),

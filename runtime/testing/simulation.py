@@ -82,6 +82,8 @@ class Simulation:
         """Filled only when the run is to be explained."""
         self.notes: list[str] = []
         """The notes and events of the trace, alone."""
+        self.own_choices = 0
+        """How many of the choices were not 0 and not about which task runs: the test's own, and deadlines that came early."""
         self.step = 0
         self._strategy = strategy
         self._max_steps = max_steps
@@ -107,6 +109,7 @@ class Simulation:
             return 0
         choice = self._strategy.choose(count)
         self.choices.append(choice)
+        self.own_choices += bool(choice)
         return choice
 
     def note(self, text: str) -> None:
@@ -164,6 +167,7 @@ class Simulation:
         __tracebackhide__ = True
 
         async def main() -> Any:
+            __tracebackhide__ = True
             with self._scope:
                 return await async_fn()
 
@@ -217,6 +221,7 @@ class Simulation:
         choice = self._strategy.choose(1000)
         fires = choice > 0 if isinstance(self._strategy, Replay) else choice >= 1000 * (1 - self._timer_races)
         self.choices.append(int(fires))
+        self.own_choices += fires
         if fires:
             self.loop.jump(left_s)
         return fires

@@ -56,4 +56,5 @@ def assert_golden(lines: Iterable[str], file: Path) -> None:
     expected = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
     if came != expected:
         diff = "\n".join(difflib.unified_diff(expected, came, file.name, "this run", lineterm="", n=2))
-        raise AssertionError(f"the trace differs from {file.name}:\n{diff}\nIf it should: {UPDATE}=1 pytest …")
+        what = f"the trace differs from {file.name}" if file.exists() else f"there is no {file} to compare the trace with"
+        raise AssertionError(f"{what}:\n{diff}\nIf it should: {UPDATE}=1 pytest …")

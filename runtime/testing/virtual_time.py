@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import math
 import threading
-from collections.abc import Generator
+from collections import Counter
+from collections.abc import Callable, Generator
 from typing import final
 
 import trio
@@ -20,15 +21,22 @@ from runtime.testing.schedule import in_chosen_run, watched_threads
 
 PATIENCE_S = 30.0
 """Real seconds that a chosen schedule waits for a worker thread."""
+STRANGERS_PATIENCE_S = 0.05
+"""Real seconds without news after which the clock goes on, when a thread that trio did not start waits for the loop."""
 
 
 @final
 class ThreadGate:
-    """Holds the autojump clock while a worker thread runs; a thread that waits for the loop does not count."""
+    """Holds the autojump clock while a worker thread runs; a thread that waits for the loop does not count.
+
+    A thread that trio did not start, such as one of ``dspy.Parallel``, is seen only when it waits for the loop. The worker thread
+    that started it then most likely waits for it, and the clock would hold for ever: it goes on when nothing comes any more.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._running = 0
+        self._strangers: Counter[trio.lowlevel.TrioToken] = Counter()
         self._held: tuple[trio.testing.MockClock, float, trio.lowlevel.TrioToken] | None = None
 
     def running(self) -> None:
@@ -38,7 +46,7 @@ class ThreadGate:
         clock = trio.lowlevel.current_clock()
         if self._held is None and isinstance(clock, trio.testing.MockClock):
             self._held = (clock, clock.autojump_threshold, trio.lowlevel.current_trio_token())
-            clock.autojump_threshold = math.inf
+        self._adjust()
 
     def paused(self) -> None:
         """Let the clock go once no thread runs. Called in the worker's thread, when the loop has what the thread sent it."""
@@ -46,15 +54,42 @@ class ThreadGate:
             self._running -= 1
             held = self._held
         if held is not None:
-            with contextlib.suppress(trio.RunFinishedError):
-                held[2].run_sync_soon(self._let_go)
+            _soon(held[2], self._adjust)
 
-    def _let_go(self) -> None:
+    def stranger_waits(self, token: trio.lowlevel.TrioToken) -> None:
+        """See ``ThreadWatch``."""
         with self._lock:
-            if self._running or self._held is None:
+            self._strangers[token] += 1
+        _soon(token, self._adjust)
+
+    def stranger_goes_on(self, token: trio.lowlevel.TrioToken) -> None:
+        """See ``ThreadWatch``."""
+        with self._lock:
+            self._strangers[token] -= 1
+            if not self._strangers[token]:
+                del self._strangers[token]
+        self._adjust()
+
+    def _adjust(self) -> None:
+        """Let the clock of this run do what its threads allow. Called in the loop's thread."""
+        with self._lock:
+            if self._held is None:
                 return
-            (clock, threshold, _), self._held = self._held, None
+            clock, threshold, token = self._held
+            if token is not trio.lowlevel.current_trio_token():
+                return  # a stranger of another run, in another thread
+            if not self._running:
+                self._held = None
+            elif self._strangers[token] > 0:
+                threshold = max(threshold, STRANGERS_PATIENCE_S)
+            else:
+                threshold = math.inf
         clock.autojump_threshold = threshold
+
+
+def _soon(token: trio.lowlevel.TrioToken, call: Callable[[], None]) -> None:
+    with contextlib.suppress(trio.RunFinishedError):
+        token.run_sync_soon(call)
 
 
 @contextlib.contextmanager
@@ -89,6 +124,12 @@ class ThreadHold:
         with self._changed:
             self._running -= 1
             self._changed.notify_all()
+
+    def stranger_waits(self, token: trio.lowlevel.TrioToken) -> None:
+        """See ``ThreadWatch``. A chosen schedule cannot know when a thread comes that trio did not start: none is waited for."""
+
+    def stranger_goes_on(self, token: trio.lowlevel.TrioToken) -> None:
+        """See ``ThreadWatch``."""
 
     def settle(self) -> bool:
         """Block until no thread runs; False when one has not come back within :data:`PATIENCE_S`."""

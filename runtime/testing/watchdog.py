@@ -6,8 +6,8 @@ import contextlib
 import math
 import threading
 import time
-from collections.abc import AsyncGenerator, Generator
-from typing import Any, final
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from typing import Any, TypeVar, final
 
 import trio
 import trio.testing
@@ -16,6 +16,9 @@ from runtime.app import Runtime, open_runtime
 from runtime.testing.deadlock import Names, report_on, waits_of
 from runtime.testing.schedule import in_chosen_run, tasks_below, unshield, when_stuck
 from runtime.testing.simulation import Deadlock, sockets_waited_for
+from runtime.testing.virtual_time import thread_gate
+
+T = TypeVar("T")
 
 PATIENCE_LOOKS = 3000
 """Looks, a millisecond apart, at a run that only a socket or a thread of the test's own could wake."""
@@ -75,6 +78,35 @@ def fails_when_stuck(clock: trio.testing.MockClock) -> Generator[None]:
         trio.lowlevel.remove_instrument(watch)
     if watch.verdict is not None:
         raise watch.verdict
+
+
+def run_watched(
+    run: Callable[..., T], clock: trio.testing.MockClock, async_fn: Callable[..., Awaitable[Any]], *args: Any, **options: Any
+) -> T:
+    """``run(async_fn, *args)`` on `clock`, which holds while a worker thread runs; ``run`` is ``trio.run`` as a rule."""
+    __tracebackhide__ = True
+
+    async def watched() -> Any:
+        __tracebackhide__ = True
+        with fails_when_stuck(clock):
+            return await async_fn(*args)
+
+    with thread_gate():
+        return run(watched, clock=clock, **options)
+
+
+def run_in_virtual_time(async_fn: Callable[..., Awaitable[T]], *args: Any) -> T:
+    """``trio.run(async_fn, *args)`` in virtual time, from 0.0 s: what an ordinary test has by the fixture ``virtual_clock``.
+
+    For tests that are no async functions, such as those of Hypothesis, and for programs. The clock jumps to the next deadline
+    when every task is blocked, and holds while a worker thread runs.
+
+    Raises:
+        Deadlock: nothing can run, and no deadline is pending.
+    """
+    __tracebackhide__ = True
+    result: T = run_watched(trio.run, trio.testing.MockClock(autojump_threshold=0), async_fn, *args)
+    return result
 
 
 @contextlib.asynccontextmanager

@@ -42,7 +42,7 @@ class Worker(Actor):
 async def program(sim: Simulation) -> None:
     lm = ScriptedLM(lambda messages: "answer", latency_s=0.25)
     supervision = Supervision(max_restarts=1000, backoff=Backoff(jitter=1.0))
-    async with sim.open_runtime(supervision=supervision) as runtime, open_loopback({"m": "hello"}) as provider:
+    async with sim.open_runtime(supervision=supervision) as runtime, open_loopback({"m": "hello"}, unused="ok") as provider:
         workers = [
             await runtime.spawn(Worker, sim, name=f"worker-{number}", redelivery=Redelivery(max_attempts=50))
             for number in range(3)

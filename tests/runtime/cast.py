@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import trio
+import trio.testing
 
 from actors import Actor, Backoff, ChildSpec, RestartType, Supervision
 from runtime import open_runtime
@@ -20,6 +21,10 @@ PATIENT = Supervision(max_restarts=1_000_000, backoff=AT_ONCE)
 
 class Boom(Exception):
     """What an actor of these tests fails with."""
+
+
+class Fault(Exception):
+    """The other kind of failure."""
 
 
 class Recorder(Actor):
@@ -77,6 +82,25 @@ class Does(Actor):
         return await self.handle(self, message)
 
 
+class Script(Actor):
+    """Runs ``async def f(actor)`` when it is sent one, and notes any other message with its time."""
+
+    def __init__(self, log: list[Any]) -> None:
+        self.log = log
+
+    async def receive(self, message: Any) -> Any:
+        if callable(message):
+            run: Any = message
+            return await run(self)
+        self.log.append((trio.current_time(), message))
+        return message
+
+
+async def fail(actor: Actor) -> None:
+    """Makes a :class:`Script` fail."""
+    raise Boom
+
+
 class Fragile(Recorder):
     """Fails to start while `failures` holds something."""
 
@@ -106,6 +130,33 @@ def stage(**options: Any) -> Any:
 def child(child_id: str, log: list[Any], **options: Any) -> ChildSpec:
     """A :class:`Recorder` under its own name."""
     return ChildSpec(child_id, Recorder, (log, child_id), **options)
+
+
+def budget(max_restarts: float, within_s: float = 3600.0, **options: Any) -> Supervision:
+    """Restarts at once, so often within so many seconds."""
+    return Supervision(max_restarts=max_restarts, within_s=within_s, **{"backoff": AT_ONCE, **options})
+
+
+async def settled() -> None:
+    """Everything that happens without further time passing has happened."""
+    await trio.testing.wait_all_tasks_blocked(0.001)
+
+
+async def crash(ref: Any, error: Exception | None = None) -> None:
+    """Let a :class:`Recorder` fail, and see what comes of it."""
+    ref.tell_nowait(("raise", error or Boom()))
+    await settled()
+
+
+async def counts(supervisor: Any) -> list[int]:
+    """Of its children: specs, active, supervisors, workers."""
+    found = await supervisor.count_children()
+    return [found.specs, found.active, found.supervisors, found.workers]
+
+
+async def states(supervisor: Any) -> dict[str, str]:
+    """Its children by id, in the order in which they were added, and the words of their states."""
+    return {info.id: info.state.value for info in reversed(await supervisor.which_children())}
 
 
 def names(log: list[Any]) -> str:

@@ -13,7 +13,6 @@ from typing import Any
 import attrs
 import pytest
 import trio
-import trio.testing
 
 from actors import (
     Actor,
@@ -47,43 +46,17 @@ from tests.runtime.cast import (
     Boom,
     Does,
     Echo,
+    Fault,
     Fragile,
     Recorder,
+    Script,
     child,
+    crash,
+    fail,
     names,
+    settled,
     stage,
 )
-
-
-class Fault(Exception):
-    """The other kind of failure."""
-
-
-class Script(Actor):
-    """Runs ``async def f(actor)`` when it is sent one, and notes any other message with its time."""
-
-    def __init__(self, log):
-        self.log = log
-
-    async def receive(self, message: Any):
-        if callable(message):
-            run: Any = message
-            return await run(self)
-        self.log.append((trio.current_time(), message))
-        return message
-
-
-async def settled():
-    await trio.testing.wait_all_tasks_blocked(0.001)
-
-
-async def crash(ref, error=None):
-    ref.tell_nowait(("raise", error or Boom()))
-    await settled()
-
-
-async def fail(actor):
-    raise Boom
 
 
 def restarting(found):

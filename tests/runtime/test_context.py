@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import trio
-import trio.testing
 
 from actors import (
     Actor,
@@ -26,25 +25,22 @@ from actors import (
     Terminated,
     UsageError,
 )
-from tests.runtime.cast import AT_ONCE, PATIENT, TEMPORARY, TRANSIENT, Boom, Does, Echo, Recorder, child, names, stage
-
-
-class Script(Actor):
-    """Runs ``async def f(actor)`` when it is sent one, and notes any other message with its time."""
-
-    def __init__(self, log):
-        self.log = log
-
-    async def receive(self, message: Any):
-        if callable(message):
-            run: Any = message
-            return await run(self)
-        self.log.append((trio.current_time(), message))
-        return message
-
-
-async def settled():
-    await trio.testing.wait_all_tasks_blocked(0.001)
+from tests.runtime.cast import (
+    AT_ONCE,
+    PATIENT,
+    TEMPORARY,
+    TRANSIENT,
+    Boom,
+    Does,
+    Echo,
+    Recorder,
+    Script,
+    child,
+    fail,
+    names,
+    settled,
+    stage,
+)
 
 
 def does(call, *args, **options):
@@ -157,10 +153,6 @@ async def test_a_watch_ends_with_the_incarnation(virtual_clock, log):
         await settled()
 
     assert log == []
-
-
-async def fail(actor):
-    raise Boom
 
 
 async def test_PK_W05_a_new_actor_of_the_same_name_is_another_one(virtual_clock, log):

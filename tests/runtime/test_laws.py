@@ -7,11 +7,11 @@ from collections import Counter
 
 import hypothesis
 import trio
-import trio.testing
 from hypothesis import strategies as st
 
 from actors import Actor, ActorError, Backoff, MailboxFull, MailboxSpec, Overflow, Redelivery, RestartType, Supervision
 from runtime.ledger import RestartLedger
+from runtime.testing import run_in_virtual_time
 from tests.runtime.cast import Boom, stage
 
 # What a sender does next: how it sends, what its message makes of the actor, and how long it pauses then.
@@ -114,7 +114,7 @@ def test_every_message_is_accounted_for_and_every_ask_ends_once(plans, spec, res
             assert ref.statistics().mailbox.blocked_senders == 0
             return [(letter.message[:2], letter.reason.value) for letter in runtime.dead_letters if letter.reason != "late_reply"]
 
-    dead = trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+    dead = run_in_virtual_time(main)
     conserved(plans, ledger, dead)
     if restart is RestartType.PERMANENT and stop_after_s == LONG_S:
         assert not [key for key, reason in dead if reason == "stopped"], "somebody waited although there was nothing to wait for"

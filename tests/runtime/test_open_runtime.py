@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 
 import pytest
@@ -9,7 +10,7 @@ import trio
 import trio.testing
 
 from actors import ActorFailed, ActorStartFailed, ActorStopped, DeclarationError, UsageError
-from runtime import EventsMissed
+from runtime import EventsMissed, open_runtime
 from tests.runtime.cast import PATIENT, Boom, Does, Echo, Fragile, Recorder, child, names, stage
 
 
@@ -247,3 +248,17 @@ async def test_an_ask_from_the_body_of_a_runtime_that_ends_gets_its_answer_or_an
             await trio.testing.wait_all_tasks_blocked()
 
     assert ends == [3.0]
+
+
+def test_a_runtime_opened_under_asyncio_says_what_to_open_there():
+    async def main():
+        async with open_runtime():
+            pytest.fail("it cannot run here")
+
+    with pytest.raises(UsageError) as caught:
+        asyncio.run(main())
+
+    assert str(caught.value) == (
+        "open_runtime() was entered outside of trio.\n"
+        "  Mend: trio.run(main); in an asyncio program use runtime.embed.asyncio.open_runtime_asyncio()."
+    )

@@ -7,7 +7,6 @@ from typing import Any
 import attrs
 import pytest
 import trio
-import trio.testing
 
 from actors import (
     Actor,
@@ -21,11 +20,7 @@ from actors import (
     UsageError,
 )
 from runtime.routing import Pool, Routing
-from tests.runtime.cast import PATIENT, TEMPORARY, Boom, Does, Echo, Recorder, cause_of, names, stage
-
-
-async def settled():
-    await trio.testing.wait_all_tasks_blocked(0.001)
+from tests.runtime.cast import PATIENT, TEMPORARY, Boom, Does, Echo, Recorder, cause_of, names, settled, stage
 
 
 async def name_itself(actor, message):

@@ -27,11 +27,22 @@ from actors import (
     supervisor_spec,
 )
 from runtime import ActorCrashed, ActorRestarting, SupervisorParked
-from tests.runtime.cast import AT_ONCE, PATIENT, TEMPORARY, TRANSIENT, Boom, Does, Echo, Fragile, Recorder, child, names, stage
-
-
-class Fault(Exception):
-    """The other kind of failure."""
+from tests.runtime.cast import (
+    AT_ONCE,
+    PATIENT,
+    TEMPORARY,
+    TRANSIENT,
+    Boom,
+    Does,
+    Echo,
+    Fault,
+    Fragile,
+    Recorder,
+    child,
+    names,
+    settled,
+    stage,
+)
 
 
 class Counter(Recorder):
@@ -46,10 +57,6 @@ class Counter(Recorder):
             raise message
         self.count += 1
         return self.count
-
-
-async def settled():
-    await trio.testing.wait_all_tasks_blocked(0.001)
 
 
 def acting(**on_error):

@@ -9,6 +9,7 @@ import trio
 import trio.testing
 from hypothesis import strategies as st
 
+from runtime.testing import run_in_virtual_time
 from runtime.timekeeper import Timekeeper
 
 
@@ -79,5 +80,5 @@ def test_cancelled_timers_are_swept_out_and_the_others_fire(plan):
             await trio.sleep(21)
             assert (keeper._heap, keeper._cancelled) == ([], 0)
 
-    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+    run_in_virtual_time(main)
     assert fired == [number for _, number in sorted(expected)]

@@ -3,10 +3,11 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+import attrs
 import pytest
 import trio
 
-from actors import Actor
+from actors import Actor, Graph
 from runtime.testing import Deadlock, Simulation
 from runtime.testing.deadlock import cycle_in
 from runtime.testing.strategies import InTurn
@@ -49,6 +50,46 @@ async def event(sim: Simulation) -> None:
     await trio.Event().wait()
 
 
+@attrs.frozen
+class Question:
+    pass
+
+
+@attrs.frozen
+class Left:
+    pass
+
+
+@attrs.frozen
+class Right:
+    pass
+
+
+@attrs.frozen
+class Both:
+    pass
+
+
+async def join(sim: Simulation) -> None:
+    graph = Graph("pair", input=Question, output=Both)
+
+    @graph.node
+    async def left(question: Question) -> Left:
+        return Left()
+
+    @graph.node
+    async def right(question: Question) -> Right:
+        await trio.Event().wait()
+        return Right()
+
+    @graph.node
+    async def both(one: Left, two: Right) -> Both:
+        return Both()
+
+    async with sim.open_runtime() as runtime:
+        await runtime.run(graph, Question())
+
+
 class Stubborn(Actor):
     @asynccontextmanager
     async def lifespan(self) -> AsyncGenerator[None]:
@@ -76,6 +117,14 @@ async def stop(sim: Simulation) -> None:
             ],
         ),
         (event, ["main waits for an Event that nobody has set"]),
+        (
+            join,
+            [
+                "main waits for the end of a run of 'pair', in which is at work: pair/right/0",
+                "pair/right waits for an Event that nobody has set",
+                "idle: pair, pair/left, pair/both",
+            ],
+        ),
     ],
     ids=lambda value: value.__name__ if callable(value) else "",
 )

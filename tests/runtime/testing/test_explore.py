@@ -8,6 +8,7 @@ import signal
 import uuid
 from pathlib import Path
 
+import attrs
 import pytest
 import trio
 
@@ -107,7 +108,51 @@ def test_a_committed_failure_is_tried_first() -> None:
     with pytest.raises(AssertionError) as caught:
         explore(runs=1, replay_first=str(found.schedule))(racy)()
 
-    assert caught.value.__notes__[0].startswith("Found by replay in run 1")
+    head = f"Replayed with seed {found.schedule.seed}; 1 choices out of turn (marked *)."
+    assert caught.value.__notes__[0].splitlines()[0] == head
+
+
+def test_a_committed_failure_file_is_found_from_the_tests_own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = find_failure(racy)
+    assert found is not None
+    kept = found.save(tmp_path / "tests" / "failures")
+    monkeypatch.chdir(tmp_path)
+    beside = tmp_path / "tests" / "unit" / "test_race.py"
+
+    assert Schedule.load(f"tests/failures/{kept.name}") == found.schedule
+    assert Schedule.load(f"failures/{kept.name}", beside) == found.schedule
+    assert Schedule.load(kept) == found.schedule
+
+
+def test_a_failure_file_that_is_not_there_or_is_none_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty.json").write_text("{}")
+    mend = "  Mend: name the file that --understudy-save wrote, from the directory of the test or from one above it."
+
+    with pytest.raises(DeclarationError) as missing:
+        Schedule.load("gone.json", tmp_path / "unit" / "test_race.py")
+    with pytest.raises(DeclarationError) as empty:
+        explore(replay_first=str(tmp_path / "empty.json"))(racy)()
+
+    assert str(missing.value) == f"there is no failure file 'gone.json' in {tmp_path} and from {tmp_path}/unit upwards.\n{mend}"
+    assert str(empty.value).startswith(f"{tmp_path}/empty.json is no failure file: KeyError: 'schedule'.\n  Mend: ")
+
+
+def test_another_failure_of_the_same_test_gets_a_file_of_its_own(tmp_path: Path) -> None:
+    found = find_failure(racy, name="racy")
+    assert found is not None
+    other = attrs.evolve(found, schedule=Schedule(99, (1,)))
+
+    paths = [failure.save(tmp_path) for failure in (found, other, found, other)]
+
+    assert [path.name for path in paths] == ["racy.json", "racy-2.json"] * 2
+
+
+def test_what_is_no_async_function_is_not_explored() -> None:
+    with pytest.raises(
+        UsageError, match=r"^@explore\(\) takes an async function, and <function .*> is none\.\n  Mend: async def"
+    ):
+        explore()(lambda: None)  # type: ignore[arg-type, return-value]
 
 
 def test_the_command_line_may_choose_seed_and_number_of_runs() -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import suppress
+from typing import Any
 
 import attrs
 import pytest
@@ -8,9 +10,19 @@ import trio
 import trio.testing
 
 from actors import Actor, ActorFailed, Backoff, LMUnavailable, Redelivery, Request, Supervision
+from actors.lm import Completion
 from runtime import open_runtime
 from runtime.lm.cache import AnswerCache, MemoryCache
-from runtime.testing import FaultPlan, ScriptedLM, Simulation, cancel_at_every_checkpoint, find_failure, replay
+from runtime.testing import (
+    Exploration,
+    FaultPlan,
+    InjectedFault,
+    ScriptedLM,
+    Simulation,
+    cancel_at_every_checkpoint,
+    find_failure,
+    replay,
+)
 from runtime.testing.network import VirtualNetwork
 
 SUPERVISION = Supervision(backoff=Backoff(first_s=1.0, jitter=0))
@@ -144,6 +156,60 @@ def test_drawn_faults_are_replayed_and_shrunk_with_the_schedule() -> None:
     again = replay(fragile, failure.schedule)
     assert again is not None
     assert again.steps == failure.steps
+
+
+def plans(**options: Any) -> list[FaultPlan]:
+    """What is drawn in sixty runs."""
+    drawn: list[FaultPlan] = []
+
+    async def draw(sim: Simulation) -> None:
+        drawn.append(FaultPlan.drawn(sim, messages=3, **options))
+
+    find_failure(draw, Exploration(runs=60))
+    return drawn
+
+
+def test_faults_of_every_kind_are_drawn_for_every_address_and_store() -> None:
+    faults = [fault for plan in plans(addresses=["sum"], stores=["cache"], faults=2) for fault in plan.pending]
+
+    assert {(fault.kind, fault.address) for fault in faults} == {
+        *((kind, "sum") for kind in ("crash", "drop", "duplicate", "delay", "block")),
+        ("read", "cache"),
+        ("write", "cache"),
+    }
+    assert {fault.message for fault in faults} == {1, 2, 3}
+    assert {len(plan.pending) for plan in plans(addresses=["sum"], faults=2)} == {0, 1, 2}
+
+
+async def fragile_cache(sim: Simulation) -> None:
+    """Believes that what was put into a cache is in it."""
+    cache = FaultPlan.drawn(sim, stores=["cache"], faults=2, messages=2).cache(MemoryCache())
+    with suppress(InjectedFault):
+        cache.put("key", Completion(text="kept", model="m"))
+    assert cache.get("key") is not None
+
+
+def test_a_drawn_fault_of_a_store_is_found_and_made_simple() -> None:
+    failure = find_failure(fragile_cache)
+
+    assert failure is not None
+    assert isinstance(failure.error, InjectedFault | AssertionError)
+    assert (failure.overtakings, failure.own_choices) == (0, 1)
+    assert " choices other than 0: 0 out of turn (marked *), 1 of the test's own or " in failure.report().splitlines()[0]
+
+
+async def impatient(sim: Simulation) -> None:
+    lm = FaultPlan.drawn(sim, faults=1, outage_s=60).lm(ScriptedLM(lambda messages: "yes"))
+    for _ in range(6):
+        await lm.chat([{"role": "user", "content": "?"}])
+        await trio.sleep(10)
+
+
+def test_a_model_that_is_out_is_drawn_too() -> None:
+    failure = find_failure(impatient)
+
+    assert failure is not None
+    assert isinstance(failure.error, LMUnavailable)
 
 
 async def hello(cache: AnswerCache) -> tuple[list[str], int]:

@@ -172,7 +172,7 @@ def test_a_failure_is_replayed_saved_and_explored_from_the_command_line(tmp_path
     assert command is not None, found
     again = session(tmp_path, unmarked, "-k", "race", f"--understudy-replay={command[1]}")
 
-    assert "Found by replay in run 1" in again
+    assert "Replayed with seed" in again
     assert (tmp_path / "kept" / "test_user.test_race.json").is_file()
     assert "1 passed" in session(tmp_path, unmarked, "-k", "race", "--understudy-replay=0:")
 

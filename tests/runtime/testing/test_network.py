@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import time
 
@@ -13,7 +14,7 @@ import trio.testing
 from actors import Backoff, Graph, LMRateLimited, LMUnavailable, Redelivery
 from runtime import open_runtime
 from runtime.lm import Retry
-from runtime.testing import Failure, ModelScript
+from runtime.testing import Failure, ModelScript, run_in_virtual_time
 from runtime.testing.network import Exchange, VirtualNetwork
 
 HELLO = Exchange.reply("hello", latency_s=2)
@@ -41,10 +42,31 @@ async def outcome(exchange: Exchange, limits: httpx.Timeout) -> tuple[str, float
         (Exchange.never(), ("ReadTimeout", 10.0)),
         (attrs.evolve(HELLO, connect_s=7), ("ConnectTimeout", 5.0)),
         (attrs.evolve(HELLO, connect_s=3), ("hello", 5.0)),
+        (attrs.evolve(HELLO, write_s=11), ("WriteTimeout", 10.0)),
+        (attrs.evolve(HELLO, write_s=3), ("hello", 5.0)),
+        (HELLO.cut(0), ("ReadError: [Errno 104] Connection reset by peer", 2.0)),
+        (HELLO.slowly(2, math.inf), ("ReadTimeout", 12.0)),
+        (Exchange.stream(b"data: 1\n\n", b"data: 2\n\n", interval_s=3), ("data: 1\n\ndata: 2\n\n", 3.0)),
         (Exchange.dns_failure(), ("ConnectError: [Errno -2] Name or service not known", 0.0)),
         (Exchange.refused(), ("ConnectError: [Errno 111] Connection refused", 0.0)),
     ],
-    ids=["reply", "slow", "slow-loris", "reset", "reset-mid-body", "never", "connect", "slow-connect", "dns", "refused"],
+    ids=[
+        "reply",
+        "slow",
+        "slow-loris",
+        "reset",
+        "reset-mid-body",
+        "never",
+        "connect",
+        "slow-connect",
+        "write",
+        "slow-write",
+        "reset-after-headers",
+        "stalled-body",
+        "stream",
+        "dns",
+        "refused",
+    ],
 )
 async def test_an_exchange_goes_as_scripted_and_within_httpx_own_timeouts(
     exchange: Exchange, expected: tuple[str, float], virtual_clock: trio.testing.MockClock
@@ -56,6 +78,25 @@ async def test_a_wrong_certificate_names_the_host(virtual_clock: trio.testing.Mo
     text, _ = await outcome(Exchange.tls_failure(), httpx.Timeout(10))
 
     assert re.match(r"ConnectError: \[SSL: CERTIFICATE_VERIFY_FAILED\] .* 'api\.test'$", text)
+
+
+async def test_a_pool_that_is_full_makes_requests_wait_within_httpx_own_timeout(virtual_clock: trio.testing.MockClock) -> None:
+    network = VirtualNetwork({"api.test": HELLO})
+    limits = httpx.Timeout(10, pool=5)
+    async with httpx.AsyncClient(transport=network.transport(max_connections=1), timeout=limits) as client:
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(client.get, "http://api.test/x")
+        assert trio.current_time() == 6.0
+
+        async with client.stream("GET", "http://api.test/x"):
+            with pytest.raises(httpx.PoolTimeout):
+                await client.get("http://api.test/x")
+        assert trio.current_time() == 13.0
+        network.host("api.test", Exchange.refused())
+        for _ in range(2):
+            with pytest.raises(httpx.ConnectError):
+                await client.get("http://api.test/x")
 
 
 async def test_a_list_is_used_up_and_a_host_without_a_script_has_no_address(virtual_clock: trio.testing.MockClock) -> None:
@@ -98,7 +139,7 @@ async def test_a_language_model_client_is_tested_with_its_translation_and_retrie
     [
         (Failure.status(500), 500, b'{"error"'),
         (Failure.garbage(), 200, b"<html>"),
-        (Failure.truncated_json(), 200, b'{"choices": ['),
+        (Failure.truncated_json(), 200, b'{"id"'),
     ],
     ids=["status", "garbage", "truncated"],
 )
@@ -120,7 +161,12 @@ async def test_a_scripted_provider_breaks_connections_and_refuses_what_it_does_n
     virtual_clock: trio.testing.MockClock,
 ) -> None:
     network = VirtualNetwork()
-    network.provider("api.test", {"m": ModelScript("fine", failures=[Failure.disconnect(), Failure.disconnect_mid_body()])})
+    network.provider(
+        "api.test",
+        {"m": ModelScript("fine", failures=[Failure.disconnect(), Failure.disconnect_mid_body()])},
+        unused="ok",
+        unforeseen="ok",
+    )
     body = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
     async with httpx.AsyncClient(transport=network.transport(), base_url="http://api.test") as client:
         for _ in range(2):
@@ -133,6 +179,24 @@ async def test_a_scripted_provider_breaks_connections_and_refuses_what_it_does_n
         ]
 
     assert statuses == [400, 400, 404]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_scripted_provider_may_be_slow_and_right(stream: bool, virtual_clock: trio.testing.MockClock) -> None:
+    network = VirtualNetwork()
+    failures = [Failure.slow_headers(7), Failure.slow_body(piece_bytes=50, interval_s=1)]
+    network.provider("api.test", {"m": ModelScript("one two", latency_s=1, failures=failures)})
+    body = {"model": "m", "stream": stream, "messages": [{"role": "user", "content": "hi"}]}
+    async with httpx.AsyncClient(transport=network.transport(), base_url="http://api.test", timeout=10) as client:
+        replies: list[httpx.Response] = []
+        ended_s: list[float] = []
+        for _ in range(3):
+            replies.append(await client.post("/v1/chat/completions", json=body))
+            ended_s.append(trio.current_time())
+
+    first, second, third = (re.sub(r"chatcmpl-\w+", "", reply.text) for reply in replies)
+    assert first == second == third
+    assert ended_s == [7.0, 8.0 + (len(replies[1].content) - 1) // 50, ended_s[1] + 1]
 
 
 async def test_a_scripted_provider_streams_event_by_event(virtual_clock: trio.testing.MockClock) -> None:
@@ -172,7 +236,7 @@ def test_a_graph_with_retries_runs_through_an_hour_within_50_ms() -> None:
     real_s: list[float] = []
     for _ in range(3):  # the best of three: a busy machine is slow once, not three times
         begun = time.perf_counter()
-        trio.run(an_hour_of_retries, clock=trio.testing.MockClock(autojump_threshold=0))
+        run_in_virtual_time(an_hour_of_retries)
         real_s.append(time.perf_counter() - begun)
 
     assert min(real_s) < 0.05

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[3]
 
 TESTS = """
@@ -40,7 +42,9 @@ def pytest_run(folder: Path, *options: str) -> str:
     (folder / "test_user.py").write_text(TESTS)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "pytest", "-p", "runtime.testing.plugin", "-o", "trio_mode=true", "-q", *options]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False).stdout
+    return subprocess.run(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, check=False
+    ).stdout
 
 
 def test_a_failure_is_replayed_by_the_line_it_prints(tmp_path: Path) -> None:
@@ -49,11 +53,11 @@ def test_a_failure_is_replayed_by_the_line_it_prints(tmp_path: Path) -> None:
     command = re.search(r"Replay: pytest '(test_user\.py::test_race)' (--understudy-replay)='([\d:x,]+)'", first)
     assert command is not None, first
     again = pytest_run(tmp_path, command[1], f"{command[2]}={command[3]}")
-    assert "Found by replay in run 1" in again
+    assert "Replayed with seed" in again
     assert "* 0 s  two" in again
     file = tmp_path / "kept" / "test_user.test_race.json"
     assert file.is_file()
-    assert "Found by replay in run 1" in pytest_run(tmp_path, command[1], f"--understudy-replay={file}")
+    assert "Replayed with seed" in pytest_run(tmp_path, command[1], f"--understudy-replay={file}")
     assert "1 passed" in pytest_run(tmp_path, command[1], "--understudy-replay=0:")
 
 
@@ -62,3 +66,47 @@ def test_a_failed_test_shows_its_seed(tmp_path: Path) -> None:
 
     assert "seed 41; repeat with --understudy-seed=41" in output
     assert re.search(r"1 failed, 1 deselected in \d", output), output
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--understudy-replay=3:1,zz", "ERROR: --understudy-replay: '3:1,zz' is no recorded schedule."),
+        ("--understudy-replay=gone.json", "ERROR: --understudy-replay: there is no failure file 'gone.json' in "),
+        ("--understudy-runs=0", "ERROR: --understudy-runs=0: expected a whole number >= 1."),
+        ("--understudy-explore=0", "ERROR: --understudy-explore=0: expected a whole number >= 1."),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_refused_in_a_line(option: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "test_user.py").write_text("")
+    command = [sys.executable, "-m", "pytest", "-p", "runtime.testing.plugin", option]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+    assert ended.returncode == 4
+    assert ended.stderr.startswith(said), ended.stderr
+    assert "INTERNALERROR" not in ended.stdout + ended.stderr
+
+
+def test_an_async_test_that_nobody_runs_is_told_what_is_missing(tmp_path: Path) -> None:
+    output = pytest_run(tmp_path, "-k", "seed", "-o", "trio_mode=false")
+
+    assert (
+        "test_seed is async and uses virtual_clock, virtual_runtime, and nothing runs it on trio.\n"
+        "  Mend: install pytest-trio and write trio_mode = true into pytest's configuration, or mark it @pytest.mark.trio.\n"
+    ) in output
+
+
+def test_a_marker_that_makes_no_sense_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    (tmp_path / "test_lucky.py").write_text(LUCKY)
+
+    assert "test_lucky.py::test_it: pytest.mark.explore: there is no strategy 'lucky'." in pytest_run(tmp_path, "test_lucky.py")
+
+
+LUCKY = """
+import pytest
+
+@pytest.mark.explore(strategy="lucky")
+async def test_it():
+    pass
+"""

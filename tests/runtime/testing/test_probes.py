@@ -27,11 +27,14 @@ async def told(probe: TestProbe, *notes: Note) -> None:
     [
         [A, B, C],
         [{A, B, C}],
-        [{C, A}, C],
         [Unordered(C, [A, B])],
         [Note, B, lambda note: note.text > "b"],
         [Unordered(Note, A, B)],
         [[A, {B, C}]],
+        [Unordered([Note, B], Note)],
+        [Unordered([Note, C], A)],
+        [Unordered([Note, B, C])],
+        [Unordered(*[Note] * 3)],
     ],
 )
 async def test_a_pattern_that_fits(pattern: list[object], virtual_clock: trio.testing.MockClock) -> None:
@@ -39,11 +42,27 @@ async def test_a_pattern_that_fits(pattern: list[object], virtual_clock: trio.te
         probe = await TestProbe.spawn(runtime)
         await told(probe, A, B, C)
 
-        if pattern == [{C, A}, C]:
-            with pytest.raises(AssertionError):
-                await probe.expect(*pattern)
-        else:
-            assert await probe.expect(*pattern) == [A, B, C]
+        assert await probe.expect(*pattern) == [A, B, C]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "said"),
+    [
+        ([{C, A}, C], "expected Note(text='c'), got Note(text='b')"),
+        ([Unordered([Note, A], C)], "expected Note(text='a') or Note(text='c'), got Note(text='b')"),
+        ([Unordered([Note, B], A)], "expected Note(text='a') or Note(text='b'), got Note(text='c')"),
+        ([Unordered(*[Note] * 30)], "expected any Note, got nothing"),
+    ],
+)
+async def test_a_pattern_that_does_not(pattern: list[object], said: str, virtual_clock: trio.testing.MockClock) -> None:
+    async with open_runtime() as runtime:
+        probe = await TestProbe.spawn(runtime)
+        await told(probe, A, B, C)
+
+        with pytest.raises(AssertionError) as caught:
+            await probe.expect(*pattern)
+
+    assert str(caught.value).startswith(f"'probe' {said}.")
 
 
 async def test_another_message_is_reported_with_what_was_expected(virtual_clock: trio.testing.MockClock) -> None:

@@ -209,7 +209,7 @@ async def test_credentials_are_not_kept_in_the_record() -> None:
 
 
 async def test_an_unscripted_model_is_refused_with_the_mend() -> None:
-    async with open_loopback({"small": "yes"}) as provider, connected(provider) as client:
+    async with open_loopback({"small": "yes"}, unused="ok", unforeseen="ok") as provider, connected(provider) as client:
         reply = await client.post(OPENAI, json=asking("large"))
 
     assert (reply.status_code, provider.requests[0].status) == (400, 400)
@@ -223,7 +223,7 @@ async def test_an_unscripted_model_is_refused_with_the_mend() -> None:
 
 
 async def test_a_list_of_answers_is_used_up_in_arrival_order() -> None:
-    async with open_loopback({"small": ["one", "two"]}) as provider, connected(provider) as client:
+    async with open_loopback({"small": ["one", "two"]}, unforeseen="ok") as provider, connected(provider) as client:
         replies = [await client.post(OPENAI, json=asking("small")) for _ in range(3)]
 
     assert [reply.json()["choices"][0]["message"]["content"] for reply in replies[:2]] == ["one", "two"]
@@ -259,7 +259,7 @@ async def test_an_answer_function_that_raises_is_told_to_the_client() -> None:
     ],
 )
 async def test_a_body_that_is_no_chat_request_is_refused(body: bytes, text: str) -> None:
-    async with open_loopback({"small": "yes"}) as provider, connected(provider) as client:
+    async with open_loopback({"small": "yes"}, unused="ok") as provider, connected(provider) as client:
         reply = await client.post(OPENAI, content=body)
 
     assert (reply.status_code, reply.json()["error"]["message"]) == (400, text)
@@ -282,7 +282,7 @@ async def test_what_the_provider_does_not_have_is_refused(method: str, path: str
 
 
 async def test_the_scripted_models_are_listed() -> None:
-    async with open_loopback({"small": "yes", "*": "no"}) as provider, connected(provider) as client:
+    async with open_loopback({"small": "yes", "*": "no"}, unused="ok") as provider, connected(provider) as client:
         reply = await client.get("/v1/models")
 
     model = {"id": "small", "object": "model", "created": 0, "owned_by": "loopback"}

@@ -97,3 +97,13 @@ def test_an_unknown_failure_is_refused_with_the_known_ones() -> None:
 
     with pytest.raises(DeclarationError, match=f"^{message}"):
         script_from_json({"answer": "", "failures": [{"kind": "sulk"}]})
+
+
+def test_one_failure_outside_of_a_list_never_runs_out() -> None:
+    script = Script()
+    script.set("a", script_from_json(script_to_json("a", ModelScript("never", failures=Failure.status(503)))))
+
+    plans = [script.plan(asking("a")) for _ in range(5)]
+
+    assert [plan.failure for plan in plans] == [Failure.status(503)] * 5
+    assert script.unused() == []

@@ -2,12 +2,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
 
+import httpx
 import pytest
 
 from actors.errors import DeclarationError
 from actors.lm import ChatMessage
-from runtime.testing import ScriptedLM, ScriptMismatch, Simulation, UnscriptedCall, explore
+from runtime.testing import Failure, ModelScript, ScriptedLM, ScriptMismatch, Simulation, UnscriptedCall, explore, open_loopback
+from runtime.testing.network import VirtualNetwork
+from runtime.testing.script import ScriptLike
 from runtime.testing.scripts import followed_scripts
 
 HI: list[ChatMessage] = [{"role": "user", "content": "hi"}]
@@ -111,3 +116,53 @@ def test_each_run_of_an_exploration_follows_its_script() -> None:
 def test_other_tolerances_are_refused() -> None:
     with pytest.raises(DeclarationError, match=r"^ScriptedLM\(unused='yes'\): expected 'fail' or 'ok'\."):
         ScriptedLM([], unused="yes")  # type: ignore[arg-type]
+
+
+async def test_a_provider_is_followed_by_the_same_rule() -> None:
+    network = VirtualNetwork()
+
+    async def asking() -> None:
+        scripts: dict[str, ScriptLike] = {
+            "a": ModelScript(["one", "two"], failures=[Failure.status(503), Failure.disconnect()]),
+            "b": "three",
+            "c": ModelScript("four", failures=Failure.garbage()),
+        }
+        network.provider("api.test", scripts)
+        await posted(network, "a", "c", "other")
+
+    assert await said_of(asking) == [
+        f"the provider 'api.test' has answers that nobody asked for and was asked what it has no answer for. {SIGNS}",
+        "  - 'a', answer 1: 'one'",
+        "  - 'a', answer 2: 'two'",
+        "  - 'a', failure 2: disconnect",
+        "  - 'b': 'three'",
+        "  + 1: 'a: hi'",
+        "  + 2: 'c: hi'",
+        "  ! 3: 'other: hi'",
+        f"  Mend: correct the script, or the code that asks; or network.provider(…, {UNUSED}, and {UNFORESEEN}).",
+    ]
+
+
+async def test_a_list_that_is_used_up_is_asked_in_vain_and_a_provider_may_be_allowed_both() -> None:
+    async def asking(**allowed: Any) -> None:
+        network = VirtualNetwork()
+        network.provider("api.test", {"a": ["one"], "b": "two"}, **allowed)
+        await posted(network, "a", "a")
+
+    lines = await said_of(asking)
+    assert lines[1:4] == ["  - 'b': 'two'", "  + 1: 'a: hi'", "  ! 2: 'a: hi'"]
+    await followed(partial(asking, unused="ok", unforeseen="ok"))
+
+
+async def test_the_loopback_provider_is_followed_by_the_same_rule() -> None:
+    async def asking() -> None:
+        async with open_loopback({"a": "one"}):
+            pass
+
+    assert (await said_of(asking))[:2] == [f"the loopback provider has answers that nobody asked for. {SIGNS}", "  - 'a': 'one'"]
+
+
+async def posted(network: VirtualNetwork, *models: str) -> None:
+    async with httpx.AsyncClient(transport=network.transport(), base_url="http://api.test") as client:
+        for model in models:
+            await client.post("/v1/chat/completions", json={"model": model, "messages": HI})

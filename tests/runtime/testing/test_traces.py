@@ -60,6 +60,13 @@ def test_a_difference_is_shown_as_a_diff(tmp_path: Path) -> None:
     ]
 
 
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError) as caught:
+        assert_golden(["one"], tmp_path / "gone.trace")
+
+    assert str(caught.value).splitlines()[0] == f"there is no {tmp_path}/gone.trace to compare the trace with:"
+
+
 def test_golden_files_are_written_on_demand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UNDERSTUDY_UPDATE", "1")
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import trio
@@ -50,6 +51,19 @@ async def test_the_clock_jumps_again_when_the_last_thread_is_back(virtual_clock:
     await trio.sleep(3600)
 
     assert trio.current_time() == 3600.0
+
+
+async def test_the_clock_goes_on_for_threads_that_a_worker_thread_started(virtual_clock: trio.testing.MockClock) -> None:
+    token = trio.lowlevel.current_trio_token()
+
+    def work() -> list[None]:
+        with ThreadPoolExecutor(3) as pool:
+            return list(pool.map(lambda wait_s: trio.from_thread.run(trio.sleep, wait_s, trio_token=token), [60, 60, 60]))
+
+    with trio.fail_after(100):
+        assert await trio.to_thread.run_sync(work) == [None] * 3
+    assert trio.current_time() == 60.0
+    assert await race(thread_s=0.2, timeout_s=10)
 
 
 def test_threads_can_be_forbidden() -> None:

@@ -91,7 +91,7 @@ async def test_a_client_that_asks_first_is_told_to_continue() -> None:
     ],
 )
 async def test_a_body_beyond_the_limit_is_refused(pieces: tuple[bytes, ...]) -> None:
-    async with open_loopback({"small": "yes"}) as provider:
+    async with open_loopback({"small": "yes"}, unused="ok") as provider:
         answer = await exchange(provider.url, *pieces)
 
     assert statuses(answer) == [413]
