@@ -37,7 +37,8 @@ DOORS = (
 # What a page of the reference shows: ``.. automodule:: name`` and its kin, with the options below it.
 DIRECTIVE = re.compile(r"^\.\. (?P<kind>auto\w+|py:\w+):: (?P<name>[\w.]+)\n(?P<options>(?:   :.*\n)*)", re.MULTILINE)
 NAME = re.compile(r"`~?(?P<name>(?:actors|runtime)(?:\.\w+)+)")
-PATH = re.compile(r"`(?P<path>(?:actors|docs|requirements|runtime|tests)/[\w./-]*\w)`")
+# What is built is not there before it is built.
+PATH = re.compile(r"`(?P<path>(?!docs/_build)(?:actors|docs|requirements|runtime|tests)/[\w./-]*\w)`")
 
 
 def public_names(door: str) -> dict[str, Any]:
