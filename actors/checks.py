@@ -26,7 +26,7 @@ def is_number(*, least: float = -math.inf, above: float = -math.inf, finite: boo
 
     def check(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
         fits = isinstance(value, int | float) and not isinstance(value, bool) and value >= least and value > above
-        if not fits or (finite and math.isinf(value)):  # type: ignore[arg-type]
+        if not fits or (finite and math.isinf(value)):  # type: ignore[arg-type]  # a number if it fits
             raise refuse(owner, attribute.name, value, expected)
 
     return check

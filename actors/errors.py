@@ -255,7 +255,7 @@ class RunFailed(RunError, ExceptionGroup[Exception]):
         ExceptionGroup.__init__(self, message, exceptions)
         self.run_id = next((leaf.run_id for leaf in exceptions if isinstance(leaf, RunError)), None)
 
-    def derive(self, excs: Sequence[Exception]) -> Self:  # type: ignore[override]
+    def derive(self, excs: Sequence[Exception]) -> Self:  # type: ignore[override]  # its leaves are errors of runs only
         """A group of the same class with other leaves (``split`` and ``subgroup`` use this)."""
         derived = type(self)(self.message, excs)
         derived.trace = self.trace

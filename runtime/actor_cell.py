@@ -370,4 +370,8 @@ def start_failed(address: str, error: BaseException | None) -> ActorStartFailed:
 
 def stopped(address: str) -> ActorStopped:
     """The error for a call to something that has stopped for good."""
-    return ActorStopped(f"{address!r} has stopped.", address=address)
+    return ActorStopped(
+        f"{address!r} has stopped.\n"
+        "  Mend: spawn it anew, or have its supervisor do so (restart=RestartType.PERMANENT); watch() tells when it stops.",
+        address=address,
+    )

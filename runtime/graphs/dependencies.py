@@ -160,7 +160,8 @@ class RunDependencies:
         )
         error = DepError(
             f"node {node!r} could not get {parameter!r}: its dependency {guilty.name} ({guilty.location}) failed: "
-            f"{type(failed.error).__name__}: {failed.error}",
+            f"{type(failed.error).__name__}: {failed.error}\n"
+            f"  Mend: mend {guilty.name}, or catch the error in it and return a value that stands in.",
             run_id=self._run.id,
             node=node,
             parameter=parameter,

@@ -146,4 +146,7 @@ class Connections(Actor):
 
     async def receive(self, message: Any) -> None:
         """Nobody sends it anything."""
-        raise UsageError(f"the owner of the connections takes no messages; got a {type(message).__name__}.")
+        raise UsageError(
+            f"the owner of the connections takes no messages; got a {type(message).__name__}.\n"
+            "  Mend: call a language model: await runtime.lm.chat(messages)."
+        )

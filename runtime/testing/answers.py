@@ -72,7 +72,8 @@ def field_answer(**fields: object) -> str:
     r"""`fields` as DSPy's ``ChatAdapter`` wants a model to write them.
 
     A string stands as it is, anything else as JSON (attrs instances too). A field that is None is left out: DSPy reads a missing
-    optional field as None, and the word ``null`` in a ``str | None`` field as those four letters.
+    optional field as None, and the word ``null`` in a ``str | None`` field as those four letters. Of a predict node a field
+    without a default must be there, and ``"null"`` stands for None.
 
     >>> field_answer(filters=["a", "b"], query=None)
     '[[ ## filters ## ]]\n["a", "b"]\n\n[[ ## completed ## ]]'

@@ -3,12 +3,15 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+import attrs
 import pytest
 import trio
 import trio.testing
 
+from actors import Graph
 from actors.errors import DeclarationError, LMUnavailable, UsageError
 from actors.lm import LM, ChatMessage, Completion, TextDelta, Usage
+from runtime import open_runtime
 from runtime.testing import Answer, ScriptedLM, UnscriptedCall
 
 SYSTEM = {"role": "system", "content": "Extract the time."}
@@ -169,3 +172,26 @@ async def test_a_stream_that_is_left_early_has_no_completion() -> None:
         await stream.__anext__()
         with pytest.raises(UsageError, match=r"^the answer is still on its way\."):
             _ = stream.completion
+
+
+@attrs.frozen
+class Wish:
+    text: str
+
+
+@attrs.frozen
+class Query:
+    query: str | None
+    reasoning: str
+
+
+async def test_the_word_null_fills_a_field_of_a_predict_node_with_none(virtual_clock: trio.testing.MockClock) -> None:
+    graph = Graph("searches", input=Wish, output=Query)
+
+    @graph.predict
+    async def search(wish: Wish) -> Query:  # type: ignore[empty-body]  # the model fills it
+        """Say what to search for."""
+        ...
+
+    async with open_runtime(lm=ScriptedLM([{"query": "null", "reasoning": "Nothing to find."}])) as runtime:
+        assert await runtime.run(graph, Wish("hello")) == Query(None, "Nothing to find.")
