@@ -104,8 +104,10 @@ bench:
 
 bench-here: $(VENV)/bench.stamp
 	@$(BIN)/python -m tests.benchmarks $(ARGS)
+ifeq ($(strip $(ARGS)),)
 	@$(BIN)/python -m tests.benchmarks.crossing
 	@$(BIN)/python -m tests.benchmarks.lm_calls
+endif
 
 test-all:
 	@ran=; for version in 3.11 3.12 3.13; do found=; \

@@ -18,6 +18,7 @@ from actors.mermaid import draw
 from actors.node import Input, Kind, NodeSpec
 from actors.plan import Plan
 from actors.supervision import Supervision
+from actors.words import counted
 
 _KINDS = {
     Kind.FUNCTION: "async function",
@@ -48,7 +49,8 @@ def _title(plan: Plan) -> Iterator[str]:
     loops = "" if not plan.components else f" It has {len(plan.components)} cycle{'s' if len(plan.components) > 1 else ''}."
     yield f"# {plan.name}"
     yield ""
-    yield f"From `{type_names(plan.input_types)}` to `{type_names(plan.output_types)}` in {len(plan.nodes)} nodes.{loops}"
+    nodes = counted(len(plan.nodes), "node")
+    yield f"From `{type_names(plan.input_types)}` to `{type_names(plan.output_types)}` in {nodes}.{loops}"
 
 
 def _problems(problems: Sequence[Problem]) -> Iterator[str]:

@@ -9,7 +9,7 @@ import enum
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, cast, final
+from typing import Any, Final, cast, final
 
 import attrs
 
@@ -20,6 +20,7 @@ from actors.errors import DeclarationError
 from actors.groups import leaves_of
 from actors.mailbox import MailboxSpec
 from actors.restart import RestartType
+from actors.words import shown
 
 
 @final
@@ -172,8 +173,17 @@ class ChildSpec:
             )
 
 
+_MAX_ID: Final = 200
+"""Characters. A name stands in the address of every actor below it, and an address in every event and error."""
+
+
 def check_id(child_id: str) -> None:
     """Refuse names that would make an address ambiguous."""
+    if len(child_id) > _MAX_ID:
+        raise DeclarationError(
+            f"{shown(child_id, 60)} cannot name an actor: it has {len(child_id)} characters, at most {_MAX_ID} are allowed.\n"
+            "  Mend: name it by a key."
+        )
     if not child_id or "/" in child_id or not child_id.isprintable():
         raise DeclarationError(
             f"{child_id!r} cannot name an actor: a name is at least one printable character, without '/'.\n"

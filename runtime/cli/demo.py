@@ -166,7 +166,7 @@ class _Study:
 
     async def _measure(self, key: str, way: Callable[[], Awaitable[Measured]]) -> None:
         await _in_thread(self._handle.clear)
-        measured = await self._screen.during(f"({key}) {report.VARIANTS[key]}", way)
+        measured = await self._screen.during(f"running ({key})", way)  # its heading follows, with what was seen
         snapshot = await _in_thread(self._handle.snapshot)
         timeline = self._runs[key] = join(measured, snapshot.requests)
         self._outputs.add(measured.output)

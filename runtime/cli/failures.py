@@ -1,23 +1,59 @@
-"""A failed run in words: one line per node that gave up, with its attempt and the cause."""
+"""A failed run in words: per node that gave up, its attempt, the cause, where it was raised and from which input."""
 
 from __future__ import annotations
 
+import sysconfig
+import traceback
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
 
 from actors.errors import NodeFailed
 from actors.groups import leaves_of
+from actors.words import shown
 from runtime.cli.terminal import one_line, plain
 
 
 def describe(error: BaseException) -> str:
     """The lines that say what failed, safe to print; those that begin a message begin with the command's name.
 
-    A ``RunFailed`` gives one line per node; anything else its own message, in as many lines as it has.
+    A ``RunFailed`` gives, for each node, what failed, the author's line that raised it, and the input; anything else gives its
+    own message, in as many lines as it has.
     """
     leaves = [leaf for leaf in leaves_of(error) if isinstance(leaf, NodeFailed)]
     if leaves:
-        return "\n".join(f"understudy: {_node_line(leaf)}" for leaf in leaves)
+        return "\n".join(line for leaf in leaves for line in _node_lines(leaf))
     return f"understudy: {plain(str(error) or type(error).__name__)}"
+
+
+def describe_whole(error: BaseException) -> str:
+    """The traceback of `error` with all its causes, safe to print."""
+    return plain("".join(traceback.format_exception(error)))
+
+
+_NOT_THE_AUTHORS: Final = tuple(
+    str(folder)
+    for folder in (
+        Path(__file__).resolve().parents[1],
+        Path(__file__).resolve().parents[2] / "actors",
+        *(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "purelib", "platlib")),
+    )
+)
+"""Folders whose frames are not shown as the place of an error: ours, Python's, and what is installed."""
+
+
+def _node_lines(failure: NodeFailed) -> Iterator[str]:
+    yield f"understudy: {_node_line(failure)}"
+    for leaf in leaves_of(failure.__cause__) if failure.__cause__ is not None else ():
+        frames = [frame for frame in traceback.extract_tb(leaf.__traceback__) if _is_the_authors(frame.filename)]
+        if frames:
+            yield "  at " + one_line(f"{frames[-1].filename}:{frames[-1].lineno} in {frames[-1].name}: {frames[-1].line}")
+    if failure.input is not None:
+        yield f"  input: {one_line(shown(failure.input))}"
+
+
+def _is_the_authors(file: str) -> bool:
+    return not file.startswith(("<", *_NOT_THE_AUTHORS))
 
 
 def _node_line(failure: NodeFailed) -> str:

@@ -10,6 +10,7 @@ from typing import final
 import attrs
 
 from actors.graph import Graph
+from actors.words import counted
 from runtime.cli.loading import load_graph
 from runtime.cli.svg import draw_svg
 from runtime.cli.terminal import printable
@@ -53,9 +54,9 @@ def _check(graph: Graph) -> int:
     problems = graph.check()
     if not problems:
         plan = graph.plan()
-        print(f"graph {graph.name!r} has no problems: {len(plan.nodes)} nodes, {len(plan.edges)} edges")
+        print(f"graph {graph.name!r} has no problems: {counted(len(plan.nodes), 'node')}, {counted(len(plan.edges), 'edge')}")
         return 0
-    print(f"graph {graph.name!r} has {len(problems)} problem{'s' if len(problems) > 1 else ''}:")
+    print(f"graph {graph.name!r} has {counted(len(problems), 'problem')}:")
     for index, problem in enumerate(problems, start=1):
         print(printable(f"  {index}. {problem}", sys.stdout))
     return 1

@@ -28,7 +28,8 @@ survived. The provider is a process on this machine: no key and no network is ne
 """
 
 GRAPH = """\
-Look at a graph without running it. FILE.py:NAME is the Python file that declares it and the name it has there.
+Look at a graph without running it. FILE.py:NAME is the Python file that declares it and the name it has there;
+package.module:NAME does as well.
 """
 
 COMPILE = """\
@@ -38,7 +39,8 @@ open_runtime(predictors=FOLDER). A row of the training set is one line such as
 """
 
 RUN = """\
-Run a graph once. FILE.py:NAME is the Python file that declares it and the name it has there. The output is printed
+Run a graph once. FILE.py:NAME is the Python file that declares it and the name it has there;
+package.module:NAME does as well. The output is printed
 on standard output as JSON; progress goes to standard error, and so does what the file itself prints.
 """
 RUN_MORE = f"""\
@@ -147,6 +149,7 @@ def _start_run(options: argparse.Namespace) -> int:
             options.quiet,
             options.watch,
             options.predictors,
+            options.traceback,
         )
     )
 
@@ -229,6 +232,7 @@ def _add_run(commands: argparse._SubParsersAction[_Parser]) -> None:  # pyright:
         "-w", "--watch", action="store_true", help="show every node while it works; a line per step outside terminals"
     )
     run.add_argument("-q", "--quiet", action="store_true", help="no progress")
+    run.add_argument("--traceback", action="store_true", help="show a failure with the traceback of every error")
 
 
 def _add_models(parser: _Parser) -> None:

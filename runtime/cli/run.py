@@ -14,12 +14,12 @@ from typing import Any, TextIO, final
 import attrs
 import trio
 
-from actors.errors import DeclarationError, InternalError, UnderstudyError
+from actors.errors import DeclarationError, InternalError, RunFailed, UnderstudyError
 from actors.graph import Graph
 from runtime.app import Runtime, open_runtime
 from runtime.cli import inputs
 from runtime.cli.board import Board
-from runtime.cli.failures import describe
+from runtime.cli.failures import describe, describe_whole
 from runtime.cli.interrupts import run_until_interrupted
 from runtime.cli.loading import load_graph
 from runtime.cli.models import check_clients, choose_models, make_client
@@ -50,6 +50,7 @@ class Options:
     quiet: bool = False
     watch: bool = False
     predictors: str | None = None
+    traceback: bool = False
 
 
 def run(options: Options) -> int:
@@ -72,7 +73,7 @@ def run(options: Options) -> int:
             if options.predictors is not None:
                 Predictors(options.predictors)  # read once for its mistakes, before anything runs
         except DeclarationError as error:
-            return complain(error, 2)
+            return complain(error, 2, whole=options.traceback)
         message = inputs.build_input(graph.input_types, values, options.input_type)
         default, named = choose_models(nodes.values(), options.model, options.lms)
         clients = {name: make_client(model, options.api_base) for name, model in named.items()}
@@ -91,6 +92,7 @@ def run(options: Options) -> int:
             view,
             tells_calls=options.watch,
             predictors=options.predictors,
+            whole=options.traceback,
         )
         result = run_until_interrupted(run.main)
     if not isinstance(result, _Output):
@@ -126,6 +128,8 @@ class _Run:
     """Whether each call to a language model gets a line, too, where there is a line for every step."""
     predictors: str | None = None
     """The folder of the trained predictors."""
+    whole: bool = False
+    """Whether an error is told with its traceback."""
 
     async def main(self) -> _Output | int:
         """Run the graph to its end; its output, or the exit code when there is none."""
@@ -137,12 +141,15 @@ class _Run:
                 with trio.move_on_after(math.inf if self.timeout_s is None else self.timeout_s):
                     finished = await ticking(self.view, self.board.now, partial(self._follow, runtime))
                     picks = self._picks(runtime)
-                    return _Output(finished.output, picks) if finished.error is None else complain(finished.error, 1)
+                    return _Output(finished.output, picks) if finished.error is None else self._complain(finished.error, 1)
         except DeclarationError as error:  # a predictor that its node does not fit any more
-            return complain(error, 2)
+            return self._complain(error, 2)
         except UnderstudyError as error:
-            return complain(error, 1)
+            return self._complain(error, 1)
         return complain(TimeoutError(f"no output within {self.timeout_s:g} s (--timeout); {self.board.now()}"), 1)
+
+    def _complain(self, error: BaseException, code: int) -> int:
+        return complain(error, code, whole=self.whole)
 
     def _picks(self, runtime: Runtime) -> str:
         """How often the nodes had a trained predictor, and how often none."""
@@ -173,9 +180,14 @@ def _view(board: Board, stream: TextIO, style: Style) -> View:
     return Watch(board, stream, style)
 
 
-def complain(error: BaseException, code: int) -> int:
-    """Say on standard error what went wrong; `code`, for the caller to return."""
-    print(printable(describe(error), sys.stderr), file=sys.stderr)
+def complain(error: BaseException, code: int, *, whole: bool | None = None) -> int:
+    """Say on standard error what went wrong; `code`, for the caller to return.
+
+    `whole`: True shows the traceback, False tells of ``--traceback``, None is for a command that has no such option.
+    """
+    text = f"{describe_whole(error)}{describe(error)}" if whole else describe(error)
+    more = "\n  --traceback shows where each error was raised" if whole is False and isinstance(error, RunFailed) else ""
+    print(printable(text + more, sys.stderr), file=sys.stderr)
     return code
 
 

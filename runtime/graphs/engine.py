@@ -7,7 +7,7 @@ import contextvars
 import itertools
 import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from typing import Any, final
+from typing import Any, Final, final
 
 import trio
 
@@ -21,6 +21,7 @@ from actors.node import Kind, NodeSpec
 from actors.plan import Plan
 from actors.restart import RestartType
 from actors.supervision import ChildSpec, Supervision, supervisor_spec
+from actors.words import shown
 from runtime.actor_cell import ActorCell
 from runtime.cell import current_cell
 from runtime.events import DEFAULT_BUFFER, Event, EventBus, EventStream
@@ -48,6 +49,28 @@ uses up an attempt of a message, and one run that fails must not take down the n
 
 RunInside = Callable[[Any, object, Work], Awaitable[Any]]
 """Runs a graph as the work of a node of another run."""
+
+
+_MAX_RUN_ID: Final = 200
+"""Characters. An id stands in every event, path and message of its run, and becomes part of file names and addresses."""
+
+
+def check_run_id(wanted: object) -> None:
+    """Refuse an id that could not stand in a path, a log line or a file name as it is."""
+    if not isinstance(wanted, str) or not wanted:
+        raise UsageError(f"run_id={shown(wanted)}: expected a non-empty string or None.\n  Mend: leave it out, and one is made.")
+    if len(wanted) > _MAX_RUN_ID:
+        raise UsageError(
+            f"run_id={shown(wanted, 60)}: it has {len(wanted)} characters, at most {_MAX_RUN_ID} are allowed.\n"
+            "  Mend: name the run by a key, and put what describes it into the input."
+        )
+    wrong = [part for part in wanted if part in "/\\" or not part.isprintable()]
+    if wrong or wanted in {".", ".."} or not wanted.strip():
+        what = f"{wrong[0]!r} cannot stand in it" if wrong else "it cannot stand in a path"
+        raise UsageError(
+            f"run_id={shown(wanted)}: {what}: expected printable characters without '/' and '\\'.\n"
+            "  Mend: use letters, digits, '-' and '_', such as run_id='order-7'."
+        )
 
 
 @final
@@ -349,12 +372,11 @@ class Engine:
 
         return RunDependencies(run, message, self._contexts, run_node)
 
-    def _new_id(self, graph: Graph, wanted: object) -> str:
+    def _new_id(self, graph: Graph, wanted: str | None) -> str:
         if wanted is None:
             numbered = (f"{graph.name}-{number}" for number in self._numbers)
             return next(run_id for run_id in numbered if run_id not in self._runs)
-        if not isinstance(wanted, str) or not wanted:
-            raise UsageError(f"run_id={wanted!r}: expected a non-empty string or None.\n  Mend: leave it out, and one is made.")
+        check_run_id(wanted)
         if wanted in self._runs:
             raise UsageError(f"a run {wanted!r} is under way already.\n  Mend: give each run its own run_id.")
         return wanted

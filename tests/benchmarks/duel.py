@@ -6,6 +6,7 @@ LangGraph its column says so.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import importlib
 import os
@@ -93,11 +94,19 @@ def outcome(side: Side | str, case: str) -> str:
         return f"raised {type(error).__name__}: {error}"
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.duel", description="LangGraph and ours, case by case.")
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"which ones: {', '.join(CASES)} (default: all)")
+    options = parser.parse_args(arguments)
+    unknown = set(options.cases) - set(CASES)
+    if unknown:
+        parser.error(f"no such case: {', '.join(sorted(unknown))}; there are {', '.join(CASES)}")
     left, right = load("with_langgraph"), load("with_ours")
     names = ["LangGraph" if isinstance(left, str) else left.name, "understudy" if isinstance(right, str) else right.name]
     sys.stdout.write(f"Python {platform.python_version()}\n\n{'':4}{names[0]:<{COLUMN}}  {names[1]}\n")
     for case, title in CASES.items():
+        if options.cases and case not in options.cases:
+            continue
         sys.stdout.write(f"\n({case}) {title}\n{'':4}{outcome(left, case):<{COLUMN}}  {outcome(right, case)}\n")
         sys.stdout.flush()
     return 0

@@ -168,7 +168,13 @@ def test_too_few_examples_are_said_and_nothing_is_written(folder: Path, capsys: 
     [
         (["--metric", "graphs.py:gone"], "understudy: 'graphs.py' has no function 'gone'"),
         (["--metric", "gone.py:x"], "understudy: 'gone.py' does not exist"),
-        (["--metric", "gone"], "understudy: 'gone' does not name a function: expected FILE.py:NAME, such as metrics.py:score"),
+        (
+            ["--metric", "gone"],
+            (
+                "understudy: 'gone' does not name a function: expected FILE.py:NAME or MODULE:NAME, such as metrics.py:score or "
+                "package.metrics:score"
+            ),
+        ),
         (["--trials", "0"], "understudy: argument --trials: expected a whole number above 0. Got: 0"),
         (["--optimizer", "magic"], "invalid choice: 'magic'"),
         (["--trainset", "gone.jsonl"], "training set 'gone.jsonl' cannot be read"),

@@ -58,20 +58,22 @@ def test_a_file_can_import_its_neighbour() -> None:
 
 @pytest.mark.parametrize("target", ["graphs.py", ":graph", "graphs.py:", "graphs.py:not a name", "C:\\graphs.py"])
 def test_a_target_without_file_and_name_is_refused(target: str) -> None:
-    assert refusal(target) == f"{target!r} does not name a graph: expected FILE.py:NAME, such as graphs.py:graph"
+    expected = "expected FILE.py:NAME or MODULE:NAME, such as graphs.py:graph or package.graphs:graph"
+    assert refusal(target) == f"{target!r} does not name a graph: {expected}"
 
 
 def test_a_wrong_path_is_refused() -> None:
     Path("folder.py").mkdir()
     Path("graphs.txt").write_text("")
 
-    Path("near.py").write_text("")
-    Path("pkg").mkdir()
-    Path("pkg/near.py").write_text("")
+    Path("sub").mkdir()
+    Path("sub/near.py").write_text("")
     nowhere = f"does not exist in {str(Path.cwd())!r}"
     assert refusal("nowhere.py:graph") == f"'nowhere.py' {nowhere}; name the Python file that declares it"
-    assert refusal("near:graph") == f"'near' {nowhere}; did you mean 'near.py'?"
-    assert refusal("pkg.near:graph") == f"'pkg.near' {nowhere}; did you mean 'pkg/near.py'?"
+    assert refusal("sub/near:graph") == f"'sub/near' {nowhere}; did you mean 'sub/near.py'?"
+    assert refusal("sub.far:graph") == (
+        f"'sub.far' is no module in {str(Path.cwd())!r} or where Python looks; name the Python file: FILE.py:NAME"
+    )
     assert refusal("folder.py:graph") == "'folder.py' is a folder, not a file"
     assert refusal("graphs.txt:graph") == "'graphs.txt' is no Python file: its name does not end in .py"
 
