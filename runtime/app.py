@@ -273,6 +273,13 @@ class Runtime:
         """
         return self._kernel.events.subscribe(keep, buffer)
 
+    def close_event_streams(self) -> None:
+        """End every subscription that :meth:`events` made; their iterators end after what they hold.
+
+        What a shut-down calls before it waits for responses that are made of events, which would never end.
+        """
+        self._kernel.events.close()
+
     @property
     def dead_letters(self) -> DeadLetters:
         """The newest messages that reached nobody; iterable, newest last."""

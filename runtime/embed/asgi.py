@@ -13,7 +13,7 @@ import inspect
 import signal
 import sys
 import threading
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from functools import partial, wraps
 from types import FrameType
 from typing import Any, Final, ParamSpec, final
@@ -41,7 +41,9 @@ class UnderstudyLifespan:
     """The ``lifespan`` of a Starlette or FastAPI application. Made by :data:`understudy_lifespan`.
 
     Start-up completes when the runtime is open. Shut-down drains it: runs under way have the grace period to finish, and are
-    cancelled after it. A second SIGTERM to a server that handles the first one cancels them at once.
+    cancelled after it. Servers wait for open responses before they shut a lifespan down, so the period begins with the SIGTERM
+    where the server's process gets it (uvicorn): when it is over, runs are cancelled and event streams end, and so do the
+    responses made of them. A second SIGTERM cancels the runs immediately.
     """
 
     def __init__(self, opens: OpenRuntime, grace_s: float = GRACE_S) -> None:
@@ -57,9 +59,9 @@ class UnderstudyLifespan:
         """Open the runtime for `app`; what is yielded becomes part of each request's state."""
         opens = self._opens if trio.lowlevel.in_trio_task() else for_asyncio(self._opens)
         async with opens() as runtime:
-            if hasattr(app, "state"):
-                setattr(app.state, STATE, runtime)
-            with _second_sigterm_cancels(runtime):
+            for each in _applications(app):
+                setattr(each.state, STATE, runtime)
+            with _sigterm_drains(runtime, self.grace_s):
                 yield {STATE: runtime}
                 await runtime.drain(self.grace_s)
 
@@ -87,6 +89,26 @@ class UnderstudyLifespan:
             await app(scope, receive, hold_back)
         for message in last:
             await send(message)
+
+
+def _applications(app: Any) -> list[Any]:
+    """`app` and the applications mounted in it, at any depth, that have a ``state``; middleware around them has none.
+
+    A request to a mounted application bears that one's ``state``, not the outer one's.
+    """
+    found: list[Any] = []
+    left, seen = [app], set[int]()
+    while left:
+        each = left.pop()
+        if each is None or id(each) in seen:
+            continue
+        seen.add(id(each))
+        if hasattr(each, "state"):
+            found.append(each)
+        routes: Any = getattr(each, "routes", None)
+        left += [getattr(route, "app", None) for route in (routes if hasattr(routes, "__iter__") else ())]
+        left.append(getattr(each, "app", None))
+    return found
 
 
 def _once_up(opens: Callable[P, contextlib.AbstractAsyncContextManager[Runtime]]) -> Callable[P, UnderstudyLifespan]:
@@ -146,18 +168,20 @@ runtime_dependency: Final = _Dependency()
 
 
 @contextlib.contextmanager
-def _second_sigterm_cancels(runtime: Runtime | AsyncioRuntime) -> Generator[None]:
+def _sigterm_drains(runtime: Runtime | AsyncioRuntime, grace_s: float) -> Generator[None]:
     previous = signal.getsignal(signal.SIGTERM)
     if threading.current_thread() is not threading.main_thread() or not callable(previous):
         yield  # nobody drains on a signal here, or the server's own process keeps the signals
         return
-    post = _poster()
+    post, countdown = (_on_trio if trio.lowlevel.in_trio_task() else _on_asyncio)(partial(_end_streams, runtime), grace_s)
     count = 0
 
     def handle(number: int, frame: FrameType | None) -> None:
         nonlocal count
         count += 1
         previous(number, frame)
+        if count == 1:
+            post(countdown.start)
         if count == 2:
             post(partial(runtime.cancel_runs, "a second SIGTERM came"))
 
@@ -165,12 +189,62 @@ def _second_sigterm_cancels(runtime: Runtime | AsyncioRuntime) -> Generator[None
     try:
         yield
     finally:
+        countdown.stop()
         if signal.getsignal(signal.SIGTERM) is handle:
             signal.signal(signal.SIGTERM, previous)
 
 
-def _poster() -> Callable[[Callable[[], object]], object]:
-    """How a signal handler gets something done in the loop that runs here."""
-    if trio.lowlevel.in_trio_task():
-        return trio.lowlevel.current_trio_token().run_sync_soon
-    return asyncio.get_running_loop().call_soon_threadsafe
+async def _end_streams(runtime: Runtime | AsyncioRuntime) -> None:
+    """What is done when the grace period is over and the server still waits for responses."""
+    await runtime.drain(0)
+    runtime.close_event_streams()
+
+
+Post = Callable[[Callable[[], object]], object]
+"""How a signal handler gets something done in the loop."""
+
+
+@final
+class _Countdown:
+    """Something to be done in the loop, some time after it was started, unless it was stopped."""
+
+    def __init__(self, start: Callable[[], Callable[[], object]]) -> None:
+        self._start = start
+        self._cancel: Callable[[], object] = lambda: None
+        self._is_stopped = False
+
+    def start(self) -> None:
+        if not self._is_stopped:
+            self._cancel = self._start()
+
+    def stop(self) -> None:
+        self._is_stopped = True
+        self._cancel()
+
+
+def _on_asyncio(work: Callable[[], Awaitable[None]], delay_s: float) -> tuple[Post, _Countdown]:
+    loop = asyncio.get_running_loop()
+
+    async def later() -> None:
+        await asyncio.sleep(delay_s)
+        await work()
+
+    def start() -> Callable[[], object]:
+        return asyncio.ensure_future(later()).cancel
+
+    return loop.call_soon_threadsafe, _Countdown(start)
+
+
+def _on_trio(work: Callable[[], Awaitable[None]], delay_s: float) -> tuple[Post, _Countdown]:
+    scope = trio.CancelScope()
+
+    async def later() -> None:
+        with scope:
+            await trio.sleep(delay_s)
+            await work()
+
+    def start() -> Callable[[], object]:
+        trio.lowlevel.spawn_system_task(later)
+        return scope.cancel
+
+    return trio.lowlevel.current_trio_token().run_sync_soon, _Countdown(start)

@@ -167,6 +167,10 @@ class AsyncioRuntime(AsyncioFace[Runtime], of=Runtime):
         """See ``Runtime.events``."""
         return self._stream(AsyncioEventStream, timeout, self._native.events, keep, buffer=buffer)
 
+    def close_event_streams(self) -> None:
+        """See ``Runtime.close_event_streams``."""
+        return self._call(self._native.close_event_streams)
+
     @property
     def dead_letters(self) -> DeadLetters:
         """See ``Runtime.dead_letters``."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, final
+from typing import Any, Final, final
 
 import trio
 
@@ -30,25 +30,36 @@ class CancelOnDisconnect:
     """
 
     def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+        self.app = app
+        """What is wrapped, by the name that middleware has for it."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
         elif trio.lowlevel.in_trio_task():
-            await _on_trio(self._app, scope, receive, send)
+            await _on_trio(self.app, scope, receive, send)
         else:
-            await _on_asyncio(self._app, scope, receive, send)
+            await _on_asyncio(self.app, scope, receive, send)
+
+
+_AHEAD_BYTES: Final = 65_536
+"""How much of a body is read ahead of the application. A client's departure is behind what it sent, and most handlers never read
+that; beyond this bound a large body flows no faster than it is read, and a client that leaves is noticed when it is."""
 
 
 class _Inbox:
-    """What the server sent, one message ahead of the application, so that a large body still flows no faster than it is read."""
+    """What the server sent, ahead of the application. No clock and no task: both libraries wait around it."""
 
     def __init__(self, send: Send) -> None:
         self.is_answered = False
         self.is_left = False
-        self.messages: deque[Message] = deque()
+        self.readers = 0
+        """Calls of the application's ``receive`` that wait."""
+        self.error: Exception | None = None
+        """What the server's ``receive`` raised, which the application is told when it reads."""
+        self._messages: deque[Message] = deque()
+        self._ahead_bytes = 0
         self._send = send
 
     async def send(self, message: Message) -> None:
@@ -60,17 +71,32 @@ class _Inbox:
     def put(self, message: Message) -> None:
         """Keep a message for the application."""
         self.is_left = message["type"] == "http.disconnect"
-        self.messages.append(message)
+        self._messages.append(message)
+        self._ahead_bytes += len(message.get("body", b""))
+
+    def is_full(self) -> bool:
+        """Whether the server must wait until the application reads."""
+        return self._ahead_bytes >= _AHEAD_BYTES
 
     def is_abandoned(self) -> bool:
         """Whether the client has gone before the response was complete."""
         return self.is_left and not self.is_answered
 
     def take(self) -> Message | None:
-        """The next message; the last one is repeated, as servers do."""
-        if not self.messages:
+        """The next message; the last one is repeated, as servers do.
+
+        Raises:
+            Exception: what the server's ``receive`` raised, once the messages before it have been taken.
+        """
+        if not self._messages:
+            if self.error is not None:
+                raise self.error
             return None
-        return self.messages[0] if self.messages[0]["type"] == "http.disconnect" else self.messages.popleft()
+        if self._messages[0]["type"] == "http.disconnect":
+            return self._messages[0]
+        message = self._messages.popleft()
+        self._ahead_bytes -= len(message.get("body", b""))
+        return message
 
 
 async def _on_asyncio(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
@@ -79,23 +105,29 @@ async def _on_asyncio(app: ASGIApp, scope: Scope, receive: Receive, send: Send) 
 
     async def next_message() -> Message:
         async with news:
-            while (message := inbox.take()) is None:
-                await news.wait()
+            inbox.readers += 1
+            try:
+                while (message := inbox.take()) is None:
+                    await news.wait()
+            finally:
+                inbox.readers -= 1
             news.notify_all()
             return message
 
     async def watch() -> None:
-        try:
-            while not inbox.is_left:
+        while not inbox.is_left and inbox.error is None:
+            try:
                 message = await receive()
-                async with news:
-                    inbox.put(message)
-                    news.notify_all()
-                    while inbox.messages and not inbox.is_left:
-                        await news.wait()
-        finally:
-            if not inbox.is_answered:
-                handling.cancel()
+            except Exception as error:  # noqa: BLE001 - the application's, if it reads; else raised below
+                inbox.error = error
+            else:
+                inbox.put(message)
+            async with news:
+                news.notify_all()
+                while inbox.is_full() and not inbox.is_left:
+                    await news.wait()
+        if _ends_handling(inbox):
+            handling.cancel()
 
     handling = asyncio.ensure_future(app(scope, next_message, inbox.send))
     watching = asyncio.ensure_future(watch())
@@ -110,8 +142,12 @@ async def _on_asyncio(app: ASGIApp, scope: Scope, receive: Receive, send: Send) 
         await asyncio.wait([watching])
     if not watching.cancelled():
         watching.result()
-    if not (handling.cancelled() and inbox.is_abandoned()):
+    if not handling.cancelled():
         handling.result()
+    elif inbox.error is not None:
+        raise inbox.error
+    elif not inbox.is_abandoned():
+        handling.result()  # it cancelled itself
 
 
 async def _on_trio(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
@@ -121,29 +157,45 @@ async def _on_trio(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> 
 
     async def next_message() -> Message:
         async with news:
-            while (message := inbox.take()) is None:
-                await news.wait()
+            inbox.readers += 1
+            try:
+                while (message := inbox.take()) is None:
+                    await news.wait()
+            finally:
+                inbox.readers -= 1
             news.notify_all()
             return message
 
     async def watch(handling: trio.CancelScope) -> None:
-        while not inbox.is_left:
-            message = await receive()
-            async with news:
+        while not inbox.is_left and inbox.error is None:
+            try:
+                message = await receive()
+            except Exception as error:  # noqa: BLE001 - the application's, if it reads; else raised below
+                inbox.error = error
+            else:
                 inbox.put(message)
-                if inbox.is_abandoned():
-                    handling.cancel()
+            if _ends_handling(inbox):
+                handling.cancel()
+            async with news:
                 news.notify_all()
-                while inbox.messages and not inbox.is_left:
+                while inbox.is_full() and not inbox.is_left:
                     await news.wait()
 
+    # Everything is raised bare, after the nursery: servers and frameworks look for their own exceptions, not for groups of them.
     async with trio.open_nursery() as nursery:
         with trio.CancelScope() as handling:
             nursery.start_soon(watch, handling)
             try:
                 await app(scope, next_message, inbox.send)
-            except Exception as error:  # noqa: BLE001 - raised below, outside of the nursery, which would wrap it
+            except Exception as error:  # noqa: BLE001 - as said
                 failure.append(error)
         nursery.cancel_scope.cancel()
     if failure:
         raise failure[0]
+    if handling.cancelled_caught and inbox.error is not None:
+        raise inbox.error
+
+
+def _ends_handling(inbox: _Inbox) -> bool:
+    """Whether nobody waits for the response any more, or the connection failed and the application would not hear of it."""
+    return inbox.is_abandoned() or (inbox.error is not None and not inbox.readers and not inbox.is_answered)

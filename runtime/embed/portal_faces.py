@@ -163,6 +163,10 @@ class PortalRuntime(PortalFace[Runtime], of=Runtime):
         """See ``Runtime.events``."""
         return self._stream(PortalEventStream, timeout, self._native.events, keep, buffer=buffer)
 
+    def close_event_streams(self) -> None:
+        """See ``Runtime.close_event_streams``."""
+        return self._call(self._native.close_event_streams)
+
     @property
     def dead_letters(self) -> DeadLetters:
         """See ``Runtime.dead_letters``."""
