@@ -220,7 +220,7 @@ def test_d1_a_large_body_is_not_read_ahead_of_the_handler(library: Any) -> None:
 
 
 def test_d1_a_client_that_leaves_behind_an_unread_body_cancels_its_request(library: Any) -> None:
-    messages = [
+    messages: list[dict[str, Any]] = [
         {"type": "http.request", "body": b"x" * 1000, "more_body": True},
         {"type": "http.request", "body": b"x" * 1000, "more_body": False},
         {"type": "http.disconnect"},
@@ -229,7 +229,7 @@ def test_d1_a_client_that_leaves_behind_an_unread_body_cancels_its_request(libra
 
     async def receive() -> dict[str, Any]:
         await library[1](0.001)
-        return dict(messages.pop(0))
+        return messages.pop(0)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         try:
