@@ -41,6 +41,8 @@ from runtime.testing.scripted import ScriptedStream as ScriptedStream
 from runtime.testing.scripted import UnscriptedCall as UnscriptedCall
 from runtime.testing.scripts import ScriptMismatch as ScriptMismatch
 from runtime.testing.search import Exploration as Exploration
+from runtime.testing.search import NotExplored as NotExplored
+from runtime.testing.search import ScheduleDiverged as ScheduleDiverged
 from runtime.testing.simulation import Deadlock as Deadlock
 from runtime.testing.simulation import Livelock as Livelock
 from runtime.testing.simulation import Simulation as Simulation

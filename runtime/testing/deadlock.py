@@ -6,6 +6,7 @@ events and nurseries; anything else is shown by the name of the function that wa
 
 from __future__ import annotations
 
+import importlib.util
 import linecache
 import sysconfig
 import weakref
@@ -23,6 +24,12 @@ from runtime.graphs.handle import RunHandle
 from runtime.mailbox import Mailbox
 from runtime.refs import LocalRef
 
+
+def _folders_of(*names: str) -> list[Path]:
+    specs = (importlib.util.find_spec(name) for name in names)
+    return [Path(spec.origin).resolve().parent for spec in specs if spec is not None and spec.origin is not None]
+
+
 _LIBRARIES = tuple(
     str(folder)
     for folder in (
@@ -30,8 +37,9 @@ _LIBRARIES = tuple(
         Path(__file__).resolve().parents[2] / "actors",
         Path(trio.__file__).resolve().parent,
         Path(outcome.__file__).resolve().parent,
-        sysconfig.get_paths()["stdlib"],
-        sysconfig.get_paths()["purelib"],
+        *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")),
+        *(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "purelib", "platlib")),
+        *_folders_of("pytest_trio", "_pytest", "pluggy"),  # wherever they are installed: they stand around every test
     )
 )
 _OWN_TESTS = str(Path(__file__).resolve().parents[2] / "tests")

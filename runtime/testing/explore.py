@@ -53,7 +53,7 @@ def explore(
     runs: int = RUNS,
     strategy: str | StrategyMaker = "portfolio",
     seed: int = 0,
-    timer_races: float = 0.0,
+    timer_races: float | None = None,
     threads: str = "hold",
     max_steps: int = MAX_STEPS,
     shrink_attempts: int = SHRINK_ATTEMPTS,

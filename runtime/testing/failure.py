@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, cast, final
@@ -11,8 +12,11 @@ from typing import Any, Self, cast, final
 import attrs
 
 from actors.errors import DeclarationError
+from actors.groups import leaves_of
 from runtime.testing.simulation import Step
 
+MOST_CHARACTERS = 500
+"""Of a schedule on a command line."""
 MOST_LINES = 60
 """Lines of a trace that a report shows: the last ones."""
 
@@ -93,6 +97,10 @@ class FoundFailure:
     steps: tuple[Step, ...] = attrs.field(default=(), repr=False)
     notes: tuple[str, ...] = attrs.field(default=(), repr=False)
     """The trace's notes and events."""
+    happenings: tuple[tuple[int, str], ...] = attrs.field(default=(), repr=False)
+    """Crashes and dead letters, with the number of the step in which each came."""
+    divergence: str | None = None
+    """Where a replayed schedule ceased to fit the program; None when it fits."""
     repeats: bool = True
     """Whether it failed again under the same schedule; where it does not, something outside of the seed decides."""
 
@@ -108,8 +116,11 @@ class FoundFailure:
 
     @property
     def command(self) -> str:
-        """The line that repeats it."""
-        return f"pytest '{self.test}' --understudy-replay='{self.schedule}'"
+        """The line that repeats it; a schedule too long for a line is named by the file that holds it."""
+        word = str(self.schedule)
+        if len(word) > MOST_CHARACTERS:
+            word = str(self.save(Path(tempfile.gettempdir()) / "understudy-failures"))
+        return f"pytest '{self.test}' --understudy-replay='{word}'"
 
     def report(self) -> str:
         """What a person needs: where it was found, what happened in which order, how to repeat it."""
@@ -122,7 +133,9 @@ class FoundFailure:
                 f"time.time(), a file, another process, or what an earlier run left in a module.\nTry: {self.command}"
             )
         head += self._simplicity()
-        return "\n".join([head, *trace_lines(self.steps), f"Replay: {self.command}"])
+        if self.divergence is not None:
+            head += f"\nThe schedule fits the program no longer: {self.divergence}."
+        return "\n".join([head, *trace_lines(self.steps, self.happenings), f"Replay: {self.command}"])
 
     def _simplicity(self) -> str:
         """How much of the schedule is left, for a reader of the trace."""
@@ -149,8 +162,8 @@ class FoundFailure:
             "test": self.test,
             "schedule": str(self.schedule),
             "strategy": self.strategy,
-            "error": f"{type(self.error).__name__}: {self.error}".partition("\n")[0],
-            "trace": trace_lines(self.steps),
+            "error": "; ".join(dict.fromkeys(_first_line(leaf) for leaf in leaves_of(self.error))),
+            "trace": trace_lines(self.steps, self.happenings),
         }
         folder.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -164,10 +177,14 @@ def _holds(path: Path, schedule: Schedule) -> bool:
         return False
 
 
-def trace_lines(steps: Sequence[Step]) -> list[str]:
-    """The steps of the code under test, one line each; a task that stays where it was is left out.
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".partition("\n")[0]
 
-    What it did out of turn meanwhile counts for its next line.
+
+def trace_lines(steps: Sequence[Step], happenings: Sequence[tuple[int, str]] = ()) -> list[str]:
+    """The steps of the code under test, one line each, with the crashes and dead letters that came in them.
+
+    A task that stays where it was is left out. What it did out of turn meanwhile counts for its next line.
     """
     shown: list[Step] = []
     early: set[str] = set()
@@ -179,7 +196,11 @@ def trace_lines(steps: Sequence[Step]) -> list[str]:
             early.discard(step.task)
     clock = max((len(f"{step.at_s:g}") for step in shown), default=0)
     width = max((len(step.task) for step in shown), default=0)
-    lines = list(_unrepeated(_line(step, clock, width) for step in shown))
+    told = sorted(
+        [(step.number, 0, _line(step, clock, width)) for step in shown]
+        + [(number, 1, f"    {'':>{clock}}    ! {text}") for number, text in happenings]
+    )
+    lines = list(_unrepeated(line for _, _, line in told))
     left_out = len(lines) - MOST_LINES
     return [f"  … {left_out} earlier steps", *lines[-MOST_LINES:]] if left_out > 0 else lines
 

@@ -8,7 +8,9 @@ Only the last round is reported: one test, one result.
 from __future__ import annotations
 
 import bdb
+import copy
 import subprocess
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -118,6 +120,7 @@ class _Rounds:
         self._count = 0
         self._duration_s = 0.0
         self.latest: list[Phase] = []
+        self._parameters: dict[str, Any] = {}
         self.failed: list[Phase] = []
         """The first that failed."""
 
@@ -155,6 +158,7 @@ class _Rounds:
         if not item._request:
             item._initrequest()  # as for pytest-rerunfailures
         item._report_sections.clear()  # what an earlier round has printed
+        self._renew_parameters()
         try:
             phases = [self._phase("setup")]
             if phases[0][1].passed:
@@ -165,6 +169,15 @@ class _Rounds:
             item._request, item.funcargs = False, None
         return phases
 
+    def _renew_parameters(self) -> None:
+        """Every round gets the parameters as they were written: what one round appends to a list is not the next one's."""
+        callspec: Any = getattr(self._item, "callspec", None)
+        if callspec is None:
+            return
+        if self._count == 1:
+            self._parameters = dict(callspec.params)
+        callspec.params.update({name: _fresh(value) for name, value in self._parameters.items()})
+
     def _phase(self, when: When, **options: Any) -> Phase:
         hooks = self._item.ihook
         hook = {"setup": hooks.pytest_runtest_setup, "call": hooks.pytest_runtest_call, "teardown": hooks.pytest_runtest_teardown}
@@ -172,6 +185,16 @@ class _Rounds:
         from_call: Callable[..., pytest.CallInfo[None]] = pytest.CallInfo.from_call
         call = from_call(run, when=when, reraise=(KeyboardInterrupt, pytest.exit.Exception))
         return call, hooks.pytest_runtest_makereport(item=self._item, call=call)
+
+
+def _fresh(value: Any) -> Any:
+    """A copy of a container, with all that is in it. What else there is may be known by its identity, and stays itself."""
+    if not isinstance(value, list | dict | set | bytearray | deque):
+        return value
+    try:
+        return copy.deepcopy(value)
+    except Exception:  # noqa: BLE001 - something in it cannot be copied; a difference is reported as not the schedule's
+        return value
 
 
 @contextmanager
@@ -205,6 +228,9 @@ def run_explored(item: pytest.Item, nextitem: pytest.Item | None, plan: Plan) ->
         failure = searched(rounds, plan.exploration, plan.sources, name=item.nodeid, file=item.path)
     repeats = failure is not None and failure.repeats
     phases = rounds.latest if repeats or not rounds.failed else rounds.failed
+    if failure is not None and not any(report.failed for _, report in phases):  # a replay that passed, and tested nothing
+        _fail(phases, failure)
+        failure = None
     for call, report in phases:
         if failure is not None and report.failed:
             _explain(report, failure)
@@ -213,6 +239,12 @@ def run_explored(item: pytest.Item, nextitem: pytest.Item | None, plan: Plan) ->
         if _is_for_a_debugger(call, report):
             hooks.pytest_exception_interact(node=item, call=call, report=report)
     hooks.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+
+
+def _fail(phases: Sequence[Phase], failure: FoundFailure) -> None:
+    for call, report in phases:
+        if call.when == "call":
+            report.outcome, report.longrepr = "failed", f"{type(failure.error).__name__}: {failure.error}"
 
 
 def _explain(report: pytest.TestReport, failure: FoundFailure) -> None:

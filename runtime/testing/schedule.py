@@ -90,6 +90,14 @@ class ThreadWatch(Protocol):
         """One worker thread has ended or waits for the loop, which has its message already. Called in that thread."""
         ...
 
+    def entered(self) -> None:
+        """The calling thread begins to work for trio. Called in that thread."""
+        ...
+
+    def left(self) -> None:
+        """It has done its work. Called in that thread."""
+        ...
+
     def stranger_waits(self, token: trio.lowlevel.TrioToken) -> None:
         """A thread that trio did not start waits for the loop of `token`. Called in that thread."""
         ...
@@ -392,9 +400,11 @@ def watched_threads(watch: ThreadWatch, *, forbid: bool = False) -> Generator[No
 
         def work() -> Any:
             ours.watched = True
+            watch.entered()
             try:
                 return function()
             finally:
+                watch.left()
                 ours.watched = False
 
         def delivered(result: Any) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import random
 import time
+import weakref
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -18,8 +19,10 @@ import trio
 import trio.testing
 
 from runtime.app import Runtime, open_runtime
+from runtime.cell import current_cell
 from runtime.envelope import content_of
-from runtime.events import ActorEvent, Event
+from runtime.events import ActorCrashed, ActorEvent, Event, MessageDeadLettered
+from runtime.holding_cell import HoldingCell
 from runtime.testing.deadlock import Names, Place, place_of, report_on, waits_of
 from runtime.testing.schedule import Loop, run_chosen, watched_threads
 from runtime.testing.strategies import InTurn, Replay, Strategy
@@ -30,6 +33,11 @@ MAX_STEPS = 20_000
 """Steps of tasks after which a run is taken for a livelock."""
 IO_LOOKS = 200
 """Looks for I/O, a millisecond apart, before tasks that wait for sockets are taken for stuck."""
+THREAD_LOOKS = 40
+"""Looks, 50 ms apart, at worker threads that wait for a loop that has nothing to do, before both are taken for stuck."""
+RACE_S = 1.0
+"""A deadline that comes early comes at most so many seconds early, or as many as the clock last jumped: a slow machine is late by
+a moment, not by the five minutes of a timeout."""
 
 
 class Deadlock(AssertionError):
@@ -100,6 +108,16 @@ class Simulation:
         self._handled: list[str] = []
         self._loop: Loop | None = None
         self._scope = trio.CancelScope()
+        self._jumped_s = 0.0
+        self._replayed = strategy if isinstance(strategy, Replay) else None
+        self._kernels: set[Any] = set()
+        self._in_hand: weakref.WeakKeyDictionary[trio.lowlevel.Task, Any] = weakref.WeakKeyDictionary()
+        self.divergence: str | None = None
+        """Where a replayed schedule no longer fits the program; None while it does."""
+        self.unsettled: str | None = None
+        """Where the worker threads stood that wait for the loop, so that the run was not explored; None as a rule."""
+        self.happenings: list[tuple[int, str]] = []
+        """Crashes and dead letters with the step in which they came; filled only when the run is to be explained."""
 
     # --- for tests --------------------------------------------------------------------------------------------------------
 
@@ -140,6 +158,33 @@ class Simulation:
 
         return handle
 
+    def _listen(self, task: trio.lowlevel.Task) -> None:
+        """Hear what goes wrong in the runtime that `task` belongs to, whoever opened it."""
+        cell = task.context.get(current_cell)
+        if cell is not None and cell.kernel not in self._kernels:
+            self._kernels.add(cell.kernel)
+            cell.kernel.events.add_sink(self._hear)
+
+    def _hear(self, event: Event) -> None:
+        match event:
+            case ActorCrashed(address=address, error=error):
+                self.happenings.append((self.step, f"{address} crashes: {type(error).__name__}"))
+            case MessageDeadLettered(letter=letter):
+                kind = _kind_of(letter.message)
+                self.happenings.append((self.step, f"dead letter: {kind} to {letter.recipient} ({letter.reason.value})"))
+            case _:
+                pass
+
+    def _look_in_hand(self, task: trio.lowlevel.Task) -> None:
+        """What the actor whose task this is has begun to handle, where no tap says so."""
+        frame = task.coro.cr_frame
+        cell = frame.f_locals.get("self") if frame is not None else None
+        if isinstance(cell, HoldingCell):
+            envelope = cell._current  # pyright: ignore[reportPrivateUsage]
+            if envelope is not None and self._in_hand.get(task) is not envelope and not self._handled:
+                self._handled.append(_kind_of(envelope.message))
+            self._in_hand[task] = envelope
+
     def _record(self, event: Event) -> None:
         where = f" {event.address}" if isinstance(event, ActorEvent) else ""
         self.note(f"{type(event).__name__}{where}")
@@ -178,9 +223,21 @@ class Simulation:
                 if self._verdict is not None and error is not self._verdict:
                     raise self._verdict from error
                 raise
+            finally:
+                self._end()
         if self._verdict is not None:
             raise self._verdict
         return result
+
+    def _end(self) -> None:
+        if self._replayed is not None:
+            self._replayed.end()
+            self._note_divergence()
+        self._kernels.clear()
+
+    def _note_divergence(self) -> None:
+        if self._replayed is not None and self.divergence is None and self._replayed.divergence is not None:
+            self.divergence = f"{self._replayed.divergence} (step {self.step})"
 
     def _begin(self, loop: Loop) -> None:
         self._loop = loop
@@ -196,9 +253,8 @@ class Simulation:
     def before_wait(self) -> None:
         """See ``Controller``: worker threads come back first, so that what they send is always seen at the same step."""
         if not self._hold.settle():
-            self._fail(
-                Deadlock("a worker thread did not come back.\n  Mend: see what it waits for; threads must end by themselves.")
-            )
+            self.unsettled = self._hold.stacks()
+            self._hold.release()
 
     def pick(self, tasks: Sequence[trio.lowlevel.Task]) -> int | None:
         """See ``Controller``."""
@@ -211,12 +267,14 @@ class Simulation:
         if len(tasks) > 1:
             self._chosen = self._strategy.pick(tasks)
             self.choices.append(self._chosen)
+            if self._replayed is not None:
+                self._note_divergence()
         return self._chosen
 
     def _timer_first(self) -> bool:
         """Whether a slow machine would see the next deadline pass before any task runs."""
         left_s = self.loop.left_s
-        if not 0 < left_s < math.inf or not self.loop.jumps:
+        if not 0 < left_s <= max(RACE_S, self._jumped_s) or not self.loop.jumps:
             return False
         choice = self._strategy.choose(1000)
         fires = choice > 0 if isinstance(self._strategy, Replay) else choice >= 1000 * (1 - self._timer_races)
@@ -234,6 +292,7 @@ class Simulation:
         if self._explain:
             self._before = place_of(task)
             self._handled.clear()
+            self._listen(task)
         if self.step > self._max_steps - 100:
             self._recent.append(name)
 
@@ -241,6 +300,7 @@ class Simulation:
         """See ``Controller``."""
         if self._explain and self._verdict is None:
             ended = task.coro.cr_frame is None
+            self._look_in_hand(task)
             after = None if ended else place_of(task)
             if self._before is not None or after is not None or self._handled or self._chosen:
                 handled, name = tuple(self._handled), self._names[task]
@@ -252,7 +312,11 @@ class Simulation:
         left_s = self.loop.left_s
         if left_s < math.inf and self.loop.jumps:
             if left_s > 0:
+                self._jumped_s = left_s
                 self.loop.jump(left_s)
+        elif self.unsettled is not None and self._hold.is_busy and self._verdict is None and self._looks < THREAD_LOOKS:
+            self._looks += 1
+            self._hold.wait(0.05)
         elif sockets_waited_for() and self._looks < IO_LOOKS:
             self._looks += 1
             time.sleep(0.001)  # noqa: TID251 - the kernel has no virtual clock
@@ -268,7 +332,8 @@ class Simulation:
         now_s = self.loop.now_s
         why = "no deadline is pending" if self.loop.jumps else "the test's clock stands still"
         title = f"nothing can run and {why}, at {now_s:g} s, after {self.step} steps:"
-        self._fail(Deadlock(f"{title}\n{self._report()}"))
+        stands = f"\n  A worker thread waits:\n{self._hold.stacks()}" if self._hold.is_busy else ""
+        self._fail(Deadlock(f"{title}\n{self._report()}{stands}"))
 
     def _give_up_on_livelock(self) -> None:
         if self._verdict is not None:

@@ -175,13 +175,17 @@ class BatchShuffle:
 
 @final
 class Replay:
-    """A recorded list of choices, and in turn after its end. A choice that is not possible counts as 0."""
+    """A recorded list of choices, and in turn after its end. A choice that is not possible counts as 0.
+
+    ``divergence`` says where the first such choice was: from there on the run is another one than was recorded.
+    """
 
     name = "replay"
 
     def __init__(self, choices: Sequence[int]) -> None:
         self._choices = choices
         self._next = 0
+        self.divergence: str | None = None
 
     def pick(self, tasks: Sequence[Hashable]) -> int:
         """As recorded."""
@@ -191,7 +195,18 @@ class Replay:
         """As recorded."""
         choice = self._choices[self._next] if self._next < len(self._choices) else 0
         self._next += 1
-        return choice if choice < count else 0
+        if choice < count:
+            return choice
+        if self.divergence is None:
+            where = f"choice {self._next} of {len(self._choices)}"
+            self.divergence = f"{where} is {choice}, and there are only {count} ways, counted from 0"
+        return 0
+
+    def end(self) -> None:
+        """The run is over: what is left of the choices had no place in it."""
+        left = sum(1 for choice in self._choices[self._next :] if choice)
+        if left and self.divergence is None:
+            self.divergence = f"the run was over after {self._next} of {len(self._choices)} choices, {left} of the rest not 0"
 
 
 def pct(depth: int) -> StrategyMaker:

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import math
+import sys
 import threading
+import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Generator
 from typing import final
@@ -21,6 +24,12 @@ from runtime.testing.schedule import in_chosen_run, watched_threads
 
 PATIENCE_S = 30.0
 """Real seconds that a chosen schedule waits for a worker thread."""
+STILL_S = 1.0
+"""Real seconds after which a worker thread that stands at one place is taken to wait for the loop."""
+LOOK_S = 0.05
+"""Real seconds between two looks at where the threads are."""
+STACK_LINES = 6
+"""Innermost lines of a thread's stack that a report shows."""
 STRANGERS_PATIENCE_S = 0.05
 """Real seconds without news after which the clock goes on, when a thread that trio did not start waits for the loop."""
 
@@ -55,6 +64,12 @@ class ThreadGate:
             held = self._held
         if held is not None:
             _soon(held[2], self._adjust)
+
+    def entered(self) -> None:
+        """See ``ThreadWatch``."""
+
+    def left(self) -> None:
+        """See ``ThreadWatch``."""
 
     def stranger_waits(self, token: trio.lowlevel.TrioToken) -> None:
         """See ``ThreadWatch``."""
@@ -108,11 +123,17 @@ def thread_gate(*, threads: str = "hold") -> Generator[None]:
 
 @final
 class ThreadHold:
-    """Counts the worker threads that run; :meth:`settle` waits in real time until none does."""
+    """Counts the worker threads that run; :meth:`settle` waits in real time until none does.
+
+    A thread that waits for what the loop does next (a ``threading.Event`` that a task sets) would be waited for in vain. It is
+    known by standing still: then the hold is given up, threads run beside the loop, and the run is not one that repeats.
+    """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._running = 0
+        self._inside: dict[int, str] = {}
+        self._released = False
 
     def running(self) -> None:
         """One more runs."""
@@ -125,15 +146,77 @@ class ThreadHold:
             self._running -= 1
             self._changed.notify_all()
 
+    def entered(self) -> None:
+        """See ``ThreadWatch``."""
+        thread = threading.current_thread()
+        with self._changed:
+            self._inside[threading.get_ident()] = thread.name
+
+    def left(self) -> None:
+        """See ``ThreadWatch``."""
+        with self._changed:
+            self._inside.pop(threading.get_ident(), None)
+
     def stranger_waits(self, token: trio.lowlevel.TrioToken) -> None:
         """See ``ThreadWatch``. A chosen schedule cannot know when a thread comes that trio did not start: none is waited for."""
 
     def stranger_goes_on(self, token: trio.lowlevel.TrioToken) -> None:
         """See ``ThreadWatch``."""
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a worker thread runs."""
+        return self._running > 0
+
     def settle(self) -> bool:
-        """Block until no thread runs; False when one has not come back within :data:`PATIENCE_S`."""
-        if not self._running:
+        """Block until no thread runs; False when those that do stand still, or do not come back within :data:`PATIENCE_S`."""
+        if not self._running or self._released:
             return True
+        began_s = still_since_s = time.monotonic()  # noqa: TID251 - threads live in real time
+        places: object = None
         with self._changed:
-            return self._changed.wait_for(lambda: self._running == 0, PATIENCE_S)
+            while not self._changed.wait_for(lambda: self._running == 0, LOOK_S):
+                now_s, seen = time.monotonic(), self._places()  # noqa: TID251 - as above
+                if seen != places:
+                    places, still_since_s = seen, now_s
+                if now_s - still_since_s >= STILL_S or now_s - began_s >= PATIENCE_S:
+                    return False
+        return True
+
+    def release(self) -> None:
+        """Hold the schedule no more: from now on threads run beside it."""
+        self._released = True
+
+    def wait(self, seconds: float) -> None:
+        """Give the threads that run a moment of real time, or less if one of them comes back."""
+        with self._changed:
+            before = self._running
+            self._changed.wait_for(lambda: self._running != before, seconds)
+
+    def stacks(self) -> str:
+        """Where the worker threads stand, innermost line last."""
+        frames = sys._current_frames()  # pyright: ignore[reportPrivateUsage]  # documented, in spite of its name
+        with self._changed:
+            inside = dict(self._inside)
+        shown = [
+            f"{name}:\n{''.join(traceback.format_stack(frames[ident])[-STACK_LINES:])}".rstrip()
+            for ident, name in inside.items()
+            if ident in frames
+        ]
+        return "\n".join(shown)
+
+    def _places(self) -> object:
+        """Where every worker thread is, and how long it has computed, as something that compares."""
+        frames = sys._current_frames()  # pyright: ignore[reportPrivateUsage]  # as above
+        return [
+            (ident, id(frame), frame.f_lasti, _computed_ms(ident))
+            for ident in self._inside
+            if (frame := frames.get(ident)) is not None
+        ]
+
+
+def _computed_ms(ident: int) -> int:
+    """The processor time of a thread, so that a long call into C does not look like waiting; 0 where the system does not say."""
+    if not hasattr(time, "pthread_getcpuclockid"):
+        return 0
+    return time.clock_gettime_ns(time.pthread_getcpuclockid(ident)) // 1_000_000
