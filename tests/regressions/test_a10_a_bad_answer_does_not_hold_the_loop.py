@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 import dspy
+import httpx
 import pytest
 import trio
 
@@ -19,6 +20,8 @@ from runtime.lm.dspy.bridge import fill, run_signature
 from runtime.lm.dspy.choosing import choose
 from runtime.lm.dspy.formats import value_of
 from runtime.lm.dspy.repair import IN_A_THREAD, ON_THE_LOOP, TooHard, limited, read
+from runtime.lm.retry import Retry
+from tests.runtime.lm.faking import HELLO, faking
 
 HELD_S = 0.1
 """The processor's time that one step of a task may take here; of a quiet machine it is half of that."""
@@ -233,6 +236,42 @@ async def test_a10_a_long_answer_that_is_well_formed_is_read_in_a_thread():
         made = await fill(Saying(in_sections(json.dumps(tags))), instruction="", inputs={"source": Source("x")}, output=Tags)
 
     assert made == Tags(tags)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "body",
+    ['{"id": "' + "x" * 3_000_000 + '"}', "[" * 1_000_000, '{"choices":' + '{"a":' * 200_000],
+    ids=["long", "deep", "deep and long"],
+)
+async def test_a10_a_long_reply_is_read_in_a_thread_and_a_deep_one_ends_as_any_other(body: str):
+    async def handle(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, headers={"content-type": "application/json"}, content=body.encode())
+
+    async with faking(handle, {"retry": Retry(max_attempts=1)}) as (lm,):
+        with contextlib.suppress(LMReplyUnreadable):
+            await lm.chat(HELLO)  # what the first call makes is not what is measured
+        with holding_the_loop_briefly(), pytest.raises(LMReplyUnreadable):
+            await lm.chat(HELLO)
+
+
+async def test_a10_few_answers_are_read_in_threads_at_once(monkeypatch: Any):
+    monkeypatch.setattr("runtime.lm.dspy.careful.IN_A_THREAD", 30_000)
+    await warm()
+    failures: list[Exception] = []
+
+    async def one() -> None:
+        try:
+            await by_chat(SHAPES["braces"](4_000))
+        except LMReplyUnreadable as error:
+            failures.append(error)
+
+    with holding_the_loop_briefly():
+        async with trio.open_nursery() as nursery:
+            for _ in range(6):
+                nursery.start_soon(one)
+
+    assert len(failures) == 6
 
 
 async def test_a10_a_long_answer_that_can_be_repaired_is():

@@ -21,6 +21,7 @@ from runtime.lm.backends.typed import DSPyBackend
 from runtime.lm.providers.chunks import whole_characters
 from runtime.lm.providers.failures import shorten
 from runtime.lm.providers.reasons import told_reason
+from runtime.lm.providers.sending import READ_ON_THE_LOOP_BYTES
 from runtime.lm.providers.usage import count, usage_of
 
 DEADLINE_S = 120.0
@@ -81,7 +82,10 @@ class ClaudeCLI:
         flags = ["-p", "--output-format", "json", "--model", self._model, "--tools", "", "--strict-mcp-config"]
         flags += ["--no-session-persistence", *(["--system-prompt", system] if system else [])]
         with trio.move_on_after(self._deadline_s):
-            return self._answer(await self._run([*self._command, *flags], prompt.encode()))
+            output = await self._run([*self._command, *flags], prompt.encode())
+            if len(output.said) <= READ_ON_THE_LOOP_BYTES:
+                return self._answer(output)
+            return await trio.to_thread.run_sync(self._answer, output)
         raise self._error(LMTimeout, f"no answer within {self._deadline_s:g} s", "raise deadline_s, or ask for less.")
 
     async def _run(self, command: list[str], prompt: bytes) -> _Output:

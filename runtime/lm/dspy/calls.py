@@ -130,10 +130,12 @@ def openai_shaped(answers: Sequence[Completion]) -> types.SimpleNamespace:
     choices = [
         types.SimpleNamespace(
             finish_reason=answer.finish_reason,
+            logprobs=answer.logprobs,
             message=types.SimpleNamespace(
                 content=answer.text or None,
                 reasoning_content=answer.reasoning,
                 tool_calls=[dict(call) for call in answer.tool_calls],
+                provider_specific_fields={"citations": list(answer.citations)} if answer.citations else None,
             ),
         )
         for answer in answers

@@ -30,6 +30,20 @@ READ_S = 20.0
 """How long a thread may read one answer: with validators of the author's own, which count no looks."""
 
 
+MAX_READERS = 2
+"""Answers that are read in threads at once, in one run of trio. Each takes its turns from the event loop, so there are few."""
+
+_readers: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("understudy_answer_readers")
+
+
+def _places() -> trio.CapacityLimiter:
+    try:
+        return _readers.get()
+    except LookupError:
+        _readers.set(trio.CapacityLimiter(MAX_READERS))
+        return _readers.get()
+
+
 class _Later(Exception):
     """An answer is not read on the event loop."""
 
@@ -98,8 +112,12 @@ def _careful_class(base: Any) -> Any:
                     return await base.acall(self, lm, dict(options), signature, demos, inputs)
             except _Later as later:
                 arguments = later.arguments
-            with trio.move_on_after(READ_S):
-                return await trio.to_thread.run_sync(self._read_at_length, *arguments, abandon_on_cancel=True)
+            async with _places():
+                with trio.move_on_after(READ_S):
+                    limiter = trio.CapacityLimiter(1)  # the place is what limits, and the wait for it takes none of the time
+                    return await trio.to_thread.run_sync(
+                        self._read_at_length, *arguments, abandon_on_cancel=True, limiter=limiter
+                    )
             raise self._unread(signature, arguments[2], f"it took longer than {READ_S:g} s to read")
 
         def _call_postprocess(self, processed: Any, original: Any, outputs: Any, *rest: Any) -> Any:
