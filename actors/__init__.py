@@ -39,6 +39,7 @@ from actors.errors import LMRateLimited as LMRateLimited
 from actors.errors import LMRefused as LMRefused
 from actors.errors import LMReplyUnreadable as LMReplyUnreadable
 from actors.errors import LMTimeout as LMTimeout
+from actors.errors import LMTruncated as LMTruncated
 from actors.errors import LMUnavailable as LMUnavailable
 from actors.errors import MailboxFull as MailboxFull
 from actors.errors import NodeFailed as NodeFailed

@@ -38,7 +38,8 @@
     │   ├── LMContextTooLong        …because the prompt does not fit the model
     │   ├── LMRefused               the model or its guard declined to answer
     │   ├── LMBudgetExhausted       a budget does not cover the call; nothing was sent
-    │   └── LMReplyUnreadable       an answer came that cannot be read
+    │   ├── LMReplyUnreadable       an answer came that cannot be read
+    │   └── LMTruncated             an answer came that stops in the middle
     └── InternalError               a bug of ours: please report it
 
 Every class survives ``pickle``: the message is the only positional argument of an error, the rest are attributes.
@@ -385,3 +386,14 @@ class LMReplyUnreadable(LMError):
     """An answer came and could not be read: no JSON, cut short, or fields that do not fit the asked types."""
 
     retryable: bool | None = True
+
+
+class LMTruncated(LMError):
+    """The answer stops in the middle: it reached the longest length allowed, so what it holds is not all that was meant.
+
+    Sending the same request again changes little. A higher ``max_tokens`` or less reasoning does; ``truncated="widen"`` asks so.
+    """
+
+    retryable: bool | None = False
+    completion: Any = None
+    """The answer as far as it came, a ``Completion``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, Self, final, runtime_checkable
@@ -21,6 +22,10 @@ class Usage:
     completion_tokens: int = 0
     cost_usd: float | None = None
     """In US dollars by LiteLLM's price table; None for a model that has no price there."""
+    cached_tokens: int = 0
+    """Of the prompt's tokens, those that the provider read from its own cache."""
+    reasoning_tokens: int = 0
+    """Of the completion's tokens, those of reasoning."""
 
     @property
     def total_tokens(self) -> int:
@@ -48,6 +53,36 @@ class Completion:
     """How many HTTP requests it took."""
     is_cancellable: bool = True
     """False when a worker thread made the call, as for providers that only LiteLLM itself can ask: cancelling waits for it."""
+    thinking: tuple[Mapping[str, Any], ...] = attrs.field(default=(), repr=False)
+    """Blocks of reasoning as the provider signed them; :meth:`as_message` sends them back unchanged."""
+    logprobs: Mapping[str, Any] | None = attrs.field(default=None, repr=False)
+    """OpenAI's form, where ``logprobs=True`` was asked for."""
+    citations: tuple[Any, ...] = attrs.field(default=(), repr=False)
+    """What the answer cites, as the provider writes it."""
+    audio: Mapping[str, Any] | None = attrs.field(default=None, repr=False)
+    """The spoken answer, in OpenAI's form."""
+    id: str | None = attrs.field(default=None, eq=False)
+    """The provider's name for this answer."""
+    raw: Mapping[str, Any] | None = attrs.field(default=None, eq=False, repr=False)
+    """The reply as it came, for what has no field here. None for a streamed answer, which came in pieces."""
+
+    @property
+    def is_truncated(self) -> bool:
+        """Whether the answer stops in the middle, because it reached the longest length that was allowed."""
+        return self.finish_reason == "length"
+
+    def as_message(self) -> dict[str, Any]:
+        """The answer as a message of the conversation, for the next call of a tool loop.
+
+        It holds the tool calls and the signed blocks of :attr:`thinking` unchanged: a provider that signs its reasoning rejects
+        the tools' results without them.
+        """
+        message: dict[str, Any] = {"role": "assistant", "content": self.text}
+        if self.tool_calls:
+            message["tool_calls"] = [copy.deepcopy(dict(call)) for call in self.tool_calls]
+        if self.thinking:
+            message["thinking_blocks"] = [copy.deepcopy(dict(block)) for block in self.thinking]
+        return message
 
 
 @final
@@ -139,6 +174,7 @@ class LM(Protocol):
 
         Raises:
             LMReplyUnreadable: the model's answer does not fit the outputs, after all parse attempts.
+            LMTruncated: the answer stops in the middle, and that was not to be accepted.
             LMError: the call failed; see ``actors.errors``.
         """
         ...

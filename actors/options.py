@@ -41,6 +41,11 @@ def _is_module(owner: object, attribute: attrs.Attribute[Any], value: object) ->
         raise refuse(owner, attribute.name, value, "the name of a DSPy module, such as 'ChainOfThought', or its class")
 
 
+def _is_truncated(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value not in {None, "error", "widen", "accept"}:
+        raise refuse(owner, attribute.name, value, "one of 'error', 'widen', 'accept', or None")
+
+
 def _redelivery() -> Redelivery:
     return Redelivery(max_attempts=3, backoff=Backoff(first_s=0.1))
 
@@ -80,6 +85,10 @@ class PredictOptions:
     """How many answers are asked for until one can be read; the next prompt says what was wrong with the last."""
     stream: bool = attrs.field(default=False, validator=is_a(bool))
     """Whether the answer is asked for as a stream, whose pieces are events of the run: ``FieldDelta``."""
+    truncated: str | None = attrs.field(default=None, validator=_is_truncated)
+    """What becomes of an answer that stops in the middle, at the longest length allowed: ``"error"`` (LMTruncated), ``"widen"``
+    (within ``parse_attempts`` it is asked for again with twice the room) or ``"accept"``; None: as the language model is set, and
+    ``"error"`` where it is not."""
 
 
 class NodeKeywords(TypedDict, total=False):
@@ -96,6 +105,7 @@ class NodeKeywords(TypedDict, total=False):
     module: Any
     parse_attempts: int
     stream: bool
+    truncated: str | None
 
 
 def check_options(given: Iterable[str], *, predict: bool, where: str) -> None:

@@ -86,6 +86,7 @@ class Attempt:
                 parse_attempts=spec.predict.parse_attempts,
                 predictors=self._predictors,
                 on_field=self._on_field if spec.predict.stream else None,
+                truncated=spec.predict.truncated,
             )
         return await _called(spec.kind, self._bound(arguments))
 

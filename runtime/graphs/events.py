@@ -134,6 +134,8 @@ class LMCalled(NodeEvent):
     requests: int
     """HTTP requests it took."""
     duration_s: float
+    finish_reason: str | None = None
+    """Why the answer ended: ``"stop"``, ``"length"``, ``"tool_calls"`` or ``"content_filter"``; None of embeddings."""
 
 
 @final

@@ -111,6 +111,12 @@ class NodeLM:
         """The model's name."""
         return self._lm.model
 
+    @property
+    def truncated(self) -> str | None:
+        """What becomes of an answer that stops in the middle, as the model's own client is set; see ``run_signature``."""
+        found: str | None = getattr(self._lm, "truncated", None)
+        return found
+
     async def chat(self, messages: Sequence[ChatMessage], /, **options: Any) -> Completion:
         """See ``actors.LM.chat``. Of a call that fails, the requests are booked."""
         started_s = trio.current_time()
@@ -198,5 +204,6 @@ class NodeLM:
                     cost_usd=usage.cost_usd,
                     requests=completion.attempts,
                     duration_s=duration_s,
+                    finish_reason=completion.finish_reason if isinstance(completion, Completion) else None,
                 )
             )

@@ -16,6 +16,7 @@ from actors.errors import LMRateLimited as LMRateLimited
 from actors.errors import LMRefused as LMRefused
 from actors.errors import LMReplyUnreadable as LMReplyUnreadable
 from actors.errors import LMTimeout as LMTimeout
+from actors.errors import LMTruncated as LMTruncated
 from actors.errors import LMUnavailable as LMUnavailable
 from actors.lm import LM as LM
 from actors.lm import Completion as Completion

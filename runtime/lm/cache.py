@@ -7,6 +7,7 @@ cache is told to keep sampled ones too.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import logging
@@ -106,7 +107,7 @@ class Forgiving:
 
 @final
 class MemoryCache:
-    """Keeps the answers used last, in this process.
+    """Keeps the answers used last, in this process. It takes in and hands out copies, so nobody changes another's answer.
 
     Args:
         max_entries: how many; the one not used for longest goes first.
@@ -125,11 +126,11 @@ class MemoryCache:
         completion = self._entries.get(key)
         if completion is not None:
             self._entries.move_to_end(key)
-        return completion
+        return None if completion is None else _copy(completion)
 
     def put(self, key: str, completion: Completion) -> None:
         """See :class:`AnswerCache`."""
-        self._entries[key] = completion
+        self._entries[key] = _copy(completion)
         self._entries.move_to_end(key)
         if len(self._entries) > self._max_entries:
             self._entries.popitem(last=False)
@@ -194,7 +195,16 @@ def _opened(path: str | Path) -> sqlite3.Connection:
     return connection
 
 
+_COLLECTIONS = ("tool_calls", "thinking", "citations")
+
+
 def _completion(fields: dict[str, Any]) -> Completion:
-    calls = tuple(fields.pop("tool_calls"))
+    collected: dict[str, Any] = {name: tuple(fields.pop(name, ())) for name in _COLLECTIONS}
     usage = Usage(**fields.pop("usage"))
-    return Completion(**fields, usage=usage, tool_calls=calls)
+    return Completion(**fields, **collected, usage=usage)
+
+
+def _copy(completion: Completion) -> Completion:
+    """`completion`, sharing nothing that can be changed."""
+    changeable = (*_COLLECTIONS, "logprobs", "audio", "raw")
+    return attrs.evolve(completion, **{name: copy.deepcopy(getattr(completion, name)) for name in changeable})

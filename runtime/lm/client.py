@@ -38,6 +38,7 @@ from runtime.lm.arguments import (
 from runtime.lm.budget import Budget
 from runtime.lm.cache import AnswerCache
 from runtime.lm.dspy.bridge import run_signature
+from runtime.lm.dspy.calls import check_truncated
 from runtime.lm.http.transport import CONNECT_TIMEOUT_S, HttpTransport, open_transport
 from runtime.lm.link import Link
 from runtime.lm.providers.known import check_address
@@ -86,6 +87,9 @@ class LMClient:
         cache: where answers are looked up and kept; see ``runtime.lm.cache``. A kept answer is streamed as one piece.
         budget: what this client may spend; see ``runtime.lm.budget``, also for budgets of a block of work. A run and a runtime
             take one of their own.
+        truncated: what becomes of an answer that stops in the middle where a value is read out of it, by :meth:`predict` and by
+            nodes: ``"error"``, ``"widen"`` or ``"accept"``; see ``run_signature``. :meth:`chat` and :meth:`stream` give it as it
+            is, with its ``finish_reason``.
         provider_options: what a provider asks for beside key and address, by LiteLLM's names: ``aws_region_name`` and its kin of
             Bedrock, ``vertex_project``, ``vertex_location`` and ``vertex_credentials`` of Vertex AI,
             ``api_version`` of Azure. Left out, they come from the provider's usual environment variables.
@@ -112,8 +116,10 @@ class LMClient:
         hedge: float | None = None,
         cache: AnswerCache | None = None,
         budget: Budget | None = None,
+        truncated: str = "error",
         provider_options: Mapping[str, Any] | None = None,
     ) -> None:
+        check_truncated(LMClient, truncated)
         check_provider_options(LMClient, provider_options)
         check_arguments(LMClient, model, api_key, max_connections, retry)
         check_seconds(
@@ -128,6 +134,8 @@ class LMClient:
         check_instances(LMClient, budget=(budget, Budget), cache=(cache, AnswerCache))
         check_address(api_base)
         self._model = model
+        self.truncated = truncated
+        """What becomes of an answer that stops in the middle; see ``run_signature``."""
         self._settings = Settings(
             max_connections=max_connections,
             retry=retry,

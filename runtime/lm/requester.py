@@ -145,7 +145,7 @@ class Requester:
         with place, ticket:
             sent()
             reply = await sending.send(exchange, link.transport, share.take)
-            answer = read(exchange, reply)
+            answer = await sending.read_reply(read, exchange, reply)
             ticket.used(self._charged(exchange, answer).total_tokens)
         made = share.allowance.made
         return answer if made == answer.attempts else attrs.evolve(answer, attempts=made)

@@ -326,7 +326,8 @@ def _answer_from_json(data: Any) -> Answer:
 
 
 def _completion_from_json(data: Mapping[str, Any]) -> Completion:
-    fields: dict[str, Any] = {**data, "usage": Usage(**data["usage"]), "tool_calls": tuple(data["tool_calls"])}
+    collected = {name: tuple(data.get(name, ())) for name in ("tool_calls", "thinking", "citations")}
+    fields: dict[str, Any] = {**data, "usage": Usage(**data["usage"]), **collected}
     return Completion(**fields)
 
 

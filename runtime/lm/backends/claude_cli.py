@@ -16,9 +16,13 @@ import trio
 
 from actors.checks import refuse
 from actors.errors import LMError, LMReplyUnreadable, LMTimeout, LMUnavailable, UsageError
-from actors.lm import ChatMessage, Completion, Usage
+from actors.lm import ChatMessage, Completion
 from runtime.lm.backends.typed import DSPyBackend
+from runtime.lm.providers.chunks import whole_characters
 from runtime.lm.providers.failures import shorten
+from runtime.lm.providers.reasons import told_reason
+from runtime.lm.providers.sending import READ_ON_THE_LOOP_BYTES
+from runtime.lm.providers.usage import count, usage_of
 
 DEADLINE_S = 120.0
 GRACE_S = 1.0
@@ -78,7 +82,10 @@ class ClaudeCLI:
         flags = ["-p", "--output-format", "json", "--model", self._model, "--tools", "", "--strict-mcp-config"]
         flags += ["--no-session-persistence", *(["--system-prompt", system] if system else [])]
         with trio.move_on_after(self._deadline_s):
-            return self._answer(await self._run([*self._command, *flags], prompt.encode()))
+            output = await self._run([*self._command, *flags], prompt.encode())
+            if len(output.said) <= READ_ON_THE_LOOP_BYTES:
+                return self._answer(output)
+            return await trio.to_thread.run_sync(self._answer, output)
         raise self._error(LMTimeout, f"no answer within {self._deadline_s:g} s", "raise deadline_s, or ask for less.")
 
     async def _run(self, command: list[str], prompt: bytes) -> _Output:
@@ -117,15 +124,18 @@ class ClaudeCLI:
             raise self._error(LMUnavailable, f"exit code {run.returncode}: {words}", "run the command by hand.")
         try:
             parsed: object = json.loads(said)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise self._error(LMReplyUnreadable, f"it printed no JSON: {shorten(said)!r}", "update the command.") from error
         fields: Mapping[str, Any] = cast("dict[str, Any]", parsed) if isinstance(parsed, dict) else {}
         text: object = fields.get("result")
         if fields.get("is_error") or not isinstance(text, str):
             raise self._error(LMReplyUnreadable, f"it printed no answer: {shorten(said)!r}", "run the command by hand.")
-        counts: Mapping[str, int] = fields.get("usage") or {}
-        usage = Usage(counts.get("input_tokens", 0), counts.get("output_tokens", 0), fields.get("total_cost_usd"))
-        return Completion(text, self.model, usage=usage)
+        counts: object = fields.get("usage")
+        told = {"prompt_tokens": count(counts, "input_tokens"), "completion_tokens": count(counts, "output_tokens")}
+        cost_usd: object = fields.get("total_cost_usd")
+        usage = usage_of(told, lambda: float(cost_usd) if isinstance(cost_usd, int | float) else None)
+        reason = "length" if told_reason(fields) == "max_tokens" else "stop"
+        return Completion(whole_characters(text), self.model, reason, usage, raw=fields)
 
     def _error(self, kind: type[LMError], what: str, mend: str) -> LMError:
         return kind(f"{self.model!r}: {what.rstrip('.')}.\n  Mend: {mend}", model=self.model)

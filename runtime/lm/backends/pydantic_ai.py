@@ -23,7 +23,7 @@ from actors.errors import DeclarationError, LMReplyUnreadable, UsageError
 from actors.lm import ChatMessage, Completion
 from runtime.lm.backends.typed import partial_type, what_follows
 from runtime.lm.dspy import schemas
-from runtime.lm.dspy.calls import ChatLM
+from runtime.lm.dspy.calls import ChatLM, policy_of, refuse_truncated
 from runtime.lm.dspy.choosing import NOTHING, choice_of
 
 T = TypeVar("T")
@@ -166,6 +166,7 @@ async def _answer(library: Any, lm: ChatLM, messages: list[Any], info: Any) -> A
     options.update({name: settings[name] for name in ("temperature", "max_tokens", "top_p", "seed") if name in settings})
     sent = [*([{"role": "system", "content": info.instructions}] if info.instructions else []), *_messages(messages)]
     completion = trio.from_thread.run(functools.partial(lm.chat, sent, **options))
+    refuse_truncated(completion, policy_of(lm, None))
     return _response(library, completion)
 
 

@@ -19,7 +19,7 @@ import trio
 from actors.checks import refuse
 from actors.errors import DeclarationError, LMReplyUnreadable
 from runtime.lm.dspy.bridge import fill
-from runtime.lm.dspy.calls import ChatLM
+from runtime.lm.dspy.calls import ChatLM, check_truncated
 from runtime.lm.dspy.choosing import choose
 from runtime.lm.dspy.fields import MessageField, fields_of
 from runtime.lm.dspy.trained import Trained
@@ -33,13 +33,16 @@ class DSPyBackend:
     Args:
         lm: what answers; an ``LMClient``, say.
         max_retries: how often an answer that does not fit is asked for again.
+        truncated: what becomes of an answer that stops in the middle; see ``run_signature``.
     """
 
-    def __init__(self, lm: ChatLM, *, max_retries: int = 1) -> None:
+    def __init__(self, lm: ChatLM, *, max_retries: int = 1, truncated: str | None = None) -> None:
         if isinstance(max_retries, bool) or max_retries < 0:
             raise refuse(self, "max_retries", max_retries, "a whole number >= 0")
         self._lm = lm
+        check_truncated(self, truncated)
         self._attempts = max_retries + 1
+        self._truncated = truncated
 
     async def make(self, source: object, target: type[T]) -> T:
         """An instance of `target` made from `source`.
@@ -110,6 +113,7 @@ class DSPyBackend:
             module="Predict" if trained is None else trained[0],
             parse_attempts=self._attempts,
             trained=None if trained is None else trained[1],
+            truncated=self._truncated,
         )
         return cast("type[T] | None", chosen)
 
@@ -126,6 +130,7 @@ class DSPyBackend:
             module="Predict" if trained is None else trained[0],
             parse_attempts=self._attempts,
             trained=None if trained is None else trained[1],
+            truncated=self._truncated,
         )
         return cast("T", build(answer))
 
@@ -149,6 +154,7 @@ class OptimizedLM(DSPyBackend):
         choices: the same by the type after which ``decide`` and ``choose_type`` choose what follows; see ``optimize_node``. A
             choice is not counted.
         max_retries: see ``DSPyBackend``.
+        truncated: see ``DSPyBackend``.
     """
 
     def __init__(
@@ -158,8 +164,9 @@ class OptimizedLM(DSPyBackend):
         *,
         choices: Mapping[type, Any] | None = None,
         max_retries: int = 1,
+        truncated: str | None = None,
     ) -> None:
-        super().__init__(lm, max_retries=max_retries)
+        super().__init__(lm, max_retries=max_retries, truncated=truncated)
         self._optimized = dict(optimized or {})
         self._choices = dict(choices or {})
         self._stats = {"optimized": 0, "naive": 0}

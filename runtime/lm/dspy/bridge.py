@@ -18,10 +18,11 @@ import trio
 
 from actors.errors import DeclarationError, LMError, LMReplyUnreadable
 from runtime.lm.dspy import schemas
-from runtime.lm.dspy.calls import ChatLM
+from runtime.lm.dspy.calls import ChatLM, check_truncated
 from runtime.lm.dspy.careful import careful
 from runtime.lm.dspy.crossing import Crossing, with_crossing
 from runtime.lm.dspy.fields import fields_of
+from runtime.lm.dspy.formats import reads_sections
 from runtime.lm.dspy.library import library, part
 from runtime.lm.dspy.library import warm_up as warm_up
 from runtime.lm.dspy.pieces import FieldListener
@@ -48,7 +49,9 @@ FieldTeller = Callable[[str, str, int], None]
 """Is told of a piece of an answer's field: the field, the text, and the number of the answer, counted from 1."""
 
 
-async def run_signature(lm: ChatLM, signature: Any, inputs: Mapping[str, Any], *, parse_attempts: int = 1) -> Any:
+async def run_signature(
+    lm: ChatLM, signature: Any, inputs: Mapping[str, Any], *, parse_attempts: int = 1, truncated: str | None = None
+) -> Any:
     """Run a DSPy signature or module on `inputs` with `lm` as its model.
 
     A module without ``aforward`` runs in a worker thread; its calls, and those of threads that it starts itself, come back to
@@ -59,18 +62,25 @@ async def run_signature(lm: ChatLM, signature: Any, inputs: Mapping[str, Any], *
         signature: a signature class, a string such as ``"question -> answer"`` (run by ``Predict``), a module, or a module class.
         inputs: the signature's inputs by name.
         parse_attempts: how many answers each step of the module may take to give one that can be read.
+        truncated: what becomes of an answer that stops in the middle because it reached the longest length allowed. ``"error"``:
+            the run ends with LMTruncated. ``"widen"``: within `parse_attempts` it is asked for again with twice the room, and one
+            step less of ``reasoning_effort`` where reasoning took it all. ``"accept"``: it is read as if it were whole. None: as
+            the client is set, and ``"error"`` where it is not.
 
     Returns:
         The module's result, a ``dspy.Prediction``.
 
     Raises:
         LMReplyUnreadable: no answer could be parsed to the signature's outputs.
+        LMTruncated: the answer stops in the middle.
         LMError: `lm` failed.
         DeclarationError: `signature` is none of the above.
     """
     _check_attempts(parse_attempts)
+    check_truncated(run_signature, truncated)
     await warm_up()
-    return await run_module(lm, module_of(signature), inputs, Care(parse_attempts, subject=title_of(signature)))
+    care = Care(parse_attempts, subject=title_of(signature), truncated=truncated)
+    return await run_module(lm, module_of(signature), inputs, care)
 
 
 async def fill(
@@ -83,6 +93,7 @@ async def fill(
     parse_attempts: int = 2,
     trained: Trained | None = None,
     on_field: FieldTeller | None = None,
+    truncated: str | None = None,
 ) -> Any:
     """An instance of `output` whose fields `lm` filled, validated by their types and by the class itself.
 
@@ -96,9 +107,12 @@ async def fill(
         trained: what an optimiser has made of the module for this very signature.
         on_field: is told of the fields piece by piece as the answer comes, and of the ``reasoning`` of a ``ChainOfThought``; the
             answer is streamed then, if `lm` can stream. An answer that does not fit is followed by another of the next number.
+            Of adapters that do not answer in sections nothing is told.
+        truncated: see :func:`run_signature`.
 
     Raises:
         LMReplyUnreadable: no answer fits `output`; it says what came and what is wrong with it.
+        LMTruncated: the answer stops in the middle.
         LMError: `lm` failed.
         DeclarationError: `module` is unknown, or a type cannot be shown to a language model.
     """
@@ -112,13 +126,15 @@ async def fill(
     made = module_for(module, plan.signature)
     if trained is not None:
         trained.given_to(made, library().Example)
-    care = Care(parse_attempts, subject=output.__name__, plan=plan)
-    listening = None if on_field is None else Listening(_answers(plan, on_field))
+    check_truncated(fill, truncated)
+    care = Care(parse_attempts, subject=output.__name__, plan=plan, truncated=truncated)
+    is_told = on_field is not None and reads_sections(library().settings.adapter or library().ChatAdapter())
+    listening = Listening(_answers(plan, on_field)) if is_told and on_field is not None else None
     prediction = await run_module(lm, made, plan.shown(inputs), care, listening)
     if isinstance(prediction, output):
         return prediction
     try:
-        return schemas.build(output, plan.values(as_mapping(prediction, made)))
+        return care.result(as_mapping(prediction, made))
     except LMReplyUnreadable as error:
         raise LMReplyUnreadable(str(error), model=lm.model, spent=parse_attempts > 1) from error
 
@@ -163,7 +179,7 @@ async def run_module(lm: ChatLM, module: Any, inputs: Mapping[str, Any], care: C
     """What `module`, a ``dspy.Module``, makes of `inputs`; see :func:`run_signature`, which dspy must have been loaded for."""
     dspy = library()
     told = listening if listening is not None else Listening()
-    bridge = trio_lm(lm, listening=told.answers)
+    bridge = trio_lm(lm, listening=told.answers, truncated=care.truncated)
     try:
         with bridged(bridge, care, **told.settings):
             if is_native(module):

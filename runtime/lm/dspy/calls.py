@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 import trio
 
-from actors.errors import UsageError
+from actors.checks import refuse
+from actors.errors import LMTruncated, UsageError
 from actors.lm import ChatMessage, Completion
 from runtime.lm.dspy.crossing import Crossing
 
@@ -83,6 +84,41 @@ def on_trio(
     return trio.from_thread.run(call)
 
 
+TRUNCATED = ("error", "accept", "widen")
+"""What may become of an answer that stops in the middle."""
+
+
+def check_truncated(owner: object, truncated: object) -> None:
+    """DeclarationError unless `truncated` is one of :data:`TRUNCATED`, or None for what the language model itself is set to."""
+    if truncated is not None and truncated not in TRUNCATED:
+        raise refuse(owner, "truncated", truncated, f"one of {', '.join(map(repr, TRUNCATED))}, or None")
+
+
+def policy_of(lm: object, truncated: str | None) -> str:
+    """What becomes of `lm`'s answers that stop in the middle: as the call says, or the model, or else they are errors."""
+    return truncated or getattr(lm, "truncated", None) or "error"
+
+
+def refuse_truncated(completion: Completion, policy: str) -> None:
+    """Raises LMTruncated when `completion` stops in the middle, unless that is to be accepted.
+
+    What would be read out of it is not what the model meant to say: a list that is cut is a shorter list.
+    """
+    if not completion.is_truncated or policy == "accept":
+        return
+    used = completion.usage.completion_tokens
+    length = f" after {used} tokens" if used else ""
+    error = LMTruncated(
+        f"the answer of {completion.model!r} stops in the middle{length} (finish reason 'length'): …{completion.text[-60:]!r}\n"
+        "  Mend: raise max_tokens or ask for less reasoning; truncated='widen' asks again with more room, "
+        "truncated='accept' takes what there is.",
+        model=completion.model,
+        attempt=max(completion.attempts, 1),
+    )
+    error.completion = completion
+    raise error
+
+
 def openai_shaped(answers: Sequence[Completion]) -> types.SimpleNamespace:
     """The answers in the shape in which DSPy reads a provider's: OpenAI's."""
     costs = [answer.usage.cost_usd for answer in answers if answer.usage.cost_usd is not None]
@@ -94,10 +130,12 @@ def openai_shaped(answers: Sequence[Completion]) -> types.SimpleNamespace:
     choices = [
         types.SimpleNamespace(
             finish_reason=answer.finish_reason,
+            logprobs=answer.logprobs,
             message=types.SimpleNamespace(
                 content=answer.text or None,
                 reasoning_content=answer.reasoning,
                 tool_calls=[dict(call) for call in answer.tool_calls],
+                provider_specific_fields={"citations": list(answer.citations)} if answer.citations else None,
             ),
         )
         for answer in answers

@@ -1,15 +1,55 @@
-"""Adapters of DSPy's that ask again for an answer that they cannot read."""
+"""Adapters of DSPy's that ask again for an answer that they cannot read, and never read one for longer than they may.
+
+What is read on the event loop is read within a few thousandths of a second. An answer that takes longer goes to a thread, and one
+that takes too long there, is too large or too deep cannot be read, like any other that does not fit.
+"""
 
 from __future__ import annotations
 
 import copy
 import functools
+from collections.abc import Sequence
 from typing import Any
 
+import trio
+
+from actors.errors import LMTruncated
 from actors.lm import ChatMessage
-from runtime.lm.dspy.library import library
+from runtime.lm.dspy.formats import NotInFormat, arguments_of, as_said, value_of, written
+from runtime.lm.dspy.library import library, part
 from runtime.lm.dspy.prompts import remembering
-from runtime.lm.dspy.reading import Care, Unfit, correcting, fitting, hint_for
+from runtime.lm.dspy.reading import Care, Unfit, correcting, fitting, hint_for, stands_in, widened
+from runtime.lm.dspy.repair import IN_A_THREAD, ON_THE_LOOP, TooHard, limited
+from runtime.lm.providers.shapes import as_list, as_object, text_in
+
+ON_THE_LOOP_CHARACTERS = 20_000
+"""Longer answers are read in a thread."""
+SHOWN_END = 1000
+"""How much of each end of a field's text is kept for messages, which show less."""
+READ_S = 20.0
+"""How long a thread may read one answer: with validators of the author's own, which count no looks."""
+
+
+MAX_READERS = 2
+"""Answers that are read in threads at once, in one run of trio. Each takes its turns from the event loop, so there are few."""
+
+_readers: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("understudy_answer_readers")
+
+
+def _places() -> trio.CapacityLimiter:
+    try:
+        return _readers.get()
+    except LookupError:
+        _readers.set(trio.CapacityLimiter(MAX_READERS))
+        return _readers.get()
+
+
+class _Later(Exception):
+    """An answer is not read on the event loop."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__("an answer is read in a thread")
+        self.arguments = arguments
 
 
 def careful(adapter: Any, care: Care) -> Any:
@@ -40,34 +80,124 @@ def _careful_class(base: Any) -> Any:
 
         def __call__(self, lm: Any, lm_kwargs: Any, signature: Any, demos: Any, inputs: Any) -> Any:
             hint: tuple[ChatMessage, ...] = ()
+            options = dict(lm_kwargs)
             for _ in range(1, self.care.parse_attempts):
                 try:
                     with correcting(hint):
-                        return base.__call__(self, lm, dict(lm_kwargs), signature, demos, inputs)
+                        return base.__call__(self, lm, dict(options), signature, demos, inputs)
                 except parse_error as error:
                     hint = hint_for(error)
+                except LMTruncated as error:
+                    options = widened(error, lm, options)
             with correcting(hint):
-                return base.__call__(self, lm, dict(lm_kwargs), signature, demos, inputs)
+                return base.__call__(self, lm, dict(options), signature, demos, inputs)
 
         async def acall(self, lm: Any, lm_kwargs: Any, signature: Any, demos: Any, inputs: Any) -> Any:
             hint: tuple[ChatMessage, ...] = ()
+            options = dict(lm_kwargs)
             for _ in range(1, self.care.parse_attempts):
                 try:
-                    with correcting(hint):
-                        return await base.acall(self, lm, dict(lm_kwargs), signature, demos, inputs)
+                    return await self._once(hint, lm, options, signature, demos, inputs)
                 except parse_error as error:
                     hint = hint_for(error)
-            with correcting(hint):
-                return await base.acall(self, lm, dict(lm_kwargs), signature, demos, inputs)
+                except LMTruncated as error:
+                    options = widened(error, lm, options)
+            return await self._once(hint, lm, options, signature, demos, inputs)
+
+        async def _once(
+            self, hint: tuple[ChatMessage, ...], lm: Any, options: Any, signature: Any, demos: Any, inputs: Any
+        ) -> Any:
+            try:
+                with correcting(hint):
+                    return await base.acall(self, lm, dict(options), signature, demos, inputs)
+            except _Later as later:
+                arguments = later.arguments
+            async with _places():
+                with trio.move_on_after(READ_S):
+                    limiter = trio.CapacityLimiter(1)  # the place is what limits, and the wait for it takes none of the time
+                    return await trio.to_thread.run_sync(
+                        self._read_at_length, *arguments, abandon_on_cancel=True, limiter=limiter
+                    )
+            raise self._unread(signature, arguments[2], f"it took longer than {READ_S:g} s to read")
+
+        def _call_postprocess(self, processed: Any, original: Any, outputs: Any, *rest: Any) -> Any:
+            if not trio.lowlevel.in_trio_run():
+                return self._read_at_length(processed, original, outputs, *rest)
+            if sum(map(_length, outputs)) > ON_THE_LOOP_CHARACTERS:
+                raise _Later(processed, original, outputs, *rest)
+            try:
+                with limited(ON_THE_LOOP, is_last=False):
+                    return self._read(processed, original, outputs, *rest)
+            except TooHard:
+                raise _Later(processed, original, outputs, *rest) from None
+
+        def _read_at_length(self, *arguments: Any) -> Any:
+            with limited(IN_A_THREAD, is_last=True):
+                return self._read(*arguments)
+
+        def _read(self, processed: Any, original: Any, outputs: Any, *rest: Any) -> Any:
+            try:
+                read = [_with_parsed_calls(output) for output in outputs]
+                return base._call_postprocess(self, processed, original, read, *rest)
+            except TooHard as error:
+                if error.is_for_now:
+                    raise
+                raise self._unread(original, outputs, str(error)) from error
+            except (RecursionError, MemoryError) as error:
+                raise self._unread(original, outputs, f"it is too large or too deep ({type(error).__name__})") from error
+            except NotInFormat as error:
+                raise self._unread(original, outputs, str(error)) from error
+
+        def _unread(self, signature: Any, outputs: Sequence[Any], why: str) -> Exception:
+            said = next((text for text in map(_text, outputs) if text), "")
+            problem: Exception = parse_error(base.__name__, signature, said, message=why)
+            return problem
 
         def parse(self, signature: Any, completion: str) -> Any:
-            fields = base.parse(self, signature, completion)
-            if self.care.plan is None:
-                return fields
+            care, wanted = self.care, signature.output_fields
+            said = written(base, signature, completion)
+            if said is None:  # an adapter of the user's own
+                parsed = base.parse(self, signature, completion)
+                said = {name: parsed[name] for name in wanted if name in parsed and stands_in(name, completion)}
+                return parsed if care.plan is None else self._fitting(signature, completion, said, parsed)
+            as_written = frozenset[str]() if care.plan is None else care.plan.as_said
+            parsed, problem = {}, None
+            for name, value in said.items():
+                try:
+                    parsed[name] = value_of(value, wanted[name].annotation)
+                except ValueError as error:
+                    if name not in as_written:
+                        raise self._misfit(signature, completion, name, value, error) from error
+                    problem = error
+            parsed = part("adapters.utils").apply_output_field_defaults(signature, parsed)
+            if care.plan is None:
+                if parsed.keys() != wanted.keys():
+                    raise parse_error(base.__name__, signature, completion, parsed_result=parsed)
+                return parsed
+            kinds = {name: care.plan.outputs[name].type for name in as_written & said.keys()}
+            first = {name: as_said(value, kinds[name]) if name in kinds else parsed[name] for name, value in said.items()}
             try:
-                return fitting(self.care.plan, signature, completion, fields)
+                return self._fitting(signature, completion, first, parsed)
+            except parse_error:
+                if not kinds or problem is not None:
+                    raise
+            return self._fitting(signature, completion, {name: parsed[name] for name in said}, parsed)
+
+        def _fitting(self, signature: Any, completion: str, said: dict[str, Any], parsed: dict[str, Any]) -> Any:
+            try:
+                return fitting(self.care, signature.output_fields, said, parsed)
             except Unfit as unfit:
                 raise parse_error(base.__name__, signature, completion, message=str(unfit)) from unfit
+
+        def _misfit(self, signature: Any, completion: str, name: str, value: Any, error: ValueError) -> Exception:
+            told = ""
+            if isinstance(value, str):
+                shown = value if len(value) < 2 * SHOWN_END else value[:SHOWN_END] + value[-SHOWN_END:]
+                told = f" with value {shown} from the LM response. Error message"
+            problem: Exception = parse_error(
+                base.__name__, signature, completion, message=f"Failed to parse field {name}{told}: {error}"
+            )
+            return problem
 
     # DSPy wraps `format` and `parse` of every subclass in its callbacks, and the inherited ones are wrapped already.
     made: Any = Careful
@@ -75,3 +205,18 @@ def _careful_class(base: Any) -> Any:
     del made.format
     made.__name__ = made.__qualname__ = base.__name__
     return made
+
+
+def _text(output: Any) -> str:
+    return output if isinstance(output, str) else text_in(output, "text") or ""
+
+
+def _length(output: Any) -> int:
+    calls = as_list(as_object(output).get("tool_calls"))
+    return len(_text(output)) + sum(len(text_in(as_object(call).get("function"), "arguments") or "") for call in calls)
+
+
+def _with_parsed_calls(output: Any) -> Any:
+    """`output` with the arguments of its tool calls parsed; DSPy would repair them without bounds."""
+    calls = as_list(as_object(output).get("tool_calls"))
+    return {**output, "tool_calls": [arguments_of(call) for call in calls]} if calls else output

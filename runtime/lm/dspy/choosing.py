@@ -33,6 +33,7 @@ async def choose(
     module: str | type = "Predict",
     parse_attempts: int = 2,
     trained: Trained | None = None,
+    truncated: str | None = None,
 ) -> type | None:
     """One of the types `among`, or None if that `may_be_none`; a single candidate is returned without a call.
 
@@ -45,6 +46,7 @@ async def choose(
         module: the DSPy module that chooses.
         parse_attempts: how many answers it may take to get one of the names.
         trained: what an optimiser has made of the module for this very choice.
+        truncated: see ``run_signature``.
 
     Raises:
         LMReplyUnreadable: no answer was one of the names; it says what came.
@@ -65,6 +67,7 @@ async def choose(
         module=module,
         parse_attempts=parse_attempts,
         trained=trained,
+        truncated=truncated,
     )
     return names.get(chosen.choice)
 
@@ -104,6 +107,7 @@ async def fill_one_of(
     parse_attempts: int = 2,
     predictors: Picking | None = None,
     on_field: FieldTeller | None = None,
+    truncated: str | None = None,
 ) -> Any:
     """An instance of one of `outputs`, chosen and filled by `lm`; None if that was allowed and chosen.
 
@@ -117,6 +121,7 @@ async def fill_one_of(
         parse_attempts: see ``fill``.
         predictors: what picks trained ones for both.
         on_field: see ``fill``; the choice is not told.
+        truncated: see ``run_signature``.
 
     Raises:
         LMReplyUnreadable: no answer was one of the names, or fits the chosen type.
@@ -132,6 +137,7 @@ async def fill_one_of(
         module=module,
         parse_attempts=parse_attempts,
         trained=None if predictors is None else predictors.for_choice(inputs),
+        truncated=truncated,
     )
     if chosen is None:
         return None
@@ -144,6 +150,7 @@ async def fill_one_of(
         parse_attempts=parse_attempts,
         trained=None if predictors is None else predictors.for_filling(inputs, chosen),
         on_field=on_field,
+        truncated=truncated,
     )
 
 

@@ -11,9 +11,11 @@ import attrs
 from actors.lm import Delta, ReasoningDelta, TextDelta
 from runtime.lm.dspy.library import part
 
-_HEADER = re.compile(r"\[\[ ## (\w+) ## \]\]")
-_LONGEST_HEADER = 120
-"""How many characters a text that looks like the beginning of a header is held back for."""
+_COMPLETED = "[[ ## completed ## ]]"
+_HEADER = re.compile(r"\[\[ ## (\w{1,100}) ## \]\]")
+_BEGINS_HEADER = re.compile(r"\[(\[( (#(#( (\w{1,100}( (#(#( (\](\])?)?)?)?)?)?)?)?)?)?)?)?")
+_STEP = re.compile(r"[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]|" + re.escape(_COMPLETED))
+"""Where, in the middle of a line, something may begin: the next line, or the end of the answer."""
 
 
 @final
@@ -61,49 +63,111 @@ class FieldSplitter:
     """Splits the text of an answer in the format of ``dspy.ChatAdapter`` into its fields, piece by piece.
 
     What comes out are the pieces of a field's text without its header and without the white space around it: put together, they
-    are the field as the adapter parses it. Of an answer in another format nothing comes out.
+    are the field, however the text is cut. Whole answers are read by this too (:func:`sections`), so both always agree.
+
+    A header stands at the beginning of a line; within one it is text. ``[[ ## completed ## ]]`` ends a field wherever it stands.
+    The first section of a name counts, and what stands under a header of another name is dropped. Of an answer in another format
+    nothing comes out.
     """
 
     def __init__(self, names: Collection[str]) -> None:
         self._names = frozenset(names)
         self._field: str | None = None
         self._held = ""
+        """What may be the beginning of a header: never more than one is long."""
+        self._is_line_start = True
         self._has_begun = False
+        self._white: list[str] = []
+        """White space that is a field's if more of the field follows."""
+        self.found: list[str] = []
+        """The fields that have begun, in order."""
 
     def feed(self, text: str) -> list[tuple[str, str]]:
         """The pieces, as (field, text), that are certain now that `text` has come."""
-        self._held += text
+        text, self._held = self._held + text, ""
         pieces: list[tuple[str, str]] = []
-        while (header := _HEADER.search(self._held)) is not None:
-            self._emit(self._held[: header.start()].rstrip(), pieces)
-            self._field = header[1] if header[1] in self._names else None
-            self._held, self._has_begun = self._held[header.end() :], False
-        certain = self._held[: self._certain()].rstrip()
-        self._emit(certain, pieces)
-        self._held = self._held[len(certain) :]
+        at = 0
+        while at < len(text):
+            at = self._line_start(text, at, pieces) if self._is_line_start else self._within(text, at, pieces)
         return pieces
 
     def end(self) -> list[tuple[str, str]]:
         """The rest: no more text comes."""
         pieces: list[tuple[str, str]] = []
-        self._emit(self._held.rstrip(), pieces)
+        self._emit(self._held, pieces)
         self._held, self._field = "", None
         return pieces
 
-    def _certain(self) -> int:
-        """How much of what is held cannot become a part of a header."""
-        start = self._held.rfind("[[", max(0, len(self._held) - _LONGEST_HEADER))
-        if start >= 0:
-            return start
-        return len(self._held) - self._held.endswith("[")
+    def _line_start(self, text: str, at: int, pieces: list[tuple[str, str]]) -> int:
+        """Read from `at`, where a header may stand; gives how far."""
+        word = _WORD.search(text, at)
+        start = len(text) if word is None else word.start()
+        self._emit(text[at:start], pieces)
+        header = _HEADER.match(text, start)
+        if header is not None:
+            self._begin(header[1])
+            self._is_line_start = False
+            return header.end()
+        if _BEGINS_HEADER.fullmatch(text, start):
+            self._held = text[start:]
+            return len(text)
+        self._is_line_start = word is None
+        return start
+
+    def _within(self, text: str, at: int, pieces: list[tuple[str, str]]) -> int:
+        """Read from `at`, in the middle of a line; gives how far."""
+        step = _STEP.search(text, at)
+        if step is None:
+            certain = len(text) - _begun_marker(text, at)
+            self._emit(text[at:certain], pieces)
+            self._held = text[certain:]
+            return len(text)
+        if step[0] == _COMPLETED:
+            self._emit(text[at : step.start()], pieces)
+            self._field = None
+        else:
+            self._emit(text[at : step.end()], pieces)
+            self._is_line_start = True
+        return step.end()
+
+    def _begin(self, name: str) -> None:
+        self._field, self._has_begun = None, False
+        self._white.clear()
+        if name in self._names and name not in self.found:
+            self._field = name
+            self.found.append(name)
 
     def _emit(self, text: str, pieces: list[tuple[str, str]]) -> None:
-        if self._field is not None and not self._has_begun:
-            text = text.lstrip()
-        if self._field is None or not text:
+        if self._field is None:
             return
-        self._has_begun = True
-        pieces.append((self._field, text))
+        if not self._has_begun:
+            text = text.lstrip()
+        words = text.rstrip()
+        if words:
+            pieces.append((self._field, "".join((*self._white, words))))
+            self._has_begun = True
+            self._white.clear()
+        if len(text) > len(words):
+            self._white.append(text[len(words) :])
+
+
+_WORD = re.compile(r"\S")
+
+
+def _begun_marker(text: str, at: int) -> int:
+    """How many characters at the end of `text`, from `at` on, may be the beginning of the marker that ends an answer."""
+    longest = min(len(_COMPLETED) - 1, len(text) - at)
+    return next((count for count in range(longest, 0, -1) if text.endswith(_COMPLETED[:count])), 0)
+
+
+def sections(text: str, names: Collection[str]) -> dict[str, str]:
+    """The fields of a whole answer in the format of ``dspy.ChatAdapter``, as texts."""
+    splitter = FieldSplitter(names)
+    pieces = [*splitter.feed(text), *splitter.end()]
+    found: dict[str, list[str]] = {name: [] for name in splitter.found}
+    for name, piece in pieces:
+        found[name].append(piece)
+    return {name: "".join(texts) for name, texts in found.items()}
 
 
 @final

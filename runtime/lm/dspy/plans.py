@@ -41,6 +41,8 @@ class Plan:
     outputs: Mapping[str, MessageField]
     """Signature name → the output type's field."""
     build: Callable[[Mapping[str, Any]], Any]
+    as_said: frozenset[str] = frozenset()
+    """Signature names of the outputs that the author's own validators and converters read."""
     prompt: Prompt = attrs.field(factory=Prompt, repr=False)
     """What an adapter has written of the signature."""
 
@@ -92,7 +94,9 @@ def make_plan(dspy: Any, kinds: Sequence[tuple[str, type]], output: type, instru
         columns[wire] = (schemas.mirror(field.type), dspy.OutputField(**_described(field), **_defaulted(field)))
     told = instruction or _sentence([kind for _, kind in kinds], output)
     signature = dspy.Signature(columns, told, signature_name=output.__name__)
-    return Plan(signature, inputs, outputs, functools.partial(schemas.build, output))
+    read_by_author = schemas.hooked(output)
+    as_said = frozenset(wire for wire, field in outputs.items() if field.name in read_by_author)
+    return Plan(signature, inputs, outputs, functools.partial(schemas.build, output), as_said)
 
 
 def _free(dspy: Any, name: str, owner: str, taken: Mapping[str, Any], *, crowded: bool) -> str:

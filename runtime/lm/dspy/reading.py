@@ -3,20 +3,45 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Generator
+from collections import deque
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, final
 
 import attrs
 
-from actors.errors import LMReplyUnreadable
+from actors.errors import LMReplyUnreadable, LMTruncated
 from actors.lm import ChatMessage
 from runtime.lm.dspy import schemas
 from runtime.lm.dspy.plans import Plan
 
 correction: ContextVar[tuple[ChatMessage, ...]] = ContextVar("understudy_correction", default=())
 """What is added to the messages of the next call: the answer that could not be read, and why."""
+
+
+CHARACTERS_PER_TOKEN = 4
+LEAST_TOKENS = 256
+"""An answer that was cut below this is asked for again with twice as much."""
+_CAPS = ("max_completion_tokens", "max_tokens")
+_EFFORTS = ("low", "medium", "high")
+MAX_REASONS = 20
+"""How many lines of one field's problems are told."""
+MAX_MADE = 16
+"""How many of the answers of one run are remembered with what was made of them."""
+MAX_RETURNED_CHARACTERS = 10_000
+"""How much of an answer that cannot be read the model is shown again."""
+
+
+@final
+@attrs.frozen(eq=False)
+class Made:
+    """One answer, and what the output type has made of it. By the names of the signature."""
+
+    message: Any
+    said: Mapping[str, Any]
+    typed: Mapping[str, Any]
+    """The fields of the message."""
 
 
 @final
@@ -27,6 +52,29 @@ class Care:
     parse_attempts: int
     subject: str
     plan: Plan | None = None
+    truncated: str | None = None
+    made: deque[Made] = attrs.field(factory=lambda: deque[Made](maxlen=MAX_MADE), repr=False)
+    """What the output type has made of the answers so far."""
+
+    def result(self, answered: Mapping[str, Any]) -> Any:
+        """The output type's instance for what a module `answered`.
+
+        It is the one that was made when the answer was read, unless the module has changed a field.
+
+        Raises:
+            LMReplyUnreadable: the output type refuses it.
+        """
+        assert self.plan is not None, "without a plan there is no output type"
+        outputs = tuple(self.plan.outputs)
+        for made in reversed(self.made):
+            same = {name for name in outputs if name in answered and answered[name] is made.typed[name]}
+            if len(same) == len(outputs):
+                return made.message
+            if same:
+                rest = {name: answered[name] for name in outputs if name in answered and name not in same}
+                kept = {name: made.said[name] for name in same if name in made.said}
+                return self.plan.build(self.plan.values({**kept, **rest}))
+        return self.plan.build(self.plan.values(answered))
 
 
 class Unfit(Exception):
@@ -47,36 +95,43 @@ def correcting(hint: tuple[ChatMessage, ...]) -> Generator[None]:
         correction.reset(token)
 
 
-def fitting(plan: Plan, signature: Any, completion: str, fields: dict[str, Any]) -> dict[str, Any]:
-    """`fields`, as an adapter parsed them, as the output type takes them.
+def fitting(care: Care, wanted: Mapping[str, Any], said: Mapping[str, Any], parsed: dict[str, Any]) -> dict[str, Any]:
+    """The fields of an answer as the output type of ``care.plan`` makes them.
 
     DSPy gives None for a field that may be None and that the answer does not have. By that any answer would do, so here such a
     field is missing.
 
+    Args:
+        care: the run's.
+        wanted: the signature's output fields.
+        said: the fields that the answer has, for the author's own validators and converters as they were written.
+        parsed: the same as DSPy parses them, with its defaults for what the answer does not have.
+
     Raises:
         Unfit: a field is missing, or the output type refuses what came.
     """
-    wanted = signature.output_fields
-    present = {name for name in wanted if _stands_in(name, completion)}
-    lines = [
-        _missing(name, wanted[name])
-        for name in wanted
-        if name not in present and (not present or (wanted[name].is_required() and fields.get(name) is None))
-    ]
-    for name in plan.outputs.keys() & fields.keys():
-        if _means_none(plan.outputs[name].type, fields[name]):
-            fields[name] = None
-    if not lines and plan.outputs.keys() <= wanted.keys():
-        try:
-            plan.build(plan.values(fields))
-        except LMReplyUnreadable as error:
-            lines = [line.strip() for line in str(error).partition("\n  Mend: ")[0].splitlines()[1:]]
+    plan = care.plan
+    assert plan is not None, "without a plan there is no output type"
+    lines = [_missing(name, wanted[name]) for name in wanted if name not in said and (not said or wanted[name].is_required())]
     if lines:
         raise Unfit(lines)
-    return fields
+    values = {**parsed, **said}
+    for name in plan.outputs.keys() & values.keys():
+        if _means_none(plan.outputs[name].type, values[name]):
+            values[name] = None
+    if not plan.outputs.keys() <= wanted.keys():
+        return values
+    given = {name: values[name] for name in plan.outputs if name in values}
+    try:
+        made = plan.build(plan.values(given))
+    except LMReplyUnreadable as error:
+        raise Unfit([line.strip() for line in str(error).partition("\n  Mend: ")[0].splitlines()[1:]]) from error
+    typed = {name: getattr(made, field.attribute, values.get(name)) for name, field in plan.outputs.items()}
+    care.made.append(Made(made, given, typed))
+    return {**values, **typed}
 
 
-def _stands_in(name: str, completion: str) -> bool:
+def stands_in(name: str, completion: str) -> bool:
     """Whether `completion` has the field in any of the formats of DSPy's adapters: ``[[ ## name ## ]]``, JSON or XML."""
     return re.search(rf"\[\[ ## {name} ## \]\]|[\"']?\b{name}\b[\"']?\s*:|<{name}>", completion) is not None
 
@@ -110,7 +165,8 @@ def _reasons(error: Any) -> list[str]:
         return [said.partition(". ")[0].strip().rstrip(".")]
     name, value, reason = match.groups()
     lines = [line.strip().partition(" [type=")[0] for line in reason.splitlines() if "errors.pydantic.dev" not in line]
-    why = "; ".join(line for line in lines[1:] or lines if line)
+    told = [line for line in lines[1:] or lines if line]
+    why = "; ".join(told[:MAX_REASONS]) + (f"; … and {len(told) - MAX_REASONS} more" if len(told) > MAX_REASONS else "")
     got = "" if value is None else f"got {schemas.shorten(value)}, "
     return [f"{name}: {got}expected {schemas.type_name(wanted[name].annotation)}: {why}"]
 
@@ -118,6 +174,31 @@ def _reasons(error: Any) -> list[str]:
 def _said(error: Any) -> str:
     empty = error.message.startswith("The LM returned an empty")  # then DSPy writes None, or an empty structure, as what came
     return "" if empty else str(error.lm_response)
+
+
+def widened(error: LMTruncated, lm: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    """`options` for asking again after an answer that stopped in the middle.
+
+    There is twice the room then, and one step less of reasoning where that took all there was.
+
+    Args:
+        error: what `lm` raised.
+        lm: a ``TrioLM``, which knows whether to ask again.
+        options: the call's; they come before those of `lm`.
+
+    Raises:
+        LMTruncated: `error`, where nothing is to be asked again.
+    """
+    if lm.truncated != "widen":
+        raise error
+    whole = {**lm.kwargs, **options}
+    name = next((name for name in _CAPS if isinstance(whole.get(name), int)), _CAPS[-1])
+    used = max(error.completion.usage.completion_tokens, len(error.completion.text) // CHARACTERS_PER_TOKEN)
+    more = {name: 2 * max(used, whole.get(name) or LEAST_TOKENS)}
+    effort = whole.get("reasoning_effort")
+    if effort in _EFFORTS[1:] and not error.completion.text.strip():
+        more["reasoning_effort"] = _EFFORTS[_EFFORTS.index(effort) - 1]
+    return {**options, **more}
 
 
 def hint_for(error: Any) -> tuple[ChatMessage, ...]:
@@ -128,6 +209,9 @@ def hint_for(error: Any) -> tuple[ChatMessage, ...]:
         "content": f"Your answer cannot be read:\n{told}\nAnswer again, in full and in the format asked for.",
     }
     said = _said(error)
+    if len(said) > MAX_RETURNED_CHARACTERS:
+        half = MAX_RETURNED_CHARACTERS // 2
+        said = f"{said[:half]}\n… ({len(said) - 2 * half} characters) …\n{said[-half:]}"
     return ({"role": "assistant", "content": said}, again) if said.strip() else (again,)
 
 

@@ -14,21 +14,29 @@ import functools
 import types
 import typing
 import weakref
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, cast
+
+import attrs
 
 from actors.errors import DeclarationError, LMReplyUnreadable
 from runtime.lm.dspy.fields import MessageField, MessageKind, fields_of, message_kind
 
 SHOWN_CHARACTERS = 120
 """How much of a value an error message shows."""
+SHOWN_PROBLEMS = 10
+"""How many of the things that are wrong with an answer a message names."""
 
 _mirrors: weakref.WeakKeyDictionary[type, type] = weakref.WeakKeyDictionary()
+_hooked: weakref.WeakKeyDictionary[type, frozenset[str]] = weakref.WeakKeyDictionary()
 
 
 def shorten(value: object, limit: int = SHOWN_CHARACTERS) -> str:
     """``repr(value)``, its middle cut out when it is longer than `limit` characters."""
-    shown = value if isinstance(value, str) and len(value) > 10 * limit else repr(value)
+    try:
+        shown = value if isinstance(value, str) and len(value) > 10 * limit else repr(value)
+    except RecursionError:
+        shown = f"a {type(value).__name__} of great depth"
     if len(shown) <= limit:
         return shown
     half = (limit - 3) // 2
@@ -93,13 +101,66 @@ def build(message_type: type, values: Mapping[str, object]) -> Any:
         return adapter.validate_python(dict(values), by_name=True, by_alias=True)
     except ValidationError as error:
         details = cast("list[dict[str, Any]]", error.errors(include_url=False, include_context=False))
-    problems = "".join(f"\n  {_problem(message_type, fields, detail)}" for detail in details)
+    problems = "".join(f"\n  {_problem(message_type, fields, detail)}" for detail in details[:SHOWN_PROBLEMS])
+    if len(details) > SHOWN_PROBLEMS:
+        problems += f"\n  … and {len(details) - SHOWN_PROBLEMS} more"
     named = ", ".join(repr(name) for name in dict.fromkeys(_root(_path(detail["loc"])) for detail in details) if name)
     raise LMReplyUnreadable(
         f"The answer does not make a {message_type.__name__}:{problems}\n"
         f"  Mend: say in the instruction how {named or 'the answer'} must look, raise parse_attempts, "
         f"or widen the types of {message_type.__name__}."
     )
+
+
+def validated(annotation: Any, value: object) -> Any:
+    """`value` as a value of `annotation`, which is a mirror or holds none of the author's types.
+
+    Raises:
+        ValueError: it is none; pydantic's, with its reasons.
+    """
+    return _adapter(annotation, annotation).validate_python(value)
+
+
+def json_schema(annotation: Any) -> dict[str, Any]:
+    """The JSON schema of `annotation`, by the names of its fields."""
+    schema: dict[str, Any] = _adapter(annotation, annotation).json_schema(by_alias=False)
+    return schema
+
+
+def hooked(message_type: type) -> frozenset[str]:
+    """The fields whose author reads the answer as it was said.
+
+    By a converter of attrs, or by a validator that runs before pydantic's own.
+    """
+    found = _hooked.get(message_type)
+    if found is None:
+        found = _hooked[message_type] = frozenset(_hooked_fields(message_type))
+    return found
+
+
+def _hooked_fields(message_type: type) -> Iterator[str]:
+    marks: Any = getattr(message_type, "__pydantic_decorators__", None)
+    modes = {"before", "wrap", "plain"}
+    named: set[str] = set()
+    if marks is not None:
+        models = [each.info.mode for each in marks.model_validators.values()]
+        models += ["before" for each in marks.root_validators.values() if each.info.mode == "before"]
+        fields = [each.info for each in marks.field_validators.values() if each.info.mode in modes]
+        fields += [each.info for each in marks.validators.values() if each.info.mode in modes]
+        named = {name for info in fields for name in info.fields} | ({"*"} if modes.intersection(models) else set())
+    converted: set[str] = set()
+    if message_kind(message_type) is MessageKind.ATTRS:
+        own: Any = attrs.fields(cast("Any", message_type))
+        converted = {field.name for field in own if field.converter is not None}
+    for field in fields_of(message_type):
+        if "*" in named or field.attribute in named | converted or _has_own_reader(field.type):
+            yield field.name
+
+
+def _has_own_reader(annotation: Any) -> bool:
+    """Whether a validator that runs before pydantic's own stands in an ``Annotated``."""
+    metadata: tuple[Any, ...] = getattr(annotation, "__metadata__", ())
+    return any(type(each).__name__ in {"BeforeValidator", "WrapValidator", "PlainValidator"} for each in metadata)
 
 
 def misfit(annotation: Any, value: object) -> str | None:
@@ -235,7 +296,7 @@ def _parsing(weak: weakref.ref[type], shape: Callable[[], Any]) -> Any:
             return value
         parsed = parse(value)
         names = [field.name for field in fields_of(owner) if field.init]
-        return _construct(owner, {names[int(slot[5:])]: getattr(parsed, slot) for slot in parsed.model_fields_set})
+        return _made(owner, {names[int(slot[5:])]: getattr(parsed, slot) for slot in parsed.model_fields_set})
 
     if issubclass(cast("type", weak()), enum.Enum):
         return typing.Annotated[Any, PlainValidator(to_member)]
@@ -248,20 +309,77 @@ def _shape_of(owner: type) -> Any:
     Its own attributes are called ``slot_0``, ``slot_1``, …: a field of the author's may have any name, such as ``schema`` or
     ``copy``, and pydantic would complain of those that shadow its own.
     """
-    from pydantic import AliasChoices, ConfigDict, Field, create_model  # noqa: PLC0415
+    from pydantic import AliasChoices, ConfigDict, Field, WrapValidator, create_model  # noqa: PLC0415
 
+    taken_raw = {field.name for field in fields_of(owner) if field.name in hooked(owner) and not _has_own_reader(field.type)}
     slots: dict[str, Any] = {}
     for index, field in enumerate(field for field in fields_of(owner) if field.init):
         alias = field.name if field.name == field.attribute else AliasChoices(field.name, field.attribute)
         options: dict[str, Any] = {"validation_alias": alias, "title": field.name, "description": field.description or None}
         if not field.required:
             options["default_factory"] = lambda: None  # never read: what was not given is left to the author's own default
-        slots[f"slot_{index}"] = (_translate(field.type), Field(**options))
+        kind = _translate(field.type)
+        if field.name in taken_raw:
+            kind = typing.Annotated[kind, WrapValidator(_offer)]
+        slots[f"slot_{index}"] = (kind, Field(**options))
     config = ConfigDict(defer_build=True, arbitrary_types_allowed=False, protected_namespaces=())
     text = owner.__doc__ or ""
     told = None if text.startswith(f"{owner.__name__}(") else text  # dataclasses writes its own where the author wrote none
     created: Any = create_model(owner.__name__, __config__=config, __module__=owner.__module__, __doc__=told, **slots)
     return created
+
+
+@attrs.frozen
+class _Offered:
+    """A value for a field whose author reads it: as it was said, and as the field's type takes it."""
+
+    said: Any
+    fitting: Any
+    problem: str | None
+    """Why the type does not take it."""
+
+
+def _offer(said: object, parse: Callable[[object], Any]) -> _Offered:
+    """What a field with a reader of its author's is offered; not yet wrong when its type does not take it."""
+    from pydantic import ValidationError  # noqa: PLC0415
+
+    try:
+        return _Offered(said, parse(said), None)
+    except ValidationError as error:
+        return _Offered(said, None, str(error.errors(include_url=False, include_context=False)[0]["msg"]))
+
+
+def _made(owner: type, given: Mapping[str, Any]) -> Any:
+    """`owner` made of `given`: what was said goes to the author's own readers first, and what they make must fit the types.
+
+    Where it does not, they get what the types make of it, which is what a converter such as ``tuple`` is written for.
+    """
+    offered = {name: value for name, value in given.items() if isinstance(value, _Offered)}
+    if not offered:
+        return _construct(owner, given)
+    problem = next((f"{name}: {each.problem}" for name, each in offered.items() if each.problem is not None), None)
+    fitting = {name: value.fitting if isinstance(value, _Offered) else value for name, value in given.items()}
+    try:
+        made = _construct(owner, {name: value.said if isinstance(value, _Offered) else value for name, value in given.items()})
+    except ValueError:
+        if problem is not None:
+            raise
+        return _construct(owner, fitting)
+    kinds = {field.name: field for field in fields_of(owner)}
+    if all(_fits(kinds[name].type, getattr(made, kinds[name].attribute, None)) for name in offered):
+        return made
+    if problem is not None:
+        raise ValueError(f"{owner.__name__} refused it: {problem}")
+    return _construct(owner, fitting)
+
+
+def _fits(annotation: Any, value: object) -> bool:
+    """Whether `value` is one of `annotation` as it stands, without any conversion."""
+    try:
+        same = _adapter(annotation, _translate(annotation)).validate_python(value, strict=True)
+        return bool(same == value) and (not isinstance(same, enum.Enum) or same is value)
+    except Exception:  # noqa: BLE001 - pydantic's, or that of a comparison of the author's
+        return False
 
 
 def _construct(owner: type, given: Mapping[str, Any]) -> Any:

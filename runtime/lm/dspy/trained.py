@@ -5,6 +5,7 @@ A :class:`Trained` is never changed and holds nothing of DSPy's, so that any num
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any, final
 
@@ -60,5 +61,5 @@ class Trained:
             trained = self.steps[name]
             if step.signature.instructions != trained.instructions:
                 step.signature = step.signature.with_instructions(trained.instructions)
-            step.demos = [example(**demo) for demo in trained.demos]
+            step.demos = [example(**copy.deepcopy(dict(demo))) for demo in trained.demos]  # the module may change its own
         return module

@@ -16,7 +16,7 @@ import trio
 from actors.errors import LMContextTooLong
 from actors.lm import ChatMessage, Completion, Delta
 from runtime.lm.cache import caching
-from runtime.lm.dspy.calls import ChatLM, ask, on_trio, openai_shaped, options_of
+from runtime.lm.dspy.calls import ChatLM, ask, on_trio, openai_shaped, options_of, policy_of, refuse_truncated
 from runtime.lm.dspy.crossing import Crossing
 from runtime.lm.dspy.library import library, part
 from runtime.lm.dspy.pieces import Chunks
@@ -43,16 +43,23 @@ class AnswerListener(Protocol):
         ...
 
 
-def trio_lm(lm: ChatLM, *, crossing: Crossing | None = None, listening: Callable[[], AnswerListener] | None = None) -> Any:
+def trio_lm(
+    lm: ChatLM,
+    *,
+    crossing: Crossing | None = None,
+    listening: Callable[[], AnswerListener] | None = None,
+    truncated: str | None = None,
+) -> Any:
     """`lm` as a ``dspy.BaseLM`` whose ``acall`` runs on trio: for ``dspy.context(lm=…)`` in code of your own.
 
     Args:
         lm: what answers.
         crossing: the way back for threads that a module starts itself.
         listening: makes what is told of the pieces of one answer; answers are then streamed.
+        truncated: what becomes of answers that stop in the middle; see ``run_signature``.
     """
     bridge = trio_lm_class()(lm)
-    bridge.crossing, bridge.listening = crossing, listening
+    bridge.crossing, bridge.listening, bridge.truncated = crossing, listening, policy_of(lm, truncated)
     return bridge
 
 
@@ -73,6 +80,7 @@ def trio_lm_class() -> Any:
             base.__init__(self, lm.model, cache=False, num_retries=0)
             self.lm = lm
             self.meter = Meter()
+            self.truncated = policy_of(lm, None)
             self.crossing: Crossing | None = None
             self.listening: Callable[[], AnswerListener] | None = None
             self.token = trio.lowlevel.current_trio_token() if trio.lowlevel.in_trio_run() else None
@@ -125,6 +133,7 @@ def trio_lm_class() -> Any:
                     # DSPy's agents shorten their history when they see their own error; the bridge gives ours back to the caller.
                     raise library().ContextWindowExceededError(model=self.lm.model, message=str(error)) from error
                 self.meter.requests += completion.attempts
+                refuse_truncated(completion, self.truncated)
                 return completion
 
             return chat, count

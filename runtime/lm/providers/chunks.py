@@ -1,7 +1,7 @@
 """The pieces of a streamed answer, and the whole that they make up. It knows no provider: LiteLLM's parsers read the chunks.
 
 Whether a stream is whole is never guessed from the end of its bytes, which a broken connection has too: the provider must have
-said why the answer ended, or that it has.
+said why the answer ended, or that it has. A parser's word is not enough: LiteLLM's of Gemini gives a reason with every chunk.
 """
 
 from __future__ import annotations
@@ -14,20 +14,11 @@ import attrs
 
 from actors.lm import Delta, ReasoningDelta, TextDelta, ToolCallDelta
 from runtime.lm.http.sse import ServerEvent
+from runtime.lm.providers.reasons import known_reason, told_reason
+from runtime.lm.providers.shapes import as_json, as_list, as_object, first_of, text_in
 
 DONE = "[DONE]"
 """What OpenAI and its likes send last."""
-
-
-@attrs.define(eq=False)
-class _ToolCall:
-    id: str = ""
-    name: str = ""
-    arguments: list[str] = attrs.field(factory=list[str])
-
-    def as_openai(self) -> dict[str, Any]:
-        function = {"arguments": "".join(self.arguments), "name": self.name}
-        return {"function": function, "id": self.id, "type": "function"}
 
 
 @attrs.define(eq=False)
@@ -46,6 +37,33 @@ class _Halves:
         return whole_characters(whole)
 
 
+@attrs.define(eq=False)
+class _ToolCall:
+    position: int
+    id: str = ""
+    name: str = ""
+    arguments: list[str] = attrs.field(factory=list[str])
+    halves: _Halves = attrs.field(factory=_Halves)
+    extras: dict[str, Any] = attrs.field(factory=dict[str, Any])
+    """Of the provider's own, which have to go back with the call: Gemini's signatures of thoughts."""
+
+    def is_complete_before(self, name: str) -> bool:
+        """Whether a `name` cannot be this call's: its arguments are a whole JSON value, or it has another name and none."""
+        arguments = "".join(self.arguments)
+        if not arguments:
+            return name != self.name
+        try:
+            json.loads(arguments)
+        except (ValueError, RecursionError):
+            return False
+        return True
+
+    def as_openai(self) -> dict[str, Any]:
+        function = {"arguments": "".join(self.arguments), "name": self.name}
+        call: dict[str, Any] = {"function": function, "id": self.id, "type": "function"}
+        return {**call, "provider_specific_fields": self.extras} if self.extras else call
+
+
 @final
 class ChunkReader:
     """Reads the events of one stream.
@@ -58,7 +76,9 @@ class ChunkReader:
         self._parse = parse
         self._texts: list[str] = []
         self._reasonings: list[str] = []
-        self._calls: dict[int, _ToolCall] = {}
+        self._refusals: list[str] = []
+        self._calls: list[_ToolCall] = []
+        self._by_index: dict[int, _ToolCall] = {}
         self._text_halves, self._reasoning_halves = _Halves(), _Halves()
         self.is_done = False
         """Whether the provider has said that nothing follows."""
@@ -66,6 +86,13 @@ class ChunkReader:
         """Why the answer ended, once it has."""
         self.priced: list[Any] = []
         """The chunks that carry usage."""
+        self.thinking: list[dict[str, Any]] = []
+        """The signed blocks of reasoning so far."""
+        self.logprobs: dict[str, list[Any]] = {}
+        """Of the pieces so far, in OpenAI's form."""
+        self.citations: list[Any] = []
+        self.id: str | None = None
+        """The provider's name for the answer."""
 
     @property
     def is_whole(self) -> bool:
@@ -85,7 +112,12 @@ class ChunkReader:
     @property
     def tool_calls(self) -> list[dict[str, Any]]:
         """The tool calls so far, in OpenAI's form."""
-        return [call.as_openai() for _, call in sorted(self._calls.items())]
+        return [call.as_openai() for call in self._calls]
+
+    @property
+    def refusal(self) -> str | None:
+        """Why the model declined to answer, in its words so far."""
+        return whole_characters("".join(self._refusals)) or None
 
     def read(self, event: ServerEvent) -> list[Delta]:
         """The pieces in `event`, often none.
@@ -96,16 +128,26 @@ class ChunkReader:
         if event.data.strip() == DONE:
             self.is_done = True
             return []
-        chunk = self._parse(json.loads(event.data))
+        fields: Any = json.loads(event.data)
+        told, raw = told_reason(fields), as_object(first_of(as_object(fields).get("choices")).get("delta"))
+        indices = _indices(raw)
+        chunk = self._parse(fields)
         if getattr(chunk, "usage", None) is not None:
             self.priced.append(chunk)
+        begun = as_object(fields).get("message")
+        self.id = self.id or text_in(fields, "id") or text_in(begun, "id") or text_in(fields, "responseId")
         deltas: list[Delta] = []
         for choice in chunk.choices[:1]:
-            self.finish_reason = choice.finish_reason or self.finish_reason
-            deltas += self._pieces(choice.delta)
+            if told is not None:
+                self.finish_reason = known_reason(told, choice.finish_reason or self.finish_reason or "stop")
+            self._refusals.append(text_in(raw, "refusal") or "")
+            self._note(choice)
+            deltas += self._pieces(choice.delta, indices)
+        if told is not None and self.finish_reason is None:
+            self.finish_reason = known_reason(told, "stop")
         return deltas
 
-    def _pieces(self, delta: Any) -> list[Delta]:
+    def _pieces(self, delta: Any, indices: list[int | None] | None) -> list[Delta]:
         pieces: list[Delta] = []
         reasoning = self._reasoning_halves.joined(_text(getattr(delta, "reasoning_content", None)))
         if reasoning:
@@ -115,17 +157,72 @@ class ChunkReader:
         if content:
             self._texts.append(content)
             pieces.append(TextDelta(content))
-        pieces += [self._call_piece(part) for part in delta.tool_calls or ()]
+        parts: list[Any] = list(delta.tool_calls or ())
+        fits = indices is not None and len(indices) == len(parts)
+        for at, part in enumerate(parts):
+            pieces.append(self._call_piece(part, indices[at] if fits and indices is not None else part.index))
         return pieces
 
-    def _call_piece(self, part: Any) -> ToolCallDelta:
-        index = part.index if isinstance(part.index, int) else len(self._calls)
-        call = self._calls.setdefault(index, _ToolCall())
-        call.id = call.id or part.id or ""
-        call.name = call.name or part.function.name or ""
-        arguments = part.function.arguments or ""
+    def _call_piece(self, part: Any, index: object) -> ToolCallDelta:
+        index = index if isinstance(index, int) else None
+        given_id, name = part.id or "", part.function.name or ""
+        call = self._call_of(index, given_id, name)
+        news = ("" if call.id else given_id) or None, ("" if call.name else name) or None
+        call.id, call.name = call.id or given_id, call.name or name
+        arguments = call.halves.joined(part.function.arguments or "")
         call.arguments.append(arguments)
-        return ToolCallDelta(index, part.id or None, part.function.name or None, arguments)
+        call.extras.update(getattr(part, "provider_specific_fields", None) or {})
+        return ToolCallDelta(call.position, *news, arguments)
+
+    def _call_of(self, index: int | None, given_id: str, name: str) -> _ToolCall:
+        """The call that a piece belongs to: by its id, else by its index, else the last one; a new one where it begins one.
+
+        Some servers give all calls of an answer one index, or none. So an id that has not been seen begins a call whatever its
+        index, and so does a name after arguments that are complete.
+        """
+        if given_id:
+            for known in self._calls:
+                if known.id == given_id:
+                    self._by_index[known.position if index is None else index] = known
+                    return known
+        call = self._by_index.get(index) if index is not None else (self._calls[-1] if self._calls else None)
+        if call is None and not given_id and not name and self._calls:
+            call = self._calls[-1]
+        begins = call is None or bool(given_id and call.id) or bool(name and call.name and call.is_complete_before(name))
+        if begins or call is None:
+            call = _ToolCall(len(self._calls))
+            self._calls.append(call)
+        if index is not None:
+            self._by_index[index] = call
+        return call
+
+    def _note(self, choice: Any) -> None:
+        """Keep what is no piece of the answer."""
+        delta = choice.delta
+        for block in getattr(delta, "thinking_blocks", None) or ():
+            self._think(dict(block))
+        for name, pieces in as_object(as_json(getattr(choice, "logprobs", None))).items():
+            self.logprobs.setdefault(name, []).extend(as_list(pieces))
+        extras: Mapping[str, Any] = getattr(delta, "provider_specific_fields", None) or {}
+        if extras.get("citation"):
+            self.citations.append(as_json(extras["citation"]))
+
+    def _think(self, block: dict[str, Any]) -> None:
+        """Add a piece of a block: its words come first, its signature last, and a redacted block comes whole."""
+        last = self.thinking[-1] if self.thinking else None
+        is_open = last is not None and last.get("type") == "thinking" and not last.get("signature")
+        if block.get("type") == "thinking" and is_open and last is not None:
+            last["thinking"] = (last.get("thinking") or "") + (block.get("thinking") or "")
+            if block.get("signature"):
+                last["signature"] = block["signature"]
+        else:
+            self.thinking.append(block)
+
+
+def _indices(delta: Mapping[str, Any]) -> list[int | None] | None:
+    """The indices of the pieces of tool calls as they came: LiteLLM's parser makes them up where there are none."""
+    calls: object = delta.get("tool_calls")
+    return [as_object(call).get("index") for call in as_list(calls)] if "tool_calls" in delta else None
 
 
 def _text(given: object) -> str:

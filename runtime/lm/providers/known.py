@@ -34,6 +34,9 @@ Like every provider in none of these sets they are left to LiteLLM, in a worker 
 UNSERVED_PROVIDERS = frozenset({"chatgpt", "github_copilot"})
 """Providers that LiteLLM signs in to by asking a person at a terminal."""
 
+METADATA_PROVIDERS = frozenset({"anthropic", "azure", "openai", "openrouter"})
+"""Providers whose requests take ``metadata``. LiteLLM keeps it for its own logs, and sends it to none of them."""
+
 SERVERS_OF_ONES_OWN = frozenset({"ollama", "ollama_chat"})
 """They need no key and cost nothing that is known. LiteLLM would ask them about the model, over the network, for its price."""
 
@@ -117,7 +120,7 @@ ADDRESS_OPTION = re.compile(
     r"|(?:^|_)(?:base|callbacks?|client|endpoint|file|host|logger_fn|path|proxy|uri|url)$"
 )
 """Names of options by which LiteLLM would send a call elsewhere, or as somebody else. They may come from a run's input."""
-KEPT_LITELLM_OPTIONS = frozenset({"additional_drop_params", "allowed_openai_params", "drop_params", "extra_headers"})
+KEPT_LITELLM_OPTIONS = frozenset({"additional_drop_params", "allowed_openai_params", "drop_params", "extra_headers", "metadata"})
 
 EXAMPLES = "'openai/gpt-4o-mini', 'anthropic/claude-sonnet-4-5', 'openrouter/…', 'hosted_vllm/…' with api_base"
 

@@ -33,13 +33,15 @@ class PlainAnswer:
     usage: Mapping[str, Any]
     """As it came: its three numbers of tokens are there."""
     service_tier: str | None
+    raw: Mapping[str, Any]
+    """The whole reply."""
 
 
 def plain_answer(body: bytes) -> PlainAnswer | None:
     """The answer in `body`; None when it holds anything that LiteLLM should see."""
     try:
         reply = _object(json.loads(body))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     model, tier, usage = reply.get("model"), reply.get("service_tier"), _object(reply.get("usage"))
     if not _has_only(reply, _REPLY) or not isinstance(model, str) or not _is_usage(usage):
@@ -49,7 +51,9 @@ def plain_answer(body: bytes) -> PlainAnswer | None:
     reason, message = choice.get("finish_reason"), _object(choice.get("message"))
     if not _has_only(choice, _CHOICE) or reason not in _REASONS or not _is_message(message):
         return None
-    return PlainAnswer(message["content"], reason, model, usage, tier) if tier is None or isinstance(tier, str) else None
+    if tier is not None and not isinstance(tier, str):
+        return None
+    return PlainAnswer(message["content"], reason, model, usage, tier, reply)
 
 
 def _object(found: Any) -> dict[str, Any]:

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TypeVar
+
+import trio
 
 from runtime.lm.http.transport import HttpReply, HttpStream, HttpTransport
 from runtime.lm.providers.exchange import Exchange
+
+Answer = TypeVar("Answer")
+READ_ON_THE_LOOP_BYTES = 500_000
+"""Longer replies are read in a thread: LiteLLM and we parse them three times, some ten milliseconds for each megabyte."""
 
 
 async def send(exchange: Exchange, transport: HttpTransport, may_resend: Callable[[], bool]) -> HttpReply:
@@ -25,6 +32,13 @@ def stream(
     if exchange.threaded is None and exchange.sign_in is None:
         return transport.stream(exchange.request, may_resend=may_resend)
     return _prepared(exchange, transport, may_resend)
+
+
+async def read_reply(read: Callable[[Exchange, HttpReply], Answer], exchange: Exchange, reply: HttpReply) -> Answer:
+    """What `read` makes of `reply`: in a thread where the reply is so long that reading it would hold the event loop."""
+    if len(reply.body) <= READ_ON_THE_LOOP_BYTES:
+        return read(exchange, reply)
+    return await trio.to_thread.run_sync(read, exchange, reply)
 
 
 @asynccontextmanager

@@ -19,6 +19,7 @@ from runtime.lm.http.sse import EventReader, EventTooLarge, LineReader, ServerEv
 from runtime.lm.http.transport import HttpReply, HttpStream
 from runtime.lm.providers.event_stream import CONTENT_TYPE, BinaryEventReader, NotAnEvent
 from runtime.lm.providers.failures import MENDS, has_error, shorten
+from runtime.lm.providers.sending import read_reply
 from runtime.lm.providers.translation import Exchange, Translator
 
 _READERS: Mapping[str, type[EventReader | LineReader | BinaryEventReader]] = {
@@ -169,7 +170,8 @@ class AnswerStream:
     async def _take_whole(self) -> None:
         """An error, or the whole answer from a provider that does not stream."""
         body = b"".join([chunk async for chunk in self._http.chunks])
-        whole = self._translator.completion(self._exchange, HttpReply(self._http.status, self._http.headers, body))
+        reply = HttpReply(self._http.status, self._http.headers, body)
+        whole = await read_reply(self._translator.completion, self._exchange, reply)
         self._end(whole)
         self._pieces.extend(pieces_of(whole))
 

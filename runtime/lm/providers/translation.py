@@ -11,7 +11,10 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from typing import TYPE_CHECKING, Any, final
+from collections.abc import Mapping, Sequence
+from typing import Any, cast, final
+
+import attrs
 
 from actors.errors import LMAuthFailed, LMBadRequest, LMError, LMRefused, LMReplyUnreadable, UsageError
 from actors.lm import ChatMessage, Completion, Embeddings, Usage
@@ -21,18 +24,17 @@ from runtime.lm.providers.chunks import ChunkReader, whole_characters
 from runtime.lm.providers.dialects import SilentLog, longest_answer_tokens, outgoing, parser_of, reader_of, reads_as_openai
 from runtime.lm.providers.exchange import Exchange as Exchange
 from runtime.lm.providers.failures import MENDS, error_for, has_error, redact, shorten
-from runtime.lm.providers.known import ADDRESS_OPTION, CLOUDS, KEPT_LITELLM_OPTIONS, PARTS, REFUSED_OPTIONS
+from runtime.lm.providers.known import ADDRESS_OPTION, CLOUDS, KEPT_LITELLM_OPTIONS, METADATA_PROVIDERS, PARTS, REFUSED_OPTIONS
 from runtime.lm.providers.library import is_warm as is_warm
 from runtime.lm.providers.library import load, part, quiet
 from runtime.lm.providers.library import warm_up as warm_up
 from runtime.lm.providers.plain import PlainAnswer, plain_answer
 from runtime.lm.providers.prices import Prices
+from runtime.lm.providers.reasons import known_reason, told_reason
 from runtime.lm.providers.routes import Route, resolve
+from runtime.lm.providers.shapes import as_json, as_list, as_object, text_in
 from runtime.lm.providers.threaded import ThreadedCall
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
+from runtime.lm.providers.usage import usage_of
 
 MAX_MAPPED = 64
 """How many combinations of plain options a translator remembers."""
@@ -85,6 +87,8 @@ class Translator:
         route = self.route()
         wanted = {name: value for name, value in options.items() if value is not None}
         self._refuse_options(litellm, wanted)
+        # LiteLLM translates in place: what the caller has given stays as it is.
+        wanted = {name: _owned(value) for name, value in wanted.items()}
         try:
             if route.is_threaded:
                 return self._call_in_thread(litellm, route, messages, wanted)
@@ -127,11 +131,12 @@ class Translator:
 
     def _exchange(self, litellm: Any, route: Route, messages: Sequence[ChatMessage], options: dict[str, Any]) -> Exchange:
         headers = {**route.headers, **options.pop("extra_headers", {})}
+        noted = {"metadata": options.pop("metadata")} if "metadata" in options and route.provider in METADATA_PROVIDERS else {}
         if "tools" in options:
             options["tools"] = self._tools(litellm, route, options["tools"])
         if "tool_choice" in options:
             options["tool_choice"] = litellm.utils.validate_chat_completion_tool_choice(options["tool_choice"], model=route.model)
-        plain: list[Any] = litellm.utils.validate_and_fix_openai_messages(messages=[dict(message) for message in messages])
+        plain: list[Any] = litellm.utils.validate_and_fix_openai_messages(messages=[_own(message) for message in messages])
         plain = route.config.translate_developer_role_to_system_role(messages=plain)
         params = self._params(litellm, route, plain, options)
         json_mode = bool(params.pop("json_mode", False))
@@ -149,6 +154,7 @@ class Translator:
                     extra_body=extra_body, request=data, model=route.model, litellm_params=litellm_params
                 ),
             }
+        data = {**data, **noted}
         request = HttpRequest("POST", url, _sendable(headers), _json_bytes(data))
         return Exchange(request, data, plain, params, litellm_params, json_mode, sign_in=route.sign_in)
 
@@ -228,7 +234,8 @@ class Translator:
             if plain is not None:
                 return self._plain(plain)
             parsed = self._parse(exchange, reply)
-            answer = self._answer(parsed)
+            raw = _object_in(reply.body)
+            answer = self._answer(parsed, told_reason(raw), raw)
         except Exception as error:
             raise self._unreadable(exchange, reply, error, "answer") from error
         extras: Mapping[str, object] = getattr(parsed.choices[0].message, "provider_specific_fields", None) or {}
@@ -249,7 +256,7 @@ class Translator:
                 raise ValueError(f"{len(vectors)} vectors for {len(texts)} texts")
         except Exception as error:
             raise self._unreadable(exchange, reply, error, "embeddings") from error
-        usage = _usage(parsed.usage, self._prices.of_reply(route, parsed, "embedding"))
+        usage = self._usage_of(parsed, "embedding")
         return Embeddings(vectors, self.model, usage)
 
     def _unreadable(self, exchange: Exchange, reply: HttpReply, error: Exception, what: str) -> LMReplyUnreadable:
@@ -287,10 +294,18 @@ class Translator:
             "content": chunks.text,
             "tool_calls": chunks.tool_calls or None,
             "reasoning_content": chunks.reasoning,
+            "thinking_blocks": chunks.thinking or None,
         }
         choice = {"index": 0, "finish_reason": chunks.finish_reason or "stop", "message": message}
         whole = litellm.ModelResponse(model=self.route().model, choices=[choice], usage=self._usage(litellm, exchange, chunks))
-        return self._checked(self._answer(whole), None)
+        answer = attrs.evolve(
+            self._answer(whole, chunks.finish_reason, None),
+            tool_calls=tuple(chunks.tool_calls),  # LiteLLM's object would lose what is of the provider's own
+            logprobs=chunks.logprobs or None,
+            citations=tuple(chunks.citations),
+            id=chunks.id,
+        )
+        return self._checked(answer, chunks.refusal)
 
     def _usage(self, litellm: Any, exchange: Exchange, chunks: ChunkReader) -> Any:
         """The usage of a streamed answer; zero when the provider sent none."""
@@ -337,30 +352,46 @@ class Translator:
         return self._is_like_openai
 
     def _plain(self, plain: PlainAnswer) -> Completion:
-        return Completion(
+        return self._completed(
             text=plain.text,
-            model=self.model,
             finish_reason=plain.finish_reason,
-            usage=Usage(
-                prompt_tokens=plain.usage["prompt_tokens"],
-                completion_tokens=plain.usage["completion_tokens"],
-                cost_usd=self._prices.of_plain(self.route(), plain),
-            ),
-            is_cancellable=not self.route().is_threaded,
+            usage=usage_of(plain.usage, lambda: self._prices.of_plain(self.route(), plain)),
+            id=text_in(plain.raw, "id"),
+            raw=plain.raw,
         )
 
-    def _answer(self, parsed: Any) -> Completion:
+    def _answer(self, parsed: Any, told: str | None, raw: Mapping[str, Any] | None) -> Completion:
+        """LiteLLM's reply `parsed`, whose reason the provider `told` in its own words."""
         choice = parsed.choices[0]
         message = choice.message
-        return Completion(
-            text=whole_characters(message.content or ""),
-            model=self.model,
-            finish_reason=choice.finish_reason or "stop",
-            usage=_usage(getattr(parsed, "usage", None), self._prices.of_reply(self.route(), parsed, "completion")),
+        extras: Mapping[str, Any] = getattr(message, "provider_specific_fields", None) or {}
+        cited: Any = extras.get("citations") or getattr(message, "annotations", None) or getattr(parsed, "citations", None) or ()
+        return self._completed(
+            text=message.content or "",
+            finish_reason=known_reason(told, choice.finish_reason or "stop"),
+            usage=self._usage_of(parsed, "completion"),
             tool_calls=tuple(call.model_dump(exclude_none=True) for call in message.tool_calls or ()),
-            reasoning=whole_characters(getattr(message, "reasoning_content", None) or "") or None,
-            is_cancellable=not self.route().is_threaded,
+            reasoning=getattr(message, "reasoning_content", None) or None,
+            thinking=tuple(dict(block) for block in getattr(message, "thinking_blocks", None) or ()),
+            logprobs=as_json(getattr(choice, "logprobs", None)),
+            citations=tuple(as_json(each) for each in cited),
+            audio=as_json(getattr(message, "audio", None)),
+            id=text_in(raw, "id") or text_in(raw, "responseId"),
+            raw=raw,
         )
+
+    def _completed(self, *, text: str, reasoning: str | None = None, **fields: Any) -> Completion:
+        """The one place where an answer is made, of a plain reply, of any other and of a stream: its texts can be sent again."""
+        return Completion(
+            text=whole_characters(text),
+            model=self.model,
+            reasoning=None if reasoning is None else whole_characters(reasoning),
+            is_cancellable=not self.route().is_threaded,
+            **{name: _whole(value) if name != "usage" else value for name, value in fields.items()},
+        )
+
+    def _usage_of(self, parsed: Any, kind: str) -> Usage:
+        return usage_of(getattr(parsed, "usage", None), lambda: self._prices.of_reply(self.route(), parsed, kind))
 
     @property
     def account(self) -> tuple[str, str, str]:
@@ -410,13 +441,26 @@ class Translator:
         return self._found
 
 
-def _usage(told: Any, cost_usd: float | None) -> Usage:
-    """What a provider says was used. Less than nothing is nothing: it would give back what other calls have spent."""
-    return Usage(
-        prompt_tokens=max(0, getattr(told, "prompt_tokens", 0) or 0),
-        completion_tokens=max(0, getattr(told, "completion_tokens", 0) or 0),
-        cost_usd=None if cost_usd is None else max(0.0, cost_usd),
-    )
+def _whole(found: Any) -> Any:
+    """`found`, as JSON has it, with every text in it such that a file and another request can hold it."""
+    if isinstance(found, str):
+        return whole_characters(found)
+    if isinstance(found, Mapping):
+        return {_whole(name): _whole(value) for name, value in cast("dict[str, Any]", found).items()}
+    if isinstance(found, list):
+        return [_whole(value) for value in as_list(cast("object", found))]
+    if isinstance(found, tuple):
+        return tuple(_whole(value) for value in cast("Sequence[Any]", found))
+    return found
+
+
+def _object_in(body: bytes) -> Mapping[str, Any] | None:
+    """The object that `body` is; None when it is none."""
+    try:
+        found: object = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return as_object(found) or None
 
 
 def _sendable(headers: Mapping[str, Any]) -> dict[str, str]:
@@ -427,6 +471,15 @@ def _sendable(headers: Mapping[str, Any]) -> dict[str, str]:
             f"the header {odd!r} has characters that HTTP cannot carry.\n  Mend: pass only ASCII in extra_headers.", attempt=0
         )
     return sent
+
+
+def _own(message: ChatMessage) -> dict[str, Any]:
+    """A copy of `message` that LiteLLM may change: of its parts too, where it has any."""
+    return {name: _owned(value) for name, value in message.items()}
+
+
+def _owned(value: Any) -> Any:
+    return copy.deepcopy(cast("Any", value)) if isinstance(value, list | dict) else value
 
 
 def _stand_in(route: Route, body: Mapping[str, Any]) -> HttpRequest:
