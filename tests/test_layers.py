@@ -163,6 +163,7 @@ LAYERS: Mapping[str, int] = {
     "runtime/graphs/values.py": 40,
     "runtime/graphs/state.py": 42,
     "runtime/graphs/record.py": 40,
+    "runtime/graphs/generator.py": 43,
     "runtime/graphs/run.py": 43,
     "runtime/graphs/handle.py": 44,
     "runtime/graphs/demands.py": 45,
