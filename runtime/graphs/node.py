@@ -9,6 +9,7 @@ from typing import Any, final
 import trio
 
 from actors.actor import Actor
+from actors.annotations import Many
 from actors.backoff import is_worth_another_attempt
 from actors.errors import LMError, NodeTimedOut, RunError
 from actors.groups import leaves_of, without
@@ -44,16 +45,16 @@ class NodeActor(Actor):
         node's ``Redelivery``. What nothing is gained by trying again, and what is no fault of this instance, is no crash: a
         language-model call that its client has given up on, a nested run that has failed, a fallback that fails.
         """
+        run, step = message.run, message.step
+        step.attempt += message.error is None
+        step.status = "running"
+        step.started_at_s = run.now()  # before the first wait: from here on the message counts as taken
+        if run.is_listened_to:
+            message.tell(NodeStarted)
         if self._slate is None:
             self._slate = contextvars.copy_context()
         elif not _is_same(self._slate):
             await self._wipe(self._slate)
-        run, step = message.run, message.step
-        step.attempt += message.error is None
-        step.status = "running"
-        step.started_at_s = run.now()
-        if run.is_listened_to:
-            message.tell(NodeStarted)
         try:
             if self._is_call and message.error is None and not run.budgets:
                 output = await self._spec.function(**message.delivery.arguments)
@@ -81,6 +82,11 @@ class NodeActor(Actor):
             message.run.gave_up(message, error)
             return True
         if self._spec.options.redelivery.wants(error, message.step.attempt):
+            if self._spec.fan_out is Many.STREAM and not self._spec.options.repeatable:
+                broken = message.run.take_back(message, error)
+                if broken is not None:
+                    message.run.gave_up(message, broken)
+                    return True
             message.step.status = "retrying"
             message.tell(NodeRetrying, error=error)
         return False

@@ -14,7 +14,7 @@ from typing import Any, Protocol, final
 import attrs
 import trio
 
-from actors.errors import MailboxFull, NodeFailed, NoOutput, RunCancelled, RunError, RunFailed, StepsExceeded
+from actors.errors import MailboxFull, NodeFailed, NoOutput, RunCancelled, RunError, RunFailed, StepsExceeded, StreamBroken
 from actors.groups import leaves_of
 from actors.node import Kind
 from runtime.envelope import Envelope, Wrapper
@@ -25,7 +25,7 @@ from runtime.graphs.record import RunStatus, Spend, Step
 from runtime.graphs.scopes import Task
 from runtime.graphs.state import RunState
 from runtime.graphs.tasks import Commands
-from runtime.graphs.wording import gave_up
+from runtime.graphs.wording import gave_up, stream_broken
 from runtime.lm.budget import Budget, budgets_with
 
 
@@ -297,6 +297,26 @@ class ActiveRun:
             if isinstance(leaf, RunError) and not leaf.trace:
                 leaf.trace = failure.trace
         return failure
+
+    def take_back(self, work: Work, error: BaseException) -> StreamBroken | None:
+        """Forget what an attempt at `work` emitted before it failed with `error`, since another attempt is to come.
+
+        Returns why there can be none: some of that was taken.
+        """
+        emitted = self.state.emitted_by(work.delivery.path)
+        commands = self.state.retracted(work.delivery.path, self._has_begun)
+        if commands is not None:
+            for path in commands.cancelled:
+                self._withdraw(path)
+            return None
+        spec = self.state.plan.nodes[work.delivery.node]
+        broken = stream_broken(spec, work.delivery.path, emitted, error, self.id)
+        broken.__cause__ = error
+        return broken
+
+    def _has_begun(self, path: str) -> bool:
+        envelope = self._envelopes.get(path)
+        return envelope is None or envelope.message.step.started_at_s is not None
 
     def _fall_back(self, work: Work, error: BaseException) -> None:
         """Put the message back into the node's mailbox, this time for its fallback."""

@@ -15,7 +15,7 @@ An event costs time in the depth of the fan-outs and the number of nodes at work
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import final
 
 from actors.annotations import Many
@@ -69,6 +69,11 @@ class RunState:
         """Messages delivered so far."""
         return self._tasks.begun
 
+    def emitted_by(self, path: str) -> int:
+        """How many items a generator at work has emitted."""
+        task = self._tasks.find(path)
+        return task.fork.next_index if task is not None and task.fork is not None else 0
+
     # --- events -----------------------------------------------------------------------------------------------------
 
     def start(self, message: object) -> Commands:
@@ -88,7 +93,7 @@ class RunState:
         return self._commands()
 
     def emitted(self, path: str, value: object, index: int) -> Commands:
-        """A generator yielded its item number `index`, from 0; items that it repeats after a failure are ignored.
+        """A generator yielded its item number `index`, from 0; what a repeatable one yields again after a failure is ignored.
 
         Raises:
             DeclarationError: the item is not of a type that the node declares.
@@ -163,6 +168,29 @@ class RunState:
         if task.fork is not None:
             self._close(task.fork)
         self._end(task)
+        return self._commands()
+
+    def retracted(self, path: str, has_begun: Callable[[str], bool]) -> Commands | None:
+        """An attempt of a generator failed and another is to come: forget the items that it emitted, as if it had not run.
+
+        `has_begun` says of the path of a task at work whether a node has begun with it. None, and no change, when an item cannot
+        be taken back: a node has begun to work on it, or on what came of it.
+        """
+        task = self._tasks.find(path)
+        fork = task.fork if task is not None else None
+        if fork is None:
+            return Commands()
+        branches = list(fork.branches.values())
+        if fork.is_taken or any(has_begun(begun) for scope in branches for begun in scope.tasks):
+            return None
+        for scope in branches:
+            self._drop(scope)
+            for value in scope.borrowed:
+                value.uses -= 1
+        self._left = [(scope, node) for scope, node in self._left if scope.fork is not fork]
+        fork.branches.clear()
+        fork.collected.clear()
+        fork.next_index = 0
         return self._commands()
 
     # --- sending ----------------------------------------------------------------------------------------------------
@@ -282,13 +310,15 @@ class RunState:
             found[entry.name] = self._joins.available(scope, spec, entry)
             if found[entry.name] is None and entry.name not in without:
                 return False
+        if scope.fork is not None:
+            scope.borrowed += [value for name, value in found.items() if value is not None and not buffer.queues.get(name)]
         for name, queue in buffer.queues.items():
             if queue:
                 queue.popleft()
                 buffer.taken[name] = buffer.taken.get(name, 0) + 1
         for value in found.values():
             if value is not None:
-                value.used = True
+                value.uses += 1
         if not any(buffer.queues.values()):
             scope.wait_no_more(spec.name)
         self._start(scope, spec, found)
@@ -384,11 +414,8 @@ class RunState:
         stack = [fork]
         while stack:
             for scope in stack.pop().branches.values():
-                scope.has_ended = True
-                for node in scope.joins:
-                    scope.wait_no_more(node)
+                self._drop(scope)
                 stack.extend(scope.forks.values())
-                self._tasks.cancel(iter(scope.tasks))
         fork.branches.clear()
         producer = fork.task
         if fork.is_open and producer.path in self._tasks.at_work and self.plan.nodes[producer.node].fan_out is Many.STREAM:
@@ -397,6 +424,13 @@ class RunState:
             self._leave(producer.scope, producer.node)
         fork.is_open = False
         self._end_fork(fork)
+
+    def _drop(self, scope: Scope) -> None:
+        """End a branch before its time; nobody wants what comes of it."""
+        scope.has_ended = True
+        for node in scope.joins:
+            scope.wait_no_more(node)
+        self._tasks.cancel(iter(scope.tasks))
 
     # --- coming to rest ---------------------------------------------------------------------------------------------
 
