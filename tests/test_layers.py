@@ -153,6 +153,7 @@ LAYERS: Mapping[str, int] = {
     "runtime/lm/models.py": 40,
     # runtime: graphs at work
     "runtime/graphs/scopes.py": 37,
+    "runtime/graphs/carried.py": 41,
     "runtime/graphs/dependencies.py": 41,
     "runtime/graphs/events.py": 41,
     "runtime/graphs/joins.py": 38,

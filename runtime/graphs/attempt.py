@@ -19,7 +19,6 @@ from runtime.graphs.events import FieldDelta, NodeEmitted
 from runtime.graphs.generator import hand_out
 from runtime.graphs.injected import NodeLM, NodeRun, Pulse
 from runtime.graphs.run import Work
-from runtime.lm.budget import spending_all
 from runtime.lm.dspy.choosing import Picking, fill_one_of
 
 Serve = Callable[[Work, Any], Awaitable[Any]]
@@ -54,13 +53,6 @@ class Attempt:
 
     async def perform(self) -> Any:
         """What the node returns for the message; None for a stream, whose items have been sent on."""
-        budgets = self._message.run.budgets
-        if not budgets:
-            return await self._work()
-        with spending_all(budgets):
-            return await self._work()
-
-    async def _work(self) -> Any:
         if self._message.error is not None:
             assert self._spec.fallback is not None, "only a node with a fallback falls back"
             return await self._fall_back(self._spec.fallback, self._message.error)

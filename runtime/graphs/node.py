@@ -17,6 +17,7 @@ from actors.lm import LM
 from actors.node import NodeSpec
 from runtime.cell import is_fatal
 from runtime.graphs.attempt import Attempt, Serve, is_call
+from runtime.graphs.carried import take_on
 from runtime.graphs.events import NodeRetrying, NodeStarted
 from runtime.graphs.injected import Pulse
 from runtime.graphs.run import Work
@@ -55,8 +56,10 @@ class NodeActor(Actor):
             self._slate = contextvars.copy_context()
         elif not _is_same(self._slate):
             await self._wipe(self._slate)
+        # Set one by one, since another context for this task would cost a checkpoint; see test_b7_*.
+        tokens = take_on(run.carried) if run.carried else ()
         try:
-            if self._is_call and message.error is None and not run.budgets:
+            if self._is_call and message.error is None:
                 output = await self._spec.function(**message.delivery.arguments)
             else:
                 output = await self._attempt(message)
@@ -66,6 +69,9 @@ class NodeActor(Actor):
             failure = without(error, trio.Cancelled)
             if failure is None or any(map(is_fatal, leaves_of(failure))) or not self._is_settled(message, failure):
                 raise
+        finally:
+            for token in tokens:
+                token.var.reset(token)
 
     @staticmethod
     async def _wipe(slate: contextvars.Context) -> None:

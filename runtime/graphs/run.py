@@ -19,6 +19,7 @@ from actors.groups import leaves_of
 from actors.node import Kind
 from runtime.envelope import Envelope, Wrapper
 from runtime.events import Event
+from runtime.graphs.carried import Carried, carried_from_here
 from runtime.graphs.dependencies import RunDependencies
 from runtime.graphs.events import NodeCancelled, NodeFellBack, NodeFinished, NodeGaveUp, RunFinished, RunStarted
 from runtime.graphs.record import RunStatus, Spend, Step
@@ -26,7 +27,6 @@ from runtime.graphs.scopes import Task
 from runtime.graphs.state import RunState
 from runtime.graphs.tasks import Commands
 from runtime.graphs.wording import gave_up, stream_broken
-from runtime.lm.budget import Budget, budgets_with
 
 
 class Station(Protocol):
@@ -106,8 +106,8 @@ class ActiveRun:
         self.outer = outer
         """The run of whose node this one is the work; its trace, its events and its spending are also that one's."""
         self.max_steps = max_steps
-        self.budgets: tuple[Budget, ...] = budgets_with() if outer is None else outer.budgets
-        """What its calls to language models are charged to besides their clients' own."""
+        self.carried: Carried = carried_from_here() if outer is None else outer.carried
+        """The context variables of whoever started it, for its nodes."""
         self.trace: list[Step] = [] if outer is None else outer.trace
         self.spend = Spend()
         self.output: Any = None
@@ -422,6 +422,7 @@ class ActiveRun:
         else:
             self.status, self.error = RunStatus.FAILED, NoOutput(self.state.no_output(), run_id=self.id)
         self.ended_at_s = self.now()
+        self.carried, self.dependencies = (), None  # a handle may be kept for long, and must not keep these alive
         if self.error is not None:
             self.error.trace = tuple(self.trace)
         try:
