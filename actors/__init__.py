@@ -55,6 +55,7 @@ from actors.errors import StreamBroken as StreamBroken
 from actors.errors import SupervisionError as SupervisionError
 from actors.errors import UnderstudyError as UnderstudyError
 from actors.errors import UsageError as UsageError
+from actors.finish import Finish as Finish
 from actors.graph import Graph as Graph
 from actors.lm import LM as LM
 from actors.lm import ChatMessage as ChatMessage

@@ -45,6 +45,14 @@ class Run(Protocol):
         """Which delivery of the message this is, counted from 1."""
         ...
 
+    @property
+    def steps_left(self) -> float:
+        """How many more messages the run may deliver to nodes before its ``max_steps`` fails it; ``math.inf`` without one.
+
+        So a loop can end in time: at 0, return the output or None. What has been delivered already counts, queued messages too.
+        """
+        ...
+
     def heartbeat(self) -> None:
         """Say that the node is alive: its ``idle_timeout_s`` begins anew. Also from a worker thread; never waits long."""
         ...

@@ -20,6 +20,7 @@ LAYERS: Mapping[str, int] = {
     # actors: what is declared
     "actors/components.py": 1,
     "actors/errors.py": 1,
+    "actors/finish.py": 1,
     "actors/groups.py": 1,
     "actors/restart.py": 1,
     "actors/checks.py": 2,

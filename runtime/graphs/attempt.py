@@ -142,7 +142,8 @@ class Attempt:
                 arguments[parameter] = NodeLM(self._lm, message, self._pulse)
             else:
                 graph, attempt = run.state.plan.name, message.step.attempt
-                arguments[parameter] = NodeRun(run.id, graph, delivery.node, delivery.path, attempt, self._pulse.beat)
+                own = NodeRun(run.id, graph, delivery.node, delivery.path, attempt, self._pulse.beat, lambda: run.steps_left)
+                arguments[parameter] = own
 
     def _nothing_to_recall(self, entry: Recalled) -> RecallError:
         kinds = type_names(entry.types)

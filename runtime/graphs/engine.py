@@ -58,7 +58,7 @@ class Deployment:
     def __init__(self, graph: Graph, plan: Plan, supervisor: SupervisorCell, max_runs: float) -> None:
         self.graph = graph
         self.plan = plan
-        self.course = Course(plan)
+        self.course = Course(plan, graph.finish)
         self.pools: dict[str, InstancePool] = {}
         self.stations: dict[str, Mailbox] = {}
         """Node → where its messages go."""

@@ -139,6 +139,11 @@ class ActiveRun:
         """Unique within the runtime."""
         return self.state.run_id
 
+    @property
+    def steps_left(self) -> float:
+        """How many more messages may be delivered to nodes."""
+        return max(0, self.max_steps - self.state.steps)
+
     def publish(self, event: Event) -> None:
         """Tell the stream of this run, and whoever listens to the runtime."""
         if self._publish is not None:

@@ -21,6 +21,7 @@ from typing import final
 from actors.annotations import Many
 from actors.edges import Receiver
 from actors.errors import DeclarationError, InternalError
+from actors.finish import Finish
 from actors.markers import Gather
 from actors.node import NodeSpec
 from runtime.graphs.course import NOWHERE, Course, Leg, Track
@@ -30,13 +31,17 @@ from runtime.graphs.tasks import Commands, Tasks
 from runtime.graphs.values import gathered, sent, way_along
 from runtime.graphs.wording import items_of, no_output, undeclared, wrong_input, wrong_stand_in
 
+_Precedence = tuple[tuple[int, ...], int, int, str]
+"""Branch, round of a loop, place of the maker in the declaration, way: of several outputs the least is taken."""
+
 
 @final
 class RunState:
     """One run of a plan. Events are methods; each returns :class:`Commands`.
 
-    ``output`` is the output message once there is one; the run is then over. ``is_at_rest`` says that nothing is at work and
-    nothing more will come.
+    ``output`` is the output message once it is decided; the run is then over. That is the first to come or, for a graph that
+    finishes when quiet, one of those there are when nothing is at work. ``is_at_rest`` says that nothing is at work and nothing
+    more will come.
     """
 
     def __init__(self, course: Course, run_id: str, prefix: str | None = None) -> None:
@@ -51,6 +56,9 @@ class RunState:
         self._left: list[tuple[Scope, str]] = []  # ended branches with the joins that they left waiting
         self._is_started = False
         self._joins = course.joins
+        self._ends_when_quiet = course.finish is Finish.WHEN_QUIET
+        self._outputs: list[tuple[_Precedence, Scope, object]] = []
+        """For a run that ends when it is quiet: the outputs so far."""
 
     # --- what the engine may ask ------------------------------------------------------------------------------------
 
@@ -154,8 +162,7 @@ class RunState:
         if not isinstance(returned, self.plan.output_types):
             raise wrong_stand_in(self.plan, spec, returned)
         self._tasks.current = path
-        self.output = returned
-        self._tasks.cancel(other for other, at_work in self._tasks.at_work.items() if at_work is not task)
+        self._put_out(task, task.scope, returned)
         self._end(task)
         return self._commands()
 
@@ -188,6 +195,7 @@ class RunState:
             for value in scope.borrowed:
                 value.uses -= 1
         self._left = [(scope, node) for scope, node in self._left if scope.fork is not fork]
+        self._outputs = [entry for entry in self._outputs if entry[1].fork is not fork]
         fork.branches.clear()
         fork.collected.clear()
         fork.next_index = 0
@@ -208,9 +216,7 @@ class RunState:
 
     def _send(self, task: Task | None, scope: Scope, message: object, track: Track) -> None:
         if track.is_output and self.output is None and not scope.has_ended:
-            self.output = message
-            self._tasks.cancel(path for path, other in self._tasks.at_work.items() if other is not task)
-            return
+            self._put_out(task, scope, message)
         for leg in track.legs:
             if self.output is not None or scope.has_ended:
                 return
@@ -226,6 +232,17 @@ class RunState:
                 task.hold(leg.receiver, value)
             else:
                 self._arrive(scope, leg.receiver, value)
+
+    def _put_out(self, task: Task | None, scope: Scope, message: object) -> None:
+        """Something of the output type was made."""
+        if self._ends_when_quiet:
+            rank: _Precedence = (scope.branch, 0, -1, "")
+            if task is not None:
+                rank = (scope.branch, task.iteration, self.plan.order[task.node], task.way)
+            self._outputs.append((rank, scope, message))
+        else:
+            self.output = message
+            self._tasks.cancel(path for path, other in self._tasks.at_work.items() if other is not task)
 
     def _start_alone(self, task: Task | None, scope: Scope, leg: Leg, message: object) -> None:
         """Deliver a message to a node that takes no other: what most messages are, so no value is made of it first."""
@@ -439,6 +456,8 @@ class RunState:
         self._settle()
         while not self._tasks.at_work and self.output is None and self._break_standstill():
             self._settle()
+        if self._outputs and self.output is None and not self._tasks.at_work:
+            self.output = min(self._outputs, key=lambda entry: entry[0])[2]
         return self._tasks.hand_over()
 
     def _settle(self) -> None:
