@@ -104,10 +104,12 @@ class _Source:
     async def _next_step(self) -> Callable[[], Awaitable[Any]]:
         """Wait until an item is wanted; how the generator is then to go on."""
         try:
-            while self._ahead >= 0:
-                # One that is ahead has been told of the cancellation; it is told again at its next wait.
-                with trio.CancelScope(shield=self._ahead > 0):
+            if self._ahead > 0:  # it has been told of the cancellation, and is told again at its next wait
+                with trio.CancelScope(shield=True):
                     await self._wanted.acquire()
+                self._ahead -= 1
+            if self._ahead == 0:
+                await self._wanted.acquire()
                 self._ahead -= 1
         except trio.Cancelled as cancelled:  # by a scope of the generator, or nobody will take the step
             return partial(self._items.athrow, cancelled)
