@@ -131,3 +131,28 @@ def test_b3_attempts_that_were_taken_back_change_neither_output_nor_paths(name, 
     if name != "the first three":
         assert sorted(driven.deliveries) == sorted(plain.deliveries)
         assert all(driven.deliveries[path] == plain.deliveries[path] for path in plain.deliveries)
+
+
+async def nothing(parts: list[A]) -> Done | None:
+    return None
+
+
+def test_b3_a_value_from_outside_counts_as_waiting_again():
+    """What a run without output says of it: the join was left waiting, although a branch that was taken back had used it."""
+    said = []
+    for emits in (0, 2):
+        driven = begin(of(key, stream, joined, nothing), Ask())
+        driven.step("g/key/0")
+        for index in range(emits):
+            driven.obey(driven.state.emitted("g/stream/0", Part(index), index))
+        commands = driven.state.retracted("g/stream/0", lambda _: False)
+        assert commands is not None
+        assert len(commands.cancelled) == emits
+        driven.obey(commands)
+        driven.obey(driven.state.finished("g/stream/0"))
+        driven.step("g/nothing/0")
+        assert driven.state.is_at_rest
+        said.append(driven.state.no_output().partition(" steps")[2])
+
+    assert said[0] == said[1]
+    assert "'joined' was left waiting: it had other: Other; never came: part: Part." in said[0]
