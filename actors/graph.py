@@ -246,7 +246,7 @@ class Graph:
 
         Also of a graph that has problems: they are a section of it.
         """
-        return describe(self.sketch(), self.check(), self.supervision)
+        return describe(self.sketch(), self.check(), self.supervision, self.finish)
 
     def sketch(self) -> Plan:
         """The graph compiled as far as it goes, whatever is wrong with it: for pictures of it."""

@@ -264,3 +264,23 @@ async def test_b11_steps_left_is_infinite_without_a_limit_and_known_in_threads(v
     async with open_runtime() as runtime:
         assert await runtime.run(graph, Ask()) == Done(math.inf)
         assert await runtime.run(graph, Ask(), max_steps=3) == Done(2)
+
+
+def test_b11_the_design_page_says_when_a_run_ends_and_which_generators_are_repeatable():
+    async def yields(ask: Ask) -> AsyncIterator[Part]:
+        yield Part()
+
+    async def ends(parts: list[Part]) -> Done:
+        return Done()
+
+    pages = []
+    for finish, repeatable in ((Finish.FIRST_OUTPUT, False), (Finish.WHEN_QUIET, True)):
+        graph = Graph("g", input=Ask, output=Done, finish=finish)
+        graph.node(repeatable=repeatable)(yields)
+        graph.node(ends)
+        pages.append(graph.describe())
+
+    assert "From `Ask` to `Done` in 2 nodes.\n" in pages[0]
+    assert "| many `Part`, one by one |" in pages[0]
+    assert "From `Ask` to `Done` in 2 nodes. A run ends when all of its branches have.\n" in pages[1]
+    assert "| many `Part`, one by one, the same at each attempt |" in pages[1]
