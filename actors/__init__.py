@@ -52,9 +52,11 @@ from actors.errors import RunCancelled as RunCancelled
 from actors.errors import RunError as RunError
 from actors.errors import RunFailed as RunFailed
 from actors.errors import StepsExceeded as StepsExceeded
+from actors.errors import StreamBroken as StreamBroken
 from actors.errors import SupervisionError as SupervisionError
 from actors.errors import UnderstudyError as UnderstudyError
 from actors.errors import UsageError as UsageError
+from actors.finish import Finish as Finish
 from actors.graph import Graph as Graph
 from actors.lm import LM as LM
 from actors.lm import ChatMessage as ChatMessage

@@ -14,6 +14,7 @@ import attrs
 from actors.annotations import Many, description_of, shown
 from actors.check import type_names
 from actors.errors import Problem
+from actors.finish import Finish
 from actors.mermaid import draw
 from actors.node import Input, Kind, NodeSpec
 from actors.plan import Plan
@@ -29,10 +30,12 @@ _KINDS = {
 }
 
 
-def describe(plan: Plan, problems: Sequence[Problem], supervision: Supervision | None) -> str:
+def describe(
+    plan: Plan, problems: Sequence[Problem], supervision: Supervision | None, finish: Finish = Finish.FIRST_OUTPUT
+) -> str:
     """The page, ending with a newline."""
     sections = [
-        _title(plan),
+        _title(plan, finish),
         ["```mermaid", draw(plan), "```"],
         _problems(problems),
         _nodes(plan),
@@ -45,12 +48,13 @@ def describe(plan: Plan, problems: Sequence[Problem], supervision: Supervision |
     return "\n\n".join("\n".join(lines) for lines in map(list, sections) if lines) + "\n"
 
 
-def _title(plan: Plan) -> Iterator[str]:
+def _title(plan: Plan, finish: Finish) -> Iterator[str]:
     loops = "" if not plan.components else f" It has {len(plan.components)} cycle{'s' if len(plan.components) > 1 else ''}."
+    quiet = " A run ends when all of its branches have." if finish is Finish.WHEN_QUIET else ""
     yield f"# {plan.name}"
     yield ""
     nodes = counted(len(plan.nodes), "node")
-    yield f"From `{type_names(plan.input_types)}` to `{type_names(plan.output_types)}` in {nodes}.{loops}"
+    yield f"From `{type_names(plan.input_types)}` to `{type_names(plan.output_types)}` in {nodes}.{loops}{quiet}"
 
 
 def _problems(problems: Sequence[Problem]) -> Iterator[str]:
@@ -122,7 +126,7 @@ def _made(spec: NodeSpec) -> str:
     kinds = [*(kind.__name__ for kind in spec.outputs), *(["None"] if spec.may_end or spec.item_may_end else [])]
     shown = " or ".join(kinds) or "nothing"
     return (
-        f"many `{shown}`, one by one"
+        f"many `{shown}`, one by one{', the same at each attempt' if spec.options.repeatable else ''}"
         if spec.fan_out is Many.STREAM
         else f"many `{shown}`"
         if spec.fan_out is Many.LIST

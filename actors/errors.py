@@ -24,6 +24,7 @@
     │   ├── RunFailed (ExceptionGroup)  its leaves are NodeFailed
     │   ├── NodeFailed              one node gave up on one message (the cause is chained)
     │   ├── NodeTimedOut            one attempt took longer than the node's timeout_s
+    │   ├── StreamBroken            a generator failed after nodes had begun with its items; it is not run again
     │   ├── DepError                what a node depends on could not be had (the cause is chained)
     │   ├── RecallError             what a node recalls was never made on the way to it
     │   ├── NoOutput                the run ended and nothing made the output
@@ -267,6 +268,21 @@ class NodeTimedOut(RunError):
     """One attempt of a node took longer than its ``timeout_s``; the attempt has ended when this is raised."""
 
     retryable: bool | None = True
+
+
+class StreamBroken(RunError):
+    """An async generator failed after nodes had begun to work on its items, so it is not run again; ``__cause__`` is its error.
+
+    ``emitted`` is how many items it had yielded. A generator whose attempts all yield the same is declared ``repeatable=True``.
+    """
+
+    retryable: bool | None = False
+
+    def __init__(self, message: str, *, run_id: str | None = None, node: str = "", path: str = "", emitted: int = 0) -> None:
+        super().__init__(message, run_id=run_id)
+        self.node = node
+        self.path = path
+        self.emitted = emitted
 
 
 class DepError(RunError):

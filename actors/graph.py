@@ -20,6 +20,7 @@ from actors.dependencies import ORIGINAL, Nodes
 from actors.describe import describe
 from actors.embedding import embedded_in, leads_to, message_types
 from actors.errors import DeclarationError, GraphInvalid, Problem, UsageError
+from actors.finish import Finish
 from actors.mermaid import draw
 from actors.node import Kind, Nested, NodeDeclaration, NodeSpec, declare, embed
 from actors.options import NodeKeywords
@@ -35,8 +36,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 class Graph:
     """Nodes that run as actors, joined by the types of their messages.
 
-    A run begins with an `input` message and ends with the first message of the `output` type; either may be a union. Every node
-    that takes a type gets every message of that type and of its subclasses, unless :meth:`connect` narrows that.
+    A run begins with an `input` message and ends with the first message of the `output` type, unless `finish` says otherwise;
+    either type may be a union. Every node that takes a type gets every message of that type and of its subclasses, unless
+    :meth:`connect` narrows that.
 
     >>> import attrs
     >>> from actors import Graph
@@ -62,6 +64,7 @@ class Graph:
         output: Any,
         supervision: Supervision | None = None,
         fallback: Callable[..., Any] | None = None,
+        finish: Finish = Finish.FIRST_OUTPUT,
     ) -> None:
         """Begin a graph without nodes.
 
@@ -73,9 +76,11 @@ class Graph:
             fallback: what stands in for a node that has given up on a message and has no fallback of its own. It may take the
                 error (``failure: NodeFailed`` holds the message, the node and the cause), a ``Run``, an ``LM`` and dependencies.
                 What it returns is the output of the run; None ends the branch of the node. When it fails, the run fails.
+            finish: when a run returns: with its first output, which cancels all else that is in progress, or when nothing is in
+                progress any more.
 
         Raises:
-            DeclarationError: the name, a type, the supervision or the fallback is of the wrong kind.
+            DeclarationError: the name, a type, the supervision, the fallback or `finish` is of the wrong kind.
         """
         if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise DeclarationError(f"Graph({name!r}): expected a name first.\n  Mend: Graph('my-graph', input=A, output=B).")
@@ -85,7 +90,13 @@ class Graph:
                 f"Graph({name!r}, supervision={supervision!r}): expected a Supervision.\n"
                 "  Mend: supervision=Supervision(max_restarts=10), say."
             )
+        if not isinstance(finish, Finish):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise DeclarationError(
+                f"Graph({name!r}, finish={finish!r}): expected a member of Finish.\n"
+                "  Mend: finish=Finish.WHEN_QUIET, or leave it out for Finish.FIRST_OUTPUT."
+            )
         self.name = name
+        self.finish = finish
         self.input_types = message_types(f"Graph({name!r}", "input", input)
         self.output_types = message_types(f"Graph({name!r}", "output", output)
         self.supervision = supervision
@@ -235,7 +246,7 @@ class Graph:
 
         Also of a graph that has problems: they are a section of it.
         """
-        return describe(self.sketch(), self.check(), self.supervision)
+        return describe(self.sketch(), self.check(), self.supervision, self.finish)
 
     def sketch(self) -> Plan:
         """The graph compiled as far as it goes, whatever is wrong with it: for pictures of it."""
@@ -255,7 +266,12 @@ class Graph:
         is_known = all(entry.knows_inputs and entry.knows_outputs for entry in resolved.values())
         races = find_races(plan) if is_known else ()
         demands = find_demand_problems(plan)
-        return plan, (*find_problems(plan, resolved), *problems, *demands, *races, *self._nested_problems(), *unknown)
+        found = find_problems(plan, resolved)
+        if (
+            self.finish is Finish.WHEN_QUIET
+        ):  # an output then ends nothing: who else takes it gets it, and the first branch's counts
+            found = [problem for problem in found if problem.code != "ambiguous-output"]
+        return plan, (*found, *problems, *demands, *races, *self._nested_problems(), *unknown)
 
     def _with_fallback(self, specs: dict[str, NodeSpec], nodes: Nodes, problems: list[Problem]) -> dict[str, NodeSpec]:
         """`specs`, in which those without a fallback have the graph's."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import types
@@ -45,6 +46,14 @@ class Run(Protocol):
         """Which delivery of the message this is, counted from 1."""
         ...
 
+    @property
+    def steps_left(self) -> float:
+        """How many more messages the run may deliver to nodes before its ``max_steps`` fails it; ``math.inf`` without one.
+
+        So a loop can end in time: at 0, return the output or None. What has been delivered already counts, queued messages too.
+        """
+        ...
+
     def heartbeat(self) -> None:
         """Say that the node is alive: its ``idle_timeout_s`` begins anew. Also from a worker thread; never waits long."""
         ...
@@ -71,6 +80,28 @@ def _goes_with_reduce(owner: Gather, attribute: attrs.Attribute[Any], value: obj
         )
 
 
+def _is_initial(_: Gather, attribute: attrs.Attribute[Any], value: object) -> None:
+    """Each fold must begin with its own value, or what one run appends would be there for the next run."""
+    kind = type(value)
+    if inspect.iscoroutinefunction(value):
+        raise refuse(Gather, attribute.name, value, "a value, or a class or plain function that makes one")
+    if callable(value):
+        return
+    made = f"initial={kind.__name__}" if kind in (list, dict, set) and not value else f"initial=lambda: {kind.__name__}(…)"
+    if kind.__hash__ is None:  # the sign by which dataclasses know a mutable default
+        raise DeclarationError(
+            f"Gather(initial={value!r}): every run would begin with the same {kind.__name__}, which can be changed.\n"
+            f"  Mend: pass what makes a new one: {made}."
+        )
+    try:
+        copy.deepcopy(value)
+    except Exception as error:
+        raise DeclarationError(
+            f"Gather(initial={value!r}): each run begins with a copy, and a {kind.__name__} cannot be copied: "
+            f"{type(error).__name__}.\n  Mend: pass what makes a new one: {made}."
+        ) from error
+
+
 @final
 @attrs.frozen
 class Gather:
@@ -82,20 +113,25 @@ class Gather:
 
     With `reduce` the items are folded, in item order whatever the timing, into one value, whose type the parameter has:
     ``Annotated[Total, Gather(reduce=add, initial=Total(0))]`` with ``def add(total: Total, score: Score) -> Total``. What is
-    gathered is the type of the second parameter. `initial` comes before the first item, and is what an empty fan-out gives; a
-    class or function is called for it, so that ``initial=list`` is a new list each time. The folding is part of each attempt.
+    gathered is the type of the second parameter. `initial` comes before the first item, and is what an empty fan-out gives. Each
+    fold begins with its own: a class or function is called for it (``initial=list``), any other value is copied, deeply. The
+    folding is part of each attempt.
+
+    Raises:
+        DeclarationError: `initial` can be changed, by the rule of dataclasses (it has no hash), or cannot be copied.
     """
 
     first: int | None = attrs.field(default=None, validator=_is_first)
     reduce: Callable[[Any, Any], Any] | None = attrs.field(default=None, validator=_is_reduce, kw_only=True)
-    initial: Any = attrs.field(default=..., validator=_goes_with_reduce, kw_only=True, eq=id)
+    initial: Any = attrs.field(default=..., validator=[_goes_with_reduce, _is_initial], kw_only=True, eq=id)
     # By identity: typing keeps one Annotated for all markers that are equal, and 0, 0.0 and False are.
 
     def fold(self, items: Iterable[Any]) -> Any:
         """`items` as the parameter gets them."""
         if self.reduce is None:
             return list(items)
-        return functools.reduce(self.reduce, items, self.initial() if callable(self.initial) else self.initial)
+        first = self.initial() if callable(self.initial) else copy.deepcopy(self.initial)
+        return functools.reduce(self.reduce, items, first)
 
 
 def _is_function(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:

@@ -264,6 +264,7 @@ def declare(
             raise refuse(NodeOptions, "name", name, "a string or None")
         check_id(name if name is not None else own_name)
         options = NodeOptions(**common)
+        _check_repeatable(options, function)
         predict_options = PredictOptions(**extra) if predict else None
     except DeclarationError as error:
         raise DeclarationError(f"{where}: {error}") from None
@@ -271,6 +272,13 @@ def declare(
     return NodeDeclaration(
         name or own_name, function, options, predict_options, names(function), message, fallback_names=fallback
     )
+
+
+def _check_repeatable(options: NodeOptions, function: object) -> None:
+    if options.repeatable and not inspect.isasyncgenfunction(function):
+        raise refuse(
+            NodeOptions, "repeatable", options.repeatable, "False: the node is no async generator, and so yields no items"
+        )
 
 
 async def _stand_in(message: object) -> None:
@@ -290,6 +298,7 @@ def embed(
     try:
         check_id(name)
         options = NodeOptions(**given)
+        _check_repeatable(options, embedded.what)
     except DeclarationError as error:
         raise DeclarationError(f"{where}: {error}") from None
     function: Any = getattr(embedded.what, "receive", _stand_in) if embedded.takes is None else _stand_in

@@ -70,6 +70,9 @@ class NodeOptions:
     limit."""
     fallback: Callable[..., Any] | None = attrs.field(default=None, validator=_is_fallback)
     """What works on a message that has had all its attempts: a function of the node's parameters and of the error."""
+    repeatable: bool = attrs.field(default=False, validator=is_a(bool))
+    """Of an async generator: whether every attempt yields the same items in the same order. Then a further attempt goes on behind
+    what the earlier one yielded; otherwise it begins anew, and there is none once a node has begun to work on an item."""
     lm: str | LM | None = attrs.field(default=None, validator=_is_lm)
     """Which language model: a name from ``open_runtime(lms=…)``, an ``LM``, or None for the runtime's default."""
 
@@ -101,6 +104,7 @@ class NodeKeywords(TypedDict, total=False):
     timeout_s: float | None
     idle_timeout_s: float | None
     fallback: Callable[..., Any] | None
+    repeatable: bool
     lm: str | LM | None
     module: Any
     parse_attempts: int

@@ -20,6 +20,7 @@ LAYERS: Mapping[str, int] = {
     # actors: what is declared
     "actors/components.py": 1,
     "actors/errors.py": 1,
+    "actors/finish.py": 1,
     "actors/groups.py": 1,
     "actors/restart.py": 1,
     "actors/words.py": 1,
@@ -159,6 +160,7 @@ LAYERS: Mapping[str, int] = {
     "runtime/lm/models.py": 40,
     # runtime: graphs at work
     "runtime/graphs/scopes.py": 37,
+    "runtime/graphs/carried.py": 41,
     "runtime/graphs/dependencies.py": 41,
     "runtime/graphs/events.py": 41,
     "runtime/graphs/joins.py": 38,
@@ -169,6 +171,7 @@ LAYERS: Mapping[str, int] = {
     "runtime/graphs/values.py": 40,
     "runtime/graphs/state.py": 42,
     "runtime/graphs/record.py": 40,
+    "runtime/graphs/generator.py": 43,
     "runtime/graphs/run.py": 43,
     "runtime/graphs/handle.py": 44,
     "runtime/graphs/demands.py": 45,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
+import itertools
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, final
@@ -16,13 +16,10 @@ from actors.errors import RecallError
 from actors.lm import LM
 from actors.node import Fallback, Injected, Kind, NodeSpec
 from runtime.graphs.events import FieldDelta, NodeEmitted
+from runtime.graphs.generator import hand_out
 from runtime.graphs.injected import NodeLM, NodeRun, Pulse
 from runtime.graphs.run import Work
-from runtime.lm.budget import spending_all
 from runtime.lm.dspy.choosing import Picking, fill_one_of
-
-CLOSE_GENERATOR_S = 5.0
-"""How long the clean-up of an async generator node may take once it is cancelled."""
 
 Serve = Callable[[Work, Any], Awaitable[Any]]
 """Has a message worked on by the graph or the actor that stands as a node."""
@@ -56,13 +53,6 @@ class Attempt:
 
     async def perform(self) -> Any:
         """What the node returns for the message; None for a stream, whose items have been sent on."""
-        budgets = self._message.run.budgets
-        if not budgets:
-            return await self._work()
-        with spending_all(budgets):
-            return await self._work()
-
-    async def _work(self) -> Any:
         if self._message.error is not None:
             assert self._spec.fallback is not None, "only a node with a fallback falls back"
             return await self._fall_back(self._spec.fallback, self._message.error)
@@ -105,21 +95,16 @@ class Attempt:
 
     async def _stream(self) -> None:
         """Send each item on as it comes; the next one is asked for when the last found room."""
-        run, path = self._message.run, self._message.delivery.path
-        items = self._bound(await self._arguments())()
-        try:
-            index = 0
-            async for item in items:
-                self._pulse.beat()
-                commands = run.state.emitted(path, item, index)
-                self._message.tell(NodeEmitted, index=index, output=item)
-                index += 1
-                await run.carry_out(commands, self._spec.name)
-                await trio.lowlevel.checkpoint()  # a generator that never waits must not keep others from running
-        finally:
-            if inspect.isasyncgen(items):
-                with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_GENERATOR_S):
-                    await items.aclose()
+        run, path, indices = self._message.run, self._message.delivery.path, itertools.count()
+
+        async def send_on(item: Any) -> None:
+            self._pulse.beat()
+            index = next(indices)
+            commands = run.state.emitted(path, item, index)
+            self._message.tell(NodeEmitted, index=index, output=item)
+            await run.carry_out(commands, self._spec.name)
+
+        await hand_out(self._bound(await self._arguments())(), send_on)
 
     def _bound(self, arguments: dict[str, Any]) -> Callable[[], Any]:
         """The node's function with its arguments; of a class node the call of this message, whose class may override it."""
@@ -158,7 +143,8 @@ class Attempt:
                 arguments[parameter] = NodeLM(self._lm, message, self._pulse)
             else:
                 graph, attempt = run.state.plan.name, message.step.attempt
-                arguments[parameter] = NodeRun(run.id, graph, delivery.node, delivery.path, attempt, self._pulse.beat)
+                own = NodeRun(run.id, graph, delivery.node, delivery.path, attempt, self._pulse.beat, lambda: run.steps_left)
+                arguments[parameter] = own
 
     def _nothing_to_recall(self, entry: Recalled) -> RecallError:
         kinds = type_names(entry.types)

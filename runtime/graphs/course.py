@@ -7,6 +7,7 @@ from typing import final
 import attrs
 
 from actors.edges import Receiver
+from actors.finish import Finish
 from actors.markers import Gather
 from actors.node import NodeSpec
 from actors.plan import Plan
@@ -42,7 +43,7 @@ class Track:
 
     legs: tuple[Leg, ...]
     is_output: bool
-    """It ends the run."""
+    """It is of the output type, and may end the run."""
 
 
 NOWHERE = Track((), is_output=False)
@@ -52,8 +53,9 @@ NOWHERE = Track((), is_output=False)
 class Course:
     """One plan, for all its runs. It remembers what it was asked, and nothing of any run."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, finish: Finish = Finish.FIRST_OUTPUT) -> None:
         self.plan = plan
+        self.finish = finish
         self.joins = Joins(plan)
         self.feeds_joins = frozenset(e.source for e in plan.edges if e.target and not e.fans_out and plan.nodes[e.target].is_join)
         """Nodes whose messages go to joins in the branch in which they were made."""

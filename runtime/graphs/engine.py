@@ -26,6 +26,7 @@ from runtime.actor_cell import ActorCell
 from runtime.cell import current_cell
 from runtime.events import DEFAULT_BUFFER, Event, EventBus, EventStream
 from runtime.graphs.attempt import Serve
+from runtime.graphs.carried import in_context
 from runtime.graphs.course import Course
 from runtime.graphs.demands import Demands
 from runtime.graphs.dependencies import ContextKeeper, Contexts, RunDependencies
@@ -80,7 +81,7 @@ class Deployment:
     def __init__(self, graph: Graph, plan: Plan, supervisor: SupervisorCell, max_runs: float) -> None:
         self.graph = graph
         self.plan = plan
-        self.course = Course(plan)
+        self.course = Course(plan, graph.finish)
         self.pools: dict[str, InstancePool] = {}
         self.stations: dict[str, Mailbox] = {}
         """Node → where its messages go."""
@@ -109,14 +110,14 @@ class Deployment:
     async def start(
         self,
         choose: Callable[[NodeSpec], Any],
-        context: contextvars.Context,
         run_inside: RunInside,
         predictors: Mapping[str, Picking],
     ) -> None:
         """Start the first instance of every node, in the order of their declaration.
 
-        All instances run in `context`, whoever causes their start: a run must not see the context variables of another.
+        All instances begin without any context variables, whoever causes their start: those that a node sees are its run's.
         """
+        blank = contextvars.Context()
         self._supervisor.on_end(self._close)
         for name, spec in self.plan.nodes.items():
             options = spec.options
@@ -128,7 +129,7 @@ class Deployment:
                 mailbox=options.mailbox,
                 redelivery=options.redelivery,
             )
-            pool = self.pools[name] = InstancePool(self._supervisor, child, options.concurrency, context)
+            pool = self.pools[name] = InstancePool(self._supervisor, child, options.concurrency, blank)
             self.stations[name] = pool.mailbox
             await pool.start()
 
@@ -229,6 +230,7 @@ class Engine:
         self._runs: dict[str, ActiveRun] = {}
         """Those that are not over, by id, whatever their graph."""
         self._context = contextvars.copy_context()
+        """That of whoever opened the runtime: for what outlives runs."""
         self._contexts = Contexts()
         self._is_draining = False
 
@@ -246,7 +248,8 @@ class Engine:
                     f"graph {graph.name!r} is deployed already, as {known.address!r}.\n"
                     "  Mend: deploy it once, before its first run; or stop() the other deployment."
                 )
-            return await self._deploy(graph, max_runs)
+            async with in_context(self._context):
+                return await self._deploy(graph, max_runs)
 
     async def _deploy(self, graph: Graph, max_runs: float) -> Deployment:
         plan = graph.plan()
@@ -269,7 +272,7 @@ class Engine:
         assert isinstance(supervisor, SupervisorCell), "a SupervisorSpec makes a supervisor"
         deployment = Deployment(graph, plan, supervisor, max_runs)
         try:
-            await deployment.start(lambda node: chosen[node.name], self._context, self.run_inside, predictors)
+            await deployment.start(lambda node: chosen[node.name], self.run_inside, predictors)
         except BaseException:
             with trio.CancelScope(shield=True):
                 await self._root.terminate(supervisor, discard=True)
@@ -297,7 +300,8 @@ class Engine:
             async with self._deploying:
                 known = self._deployments.get(graph)
                 if known is None or not known.is_running:
-                    known = await self._deploy(graph, math.inf)
+                    async with in_context(self._context):  # not that of the run which happens to be the first
+                        known = await self._deploy(graph, math.inf)
         if graph.plan() is not known.plan:
             raise UsageError(
                 f"graph {graph.name!r} was changed after it was deployed as {known.address!r}.\n"

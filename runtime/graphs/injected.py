@@ -45,6 +45,12 @@ class NodeRun:
     path: str
     attempt: int
     _beat: Callable[[], None] = attrs.field(repr=False, eq=False)
+    _steps_left: Callable[[], float] = attrs.field(repr=False, eq=False)
+
+    @property
+    def steps_left(self) -> float:
+        """See ``actors.Run.steps_left``."""
+        return self._steps_left()
 
     def heartbeat(self) -> None:
         """See ``actors.Run.heartbeat``."""

@@ -9,6 +9,7 @@ from typing import Any, final
 import trio
 
 from actors.actor import Actor
+from actors.annotations import Many
 from actors.backoff import is_worth_another_attempt
 from actors.errors import LMError, NodeTimedOut, RunError
 from actors.groups import leaves_of, without
@@ -16,6 +17,7 @@ from actors.lm import LM
 from actors.node import NodeSpec
 from runtime.cell import is_fatal
 from runtime.graphs.attempt import Attempt, Serve, is_call
+from runtime.graphs.carried import take_on
 from runtime.graphs.events import NodeRetrying, NodeStarted
 from runtime.graphs.injected import Pulse
 from runtime.graphs.run import Work
@@ -44,18 +46,20 @@ class NodeActor(Actor):
         node's ``Redelivery``. What nothing is gained by trying again, and what is no fault of this instance, is no crash: a
         language-model call that its client has given up on, a nested run that has failed, a fallback that fails.
         """
+        run, step = message.run, message.step
+        step.attempt += message.error is None
+        step.status = "running"
+        step.started_at_s = run.now()  # before the first wait: from here on the message counts as taken
+        if run.is_listened_to:
+            message.tell(NodeStarted)
         if self._slate is None:
             self._slate = contextvars.copy_context()
         elif not _is_same(self._slate):
             await self._wipe(self._slate)
-        run, step = message.run, message.step
-        step.attempt += message.error is None
-        step.status = "running"
-        step.started_at_s = run.now()
-        if run.is_listened_to:
-            message.tell(NodeStarted)
+        # Set one by one, since another context for this task would cost a checkpoint; see test_b7_*.
+        tokens = take_on(run.carried) if run.carried else ()
         try:
-            if self._is_call and message.error is None and not run.budgets:
+            if self._is_call and message.error is None:
                 output = await self._spec.function(**message.delivery.arguments)
             else:
                 output = await self._attempt(message)
@@ -65,6 +69,9 @@ class NodeActor(Actor):
             failure = without(error, trio.Cancelled)
             if failure is None or any(map(is_fatal, leaves_of(failure))) or not self._is_settled(message, failure):
                 raise
+        finally:
+            for token in tokens:
+                token.var.reset(token)
 
     @staticmethod
     async def _wipe(slate: contextvars.Context) -> None:
@@ -81,6 +88,11 @@ class NodeActor(Actor):
             message.run.gave_up(message, error)
             return True
         if self._spec.options.redelivery.wants(error, message.step.attempt):
+            if self._spec.fan_out is Many.STREAM and not self._spec.options.repeatable:
+                broken = message.run.take_back(message, error)
+                if broken is not None:
+                    message.run.gave_up(message, broken)
+                    return True
             message.step.status = "retrying"
             message.tell(NodeRetrying, error=error)
         return False

@@ -14,19 +14,19 @@ from typing import Any, Protocol, final
 import attrs
 import trio
 
-from actors.errors import MailboxFull, NodeFailed, NoOutput, RunCancelled, RunError, RunFailed, StepsExceeded
+from actors.errors import MailboxFull, NodeFailed, NoOutput, RunCancelled, RunError, RunFailed, StepsExceeded, StreamBroken
 from actors.groups import leaves_of
 from actors.node import Kind
 from runtime.envelope import Envelope, Wrapper
 from runtime.events import Event
+from runtime.graphs.carried import Carried, carried_from_here
 from runtime.graphs.dependencies import RunDependencies
 from runtime.graphs.events import NodeCancelled, NodeFellBack, NodeFinished, NodeGaveUp, RunFinished, RunStarted
 from runtime.graphs.record import RunStatus, Spend, Step
 from runtime.graphs.scopes import Task
 from runtime.graphs.state import RunState
 from runtime.graphs.tasks import Commands
-from runtime.graphs.wording import gave_up
-from runtime.lm.budget import Budget, budgets_with
+from runtime.graphs.wording import gave_up, stream_broken
 
 
 class Station(Protocol):
@@ -106,8 +106,8 @@ class ActiveRun:
         self.outer = outer
         """The run of whose node this one is the work; its trace, its events and its spending are also that one's."""
         self.max_steps = max_steps
-        self.budgets: tuple[Budget, ...] = budgets_with() if outer is None else outer.budgets
-        """What its calls to language models are charged to besides their clients' own."""
+        self.carried: Carried = carried_from_here() if outer is None else outer.carried
+        """The context variables of whoever started it, for its nodes."""
         self.trace: list[Step] = [] if outer is None else outer.trace
         self.spend = Spend()
         self.output: Any = None
@@ -138,6 +138,11 @@ class ActiveRun:
     def id(self) -> str:
         """Unique within the runtime."""
         return self.state.run_id
+
+    @property
+    def steps_left(self) -> float:
+        """How many more messages may be delivered to nodes."""
+        return max(0, self.max_steps - self.state.steps)
 
     def publish(self, event: Event) -> None:
         """Tell the stream of this run, and whoever listens to the runtime."""
@@ -298,6 +303,26 @@ class ActiveRun:
                 leaf.trace = failure.trace
         return failure
 
+    def take_back(self, work: Work, error: BaseException) -> StreamBroken | None:
+        """Forget what an attempt at `work` emitted before it failed with `error`, since another attempt is to come.
+
+        Returns why there can be none: some of that was taken.
+        """
+        emitted = self.state.emitted_by(work.delivery.path)
+        commands = self.state.retracted(work.delivery.path, self._has_begun)
+        if commands is not None:
+            for path in commands.cancelled:
+                self._withdraw(path)
+            return None
+        spec = self.state.plan.nodes[work.delivery.node]
+        broken = stream_broken(spec, work.delivery.path, emitted, error, self.id)
+        broken.__cause__ = error
+        return broken
+
+    def _has_begun(self, path: str) -> bool:
+        envelope = self._envelopes.get(path)
+        return envelope is None or envelope.message.step.started_at_s is not None
+
     def _fall_back(self, work: Work, error: BaseException) -> None:
         """Put the message back into the node's mailbox, this time for its fallback."""
         path = work.delivery.path
@@ -402,6 +427,7 @@ class ActiveRun:
         else:
             self.status, self.error = RunStatus.FAILED, NoOutput(self.state.no_output(), run_id=self.id)
         self.ended_at_s = self.now()
+        self.carried, self.dependencies = (), None  # a handle may be kept for long, and must not keep these alive
         if self.error is not None:
             self.error.trace = tuple(self.trace)
         try:

@@ -38,8 +38,8 @@ class Value:
     """The nodes by which it came, where several concurrent ways meet."""
     back: bool
     """Its edge lies on a cycle."""
-    used: bool = False
-    """A branch further in has joined with it."""
+    uses: int = 0
+    """How often it was joined with, by branches further in among others."""
     depth: int = 0
     """The most nodes on a way to it."""
     memory: Memory = NO_MEMORY
@@ -65,7 +65,7 @@ class Buffer:
     @property
     def is_waiting(self) -> bool:
         """A value waits that no branch further in has joined with either."""
-        return any(not value.used for queue in self.queues.values() for value in queue)
+        return any(not value.uses for queue in self.queues.values() for value in queue)
 
 
 @final
@@ -123,6 +123,8 @@ class Fork:
     is_open: bool = True
     """Items may still come."""
     has_ended: bool = False
+    is_taken: bool = False
+    """A node has worked on what came of an item, so that the items cannot be taken back."""
     next_index: int = 0
     branches: dict[int, Scope] = attrs.field(factory=dict[int, "Scope"])
     """Those that have not ended."""
@@ -156,6 +158,8 @@ class Scope:
     """Join → the scopes further in where values wait for it."""
     started: dict[str, deque[Task]] = attrs.field(factory=dict[str, "deque[Task]"])
     """Node that feeds joins → its tasks in the order of their start."""
+    borrowed: list[Value] = attrs.field(factory=list["Value"])
+    """Values from further out that its joins have used."""
     paths: dict[str, int] = attrs.field(factory=dict[str, int])
     forked: dict[str, int] = attrs.field(factory=dict[str, int])
 

@@ -36,6 +36,15 @@ def telling_when_slow(message: Work, limits: Sequence[trio.CancelScope]) -> Gene
         look.timer.cancel()
 
 
+def _where(task: trio.lowlevel.Task) -> str:
+    """Where the attempt of `task` is; that of an async generator works in a task beneath it."""
+    stack = stack_of(task)
+    while task.child_nurseries and len(task.child_nurseries[-1].child_tasks) == 1:
+        (task,) = task.child_nurseries[-1].child_tasks
+        stack += stack_of(task)
+    return stack
+
+
 @final
 class _Look:
     def __init__(self, message: Work, limits: Sequence[trio.CancelScope], timekeeper: Timekeeper) -> None:
@@ -56,4 +65,4 @@ class _Look:
         if late_s < 0:
             self.arm()
         else:
-            self._message.tell(NodeSlowToStop, overdue_s=SLOW_AFTER_S + late_s, stack=stack_of(self._task))
+            self._message.tell(NodeSlowToStop, overdue_s=SLOW_AFTER_S + late_s, stack=_where(self._task))

@@ -15,12 +15,13 @@ An event costs time in the depth of the fan-outs and the number of nodes at work
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import final
 
 from actors.annotations import Many
 from actors.edges import Receiver
 from actors.errors import DeclarationError, InternalError
+from actors.finish import Finish
 from actors.markers import Gather
 from actors.node import NodeSpec
 from runtime.graphs.course import NOWHERE, Course, Leg, Track
@@ -30,13 +31,17 @@ from runtime.graphs.tasks import Commands, Tasks
 from runtime.graphs.values import gathered, sent, way_along
 from runtime.graphs.wording import items_of, no_output, undeclared, wrong_input, wrong_stand_in
 
+_Precedence = tuple[tuple[int, ...], int, int, str]
+"""Branch, round of a loop, place of the maker in the declaration, way: of several outputs the least is taken."""
+
 
 @final
 class RunState:
     """One run of a plan. Events are methods; each returns :class:`Commands`.
 
-    ``output`` is the output message once there is one; the run is then over. ``is_at_rest`` says that nothing is at work and
-    nothing more will come.
+    ``output`` is the output message once it is decided; the run is then over. That is the first to come or, for a graph that
+    finishes when quiet, one of those there are when nothing is at work. ``is_at_rest`` says that nothing is at work and nothing
+    more will come.
     """
 
     def __init__(self, course: Course, run_id: str, prefix: str | None = None) -> None:
@@ -51,6 +56,9 @@ class RunState:
         self._left: list[tuple[Scope, str]] = []  # ended branches with the joins that they left waiting
         self._is_started = False
         self._joins = course.joins
+        self._ends_when_quiet = course.finish is Finish.WHEN_QUIET
+        self._outputs: list[tuple[_Precedence, Scope, object]] = []
+        """For a run that ends when it is quiet: the outputs so far."""
 
     # --- what the engine may ask ------------------------------------------------------------------------------------
 
@@ -68,6 +76,11 @@ class RunState:
     def steps(self) -> int:
         """Messages delivered so far."""
         return self._tasks.begun
+
+    def emitted_by(self, path: str) -> int:
+        """How many items a generator at work has emitted."""
+        task = self._tasks.find(path)
+        return task.fork.next_index if task is not None and task.fork is not None else 0
 
     # --- events -----------------------------------------------------------------------------------------------------
 
@@ -88,7 +101,7 @@ class RunState:
         return self._commands()
 
     def emitted(self, path: str, value: object, index: int) -> Commands:
-        """A generator yielded its item number `index`, from 0; items that it repeats after a failure are ignored.
+        """A generator yielded its item number `index`, from 0; what a repeatable one yields again after a failure is ignored.
 
         Raises:
             DeclarationError: the item is not of a type that the node declares.
@@ -149,8 +162,7 @@ class RunState:
         if not isinstance(returned, self.plan.output_types):
             raise wrong_stand_in(self.plan, spec, returned)
         self._tasks.current = path
-        self.output = returned
-        self._tasks.cancel(other for other, at_work in self._tasks.at_work.items() if at_work is not task)
+        self._put_out(task, task.scope, returned)
         self._end(task)
         return self._commands()
 
@@ -163,6 +175,30 @@ class RunState:
         if task.fork is not None:
             self._close(task.fork)
         self._end(task)
+        return self._commands()
+
+    def retracted(self, path: str, has_begun: Callable[[str], bool]) -> Commands | None:
+        """An attempt of a generator failed and another is to come: forget the items that it emitted, as if it had not run.
+
+        `has_begun` says of the path of a task at work whether a node has begun with it. None, and no change, when an item cannot
+        be taken back: a node has begun to work on it, or on what came of it.
+        """
+        task = self._tasks.find(path)
+        fork = task.fork if task is not None else None
+        if fork is None:
+            return Commands()
+        branches = list(fork.branches.values())
+        if fork.is_taken or any(has_begun(begun) for scope in branches for begun in scope.tasks):
+            return None
+        for scope in branches:
+            self._drop(scope)
+            for value in scope.borrowed:
+                value.uses -= 1
+        self._left = [(scope, node) for scope, node in self._left if scope.fork is not fork]
+        self._outputs = [entry for entry in self._outputs if entry[1].fork is not fork]
+        fork.branches.clear()
+        fork.collected.clear()
+        fork.next_index = 0
         return self._commands()
 
     # --- sending ----------------------------------------------------------------------------------------------------
@@ -180,9 +216,7 @@ class RunState:
 
     def _send(self, task: Task | None, scope: Scope, message: object, track: Track) -> None:
         if track.is_output and self.output is None and not scope.has_ended:
-            self.output = message
-            self._tasks.cancel(path for path, other in self._tasks.at_work.items() if other is not task)
-            return
+            self._put_out(task, scope, message)
         for leg in track.legs:
             if self.output is not None or scope.has_ended:
                 return
@@ -198,6 +232,17 @@ class RunState:
                 task.hold(leg.receiver, value)
             else:
                 self._arrive(scope, leg.receiver, value)
+
+    def _put_out(self, task: Task | None, scope: Scope, message: object) -> None:
+        """Something of the output type was made."""
+        if self._ends_when_quiet:
+            rank: _Precedence = (scope.branch, 0, -1, "")
+            if task is not None:
+                rank = (scope.branch, task.iteration, self.plan.order[task.node], task.way)
+            self._outputs.append((rank, scope, message))
+        else:
+            self.output = message
+            self._tasks.cancel(path for path, other in self._tasks.at_work.items() if other is not task)
 
     def _start_alone(self, task: Task | None, scope: Scope, leg: Leg, message: object) -> None:
         """Deliver a message to a node that takes no other: what most messages are, so no value is made of it first."""
@@ -282,13 +327,15 @@ class RunState:
             found[entry.name] = self._joins.available(scope, spec, entry)
             if found[entry.name] is None and entry.name not in without:
                 return False
+        if scope.fork is not None:
+            scope.borrowed += [value for name, value in found.items() if value is not None and not buffer.queues.get(name)]
         for name, queue in buffer.queues.items():
             if queue:
                 queue.popleft()
                 buffer.taken[name] = buffer.taken.get(name, 0) + 1
         for value in found.values():
             if value is not None:
-                value.used = True
+                value.uses += 1
         if not any(buffer.queues.values()):
             scope.wait_no_more(spec.name)
         self._start(scope, spec, found)
@@ -384,11 +431,8 @@ class RunState:
         stack = [fork]
         while stack:
             for scope in stack.pop().branches.values():
-                scope.has_ended = True
-                for node in scope.joins:
-                    scope.wait_no_more(node)
+                self._drop(scope)
                 stack.extend(scope.forks.values())
-                self._tasks.cancel(iter(scope.tasks))
         fork.branches.clear()
         producer = fork.task
         if fork.is_open and producer.path in self._tasks.at_work and self.plan.nodes[producer.node].fan_out is Many.STREAM:
@@ -398,6 +442,13 @@ class RunState:
         fork.is_open = False
         self._end_fork(fork)
 
+    def _drop(self, scope: Scope) -> None:
+        """End a branch before its time; nobody wants what comes of it."""
+        scope.has_ended = True
+        for node in scope.joins:
+            scope.wait_no_more(node)
+        self._tasks.cancel(iter(scope.tasks))
+
     # --- coming to rest ---------------------------------------------------------------------------------------------
 
     def _commands(self) -> Commands:
@@ -405,6 +456,8 @@ class RunState:
         self._settle()
         while not self._tasks.at_work and self.output is None and self._break_standstill():
             self._settle()
+        if self._outputs and self.output is None and not self._tasks.at_work:
+            self.output = min(self._outputs, key=lambda entry: entry[0])[2]
         return self._tasks.hand_over()
 
     def _settle(self) -> None:

@@ -80,7 +80,10 @@ class Tasks:
         if self.at_work.pop(task.path, None) is None:
             self._cancelled.discard(task.path)
             return False
-        task.scope.tasks.pop(task.path, None)
+        scope = task.scope
+        scope.tasks.pop(task.path, None)
+        if scope.fork is not None:
+            scope.fork.is_taken = True
         task.is_done = True
         return True
 

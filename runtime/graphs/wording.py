@@ -7,7 +7,7 @@ from types import FunctionType
 from typing import cast
 
 from actors.annotations import Many, is_message_type
-from actors.errors import DeclarationError
+from actors.errors import DeclarationError, StreamBroken
 from actors.node import Input, Kind, NodeSpec, is_empty
 from actors.plan import Plan
 
@@ -87,6 +87,21 @@ def gave_up(node: str, attempt: int, error: BaseException) -> str:
             "\n  Mend: use trio's counterpart; or make the node a plain def, which runs in a thread, with asyncio.run() in it."
         )
     return said
+
+
+def stream_broken(spec: NodeSpec, path: str, emitted: int, error: BaseException, run_id: str) -> StreamBroken:
+    """The error of a generator that failed after nodes had begun to work on its items."""
+    items = "item" if emitted == 1 else "items"
+    return StreamBroken(
+        f"node {spec.name!r} ({spec.location}) failed with {type(error).__name__} after {emitted} {items}, and nodes have begun "
+        "to work on them. It is not run again: another attempt might yield other items.\n"
+        "  Mend: @graph.node(repeatable=True), if every attempt yields the same items in the same order; otherwise return "
+        "list[…], or write redelivery=Redelivery(max_attempts=1).",
+        run_id=run_id,
+        node=spec.name,
+        path=path,
+        emitted=emitted,
+    )
 
 
 def wrong_stand_in(plan: Plan, spec: NodeSpec, got: object) -> DeclarationError:

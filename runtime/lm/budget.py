@@ -97,7 +97,7 @@ def spending(budget: Budget) -> Generator[Budget]:
 @contextmanager
 def spending_all(budgets: tuple[Budget, ...]) -> Generator[None]:
     """As :func:`spending`, for several."""
-    token = _spending.set((*_spending.get(), *budgets))
+    token = _spending.set(tuple(dict.fromkeys((*_spending.get(), *budgets))))  # none twice, however deep runs start runs
     try:
         yield
     finally:

@@ -124,7 +124,9 @@ def test_the_defaults_of_a_node():
 async def _node(ask: Ask) -> Out: ...
 
 
-NODE_OPTIONS = "Expected one of: name, concurrency, mailbox, restart, redelivery, timeout_s, idle_timeout_s, fallback, lm."
+NODE_OPTIONS = (
+    "Expected one of: name, concurrency, mailbox, restart, redelivery, timeout_s, idle_timeout_s, fallback, repeatable, lm."
+)
 AN_LM = "the name of one of the runtime's lms, an LM, or None"
 A_NAME = "a name is at least one printable character, without '/'"
 

@@ -294,7 +294,7 @@ async def test_a_plain_function_works_in_a_thread_without_holding_the_loop():
     assert seen == [(False, "opener's", "work")]
 
 
-async def test_a_node_sees_the_context_variables_of_the_runtime_and_of_no_other_run(virtual_clock):
+async def test_a_node_sees_the_context_variables_of_whoever_started_its_run_and_of_no_other_run(virtual_clock):
     async def work(ask: Ask) -> Done:
         seen = REQUEST.get()
         REQUEST.set("left behind")
@@ -303,7 +303,8 @@ async def test_a_node_sees_the_context_variables_of_the_runtime_and_of_no_other_
 
     async def request(runtime: Any, graph: Graph, name: str) -> None:
         REQUEST.set(name)
-        assert await runtime.run(graph, Ask()) == Done("nobody's")
+        assert await runtime.run(graph, Ask()) == Done(name)
+        assert REQUEST.get() == name
 
     graph = graph_of(work)
     async with open_runtime() as runtime, trio.open_nursery() as nursery:

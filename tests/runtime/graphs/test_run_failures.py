@@ -407,7 +407,8 @@ async def test_a_generator_that_times_out_while_it_waits_for_room_loses_no_item(
         return Done([other.n for other in others])
 
     graph = Graph("g", input=Ask, output=Done, supervision=EXACT)
-    graph.node(timeout_s=1, redelivery=Redelivery(max_attempts=5, backoff=Backoff(first_s=1, factor=1, jitter=0)))(spread)
+    again = Redelivery(max_attempts=5, backoff=Backoff(first_s=1, factor=1, jitter=0))
+    graph.node(timeout_s=1, repeatable=True, redelivery=again)(spread)
     graph.node(concurrency=1, mailbox=MailboxSpec(capacity=1))(work)
     graph.node(collect)
     async with open_runtime() as runtime:
