@@ -21,6 +21,8 @@ class Usage:
     completion_tokens: int = 0
     cost_usd: float | None = None
     """In US dollars by LiteLLM's price table; None for a model that has no price there."""
+    is_estimate: bool = False
+    """Whether it was counted by the length of the prompt and of what was seen of the answer."""
 
     @property
     def total_tokens(self) -> int:

@@ -18,7 +18,7 @@ from actors.checks import refuse
 from actors.errors import LMError, LMReplyUnreadable, LMTimeout, LMUnavailable, UsageError
 from actors.lm import ChatMessage, Completion, Usage
 from runtime.lm.backends.typed import DSPyBackend
-from runtime.lm.providers.failures import shorten
+from runtime.lm.redaction import excerpt, raise_alone
 
 DEADLINE_S = 120.0
 GRACE_S = 1.0
@@ -113,16 +113,17 @@ class ClaudeCLI:
         if run.is_too_long:
             raise self._error(LMReplyUnreadable, f"it printed more than {MAX_OUTPUT_BYTES} bytes", "run the command by hand.")
         if run.returncode != 0:
-            words = shorten(run.complained.decode("utf-8", "replace") or said)
+            words = excerpt(bytes(run.complained) or said, ())
             raise self._error(LMUnavailable, f"exit code {run.returncode}: {words}", "run the command by hand.")
         try:
             parsed: object = json.loads(said)
         except ValueError as error:
-            raise self._error(LMReplyUnreadable, f"it printed no JSON: {shorten(said)!r}", "update the command.") from error
+            failure = self._error(LMReplyUnreadable, f"it printed no JSON: {excerpt(said, ())!r}", "update the command.")
+            raise_alone(failure, error, ())
         fields: Mapping[str, Any] = cast("dict[str, Any]", parsed) if isinstance(parsed, dict) else {}
         text: object = fields.get("result")
         if fields.get("is_error") or not isinstance(text, str):
-            raise self._error(LMReplyUnreadable, f"it printed no answer: {shorten(said)!r}", "run the command by hand.")
+            raise self._error(LMReplyUnreadable, f"it printed no answer: {excerpt(said, ())!r}", "run the command by hand.")
         counts: Mapping[str, int] = fields.get("usage") or {}
         usage = Usage(counts.get("input_tokens", 0), counts.get("output_tokens", 0), fields.get("total_cost_usd"))
         return Completion(text, self.model, usage=usage)
