@@ -97,6 +97,8 @@ LAYERS: Mapping[str, int] = {
     "runtime/lm/providers/event_stream.py": 27,
     "runtime/lm/http/httpx_clients.py": 28,
     "runtime/lm/http/transport.py": 29,
+    "runtime/lm/adaptive.py": 29,
+    "runtime/lm/quota.py": 29,
     "runtime/lm/account.py": 30,
     "runtime/lm/allowance.py": 30,
     "runtime/lm/budget.py": 30,
