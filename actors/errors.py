@@ -38,7 +38,7 @@
     │   ├── LMBadRequest            the request is wrong (opposite: LMUnavailable)
     │   ├── LMContextTooLong        …because the prompt does not fit the model
     │   ├── LMRefused               the model or its guard declined to answer
-    │   ├── LMBudgetExhausted       a budget does not cover the call; nothing was sent
+    │   ├── LMBudgetExhausted       a budget does not cover the call, or no more of its answer
     │   ├── LMReplyUnreadable       an answer came that cannot be read
     │   └── LMTruncated             an answer came that stops in the middle
     └── InternalError               a bug of ours: please report it
@@ -393,7 +393,7 @@ class LMRefused(LMError):
 
 
 class LMBudgetExhausted(LMError):
-    """A budget does not cover the call; nothing was sent."""
+    """A budget does not cover the call. Nothing was sent, or the answer was cut when it had come to more than what was left."""
 
     retryable: bool | None = False
 

@@ -26,6 +26,8 @@ class Usage:
     """Of the prompt's tokens, those that the provider read from its own cache."""
     reasoning_tokens: int = 0
     """Of the completion's tokens, those of reasoning."""
+    is_estimate: bool = False
+    """Whether it was counted by the length of the prompt and of what was seen of the answer."""
 
     @property
     def total_tokens(self) -> int:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any, Self, final
 
 import attrs
 import trio
 
 from actors.errors import LMError, UsageError
-from actors.lm import LM, ChatMessage, Completion, Delta, Embedder, Embeddings, LMStream
+from actors.lm import LM, ChatMessage, Completion, Delta, Embedder, Embeddings, LMStream, Usage
 from runtime.graphs.events import LMCalled, LMDelta
 from runtime.graphs.record import Spend
 from runtime.graphs.run import Work
+from runtime.lm.budget import listening
 from runtime.lm.dspy.bridge import run_signature
 
 
@@ -104,6 +105,35 @@ class NodeStream:
 
 
 @final
+@attrs.define(eq=False)
+class Losses:
+    """What one call uses without an answer; its tokens are booked on the run at once."""
+
+    _work: Work
+    _requests: int = 0
+    is_booked: bool = False
+    """Whether its requests are: an answer and an error say how many there were."""
+
+    def lost(self, usage: Usage) -> None:
+        """One request has brought no whole answer, and used so much."""
+        self._requests += 1
+        self._work.run.book(
+            Spend(
+                prompt_tokens=usage.prompt_tokens,
+                completion_tokens=usage.completion_tokens,
+                cost_usd=usage.cost_usd or 0.0,
+                estimated_tokens=usage.total_tokens if usage.is_estimate else 0,
+            )
+        )
+
+    def book_requests(self) -> None:
+        """Of a call that ended with neither answer nor error. Twice is fine."""
+        if not self.is_booked:
+            self.is_booked = True
+            self._work.run.book(Spend(requests=self._requests))
+
+
+@final
 class NodeLM:
     """The language model as one message at one node sees it: what it uses is booked on the run."""
 
@@ -124,13 +154,17 @@ class NodeLM:
         return found
 
     async def chat(self, messages: Sequence[ChatMessage], /, **options: Any) -> Completion:
-        """See ``actors.LM.chat``. Of a call that fails, the requests are booked."""
+        """See ``actors.LM.chat``. Of a call that fails or is cancelled, the requests are booked, and what they used."""
         started_s = trio.current_time()
-        try:
-            completion = await self._lm.chat(messages, **options)
-        except LMError as error:
-            self._failed(error)
-            raise
+        with self._booking_losses() as losses:
+            try:
+                completion = await self._lm.chat(messages, **options)
+            except LMError as error:
+                self._failed(error)
+                raise
+            except trio.Cancelled:
+                losses.book_requests()
+                raise
         self._book(completion, trio.current_time() - started_s)
         return completion
 
@@ -138,18 +172,24 @@ class NodeLM:
     async def stream(self, messages: Sequence[ChatMessage], /, **options: Any) -> AsyncGenerator[NodeStream]:
         """See ``actors.LM.stream``; each piece is an event of the run. Of an answer that fails, the requests are booked.
 
-        An answer that is left before its end is not booked.
+        An answer that is left before its end is booked as far as it came.
         """
         started_s = trio.current_time()
-        async with AsyncExitStack() as stack:
-            try:
-                answer = await stack.enter_async_context(self._lm.stream(messages, **options))
-            except LMError as error:
-                self._failed(error)
-                raise
-            ended = functools.partial(self._streamed, answer, started_s)
-            # What the block raises on its own account, an LMError of another call perhaps, is none of this answer's.
-            yield NodeStream(answer, self._piece, ended, self._failed)
+        losses = Losses(self._work)
+        try:
+            async with AsyncExitStack() as stack:
+                try:
+                    with listening(losses.lost):
+                        answer = await stack.enter_async_context(self._lm.stream(messages, **options))
+                except LMError as error:
+                    losses.is_booked = True
+                    self._failed(error)
+                    raise
+                ended = functools.partial(self._streamed, answer, started_s, losses)
+                # What the block raises on its own account, an LMError of another call perhaps, is none of this answer's.
+                yield NodeStream(answer, self._piece, ended, functools.partial(self._broke_off, losses))
+        finally:
+            losses.book_requests()
 
     async def embed(self, texts: Sequence[str], /, **options: Any) -> Embeddings:
         """See ``actors.lm.Embedder.embed``. Of a call that fails, the requests are booked.
@@ -163,11 +203,15 @@ class NodeLM:
                 "  Mend: give the node an LMClient of a model that does, by its option lm."
             )
         started_s = trio.current_time()
-        try:
-            embeddings = await self._lm.embed(texts, **options)
-        except LMError as error:
-            self._failed(error)
-            raise
+        with self._booking_losses() as losses:
+            try:
+                embeddings = await self._lm.embed(texts, **options)
+            except LMError as error:
+                self._failed(error)
+                raise
+            except trio.Cancelled:
+                losses.book_requests()
+                raise
         self._book(embeddings, trio.current_time() - started_s)
         return embeddings
 
@@ -179,10 +223,21 @@ class NodeLM:
         """See ``actors.LM.predict``."""
         return await run_signature(self, signature, inputs)
 
+    @contextmanager
+    def _booking_losses(self) -> Generator[Losses]:
+        losses = Losses(self._work)
+        with listening(losses.lost):
+            yield losses
+
     def _failed(self, error: LMError) -> None:
         self._work.run.book(Spend(requests=error.attempt))
 
-    def _streamed(self, answer: LMStream, started_s: float) -> None:
+    def _broke_off(self, losses: Losses, error: LMError) -> None:
+        losses.is_booked = True
+        self._failed(error)
+
+    def _streamed(self, answer: LMStream, started_s: float, losses: Losses) -> None:
+        losses.is_booked = True
         self._book(answer.completion, trio.current_time() - started_s)
 
     def _book(self, completion: Completion | Embeddings, duration_s: float) -> None:

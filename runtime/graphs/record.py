@@ -39,7 +39,7 @@ class Step:
 @final
 @attrs.frozen
 class Spend:
-    """What a run has used of language models so far."""
+    """What a run has used of language models so far, without an answer too: in calls cut short and streams left early."""
 
     calls: int = 0
     requests: int = 0
@@ -47,6 +47,8 @@ class Spend:
     completion_tokens: int = 0
     cost_usd: float = 0.0
     """Of the calls whose model has a known price."""
+    estimated_tokens: int = 0
+    """Those of the tokens that were counted by the length of prompts and pieces, because no provider said what was used."""
 
     def plus(self, other: Spend) -> Spend:
         """Both together."""
@@ -56,4 +58,5 @@ class Spend:
             self.prompt_tokens + other.prompt_tokens,
             self.completion_tokens + other.completion_tokens,
             self.cost_usd + other.cost_usd,
+            self.estimated_tokens + other.estimated_tokens,
         )

@@ -1,20 +1,35 @@
-"""Budgets in tokens and money: reserved before a call, settled after it, refunded when it fails or is cancelled."""
+"""Budgets in tokens and money: reserved before a call, settled after it, and charged for what a call used without an answer.
+
+A call waits while what it asks for is only reserved by others, and is refused when it is spent. Nothing is held while it waits,
+so no two calls can wait for each other; lines are in order of arrival, the same order in all budgets. The one call that could
+wait for itself, made in the block of a stream that holds a reserve, waits for none that a block may hold on to.
+"""
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import math
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import final
+from types import TracebackType
+from typing import Self, final
 
 import attrs
+import trio
 
 from actors.checks import is_number
 from actors.errors import LMBudgetExhausted, UsageError
 from actors.lm import Usage
 
+Lost = Callable[[Usage], None]
+"""Is told what was used without an answer."""
+
 _spending: ContextVar[tuple[Budget, ...]] = ContextVar("_spending", default=())
+_listening: ContextVar[tuple[Lost, ...]] = ContextVar("_listening", default=())
+_held: ContextVar[tuple[Reservation, ...]] = ContextVar("_held", default=())
+_arrivals = itertools.count()
 
 
 @final
@@ -22,9 +37,11 @@ _spending: ContextVar[tuple[Budget, ...]] = ContextVar("_spending", default=())
 class Budget:
     """What may be spent. One object may serve a call, a run, several clients or a whole runtime: whoever holds it shares it.
 
-    A call first reserves what it may come to, by the length of its prompt, its ``max_tokens`` and LiteLLM's price table, and
-    fails before anything is sent when that is more than what is left. So calls at the same time cannot spend the same money.
-    Afterwards it is charged what it really used, which may be a little more than was reserved.
+    A call first reserves what it may come to, by the length of its prompt, its ``max_tokens`` and LiteLLM's price table. So calls
+    at the same time cannot spend the same money. It waits while others have reserved what it asks for, and fails before anything
+    is sent when that has been spent. Afterwards it is charged what it really used, which may be a little more than was reserved;
+    a stream that comes to more than what was reserved and is left is cut. What is used without an answer (by a call that is
+    cancelled, a stream that is left, a hedge that loses) is charged by what was seen of it.
     """
 
     max_tokens: float = attrs.field(default=math.inf, validator=is_number(above=0), kw_only=True)
@@ -35,6 +52,8 @@ class Budget:
     """Spent so far."""
     cost_usd: float = attrs.field(default=0.0, init=False)
     """Spent so far."""
+    estimated_tokens: int = attrs.field(default=0, init=False)
+    """Those of `tokens` that were counted by the length of prompts and pieces, because no provider said what was used."""
     reserved_tokens: int = attrs.field(default=0, init=False)
     """Held for calls on their way."""
     reserved_usd: float = attrs.field(default=0.0, init=False)
@@ -42,21 +61,129 @@ class Budget:
     holders: int = attrs.field(default=0, init=False)
     """Calls on their way that hold a part of it."""
 
-    def refusal(self, tokens: int, cost_usd: float) -> str | None:
-        """Why so much more may not be spent; None when it may."""
-        if self.tokens + self.reserved_tokens + tokens > self.max_tokens:
-            return f"{tokens} tokens asked, {self.max_tokens - self.tokens - self.reserved_tokens:g} of {self.max_tokens:g} left"
-        left_usd = self.max_cost_usd - self.cost_usd - self.reserved_usd
+    _lasting_tokens: int = attrs.field(default=0, init=False, repr=False)
+    """Those of `reserved_tokens` that a block of the caller's holds, and not a request alone."""
+    _lasting_usd: float = attrs.field(default=0.0, init=False, repr=False)
+    _line: list[_Waiter] = attrs.field(factory=list["_Waiter"], init=False, repr=False)
+    """Invariant: in the order of ``_Waiter.turn``; holds those for whom there was no room here when they last looked."""
+
+    def refusal(self, tokens: int, cost_usd: float, *, lasting: bool = False) -> str | None:
+        """Why so much more may never be spent; None when it may, now or later. `lasting`: with no block left beforehand."""
+        left = self.max_tokens - self.tokens - (self._lasting_tokens if lasting else 0)
+        if tokens > left:
+            return f"{tokens} tokens asked, {left:g} of {self.max_tokens:g} left"
+        left_usd = self.max_cost_usd - self.cost_usd - (self._lasting_usd if lasting else 0.0)
         if cost_usd > left_usd:
             return f"${cost_usd:.6f} asked, ${left_usd:.6f} of ${self.max_cost_usd:g} left"
         return None
 
-    def give_back(self, tokens: int, cost_usd: float) -> None:
+    def room(self) -> tuple[float, float]:
+        """Tokens and US dollars that are neither spent nor reserved."""
+        return (
+            self.max_tokens - self.tokens - self.reserved_tokens,
+            self.max_cost_usd - self.cost_usd - self.reserved_usd,
+        )
+
+    def charge(self, usage: Usage) -> None:
+        """Add what was used."""
+        self.tokens += usage.total_tokens
+        self.cost_usd += usage.cost_usd or 0.0
+        if usage.is_estimate:
+            self.estimated_tokens += usage.total_tokens
+        self._wake()
+
+    def hold(self, tokens: int, cost_usd: float, *, lasts: bool) -> None:
+        """Keep so much for one more holder. For :class:`Reservation`."""
+        self.holders += 1
+        self.reserved_tokens += tokens
+        self.reserved_usd += cost_usd
+        if lasts:
+            self._lasting_tokens += tokens
+            self._lasting_usd += cost_usd
+
+    def give_back(self, tokens: int, cost_usd: float, *, lasts: bool) -> None:
         """One holder's part is held no longer. For :class:`Reservation`."""
         self.holders -= 1
         self.reserved_tokens -= tokens
         # Sums of fractions do not end at 0 exactly.
         self.reserved_usd = max(0.0, self.reserved_usd - cost_usd) if self.holders else 0.0
+        if lasts:
+            self._lasting_tokens -= tokens
+            self._lasting_usd = max(0.0, self._lasting_usd - cost_usd) if self._lasting_tokens else 0.0
+        self._wake()
+
+    def holds_up(self, waiter: _Waiter) -> bool:
+        """Whether there is no room for it now, or another one's turn comes first."""
+        tokens, usd = self.room()
+        is_first = not self._line or self._line[0].turn >= waiter.turn
+        return waiter.tokens > tokens or waiter.cost_usd > usd or not is_first
+
+    def enlist(self, waiter: _Waiter) -> None:
+        """Put it into the line, at its turn."""
+        bisect.insort(self._line, waiter, key=lambda each: each.turn)
+
+    def step_out(self, waiter: _Waiter) -> None:
+        """Take it out of the line: the next one may have room."""
+        self._line.remove(waiter)
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._line:
+            self._line[0].news.set()
+
+
+@final
+@attrs.define(eq=False)
+class _Waiter:
+    """A call that asks its budgets for room."""
+
+    budgets: tuple[Budget, ...]
+    tokens: int
+    cost_usd: float
+    is_holder: bool
+    """Whether it is made in the block of a stream that has reserved a part of the same budgets."""
+    turn: tuple[bool, int] = attrs.field(init=False)
+    news: trio.Event = attrs.field(factory=trio.Event, init=False)
+    lines: tuple[Budget, ...] = attrs.field(default=(), init=False)
+    """The budgets in whose lines it stands."""
+
+    def __attrs_post_init__(self) -> None:
+        # What holds something goes first: others may wait for that.
+        self.turn = (not self.is_holder, next(_arrivals))
+
+    def may_go(self) -> bool:
+        """Whether every budget has room for it now; it stands in the lines of those that have none.
+
+        Raises:
+            LMBudgetExhausted: one of them will never have.
+        """
+        for budget in self.budgets:
+            refusal = budget.refusal(self.tokens, self.cost_usd)
+            if refusal is not None:
+                raise LMBudgetExhausted(
+                    f"the budget does not cover the call: {refusal}; nothing was sent.\n"
+                    "  Mend: ask for less (max_tokens), or raise the Budget.",
+                    attempt=0,
+                )
+            refusal = budget.refusal(self.tokens, self.cost_usd, lasting=True) if self.is_holder else None
+            if refusal is not None:
+                raise LMBudgetExhausted(
+                    f"the budget does not cover the call beside the streams that are open: {refusal}; nothing was sent.\n"
+                    "  Mend: make the call after the block of the stream, ask for less (max_tokens), or raise the Budget.",
+                    attempt=0,
+                )
+        self.stand_in(tuple(budget for budget in self.budgets if budget.holds_up(self)))
+        return not self.lines
+
+    def stand_in(self, lines: tuple[Budget, ...]) -> None:
+        """Stand in these lines and in no other."""
+        before, self.lines = self.lines, lines
+        for budget in lines:
+            if budget not in before:
+                budget.enlist(self)
+        for budget in before:
+            if budget not in lines:
+                budget.step_out(self)
 
 
 @final
@@ -64,24 +191,61 @@ class Budget:
 class Reservation:
     """What one call holds of its budgets until it is settled or released."""
 
-    _budgets: tuple[Budget, ...]
+    budgets: tuple[Budget, ...]
     _tokens: int
     _cost_usd: float
+    _lasts: bool = False
+    _listeners: tuple[Lost, ...] = ()
     _is_held: bool = True
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether anybody counts what is used."""
+        return bool(self.budgets or self._listeners)
 
     def settle(self, usage: Usage) -> None:
         """Charge what was used, in place of what was held."""
         self.release()
-        for budget in self._budgets:
-            budget.tokens += usage.total_tokens
-            budget.cost_usd += usage.cost_usd or 0.0
+        for budget in self.budgets:
+            budget.charge(usage)
+
+    def lose(self, usage: Usage) -> None:
+        """Charge what was used without an answer, beside what is held for the next request of the call."""
+        for budget in self.budgets:
+            budget.charge(usage)
+        for listener in self._listeners:
+            listener(usage)
+
+    def excess(self, tokens: int, cost_usd: float) -> str | None:
+        """Why a call that has come to so much must end: it is more than what is held for it and what is left. None if not."""
+        for budget in self.budgets:
+            tokens_left, usd_left = budget.room()
+            if self._is_held:
+                tokens_left, usd_left = tokens_left + self._tokens, usd_left + self._cost_usd
+            if tokens > tokens_left:
+                return f"it has come to about {tokens} tokens, and {max(0.0, tokens_left):g} of {budget.max_tokens:g} were left"
+            if cost_usd > usd_left:
+                return (
+                    f"it has come to about ${cost_usd:.6f}, and ${max(0.0, usd_left):.6f} of ${budget.max_cost_usd:g} were left"
+                )
+        return None
 
     def release(self) -> None:
         """Give the reserve back. Twice is fine."""
         if self._is_held:
             self._is_held = False
-            for budget in self._budgets:
-                budget.give_back(self._tokens, self._cost_usd)
+            for budget in self.budgets:
+                budget.give_back(self._tokens, self._cost_usd, lasts=self._lasts)
+
+    def binds(self, budgets: tuple[Budget, ...]) -> bool:
+        """Whether it holds a part of one of `budgets`."""
+        return self._is_held and any(budget in self.budgets for budget in budgets)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.release()
 
 
 @contextmanager
@@ -118,26 +282,49 @@ def budgets_with(*own: Budget | None) -> tuple[Budget, ...]:
 
 
 @contextmanager
-def reserved(budgets: tuple[Budget, ...], tokens: int, cost_usd: float) -> Generator[Reservation]:
-    """Hold so much of all `budgets` until it is settled, or for the length of the block; given back however the block ends.
+def listening(lost: Lost) -> Generator[None]:
+    """Tell `lost` what the calls of this task, and of the tasks that it starts inside the block, use without an answer."""
+    before = _listening.get()
+    _listening.set((*before, lost))
+    try:
+        yield
+    finally:
+        _listening.set(before)
+
+
+async def reserve(budgets: tuple[Budget, ...], tokens: int, cost_usd: float, *, lasts: bool = False) -> Reservation:
+    """Hold so much of all `budgets` until it is settled or released. Waits for its turn; no checkpoint where there is room.
+
+    Args:
+        budgets: see :func:`budgets_with`.
+        tokens: prompt and completion together.
+        cost_usd: in US dollars.
+        lasts: whether a block of the caller's may hold it for long; see :func:`held_by_block`.
 
     Raises:
-        LMBudgetExhausted: one of them has not so much left; nothing is held then of any.
+        LMBudgetExhausted: one of them has spent it; nothing is held then of any.
     """
-    for budget in budgets:
-        refusal = budget.refusal(tokens, cost_usd)
-        if refusal is not None:
-            raise LMBudgetExhausted(
-                f"the budget does not cover the call: {refusal}; nothing was sent.\n"
-                "  Mend: ask for less (max_tokens), wait for calls on their way to end, or raise the Budget.",
-                attempt=0,
-            )
-    for budget in budgets:
-        budget.reserved_tokens += tokens
-        budget.reserved_usd += cost_usd
-        budget.holders += 1
-    reservation = Reservation(budgets, tokens, cost_usd)
+    if not budgets:
+        return Reservation((), 0, 0.0, lasts, _listening.get())
+    is_holder = any(reservation.binds(budgets) for reservation in _held.get())
+    waiter = _Waiter(budgets, tokens, cost_usd, is_holder)
     try:
-        yield reservation
+        while not waiter.may_go():
+            waiter.news = trio.Event()
+            await waiter.news.wait()
+        for budget in budgets:
+            budget.hold(tokens, cost_usd, lasts=lasts)
     finally:
-        reservation.release()
+        waiter.stand_in(())
+    return Reservation(budgets, tokens, cost_usd, lasts, _listening.get())
+
+
+@contextmanager
+def held_by_block(reservation: Reservation) -> Generator[None]:
+    """Calls of this task in the block are made while `reservation` is held: none of them may wait for it."""
+    _held.set((*_held.get(), reservation))
+    try:
+        with reservation:
+            yield
+    finally:
+        _held.set(tuple(each for each in _held.get() if each is not reservation))

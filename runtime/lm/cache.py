@@ -1,8 +1,8 @@
 """Answers kept for requests that are asked again, in memory or in a file.
 
-The key is a digest of the whole request as it would go out (address, body), without its headers: no provider's key is stored or
-compared. Only an answer that would come out the same is kept: of requests with ``temperature=0`` or with a ``seed``, unless the
-cache is told to keep sampled ones too.
+The key is a digest of the whole request as it would go out (address, body, and the headers that the caller adds), without what
+says who asks: no provider's key is stored or compared. Only an answer that would come out the same is kept: of requests with
+``temperature=0`` or with a ``seed``, unless the cache is told to keep sampled ones too.
 """
 
 from __future__ import annotations
@@ -24,9 +24,13 @@ import attrs
 from actors.checks import refuse
 from actors.errors import DeclarationError
 from actors.lm import Completion, Usage
+from runtime.lm.redaction import redact
 
 BUSY_S = 0.1
 """How long a cache file that another process has locked is waited for; after that the call goes out as if it were not there."""
+
+_CREDENTIALS = frozenset({"authorization", "proxy-authorization", "cookie", "api-key", "apikey"})
+_CREDENTIAL_ENDS = ("-key", "-token", "-secret", "-password", "-authorization", "_key", "_token", "_secret")
 
 _LOG = logging.getLogger("understudy.cache")
 
@@ -67,13 +71,23 @@ def is_bypassed() -> bool:
     return not _is_wanted.get()
 
 
-def cache_key(url: str, body: bytes) -> str:
-    """The key of a request, within the rollout that it belongs to (see :func:`caching`)."""
+def cache_key(url: str, body: bytes, extra_headers: Mapping[str, Any] | None = None) -> str:
+    """The key of a request, within the rollout that it belongs to (see :func:`caching`).
+
+    Headers of the caller's own may ask for another answer, and count; those that say who asks do not.
+    """
     rollout = _rollout.get()
     digest = hashlib.sha256(url.encode() + b"\n" + body)
+    for name, value in sorted((str(name).lower(), str(value)) for name, value in (extra_headers or {}).items()):
+        if not _is_credential(name, value):
+            digest.update(json.dumps([name, value]).encode())
     if rollout is not None:
         digest.update(f"\n{rollout!r}".encode())
     return digest.hexdigest()
+
+
+def _is_credential(name: str, value: str) -> bool:
+    return name in _CREDENTIALS or name.endswith(_CREDENTIAL_ENDS) or redact(value, ()) != value
 
 
 def is_repeatable(options: Mapping[str, Any]) -> bool:

@@ -315,8 +315,10 @@ class LMClient:
     async def _from_first(self, ask: Ask[T], allowance: Allowance, models_after: int = 0) -> T:
         """What `ask` gets from this model, or else from the first of its fallbacks that answers."""
         last = models_after + len(self._fallbacks)
+        attempts = self._settings.retry.max_attempts
+        share = allowance.share(attempts, last)
         try:
-            return await ask(self._requester, allowance.share(self._settings.retry.max_attempts, last))
+            return await ask(self._requester, share)
         except FALL_BACK_ON as error:
             for index, fallback in enumerate(self._fallbacks, 1):
                 if not allowance.left:
@@ -326,6 +328,8 @@ class LMClient:
                     return await fallback._from_first(ask, allowance, last - index)
                 except LMError as another:
                     error.add_note(f"fallback: {another}")
+            if share.is_handed_on and allowance.left:  # nobody else can: then the pause is waited out
+                return await ask(self._requester, allowance.share(attempts, models_after))
             error.attempt, error.spent = allowance.made, allowance.made > 1
             raise
 

@@ -11,18 +11,18 @@ import json
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, AsyncExitStack
+from contextlib import AsyncExitStack
 from typing import Any, TypeVar, final
 
 import attrs
 import trio
 
-from actors.errors import LMError, LMTimeout, UsageError
+from actors.errors import LMBudgetExhausted, LMError, LMTimeout, UsageError
 from actors.lm import Completion, Embeddings, LMStream, Usage
 from runtime.lm.account import Account, Ticket
 from runtime.lm.allowance import Share
 from runtime.lm.arguments import names_remote_media
-from runtime.lm.budget import Budget, Reservation, budgets_with, reserved
+from runtime.lm.budget import Budget, Reservation, budgets_with, held_by_block, reserve
 from runtime.lm.cache import AnswerCache, Forgiving, cache_key, is_bypassed, is_repeatable
 from runtime.lm.hedge import Sent, first_of, nobody_asks
 from runtime.lm.http.transport import CONNECT_TIMEOUT_S, HttpReply
@@ -30,7 +30,9 @@ from runtime.lm.kept import KeptStream
 from runtime.lm.link import Link, Place
 from runtime.lm.providers import sending
 from runtime.lm.providers.streaming import AnswerStream, Waits, timed_out
+from runtime.lm.providers.told import told_usage
 from runtime.lm.providers.translation import CHARS_PER_TOKEN, Exchange, Translator
+from runtime.lm.quota import Quota
 from runtime.lm.retry import Retry
 
 DEADLINE_S = 600.0
@@ -63,9 +65,33 @@ class _Opening:
 
     share: Share
     exchange: Exchange
+    reservation: Reservation
     waits: Waits
     on_whole: Sequence[Callable[[Completion], None]]
     """Called when the whole answer has come."""
+
+
+@final
+@attrs.define(eq=False)
+class _Passage:
+    """One request, as far as it is known to have come."""
+
+    is_sent: bool = False
+    reply: HttpReply | None = None
+    answer: AnswerStream | None = None
+    error: BaseException | None = None
+    """Why there is no answer."""
+    is_settled: bool = False
+    """Whether what it used is charged, or nothing is known of it."""
+
+    def sent(self) -> None:
+        """It is about to go out."""
+        self.is_sent = True
+
+    @property
+    def was_given_up(self) -> bool:
+        """Whether it ended because nobody waited for its answer any longer."""
+        return self.error is None or not isinstance(self.error, Exception) or isinstance(self.error, LMTimeout)
 
 
 @final
@@ -107,8 +133,8 @@ class Requester:
             if known is not None:
                 await trio.lowlevel.checkpoint()
                 return _kept(known, share)
-            with self._reserved(exchange) as reservation:
-                completion = await self._asked(share, exchange, self._translator.completion)
+            with await self._reserved(exchange) as reservation:
+                completion = await self._asked(share, exchange, reservation, self._translator.completion)
                 reservation.settle(self._charged(exchange, completion))
             if cache is not None:
                 cache.put(key, completion)
@@ -120,33 +146,50 @@ class Requester:
         with trio.move_on_after(self._settings.deadline_s):
             make = functools.partial(self._translator.embedding, texts, options)
             exchange = self._on_time(await trio.to_thread.run_sync(make) if self._translator.is_slow else make())
-            with self._reserved(exchange) as reservation:
-                embeddings = await self._asked(share, exchange, self._translator.embedded)
+            with await self._reserved(exchange) as reservation:
+                embeddings = await self._asked(share, exchange, reservation, self._translator.embedded)
                 reservation.settle(self._charged(exchange, embeddings))
             return embeddings
         raise self._too_late(share)
 
-    async def _asked(self, share: Share, exchange: Exchange, read: Callable[[Exchange, HttpReply], Answer]) -> Answer:
-        hedge_s, once = self._settings.hedge_s, functools.partial(self._attempt, share, exchange, read)
+    async def _asked(
+        self, share: Share, exchange: Exchange, reservation: Reservation, read: Callable[[Exchange, HttpReply], Answer]
+    ) -> Answer:
+        hedge_s, once = self._settings.hedge_s, functools.partial(self._attempt, share, exchange, reservation, read)
+
+        async def discard(unwanted: Answer) -> None:
+            reservation.lose(self._charged(exchange, unwanted))
+
         while share.take():
             try:
                 if hedge_s is None:
                     return await once(nobody_asks)
-                return await first_of(once, hedge_s, share.take)
+                return await first_of(once, hedge_s, share.take, discard)
             except LMError as error:
                 delay_s = self._pause_s(error, share)
             await trio.sleep(delay_s)
         raise AssertionError("a model is asked only while there is a request left, and again only then")
 
     async def _attempt(
-        self, share: Share, exchange: Exchange, read: Callable[[Exchange, HttpReply], Answer], sent: Sent
+        self,
+        share: Share,
+        exchange: Exchange,
+        reservation: Reservation,
+        read: Callable[[Exchange, HttpReply], Answer],
+        sent: Sent,
     ) -> Answer:
         link, place, ticket = await self._permitted(share, exchange)
-        with place, ticket:
-            sent()
-            reply = await sending.send(exchange, link.transport, share.take)
-            answer = await sending.read_reply(read, exchange, reply)
-            ticket.used(self._charged(exchange, answer).total_tokens)
+        passage = _Passage()
+        try:
+            with place, ticket:
+                sent()
+                passage.reply = await sending.send(exchange, link.transport, share.take, passage.sent)
+                answer = await sending.read_reply(read, exchange, passage.reply)
+                ticket.used(self._charged(exchange, answer).total_tokens)
+        except BaseException as error:
+            passage.error = error
+            self._without_an_answer(share, exchange, reservation, ticket, passage)
+            raise
         made = share.allowance.made
         return answer if made == answer.attempts else attrs.evolve(answer, attempts=made)
 
@@ -168,11 +211,12 @@ class Requester:
             if known is not None:
                 await trio.lowlevel.checkpoint()
                 return KeptStream(_kept(known, share))
-            reservation = stack.enter_context(self._reserved(exchange))
+            reservation = await self._reserved(exchange, lasts=True)
+            stack.enter_context(held_by_block(reservation))
             on_whole: list[Callable[[Completion], None]] = [lambda whole: reservation.settle(self._charged(exchange, whole))]
             if cache is not None:
                 on_whole.append(functools.partial(cache.put, key))
-            return await self._begun(stack, _Opening(share, exchange, waits, on_whole))
+            return await self._begun(stack, _Opening(share, exchange, reservation, waits, on_whole))
         raise self._too_late(share)
 
     async def _begun(self, stack: AsyncExitStack, opening: _Opening) -> AnswerStream:
@@ -193,19 +237,26 @@ class Requester:
 
     async def _begin_once(self, opening: _Opening, sent: Sent) -> tuple[AnswerStream, AsyncExitStack]:
         """One request, up to its first piece; the stack that comes with the answer closes it."""
-        link, place, ticket = await self._permitted(opening.share, opening.exchange)
+        share, exchange, reservation = opening.share, opening.exchange, opening.reservation
+        link, place, ticket = await self._permitted(share, exchange)
+        passage = _Passage()
         async with AsyncExitStack() as held:
             held.enter_context(place)
             held.callback(ticket.close)
+            held.callback(self._without_an_answer, share, exchange, reservation, ticket, passage)
             sent()
             try:
-                answer = await self._first_piece(held, link, ticket, opening)
-            except LMError as error:
-                ticket.failed(error)
+                answer = await self._first_piece(held, link, ticket, opening, passage)
+            except BaseException as error:
+                passage.error = error
+                if isinstance(error, LMError):
+                    ticket.failed(error)
                 raise
             return answer, held.pop_all()
 
-    async def _first_piece(self, held: AsyncExitStack, link: Link, ticket: Ticket, opening: _Opening) -> AnswerStream:
+    async def _first_piece(
+        self, held: AsyncExitStack, link: Link, ticket: Ticket, opening: _Opening, passage: _Passage
+    ) -> AnswerStream:
         share, exchange, waits = opening.share, opening.exchange, opening.waits
 
         def broke_off(error: LMError) -> None:
@@ -213,13 +264,15 @@ class Requester:
             self._finish(error, share)
 
         def ended(whole: Completion) -> None:
+            passage.is_settled = True
             ticket.used(self._charged(exchange, whole).total_tokens)
             ticket.succeeded()
 
         with trio.move_on_after(waits.first_token_s):
-            http = await held.enter_async_context(sending.stream(exchange, link.transport, share.take))
-            answer = AnswerStream(self._translator, exchange, http, waits, share.allowance.made)
+            http = await held.enter_async_context(sending.stream(exchange, link.transport, share.take, passage.sent))
+            answer = passage.answer = AnswerStream(self._translator, exchange, http, waits, share.allowance.made)
             answer.explain = broke_off
+            answer.limit = self._limit_of(opening)
             answer.on_whole += [ended, *opening.on_whole]
             await answer.begin()
             return answer
@@ -229,22 +282,33 @@ class Requester:
 
     async def _permitted(self, share: Share, exchange: Exchange) -> tuple[Link, Place, Ticket]:
         """Everything that the request last taken from `share` needs to go out. Cancelled or refused, it was not made."""
-        settings = self._settings
         try:
             link = self.opened()  # anew for each: the owner may have replaced the transport meanwhile
             place = await link.place()
             try:
-                if link.account is None:
-                    link.account = link.transport.shared(self._translator.account, lambda: Account(exchange.request.host))
-                    link.account.declare(settings.rpm, settings.tpm)
-                tokens = sum(self._translator.expected_tokens(exchange)) if settings.tpm is not None else 0
-                return link, place, await link.account.admit(tokens, settings.retry.max_retry_after_s)
+                account = link.account or self._account(link, exchange)
+                tokens = 0 if math.isinf(account.quota.tokens.most) else sum(self._translator.expected_tokens(exchange))
+                return link, place, await account.admit(tokens, self._patience_s(share))
             except BaseException:
                 place.release()
                 raise
         except BaseException:
             share.give_back()
             raise
+
+    def _account(self, link: Link, exchange: Exchange) -> Account:
+        """The account, whose quota is shared by its models; found once per link."""
+        name, key = exchange.request.host, self._translator.account
+        quota = link.transport.shared(("quota", key), Quota)
+        account = link.transport.shared(("account", key, self._translator.route().model), lambda: Account(name, quota))
+        account.declare(self._settings.rpm, self._settings.tpm)
+        link.account = account
+        return account
+
+    def _patience_s(self, share: Share) -> float:
+        """The longest pause to wait out: a short one while there is another model to ask."""
+        retry = self._settings.retry
+        return min(retry.max_retry_after_s, retry.fall_back_after_s) if share.models_after else retry.max_retry_after_s
 
     async def _translated(self, messages: Messages, options: Mapping[str, Any], *, stream: bool = False) -> Exchange:
         """LiteLLM fetches remote images and files for some providers, without regard for the event loop: in a thread then."""
@@ -263,13 +327,56 @@ class Requester:
         cache = None if is_bypassed() else self._settings.cache
         if cache is None or not (cache.keeps_sampled or is_repeatable(options)):
             return None, ""
-        return Forgiving(cache), cache_key(exchange.request.url, _whole_body(exchange))
+        return Forgiving(cache), cache_key(exchange.request.url, _whole_body(exchange), options.get("extra_headers"))
 
-    def _reserved(self, exchange: Exchange) -> AbstractContextManager[Reservation]:
+    async def _reserved(self, exchange: Exchange, *, lasts: bool = False) -> Reservation:
         budgets = budgets_with(self.opened().budget, self._settings.budget)
         prompt_tokens, completion_tokens = self._translator.expected_tokens(exchange) if budgets else (0, 0)
         cost_usd = self._translator.price_usd(prompt_tokens, completion_tokens) if budgets else 0.0
-        return reserved(budgets, prompt_tokens + completion_tokens, cost_usd)
+        return await reserve(budgets, prompt_tokens + completion_tokens, cost_usd, lasts=lasts)
+
+    def _limit_of(self, opening: _Opening) -> Callable[[int], LMError | None]:
+        """What asks the budgets, as the pieces of an answer come, whether they cover it still."""
+        reservation = opening.reservation
+        if not reservation.budgets:
+            return lambda tokens: None
+        prompt_tokens, _ = self._translator.expected_tokens(opening.exchange)
+        prompt_usd = self._translator.price_usd(prompt_tokens, 0)
+        token_usd = self._translator.price_usd(0, 1000) / 1000
+
+        def limit(tokens: int) -> LMError | None:
+            excess = reservation.excess(prompt_tokens + tokens, prompt_usd + tokens * token_usd)
+            if excess is None:
+                return None
+            return LMBudgetExhausted(
+                f"the budget does not cover the rest of the answer: {excess}; it was cut, and what came is charged.\n"
+                "  Mend: ask for less (max_tokens), or raise the Budget."
+            )
+
+        return limit
+
+    def _without_an_answer(
+        self, share: Share, exchange: Exchange, reservation: Reservation, ticket: Ticket, passage: _Passage
+    ) -> None:
+        """Book what a request has used that brought no whole answer, by what was seen of it."""
+        if ticket.excess_beside > (0 if self._settings.hedge_s is None else 1):  # beside requests of other calls
+            share.excuse()
+        if passage.is_settled or not passage.is_sent:
+            return
+        passage.is_settled = True
+        if passage.answer is not None:
+            used = passage.answer.seen(is_given_up=passage.was_given_up)
+        elif passage.reply is not None:
+            used = told_usage(passage.reply.body)
+        elif passage.was_given_up:
+            used = Usage(prompt_tokens=self._translator.expected_tokens(exchange)[0], is_estimate=True)
+        else:
+            used = None
+        if used is not None:
+            ticket.used(used.total_tokens)
+            if reservation.is_watched:
+                cost_usd = self._translator.price_usd(used.prompt_tokens, used.completion_tokens)
+                reservation.lose(attrs.evolve(used, cost_usd=cost_usd))
 
     def _charged(self, exchange: Exchange, answer: Completion | Embeddings) -> Usage:
         """What budgets and limits are charged for `answer`: what the provider says, or by the lengths where it says nothing."""
@@ -279,12 +386,14 @@ class Requester:
         said = len(answer.text) + len(answer.reasoning or "") if isinstance(answer, Completion) else 0
         completion_tokens = said // CHARS_PER_TOKEN
         cost_usd = self._translator.price_usd(prompt_tokens, completion_tokens)
-        return Usage(prompt_tokens=prompt_tokens, completion_tokens=completion_tokens, cost_usd=cost_usd)
+        return Usage(prompt_tokens=prompt_tokens, completion_tokens=completion_tokens, cost_usd=cost_usd, is_estimate=True)
 
     def _pause_s(self, error: LMError, share: Share) -> float:
         """Seconds until the next request; raises `error` when there is none."""
-        delay_s = None if share.is_used_up else self._settings.retry.delay_s(error, max(1, share.made), self.rng)
-        if delay_s is None:
+        delay_s = None if share.is_used_up else self._settings.retry.wait_s(error, max(1, share.made), self.rng)
+        if delay_s is not None and error.retry_after_s is not None and share.allowance.left > 0:
+            share.is_handed_on = delay_s > self._patience_s(share)
+        if delay_s is None or share.is_handed_on:
             self._finish(error, share)
             raise error
         return delay_s
@@ -293,13 +402,13 @@ class Requester:
         """Write into `error` which call it ended."""
         made = share.allowance.made
         error.model, error.attempt, error.spent = self._model, made, made > 1
-        error.args = (f"{self._model!r}, request {share.made} of {share.max_requests}: {error}",)
+        error.args = (f"{self._model!r}, request {share.counted} of {share.max_requests}: {error}",)
 
     def _too_late(self, share: Share) -> LMTimeout:
         made = share.allowance.made
         return LMTimeout(
-            f"{self._model!r}: no answer within {self._settings.deadline_s:g} s ({share.made} of {share.max_requests} requests "
-            "made).\n  Mend: ask for less (max_tokens), or set LMClient(..., deadline_s=…).",
+            f"{self._model!r}: no answer within {self._settings.deadline_s:g} s ({share.counted} of {share.max_requests} "
+            "requests made).\n  Mend: ask for less (max_tokens), or set LMClient(..., deadline_s=…).",
             model=self._model,
             attempt=made,
             spent=made > 1,

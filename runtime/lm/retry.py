@@ -7,6 +7,7 @@ nothing below or above the client tries a request again.
 from __future__ import annotations
 
 import math
+import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, final
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from actors.errors import LMError
 
 
+_NUMBER = re.compile(r"\s*[0-9]{1,400}(\.[0-9]{0,400})?([eE]\+?[0-9]{1,4})?\s*")
+"""Python's ``float`` reads more: ``1_0`` as ten, and digits of every script."""
+
+
 def _default_backoff() -> Backoff:
     return Backoff(first_s=0.5, cap_s=30.0)
 
@@ -34,19 +39,28 @@ class Retry:
 
     ``max_attempts`` is the number of HTTP requests that a call may make, whatever fails; 1 means never again. A provider's
     ``Retry-After`` is waited out exactly when it is longer than the backoff. One above ``max_retry_after_s`` (seconds) ends
-    the call with the error instead: an agent that would wait for an hour should hear of it.
+    the call with the error instead: an agent that would wait for an hour should hear of it. Where a fallback may still be asked,
+    one above ``fall_back_after_s`` (seconds) is not waited out either: the fallback is asked at once.
+
+    A request that is turned away (429) as one too many of several at once, which the client should have held back, is made again
+    without counting, at most ten times in a call, unless ``max_attempts`` is 1.
     """
 
     max_attempts: int = attrs.field(default=3, validator=is_count(least=1))
     backoff: Backoff = attrs.field(factory=_default_backoff, validator=is_a(Backoff))
     max_retry_after_s: float = attrs.field(default=60.0, validator=is_number(least=0))
+    fall_back_after_s: float = attrs.field(default=5.0, validator=is_number(least=0), kw_only=True)
 
     def delay_s(self, error: LMError, attempt: int, rng: random.Random) -> float | None:
         """Seconds to wait after request number `attempt` (from 1) failed with `error`; None to give up.
 
         Only errors that say ``retryable = True`` are worth another request.
         """
-        if attempt >= self.max_attempts or error.retryable is not True:
+        return None if attempt >= self.max_attempts else self.wait_s(error, attempt, rng)
+
+    def wait_s(self, error: LMError, attempt: int, rng: random.Random) -> float | None:
+        """As :meth:`delay_s`, however many requests there have been."""
+        if error.retryable is not True:
             return None
         backoff_s = self.backoff.delay_s(attempt - 1, rng)
         asked_s = error.retry_after_s
@@ -81,11 +95,10 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
 
 
 def _seconds(value: str | None) -> float | None:
-    try:
-        number = float(value) if value is not None else -1.0
-    except ValueError:
+    if value is None or _NUMBER.fullmatch(value) is None:
         return None
-    return number if math.isfinite(number) and number >= 0 else None
+    number = float(value)
+    return number if math.isfinite(number) else None
 
 
 def _date(value: str | None) -> datetime | None:

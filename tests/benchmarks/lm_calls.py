@@ -21,6 +21,7 @@ import trio
 
 from runtime.testing.process import loopback_process
 from tests.benchmarks.lm_graphs import memory_of_crowds, three_nodes
+from tests.benchmarks.lm_storms import verdicts as storms
 from tests.benchmarks.lm_works import JOBS, LATENCY_S, MODELS, SLOW_S, Job, LMPeer, Open
 from tests.benchmarks.measuring import judged
 
@@ -190,7 +191,7 @@ def main() -> int:
                 found = measure(peers, provider.api_base, job, width, options.rounds)
                 samples |= {(job, width, name): sample for name, sample in found.items()}
                 _say(table(job, width, found), "")
-        said = [*verdicts(samples), *of_graphs(provider.api_base, options.rounds)]
+        said = [*verdicts(samples), *of_graphs(provider.api_base, options.rounds), *storms()]
     _say(*said)
     return 1 if options.strict and any("MISSED" in line for line in said) else 0
 

@@ -3,6 +3,7 @@ import pytest
 from runtime.testing.process import loopback_process
 from tests.benchmarks.lm_calls import BASELINE, DSPY, FLOOR, OURS, Sample, load_all, measure, table, verdicts
 from tests.benchmarks.lm_graphs import memory_of_crowds, three_nodes
+from tests.benchmarks.lm_storms import verdicts as storms
 from tests.benchmarks.lm_works import JOBS, LATENCY_S, MODELS, SLOW_S, Job
 
 LIGHT = ("h11_streams", "httpx_constant", "ours", "httpx_stock", "aiohttp_session")
@@ -47,3 +48,10 @@ def test_the_measurements_of_graphs_run():
 
     assert early > 0
     assert late > 0
+
+
+def test_crowds_at_a_limit_are_measured_in_exact_time():
+    assert list(storms()) == [
+        "target: 200 callers, 10 at once, 10 in a second: 20.0 s, 32 turned away, 0 failed; at most 1.1 × 20 s, 60 and 0: met",
+        "target: 200 callers, rpm=60: 141.0 s, 0 turned away, 0 failed; at most 1.1 × 141 s, 60 and 0: met",
+    ]

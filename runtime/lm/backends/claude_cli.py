@@ -19,10 +19,10 @@ from actors.errors import LMError, LMReplyUnreadable, LMTimeout, LMUnavailable, 
 from actors.lm import ChatMessage, Completion
 from runtime.lm.backends.typed import DSPyBackend
 from runtime.lm.providers.chunks import whole_characters
-from runtime.lm.providers.failures import shorten
 from runtime.lm.providers.reasons import told_reason
 from runtime.lm.providers.sending import READ_ON_THE_LOOP_BYTES
 from runtime.lm.providers.usage import count, usage_of
+from runtime.lm.redaction import excerpt, raise_alone
 
 DEADLINE_S = 120.0
 GRACE_S = 1.0
@@ -120,16 +120,17 @@ class ClaudeCLI:
         if run.is_too_long:
             raise self._error(LMReplyUnreadable, f"it printed more than {MAX_OUTPUT_BYTES} bytes", "run the command by hand.")
         if run.returncode != 0:
-            words = shorten(run.complained.decode("utf-8", "replace") or said)
+            words = excerpt(bytes(run.complained) or said, ())
             raise self._error(LMUnavailable, f"exit code {run.returncode}: {words}", "run the command by hand.")
         try:
             parsed: object = json.loads(said)
         except (ValueError, RecursionError) as error:
-            raise self._error(LMReplyUnreadable, f"it printed no JSON: {shorten(said)!r}", "update the command.") from error
+            failure = self._error(LMReplyUnreadable, f"it printed no JSON: {excerpt(said, ())!r}", "update the command.")
+            raise_alone(failure, error, ())
         fields: Mapping[str, Any] = cast("dict[str, Any]", parsed) if isinstance(parsed, dict) else {}
         text: object = fields.get("result")
         if fields.get("is_error") or not isinstance(text, str):
-            raise self._error(LMReplyUnreadable, f"it printed no answer: {shorten(said)!r}", "run the command by hand.")
+            raise self._error(LMReplyUnreadable, f"it printed no answer: {excerpt(said, ())!r}", "run the command by hand.")
         counts: object = fields.get("usage")
         told = {"prompt_tokens": count(counts, "input_tokens"), "completion_tokens": count(counts, "output_tokens")}
         cost_usd: object = fields.get("total_cost_usd")

@@ -17,11 +17,12 @@ import attrs
 import trio
 
 from actors.checks import refuse
-from actors.errors import DeclarationError, LMReplyUnreadable
+from actors.errors import DeclarationError, LMReplyUnreadable, UsageError
 from runtime.lm.dspy.bridge import fill
 from runtime.lm.dspy.calls import ChatLM, check_truncated
 from runtime.lm.dspy.choosing import choose
 from runtime.lm.dspy.fields import MessageField, fields_of
+from runtime.lm.dspy.schemas import misgiven, type_name
 from runtime.lm.dspy.trained import Trained
 
 T = TypeVar("T")
@@ -97,6 +98,7 @@ class DSPyBackend:
 
         Raises:
             DeclarationError: `target` has no field of a name in `resolved`.
+            UsageError: a value in `resolved` is of another type than its field.
             LMReplyUnreadable: see :meth:`make`.
         """
         inputs = {**resolved, **({} if source is None else {"source": source})}
@@ -212,7 +214,12 @@ def what_follows(source: object) -> tuple[list[type[Any]], bool]:
 
 
 def partial_type(target: type, given: Mapping[str, object]) -> tuple[type, Callable[[Any], object]]:
-    """A type of `target`'s other fields, and what makes a `target` of one of its instances and `given`."""
+    """A type of `target`'s other fields, and what makes a `target` of one of its instances and `given`.
+
+    Raises:
+        DeclarationError: `target` has no field of a name in `given`.
+        UsageError: a value in `given` is of another type than its field.
+    """
     if not given:
         return target, lambda answer: answer
     fields = {field.name: field for field in fields_of(target) if field.init}
@@ -222,6 +229,16 @@ def partial_type(target: type, given: Mapping[str, object]) -> tuple[type, Calla
             f"{target.__name__} has no field {unknown[0]!r} to put what was resolved into; it has {', '.join(fields)}.\n"
             "  Mend: name the fields of the type."
         )
+    converted = {field.name for field in attrs.fields(target) if field.converter} if attrs.has(target) else set[str]()
+    for name, value in given.items():
+        if name in converted:  # the author's own converter decides
+            continue
+        reason = misgiven(fields[name].type, value)
+        if reason is not None:
+            raise UsageError(
+                f"{target.__name__}.{name} cannot be what was resolved: {reason}.\n"
+                f"  Mend: resolve it to a {type_name(fields[name].type)}, or leave it to the model."
+            )
     asked = [field for name, field in fields.items() if name not in given]
     rest = attrs.make_class(target.__name__, {field.name: _column(field) for field in asked}, kw_only=True)
 

@@ -176,6 +176,26 @@ def misfit(annotation: Any, value: object) -> str | None:
     return None
 
 
+def misgiven(annotation: Any, value: object) -> str | None:
+    """Why `value`, which the author's own code gives, is no value of `annotation` as it stands; None when it is one.
+
+    Nothing is converted, unlike what a model says: a text is no number.
+    """
+    from pydantic import ValidationError  # noqa: PLC0415
+
+    try:
+        read = _adapter(annotation, _translate(annotation)).validate_python(value, strict=True, by_name=True, by_alias=True)
+    except ValidationError as error:
+        detail = error.errors(include_url=False, include_context=False)[0]
+        place = _path(detail["loc"])
+        return f"{place + ': ' if place else ''}got {shorten(detail['input'])}, expected {type_name(annotation)}"
+    try:
+        is_same = read is value or bool(read == value)
+    except Exception:  # noqa: BLE001 - an array, say, that does not compare as a whole: it was fit all the same
+        is_same = True
+    return None if is_same else f"got {shorten(value)}, expected {type_name(annotation)}"
+
+
 def dump(value: object) -> Any:
     """`value` as JSON has it: what a prompt shows. Message types become objects, by field name; never raises."""
     if value is None or (isinstance(value, str | bool | int | float) and not isinstance(value, enum.Enum)):

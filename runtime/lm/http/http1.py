@@ -110,13 +110,9 @@ class Http1Connection:
         Raises:
             BrokenWire: there is no reply.
         """
-        try:
-            data = self._h11.send(h11.Request(method=method, target=target, headers=list(headers))) or b""
-            if body:
-                data += self._h11.send(h11.Data(data=body)) or b""
-            data += self._h11.send(h11.EndOfMessage()) or b""
-        except h11.LocalProtocolError as error:
-            raise BrokenWire("LocalProtocolError", str(error)) from error
+        data = self._encoded(method, target, headers, body)
+        if data is None:  # raised out here: h11's words quote the header, and the header may be the key
+            raise BrokenWire("LocalProtocolError", "the request has a header or an address that HTTP cannot carry")
         await self._send(data, write_s)
         for _ in range(MAX_INTERIM_REPLIES + 1):
             event = await self._next_event(read_s)
@@ -125,6 +121,16 @@ class Http1Connection:
             if not isinstance(event, h11.InformationalResponse):
                 self._fail("RemoteProtocolError", "the reply does not begin with a status line", None)
         self._fail("RemoteProtocolError", f"more than {MAX_INTERIM_REPLIES} interim replies came, and no reply", None)
+
+    def _encoded(self, method: bytes, target: bytes, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bytes | None:
+        """The bytes of a request; None when there are none for it."""
+        try:
+            data = self._h11.send(h11.Request(method=method, target=target, headers=list(headers))) or b""
+            if body:
+                data += self._h11.send(h11.Data(data=body)) or b""
+            return data + (self._h11.send(h11.EndOfMessage()) or b"")
+        except h11.LocalProtocolError:
+            return None
 
     async def next_piece(self, *, read_s: float) -> bytes | None:
         """The next piece of the reply's body, or None at its end.

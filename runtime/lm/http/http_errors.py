@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from actors.errors import InternalError, LMBadRequest, LMReplyUnreadable, LMTimeout, LMUnavailable, UnderstudyError
+from runtime.lm.redaction import excerpt
 
 FOREIGN_ERRORS: Mapping[str, type[UnderstudyError]] = {
     "ConnectTimeout": LMTimeout,
@@ -41,6 +42,12 @@ FOREIGN_ERRORS: Mapping[str, type[UnderstudyError]] = {
 }
 """What each of httpx's error classes becomes, looked up from the most specific class on."""
 
+QUOTING = frozenset({"LocalProtocolError", "InvalidURL"})
+"""Errors whose own words quote what was to be sent."""
+_ON_THE_WAY = frozenset({"ConnectError", "ConnectTimeout", "ProxyError"})
+"""Where a proxy is used, these are the proxy's: nothing else is connected to."""
+_PROXY_MEND = "start the proxy, or correct HTTPS_PROXY, HTTP_PROXY or ALL_PROXY, or name the host in NO_PROXY."
+
 _MENDS: Mapping[type[UnderstudyError], str] = {
     LMUnavailable: "check the provider's status page, the network, the proxy settings and api_base.",
     LMTimeout: "check the network and the proxy settings; a shorter deadline is the caller's own, trio.fail_after(seconds).",
@@ -61,13 +68,17 @@ def is_a_foreign(error: BaseException, name: str) -> bool:
     return any(cls.__name__ == name and cls.__module__.startswith("httpx") for cls in type(error).__mro__)
 
 
-def ours_for(error: Exception, place: str) -> Exception:
-    """Our error for one of httpx's, met on the way to `place`, or `error` itself when it is not httpx's."""
+def ours_for(error: Exception, place: str, via: str | None = None) -> Exception:
+    """Our error for one of httpx's, met on the way to `place` by the proxy `via`; `error` itself when it is not httpx's."""
     for cls in type(error).__mro__:
         ours = FOREIGN_ERRORS.get(cls.__name__) if cls.__module__.startswith("httpx") else None
         if ours is not None:
-            # A header's value is part of this error's text, and may be the key.
-            detail = "" if cls.__name__ == "LocalProtocolError" else f": {str(error).rstrip('.')}" if str(error) else ""
+            # A header's value is part of such an error's text, and may be the key.
+            said = "" if cls.__name__ in QUOTING else excerpt(str(error), ())
+            detail = f": {said}" if said else ""
+            if via is not None and cls.__name__ in _ON_THE_WAY:
+                what = f"{type(error).__name__}{detail}"
+                return ours(f"no reply from the proxy {via}, on the way to {place}: {what}.\n  Mend: {_PROXY_MEND}")
             mend = next((_CAUSE_MENDS[name] for name in _cause_names(error) if name in _CAUSE_MENDS), _MENDS[ours])
             return ours(f"no reply from {place}: {type(error).__name__}{detail}.\n  Mend: {mend}")
     return error

@@ -13,7 +13,8 @@ import ssl
 from collections.abc import Callable, Mapping
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Self, final
-from urllib.request import getproxies
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
@@ -100,7 +101,13 @@ class PooledTransport(httpx.AsyncBaseTransport):
         waits = {f"{phase}_s": seconds for phase, seconds in given.items() if seconds is not None and phase != "pool"}
         try:
             head, reply = await self.pool.exchange(
-                origin, request.method.encode("ascii"), url.raw_path, request.headers.raw, body, Patience(**waits)
+                origin,
+                request.method.encode("ascii"),
+                url.raw_path,
+                request.headers.raw,
+                body,
+                Patience(**waits),
+                request.extensions.get("on_sent", _ignored),
             )
         except BrokenWire as error:
             raise _as_httpx(error) from error
@@ -109,6 +116,10 @@ class PooledTransport(httpx.AsyncBaseTransport):
     async def aclose(self) -> None:
         """Close every connection now."""
         self.pool.close()
+
+
+def _ignored() -> None:
+    pass
 
 
 @functools.lru_cache(maxsize=256)
@@ -138,8 +149,19 @@ class HttpxPool:
         self.closes_at_once = isinstance(way, PooledTransport)
         """Whether closing a reply never waits."""
 
-    async def send(self, method: str, url: str, headers: Mapping[str, str], body: bytes, connect_s: float) -> httpx.Response:
-        """Send one request and return when the head of its reply is there; whoever calls closes it."""
+    async def send(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        connect_s: float,
+        on_sent: Callable[[], None] = lambda: None,
+    ) -> httpx.Response:
+        """Send one request and return when the head of its reply is there; whoever calls closes it.
+
+        `on_sent` is called when its connection is there; over a transport that does not say so, beforehand.
+        """
         address = _address(url)
         given = {name.lower() for name in headers}
         fields = [
@@ -150,9 +172,22 @@ class HttpxPool:
         if body or method not in {"GET", "HEAD"}:
             fields.append(("content-length", str(len(body))))
         waits = {"connect": connect_s, "read": BYTES_TIMEOUT_S, "write": BYTES_TIMEOUT_S, "pool": POOL_TIMEOUT_S}
-        return await self._send(
-            httpx.Request(method, address, headers=fields, stream=RequestBody(body), extensions={"timeout": waits})
-        )
+        if not self.closes_at_once:
+            on_sent()
+        extensions = {"timeout": waits, "on_sent": on_sent}
+        return await self._send(httpx.Request(method, address, headers=fields, stream=RequestBody(body), extensions=extensions))
+
+    def proxy_of(self, url: str) -> str | None:
+        """The proxy by which a request to `url` travels, without a name and password; None for none."""
+        if not isinstance(self._way, httpx.AsyncClient):
+            return None
+        parts = urlsplit(url)
+        proxies = getproxies()
+        found = proxies.get(parts.scheme) or proxies.get("all")
+        if not found or proxy_bypass(parts.netloc.rpartition("@")[2]):
+            return None
+        proxy = urlsplit(found if "://" in found else f"http://{found}")
+        return f"{proxy.scheme}://{proxy.netloc.rpartition('@')[2]}"
 
     def statistics(self) -> PoolStatistics | None:
         """Of our own pool; None over any other transport."""

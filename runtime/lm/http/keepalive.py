@@ -66,7 +66,7 @@ class KeepAlivePool:
 
     Args:
         certificates: makes what TLS checks servers with; called once, before the first encrypted connection.
-        keep_s: seconds after which an idle connection is closed, at the next request or reply of the pool.
+        keep_s: seconds after which an idle connection is closed, whether or not there is any traffic.
     """
 
     def __init__(self, certificates: Callable[[], ssl.SSLContext], *, keep_s: float = KEEP_S) -> None:
@@ -79,21 +79,33 @@ class KeepAlivePool:
         self._in_use: set[Http1Connection] = set()
         self._opened = 0
         self._closed = False
+        self._reaper: trio.CancelScope | None = None
+        """Of the task that closes idle connections; None while there are none."""
 
     def statistics(self) -> PoolStatistics:
         """How many connections there are."""
         return PoolStatistics(len(self._in_use), len(self._idle), self._opened)
 
     async def exchange(
-        self, origin: Origin, method: bytes, target: bytes, headers: Headers, body: bytes, patience: Patience
+        self,
+        origin: Origin,
+        method: bytes,
+        target: bytes,
+        headers: Headers,
+        body: bytes,
+        patience: Patience,
+        on_sent: Callable[[], None] = lambda: None,
     ) -> tuple[Head, Reply]:
         """Send a request and return when the head of its reply is there. The reply must be closed.
+
+        `on_sent` is called when there is a connection, just before the request goes out.
 
         Raises:
             BrokenWire: there is no reply. A stale one may be sent again: the idle connections to its origin are closed.
         """
         connection = self._kept(origin) or await self._dial(origin, patience.connect_s)
         self._in_use.add(connection)
+        on_sent()
         try:
             head = await connection.request(method, target, headers, body, write_s=patience.write_s, read_s=patience.read_s)
         except BaseException as error:
@@ -106,6 +118,8 @@ class KeepAlivePool:
     def close(self) -> None:
         """Close every connection now; requests in flight fail."""
         self._closed = True
+        if self._reaper is not None:
+            self._reaper.cancel()
         for connection in [*self._in_use, *self._idle]:
             connection.close()
         self._in_use.clear()
@@ -123,6 +137,20 @@ class KeepAlivePool:
         self._stacks.setdefault(origin, deque()).append(connection)
         self._idle[connection] = (origin, now_s + self._keep_s)
         self._expire(now_s)
+        if self._reaper is None:
+            self._reaper = trio.CancelScope()
+            # No nursery: the pool is closed by whoever owns it, in whatever order, and this task waits for nothing but time.
+            trio.lowlevel.spawn_system_task(self._reap, self._reaper)
+
+    async def _reap(self, scope: trio.CancelScope) -> None:
+        """Close idle connections when their time is up, as long as there are any."""
+        with scope:
+            while self._idle:
+                _, until_s = next(iter(self._idle.values()))
+                await trio.sleep_until(until_s)
+                self._expire(trio.current_time())
+        if self._reaper is scope:
+            self._reaper = None
 
     def _kept(self, origin: Origin) -> Http1Connection | None:
         self._expire(trio.current_time())

@@ -16,9 +16,10 @@ timeouts are a second line, wider than any sensible deadline.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TYPE_CHECKING, Self, TypeVar, cast, final
+from typing import TYPE_CHECKING, NoReturn, Self, TypeVar, cast, final
 from urllib.parse import urlsplit
 
 import attrs
@@ -26,8 +27,9 @@ import trio
 
 from actors.checks import refuse
 from actors.errors import LMReplyUnreadable, LMUnavailable, UsageError
-from runtime.lm.http.http_errors import is_a_foreign, ours_for
+from runtime.lm.http.http_errors import QUOTING, is_a_foreign, ours_for
 from runtime.lm.http.keepalive import PoolStatistics
+from runtime.lm.redaction import raise_alone
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -41,11 +43,18 @@ Connect = Callable[[], "httpx.AsyncBaseTransport"]
 
 CONNECT_TIMEOUT_S = 60.0
 CLOSE_TIMEOUT_S = 2.0
+PIECES_AFTER_CLOSE = 8
 MAX_REPLY_BYTES = 64 * 1024 * 1024
+MAX_ERROR_BYTES = 64 * 1024
+"""Of the body of a reply that is no success; the rest is not read, and its connection is closed."""
 
 
 def _always() -> bool:
     return True
+
+
+def _ignored() -> None:
+    pass
 
 
 def _lower(headers: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
@@ -202,14 +211,17 @@ class HttpTransport:
             connections=self._pool.httpx_pool.statistics(),
         )
 
-    async def send(self, request: HttpRequest, *, may_resend: Callable[[], bool] = _always) -> HttpReply:
-        """Send `request` once and read the whole reply, whatever its status.
+    async def send(
+        self, request: HttpRequest, *, may_resend: Callable[[], bool] = _always, on_sent: Callable[[], None] = _ignored
+    ) -> HttpReply:
+        """Send `request` once and read the whole reply; at most ``MAX_ERROR_BYTES`` of one that is no success.
 
         Cancelling it closes the connection.
 
         Args:
             request: what to send.
             may_resend: asked when a kept connection turns out to have been closed before one byte of a reply came.
+            on_sent: called when the request is about to go out over a connection that is there.
 
         Raises:
             LMUnavailable: the way to the provider is broken.
@@ -217,23 +229,20 @@ class HttpTransport:
             LMReplyUnreadable: the body is larger than ``max_reply_bytes`` or its encoding is broken.
             LMBadRequest: the URL or a header cannot be sent.
         """
-        body = bytearray()
-        async with self.stream(request, may_resend=may_resend) as reply:
-            async for chunk in reply.chunks:
-                body += chunk
-        return HttpReply(reply.status, reply.headers, bytes(body))
+        async with self.stream(request, may_resend=may_resend, on_sent=on_sent) as reply:
+            return await whole_reply(reply)
 
     def stream(
-        self, request: HttpRequest, *, may_resend: Callable[[], bool] = _always
+        self, request: HttpRequest, *, may_resend: Callable[[], bool] = _always, on_sent: Callable[[], None] = _ignored
     ) -> AbstractAsyncContextManager[HttpStream]:
         """Send `request` once; the block starts when the reply's headers are there. Raises what :meth:`send` raises.
 
         Leaving the block before the last chunk closes the connection.
         """
-        return _Flight(functools.partial(self._begin, request, may_resend), self._end)
+        return _Flight(functools.partial(self._begin, request, may_resend, on_sent), self._end)
 
     async def _begin(
-        self, request: HttpRequest, may_resend: Callable[[], bool], flight: _Flight
+        self, request: HttpRequest, may_resend: Callable[[], bool], on_sent: Callable[[], None], flight: _Flight
     ) -> tuple[_Pool, httpx.Response, Mapping[str, str], _Chunks]:
         """Wait for a token, which `flight` holds then, and for the head of the reply."""
         if self._closed:
@@ -250,7 +259,7 @@ class HttpTransport:
                     f"the HTTP transport was closed while the request to {request.place} waited for a connection.\n"
                     "  Mend: call again on an open transport."
                 )
-            pool, response = await self._open(request, may_resend)
+            pool, response = await self._open(request, may_resend, on_sent)
             headers = _lower(response.headers.raw)
             is_plain = headers.get("content-encoding", "identity") == "identity"  # decoding costs three generators
             stream = cast("httpx.AsyncByteStream", response.stream)  # a transport that is asynchronous has no other
@@ -273,27 +282,39 @@ class HttpTransport:
         finally:
             self._limiter.release_on_behalf_of(flight)
 
-    async def _open(self, request: HttpRequest, may_resend: Callable[[], bool]) -> tuple[_Pool, httpx.Response]:
+    async def _open(
+        self, request: HttpRequest, may_resend: Callable[[], bool], on_sent: Callable[[], None]
+    ) -> tuple[_Pool, httpx.Response]:
         pool = self._pool
         try:
-            return await self._open_on(pool, request)
-        except Exception as error:
+            return await self._open_on(pool, request, on_sent)
+        except Exception as error:  # noqa: BLE001 - raised anew, without keys
             is_wedged = is_a_foreign(error, "PoolTimeout")
             if not is_wedged and not (type(error).__name__ == "StaleConnection" and may_resend()):
-                raise ours_for(error, request.place) from error
+                self._explain(error, request, pool)
         if is_wedged and pool is self._pool:
             self._pool = _Pool(self._make_pool())
             self._rebuilds += 1
         await self._leave(pool)
         try:
-            return await self._open_on(self._pool, request)
-        except Exception as error:
-            raise ours_for(error, request.place) from error
+            return await self._open_on(self._pool, request, on_sent)
+        except Exception as error:  # noqa: BLE001 - raised anew, without keys
+            self._explain(error, request, self._pool)
 
-    async def _open_on(self, pool: _Pool, request: HttpRequest) -> tuple[_Pool, httpx.Response]:
+    def _explain(self, error: Exception, request: HttpRequest, pool: _Pool) -> NoReturn:
+        """Raise our error for `error`, or `error` itself if it is not httpx's."""
+        ours = ours_for(error, request.place, pool.httpx_pool.proxy_of(request.url))
+        if ours is error:
+            raise error
+        if type(error).__name__ in QUOTING:
+            raise_alone(ours, RuntimeError(type(error).__name__), ())
+        raise ours from error
+
+    async def _open_on(self, pool: _Pool, request: HttpRequest, on_sent: Callable[[], None]) -> tuple[_Pool, httpx.Response]:
         pool.in_flight += 1
         try:
-            return pool, await pool.httpx_pool.send(request.method, request.url, request.headers, request.body, request.connect_s)
+            send = pool.httpx_pool.send
+            return pool, await send(request.method, request.url, request.headers, request.body, request.connect_s, on_sent)
         except BaseException:
             pool.in_flight -= 1
             raise
@@ -364,14 +385,27 @@ class _Flight(AbstractAsyncContextManager[HttpStream, None]):
         await self._end(self, *self._reply)
 
 
+async def whole_reply(reply: HttpStream) -> HttpReply:
+    """Read `reply` to its end; of one that is no success, as much as an error has to say."""
+    most = math.inf if 200 <= reply.status < 300 else MAX_ERROR_BYTES
+    body = bytearray()
+    async for chunk in reply.chunks:
+        body += chunk if len(body) + len(chunk) <= most else chunk[: int(most) - len(body)]
+        if len(body) >= most:
+            break
+    return HttpReply(reply.status, reply.headers, bytes(body))
+
+
 async def _abandon(response: httpx.Response, chunks: _Chunks) -> None:
     try:
         await response.aclose()
         if not chunks.has_ended:
             # The body of a reply left early hangs in half a dozen nested generators of httpx, which nobody closes. On a closed
-            # connection they all run to their end at once.
-            async for _ in chunks.raw:
-                pass
+            # connection they all run to their end at once. Another kind of transport may have no end.
+            for _ in range(PIECES_AFTER_CLOSE):
+                await anext(chunks.raw)
+    except StopAsyncIteration:
+        pass
     except Exception as error:
         if not is_a_foreign(error, "HTTPError") and not is_a_foreign(error, "StreamError"):
             raise

@@ -18,6 +18,7 @@ from runtime.lm.http.transport import HttpRequest
 from runtime.lm.providers.known import PROVIDER_OPTIONS
 from runtime.lm.providers.library import part
 from runtime.lm.providers.sign_in import Post
+from runtime.lm.redaction import raise_alone
 
 USABLE_S = 45.0
 """How long credentials serve before LiteLLM is asked for them again. It gives none out that end within a minute."""
@@ -142,9 +143,9 @@ class AwsAuthority:
         try:
             found = self.handler.find_credentials(self._parameters, self.region)
             frozen = found.get_frozen_credentials() if found is not None else None
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - raised anew, without keys
             # Its words may hold what was sent; the class says enough.
-            raise self._refused(f"AWS credentials cannot be had ({type(error).__name__})") from error
+            raise_alone(self._refused(f"AWS credentials cannot be had ({type(error).__name__})"), error, self.secrets)
         if frozen is None or not frozen.access_key or not frozen.secret_key:
             raise self._refused("there are no AWS credentials")
         self._credentials = frozen

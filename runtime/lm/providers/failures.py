@@ -7,7 +7,6 @@ that looks like a key before it becomes part of a message.
 from __future__ import annotations
 
 import json
-import re
 from typing import TYPE_CHECKING, Any, cast
 
 from actors.errors import (
@@ -21,14 +20,13 @@ from actors.errors import (
     LMTimeout,
     LMUnavailable,
 )
+from runtime.lm.redaction import MAX_SEARCHED_CHARS, excerpt, redact
 from runtime.lm.retry import retry_after_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from runtime.lm.http.transport import HttpReply
-
-MAX_DETAIL_CHARS = 400
 
 STATUSES: Mapping[int, type[LMError]] = {
     401: LMAuthFailed,
@@ -43,6 +41,9 @@ STATUSES: Mapping[int, type[LMError]] = {
     529: LMRateLimited,  # Anthropic: overloaded
 }
 """What a status means when its class of a hundred does not say it: see :func:`error_class`."""
+
+NEVER_STATUSES = frozenset({501, 505, 510, 511})
+"""Of the 5xx, those that say what a server cannot do, and not how it is: the same request fails again; another model may do."""
 
 OVERLOAD_CODES = frozenset({"overloaded_error", "server_overloaded", "slow_down", "rate_limit_exceeded", "rate_limit_error"})
 CONTEXT_CODES = frozenset({"context_length_exceeded", "model_context_window_exceeded"})
@@ -60,12 +61,6 @@ MENDS: Mapping[type[LMError], str] = {
     LMReplyUnreadable: "check that api_base is the address of a model provider.",
 }
 
-_KEYS = re.compile(
-    r"(?i:bearer\s+)[\w.~+/*-]{8,}=*"
-    r"|\b(?:sk|pk|rk|gsk|xai|r8|hf|pplx|key|tgp|csk|nvapi)[-_][\w*-]{6,}"
-    r"|\bAIza[\w-]{10,}"
-)
-
 
 def error_class(status: int) -> type[LMError]:
     """Our error for an HTTP `status` that is not a success.
@@ -78,20 +73,6 @@ def error_class(status: int) -> type[LMError]:
     if 300 <= status < 500:
         return LMBadRequest
     return LMUnavailable if 500 <= status < 600 else LMReplyUnreadable
-
-
-def redact(text: str, secrets: Sequence[str]) -> str:
-    """`text` without `secrets` and without anything that looks like a key."""
-    for secret in secrets:
-        if secret:
-            text = text.replace(secret, "[redacted]")
-    return _KEYS.sub("[redacted]", text)
-
-
-def shorten(text: str) -> str:
-    """`text` on one line without its final full stop, at most ``MAX_DETAIL_CHARS`` long."""
-    line = " ".join(text.split()).rstrip(".")
-    return line if len(line) <= MAX_DETAIL_CHARS else f"{line[:MAX_DETAIL_CHARS]}… ({len(line)} characters)"
 
 
 def error_for(
@@ -115,22 +96,34 @@ def error_for(
     status = _embedded_status(reply)
     kind = _refined(error_class(status), status, codes, detail, is_context_too_long)
     wait_s = retry_after_s(reply.headers)
-    words = f": {shorten(redact(detail, secrets))}" if detail.strip() else ""
+    words = f": {excerpt(detail, secrets)}" if detail.strip() else ""
     wait = f" (retry after {wait_s:g} s)" if wait_s is not None else ""
-    target = redact(reply.headers.get("location", ""), secrets).partition("?")[0] if 300 <= status < 400 else ""
+    target = excerpt(reply.headers.get("location", "").partition("?")[0], secrets) if 300 <= status < 400 else ""
     where_to = f" to {target}, which is not followed because the key would go with it" if target else ""
-    message = f"HTTP {status} from {place}{where_to}{words}{wait}.\n  Mend: {MENDS[kind]}"
+    message = f"HTTP {status} from {redact(place, secrets)}{where_to}{words}{wait}.\n  Mend: {MENDS[kind]}"
     error = kind(message, model=model, status=status)
     error.retry_after_s = wait_s
     if codes & QUOTA_CODES:
         error.retryable = False  # waiting brings no credit
+    if status in NEVER_STATUSES:
+        error.retryable = False
     return error
+
+
+def is_page(reply: HttpReply) -> bool:
+    """Whether `reply` is a page for people, such as the login page of a proxy, and comes from no interface of a model."""
+    start = reply.body[:4096].lstrip().lower()
+    if b"\x00" in start:
+        return False  # something has gone wrong on the way, and may not the next time
+    return reply.headers.get("content-type", "").lower().startswith("text/html") or start.startswith(
+        (b"<!doctype html", b"<html")
+    )
 
 
 def has_error(body: bytes) -> bool:
     """Whether the body of a successful reply carries an error instead of an answer, as some gateways send it."""
-    if b'"error"' not in body:
-        return False
+    if len(body) > MAX_SEARCHED_CHARS or b'"error"' not in body:
+        return False  # no error is that long: an answer is, and it is parsed once
     fields = _fields(body)
     return bool(fields.get("error")) and not fields.get("choices")
 
@@ -163,6 +156,8 @@ def _embedded_status(reply: HttpReply) -> int:
 
 
 def _fields(body: bytes) -> Mapping[str, Any]:
+    if len(body) > MAX_SEARCHED_CHARS:
+        return {}
     try:
         parsed: object = json.loads(body)
     except (ValueError, RecursionError):  # nested without end
@@ -174,7 +169,7 @@ def _provider_words(body: bytes) -> tuple[str, frozenset[str]]:
     """What the provider says went wrong: its message, and its codes and types in lower case."""
     fields = _fields(body)
     if not fields:
-        return body.decode("utf-8", "replace"), frozenset()
+        return body[:MAX_SEARCHED_CHARS].decode("utf-8", "replace"), frozenset()
     inner: Any = fields.get("error")
     source = cast("Mapping[str, Any]", inner) if isinstance(inner, dict) else fields
     codes = frozenset(str(source[name]).lower() for name in ("code", "type", "status") if source.get(name) is not None)

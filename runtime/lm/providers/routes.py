@@ -13,7 +13,6 @@ import attrs
 
 from actors.errors import DeclarationError, LMAuthFailed
 from runtime.lm.providers import bedrock, vertex
-from runtime.lm.providers.failures import redact, shorten
 from runtime.lm.providers.known import (
     ADDRESS_EXAMPLES,
     DEFAULT_BASES,
@@ -27,6 +26,7 @@ from runtime.lm.providers.known import (
     UNSERVED_PROVIDERS,
 )
 from runtime.lm.providers.sign_in import Authority, SignIn
+from runtime.lm.redaction import excerpt, raise_alone
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -95,8 +95,8 @@ def resolve(litellm: Any, name: str, *, api_key: str | None, api_base: str | Non
     _refuse_unserved(name, name.partition("/")[0])  # LiteLLM's resolver would begin to sign in
     try:
         model, provider, key, base = litellm.get_llm_provider(model=name, api_base=api_base, api_key=api_key)
-    except Exception as error:
-        raise _unknown(litellm, name, error, api_key) from error
+    except Exception as error:  # noqa: BLE001 - raised anew, without keys
+        raise_alone(_unknown(litellm, name, error, api_key), error, [api_key or ""])
     _refuse_unserved(name, provider)
     key = api_key or key
     if not _is_native(litellm, model, provider):
@@ -138,7 +138,7 @@ def _unknown(litellm: Any, name: str, error: Exception, api_key: str | None) -> 
             f"LMClient({name!r}): LiteLLM knows no provider for this model.\n"
             f"  Mend: name the provider before a slash, for example {EXAMPLES}."
         )
-    words = redact(shorten(str(getattr(error, "message", "") or error)), [api_key or ""])
+    words = excerpt(str(getattr(error, "message", "") or error), [api_key or ""])
     return DeclarationError(
         f"LMClient({name!r}): LiteLLM cannot tell where this model is: {words}.\n"
         "  Mend: pass api_base, or correct the form of the model's name."

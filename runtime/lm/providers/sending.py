@@ -16,22 +16,26 @@ READ_ON_THE_LOOP_BYTES = 500_000
 """Longer replies are read in a thread: LiteLLM and we parse them three times, some ten milliseconds for each megabyte."""
 
 
-async def send(exchange: Exchange, transport: HttpTransport, may_resend: Callable[[], bool]) -> HttpReply:
+async def send(
+    exchange: Exchange, transport: HttpTransport, may_resend: Callable[[], bool], on_sent: Callable[[], None]
+) -> HttpReply:
     """The whole reply to one attempt at `exchange`. Raises what ``HttpTransport.send`` raises, and LMAuthFailed."""
     if exchange.threaded is not None:
+        on_sent()
         return await exchange.threaded.reply()
-    if exchange.sign_in is None:
-        return await transport.send(exchange.request, may_resend=may_resend)
-    return await transport.send(await exchange.sign_in.authorised(exchange.request, transport), may_resend=may_resend)
+    request = exchange.request
+    if exchange.sign_in is not None:
+        request = await exchange.sign_in.authorised(request, transport)
+    return await transport.send(request, may_resend=may_resend, on_sent=on_sent)
 
 
 def stream(
-    exchange: Exchange, transport: HttpTransport, may_resend: Callable[[], bool]
+    exchange: Exchange, transport: HttpTransport, may_resend: Callable[[], bool], on_sent: Callable[[], None]
 ) -> AbstractAsyncContextManager[HttpStream]:
     """The reply to one attempt at `exchange` as it comes; that of a thread comes whole. Raises what :func:`send` raises."""
     if exchange.threaded is None and exchange.sign_in is None:
-        return transport.stream(exchange.request, may_resend=may_resend)
-    return _prepared(exchange, transport, may_resend)
+        return transport.stream(exchange.request, may_resend=may_resend, on_sent=on_sent)
+    return _prepared(exchange, transport, may_resend, on_sent)
 
 
 async def read_reply(read: Callable[[Exchange, HttpReply], Answer], exchange: Exchange, reply: HttpReply) -> Answer:
@@ -43,14 +47,15 @@ async def read_reply(read: Callable[[Exchange, HttpReply], Answer], exchange: Ex
 
 @asynccontextmanager
 async def _prepared(
-    exchange: Exchange, transport: HttpTransport, may_resend: Callable[[], bool]
+    exchange: Exchange, transport: HttpTransport, may_resend: Callable[[], bool], on_sent: Callable[[], None]
 ) -> AsyncGenerator[HttpStream, None]:
     if exchange.threaded is not None:
+        on_sent()
         reply = await exchange.threaded.reply()
         yield HttpStream(reply.status, reply.headers, _once(reply.body))
     elif exchange.sign_in is not None:
         request = await exchange.sign_in.authorised(exchange.request, transport)
-        async with transport.stream(request, may_resend=may_resend) as http:
+        async with transport.stream(request, may_resend=may_resend, on_sent=on_sent) as http:
             yield http
 
 

@@ -6,28 +6,33 @@ cancelled; the answer's own time simply runs on meanwhile.
 
 from __future__ import annotations
 
+import re
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Self, final
 
 import attrs
 import trio
 
 from actors.errors import LMError, LMReplyUnreadable, LMTimeout, UsageError
-from actors.lm import Completion, Delta, ReasoningDelta, TextDelta, ToolCallDelta
+from actors.lm import Completion, Delta, ReasoningDelta, TextDelta, ToolCallDelta, Usage
 from runtime.lm.http.sse import EventReader, EventTooLarge, LineReader, ServerEvent
-from runtime.lm.http.transport import HttpReply, HttpStream
+from runtime.lm.http.transport import HttpReply, HttpStream, whole_reply
 from runtime.lm.providers.event_stream import CONTENT_TYPE, BinaryEventReader, NotAnEvent
-from runtime.lm.providers.failures import MENDS, has_error, shorten
+from runtime.lm.providers.failures import MENDS, has_error
 from runtime.lm.providers.sending import read_reply
-from runtime.lm.providers.translation import Exchange, Translator
+from runtime.lm.providers.told import told_usage
+from runtime.lm.providers.translation import CHARS_PER_TOKEN, Exchange, Translator
 
 _READERS: Mapping[str, type[EventReader | LineReader | BinaryEventReader]] = {
     "text/event-stream": EventReader,
     "application/x-ndjson": LineReader,
     CONTENT_TYPE: BinaryEventReader,
 }
-"""What reads a stream, by its content type. Anything else is no stream."""
+"""What reads a stream, by its content type. Of anything else the first bytes tell: see :func:`_begins_as_events`."""
+_FIRST_FIELD = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:data|event|id|retry)?:")
+_FIRST_BYTES = 1024
+"""So many are enough to tell."""
 _LAST_BYTES_S = 0.25
 """How long the end of the body may take after the last piece, so that the connection can serve again."""
 
@@ -67,12 +72,21 @@ class AnswerStream:
         self._events: EventReader | LineReader | BinaryEventReader = EventReader()
         self._chunks = translator.chunks(exchange)
         self._pieces: deque[Delta] = deque()
+        self._early = b""
+        """Read already, to find out what it is."""
+        self._is_stream = False
+        self._whole: HttpReply | None = None
+        """Of a provider that does not stream."""
+        self._received_bytes = self._received_pieces = 0
+        self._cut: LMError | None = None
         self._completion: Completion | None = None
         self._has_ended = False
         self.explain: Callable[[LMError], None] = lambda error: None
         """Writes into an error which call it ended."""
         self.on_whole: list[Callable[[Completion], None]] = []
         """Called when the whole answer has come."""
+        self.limit: Callable[[int], LMError | None] = _no_limit
+        """Asked after each event, with the tokens of the answer so far, why the answer must end."""
 
     def __aiter__(self) -> Self:
         return self
@@ -103,11 +117,52 @@ class AnswerStream:
         """Wait for the first piece, or for the end of an answer without any."""
         kind = self._http.headers.get("content-type", "").lower()
         make = next((make for name, make in _READERS.items() if name in kind), None)
-        if self._http.status == 200 and make is not None:
-            self._events = make()
+        is_success = 200 <= self._http.status < 300
+        if is_success and make is None and await self._begins_as_events():
+            make = EventReader
+        if is_success and make is not None:
+            self._events, self._is_stream = make(), True
             await self._fill()
         else:
             await self._take_whole()
+
+    async def _begins_as_events(self) -> bool:
+        """Whether a body that is not called a stream is one of server-sent events all the same."""
+        while len(self._early) < _FIRST_BYTES and b":" not in self._early:
+            chunk = await anext(self._http.chunks, None)
+            if chunk is None:
+                break
+            self._early += chunk
+        return _FIRST_FIELD.match(self._early[: 2 * _FIRST_BYTES]) is not None
+
+    async def _next_chunk(self) -> bytes | None:
+        if self._early:
+            early, self._early = self._early, b""
+            return early
+        return await anext(self._http.chunks, None)
+
+    def seen(self, *, is_given_up: bool) -> Usage | None:
+        """What the answer has used as far as it came: what the provider said of it, or by the lengths; None for no answer.
+
+        Of one that is given up, something is on its way although nothing has come.
+        """
+        if self._whole is not None:
+            return told_usage(self._whole.body)
+        has_come = bool(self._received_pieces or self._chunks.priced)
+        if not 200 <= self._http.status < 300 or not (has_come or is_given_up):
+            return None
+        prompt_tokens, _ = self._translator.expected_tokens(self._exchange)
+        said = self._chunks.priced[-1].usage if self._chunks.priced else None
+        return Usage(
+            prompt_tokens=int(getattr(said, "prompt_tokens", 0) or prompt_tokens),
+            completion_tokens=max(int(getattr(said, "completion_tokens", 0) or 0), self._tokens),
+            is_estimate=True,
+        )
+
+    @property
+    def _tokens(self) -> int:
+        """Of the answer so far, by its length; a piece is one at least."""
+        return max(self._received_bytes // CHARS_PER_TOKEN, self._received_pieces)
 
     async def _bounded(self, wait: Callable[[], Awaitable[None]], limit_s: float, phase: str, option: str) -> None:
         waits, now_s = self._waits, trio.current_time()
@@ -121,17 +176,19 @@ class AnswerStream:
     async def _fill(self) -> None:
         """Read until there is a piece or the end."""
         while not self._pieces and not self._has_ended:
-            chunk = await anext(self._http.chunks, None)
+            if self._cut is not None:
+                raise self._cut
+            chunk = await self._next_chunk()
             try:
                 events = self._events.close() if chunk is None else self._events.feed(chunk)
             except (EventTooLarge, NotAnEvent) as error:
-                raise self._unreadable(str(error), "") from error
-            for event in events:
-                self._read(event)
+                raise self._unreadable(str(error), "") from error  # whose words are ours
+            if not self._read_all(events):
+                continue
             if chunk is None:
                 self._has_ended = True
                 if not self._chunks.is_whole:
-                    raise self._unreadable("the stream ended before the answer did", self._chunks.text[-80:])
+                    raise self._unreadable("the stream ended before the answer did", self._chunks.text)
                 self._end(self._streamed())
             elif self._chunks.is_done:
                 await self._last_bytes()
@@ -140,26 +197,40 @@ class AnswerStream:
         """The answer is complete; what is left of the body decides whether the connection can serve again."""
         self._has_ended = True
         with trio.move_on_after(_LAST_BYTES_S):
-            while await anext(self._http.chunks, None) is not None:
+            while await self._next_chunk() is not None:
                 pass
         self._end(self._streamed())
+
+    def _read_all(self, events: Sequence[ServerEvent]) -> bool:
+        """False when the answer must end here, and the rest counts for nothing."""
+        for event in events:
+            self._read(event)
+            if self._cut is not None:
+                return False
+        return True
 
     def _read(self, event: ServerEvent) -> None:
         data = event.data.encode()
         if has_error(data):
             raise self._translator.error(self._exchange, HttpReply(200, self._http.headers, data))
         try:
-            self._pieces.extend(self._chunks.read(event))
-        except Exception as error:
-            raise self._unreadable(f"{type(error).__name__} in an event", event.data) from error
+            pieces = self._chunks.read(event)
+        except Exception as error:  # noqa: BLE001 - raised anew, without keys
+            self._translator.raise_alone(self._unreadable(f"{type(error).__name__} in an event", event.data), error)
+        if pieces:
+            self._pieces.extend(pieces)
+            self._received_pieces += len(pieces)
+            self._received_bytes += sum(map(_size_bytes, pieces))
+            self._cut = self.limit(self._tokens)
 
     def _streamed(self) -> Completion:
         try:
             return self._translator.streamed(self._exchange, self._chunks)
         except LMError:
             raise
-        except Exception as error:
-            raise self._unreadable(f"{type(error).__name__} in the whole of it", self._chunks.text[-80:]) from error
+        except Exception as error:  # noqa: BLE001 - raised anew, without keys
+            failure = self._unreadable(f"{type(error).__name__} in the whole of it", self._chunks.text)
+            self._translator.raise_alone(failure, error)
 
     def _end(self, whole: Completion) -> None:
         self._completion = attrs.evolve(whole, attempts=self._requests)
@@ -169,18 +240,28 @@ class AnswerStream:
 
     async def _take_whole(self) -> None:
         """An error, or the whole answer from a provider that does not stream."""
-        body = b"".join([chunk async for chunk in self._http.chunks])
-        reply = HttpReply(self._http.status, self._http.headers, body)
-        whole = await read_reply(self._translator.completion, self._exchange, reply)
+        reply = await whole_reply(self._http)
+        # `_early` is of a success only, so that it counts toward no limit of an error.
+        self._whole = attrs.evolve(reply, body=self._early + reply.body) if self._early else reply
+        whole = await read_reply(self._translator.completion, self._exchange, self._whole)
         self._end(whole)
         self._pieces.extend(pieces_of(whole))
 
     def _unreadable(self, what: str, words: str) -> LMReplyUnreadable:
-        said = f": {shorten(self._translator.redacted(words))!r}" if words else ""
+        said = f": {self._translator.excerpt(words)!r}" if words else ""
         return LMReplyUnreadable(
             f"the stream from {self._exchange.request.place} cannot be read: {what}{said}.\n  Mend: {MENDS[LMReplyUnreadable]}",
             status=self._http.status,
         )
+
+
+def _no_limit(tokens: int) -> LMError | None:
+    return None
+
+
+def _size_bytes(piece: Delta) -> int:
+    text = piece.arguments if isinstance(piece, ToolCallDelta) else piece.text
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
 def incomplete() -> UsageError:

@@ -11,8 +11,9 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any, cast, final
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn, cast, final
 
 import attrs
 
@@ -23,8 +24,9 @@ from runtime.lm.providers import embeddings
 from runtime.lm.providers.chunks import ChunkReader, whole_characters
 from runtime.lm.providers.dialects import SilentLog, longest_answer_tokens, outgoing, parser_of, reader_of, reads_as_openai
 from runtime.lm.providers.exchange import Exchange as Exchange
-from runtime.lm.providers.failures import MENDS, error_for, has_error, redact, shorten
+from runtime.lm.providers.failures import MENDS, error_for, has_error, is_page
 from runtime.lm.providers.known import ADDRESS_OPTION, CLOUDS, KEPT_LITELLM_OPTIONS, METADATA_PROVIDERS, PARTS, REFUSED_OPTIONS
+from runtime.lm.providers.lenient import put_right, readable
 from runtime.lm.providers.library import is_warm as is_warm
 from runtime.lm.providers.library import load, part, quiet
 from runtime.lm.providers.library import warm_up as warm_up
@@ -35,7 +37,9 @@ from runtime.lm.providers.routes import Route, resolve
 from runtime.lm.providers.shapes import as_json, as_list, as_object, text_in
 from runtime.lm.providers.threaded import ThreadedCall
 from runtime.lm.providers.usage import usage_of
+from runtime.lm.redaction import MIN_KEY_CHARS, excerpt, long_enough, raise_alone, redact
 
+_LOG = logging.getLogger("understudy.lm")
 MAX_MAPPED = 64
 """How many combinations of plain options a translator remembers."""
 CHARS_PER_TOKEN = 4
@@ -97,8 +101,8 @@ class Translator:
             return self._exchange(litellm, route, messages, wanted)
         except LMError:
             raise
-        except Exception as error:
-            raise self._refusal(error) from error
+        except Exception as error:  # noqa: BLE001 - raised anew, without keys
+            raise_alone(self._refusal(error), error, self._secrets())
 
     def embedding(self, texts: Sequence[str], options: Mapping[str, Any]) -> Exchange:
         """The request for the embeddings of `texts`. `options` are OpenAI's.
@@ -122,8 +126,8 @@ class Translator:
             return Exchange(HttpRequest("POST", url, _sendable(headers), _json_bytes(data)), data, [], {}, {}, texts=tuple(texts))
         except LMError:
             raise
-        except Exception as error:
-            raise self._refusal(error) from error
+        except Exception as error:  # noqa: BLE001 - raised anew, without keys
+            raise_alone(self._refusal(error), error, self._secrets())
 
     def _stream_options(self, litellm: Any, route: Route) -> dict[str, Any]:
         supported: list[str] = litellm.get_supported_openai_params(model=route.model, custom_llm_provider=route.provider) or []
@@ -214,7 +218,7 @@ class Translator:
         mend = mend if name == "UnsupportedParamsError" else MENDS[kind]
         return kind(
             f"no request to {self.model!r} could be made of the messages and options: {name}: "
-            f"{redact(shorten(said), self._secrets())}.\n  Mend: {mend}",
+            f"{excerpt(said, self._secrets())}.\n  Mend: {mend}",
             model=self.model,
             attempt=0,
         )
@@ -233,12 +237,12 @@ class Translator:
             plain = plain_answer(reply.body) if self._reads_as_openai() else None
             if plain is not None:
                 return self._plain(plain)
-            parsed = self._parse(exchange, reply)
+            parsed = self._parse(exchange, attrs.evolve(reply, body=readable(reply.body, self.route().provider)))
             raw = _object_in(reply.body)
             answer = self._answer(parsed, told_reason(raw), raw)
-        except Exception as error:
-            raise self._unreadable(exchange, reply, error, "answer") from error
-        extras: Mapping[str, object] = getattr(parsed.choices[0].message, "provider_specific_fields", None) or {}
+            extras: Mapping[str, object] = getattr(parsed.choices[0].message, "provider_specific_fields", None) or {}
+        except Exception as error:  # noqa: BLE001 - raised anew, without keys
+            raise_alone(self._unreadable(exchange, reply, error, "answer"), error, self._secrets())
         return self._checked(answer, extras.get("refusal"))
 
     def embedded(self, exchange: Exchange, reply: HttpReply) -> Embeddings:
@@ -254,23 +258,26 @@ class Translator:
             vectors, parsed = embeddings.read(load(), route, exchange, reply)
             if len(vectors) != len(texts):
                 raise ValueError(f"{len(vectors)} vectors for {len(texts)} texts")
-        except Exception as error:
-            raise self._unreadable(exchange, reply, error, "embeddings") from error
+        except Exception as error:  # noqa: BLE001 - raised anew, without keys
+            raise_alone(self._unreadable(exchange, reply, error, "embeddings"), error, self._secrets())
         usage = self._usage_of(parsed, "embedding")
         return Embeddings(vectors, self.model, usage)
 
     def _unreadable(self, exchange: Exchange, reply: HttpReply, error: Exception, what: str) -> LMReplyUnreadable:
-        words = redact(shorten(reply.body.decode("utf-8", "replace")), self._secrets())
-        return LMReplyUnreadable(
-            f"HTTP {reply.status} from {exchange.request.place} carries no {what} that can be read "
+        words = excerpt(reply.body, self._secrets())
+        failure = LMReplyUnreadable(
+            f"HTTP {reply.status} from {redact(exchange.request.place, self._secrets())} carries no {what} that can be read "
             f"({type(error).__name__}): {words!r}.\n  Mend: {MENDS[LMReplyUnreadable]}",
             model=self.model,
             status=reply.status,
         )
+        if is_page(reply):
+            failure.retryable = False  # the address is wrong, and stays so
+        return failure
 
     def _checked(self, answer: Completion, refusal: object) -> Completion:
         if not answer.text and not answer.tool_calls and (refusal or answer.finish_reason == "content_filter"):
-            words = f": {redact(shorten(str(refusal)), self._secrets())}" if refusal else ""
+            words = f": {excerpt(str(refusal), self._secrets())}" if refusal else ""
             raise LMRefused(f"the model declined to answer{words}.\n  Mend: {MENDS[LMRefused]}", model=self.model, status=200)
         return answer
 
@@ -280,7 +287,13 @@ class Translator:
         parser = parser_of(load(), route, json_mode=exchange.json_mode)
         if hasattr(parser, "tool_name_reverse_map"):  # names that Anthropic would refuse have been rewritten
             parser.tool_name_reverse_map = exchange.litellm_params.get("_anthropic_tool_name_map") or {}
-        return ChunkReader(parser.chunk_parser)
+        read: Callable[[Mapping[str, Any]], Any] = parser.chunk_parser
+
+        def read_leniently(chunk: Mapping[str, Any]) -> Any:
+            put_right(chunk, route.provider)
+            return read(chunk)
+
+        return ChunkReader(read_leniently)
 
     def streamed(self, exchange: Exchange, chunks: ChunkReader) -> Completion:
         """The completion that all chunks of a stream make up.
@@ -411,13 +424,18 @@ class Translator:
         """What so many tokens cost by LiteLLM's table; 0 for a model without a price."""
         return self._prices.of_tokens(self.route(), prompt_tokens, completion_tokens)
 
-    def redacted(self, text: str) -> str:
-        """`text` without this model's key and anything that looks like one."""
-        return redact(text, self._secrets())
+    def excerpt(self, text: str) -> str:
+        """The beginning of `text`, as it may stand in a message: without this model's key and anything that looks like one."""
+        return excerpt(text, self._secrets())
+
+    def raise_alone(self, failure: LMError, original: Exception) -> NoReturn:
+        """Raise `failure` in place of `original`, whose own words may hold what must not be shown."""
+        raise_alone(failure, original, self._secrets())
 
     def _secrets(self) -> tuple[str, ...]:
         found = self._found.secrets if self._found is not None else ()
-        return tuple(key for key in (self._api_key, *found) if key)
+        keys = {self._api_key or "", (self._found.api_key if self._found is not None else None) or ""}
+        return long_enough(secret for secret in {*keys, *found} if secret not in keys or len(secret) >= MIN_KEY_CHARS)
 
     # --- where to ---
 
@@ -438,6 +456,13 @@ class Translator:
                 self._found = resolve(load(), self.model, api_key=self._api_key, api_base=self._api_base, options=self._options)
                 for name in PARTS.get(self._found.provider, ()):
                     part(name)
+            if 0 < len(self._found.api_key or "") < MIN_KEY_CHARS:
+                _LOG.warning(
+                    "the key for %r has fewer than %d characters: it is not taken out of errors that quote it, because it would "
+                    "be taken out of the middle of words, too",
+                    self.model,
+                    MIN_KEY_CHARS,
+                )
         return self._found
 
 

@@ -17,9 +17,9 @@ import attrs
 
 from actors.errors import DeclarationError, LMAuthFailed, LMError, LMUnavailable, UnderstudyError
 from runtime.lm.http.transport import HttpReply, HttpRequest
-from runtime.lm.providers.failures import redact, shorten
 from runtime.lm.providers.library import part
 from runtime.lm.providers.sign_in import Post
+from runtime.lm.redaction import excerpt, raise_alone
 
 USABLE_S = 60.0
 """How long a token serves before google-auth is asked again. It gives none out that ends within this time."""
@@ -99,8 +99,8 @@ class GoogleAuthority:
                 self._credentials.refresh(caller(post))
         except UnderstudyError:
             raise
-        except Exception as error:
-            raise self._refused(error) from error
+        except Exception as error:  # noqa: BLE001 - raised anew, without keys
+            raise_alone(self._refused(error), error, self.secrets)
         token = str(self._credentials.token)
         if token != self._token:
             self._earlier = (self._token,) if self._token else ()  # calls that still use it may fail
@@ -118,7 +118,7 @@ class GoogleAuthority:
         return credentials
 
     def _refused(self, error: Exception) -> LMError:
-        words = redact(shorten(str(error)), self.secrets)
+        words = excerpt(str(error), self.secrets)
         return LMAuthFailed(
             f"Google gives no access token ({type(error).__name__}: {words}).\n"
             "  Mend: check vertex_credentials, VERTEXAI_CREDENTIALS or GOOGLE_APPLICATION_CREDENTIALS, and the account's rights.",

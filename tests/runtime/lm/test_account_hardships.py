@@ -115,7 +115,7 @@ async def test_limits_and_pauses_hold_at_any_time_of_the_clock(now_s: float, vir
             for _ in range(3):
                 await lm.chat(HELLO)
 
-    assert at_s == [0, 8, 8, 60]
+    assert at_s == [0, 8, 8, 20]
 
 
 async def test_streams_that_break_off_count_as_failures_and_not_as_answers():

@@ -49,7 +49,7 @@ async def read(question: Question, lm: LM) -> Answer:
         ("begin", (Failure.status(503),) * 2, 2),
         ("middle", (Failure.disconnect_mid_body(),), 1),
         ("late", (Failure.status(503), Failure.disconnect_mid_body()), 2),
-        ("own", (), 0),
+        ("own", (), 1),
         ("embed", (), 2),
     ],
 )

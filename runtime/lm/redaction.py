@@ -1,0 +1,85 @@
+"""Texts of providers and of other libraries, made fit for messages: without keys, on one line, and short.
+
+Keys are taken out before anything is cut, or a cut in the middle of a key would hide it from the search. What is searched is
+bounded, because it is searched on the event loop.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from typing import NoReturn, final
+from urllib.parse import quote, quote_plus
+
+MAX_DETAIL_CHARS = 400
+MAX_SEARCHED_CHARS = 64 * 1024
+MIN_KEY_CHARS = 8
+"""Shorter keys are words like any other (``k``, ``EMPTY``), and taking them out would mangle every text."""
+MIN_SECRET_CHARS = 6
+"""The same for what is certainly secret, of clouds: a password, and not a word for a server that asks for none."""
+
+REDACTED = "[redacted]"
+_KEYS = re.compile(
+    r"(?i:bearer\s+)[\w.~+/*-]{8,}=*"
+    r"|\b(?:sk|pk|rk|gsk|xai|r8|hf|pplx|key|tgp|csk|nvapi)[-_][\w*-]{6,}"
+    r"|\bAIza[\w-]{10,}"
+)
+
+
+@final
+class Foreign(Exception):
+    """What another library raised, in its own words without keys. It stands as the cause in place of the original."""
+
+
+def long_enough(secrets: Iterable[str]) -> tuple[str, ...]:
+    """Those of `secrets` that are taken out of texts, the longest first: one may be a part of another."""
+    return tuple(sorted({secret for secret in secrets if len(secret) >= MIN_SECRET_CHARS}, key=len, reverse=True))
+
+
+def redact(text: str, secrets: Sequence[str]) -> str:
+    """`text` without `secrets`, as they stand and as JSON, Python and addresses write them, and without what looks like a key."""
+    for secret in long_enough(secrets):
+        written = (
+            secret,
+            json.dumps(secret)[1:-1],
+            repr(secret)[1:-1],
+            quote(secret, safe=""),
+            quote(secret),
+            quote_plus(secret),
+        )
+        for form in sorted(set(written), key=len, reverse=True):
+            text = text.replace(form, REDACTED)
+    return _KEYS.sub(REDACTED, text)
+
+
+def shorten(text: str) -> str:
+    """`text` on one line without its final full stop, at most ``MAX_DETAIL_CHARS`` long."""
+    line = " ".join(text.split()).rstrip(".")
+    return line if len(line) <= MAX_DETAIL_CHARS else f"{line[:MAX_DETAIL_CHARS]}… ({len(line)} characters)"
+
+
+def excerpt(text: str | bytes, secrets: Sequence[str]) -> str:
+    """The beginning of `text` as it may stand in a message: :func:`redact`, then :func:`shorten`."""
+    start = text[:MAX_SEARCHED_CHARS]
+    words = start if isinstance(start, str) else start.decode("utf-8", "replace")
+    return shorten(redact(words, secrets))
+
+
+def without_keys(error: BaseException, secrets: Sequence[str]) -> Foreign:
+    """What may be chained in place of `error`, whose text, or its own causes', may hold a whole body or header."""
+    try:
+        said = str(error)
+    except Exception:  # noqa: BLE001 - another library's, about a stranger's text
+        said = ""
+    words = excerpt(said, secrets)
+    return Foreign(f"{type(error).__name__}: {words}" if words else type(error).__name__).with_traceback(error.__traceback__)
+
+
+def raise_alone(failure: BaseException, original: BaseException, secrets: Sequence[str]) -> NoReturn:
+    """Raise `failure` in place of `original`, which is being handled; it is chained to :func:`without_keys` of that alone."""
+    failure.__cause__ = without_keys(original, secrets)
+    try:
+        raise failure
+    finally:
+        failure.__context__ = None
