@@ -49,6 +49,7 @@ HOOKS: Mapping[str, tuple[str, ...]] = {
     "dspy:Predict.aforward": (),
     "dspy:Predict.forward": (),
     "dspy:Signature": (),
+    "dspy:configure_cache": ("enable_disk_cache",),
     "dspy:context": (),
     "dspy:streamify": ("program", "stream_listeners", "is_async_program"),
     "dspy:BootstrapFewShot.__init__": ("metric", "max_bootstrapped_demos", "max_labeled_demos", "max_rounds"),
@@ -85,7 +86,19 @@ def library() -> Any:
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     dspy = importlib.import_module("dspy")
     check_release(dspy.__version__, missing_hooks())
+    _keep_off_the_disk(dspy)
     return dspy
+
+
+def _keep_off_the_disk(dspy: Any) -> None:
+    """Let DSPy's own cache be in memory, unless the program has made one before.
+
+    DSPy makes one when something first asks for it, an embedder say: sixteen databases under the home directory, each with a
+    connection per thread that nothing closes. The client has caches of its own. ``dspy.configure_cache(…)`` turns it on, at any
+    time.
+    """
+    if "cache" not in vars(dspy):
+        dspy.configure_cache(enable_disk_cache=False)
 
 
 def part(name: str) -> Any:
