@@ -97,6 +97,7 @@ LAYERS: Mapping[str, int] = {
     "runtime/lm/http/httpx_clients.py": 28,
     "runtime/lm/http/transport.py": 29,
     "runtime/lm/account.py": 30,
+    "runtime/lm/abilities.py": 25,
     "runtime/lm/allowance.py": 30,
     "runtime/lm/budget.py": 30,
     "runtime/lm/cache.py": 30,

@@ -16,6 +16,7 @@ from actors.lm import LM, ChatMessage, Completion, Delta, Embedder, Embeddings, 
 from runtime.graphs.events import LMCalled, LMDelta
 from runtime.graphs.record import Spend
 from runtime.graphs.run import Work
+from runtime.lm.abilities import PassesAbilities
 from runtime.lm.dspy.bridge import run_signature
 
 
@@ -98,8 +99,10 @@ class NodeStream:
 
 
 @final
-class NodeLM:
+class NodeLM(PassesAbilities):
     """The language model as one message at one node sees it: what it uses is booked on the run."""
+
+    _lm: LM
 
     def __init__(self, lm: LM, work: Work, pulse: Pulse) -> None:
         self._lm = lm

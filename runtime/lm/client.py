@@ -25,6 +25,7 @@ from actors.errors import (
     LMUnavailable,
     UsageError,
 )
+from runtime.lm.abilities import Abilities
 from runtime.lm.allowance import Allowance, Share
 from runtime.lm.arguments import (
     check_arguments,
@@ -183,6 +184,38 @@ class LMClient:
         """Whether it has a transport that works."""
         link = self._requester.link
         return link is not None and not link.transport.closed
+
+    # --- what it can do ---
+
+    @property
+    def supports_function_calling(self) -> bool:
+        """Whether the model, and each of its fallbacks, takes ``tools``. By LiteLLM's table; see :meth:`warm_up`."""
+        return self._abilities.supports_function_calling
+
+    @property
+    def supports_reasoning(self) -> bool:
+        """Whether the model, and each of its fallbacks, can be asked to think before it answers."""
+        return self._abilities.supports_reasoning
+
+    @property
+    def supports_response_schema(self) -> bool:
+        """Whether the model, and each of its fallbacks, can be held to a JSON schema."""
+        return self._abilities.supports_response_schema
+
+    @property
+    def supported_params(self) -> frozenset[str]:
+        """OpenAI's names of the options that the model, and each of its fallbacks, takes."""
+        return self._abilities.supported_params
+
+    @property
+    def _abilities(self) -> Abilities:
+        own = self._translator.abilities
+        return Abilities.shared([own, *map(Abilities.of, self._fallbacks)]) if self._fallbacks else own
+
+    async def warm_up(self) -> None:
+        """Import what the first call needs, in a thread; no checkpoint when that has been done."""
+        if not is_warm():
+            await warm_up()
 
     # --- opening ---
 

@@ -17,6 +17,7 @@ import attrs
 import trio
 
 from actors.errors import DeclarationError, LMError, LMReplyUnreadable
+from runtime.lm.abilities import warmed_up
 from runtime.lm.dspy import schemas
 from runtime.lm.dspy.calls import ChatLM
 from runtime.lm.dspy.careful import careful
@@ -69,7 +70,7 @@ async def run_signature(lm: ChatLM, signature: Any, inputs: Mapping[str, Any], *
         DeclarationError: `signature` is none of the above.
     """
     _check_attempts(parse_attempts)
-    await warm_up()
+    await _warmed_up(lm)
     return await run_module(lm, module_of(signature), inputs, Care(parse_attempts, subject=title_of(signature)))
 
 
@@ -107,7 +108,7 @@ async def fill(
     if not any(field.init for field in fields_of(output)):
         await trio.lowlevel.checkpoint()
         return schemas.build(output, {})
-    await warm_up()
+    await _warmed_up(lm)
     plan = plan_of({parameter: type(value) for parameter, value in inputs.items()}, output, instruction)
     made = module_for(module, plan.signature)
     if trained is not None:
@@ -138,11 +139,17 @@ async def run_dspy(lm: ChatLM, function: Callable[[], T], *, parse_attempts: int
         LMError: `lm` failed, and DSPy let it through.
     """
     _check_attempts(parse_attempts)
-    await warm_up()
+    await _warmed_up(lm)
     bridge = trio_lm(lm)
     with bridged(bridge, Care(parse_attempts, subject="answer")):
         result: T = await in_thread(bridge, function)
     return result
+
+
+async def _warmed_up(lm: ChatLM) -> None:
+    """DSPy is imported, and what `lm` needs: adapters ask for its abilities on the event loop, before the first call."""
+    await warm_up()
+    await warmed_up(lm)
 
 
 # --- running a module -----------------------------------------------------------------------------------------------
