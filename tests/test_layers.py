@@ -126,6 +126,7 @@ LAYERS: Mapping[str, int] = {
     "runtime/lm/dspy/reading.py": 33,
     "runtime/lm/predictors/files.py": 33,
     "runtime/lm/providers/dialects.py": 33,
+    "runtime/lm/providers/options.py": 33,
     "runtime/lm/providers/prices.py": 33,
     "runtime/lm/dspy/prompts.py": 33,
     "runtime/lm/dspy/careful.py": 34,

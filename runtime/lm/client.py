@@ -39,6 +39,7 @@ from runtime.lm.arguments import (
 from runtime.lm.budget import Budget
 from runtime.lm.cache import AnswerCache
 from runtime.lm.dspy.bridge import run_signature
+from runtime.lm.dspy.tools import with_schemas
 from runtime.lm.http.transport import CONNECT_TIMEOUT_S, HttpTransport, open_transport
 from runtime.lm.link import Link
 from runtime.lm.providers.known import check_address
@@ -291,11 +292,15 @@ class LMClient:
     async def chat(self, messages: Sequence[ChatMessage], /, **options: Any) -> Completion:
         """Send `messages` and return the model's answer. `options` are OpenAI's: ``temperature``, ``max_tokens``, ``tools``.
 
+        Tools are functions, which are described by their signatures and docstrings, ``dspy.Tool`` instances, or mappings in
+        OpenAI's form. What neither OpenAI nor the provider is known to take is sent by ``extra_body={…}``.
+
         At most ``Retry.max_attempts`` requests are made, whatever fails and whichever model answers. Cancelling it closes the
         request at the provider.
 
         Raises:
-            UsageError: the client is not open, the messages are no messages, or an option belongs to the client.
+            UsageError: the client is not open, the messages are no messages, a tool is none, or an option is unknown or belongs
+                to the client.
             DeclarationError: no provider is known for the model.
             LMError: see ``actors.errors``; ``attempt`` is the number of requests made, and ``spent`` says that the client has
                 tried more than once.
@@ -304,6 +309,7 @@ class LMClient:
         plain = checked_messages(messages)
         if not is_warm():
             await warm_up()
+        options = dict(await with_schemas(options))
 
         async def ask(requester: Requester, share: Share) -> Completion:
             return await requester.answer(share, plain, options)
@@ -327,6 +333,7 @@ class LMClient:
         plain = checked_messages(messages)
         if not is_warm():
             await warm_up()
+        options = dict(await with_schemas(options))
         async with AsyncExitStack() as stack:
 
             async def begin(requester: Requester, share: Share) -> LMStream:

@@ -34,6 +34,7 @@ from runtime.lm.providers.known import (
 from runtime.lm.providers.library import fitted, load, part, quiet, untried
 from runtime.lm.providers.library import is_warm as is_warm
 from runtime.lm.providers.library import warm_up as warm_up
+from runtime.lm.providers.options import check_known, known_options
 from runtime.lm.providers.plain import PlainAnswer, plain_answer
 from runtime.lm.providers.prices import Prices
 from runtime.lm.providers.routes import Route, resolve
@@ -74,6 +75,7 @@ class Translator:
         self._mapped: dict[str, dict[str, Any]] = {}
         self._is_like_openai: bool | None = None
         self._abilities: Abilities | None = None
+        self._known: dict[str, frozenset[str]] = {}
 
     def __repr__(self) -> str:
         return f"Translator({self.model!r})"
@@ -95,6 +97,7 @@ class Translator:
         route = self.route()
         wanted = {name: value for name, value in options.items() if value is not None}
         self._refuse_options(litellm, wanted)
+        self._check_known(litellm, route, wanted, "chat", "chat")
         try:
             if route.is_threaded:
                 return self._call_in_thread(litellm, route, messages, wanted)
@@ -120,6 +123,7 @@ class Translator:
         route = self.route()
         wanted = {name: value for name, value in options.items() if value is not None}
         self._refuse_options(litellm, wanted)
+        self._check_known(litellm, route, wanted, "embeddings", "embed")
         try:
             if route.is_threaded or not embeddings.is_native(route):
                 arguments = {**self._call_arguments(route), **wanted, "input": list(texts)}
@@ -234,6 +238,14 @@ class Translator:
                     f"chat() does not take the option {name!r}: it steers parts of LiteLLM that are not in use here.\n"
                     "  Mend: leave it out, or send it to the provider in extra_body={…}."
                 )
+
+    def _check_known(self, litellm: Any, route: Route, options: Mapping[str, Any], operation: str, method: str) -> None:
+        if not options:
+            return
+        if operation not in self._known:
+            with quiet():
+                self._known[operation] = known_options(litellm, route, operation)
+        check_known(options, self._known[operation], method)
 
     def _refusal(self, error: Exception) -> LMError:
         """Our error for what LiteLLM raised while it translated: nothing has been sent."""
