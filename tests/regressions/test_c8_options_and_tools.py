@@ -19,7 +19,7 @@ def weather(city: str, days: int = 1) -> str:
     return f"{city} {days}"
 
 
-async def sent(model: str = "openai/m", **options: Any) -> Any:
+async def sent(model: str = "openai/m", /, **options: Any) -> Any:
     async with open_loopback({"*": "hello"}, unused="ok") as provider:
         async with LMClient(model, api_key="k" * 12, api_base=provider.api_base) as lm:
             await lm.chat(HI, **options)
@@ -61,7 +61,7 @@ async def test_c8_a_mapping_stays_as_it_is_beside_a_function() -> None:
 )
 async def test_c8_a_misspelt_option_is_refused_with_the_right_one(wrong: str, right: str) -> None:
     with pytest.raises(UsageError, match=rf"^chat\(\) does not know the option '{wrong}': did you mean '{right}'\?\n  Mend: "):
-        await sent(**{wrong: 1})
+        await sent("openai/m", **{wrong: 1})
 
 
 async def test_c8_an_option_of_nobodys_is_refused_and_extra_body_sends_it() -> None:

@@ -39,6 +39,10 @@ HOOKS: Mapping[str, tuple[str, ...]] = {
     "dspy:BaseLM.acall": ("self", "prompt", "messages"),
     "dspy:BaseLM._process_lm_response": ("self", "response", "prompt", "messages"),
     "dspy:BaseLM.copy": ("self",),
+    "dspy:BaseLM.update_history": ("self", "entry"),
+    "dspy:Embedder.__init__": ("self", "model", "batch_size", "caching"),
+    "dspy:Embedder._postprocess": ("self", "embeddings_list", "is_single_input"),
+    "dspy:Embedder._preprocess": ("self", "inputs", "batch_size", "caching"),
     "dspy:BaseLM.supports_function_calling": (),
     "dspy:BaseLM.supports_reasoning": (),
     "dspy:BaseLM.supports_response_schema": (),
@@ -71,7 +75,19 @@ HOOKS: Mapping[str, tuple[str, ...]] = {
 }
 """Every name of dspy's that the bridge calls, overrides or reads, with the parameters that it needs there."""
 
-SETTINGS = ("adapter", "callbacks", "lm", "send_stream", "stream_listeners", "trace", "usage_tracker", "warn_on_type_mismatch")
+SETTINGS = (
+    "adapter",
+    "callbacks",
+    "caller_modules",
+    "disable_history",
+    "lm",
+    "max_history_size",
+    "send_stream",
+    "stream_listeners",
+    "trace",
+    "usage_tracker",
+    "warn_on_type_mismatch",
+)
 """The settings that the bridge reads or sets."""
 
 

@@ -446,7 +446,7 @@ async def test_a_synchronous_call_on_trios_thread_is_refused_with_the_mend() -> 
 def test_a_synchronous_call_without_any_trio_run_is_refused() -> None:
     with (
         dspy.context(lm=trio_lm(Script())),
-        pytest.raises(UsageError, match=r"^A DSPy module was called in a thread that knows no"),
+        pytest.raises(UsageError, match=r"^The DSPy module Predict was called in a thread that knows no"),
     ):
         dspy.Predict(Question)(question="?")
 
