@@ -115,6 +115,7 @@ LAYERS: Mapping[str, int] = {
     "runtime/lm/dspy/pieces.py": 31,
     "runtime/lm/dspy/schemas.py": 31,
     "runtime/lm/dspy/embedder.py": 32,
+    "runtime/lm/dspy/engine.py": 32,
     "runtime/lm/dspy/tools.py": 31,
     "runtime/lm/providers/bedrock.py": 31,
     "runtime/lm/providers/chunks.py": 31,

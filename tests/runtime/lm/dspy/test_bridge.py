@@ -438,8 +438,9 @@ async def test_a_synchronous_call_on_trios_thread_is_refused_with_the_mend() -> 
         dspy.Predict(Question)(question="?")
 
     assert str(caught.value) == (
-        "A DSPy module was called synchronously on trio's own thread: the call would wait for the loop that it holds.\n"
-        "  Mend: `await module.acall(…)` instead of `module(…)`, or run it with `trio.to_thread.run_sync`."
+        "The DSPy module Predict was called synchronously on trio's own thread: the call would wait for the loop that it holds.\n"
+        "  Mend: `await module.acall(…)` instead of `module(…)`; or, for an evaluation and other synchronous code, "
+        "`await run_dspy(lm, function)`."
     )
 
 
