@@ -147,6 +147,7 @@ def _start_run(options: argparse.Namespace) -> int:
             options.quiet,
             options.watch,
             options.predictors,
+            options.show_prompts,
         )
     )
 
@@ -229,6 +230,7 @@ def _add_run(commands: argparse._SubParsersAction[_Parser]) -> None:  # pyright:
         "-w", "--watch", action="store_true", help="show every node while it works; a line per step outside terminals"
     )
     run.add_argument("-q", "--quiet", action="store_true", help="no progress")
+    run.add_argument("--show-prompts", action="store_true", help="write what language models are asked to standard error")
 
 
 def _add_models(parser: _Parser) -> None:

@@ -13,7 +13,8 @@ import trio
 
 from actors.errors import LMError, UsageError
 from actors.lm import LM, ChatMessage, Completion, Delta, Embedder, Embeddings, LMStream
-from runtime.graphs.events import LMCalled, LMDelta
+from runtime.graphs.events import LMAsked, LMCalled, LMDelta
+from runtime.graphs.prompts import shown_prompt
 from runtime.graphs.record import Spend
 from runtime.graphs.run import Work
 from runtime.lm.abilities import PassesAbilities
@@ -116,6 +117,7 @@ class NodeLM(PassesAbilities):
 
     async def chat(self, messages: Sequence[ChatMessage], /, **options: Any) -> Completion:
         """See ``actors.LM.chat``. Of a call that fails, the requests are booked."""
+        self._ask(messages)
         started_s = trio.current_time()
         try:
             completion = await self._lm.chat(messages, **options)
@@ -131,6 +133,7 @@ class NodeLM(PassesAbilities):
 
         An answer that is left before its end is not booked.
         """
+        self._ask(messages)
         started_s = trio.current_time()
         async with AsyncExitStack() as stack:
             try:
@@ -161,6 +164,10 @@ class NodeLM(PassesAbilities):
             raise
         self._book(embeddings, trio.current_time() - started_s)
         return embeddings
+
+    def _ask(self, messages: Sequence[ChatMessage]) -> None:
+        if self._work.run.shows_prompts:
+            self._work.tell(LMAsked, model=self.model, prompt=shown_prompt(messages))
 
     def _piece(self, delta: Delta) -> None:
         self._pulse.beat()
