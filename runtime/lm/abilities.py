@@ -34,11 +34,14 @@ class Abilities:
     def shared(cls, models: Iterable[Abilities]) -> Abilities:
         """What all of the `models`, at least one, can do: any of them may have to answer."""
         known = list(models)
+        params = known[0].supported_params
+        for each in known[1:]:
+            params &= each.supported_params
         return cls(
             supports_function_calling=all(each.supports_function_calling for each in known),
             supports_reasoning=all(each.supports_reasoning for each in known),
             supports_response_schema=all(each.supports_response_schema for each in known),
-            supported_params=frozenset.intersection(*(each.supported_params for each in known)),
+            supported_params=params,
         )
 
 

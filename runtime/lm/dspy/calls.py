@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import functools
+import inspect
 import sys
 import threading
 import types
@@ -97,7 +98,10 @@ class Home:
     @property
     def is_held(self) -> bool:
         """Whether DSPy waits on the thread of the run for threads of its own: no call of theirs could ever be answered."""
-        return self.thread_id is not None and _is_within(_SWALLOWS, sys._current_frames().get(self.thread_id))
+        if self.thread_id is None:
+            return False
+        frames = sys._current_frames()  # pyright: ignore[reportPrivateUsage]  # documented, in spite of its name
+        return _is_within(_SWALLOWS, frames.get(self.thread_id))
 
     def run(self, call: Callable[[], Awaitable[T]]) -> T:
         """What `call` gives, run as a task that belongs to nobody, in the context of the place."""
@@ -148,7 +152,7 @@ def _caller() -> str:
 
 
 def _misused(words: str) -> UsageError | BridgeMisused:
-    return BridgeMisused(words) if _is_within(_SWALLOWS, sys._getframe()) else UsageError(words)
+    return BridgeMisused(words) if _is_within(_SWALLOWS, inspect.currentframe()) else UsageError(words)
 
 
 def _is_within(module: str, frame: types.FrameType | None) -> bool:
