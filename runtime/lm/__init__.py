@@ -34,6 +34,7 @@ from runtime.lm.client import LMClient as LMClient
 from runtime.lm.dspy import trio_lm as _trio_lm
 from runtime.lm.dspy.bridge import run_dspy as run_dspy
 from runtime.lm.dspy.bridge import run_signature as run_signature
+from runtime.lm.dspy.calls import BridgeMisused as BridgeMisused
 from runtime.lm.dspy.embedder import trio_embedder as trio_embedder
 from runtime.lm.dspy.engine import AsyncTrioEngine as AsyncTrioEngine
 from runtime.lm.dspy.engine import TrioEngine as TrioEngine
