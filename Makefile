@@ -8,6 +8,8 @@
 #   make docs       the pages, in docs/_build/html
 #   make bench      the benchmarks, beside other libraries   (make bench ARGS='ask ring' chooses among them)
 #   make test-all   the test suite on every supported Python of this machine
+#   make test-newest   the tests of language models, graphs and declarations with the newest libraries that pyproject.toml allows, without pins
+#   make test-oldest   the same with the oldest; make quick-newest and make quick-oldest are the short form that .ci/run calls
 #   make lock       write requirements/*.txt anew from requirements/*.in
 #   make clean      remove what the targets above have made
 #
@@ -17,6 +19,7 @@
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 .PHONY: help demo test explore check docs bench bench-here test-all lock clean
+.PHONY: test-newest test-oldest quick-newest quick-oldest env-newest env-oldest install-newest install-oldest
 
 # A name on PATH proves nothing: it can be a shim for a version that is not chosen, or a Python without ensurepip.
 USABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
@@ -120,6 +123,37 @@ test-all:
 		ran="$$ran $$version"; done; \
 	if [ -z "$$ran" ]; then echo "no Python of 3.11, 3.12 and 3.13 found" >&2; exit 1; fi; \
 	echo "== the suite passed on Python$$ran"
+
+# Without pins: both ends of what pyproject.toml allows. They are worked out anew each time, since a release may have come out, and by
+# pip alone, which follows whatever index this machine is set up for. `-W default`: a deprecation there is no failure here.
+FREE := tests/runtime/lm tests/runtime/graphs tests/actors
+QUICK := tests/runtime/lm/test_quick.py
+TOOLS := -e '.[testing,vertex]' cryptography hypothesis
+FLOORS := import tomllib; needs = tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"]; \
+	print(*(need.partition(",")[0].replace(">=", "==") for need in needs), sep="\n")
+
+test-newest: env-newest
+	@.venv-newest/bin/python -m pytest -W default $(FREE) $(ARGS)
+
+test-oldest: env-oldest
+	@.venv-oldest/bin/python -m pytest -W default $(FREE) $(ARGS)
+
+quick-newest quick-oldest: quick-%:
+	@.venv-$*/bin/python -m pytest -q -W default $(QUICK) $(ARGS)
+
+env-newest env-oldest: env-%:
+	@$(MAKE) install-$* VENV=.venv-$*
+
+install-newest: $(VENV)/made.stamp
+	@echo "== installing the newest libraries that pyproject.toml allows"
+	@$(PIP) install --upgrade --upgrade-strategy eager $(TOOLS)
+	@$(PIP) freeze --exclude-editable > $(VENV)/freeze.txt
+
+install-oldest: $(VENV)/made.stamp
+	@echo "== installing the oldest libraries that pyproject.toml allows"
+	@$(BIN)/python -c '$(FLOORS)' > $(VENV)/floors.txt
+	@$(PIP) install --constraint $(VENV)/floors.txt $(TOOLS)
+	@$(PIP) freeze --exclude-editable > $(VENV)/freeze.txt
 
 COMPILE := uv pip compile --generate-hashes --no-emit-index-url --no-annotate --no-header --universal --python-version 3.11 --quiet
 lock: $(VENV)/check.stamp

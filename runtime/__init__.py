@@ -23,6 +23,7 @@ from runtime.events import MessageRedelivering as MessageRedelivering
 from runtime.events import SupervisorParked as SupervisorParked
 from runtime.graphs.engine import Deployment as Deployment
 from runtime.graphs.events import FieldDelta as FieldDelta
+from runtime.graphs.events import LMAsked as LMAsked
 from runtime.graphs.events import LMCalled as LMCalled
 from runtime.graphs.events import LMDelta as LMDelta
 from runtime.graphs.events import NodeCancelled as NodeCancelled
@@ -33,6 +34,7 @@ from runtime.graphs.events import NodeGaveUp as NodeGaveUp
 from runtime.graphs.events import NodeRetrying as NodeRetrying
 from runtime.graphs.events import NodeSlowToStop as NodeSlowToStop
 from runtime.graphs.events import NodeStarted as NodeStarted
+from runtime.graphs.events import PromptMessage as PromptMessage
 from runtime.graphs.events import RunFinished as RunFinished
 from runtime.graphs.events import RunStarted as RunStarted
 from runtime.graphs.handle import RunHandle as RunHandle

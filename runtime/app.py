@@ -307,6 +307,7 @@ async def open_runtime(
     predictors: str | Path | None = None,
     warm_up: bool = False,
     budget: Budget | None = None,
+    show_prompts: bool = False,
 ) -> AsyncGenerator[Runtime]:
     """Open a runtime inside any trio program, as an async context manager.
 
@@ -326,6 +327,8 @@ async def open_runtime(
         predictors: the folder that ``understudy compile`` wrote; predict nodes use what it has for them. It is read here and held
             against a graph's nodes when that is deployed.
         warm_up: do what :meth:`Runtime.warm_up` does before the block begins.
+        show_prompts: let the events of runs say what language models are asked, as ``LMAsked``. Off by default, since prompts
+            hold what users have written, and whoever listens keeps them.
         budget: what all runs, and all calls through clients that the runtime opens, may use of language models together.
 
     Raises:
@@ -335,6 +338,7 @@ async def open_runtime(
     """
     _check_entry(store)
     kernel = Kernel(random.Random(seed), trio.lowlevel.current_clock().current_time)
+    kernel.shows_prompts = show_prompts
     models = Models(lm, lms, kernel.rng, check_budget(budget))
     trained = Predictors(predictors)
     for instrument in instruments:

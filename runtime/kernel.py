@@ -39,6 +39,8 @@ class Kernel:
     registry: dict[str, Addressed] = attrs.field(factory=dict[str, Addressed])
     around_receive: Callable[[str, Callable[[Any], Awaitable[Any]]], Callable[[Any], Awaitable[Any]]] | None = None
     """Wraps the handler of each actor by its address: where test harnesses watch messages and plant faults."""
+    shows_prompts: bool = False
+    """Whether the events of runs carry what language models are asked."""
     facade: Any = None
     """The ``Runtime`` above, for ``context.runtime``; typed Any because it lies above this layer."""
 

@@ -69,7 +69,8 @@ def test_the_wheel_asks_for_what_the_packages_import(wheel: zipfile.ZipFile) -> 
 def test_no_malicious_release_of_litellm_can_be_chosen() -> None:
     """1.82.7 and 1.82.8 stole credentials when Python started; no resolver may come near them, whatever else changes."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    [floor] = [name.partition(">=")[2] for name in project["dependencies"] if name.startswith("litellm")]
+    [bounds] = [name for name in project["dependencies"] if name.startswith("litellm")]
+    floor = bounds.partition(">=")[2].partition(",")[0]
 
     assert tuple(map(int, floor.split("."))) > (1, 82, 8)
 

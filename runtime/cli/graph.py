@@ -9,6 +9,7 @@ from typing import final
 
 import attrs
 
+from actors.errors import DeclarationError
 from actors.graph import Graph
 from actors.words import counted
 from runtime.cli.loading import load_graph
@@ -45,7 +46,7 @@ def run(options: Options) -> int:
         return _check(graph)
     if options.action == "export":
         return _export(graph, options.output)
-    text = graph.mermaid() if options.action == "show" else graph.describe().rstrip("\n")
+    text = graph.mermaid() if options.action == "show" else _page(graph).rstrip("\n")
     print(printable(text, sys.stdout))
     return 0
 
@@ -91,3 +92,15 @@ def _contents(graph: Graph, suffix: str) -> bytes:
     if suffix == ".svg":
         return draw_svg(graph.sketch()).encode()
     return (f"{graph.mermaid()}\n" if suffix == ".mmd" else graph.describe()).encode()
+
+
+def _page(graph: Graph) -> str:
+    """The design page, with the prompts as DSPy writes them."""
+    from runtime.cli.prompts import prompts_page  # noqa: PLC0415 - it loads what fills nodes, and no other action needs that
+
+    page = graph.describe()
+    try:
+        prompts = prompts_page(graph.plan())
+    except DeclarationError:  # the page lists the problems
+        return page
+    return f"{page}\n{prompts}" if prompts else page

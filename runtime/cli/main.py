@@ -150,6 +150,7 @@ def _start_run(options: argparse.Namespace) -> int:
             options.watch,
             options.predictors,
             options.traceback,
+            options.show_prompts,
         )
     )
 
@@ -233,6 +234,7 @@ def _add_run(commands: argparse._SubParsersAction[_Parser]) -> None:  # pyright:
     )
     run.add_argument("-q", "--quiet", action="store_true", help="no progress")
     run.add_argument("--traceback", action="store_true", help="show a failure with the traceback of every error")
+    run.add_argument("--show-prompts", action="store_true", help="write what language models are asked to standard error")
 
 
 def _add_models(parser: _Parser) -> None:

@@ -26,7 +26,7 @@ from runtime.cli.models import check_clients, choose_models, make_client
 from runtime.cli.terminal import Progress, Style, encodes, plain, printable
 from runtime.cli.ticking import View, ticking
 from runtime.cli.wrong_usage import WrongUsage
-from runtime.graphs.events import LMCalled, RunFinished
+from runtime.graphs.events import LMAsked, LMCalled, RunFinished
 from runtime.lm.client import LMClient
 from runtime.lm.dspy import schemas
 from runtime.lm.predictors.serving import Predictors
@@ -51,6 +51,7 @@ class Options:
     watch: bool = False
     predictors: str | None = None
     traceback: bool = False
+    show_prompts: bool = False
 
 
 def run(options: Options) -> int:
@@ -62,6 +63,8 @@ def run(options: Options) -> int:
     """
     if options.watch and options.quiet:
         raise WrongUsage("--watch shows progress and -q leaves it out: give one of them")
+    if options.watch and options.show_prompts:
+        raise WrongUsage("--watch draws over the lines in which --show-prompts writes: give one of them")
     out, err = sys.stdout, sys.stderr
     style = Style.of(err)
     values = inputs.parse_object(inputs.read_input(options.input))
@@ -93,6 +96,7 @@ def run(options: Options) -> int:
             tells_calls=options.watch,
             predictors=options.predictors,
             whole=options.traceback,
+            shows_prompts=options.show_prompts,
         )
         result = run_until_interrupted(run.main)
     if not isinstance(result, _Output):
@@ -130,6 +134,8 @@ class _Run:
     """The folder of the trained predictors."""
     whole: bool = False
     """Whether an error is told with its traceback."""
+    shows_prompts: bool = False
+    """Whether what language models are asked is written to standard error."""
 
     async def main(self) -> _Output | int:
         """Run the graph to its end; its output, or the exit code when there is none."""
@@ -137,7 +143,8 @@ class _Run:
             self.preparing.update("getting ready")  # a library that takes seconds to load is loaded here
             await check_clients([*self.named.values(), *([self.default] if self.default is not None else [])])
         try:
-            async with open_runtime(lm=self.default, lms=self.named, predictors=self.predictors) as runtime:
+            show = self.shows_prompts
+            async with open_runtime(lm=self.default, lms=self.named, predictors=self.predictors, show_prompts=show) as runtime:
                 with trio.move_on_after(math.inf if self.timeout_s is None else self.timeout_s):
                     finished = await ticking(self.view, self.board.now, partial(self._follow, runtime))
                     picks = self._picks(runtime)
@@ -164,12 +171,21 @@ class _Run:
         async with runtime.stream(self.graph, self.message) as events:
             began_s = trio.current_time()
             async for event in events:
+                if isinstance(event, LMAsked):
+                    print(printable(_prompt(event), sys.stderr), file=sys.stderr)
                 words = self.board.note(event)
                 if words and not self.view.is_live and (self.tells_calls or not isinstance(event, LMCalled)):
                     self.view.step(f"{event.at_s - began_s:8.3f} s  {words}")
                 if isinstance(event, RunFinished):
                     return event
         raise InternalError("a run's stream ended without RunFinished.")
+
+
+def _prompt(event: LMAsked) -> str:
+    """The prompt in lines, each message under its role."""
+    head = f"--- {event.node} ({event.path}, attempt {event.attempt}) asks {event.model}"
+    messages = (f"[{message.role}]\n{message.text}" for message in event.prompt)
+    return plain("\n".join([head, *messages, "---"]))
 
 
 def _view(board: Board, stream: TextIO, style: Style) -> View:

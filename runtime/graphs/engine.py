@@ -336,6 +336,7 @@ class Engine:
         run = self._runs[state.run_id] = ActiveRun(
             state, deployment.stations, self._publisher(events), dismiss, max_steps, now=self._kernel.now
         )
+        run.shows_prompts = self._kernel.shows_prompts and run.is_listened_to
         if deployment.course.has_needs:
             run.dependencies = self._dependencies(deployment, run, message, deployment.plan.name)
         await deployment.admit(run)

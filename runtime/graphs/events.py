@@ -123,6 +123,29 @@ class FieldDelta(NodeEvent):
 
 
 @final
+@attrs.frozen
+class PromptMessage:
+    """One message of a prompt, as events show it."""
+
+    role: str
+    text: str = attrs.field(repr=lambda text: f"<{len(text)} characters>")
+    """Its text, at most :data:`MOST_SHOWN` characters of it, without what looks like a key; other parts are named in brackets."""
+
+
+MOST_SHOWN = 20_000
+"""How many characters of one message an event carries."""
+
+
+@final
+@attrs.frozen(kw_only=True)
+class LMAsked(NodeEvent):
+    """A node asks a language model. Only with ``open_runtime(show_prompts=True)``: prompts hold what users have written."""
+
+    model: str
+    prompt: tuple[PromptMessage, ...]
+
+
+@final
 @attrs.frozen(kw_only=True)
 class LMCalled(NodeEvent):
     """A node's call to a language model has ended."""

@@ -13,9 +13,11 @@ import trio
 
 from actors.errors import LMError, UsageError
 from actors.lm import LM, ChatMessage, Completion, Delta, Embedder, Embeddings, LMStream, Usage
-from runtime.graphs.events import LMCalled, LMDelta
+from runtime.graphs.events import LMAsked, LMCalled, LMDelta
+from runtime.graphs.prompts import shown_prompt
 from runtime.graphs.record import Spend
 from runtime.graphs.run import Work
+from runtime.lm.abilities import PassesAbilities
 from runtime.lm.budget import listening
 from runtime.lm.dspy.bridge import run_signature
 
@@ -134,8 +136,10 @@ class Losses:
 
 
 @final
-class NodeLM:
+class NodeLM(PassesAbilities):
     """The language model as one message at one node sees it: what it uses is booked on the run."""
+
+    _lm: LM
 
     def __init__(self, lm: LM, work: Work, pulse: Pulse) -> None:
         self._lm = lm
@@ -155,6 +159,7 @@ class NodeLM:
 
     async def chat(self, messages: Sequence[ChatMessage], /, **options: Any) -> Completion:
         """See ``actors.LM.chat``. Of a call that fails or is cancelled, the requests are booked, and what they used."""
+        self._ask(messages)
         started_s = trio.current_time()
         with self._booking_losses() as losses:
             try:
@@ -174,6 +179,7 @@ class NodeLM:
 
         An answer that is left before its end is booked as far as it came.
         """
+        self._ask(messages)
         started_s = trio.current_time()
         losses = Losses(self._work)
         try:
@@ -214,6 +220,10 @@ class NodeLM:
                 raise
         self._book(embeddings, trio.current_time() - started_s)
         return embeddings
+
+    def _ask(self, messages: Sequence[ChatMessage]) -> None:
+        if self._work.run.shows_prompts:
+            self._work.tell(LMAsked, model=self.model, prompt=shown_prompt(messages))
 
     def _piece(self, delta: Delta) -> None:
         self._pulse.beat()

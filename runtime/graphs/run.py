@@ -117,6 +117,8 @@ class ActiveRun:
         self.ended_at_s: float | None = None
         self.is_listened_to = publish is not None
         """Whether making an event is worth it."""
+        self.shows_prompts: bool = outer is not None and outer.shows_prompts
+        """Whether its events carry what language models are asked."""
         self._sender = f"run {state.run_id}"
         self._stations = stations
         self._publish = publish

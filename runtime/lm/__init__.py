@@ -35,6 +35,10 @@ from runtime.lm.client import LMClient as LMClient
 from runtime.lm.dspy import trio_lm as _trio_lm
 from runtime.lm.dspy.bridge import run_dspy as run_dspy
 from runtime.lm.dspy.bridge import run_signature as run_signature
+from runtime.lm.dspy.calls import BridgeMisused as BridgeMisused
+from runtime.lm.dspy.embedder import trio_embedder as trio_embedder
+from runtime.lm.dspy.engine import AsyncTrioEngine as AsyncTrioEngine
+from runtime.lm.dspy.engine import TrioEngine as TrioEngine
 from runtime.lm.dspy.streaming import PredictionStream as PredictionStream
 from runtime.lm.dspy.streaming import open_prediction_stream as open_prediction_stream
 from runtime.lm.dspy.tools import trio_tool as trio_tool

@@ -25,6 +25,7 @@ from actors.errors import (
     LMUnavailable,
     UsageError,
 )
+from runtime.lm.abilities import Abilities
 from runtime.lm.allowance import Allowance, Share
 from runtime.lm.arguments import (
     check_arguments,
@@ -39,6 +40,7 @@ from runtime.lm.budget import Budget
 from runtime.lm.cache import AnswerCache
 from runtime.lm.dspy.bridge import run_signature
 from runtime.lm.dspy.calls import check_truncated
+from runtime.lm.dspy.tools import with_schemas
 from runtime.lm.http.transport import CONNECT_TIMEOUT_S, HttpTransport, open_transport
 from runtime.lm.link import Link
 from runtime.lm.providers.known import check_address
@@ -192,6 +194,38 @@ class LMClient:
         link = self._requester.link
         return link is not None and not link.transport.closed
 
+    # --- what it can do ---
+
+    @property
+    def supports_function_calling(self) -> bool:
+        """Whether the model, and each of its fallbacks, takes ``tools``. By LiteLLM's table; see :meth:`warm_up`."""
+        return self._abilities.supports_function_calling
+
+    @property
+    def supports_reasoning(self) -> bool:
+        """Whether the model, and each of its fallbacks, can be asked to think before it answers."""
+        return self._abilities.supports_reasoning
+
+    @property
+    def supports_response_schema(self) -> bool:
+        """Whether the model, and each of its fallbacks, can be held to a JSON schema."""
+        return self._abilities.supports_response_schema
+
+    @property
+    def supported_params(self) -> frozenset[str]:
+        """OpenAI's names of the options that the model, and each of its fallbacks, takes."""
+        return self._abilities.supported_params
+
+    @property
+    def _abilities(self) -> Abilities:
+        own = self._translator.abilities
+        return Abilities.shared([own, *map(Abilities.of, self._fallbacks)]) if self._fallbacks else own
+
+    async def warm_up(self) -> None:
+        """Import what the first call needs, in a thread; no checkpoint when that has been done."""
+        if not is_warm():
+            await warm_up()
+
     # --- opening ---
 
     async def __aenter__(self) -> Self:
@@ -266,11 +300,15 @@ class LMClient:
     async def chat(self, messages: Sequence[ChatMessage], /, **options: Any) -> Completion:
         """Send `messages` and return the model's answer. `options` are OpenAI's: ``temperature``, ``max_tokens``, ``tools``.
 
+        Tools are functions, which are described by their signatures and docstrings, ``dspy.Tool`` instances, or mappings in
+        OpenAI's form. What neither OpenAI nor the provider is known to take is sent by ``extra_body={…}``.
+
         At most ``Retry.max_attempts`` requests are made, whatever fails and whichever model answers. Cancelling it closes the
         request at the provider.
 
         Raises:
-            UsageError: the client is not open, the messages are no messages, or an option belongs to the client.
+            UsageError: the client is not open, the messages are no messages, a tool is none, or an option is unknown or belongs
+                to the client.
             DeclarationError: no provider is known for the model.
             LMError: see ``actors.errors``; ``attempt`` is the number of requests made, and ``spent`` says that the client has
                 tried more than once.
@@ -279,6 +317,7 @@ class LMClient:
         plain = checked_messages(messages)
         if not is_warm():
             await warm_up()
+        options = dict(await with_schemas(options))
 
         async def ask(requester: Requester, share: Share) -> Completion:
             return await requester.answer(share, plain, options)
@@ -302,6 +341,7 @@ class LMClient:
         plain = checked_messages(messages)
         if not is_warm():
             await warm_up()
+        options = dict(await with_schemas(options))
         async with AsyncExitStack() as stack:
 
             async def begin(requester: Requester, share: Share) -> LMStream:

@@ -20,6 +20,7 @@ from actors.checks import is_count, is_number
 from actors.errors import LMUnavailable
 from actors.lm import LM, ChatMessage, Completion, LMStream
 from runtime.app import Runtime
+from runtime.lm.abilities import PassesAbilities
 from runtime.lm.cache import AnswerCache
 from runtime.lm.dspy.bridge import run_signature
 from runtime.testing.simulation import Simulation
@@ -275,7 +276,9 @@ class _FailingCache:
 
 
 @final
-class _FailingLM:
+class _FailingLM(PassesAbilities):
+    _lm: LM
+
     def __init__(self, lm: LM, outages: Sequence[tuple[float, float]]) -> None:
         self._lm = lm
         self._outages = outages

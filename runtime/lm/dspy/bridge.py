@@ -16,9 +16,10 @@ from typing import Any, TypeVar, cast, final
 import attrs
 import trio
 
-from actors.errors import DeclarationError, LMError, LMReplyUnreadable
+from actors.errors import DeclarationError, LMError, LMReplyUnreadable, UsageError
+from runtime.lm.abilities import warmed_up
 from runtime.lm.dspy import schemas
-from runtime.lm.dspy.calls import ChatLM, check_truncated
+from runtime.lm.dspy.calls import BridgeMisused, ChatLM, check_truncated
 from runtime.lm.dspy.careful import careful
 from runtime.lm.dspy.crossing import Crossing, with_crossing
 from runtime.lm.dspy.fields import fields_of
@@ -42,6 +43,9 @@ BLOCKING = ("RLM",)
 MAX_THREADS = 256
 """Modules in worker threads at once, in one run of trio; more wait. They have a limit of their own, because what such a module
 waits for may need a thread of trio's usual ones."""
+
+_OF_ASYNCIO = ("trio.run received unrecognized yield message", "no running event loop", "There is no current event loop")
+"""How trio and asyncio begin what they say to a coroutine that awaits something of asyncio's on trio."""
 
 _threads: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("understudy_dspy_threads")
 
@@ -78,7 +82,7 @@ async def run_signature(
     """
     _check_attempts(parse_attempts)
     check_truncated(run_signature, truncated)
-    await warm_up()
+    await _warmed_up(lm)
     care = Care(parse_attempts, subject=title_of(signature), truncated=truncated)
     return await run_module(lm, module_of(signature), inputs, care)
 
@@ -121,7 +125,7 @@ async def fill(
     if not any(field.init for field in fields_of(output)):
         await trio.lowlevel.checkpoint()
         return schemas.build(output, {})
-    await warm_up()
+    await _warmed_up(lm)
     plan = plan_of({parameter: type(value) for parameter, value in inputs.items()}, output, instruction)
     made = module_for(module, plan.signature)
     if trained is not None:
@@ -154,11 +158,18 @@ async def run_dspy(lm: ChatLM, function: Callable[[], T], *, parse_attempts: int
         LMError: `lm` failed, and DSPy let it through.
     """
     _check_attempts(parse_attempts)
-    await warm_up()
+    await _warmed_up(lm)
     bridge = trio_lm(lm)
+    bridge.is_private = True
     with bridged(bridge, Care(parse_attempts, subject="answer")):
         result: T = await in_thread(bridge, function)
     return result
+
+
+async def _warmed_up(lm: ChatLM) -> None:
+    """DSPy is imported, and what `lm` needs: adapters ask for its abilities on the event loop, before the first call."""
+    await warm_up()
+    await warmed_up(lm)
 
 
 # --- running a module -----------------------------------------------------------------------------------------------
@@ -181,9 +192,10 @@ async def run_module(lm: ChatLM, module: Any, inputs: Mapping[str, Any], care: C
     told = listening if listening is not None else Listening()
     bridge = trio_lm(lm, listening=told.answers, truncated=care.truncated)
     try:
-        with bridged(bridge, care, **told.settings):
+        # Nobody could read the history of this bridge, and a module that stays would keep the prompts of every run.
+        with bridged(bridge, care, disable_history=True, **told.settings):
             if is_native(module):
-                return await module.acall(**inputs)
+                return await _on_trio(module, inputs)
             return await in_thread(bridge, functools.partial(module, **inputs))
     except dspy.AdapterParseError as error:
         raise unreadable(error, lm.model, care, bridge.meter.requests) from error
@@ -192,6 +204,19 @@ async def run_module(lm: ChatLM, module: Any, inputs: Mapping[str, Any], care: C
         if ours is None:
             raise
         raise ours from error
+
+
+async def _on_trio(module: Any, inputs: Mapping[str, Any]) -> Any:
+    try:
+        return await module.acall(**inputs)
+    except (TypeError, RuntimeError) as error:
+        if not str(error).startswith(_OF_ASYNCIO):
+            raise
+        said = str(error).partition(". ")[0]
+        raise DeclarationError(
+            f"{type(module).__name__}.aforward, or what it calls, uses asyncio, and it runs on trio: {said}.\n"
+            "  Mend: use trio or anyio in it; or give the module a forward() and no aforward(): it runs in a thread then."
+        ) from error
 
 
 def is_native(module: Any) -> bool:
@@ -214,7 +239,10 @@ async def in_thread(bridge: Any, function: Callable[[], Any]) -> Any:
 
     async def work(crossing: Crossing) -> Any:
         bridge.crossing = crossing
-        return await trio.to_thread.run_sync(function, limiter=_limiter())
+        try:
+            return await trio.to_thread.run_sync(function, limiter=_limiter())
+        except BridgeMisused as error:  # by a module of another language model's
+            raise UsageError(str(error)) from error
 
     return await with_crossing(work)
 

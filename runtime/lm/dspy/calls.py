@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import contextvars
+import functools
+import inspect
+import sys
+import threading
 import types
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar, final
 
+import attrs
 import trio
 
 from actors.checks import refuse
 from actors.errors import LMTruncated, UsageError
 from actors.lm import ChatMessage, Completion
 from runtime.lm.dspy.crossing import Crossing
+from runtime.lm.dspy.library import library
 
+T = TypeVar("T")
+_SWALLOWS = "dspy.utils.parallelizer"
+"""The module of DSPy's that counts any Exception of a call as a wrong answer: for ``dspy.Evaluate`` and ``dspy.Parallel``."""
 _NOT_FOR_THE_PROVIDER = frozenset({"cache", "rollout_id", "num_retries", "n", "num_generations", "model"})
 
 
@@ -57,31 +67,101 @@ async def ask(chat: Callable[[], Awaitable[Completion]], count: int) -> list[Com
     return answers
 
 
-def on_trio(
-    crossing: Crossing | None, token: trio.lowlevel.TrioToken | None, call: Callable[[], Awaitable[list[Completion]]]
-) -> list[Completion]:
+class BridgeMisused(BaseException):
+    """A language model was called where it cannot work, by code of DSPy's that would count an ``Exception`` as a wrong answer.
+
+    ``dspy.Evaluate`` and ``dspy.Parallel`` do: a score of 0.0 would be all that is seen of the mistake. Elsewhere the same
+    mistake is a ``UsageError``.
+    """
+
+
+@final
+@attrs.frozen(eq=False)
+class Home:
+    """Where a language model of DSPy's was made: the run of trio that its calls come back to, and the context they have there."""
+
+    token: trio.lowlevel.TrioToken
+    context: contextvars.Context
+    thread_id: int | None
+    """The thread of the run, where it is known."""
+
+    @classmethod
+    def here(cls) -> Home | None:
+        """That of the calling task, or of the task that the calling thread works for; None outside of trio."""
+        if trio.lowlevel.in_trio_run():
+            return cls(trio.lowlevel.current_trio_token(), contextvars.copy_context(), threading.get_ident())
+        try:
+            token, thread_id = trio.from_thread.run_sync(lambda: (trio.lowlevel.current_trio_token(), threading.get_ident()))
+        except RuntimeError:  # not a thread of trio's
+            return None
+        return cls(token, contextvars.copy_context(), thread_id)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether DSPy waits on the thread of the run for threads of its own: no call of theirs could ever be answered."""
+        if self.thread_id is None:
+            return False
+        frames = sys._current_frames()  # pyright: ignore[reportPrivateUsage]  # documented, in spite of its name
+        return _is_within(_SWALLOWS, frames.get(self.thread_id))
+
+    def run(self, call: Callable[[], Awaitable[T]]) -> T:
+        """What `call` gives, run as a task that belongs to nobody, in the context of the place."""
+        result: T = self.context.copy().run(functools.partial(trio.from_thread.run, call, trio_token=self.token))
+        return result
+
+
+def on_trio(crossing: Crossing | None, home: Home | None, call: Callable[[], Awaitable[T]]) -> T:
     """Run `call` on trio from the thread of a synchronous module.
 
     In the task that started the thread, where trio started it; else as a task of `crossing`, whose cancel scope and context it
-    has then; without one as a task that belongs to nobody.
+    has then; without one as a task that belongs to nobody, in the context of `home`.
+
+    Raises:
+        UsageError: there is no run of trio to go to, or it could not answer.
+        BridgeMisused: the same, where DSPy would swallow an Exception.
     """
     if trio.lowlevel.in_trio_run():
-        raise UsageError(
-            "A DSPy module was called synchronously on trio's own thread: the call would wait for the loop that it holds.\n"
-            "  Mend: `await module.acall(…)` instead of `module(…)`, or run it with `trio.to_thread.run_sync`."
+        raise _misused(
+            f"{_caller()} was called synchronously on trio's own thread: the call would wait for the loop that it holds.\n"
+            "  Mend: `await module.acall(…)` instead of `module(…)`; or, for an evaluation and other synchronous code, "
+            "`await run_dspy(lm, function)`."
         )
     try:
         trio.from_thread.check_cancelled()
     except RuntimeError:  # not a thread of trio's: one that a module such as dspy.Parallel started
         if crossing is not None:
             return crossing.run(call)
-        if token is None:
-            raise UsageError(
-                "A DSPy module was called in a thread that knows no trio run.\n"
-                "  Mend: make the TrioLM inside trio.run, or start the thread with `trio.to_thread.run_sync`."
+        if home is None:
+            raise _misused(
+                f"{_caller()} was called in a thread that knows no trio run.\n"
+                "  Mend: `await run_dspy(lm, function)`; or make the TrioLM inside trio.run, or in a thread that "
+                "`trio.to_thread.run_sync` has started."
             ) from None
-        return trio.from_thread.run(call, trio_token=token)
+        if home.is_held:
+            raise _misused(
+                f"{_caller()} was called in a thread for which DSPy waits on trio's own thread: neither could go on.\n"
+                "  Mend: `await run_dspy(lm, function)`."
+            ) from None
+        return home.run(call)
     return trio.from_thread.run(call)
+
+
+def _caller() -> str:
+    modules: Sequence[Any] = library().settings.caller_modules or ()
+    names = [type(module).__name__ for module in modules]
+    return f"The DSPy module {' > '.join(names)}" if names else "A DSPy language model"
+
+
+def _misused(words: str) -> UsageError | BridgeMisused:
+    return BridgeMisused(words) if _is_within(_SWALLOWS, inspect.currentframe()) else UsageError(words)
+
+
+def _is_within(module: str, frame: types.FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_globals.get("__name__") == module:
+            return True
+        frame = frame.f_back
+    return False
 
 
 TRUNCATED = ("error", "accept", "widen")

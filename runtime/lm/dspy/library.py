@@ -39,6 +39,10 @@ HOOKS: Mapping[str, tuple[str, ...]] = {
     "dspy:BaseLM.acall": ("self", "prompt", "messages"),
     "dspy:BaseLM._process_lm_response": ("self", "response", "prompt", "messages"),
     "dspy:BaseLM.copy": ("self",),
+    "dspy:BaseLM.update_history": ("self", "entry"),
+    "dspy:Embedder.__init__": ("self", "model", "batch_size", "caching"),
+    "dspy:Embedder._postprocess": ("self", "embeddings_list", "is_single_input"),
+    "dspy:Embedder._preprocess": ("self", "inputs", "batch_size", "caching"),
     "dspy:BaseLM.supports_function_calling": (),
     "dspy:BaseLM.supports_reasoning": (),
     "dspy:BaseLM.supports_response_schema": (),
@@ -49,6 +53,7 @@ HOOKS: Mapping[str, tuple[str, ...]] = {
     "dspy:Predict.aforward": (),
     "dspy:Predict.forward": (),
     "dspy:Signature": (),
+    "dspy:configure_cache": ("enable_disk_cache",),
     "dspy:context": (),
     "dspy:streamify": ("program", "stream_listeners", "is_async_program"),
     "dspy:BootstrapFewShot.__init__": ("metric", "max_bootstrapped_demos", "max_labeled_demos", "max_rounds"),
@@ -58,6 +63,9 @@ HOOKS: Mapping[str, tuple[str, ...]] = {
     "dspy:GEPA.__init__": ("metric", "max_metric_calls", "reflection_lm", "num_threads", "seed"),
     "dspy:GEPA.compile": ("student", "trainset", "valset"),
     "dspy.adapters.utils:format_field_value": ("field_info", "value"),
+    "dspy.clients.lm15_boundary:request_kwargs": ("request", "model_type"),
+    "dspy.clients.lm15_boundary:response_value": ("response", "model_type", "request"),
+    "dspy.lm15:ContextLengthError": (),
     "dspy.dsp.utils.settings:main_thread_config": (),
     "dspy.streaming.messages:StatusMessage": (),
     "dspy.streaming.streaming_listener:StreamListener.finalize": ("self",),
@@ -70,7 +78,19 @@ HOOKS: Mapping[str, tuple[str, ...]] = {
 }
 """Every name of dspy's that the bridge calls, overrides or reads, with the parameters that it needs there."""
 
-SETTINGS = ("adapter", "callbacks", "lm", "send_stream", "stream_listeners", "trace", "usage_tracker", "warn_on_type_mismatch")
+SETTINGS = (
+    "adapter",
+    "callbacks",
+    "caller_modules",
+    "disable_history",
+    "lm",
+    "max_history_size",
+    "send_stream",
+    "stream_listeners",
+    "trace",
+    "usage_tracker",
+    "warn_on_type_mismatch",
+)
 """The settings that the bridge reads or sets."""
 
 
@@ -85,7 +105,19 @@ def library() -> Any:
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     dspy = importlib.import_module("dspy")
     check_release(dspy.__version__, missing_hooks())
+    _keep_off_the_disk(dspy)
     return dspy
+
+
+def _keep_off_the_disk(dspy: Any) -> None:
+    """Let DSPy's own cache be in memory, unless the program has made one before.
+
+    DSPy makes one when something first asks for it, an embedder say: sixteen databases under the home directory, each with a
+    connection per thread that nothing closes. The client has caches of its own. ``dspy.configure_cache(…)`` turns it on, at any
+    time.
+    """
+    if "cache" not in vars(dspy):
+        dspy.configure_cache(enable_disk_cache=False)
 
 
 def part(name: str) -> Any:

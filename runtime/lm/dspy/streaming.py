@@ -18,6 +18,7 @@ import outcome
 import trio
 
 from actors.errors import UsageError
+from runtime.lm.abilities import warmed_up
 from runtime.lm.dspy.bridge import Listening, module_of, run_module, title_of
 from runtime.lm.dspy.calls import ChatLM
 from runtime.lm.dspy.library import library, part, warm_up
@@ -98,6 +99,7 @@ async def open_prediction_stream(
         ValueError: DSPy's, when a listener's field is in no predictor of the module, or in several.
     """
     await warm_up()
+    await warmed_up(lm)
     module = module_of(signature)
     failure: Exception | None = None
     async with trio.open_nursery() as nursery:

@@ -11,12 +11,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, cast, final
 
 import attrs
-import trio
 
 from actors.errors import LMContextTooLong
 from actors.lm import ChatMessage, Completion, Delta
 from runtime.lm.cache import caching
-from runtime.lm.dspy.calls import ChatLM, ask, on_trio, openai_shaped, options_of, policy_of, refuse_truncated
+from runtime.lm.dspy.calls import ChatLM, Home, ask, on_trio, openai_shaped, options_of, policy_of, refuse_truncated
 from runtime.lm.dspy.crossing import Crossing
 from runtime.lm.dspy.library import library, part
 from runtime.lm.dspy.pieces import Chunks
@@ -83,7 +82,9 @@ def trio_lm_class() -> Any:
             self.truncated = policy_of(lm, None)
             self.crossing: Crossing | None = None
             self.listening: Callable[[], AnswerListener] | None = None
-            self.token = trio.lowlevel.current_trio_token() if trio.lowlevel.in_trio_run() else None
+            self.is_private = False
+            """Its calls are kept in its own history only, not in the one that DSPy has for the whole process."""
+            self.home = Home.here()
 
         @property
         def supports_function_calling(self) -> bool:
@@ -115,7 +116,7 @@ def trio_lm_class() -> Any:
 
         def forward(self, prompt: Any = None, messages: Any = None, **kwargs: Any) -> Any:
             chat, count = self._call(prompt, messages, kwargs)
-            return openai_shaped(on_trio(self.crossing, self.token, functools.partial(ask, chat, count)))
+            return openai_shaped(on_trio(self.crossing, self.home, functools.partial(ask, chat, count)))
 
         def _call(self, prompt: Any, messages: Any, kwargs: dict[str, Any]) -> tuple[Callable[[], Awaitable[Completion]], int]:
             sent = [*(messages or [{"role": "user", "content": prompt}]), *correction.get()]
@@ -137,6 +138,16 @@ def trio_lm_class() -> Any:
                 return completion
 
             return chat, count
+
+        def update_history(self, entry: dict[str, Any]) -> None:
+            if not self.is_private:
+                base.update_history(self, entry)
+                return
+            settings, history = library().settings, cast("Any", self).history
+            if settings.disable_history or settings.max_history_size == 0:
+                return
+            history.append(entry)
+            del history[: -settings.max_history_size]
 
         def __deepcopy__(self, memo: dict[int, Any]) -> Any:
             return cast("Any", self).copy()  # a deep copy of a module must not copy the client and its connections

@@ -16,7 +16,7 @@ import attrs
 from actors.errors import DeclarationError, LMAuthFailed
 from runtime.lm.http.transport import HttpRequest
 from runtime.lm.providers.known import PROVIDER_OPTIONS
-from runtime.lm.providers.library import part
+from runtime.lm.providers.library import fitted, part
 from runtime.lm.providers.sign_in import Post
 from runtime.lm.redaction import raise_alone
 
@@ -54,7 +54,8 @@ def model_name(model: str) -> str:
 
 def target(handler: Any, model: str, params: Mapping[str, Any], headers: Mapping[str, str], base: str | None) -> Target:
     """What LiteLLM's `handler` makes of a call before it signs and sends it."""
-    kept: dict[str, Any] = handler.completion(
+    kept: dict[str, Any] = fitted(
+        handler.completion,
         model=model,
         messages=[],
         api_base=base,
@@ -158,7 +159,8 @@ class AwsAuthority:
     def authorised(self, request: HttpRequest) -> HttpRequest:
         """See ``Authority``."""
         headers = dict(request.headers)
-        signed = self.handler.get_request_headers(
+        signed = fitted(
+            self.handler.get_request_headers,
             credentials=self._credentials,
             aws_region_name=self.region,
             extra_headers=headers,

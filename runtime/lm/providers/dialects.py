@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from runtime.lm.providers import bedrock, vertex
 from runtime.lm.providers.known import HTTP_HANDLER_PROVIDERS
+from runtime.lm.providers.library import fitted
 from runtime.lm.providers.parsers import CohereParser, GenericParser
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class SilentLog:
     def __init__(self, details: dict[str, Any] | None = None) -> None:
         self.model_call_details: dict[str, Any] = details or {}
         self.optional_params: dict[str, Any] = {}
+        self.litellm_params: dict[str, Any] = {}  # read by Gemini's configuration from LiteLLM 1.109 on
 
     def pre_call(self, *args: object, **kwargs: object) -> None:
         """Called before a request."""
@@ -46,7 +48,7 @@ def outgoing(
         params = {**route.options, **common["optional_params"]}
         there = bedrock.target(route.authority.handler, route.model, params, headers, route.api_base or None)
         asked = {**common, "optional_params": there.optional_params, "litellm_params": there.litellm_params}
-        return there.url, dict(there.headers), route.config.transform_request(headers=dict(there.headers), **asked)
+        return there.url, dict(there.headers), fitted(route.config.transform_request, headers=dict(there.headers), **asked)
     made = headers_of(route, headers, common)
     url = url_of(litellm, route, common["optional_params"], common["litellm_params"], stream=stream)
     made, data = body_of(litellm, route, made, common)
@@ -71,7 +73,8 @@ def url_of(litellm: Any, route: Route, params: dict[str, Any], litellm_params: d
     if route.provider in _URL_MAKERS:
         return cast(
             "str",
-            route.config.get_complete_url(
+            fitted(
+                route.config.get_complete_url,
                 api_base=base,
                 api_key=route.api_key,
                 model=route.model,
@@ -103,9 +106,10 @@ def headers_of(route: Route, headers: dict[str, str], common: Mapping[str, Any])
         made = {**made, **headers}
     elif route.provider in _GOOGLE:  # Vertex AI's token is added when the request goes out
         key = {"x-goog-api-key": route.api_key} if route.provider == "gemini" else None
-        made = route.config.validate_environment(headers=headers, api_key=key, **common)
+        made = fitted(route.config.validate_environment, headers=headers, api_key=key, **common)
     else:
-        made = route.config.validate_environment(headers=headers, api_key=route.api_key, api_base=route.api_base, **common)
+        own = {"api_key": route.api_key, "api_base": route.api_base}
+        made = fitted(route.config.validate_environment, headers=headers, **own, **common)
     names = {name.lower() for name in made}
     return {**made, **{name: "application/json" for name in ("content-type", "accept") if name not in names}}
 
@@ -117,16 +121,25 @@ def body_of(
     if route.provider in _GOOGLE:
         # Not by the asynchronous twin, which would open a connection to keep marked messages in the provider's cache.
         wanted = {name: value for name, value in common["optional_params"].items() if name != "stream"}
-        data = litellm.llms.vertex_ai.gemini.transformation.transform_request_body(
-            **{**common, "optional_params": wanted}, custom_llm_provider=route.provider, cached_content=None
+        data = fitted(
+            litellm.llms.vertex_ai.gemini.transformation.transform_request_body,
+            **{**common, "optional_params": wanted},
+            custom_llm_provider=route.provider,
+            cached_content=None,
         )
         return headers, dict(data)
-    data = route.config.transform_request(headers=headers, **common)
+    data = fitted(route.config.transform_request, headers=headers, **common)
     if route.provider == "anthropic":
         manager = litellm.anthropic_beta_headers_manager
         return cast(
             "tuple[dict[str, Any], dict[str, Any]]",
-            manager.update_request_with_filtered_beta(headers=headers, request_data=data, provider="anthropic"),
+            fitted(
+                manager.update_request_with_filtered_beta,
+                headers=headers,
+                request_data=data,
+                provider="anthropic",
+                api_base=route.api_base,
+            ),
         )
     return headers, data
 
@@ -150,12 +163,12 @@ def parser_of(litellm: Any, route: Route, *, json_mode: bool) -> Any:
         return bedrock.ConverseParser(route.model, json_mode=json_mode)
     if route.provider in _GOOGLE:
         make = litellm.llms.vertex_ai.gemini.vertex_and_google_ai_studio_gemini.ModelResponseIterator
-        return make(streaming_response=iter(()), sync_stream=True, logging_obj=SilentLog())
+        return fitted(make, streaming_response=iter(()), sync_stream=True, logging_obj=SilentLog())
     if route.provider == "anthropic":  # whose configuration makes none
         make = litellm.llms.anthropic.chat.handler.ModelResponseIterator
     else:
         make = reader_of(litellm, route).get_model_response_iterator
-    parser = make(streaming_response=iter(()), sync_stream=True, json_mode=json_mode)
+    parser = fitted(make, streaming_response=iter(()), sync_stream=True, json_mode=json_mode)
     return GenericParser(parser, litellm.types.utils.ModelResponseStream) if route.provider == "ollama" else parser
 
 

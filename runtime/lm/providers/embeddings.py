@@ -10,7 +10,7 @@ from typing import Any, cast
 from runtime.lm.http.transport import HttpReply
 from runtime.lm.providers.dialects import SilentLog, azure_place
 from runtime.lm.providers.exchange import Exchange
-from runtime.lm.providers.library import part
+from runtime.lm.providers.library import fitted, part
 from runtime.lm.providers.routes import Route
 
 _OF_OPENAI = frozenset({"fireworks_ai", "mistral", "nebius", "nvidia_nim", "openai", "together_ai"})
@@ -74,7 +74,8 @@ def _configured(
     litellm: Any, route: Route, texts: list[str], params: dict[str, Any], headers: dict[str, str]
 ) -> tuple[str, dict[str, Any], dict[str, Any]]:
     config = config_of(litellm, route)
-    made = config.validate_environment(
+    made = fitted(
+        config.validate_environment,
         api_key=route.api_key,
         headers=headers,
         model=route.model,
@@ -82,14 +83,15 @@ def _configured(
         optional_params=params,
         litellm_params=route.litellm_params,
     )
-    url = config.get_complete_url(
+    url = fitted(
+        config.get_complete_url,
         api_base=route.api_base,
         api_key=route.api_key,
         model=route.model,
         optional_params=params,
         litellm_params=route.litellm_params,
     )
-    data = config.transform_embedding_request(model=route.model, input=texts, optional_params=params, headers=made)
+    data = fitted(config.transform_embedding_request, model=route.model, input=texts, optional_params=params, headers=made)
     return cast("str", url), made, dict(data)
 
 
@@ -103,7 +105,8 @@ def _gemini(
     route: Route, texts: list[str], params: dict[str, Any], headers: dict[str, str]
 ) -> tuple[str, dict[str, Any], dict[str, Any]]:
     base = part("llms.vertex_ai.vertex_llm_base").VertexBase()
-    auth, url = base.get_token_and_url(
+    auth, url = fitted(
+        base.get_token_and_url,
         model=route.model,
         auth_header="",
         gemini_api_key=route.api_key,
@@ -116,8 +119,13 @@ def _gemini(
         mode="batch_embedding",
     )
     transformation = part("llms.vertex_ai.gemini_embeddings.batch_embed_content_transformation")
-    data = transformation.transform_openai_input_gemini_content(
-        input=texts, model=route.model, optional_params=params, resolved_files={}, drop_params=False
+    data = fitted(
+        transformation.transform_openai_input_gemini_content,
+        input=texts,
+        model=route.model,
+        optional_params=params,
+        resolved_files={},
+        drop_params=False,
     )
     return cast("str", url), {"content-type": "application/json; charset=utf-8", **auth, **headers}, dict(data)
 
@@ -137,8 +145,12 @@ def _parsed(litellm: Any, route: Route, exchange: Exchange, reply: HttpReply) ->
     if route.provider == "gemini":
         transformation = part("llms.vertex_ai.gemini_embeddings.batch_embed_content_transformation")
         predictions = part("types.llms.vertex_ai").VertexAIBatchEmbeddingsResponseObject(**reply.as_httpx().json())
-        return transformation.process_response(
-            model=route.model, model_response=blank, _predictions=predictions, input=list(exchange.texts or ())
+        return fitted(
+            transformation.process_response,
+            model=route.model,
+            model_response=blank,
+            _predictions=predictions,
+            input=list(exchange.texts or ()),
         )
     if route.provider == "ollama":
         fields: dict[str, Any] = reply.as_httpx().json()
@@ -146,7 +158,8 @@ def _parsed(litellm: Any, route: Route, exchange: Exchange, reply: HttpReply) ->
         tokens = fields.get("prompt_eval_count") or 0
         usage = litellm.Usage(prompt_tokens=tokens, completion_tokens=0, total_tokens=tokens)
         return litellm.EmbeddingResponse(data=rows, model=f"ollama/{route.model}", usage=usage)
-    return config_of(litellm, route).transform_embedding_response(
+    return fitted(
+        config_of(litellm, route).transform_embedding_response,
         model=route.model,
         raw_response=reply.as_httpx(),
         model_response=blank,

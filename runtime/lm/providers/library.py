@@ -8,15 +8,22 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.metadata
+import inspect
 import logging
 import os
 import re
 import warnings
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
 import trio
+
+from actors.errors import UsageError
+
+TRIED = ("1.106", "1.110")
+"""The oldest and the newest series of litellm that the suite has passed on; pyproject.toml allows what lies between them."""
 
 _PARTS = (
     "main",
@@ -78,6 +85,47 @@ def part(name: str) -> Any:
     """One of litellm's modules, imported if it is not yet: providers' own parts, which a program may never need."""
     with quiet():
         return importlib.import_module(f"litellm.{name}")
+
+
+def fitted(function: Callable[..., Any], /, **known: Any) -> Any:
+    """What `function`, one of litellm's, gives for those of the arguments `known` that it takes.
+
+    The parts of litellm that are called here are no published interface: a parameter comes with one release and goes with
+    another. What LiteLLM itself hands to the function is offered, and each release takes of it what it knows.
+
+    Raises:
+        UsageError: it needs an argument that is not known here: the installed release has not been tried.
+    """
+    # By the plain function: a bound method is a new object for each call.
+    takes, needs = _parameters(getattr(function, "__func__", function), hasattr(function, "__func__"))
+    missing = needs - known.keys()
+    if missing:
+        raise untried(f"{getattr(function, '__qualname__', function)} needs {', '.join(sorted(missing))}")
+    return function(**(known if takes is None else {name: known[name] for name in known if name in takes}))
+
+
+@functools.lru_cache(maxsize=1024)
+def _parameters(function: Callable[..., Any], is_bound: bool) -> tuple[frozenset[str] | None, frozenset[str]]:
+    """The names that `function` takes, None for any, and those that it needs."""
+    parameters = list(inspect.signature(function).parameters.values())[is_bound:]
+    named = [each for each in parameters if each.kind not in {each.VAR_POSITIONAL, each.VAR_KEYWORD}]
+    takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters)
+    needs = frozenset(each.name for each in named if each.default is each.empty)
+    return None if takes_any else frozenset(each.name for each in named), needs
+
+
+def untried(what: str) -> UsageError:
+    """The error for an installed litellm that does not have what is called here; `what` is the difference."""
+    installed = importlib.metadata.version("litellm")
+    return UsageError(
+        f"litellm {installed} is not a release that understudy works with (tried: {' to '.join(TRIED)}): {what}.\n"
+        f"  Mend: pip install 'litellm>={TRIED[0]},<{_after(TRIED[-1])}'."
+    )
+
+
+def _after(series: str) -> str:
+    major, minor = series.split(".")
+    return f"{major}.{int(minor) + 1}"
 
 
 def is_warm() -> bool:

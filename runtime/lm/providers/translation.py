@@ -17,19 +17,30 @@ from typing import Any, NoReturn, cast, final
 
 import attrs
 
-from actors.errors import LMAuthFailed, LMBadRequest, LMError, LMRefused, LMReplyUnreadable, UsageError
+from actors.errors import LMAuthFailed, LMBadRequest, LMError, LMRefused, LMReplyUnreadable, UnderstudyError, UsageError
 from actors.lm import ChatMessage, Completion, Embeddings, Usage
+from runtime.lm.abilities import Abilities
 from runtime.lm.http.transport import HttpReply, HttpRequest
 from runtime.lm.providers import embeddings
 from runtime.lm.providers.chunks import ChunkReader, whole_characters
 from runtime.lm.providers.dialects import SilentLog, longest_answer_tokens, outgoing, parser_of, reader_of, reads_as_openai
 from runtime.lm.providers.exchange import Exchange as Exchange
 from runtime.lm.providers.failures import MENDS, error_for, has_error, is_page
-from runtime.lm.providers.known import ADDRESS_OPTION, CLOUDS, KEPT_LITELLM_OPTIONS, METADATA_PROVIDERS, PARTS, REFUSED_OPTIONS
+from runtime.lm.providers.known import (
+    ADDRESS_OPTION,
+    CLOUDS,
+    KEPT_LITELLM_OPTIONS,
+    METADATA_PROVIDERS,
+    PARTS,
+    REFUSED_OPTIONS,
+    SERVERS_OF_ONES_OWN,
+    UNSERVED_PROVIDERS,
+)
 from runtime.lm.providers.lenient import put_right, readable
+from runtime.lm.providers.library import fitted, load, part, quiet, untried
 from runtime.lm.providers.library import is_warm as is_warm
-from runtime.lm.providers.library import load, part, quiet
 from runtime.lm.providers.library import warm_up as warm_up
+from runtime.lm.providers.options import check_known, known_options
 from runtime.lm.providers.plain import PlainAnswer, plain_answer
 from runtime.lm.providers.prices import Prices
 from runtime.lm.providers.reasons import known_reason, told_reason
@@ -70,6 +81,8 @@ class Translator:
         self._prices = Prices()
         self._mapped: dict[str, dict[str, Any]] = {}
         self._is_like_openai: bool | None = None
+        self._abilities: Abilities | None = None
+        self._known: dict[str, frozenset[str]] = {}
 
     def __repr__(self) -> str:
         return f"Translator({self.model!r})"
@@ -91,6 +104,7 @@ class Translator:
         route = self.route()
         wanted = {name: value for name, value in options.items() if value is not None}
         self._refuse_options(litellm, wanted)
+        self._check_known(litellm, route, wanted, "chat", "chat")
         # LiteLLM translates in place: what the caller has given stays as it is.
         wanted = {name: _owned(value) for name, value in wanted.items()}
         try:
@@ -99,8 +113,10 @@ class Translator:
             if stream:
                 wanted = {**wanted, **self._stream_options(litellm, route)}
             return self._exchange(litellm, route, messages, wanted)
-        except LMError:
+        except UnderstudyError:
             raise
+        except (AttributeError, ImportError) as error:
+            raise untried(f"{type(error).__name__}: {error}") from error
         except Exception as error:  # noqa: BLE001 - raised anew, without keys
             raise_alone(self._refusal(error), error, self._secrets())
 
@@ -116,6 +132,7 @@ class Translator:
         route = self.route()
         wanted = {name: value for name, value in options.items() if value is not None}
         self._refuse_options(litellm, wanted)
+        self._check_known(litellm, route, wanted, "embeddings", "embed")
         try:
             if route.is_threaded or not embeddings.is_native(route):
                 arguments = {**self._call_arguments(route), **wanted, "input": list(texts)}
@@ -124,8 +141,10 @@ class Translator:
                 return Exchange(stand_in, {}, [], {}, {}, texts=tuple(texts), threaded=call)
             url, headers, data = embeddings.outgoing(litellm, route, texts, wanted)
             return Exchange(HttpRequest("POST", url, _sendable(headers), _json_bytes(data)), data, [], {}, {}, texts=tuple(texts))
-        except LMError:
+        except UnderstudyError:
             raise
+        except (AttributeError, ImportError) as error:
+            raise untried(f"{type(error).__name__}: {error}") from error
         except Exception as error:  # noqa: BLE001 - raised anew, without keys
             raise_alone(self._refusal(error), error, self._secrets())
 
@@ -141,12 +160,22 @@ class Translator:
         if "tool_choice" in options:
             options["tool_choice"] = litellm.utils.validate_chat_completion_tool_choice(options["tool_choice"], model=route.model)
         plain: list[Any] = litellm.utils.validate_and_fix_openai_messages(messages=[_own(message) for message in messages])
-        plain = route.config.translate_developer_role_to_system_role(messages=plain)
+        plain = list(
+            fitted(
+                route.config.translate_developer_role_to_system_role,
+                messages=plain,
+                model=route.model,
+                custom_llm_provider=route.provider,
+                api_base=route.api_base,
+                model_info=None,
+            )
+        )
         params = self._params(litellm, route, plain, options)
         json_mode = bool(params.pop("json_mode", False))
         if params.pop("fake_stream", False):  # the provider would stream no such answer
             params.pop("stream", None)
-        plain = self._with_tools_in_words(litellm, plain, params.pop("functions_unsupported_model", None))
+        described = params.pop("functions_unsupported_model", None)
+        plain = self._with_tools_in_words(litellm, route, plain, described, drop=bool(options.get("drop_params")))
         extra_body: Mapping[str, Any] = params.pop("extra_body", None) or {}
         litellm_params = route.litellm_params
         common = {"model": route.model, "messages": plain, "optional_params": params, "litellm_params": litellm_params}
@@ -154,8 +183,12 @@ class Translator:
         if extra_body:
             data = {
                 **data,
-                **route.config.transform_extra_body(
-                    extra_body=extra_body, request=data, model=route.model, litellm_params=litellm_params
+                **fitted(
+                    route.config.transform_extra_body,
+                    extra_body=extra_body,
+                    request=data,
+                    model=route.model,
+                    litellm_params=litellm_params,
                 ),
             }
         data = {**data, **noted}
@@ -165,7 +198,10 @@ class Translator:
     def _call_in_thread(self, litellm: Any, route: Route, messages: Sequence[ChatMessage], options: dict[str, Any]) -> Exchange:
         plain = copy.deepcopy([dict(message) for message in messages])
         call = ThreadedCall(litellm, "completion", {**self._call_arguments(route), **options, "messages": plain})
-        return Exchange(_stand_in(route, {**options, "messages": plain}), dict(options), plain, {}, {}, threaded=call)
+        shown = {**options, "messages": plain}
+        if isinstance(options.get("response_format"), type):  # a class of pydantic's, which the call itself takes as it is
+            shown["response_format"] = litellm.utils.type_to_response_format_param(options["response_format"])
+        return Exchange(_stand_in(route, shown), shown, plain, {}, {}, threaded=call)
 
     def _call_arguments(self, route: Route) -> dict[str, Any]:
         given = {"api_key": self._api_key, "api_base": self._api_base}
@@ -188,9 +224,14 @@ class Translator:
         checked = litellm.utils.validate_and_fix_openai_tools(tools=tools)
         return checked if route.provider == "anthropic" else litellm.main._drop_anthropic_only_tool_keys(tools=checked)
 
-    def _with_tools_in_words(self, litellm: Any, messages: list[Any], tools: Any) -> list[Any]:
+    def _with_tools_in_words(self, litellm: Any, route: Route, messages: list[Any], tools: Any, *, drop: bool) -> list[Any]:
         """For an interface without tools, LiteLLM describes them in the prompt."""
-        return litellm.main.function_call_prompt(messages=messages, functions=tools) if tools else messages
+        if not tools:
+            return messages
+        describe: Any = litellm.main.function_call_prompt
+        return list(
+            fitted(describe, messages=messages, functions=tools, model=route.model, llm_provider=route.provider, drop_params=drop)
+        )
 
     def _refuse_options(self, litellm: Any, options: Mapping[str, Any]) -> None:
         for name, value in options.items():
@@ -208,6 +249,14 @@ class Translator:
                     f"chat() does not take the option {name!r}: it steers parts of LiteLLM that are not in use here.\n"
                     "  Mend: leave it out, or send it to the provider in extra_body={…}."
                 )
+
+    def _check_known(self, litellm: Any, route: Route, options: Mapping[str, Any], operation: str, method: str) -> None:
+        if not options:
+            return
+        if operation not in self._known:
+            with quiet():
+                self._known[operation] = known_options(litellm, route, operation)
+        check_known(options, self._known[operation], method)
 
     def _refusal(self, error: Exception) -> LMError:
         """Our error for what LiteLLM raised while it translated: nothing has been sent."""
@@ -240,10 +289,13 @@ class Translator:
             parsed = self._parse(exchange, attrs.evolve(reply, body=readable(reply.body, self.route().provider)))
             raw = _object_in(reply.body)
             answer = self._answer(parsed, told_reason(raw), raw)
-            extras: Mapping[str, object] = getattr(parsed.choices[0].message, "provider_specific_fields", None) or {}
+            message = parsed.choices[0].message
+            extras: Mapping[str, object] = getattr(message, "provider_specific_fields", None) or {}
+        except UsageError:  # the installed litellm has not been tried
+            raise
         except Exception as error:  # noqa: BLE001 - raised anew, without keys
             raise_alone(self._unreadable(exchange, reply, error, "answer"), error, self._secrets())
-        return self._checked(answer, extras.get("refusal"))
+        return self._checked(answer, extras.get("refusal") or getattr(message, "refusal", None))  # the latter from 1.109 on
 
     def embedded(self, exchange: Exchange, reply: HttpReply) -> Embeddings:
         """The embeddings in `reply`.
@@ -258,6 +310,8 @@ class Translator:
             vectors, parsed = embeddings.read(load(), route, exchange, reply)
             if len(vectors) != len(texts):
                 raise ValueError(f"{len(vectors)} vectors for {len(texts)} texts")
+        except UsageError:  # the installed litellm has not been tried
+            raise
         except Exception as error:  # noqa: BLE001 - raised anew, without keys
             raise_alone(self._unreadable(exchange, reply, error, "embeddings"), error, self._secrets())
         usage = self._usage_of(parsed, "embedding")
@@ -325,8 +379,12 @@ class Translator:
         if not any(chunk.usage.completion_tokens for chunk in chunks.priced):
             return litellm.Usage()  # LiteLLM would count the words itself, with a tokenizer that it first downloads
         builder = part("litellm_core_utils.streaming_chunk_builder_utils")
-        return builder.ChunkProcessor(chunks.priced).calculate_usage(
-            chunks=chunks.priced, model=self.route().model, completion_output=chunks.text, messages=exchange.messages
+        return fitted(
+            builder.ChunkProcessor(chunks.priced).calculate_usage,
+            chunks=chunks.priced,
+            model=self.route().model,
+            completion_output=chunks.text,
+            messages=exchange.messages,
         )
 
     def error(self, exchange: Exchange, reply: HttpReply) -> LMError:
@@ -345,7 +403,8 @@ class Translator:
         blank = litellm.ModelResponse()
         if route.provider != "openai":
             blank.model = f"{route.provider}/{route.model}"
-        return reader_of(litellm, route).transform_response(
+        return fitted(
+            reader_of(litellm, route).transform_response,
             model=route.model,
             raw_response=reply.as_httpx(),
             model_response=blank,
@@ -407,6 +466,13 @@ class Translator:
         return usage_of(getattr(parsed, "usage", None), lambda: self._prices.of_reply(self.route(), parsed, kind))
 
     @property
+    def abilities(self) -> Abilities:
+        """What the model can do by LiteLLM's table, asked exactly as ``dspy.LM`` asks it. Opens no connection."""
+        if self._abilities is None:
+            self._abilities = _abilities_of(load(), self.model)
+        return self._abilities
+
+    @property
     def account(self) -> tuple[str, str, str]:
         """What tells one provider account from another: provider, address, and a digest of the key."""
         route = self.route()
@@ -452,10 +518,14 @@ class Translator:
             LMAuthFailed: there is no key.
         """
         if self._found is None:
-            with quiet():
-                self._found = resolve(load(), self.model, api_key=self._api_key, api_base=self._api_base, options=self._options)
-                for name in PARTS.get(self._found.provider, ()):
-                    part(name)
+            try:
+                with quiet():
+                    key, base = self._api_key, self._api_base
+                    self._found = resolve(load(), self.model, api_key=key, api_base=base, options=self._options)
+                    for name in PARTS.get(self._found.provider, ()):
+                        part(name)
+            except (AttributeError, ImportError) as error:
+                raise untried(f"{type(error).__name__}: {error}") from error
             if 0 < len(self._found.api_key or "") < MIN_KEY_CHARS:
                 _LOG.warning(
                     "the key for %r has fewer than %d characters: it is not taken out of errors that quote it, because it would "
@@ -486,6 +556,25 @@ def _object_in(body: bytes) -> Mapping[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return as_object(found) or None
+
+
+def _abilities_of(litellm: Any, name: str) -> Abilities:
+    provider = name.partition("/")[0] if "/" in name else "openai"
+    if provider in UNSERVED_PROVIDERS:
+        return Abilities()  # LiteLLM would begin to sign in
+    try:
+        with quiet():
+            params = frozenset(litellm.get_supported_openai_params(model=name, custom_llm_provider=provider) or ())
+            if provider in SERVERS_OF_ONES_OWN:
+                return Abilities(supported_params=params)  # for the rest LiteLLM would ask the server, and wait for it
+            return Abilities(
+                supports_function_calling=bool(litellm.supports_function_calling(model=name)),
+                supports_reasoning=bool(litellm.supports_reasoning(name)),
+                supports_response_schema=bool(litellm.supports_response_schema(model=name, custom_llm_provider=provider)),
+                supported_params=params,
+            )
+    except Exception:  # noqa: BLE001 - LiteLLM knows no such model, and raises whatever; the call itself will say it in words
+        return Abilities()
 
 
 def _sendable(headers: Mapping[str, Any]) -> dict[str, str]:

@@ -17,7 +17,7 @@ import attrs
 
 from actors.errors import DeclarationError, LMAuthFailed, LMError, LMUnavailable, UnderstudyError
 from runtime.lm.http.transport import HttpReply, HttpRequest
-from runtime.lm.providers.library import part
+from runtime.lm.providers.library import fitted, part
 from runtime.lm.providers.sign_in import Post
 from runtime.lm.redaction import excerpt, raise_alone
 
@@ -140,20 +140,17 @@ def is_gemini(model: str) -> bool:
 
 def url(model: str, project: str, options: Mapping[str, Any], base: str | None, *, stream: bool) -> str:
     """Where a call to `model` goes."""
-    _, made = (
-        part("llms.vertex_ai.vertex_llm_base")
-        .VertexBase()
-        .get_token_and_url(
-            model=model,
-            auth_header=None,
-            gemini_api_key=None,
-            vertex_project=project,
-            vertex_location=location_of(options),
-            vertex_credentials=None,
-            stream=stream,
-            custom_llm_provider="vertex_ai",
-            api_base=base,
-        )
+    _, made = fitted(
+        part("llms.vertex_ai.vertex_llm_base").VertexBase().get_token_and_url,
+        model=model,
+        auth_header=None,
+        gemini_api_key=None,
+        vertex_project=project,
+        vertex_location=location_of(options),
+        vertex_credentials=None,
+        stream=stream,
+        custom_llm_provider="vertex_ai",
+        api_base=base,
     )
     return str(made)
 

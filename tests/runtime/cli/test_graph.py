@@ -101,7 +101,7 @@ def test_describe_prints_the_design_page(capsys: pytest.CaptureFixture[str]) -> 
 
     out = capsys.readouterr().out
     assert out.startswith("# property-extraction\n")
-    assert out.endswith(" when full.\n")
+    assert " when full.\n\n## What the language model is told\n" in out
 
 
 @pytest.mark.parametrize(("suffix", "begins"), [(".svg", "<svg "), (".mmd", "graph TD\n"), (".md", "# property-extraction\n")])

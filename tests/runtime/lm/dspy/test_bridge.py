@@ -438,15 +438,16 @@ async def test_a_synchronous_call_on_trios_thread_is_refused_with_the_mend() -> 
         dspy.Predict(Question)(question="?")
 
     assert str(caught.value) == (
-        "A DSPy module was called synchronously on trio's own thread: the call would wait for the loop that it holds.\n"
-        "  Mend: `await module.acall(…)` instead of `module(…)`, or run it with `trio.to_thread.run_sync`."
+        "The DSPy module Predict was called synchronously on trio's own thread: the call would wait for the loop that it holds.\n"
+        "  Mend: `await module.acall(…)` instead of `module(…)`; or, for an evaluation and other synchronous code, "
+        "`await run_dspy(lm, function)`."
     )
 
 
 def test_a_synchronous_call_without_any_trio_run_is_refused() -> None:
     with (
         dspy.context(lm=trio_lm(Script())),
-        pytest.raises(UsageError, match=r"^A DSPy module was called in a thread that knows no"),
+        pytest.raises(UsageError, match=r"^The DSPy module Predict was called in a thread that knows no"),
     ):
         dspy.Predict(Question)(question="?")
 

@@ -1,7 +1,10 @@
 """The page for users says how every provider is served, and says it as the code does it."""
 
+import importlib.metadata
 import re
 from pathlib import Path
+
+import pytest
 
 from runtime.lm.providers import embeddings, known, routes
 from runtime.lm.providers.library import load
@@ -16,6 +19,9 @@ def names_in(row: str) -> list[str]:
 
 
 def test_the_page_lists_the_providers_that_the_client_speaks_to():
+    pins = (PAGE.parents[2] / "requirements/run.txt").read_text(encoding="utf-8")
+    if f"litellm=={importlib.metadata.version('litellm')} " not in pins:
+        pytest.skip("the page lists the providers of the pinned release")
     litellm = load()
     all_names = sorted({str(getattr(provider, "value", provider)) for provider in litellm.provider_list})
 
