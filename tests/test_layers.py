@@ -20,8 +20,9 @@ LAYERS: Mapping[str, int] = {
     # actors: what is declared
     "actors/components.py": 1,
     "actors/errors.py": 1,
-    "actors/groups.py": 1,
+    "actors/groups.py": 2,
     "actors/restart.py": 1,
+    "actors/words.py": 1,
     "actors/checks.py": 2,
     "actors/backoff.py": 3,
     "actors/mailbox.py": 3,
@@ -49,6 +50,7 @@ LAYERS: Mapping[str, int] = {
     "actors/__init__.py": 14,
     # runtime: actors at work
     "runtime/events.py": 21,
+    "runtime/failures.py": 21,
     "runtime/lifecycle.py": 21,
     "runtime/idleness.py": 21,
     "runtime/stacks.py": 21,

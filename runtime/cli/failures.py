@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from actors.errors import NodeFailed
 from actors.groups import leaves_of
+from actors.words import kind_of, words_of
 from runtime.cli.terminal import one_line, plain
+
+_ALL: Final = 1_000_000
+"""Characters of an error's own text on a terminal: nearly as many as it has."""
 
 
 def describe(error: BaseException) -> str:
@@ -17,12 +22,12 @@ def describe(error: BaseException) -> str:
     leaves = [leaf for leaf in leaves_of(error) if isinstance(leaf, NodeFailed)]
     if leaves:
         return "\n".join(f"understudy: {_node_line(leaf)}" for leaf in leaves)
-    return f"understudy: {plain(str(error) or type(error).__name__)}"
+    return f"understudy: {plain(words_of(error, _ALL) or kind_of(error))}"
 
 
 def _node_line(failure: NodeFailed) -> str:
     cause = failure.__cause__
-    why = f"{type(cause).__name__}: {_first_words(cause)}" if cause is not None else str(failure)
+    why = f"{kind_of(cause)}: {_first_words(cause)}" if cause is not None else words_of(failure)
     return one_line(f"node {failure.node!r} failed (attempt {failure.attempt}): {why}")
 
 
@@ -33,5 +38,5 @@ def _first_words(error: BaseException) -> str:
 
 def _messages(error: BaseException) -> Iterator[str]:
     for leaf in leaves_of(error):
-        text = one_line(str(leaf))
-        yield text if leaf is error else f"{type(leaf).__name__}: {text}"
+        text = one_line(words_of(leaf))
+        yield text if leaf is error else f"{kind_of(leaf)}: {text}"

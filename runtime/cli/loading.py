@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any, Final
 
 from actors.graph import Graph
+from actors.words import said
 from runtime.cli.wrong_usage import WrongUsage
 
 MODULE_NAME: Final = "__graph_file__"
@@ -73,7 +74,7 @@ def _load(file: Path, name: str) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
-        raise WrongUsage(f"{str(file)!r} cannot be loaded{_line(error, file)}: {type(error).__name__}: {error}") from error
+        raise WrongUsage(f"{str(file)!r} cannot be loaded{_line(error, file)}: {said(error)}") from error
     return module
 
 

@@ -11,6 +11,7 @@ from typing import Any, Self, cast, final
 import attrs
 
 from actors.errors import DeclarationError
+from actors.words import said
 from runtime.testing.simulation import Step
 
 MOST_LINES = 60
@@ -149,7 +150,7 @@ class FoundFailure:
             "test": self.test,
             "schedule": str(self.schedule),
             "strategy": self.strategy,
-            "error": f"{type(self.error).__name__}: {self.error}".partition("\n")[0],
+            "error": said(self.error).partition("\n")[0],
             "trace": trace_lines(self.steps),
         }
         folder.mkdir(parents=True, exist_ok=True)

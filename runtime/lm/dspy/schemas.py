@@ -18,6 +18,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, cast
 
 from actors.errors import DeclarationError, LMReplyUnreadable
+from actors.words import repr_of, words_of
 from runtime.lm.dspy.fields import MessageField, MessageKind, fields_of, message_kind
 
 SHOWN_CHARACTERS = 120
@@ -28,7 +29,7 @@ _mirrors: weakref.WeakKeyDictionary[type, type] = weakref.WeakKeyDictionary()
 
 def shorten(value: object, limit: int = SHOWN_CHARACTERS) -> str:
     """``repr(value)``, its middle cut out when it is longer than `limit` characters."""
-    shown = value if isinstance(value, str) and len(value) > 10 * limit else repr(value)
+    shown = value if isinstance(value, str) and len(value) > 10 * limit else repr_of(value, 10 * limit)
     if len(shown) <= limit:
         return shown
     half = (limit - 3) // 2
@@ -145,7 +146,7 @@ def _plain(value: object) -> Any:
     try:
         return plain_adapter(Any).dump_python(value, mode="json", fallback=str, warnings=False)
     except Exception:  # noqa: BLE001 - bytes that are no text, or a __str__ that fails: a prompt shows what it can
-        return repr(value)
+        return repr_of(value)
 
 
 # --- mirrors --------------------------------------------------------------------------------------------------------
@@ -271,7 +272,7 @@ def _construct(owner: type, given: Mapping[str, Any]) -> Any:
             return cast("Any", owner).model_validate(dict(given), by_name=True, by_alias=True)
         return owner(**given)
     except Exception as error:
-        raise ValueError(f"{owner.__name__} refused it: {str(error) or type(error).__name__}") from error
+        raise ValueError(f"{owner.__name__} refused it: {words_of(error) or type(error).__name__}") from error
 
 
 def _member(owner: type[enum.Enum], value: object) -> enum.Enum:
@@ -296,7 +297,7 @@ def _adapter(annotation: Any, translated: Any) -> Any:
         if not isinstance(error, PydanticSchemaGenerationError | PydanticUndefinedAnnotation | PydanticUserError):
             raise
         raise DeclarationError(
-            f"{type_name(annotation)} cannot be filled by a language model: {str(error).splitlines()[0]}\n"
+            f"{type_name(annotation)} cannot be filled by a language model: {words_of(error).partition(chr(10))[0]}\n"
             "  Mend: build message types of str, numbers, bool, enums, Literal, dates, lists, dicts, unions and message types."
         ) from error
 
