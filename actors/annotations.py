@@ -23,6 +23,7 @@ from typing import Annotated, Any, ForwardRef, Union, cast, final, get_args, get
 import attrs
 
 from actors.errors import DeclarationError
+from actors.words import said
 
 _STREAMS: tuple[object, ...] = (collections.abc.AsyncIterator, collections.abc.AsyncGenerator, collections.abc.AsyncIterable)
 _SYNC_STREAMS: tuple[object, ...] = (collections.abc.Iterator, collections.abc.Generator, collections.abc.Iterable)
@@ -95,12 +96,12 @@ class Names:
                 f"import or define {error.name!r} before the graph is checked (an import under TYPE_CHECKING does not count).",
             ) from error
         except DeclarationError as error:  # of a marker in it, which says itself what to mend
-            said, _, mend = str(error).partition("\n  Mend: ")
-            raise Unreadable("unusable-annotation", said, mend) from error
+            what, _, mend = str(error).partition("\n  Mend: ")
+            raise Unreadable("unusable-annotation", what, mend) from error
         except Exception as error:
             raise Unreadable(
                 "unresolved-annotation",
-                f"the annotation {text!r} cannot be evaluated: {type(error).__name__}: {error}.",
+                f"the annotation {text!r} cannot be evaluated: {said(error)}.",
                 "write a type there.",
             ) from error
 

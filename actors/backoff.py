@@ -10,7 +10,8 @@ import attrs
 
 from actors.checks import is_a, is_count, is_number, refuse
 from actors.errors import UnderstudyError
-from actors.groups import leaves_of
+from actors.groups import is_fatal, leaves_of
+from actors.words import add_note, attribute_of, said
 
 RetryOn = type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool]
 
@@ -71,8 +72,8 @@ def is_worth_another_attempt(error: BaseException) -> bool:
 
 
 def _is_worth_another_attempt(error: BaseException) -> bool:
-    retryable = getattr(error, "retryable", None)
-    if retryable is False or getattr(error, "spent", False):
+    retryable = attribute_of(error, "retryable")
+    if retryable is False or attribute_of(error, "spent") is True:
         return False
     if retryable is True or isinstance(error, UnderstudyError):
         return True
@@ -116,8 +117,8 @@ class Redelivery:
             return isinstance(error, self.retry_on)
         try:
             return bool(self.retry_on(error))
-        except Exception as broken:  # noqa: BLE001 - asked while an actor ends, where an error would end its supervisor
-            note = f"Not delivered again: its retry_on raised {type(broken).__name__}: {broken}"
-            if note not in getattr(error, "__notes__", ()):
-                error.add_note(note)
+        except BaseException as broken:  # asked while an actor ends, where an error would end its supervisor
+            if is_fatal(broken):
+                raise
+            add_note(error, f"Not delivered again: its retry_on raised {said(broken)}")
             return False

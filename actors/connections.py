@@ -13,6 +13,7 @@ from actors.dependencies import ORIGINAL
 from actors.edges import Connection
 from actors.errors import Problem
 from actors.node import NodeDeclaration
+from actors.words import repr_of
 
 
 @final
@@ -47,7 +48,7 @@ def plain(name: str | enum.Enum | None) -> str | None:
 
 
 def _unknown(call: Connect, end: object, nodes: Mapping[str, NodeDeclaration]) -> Problem:
-    shown = getattr(end, "__name__", None) or repr(end)
+    shown = getattr(end, "__name__", None) or repr_of(end)
     return Problem(
         "connect-unknown-node",
         None,

@@ -8,6 +8,7 @@ from actors.actor import Actor, ActorRef
 from actors.annotations import Names, Shape, Unreadable, is_message_type, read
 from actors.errors import DeclarationError
 from actors.node import Embedded, Kind, Nested
+from actors.words import repr_of
 
 
 def embedded_in(what: Any, takes: object, returns: object, place: str, *, is_graph: bool) -> tuple[Embedded, str]:
@@ -26,7 +27,7 @@ def embedded_in(what: Any, takes: object, returns: object, place: str, *, is_gra
     is_ref, is_class = isinstance(what, ActorRef), _is_actor_class(what)
     if not is_class and not is_ref and (not callable(what) or isinstance(what, type)):
         raise DeclarationError(
-            f"add({what!r}) ({place}): expected a Graph, an ActorRef, or a class derived from Actor.\n"
+            f"add({repr_of(what)}) ({place}): expected a Graph, an ActorRef, or a class derived from Actor.\n"
             "  Mend: functions and message classes are decorated with @graph.node."
         )
     address = str(getattr(what, "address" if is_ref else "__name__", ""))

@@ -9,6 +9,7 @@ from typing import Any, Union, get_args, get_origin
 from actors.annotations import Many, Names, Unreadable, is_message_type, location, read, shown, split
 from actors.dependencies import fits, names_of
 from actors.markers import Gather
+from actors.words import repr_of
 
 
 def gathered_types(gather: Gather, wanted: object, names: Names) -> tuple[type, ...]:
@@ -35,7 +36,7 @@ def gathered_types(gather: Gather, wanted: object, names: Names) -> tuple[type, 
     if not callable(gather.initial) and not _is_one(gather.initial, so_far):
         kind = shown(so_far)
         raise Unreadable(
-            "gather-reduce", f"{who} begins with {gather.initial!r}, which is no {kind}.", f"pass a {kind} as initial."
+            "gather-reduce", f"{who} begins with {repr_of(gather.initial)}, which is no {kind}.", f"pass a {kind} as initial."
         )
     items = read(parameters[1].annotation, own)
     if items.many is not Many.ONE or items.optional or not items.types or not all(map(is_message_type, items.types)):

@@ -28,6 +28,7 @@ from actors.plan import Plan, compile_plan
 from actors.signature import read_default_fallback, resolve
 from actors.supervision import Supervision, check_id
 from actors.timing import find_races
+from actors.words import repr_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -87,7 +88,7 @@ class Graph:
         check_id(name)
         if supervision is not None and not isinstance(supervision, Supervision):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise DeclarationError(
-                f"Graph({name!r}, supervision={supervision!r}): expected a Supervision.\n"
+                f"Graph({name!r}, supervision={repr_of(supervision)}): expected a Supervision.\n"
                 "  Mend: supervision=Supervision(max_restarts=10), say."
             )
         if not isinstance(finish, Finish):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -102,7 +103,7 @@ class Graph:
         self.supervision = supervision
         if fallback is not None and (not isinstance(fallback, types.FunctionType) or fallback.__name__ == "<lambda>"):
             raise DeclarationError(
-                f"Graph({name!r}, fallback={fallback!r}): expected a function with a name and annotations.\n"
+                f"Graph({name!r}, fallback={repr_of(fallback)}): expected a function with a name and annotations.\n"
                 f"  Mend: async def fallback(failure: NodeFailed) -> {self.output_types[0].__name__}: …"
             )
         self._fallback = fallback
@@ -206,7 +207,7 @@ class Graph:
         place = f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else "unknown place"
         if when is not None and not callable(when):
             raise DeclarationError(
-                f"connect(…, when={when!r}) ({place}): expected a function of the message.\n  Mend: when=lambda message: …"
+                f"connect(…, when={repr_of(when)}) ({place}): expected a function of the message.\n  Mend: when=lambda message: …"
             )
         self._connections.append(Connect(source, target, when, place))
         self._plan = None

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TypeGuard
 
+from actors.words import INTERRUPTS, kind_of
+
 
 def leaves_of(error: BaseException) -> Iterator[BaseException]:
     """The errors in `error` that are no groups, in order; `error` itself when it is none."""
@@ -15,11 +17,26 @@ def leaves_of(error: BaseException) -> Iterator[BaseException]:
         yield error
 
 
+def is_fatal(error: BaseException) -> bool:
+    """Whether `error`, which is no group, must never be survived: ``KeyboardInterrupt`` and ``GeneratorExit``.
+
+    Everything else is the failure of whoever raised it, also what does not derive from ``Exception``: libraries have errors of
+    their own there (``asyncio.CancelledError``), and argparse raises ``SystemExit`` for a wrong argument.
+    """
+    return isinstance(error, INTERRUPTS)
+
+
 def without(error: BaseException, kind: type[BaseException]) -> BaseException | None:
     """`error` with every leaf of `kind` left out; None when nothing remains."""
-    if _is_group(error):
+    if not _is_group(error):
+        return None if isinstance(error, kind) else error
+    left = [leaf for leaf in leaves_of(error) if not isinstance(leaf, kind)]
+    if len(left) == sum(1 for _ in leaves_of(error)):
+        return error
+    try:
         return error.split(kind)[1]
-    return None if isinstance(error, kind) else error
+    except Exception:  # noqa: BLE001 - a group with a derive() of its own, which fails
+        return BaseExceptionGroup(kind_of(error), left) if left else None
 
 
 def bare(error: BaseException) -> BaseException:
@@ -33,9 +50,11 @@ def bare(error: BaseException) -> BaseException:
             for slot in kind.__dict__.get("__slots__", ()):
                 if not slot.startswith("__") and hasattr(error, slot):
                     object.__setattr__(copy, slot, getattr(error, slot))
-    except Exception:  # noqa: BLE001 - a class that cannot be copied so is kept as it is
+        copy.__dict__.update(error.__dict__)
+    except INTERRUPTS:
+        raise
+    except BaseException:  # noqa: BLE001 - a class that cannot be copied so is kept as it is
         return error
-    copy.__dict__.update(error.__dict__)
     return copy
 
 

@@ -23,6 +23,7 @@ from actors.errors import DeclarationError, Problem
 from actors.markers import Gather
 from actors.options import PREDICT_OPTIONS, NodeOptions, PredictOptions, check_options
 from actors.supervision import check_id
+from actors.words import repr_of
 
 
 @final
@@ -349,7 +350,7 @@ def _no_function(got: object, decorator: str) -> DeclarationError:
     elif isinstance(got, functools.partial):
         shown, mend = "a functools.partial", "write an annotated function that calls it, and decorate that."
     elif isinstance(got, str):
-        shown, mend = repr(got), f"options go by name: {decorator}(name={got!r})."
+        shown, mend = repr_of(got), f"options go by name: {decorator}(name={repr_of(got)})."
     else:
-        shown, mend = repr(got), "decorate an 'async def' or a 'def'."
+        shown, mend = repr_of(got), "decorate an 'async def' or a 'def'."
     return DeclarationError(f"{decorator}: expected a function or a message class. Got: {shown}.\n  Mend: {mend}")

@@ -16,6 +16,7 @@ from actors.components import returning_edges, strong_components
 from actors.edges import Connection, Edge, Receiver, edges_of, narrowed, takers
 from actors.nesting import Nesting, nest
 from actors.node import NodeSpec
+from actors.words import add_note, repr_of
 
 
 @final
@@ -123,8 +124,8 @@ class Plan:
 def _wanted(whens: Sequence[Callable[[Any], bool]], message: object, source: str | None, receiver: Receiver) -> bool:
     try:
         return any(when(message) for when in whens)
-    except Exception as error:
-        error.add_note(f"raised by the when of connect({source}, {receiver.node}), which was asked about {message!r}")
+    except BaseException as error:
+        add_note(error, f"raised by the when of connect({source}, {receiver.node}), which was asked about {repr_of(message)}")
         raise
 
 

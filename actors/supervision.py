@@ -20,7 +20,7 @@ from actors.errors import DeclarationError
 from actors.groups import leaves_of
 from actors.mailbox import MailboxSpec
 from actors.restart import RestartType
-from actors.words import shown
+from actors.words import INTERRUPTS, repr_of
 
 
 @final
@@ -73,7 +73,10 @@ class Exhausted(enum.Enum):
 
 def _maps_errors(table: object) -> bool:
     return isinstance(table, Mapping) and all(
-        isinstance(kind, type) and issubclass(kind, Exception) and isinstance(directive, Directive)
+        isinstance(kind, type)
+        and issubclass(kind, BaseException)
+        and isinstance(directive, Directive)
+        and not issubclass(kind, INTERRUPTS)
         for kind, directive in cast("Mapping[object, object]", table).items()
     )
 
@@ -102,8 +105,11 @@ class Supervision:
     """How long a restart waits."""
     auto_shutdown: AutoShutdown = attrs.field(default=AutoShutdown.NEVER, validator=is_a(AutoShutdown))
     """Whether the supervisor ends when significant children have ended by themselves."""
-    on_error: Mapping[type[Exception], Directive] | None = attrs.field(default=None, validator=_is_on_error)
-    """Looked up along the exception's classes, most specific first; an unlisted exception means ``RESTART``."""
+    on_error: Mapping[type[BaseException], Directive] | None = attrs.field(default=None, validator=_is_on_error)
+    """Looked up along the exception's classes, most specific first; an unlisted exception means ``RESTART``.
+
+    ``KeyboardInterrupt`` and ``GeneratorExit`` are refused: they end the runtime.
+    """
     exhausted: Exhausted = attrs.field(default=Exhausted.ESCALATE, validator=is_a(Exhausted))
     """What happens when the budget is spent."""
 
@@ -115,7 +121,7 @@ class Supervision:
         return next(directive for directive in _BY_GRAVITY if directive in found)
 
     @staticmethod
-    def _directive_of(kind: type[BaseException], table: Mapping[type[Exception], Directive]) -> Directive:
+    def _directive_of(kind: type[BaseException], table: Mapping[type[BaseException], Directive]) -> Directive:
         return next((table[base] for base in kind.__mro__ if base in table), Directive.RESTART)
 
 
@@ -181,7 +187,7 @@ def check_id(child_id: str) -> None:
     """Refuse names that would make an address ambiguous."""
     if len(child_id) > _MAX_ID:
         raise DeclarationError(
-            f"{shown(child_id, 60)} cannot name an actor: it has {len(child_id)} characters, at most {_MAX_ID} are allowed.\n"
+            f"{repr_of(child_id, 60)} cannot name an actor: it has {len(child_id)} characters, at most {_MAX_ID} are allowed.\n"
             "  Mend: name it by a key."
         )
     if not child_id or "/" in child_id or not child_id.isprintable():
@@ -230,7 +236,8 @@ def check_children(children: Iterable[object], supervision: Supervision) -> None
     for child in children:
         if not isinstance(child, ChildSpec | SupervisorSpec):
             raise DeclarationError(
-                f"children: expected ChildSpec or supervisor_spec(…). Got: {child!r}.\n  Mend: ChildSpec('name', {child!r})."
+                f"children: expected ChildSpec or supervisor_spec(…). Got: {repr_of(child)}.\n"
+                f"  Mend: ChildSpec('name', {repr_of(child)})."
             )
         if child.id in seen:
             raise DeclarationError(f"children: the id {child.id!r} is given twice.\n  Mend: give each child its own id.")

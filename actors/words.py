@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+INTERRUPTS: Final = (KeyboardInterrupt, GeneratorExit)
+"""What must never be survived, wherever it comes up; all else is a failure of the code that raised it."""
 MAX_WORDS: Final = 4_000
 """How many characters of an error's own text another error repeats."""
 MAX_SHOWN: Final = 400
@@ -34,7 +36,7 @@ def said(error: BaseException, limit: int = MAX_WORDS) -> str:
     return f"{kind_of(error)}: {words_of(error, limit)}"
 
 
-def shown(value: object, limit: int = MAX_SHOWN) -> str:
+def repr_of(value: object, limit: int = MAX_SHOWN) -> str:
     """``repr(value)``, at most about `limit` characters of it. Never raises."""
     plain = type(value)
     if plain in (str, bytes, bytearray) and len(value) > 4 * limit:  # type: ignore[arg-type]
@@ -56,6 +58,8 @@ def attribute_of(error: BaseException, name: str, default: object = None) -> obj
     """``error.name``, or `default` when there is none or it cannot be had. Never raises."""
     try:
         return getattr(error, name, default)
+    except INTERRUPTS:
+        raise
     except BaseException:  # noqa: BLE001 - a __getattr__ of its own, which raised something else than AttributeError
         return default
 
@@ -65,6 +69,8 @@ def add_note(error: BaseException, note: str) -> None:
     try:
         if note not in getattr(error, "__notes__", ()):
             error.add_note(note)
+    except INTERRUPTS:
+        raise
     except BaseException:  # noqa: BLE001 - it is frozen, or has notes of its own kind; the error itself counts for more
         return
 
@@ -72,6 +78,8 @@ def add_note(error: BaseException, note: str) -> None:
 def _made(method: str, make: Callable[[], str]) -> str:
     try:
         return "".join([make()])  # of a subclass of str, too, its plain characters
+    except INTERRUPTS:
+        raise
     except BaseException as broken:  # noqa: BLE001 - also SystemExit: to say what went wrong must not be what goes wrong next
         try:
             why = f"{kind_of(broken)}: {broken}"

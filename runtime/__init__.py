@@ -17,6 +17,7 @@ from runtime.events import ActorUnresponsive as ActorUnresponsive
 from runtime.events import Event as Event
 from runtime.events import EventsMissed as EventsMissed
 from runtime.events import EventStream as EventStream
+from runtime.events import InstrumentFailed as InstrumentFailed
 from runtime.events import LoopBlocked as LoopBlocked
 from runtime.events import MessageDeadLettered as MessageDeadLettered
 from runtime.events import MessageRedelivering as MessageRedelivering
@@ -35,6 +36,7 @@ from runtime.graphs.events import NodeRetrying as NodeRetrying
 from runtime.graphs.events import NodeSlowToStop as NodeSlowToStop
 from runtime.graphs.events import NodeStarted as NodeStarted
 from runtime.graphs.events import PromptMessage as PromptMessage
+from runtime.graphs.events import RunAbandoned as RunAbandoned
 from runtime.graphs.events import RunFinished as RunFinished
 from runtime.graphs.events import RunStarted as RunStarted
 from runtime.graphs.handle import RunHandle as RunHandle

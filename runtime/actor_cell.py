@@ -13,9 +13,12 @@ import trio
 
 from actors.actor import Actor, ActorContext, StopReason
 from actors.errors import ActorFailed, ActorStartFailed, ActorStopped, DeclarationError
+from actors.groups import is_fatal, leaves_of
 from actors.supervision import ChildSpec, Directive
+from actors.words import said
 from runtime.cell import Cell, Exit, Overseer
 from runtime.envelope import Envelope
+from runtime.failures import failure_in
 from runtime.holding_cell import HoldingCell
 from runtime.idleness import Idleness
 from runtime.kernel import Kernel
@@ -100,6 +103,7 @@ class ActorCell(HoldingCell):
 
     # --- one incarnation ------------------------------------------------------------------------------------------------
 
+    @trio.lowlevel.disable_ki_protection  # Ctrl-C must end a handler that runs for ever
     async def _live(self) -> None:
         self._task = trio.lowlevel.current_task()
         self._finishing = False
@@ -126,9 +130,15 @@ class ActorCell(HoldingCell):
         finally:
             await context.close(kill=self.scope.cancel_called)
             self._let_actor_go()
+            interrupt = self._interrupt()
+            if interrupt is not None:  # it comes before whatever the handler made of it: of the start of a child, say
+                raise interrupt
 
     def _failure_to_start(self) -> BaseException | None:
         return self._crash if self.started_at is None else None
+
+    def _interrupt(self) -> BaseException | None:
+        return self._crash if self._crash is not None and _ends_all(self._crash) else None
 
     def _let_actor_go(self) -> None:
         """The incarnation has ended; what it had set aside goes back, but for the message in hand."""
@@ -162,8 +172,9 @@ class ActorCell(HoldingCell):
         try:
             await self._serve()
         except BaseException as error:
-            if isinstance(error, Exception):
-                self._settle_unless_redelivered(error)  # its asker need not wait for the clean-up
+            failure = failure_in(error)
+            if failure is not None:
+                self._settle_unless_redelivered(failure)  # its asker need not wait for the clean-up
             await self._leave(lifespan, error)
             raise
         else:
@@ -217,8 +228,9 @@ class ActorCell(HoldingCell):
                     value = await receive(envelope.message)
                 else:
                     value = await self._answer(receive, envelope)
-            except Exception as error:
-                if not self._resumes(envelope, error):
+            except BaseException as error:
+                failure = failure_in(error)
+                if failure is None or not self._resumes(envelope, failure):
                     raise
             else:
                 if envelope.slot is None and envelope.holder is self:
@@ -251,7 +263,7 @@ class ActorCell(HoldingCell):
             return False  # nothing else cancels it, and asking the scope costs a look at the clock
         return self._work is None or self._work.cancel_called
 
-    def _resumes(self, envelope: Envelope, error: Exception) -> bool:
+    def _resumes(self, envelope: Envelope, error: BaseException) -> bool:
         """Whether the supervisor keeps this incarnation in spite of `error`; then the message is settled here."""
         if self.parent.directive(error) is not Directive.RESUME:
             return False
@@ -315,7 +327,7 @@ class ActorCell(HoldingCell):
 
     def crash(self, error: BaseException) -> None:
         """Fail this incarnation with `error` although its handler did not raise."""
-        if self._crash is None:
+        if self._crash is None or (_ends_all(error) and not _ends_all(self._crash)):
             self._crash = error
         self._finishing = True
         if self.started_at is None:
@@ -325,7 +337,7 @@ class ActorCell(HoldingCell):
 
     def child_exited(self, cell: Cell, exit: Exit) -> None:  # noqa: A002
         """The supervisor of the children has ended: a failure of it is a failure of this actor."""
-        cell.end(StopReason.FAILED if exit.error else StopReason.STOPPED, exit.error)
+        cell.end(StopReason.FAILED if exit.error is not None else StopReason.STOPPED, exit.error)
         if cell is self.brood and exit.error is not None:
             self.crash(exit.error)
 
@@ -355,12 +367,16 @@ class ActorCell(HoldingCell):
         )
 
 
+def _ends_all(error: BaseException) -> bool:
+    return any(map(is_fatal, leaves_of(error)))
+
+
 def start_failed(address: str, error: BaseException | None) -> ActorStartFailed:
     """The error for a start that did not come about."""
     if error is None:
         return ActorStartFailed(f"{address!r} was stopped while it started.", address=address)
     failure = ActorStartFailed(
-        f"{address!r} did not start: {type(error).__name__}: {error}\n"
+        f"{address!r} did not start: {said(error)}\n"
         "  Mend: see the cause below; its factory or its lifespan raised before the first message.",
         address=address,
     )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import random
+import warnings
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Unpack, final
@@ -17,10 +19,12 @@ from actors.graph import Graph
 from actors.lm import LM
 from actors.restart import RestartType
 from actors.supervision import ChildSpec, Supervision, SupervisorRef, SupervisorSpec, supervisor_spec
+from actors.words import repr_of
 from runtime.bus import Bus
 from runtime.cell import Cell, current_cell
 from runtime.dead_letters import DeadLetters
 from runtime.events import DEFAULT_BUFFER, Event, EventStream
+from runtime.failures import failure_in
 from runtime.graphs.engine import Deployment, Engine
 from runtime.graphs.handle import RunHandle
 from runtime.inspection import RuntimeStatistics, TreeNode, statistics_of, tree_of
@@ -36,18 +40,20 @@ from runtime.supervisor import SupervisorCell
 from runtime.supervisor_ref import LocalSupervisorRef
 from runtime.watchdog import watching
 
+_LOG = logging.getLogger("understudy.runs")
+
 
 @final
 class Runtime:
     """Actors under a root supervisor, and graphs whose nodes are such actors. Made by :func:`open_runtime`."""
 
-    def __init__(self, kernel: Kernel, root: SupervisorCell, models: Models, predictors: Predictors) -> None:
+    def __init__(self, kernel: Kernel, root: SupervisorCell, models: Models, predictors: Predictors, engine: Engine) -> None:
         self._kernel = kernel
         self._predictors = predictors
         self._bus = Bus(kernel)
         self._root = root
         self._models = models
-        self._engine = Engine(kernel, root, models, predictors)
+        self._engine = engine
 
     # --- actors ---------------------------------------------------------------------------------------------------------
 
@@ -96,7 +102,7 @@ class Runtime:
             UsageError: `ref` is of another runtime, or the caller runs inside what it wants to stop.
         """
         if not isinstance(ref, LocalRef | LocalSupervisorRef) or ref.cell.kernel is not self._kernel:
-            raise UsageError(f"{ref!r} is no ref of this runtime.\n  Mend: pass what spawn() or supervise() returned.")
+            raise UsageError(f"{repr_of(ref)} is no ref of this runtime.\n  Mend: pass what spawn() or supervise() returned.")
         cell: Cell = ref.cell
         caller = current_cell.get()
         if caller is not None and f"{caller.address}/".startswith(f"{cell.address}/"):
@@ -261,7 +267,7 @@ class Runtime:
 
     def _mailed(self, ref: object) -> MailedCell:
         if not isinstance(ref, LocalRef) or ref.cell.kernel is not self._kernel:
-            raise UsageError(f"{ref!r} is no ref to an actor of this runtime.\n  Mend: pass what spawn() returned.")
+            raise UsageError(f"{repr_of(ref)} is no ref to an actor of this runtime.\n  Mend: pass what spawn() returned.")
         return ref.cell
 
     # --- looking in -------------------------------------------------------------------------------------------------------
@@ -344,7 +350,9 @@ async def open_runtime(
     for instrument in instruments:
         kernel.events.add_sink(instrument)
     session = Session(kernel, supervisor_spec("root", (), supervision))
-    kernel.facade = runtime = Runtime(kernel, session.root, models, trained)
+    engine = Engine(kernel, session.root, models, trained)
+    kernel.facade = runtime = Runtime(kernel, session.root, models, trained, engine)
+    abandoned: list[str] = []
     with watching(kernel, watchdog_s):
         try:
             async with trio.open_nursery() as nursery:
@@ -354,16 +362,22 @@ async def open_runtime(
                         await _prepare(runtime, models, warm_up=warm_up)
                         yield runtime
                 except BaseException as error:  # noqa: BLE001 - raised again below, once the tree has ended
-                    session.error = error
-                runtime.cancel_runs("the runtime was closed")
-                await session.finish()
-        except BaseException:
-            # The nursery can only have been cancelled by the host; what the body raised comes first.
-            if session.error is None:
+                    session.note(error)
+                abandoned = engine.close()
+                try:
+                    await session.finish()
+                except BaseException as error:  # noqa: BLE001 - raised below: out of the nursery it would come in a group
+                    session.note(error)
+        except BaseException as error:
+            # The host has cancelled the nursery, and then what the body raised comes first; or it is a bug of ours.
+            if session.error is None or failure_in(error) is not None:
                 raise
     outcome = session.outcome
     if outcome is not None:
         raise outcome
+    for words in abandoned:
+        _LOG.warning(words)
+        warnings.warn(words, ResourceWarning, stacklevel=3)  # at the block; Python itself shows this category in tests only
 
 
 def _check_entry(store: object) -> None:
@@ -373,7 +387,7 @@ def _check_entry(store: object) -> None:
             "  Mend: trio.run(main); in an asyncio program use runtime.embed.asyncio.open_runtime_asyncio()."
         )
     if store is not None:
-        raise UsageError(f"open_runtime(store={store!r}): runs are not stored in this release.\n  Mend: leave store out.")
+        raise UsageError(f"open_runtime(store={repr_of(store)}): runs are not stored in this release.\n  Mend: leave store out.")
 
 
 async def _prepare(runtime: Runtime, models: Models, *, warm_up: bool) -> None:

@@ -24,11 +24,12 @@ import trio
 
 from actors.actor import ActorRef, StopReason, Terminated
 from actors.errors import UsageError
-from actors.groups import leaves_of, without
+from actors.groups import is_fatal, leaves_of, without
 from actors.restart import RestartType
 from actors.supervision import Directive, SupervisorRef
 from runtime.envelope import OneShot
 from runtime.events import ActorCrashed, ActorEnded, ActorStarted
+from runtime.failures import is_of_a_dead_loop
 from runtime.kernel import Kernel
 from runtime.lifecycle import Move, State, moved
 from runtime.timekeeper import Timer
@@ -51,7 +52,7 @@ class ExitKind(enum.Enum):
     """A supervisor gave up; a transient one is not restarted for it (OTP: exit reason ``shutdown``)."""
     FAILED = "failed"
     FATAL = "fatal"
-    """``KeyboardInterrupt``, ``SystemExit`` and their kin: never restarted, the whole tree ends with it."""
+    """``KeyboardInterrupt`` or ``GeneratorExit``: never restarted, the whole tree ends with it."""
 
 
 @final
@@ -232,20 +233,31 @@ class Cell(ABC):
             self.kernel.registry[self.address] = self
         self.context_vars.run(start_soon, self._run)
 
+    @trio.lowlevel.enable_ki_protection  # Ctrl-C comes in the code of authors, or where the main task waits
     async def _run(self) -> None:
         exit_ = await self._incarnate()
-        if exit_.kind in (ExitKind.FAILED, ExitKind.SHUTDOWN) and self.kernel.events.listening and exit_.error is not None:
+        # Each of these comes whatever the one before it raised: else somebody waits for ever, and that hides what went wrong.
+        try:
+            self._tell_of_crash(exit_)
+        finally:
+            try:
+                self.parent.child_exited(self, exit_)
+            finally:
+                try:
+                    self._settle(exit_, revives=self._state is State.BACKING_OFF)
+                finally:
+                    self._farewell()
+
+    def _tell_of_crash(self, exit: Exit) -> None:  # noqa: A002
+        if exit.kind in (ExitKind.FAILED, ExitKind.SHUTDOWN) and self.kernel.events.listening and exit.error is not None:
             self.kernel.events.publish(
                 ActorCrashed(
                     address=self.address,
                     incarnation=self.incarnation,
-                    error=exit_.error,
+                    error=exit.error,
                     while_starting=self.started_at is None,
                 )
             )
-        self.parent.child_exited(self, exit_)
-        self._settle(exit_, revives=self._state is State.BACKING_OFF)
-        self._farewell()
 
     async def _incarnate(self) -> Exit:
         current_cell.set(self)
@@ -255,8 +267,8 @@ class Cell(ABC):
             with self.scope:
                 await self._live()
         except BaseException as error:  # the one handler; classify() lets nothing fatal pass for a failure
-            if isinstance(error, GeneratorExit) and not (trio.lowlevel.in_trio_task() and trio.lowlevel.current_task() is task):
-                raise  # the event loop itself is gone; nothing can be done properly any more
+            if is_of_a_dead_loop(error, task):
+                raise  # nothing can be done properly any more
             return self._classify(error)
         return Exit(ExitKind.NORMAL)
 
@@ -357,11 +369,6 @@ class Cell(ABC):
     async def wait_exited(self) -> None:
         """Return once the cell has no incarnation (it is gone for good, or waits for its next start). A checkpoint."""
         await self._wait_while(State.STARTING, State.RUNNING, State.STOPPING)
-
-
-def is_fatal(error: BaseException) -> bool:
-    """Whether `error`, which is no group, must never be survived: ``KeyboardInterrupt``, ``SystemExit`` and their kin."""
-    return not isinstance(error, Exception | trio.Cancelled)
 
 
 def classify(error: BaseException, address: str) -> Exit:

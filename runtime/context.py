@@ -10,6 +10,7 @@ import trio
 from actors.actor import Actor, ActorNursery, ActorRef, Reply, SpawnOptions
 from actors.errors import UsageError
 from actors.supervision import supervisor_spec
+from actors.words import repr_of
 from runtime.actor_cell import ActorCell, IncarnationContext
 from runtime.cell import Cell
 from runtime.refs import LocalRef
@@ -113,13 +114,13 @@ class LocalContext(IncarnationContext):
     def schedule_once(self, delay_s: float, message: Any, key: Hashable | None = None) -> None:
         """See ``ActorContext.schedule_once``."""
         if not delay_s >= 0:
-            raise UsageError(f"schedule_once({delay_s!r}): expected seconds >= 0.\n  Mend: a delay of 0 or more.")
+            raise UsageError(f"schedule_once({repr_of(delay_s)}): expected seconds >= 0.\n  Mend: a delay of 0 or more.")
         self._open_timers().set(key, delay_s, message)
 
     def schedule_every(self, interval_s: float, message: Any, key: Hashable | None = None) -> None:
         """See ``ActorContext.schedule_every``."""
         if not interval_s > 0:
-            raise UsageError(f"schedule_every({interval_s!r}): expected seconds > 0.\n  Mend: an interval above 0.")
+            raise UsageError(f"schedule_every({repr_of(interval_s)}): expected seconds > 0.\n  Mend: an interval above 0.")
         self._open_timers().set(key, interval_s, message, interval_s)
 
     def cancel(self, key: Hashable) -> bool:
@@ -208,4 +209,4 @@ class LocalContext(IncarnationContext):
 def _cell_of(ref: object) -> Cell:
     if isinstance(ref, LocalRef | LocalSupervisorRef):
         return ref.cell
-    raise UsageError(f"{ref!r} is no ref of this runtime.\n  Mend: pass what spawn() or supervise() returned.")
+    raise UsageError(f"{repr_of(ref)} is no ref of this runtime.\n  Mend: pass what spawn() or supervise() returned.")

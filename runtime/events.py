@@ -5,6 +5,7 @@ Facts only (past tense). Logs, metrics, inspectors and tests read this stream; t
 
 from __future__ import annotations
 
+import logging
 import weakref
 from collections import deque
 from collections.abc import Callable
@@ -13,6 +14,11 @@ from typing import Any, Self, final
 
 import attrs
 import trio
+
+from actors.groups import is_fatal, leaves_of
+from actors.words import repr_of, said
+
+_LOG = logging.getLogger("understudy.events")
 
 DEFAULT_BUFFER = 1024
 """Events that a subscriber may lag behind before it loses the oldest."""
@@ -119,6 +125,18 @@ class MessageRedelivering(ActorEvent):
 
 @final
 @attrs.frozen(kw_only=True)
+class InstrumentFailed(Event):
+    """An instrument, or the `keep` of a subscription, raised; it was dropped and is called no more. Logged as well, once."""
+
+    instrument: str
+    """Its name, and where it is written."""
+    event: str
+    """The class of the event that it was called with."""
+    error: BaseException
+
+
+@final
+@attrs.frozen(kw_only=True)
 class EventsMissed(Event):
     """The subscriber was too slow and lost the `count` oldest events before this one."""
 
@@ -140,10 +158,18 @@ class EventStream:
         self._arrival = trio.Event()
         self._closed = False
 
+    @property
+    def keep(self) -> Callable[[Event], bool] | None:
+        """Which events are wanted; None for all."""
+        return self._keep
+
     def offer(self, event: Event) -> None:
-        """Take `event` if it is wanted; never blocks."""
-        if self._keep is not None and not self._keep(event):
-            return
+        """Take `event` if it is wanted; never blocks. Raises what `keep` raises."""
+        if self._keep is None or self._keep(event):
+            self.take(event)
+
+    def take(self, event: Event) -> None:
+        """Take `event`, wanted or not; never blocks."""
         if len(self._buffer) == self._buffer.maxlen:
             self._missed += 1
         self._buffer.append(event)
@@ -189,7 +215,9 @@ class EventBus:
     def __init__(self) -> None:
         # Weak, so that a stream its owner forgot costs nothing once it is collected.
         self._order: list[weakref.ref[EventStream]] = []
-        self._sinks: list[Callable[[Event], None]] = []
+        self._sinks: tuple[Callable[[Event], None], ...] = ()
+        self.on_interrupt: Callable[[BaseException], None] | None = None
+        """Called with what must not be survived and came out of a sink: nobody who publishes could do anything about it."""
 
     @property
     def listening(self) -> bool:
@@ -197,8 +225,8 @@ class EventBus:
         return bool(self._order or self._sinks)
 
     def add_sink(self, sink: Callable[[Event], None]) -> None:
-        """Call `sink` with every event from now on. It must not block; what it raises fails whoever caused the event."""
-        self._sinks.append(sink)
+        """Call `sink` with every event from now on. It must not block; one that raises is dropped (`InstrumentFailed`)."""
+        self._sinks = (*self._sinks, sink)
 
     def subscribe(self, keep: Callable[[Event], bool] | None = None, buffer: int = DEFAULT_BUFFER) -> EventStream:
         """A stream of the events from now on for which `keep` is true (all, without it)."""
@@ -213,14 +241,44 @@ class EventBus:
     def _drop(self, dead: weakref.ref[EventStream]) -> None:
         self._order = [known for known in self._order if known is not dead]
 
+    @trio.lowlevel.enable_ki_protection  # else Ctrl-C would pass for a failure of the instrument in which it happens to come
     def publish(self, event: Event) -> None:
-        """Give `event` to every sink and subscriber, in the order in which they came."""
+        """Give `event` to every sink and subscriber, in the order in which they came. Never raises.
+
+        Whoever publishes is in the middle of something, the end of an actor for example, of which others must hear all the same.
+        """
+        failed: list[InstrumentFailed] | None = None
         for sink in self._sinks:
-            sink(event)
+            try:
+                sink(event)
+            except BaseException as error:  # noqa: BLE001 - see above
+                self._sinks = tuple(known for known in self._sinks if known is not sink)
+                failed = [*(failed or ()), self._failure(sink, event, error)]
         for known in tuple(self._order):
             stream = known()
-            if stream is not None:
+            if stream is None:
+                continue
+            try:
                 stream.offer(event)
+            except BaseException as error:  # noqa: BLE001 - see above
+                failure = self._failure(stream.keep, event, error)
+                stream.take(failure)  # its reader learns why nothing more comes
+                stream.close()
+                failed = [*(failed or ()), failure]
+        for failure in failed or ():
+            self.publish(failure)
+
+    def _failure(self, sink: object, event: Event, error: BaseException) -> InstrumentFailed:
+        failure = InstrumentFailed(instrument=_named(sink), event=type(event).__name__, error=error)
+        if self.on_interrupt is not None and any(map(is_fatal, leaves_of(error))):
+            self.on_interrupt(error)
+        _LOG.error(
+            "%s was called with %s and raised %s\n  Mend: an instrument must not raise; this one is called no more.",
+            failure.instrument,
+            failure.event,
+            said(error),
+        )
+        return failure
 
     def close(self) -> None:
         """End all subscriptions."""
@@ -228,3 +286,11 @@ class EventBus:
             stream = known()
             if stream is not None:
                 stream.close()
+
+
+def _named(function: object) -> str:
+    """The name of a function and where it is written; of another callable, its ``repr``."""
+    code = getattr(getattr(function, "__func__", function), "__code__", None)
+    if code is None:
+        return repr_of(function)
+    return f"{code.co_qualname} ({code.co_filename}:{code.co_firstlineno})"

@@ -10,6 +10,7 @@ import trio
 from actors.backoff import Redelivery
 from actors.errors import ActorFailed, MailboxFull, UsageError
 from actors.supervision import ChildSpec
+from actors.words import said
 from runtime.cell import Exit, ExitKind, Overseer
 from runtime.dead_letters import DeadReason
 from runtime.envelope import Envelope, OneShot
@@ -112,7 +113,7 @@ class HoldingCell(MailedCell, ABC):
         else:
             self._give_up(envelope, exit.error)
 
-    def _settle_unless_redelivered(self, error: Exception) -> None:
+    def _settle_unless_redelivered(self, error: BaseException) -> None:
         envelope = self._current
         if envelope is not None and not envelope.withdrawn and not self.redelivery.wants(error, envelope.attempt):
             self._current = None
@@ -139,7 +140,7 @@ class HoldingCell(MailedCell, ABC):
     def _failure(self, envelope: Envelope, error: BaseException) -> ActorFailed:
         tries = f" (attempt {envelope.attempt} of {self.redelivery.max_attempts})" if envelope.attempt > 1 else ""
         failure = ActorFailed(
-            f"{self.address!r} failed while it handled {message_kind(envelope.message)}{tries}: {type(error).__name__}: {error}",
+            f"{self.address!r} failed while it handled {message_kind(envelope.message)}{tries}: {said(error)}",
             address=self.address,
         )
         failure.__cause__ = error

@@ -43,6 +43,7 @@ class LocalRef(ActorRef[Any]):
         """The actor's name within its runtime."""
         return self.cell.address
 
+    @trio.lowlevel.enable_ki_protection  # Ctrl-C comes at its wait; between two lines it would leave half an envelope
     async def tell(self, message: Any) -> None:
         """See ``ActorRef.tell``."""
         # Cancelled here: not sent. After the put: sent, so no cancellation may hide that.
@@ -55,11 +56,13 @@ class LocalRef(ActorRef[Any]):
             cell.mailbox.put_nowait(envelope)
         await trio.lowlevel.cancel_shielded_checkpoint()
 
+    @trio.lowlevel.enable_ki_protection
     def tell_nowait(self, message: Any) -> None:
         """See ``ActorRef.tell_nowait``."""
         cell, sender = self.cell, current_cell.get()
         cell.mailbox.put_nowait(Envelope(message, sender.address if sender is not None else None, None, cell.kernel.now()))
 
+    @trio.lowlevel.enable_ki_protection
     async def ask(self, message: Any, *, detach: bool = False) -> Any:
         """See ``ActorRef.ask``."""
         deadline = trio.current_effective_deadline()

@@ -8,8 +8,9 @@ from typing import Any, final
 import trio
 
 from actors.actor import StopReason
+from actors.groups import is_fatal
 from actors.supervision import Directive, SupervisorSpec
-from runtime.cell import Cell, Exit, is_fatal
+from runtime.cell import Cell, Exit
 from runtime.context import LocalContext
 from runtime.kernel import Kernel
 from runtime.supervisor import SupervisorCell
@@ -28,6 +29,7 @@ class Session:
         self.root = SupervisorCell(kernel, "", self, spec, LocalContext)
         self.root.registered = False
         self._kernel = kernel
+        kernel.events.on_interrupt = self.root.interrupt
         self._timers = trio.CancelScope(shield=True)
         self._nursery: trio.Nursery | None = None
 
@@ -38,6 +40,11 @@ class Session:
         if failure is not None and (self.error is None or is_fatal(failure)):
             return failure
         return self.error
+
+    def note(self, error: BaseException) -> None:
+        """The body raised `error`, or the closing did. The first counts, but for one that must never be survived."""
+        if self.error is None or (is_fatal(error) and not is_fatal(self.error)):
+            self.error = error
 
     async def start(self, nursery: trio.Nursery) -> None:
         """Start the timers and the root supervisor as tasks of `nursery`."""
@@ -67,7 +74,7 @@ class Session:
 
     def child_exited(self, cell: Cell, exit: Exit) -> None:  # noqa: A002
         """The root supervisor has ended: so does the body."""
-        cell.end(StopReason.FAILED if exit.error else StopReason.STOPPED, exit.error)
+        cell.end(StopReason.FAILED if exit.error is not None else StopReason.STOPPED, exit.error)
         self.exit = exit
         self.body.cancel()
 

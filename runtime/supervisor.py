@@ -18,10 +18,11 @@ import trio
 
 from actors.actor import StopReason
 from actors.errors import RestartsExhausted, SupervisionError
+from actors.groups import is_fatal, leaves_of
 from actors.restart import RestartType
 from actors.supervision import AutoShutdown, ChildSpec, Directive, Strategy, Supervision, SupervisorSpec
 from runtime.actor_cell import ActorCell, ContextMaker, start_failed
-from runtime.cell import Cell, Exit, ExitKind, Overseer, classify, is_fatal
+from runtime.cell import Cell, Exit, ExitKind, Overseer, classify
 from runtime.envelope import OneShot
 from runtime.events import ActorRestarting, ActorUnresponsive, SupervisorParked
 from runtime.kernel import Doorbell, Kernel
@@ -262,12 +263,13 @@ class SupervisorCell(AdministeredCell):
         cell.launch(nursery.start_soon)
         try:
             await slot.wait()
-        except trio.Cancelled:
+        except (trio.Cancelled, KeyboardInterrupt):  # the second is Ctrl-C, which trio raises where the main task waits
             cell.request_stop(kill=True)
             with trio.CancelScope(shield=True):
                 await self._see_out(cell)
             raise
 
+    @trio.lowlevel.enable_ki_protection  # Ctrl-C comes at its wait; between two lines it would leave a child that nobody stops
     async def start_child(self, spec: ChildSpec | SupervisorSpec) -> Cell:
         """Adopt and start a child; nothing is kept of one that does not start."""
         self._open_nursery()
@@ -302,6 +304,7 @@ class SupervisorCell(AdministeredCell):
         cell.request_stop()
         await self._see_out(cell)
 
+    @trio.lowlevel.enable_ki_protection
     async def restart_child(self, child_id: str) -> Cell:
         """Start a stopped child again."""
         cell = self.roster.stopped_child(child_id)
@@ -326,7 +329,7 @@ class SupervisorCell(AdministeredCell):
                 slot.fail(start_failed(cell.address, exit.error))
             self._fail(exit.error)
         elif slot is not None:
-            cell.end(StopReason.FAILED if exit.error else StopReason.STOPPED, exit.error)
+            cell.end(StopReason.FAILED if exit.error is not None else StopReason.STOPPED, exit.error)
             slot.fail(start_failed(cell.address, exit.error))
         elif cell.rejoin and cell.restart is not RestartType.TEMPORARY:
             cell.move(Move.RETRY)
@@ -392,6 +395,10 @@ class SupervisorCell(AdministeredCell):
         if self._failure is None or (is_fatal(error) and not is_fatal(self._failure)):
             self._failure = error
         self._nudge()
+
+    def interrupt(self, error: BaseException) -> None:
+        """Something that must never be survived came up outside of its children."""
+        self._fail(next(filter(is_fatal, leaves_of(error))))
 
     def child_ended(self, cell: Cell) -> None:
         """Forget a child that nobody can start again: temporary, or discarded by whoever stopped it."""

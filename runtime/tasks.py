@@ -11,6 +11,7 @@ from actors.actor import ActorNursery
 from actors.errors import UsageError
 from actors.groups import leaves_of
 from runtime.cell import Overseer, off_duty
+from runtime.failures import is_of_a_dead_loop
 
 
 @final
@@ -46,12 +47,13 @@ class ActorTasks(ActorNursery):
 
     async def _run(self, scope: trio.CancelScope, function: Callable[..., Awaitable[Any]], args: tuple[Any, ...]) -> None:
         off_duty.set(True)
+        task = trio.lowlevel.current_task()
         try:
             with scope:
                 await function(*args)
-        except GeneratorExit:
-            raise
-        except BaseException as error:  # noqa: BLE001 - it crashes the actor, whose exit is classified like any other
+        except BaseException as error:  # it crashes the actor, whose exit is classified like any other
+            if is_of_a_dead_loop(error, task):
+                raise
             self._crash(_alone(error))
         finally:
             self._scopes.discard(scope)

@@ -62,6 +62,7 @@ class Timekeeper:
             heapq.heapify(self._heap)
             self._cancelled = 0
 
+    @trio.lowlevel.enable_ki_protection  # else Ctrl-C could lose a timer, and end the task that all of them need
     async def run(self) -> None:
         """Serve until cancelled."""
         while True:

@@ -66,7 +66,7 @@ class Judge:
 
     def verdict(self, cell: Cell, exit: Exit, now: float) -> Verdict:  # noqa: A002 - the word of the field
         """Decide about an incarnation of `cell` that ended of itself at `now`; counts restarts, and its failures in a row."""
-        directive = self.directive(exit.error) if exit.kind is ExitKind.FAILED and exit.error else Directive.RESTART
+        directive = self.directive(exit.error) if exit.kind is ExitKind.FAILED and exit.error is not None else Directive.RESTART
         if directive is Directive.ESCALATE:
             assert exit.error is not None, "only an error escalates"
             return GiveUp(exit.error)

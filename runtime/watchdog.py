@@ -22,6 +22,7 @@ from typing import Self, final
 import trio
 
 from actors.errors import UsageError
+from actors.words import repr_of
 from runtime.cell import Cell, current_cell
 from runtime.events import LoopBlocked
 from runtime.kernel import Kernel
@@ -48,7 +49,7 @@ class Watchdog(trio.abc.Instrument):
         alarm: Callable[[str], None] = _LOG.warning,
     ) -> None:
         if not 0 < limit_s < math.inf:
-            raise UsageError(f"watchdog_s={limit_s!r}: expected finite seconds > 0.\n  Mend: watchdog_s=0.25, say.")
+            raise UsageError(f"watchdog_s={repr_of(limit_s)}: expected finite seconds > 0.\n  Mend: watchdog_s=0.25, say.")
         self._kernel = kernel
         self._limit_s = limit_s
         self._now = now

@@ -21,7 +21,7 @@ LAYERS: Mapping[str, int] = {
     "actors/components.py": 1,
     "actors/errors.py": 1,
     "actors/finish.py": 1,
-    "actors/groups.py": 1,
+    "actors/groups.py": 2,
     "actors/restart.py": 1,
     "actors/words.py": 1,
     "actors/checks.py": 2,
@@ -51,6 +51,7 @@ LAYERS: Mapping[str, int] = {
     "actors/__init__.py": 14,
     # runtime: actors at work
     "runtime/events.py": 21,
+    "runtime/failures.py": 21,
     "runtime/lifecycle.py": 21,
     "runtime/idleness.py": 21,
     "runtime/stacks.py": 21,

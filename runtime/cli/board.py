@@ -11,6 +11,7 @@ from typing import Final, final
 import attrs
 
 from actors.lm import TextDelta
+from actors.words import said
 from runtime.cli.terminal import one_line, plain
 from runtime.events import Event, EventsMissed
 from runtime.graphs.events import (
@@ -174,7 +175,7 @@ class Board:
             row.cancelled += 1
             row.to_redeliver.discard(event.path)
             return "was cancelled"
-        row.error = one_line(f"{type(event.error).__name__}: {event.error}")
+        row.error = one_line(said(event.error))
         if isinstance(event, NodeRetrying):
             row.redelivered += 1
             row.to_redeliver.add(event.path)

@@ -9,6 +9,7 @@ import attrs
 import trio
 
 from actors.backoff import Backoff
+from actors.words import words_of
 from runtime.app import Runtime
 from runtime.cli import study
 from runtime.cli.demo_graph import Intent, graph
@@ -121,4 +122,4 @@ def _who(address: str) -> str:
 def _short(error: BaseException) -> str:
     """The status that the provider answered with; what else there is to say stands in the exception's message."""
     status = getattr(error, "status", None)
-    return f"HTTP {status}" if status is not None else str(error).partition("\n")[0]
+    return f"HTTP {status}" if status is not None else words_of(error).partition("\n")[0]

@@ -10,8 +10,11 @@ from typing import Final
 
 from actors.errors import NodeFailed
 from actors.groups import leaves_of
-from actors.words import shown
+from actors.words import kind_of, repr_of, words_of
 from runtime.cli.terminal import one_line, plain
+
+_ALL: Final = 1_000_000
+"""Characters of an error's own text on a terminal: nearly as many as it has."""
 
 
 def describe(error: BaseException) -> str:
@@ -23,7 +26,7 @@ def describe(error: BaseException) -> str:
     leaves = [leaf for leaf in leaves_of(error) if isinstance(leaf, NodeFailed)]
     if leaves:
         return "\n".join(line for leaf in leaves for line in _node_lines(leaf))
-    return f"understudy: {plain(str(error) or type(error).__name__)}"
+    return f"understudy: {plain(words_of(error, _ALL) or kind_of(error))}"
 
 
 def describe_whole(error: BaseException) -> str:
@@ -49,7 +52,7 @@ def _node_lines(failure: NodeFailed) -> Iterator[str]:
         if frames:
             yield "  at " + one_line(f"{frames[-1].filename}:{frames[-1].lineno} in {frames[-1].name}: {frames[-1].line}")
     if failure.input is not None:
-        yield f"  input: {one_line(shown(failure.input))}"
+        yield f"  input: {one_line(repr_of(failure.input))}"
 
 
 def _is_the_authors(file: str) -> bool:
@@ -58,7 +61,7 @@ def _is_the_authors(file: str) -> bool:
 
 def _node_line(failure: NodeFailed) -> str:
     cause = failure.__cause__
-    why = f"{type(cause).__name__}: {_first_words(cause)}" if cause is not None else str(failure)
+    why = f"{kind_of(cause)}: {_first_words(cause)}" if cause is not None else words_of(failure)
     return one_line(f"node {failure.node!r} failed (attempt {failure.attempt}): {why}")
 
 
@@ -69,5 +72,5 @@ def _first_words(error: BaseException) -> str:
 
 def _messages(error: BaseException) -> Iterator[str]:
     for leaf in leaves_of(error):
-        text = one_line(str(leaf))
-        yield text if leaf is error else f"{type(leaf).__name__}: {text}"
+        text = one_line(words_of(leaf))
+        yield text if leaf is error else f"{kind_of(leaf)}: {text}"

@@ -14,6 +14,7 @@ from typing import Any, Final, final
 import attrs
 
 from actors.graph import Graph
+from actors.words import said
 from runtime.cli.wrong_usage import WrongUsage
 
 MODULE_NAME: Final = "__graph_file__"
@@ -97,9 +98,9 @@ def _module_place(path: str) -> _Place:
     except ModuleNotFoundError as error:
         spec = None
         if error.name not in _packages_of(path):
-            raise WrongUsage(f"{path!r} cannot be loaded: {type(error).__name__}: {error}") from error
+            raise WrongUsage(f"{path!r} cannot be loaded: {said(error)}") from error
     except Exception as error:
-        raise WrongUsage(f"{path!r} cannot be loaded: its package fails: {type(error).__name__}: {error}") from error
+        raise WrongUsage(f"{path!r} cannot be loaded: its package fails: {said(error)}") from error
     if spec is None or spec.origin is None or not spec.has_location:
         raise WrongUsage(f"{path!r} is no module in {str(here)!r} or where Python looks; name the Python file: FILE.py:NAME")
     return _Place(path, Path(spec.origin).resolve(), path, here)
@@ -125,7 +126,7 @@ def _load(place: _Place, alone: str) -> ModuleType:
     except (Exception, SystemExit) as error:
         mend = f". {_RELATIVE}" if isinstance(error, ImportError) and "relative import" in str(error) else ""
         where = _line(error, place.file)
-        raise WrongUsage(f"{place.shown!r} cannot be loaded{where}: {type(error).__name__}: {error}{mend}") from error
+        raise WrongUsage(f"{place.shown!r} cannot be loaded{where}: {said(error)}{mend}") from error
     if not _is_from(module, place.file):  # an installed package bears the same name
         raise WrongUsage(f"{place.shown!r} is {place.module!r} to Python, and that is another file: {module.__file__!r}")
     return module

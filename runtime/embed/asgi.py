@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import logging
+import multiprocessing
 import signal
 import sys
 import threading
@@ -21,6 +23,7 @@ from typing import Any, Final, ParamSpec, final
 import trio
 
 from actors.errors import UsageError
+from actors.words import said
 from runtime.app import Runtime, open_runtime
 from runtime.embed.asyncio_faces import AsyncioRuntime
 from runtime.embed.asyncio_visit import for_asyncio
@@ -29,6 +32,8 @@ from runtime.embed.disconnects import ASGIApp, Message, Receive, Scope, Send
 from runtime.embed.disconnects import CancelOnDisconnect as CancelOnDisconnect
 
 P = ParamSpec("P")
+
+_LOG = logging.getLogger("understudy.embed")
 
 STATE: Final = "understudy"
 """The runtime's name in ``app.state`` and ``request.state``."""
@@ -44,6 +49,9 @@ class UnderstudyLifespan:
     cancelled after it. Servers wait for open responses before they shut a lifespan down, so the period begins with the SIGTERM
     where the server's process gets it (uvicorn): when it is over, runs are cancelled and event streams end, and so do the
     responses made of them. A second SIGTERM cancels the runs immediately.
+
+    A runtime that ends by itself (its root supervisor gives up, an actor raises ``KeyboardInterrupt``) ends the server: the
+    lifespan fails with the runtime's error, and the server stops as at a SIGTERM, with an exit code that is not 0.
     """
 
     def __init__(self, opens: OpenRuntime, grace_s: float = GRACE_S) -> None:
@@ -58,35 +66,59 @@ class UnderstudyLifespan:
     async def __call__(self, app: Any = None) -> AsyncGenerator[Mapping[str, Any]]:
         """Open the runtime for `app`; what is yielded becomes part of each request's state."""
         opens = self._opens if trio.lowlevel.in_trio_task() else for_asyncio(self._opens)
-        async with opens() as runtime:
-            for each in _applications(app):
-                setattr(each.state, STATE, runtime)
-            with _sigterm_drains(runtime, self.grace_s):
-                yield {STATE: runtime}
-                await runtime.drain(self.grace_s)
+        interruption: BaseException | None = None
+        try:
+            async with opens() as runtime:
+                for each in _applications(app):
+                    setattr(each.state, STATE, runtime)
+                with _sigterm_drains(runtime, self.grace_s):
+                    try:
+                        yield {STATE: runtime}
+                    except BaseException as error:
+                        interruption = error
+                        raise
+                    await runtime.drain(self.grace_s)
+        except BaseException as error:
+            # Cancelled by its end, the application would raise the cancellation; the runtime puts its own error in its place.
+            if interruption is not None and error is not interruption:
+                _end_server(error)
+            raise
 
     def around(self, app: ASGIApp) -> ASGIApp:
         """`app` with the runtime in each request's ``scope["state"]``; for frameworks without a ``lifespan`` option.
 
         The runtime is open before the application's own start-up, and drained after its own shut-down.
         """
-        return partial(self._serve, app)
+
+        async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:  # uvicorn takes no partial for an application
+            await self._serve(app, scope, receive, send)
+
+        return wrapped
 
     async def _serve(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan":
             await app(scope, receive, send)
             return
         last: list[Message] = []
+        told: set[str] = set()
 
         async def hold_back(message: Message) -> None:
+            told.add(message["type"])
             if message["type"] == "lifespan.shutdown.complete":
                 last.append(message)
             else:
                 await send(message)
 
-        async with self() as state:
-            scope.setdefault("state", {}).update(state)
-            await app(scope, receive, hold_back)
+        try:
+            async with self() as state:
+                scope.setdefault("state", {}).update(state)
+                await app(scope, receive, hold_back)
+        except Exception as error:
+            # A lifespan that only raises is one that the application does not have, to some servers: they would serve without.
+            if not told & {"lifespan.startup.failed", "lifespan.shutdown.failed"}:
+                phase = "shutdown" if "lifespan.startup.complete" in told else "startup"
+                await send({"type": f"lifespan.{phase}.failed", "message": said(error)})
+            raise
         for message in last:
             await send(message)
 
@@ -165,6 +197,17 @@ class _Dependency:
 
 runtime_dependency: Final = _Dependency()
 """Give a handler the runtime: ``runtime: Annotated[AsyncioRuntime, Depends(runtime_dependency)]``."""
+
+
+def _end_server(error: BaseException) -> None:
+    """The runtime has ended by itself: have the server stop, which might otherwise go on without, and answer 500 for ever."""
+    _LOG.critical("the runtime has ended, and the server stops with it: %s", said(error))
+    is_handled = callable(signal.getsignal(signal.SIGTERM))
+    is_worker = multiprocessing.parent_process() is not None  # of a server whose first process watches over it, as hypercorn's
+    if threading.current_thread() is threading.main_thread() and (is_handled or is_worker):
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            stream.flush()
+        signal.raise_signal(signal.SIGTERM)  # elsewhere, as in tests, the error has to do
 
 
 @contextlib.contextmanager

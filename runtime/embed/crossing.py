@@ -16,9 +16,11 @@ from outcome import Error, Outcome, Value
 
 from actors.actor import ActorRef
 from actors.errors import UsageError
+from actors.groups import without
 from actors.supervision import SupervisorRef
 from runtime.app import Runtime
 from runtime.events import EventStream
+from runtime.failures import failure_in, is_of_a_dead_loop
 from runtime.graphs.engine import Deployment
 from runtime.graphs.handle import RunHandle
 
@@ -57,8 +59,11 @@ class Call:
             with self._scope:
                 try:
                     value = await self._function()
-                except Exception as error:  # noqa: BLE001 - it is the host's to handle
-                    return self.end(Error(error))
+                except BaseException as error:
+                    failure = failure_in(error)
+                    if failure is None:
+                        raise
+                    return self.end(Error(failure))  # it is the host's to handle
         if limit.cancelled_caught:
             return self.end(Error(timed_out(self.what, self._timeout)))
         if self._scope.cancelled_caught:
@@ -112,6 +117,7 @@ class Session:
         self._on_ended()
 
     async def _serve(self) -> None:
+        task = trio.lowlevel.current_task()
         # The calls are outside of the runtime, because the end of the runtime is what ends them in good order.
         async with trio.open_nursery() as nursery:
             try:
@@ -124,8 +130,11 @@ class Session:
                         raise _HostFailed
             except _HostFailed:
                 pass
-            except (Exception, KeyboardInterrupt, SystemExit) as error:  # noqa: BLE001 - raised where the host opened the runtime
-                self.error = error
+            except BaseException as error:
+                ended = without(error, trio.Cancelled)
+                if ended is None or is_of_a_dead_loop(error, task):
+                    raise
+                self.error = ended  # raised where the host opened the runtime
             self._nursery = None
             nursery.cancel_scope.cancel()
 
@@ -193,7 +202,7 @@ class HeldStream:
         self._timeout = timeout
         self.native: AsyncIterator[Any] | None = None
         """The stream itself, once it is open."""
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
         self._timed_out = False
         self._open = trio.Event()
         self._release = trio.Event()
@@ -210,8 +219,10 @@ class HeldStream:
                         self._open.set()
                         await self._release.wait()
             self._timed_out = limit.cancelled_caught
-        except Exception as error:  # noqa: BLE001 - raised where the host waits for the stream
-            self._error = error
+        except BaseException as error:
+            self._error = failure_in(error)  # raised where the host waits for the stream
+            if self._error is None:
+                raise
         finally:
             self._open.set()
             self._ended.set()

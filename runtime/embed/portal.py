@@ -32,14 +32,18 @@ def _for_threads(
     @wraps(opens)
     @contextlib.contextmanager
     def opened(*args: P.args, **kwargs: P.kwargs) -> Generator[PortalRuntime]:
-        host = PortalHost(partial(opens, *args, **kwargs))
+        host = PortalHost(partial(opens, *args, **kwargs), interrupts=True)
         runtime = PortalRuntime(host, host.open())
         is_abrupt = True
         try:
-            yield runtime
-            is_abrupt = False
-        finally:
-            host.close(abrupt=is_abrupt)
+            try:
+                yield runtime
+                is_abrupt = False
+            finally:
+                host.close(abrupt=is_abrupt)
+        except KeyboardInterrupt:
+            if not host.has_interrupted:
+                raise
         if host.error is not None:
             raise host.error
 
@@ -114,6 +118,9 @@ open_runtime_portal: Final = _for_threads(open_runtime)
 Takes what :func:`runtime.open_runtime` takes and promises what it promises. Any thread may call the runtime, and waits for what
 it has called. ``KeyboardInterrupt`` (and whatever else a signal handler raises) interrupts the waiting call: its work is
 cancelled and has stopped before the exception goes on. A process forked from this one cannot use the runtime, and is told so.
+
+A runtime that ends by itself (its root supervisor gives up, an actor raises ``KeyboardInterrupt``) raises its error at the end
+of the block, and ends the block, if the main thread is in it, by a ``KeyboardInterrupt`` there. Calls raise ``UsageError``.
 """
 
 runtime_per_process: Final = _once_per_process(open_runtime)

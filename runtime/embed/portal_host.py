@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import contextvars
 import os
+import signal
 import threading
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -30,12 +32,17 @@ _EXIT_S: Final = 10.0
 class PortalHost:
     """How the threads of one process reach one runtime; the faces' way across."""
 
-    def __init__(self, open_runtime: OpenRuntime) -> None:
+    def __init__(self, open_runtime: OpenRuntime, *, interrupts: bool = False) -> None:
+        """With `interrupts`, the main thread gets a ``KeyboardInterrupt`` when a runtime that it has opened ends by itself."""
         self._session = Session(open_runtime, self._wake, self._wake)
         self.hold = self._session.hold
         self._change = threading.Semaphore(0)
         self._token: trio.lowlevel.TrioToken | None = None
         self._pid = os.getpid()
+        self._interrupts = interrupts and threading.current_thread() is threading.main_thread()
+        self._is_open = False
+        self.has_interrupted = False
+        """Whether the ``KeyboardInterrupt`` that the main thread gets is not the user's, but says that the runtime has ended."""
         # A daemon, so that a program which forgets to close the runtime ends all the same; `_at_exit` then sees to the rest.
         self._thread = threading.Thread(target=self._run, name="understudy portal", daemon=True)
 
@@ -48,6 +55,17 @@ class PortalHost:
             self._session.error = error
         finally:
             self._session.end()
+            self._interrupt()
+
+    def _interrupt(self) -> None:
+        """The runtime has ended: so must the block in which the main thread waits for something else, a socket perhaps."""
+        if not (self._interrupts and self._is_open and self.error is not None and callable(signal.getsignal(signal.SIGINT))):
+            return
+        self.has_interrupted = True
+        if hasattr(signal, "pthread_kill"):
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)  # a wait in the system ends, too
+        else:
+            _thread.interrupt_main()
 
     async def _main(self) -> None:
         self._token = trio.lowlevel.current_trio_token()
@@ -71,10 +89,12 @@ class PortalHost:
             self._thread.join()
             raise self._session.error or self._session.closed("open_runtime_portal()")
         atexit.register(self._at_exit)
+        self._is_open = True
         return self._session.runtime
 
     def close(self, *, abrupt: bool) -> None:
         """Close the runtime and wait for its thread. An interruption makes it abrupt; a second one ends the waiting."""
+        self._is_open = False
         atexit.unregister(self._at_exit)
         if os.getpid() != self._pid:
             return  # the thread did not come along when this process was forked

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, Protocol, final
 
 import attrs
+import outcome
 import trio
 
 from actors.actor import Actor
@@ -19,6 +20,8 @@ from actors.backoff import is_worth_another_attempt
 from actors.dependencies import Dependency, Supply
 from actors.errors import DepError, InternalError, UsageError
 from actors.groups import leaves_of
+from actors.words import repr_of, said
+from runtime.failures import failure_in
 
 CLOSE_CONTEXT_S = 5.0
 """How long the clean-up of a context manager may take at the end of its run."""
@@ -57,7 +60,7 @@ class ContextKeeper(Actor):
 
     async def receive(self, message: object) -> None:
         """Refuse it."""
-        raise UsageError(f"this actor takes no messages. Got: {message!r}.\n  Mend: send it to an actor of your own.")
+        raise UsageError(f"this actor takes no messages. Got: {repr_of(message)}.\n  Mend: send it to an actor of your own.")
 
 
 class Owner(Protocol):
@@ -102,7 +105,7 @@ class _Held:
 class _Failed(Exception):
     """A dependency raised; carried to the node that needs it, directly or through others."""
 
-    def __init__(self, dependency: Dependency, error: Exception) -> None:
+    def __init__(self, dependency: Dependency, error: BaseException) -> None:
         super().__init__(dependency.name)
         self.dependency = dependency
         self.error = error
@@ -160,7 +163,7 @@ class RunDependencies:
         )
         error = DepError(
             f"node {node!r} could not get {parameter!r}: its dependency {guilty.name} ({guilty.location}) failed: "
-            f"{type(failed.error).__name__}: {failed.error}\n"
+            f"{said(failed.error)}\n"
             f"  Mend: mend {guilty.name}, or catch the error in it and return a value that stands in.",
             run_id=self._run.id,
             node=node,
@@ -196,10 +199,13 @@ class RunDependencies:
         arguments.update(dict.fromkeys(dependency.inputs, self._input))
         try:
             slot.value = await self._call(dependency, arguments, node, path)
-        except Exception as error:
+        except BaseException as error:
+            failure = failure_in(error)
+            if failure is None:
+                raise
             slot.failures += 1
-            slot.failed = _Failed(dependency, error)
-            raise slot.failed from error
+            slot.failed = _Failed(dependency, failure)
+            raise slot.failed from failure
         slot.is_done, slot.failed = True, None
 
     async def _call(self, dependency: Dependency, arguments: Mapping[str, Any], node: str, path: str) -> Any:
@@ -212,7 +218,8 @@ class RunDependencies:
             return await trio.to_thread.run_sync(call)
         if self._contexts.nursery is None:
             raise InternalError(f"the context manager {dependency.name} has no task to be held by")
-        return await self._contexts.nursery.start(self._hold, call, dependency, node, path)
+        entered: outcome.Outcome[Any] = await self._contexts.nursery.start(self._hold, call, dependency, node, path)
+        return entered.unwrap()
 
     # --- context managers -----------------------------------------------------------------------------------------------
 
@@ -233,7 +240,7 @@ class RunDependencies:
         with trio.CancelScope() as limit:
             try:
                 async with make() as value:
-                    task_status.started(value)
+                    task_status.started(outcome.Value(value))
                     has_begun = True
                     self._open.append(held)
                     try:
@@ -241,12 +248,18 @@ class RunDependencies:
                     finally:
                         limit.deadline = trio.current_time() + CLOSE_CONTEXT_S
                         limit.shield = True
-            except Exception as error:
-                if not has_begun:
+            except BaseException as error:
+                raised = failure_in(error)
+                if raised is None:
                     raise
+                if not has_begun:  # not raised here, where trio itself would put it into text
+                    task_status.started(outcome.Error(raised))
+                    return
                 when = "when it was left" if held.closing.is_set() else "while the run went on"
-                failure = ContextFailed(f"context manager {dependency.name} ({dependency.location}) failed {when}: {error!r}")
-                failure.__cause__ = error
+                failure = ContextFailed(
+                    f"context manager {dependency.name} ({dependency.location}) failed {when}: {repr_of(raised)}"
+                )
+                failure.__cause__ = raised
             finally:
                 if has_begun and failure is None and limit.cancel_called:
                     failure = ContextFailed(

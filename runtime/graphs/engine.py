@@ -21,7 +21,7 @@ from actors.node import Kind, NodeSpec
 from actors.plan import Plan
 from actors.restart import RestartType
 from actors.supervision import ChildSpec, Supervision, supervisor_spec
-from actors.words import shown
+from actors.words import repr_of
 from runtime.actor_cell import ActorCell
 from runtime.cell import current_cell
 from runtime.events import DEFAULT_BUFFER, Event, EventBus, EventStream
@@ -30,6 +30,7 @@ from runtime.graphs.carried import in_context
 from runtime.graphs.course import Course
 from runtime.graphs.demands import Demands
 from runtime.graphs.dependencies import ContextKeeper, Contexts, RunDependencies
+from runtime.graphs.events import RunAbandoned
 from runtime.graphs.handle import RunHandle
 from runtime.graphs.node import NodeActor
 from runtime.graphs.run import ActiveRun, Work
@@ -59,17 +60,21 @@ _MAX_RUN_ID: Final = 200
 def check_run_id(wanted: object) -> None:
     """Refuse an id that could not stand in a path, a log line or a file name as it is."""
     if not isinstance(wanted, str) or not wanted:
-        raise UsageError(f"run_id={shown(wanted)}: expected a non-empty string or None.\n  Mend: leave it out, and one is made.")
+        raise UsageError(
+            f"run_id={repr_of(wanted)}: expected a non-empty string or None.\n  Mend: leave it out, and one is made."
+        )
+            f"run_id={repr_of(wanted)}: expected a non-empty string or None.\n  Mend: leave it out, and one is made."
+        )
     if len(wanted) > _MAX_RUN_ID:
         raise UsageError(
-            f"run_id={shown(wanted, 60)}: it has {len(wanted)} characters, at most {_MAX_RUN_ID} are allowed.\n"
+            f"run_id={repr_of(wanted, 60)}: it has {len(wanted)} characters, at most {_MAX_RUN_ID} are allowed.\n"
             "  Mend: name the run by a key, and put what describes it into the input."
         )
     wrong = [part for part in wanted if part in "/\\" or not part.isprintable()]
     if wrong or wanted in {".", ".."} or not wanted.strip():
         what = f"{wrong[0]!r} cannot stand in it" if wrong else "it cannot stand in a path"
         raise UsageError(
-            f"run_id={shown(wanted)}: {what}: expected printable characters without '/' and '\\'.\n"
+            f"run_id={repr_of(wanted)}: {what}: expected printable characters without '/' and '\\'.\n"
             "  Mend: use letters, digits, '-' and '_', such as run_id='order-7'."
         )
 
@@ -318,6 +323,7 @@ class Engine:
         await trio.lowlevel.checkpoint()
         return await self._start(graph, message, run_id, max_steps, events)
 
+    @trio.lowlevel.enable_ki_protection  # Ctrl-C comes at its waits; between two lines it would leave a run that never ends
     async def _start(
         self, graph: Graph, message: object, run_id: str | None, max_steps: float, events: EventStream | None = None
     ) -> ActiveRun:
@@ -383,7 +389,7 @@ class Engine:
             return next(run_id for run_id in numbered if run_id not in self._runs)
         check_run_id(wanted)
         if wanted in self._runs:
-            raise UsageError(f"a run {wanted!r} is under way already.\n  Mend: give each run its own run_id.")
+            raise UsageError(f"a run {repr_of(wanted)} is under way already.\n  Mend: give each run its own run_id.")
         return wanted
 
     def _publisher(self, stream: EventStream | None) -> Callable[[Event], None] | None:
@@ -416,6 +422,7 @@ class Engine:
         _check_buffer(buffer)
         events = EventStream(EventBus(), None, buffer)
         active = await self.start(graph, message, None, max_steps, events)
+        active.is_awaited = True  # by whoever reads its events
         active.when_over(events.close)
         try:
             yield events
@@ -441,6 +448,19 @@ class Engine:
         """Those that are not over, by id, in the order of their start."""
         return {run_id: RunHandle(run) for run_id, run in self._runs.items()}
 
+    def close(self) -> list[str]:
+        """Cancel every run, because the runtime is closed; in words, each that nobody has ever waited for."""
+        abandoned = [run for run in self._runs.values() if not (run.is_awaited or run.is_ending)]
+        for run in abandoned:
+            if run.is_listened_to:
+                run.publish(RunAbandoned(run_id=run.id, graph=run.state.plan.name))
+        self.cancel_runs("the runtime was closed")
+        return [
+            f"run {run.id!r} of graph {run.state.plan.name!r} was never awaited, and was cancelled when its runtime was closed.\n"
+            "  Mend: await handle.result(), handle.cancel() or runtime.drain(grace_s) before the block ends."
+            for run in abandoned
+        ]
+
     def cancel_runs(self, why: str) -> None:
         """Cancel every run; returns at once."""
         for run in list(self._runs.values()):
@@ -453,14 +473,14 @@ def _keeps_contexts(plan: Plan) -> bool:
 
 def _check_graph(graph: object) -> None:
     if not isinstance(graph, Graph):
-        raise UsageError(f"expected a Graph. Got: {graph!r}.\n  Mend: runtime.run(graph, message), the graph first.")
+        raise UsageError(f"expected a Graph. Got: {repr_of(graph)}.\n  Mend: runtime.run(graph, message), the graph first.")
 
 
 def _check_buffer(buffer: object) -> None:
     if not isinstance(buffer, int) or isinstance(buffer, bool) or buffer < 1:
-        raise UsageError(f"buffer={buffer!r}: expected a whole number >= 1.\n  Mend: leave it out for {DEFAULT_BUFFER}.")
+        raise UsageError(f"buffer={repr_of(buffer)}: expected a whole number >= 1.\n  Mend: leave it out for {DEFAULT_BUFFER}.")
 
 
 def _check_max_steps(max_steps: object) -> None:
     if not isinstance(max_steps, int | float) or isinstance(max_steps, bool) or not max_steps >= 1:
-        raise UsageError(f"max_steps={max_steps!r}: expected a number >= 1.\n  Mend: leave it out for no limit.")
+        raise UsageError(f"max_steps={repr_of(max_steps)}: expected a number >= 1.\n  Mend: leave it out for no limit.")

@@ -163,6 +163,14 @@ class LMCalled(NodeEvent):
 
 @final
 @attrs.frozen(kw_only=True)
+class RunAbandoned(RunEvent):
+    """The runtime is being closed, and nobody has ever waited for this run, which is cancelled now."""
+
+    graph: str
+
+
+@final
+@attrs.frozen(kw_only=True)
 class RunFinished(RunEvent):
     """The run has ended; always the last event of its stream, and exactly one."""
 

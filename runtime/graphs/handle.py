@@ -57,6 +57,7 @@ class RunHandle:
             RunFailed: nodes failed; its leaves are ``NodeFailed``.
             NoOutput: nothing made the output. StepsExceeded: too many steps. RunCancelled: it was cancelled.
         """
+        self._run.is_awaited = True
         await self._run.over.wait()
         if self._run.error is not None:
             raise self._run.error.with_traceback(None)  # each caller's own, however many there are
@@ -67,6 +68,7 @@ class RunHandle:
 
         Cancelled itself, it returns at once, and the run ends without being waited for.
         """
+        self._run.is_awaited = True
         self._run.cancel()
         await self._run.over.wait()
 

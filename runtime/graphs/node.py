@@ -12,10 +12,11 @@ from actors.actor import Actor
 from actors.annotations import Many
 from actors.backoff import is_worth_another_attempt
 from actors.errors import LMError, NodeTimedOut, RunError
-from actors.groups import leaves_of, without
+from actors.groups import leaves_of
 from actors.lm import LM
 from actors.node import NodeSpec
-from runtime.cell import is_fatal
+from actors.words import INTERRUPTS
+from runtime.failures import failure_in
 from runtime.graphs.attempt import Attempt, Serve, is_call
 from runtime.graphs.carried import take_on
 from runtime.graphs.events import NodeRetrying, NodeStarted
@@ -66,8 +67,8 @@ class NodeActor(Actor):
             if not run.is_withdrawn(message):
                 await run.finished(message, output)
         except BaseException as error:
-            failure = without(error, trio.Cancelled)
-            if failure is None or any(map(is_fatal, leaves_of(failure))) or not self._is_settled(message, failure):
+            failure = failure_in(error)
+            if failure is None or not self._is_settled(message, failure):
                 raise
         finally:
             for token in tokens:
@@ -130,7 +131,9 @@ def _is_same(slate: contextvars.Context) -> bool:
     """Whether the context of this task is `slate`; nearly always it is, and then that is one look at two pointers."""
     try:
         return contextvars.copy_context() == slate
-    except Exception:  # noqa: BLE001 - the values are anybody's, and of some it cannot be said whether they are equal
+    except INTERRUPTS:
+        raise
+    except BaseException:  # noqa: BLE001 - the values are anybody's, and of some it cannot be said whether they are equal
         return False
 
 

@@ -17,6 +17,7 @@ import trio
 from actors.errors import MailboxFull, NodeFailed, NoOutput, RunCancelled, RunError, RunFailed, StepsExceeded, StreamBroken
 from actors.groups import leaves_of
 from actors.node import Kind
+from actors.words import words_of
 from runtime.envelope import Envelope, Wrapper
 from runtime.events import Event
 from runtime.graphs.carried import Carried, carried_from_here
@@ -78,7 +79,7 @@ class Work(Wrapper):
 
     def fail(self, error: Exception) -> None:
         """The node gave the message up; the failure is chained to `error`, the word of the cell."""
-        self.run.gave_up(self, error.__cause__ or error)
+        self.run.gave_up(self, error if error.__cause__ is None else error.__cause__)
 
     def released(self) -> None:
         """No actor holds the message any more."""
@@ -112,6 +113,8 @@ class ActiveRun:
         self.spend = Spend()
         self.output: Any = None
         self.error: RunError | None = None
+        self.is_awaited = False
+        """Whether somebody has waited for its end: at the close of the runtime, nobody is left to hear of one that was not."""
         self.now = now
         self.started_at_s = now()
         self.ended_at_s: float | None = None
@@ -362,7 +365,11 @@ class ActiveRun:
     def context_failed(self, node: str, path: str, error: Exception) -> None:
         """A context manager that `node` asked for failed, while the run went on or when it was closed: the run fails."""
         failure = NodeFailed(
-            f"a dependency of node {node!r} failed: {error}", run_id=self.id, node=node, path=path, trace=tuple(self.trace)
+            f"a dependency of node {node!r} failed: {words_of(error)}",
+            run_id=self.id,
+            node=node,
+            path=path,
+            trace=tuple(self.trace),
         )
         failure.__cause__ = error
         self._failures.append(failure)

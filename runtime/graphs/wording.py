@@ -10,6 +10,7 @@ from actors.annotations import Many, is_message_type
 from actors.errors import DeclarationError, StreamBroken
 from actors.node import Input, Kind, NodeSpec, is_empty
 from actors.plan import Plan
+from actors.words import said, words_of
 
 
 def wrong_input(plan: Plan, got: object) -> DeclarationError:
@@ -80,13 +81,13 @@ def undeclared(spec: NodeSpec, got: object) -> DeclarationError:
 
 def gave_up(node: str, attempt: int, error: BaseException) -> str:
     """That `node` gives up on a message because of `error`."""
-    said = f"node {node!r} gave up after attempt {attempt}: {type(error).__name__}: {error}"
-    if isinstance(error, RuntimeError) and str(error) == "no running event loop":  # asyncio's words
-        said += "\n  Cause: the node calls asyncio, and nodes run on trio."
-        said += (
+    text = f"node {node!r} gave up after attempt {attempt}: {said(error)}"
+    if isinstance(error, RuntimeError) and words_of(error) == "no running event loop":  # asyncio's words
+        text += "\n  Cause: the node calls asyncio, and nodes run on trio."
+        text += (
             "\n  Mend: use trio's counterpart; or make the node a plain def, which runs in a thread, with asyncio.run() in it."
         )
-    return said
+    return text
 
 
 def stream_broken(spec: NodeSpec, path: str, emitted: int, error: BaseException, run_id: str) -> StreamBroken:

@@ -22,6 +22,7 @@ import trio
 from actors.checks import is_number
 from actors.errors import LMBudgetExhausted, UsageError
 from actors.lm import Usage
+from actors.words import repr_of
 
 Lost = Callable[[Usage], None]
 """Is told what was used without an answer."""
@@ -272,7 +273,7 @@ def check_budget(given: object) -> Budget | None:
     """`given`, where a budget may be given. Raises UsageError when it is none."""
     if given is None or isinstance(given, Budget):
         return given
-    raise UsageError(f"budget={given!r}: expected a Budget or None.\n  Mend: budget=Budget(max_tokens=50_000), say.")
+    raise UsageError(f"budget={repr_of(given)}: expected a Budget or None.\n  Mend: budget=Budget(max_tokens=50_000), say.")
 
 
 def budgets_with(*own: Budget | None) -> tuple[Budget, ...]:

@@ -10,6 +10,7 @@ from typing import Any, final
 from actors.actor import Actor
 from actors.errors import DeclarationError, UsageError
 from actors.lm import LM
+from actors.words import repr_of
 from runtime.lm.budget import Budget
 from runtime.lm.client import LMClient
 from runtime.lm.http.transport import HttpTransport, open_transport
@@ -42,7 +43,8 @@ class Models(Mapping[str, LM]):
             given = LMClient(given)
         if not isinstance(given, LM) or isinstance(given, type):
             raise DeclarationError(
-                f"open_runtime({option}={given!r}): expected a model's name, an LMClient, or an object with the methods of LM.\n"
+                f"open_runtime({option}={repr_of(given)}): expected a model's name, an LMClient, "
+                "or an object with the methods of LM.\n"
                 '  Mend: lm="openai/gpt-4o-mini", say.'
             )
         if isinstance(given, LMClient) and given not in self._clients:

@@ -16,6 +16,7 @@ import attrs
 from actors.checks import is_a, is_number
 from actors.errors import DeclarationError
 from actors.lm import ChatMessage, Completion, Usage
+from actors.words import repr_of
 
 COMPLETED: Final = "[[ ## completed ## ]]"
 
@@ -106,7 +107,7 @@ def completion_of(answer: AnswerValue | Answer, *, model: str, messages: Sequenc
     value = wrapped.value
     if isinstance(value, Exception):
         raise DeclarationError(
-            f"A scripted answer is the exception {value!r}, which only ScriptedLM can raise.\n"
+            f"A scripted answer is the exception {repr_of(value)}, which only ScriptedLM can raise.\n"
             "  Mend: let the provider fail by ModelScript(answer, failures=[Failure.status(500)])."
         )
     if not isinstance(value, Completion):
@@ -164,7 +165,7 @@ def _tool_call(call: Mapping[str, Any], index: int) -> Mapping[str, Any]:
     name, arguments = function.get("name"), function.get("arguments", {})
     if not isinstance(name, str):
         raise DeclarationError(
-            f"A scripted tool call has no name: {dict(call)!r}.\n"
+            f"A scripted tool call has no name: {repr_of(dict(call))}.\n"
             "  Mend: write tool_answer(name, **arguments), or a call in OpenAI's form."
         )
     text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False, default=_plain)
@@ -185,7 +186,7 @@ def _plain(value: object) -> object:
     if isinstance(value, set | frozenset):
         return sorted(cast("frozenset[str]", value))
     raise DeclarationError(
-        f"A scripted answer holds {value!r}, which has no JSON form.\n"
+        f"A scripted answer holds {repr_of(value)}, which has no JSON form.\n"
         "  Mend: use strings, numbers, booleans, None, lists, mappings or attrs instances."
     )
 

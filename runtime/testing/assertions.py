@@ -9,6 +9,7 @@ from typing import Any, TypeVar, final
 
 import trio
 
+from actors.words import repr_of
 from runtime.app import Runtime
 from runtime.stacks import stack_of
 from runtime.testing.taps import Handler, tap
@@ -92,5 +93,5 @@ def assert_conserved(ledger: MessageLedger) -> None:
     accounts = ledger.accounts()
     if accounts["lost"] or accounts["twice"]:
         counts = ", ".join(f"{len(messages)} {end}" for end, messages in accounts.items())
-        lines = [f"  {end}: {message!r}" for end in ("lost", "twice") for message in accounts[end]]
+        lines = [f"  {end}: {repr_of(message)}" for end in ("lost", "twice") for message in accounts[end]]
         raise AssertionError("\n".join([f"messages are not conserved: {counts}", *lines]))

@@ -13,6 +13,7 @@ import attrs
 
 from actors.errors import DeclarationError
 from actors.groups import leaves_of
+from actors.words import said
 from runtime.testing.simulation import Step
 
 MOST_CHARACTERS = 500
@@ -178,7 +179,7 @@ def _holds(path: Path, schedule: Schedule) -> bool:
 
 
 def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".partition("\n")[0]
+    return said(error).partition("\n")[0]
 
 
 def trace_lines(steps: Sequence[Step], happenings: Sequence[tuple[int, str]] = ()) -> list[str]:

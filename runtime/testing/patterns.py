@@ -8,6 +8,8 @@ from typing import Any, cast, final
 
 import attrs
 
+from actors.words import repr_of
+
 
 @final
 class Unordered:
@@ -71,7 +73,7 @@ def describe(item: object) -> str:
     """A pattern's item for a person."""
     if isinstance(item, type):
         return f"any {item.__name__}"
-    return f"{getattr(item, '__name__', item)}(…)" if _is_predicate(item) else repr(item)
+    return f"{getattr(item, '__name__', item)}(…)" if _is_predicate(item) else repr_of(item)
 
 
 def _rests(pattern: Any, message: object) -> Iterator[Any]:

@@ -10,6 +10,7 @@ import trio
 import trio.testing
 
 from actors.actor import Actor, ActorRef
+from actors.words import repr_of
 from runtime.app import Runtime
 from runtime.testing.patterns import advance, describe, expected_next, is_done
 
@@ -84,7 +85,7 @@ class TestProbe:
             except AssertionError as error:
                 raise self._mismatch("nothing", left, came) from error
             except LookupError:
-                raise self._mismatch(repr(came[-1]), left, came[:-1]) from None
+                raise self._mismatch(repr_of(came[-1]), left, came[:-1]) from None
         return came
 
     async def expect_nothing(self) -> None:
@@ -94,11 +95,11 @@ class TestProbe:
         """
         await trio.testing.wait_all_tasks_blocked()
         if self.messages:
-            raise AssertionError(f"{self.ref.address!r} expected nothing and got {', '.join(map(repr, self.messages))}.")
+            raise AssertionError(f"{self.ref.address!r} expected nothing and got {', '.join(map(repr_of, self.messages))}.")
 
     def _mismatch(self, got: str, left: Any, came: list[Any]) -> AssertionError:
         choices = " or ".join(describe(item) for item in expected_next(left))
-        so_far = "".join(f"\n  {message!r}" for message in came) or " nothing"
+        so_far = "".join(f"\n  {repr_of(message)}" for message in came) or " nothing"
         return AssertionError(f"{self.ref.address!r} expected {choices}, got {got}.\nCame before:{so_far}")
 
 

@@ -18,6 +18,7 @@ import trio
 
 from actors.checks import refuse
 from actors.errors import UsageError
+from actors.words import said
 from runtime.testing.answers import ChatRequest, shortest_decimal
 from runtime.testing.delivery import Reply, deliver
 from runtime.testing.dialects import ANTHROPIC, OPENAI, Dialect, NotAChatRequest, to_bytes
@@ -144,7 +145,7 @@ class LoopbackProvider:
         except CLIENT_GONE:
             raise
         except Exception as error:  # noqa: BLE001 - no input may end the server; the client is told what went wrong
-            await self._send_error(wire, OPENAI, 500, f"The loopback provider failed: {type(error).__name__}: {error}")
+            await self._send_error(wire, OPENAI, 500, f"The loopback provider failed: {said(error)}")
 
     async def _serve_chat(self, wire: HttpConnection, http: HttpRequest, dialect: Dialect) -> None:
         body, request, problem = _read(http, dialect)

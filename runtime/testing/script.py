@@ -13,6 +13,7 @@ import attrs
 from actors.checks import is_count, is_number, refuse
 from actors.errors import DeclarationError
 from actors.lm import Completion, Usage
+from actors.words import repr_of, said
 from runtime.testing.answers import Answer, AnswerFunction, AnswerValue, ChatRequest, completion_of
 from runtime.testing.scripts import Asked, Tolerance, Tolerances, difference, excerpt
 
@@ -187,9 +188,9 @@ class Script:
         for model, script in self._models.items():
             items, used, failed = _items(script), self._answered.get(model, 0), self._failed.get(model, 0)
             if items is not None:
-                left += [f"{model!r}, answer {at}: {excerpt(repr(item))}" for at, item in enumerate(items, 1) if at > used]
+                left += [f"{model!r}, answer {at}: {excerpt(repr_of(item))}" for at, item in enumerate(items, 1) if at > used]
             elif model not in self._met:
-                left.append(f"{model!r}: {excerpt(repr(script.answer))}")
+                left.append(f"{model!r}: {excerpt(repr_of(script.answer))}")
             failures = () if isinstance(script.failures, Failure) else script.failures
             left += [f"{model!r}, failure {at}: {each}" for at, each in enumerate(failures, 1) if at > failed]
         return left
@@ -234,11 +235,11 @@ class Script:
         if plan.failure is None or plan.failure.kind in {"slow_headers", "slow_body"}:
             self._answered[name] = used + 1
         try:
-            said = answer(request) if callable(answer) else answer
-            completion = completion_of(said, model=request.model, messages=request.messages)
+            given = answer(request) if callable(answer) else answer
+            completion = completion_of(given, model=request.model, messages=request.messages)
         except Exception as error:  # noqa: BLE001 - whatever a test's own function raises is shown to its client
-            return Plan(refusal=f"The script of model {request.model!r} raised {type(error).__name__}: {error}")
-        own_s = said.latency_s if isinstance(said, Answer) else None
+            return Plan(refusal=f"The script of model {request.model!r} raised {said(error)}")
+        own_s = given.latency_s if isinstance(given, Answer) else None
         keeps = own_s is None or (plan.failure is not None and plan.failure.after_s is not None)
         return attrs.evolve(plan, completion=completion, latency_s=plan.latency_s if keeps or own_s is None else own_s)
 

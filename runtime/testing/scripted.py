@@ -13,6 +13,7 @@ import trio
 from actors.checks import refuse
 from actors.errors import UsageError
 from actors.lm import ChatMessage, Completion, Delta, ReasoningDelta, TextDelta, ToolCallDelta, Usage
+from actors.words import repr_of
 from runtime.lm.dspy.bridge import run_signature
 from runtime.testing.answers import Answer, AnswerValue, completion_of, prompt_text
 from runtime.testing.dialects import pieces_of
@@ -191,15 +192,15 @@ class ScriptedLM:
             return []
         if not isinstance(answers, Mapping):
             used = self._used.get(None, 0)
-            return [f"answer {number}: {excerpt(repr(item))}" for number, item in enumerate(answers, 1) if number > used]
+            return [f"answer {number}: {excerpt(repr_of(item))}" for number, item in enumerate(answers, 1) if number > used]
         unused: list[str] = []
         for key, item in answers.items():
             used = self._used.get(key, 0)
             if not _is_list(item):
-                unused += [] if used else [f"{_key(key)}: {excerpt(repr(item))}"]
+                unused += [] if used else [f"{_key(key)}: {excerpt(repr_of(item))}"]
             else:
                 items = cast("Sequence[ScriptedItem]", item)
-                unused += [f"{_key(key)}, answer {at}: {excerpt(repr(each))}" for at, each in enumerate(items, 1) if at > used]
+                unused += [f"{_key(key)}, answer {at}: {excerpt(repr_of(each))}" for at, each in enumerate(items, 1) if at > used]
         return unused
 
     async def _answer(self, call: ScriptedCall) -> Completion:

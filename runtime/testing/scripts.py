@@ -15,6 +15,7 @@ from typing import Literal, Protocol, final, get_args
 import attrs
 
 from actors.errors import DeclarationError
+from actors.words import repr_of
 
 Tolerance = Literal["fail", "ok"]
 """What a departure from the script means for the test."""
@@ -59,7 +60,7 @@ class Tolerances:
         """
         for name, value in (("unused", unused), ("unforeseen", unforeseen)):
             if value not in get_args(Tolerance):
-                raise DeclarationError(f"{maker}({name}={value!r}): expected 'fail' or 'ok'.")
+                raise DeclarationError(f"{maker}({name}={repr_of(value)}): expected 'fail' or 'ok'.")
         return cls(unused == "ok", unforeseen == "ok")
 
 

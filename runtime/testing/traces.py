@@ -10,6 +10,7 @@ from typing import Any, final
 
 import attrs
 
+from actors.words import kind_of, words_of
 from runtime.events import Event
 
 UPDATE = "UNDERSTUDY_UPDATE"
@@ -36,7 +37,7 @@ def event_line(event: Event) -> str:
 
 def _shown(value: Any) -> str:
     if isinstance(value, BaseException):
-        return f"{type(value).__name__}({str(value).partition(chr(10))[0]!r})"
+        return f"{kind_of(value)}({words_of(value).partition(chr(10))[0]!r})"
     if value is None or isinstance(value, str | int | float | bool):
         return str(value)
     return type(value).__name__

@@ -72,7 +72,7 @@ def restarting(found):
 # --- supervision ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, BaseException])
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, GeneratorExit])
 async def test_PK_S06_no_directive_can_be_given_for_what_must_not_be_survived(kind, virtual_clock):
     with pytest.raises(DeclarationError, match=r"expected a mapping from exception types to Directive"):
         Supervision(on_error={kind: Directive.RESTART})

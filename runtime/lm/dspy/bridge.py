@@ -17,6 +17,7 @@ import attrs
 import trio
 
 from actors.errors import DeclarationError, LMError, LMReplyUnreadable, UsageError
+from actors.words import repr_of, words_of
 from runtime.lm.abilities import warmed_up
 from runtime.lm.dspy import schemas
 from runtime.lm.dspy.calls import BridgeMisused, ChatLM, check_truncated
@@ -272,9 +273,11 @@ def bridged(bridge: Any, care: Care, **more: Any) -> Generator[None]:
 
 def _cause_of(error: BaseException) -> LMError | None:
     cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, LMError):
+    seen: set[int] = set()
+    while cause is not None and not isinstance(cause, LMError) and id(cause) not in seen:
+        seen.add(id(cause))  # causes of a stranger's errors may form a ring
         cause = cause.__cause__
-    return cause
+    return cause if isinstance(cause, LMError) else None
 
 
 def _answers(plan: Plan, on_field: FieldTeller) -> Callable[[], AnswerListener]:
@@ -317,7 +320,7 @@ def module_of(signature: Any) -> Any:
             return dspy.Predict(signature)
         except (ValueError, SyntaxError) as error:
             raise DeclarationError(
-                f"{signature!r} is no DSPy signature: {error}\n"
+                f"{repr_of(signature)} is no DSPy signature: {words_of(error)}\n"
                 "  Mend: write inputs -> outputs, for example 'question -> answer: int'."
             ) from error
     if isinstance(signature, type) and issubclass(signature, dspy.Module):
@@ -348,7 +351,8 @@ def _instantiate(module: type, *arguments: Any) -> Any:
     except TypeError as error:
         takes = "the signature as its one argument" if arguments else "no arguments"
         raise DeclarationError(
-            f"{module.__name__} could not be made: {error}\n  Mend: write a constructor that takes {takes}, or pass an instance."
+            f"{module.__name__} could not be made: {words_of(error)}\n"
+            f"  Mend: write a constructor that takes {takes}, or pass an instance."
         ) from error
 
 
@@ -364,7 +368,7 @@ def check_module(module: object) -> None:
 
 def _unknown_module(module: object) -> DeclarationError:
     return DeclarationError(
-        f"module={module!r}: expected one of {', '.join(map(repr, MODULES))} or a dspy.Module class.\n"
+        f"module={repr_of(module)}: expected one of {', '.join(map(repr, MODULES))} or a dspy.Module class.\n"
         "  Mend: name one of these, or pass the class itself."
     )
 
@@ -372,7 +376,8 @@ def _unknown_module(module: object) -> DeclarationError:
 def _check_attempts(parse_attempts: int) -> None:
     if isinstance(parse_attempts, bool) or not isinstance(cast("object", parse_attempts), int) or parse_attempts < 1:
         raise DeclarationError(
-            f"parse_attempts={parse_attempts!r}: expected a whole number >= 1.\n  Mend: pass 1 to take the first answer or none."
+            f"parse_attempts={repr_of(parse_attempts)}: expected a whole number >= 1.\n"
+            "  Mend: pass 1 to take the first answer or none."
         )
 
 
@@ -395,5 +400,5 @@ def as_mapping(prediction: Any, module: Any) -> Mapping[str, Any]:
 def title_of(signature: Any) -> str:
     """What to call a signature or a module in a message."""
     if isinstance(signature, str):
-        return repr(signature)
+        return repr_of(signature)
     return signature.__name__ if isinstance(signature, type) else type(signature).__name__

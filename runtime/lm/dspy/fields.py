@@ -23,6 +23,7 @@ from typing import Any, cast, final
 import attrs
 
 from actors.errors import DeclarationError
+from actors.words import repr_of
 
 
 class MessageKind(enum.Enum):
@@ -92,7 +93,7 @@ def _read(message_type: type) -> Iterator[MessageField]:
         yield from _read_dataclass(message_type)
     else:
         raise DeclarationError(
-            f"{message_type!r} is no message type: it has no declared fields.\n"
+            f"{repr_of(message_type)} is no message type: it has no declared fields.\n"
             "  Mend: decorate the class with @attrs.frozen or @dataclass, or derive it from pydantic.BaseModel."
         )
 

@@ -20,6 +20,7 @@ from typing import Any, cast
 import attrs
 
 from actors.errors import DeclarationError, LMReplyUnreadable
+from actors.words import repr_of, words_of
 from runtime.lm.dspy.fields import MessageField, MessageKind, fields_of, message_kind
 
 SHOWN_CHARACTERS = 120
@@ -33,10 +34,7 @@ _hooked: weakref.WeakKeyDictionary[type, frozenset[str]] = weakref.WeakKeyDictio
 
 def shorten(value: object, limit: int = SHOWN_CHARACTERS) -> str:
     """``repr(value)``, its middle cut out when it is longer than `limit` characters."""
-    try:
-        shown = value if isinstance(value, str) and len(value) > 10 * limit else repr(value)
-    except RecursionError:
-        shown = f"a {type(value).__name__} of great depth"
+    shown = value if isinstance(value, str) and len(value) > 10 * limit else repr_of(value, 10 * limit)
     if len(shown) <= limit:
         return shown
     half = (limit - 3) // 2
@@ -226,7 +224,7 @@ def _plain(value: object) -> Any:
     try:
         return plain_adapter(Any).dump_python(value, mode="json", fallback=str, warnings=False)
     except Exception:  # noqa: BLE001 - bytes that are no text, or a __str__ that fails: a prompt shows what it can
-        return repr(value)
+        return repr_of(value)
 
 
 # --- mirrors --------------------------------------------------------------------------------------------------------
@@ -409,7 +407,7 @@ def _construct(owner: type, given: Mapping[str, Any]) -> Any:
             return cast("Any", owner).model_validate(dict(given), by_name=True, by_alias=True)
         return owner(**given)
     except Exception as error:
-        raise ValueError(f"{owner.__name__} refused it: {str(error) or type(error).__name__}") from error
+        raise ValueError(f"{owner.__name__} refused it: {words_of(error) or type(error).__name__}") from error
 
 
 def _member(owner: type[enum.Enum], value: object) -> enum.Enum:
@@ -434,7 +432,7 @@ def _adapter(annotation: Any, translated: Any) -> Any:
         if not isinstance(error, PydanticSchemaGenerationError | PydanticUndefinedAnnotation | PydanticUserError):
             raise
         raise DeclarationError(
-            f"{type_name(annotation)} cannot be filled by a language model: {str(error).splitlines()[0]}\n"
+            f"{type_name(annotation)} cannot be filled by a language model: {words_of(error).partition(chr(10))[0]}\n"
             "  Mend: build message types of str, numbers, bool, enums, Literal, dates, lists, dicts, unions and message types."
         ) from error
 

@@ -91,8 +91,8 @@ def _cause_names(error: BaseException) -> list[str]:
     while pending and len(names) < 32:
         current = pending.pop(0)
         names.append(type(current).__name__)
-        pending.extend(getattr(current, "exceptions", ()))
-        following = current.__cause__ or current.__context__
+        pending.extend(current.exceptions if isinstance(current, BaseExceptionGroup) else ())
+        following = current.__context__ if current.__cause__ is None else current.__cause__
         if following is not None:
             pending.append(following)
     return names

@@ -467,21 +467,21 @@ def test_open_runtime_and_its_asyncio_twin_take_the_same() -> None:
     assert inspect.signature(open_runtime_asyncio).parameters == inspect.signature(open_runtime).parameters
 
 
-def test_an_actor_that_exits_ends_the_block_with_its_exit(run: Run) -> None:
+def test_an_actor_that_is_interrupted_ends_the_block_with_its_interrupt(run: Run) -> None:
     class Leaver(Doubler):
         async def receive(self, message: Double) -> int:
-            raise SystemExit(3)
+            raise KeyboardInterrupt("here")
 
-    async def main() -> int | str | None:
+    async def main() -> str | None:
         try:
             async with open_runtime_asyncio() as runtime:
                 (await runtime.spawn(Leaver)).tell_nowait(Double(1))
                 await asyncio.sleep(10)
-        except SystemExit as leaving:
-            return leaving.code
+        except KeyboardInterrupt as interrupt:
+            return str(interrupt)
         return None
 
-    assert run(main()) == 3
+    assert run(main()) == "here"
 
 
 INTERRUPTED = """
