@@ -17,7 +17,7 @@
     ├── SupervisionError            an administrative call that the supervisor refused
     │   ├── ChildNotFound           no such id
     │   ├── ChildAlreadyStarted     the id runs (opposite: ChildAlreadyPresent)
-    │   ├── ChildAlreadyPresent     the id is known but stopped
+    │   ├── ChildAlreadyPresent     the id is known but stopped, or being restarted
     │   ├── ChildRunning            stop it first
     │   └── ChildRestarting         it waits out its backoff; terminate it first
     ├── RunError                    one run of a graph
@@ -178,11 +178,11 @@ class ChildNotFound(SupervisionError):
 
 
 class ChildAlreadyStarted(SupervisionError):
-    """A child of that id is running or restarting; opposite: :class:`ChildAlreadyPresent`."""
+    """A child of that id is running, or starts for the first time; opposite: :class:`ChildAlreadyPresent`."""
 
 
 class ChildAlreadyPresent(SupervisionError):
-    """A child of that id is known but stopped: ``restart_child`` or ``delete_child`` it.
+    """A child of that id is known but does not run: it is stopped (``restart_child`` or ``delete_child`` it), or being restarted.
 
     Opposite: :class:`ChildAlreadyStarted`.
     """

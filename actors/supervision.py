@@ -287,8 +287,8 @@ class SupervisorRef(ABC):
         """Start a child and return its ref once it runs.
 
         Raises:
-            ChildAlreadyStarted: the id runs. ChildAlreadyPresent: the id is known but stopped.
-            ActorStartFailed: the factory or the lifespan raised; nothing is kept.
+            ChildAlreadyStarted: the id runs. ChildAlreadyPresent: the id is known but stopped, or being restarted.
+            ActorStartFailed: the factory or the lifespan raised, or somebody stopped it while it started; nothing is kept.
         """
 
     @abstractmethod

@@ -89,8 +89,8 @@ class LocalContext(IncarnationContext):
             self._cell.finish()
         else:
             cell = _cell_of(ref)
-            cell.discard = True
-            cell.request_stop()
+            if isinstance(cell.parent, SupervisorCell):
+                cell.parent.dismiss(cell, discard=True)
 
     # --- others -----------------------------------------------------------------------------------------------------------
 

@@ -44,6 +44,14 @@ class Roster:
         if known is None:
             return
         where = f"supervisor {self._name!r}"
+        if known.state is State.BACKING_OFF or (
+            known.state is State.STARTING and known.incarnation > 1 and known.start_slot is None
+        ):
+            raise ChildAlreadyPresent(
+                f"{where} already has {child_id!r}, which is being restarted.\n"
+                f"  Mend: use its ref (whereis); or terminate_child({child_id!r}) and delete_child({child_id!r}) first.",
+                child_id=child_id,
+            )
         if known.state is State.STOPPED:
             raise ChildAlreadyPresent(
                 f"{where} already has {child_id!r}, which is stopped.\n"

@@ -20,6 +20,7 @@ from actors import (
     ActorStartFailed,
     ActorStopped,
     AutoShutdown,
+    ChildAlreadyPresent,
     ChildAlreadyStarted,
     ChildNotFound,
     ChildSpec,
@@ -569,7 +570,7 @@ async def test_EX_02_a_child_that_waits_for_its_restart_counts_and_keeps_its_id(
         await crash(runtime.whereis("s/a"))
 
         assert await counts(supervisor) == [1, 0, 0, 1]
-        with pytest.raises(ChildAlreadyStarted, match=r"already has 'a', which is backing_off\."):
+        with pytest.raises(ChildAlreadyPresent, match=r"already has 'a', which is being restarted\."):
             await supervisor.start_child(child("a", log))
 
 

@@ -534,7 +534,7 @@ async def test_OTP_066_administration_is_answered_during_a_backoff(virtual_clock
         for call in (supervisor.restart_child, supervisor.delete_child):
             with pytest.raises(ChildRestarting, match=r"^'s/a' waits for its restart\.\n  Mend: terminate_child\('a'\) first\.$"):
                 await call("a")
-        with pytest.raises(ChildAlreadyStarted):
+        with pytest.raises(ChildAlreadyPresent, match=r"^supervisor 's' already has 'a', which is being restarted\."):
             await supervisor.start_child(child("a", log))
         await supervisor.terminate_child("a")
         await supervisor.delete_child("a")
