@@ -64,6 +64,7 @@ from actors.lm import ReasoningDelta as ReasoningDelta
 from actors.lm import TextDelta as TextDelta
 from actors.lm import ToolCallDelta as ToolCallDelta
 from actors.lm import Usage as Usage
+from actors.mailbox import DeadLetterPolicy as DeadLetterPolicy
 from actors.mailbox import MailboxSpec as MailboxSpec
 from actors.mailbox import MailboxStatistics as MailboxStatistics
 from actors.mailbox import Overflow as Overflow

@@ -5,6 +5,7 @@ from actors.errors import NodeFailed as NodeFailed
 from actors.errors import NoOutput as NoOutput
 from actors.errors import RunCancelled as RunCancelled
 from actors.errors import RunFailed as RunFailed
+from actors.mailbox import DeadLetterPolicy as DeadLetterPolicy
 from runtime.app import Runtime as Runtime
 from runtime.app import open_runtime as open_runtime
 from runtime.dead_letters import DeadLetter as DeadLetter
@@ -41,5 +42,6 @@ from runtime.graphs.record import Spend as Spend
 from runtime.graphs.record import Step as Step
 from runtime.inspection import RuntimeStatistics as RuntimeStatistics
 from runtime.inspection import TreeNode as TreeNode
+from runtime.payloads import MessageSummary as MessageSummary
 from runtime.routing import Pool as Pool
 from runtime.routing import Routing as Routing

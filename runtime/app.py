@@ -12,9 +12,10 @@ from typing import Any, Unpack, final
 import trio
 
 from actors.actor import Actor, ActorRef, SpawnOptions
-from actors.errors import UsageError
+from actors.errors import DeclarationError, UsageError
 from actors.graph import Graph
 from actors.lm import LM
+from actors.mailbox import DeadLetterPolicy
 from actors.restart import RestartType
 from actors.supervision import ChildSpec, Supervision, SupervisorRef, SupervisorSpec, supervisor_spec
 from runtime.bus import Bus
@@ -300,6 +301,7 @@ async def open_runtime(
     predictors: str | Path | None = None,
     warm_up: bool = False,
     budget: Budget | None = None,
+    dead_letters: DeadLetterPolicy | None = None,
 ) -> AsyncGenerator[Runtime]:
     """Open a runtime inside any trio program, as an async context manager.
 
@@ -321,13 +323,16 @@ async def open_runtime(
         warm_up: do what :meth:`Runtime.warm_up` does before the block begins.
         budget: what all runs, and all calls through clients that the runtime opens, may use of language models together.
 
+        dead_letters: how many messages that reached nobody are kept, and how much memory they may hold; None: the newest 1,000,
+            in 8 MiB at most.
+
     Raises:
         DeclarationError: a file in `predictors` cannot be used.
         UsageError: entered outside of trio.
         RestartsExhausted: the root supervisor gave up; the body was cancelled.
     """
     _check_entry(store)
-    kernel = Kernel(random.Random(seed), trio.lowlevel.current_clock().current_time)
+    kernel = Kernel(random.Random(seed), trio.lowlevel.current_clock().current_time, dead_letter_policy=_checked(dead_letters))
     models = Models(lm, lms, kernel.rng, check_budget(budget))
     trained = Predictors(predictors)
     for instrument in instruments:
@@ -353,6 +358,14 @@ async def open_runtime(
     outcome = session.outcome
     if outcome is not None:
         raise outcome
+
+
+def _checked(dead_letters: object) -> DeadLetterPolicy | None:
+    if dead_letters is None or isinstance(dead_letters, DeadLetterPolicy):
+        return dead_letters
+    raise DeclarationError(
+        f"open_runtime(dead_letters={dead_letters!r}): expected a DeadLetterPolicy.\n  Mend: DeadLetterPolicy(keep=1000), say."
+    )
 
 
 def _check_entry(store: object) -> None:

@@ -54,6 +54,7 @@ LAYERS: Mapping[str, int] = {
     "runtime/stacks.py": 21,
     "runtime/timekeeper.py": 21,
     "runtime/envelope.py": 22,
+    "runtime/payloads.py": 22,
     "runtime/dead_letters.py": 23,
     "runtime/kernel.py": 24,
     "runtime/ledger.py": 24,
