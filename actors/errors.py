@@ -162,7 +162,15 @@ class MailboxFull(ActorError):
 
 
 class RestartsExhausted(ActorError):
-    """A supervisor counted more restarts than ``max_restarts`` within ``within_s``; ``__cause__`` is the last failure."""
+    """A supervisor counted more restarts than ``max_restarts`` within ``within_s``; ``__cause__`` is the last failure.
+
+    ``path`` has the addresses of the supervisors that gave up one after the other, the innermost first, the one named in the
+    message last.
+    """
+
+    def __init__(self, message: str, *, address: str | None = None, path: Sequence[str] = ()) -> None:
+        super().__init__(message, address=address)
+        self.path: tuple[str, ...] = tuple(path)
 
 
 class SupervisionError(UnderstudyError):

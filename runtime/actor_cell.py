@@ -342,7 +342,7 @@ class ActorCell(HoldingCell):
 
     def statistics(self) -> ActorStatistics:
         """One look at this actor; see :class:`ActorStatistics`."""
-        timer = self.retry_timer if self.state is State.BACKING_OFF else None
+        timer, now = self.retry_timer if self.state is State.BACKING_OFF else None, self.kernel.now()
         return ActorStatistics(
             address=self.address,
             state=self.state.value,
@@ -350,8 +350,8 @@ class ActorCell(HoldingCell):
             restarts=self.restarts,
             handled=self._handled,
             failed=self._failed,
-            backoff_left_s=max(0.0, timer.deadline - trio.current_time()) if timer is not None else 0.0,
-            mailbox=self.mailbox.statistics(),
+            backoff_left_s=max(0.0, timer.deadline - now) if timer is not None else 0.0,
+            mailbox=self.mailbox.statistics(now),
         )
 
 
@@ -361,7 +361,7 @@ def start_failed(address: str, error: BaseException | None) -> ActorStartFailed:
         return ActorStartFailed(f"{address!r} was stopped while it started.", address=address)
     failure = ActorStartFailed(
         f"{address!r} did not start: {type(error).__name__}: {error}\n"
-        "  Mend: see the cause below; its factory or its lifespan raised before the first message.",
+        "  Mend: see the cause above; its factory or its lifespan raised before the first message.",
         address=address,
     )
     failure.__cause__ = error
@@ -372,6 +372,6 @@ def stopped(address: str) -> ActorStopped:
     """The error for a call to something that has stopped for good."""
     return ActorStopped(
         f"{address!r} has stopped.\n"
-        "  Mend: spawn it anew, or have its supervisor do so (restart=RestartType.PERMANENT); watch() tells when it stops.",
+        "  Mend: start it again, with spawn() or with restart_child() of its supervisor; watch() tells when it stops.",
         address=address,
     )

@@ -280,7 +280,7 @@ class Runtime:
         return self._kernel.dead_letters
 
     def statistics(self) -> RuntimeStatistics:
-        """One look at every actor."""
+        """One look at every actor. The figures of each are made when they are read: see ``RuntimeStatistics``."""
         return statistics_of(self._kernel)
 
     def tree(self) -> TreeNode:

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from typing import final
 
+import trio
+
 from actors.errors import ChildAlreadyPresent, ChildAlreadyStarted, ChildNotFound, ChildRestarting, ChildRunning
 from actors.supervision import ChildCounts, ChildInfo, ChildState
 from runtime.cell import Cell
 from runtime.lifecycle import State
 from runtime.refs import MailedCell
+
+ROOT = "(root)"
+"""How the supervisor without an address is called."""
+SLICE = 1000
+"""Children that are looked at before other tasks get their turn."""
 
 _CHILD_STATES = {
     State.NEW: ChildState.STOPPED,
@@ -27,7 +34,7 @@ class Roster:
     __slots__ = ("_name", "_numbers", "cells")
 
     def __init__(self, address: str) -> None:
-        self._name = address or "(root)"
+        self._name = address or ROOT
         self._numbers: dict[str, int] = {}
         self.cells: dict[str, Cell] = {}
 
@@ -55,7 +62,11 @@ class Roster:
         if known.state is State.STOPPED:
             raise ChildAlreadyPresent(
                 f"{where} already has {child_id!r}, which is stopped.\n"
-                f"  Mend: restart_child({child_id!r}), or delete_child({child_id!r}) first.",
+                + (
+                    f"  Mend: restart_child({child_id!r}), or delete_child({child_id!r}) first."
+                    if self._name != ROOT
+                    else "  Mend: await runtime.stop(ref) with its ref, which lets go of it; or restart=RestartType.TEMPORARY."
+                ),
                 child_id=child_id,
             )
         raise ChildAlreadyStarted(
@@ -99,12 +110,16 @@ class Roster:
             )
         return cell
 
-    def which_children(self) -> list[ChildInfo]:
-        """All known children, newest first."""
-        return [
-            ChildInfo(child_id, cell.ref, _CHILD_STATES[cell.state], cell.restart, cell.significant)
-            for child_id, cell in reversed(self.cells.items())
-        ]
+    async def which_children(self) -> list[ChildInfo]:
+        """All known children, newest first, as they are at one instant. A checkpoint; of very many children several."""
+        await trio.lowlevel.checkpoint()
+        seen = [(child_id, cell, cell.state) for child_id, cell in reversed(self.cells.items())]
+        found: list[ChildInfo] = []
+        for child_id, cell, state in seen:
+            found.append(ChildInfo(child_id, cell.ref, _CHILD_STATES[state], cell.restart, cell.significant))
+            if not len(found) % SLICE:
+                await trio.lowlevel.checkpoint()
+        return found
 
     def count_children(self) -> ChildCounts:
         """How many children are known and how many run."""

@@ -70,8 +70,7 @@ class LocalSupervisorRef(SupervisorRef):
 
     async def which_children(self) -> list[ChildInfo]:
         """See ``SupervisorRef.which_children``."""
-        await trio.lowlevel.checkpoint()
-        return self.cell.roster.which_children()
+        return await self.cell.roster.which_children()
 
     async def count_children(self) -> ChildCounts:
         """See ``SupervisorRef.count_children``."""
