@@ -8,6 +8,7 @@ from actors.actor import ActorContext as ActorContext
 from actors.actor import ActorNursery as ActorNursery
 from actors.actor import ActorRef as ActorRef
 from actors.actor import ActorStatistics as ActorStatistics
+from actors.actor import Failure as Failure
 from actors.actor import Reply as Reply
 from actors.actor import Request as Request
 from actors.actor import SpawnOptions as SpawnOptions
@@ -52,7 +53,9 @@ from actors.errors import RunError as RunError
 from actors.errors import RunFailed as RunFailed
 from actors.errors import StepsExceeded as StepsExceeded
 from actors.errors import SupervisionError as SupervisionError
+from actors.errors import TooManyChildren as TooManyChildren
 from actors.errors import UnderstudyError as UnderstudyError
+from actors.errors import Unhandled as Unhandled
 from actors.errors import UsageError as UsageError
 from actors.graph import Graph as Graph
 from actors.lm import LM as LM

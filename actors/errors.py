@@ -8,13 +8,15 @@
     ├── UsageError (RuntimeError)   mend the call
     │   └── AskCycle                an ask that could only wait for itself
     ├── ActorError                  the far side could not serve
-    │   ├── ActorFailed             it raised while it handled your message (the cause is chained)
+    │   ├── ActorFailed             it raised while it handled your message, or answered with a failure (the cause is chained)
+    │   │   └── Unhandled           its receive() has no answer to such a message
     │   ├── ActorStopped            it stopped for good, before or while it held your message
     │   ├── ActorStartFailed        it never entered its lifespan (the cause is chained)
     │   ├── ActorIdle               its handler gave no sign of life for its idle_timeout_s
     │   ├── MailboxFull             its mailbox refused your message
     │   └── RestartsExhausted       its supervisor gave up on restarting
     ├── SupervisionError            an administrative call that the supervisor refused
+    │   ├── TooManyChildren         it has as many children as its max_children
     │   ├── ChildNotFound           no such id
     │   ├── ChildAlreadyStarted     the id runs (opposite: ChildAlreadyPresent)
     │   ├── ChildAlreadyPresent     the id is known but stopped, or being restarted
@@ -138,7 +140,16 @@ class ActorError(UnderstudyError):
 
 
 class ActorFailed(ActorError):
-    """The actor raised while it handled your message; ``__cause__`` is what it raised. It may already be running again."""
+    """The actor raised while it handled your message; ``__cause__`` is what it raised. It may already be running again.
+
+    An actor that answers with a ``Failure``, or with ``context.fail(error)``, fails the ask alone and goes on.
+    """
+
+
+class Unhandled(ActorFailed):
+    """The actor goes on, but its ``receive`` has no answer to a message of this kind; it is a dead letter too."""
+
+    retryable: bool | None = False
 
 
 class ActorStopped(ActorError):
@@ -179,6 +190,12 @@ class SupervisionError(UnderstudyError):
     def __init__(self, message: str, *, child_id: str | None = None) -> None:
         super().__init__(message)
         self.child_id = child_id
+
+
+class TooManyChildren(SupervisionError):
+    """The supervisor knows as many children as its ``max_children`` allows, stopped ones included."""
+
+    retryable: bool | None = True
 
 
 class ChildNotFound(SupervisionError):

@@ -10,6 +10,7 @@ from runtime.app import Runtime as Runtime
 from runtime.app import open_runtime as open_runtime
 from runtime.dead_letters import DeadLetter as DeadLetter
 from runtime.dead_letters import DeadReason as DeadReason
+from runtime.errands import TaskHandle as TaskHandle
 from runtime.events import ActorCrashed as ActorCrashed
 from runtime.events import ActorEnded as ActorEnded
 from runtime.events import ActorRestarting as ActorRestarting

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import random
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Unpack, final
 
@@ -18,9 +18,11 @@ from actors.lm import LM
 from actors.mailbox import DeadLetterPolicy
 from actors.restart import RestartType
 from actors.supervision import ChildSpec, Supervision, SupervisorRef, SupervisorSpec, supervisor_spec
+from runtime.actor_cell import ActorCell
 from runtime.bus import Bus
 from runtime.cell import Cell, current_cell
 from runtime.dead_letters import DeadLetters
+from runtime.errands import TaskHandle, start_task
 from runtime.events import DEFAULT_BUFFER, Event, EventStream
 from runtime.graphs.engine import Deployment, Engine
 from runtime.graphs.handle import RunHandle
@@ -87,6 +89,24 @@ class Runtime:
         cell = await self._root.start_child(supervisor_spec(child_id, children, supervision, restart=restart))
         assert isinstance(cell, SupervisorCell), "a SupervisorSpec makes a supervisor"
         return cell.ref
+
+    async def task(
+        self,
+        function: Callable[..., Awaitable[Any]],
+        *args: Any,
+        name: str | None = None,
+        shutdown_s: float | None = None,
+    ) -> TaskHandle:
+        """Run ``function(*args)`` once beside everything else; return as soon as it has begun.
+
+        It runs as an actor under the root supervisor that is never restarted: it has a name, a place in the tree and in the
+        events, and ends with the runtime, which gives it `shutdown_s` seconds (5 by default) to finish. ``handle.result()`` waits
+        for what it returns. A failure is in the result, in the events and in the dead letters, and ends nothing else.
+
+        Raises:
+            UsageError: `function` is no function. ChildAlreadyStarted: the name is taken.
+        """
+        return await start_task(self._root, function, args, name, shutdown_s)
 
     async def stop(self, ref: ActorRef[Any] | SupervisorRef) -> None:
         """Stop an actor or a supervisor for good; return when it has stopped, its clean-up included.
@@ -242,23 +262,26 @@ class Runtime:
 
     # --- the bus ----------------------------------------------------------------------------------------------------------
 
-    def subscribe(self, kind: type, ref: ActorRef[Any]) -> None:
+    def subscribe(self, kind: type, ref: ActorRef[Any], *, topic: Hashable | None = None) -> None:
         """Send the actor every message of type `kind`, or of a class derived from it, that is published from now on.
 
-        Once each, however often it subscribed. The subscription survives restarts and ends with the actor.
+        With a `topic`, only those that are published under it; ``object`` as `kind` takes all of them. Once each, however often
+        it subscribed. The subscription survives restarts and ends with the actor.
         """
-        self._bus.subscribe(kind, self._mailed(ref))
+        self._bus.subscribe(kind, self._mailed(ref), topic)
 
-    def unsubscribe(self, kind: type, ref: ActorRef[Any]) -> None:
-        """Undo :meth:`subscribe`; without effect if it was not."""
-        self._bus.unsubscribe(kind, self._mailed(ref))
+    def unsubscribe(self, kind: type, ref: ActorRef[Any], *, topic: Hashable | None = None) -> None:
+        """Undo :meth:`subscribe` with the same arguments; without effect if it was not."""
+        self._bus.unsubscribe(kind, self._mailed(ref), topic)
 
-    def publish(self, message: Any) -> int:
+    def publish(self, message: Any, *, topic: Hashable | None = None) -> int:
         """Put `message` into the mailbox of every subscriber of its type; returns to how many. Never blocks.
 
-        A mailbox without room applies its policy; where that would block or refuse, the message is a dead letter.
+        Under a `topic` (any hashable value) it goes to those who subscribed to that topic, and to those who subscribed to the
+        type without one. A mailbox without room applies its policy; where that would block or refuse, the message is a dead
+        letter.
         """
-        return self._bus.publish(message)
+        return self._bus.publish(message, topic)
 
     def _mailed(self, ref: object) -> MailedCell:
         if not isinstance(ref, LocalRef) or ref.cell.kernel is not self._kernel:
@@ -282,6 +305,17 @@ class Runtime:
     def statistics(self) -> RuntimeStatistics:
         """One look at every actor. The figures of each are made when they are read: see ``RuntimeStatistics``."""
         return statistics_of(self._kernel)
+
+    def inspect(self, ref: ActorRef[Any]) -> Any:
+        """What the actor's own ``describe()`` says of its state now, also while it handles a message; nothing is sent to it.
+
+        None while it does not run, and for an actor that has no ``describe``.
+
+        Raises:
+            UsageError: `ref` is none of an actor of this runtime. ActorFailed: its ``describe()`` raised; the actor goes on.
+        """
+        cell = self._mailed(ref)
+        return cell.describe() if isinstance(cell, ActorCell) else None
 
     def tree(self) -> TreeNode:
         """The supervision tree as it is now; ``print(runtime.tree())`` draws it."""

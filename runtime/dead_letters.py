@@ -32,6 +32,8 @@ class DeadReason(enum.StrEnum):
     """The actor failed on it and it has no attempts left."""
     OVERFLOW = "overflow"
     """The mailbox was full and its policy drops."""
+    UNHANDLED = "unhandled"
+    """The actor does not know messages of its kind; see ``ActorContext.unhandled``."""
     LATE_REPLY = "late_reply"
     """A reply whose asker no longer waited."""
 

@@ -29,12 +29,7 @@ class RuntimeStatistics:
     """Messages that became dead letters so far."""
 
     def slices(self, size: int = 500) -> Iterator[dict[str, ActorStatistics]]:
-        """All of `actors`, at most `size` at a time, so that other tasks get their turn in between::
-
-        for some in runtime.statistics().slices():
-            ...
-            await trio.lowlevel.checkpoint()
-        """
+        """All of `actors`, at most `size` at a time: ``await trio.lowlevel.checkpoint()`` after each lets others in."""
         addresses = iter(self.actors)
         while some := {address: self.actors[address] for address in itertools.islice(addresses, size)}:
             yield some

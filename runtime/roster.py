@@ -6,7 +6,7 @@ from typing import final
 
 import trio
 
-from actors.errors import ChildAlreadyPresent, ChildAlreadyStarted, ChildNotFound, ChildRestarting, ChildRunning
+from actors.errors import ChildAlreadyPresent, ChildAlreadyStarted, ChildNotFound, ChildRestarting, ChildRunning, TooManyChildren
 from actors.supervision import ChildCounts, ChildInfo, ChildState
 from runtime.cell import Cell
 from runtime.lifecycle import State
@@ -74,6 +74,17 @@ class Roster:
             "  Mend: use its ref (whereis), or give the new child another name.",
             child_id=child_id,
         )
+
+    def refuse_more_than(self, max_children: float, child_id: str) -> None:
+        """Raise when there are that many children already."""
+        if len(self.cells) >= max_children:
+            stopped = sum(cell.state is State.STOPPED for cell in self.cells.values())
+            raise TooManyChildren(
+                f"supervisor {self._name!r} has {len(self.cells)} children ({stopped} of them stopped) and max_children is "
+                f"{max_children:g}, so it does not start {child_id!r}.\n"
+                "  Mend: wait until one has ended, delete_child() a stopped one, or Supervision(max_children=…).",
+                child_id=child_id,
+            )
 
     def holds(self, cell: Cell) -> bool:
         """Whether `cell` is still a child."""

@@ -280,6 +280,7 @@ class SupervisorCell(AdministeredCell):
         self._open_nursery()
         self._refuse_significance(spec)
         self.roster.refuse_known(spec.id)
+        self.roster.refuse_more_than(self.supervision.max_children, spec.id)
         cell = self._adopt(spec)
         await self._start(cell, adopts=True)
         return cell

@@ -27,6 +27,7 @@ LAYERS: Mapping[str, int] = {
     "actors/mailbox.py": 3,
     "actors/actor.py": 4,
     "actors/annotations.py": 4,
+    "actors/requests.py": 5,
     "actors/lm.py": 4,
     "actors/markers.py": 5,
     "actors/supervision.py": 5,
@@ -80,6 +81,7 @@ LAYERS: Mapping[str, int] = {
     "runtime/context.py": 31,
     "runtime/pool.py": 30,
     "runtime/inspection.py": 30,
+    "runtime/errands.py": 31,
     "runtime/session.py": 32,
     # runtime: language models
     "runtime/lm/backends/__init__.py": 26,

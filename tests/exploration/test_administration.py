@@ -138,6 +138,7 @@ class Garden:
         if below is not None and not isinstance(below, SupervisorRef):
             calls += [("crash", lambda: below.tell(Crash())), ("leave", lambda: below.tell(Leave()))]
             calls += [("ping", lambda: below.ask(Ping())), ("stop", lambda: runtime.stop(below))]
+            calls += [("stop and see", lambda: self.see_out(runtime, below))]
         what, call = self.pick(calls)
         self.sim.note(f"{what} {address} {child}")
         patience_s = self.pick((EVER_S, EVER_S, 0.1, 0.0))
@@ -145,6 +146,11 @@ class Garden:
             await call()
         assert not (patience_s == EVER_S and scope.cancelled_caught), f"{what} {address} {child} has never ended"
         self.sim.note(f"{what} {address} {child} is over")
+
+    async def see_out(self, runtime: Runtime, ref: Any) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(runtime.stop, ref)
+            await ref.ended()
 
     async def somebody(self, runtime: Runtime) -> None:
         for _ in range(1 + self.sim.choose(4)):
