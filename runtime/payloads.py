@@ -66,7 +66,7 @@ def _own_size(item: object) -> int:
         size = sys.getsizeof(item)
     except Exception:  # noqa: BLE001 - an author's __sizeof__
         size = 0
-    if isinstance(item, _PLAIN):
+    if _is(item, _PLAIN):
         return size
     try:  # arrays and tensors, whose memory is elsewhere
         held = cast("Any", item).nbytes
@@ -75,16 +75,25 @@ def _own_size(item: object) -> int:
     return max(size, held) if isinstance(held, int) else size
 
 
-def _parts_of(item: Any) -> Iterator[object]:
+def _parts_of(item: object) -> Iterator[object]:
     held: Any = item  # untyped: it is read as the builtin does, not as its author's __iter__
     for container in _CONTAINERS:
-        if isinstance(item, container):
+        if _is(item, container):
             yield from container.__iter__(held)
             break
-    if isinstance(item, dict):
+    if _is(item, dict):
         yield from _CONTAINERS[0].values(held)
-    if not isinstance(item, (*_PLAIN, *_OPAQUE)) and type(held).__module__.partition(".")[0] not in _OURS:
-        yield from (value for _, value in fields_of(held))
+    if not _is(item, _PLAIN) and not _is(item, _OPAQUE) and str(_kind_of(item).__module__).partition(".")[0] not in _OURS:
+        yield from (value for _, value in fields_of(item))
+
+
+def _kind_of(item: object) -> type:
+    return type(item)
+
+
+def _is(item: object, kinds: type | tuple[type, ...]) -> bool:
+    """``isinstance``, which would ask the author's ``__class__`` too."""
+    return issubclass(_kind_of(item), kinds)
 
 
 def fields_of(item: object) -> Iterator[tuple[str, object]]:

@@ -122,6 +122,14 @@ class Hostile:
     def __sizeof__(self) -> int:
         raise Boom
 
+    @property
+    def __class__(self) -> Any:
+        raise Boom
+
+    @__class__.setter
+    def __class__(self, value: Any) -> None:
+        raise Boom
+
     __eq__ = __hash__ = __bool__ = __len__ = __iter__ = lambda *_: 1 / 0  # type: ignore[assignment]
 
 

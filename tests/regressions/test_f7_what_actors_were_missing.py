@@ -33,6 +33,8 @@ from actors import (
     supervisor_spec,
 )
 from runtime import ActorCrashed, DeadReason
+from runtime.testing import Simulation, explore, find_failure, no_orphans
+from runtime.testing.search import Exploration
 from tests.runtime.cast import AT_ONCE, PATIENT, Boom, Does, Echo, Recorder, settled, stage
 
 # --- an answer that is an error ---------------------------------------------------------------------------------------
@@ -261,6 +263,17 @@ async def test_f7_a_ring_through_a_wait_for_an_end_is_named(autojump_clock):
         assert caught.value.__cause__.cycle == ("b", "a", "b")
 
 
+def test_f7_a_report_of_a_deadlock_names_whose_end_is_waited_for():
+    async def stuck(sim: Simulation) -> None:
+        async with sim.open_runtime() as runtime:
+            await (await runtime.spawn(Echo, name="immortal")).ended()
+
+    found = find_failure(stuck, Exploration(runs=1, shrink_attempts=0))
+
+    assert found is not None
+    assert "waits for the end of 'immortal'" in str(found.error)
+
+
 # --- messages that nobody handles -------------------------------------------------------------------------------------
 
 
@@ -468,6 +481,71 @@ async def test_f7_what_a_task_was_given_dies_with_it(autojump_clock):
         gc.collect()
 
         assert alive() is None
+
+
+@explore(runs=200)
+async def test_f7_a_task_whose_start_is_cancelled_leaves_nothing(sim: Simulation) -> None:
+    begun: list[str] = []
+
+    async def work() -> None:
+        begun.append("begun")
+        await trio.sleep_forever()
+
+    with no_orphans():
+        async with sim.open_runtime() as runtime:
+            handles: list[Any] = []
+            scope = trio.CancelScope()
+
+            async def start() -> None:
+                with scope:
+                    handles.append(await runtime.task(work, name="work"))
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(start)
+                for _ in range(sim.choose(6)):
+                    await trio.lowlevel.checkpoint()
+                scope.cancel()
+
+            for handle in handles:
+                assert begun == ["begun"]
+                await handle.cancel()
+            assert runtime.whereis("work") is None
+            again = await runtime.task(double, 1, name="work")
+            assert await again.result() == 2
+
+
+@explore(runs=200)
+async def test_f7_a_failure_answers_or_is_filed_whenever_the_asker_goes_away(sim: Simulation) -> None:
+    async def answer(actor: Actor, message: Any) -> Any:
+        await trio.lowlevel.checkpoint()
+        if message == "return":
+            return Failure(Boom("answer"))
+        actor.context.fail(Boom("answer"))
+        return await trio.lowlevel.checkpoint()
+
+    async with sim.open_runtime() as runtime:
+        ref = await runtime.spawn(Does, answer)
+        ends: list[str] = []
+        scope = trio.CancelScope()
+        how, detach = ("return", "fail")[sim.choose(2)], bool(sim.choose(2))
+
+        async def ask() -> None:
+            with scope:
+                try:
+                    await ref.ask(how, detach=detach)
+                except ActorFailed:
+                    ends.append("failed")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            for _ in range(sim.choose(8)):
+                await trio.lowlevel.checkpoint()
+            scope.cancel()
+        await trio.sleep(1)
+
+        assert len(ends) + len(runtime.dead_letters) <= 1
+        assert ends or runtime.dead_letters or scope.cancelled_caught
+        assert ref.statistics().incarnation == 1
 
 
 # --- topics -----------------------------------------------------------------------------------------------------------

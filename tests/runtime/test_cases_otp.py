@@ -564,7 +564,7 @@ def test_EX_01_defaults():
 
 
 async def test_EX_02_a_child_that_waits_for_its_restart_counts_and_keeps_its_id(virtual_clock, log):
-    """There is no limit of children to refuse with; what a limit would count is what ``count_children`` says."""
+    """It counts for ``max_children`` too: see ``tests/regressions``."""
     async with stage() as runtime:
         supervisor = await runtime.supervise([child("a", log)], budget(5, backoff=EXACT), name="s")
         await crash(runtime.whereis("s/a"))
