@@ -36,6 +36,7 @@ from runtime.testing import Simulation, explore, no_orphans
 from tests.exploration.test_supervision_trees import PATIENT, Lives
 
 NAMES = "abc"
+KID = "kid"
 PAUSES_S = (0.0, 0.1, 0.2)
 """Few, so that much happens at the same instant, and its order is the schedule's."""
 EVER_S = 5000.0
@@ -55,6 +56,11 @@ class Crash:
 @attrs.frozen
 class Leave:
     pass
+
+
+@attrs.frozen
+class Grow:
+    """Spawn a child of one's own."""
 
 
 class Worker(Actor):
@@ -78,9 +84,12 @@ class Worker(Actor):
             self.garden.lives.log.append(("out", self.address))
             self.garden.lives.fails(self.garden.lives.bad_stops, self.address)
 
-    async def receive(self, message: Ping | Crash | Leave) -> str | None:
+    async def receive(self, message: Ping | Crash | Leave | Grow) -> str | None:
         if isinstance(message, Crash):
             raise RuntimeError("crash")
+        if isinstance(message, Grow):
+            with suppress(SupervisionError):
+                await self.context.spawn(Worker, self.garden, f"{self.address}/{KID}", name=KID)
         if isinstance(message, Leave):
             self.context.stop()
         await trio.sleep(self.garden.pause())
@@ -138,6 +147,8 @@ class Garden:
         if below is not None and not isinstance(below, SupervisorRef):
             calls += [("crash", lambda: below.tell(Crash())), ("leave", lambda: below.tell(Leave()))]
             calls += [("ping", lambda: below.ask(Ping())), ("stop", lambda: runtime.stop(below))]
+            calls += [("grow", lambda: below.tell(Grow()))]
+        if below is not None:
             calls += [("stop and see", lambda: self.see_out(runtime, below))]
         what, call = self.pick(calls)
         self.sim.note(f"{what} {address} {child}")
@@ -203,6 +214,8 @@ async def test_a_tree_that_is_administered_from_all_sides_keeps_its_promises(sim
                 await trio.sleep(EVER_S)
                 running: set[str] = set()
                 await check_roster(runtime, top, running)
-                assert sorted(garden.lives.alive()) == sorted(running)
+                kids = [address for address in garden.lives.alive() if address.endswith(KID)]
+                assert {address.removesuffix(f"/{KID}") for address in kids} <= running
+                assert sorted({*garden.lives.alive()} - {*kids}) == sorted(running)
             garden.lives.bad_stops.clear()
         assert not garden.lives.alive()
