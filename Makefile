@@ -2,8 +2,8 @@
 #
 #   make demo       the study: three language-model calls, five ways to run them, no key and no network needed
 #   make test       the test suite               (make test ARGS='-k mailbox' passes options on to pytest)
-#   make explore    the tests under tests/exploration, 10,000 schedules each, and those of actors, supervision and graphs, 100 each
-#                   (make explore RUNS=500 ROUNDS=10 for fewer)
+#   make explore    the tests under tests/exploration, 10,000 schedules each, 20,000 programs of supervision trees, and the tests of
+#                   actors, supervision and graphs, 100 each   (make explore RUNS=500 TREES=500 ROUNDS=10 for fewer)
 #   make check      format, lint, types, layers, docs
 #   make docs       the pages, in docs/_build/html
 #   make bench      the benchmarks, beside other libraries   (make bench ARGS='ask ring' chooses among them)
@@ -79,9 +79,11 @@ test: $(VENV)/test.stamp
 	@$(BIN)/python -m pytest $(ARGS)
 
 RUNS ?= 10000
+TREES ?= 20000
 ROUNDS ?= 100
 explore: $(VENV)/test.stamp
-	@$(BIN)/python -m pytest tests/exploration --understudy-runs=$(RUNS) $(ARGS)
+	@$(BIN)/python -m pytest tests/exploration --ignore=tests/exploration/test_administration.py --understudy-runs=$(RUNS) $(ARGS)
+	@$(BIN)/python -m pytest tests/exploration/test_administration.py --understudy-runs=$(TREES) $(ARGS)
 	@$(BIN)/python -m pytest tests/runtime -m explore --understudy-runs=$(ROUNDS) $(ARGS)
 
 check: $(VENV)/check.stamp

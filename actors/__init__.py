@@ -8,6 +8,7 @@ from actors.actor import ActorContext as ActorContext
 from actors.actor import ActorNursery as ActorNursery
 from actors.actor import ActorRef as ActorRef
 from actors.actor import ActorStatistics as ActorStatistics
+from actors.actor import Failure as Failure
 from actors.actor import Reply as Reply
 from actors.actor import Request as Request
 from actors.actor import SpawnOptions as SpawnOptions
@@ -54,7 +55,9 @@ from actors.errors import RunFailed as RunFailed
 from actors.errors import StepsExceeded as StepsExceeded
 from actors.errors import StreamBroken as StreamBroken
 from actors.errors import SupervisionError as SupervisionError
+from actors.errors import TooManyChildren as TooManyChildren
 from actors.errors import UnderstudyError as UnderstudyError
+from actors.errors import Unhandled as Unhandled
 from actors.errors import UsageError as UsageError
 from actors.finish import Finish as Finish
 from actors.graph import Graph as Graph
@@ -67,6 +70,7 @@ from actors.lm import ReasoningDelta as ReasoningDelta
 from actors.lm import TextDelta as TextDelta
 from actors.lm import ToolCallDelta as ToolCallDelta
 from actors.lm import Usage as Usage
+from actors.mailbox import DeadLetterPolicy as DeadLetterPolicy
 from actors.mailbox import MailboxSpec as MailboxSpec
 from actors.mailbox import MailboxStatistics as MailboxStatistics
 from actors.mailbox import Overflow as Overflow

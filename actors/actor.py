@@ -14,6 +14,7 @@ from typing import Any, Generic, TypedDict, TypeVar, Unpack, final, overload
 import attrs
 
 from actors.backoff import Redelivery
+from actors.checks import refuse
 from actors.mailbox import MailboxSpec, MailboxStatistics
 from actors.restart import RestartType
 
@@ -54,6 +55,23 @@ class ActorStatistics:
     """Seconds until the next incarnation; 0.0 unless it waits for one."""
     mailbox: MailboxStatistics
     """What waits for it."""
+
+
+def _is_failure(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not isinstance(value, Exception):
+        raise refuse(owner, attribute.name, value, "an Exception")
+
+
+@final
+@attrs.frozen
+class Failure:
+    """What ``receive`` returns to answer an ask with an error without failing itself: ``return Failure(OutOfStock(item))``.
+
+    The asker gets ``ActorFailed``, with `error` as its cause. The actor keeps its state and goes on, nothing is restarted and no
+    attempt is made again. Where nobody waits for an answer, the message becomes a dead letter with the error.
+    """
+
+    error: Exception = attrs.field(validator=_is_failure)
 
 
 class ActorRef(ABC, Generic[M]):
@@ -102,9 +120,21 @@ class ActorRef(ABC, Generic[M]):
         is cancelled if it has begun, unless `detach` is true.
 
         Raises:
-            ActorFailed: the actor raised while it handled the message; the cause is chained.
+            ActorFailed: the actor raised while it handled the message, or answered with a failure; the cause is chained.
+            Unhandled: its ``receive`` does not know such a message.
             ActorStopped: the actor has stopped for good.
             MailboxFull: the mailbox refused or dropped the message.
+            AskCycle: the actor waits, directly or through others, for the caller.
+        """
+
+    @abstractmethod
+    async def ended(self) -> Terminated:
+        """Wait until the actor is gone for good, and return why; at once if it is gone already. A restart is not the end.
+
+        For hosts, and for tasks in general; an actor that has other messages to handle meanwhile calls ``context.watch``.
+
+        Raises:
+            UsageError: the caller runs inside that actor or below it, so that the end could never be seen.
             AskCycle: the actor waits, directly or through others, for the caller.
         """
 
@@ -117,6 +147,11 @@ class Reply(ABC, Generic[R]):
     """The right to answer one ask later, taken with ``context.reply_later()``; used once."""
 
     __slots__ = ()
+
+    @property
+    @abstractmethod
+    def wanted(self) -> bool:
+        """Whether the asker still waits: False once it was cancelled or answered, and for a message that was told, not asked."""
 
     @abstractmethod
     def send(self, value: R) -> None:
@@ -277,6 +312,29 @@ class ActorContext(ABC):
     def heartbeat(self) -> None:
         """Say that this actor is alive: the ``idle_timeout_s`` of the message in hand begins anew. Without one: no effect."""
 
+    @abstractmethod
+    def fail(self, error: Exception) -> None:
+        """Answer the message in hand with `error`: its ask ends with ``ActorFailed`` caused by it, and this actor goes on.
+
+        What the handler returns afterwards is not sent. ``return Failure(error)`` does the same at the end of the handler. Where
+        nobody waits for an answer, the message becomes a dead letter with the error.
+
+        Raises:
+            UsageError: no message is in hand, or it is stashed or answered already.
+            DeclarationError: `error` is no ``Exception``.
+        """
+
+    @abstractmethod
+    def unhandled(self, message: Any) -> None:
+        """Say that this actor does not know messages like the one in hand: in the last case of a ``match``.
+
+        It becomes a dead letter with the reason ``unhandled``, and its asker, if there is one, gets ``Unhandled``. The actor goes
+        on. ``return await super().receive(message)`` does the same.
+
+        Raises:
+            UsageError: no message is in hand, or it is stashed or answered already.
+        """
+
     @property
     @abstractmethod
     def nursery(self) -> ActorNursery:
@@ -309,8 +367,20 @@ class Actor(ABC):
         """Handle one message; what it returns answers an ask, and is dropped for a tell.
 
         Called for one message at a time, in the order of the mailbox. An exception fails this incarnation: the asker gets
-        ``ActorFailed``, the supervisor decides what next.
+        ``ActorFailed``, the supervisor decides what next. ``return Failure(error)`` answers with an error and fails nothing.
+
+        This one knows no message: ``await super().receive(message)`` is for those that a subclass does not know either (see
+        ``ActorContext.unhandled``). None as the answer to a ``Request[R]`` whose R has no None counts as not handled too.
         """
+        self.context.unhandled(message)
+
+    def describe(self) -> Any:
+        """What ``runtime.inspect(ref)`` shows of this actor's state; nothing unless a subclass says more.
+
+        Called on the event loop between two steps of the handler, so it only looks: it does not wait and changes nothing. It
+        should return values that stay what they are, copies rather than the lists that the actor goes on changing.
+        """
+        return None
 
     @contextlib.asynccontextmanager
     async def lifespan(self) -> AsyncGenerator[None]:

@@ -42,7 +42,9 @@ class Dependency:
     """One function that supplies a value, with what it needs itself."""
 
     function: Callable[..., Any]
-    """What is called, and what the value is kept under."""
+    """What the value is kept under: as it was named in ``Dep``."""
+    call: Callable[..., Any]
+    """What is called: the function, or the context manager that is made of an async generator."""
     supply: Supply
     needs: Mapping[str, Dependency]
     """Parameter → the dependency that it gets."""
@@ -143,9 +145,9 @@ def _dependency(
             needs[parameter.name] = found
         elif found:  # else it keeps its default
             inputs[parameter.name] = found
-    if supply is Supply.CONTEXT and inspect.isasyncgenfunction(function):
-        function = _as_context(function)
-    return Dependency(function, supply, types.MappingProxyType(needs), types.MappingProxyType(inputs), place)
+    generates = supply is Supply.CONTEXT and inspect.isasyncgenfunction(function)
+    call = contextlib.asynccontextmanager(function) if generates else function
+    return Dependency(function, call, supply, types.MappingProxyType(needs), types.MappingProxyType(inputs), place)
 
 
 def _check_callable(function: Callable[..., Any], wanted: object, chain: tuple[Callable[..., Any], ...]) -> None:
@@ -177,17 +179,7 @@ def _node(origin: Any, wanted: object, name: str, names: Names) -> Dependency:
     plain = cast("types.FunctionType", inspect.unwrap(function))
     place = location(plain)
     _check_made(name, plain, Supply.NODE, wanted, names, place)
-    return Dependency(origin, Supply.NODE, types.MappingProxyType({}), types.MappingProxyType({}), place, name)
-
-
-_contexts: dict[Callable[..., Any], Callable[..., Any]] = {}
-
-
-def _as_context(function: Callable[..., Any]) -> Callable[..., Any]:
-    """An async generator as a context manager; the same one each time, since values are kept under it."""
-    if function not in _contexts:
-        _contexts[function] = contextlib.asynccontextmanager(function)
-    return _contexts[function]
+    return Dependency(origin, origin, Supply.NODE, types.MappingProxyType({}), types.MappingProxyType({}), place, name)
 
 
 def _read_parameter(

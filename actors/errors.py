@@ -8,16 +8,18 @@
     ├── UsageError (RuntimeError)   mend the call
     │   └── AskCycle                an ask that could only wait for itself
     ├── ActorError                  the far side could not serve
-    │   ├── ActorFailed             it raised while it handled your message (the cause is chained)
+    │   ├── ActorFailed             it raised while it handled your message, or answered with a failure (the cause is chained)
+    │   │   └── Unhandled           its receive() has no answer to such a message
     │   ├── ActorStopped            it stopped for good, before or while it held your message
     │   ├── ActorStartFailed        it never entered its lifespan (the cause is chained)
     │   ├── ActorIdle               its handler gave no sign of life for its idle_timeout_s
     │   ├── MailboxFull             its mailbox refused your message
     │   └── RestartsExhausted       its supervisor gave up on restarting
     ├── SupervisionError            an administrative call that the supervisor refused
+    │   ├── TooManyChildren         it has as many children as its max_children
     │   ├── ChildNotFound           no such id
     │   ├── ChildAlreadyStarted     the id runs (opposite: ChildAlreadyPresent)
-    │   ├── ChildAlreadyPresent     the id is known but stopped
+    │   ├── ChildAlreadyPresent     the id is known but stopped, or being restarted
     │   ├── ChildRunning            stop it first
     │   └── ChildRestarting         it waits out its backoff; terminate it first
     ├── RunError                    one run of a graph
@@ -140,7 +142,16 @@ class ActorError(UnderstudyError):
 
 
 class ActorFailed(ActorError):
-    """The actor raised while it handled your message; ``__cause__`` is what it raised. It may already be running again."""
+    """The actor raised while it handled your message; ``__cause__`` is what it raised. It may already be running again.
+
+    An actor that answers with a ``Failure``, or with ``context.fail(error)``, fails the ask alone and goes on.
+    """
+
+
+class Unhandled(ActorFailed):
+    """The actor goes on, but its ``receive`` has no answer to a message of this kind; it is a dead letter too."""
+
+    retryable: bool | None = False
 
 
 class ActorStopped(ActorError):
@@ -164,7 +175,15 @@ class MailboxFull(ActorError):
 
 
 class RestartsExhausted(ActorError):
-    """A supervisor counted more restarts than ``max_restarts`` within ``within_s``; ``__cause__`` is the last failure."""
+    """A supervisor counted more restarts than ``max_restarts`` within ``within_s``; ``__cause__`` is the last failure.
+
+    ``path`` has the addresses of the supervisors that gave up one after the other, the innermost first, the one named in the
+    message last.
+    """
+
+    def __init__(self, message: str, *, address: str | None = None, path: Sequence[str] = ()) -> None:
+        super().__init__(message, address=address)
+        self.path: tuple[str, ...] = tuple(path)
 
 
 class SupervisionError(UnderstudyError):
@@ -175,16 +194,22 @@ class SupervisionError(UnderstudyError):
         self.child_id = child_id
 
 
+class TooManyChildren(SupervisionError):
+    """The supervisor knows as many children as its ``max_children`` allows, stopped ones included."""
+
+    retryable: bool | None = True
+
+
 class ChildNotFound(SupervisionError):
     """The supervisor has no child of that id."""
 
 
 class ChildAlreadyStarted(SupervisionError):
-    """A child of that id is running or restarting; opposite: :class:`ChildAlreadyPresent`."""
+    """A child of that id is running, or starts for the first time; opposite: :class:`ChildAlreadyPresent`."""
 
 
 class ChildAlreadyPresent(SupervisionError):
-    """A child of that id is known but stopped: ``restart_child`` or ``delete_child`` it.
+    """A child of that id is known but does not run: it is stopped (``restart_child`` or ``delete_child`` it), or being restarted.
 
     Opposite: :class:`ChildAlreadyStarted`.
     """

@@ -13,7 +13,7 @@ from typing import Any, Final, cast, final
 
 import attrs
 
-from actors.actor import Actor, ActorRef
+from actors.actor import Actor, ActorRef, Terminated
 from actors.backoff import Backoff, Redelivery
 from actors.checks import is_a, is_count, is_number, refuse
 from actors.errors import DeclarationError
@@ -112,6 +112,8 @@ class Supervision:
     """
     exhausted: Exhausted = attrs.field(default=Exhausted.ESCALATE, validator=is_a(Exhausted))
     """What happens when the budget is spent."""
+    max_children: float = attrs.field(default=math.inf, validator=is_count(unbounded=True))
+    """How many children it may know, or ``math.inf``: running, restarting and stopped ones, which a group restart would start."""
 
     def directive(self, error: BaseException) -> Directive:
         """What to do about `error`. For a group: the gravest directive of its leaves."""
@@ -232,6 +234,12 @@ def supervisor_spec(
 
 def check_children(children: Iterable[object], supervision: Supervision) -> None:
     """Refuse lists that no supervisor could run: wrong kinds, equal ids, significance without automatic shutdown."""
+    children = tuple(children)
+    if len(children) > supervision.max_children:
+        raise DeclarationError(
+            f"children: {len(children)} are given, and max_children is {supervision.max_children:g}.\n"
+            f"  Mend: Supervision(max_children={len(children)}), or fewer children."
+        )
     seen: set[str] = set()
     for child in children:
         if not isinstance(child, ChildSpec | SupervisorSpec):
@@ -304,8 +312,9 @@ class SupervisorRef(ABC):
         """Start a child and return its ref once it runs.
 
         Raises:
-            ChildAlreadyStarted: the id runs. ChildAlreadyPresent: the id is known but stopped.
-            ActorStartFailed: the factory or the lifespan raised; nothing is kept.
+            ChildAlreadyStarted: the id runs. ChildAlreadyPresent: the id is known but stopped, or being restarted.
+            TooManyChildren: it has as many children as its ``max_children``.
+            ActorStartFailed: the factory or the lifespan raised, or somebody stopped it while it started; nothing is kept.
         """
 
     @abstractmethod
@@ -336,6 +345,10 @@ class SupervisorRef(ABC):
     @abstractmethod
     async def which_children(self) -> list[ChildInfo]:
         """All known children, newest first."""
+
+    @abstractmethod
+    async def ended(self) -> Terminated:
+        """Wait until the supervisor is gone for good, and return why; see ``ActorRef.ended``."""
 
     @abstractmethod
     async def count_children(self) -> ChildCounts:

@@ -5,10 +5,12 @@ from actors.errors import NodeFailed as NodeFailed
 from actors.errors import NoOutput as NoOutput
 from actors.errors import RunCancelled as RunCancelled
 from actors.errors import RunFailed as RunFailed
+from actors.mailbox import DeadLetterPolicy as DeadLetterPolicy
 from runtime.app import Runtime as Runtime
 from runtime.app import open_runtime as open_runtime
 from runtime.dead_letters import DeadLetter as DeadLetter
 from runtime.dead_letters import DeadReason as DeadReason
+from runtime.errands import TaskHandle as TaskHandle
 from runtime.events import ActorCrashed as ActorCrashed
 from runtime.events import ActorEnded as ActorEnded
 from runtime.events import ActorRestarting as ActorRestarting
@@ -45,5 +47,6 @@ from runtime.graphs.record import Spend as Spend
 from runtime.graphs.record import Step as Step
 from runtime.inspection import RuntimeStatistics as RuntimeStatistics
 from runtime.inspection import TreeNode as TreeNode
+from runtime.payloads import MessageSummary as MessageSummary
 from runtime.routing import Pool as Pool
 from runtime.routing import Routing as Routing

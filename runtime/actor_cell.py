@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
@@ -12,7 +13,7 @@ from typing import Any, final
 import trio
 
 from actors.actor import Actor, ActorContext, StopReason
-from actors.errors import ActorFailed, ActorStartFailed, ActorStopped, DeclarationError
+from actors.errors import ActorFailed, ActorStartFailed, ActorStopped, DeclarationError, UsageError
 from actors.groups import is_fatal, leaves_of
 from actors.supervision import ChildSpec, Directive
 from actors.words import said
@@ -52,6 +53,7 @@ class ActorCell(HoldingCell):
     """Runs the incarnations of one actor. Several cells may share a mailbox (a pool); one of them owns it."""
 
     __slots__ = (
+        "_actor",
         "_context",
         "_crash",
         "_finishing",
@@ -80,6 +82,7 @@ class ActorCell(HoldingCell):
         self._idleness = Idleness(address, spec.idle_timeout_s) if spec.idle_timeout_s is not None else None
         self.brood: Cell | None = None
         """The supervisor of the children that this incarnation spawned."""
+        self._actor: Actor | None = None
         self._context: IncarnationContext | None = None
         self._receive: Callable[[Any], Awaitable[Any]] | None = None
         self._crash: BaseException | None = None
@@ -112,7 +115,7 @@ class ActorCell(HoldingCell):
         if self.incarnation == 1 and not self._owns_mailbox:
             self.mailbox.came()
         try:
-            actor = self._make()
+            self._actor = actor = self._make()
             self._receive = self._watched(actor.receive)
             # An author may have frozen the class; the context is the runtime's to set all the same.
             object.__setattr__(actor, "context", context)
@@ -142,7 +145,7 @@ class ActorCell(HoldingCell):
 
     def _let_actor_go(self) -> None:
         """The incarnation has ended; what it had set aside goes back, but for the message in hand."""
-        self._context = self._receive = self._task = self._work = None
+        self._actor = self._context = self._receive = self._task = self._work = None
         if self._stash is not None:
             if self._current is not None:
                 self._stash.take(self._current)
@@ -233,7 +236,7 @@ class ActorCell(HoldingCell):
                 if failure is None or not self._resumes(envelope, failure):
                     raise
             else:
-                if envelope.slot is None and envelope.holder is self:
+                if value is None and envelope.slot is None and envelope.holder is self:
                     envelope.holder = None
                     self._handled += 1
                 else:
@@ -352,9 +355,30 @@ class ActorCell(HoldingCell):
         """Run an async function in the nursery of this actor's supervisor."""
         self.parent.run_beside(function, *args)
 
+    def describe(self) -> Any:
+        """What the actor says of its state; None while it has no incarnation that has started.
+
+        Raises:
+            ActorFailed: it raised. The incarnation goes on.
+        """
+        if self._actor is None or self.started_at is None:
+            return None
+        try:
+            told = self._actor.describe()
+        except Exception as error:
+            failure = f"{self.address!r} could not describe itself: its describe() raised {type(error).__name__}."
+            raise ActorFailed(f"{failure}\n  Mend: see the cause above.", address=self.address) from error
+        if inspect.iscoroutine(told):
+            told.close()
+            raise UsageError(
+                f"describe() of {self.address!r} is a coroutine, and inspect() does not wait.\n"
+                "  Mend: def describe(self) instead of async def."
+            )
+        return told
+
     def statistics(self) -> ActorStatistics:
         """One look at this actor; see :class:`ActorStatistics`."""
-        timer = self.retry_timer if self.state is State.BACKING_OFF else None
+        timer, now = self.retry_timer if self.state is State.BACKING_OFF else None, self.kernel.now()
         return ActorStatistics(
             address=self.address,
             state=self.state.value,
@@ -362,8 +386,8 @@ class ActorCell(HoldingCell):
             restarts=self.restarts,
             handled=self._handled,
             failed=self._failed,
-            backoff_left_s=max(0.0, timer.deadline - trio.current_time()) if timer is not None else 0.0,
-            mailbox=self.mailbox.statistics(),
+            backoff_left_s=max(0.0, timer.deadline - now) if timer is not None else 0.0,
+            mailbox=self.mailbox.statistics(now),
         )
 
 
@@ -377,7 +401,7 @@ def start_failed(address: str, error: BaseException | None) -> ActorStartFailed:
         return ActorStartFailed(f"{address!r} was stopped while it started.", address=address)
     failure = ActorStartFailed(
         f"{address!r} did not start: {said(error)}\n"
-        "  Mend: see the cause below; its factory or its lifespan raised before the first message.",
+        "  Mend: see the cause above; its factory or its lifespan raised before the first message.",
         address=address,
     )
     failure.__cause__ = error
@@ -388,6 +412,6 @@ def stopped(address: str) -> ActorStopped:
     """The error for a call to something that has stopped for good."""
     return ActorStopped(
         f"{address!r} has stopped.\n"
-        "  Mend: spawn it anew, or have its supervisor do so (restart=RestartType.PERMANENT); watch() tells when it stops.",
+        "  Mend: start it again, with spawn() or with restart_child() of its supervisor; watch() tells when it stops.",
         address=address,
     )

@@ -7,22 +7,25 @@ import logging
 import math
 import random
 import warnings
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Unpack, final
 
 import trio
 
 from actors.actor import Actor, ActorRef, SpawnOptions
-from actors.errors import UsageError
+from actors.errors import DeclarationError, UsageError
 from actors.graph import Graph
 from actors.lm import LM
+from actors.mailbox import DeadLetterPolicy
 from actors.restart import RestartType
 from actors.supervision import ChildSpec, Supervision, SupervisorRef, SupervisorSpec, supervisor_spec
 from actors.words import repr_of
+from runtime.actor_cell import ActorCell
 from runtime.bus import Bus
 from runtime.cell import Cell, current_cell
 from runtime.dead_letters import DeadLetters
+from runtime.errands import TaskHandle, start_task
 from runtime.events import DEFAULT_BUFFER, Event, EventStream
 from runtime.failures import failure_in
 from runtime.graphs.engine import Deployment, Engine
@@ -92,6 +95,24 @@ class Runtime:
         cell = await self._root.start_child(supervisor_spec(child_id, children, supervision, restart=restart))
         assert isinstance(cell, SupervisorCell), "a SupervisorSpec makes a supervisor"
         return cell.ref
+
+    async def task(
+        self,
+        function: Callable[..., Awaitable[Any]],
+        *args: Any,
+        name: str | None = None,
+        shutdown_s: float | None = None,
+    ) -> TaskHandle:
+        """Run ``function(*args)`` once beside everything else; return as soon as it has begun.
+
+        It runs as an actor under the root supervisor that is never restarted: it has a name, a place in the tree and in the
+        events, and ends with the runtime, which gives it `shutdown_s` seconds (5 by default) to finish. ``handle.result()`` waits
+        for what it returns. A failure is in the result, in the events and in the dead letters, and ends nothing else.
+
+        Raises:
+            UsageError: `function` is no function. ChildAlreadyStarted: the name is taken.
+        """
+        return await start_task(self._root, function, args, name, shutdown_s)
 
     async def stop(self, ref: ActorRef[Any] | SupervisorRef) -> None:
         """Stop an actor or a supervisor for good; return when it has stopped, its clean-up included.
@@ -247,23 +268,26 @@ class Runtime:
 
     # --- the bus ----------------------------------------------------------------------------------------------------------
 
-    def subscribe(self, kind: type, ref: ActorRef[Any]) -> None:
+    def subscribe(self, kind: type, ref: ActorRef[Any], *, topic: Hashable | None = None) -> None:
         """Send the actor every message of type `kind`, or of a class derived from it, that is published from now on.
 
-        Once each, however often it subscribed. The subscription survives restarts and ends with the actor.
+        With a `topic`, only those that are published under it; ``object`` as `kind` takes all of them. Once each, however often
+        it subscribed. The subscription survives restarts and ends with the actor.
         """
-        self._bus.subscribe(kind, self._mailed(ref))
+        self._bus.subscribe(kind, self._mailed(ref), topic)
 
-    def unsubscribe(self, kind: type, ref: ActorRef[Any]) -> None:
-        """Undo :meth:`subscribe`; without effect if it was not."""
-        self._bus.unsubscribe(kind, self._mailed(ref))
+    def unsubscribe(self, kind: type, ref: ActorRef[Any], *, topic: Hashable | None = None) -> None:
+        """Undo :meth:`subscribe` with the same arguments; without effect if it was not."""
+        self._bus.unsubscribe(kind, self._mailed(ref), topic)
 
-    def publish(self, message: Any) -> int:
+    def publish(self, message: Any, *, topic: Hashable | None = None) -> int:
         """Put `message` into the mailbox of every subscriber of its type; returns to how many. Never blocks.
 
-        A mailbox without room applies its policy; where that would block or refuse, the message is a dead letter.
+        Under a `topic` (any hashable value) it goes to those who subscribed to that topic, and to those who subscribed to the
+        type without one. A mailbox without room applies its policy; where that would block or refuse, the message is a dead
+        letter.
         """
-        return self._bus.publish(message)
+        return self._bus.publish(message, topic)
 
     def _mailed(self, ref: object) -> MailedCell:
         if not isinstance(ref, LocalRef) or ref.cell.kernel is not self._kernel:
@@ -292,8 +316,19 @@ class Runtime:
         return self._kernel.dead_letters
 
     def statistics(self) -> RuntimeStatistics:
-        """One look at every actor."""
+        """One look at every actor. The figures of each are made when they are read: see ``RuntimeStatistics``."""
         return statistics_of(self._kernel)
+
+    def inspect(self, ref: ActorRef[Any]) -> Any:
+        """What the actor's own ``describe()`` says of its state now, also while it handles a message; nothing is sent to it.
+
+        None while it does not run, and for an actor that has no ``describe``.
+
+        Raises:
+            UsageError: `ref` is none of an actor of this runtime. ActorFailed: its ``describe()`` raised; the actor goes on.
+        """
+        cell = self._mailed(ref)
+        return cell.describe() if isinstance(cell, ActorCell) else None
 
     def tree(self) -> TreeNode:
         """The supervision tree as it is now; ``print(runtime.tree())`` draws it."""
@@ -314,6 +349,7 @@ async def open_runtime(
     warm_up: bool = False,
     budget: Budget | None = None,
     show_prompts: bool = False,
+    dead_letters: DeadLetterPolicy | None = None,
 ) -> AsyncGenerator[Runtime]:
     """Open a runtime inside any trio program, as an async context manager.
 
@@ -336,6 +372,8 @@ async def open_runtime(
         show_prompts: let the events of runs say what language models are asked, as ``LMAsked``. Off by default, since prompts
             hold what users have written, and whoever listens keeps them.
         budget: what all runs, and all calls through clients that the runtime opens, may use of language models together.
+        dead_letters: how many messages that reached nobody are kept, and how much memory they may hold; None: the newest 1,000,
+            in 8 MiB at most.
 
     Raises:
         DeclarationError: a file in `predictors` cannot be used.
@@ -343,7 +381,7 @@ async def open_runtime(
         RestartsExhausted: the root supervisor gave up; the body was cancelled.
     """
     _check_entry(store)
-    kernel = Kernel(random.Random(seed), trio.lowlevel.current_clock().current_time)
+    kernel = Kernel(random.Random(seed), trio.lowlevel.current_clock().current_time, dead_letter_policy=_checked(dead_letters))
     kernel.shows_prompts = show_prompts
     models = Models(lm, lms, kernel.rng, check_budget(budget))
     trained = Predictors(predictors)
@@ -378,6 +416,14 @@ async def open_runtime(
     for words in abandoned:
         _LOG.warning(words)
         warnings.warn(words, ResourceWarning, stacklevel=3)  # at the block; Python itself shows this category in tests only
+
+
+def _checked(dead_letters: object) -> DeadLetterPolicy | None:
+    if dead_letters is None or isinstance(dead_letters, DeadLetterPolicy):
+        return dead_letters
+    raise DeclarationError(
+        f"open_runtime(dead_letters={dead_letters!r}): expected a DeadLetterPolicy.\n  Mend: DeadLetterPolicy(keep=1000), say."
+    )
 
 
 def _check_entry(store: object) -> None:

@@ -64,6 +64,18 @@ class Exit:
     error: BaseException | None = None
 
 
+@final
+class Start(OneShot):
+    """Somebody's wait for one start of a cell, which takes its failure in the supervisor's stead."""
+
+    __slots__ = ("adopts",)
+
+    def __init__(self, *, adopts: bool) -> None:
+        super().__init__()
+        self.adopts = adopts
+        """Whether the cell was made for this start, so that nothing is kept of it when it does not come about."""
+
+
 class Overseer(Protocol):
     """What a cell needs of the supervisor above it."""
 
@@ -144,8 +156,8 @@ class Cell(ABC):
         """Failures in a row; decides the next backoff."""
         self.started_at: float | None = None
         """When this incarnation had entered its lifespan; None before."""
-        self.start_slot: OneShot | None = None
-        """Where somebody waits for this start, and takes its failure in the supervisor's stead."""
+        self.start_slot: Start | None = None
+        """Where somebody waits for the start that is under way; None once that has succeeded or failed."""
         self.retry_timer: Timer | None = None
         self.stopping = False
         """Whether the end of this incarnation was asked for from outside."""
@@ -164,7 +176,7 @@ class Cell(ABC):
         self.scope = trio.CancelScope(shield=True)
         self._state = State.NEW
         self._changed: trio.Event | None = None
-        self._watchers: list[Callable[[Terminated], None]] | None = None
+        self._watchers: dict[Callable[[Terminated], None], None] | None = None
         self._ended: Terminated | None = None
 
     # --- what the two kinds differ in -----------------------------------------------------------------------------------
@@ -342,8 +354,9 @@ class Cell(ABC):
             self._changed = None
 
     async def _wait_while(self, *states: State) -> None:
+        incarnation = self.incarnation  # by the time this wakes somebody may have started the next one
         await trio.lowlevel.checkpoint()
-        while self._state in states:
+        while self._state in states and self.incarnation == incarnation:
             if self._changed is None:
                 self._changed = trio.Event()
             await self._changed.wait()
@@ -354,20 +367,20 @@ class Cell(ABC):
             tell(self._ended)
             return
         if self._watchers is None:
-            self._watchers = []
-        self._watchers.append(tell)
+            self._watchers = {}
+        self._watchers[tell] = None
 
     def forget_on_end(self, tell: Callable[[Terminated], None]) -> None:
         """Undo ``on_end``."""
-        if self._watchers is not None and tell in self._watchers:
-            self._watchers.remove(tell)
+        if self._watchers is not None:
+            self._watchers.pop(tell, None)
 
     async def wait_started(self) -> None:
-        """Return once the start that is under way has succeeded or failed. A checkpoint."""
+        """Return once the start that is under way now has succeeded or failed. A checkpoint."""
         await self._wait_while(State.STARTING)
 
     async def wait_exited(self) -> None:
-        """Return once the cell has no incarnation (it is gone for good, or waits for its next start). A checkpoint."""
+        """Return once the present incarnation has ended; at once when there is none. A checkpoint."""
         await self._wait_while(State.STARTING, State.RUNNING, State.STOPPING)
 
 

@@ -90,8 +90,8 @@ class LocalContext(IncarnationContext):
             self._cell.finish()
         else:
             cell = _cell_of(ref)
-            cell.discard = True
-            cell.request_stop()
+            if isinstance(cell.parent, SupervisorCell):
+                cell.parent.dismiss(cell, discard=True)
 
     # --- others -----------------------------------------------------------------------------------------------------------
 
@@ -150,6 +150,16 @@ class LocalContext(IncarnationContext):
         """See ``ActorContext.become``."""
         self._refuse_when_closed("it handles no more messages")
         self._cell.become(handler)
+
+    def fail(self, error: Exception) -> None:
+        """See ``ActorContext.fail``."""
+        self._refuse_when_closed("it has no message in hand")
+        self._cell.fail(error)
+
+    def unhandled(self, message: Any) -> None:
+        """See ``ActorContext.unhandled``."""
+        self._refuse_when_closed("it has no message in hand")
+        self._cell.unhandled(message)
 
     def heartbeat(self) -> None:
         """See ``ActorContext.heartbeat``."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, Protocol, final
+from typing import Any, Protocol, cast, final
 
 import attrs
 import outcome
@@ -41,7 +41,8 @@ class Wrapper(ABC):
 
 def content_of(message: object) -> object:
     """The message that reports show."""
-    return message.content if isinstance(message, Wrapper) else message
+    # Not isinstance: that would ask the __class__ of a message, which may be its author's property.
+    return cast("Wrapper", message).content if issubclass(type(message), Wrapper) else message
 
 
 class Holder(Protocol):

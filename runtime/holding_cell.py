@@ -7,8 +7,10 @@ from typing import Any
 
 import trio
 
+from actors.actor import Failure
 from actors.backoff import Redelivery
-from actors.errors import ActorFailed, MailboxFull, UsageError
+from actors.errors import ActorFailed, MailboxFull, Unhandled, UsageError
+from actors.requests import may_be_none
 from actors.supervision import ChildSpec
 from actors.words import said
 from runtime.cell import Exit, ExitKind, Overseer
@@ -60,13 +62,23 @@ class HoldingCell(MailedCell, ABC):
         if envelope.holder is self:
             envelope.holder = None
             self._handled += 1
-            if envelope.slot is not None:
+            if envelope.slot is None:
+                if type(value) is Failure:
+                    self._refuse(envelope, value.error)
+            elif value is None and not may_be_none(envelope.message):
+                self._file_unhandled(
+                    envelope, f"{self.address!r} answered {message_kind(envelope.message)} with None, which is no answer to it."
+                )
+            else:
                 self._reply(envelope, value)
         elif envelope.holder is None or (envelope.holder is not self._stash and envelope.holder is not self.mailbox):
             self._handled += 1  # its reply was promised, or sent already
 
     def _reply(self, envelope: Envelope, value: Any) -> None:
         slot = envelope.slot
+        if type(value) is Failure:
+            self._refuse(envelope, value.error)
+            return
         if slot is None:
             return
         if isinstance(slot, OneShot) and slot.abandoned:
@@ -81,7 +93,19 @@ class HoldingCell(MailedCell, ABC):
             self.kernel.dead_letters.add(envelope.sender or "(asker)", DeadReason.LATE_REPLY, late)
 
     def _refuse(self, envelope: Envelope, error: Exception) -> None:
+        """Answer with `error`; where nobody waits for an answer, it is a dead letter."""
+        slot = envelope.slot
+        if slot is None or (isinstance(slot, OneShot) and slot.abandoned):
+            self.kernel.dead_letters.add(self.address, DeadReason.FAILED, envelope, error)
         envelope.give_up(self._failure(envelope, error))
+
+    def _file_unhandled(self, envelope: Envelope, what: str) -> None:
+        error = Unhandled(
+            f"{what}\n  Mend: let receive() have a case for it that returns an answer, or send it to an actor that has one.",
+            address=self.address,
+        )
+        self.kernel.dead_letters.add(self.address, DeadReason.UNHANDLED, envelope, error)
+        envelope.give_up(error)
 
     # --- it was not -------------------------------------------------------------------------------------------------------
 
@@ -204,6 +228,19 @@ class HoldingCell(MailedCell, ABC):
         if self._deferred is None:
             self._deferred = Deferred(self._reply, self._refuse, self._file_late)
         return self._deferred.put(envelope)
+
+    def fail(self, error: Exception) -> None:
+        """Answer the message in hand with `error`."""
+        failure = Failure(error)  # refuses what is no Exception
+        envelope = self._in_hand("fail()")
+        self._refuse(envelope, failure.error)
+        envelope.slot = None
+
+    def unhandled(self, message: object) -> None:
+        """The actor does not know the message in hand."""
+        envelope = self._in_hand("unhandled()")
+        self._file_unhandled(envelope, f"{self.address!r} does not handle {message_kind(message)}.")
+        envelope.slot = None
 
     async def forward(self, target: HoldingCell) -> None:
         """Hand the message in hand over to `target`, with its sender, its asker and its deadline; wait for room there."""

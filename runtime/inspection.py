@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from typing import final
 
 import attrs
@@ -20,9 +21,38 @@ class RuntimeStatistics:
     """One look at a runtime."""
 
     actors: Mapping[str, ActorStatistics]
-    """By address, in the order of their start."""
+    """By address, in the order of their start: who was there at the call, each with its figures at the time at which it is read.
+
+    To look at one actor costs the same however many there are. To read very many takes time, and holds the event loop that long:
+    use :meth:`slices`."""
     dead_letters: int
     """Messages that became dead letters so far."""
+
+    def slices(self, size: int = 500) -> Iterator[dict[str, ActorStatistics]]:
+        """All of `actors`, at most `size` at a time: ``await trio.lowlevel.checkpoint()`` after each lets others in."""
+        addresses = iter(self.actors)
+        while some := {address: self.actors[address] for address in itertools.islice(addresses, size)}:
+            yield some
+
+
+@final
+class _Actors(Mapping[str, ActorStatistics]):
+    """The statistics of some actors, made when they are read: to make them all at once would hold the event loop."""
+
+    def __init__(self, cells: Mapping[str, ActorCell]) -> None:
+        self._cells = cells
+
+    def __getitem__(self, address: str) -> ActorStatistics:
+        return self._cells[address].statistics()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._cells)
+
+    def __len__(self) -> int:
+        return len(self._cells)
+
+    def __repr__(self) -> str:
+        return f"<statistics of {len(self)} actors>"
 
 
 @final
@@ -51,8 +81,8 @@ class TreeNode:
 
 def statistics_of(kernel: Kernel) -> RuntimeStatistics:
     """What the actors of one runtime have done so far."""
-    cells = (cell for cell in kernel.registry.values() if isinstance(cell, ActorCell))
-    return RuntimeStatistics({cell.address: cell.statistics() for cell in cells}, kernel.dead_letters.total)
+    cells = {address: cell for address, cell in kernel.registry.items() if isinstance(cell, ActorCell)}
+    return RuntimeStatistics(_Actors(cells), kernel.dead_letters.total)
 
 
 def tree_of(cell: Cell) -> TreeNode:

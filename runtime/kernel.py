@@ -10,6 +10,7 @@ import attrs
 import trio
 
 from actors.actor import ActorRef
+from actors.mailbox import DeadLetterPolicy
 from actors.supervision import SupervisorRef
 from runtime.dead_letters import DeadLetters
 from runtime.events import EventBus
@@ -37,6 +38,8 @@ class Kernel:
     timekeeper: Timekeeper = attrs.field(factory=Timekeeper)
     dead_letters: DeadLetters = attrs.field(init=False)
     registry: dict[str, Addressed] = attrs.field(factory=dict[str, Addressed])
+    dead_letter_policy: DeadLetterPolicy | None = None
+    """How many dead letters are kept; None: the default."""
     around_receive: Callable[[str, Callable[[Any], Awaitable[Any]]], Callable[[Any], Awaitable[Any]]] | None = None
     """Wraps the handler of each actor by its address: where test harnesses watch messages and plant faults."""
     shows_prompts: bool = False
@@ -45,7 +48,7 @@ class Kernel:
     """The ``Runtime`` above, for ``context.runtime``; typed Any because it lies above this layer."""
 
     def __attrs_post_init__(self) -> None:
-        self.dead_letters = DeadLetters(self.events)
+        self.dead_letters = DeadLetters(self.events, self.dead_letter_policy)
 
 
 @final

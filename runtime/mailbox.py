@@ -287,20 +287,20 @@ class Mailbox:
             "  Mend: give it more time to stop (shutdown_s), or ask before the stop."
             if begun
             else f"{self._address!r} has stopped; {shown} was not handled.\n"
-            "  Mend: send it before the stop, or look the actor up again with runtime.whereis(name).",
+            "  Mend: send it before the stop; or start the actor again, with spawn() or with restart_child() of its supervisor.",
             address=self._address,
         )
         error.__cause__ = envelope.last_error
         return error
 
-    def statistics(self) -> MailboxStatistics:
-        """One look at this mailbox; see :class:`MailboxStatistics`."""
+    def statistics(self, now: float | None = None) -> MailboxStatistics:
+        """One look at this mailbox; see :class:`MailboxStatistics`. `now` is the time on its clock; None asks trio."""
         oldest = next((e for e in (*self._urgent, *self._queue) if not e.withdrawn), None)
         return MailboxStatistics(
             depth=len(self),
             capacity=self._spec.capacity,
             high_water=self._high_water,
-            oldest_age_s=trio.current_time() - oldest.sent_at if oldest else 0.0,
+            oldest_age_s=(trio.current_time() if now is None else now) - oldest.sent_at if oldest else 0.0,
             blocked_senders=len(self._blocked),
             taken=self._taken,
             dropped=self._dropped,

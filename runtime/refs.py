@@ -8,9 +8,9 @@ from typing import Any, final
 
 import trio
 
-from actors.actor import ActorRef
+from actors.actor import ActorRef, Terminated
 from actors.actor import ActorStatistics as ActorStatistics
-from actors.errors import AskCycle
+from actors.errors import AskCycle, UsageError
 from runtime.cell import Cell, current_cell, off_duty
 from runtime.envelope import Envelope, OneShot
 from runtime.mailbox import Mailbox
@@ -81,6 +81,10 @@ class LocalRef(ActorRef[Any]):
         finally:
             slot.forget_edge()
 
+    async def ended(self) -> Terminated:
+        """See ``ActorRef.ended``."""
+        return await wait_for_end(self.cell)
+
     def statistics(self) -> ActorStatistics:
         """One look at the actor; see :class:`ActorStatistics`."""
         return self.cell.statistics()
@@ -122,6 +126,28 @@ class Ask(OneShot):
         if self._caller is not None:
             self._caller.asking.remove(self._callee)
             self._caller = None
+
+
+async def wait_for_end(cell: Cell) -> Terminated:
+    """Wait until `cell` is gone for good; the wait of a handler is an edge like an ask."""
+    refuse_own_end(cell)
+    slot = Ask(None if off_duty.get() else current_cell.get(), cell)
+    try:
+        cell.on_end(slot.succeed)
+        ended: Terminated = await slot.wait(lambda: cell.forget_on_end(slot.succeed))
+        return ended
+    finally:
+        slot.forget_edge()
+
+
+def refuse_own_end(cell: Cell) -> None:
+    """Raise when the caller runs in `cell` or below it, so that it could not see the end."""
+    caller = current_cell.get()
+    if caller is not None and f"{caller.address}/".startswith(f"{cell.address}/"):
+        raise UsageError(
+            f"{caller.address!r} would wait for the end of {cell.address!r}, with which it ends itself.\n"
+            "  Mend: wait for it from outside, or watch() it from an actor that does not live in it."
+        )
 
 
 def _refuse_cycle(caller: Cell, callee: Cell) -> None:

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from typing import final
 
-from actors.errors import ChildAlreadyPresent, ChildAlreadyStarted, ChildNotFound, ChildRestarting, ChildRunning
+import trio
+
+from actors.errors import ChildAlreadyPresent, ChildAlreadyStarted, ChildNotFound, ChildRestarting, ChildRunning, TooManyChildren
 from actors.supervision import ChildCounts, ChildInfo, ChildState
 from runtime.cell import Cell
 from runtime.lifecycle import State
 from runtime.refs import MailedCell
+
+ROOT = "(root)"
+"""How the supervisor without an address is called."""
+SLICE = 1000
+"""Children that are looked at before other tasks get their turn."""
 
 _CHILD_STATES = {
     State.NEW: ChildState.STOPPED,
@@ -27,7 +34,7 @@ class Roster:
     __slots__ = ("_name", "_numbers", "cells")
 
     def __init__(self, address: str) -> None:
-        self._name = address or "(root)"
+        self._name = address or ROOT
         self._numbers: dict[str, int] = {}
         self.cells: dict[str, Cell] = {}
 
@@ -44,10 +51,22 @@ class Roster:
         if known is None:
             return
         where = f"supervisor {self._name!r}"
+        if known.state is State.BACKING_OFF or (
+            known.state is State.STARTING and known.incarnation > 1 and known.start_slot is None
+        ):
+            raise ChildAlreadyPresent(
+                f"{where} already has {child_id!r}, which is being restarted.\n"
+                f"  Mend: use its ref (whereis); or terminate_child({child_id!r}) and delete_child({child_id!r}) first.",
+                child_id=child_id,
+            )
         if known.state is State.STOPPED:
             raise ChildAlreadyPresent(
                 f"{where} already has {child_id!r}, which is stopped.\n"
-                f"  Mend: restart_child({child_id!r}), or delete_child({child_id!r}) first.",
+                + (
+                    f"  Mend: restart_child({child_id!r}), or delete_child({child_id!r}) first."
+                    if self._name != ROOT
+                    else "  Mend: await runtime.stop(ref) with its ref, which lets go of it; or restart=RestartType.TEMPORARY."
+                ),
                 child_id=child_id,
             )
         raise ChildAlreadyStarted(
@@ -55,6 +74,17 @@ class Roster:
             "  Mend: use its ref (whereis), or give the new child another name.",
             child_id=child_id,
         )
+
+    def refuse_more_than(self, max_children: float, child_id: str) -> None:
+        """Raise when there are that many children already."""
+        if len(self.cells) >= max_children:
+            stopped = sum(cell.state is State.STOPPED for cell in self.cells.values())
+            raise TooManyChildren(
+                f"supervisor {self._name!r} has {len(self.cells)} children ({stopped} of them stopped) and max_children is "
+                f"{max_children:g}, so it does not start {child_id!r}.\n"
+                "  Mend: wait until one has ended, delete_child() a stopped one, or Supervision(max_children=…).",
+                child_id=child_id,
+            )
 
     def holds(self, cell: Cell) -> bool:
         """Whether `cell` is still a child."""
@@ -91,12 +121,16 @@ class Roster:
             )
         return cell
 
-    def which_children(self) -> list[ChildInfo]:
-        """All known children, newest first."""
-        return [
-            ChildInfo(child_id, cell.ref, _CHILD_STATES[cell.state], cell.restart, cell.significant)
-            for child_id, cell in reversed(self.cells.items())
-        ]
+    async def which_children(self) -> list[ChildInfo]:
+        """All known children, newest first, as they are at one instant. A checkpoint; of very many children several."""
+        await trio.lowlevel.checkpoint()
+        seen = [(child_id, cell, cell.state) for child_id, cell in reversed(self.cells.items())]
+        found: list[ChildInfo] = []
+        for child_id, cell, state in seen:
+            found.append(ChildInfo(child_id, cell.ref, _CHILD_STATES[state], cell.restart, cell.significant))
+            if not len(found) % SLICE:
+                await trio.lowlevel.checkpoint()
+        return found
 
     def count_children(self) -> ChildCounts:
         """How many children are known and how many run."""

@@ -7,7 +7,7 @@ from typing import Any, final
 
 from actors.actor import Reply
 from actors.errors import MailboxFull, UsageError
-from runtime.envelope import Envelope
+from runtime.envelope import Envelope, OneShot
 from runtime.mailbox import Mailbox
 
 
@@ -91,6 +91,12 @@ class Deferred:
             self._refuse(envelope, error)
             envelope.slot = None
 
+    def wants(self, envelope: Envelope) -> bool:
+        """Whether somebody still waits for the answer."""
+        slot = envelope.slot
+        gone = slot is None or envelope.withdrawn or (isinstance(slot, OneShot) and slot.abandoned)
+        return not gone and envelope in self._waiting
+
     def take(self, envelope: Envelope) -> bool:
         """Stop waiting for the answer; whether it was still awaited."""
         if envelope not in self._waiting:
@@ -122,6 +128,11 @@ class LocalReply(Reply[Any]):
         self._deferred = deferred
         self._envelope = envelope
         self._used = False
+
+    @property
+    def wanted(self) -> bool:
+        """See ``Reply.wanted``."""
+        return self._deferred.wants(self._envelope)
 
     def send(self, value: Any) -> None:
         """See ``Reply.send``."""

@@ -22,8 +22,7 @@ from actors.groups import is_fatal, leaves_of
 from actors.restart import RestartType
 from actors.supervision import AutoShutdown, ChildSpec, Directive, Strategy, Supervision, SupervisorSpec
 from runtime.actor_cell import ActorCell, ContextMaker, start_failed
-from runtime.cell import Cell, Exit, ExitKind, Overseer, classify
-from runtime.envelope import OneShot
+from runtime.cell import Cell, Exit, ExitKind, Overseer, Start, classify
 from runtime.events import ActorRestarting, ActorUnresponsive, SupervisorParked
 from runtime.kernel import Doorbell, Kernel
 from runtime.lifecycle import Move, State
@@ -145,8 +144,6 @@ class SupervisorCell(AdministeredCell):
                 if self._failure is not None:  # raised below; nothing more is started
                     break
                 if self.roster.holds(cell) and cell.ends == ends and cell.can_launch:
-                    if cell.state is State.STOPPED:
-                        cell.reopen()
                     await self._start(cell)
         self._job = None
         if self._failure is not None:  # one that had started has failed meanwhile, beyond the budget
@@ -186,10 +183,12 @@ class SupervisorCell(AdministeredCell):
     async def _see_out(self, cell: Cell) -> None:
         """Wait until `cell` has no incarnation, however long; report it once its time is over."""
         # Handling and clean-up have shutdown_s each; a kill leaves the clean-up its time too.
-        patience_s = 2 * cell.shutdown_s + UNRESPONSIVE_GRACE_S
+        patience_s, incarnation = 2 * cell.shutdown_s + UNRESPONSIVE_GRACE_S, cell.incarnation
         if cell.state is State.STOPPING and patience_s != math.inf and isinstance(cell, ActorCell):
             with trio.move_on_after(patience_s):
                 await cell.wait_exited()
+                return
+            if cell.incarnation != incarnation:  # it had ended in the last instant, and was started again
                 return
             if self.kernel.events.listening:
                 stack = stack_of(cell.task)
@@ -255,19 +254,27 @@ class SupervisorCell(AdministeredCell):
             )
         return self._nursery
 
-    async def _start(self, cell: Cell) -> None:
-        """Start `cell` and wait until it has; what stops it from starting is raised here, not supervised."""
-        slot = OneShot()
-        nursery = self._open_nursery()
-        cell.start_slot = slot
-        cell.launch(nursery.start_soon)
+    async def _start(self, cell: Cell, *, adopts: bool = False) -> None:
+        """Start `cell` and wait until it has; what stops it from starting is raised here, not supervised.
+
+        By the time that this task wakes, others may have stopped and started the cell again. So whatever becomes of it is done
+        at the instant of the failure (in ``child_exited``) or of the cancellation (in ``_abandon``), never after the wait.
+        """
+        start = Start(adopts=adopts)
+        self._launch(cell, start)
+        incarnation = cell.incarnation
         try:
-            await slot.wait()
-        except (trio.Cancelled, KeyboardInterrupt):  # the second is Ctrl-C, which trio raises where the main task waits
-            cell.request_stop(kill=True)
-            with trio.CancelScope(shield=True):
-                await self._see_out(cell)
+            await start.wait(partial(self._abandon, cell, start))
+        except BaseException:  # Cancelled, or KeyboardInterrupt in the main task
+            if start.abandoned and cell.incarnation == incarnation:
+                with trio.CancelScope(shield=True):
+                    await self._see_out(cell)
             raise
+
+    def _abandon(self, cell: Cell, start: Start) -> None:
+        """Whoever waits for `start` was cancelled: nothing remains of it."""
+        cell.discard = cell.discard or start.adopts
+        cell.request_stop(kill=True)
 
     @trio.lowlevel.enable_ki_protection  # Ctrl-C comes at its wait; between two lines it would leave a child that nobody stops
     async def start_child(self, spec: ChildSpec | SupervisorSpec) -> Cell:
@@ -275,12 +282,9 @@ class SupervisorCell(AdministeredCell):
         self._open_nursery()
         self._refuse_significance(spec)
         self.roster.refuse_known(spec.id)
+        self.roster.refuse_more_than(self.supervision.max_children, spec.id)
         cell = self._adopt(spec)
-        try:
-            await self._start(cell)
-        except BaseException:
-            self.roster.forget(cell)
-            raise
+        await self._start(cell, adopts=True)
         return cell
 
     def _refuse_significance(self, spec: ChildSpec | SupervisorSpec) -> None:
@@ -293,22 +297,25 @@ class SupervisorCell(AdministeredCell):
 
     async def terminate(self, cell: Cell, *, discard: bool) -> None:
         """Stop `cell` and wait for it; with `discard`, forget it."""
+        self.dismiss(cell, discard=discard)
+        await self._see_out(cell)
+
+    def dismiss(self, cell: Cell, *, discard: bool) -> None:
+        """As ``terminate``, but without waiting for the end."""
         cell.discard = cell.discard or discard
+        cell.rejoin = False
+        self._group.leave(cell)
         if cell.state is State.NEW:  # waits for its first start
             cell.end(StopReason.STOPPED)
         if cell.state is State.STOPPED:
             self.child_ended(cell)
-            await trio.lowlevel.checkpoint()
-            return
-        cell.rejoin = False
-        cell.request_stop()
-        await self._see_out(cell)
+        else:
+            cell.request_stop()
 
     @trio.lowlevel.enable_ki_protection
     async def restart_child(self, child_id: str) -> Cell:
         """Start a stopped child again."""
         cell = self.roster.stopped_child(child_id)
-        cell.reopen()
         await self._start(cell)
         return cell
 
@@ -326,19 +333,26 @@ class SupervisorCell(AdministeredCell):
             cell.end(StopReason.FAILED, exit.error)
             assert exit.error is not None, "a fatal exit has its error"
             if slot is not None:
-                slot.fail(start_failed(cell.address, exit.error))
+                self._start_failed(cell, slot, exit.error)
             self._fail(exit.error)
         elif slot is not None:
             cell.end(StopReason.FAILED if exit.error is not None else StopReason.STOPPED, exit.error)
-            slot.fail(start_failed(cell.address, exit.error))
+            self._start_failed(cell, slot, exit.error)
         elif cell.rejoin and cell.restart is not RestartType.TEMPORARY:
             cell.move(Move.RETRY)
         elif cell.stopping or self.stopping:
-            cell.end(StopReason.STOPPED)
+            # What it failed with meanwhile nobody else would hear of: as in OTP, where a monitor is told the true reason.
+            cell.end(StopReason.FAILED if exit.error is not None else StopReason.STOPPED, exit.error)
         elif not self.is_serving:
             self._set_aside(cell, exit.error)
         else:
             self._carry_out(cell, exit)
+
+    @staticmethod
+    def _start_failed(cell: Cell, start: Start, error: BaseException | None) -> None:
+        """The start that somebody waits for did not come about."""
+        cell.discard = cell.discard or start.adopts
+        start.fail(start_failed(cell.address, error))
 
     def _carry_out(self, cell: Cell, exit: Exit) -> None:  # noqa: A002
         match self._judge.verdict(cell, exit, trio.current_time()):
@@ -368,10 +382,15 @@ class SupervisorCell(AdministeredCell):
         else:
             self._group.gather(cell, self.supervision.strategy, due)
             self.kernel.timekeeper.call_at(due, self._bell.ring)
-            self.run_beside(self._group.stop)
+            self.run_beside(self._group.stop_all)
 
-    def _launch(self, cell: Cell) -> None:
-        cell.launch(self._open_nursery().start_soon)
+    def _launch(self, cell: Cell, start: Start | None = None) -> None:
+        """Begin the next incarnation of `cell`. Without somebody who waits for its start, a failure of that is supervised."""
+        nursery = self._open_nursery()
+        if cell.state is State.STOPPED:
+            cell.reopen()
+        cell.start_slot = start
+        cell.launch(nursery.start_soon)
 
     def _relaunch(self, cell: Cell) -> None:
         if cell.state is State.BACKING_OFF and self.is_serving:

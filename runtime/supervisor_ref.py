@@ -7,9 +7,10 @@ from typing import Any, final
 
 import trio
 
-from actors.actor import ActorRef
+from actors.actor import ActorRef, Terminated
 from actors.supervision import ChildCounts, ChildInfo, ChildSpec, SupervisorRef, SupervisorSpec
 from runtime.cell import Cell
+from runtime.refs import wait_for_end
 from runtime.roster import Roster
 
 
@@ -70,13 +71,16 @@ class LocalSupervisorRef(SupervisorRef):
 
     async def which_children(self) -> list[ChildInfo]:
         """See ``SupervisorRef.which_children``."""
-        await trio.lowlevel.checkpoint()
-        return self.cell.roster.which_children()
+        return await self.cell.roster.which_children()
 
     async def count_children(self) -> ChildCounts:
         """See ``SupervisorRef.count_children``."""
         await trio.lowlevel.checkpoint()
         return self.cell.roster.count_children()
+
+    async def ended(self) -> Terminated:
+        """See ``SupervisorRef.ended``."""
+        return await wait_for_end(self.cell)
 
     def __repr__(self) -> str:
         return f"<SupervisorRef {self.cell.address or '(root)'!r} {self.cell.state.value}>"

@@ -89,11 +89,18 @@ class Judge:
 
     def _exhausted(self, child: str, error: BaseException | None) -> RestartsExhausted:
         limit, within_s = self._supervision.max_restarts, self._supervision.within_s
+        below: tuple[str, ...] = ()
+        if isinstance(error, RestartsExhausted):  # told once: those below as a path, and the failure that all of them met
+            below, error = error.path, error.__cause__
+        path = (*below, self._address)
+        told = f"  Path: {' -> '.join(repr(each or '(root)') for each in path)} gave up, one after the other.\n" if below else ""
         failure = RestartsExhausted(
             f"supervisor {self._address or '(root)'!r} gave up: {child!r} needed restart number {self._ledger.count} "
             f"within {within_s:g} s, and max_restarts is {limit:g}.\n"
-            "  Mend: see the cause below; or Supervision(max_restarts=…, within_s=…), or exhausted=Exhausted.PARK for outages.",
+            f"{told}"
+            "  Mend: see the cause above; or Supervision(max_restarts=…, within_s=…), or exhausted=Exhausted.PARK for outages.",
             address=self._address,
+            path=path,
         )
         failure.__cause__ = error
         return failure

@@ -29,6 +29,7 @@ LAYERS: Mapping[str, int] = {
     "actors/mailbox.py": 3,
     "actors/actor.py": 4,
     "actors/annotations.py": 4,
+    "actors/requests.py": 5,
     "actors/lm.py": 4,
     "actors/markers.py": 5,
     "actors/supervision.py": 5,
@@ -57,6 +58,7 @@ LAYERS: Mapping[str, int] = {
     "runtime/stacks.py": 21,
     "runtime/timekeeper.py": 21,
     "runtime/envelope.py": 22,
+    "runtime/payloads.py": 22,
     "runtime/dead_letters.py": 23,
     "runtime/kernel.py": 24,
     "runtime/ledger.py": 24,
@@ -82,6 +84,7 @@ LAYERS: Mapping[str, int] = {
     "runtime/context.py": 31,
     "runtime/pool.py": 30,
     "runtime/inspection.py": 30,
+    "runtime/errands.py": 31,
     "runtime/session.py": 32,
     # runtime: language models
     "runtime/lm/backends/__init__.py": 26,

@@ -6,10 +6,10 @@ Made by ``python -m tests.runtime.embed.generate_faces``; not to be edited.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, Generic, Unpack, final, overload
 
-from actors.actor import Actor, ActorRef, ActorStatistics, R, Request, SpawnOptions
+from actors.actor import Actor, ActorRef, ActorStatistics, R, Request, SpawnOptions, Terminated
 from actors.graph import Graph
 from actors.lm import LM, ChatMessage, Completion
 from actors.restart import RestartType
@@ -17,6 +17,7 @@ from actors.supervision import ChildCounts, ChildInfo, ChildSpec, Supervision, S
 from runtime.app import Runtime
 from runtime.dead_letters import DeadLetters
 from runtime.embed.asyncio_base import AsyncioEventStream, AsyncioFace, AsyncioLMStream, M
+from runtime.errands import TaskHandle
 from runtime.events import DEFAULT_BUFFER, Event
 from runtime.graphs.engine import Deployment
 from runtime.graphs.handle import RunHandle
@@ -56,6 +57,20 @@ class AsyncioRuntime(AsyncioFace[Runtime], of=Runtime):
         """See ``Runtime.supervise``."""
         face: AsyncioSupervisorRef = self._face(
             await self._cross(timeout, self._native.supervise, children, supervision, name, restart)
+        )
+        return face
+
+    async def task(
+        self,
+        function: Callable[..., Awaitable[Any]],
+        *args: Any,
+        name: str | None = None,
+        shutdown_s: float | None = None,
+        timeout: float | None = None,
+    ) -> AsyncioTaskHandle:
+        """See ``Runtime.task``."""
+        face: AsyncioTaskHandle = self._face(
+            await self._cross(timeout, self._native.task, function, *args, name=name, shutdown_s=shutdown_s)
         )
         return face
 
@@ -149,17 +164,17 @@ class AsyncioRuntime(AsyncioFace[Runtime], of=Runtime):
         """See ``Runtime.predictor_statistics``."""
         return self._call(self._native.predictor_statistics)
 
-    def subscribe(self, kind: type, ref: AsyncioActorRef[Any]) -> None:
+    def subscribe(self, kind: type, ref: AsyncioActorRef[Any], *, topic: Hashable | None = None) -> None:
         """See ``Runtime.subscribe``."""
-        return self._call(self._native.subscribe, kind, ref)
+        return self._call(self._native.subscribe, kind, ref, topic=topic)
 
-    def unsubscribe(self, kind: type, ref: AsyncioActorRef[Any]) -> None:
+    def unsubscribe(self, kind: type, ref: AsyncioActorRef[Any], *, topic: Hashable | None = None) -> None:
         """See ``Runtime.unsubscribe``."""
-        return self._call(self._native.unsubscribe, kind, ref)
+        return self._call(self._native.unsubscribe, kind, ref, topic=topic)
 
-    def publish(self, message: Any) -> int:
+    def publish(self, message: Any, *, topic: Hashable | None = None) -> int:
         """See ``Runtime.publish``."""
-        return self._call(self._native.publish, message)
+        return self._call(self._native.publish, message, topic=topic)
 
     def events(
         self, keep: Callable[[Event], bool] | None = None, *, buffer: int = DEFAULT_BUFFER, timeout: float | None = None
@@ -179,6 +194,10 @@ class AsyncioRuntime(AsyncioFace[Runtime], of=Runtime):
     def statistics(self) -> RuntimeStatistics:
         """See ``Runtime.statistics``."""
         return self._call(self._native.statistics)
+
+    def inspect(self, ref: AsyncioActorRef[Any]) -> Any:
+        """See ``Runtime.inspect``."""
+        return self._call(self._native.inspect, ref)
 
     def tree(self) -> TreeNode:
         """See ``Runtime.tree``."""
@@ -258,6 +277,34 @@ class AsyncioDeployment(AsyncioFace[Deployment], of=Deployment):
 
 
 @final
+class AsyncioTaskHandle(AsyncioFace[TaskHandle], of=TaskHandle):
+    """``TaskHandle`` for coroutines of asyncio."""
+
+    @property
+    def address(self) -> str:
+        """See ``TaskHandle.address``."""
+        return self._native.address
+
+    @property
+    def ref(self) -> AsyncioActorRef[Any]:
+        """See ``TaskHandle.ref``."""
+        face: AsyncioActorRef[Any] = self._face(self._native.ref)
+        return face
+
+    async def result(self, *, timeout: float | None = None) -> Any:
+        """See ``TaskHandle.result``."""
+        return await self._cross(timeout, self._native.result)
+
+    async def ended(self, *, timeout: float | None = None) -> Terminated:
+        """See ``TaskHandle.ended``."""
+        return await self._cross(timeout, self._native.ended)
+
+    async def cancel(self, *, timeout: float | None = None) -> None:
+        """See ``TaskHandle.cancel``."""
+        return await self._cross(timeout, self._native.cancel)
+
+
+@final
 class AsyncioActorRef(AsyncioFace[ActorRef[M]], Generic[M], of=ActorRef):
     """``ActorRef`` for coroutines of asyncio."""
 
@@ -281,6 +328,10 @@ class AsyncioActorRef(AsyncioFace[ActorRef[M]], Generic[M], of=ActorRef):
     async def ask(self, message: Any, *, detach: bool = False, timeout: float | None = None) -> Any:
         """See ``ActorRef.ask``."""
         return await self._cross(timeout, self._native.ask, message, detach=detach)
+
+    async def ended(self, *, timeout: float | None = None) -> Terminated:
+        """See ``ActorRef.ended``."""
+        return await self._cross(timeout, self._native.ended)
 
     def statistics(self) -> ActorStatistics:
         """See ``ActorRef.statistics``."""
@@ -319,6 +370,10 @@ class AsyncioSupervisorRef(AsyncioFace[SupervisorRef], of=SupervisorRef):
     async def which_children(self, *, timeout: float | None = None) -> list[ChildInfo]:
         """See ``SupervisorRef.which_children``."""
         return await self._cross(timeout, self._native.which_children)
+
+    async def ended(self, *, timeout: float | None = None) -> Terminated:
+        """See ``SupervisorRef.ended``."""
+        return await self._cross(timeout, self._native.ended)
 
     async def count_children(self, *, timeout: float | None = None) -> ChildCounts:
         """See ``SupervisorRef.count_children``."""

@@ -6,10 +6,10 @@ Made by ``python -m tests.runtime.embed.generate_faces``; not to be edited.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, Generic, Unpack, final, overload
 
-from actors.actor import Actor, ActorRef, ActorStatistics, R, Request, SpawnOptions
+from actors.actor import Actor, ActorRef, ActorStatistics, R, Request, SpawnOptions, Terminated
 from actors.graph import Graph
 from actors.lm import LM, ChatMessage, Completion
 from actors.restart import RestartType
@@ -17,6 +17,7 @@ from actors.supervision import ChildCounts, ChildInfo, ChildSpec, Supervision, S
 from runtime.app import Runtime
 from runtime.dead_letters import DeadLetters
 from runtime.embed.portal_base import M, PortalEventStream, PortalFace, PortalLMStream
+from runtime.errands import TaskHandle
 from runtime.events import DEFAULT_BUFFER, Event
 from runtime.graphs.engine import Deployment
 from runtime.graphs.handle import RunHandle
@@ -53,6 +54,20 @@ class PortalRuntime(PortalFace[Runtime], of=Runtime):
     ) -> PortalSupervisorRef:
         """See ``Runtime.supervise``."""
         face: PortalSupervisorRef = self._face(self._cross(timeout, self._native.supervise, children, supervision, name, restart))
+        return face
+
+    def task(
+        self,
+        function: Callable[..., Awaitable[Any]],
+        *args: Any,
+        name: str | None = None,
+        shutdown_s: float | None = None,
+        timeout: float | None = None,
+    ) -> PortalTaskHandle:
+        """See ``Runtime.task``."""
+        face: PortalTaskHandle = self._face(
+            self._cross(timeout, self._native.task, function, *args, name=name, shutdown_s=shutdown_s)
+        )
         return face
 
     def stop(self, ref: PortalActorRef[Any] | PortalSupervisorRef, *, timeout: float | None = None) -> None:
@@ -145,17 +160,17 @@ class PortalRuntime(PortalFace[Runtime], of=Runtime):
         """See ``Runtime.predictor_statistics``."""
         return self._call(self._native.predictor_statistics)
 
-    def subscribe(self, kind: type, ref: PortalActorRef[Any]) -> None:
+    def subscribe(self, kind: type, ref: PortalActorRef[Any], *, topic: Hashable | None = None) -> None:
         """See ``Runtime.subscribe``."""
-        return self._call(self._native.subscribe, kind, ref)
+        return self._call(self._native.subscribe, kind, ref, topic=topic)
 
-    def unsubscribe(self, kind: type, ref: PortalActorRef[Any]) -> None:
+    def unsubscribe(self, kind: type, ref: PortalActorRef[Any], *, topic: Hashable | None = None) -> None:
         """See ``Runtime.unsubscribe``."""
-        return self._call(self._native.unsubscribe, kind, ref)
+        return self._call(self._native.unsubscribe, kind, ref, topic=topic)
 
-    def publish(self, message: Any) -> int:
+    def publish(self, message: Any, *, topic: Hashable | None = None) -> int:
         """See ``Runtime.publish``."""
-        return self._call(self._native.publish, message)
+        return self._call(self._native.publish, message, topic=topic)
 
     def events(
         self, keep: Callable[[Event], bool] | None = None, *, buffer: int = DEFAULT_BUFFER, timeout: float | None = None
@@ -175,6 +190,10 @@ class PortalRuntime(PortalFace[Runtime], of=Runtime):
     def statistics(self) -> RuntimeStatistics:
         """See ``Runtime.statistics``."""
         return self._call(self._native.statistics)
+
+    def inspect(self, ref: PortalActorRef[Any]) -> Any:
+        """See ``Runtime.inspect``."""
+        return self._call(self._native.inspect, ref)
 
     def tree(self) -> TreeNode:
         """See ``Runtime.tree``."""
@@ -254,6 +273,34 @@ class PortalDeployment(PortalFace[Deployment], of=Deployment):
 
 
 @final
+class PortalTaskHandle(PortalFace[TaskHandle], of=TaskHandle):
+    """``TaskHandle`` for threads."""
+
+    @property
+    def address(self) -> str:
+        """See ``TaskHandle.address``."""
+        return self._native.address
+
+    @property
+    def ref(self) -> PortalActorRef[Any]:
+        """See ``TaskHandle.ref``."""
+        face: PortalActorRef[Any] = self._face(self._native.ref)
+        return face
+
+    def result(self, *, timeout: float | None = None) -> Any:
+        """See ``TaskHandle.result``."""
+        return self._cross(timeout, self._native.result)
+
+    def ended(self, *, timeout: float | None = None) -> Terminated:
+        """See ``TaskHandle.ended``."""
+        return self._cross(timeout, self._native.ended)
+
+    def cancel(self, *, timeout: float | None = None) -> None:
+        """See ``TaskHandle.cancel``."""
+        return self._cross(timeout, self._native.cancel)
+
+
+@final
 class PortalActorRef(PortalFace[ActorRef[M]], Generic[M], of=ActorRef):
     """``ActorRef`` for threads."""
 
@@ -277,6 +324,10 @@ class PortalActorRef(PortalFace[ActorRef[M]], Generic[M], of=ActorRef):
     def ask(self, message: Any, *, detach: bool = False, timeout: float | None = None) -> Any:
         """See ``ActorRef.ask``."""
         return self._cross(timeout, self._native.ask, message, detach=detach)
+
+    def ended(self, *, timeout: float | None = None) -> Terminated:
+        """See ``ActorRef.ended``."""
+        return self._cross(timeout, self._native.ended)
 
     def statistics(self) -> ActorStatistics:
         """See ``ActorRef.statistics``."""
@@ -315,6 +366,10 @@ class PortalSupervisorRef(PortalFace[SupervisorRef], of=SupervisorRef):
     def which_children(self, *, timeout: float | None = None) -> list[ChildInfo]:
         """See ``SupervisorRef.which_children``."""
         return self._cross(timeout, self._native.which_children)
+
+    def ended(self, *, timeout: float | None = None) -> Terminated:
+        """See ``SupervisorRef.ended``."""
+        return self._cross(timeout, self._native.ended)
 
     def count_children(self, *, timeout: float | None = None) -> ChildCounts:
         """See ``SupervisorRef.count_children``."""

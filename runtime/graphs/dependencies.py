@@ -211,7 +211,7 @@ class RunDependencies:
     async def _call(self, dependency: Dependency, arguments: Mapping[str, Any], node: str, path: str) -> Any:
         if dependency.node is not None:
             return await self._run_node(dependency.node, self)
-        call = partial(dependency.function, **arguments)
+        call = partial(dependency.call, **arguments)
         if dependency.supply is Supply.ASYNC:
             return await call()
         if dependency.supply is Supply.THREAD:

@@ -63,8 +63,6 @@ def check_run_id(wanted: object) -> None:
         raise UsageError(
             f"run_id={repr_of(wanted)}: expected a non-empty string or None.\n  Mend: leave it out, and one is made."
         )
-            f"run_id={repr_of(wanted)}: expected a non-empty string or None.\n  Mend: leave it out, and one is made."
-        )
     if len(wanted) > _MAX_RUN_ID:
         raise UsageError(
             f"run_id={repr_of(wanted, 60)}: it has {len(wanted)} characters, at most {_MAX_RUN_ID} are allowed.\n"

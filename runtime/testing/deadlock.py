@@ -214,6 +214,8 @@ def _ref(ref: LocalRef, frame: FrameType, frames: Sequence[FrameType], names: Na
     message = type(frame.f_locals.get("message")).__name__
     if frame.f_code.co_name == "tell":  # waits in no mailbox
         return f"its turn, after its {message} to {ref.address!r}", (), False
+    if frame.f_code.co_name == "ended":
+        return f"the end of {ref.address!r}", (ref.address,), False
     return f"the answer of {ref.address!r} to its {message}", (ref.address,), False
 
 

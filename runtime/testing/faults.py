@@ -19,7 +19,10 @@ import trio
 from actors.checks import is_count, is_number
 from actors.errors import LMUnavailable
 from actors.lm import LM, ChatMessage, Completion, LMStream
+from actors.requests import may_be_none
+from runtime.actor_cell import ActorCell
 from runtime.app import Runtime
+from runtime.cell import current_cell
 from runtime.lm.abilities import PassesAbilities
 from runtime.lm.cache import AnswerCache
 from runtime.lm.dspy.bridge import run_signature
@@ -191,6 +194,9 @@ class FaultPlan:
 async def _struck(fault: Fault, handler: Handler, message: Any) -> Any:
     match fault.kind:
         case "drop":
+            cell = current_cell.get()
+            if isinstance(cell, ActorCell) and not may_be_none(message):
+                cell.reply_later().send(None)  # returned by the handler it would count as not handled
             return None
         case "block":
             await trio.sleep_forever()

@@ -20,6 +20,7 @@ from actors import (
     ActorStartFailed,
     ActorStopped,
     AutoShutdown,
+    ChildAlreadyPresent,
     ChildAlreadyStarted,
     ChildNotFound,
     ChildSpec,
@@ -563,13 +564,13 @@ def test_EX_01_defaults():
 
 
 async def test_EX_02_a_child_that_waits_for_its_restart_counts_and_keeps_its_id(virtual_clock, log):
-    """There is no limit of children to refuse with; what a limit would count is what ``count_children`` says."""
+    """It counts for ``max_children`` too: see ``tests/regressions``."""
     async with stage() as runtime:
         supervisor = await runtime.supervise([child("a", log)], budget(5, backoff=EXACT), name="s")
         await crash(runtime.whereis("s/a"))
 
         assert await counts(supervisor) == [1, 0, 0, 1]
-        with pytest.raises(ChildAlreadyStarted, match=r"already has 'a', which is backing_off\."):
+        with pytest.raises(ChildAlreadyPresent, match=r"already has 'a', which is being restarted\."):
             await supervisor.start_child(child("a", log))
 
 

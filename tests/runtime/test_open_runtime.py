@@ -76,7 +76,7 @@ async def test_a_failed_start_is_the_callers_and_is_not_retried(virtual_clock, l
 
         assert str(caught.value) == (
             "'a' did not start: Boom: no\n"
-            "  Mend: see the cause below; its factory or its lifespan raised before the first message."
+            "  Mend: see the cause above; its factory or its lifespan raised before the first message."
         )
         assert names(log) == "!"
         assert runtime.whereis("a") is None

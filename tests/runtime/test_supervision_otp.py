@@ -91,7 +91,7 @@ async def test_OTP_010_sup_start_child_returns_error(virtual_clock, log):
     async with stage() as runtime:
         supervisor = await runtime.supervise([], name="s")
 
-        with pytest.raises(ActorStartFailed, match=r"^'s/a' did not start: Boom: no\n  Mend: see the cause below") as caught:
+        with pytest.raises(ActorStartFailed, match=r"^'s/a' did not start: Boom: no\n  Mend: see the cause above") as caught:
             await supervisor.start_child(ChildSpec("a", Fragile, (log, [Boom("no")])))
 
         assert repr(caught.value.__cause__) == "Boom('no')"
@@ -534,7 +534,7 @@ async def test_OTP_066_administration_is_answered_during_a_backoff(virtual_clock
         for call in (supervisor.restart_child, supervisor.delete_child):
             with pytest.raises(ChildRestarting, match=r"^'s/a' waits for its restart\.\n  Mend: terminate_child\('a'\) first\.$"):
                 await call("a")
-        with pytest.raises(ChildAlreadyStarted):
+        with pytest.raises(ChildAlreadyPresent, match=r"^supervisor 's' already has 'a', which is being restarted\."):
             await supervisor.start_child(child("a", log))
         await supervisor.terminate_child("a")
         await supervisor.delete_child("a")
@@ -766,7 +766,7 @@ async def test_the_root_supervisor_that_gives_up_ends_the_runtime_with_its_reaso
 
     assert str(caught.value) == (
         "supervisor '(root)' gave up: 'a' needed restart number 2 within 5 s, and max_restarts is 1.\n"
-        "  Mend: see the cause below; or Supervision(max_restarts=…, within_s=…), or exhausted=Exhausted.PARK for outages."
+        "  Mend: see the cause above; or Supervision(max_restarts=…, within_s=…), or exhausted=Exhausted.PARK for outages."
     )
     assert repr(caught.value.__cause__) == "Boom('second')"
     assert trio.current_time() == 0

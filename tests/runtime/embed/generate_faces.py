@@ -20,11 +20,12 @@ from actors.actor import ActorRef
 from actors.lm import LM
 from actors.supervision import SupervisorRef
 from runtime.app import Runtime
+from runtime.errands import TaskHandle
 from runtime.graphs.engine import Deployment
 from runtime.graphs.handle import RunHandle
 
 ROOT = Path(__file__).resolve().parents[3]
-NATIVE: tuple[type, ...] = (Runtime, RunHandle, Deployment, ActorRef, SupervisorRef, LM)
+NATIVE: tuple[type, ...] = (Runtime, RunHandle, Deployment, TaskHandle, ActorRef, SupervisorRef, LM)
 """In the order of the file. LM last: being a protocol, it recognises by their methods what nothing before it has claimed."""
 ONLY = {Deployment: ("address", "is_running", "active_runs", "stop")}
 """Of classes that have methods for the runtime itself."""
