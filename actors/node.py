@@ -21,7 +21,7 @@ from actors.checks import refuse
 from actors.dependencies import Dependency, Recalled
 from actors.errors import DeclarationError, Problem
 from actors.markers import Gather
-from actors.options import PREDICT_OPTIONS, NodeOptions, PredictOptions, check_options
+from actors.options import PREDICT_OPTIONS, NodeOptions, PredictOptions, check_options, node_options
 from actors.supervision import check_id
 
 
@@ -263,7 +263,7 @@ def declare(
         if name is not None and not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise refuse(NodeOptions, "name", name, "a string or None")
         check_id(name if name is not None else own_name)
-        options = NodeOptions(**common)
+        options = node_options(common, predict=predict)
         predict_options = PredictOptions(**extra) if predict else None
     except DeclarationError as error:
         raise DeclarationError(f"{where}: {error}") from None
@@ -289,7 +289,7 @@ def embed(
     check_options(given, predict=False, where=where)
     try:
         check_id(name)
-        options = NodeOptions(**given)
+        options = node_options(given, predict=False)
     except DeclarationError as error:
         raise DeclarationError(f"{where}: {error}") from None
     function: Any = getattr(embedded.what, "receive", _stand_in) if embedded.takes is None else _stand_in

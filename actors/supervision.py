@@ -20,6 +20,7 @@ from actors.errors import DeclarationError
 from actors.groups import leaves_of
 from actors.mailbox import MailboxSpec
 from actors.restart import RestartType
+from actors.written import remembers_what_is_written, unwritten
 
 
 @final
@@ -83,6 +84,7 @@ def _is_on_error(owner: object, attribute: attrs.Attribute[Any], value: object) 
 
 
 @final
+@remembers_what_is_written
 @attrs.frozen
 class Supervision:
     """How a supervisor treats the failures of its children.
@@ -105,6 +107,7 @@ class Supervision:
     """Looked up along the exception's classes, most specific first; an unlisted exception means ``RESTART``."""
     exhausted: Exhausted = attrs.field(default=Exhausted.ESCALATE, validator=is_a(Exhausted))
     """What happens when the budget is spent."""
+    _written: frozenset[str] = unwritten()
 
     def directive(self, error: BaseException) -> Directive:
         """What to do about `error`. For a group: the gravest directive of its leaves."""

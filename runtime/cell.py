@@ -203,6 +203,11 @@ class Cell(ABC):
         return self._state is State.STOPPED
 
     @property
+    def is_blameless(self) -> bool:
+        """Whether what ends now is one of several workers without state, by the message in its hand and by nothing else."""
+        return False
+
+    @property
     def can_launch(self) -> bool:
         """Whether it has no incarnation, so that the next one may begin."""
         return self._state in (State.NEW, State.BACKING_OFF, State.STOPPED)

@@ -48,6 +48,11 @@ class HoldingCell(MailedCell, ABC):
         self._handled: int = 0
         self._failed: int = 0
 
+    @property
+    def is_blameless(self) -> bool:
+        """See ``Cell.is_blameless``: whoever shares a mailbox with others holds no state of its own."""
+        return not self._owns_mailbox and self._current is not None
+
     @abstractmethod
     def let_go(self, envelope: Envelope) -> None:
         """The sender of the message in hand no longer wants it handled."""
@@ -163,13 +168,11 @@ class HoldingCell(MailedCell, ABC):
         self._redeliveries.put(envelope, delay_s)
 
     def _close(self) -> None:
+        if not self._owns_mailbox:
+            return  # what waits for another attempt goes on waiting, and then comes to the others
         for envelope in self._redeliveries.drain() if self._redeliveries is not None else ():
-            if self._owns_mailbox:
-                self.mailbox.bury(envelope)
-            else:
-                self.mailbox.put_beyond(envelope, first=True)
-        if self._owns_mailbox:
-            self.mailbox.close()
+            self.mailbox.bury(envelope)
+        self.mailbox.close()
 
     # --- what its handler asks for ----------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ LAYERS: Mapping[str, int] = {
     "actors/errors.py": 1,
     "actors/groups.py": 1,
     "actors/restart.py": 1,
+    "actors/written.py": 1,
     "actors/checks.py": 2,
     "actors/backoff.py": 3,
     "actors/mailbox.py": 3,

@@ -12,15 +12,16 @@ from typing import Any, final
 import trio
 
 from actors.actor import ActorRef, Terminated
-from actors.backoff import Backoff, is_worth_another_attempt
+from actors.backoff import is_worth_another_attempt
 from actors.checks import refuse
 from actors.dependencies import Supply
 from actors.errors import ActorFailed, UsageError
 from actors.graph import Graph
 from actors.node import Kind, NodeSpec
+from actors.options import node_supervision
 from actors.plan import Plan
 from actors.restart import RestartType
-from actors.supervision import ChildSpec, Supervision, supervisor_spec
+from actors.supervision import ChildSpec, supervisor_spec
 from runtime.actor_cell import ActorCell
 from runtime.cell import current_cell
 from runtime.events import DEFAULT_BUFFER, Event, EventBus, EventStream
@@ -40,11 +41,6 @@ from runtime.lm.predictors.serving import Predictors
 from runtime.mailbox import Mailbox
 from runtime.pool import InstancePool
 from runtime.supervisor import SupervisorCell
-
-NODE_SUPERVISION = Supervision(max_restarts=math.inf, backoff=Backoff(first_s=0.1, cap_s=1.0))
-"""How a graph's nodes are restarted unless the graph says otherwise. No budget: what bounds the restarts is that every crash
-uses up an attempt of a message, and one run that fails must not take down the nodes that others use."""
-
 
 RunInside = Callable[[Any, object, Work], Awaitable[Any]]
 """Runs a graph as the work of a node of another run."""
@@ -240,7 +236,7 @@ class Engine:
         if self._contexts.nursery is None and _keeps_contexts(plan):
             await self._root.start_child(ChildSpec(self._free_name("contexts"), ContextKeeper, (self._contexts,)))
         spec = supervisor_spec(
-            self._free_name(graph.name), (), graph.supervision or NODE_SUPERVISION, restart=RestartType.TEMPORARY
+            self._free_name(graph.name), (), node_supervision(graph.supervision), restart=RestartType.TEMPORARY
         )
         supervisor = await self._root.start_child(spec)
         assert isinstance(supervisor, SupervisorCell), "a SupervisorSpec makes a supervisor"

@@ -91,16 +91,18 @@ class NodeActor(Actor):
         attempt = Attempt(self._spec, self._lm, self._serve, message, pulse, self._predictors)
         if not self._is_bounded:
             return await attempt.perform()
-        output = None
+        output, is_done = None, False
         with trio.move_on_after(math.inf if timeout_s is None else timeout_s) as limit, pulse.scope:
             with telling_when_slow(message, [limit, pulse.scope]):
                 output = await attempt.perform()
+                is_done = True
         # Only now has the attempt really ended. One that let no cancellation through was too late all the same.
-        if (limit.cancel_called or pulse.scope.cancel_called) and not message.run.is_withdrawn(message):
-            raise self._timed_out(message, is_idle=not limit.cancel_called)
+        is_late = limit.cancel_called or pulse.scope.cancel_called
+        if is_late and not (is_done and self._spec.options.late == "take") and not message.run.is_withdrawn(message):
+            raise self._timed_out(message, is_idle=not limit.cancel_called, is_done=is_done)
         return output
 
-    def _timed_out(self, message: Work, *, is_idle: bool) -> NodeTimedOut:
+    def _timed_out(self, message: Work, *, is_idle: bool, is_done: bool) -> NodeTimedOut:
         options = self._spec.options
         if is_idle:
             text = f"gave no sign of life for idle_timeout_s={options.idle_timeout_s:g}"
@@ -108,6 +110,9 @@ class NodeActor(Actor):
         else:
             text = f"did not finish within timeout_s={options.timeout_s:g}"
             mend = "give it more time"
+        if is_done:
+            text += "; it could not be stopped and finished after that, and its result is discarded"
+            mend += ", take its late result with late='take'"
         return NodeTimedOut(
             f"node {self._spec.name!r} {text}.\n  Mend: {mend}, or find what it waits for: {self._spec.location}.",
             run_id=message.run.id,
