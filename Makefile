@@ -105,6 +105,7 @@ bench:
 bench-here: $(VENV)/bench.stamp
 	@$(BIN)/python -m tests.benchmarks $(ARGS)
 	@$(BIN)/python -m tests.benchmarks.crossing
+	@$(BIN)/python -m tests.benchmarks.failing_share
 	@$(BIN)/python -m tests.benchmarks.lm_calls
 
 test-all:
