@@ -8,7 +8,7 @@ from typing import Any
 import trio
 
 from actors.backoff import Redelivery
-from actors.errors import ActorFailed, MailboxFull, UsageError
+from actors.errors import ActorFailed, AskCycle, MailboxFull, UsageError
 from actors.supervision import ChildSpec
 from runtime.cell import Exit, ExitKind, Overseer
 from runtime.dead_letters import DeadReason
@@ -177,6 +177,11 @@ class HoldingCell(MailedCell, ABC):
     # --- what its handler asks for ----------------------------------------------------------------------------------------
 
     @property
+    def in_hand(self) -> Envelope | None:
+        """The message that is being handled."""
+        return self._current
+
+    @property
     def is_asked(self) -> bool:
         """Whether somebody waits for the answer to the message in hand."""
         return self._current is not None and self._current.slot is not None
@@ -211,7 +216,12 @@ class HoldingCell(MailedCell, ABC):
         """Hand the message in hand over to `target`, with its sender, its asker and its deadline; wait for room there."""
         envelope = self._in_hand("forward()")
         if isinstance(envelope.slot, Ask):
-            envelope.slot.hand_over(target)
+            try:
+                envelope.slot.hand_over(target)
+            except AskCycle as error:
+                self.kernel.dead_letters.add(target.address, DeadReason.FAILED, envelope, error)
+                envelope.give_up(error)
+                return
         envelope.holder = None
         try:
             await target.mailbox.put(envelope)

@@ -20,6 +20,7 @@ from runtime.graphs.injected import NodeLM, NodeRun, Pulse
 from runtime.graphs.run import Work
 from runtime.lm.budget import spending_all
 from runtime.lm.dspy.choosing import Picking, fill_one_of
+from runtime.worker_threads import run_in_thread
 
 CLOSE_GENERATOR_S = 5.0
 """How long the clean-up of an async generator node may take once it is cancelled."""
@@ -181,5 +182,5 @@ class Attempt:
 
 async def _called(kind: Kind, call: Callable[[], Any]) -> Any:
     if kind is Kind.THREAD:
-        return await trio.to_thread.run_sync(call)
+        return await run_in_thread(call)
     return await call()

@@ -19,6 +19,7 @@ from actors.backoff import is_worth_another_attempt
 from actors.dependencies import Dependency, Supply
 from actors.errors import DepError, InternalError, UsageError
 from actors.groups import leaves_of
+from runtime.worker_threads import run_in_thread
 
 CLOSE_CONTEXT_S = 5.0
 """How long the clean-up of a context manager may take at the end of its run."""
@@ -209,7 +210,7 @@ class RunDependencies:
         if dependency.supply is Supply.ASYNC:
             return await call()
         if dependency.supply is Supply.THREAD:
-            return await trio.to_thread.run_sync(call)
+            return await run_in_thread(call)
         if self._contexts.nursery is None:
             raise InternalError(f"the context manager {dependency.name} has no task to be held by")
         return await self._contexts.nursery.start(self._hold, call, dependency, node, path)

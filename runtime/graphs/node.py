@@ -27,11 +27,20 @@ from runtime.lm.dspy.choosing import Picking
 class NodeActor(Actor):
     """One instance of a node. It holds no state between messages, so its restart costs nothing but the delay."""
 
-    def __init__(self, spec: NodeSpec, lm: LM | None, serve: Serve | None = None, predictors: Picking | None = None) -> None:
+    def __init__(
+        self,
+        spec: NodeSpec,
+        lm: LM | None,
+        serve: Serve | None = None,
+        predictors: Picking | None = None,
+        once: bool = False,
+    ) -> None:
+        """With `once`, it ends after one message."""
         self._spec = spec
         self._predictors = predictors
         self._lm = lm
         self._serve = serve
+        self._once = once
         self._is_bounded = spec.options.timeout_s is not None or spec.options.idle_timeout_s is not None
         self._is_call = is_call(spec) and not self._is_bounded
         self._slate: contextvars.Context | None = None
@@ -65,6 +74,9 @@ class NodeActor(Actor):
             failure = without(error, trio.Cancelled)
             if failure is None or any(map(is_fatal, leaves_of(failure))) or not self._is_settled(message, failure):
                 raise
+        finally:
+            if self._once:
+                self.context.stop()
 
     @staticmethod
     async def _wipe(slate: contextvars.Context) -> None:
