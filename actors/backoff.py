@@ -12,6 +12,7 @@ from actors.checks import is_a, is_count, is_number, refuse
 from actors.errors import UnderstudyError
 from actors.groups import is_fatal, leaves_of
 from actors.words import add_note, attribute_of, said
+from actors.written import remembers_what_is_written, unwritten
 
 RetryOn = type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool]
 
@@ -93,6 +94,7 @@ def _is_retry_on(owner: object, attribute: attrs.Attribute[Any], value: object) 
 
 
 @final
+@remembers_what_is_written
 @attrs.frozen
 class Redelivery:
     """What becomes of the message that crashed its actor.
@@ -100,12 +102,13 @@ class Redelivery:
     `max_attempts` counts every delivery, the first included: 1 means that the message is not delivered again and its asker
     gets the error. A message waits out its own `backoff`, apart from the actor's, so that others are served meanwhile; out of
     attempts it is a dead letter with its last error. `retry_on` (exception types, or a predicate of the error) defaults to
-    :func:`is_worth_another_attempt`.
+    :func:`is_worth_another_attempt`. On a node, what is not written is that node's default, which may be more than one attempt.
     """
 
     max_attempts: int = attrs.field(default=1, validator=is_count(least=1))
     backoff: Backoff = attrs.field(factory=Backoff, validator=is_a(Backoff))
     retry_on: RetryOn | None = attrs.field(default=None, validator=_is_retry_on)
+    _written: frozenset[str] = unwritten()
 
     def wants(self, error: BaseException, attempt: int) -> bool:
         """Whether a message that failed its attempt number `attempt` (from 1) with `error` is delivered again."""

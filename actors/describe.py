@@ -17,6 +17,7 @@ from actors.errors import Problem
 from actors.finish import Finish
 from actors.mermaid import draw
 from actors.node import Input, Kind, NodeSpec
+from actors.options import node_supervision
 from actors.plan import Plan
 from actors.supervision import Supervision
 from actors.words import counted
@@ -207,12 +208,12 @@ def _fields(kind: type) -> Iterator[tuple[str, str]]:
 def _limits(plan: Plan, supervision: Supervision | None) -> Iterator[str]:
     yield "## Supervision and limits"
     yield ""
-    if supervision is None:
-        yield "- A node that crashes is restarted, without a budget: the attempts of its messages are the bound."
-    else:
+    yield "- A node that crashes is restarted at once and without a budget: the attempts of its messages are the bound."
+    if supervision is not None:
+        supervision = node_supervision(supervision)
         budget = "any number of" if supervision.max_restarts == math.inf else f"up to {supervision.max_restarts:g}"
         yield (
-            f"- {supervision.strategy.name}: {budget} restarts within {supervision.within_s:g} s, "
+            f"- Actors that are nodes: {supervision.strategy.name}, {budget} restarts within {supervision.within_s:g} s, "
             f"then {supervision.exhausted.name}."
         )
     default = next(

@@ -126,7 +126,12 @@ class GraphInvalid(DeclarationError):
 
 
 class AskCycle(UsageError):
-    """An ask would close a ring of actors that wait for each other; ``cycle`` names them, first and last the same."""
+    """A wait would close a ring of actors, nodes and runs that wait for each other; ``cycle`` names them, first and last alike.
+
+    An ask, or a wait for the result of a run. The same would happen again, so it is not worth another attempt.
+    """
+
+    retryable: bool | None = False
 
     def __init__(self, message: str, *, cycle: Sequence[str] = ()) -> None:
         super().__init__(message)

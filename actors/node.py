@@ -21,7 +21,7 @@ from actors.checks import refuse
 from actors.dependencies import Dependency, Recalled
 from actors.errors import DeclarationError, Problem
 from actors.markers import Gather
-from actors.options import PREDICT_OPTIONS, NodeOptions, PredictOptions, check_options
+from actors.options import PREDICT_OPTIONS, NodeOptions, PredictOptions, check_options, node_options
 from actors.supervision import check_id
 from actors.words import repr_of
 
@@ -264,7 +264,7 @@ def declare(
         if name is not None and not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise refuse(NodeOptions, "name", name, "a string or None")
         check_id(name if name is not None else own_name)
-        options = NodeOptions(**common)
+        options = node_options(common, predict=predict)
         _check_repeatable(options, function)
         predict_options = PredictOptions(**extra) if predict else None
     except DeclarationError as error:
@@ -298,7 +298,7 @@ def embed(
     check_options(given, predict=False, where=where)
     try:
         check_id(name)
-        options = NodeOptions(**given)
+        options = node_options(given, predict=False)
         _check_repeatable(options, embedded.what)
     except DeclarationError as error:
         raise DeclarationError(f"{where}: {error}") from None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import math
 import types
-from collections.abc import Callable, Iterable
-from typing import Any, TypedDict, final
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, Literal, TypedDict, final
 
 import attrs
 
@@ -15,11 +16,22 @@ from actors.errors import DeclarationError
 from actors.lm import LM
 from actors.mailbox import MailboxSpec
 from actors.restart import RestartType
+from actors.supervision import Supervision
+from actors.written import inheriting
 
 
 def _is_timeout(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if value is not None and (not isinstance(value, int | float) or isinstance(value, bool) or not value > 0):
         raise refuse(owner, attribute.name, value, "None or a number > 0")
+
+
+Late = Literal["discard", "take"]
+"""What becomes of a result that came too late."""
+
+
+def _is_late(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value not in ("discard", "take"):
+        raise refuse(owner, attribute.name, value, "'discard' or 'take'")
 
 
 def _is_fallback(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
@@ -46,8 +58,13 @@ def _is_truncated(owner: object, attribute: attrs.Attribute[Any], value: object)
         raise refuse(owner, attribute.name, value, "one of 'error', 'widen', 'accept', or None")
 
 
-def _redelivery() -> Redelivery:
-    return Redelivery(max_attempts=3, backoff=Backoff(first_s=0.1))
+REDELIVERY: Final = Redelivery(max_attempts=1)
+"""Of a node that does not say otherwise: its effects, if it has any, happen once."""
+NODE_SUPERVISION: Final = Supervision(max_restarts=math.inf, backoff=Backoff(first_s=0.1, cap_s=1.0))
+"""How the actors of a graph are restarted unless the graph says otherwise: one run that fails must not take down what others use.
+Instances of nodes need neither budget nor delay, since they hold no state: see ``runtime.verdicts``."""
+PREDICT_REDELIVERY: Final = Redelivery(max_attempts=3)
+"""Of a predict node: it has no effects but the answer."""
 
 
 @final
@@ -61,13 +78,17 @@ class NodeOptions:
     """How many messages may wait for the node."""
     restart: RestartType = attrs.field(default=RestartType.PERMANENT, validator=is_a(RestartType))
     """After which ends an instance of the node is started again."""
-    redelivery: Redelivery = attrs.field(factory=_redelivery, validator=is_a(Redelivery))
-    """What becomes of a message that crashed the node."""
+    redelivery: Redelivery = attrs.field(default=REDELIVERY, validator=is_a(Redelivery))
+    """What becomes of a message that crashed the node: a predict node makes 3 attempts, every other node one, unless it is
+    written here. What a ``Redelivery`` does not write is inherited from that."""
     timeout_s: float | None = attrs.field(default=None, validator=_is_timeout)
     """How many seconds one attempt may take; None: no limit but the run's deadline."""
     idle_timeout_s: float | None = attrs.field(default=None, validator=_is_timeout)
     """How many seconds an attempt may go on without ``run.heartbeat()``, an item or an answer of a language model; None: no
     limit."""
+    late: Late = attrs.field(default="discard", validator=_is_late)
+    """What becomes of the result of an attempt that was over its time and could not be stopped, as a plain ``def`` in its thread:
+    ``"discard"`` (the attempt has failed with ``NodeTimedOut``), or ``"take"`` (it counts as any other result)."""
     fallback: Callable[..., Any] | None = attrs.field(default=None, validator=_is_fallback)
     """What works on a message that has had all its attempts: a function of the node's parameters and of the error."""
     repeatable: bool = attrs.field(default=False, validator=is_a(bool))
@@ -103,6 +124,7 @@ class NodeKeywords(TypedDict, total=False):
     redelivery: Redelivery
     timeout_s: float | None
     idle_timeout_s: float | None
+    late: Late
     fallback: Callable[..., Any] | None
     repeatable: bool
     lm: str | LM | None
@@ -110,6 +132,23 @@ class NodeKeywords(TypedDict, total=False):
     parse_attempts: int
     stream: bool
     truncated: str | None
+
+
+def node_supervision(own: Supervision | None) -> Supervision:
+    """How a graph's actors are restarted, given what its author wrote."""
+    return NODE_SUPERVISION if own is None else inheriting(own, NODE_SUPERVISION)
+
+
+def node_options(given: Mapping[str, Any], *, predict: bool) -> NodeOptions:
+    """The options of a node, of which its author wrote `given`.
+
+    Raises:
+        DeclarationError: an option has a wrong value.
+    """
+    options = NodeOptions(**given)
+    base = PREDICT_REDELIVERY if predict else REDELIVERY
+    redelivery = inheriting(given["redelivery"], base) if "redelivery" in given else base
+    return attrs.evolve(options, redelivery=redelivery)
 
 
 def check_options(given: Iterable[str], *, predict: bool, where: str) -> None:

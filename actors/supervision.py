@@ -21,6 +21,7 @@ from actors.groups import leaves_of
 from actors.mailbox import MailboxSpec
 from actors.restart import RestartType
 from actors.words import INTERRUPTS, repr_of
+from actors.written import remembers_what_is_written, unwritten
 
 
 @final
@@ -87,6 +88,7 @@ def _is_on_error(owner: object, attribute: attrs.Attribute[Any], value: object) 
 
 
 @final
+@remembers_what_is_written
 @attrs.frozen
 class Supervision:
     """How a supervisor treats the failures of its children.
@@ -114,6 +116,7 @@ class Supervision:
     """What happens when the budget is spent."""
     max_children: float = attrs.field(default=math.inf, validator=is_count(unbounded=True))
     """How many children it may know, or ``math.inf``: running, restarting and stopped ones, which a group restart would start."""
+    _written: frozenset[str] = unwritten()
 
     def directive(self, error: BaseException) -> Directive:
         """What to do about `error`. For a group: the gravest directive of its leaves."""

@@ -16,7 +16,7 @@ import contextvars
 import enum
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, final
 
 import attrs
@@ -33,6 +33,7 @@ from runtime.failures import is_of_a_dead_loop
 from runtime.kernel import Kernel
 from runtime.lifecycle import Move, State, moved
 from runtime.timekeeper import Timer
+from runtime.waits import Waiter
 
 current_cell: contextvars.ContextVar[Cell | None] = contextvars.ContextVar("current_cell", default=None)
 """The cell in whose handler this code runs, also in tasks that the handler started."""
@@ -40,6 +41,23 @@ current_cell: contextvars.ContextVar[Cell | None] = contextvars.ContextVar("curr
 
 off_duty: contextvars.ContextVar[bool] = contextvars.ContextVar("off_duty", default=False)
 """Whether this code runs beside the handler of ``current_cell``, so that an ask of it does not hold the actor up."""
+
+
+in_thread: contextvars.ContextVar[Cell | None] = contextvars.ContextVar("in_thread", default=None)
+"""The cell whose handler waits for the worker thread in which this code was called."""
+
+
+def on_duty() -> Cell | None:
+    """The cell whose handler cannot go on before this code does; None outside of handlers, and in tasks that run beside one."""
+    cell = current_cell.get()
+    if cell is None or off_duty.get():
+        return None
+    if in_thread.get() is cell:
+        return cell
+    task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
+    while task is not None and task is not cell.task:  # a task that the handler has started elsewhere outlives it
+        task = task.parent_nursery.parent_task if task.parent_nursery is not None else None
+    return cell if task is not None else None
 
 
 @final
@@ -167,8 +185,8 @@ class Cell(ABC):
         """What it failed with beyond mending: the reason of its end, unless its supervisor is restarted and starts it anew."""
         self.rejoin = False
         """Whether it is stopped only to be started again with its group."""
-        self.asking: list[Cell] = []
-        """Whose replies the present handler waits for."""
+        self.asking: list[Waiter] = []
+        """The actors whose replies the present handler waits for, and the runs and places that it waits for."""
         self.ends = 0
         """How often it was gone for good: it may have been started again since."""
         self.discard = False
@@ -214,6 +232,36 @@ class Cell(ABC):
     def is_gone(self) -> bool:
         """Whether it has ended for good."""
         return self._state is State.STOPPED
+
+    @property
+    def task(self) -> trio.lowlevel.Task | None:
+        """The task of the present incarnation, of an actor."""
+        return None
+
+    # --- Waiter -----------------------------------------------------------------------------------------------------------
+
+    @property
+    def label(self) -> str:
+        """Its address."""
+        return self.address
+
+    @property
+    def needs_all(self) -> bool:
+        """A handler ends when all that it has begun has."""
+        return True
+
+    def awaits(self) -> Sequence[Waiter]:
+        """What its handler waits for."""
+        return self.asking
+
+    def make_way(self) -> bool:
+        """A cell that waits for an answer lacks no place."""
+        return False
+
+    @property
+    def is_blameless(self) -> bool:
+        """Whether what ends now is one of several workers without state, by the message in its hand and by nothing else."""
+        return False
 
     @property
     def can_launch(self) -> bool:

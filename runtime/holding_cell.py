@@ -9,7 +9,7 @@ import trio
 
 from actors.actor import Failure
 from actors.backoff import Redelivery
-from actors.errors import ActorFailed, MailboxFull, Unhandled, UsageError
+from actors.errors import ActorFailed, AskCycle, MailboxFull, Unhandled, UsageError
 from actors.requests import may_be_none
 from actors.supervision import ChildSpec
 from actors.words import said
@@ -50,6 +50,11 @@ class HoldingCell(MailedCell, ABC):
         self._redeliveries: Redeliveries | None = None
         self._handled: int = 0
         self._failed: int = 0
+
+    @property
+    def is_blameless(self) -> bool:
+        """See ``Cell.is_blameless``: whoever shares a mailbox with others holds no state of its own."""
+        return not self._owns_mailbox and self._current is not None
 
     @abstractmethod
     def let_go(self, envelope: Envelope) -> None:
@@ -188,15 +193,18 @@ class HoldingCell(MailedCell, ABC):
         self._redeliveries.put(envelope, delay_s)
 
     def _close(self) -> None:
+        if not self._owns_mailbox:
+            return  # what waits for another attempt goes on waiting, and then comes to the others
         for envelope in self._redeliveries.drain() if self._redeliveries is not None else ():
-            if self._owns_mailbox:
-                self.mailbox.bury(envelope)
-            else:
-                self.mailbox.put_beyond(envelope, first=True)
-        if self._owns_mailbox:
-            self.mailbox.close()
+            self.mailbox.bury(envelope)
+        self.mailbox.close()
 
     # --- what its handler asks for ----------------------------------------------------------------------------------------
+
+    @property
+    def in_hand(self) -> Envelope | None:
+        """The message that is being handled."""
+        return self._current
 
     @property
     def is_asked(self) -> bool:
@@ -246,7 +254,12 @@ class HoldingCell(MailedCell, ABC):
         """Hand the message in hand over to `target`, with its sender, its asker and its deadline; wait for room there."""
         envelope = self._in_hand("forward()")
         if isinstance(envelope.slot, Ask):
-            envelope.slot.hand_over(target)
+            try:
+                envelope.slot.hand_over(target)
+            except AskCycle as error:
+                self.kernel.dead_letters.add(target.address, DeadReason.FAILED, envelope, error)
+                envelope.give_up(error)
+                return
         envelope.holder = None
         try:
             await target.mailbox.put(envelope)

@@ -167,6 +167,20 @@ class Mailbox:
         if envelope.slot is not None:
             envelope.slot.released()
 
+    def pull(self, envelope: Envelope) -> bool:
+        """Take `envelope` out, wherever it waits, for another mailbox; whether it was here."""
+        if envelope.holder is not self or envelope.withdrawn:
+            return False
+        envelope.holder = None
+        task = self._blocked.pop(envelope, None)
+        if task is not None:  # its sender need not wait for room here any more
+            trio.lowlevel.reschedule(task)
+        else:
+            self._queue.remove(envelope)
+            self._live -= 1
+            self._admit()
+        return True
+
     # --- receivers ----------------------------------------------------------------------------------------------------
 
     def take_nowait(self) -> Envelope | None:

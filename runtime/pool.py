@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextvars
+import math
 from collections import deque
+from collections.abc import Sequence
 from typing import final
 
 import attrs
@@ -13,6 +15,7 @@ from actors.supervision import ChildSpec
 from runtime.actor_cell import ActorCell
 from runtime.mailbox import Mailbox, MailboxStatistics
 from runtime.supervisor import SupervisorCell
+from runtime.waits import Waiter
 
 
 @final
@@ -21,9 +24,19 @@ class InstancePool:
 
     Another instance starts when a message waits, none is idle and none is about to look; instances stay until their supervisor
     stops. One that ended for good (restart type ``TEMPORARY``, or ``TRANSIENT`` and finished) is replaced when it is needed.
+
+    Messages for which an instance waits that can only go on after them are put :attr:`beyond` the others: instances of their
+    own, made from `spare` and ended after one message, work on them.
     """
 
-    def __init__(self, supervisor: SupervisorCell, spec: ChildSpec, size: int, context: contextvars.Context) -> None:
+    def __init__(
+        self,
+        supervisor: SupervisorCell,
+        spec: ChildSpec,
+        size: float,
+        context: contextvars.Context,
+        spare: ChildSpec | None = None,
+    ) -> None:
         """A pool without instances; they will run in copies of `context`."""
         self.address = f"{supervisor.address}/{spec.id}"
         self._supervisor = supervisor
@@ -35,8 +48,44 @@ class InstancePool:
         self._vacant: deque[str] = deque()
         """Names of instances that are gone, to be used again."""
         self._number = 0
+        self._spare = spare
+        self._beyond: InstancePool | None = None
         self.mailbox = Mailbox(self.address, spec.mailbox, supervisor.kernel.dead_letters)
         """Where messages for any of the instances go."""
+
+    @property
+    def beyond(self) -> Mailbox:
+        """Where the messages go that must not wait for any of the instances; nobody waits for room there."""
+        if self._beyond is None:
+            assert self._spare is not None, "a pool whose instances wait for others of them knows how to make more"
+            self._beyond = InstancePool(self._supervisor, self._spare, math.inf, self._context)
+            self._beyond.mailbox.on_unattended = self._beyond._grow
+        return self._beyond.mailbox
+
+    # --- Waiter -----------------------------------------------------------------------------------------------------------
+
+    @property
+    def label(self) -> str:
+        """How a ring shows it."""
+        return f"an instance of {self.address}"
+
+    @property
+    def needs_all(self) -> bool:
+        """One instance that is free is enough."""
+        return False
+
+    def awaits(self) -> Sequence[Waiter]:
+        """The instances, if each of them waits for something and there may be no more of them."""
+        instances = list(self._instances.values())
+        if len(instances) < self._size or not all(cell.asking for cell in instances):
+            return ()
+        return instances
+
+    def make_way(self) -> bool:
+        """It is for the run whose message waits to have it handled beyond the others."""
+        return False
+
+    # --- instances --------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Start the first instance; return once it has started or failed to."""
@@ -96,6 +145,8 @@ class InstancePool:
         """Turn away all that waits and all that will come; for when the supervisor has ended."""
         self.mailbox.on_unattended = None
         self.mailbox.close()
+        if self._beyond is not None:
+            self._beyond.close()
 
     def statistics(self) -> MailboxStatistics:
         """One look at the shared mailbox."""

@@ -14,6 +14,7 @@ from actors.errors import AskCycle, UsageError
 from runtime.cell import Cell, current_cell, off_duty
 from runtime.envelope import Envelope, OneShot
 from runtime.mailbox import Mailbox
+from runtime.waits import no_end, resolve, ring
 
 
 class MailedCell(Cell, ABC):
@@ -111,15 +112,22 @@ class Ask(OneShot):
         self._caller = caller
         self._callee = callee
         if caller is not None:
-            _refuse_cycle(caller, callee)
             caller.asking.append(callee)
+            _refuse_cycle(caller, callee)
 
     def hand_over(self, callee: Cell) -> None:
-        """Another actor will answer."""
+        """Another actor will answer. Raises ``AskCycle`` when that one can only go on after the asker."""
         if self._caller is not None:
-            self._caller.asking.remove(self._callee)
-            self._caller.asking.append(callee)
-            self._callee = callee
+            caller, self._caller = self._caller, None
+            caller.asking.remove(self._callee)
+            caller.asking.append(callee)
+            _refuse_cycle(caller, callee)
+            self._caller, self._callee = caller, callee
+
+    @property
+    def caller(self) -> Cell | None:
+        """Whose handler waits for the answer; None when none does."""
+        return self._caller
 
     def forget_edge(self) -> None:
         """The asker waits no longer for the actor's handler: it was answered, or will be answered later by something else."""
@@ -151,30 +159,24 @@ def refuse_own_end(cell: Cell) -> None:
 
 
 def _refuse_cycle(caller: Cell, callee: Cell) -> None:
-    """Raise when `caller`, by waiting for `callee`, would wait for itself."""
-    trail = _trail(callee, caller, [])
-    if trail is None:
+    """Raise when `caller`, which waits for `callee` by now, thereby waits for itself."""
+    if callee is not caller and not callee.asking:
+        return  # nearly always
+    stuck = resolve(callee)
+    if caller not in stuck:
         return
-    cycle = [caller.address, *(cell.address for cell in trail)]
-    if len(cycle) == 2:
+    way = ring(caller, callee, stuck)
+    caller.asking.remove(callee)
+    if callee is caller:
         text = f"{caller.address!r} asks itself: it handles one message at a time, so the answer could never come."
+        cycle = [caller.address, caller.address]
     else:
+        if not all(isinstance(each, Cell) for each in way):
+            raise no_end(way)
+        cycle = [each.label for each in way]
         text = f"this ask closes a cycle of actors that wait for each other: {' -> '.join(cycle)}."
     raise AskCycle(
         f"{text}\n  Mend: tell() instead of ask() on one side, answer later with context.reply_later(), "
         "or do the work in a method.",
         cycle=cycle,
     )
-
-
-def _trail(cell: Cell, target: Cell, seen: list[Cell]) -> list[Cell] | None:
-    """The way from `cell` to `target` along the asks that handlers wait for; None when there is none."""
-    if cell is target:
-        return [*seen, cell]
-    if cell in seen:
-        return None
-    for other in cell.asking:
-        trail = _trail(other, target, [*seen, cell])
-        if trail is not None:
-            return trail
-    return None

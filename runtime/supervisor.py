@@ -377,7 +377,7 @@ class SupervisorCell(AdministeredCell):
                 ActorRestarting(address=cell.address, incarnation=cell.incarnation, delay_s=delay_s, restarts=cell.restarts)
             )
         due = trio.current_time() + delay_s
-        if self.supervision.strategy is Strategy.ONE_FOR_ONE:
+        if again.is_alone or self.supervision.strategy is Strategy.ONE_FOR_ONE:
             cell.retry_timer = self.kernel.timekeeper.call_at(due, partial(self._relaunch, cell))
         else:
             self._group.gather(cell, self.supervision.strategy, due)

@@ -31,6 +31,8 @@ class Again:
     delay_s: float
     is_parked: bool = False
     """Whether the budget was spent, so that the delay is the longest one and the budget starts afresh."""
+    is_alone: bool = False
+    """Whether it is no matter for its siblings, whatever the strategy."""
 
 
 @final
@@ -72,6 +74,10 @@ class Judge:
             return GiveUp(exit.error)
         if directive is Directive.STOP or not _calls_for_restart(cell.restart, exit.kind):
             return Over(StopReason.FINISHED if exit.error is None else StopReason.FAILED)
+        if cell.is_blameless:
+            # A delay, or a budget that it uses up, would be paid by the messages behind the one that failed, which waits out a
+            # backoff of its own. What bounds these restarts are the attempts of the messages.
+            return Again(0.0, is_alone=True)
         return self._restart(cell, exit.error, now)
 
     def _restart(self, cell: Cell, error: BaseException | None, now: float) -> Again | GiveUp:

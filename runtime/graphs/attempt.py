@@ -7,8 +7,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, final
 
-import trio
-
 from actors.annotations import Many
 from actors.check import type_names
 from actors.dependencies import Dependency, Recalled
@@ -20,6 +18,7 @@ from runtime.graphs.generator import hand_out
 from runtime.graphs.injected import NodeLM, NodeRun, Pulse
 from runtime.graphs.run import Work
 from runtime.lm.dspy.choosing import Picking, fill_one_of
+from runtime.worker_threads import run_in_thread
 
 Serve = Callable[[Work, Any], Awaitable[Any]]
 """Has a message worked on by the graph or the actor that stands as a node."""
@@ -168,5 +167,5 @@ class Attempt:
 
 async def _called(kind: Kind, call: Callable[[], Any]) -> Any:
     if kind is Kind.THREAD:
-        return await trio.to_thread.run_sync(call)
+        return await run_in_thread(call)
     return await call()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any, final
 
 import attrs
@@ -16,20 +17,23 @@ import trio
 from actors.annotations import Many
 from actors.errors import NoOutput, RunFailed
 from actors.plan import Plan, compile_plan
+from runtime.cell import on_duty
 from runtime.graphs.course import Course
 from runtime.graphs.dependencies import RunDependencies
-from runtime.graphs.handle import RunHandle
+from runtime.graphs.handle import outcome_of
 from runtime.graphs.run import ActiveRun, Station
 from runtime.graphs.state import RunState
+from runtime.pool import InstancePool
 
 
 @final
 class Demands:
     """The nodes of one deployed graph that others depend on."""
 
-    def __init__(self, plan: Plan, stations: Mapping[str, Station]) -> None:
+    def __init__(self, plan: Plan, stations: Mapping[str, Station], places: Mapping[str, InstancePool]) -> None:
         self._plan = plan
         self._stations = stations
+        self._places = places
         self._courses: dict[str, Course] = {}
 
     async def run(self, name: str, message: object, outer: ActiveRun, prefix: str, lender: RunDependencies) -> Any:
@@ -44,11 +48,14 @@ class Demands:
         state = RunState(self._course_of(name), outer.id, prefix)
         commands = state.start(message)
         publish = outer.publish if outer.is_listened_to else None
-        run = ActiveRun(state, self._stations, publish, lambda _: None, math.inf, outer, outer.now)
+        run = ActiveRun(state, self._stations, self._places, publish, lambda _: None, math.inf, outer, outer.now)
         run.dependencies = RunDependencies.borrowed(lender)
+        cell = on_duty()
         try:
-            await run.begin(message, commands)
-            return await RunHandle(run).result()
+            with nullcontext() if cell is None else run.awaited_by(cell):
+                await run.begin(message, commands)
+                await run.wait_over(cell) if cell is not None else await run.over.wait()
+            return outcome_of(run)
         except NoOutput:
             return None
         except RunFailed as failed:

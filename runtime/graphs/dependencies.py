@@ -22,6 +22,7 @@ from actors.errors import DepError, InternalError, UsageError
 from actors.groups import leaves_of
 from actors.words import repr_of, said
 from runtime.failures import failure_in
+from runtime.worker_threads import run_in_thread
 
 CLOSE_CONTEXT_S = 5.0
 """How long the clean-up of a context manager may take at the end of its run."""
@@ -215,7 +216,7 @@ class RunDependencies:
         if dependency.supply is Supply.ASYNC:
             return await call()
         if dependency.supply is Supply.THREAD:
-            return await trio.to_thread.run_sync(call)
+            return await run_in_thread(call)
         if self._contexts.nursery is None:
             raise InternalError(f"the context manager {dependency.name} has no task to be held by")
         entered: outcome.Outcome[Any] = await self._contexts.nursery.start(self._hold, call, dependency, node, path)

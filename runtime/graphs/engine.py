@@ -7,23 +7,27 @@ import contextvars
 import itertools
 import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import nullcontext
 from typing import Any, Final, final
 
+import attrs
 import trio
 
 from actors.actor import ActorRef, Terminated
-from actors.backoff import Backoff, is_worth_another_attempt
+from actors.backoff import is_worth_another_attempt
 from actors.checks import refuse
 from actors.dependencies import Supply
 from actors.errors import ActorFailed, UsageError
 from actors.graph import Graph
+from actors.mailbox import MailboxSpec
 from actors.node import Kind, NodeSpec
+from actors.options import node_supervision
 from actors.plan import Plan
 from actors.restart import RestartType
-from actors.supervision import ChildSpec, Supervision, supervisor_spec
+from actors.supervision import ChildSpec, supervisor_spec
 from actors.words import repr_of
 from runtime.actor_cell import ActorCell
-from runtime.cell import current_cell
+from runtime.cell import current_cell, on_duty
 from runtime.events import DEFAULT_BUFFER, Event, EventBus, EventStream
 from runtime.graphs.attempt import Serve
 from runtime.graphs.carried import in_context
@@ -31,10 +35,12 @@ from runtime.graphs.course import Course
 from runtime.graphs.demands import Demands
 from runtime.graphs.dependencies import ContextKeeper, Contexts, RunDependencies
 from runtime.graphs.events import RunAbandoned
-from runtime.graphs.handle import RunHandle
+from runtime.graphs.handle import RunHandle, outcome_of
 from runtime.graphs.node import NodeActor
 from runtime.graphs.run import ActiveRun, Work
 from runtime.graphs.state import RunState
+from runtime.graphs.tasks import Commands
+from runtime.graphs.turns import Turns
 from runtime.kernel import Kernel
 from runtime.lm.dspy import bridge
 from runtime.lm.dspy.choosing import Picking
@@ -43,11 +49,6 @@ from runtime.lm.predictors.serving import Predictors
 from runtime.mailbox import Mailbox
 from runtime.pool import InstancePool
 from runtime.supervisor import SupervisorCell
-
-NODE_SUPERVISION = Supervision(max_restarts=math.inf, backoff=Backoff(first_s=0.1, cap_s=1.0))
-"""How a graph's nodes are restarted unless the graph says otherwise. No budget: what bounds the restarts is that every crash
-uses up an attempt of a message, and one run that fails must not take down the nodes that others use."""
-
 
 RunInside = Callable[[Any, object, Work], Awaitable[Any]]
 """Runs a graph as the work of a node of another run."""
@@ -88,11 +89,10 @@ class Deployment:
         self.pools: dict[str, InstancePool] = {}
         self.stations: dict[str, Mailbox] = {}
         """Node → where its messages go."""
-        self.demands = Demands(plan, self.stations)
+        self.demands = Demands(plan, self.stations, self.pools)
         self._supervisor = supervisor
         self._runs: dict[ActiveRun, None] = {}
-        self._admission = trio.CapacityLimiter(max_runs) if max_runs != math.inf else None
-        self._admitted: set[ActiveRun] = set()
+        self._turns = Turns(graph.name, max_runs) if max_runs != math.inf else None
         self._is_stopping = False
 
     @property
@@ -132,7 +132,9 @@ class Deployment:
                 mailbox=options.mailbox,
                 redelivery=options.redelivery,
             )
-            pool = self.pools[name] = InstancePool(self._supervisor, child, options.concurrency, blank)
+            unbounded = MailboxSpec(capacity=math.inf)
+            spare = attrs.evolve(child, args=(*child.args, True), restart=RestartType.TEMPORARY, mailbox=unbounded)
+            pool = self.pools[name] = InstancePool(self._supervisor, child, options.concurrency, blank, spare)
             self.stations[name] = pool.mailbox
             await pool.start()
 
@@ -166,9 +168,10 @@ class Deployment:
         """Wait until `run` may begin. Cancelled, or cancelled as a run meanwhile, it is over."""
         self._runs[run] = None
         try:
-            if self._admission is not None:
-                await self._admission.acquire_on_behalf_of(run)
-                self._admitted.add(run)
+            if self._turns is not None:
+                run.turns = self._turns
+                if not run.may_skip(self._turns):
+                    await self._turns.take(run)
         except BaseException:
             run.never_began("its start was cancelled")
             raise
@@ -178,9 +181,8 @@ class Deployment:
     def dismiss(self, run: ActiveRun) -> None:
         """`run` is over."""
         del self._runs[run]
-        if self._admission is not None and run in self._admitted:
-            self._admitted.remove(run)
-            self._admission.release_on_behalf_of(run)
+        if self._turns is not None:
+            self._turns.give_back(run)
 
     async def stop(self) -> None:
         """Cancel the runs and stop the actors; return when all have ended. Cancelled itself, it still stops them soon.
@@ -216,6 +218,50 @@ class Deployment:
             run.cancel("its graph has ended")
         for pool in self.pools.values():
             pool.close()
+
+
+@final
+@attrs.frozen(eq=False)
+class Launch:
+    """A run that is about to begin."""
+
+    deployment: Deployment
+    run: ActiveRun
+    message: object
+    commands: Commands
+
+    async def __call__(self) -> None:
+        """Begin once it is its turn; return once its first messages have found room. Cancelled, nothing of it is alive."""
+        await self.deployment.admit(self.run)
+        if self.run.over.is_set():
+            return
+        try:
+            await self.run.begin(self.message, self.commands)
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                await self.run.over.wait()
+            raise
+
+    async def outcome(self, why: str) -> Any:
+        """Begin, and wait for the output. Whatever way this ends, nothing is alive afterwards; `why` tells a cancelled run."""
+        run, cell = self.run, on_duty()
+        try:
+            if cell is None:
+                await self()
+                return await RunHandle(run).result()
+            with run.awaited_by(cell):
+                await self()
+                await run.wait_over(cell)
+            return outcome_of(run)
+        finally:
+            await self.end(why)
+
+    async def end(self, why: str) -> None:
+        """Cancel the run if it is not over, and wait for its end."""
+        if not self.run.over.is_set():
+            self.run.cancel(why)
+            with trio.CancelScope(shield=True):
+                await self.run.over.wait()
 
 
 @final
@@ -269,7 +315,7 @@ class Engine:
         if self._contexts.nursery is None and _keeps_contexts(plan):
             await self._root.start_child(ChildSpec(self._free_name("contexts"), ContextKeeper, (self._contexts,)))
         spec = supervisor_spec(
-            self._free_name(graph.name), (), graph.supervision or NODE_SUPERVISION, restart=RestartType.TEMPORARY
+            self._free_name(graph.name), (), node_supervision(graph.supervision), restart=RestartType.TEMPORARY
         )
         supervisor = await self._root.start_child(spec)
         assert isinstance(supervisor, SupervisorCell), "a SupervisorSpec makes a supervisor"
@@ -319,13 +365,17 @@ class Engine:
     ) -> ActiveRun:
         """Start a run; return once its first messages have found room. Cancelled, nothing of it is alive."""
         await trio.lowlevel.checkpoint()
-        return await self._start(graph, message, run_id, max_steps, events)
+        launch = await self._prepare(graph, message, run_id, max_steps, events)
+        cell = on_duty()
+        with nullcontext() if cell is None else launch.run.started_by(cell):
+            await launch()
+        return launch.run
 
     @trio.lowlevel.enable_ki_protection  # Ctrl-C comes at its waits; between two lines it would leave a run that never ends
-    async def _start(
+    async def _prepare(
         self, graph: Graph, message: object, run_id: str | None, max_steps: float, events: EventStream | None = None
-    ) -> ActiveRun:
-        """The same for who waits for the end of the run as well, which is a checkpoint."""
+    ) -> Launch:
+        """A run that has not begun. Not a checkpoint once its graph is deployed: who calls this waits for the run as well."""
         if self._is_draining and current_cell.get() is None:  # a run that drains may still need runs of its own
             raise UsageError("the runtime is draining: it takes no more runs.\n  Mend: start runs before drain() is called.")
         _check_max_steps(max_steps)
@@ -338,21 +388,12 @@ class Engine:
             deployment.dismiss(run)
 
         run = self._runs[state.run_id] = ActiveRun(
-            state, deployment.stations, self._publisher(events), dismiss, max_steps, now=self._kernel.now
+            state, deployment.stations, deployment.pools, self._publisher(events), dismiss, max_steps, now=self._kernel.now
         )
         run.shows_prompts = self._kernel.shows_prompts and run.is_listened_to
         if deployment.course.has_needs:
             run.dependencies = self._dependencies(deployment, run, message, deployment.plan.name)
-        await deployment.admit(run)
-        if run.over.is_set():
-            return run
-        try:
-            await run.begin(message, commands)
-        except BaseException:
-            with trio.CancelScope(shield=True):
-                await run.over.wait()
-            raise
-        return run
+        return Launch(deployment, run, message, commands)
 
     async def run_inside(self, graph: Graph, message: object, work: Work) -> Any:
         """Run `graph` as the work of a node of another run, and return its output; nothing of it is alive afterwards."""
@@ -361,19 +402,12 @@ class Engine:
         state = RunState(deployment.course, outer.id, work.delivery.path)
         commands = state.start(message)
         publish = outer.publish if outer.is_listened_to else None
-        run = ActiveRun(state, deployment.stations, publish, deployment.dismiss, outer.max_steps, outer, outer.now)
+        run = ActiveRun(
+            state, deployment.stations, deployment.pools, publish, deployment.dismiss, outer.max_steps, outer, outer.now
+        )
         if deployment.course.has_needs:
             run.dependencies = self._dependencies(deployment, run, message, work.delivery.path)
-        try:
-            await deployment.admit(run)
-            if not run.over.is_set():
-                await run.begin(message, commands)
-            return await RunHandle(run).result()
-        finally:
-            if not run.over.is_set():
-                run.cancel("the run that it is a part of no longer wants it")
-                with trio.CancelScope(shield=True):
-                    await run.over.wait()
+        return await Launch(deployment, run, message, commands).outcome("the run that it is a part of no longer wants it")
 
     def _dependencies(self, deployment: Deployment, run: ActiveRun, message: object, prefix: str) -> RunDependencies:
         async def run_node(name: str, lender: RunDependencies) -> Any:
@@ -405,30 +439,27 @@ class Engine:
     async def run(self, graph: Graph, message: object, max_steps: float) -> Any:
         """Start a run and wait for its output; nothing of it is alive afterwards."""
         await trio.lowlevel.checkpoint_if_cancelled()
-        active = await self._start(graph, message, None, max_steps)
-        try:
-            return await RunHandle(active).result()
-        finally:
-            if not active.over.is_set():
-                active.cancel("the caller of run() was cancelled")
-                with trio.CancelScope(shield=True):
-                    await active.over.wait()
+        launch = await self._prepare(graph, message, None, max_steps)
+        return await launch.outcome("the caller of run() was cancelled")
 
     @contextlib.asynccontextmanager
     async def stream(self, graph: Graph, message: object, max_steps: float, buffer: int) -> AsyncGenerator[EventStream]:
         """A run as its events; left early, the run is cancelled."""
         _check_buffer(buffer)
         events = EventStream(EventBus(), None, buffer)
-        active = await self.start(graph, message, None, max_steps, events)
-        active.is_awaited = True  # by whoever reads its events
-        active.when_over(events.close)
-        try:
-            yield events
-        finally:
-            if not active.over.is_set():
-                active.cancel("its stream was closed")
-                with trio.CancelScope(shield=True):
-                    await active.over.wait()
+        await trio.lowlevel.checkpoint()
+        launch = await self._prepare(graph, message, None, max_steps, events)
+        active, cell = launch.run, on_duty()
+        with nullcontext() if cell is None else active.awaited_by(cell):
+            await launch()
+            active.is_awaited = True  # by whoever reads its events
+            active.when_over(events.close)
+            try:
+                if cell is not None:
+                    active.refuse_ring(cell)
+                yield events
+            finally:
+                await launch.end("its stream was closed")
 
     async def drain(self, grace_s: float) -> None:
         """Take no more runs; let those under way finish for `grace_s` seconds, then cancel them; return when all are over."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, final
 
+from runtime.cell import on_duty
 from runtime.graphs.record import RunStatus, Spend, Step
 from runtime.graphs.run import ActiveRun
 
@@ -56,12 +57,16 @@ class RunHandle:
         Raises:
             RunFailed: nodes failed; its leaves are ``NodeFailed``.
             NoOutput: nothing made the output. StepsExceeded: too many steps. RunCancelled: it was cancelled.
+            AskCycle: a node, or an actor, that the run itself waits for asks for it.
         """
         self._run.is_awaited = True
-        await self._run.over.wait()
-        if self._run.error is not None:
-            raise self._run.error.with_traceback(None)  # each caller's own, however many there are
-        return self._run.output
+        cell = None if self._run.over.is_set() else on_duty()
+        if cell is None:
+            await self._run.over.wait()
+        else:
+            with self._run.awaited_by(cell):
+                await self._run.wait_over(cell)
+        return outcome_of(self._run)
 
     async def cancel(self) -> None:
         """Cancel the run and return when nothing of it is alive. Over already: no effect.
@@ -74,3 +79,10 @@ class RunHandle:
 
     def __repr__(self) -> str:
         return f"<RunHandle {self.id!r} {self.status.value}>"
+
+
+def outcome_of(run: ActiveRun) -> Any:
+    """The output of a run that is over. Raises what :meth:`RunHandle.result` raises."""
+    if run.error is not None:
+        raise run.error.with_traceback(None)  # each caller's own, however many there are
+    return run.output

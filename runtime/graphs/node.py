@@ -30,11 +30,20 @@ from runtime.lm.dspy.choosing import Picking
 class NodeActor(Actor):
     """One instance of a node. It holds no state between messages, so its restart costs nothing but the delay."""
 
-    def __init__(self, spec: NodeSpec, lm: LM | None, serve: Serve | None = None, predictors: Picking | None = None) -> None:
+    def __init__(
+        self,
+        spec: NodeSpec,
+        lm: LM | None,
+        serve: Serve | None = None,
+        predictors: Picking | None = None,
+        once: bool = False,
+    ) -> None:
+        """With `once`, it ends after one message."""
         self._spec = spec
         self._predictors = predictors
         self._lm = lm
         self._serve = serve
+        self._once = once
         self._is_bounded = spec.options.timeout_s is not None or spec.options.idle_timeout_s is not None
         self._is_call = is_call(spec) and not self._is_bounded
         self._slate: contextvars.Context | None = None
@@ -73,6 +82,8 @@ class NodeActor(Actor):
         finally:
             for token in tokens:
                 token.var.reset(token)
+            if self._once:
+                self.context.stop()
 
     @staticmethod
     async def _wipe(slate: contextvars.Context) -> None:
@@ -104,16 +115,18 @@ class NodeActor(Actor):
         attempt = Attempt(self._spec, self._lm, self._serve, message, pulse, self._predictors)
         if not self._is_bounded:
             return await attempt.perform()
-        output = None
+        output, is_done = None, False
         with trio.move_on_after(math.inf if timeout_s is None else timeout_s) as limit, pulse.scope:
             with telling_when_slow(message, [limit, pulse.scope]):
                 output = await attempt.perform()
+                is_done = True
         # Only now has the attempt really ended. One that let no cancellation through was too late all the same.
-        if (limit.cancel_called or pulse.scope.cancel_called) and not message.run.is_withdrawn(message):
-            raise self._timed_out(message, is_idle=not limit.cancel_called)
+        is_late = limit.cancel_called or pulse.scope.cancel_called
+        if is_late and not (is_done and self._spec.options.late == "take") and not message.run.is_withdrawn(message):
+            raise self._timed_out(message, is_idle=not limit.cancel_called, is_done=is_done)
         return output
 
-    def _timed_out(self, message: Work, *, is_idle: bool) -> NodeTimedOut:
+    def _timed_out(self, message: Work, *, is_idle: bool, is_done: bool) -> NodeTimedOut:
         options = self._spec.options
         if is_idle:
             text = f"gave no sign of life for idle_timeout_s={options.idle_timeout_s:g}"
@@ -121,6 +134,9 @@ class NodeActor(Actor):
         else:
             text = f"did not finish within timeout_s={options.timeout_s:g}"
             mend = "give it more time"
+        if is_done:
+            text += "; it could not be stopped and finished after that, and its result is discarded"
+            mend += ", take its late result with late='take'"
         return NodeTimedOut(
             f"node {self._spec.name!r} {text}.\n  Mend: {mend}, or find what it waits for: {self._spec.location}.",
             run_id=message.run.id,

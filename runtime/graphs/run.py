@@ -8,17 +8,29 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, final
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any, Protocol, TypeAlias, final
 
 import attrs
 import trio
 
-from actors.errors import MailboxFull, NodeFailed, NoOutput, RunCancelled, RunError, RunFailed, StepsExceeded, StreamBroken
+from actors.errors import (
+    AskCycle,
+    MailboxFull,
+    NodeFailed,
+    NoOutput,
+    RunCancelled,
+    RunError,
+    RunFailed,
+    StepsExceeded,
+    StreamBroken,
+)
 from actors.groups import leaves_of
 from actors.node import Kind
 from actors.words import words_of
-from runtime.envelope import Envelope, Wrapper
+from runtime.cell import Cell, on_duty
+from runtime.envelope import Envelope, OneShot, Wrapper
 from runtime.events import Event
 from runtime.graphs.carried import Carried, carried_from_here
 from runtime.graphs.dependencies import RunDependencies
@@ -27,7 +39,16 @@ from runtime.graphs.record import RunStatus, Spend, Step
 from runtime.graphs.scopes import Task
 from runtime.graphs.state import RunState
 from runtime.graphs.tasks import Commands
+from runtime.graphs.turns import Turns
 from runtime.graphs.wording import gave_up, stream_broken
+from runtime.holding_cell import HoldingCell
+from runtime.pool import InstancePool
+from runtime.refs import Ask
+from runtime.waits import Waiter, no_end, resolve, ring, waiting
+from runtime.worker_threads import thread_not_counted
+
+Place: TypeAlias = InstancePool | Turns
+"""What a message of a run can hold while others wait for the like of it."""
 
 
 class Station(Protocol):
@@ -94,6 +115,7 @@ class ActiveRun:
         self,
         state: RunState,
         stations: Mapping[str, Station],
+        places: Mapping[str, InstancePool],
         publish: Callable[[Event], None] | None,
         on_over: Callable[[ActiveRun], None],
         max_steps: float = math.inf,
@@ -124,6 +146,16 @@ class ActiveRun:
         """Whether its events carry what language models are asked."""
         self._sender = f"run {state.run_id}"
         self._stations = stations
+        self._places = places
+        self._lent: frozenset[Place] = frozenset()
+        """Places that are held by those who wait for this run: what it does itself does not count there."""
+        self._spared: frozenset[Place] = frozenset()
+        """While it starts: places held by who starts it, whose mailboxes must not make that wait."""
+        self.turns: Turns | None = None
+        """Where it takes its turn; set when its graph has turns."""
+        self._waits: dict[OneShot, Cell] = {}
+        """The handlers that wait for its end, each with the slot in which it does."""
+        self._awaited = 0
         self._publish = publish
         self._on_over = on_over
         self._envelopes: dict[str, Envelope] = {}
@@ -167,6 +199,134 @@ class ActiveRun:
         else:
             self._when_over.append(call)
 
+    # --- who waits for it, and for whom it waits ----------------------------------------------------------------------------
+
+    @contextmanager
+    def awaited_by(self, cell: Cell) -> Generator[None]:
+        """While the handler of `cell` waits for this run: the places that this holds are the run's too.
+
+        Raises:
+            AskCycle: the run is over only when that handler has ended.
+        """
+        work = work_of(cell)
+        run = work.run if work is not None else None
+        while run is not None:
+            if run is self:
+                raise own_result(cell, self)
+            run = run.outer
+        self._lend(places_held_by(cell))
+        self._awaited += 1
+        try:
+            with thread_not_counted(), waiting(cell, cell.asking, self):
+                yield
+        finally:
+            self._awaited -= 1
+            if not self._awaited:
+                self._lent = frozenset()
+
+    @contextmanager
+    def started_by(self, cell: Cell) -> Generator[None]:
+        """While the handler of `cell` starts this run: it waits neither for a turn nor for room where it holds a place itself."""
+        self._spared = places_held_by(cell)
+        try:
+            with thread_not_counted(), waiting(cell, cell.asking, self):
+                yield
+        finally:
+            self._spared = frozenset()
+
+    async def wait_over(self, cell: Cell) -> None:
+        """Wait for the end within ``awaited_by(cell)``.
+
+        Raises:
+            AskCycle: the run is over only when that handler has ended, as it may turn out later.
+        """
+        slot = OneShot()
+        self._waits[slot] = cell
+        try:
+            self._look_around()
+            if self.over.is_set():
+                slot.succeed(None)
+            await slot.wait()
+        finally:
+            del self._waits[slot]
+
+    def refuse_ring(self, cell: Cell) -> None:
+        """Raise ``AskCycle`` if the handler of `cell`, which waits for this run, does so for ever."""
+        stuck = resolve(self)
+        if cell in stuck:
+            raise no_end(ring(cell, self, stuck))
+
+    def _look_around(self) -> None:
+        """What could have gone on of itself has ended: if anybody waits for this run, see whether what is left still can."""
+        if not self._awaited and (self.turns is None or not self.turns.are_awaited):
+            return
+        stuck = resolve(self)
+        for slot, cell in self._waits.items() if stuck else ():
+            if cell in stuck:
+                slot.fail(no_end(ring(cell, self, stuck)))
+                break
+
+    def may_skip(self, place: Place) -> bool:
+        """Whether the run need not wait for `place`, because it is held by who waits for the run, or starts it."""
+        return place in self._lent or place in self._spared
+
+    def held_at(self, node: str) -> frozenset[Place]:
+        """The places that a message of this run at `node` holds, with those of whoever waits for the run."""
+        places: list[Place] = [self._places[node], *([] if self.turns is None else [self.turns])]
+        return self._lent.union(places)
+
+    def _lend(self, places: Iterable[Place]) -> None:
+        """Let the run use `places` besides their holders, its messages that wait there among them."""
+        self._lent = self._lent.union(places)
+        for envelope in list(self._envelopes.values()):
+            place = self._places[envelope.message.delivery.node]
+            if place in self._lent and place.mailbox.pull(envelope):
+                place.beyond.put_beyond(envelope)
+
+    @property
+    def label(self) -> str:
+        """How a ring shows it."""
+        return f"run {self.id!r}"
+
+    @property
+    def needs_all(self) -> bool:
+        """One message that can go on may bring the output."""
+        return False
+
+    def awaits(self) -> Sequence[Waiter]:
+        """The cells at work on its messages, and the places for which others wait, if each of those waits for something."""
+        if self.is_ending or self.over.is_set():
+            return ()
+        if self.turns is not None and self.turns.is_awaited_by(self):
+            return (self.turns,)
+        found: dict[Waiter, None] = {}
+        for envelope in self._envelopes.values():
+            holder = envelope.holder
+            other: Cell | InstancePool
+            if isinstance(holder, HoldingCell):
+                other = holder
+            else:
+                other = self._places[envelope.message.delivery.node]
+                if not self._is_behind(envelope, other):
+                    return ()
+            if other not in found and not other.awaits():
+                return ()
+            found[other] = None
+        return list(found)
+
+    def _is_behind(self, envelope: Envelope, place: InstancePool) -> bool:
+        """Whether a message waits for one of the instances of `place`, or for room among those that do."""
+        return envelope.holder is place.mailbox or (envelope.holder is None and place not in self._lent)
+
+    def make_way(self) -> bool:
+        """If its messages, or the run itself, wait for a place, let them have one beyond the limit."""
+        if self.turns is not None and self.turns.let_in(self):
+            return True
+        ways = ((self._places[each.message.delivery.node], each) for each in self._envelopes.values())
+        places = {place for place, each in ways if self._is_behind(each, place)}
+        self._lend(places)
+        return bool(places)
+
     # --- moving on ------------------------------------------------------------------------------------------------------
 
     async def begin(self, message: object, commands: Commands) -> None:
@@ -181,6 +341,7 @@ class ActiveRun:
         finally:
             self._is_starting = False
             self._finish_if_over()
+        self._look_around()
 
     def never_began(self, why: str = "it was waiting for its turn") -> None:
         """It was cancelled while it waited for its turn: it is over."""
@@ -228,7 +389,13 @@ class ActiveRun:
         work: Work = envelope.message
         node = work.delivery.node
         station = self._stations[node]
-        if work.delivery.back_edge or not (deliverer is None or self.state.plan.leads_forward(deliverer, node)):
+        if self._lent and self._found_place(envelope, self._places[node]):
+            return True
+        if (
+            (self._spared and self._places[node] in self._spared)
+            or work.delivery.back_edge
+            or not (deliverer is None or self.state.plan.leads_forward(deliverer, node))
+        ):
             station.put_beyond(envelope)
         elif station.makes_wait:
             return False
@@ -242,19 +409,38 @@ class ActiveRun:
 
     async def _wait_for_room(self, envelopes: Sequence[Envelope], deliverer: str | None) -> None:
         """Deliver in order, waiting where there is no room. Cancelled, the rest is queued whatever the capacity."""
-        waiting = deque(envelopes)
+        queue = deque(envelopes)
         try:
-            while waiting:
-                envelope = waiting[0]
+            while queue:
+                envelope = queue[0]
                 if not envelope.withdrawn and not self._found_room(envelope, deliverer):
-                    await self._stations[envelope.message.delivery.node].put(envelope)
-                waiting.popleft()
+                    await self._put(envelope)
+                queue.popleft()
         finally:
             # The deliverer was cancelled: by a timeout, or because only its own result is wanted no more. What it has already
             # made is part of the run; a second attempt would not make it again.
-            for envelope in waiting:
+            for envelope in queue:
                 if not envelope.withdrawn:
                     self._stations[envelope.message.delivery.node].put_beyond(envelope)
+
+    async def _put(self, envelope: Envelope) -> None:
+        """Wait for room; a handler that does so waits for the instances which would make it."""
+        place, cell = self._places[envelope.message.delivery.node], on_duty()
+        try:
+            if cell is None:
+                self._look_around()
+            with nullcontext() if cell is None else waiting(cell, cell.asking, place):
+                if not self._found_place(envelope, place):
+                    await place.mailbox.put(envelope)
+        except AskCycle:  # there will be room only when this handler has ended
+            place.mailbox.put_beyond(envelope)
+
+    def _found_place(self, envelope: Envelope, place: InstancePool) -> bool:
+        """Put a message beyond those that wait for `place`, if the run may use it besides its holders."""
+        if place not in self._lent:
+            return False
+        place.beyond.put_beyond(envelope)
+        return True
 
     def _register(self, delivery: Task, now_s: float, *, ending: bool) -> Envelope:
         step = Step(delivery.node, delivery.path, now_s)
@@ -335,7 +521,8 @@ class ActiveRun:
         again = Work(self, work.delivery, work.step, error)
         envelope = self._envelopes[path] = Envelope(again, self._sender, again, self.now())
         again.tell(NodeFellBack, error=error)
-        self._stations[work.delivery.node].put_beyond(envelope)
+        place = self._places[work.delivery.node]
+        (place.beyond if place in self._lent else place.mailbox).put_beyond(envelope)
 
     def failed_too(self, work: Work, error: BaseException) -> None:
         """A node failed on a message that was withdrawn: of a run that fails, that is one more failure."""
@@ -361,6 +548,8 @@ class ActiveRun:
             step.status = "cancelled"
         if not self._envelopes:
             self._finish_if_over()
+        else:
+            self._look_around()
 
     def context_failed(self, node: str, path: str, error: Exception) -> None:
         """A context manager that `node` asked for failed, while the run went on or when it was closed: the run fails."""
@@ -406,6 +595,8 @@ class ActiveRun:
     def _take_down(self) -> None:
         for path in list(self._envelopes):
             self._withdraw(path)
+        if self.turns is not None:
+            self.turns.let_in(self)  # to find that it need not begin any more
         self._finish_if_over()
 
     def _withdraw(self, path: str) -> None:
@@ -444,6 +635,8 @@ class ActiveRun:
                 self.publish(RunFinished(run_id=self.id, status=self.status.value, output=self.output, error=self.error))
         finally:  # whatever a listener raises, nobody must wait for ever
             self.over.set()
+            for slot in self._waits:
+                slot.succeed(None)
             self._on_over(self)
             for call in self._when_over:
                 call()
@@ -455,3 +648,35 @@ class ActiveRun:
             "  Mend: let the cycle end, or give more with max_steps=….",
             run_id=self.id,
         )
+
+
+def work_of(cell: Cell) -> Work | None:
+    """The message of a run that `cell`, an instance of a node, has in hand."""
+    envelope = cell.in_hand if isinstance(cell, HoldingCell) else None
+    return envelope.message if envelope is not None and isinstance(envelope.message, Work) else None
+
+
+def places_held_by(cell: Cell) -> frozenset[Place]:
+    """The places that the handler of `cell` holds, and those of whoever waits for it: by an ask, or for the run it works for."""
+    seen: set[Cell] = set()
+    while isinstance(cell, HoldingCell) and cell not in seen:
+        seen.add(cell)
+        work = work_of(cell)
+        if work is not None:
+            return work.run.held_at(work.delivery.node)
+        slot = cell.in_hand.slot if cell.in_hand is not None else None
+        asker = slot.caller if isinstance(slot, Ask) else None
+        if asker is None:
+            break
+        cell = asker
+    return frozenset()
+
+
+def own_result(cell: Cell, run: ActiveRun) -> AskCycle:
+    """The error for a node that waits for the end of the run that it is a part of."""
+    cycle = [cell.label, run.label, cell.label]
+    return AskCycle(
+        f"{cell.address!r} waits for the end of run {run.id!r}, of which it is a part: {' -> '.join(cycle)}.\n"
+        "  Mend: return what the run is to go on with; or have somebody outside of the run wait for its result.",
+        cycle=cycle,
+    )

@@ -88,9 +88,9 @@ def test_the_rows_of_the_nodes():
     rows = [line.rpartition(" | ")[0] for line in declared().describe().splitlines() if line.startswith("| `")]
 
     assert rows == [
-        "| `split` | async function | `Ask` | many `Part` | 64 | 3, then `instead` | 5 s, 1.5 s idle",
+        "| `split` | async function | `Ask` | many `Part` | 64 | 1, then `instead` | 5 s, 1.5 s idle",
         "| `work` | language model (`ChainOfThought`, `lm='large'`) | `Part` | `Part or Out` | 64 | 3 | none",
-        "| `gather` | function in a worker thread | `list[Part]`, the first 2 | `Out` | 64 | 3 | none",
+        "| `gather` | function in a worker thread | `list[Part]`, the first 2 | `Out` | 64 | 1 | none",
     ]
 
 
@@ -106,7 +106,7 @@ def test_prompts_dependencies_types_and_limits_in_words():
     assert "- `Ask` — What is asked.: `text: str`, `tags: list[str]`" in lines
     assert "- `Part`: `number: int`" in lines
     assert "- `Out`: no fields" in lines
-    assert "- ONE_FOR_ALL: up to 2 restarts within 5 s, then ESCALATE." in lines
+    assert "- Actors that are nodes: ONE_FOR_ALL, up to 2 restarts within 5 s, then ESCALATE." in lines
     assert "- Mailbox of `split`: 2 messages, REJECT when full." in lines
     assert "- Messages within a cycle queue whatever the capacity, and `max_steps` bounds a run: `work`." in lines
 
@@ -169,12 +169,12 @@ def test_folds_dependencies_on_nodes_streams_and_the_fallback_of_the_graph_are_t
 
     assert [line.rpartition(" | ")[0] for line in lines if line.startswith("| `")] == [
         "| `topic` | language model, on demand (`Predict`, `lm='small'`, streamed) | `Ask` | `Part` | 64 | 3 | none",
-        "| `split` | async function (`lm='large'`) | `Ask` | many `Part` | 64 | 3, then `instead` | none",
+        "| `split` | async function (`lm='large'`) | `Ask` | many `Part` | 64 | 1, then `instead` | none",
         (
             "| `total` | async function | `list[Part]`, the first 2, folded by `add` | `Sum` | 64 "
-            "| 3, then the graph's `apologise` | none"
+            "| 1, then the graph's `apologise` | none"
         ),
-        "| `Clerk` | actor | `Sum` | `Out` | 64 asks | 3, then the graph's `apologise` | none",
+        "| `Clerk` | actor | `Sum` | `Out` | 64 asks | 1, then the graph's `apologise` | none",
     ]
     assert (
         "- A message that has had all its attempts at a node without a fallback of its own goes to the graph's, `apologise`: "

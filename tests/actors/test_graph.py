@@ -14,7 +14,7 @@ import attrs
 import pydantic
 import pytest
 
-from actors.backoff import Backoff, Redelivery
+from actors.backoff import Redelivery
 from actors.errors import DeclarationError, GraphInvalid, UsageError
 from actors.graph import Graph
 from actors.lm import LM
@@ -117,7 +117,7 @@ def test_the_defaults_of_a_node():
 
     assert options.concurrency == 64
     assert options.mailbox == MailboxSpec()
-    assert options.redelivery == Redelivery(max_attempts=3, backoff=Backoff(first_s=0.1))
+    assert options.redelivery == Redelivery(max_attempts=1)
     assert options.timeout_s is None
 
 
@@ -125,7 +125,7 @@ async def _node(ask: Ask) -> Out: ...
 
 
 NODE_OPTIONS = (
-    "Expected one of: name, concurrency, mailbox, restart, redelivery, timeout_s, idle_timeout_s, fallback, repeatable, lm."
+    "Expected one of: name, concurrency, mailbox, restart, redelivery, timeout_s, idle_timeout_s, late, fallback, repeatable, lm."
 )
 AN_LM = "the name of one of the runtime's lms, an LM, or None"
 A_NAME = "a name is at least one printable character, without '/'"

@@ -176,7 +176,7 @@ async def test_an_actor_is_a_node_that_keeps_its_state_from_run_to_run(virtual_c
 
 
 async def test_an_actor_that_crashes_is_restarted_and_asked_again(virtual_clock):
-    graph = outer_graph(Counter, concurrency=1)
+    graph = outer_graph(Counter, concurrency=1, redelivery=Redelivery(max_attempts=2))
     async with open_runtime() as runtime:
         assert await runtime.run(graph, Ask(98)) == Done([1, 1])
 
