@@ -20,6 +20,7 @@ from actors.dependencies import ORIGINAL, Nodes
 from actors.describe import describe
 from actors.embedding import embedded_in, leads_to, message_types
 from actors.errors import DeclarationError, GraphInvalid, Problem, UsageError
+from actors.hints import find_hints
 from actors.mermaid import draw
 from actors.node import Kind, Nested, NodeDeclaration, NodeSpec, declare, embed
 from actors.options import NodeKeywords
@@ -120,8 +121,8 @@ class Graph:
         an enumeration.
 
         A message class with ``__call__`` is a node too: its messages go to it, and a message of a subclass that is itself a node
-        of the graph goes to that one alone. With the body ``...`` a language model chooses among the return types (None is one of
-        the choices) and fills the chosen one; then the options of :meth:`predict` apply. Its `concurrency` defaults to 1.
+        of the graph goes to that one alone. Its `concurrency` defaults to 1. Nothing under ``@graph.node`` is ever sent to a
+        language model, whatever its body: that is :meth:`predict`, for classes as for functions.
 
         Raises:
             DeclarationError: neither a function nor a class with ``__call__``, a name that is taken, an unknown option, or one
@@ -135,11 +136,12 @@ class Graph:
     @overload
     def predict(self, /, *, name: str | enum.Enum | None = None, **given: Unpack[NodeKeywords]) -> Callable[[F], F]: ...
     def predict(self, function: Any = None, /, *, name: str | enum.Enum | None = None, **given: Any) -> Any:
-        """Make a function without a body a node that a language model fills.
+        """Make a function without a body, or a message class whose ``__call__`` has none, a node that a language model fills.
 
-        The parameters are what the model is shown, the docstring is its instruction, the return type is what it fills: of several
-        types it chooses one first, and None, where that is allowed, is one of the choices. The options are those of :meth:`node`
-        and the fields of :class:`actors.options.PredictOptions`.
+        The parameters are what the model is shown, the docstring is its instruction (of a class: that of ``__call__``, or else of
+        the class), the return type is what it fills: of several types it chooses one first, and None, where that is allowed, is
+        one of the choices. The body is ``...`` or ``raise NotImplementedError``, which type checkers take without a setting. The
+        options are those of :meth:`node` and the fields of :class:`actors.options.PredictOptions`.
 
         Raises:
             DeclarationError: as for :meth:`node`. Calling the function itself raises UsageError.
@@ -206,6 +208,15 @@ class Graph:
         The runtime checks a graph before it runs it, and raises ``GraphInvalid`` with the same problems.
         """
         return list(self._compile()[1])
+
+    def hints(self) -> list[Problem]:
+        """What is allowed, and often not what was meant; the graph runs all the same.
+
+        In the form of problems: node, file, line, and what to write instead. ``understudy graph check`` prints them, and
+        :meth:`describe` lists them. Empty for a graph that :meth:`check` refuses: mend that first.
+        """
+        plan, problems = self._compile()
+        return [] if problems else list(find_hints(plan))
 
     def plan(self) -> Plan:
         """The compiled graph; made once, until the graph changes.

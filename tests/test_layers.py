@@ -44,6 +44,7 @@ LAYERS: Mapping[str, int] = {
     "actors/describe.py": 12,
     "actors/connections.py": 12,
     "actors/demands.py": 12,
+    "actors/hints.py": 12,
     "actors/timing.py": 12,
     "actors/graph.py": 13,
     "actors/__init__.py": 14,

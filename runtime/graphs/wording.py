@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from types import FunctionType
 from typing import cast
 
 from actors.annotations import Many, is_message_type
 from actors.errors import DeclarationError
-from actors.node import Input, Kind, NodeSpec, is_empty
+from actors.node import Input, NodeSpec
 from actors.plan import Plan
 
 
@@ -71,8 +70,6 @@ def undeclared(spec: NodeSpec, got: object) -> DeclarationError:
     mend = f"return what it declares, or add {annotation} to its return annotation."
     if got is not None and not is_message_type(type(got)):
         mend = "return a list." if spec.fan_out is Many.LIST else f"return one of its type: {spec.outputs[0].__name__}(…)."
-    if got is None and spec.kind is Kind.FUNCTION and isinstance(spec.function, FunctionType) and is_empty(spec.function):
-        mend = "its body is empty: let a language model fill it, with @graph.predict, or write the body."
     return DeclarationError(
         f"node {spec.name!r} ({spec.location}) returned {what}; it declares {_declared(spec)}.\n  Mend: {mend}"
     )

@@ -126,11 +126,14 @@ def test_what_a_node_depends_on_stands_right_above_its_first_user_and_is_joined_
     graph = graph_of(([0], [1]), ([1], [2]), ([2], [59]))
     first, second = (attrs.make_class(name, [], frozen=True) for name in ("First", "Second"))
 
-    async def deep(start: Any) -> Any: ...
+    async def deep(start: Any) -> Any:
+        raise NotImplementedError
 
-    async def near(start: Any, deep: Any) -> Any: ...
+    async def near(start: Any, deep: Any) -> Any:
+        raise NotImplementedError
 
-    async def user(message: Any, near: Any) -> Any: ...
+    async def user(message: Any, near: Any) -> Any:
+        raise NotImplementedError
 
     deep.__annotations__ = {"start": KINDS[0], "return": first}
     near.__annotations__ = {"start": KINDS[0], "deep": Annotated[first, Dep(deep)], "return": second}
@@ -152,7 +155,8 @@ def test_nodes_that_depend_on_each_other_are_drawn_although_the_check_refuses_th
     graph = graph_of(([0], [59]))
     kind = attrs.make_class("Own", [], frozen=True)
 
-    async def own(start: Any, own: Any) -> Any: ...
+    async def own(start: Any, own: Any) -> Any:
+        raise NotImplementedError
 
     graph.node(own)
     own.__annotations__ = {"start": KINDS[0], "own": Annotated[kind, Dep(own)], "return": kind}
