@@ -14,7 +14,7 @@ import attrs
 from actors.actor import Actor, ActorRef
 from actors.annotations import capture, location, release
 from actors.check import find_problems
-from actors.connections import Connect, looked_up, plain
+from actors.connections import Connect, check_when, looked_up, plain
 from actors.demands import find_demand_problems, with_demands
 from actors.dependencies import ORIGINAL, Nodes
 from actors.describe import describe
@@ -98,8 +98,12 @@ class Graph:
         self._fallback = fallback
         self._fallback_names = None if fallback is None else capture(fallback, _caller())
         self._nodes: dict[str, NodeDeclaration] = {}
+        self._origins: dict[int, list[NodeDeclaration]] = {}
+        """The nodes by the id of what was decorated or added."""
         self._connections: list[Connect] = []
         self._plan: Plan | None = None
+        self._sound: Plan | None = None
+        """What the last check found to have no problems of its own; None after a change."""
 
     def __repr__(self) -> str:
         return f"<Graph {self.name!r}: {len(self._nodes)} node{'' if len(self._nodes) == 1 else 's'}>"
@@ -183,24 +187,29 @@ class Graph:
         embedded, own_name = embedded_in(what, takes, returns, place, is_graph=isinstance(what, Graph))
         self._add(embed(embedded, lambda found: capture(found, frame), name=plain(name) or own_name, given=given))
 
-    def connect(self, source: Any, target: Any, /, *, when: Callable[[Any], bool] | None = None) -> None:
+    def connect(
+        self, source: Any, target: Any, /, *, when: Callable[[Any], bool] | None = None, parameter: str | None = None
+    ) -> None:
         """Narrow where `source` sends the types that `target` takes: only to what it is connected to.
 
         With `when`, a message goes to `target` if ``when(message)`` is true. A message that no connection takes is the run's
-        output if it is of that type, and otherwise ends its branch. Nodes are given as functions or by name; the graph's check
-        says whether they fit.
+        output if it is of that type, and otherwise ends its branch. With `parameter`, it goes to that parameter of `target`
+        alone: so two parameters of one type are told apart. Nodes are given as functions or by name (a graph or an actor that was
+        added more than once: by name); the graph's check says whether they fit.
 
         Raises:
-            DeclarationError: `when` cannot be called.
+            DeclarationError: `when` cannot be called, or not without waiting; or `parameter` is no name.
         """
         frame = _caller()
         place = f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else "unknown place"
-        if when is not None and not callable(when):
+        check_when(when, place)
+        if parameter is not None and not isinstance(parameter, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise DeclarationError(
-                f"connect(…, when={when!r}) ({place}): expected a function of the message.\n  Mend: when=lambda message: …"
+                f"connect(…, parameter={parameter!r}) ({place}): expected the name of one of its parameters.\n"
+                "  Mend: parameter='left', say."
             )
-        self._connections.append(Connect(source, target, when, place))
-        self._plan = None
+        self._connections.append(Connect(source, target, when, parameter, place))
+        self._changed()
 
     def check(self) -> list[Problem]:
         """Everything that is wrong with the graph, not only the first thing; empty when it can run.
@@ -250,9 +259,18 @@ class Graph:
 
     def sketch(self) -> Plan:
         """The graph compiled as far as it goes, whatever is wrong with it: for pictures of it."""
-        return self._plan or self._compile()[0]
+        return self._plan or self._sound or self._compile()[0]
 
     def _compile(self) -> tuple[Plan, tuple[Problem, ...]]:
+        """The plan, and all problems. Work is done once for a graph that has none, until it changes; its parts may change too."""
+        if self._sound is not None:
+            return self._sound, tuple(self._nested_problems())
+        plan, own, unknown = self._compile_anew()
+        if not own and not unknown:
+            self._sound = plan
+        return plan, (*own, *self._nested_problems(), *unknown)
+
+    def _compile_anew(self) -> tuple[Plan, list[Problem], list[Problem]]:
         origins = {each.origin: (name, each.names) for name, each in self._nodes.items() if each.embedded is None}
         resolved = {name: resolve(declaration, origins) for name, declaration in self._nodes.items()}
         connections, unknown = looked_up(self._connections, self._nodes)
@@ -262,11 +280,11 @@ class Graph:
         plan = compile_plan(self.name, specs, self.input_types, self.output_types, connections)
         if not specs:
             empty = Problem("no-nodes", None, "it has no nodes.", "decorate a function with @graph.node or @graph.predict.")
-            return plan, (empty,)
+            return plan, [empty], unknown
         is_known = all(entry.knows_inputs and entry.knows_outputs for entry in resolved.values())
         races = find_races(plan) if is_known else ()
         demands = find_demand_problems(plan)
-        return plan, (*find_problems(plan, resolved), *problems, *demands, *races, *self._nested_problems(), *unknown)
+        return plan, [*find_problems(plan, resolved), *problems, *demands, *races], unknown
 
     def _with_fallback(self, specs: dict[str, NodeSpec], nodes: Nodes, problems: list[Problem]) -> dict[str, NodeSpec]:
         """`specs`, in which those without a fallback have the graph's."""
@@ -308,7 +326,7 @@ class Graph:
     ) -> Any:
         function = getattr(function, ORIGINAL, function)
         declaration = declare(function, lambda found: capture(found, frame), name=plain(name), given=given, predict=predict)
-        for other in self._nodes.values():
+        for other in self._origins.get(id(declaration.origin), ()):
             if other.origin is declaration.origin:
                 what = "class" if declaration.message is not None else "function"
                 second = "a subclass" if declaration.message is not None else "a second function that calls the first"
@@ -326,7 +344,11 @@ class Graph:
                 f"({self._nodes[declaration.name].location}).\n  Mend: rename the function, or pass name=…."
             )
         self._nodes[declaration.name] = declaration
-        self._plan = None
+        self._origins.setdefault(id(declaration.origin), []).append(declaration)
+        self._changed()
+
+    def _changed(self) -> None:
+        self._plan = self._sound = None
 
 
 def _caller() -> types.FrameType | None:

@@ -72,6 +72,12 @@ def _arrow(edge: Edge) -> str:
     return "-.->" if edge.conditional else "==>" if edge.fans_out else "-->"
 
 
+def label_of(edge: Edge) -> str:
+    """What stands on an edge: its type; ``list[A]`` where it is gathered; ``left: A`` where a connection names the parameter."""
+    kind = f"list[{edge.type.__name__}]" if edge.gathers else edge.type.__name__
+    return f"{edge.parameter}: {kind}" if edge.named else kind
+
+
 def _label(edge: Edge) -> str:
-    name = escape(edge.type.__name__)
-    return f'"list[{name}]"' if edge.gathers else name
+    shown = escape(label_of(edge))
+    return f'"{shown}"' if edge.gathers else shown

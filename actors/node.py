@@ -345,8 +345,9 @@ def _left_open_said() -> None:
 
 def is_empty(function: types.FunctionType) -> bool:
     """Whether the body does nothing but return None: compared as bytecode, so that no source is needed."""
-    model = _empty_async if inspect.iscoroutinefunction(function) else _empty
-    return _steps(function) == _steps(cast("types.FunctionType", model))
+    model = cast("types.FunctionType", _empty_async if inspect.iscoroutinefunction(function) else _empty)
+    is_as_long = len(function.__code__.co_code) == len(model.__code__.co_code)  # for large graphs: a look at each step takes time
+    return is_as_long and _steps(function) == _steps(model)
 
 
 def has_no_body(function: types.FunctionType) -> bool:

@@ -16,8 +16,7 @@ from typing import final
 
 import attrs
 
-from actors.edges import Edge
-from actors.mermaid import needs_of
+from actors.mermaid import label_of, needs_of
 from actors.node import Kind, NodeSpec
 from actors.plan import Plan
 from runtime.cli.layered import Thing, arrange, link
@@ -240,16 +239,12 @@ def _ways(plan: Plan, spots: Mapping[str | None, _Spot]) -> Iterator[_Way]:
     for edge in plan.edges:
         ends = (edge.source, edge.target or "")
         way = found.setdefault(ends, _Way(spots[ends[0]], spots[ends[1]], {}, is_dashed=True, is_thick=False))
-        way.labels[_label(edge)] = None
+        way.labels[label_of(edge)] = None
         way.is_dashed = way.is_dashed and edge.conditional
         way.is_thick = way.is_thick or edge.fans_out
     yield from found.values()
     for name, user in needs_of(plan):
         yield _Way(spots[name], spots[user], {"Dep": None}, is_dashed=True, is_thick=False, has_dot=True)
-
-
-def _label(edge: Edge) -> str:
-    return f"list[{edge.type.__name__}]" if edge.gathers else edge.type.__name__
 
 
 def _lead(way: _Way, rows: list[list[Thing]], measure: Measure) -> None:

@@ -78,6 +78,7 @@ def undeclared(spec: NodeSpec, got: object) -> DeclarationError:
 def gave_up(node: str, attempt: int, error: BaseException) -> str:
     """That `node` gives up on a message because of `error`."""
     said = f"node {node!r} gave up after attempt {attempt}: {type(error).__name__}: {error}"
+    said += "".join(f"\n  {note}" for note in getattr(error, "__notes__", ()) if note.startswith("raised by the when"))
     if isinstance(error, RuntimeError) and str(error) == "no running event loop":  # asyncio's words
         said += "\n  Cause: the node calls asyncio, and nodes run on trio."
         said += (

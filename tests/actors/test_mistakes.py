@@ -244,4 +244,7 @@ def test_a_condition_that_raises_is_named_with_the_message_that_it_was_asked_abo
     with pytest.raises(AttributeError) as caught:
         graph.plan().route("first", Ask("x"))
 
-    assert caught.value.__notes__ == ["raised by the when of connect(first, first), which was asked about Ask(text='x')"]
+    place = f"{__file__}:{first.__code__.co_firstlineno + 4}"
+    assert caught.value.__notes__ == [
+        f"raised by the when of connect(first, first) ({place}), which was asked about Ask(text='x')"
+    ]
