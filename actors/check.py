@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 import operator
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import final
 
 from actors.annotations import Many
@@ -18,6 +18,14 @@ from actors.errors import Problem
 from actors.node import Input, NodeSpec
 from actors.plan import Plan
 from actors.signature import Resolved
+
+FURTHER_CHECKS: list[Callable[[NodeSpec], Iterable[Problem]]] = []
+"""What else is looked at in each node, by whoever runs graphs: pure, and without loading more than a node needs."""
+
+
+def find_further(plan: Plan) -> list[Problem]:
+    """What the further checks find."""
+    return [problem for spec in plan.nodes.values() for check in FURTHER_CHECKS for problem in check(spec)]
 
 
 def find_problems(plan: Plan, resolved: Mapping[str, Resolved]) -> list[Problem]:

@@ -90,7 +90,7 @@ def _kind(spec: NodeSpec) -> str:
     details: list[str] = []
     if spec.predict is not None:
         module = spec.predict.module
-        details.append(f"`{module if isinstance(module, str) else module.__name__}`")
+        details.append(f"`{module if isinstance(module, str) else getattr(module, '__name__', type(module).__name__)}`")
     if isinstance(spec.options.lm, str):
         details.append(f"`lm={spec.options.lm!r}`")
     if spec.predict is not None and spec.predict.stream:

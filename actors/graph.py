@@ -13,7 +13,7 @@ import attrs
 
 from actors.actor import Actor, ActorRef
 from actors.annotations import capture, location, release
-from actors.check import find_problems
+from actors.check import FURTHER_CHECKS, find_further, find_problems
 from actors.connections import Connect, check_when, looked_up, plain
 from actors.demands import find_demand_problems, with_demands
 from actors.dependencies import ORIGINAL, Nodes
@@ -104,6 +104,7 @@ class Graph:
         self._plan: Plan | None = None
         self._sound: Plan | None = None
         """What the last check found to have no problems of its own; None after a change."""
+        self._checks = 0
 
     def __repr__(self) -> str:
         return f"<Graph {self.name!r}: {len(self._nodes)} node{'' if len(self._nodes) == 1 else 's'}>"
@@ -233,7 +234,7 @@ class Graph:
         Raises:
             GraphInvalid: it has problems; ``problems`` and the message hold all that :meth:`check` returns.
         """
-        if self._plan is None:
+        if self._plan is None or self._checks != len(FURTHER_CHECKS):
             plan, problems = self._compile()
             if problems:
                 raise GraphInvalid(_report(self.name, problems), problems=problems)
@@ -263,8 +264,9 @@ class Graph:
 
     def _compile(self) -> tuple[Plan, tuple[Problem, ...]]:
         """The plan, and all problems. Work is done once for a graph that has none, until it changes; its parts may change too."""
-        if self._sound is not None:
+        if self._sound is not None and self._checks == len(FURTHER_CHECKS):
             return self._sound, tuple(self._nested_problems())
+        self._checks = len(FURTHER_CHECKS)
         plan, own, unknown = self._compile_anew()
         if not own and not unknown:
             self._sound = plan
@@ -284,7 +286,8 @@ class Graph:
         is_known = all(entry.knows_inputs and entry.knows_outputs for entry in resolved.values())
         races = find_races(plan) if is_known else ()
         demands = find_demand_problems(plan)
-        return plan, [*find_problems(plan, resolved), *problems, *demands, *races], unknown
+        further = find_further(plan) if is_known else ()
+        return plan, [*find_problems(plan, resolved), *problems, *demands, *races, *further], unknown
 
     def _with_fallback(self, specs: dict[str, NodeSpec], nodes: Nodes, problems: list[Problem]) -> dict[str, NodeSpec]:
         """`specs`, in which those without a fallback have the graph's."""

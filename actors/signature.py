@@ -5,6 +5,7 @@ Problems are collected, not raised, so that the check of a graph can name all of
 
 from __future__ import annotations
 
+import functools
 import inspect
 import types
 from collections import Counter
@@ -375,7 +376,16 @@ def _check_predict(declaration: NodeDeclaration, returned: Shape | None, report:
             "leave only the docstring and '...' (or 'raise NotImplementedError'), or use @graph.node and call the model through "
             "an LM parameter.",
         )
-    elif not _instruction(declaration):
+    module = declaration.predict.module if declaration.predict is not None else ""
+    if not isinstance(module, str | type):
+        got = "a functools.partial" if isinstance(module, functools.partial) else f"a {type(module).__name__}"
+        report(
+            "predict-module",
+            f"module=… is {got}; expected the name of a DSPy module, or a dspy.Module class.",
+            "derive a class whose constructor takes the signature: class Mine(dspy.ReAct): def __init__(self, signature): "
+            "super().__init__(signature, tools=[…]); and pass module=Mine.",
+        )
+    if has_no_body(declaration.function) and not _instruction(declaration):  # type: ignore[arg-type]
         where = "the class or its __call__" if declaration.message is not None else "the function"
         report(
             "predict-instruction",

@@ -134,6 +134,7 @@ LAYERS: Mapping[str, int] = {
     "runtime/lm/providers/embeddings.py": 34,
     "runtime/lm/dspy/bridge.py": 35,
     "runtime/lm/providers/translation.py": 35,
+    "runtime/lm/dspy/checking.py": 36,
     "runtime/lm/dspy/choosing.py": 36,
     "runtime/lm/dspy/streaming.py": 36,
     "runtime/lm/predictors/optimising.py": 36,

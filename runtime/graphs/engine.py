@@ -13,6 +13,7 @@ import trio
 
 from actors.actor import ActorRef, Terminated
 from actors.backoff import Backoff, is_worth_another_attempt
+from actors.check import FURTHER_CHECKS
 from actors.checks import refuse
 from actors.dependencies import Supply
 from actors.errors import ActorFailed, UsageError
@@ -34,12 +35,15 @@ from runtime.graphs.run import ActiveRun, Work
 from runtime.graphs.state import RunState
 from runtime.kernel import Kernel
 from runtime.lm.dspy import bridge
+from runtime.lm.dspy.checking import predict_problems
 from runtime.lm.dspy.choosing import Picking
 from runtime.lm.models import Connections, Models
 from runtime.lm.predictors.serving import Predictors
 from runtime.mailbox import Mailbox
 from runtime.pool import InstancePool
 from runtime.supervisor import SupervisorCell
+
+FURTHER_CHECKS.append(predict_problems)  # so that the check of a graph knows what its language models will need
 
 NODE_SUPERVISION = Supervision(max_restarts=math.inf, backoff=Backoff(first_s=0.1, cap_s=1.0))
 """How a graph's nodes are restarted unless the graph says otherwise. No budget: what bounds the restarts is that every crash
