@@ -222,11 +222,18 @@ class Graph:
     def hints(self) -> list[Problem]:
         """What is allowed, and often not what was meant; the graph runs all the same.
 
-        In the form of problems: node, file, line, and what to write instead. ``understudy graph check`` prints them, and
-        :meth:`describe` lists them. Empty for a graph that :meth:`check` refuses: mend that first.
+        In the form of problems: node, file, line, and what to write instead. ``understudy graph check`` prints them. Empty for a
+        graph that :meth:`check` refuses: mend that first.
         """
         plan, problems = self._compile()
-        return [] if problems else list(find_hints(plan))
+        return [] if problems else [*find_hints(plan), *self._nested_hints()]
+
+    def _nested_hints(self) -> Iterator[Problem]:
+        for name, declaration in self._nodes.items():
+            if declaration.kind is Kind.GRAPH and declaration.embedded is not None:
+                inner: Nested = declaration.embedded.what
+                for hint in inner.hints():
+                    yield attrs.evolve(hint, node=name if hint.node is None else f"{name}/{hint.node}")
 
     def plan(self) -> Plan:
         """The compiled graph; made once, until the graph changes.

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import types
 from collections.abc import Iterator
+from typing import Any, cast
 
 from actors.annotations import Many
+from actors.check import listed
+from actors.edges import related
 from actors.errors import Problem
 from actors.node import Kind, NodeSpec, is_empty
 from actors.plan import Plan
@@ -15,6 +19,7 @@ def find_hints(plan: Plan) -> Iterator[Problem]:
     """All hints: of each node in the order of declaration, then of the types."""
     for spec in plan.nodes.values():
         yield from _empty_body(spec)
+    yield from _shared_and_mutable(plan)
 
 
 def _empty_body(spec: NodeSpec) -> Iterator[Problem]:
@@ -30,3 +35,42 @@ def _empty_body(spec: NodeSpec) -> Iterator[Problem]:
             f"write the body; or put @graph.predict above the {what}, and a language model fills {kinds}; or declare only None.",
             spec.location,
         )
+
+
+def _shared_and_mutable(plan: Plan) -> Iterator[Problem]:
+    """One message goes to several nodes as it is, so what one of them changes in it is changed for the others."""
+    takers: dict[type, dict[str, None]] = {}
+    for source in (None, *plan.nodes):
+        edges = [edge for edge in plan.out_of(source) if edge.target is not None]
+        for edge in edges:
+            nodes = dict.fromkeys(other.target or "" for other in edges if related(edge.type, (other.type,)))
+            if len(nodes) > 1 and not is_frozen(edge.type):
+                takers.setdefault(edge.type, {}).update(nodes)
+    for kind, nodes in takers.items():
+        yield Problem(
+            "mutable-message",
+            None,
+            f"{kind.__module__}.{kind.__qualname__} can be changed, and one message of it goes to {listed(nodes)}, which work at "
+            "the same time: what one changes in it, the others see, or not, as timing has it.",
+            f"{_how_to_freeze(kind)}, and let a node that changes something make a message of its own (attrs.evolve, "
+            "dataclasses.replace, model_copy).",
+        )
+
+
+def is_frozen(kind: type) -> bool:
+    """Whether the fields of an instance cannot be set; what the fields hold may still change."""
+    if isinstance(config := getattr(kind, "model_config", None), dict) and hasattr(kind, "model_fields"):
+        return bool(cast("dict[str, object]", config).get("frozen"))
+    if dataclasses.is_dataclass(kind):
+        return bool(cast("Any", kind).__dataclass_params__.frozen)
+    return "frozen" in kind.__setattr__.__name__  # what attrs puts there
+
+
+def _how_to_freeze(kind: type) -> str:
+    if hasattr(kind, "model_fields"):
+        return f"write model_config = ConfigDict(frozen=True) in {kind.__name__}"
+    return (
+        f"write @dataclass(frozen=True) above {kind.__name__}"
+        if dataclasses.is_dataclass(kind)
+        else (f"write @attrs.frozen above {kind.__name__}")
+    )

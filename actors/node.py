@@ -16,7 +16,7 @@ from typing import Any, Protocol, cast, final
 
 import attrs
 
-from actors.annotations import Many, Names, is_message_type, location
+from actors.annotations import Many, Names, how_to_make_message, is_message_type, location
 from actors.checks import refuse
 from actors.dependencies import Dependency, Recalled
 from actors.errors import DeclarationError, Problem
@@ -74,6 +74,10 @@ class Nested(Protocol):
 
     def check(self) -> list[Problem]:
         """What is wrong with it."""
+        ...
+
+    def hints(self) -> list[Problem]:
+        """What its author may not have meant."""
         ...
 
     def sketch(self) -> Any:
@@ -300,9 +304,12 @@ def _handler(kind: type, decorator: str) -> types.FunctionType:
     """The ``__call__`` of a class node."""
     found = next((base.__dict__["__call__"] for base in kind.__mro__ if "__call__" in base.__dict__), None)
     if not is_message_type(kind):
+        mend = f"put {decorator} above @attrs.frozen, so that it decorates the finished class."
+        if issubclass(kind, enum.Enum) or getattr(kind, "_is_protocol", False):
+            mend = how_to_make_message(kind)
         raise DeclarationError(
             f"{decorator}: the class {kind.__name__!r} is no message type (attrs class, dataclass or pydantic model).\n"
-            f"  Mend: put {decorator} above @attrs.frozen, so that it decorates the finished class."
+            f"  Mend: {mend}"
         )
     if not isinstance(found, types.FunctionType):
         raise DeclarationError(

@@ -14,7 +14,18 @@ from typing import Any, final, get_args
 
 import attrs
 
-from actors.annotations import Many, Names, Shape, Unreadable, description_of, is_message_type, location, read, split
+from actors.annotations import (
+    Many,
+    Names,
+    Shape,
+    Unreadable,
+    description_of,
+    how_to_make_message,
+    is_message_type,
+    location,
+    read,
+    split,
+)
 from actors.dependencies import Dependency, Nodes, Recalled, needed
 from actors.errors import NodeFailed, Problem
 from actors.folds import gathered_types
@@ -325,9 +336,7 @@ def _check_messages(shape: Shape, *, has_default: bool = False) -> None:
             raise Unreadable(
                 "not-a-message",
                 f"{kind.__name__} is neither a message type (attrs class, dataclass or pydantic model) nor injected (LM, Run).",
-                f"put @attrs.frozen on the class {kind.__name__}."
-                if kind.__module__ != "builtins"
-                else f"wrap it: @attrs.frozen class Name: value: {kind.__name__}",
+                how_to_make_message(kind),
             )
 
 

@@ -175,6 +175,7 @@ LAYERS: Mapping[str, int] = {
     "runtime/graphs/engine.py": 47,
     "runtime/graphs/__init__.py": 49,
     # runtime: the front door
+    "runtime/opening.py": 20,
     "runtime/app.py": 50,
     "runtime/__init__.py": 59,
     # runtime: in programs that are not trio programs

@@ -54,6 +54,8 @@ def _check(graph: Graph) -> int:
     if not problems:
         plan = graph.plan()
         print(f"graph {graph.name!r} has no problems: {len(plan.nodes)} nodes, {len(plan.edges)} edges")
+        for hint in graph.hints():
+            print(printable(f"  hint: {hint}", sys.stdout))
         return 0
     print(f"graph {graph.name!r} has {len(problems)} problem{'s' if len(problems) > 1 else ''}:")
     for index, problem in enumerate(problems, start=1):

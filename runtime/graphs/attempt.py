@@ -181,5 +181,7 @@ class Attempt:
 
 async def _called(kind: Kind, call: Callable[[], Any]) -> Any:
     if kind is Kind.THREAD:
-        return await trio.to_thread.run_sync(call)
+        # In a tuple: trio has words of its own for a function that gives it a coroutine, and they name none of the author's.
+        (returned,) = await trio.to_thread.run_sync(lambda: (call(),))
+        return returned
     return await call()

@@ -1,5 +1,8 @@
 """What can be known of a predict node before its first call is said by the check, with node, file and line, all at once."""
 
+# mypy: disable-error-code="empty-body"
+# pyright: reportReturnType=false
+
 from __future__ import annotations
 
 import functools
@@ -82,12 +85,12 @@ def test_b9_such_a_field_is_fine_in_what_a_model_is_only_shown():
     assert graph.check() == []
 
 
-class NeedsTools(dspy.Module):
+class NeedsTools(dspy.Module):  # type: ignore[misc]  # dspy is not typed
     def __init__(self, signature: Any, tools: list[Any]) -> None:
         super().__init__()
 
 
-class Fails(dspy.Module):
+class Fails(dspy.Module):  # type: ignore[misc]  # dspy is not typed
     def __init__(self, signature: Any) -> None:
         raise LookupError("no such file")
 
@@ -141,7 +144,7 @@ def test_b9_a_predict_node_without_any_instruction():
     graph = Graph("g", input=In, output=Out)
 
     @graph.predict
-    async def fill(message: In) -> Out: ...  # type: ignore[empty-body]  # pyright: ignore[reportReturnType]
+    async def fill(message: In) -> Out: ...
 
     [problem] = graph.check()
     assert (problem.code, problem.node) == ("predict-instruction", "fill")
@@ -157,7 +160,7 @@ async def test_b9_all_of_it_is_said_at_once_when_the_graph_is_deployed(autojump_
         ...
 
     @graph.node
-    async def two(opened: Open) -> Out: ...  # type: ignore[empty-body]  # pyright: ignore[reportReturnType]
+    async def two(opened: Open) -> Out: ...
 
     lm = ScriptedLM([])
     async with open_runtime(lm=lm) as runtime:
