@@ -6,9 +6,7 @@ annotation could contradict.
 
 from __future__ import annotations
 
-import functools
 import itertools
-import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import final
 
@@ -226,7 +224,10 @@ class _Ways:
             edges = [(Receiver(e.target, e.parameter), e.type) for e in plan.out_of(source) if e.target and e.parameter]
             if len({receiver for receiver, _ in edges}) > 1:
                 ends = [(receiver, kind, plan.within_reach(receiver)) for receiver, kind in edges]
-                self._parting.append((functools.reduce(operator.or_, (reach for _, _, reach in ends)), ends))
+                every = 0
+                for _, _, reach in ends:
+                    every |= reach
+                self._parting.append((every, ends))
 
     def can_both_arrive(self, one: Receiver, two: Receiver) -> bool:
         """Whether some message splits into ways to both; what a cycle makes one after the other counts too."""

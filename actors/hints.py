@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import types
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 
 from actors.annotations import Many
 from actors.check import listed
@@ -59,18 +59,17 @@ def _shared_and_mutable(plan: Plan) -> Iterator[Problem]:
 
 def is_frozen(kind: type) -> bool:
     """Whether the fields of an instance cannot be set; what the fields hold may still change."""
-    if isinstance(config := getattr(kind, "model_config", None), dict) and hasattr(kind, "model_fields"):
-        return bool(cast("dict[str, object]", config).get("frozen"))
+    own: Any = kind
+    if hasattr(own, "model_fields"):
+        config: Any = getattr(own, "model_config", {})
+        return bool(config.get("frozen"))
     if dataclasses.is_dataclass(kind):
-        return bool(cast("Any", kind).__dataclass_params__.frozen)
-    return "frozen" in kind.__setattr__.__name__  # what attrs puts there
+        return bool(own.__dataclass_params__.frozen)
+    return "frozen" in own.__setattr__.__name__  # what attrs puts there
 
 
 def _how_to_freeze(kind: type) -> str:
+    name = kind.__name__
     if hasattr(kind, "model_fields"):
-        return f"write model_config = ConfigDict(frozen=True) in {kind.__name__}"
-    return (
-        f"write @dataclass(frozen=True) above {kind.__name__}"
-        if dataclasses.is_dataclass(kind)
-        else (f"write @attrs.frozen above {kind.__name__}")
-    )
+        return f"write model_config = ConfigDict(frozen=True) in {name}"
+    return f"write {'@dataclass(frozen=True)' if dataclasses.is_dataclass(kind) else '@attrs.frozen'} above {name}"

@@ -305,8 +305,9 @@ def _handler(kind: type, decorator: str) -> types.FunctionType:
     found = next((base.__dict__["__call__"] for base in kind.__mro__ if "__call__" in base.__dict__), None)
     if not is_message_type(kind):
         mend = f"put {decorator} above @attrs.frozen, so that it decorates the finished class."
-        if issubclass(kind, enum.Enum) or getattr(kind, "_is_protocol", False):
-            mend = how_to_make_message(kind)
+        plain: Any = kind
+        if issubclass(plain, enum.Enum) or getattr(plain, "_is_protocol", False):
+            mend = how_to_make_message(plain)
         raise DeclarationError(
             f"{decorator}: the class {kind.__name__!r} is no message type (attrs class, dataclass or pydantic model).\n"
             f"  Mend: {mend}"

@@ -278,7 +278,7 @@ class _Branch:
             [each for each in self.into[receiver] if self._comes_round(each)]
             for receiver in (self._narrow[name] or self._receivers(name))
         ]
-        return min(choices, key=lambda sent: len({each.source for each in sent}), default=[])
+        return min(choices, key=lambda sent: len({each.source for each in sent})) if choices else []
 
     def _forward(self, receiver: Receiver) -> list[_Sent]:
         return [each for each in self.into[receiver] if not self._comes_round(each)]
