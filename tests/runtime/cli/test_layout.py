@@ -171,14 +171,24 @@ def test_a_graph_without_nodes_is_its_input_and_its_output() -> None:
 
 
 def test_a_box_is_as_wide_as_the_lines_that_meet_it_need() -> None:
+    many = graph_of(([0], list(range(1, 31))), *(([number], [59]) for number in range(1, 31)))
+
+    picture = lay_out(many.sketch(), measure)
+
+    starts = [line.start[0] for line in picture.lines if line.labels[0].text not in {"Type0", "Type59"}]
+    assert len(set(starts)) == 30
+    assert picture.boxes[1].left < min(starts)
+    assert max(starts) < picture.boxes[1].left + picture.boxes[1].width
+
+
+def test_what_goes_to_many_bears_its_name_once_and_leaves_its_box_as_one_line() -> None:
     many = graph_of(*(([0], [number]) for number in range(1, 31)))
 
     picture = lay_out(many.sketch(), measure)
 
-    starts = [line.start[0] for line in picture.lines if line.labels[0].text == "Type0"]
-    assert len(set(starts)) == 30
-    assert picture.boxes[0].left < min(starts)
-    assert max(starts) < picture.boxes[0].left + picture.boxes[0].width
+    assert [label.text for line in picture.lines for label in line.labels].count("Type0") == 1
+    assert len({line.start for line in picture.lines if line.start[1] < picture.boxes[1].top}) == 1
+    assert overlaps(picture) == []
 
 
 @pytest.mark.parametrize(
