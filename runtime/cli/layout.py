@@ -16,7 +16,7 @@ from typing import final
 
 import attrs
 
-from actors.mermaid import label_of, needs_of
+from actors.mermaid import functions_of, label_of, needs_of, recalls_of
 from actors.node import Kind, NodeSpec
 from actors.plan import Plan
 from runtime.cli.layered import Thing, arrange, link
@@ -67,7 +67,7 @@ class Text:
 @final
 @attrs.frozen
 class Box:
-    """The graph's input or output, or a node. `shape`: ``pill``, ``box``, ``hexagon``, ``circle`` or ``frame``."""
+    """The graph's input or output, or a node. `shape`: ``pill``, ``box``, ``function``, ``hexagon``, ``circle`` or ``frame``."""
 
     left: float
     top: float
@@ -199,6 +199,8 @@ def _spots(plan: Plan, measure: Measure, around: tuple[str, ...]) -> dict[str | 
     found: dict[str | None, _Spot] = {None: _pill(plan.input_types, rows[None], measure)}
     for name, spec in plan.nodes.items():
         found[name] = _spot(spec, rows[name], measure, around)
+    for key, need in functions_of(plan).items():
+        found[key] = _sized("function", list(broken(need.name)), rows[key], measure)
     found[""] = _pill(plan.output_types, rows[""], measure)
     return found
 
@@ -261,6 +263,12 @@ def _ways(plan: Plan, spots: Mapping[str | None, _Spot]) -> Iterator[_Way]:
     yield from found.values()
     for name, user in needs_of(plan):
         yield _Way(spots[name], spots[user], {"Dep": None}, is_dashed=True, is_thick=False, has_dot=True)
+    recalled: dict[tuple[str | None, str], _Way] = {}
+    for source, user, kind in recalls_of(plan):
+        ends = (source, user)
+        way = recalled.setdefault(ends, _Way(spots[source], spots[user], {}, is_dashed=True, is_thick=False, has_dot=True))
+        way.labels[f"Recall {kind}"] = None
+    yield from recalled.values()
 
 
 def _lead(way: _Way, rows: list[list[Thing]], measure: Measure, trunks: dict[tuple[object, ...], Thing]) -> None:
