@@ -189,6 +189,19 @@ def is_message_type(kind: type) -> bool:
     return isinstance(pydantic_fields, dict) or attrs.has(kind) or dataclasses.is_dataclass(kind)
 
 
+def how_to_make_message(kind: type) -> str:
+    """What to write instead of a class that is no message type."""
+    if issubclass(kind, enum.Enum):
+        return f"put it into a message as a field: @attrs.frozen class Message: value: {kind.__name__}"
+    if getattr(kind, "_is_protocol", False):
+        return f"messages are routed by their classes: name those that have what {kind.__name__} asks for: A | B."
+    if issubclass(kind, tuple | dict | list | set):
+        return f"write {kind.__name__} as a class with fields: @attrs.frozen class {kind.__name__}: …"
+    if kind.__module__ == "builtins":
+        return f"wrap it: @attrs.frozen class Name: value: {kind.__name__}"
+    return f"put @attrs.frozen on the class {kind.__name__}."
+
+
 def description_of(kind: type) -> str:
     """The docstring that the author of `kind` wrote, with its indentation removed; not an inherited or a generated one."""
     text = inspect.cleandoc(kind.__dict__.get("__doc__") or "")

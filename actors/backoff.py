@@ -63,6 +63,9 @@ class Backoff:
         return min(self.cap_s, delay)
 
 
+_ASYNCIO_SAYS = ("no running event loop", "There is no current event loop", "Timeout should be used inside a task")
+
+
 def is_worth_another_attempt(error: BaseException) -> bool:
     """The default of ``Redelivery.retry_on``.
 
@@ -78,7 +81,12 @@ def _is_worth_another_attempt(error: BaseException) -> bool:
         return False
     if retryable is True or isinstance(error, UnderstudyError):
         return True
-    return not isinstance(error, PROGRAMMING_ERRORS)
+    return not isinstance(error, PROGRAMMING_ERRORS) and not wants_asyncio(error)
+
+
+def wants_asyncio(error: BaseException) -> bool:
+    """Whether code of asyncio's was called where asyncio does not run: a mistake in the program, though a ``RuntimeError``."""
+    return type(error) is RuntimeError and str(error).startswith(_ASYNCIO_SAYS)
 
 
 def _chooses_errors(value: object) -> bool:

@@ -7,7 +7,8 @@ annotation could contradict.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import final
 
 from actors.annotations import Many
 from actors.edges import Edge, Receiver, related
@@ -15,6 +16,14 @@ from actors.errors import Problem
 from actors.node import Input, NodeSpec
 from actors.plan import Plan
 from actors.signature import Resolved
+
+FURTHER_CHECKS: list[Callable[[NodeSpec], Iterable[Problem]]] = []
+"""What else is looked at in each node, by whoever runs graphs: pure, and without loading more than a node needs."""
+
+
+def find_further(plan: Plan) -> list[Problem]:
+    """What the further checks find."""
+    return [problem for spec in plan.nodes.values() for check in FURTHER_CHECKS for problem in check(spec)]
 
 
 def find_problems(plan: Plan, resolved: Mapping[str, Resolved]) -> list[Problem]:
@@ -28,6 +37,7 @@ def find_problems(plan: Plan, resolved: Mapping[str, Resolved]) -> list[Problem]
         problems += _not_made(plan)
     if knows_inputs and knows_outputs:
         problems += _unreachable(plan)
+        problems += _same_type_twice(plan)
         problems += _impossible_joins(plan)
         problems += _gathers(plan)
         problems += _endless_loops(plan)
@@ -60,7 +70,7 @@ def _in_the_flow(plan: Plan) -> list[NodeSpec]:
 
 def _not_taken(plan: Plan) -> Iterator[Problem]:
     for kind in plan.input_types:
-        if not any(edge.source is None and related(kind, (edge.type,)) for edge in plan.edges):
+        if not any(related(kind, (edge.type,)) for edge in plan.out_of(None)):
             yield Problem(
                 "input-not-taken",
                 None,
@@ -69,7 +79,7 @@ def _not_taken(plan: Plan) -> Iterator[Problem]:
             )
     for spec in _in_the_flow(plan):
         for kind in spec.outputs:
-            if not any(edge.source == spec.name and related(kind, (edge.type,)) for edge in plan.edges):
+            if not any(related(kind, (edge.type,)) for edge in plan.out_of(spec.name)):
                 yield _at(
                     spec,
                     "type-not-taken",
@@ -90,7 +100,7 @@ def _not_made(plan: Plan) -> Iterator[Problem]:
             )
     for spec in _in_the_flow(plan):
         for entry in spec.inputs:
-            edges = [e for e in plan.edges if e.target == spec.name and e.parameter == entry.name]
+            edges = plan.into(spec.name, entry.name)
             for kind in entry.types:
                 if not any(related(edge.type, (kind,)) for edge in edges):
                     yield _at(
@@ -135,8 +145,8 @@ def _unreachable(plan: Plan) -> Iterator[Problem]:
                 f"it would join {' with '.join(levels)}, and these fan-outs do not lie one within the other.",
                 "gather one of them first: annotate that parameter with list[…].",
             )
-        elif all(_edges_into(plan, spec, entry) for entry in spec.inputs):
-            makers = dict.fromkeys(edge.source for entry in missing for edge in _edges_into(plan, spec, entry))
+        elif all(plan.into(spec.name, entry.name) for entry in spec.inputs):
+            makers = dict.fromkeys(edge.source for entry in missing for edge in plan.into(spec.name, entry.name))
             yield _at(
                 spec,
                 "unreachable-node",
@@ -146,17 +156,52 @@ def _unreachable(plan: Plan) -> Iterator[Problem]:
             )
 
 
-def _edges_into(plan: Plan, spec: NodeSpec, entry: Input) -> list[Edge]:
-    return [edge for edge in plan.edges if edge.target == spec.name and edge.parameter == entry.name]
+def _same_type_twice(plan: Plan) -> Iterator[Problem]:
+    """Parameters of one node that one message goes to both of."""
+    for spec in _in_the_flow(plan):
+        for one, two in itertools.combinations(spec.inputs, 2):
+            both = [
+                (a, b)
+                for a in plan.into(spec.name, one.name)
+                for b in plan.into(spec.name, two.name)
+                if a.source == b.source
+                and not (a.named and b.named)
+                and (related(a.type, (b.type,)) or related(b.type, (a.type,)))
+            ]
+            if both:
+                yield _told_apart(plan, spec, one, two, both)
+
+
+def _told_apart(plan: Plan, spec: NodeSpec, one: Input, two: Input, both: Sequence[tuple[Edge, Edge]]) -> Problem:
+    makers = list(dict.fromkeys(a.source for a, _ in both))
+    a, b = both[0]
+    kind = a.type if issubclass(a.type, b.type) else b.type
+    named = [maker for maker in makers if maker is not None]
+    if named:
+        first, second = named[0], named[-1] if len(named) > 1 else "…"
+        mend = (
+            f"say which is for which: graph.connect({first}, {spec.name}, parameter={one.name!r}) and "
+            f"graph.connect({second}, {spec.name}, parameter={two.name!r}); "
+        )
+    else:
+        mend = f"let a node make a type of its own for {two.name!r} and take that; "
+    whose = f"{listed(named, 'or')} makes" if named else "the graph's input brings"
+    return _at(
+        spec,
+        "same-type-twice",
+        f"one {kind.__name__} goes to both {one.name!r} and {two.name!r}: each that {whose} would be joined with itself.",
+        f"{mend}or let one node return them as list[{kind.__name__}], and take list[{kind.__name__}] in one parameter.",
+    )
 
 
 def _impossible_joins(plan: Plan) -> Iterator[Problem]:
+    ways = _Ways(plan)
     for spec in plan.nodes.values():
         needed = [entry for entry in spec.inputs if not entry.optional]
         if len(needed) < 2 or not plan.nesting.levels[spec.name]:
             continue
         for one, two in itertools.combinations(needed, 2):
-            if not _can_both_arrive(plan, Receiver(spec.name, one.name), Receiver(spec.name, two.name)):
+            if not ways.can_both_arrive(Receiver(spec.name, one.name), Receiver(spec.name, two.name)):
                 yield _at(
                     spec,
                     "join-cannot-complete",
@@ -167,28 +212,43 @@ def _impossible_joins(plan: Plan) -> Iterator[Problem]:
                 )
 
 
-def _can_both_arrive(plan: Plan, one: Receiver, two: Receiver) -> bool:
-    """Whether some message splits into ways to both; what a cycle makes one after the other counts too."""
+@final
+class _Ways:
+    """Where the ways of one message part. Sets are bits, since every join is compared with every parting."""
 
-    def leads(receiver: Receiver, goal: Receiver) -> bool:
-        return receiver == goal or plan.reaches(receiver.node, goal)
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._parting: list[tuple[int, list[tuple[Receiver, type, int]]]] = []
+        """For each source of several: all that it leads to, and its ends, each with what that leads to."""
+        for source in (None, *plan.nodes):
+            edges = [(Receiver(e.target, e.parameter), e.type) for e in plan.out_of(source) if e.target and e.parameter]
+            if len({receiver for receiver, _ in edges}) > 1:
+                ends = [(receiver, kind, plan.within_reach(receiver)) for receiver, kind in edges]
+                every = 0
+                for _, _, reach in ends:
+                    every |= reach
+                self._parting.append((every, ends))
 
-    for group in plan.components:
-        if any(plan.reaches(node, one) and plan.reaches(node, two) for node in group):
-            return True
-    for gathered in plan.gathers.values():
-        if any(leads(a, one) and leads(b, two) for a, b in itertools.permutations(gathered, 2)):
-            return True
-    by_source: dict[str | None, list[tuple[Receiver, type]]] = {}
-    for edge in plan.edges:
-        if edge.target and edge.parameter:
-            by_source.setdefault(edge.source, []).append((Receiver(edge.target, edge.parameter), edge.type))
-    for ends in by_source.values():
-        to_one = [(receiver, kind) for receiver, kind in ends if leads(receiver, one)]
-        to_two = [(receiver, kind) for receiver, kind in ends if leads(receiver, two)]
-        if any(a != b and (related(s, (t,)) or related(t, (s,))) for a, s in to_one for b, t in to_two):
-            return True
-    return False
+    def can_both_arrive(self, one: Receiver, two: Receiver) -> bool:
+        """Whether some message splits into ways to both; what a cycle makes one after the other counts too."""
+        plan = self._plan
+        first, second = plan.bit_of(one), plan.bit_of(two)
+        both = first | second
+        for reach, ends in reversed(self._parting):  # mostly they part where the last of them did
+            if reach & both == both and any(
+                a != b and here & first and there & second and (related(s, (t,)) or related(t, (s,)))
+                for a, s, here in ends
+                for b, t, there in ends
+            ):
+                return True
+        for group in plan.components:
+            if any(plan.reaches(node, one) and plan.reaches(node, two) for node in group):
+                return True
+        return any(
+            plan.within_reach(a) & first and plan.within_reach(b) & second
+            for gathered in plan.gathers.values()
+            for a, b in itertools.permutations(gathered, 2)
+        )
 
 
 def _gathers(plan: Plan) -> Iterator[Problem]:
@@ -221,7 +281,7 @@ def _gathers(plan: Plan) -> Iterator[Problem]:
 def _endless_loops(plan: Plan) -> Iterator[Problem]:
     for group in plan.components:
         members = set[str | None](group)
-        leaving = any(e.source in members and (e.target not in members or e.conditional) for e in plan.edges)
+        leaving = any(e.target not in members or e.conditional for member in group for e in plan.out_of(member))
         ending = any(plan.nodes[node].may_end or plan.nodes[node].fan_out is not Many.ONE for node in group)
         if leaving or ending or not all(plan.nesting.levels[node] for node in group):
             continue
@@ -239,7 +299,7 @@ def _ambiguous_outputs(plan: Plan) -> Iterator[Problem]:
     clashes: dict[tuple[str, type], dict[str, None]] = {}
     for end in ends:
         assert end.source is not None
-        takers = [e for e in plan.edges if e.source == end.source and e.target and related(e.type, (end.type,))]
+        takers = [e for e in plan.out_of(end.source) if e.target and related(e.type, (end.type,))]
         for edge in takers:
             clashes.setdefault((edge.target or "", end.type), {})[end.source] = None
         if end.fans_out and not takers:
@@ -294,14 +354,28 @@ def _dependency_inputs(plan: Plan) -> Iterator[Problem]:
 
 def _idle_connections(plan: Plan) -> Iterator[Problem]:
     for connection in plan.connections:
-        if not any(edge.source == connection.source and edge.target == connection.target for edge in plan.edges):
-            source, target = plan.nodes[connection.source], plan.nodes[connection.target]
+        source, target = plan.nodes[connection.source], plan.nodes[connection.target]
+        named = connection.parameter
+        if named is not None and named not in {entry.name for entry in target.inputs}:
+            taken = listed(entry.name for entry in target.inputs)
+            yield Problem(
+                "connect-unknown-parameter",
+                connection.source,
+                f"connect({connection.source}, {connection.target}, parameter={named!r}) at {connection.location}: "
+                f"{connection.target!r} takes messages in {taken}.",
+                "name one of these.",
+                connection.location,
+            )
+            continue
+        ends = (edge for edge in plan.out_of(connection.source) if edge.target is not None and edge.parameter is not None)
+        if not any(connection.means(Receiver(edge.target or "", edge.parameter or "")) for edge in ends):
+            taken = type_names(kind for entry in target.inputs if named in (None, entry.name) for kind in entry.types)
+            where = f"{connection.target!r} takes" if named is None else f"{connection.target!r} takes in {named!r}"
             yield Problem(
                 "connect-without-type",
                 connection.source,
-                f"connect({connection.source}, {connection.target}) has no effect: {connection.target!r} takes "
-                f"{type_names(k for e in target.inputs for k in e.types) or 'nothing'}, and {connection.source!r} makes "
-                f"{type_names(source.outputs) or 'nothing'}.",
+                f"connect({connection.source}, {connection.target}) has no effect: {where} {taken or 'nothing'}, and "
+                f"{connection.source!r} makes {type_names(source.outputs) or 'nothing'}.",
                 "connect nodes that share a type, or remove the line.",
                 source.location,
             )

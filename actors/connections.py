@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import enum
+import functools
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final
 
@@ -11,7 +13,7 @@ import attrs
 from actors.check import listed
 from actors.dependencies import ORIGINAL
 from actors.edges import Connection
-from actors.errors import Problem
+from actors.errors import DeclarationError, Problem
 from actors.node import NodeDeclaration
 from actors.words import repr_of
 
@@ -24,22 +26,54 @@ class Connect:
     source: object
     target: object
     when: Callable[[Any], bool] | None
+    parameter: str | None
     location: str
 
 
 def looked_up(calls: Sequence[Connect], nodes: Mapping[str, NodeDeclaration]) -> tuple[list[Connection], list[Problem]]:
-    """The connections between the nodes that the calls name, and a problem for each name that is no node's."""
+    """The connections between the nodes that the calls name, and a problem for each name that is no node's, or several's."""
     found: list[Connection] = []
     problems: list[Problem] = []
     for call in calls:
-        ends = [_name_of(end, nodes) for end in (call.source, call.target)]
-        for end, name in zip((call.source, call.target), ends, strict=True):
-            if name is None:
-                problems.append(_unknown(call, end, nodes))
-        source, target = ends
-        if source is not None and target is not None:
-            found.append(Connection(source, target, call.when))
+        ends = [_names_of(end, nodes) for end in (call.source, call.target)]
+        for end, names in zip((call.source, call.target), ends, strict=True):
+            if len(names) != 1:
+                problems.append(_several(call, end, names) if names else _unknown(call, end, nodes))
+        sources, targets = ends
+        if len(sources) == len(targets) == 1:
+            found.append(Connection(sources[0], targets[0], call.when, call.parameter, call.location))
     return found, problems
+
+
+def check_when(when: object, place: str) -> None:
+    """Refuse a condition that cannot be asked.
+
+    Raises:
+        DeclarationError: it cannot be called; or it is async, and what it returned would always count as true.
+    """
+    if when is None:
+        return
+    if not callable(when):
+        raise DeclarationError(
+            f"connect(…, when={when!r}) ({place}): expected a function of the message.\n  Mend: when=lambda message: …"
+        )
+    function: Any = when
+    while isinstance(function, functools.partial):
+        function = function.func
+    is_plain = inspect.isroutine(function) or isinstance(function, type)
+    if _is_async(function) or (not is_plain and _is_async(type(function).__call__)):
+        name = getattr(function, "__name__", type(function).__name__)
+        raise DeclarationError(
+            f"connect(…, when={name}) ({place}): {name} is async, so what it returns would be a coroutine, which always counts "
+            "as true.\n"
+            "  Mend: write it as a plain 'def' that returns True or False; what it has to wait for is the work of a node, which "
+            "returns one type or another."
+        )
+
+
+def _is_async(function: Any) -> bool:
+    function = inspect.unwrap(function)
+    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
 
 
 def plain(name: str | enum.Enum | None) -> str | None:
@@ -58,8 +92,20 @@ def _unknown(call: Connect, end: object, nodes: Mapping[str, NodeDeclaration]) -
     )
 
 
-def _name_of(node: object, nodes: Mapping[str, NodeDeclaration]) -> str | None:
+def _several(call: Connect, end: object, names: Sequence[str]) -> Problem:
+    shown = getattr(end, "name", None) or getattr(end, "__name__", None) or repr(end)
+    return Problem(
+        "connect-several-nodes",
+        None,
+        f"connect() at {call.location}: {shown} stands as the nodes {listed(names)}, and it does not say which is meant.",
+        f"pass the node's name: {names[0]!r}.",
+        call.location,
+    )
+
+
+def _names_of(node: object, nodes: Mapping[str, NodeDeclaration]) -> list[str]:
+    """The nodes that `node` names: one, none, or several where a graph or an actor was added more than once."""
     if isinstance(node, str | enum.Enum):
-        return name if (name := plain(node)) in nodes else None
+        return [name] if (name := plain(node)) in nodes and name is not None else []
     origin = getattr(node, ORIGINAL, node)
-    return next((name for name, declaration in nodes.items() if declaration.origin is origin), None)
+    return [name for name, declaration in nodes.items() if declaration.origin is origin]

@@ -78,7 +78,7 @@ def _nodes(plan: Plan) -> Iterator[str]:
         cells = (
             f"`{spec.name}`",
             _kind(spec),
-            " and ".join(_taken(entry) for entry in spec.inputs),
+            " and ".join(_taken(entry, _is_named(plan, spec, entry)) for entry in spec.inputs),
             _made(spec),
             f"{options.concurrency}{' asks' if spec.kind is Kind.ACTOR else ''}",
             _attempts(spec),
@@ -97,7 +97,7 @@ def _kind(spec: NodeSpec) -> str:
     details: list[str] = []
     if spec.predict is not None:
         module = spec.predict.module
-        details.append(f"`{module if isinstance(module, str) else module.__name__}`")
+        details.append(f"`{module if isinstance(module, str) else getattr(module, '__name__', type(module).__name__)}`")
     if isinstance(spec.options.lm, str):
         details.append(f"`lm={spec.options.lm!r}`")
     if spec.predict is not None and spec.predict.stream:
@@ -113,14 +113,20 @@ def _attempts(spec: NodeSpec) -> str:
     return f"{attempts}, then {whose}`{spec.fallback.function.__name__}`"
 
 
-def _taken(entry: Input) -> str:
+def _is_named(plan: Plan, spec: NodeSpec, entry: Input) -> bool:
+    """Whether connections tell the parameter from others of its type, so that its name says something."""
+    return any(edge.named for edge in plan.into(spec.name, entry.name))
+
+
+def _taken(entry: Input, is_named: bool) -> str:
     kinds = " or ".join(kind.__name__ for kind in entry.types)
+    own = f"{entry.name}: " if is_named else ""
     if entry.gather is not None:
         first = f", the first {entry.gather.first}" if entry.gather.first is not None else ""
         if entry.gather.reduce is not None:
             first += f", folded by `{entry.gather.reduce.__name__}`"
-        return f"`list[{kinds}]`{first}"
-    return f"`{kinds}`{' (optional)' if entry.optional else ''}"
+        return f"`{own}list[{kinds}]`{first}"
+    return f"`{own}{kinds}`{' (optional)' if entry.optional else ''}"
 
 
 def _made(spec: NodeSpec) -> str:

@@ -6,12 +6,22 @@ that takes it, unless the node is connected to one that does: then it goes only 
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, final
+from typing import Any, cast, final
 
 import attrs
 
 from actors.node import Input, NodeSpec
+
+
+@final
+@attrs.frozen(cache_hash=True)
+class Receiver:
+    """One parameter of one node, as the end of an edge."""
+
+    node: str
+    parameter: str
 
 
 @final
@@ -22,15 +32,14 @@ class Connection:
     source: str
     target: str
     when: Callable[[Any], bool] | None = None
+    parameter: str | None = None
+    """The one parameter of `target` that is meant; None: any that takes the message."""
+    location: str = ""
+    """``file.py:line`` of the call."""
 
-
-@final
-@attrs.frozen(cache_hash=True)
-class Receiver:
-    """One parameter of one node, as the end of an edge."""
-
-    node: str
-    parameter: str
+    def means(self, receiver: Receiver) -> bool:
+        """Whether `receiver` is what it leads to."""
+        return self.target == receiver.node and self.parameter in (None, receiver.parameter)
 
 
 @final
@@ -50,22 +59,77 @@ class Edge:
     """They are the items of a fan-out."""
     conditional: bool = False
     """``connect(…, when=…)`` decides."""
+    named: bool = False
+    """``connect(…, parameter=…)`` says so."""
     back: bool = False
     """It lies on a cycle: messages along it queue and never block the sender."""
 
 
-def takers(specs: Mapping[str, NodeSpec], fits: Callable[[Input], bool]) -> list[tuple[NodeSpec, Input]]:
-    """Every input that `fits`, in the order in which nodes and parameters were declared."""
-    return [(spec, entry) for spec in specs.values() if not spec.is_on_demand for entry in spec.inputs if fits(entry)]
+@final
+class Takers:
+    """Which parameters take what, by type and by connection: no pair of nodes has to be compared for it."""
+
+    def __init__(self, specs: Mapping[str, NodeSpec], connections: Sequence[Connection]) -> None:
+        self._all = [
+            (Receiver(spec.name, entry.name), entry) for spec in specs.values() if not spec.is_on_demand for entry in spec.inputs
+        ]
+        """In the order in which nodes and parameters were declared."""
+        self._taking: dict[type, list[int]] = {}
+        """Type → the places in `_all` of the parameters that name it."""
+        self._below: dict[type, list[int]] = {}
+        """Type → those of the parameters that name a subclass of it."""
+        self._unsure: dict[int, None] = {}
+        """Those whose type decides itself what counts as a subclass of it: they are always asked."""
+        self._of_node: dict[str, list[int]] = {}
+        for place, (receiver, entry) in enumerate(self._all):
+            self._of_node.setdefault(receiver.node, []).append(place)
+            for kind in entry.types:
+                self._taking.setdefault(kind, []).append(place)
+                if not _is_plain(kind):
+                    self._unsure[place] = None
+                for base in kind.__mro__:
+                    self._below.setdefault(base, []).append(place)
+        self._connections: dict[str | None, list[Connection]] = {}
+        for connection in connections:
+            self._connections.setdefault(connection.source, []).append(connection)
+
+    def connections(self, source: str | None, receiver: Receiver) -> list[Connection]:
+        """The connections that lead from `source` to `receiver`."""
+        return [connection for connection in self._connections.get(source, ()) if connection.means(receiver)]
+
+    def find(
+        self, source: str | None, kind: type, fits: Callable[[type, Input], bool]
+    ) -> tuple[list[tuple[Receiver, Input]], bool]:
+        """What takes a message of class `kind` from `source`, in the order of declaration, and whether a connection had a say.
+
+        A node's message goes to every parameter that `fits`, unless the node is connected to one that does: then it goes only
+        where it is connected to.
+        """
+        own = self._connections.get(source, ())
+        connected = {place for each in own for place in self._of_node.get(each.target, ()) if each.means(self._all[place][0])}
+        found = [self._all[place] for place in sorted(connected) if fits(kind, self._all[place][1])]
+        if found:
+            return found, True
+        return [self._all[place] for place in self._near(kind) if fits(kind, self._all[place][1])], False
+
+    def _near(self, kind: type) -> list[int]:
+        """Places of the parameters that may take `kind`, or a subclass of it."""
+        if not _is_plain(kind):
+            return list(range(len(self._all)))
+        near = {*self._unsure, *self._below.get(kind, ())}
+        for base in kind.__mro__:
+            near.update(self._taking.get(base, ()))
+        return sorted(near)
 
 
-def narrowed(
-    found: Sequence[tuple[NodeSpec, Input]], source: str | None, connections: Sequence[Connection]
-) -> tuple[list[tuple[NodeSpec, Input]], bool]:
-    """`found` without what `source` is not connected to, and whether any connection had a say."""
-    targets = {connection.target for connection in connections if connection.source == source}
-    kept = [(spec, entry) for spec, entry in found if spec.name in targets]
-    return (kept, True) if kept else (list(found), False)
+def _is_plain(kind: type) -> bool:
+    """Whether the bases of classes say all of what is a subclass of `kind`, as of nearly all message types."""
+    check = type(kind).__subclasscheck__
+    if check is type.__subclasscheck__:
+        return True
+    if check is not abc.ABCMeta.__subclasscheck__ or kind.__subclasshook__.__func__ is not object.__subclasshook__.__func__:  # type: ignore[attr-defined]
+        return False
+    return not any(virtual() is not None for virtual in cast("Any", abc)._get_dump(kind)[0])
 
 
 def related(made: type, taken: tuple[type, ...]) -> type | None:
@@ -82,11 +146,12 @@ def _flowing(made: type, entry: Input) -> type | None:
     return None if issubclass(made, entry.excluded) else related(made, entry.types)
 
 
+def _may_flow(made: type, entry: Input) -> bool:
+    return _flowing(made, entry) is not None
+
+
 def edges_of(
-    specs: Mapping[str, NodeSpec],
-    input_types: tuple[type, ...],
-    output_types: tuple[type, ...],
-    connections: Sequence[Connection],
+    specs: Mapping[str, NodeSpec], input_types: tuple[type, ...], output_types: tuple[type, ...], takers: Takers
 ) -> Iterator[Edge]:
     """All edges that messages can take, in declaration order; the graph's input first."""
     makers: list[tuple[str | None, tuple[type, ...]]] = [(None, input_types)]
@@ -94,25 +159,20 @@ def edges_of(
     for source, outputs in makers:
         fans_out = source is not None and specs[source].fan_out.value != "one"
         for kind in outputs:
-            yield from _edges_from(source, kind, fans_out, specs, output_types, connections)
+            yield from _edges_from(source, kind, fans_out, output_types, takers)
 
 
-def _edges_from(
-    source: str | None,
-    kind: type,
-    fans_out: bool,
-    specs: Mapping[str, NodeSpec],
-    output_types: tuple[type, ...],
-    connections: Sequence[Connection],
-) -> Iterator[Edge]:
-    found, decided = narrowed(takers(specs, lambda entry: _flowing(kind, entry) is not None), source, connections)
-    whens = {(c.target, c.when is None) for c in connections if c.source == source}
+def _edges_from(source: str | None, kind: type, fans_out: bool, output_types: tuple[type, ...], takers: Takers) -> Iterator[Edge]:
+    found, decided = takers.find(source, kind, _may_flow)
     always = False
-    for spec, entry in found:
-        conditional = decided and (spec.name, True) not in whens
+    for receiver, entry in found:
+        own = takers.connections(source, receiver) if decided else []
+        conditional = decided and all(each.when is not None for each in own)
+        named = decided and all(each.parameter is not None for each in own)
         always = always or (decided and not conditional)
         flowing = _flowing(kind, entry) or kind
-        yield Edge(source, flowing, spec.name, entry.name, entry.gather is not None, fans_out, conditional)
+        gathers = entry.gather is not None
+        yield Edge(source, flowing, receiver.node, receiver.parameter, gathers, fans_out, conditional, named)
     output = related(kind, output_types)
     if source is not None and output is not None and not always:
         yield Edge(source, output, None, fans_out=fans_out, conditional=decided)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from actors.actor import Actor, ActorRef
-from actors.annotations import Names, Shape, Unreadable, is_message_type, read
+from actors.annotations import Names, Shape, Unreadable, how_to_make_message, is_message_type, read
 from actors.errors import DeclarationError
 from actors.node import Embedded, Kind, Nested
 from actors.words import repr_of
@@ -78,8 +78,11 @@ def message_types(call: str, role: str, annotation: object, at: str = "") -> tup
     wrong = [kind for kind in shape.types if not is_message_type(kind)]
     if shape != Shape(shape.types) or not shape.types or wrong:
         got = annotation.__name__ if isinstance(annotation, type) else annotation
+        mend = "put @attrs.frozen on a class with its fields and pass that class."
+        if wrong and wrong[0].__module__ != "builtins":
+            mend = how_to_make_message(wrong[0])
         raise DeclarationError(
             f"{call}, {role}={got}){at}: expected a message type (attrs class, dataclass or pydantic model) or a union of "
-            f"them.\n  Mend: put @attrs.frozen on a class with its fields and pass that class."
+            f"them.\n  Mend: {mend}"
         )
     return shape.types

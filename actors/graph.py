@@ -13,14 +13,15 @@ import attrs
 
 from actors.actor import Actor, ActorRef
 from actors.annotations import capture, location, release
-from actors.check import find_problems
-from actors.connections import Connect, looked_up, plain
+from actors.check import FURTHER_CHECKS, find_further, find_problems
+from actors.connections import Connect, check_when, looked_up, plain
 from actors.demands import find_demand_problems, with_demands
 from actors.dependencies import ORIGINAL, Nodes
 from actors.describe import describe
 from actors.embedding import embedded_in, leads_to, message_types
 from actors.errors import DeclarationError, GraphInvalid, Problem, UsageError
 from actors.finish import Finish
+from actors.hints import find_hints
 from actors.mermaid import draw
 from actors.node import Kind, Nested, NodeDeclaration, NodeSpec, declare, embed
 from actors.options import NodeKeywords
@@ -109,8 +110,13 @@ class Graph:
         self._fallback = fallback
         self._fallback_names = None if fallback is None else capture(fallback, _caller())
         self._nodes: dict[str, NodeDeclaration] = {}
+        self._origins: dict[int, list[NodeDeclaration]] = {}
+        """The nodes by the id of what was decorated or added."""
         self._connections: list[Connect] = []
         self._plan: Plan | None = None
+        self._sound: Plan | None = None
+        """What the last check found to have no problems of its own; None after a change."""
+        self._checks = 0
 
     def __repr__(self) -> str:
         return f"<Graph {self.name!r}: {len(self._nodes)} node{'' if len(self._nodes) == 1 else 's'}>"
@@ -132,8 +138,8 @@ class Graph:
         an enumeration.
 
         A message class with ``__call__`` is a node too: its messages go to it, and a message of a subclass that is itself a node
-        of the graph goes to that one alone. With the body ``...`` a language model chooses among the return types (None is one of
-        the choices) and fills the chosen one; then the options of :meth:`predict` apply. Its `concurrency` defaults to 1.
+        of the graph goes to that one alone. Its `concurrency` defaults to 1. Nothing under ``@graph.node`` is ever sent to a
+        language model, whatever its body: that is :meth:`predict`, for classes as for functions.
 
         Raises:
             DeclarationError: neither a function nor a class with ``__call__``, a name that is taken, an unknown option, or one
@@ -147,11 +153,12 @@ class Graph:
     @overload
     def predict(self, /, *, name: str | enum.Enum | None = None, **given: Unpack[NodeKeywords]) -> Callable[[F], F]: ...
     def predict(self, function: Any = None, /, *, name: str | enum.Enum | None = None, **given: Any) -> Any:
-        """Make a function without a body a node that a language model fills.
+        """Make a function without a body, or a message class whose ``__call__`` has none, a node that a language model fills.
 
-        The parameters are what the model is shown, the docstring is its instruction, the return type is what it fills: of several
-        types it chooses one first, and None, where that is allowed, is one of the choices. The options are those of :meth:`node`
-        and the fields of :class:`actors.options.PredictOptions`.
+        The parameters are what the model is shown, the docstring is its instruction (of a class: that of ``__call__``, or else of
+        the class), the return type is what it fills: of several types it chooses one first, and None, where that is allowed, is
+        one of the choices. The body is ``...`` or ``raise NotImplementedError``, which type checkers take without a setting. The
+        options are those of :meth:`node` and the fields of :class:`actors.options.PredictOptions`.
 
         Raises:
             DeclarationError: as for :meth:`node`. Calling the function itself raises UsageError.
@@ -193,24 +200,29 @@ class Graph:
         embedded, own_name = embedded_in(what, takes, returns, place, is_graph=isinstance(what, Graph))
         self._add(embed(embedded, lambda found: capture(found, frame), name=plain(name) or own_name, given=given))
 
-    def connect(self, source: Any, target: Any, /, *, when: Callable[[Any], bool] | None = None) -> None:
+    def connect(
+        self, source: Any, target: Any, /, *, when: Callable[[Any], bool] | None = None, parameter: str | None = None
+    ) -> None:
         """Narrow where `source` sends the types that `target` takes: only to what it is connected to.
 
         With `when`, a message goes to `target` if ``when(message)`` is true. A message that no connection takes is the run's
-        output if it is of that type, and otherwise ends its branch. Nodes are given as functions or by name; the graph's check
-        says whether they fit.
+        output if it is of that type, and otherwise ends its branch. With `parameter`, it goes to that parameter of `target`
+        alone: so two parameters of one type are told apart. Nodes are given as functions or by name (a graph or an actor that was
+        added more than once: by name); the graph's check says whether they fit.
 
         Raises:
-            DeclarationError: `when` cannot be called.
+            DeclarationError: `when` cannot be called, or not without waiting; or `parameter` is no name.
         """
         frame = _caller()
         place = f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else "unknown place"
-        if when is not None and not callable(when):
+        check_when(when, place)
+        if parameter is not None and not isinstance(parameter, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise DeclarationError(
-                f"connect(…, when={repr_of(when)}) ({place}): expected a function of the message.\n  Mend: when=lambda message: …"
+                f"connect(…, parameter={repr_of(parameter)}) ({place}): expected the name of one of its parameters.\n"
+                "  Mend: parameter='left', say."
             )
-        self._connections.append(Connect(source, target, when, place))
-        self._plan = None
+        self._connections.append(Connect(source, target, when, parameter, place))
+        self._changed()
 
     def check(self) -> list[Problem]:
         """Everything that is wrong with the graph, not only the first thing; empty when it can run.
@@ -219,13 +231,29 @@ class Graph:
         """
         return list(self._compile()[1])
 
+    def hints(self) -> list[Problem]:
+        """What is allowed, and often not what was meant; the graph runs all the same.
+
+        In the form of problems: node, file, line, and what to write instead. ``understudy graph check`` prints them. Empty for a
+        graph that :meth:`check` refuses: mend that first.
+        """
+        plan, problems = self._compile()
+        return [] if problems else [*find_hints(plan), *self._nested_hints()]
+
+    def _nested_hints(self) -> Iterator[Problem]:
+        for name, declaration in self._nodes.items():
+            if declaration.kind is Kind.GRAPH and declaration.embedded is not None:
+                inner: Nested = declaration.embedded.what
+                for hint in inner.hints():
+                    yield attrs.evolve(hint, node=name if hint.node is None else f"{name}/{hint.node}")
+
     def plan(self) -> Plan:
         """The compiled graph; made once, until the graph changes.
 
         Raises:
             GraphInvalid: it has problems; ``problems`` and the message hold all that :meth:`check` returns.
         """
-        if self._plan is None:
+        if self._plan is None or self._checks != len(FURTHER_CHECKS):
             plan, problems = self._compile()
             if problems:
                 raise GraphInvalid(_report(self.name, problems), problems=problems)
@@ -251,9 +279,19 @@ class Graph:
 
     def sketch(self) -> Plan:
         """The graph compiled as far as it goes, whatever is wrong with it: for pictures of it."""
-        return self._plan or self._compile()[0]
+        return self._plan or self._sound or self._compile()[0]
 
     def _compile(self) -> tuple[Plan, tuple[Problem, ...]]:
+        """The plan, and all problems. Work is done once for a graph that has none, until it changes; its parts may change too."""
+        if self._sound is not None and self._checks == len(FURTHER_CHECKS):
+            return self._sound, tuple(self._nested_problems())
+        self._checks = len(FURTHER_CHECKS)
+        plan, own, unknown = self._compile_anew()
+        if not own and not unknown:
+            self._sound = plan
+        return plan, (*own, *self._nested_problems(), *unknown)
+
+    def _compile_anew(self) -> tuple[Plan, list[Problem], list[Problem]]:
         origins = {each.origin: (name, each.names) for name, each in self._nodes.items() if each.embedded is None}
         resolved = {name: resolve(declaration, origins) for name, declaration in self._nodes.items()}
         connections, unknown = looked_up(self._connections, self._nodes)
@@ -263,16 +301,15 @@ class Graph:
         plan = compile_plan(self.name, specs, self.input_types, self.output_types, connections)
         if not specs:
             empty = Problem("no-nodes", None, "it has no nodes.", "decorate a function with @graph.node or @graph.predict.")
-            return plan, (empty,)
+            return plan, [empty], unknown
         is_known = all(entry.knows_inputs and entry.knows_outputs for entry in resolved.values())
         races = find_races(plan) if is_known else ()
         demands = find_demand_problems(plan)
         found = find_problems(plan, resolved)
-        if (
-            self.finish is Finish.WHEN_QUIET
-        ):  # an output then ends nothing: who else takes it gets it, and the first branch's counts
+        if self.finish is Finish.WHEN_QUIET:  # an output ends nothing then, and who else takes it gets it
             found = [problem for problem in found if problem.code != "ambiguous-output"]
-        return plan, (*found, *problems, *demands, *races, *self._nested_problems(), *unknown)
+        further = find_further(plan) if is_known else ()
+        return plan, [*found, *problems, *demands, *races, *further], unknown
 
     def _with_fallback(self, specs: dict[str, NodeSpec], nodes: Nodes, problems: list[Problem]) -> dict[str, NodeSpec]:
         """`specs`, in which those without a fallback have the graph's."""
@@ -314,7 +351,7 @@ class Graph:
     ) -> Any:
         function = getattr(function, ORIGINAL, function)
         declaration = declare(function, lambda found: capture(found, frame), name=plain(name), given=given, predict=predict)
-        for other in self._nodes.values():
+        for other in self._origins.get(id(declaration.origin), ()):
             if other.origin is declaration.origin:
                 what = "class" if declaration.message is not None else "function"
                 second = "a subclass" if declaration.message is not None else "a second function that calls the first"
@@ -332,7 +369,11 @@ class Graph:
                 f"({self._nodes[declaration.name].location}).\n  Mend: rename the function, or pass name=…."
             )
         self._nodes[declaration.name] = declaration
-        self._plan = None
+        self._origins.setdefault(id(declaration.origin), []).append(declaration)
+        self._changed()
+
+    def _changed(self) -> None:
+        self._plan = self._sound = None
 
 
 def _caller() -> types.FrameType | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from actors.edges import Edge
+from actors.dependencies import Dependency
+from actors.edges import Edge, Receiver, related
 from actors.node import Kind, NodeSpec
 from actors.plan import Plan
 
@@ -18,7 +19,8 @@ def draw(plan: Plan) -> str:
 
     Input: rounded at the ends; output: with double sides; a node that a language model fills: a hexagon; a node that is an actor:
     a circle; a node that is a graph: that graph in a frame; other nodes: boxes. A fan-out is a thick arrow, a connection with a
-    condition a dotted one; a gathered type is written ``list[A]``. What a node depends on is joined to it by a line with a dot.
+    condition a dotted one; a gathered type is written ``list[A]``. What a node depends on is joined to it by a line with a dot
+    (functions are leaning boxes), and what makes a message that it recalls by a dotted one.
     """
     return "\n".join(["graph TD", *_body(plan, "", "    ", (plan.name,))])
 
@@ -34,15 +36,53 @@ def _body(plan: Plan, prefix: str, indent: str, around: tuple[str, ...]) -> Iter
             yield f"{indent}end"
         else:
             yield f"{indent}{names[name]}{_box(spec)}"
+    for index, (key, need) in enumerate(functions_of(plan).items(), start=1):
+        names[key] = f"{prefix}f{index}"
+        yield f'{indent}{names[key]}[/"{escape(need.name)}"/]'
     yield f'{indent}{prefix}output[["{_types(plan.output_types)}"]]'
     yield from (f"{indent}{arrow}" for arrow in dict.fromkeys(_arrows(plan, names, prefix)))
     yield from (f"{indent}{names[name]} --o|Dep| {names[user]}" for name, user in needs_of(plan))
+    for source, user, kind in recalls_of(plan):
+        maker = names[source] if source is not None else f"{prefix}input"
+        yield f"{indent}{maker} -.-o|Recall {escape(kind)}| {names[user]}"
+
+
+def functions_of(plan: Plan) -> dict[str, Dependency]:
+    """The functions that nodes depend on, directly or by way of others: each by a key that is no node's name."""
+    found: dict[int, Dependency] = {}
+    for spec in plan.nodes.values():
+        for need in spec.all_needs:
+            if need.node is None:
+                found.setdefault(id(need.function), need)
+    return {f"\0{index}": need for index, need in enumerate(found.values(), start=1)}
 
 
 def needs_of(plan: Plan) -> Iterator[tuple[str, str]]:
-    """Each node that is a dependency with each node that needs it, also by way of functions: (``street``, ``label``)."""
+    """What is needed with what needs it directly: nodes by name, functions by their key of :func:`functions_of`."""
+    functions = functions_of(plan)
+    keys = {id(need.function): key for key, need in functions.items()}
+
+    def key_of(need: Dependency) -> str:
+        return need.node if need.node is not None else keys[id(need.function)]
+
+    pairs = [
+        (key_of(need), spec.name)
+        for spec in plan.nodes.values()
+        for need in (*spec.needs.values(), *(spec.fallback.needs.values() if spec.fallback is not None else ()))
+    ]
+    pairs += [(key_of(inner), key) for key, need in functions.items() for inner in need.needs.values()]
+    yield from dict.fromkeys(pairs)
+
+
+def recalls_of(plan: Plan) -> Iterator[tuple[str | None, str, str]]:
+    """Each node (None: the graph's input) that makes what another recalls, that other, and the type's name."""
+    found: dict[tuple[str | None, str, str], None] = {}
     for spec in plan.nodes.values():
-        yield from dict.fromkeys((need.node, spec.name) for need in spec.all_needs if need.node is not None)
+        own = [Receiver(spec.name, entry.name) for entry in spec.inputs]
+        for kind, edge in ((kind, edge) for entry in spec.recalls for kind in entry.types for edge in plan.edges):
+            if edge.target and related(edge.type, (kind,)) and any(plan.reaches(edge.target, receiver) for receiver in own):
+                found[edge.source, spec.name, kind.__name__] = None
+    yield from found
 
 
 def escape(text: str) -> str:
@@ -72,6 +112,12 @@ def _arrow(edge: Edge) -> str:
     return "-.->" if edge.conditional else "==>" if edge.fans_out else "-->"
 
 
+def label_of(edge: Edge) -> str:
+    """What stands on an edge: its type; ``list[A]`` where it is gathered; ``left: A`` where a connection names the parameter."""
+    kind = f"list[{edge.type.__name__}]" if edge.gathers else edge.type.__name__
+    return f"{edge.parameter}: {kind}" if edge.named else kind
+
+
 def _label(edge: Edge) -> str:
-    name = escape(edge.type.__name__)
-    return f'"list[{name}]"' if edge.gathers else name
+    shown = escape(label_of(edge))
+    return f'"{shown}"' if edge.gathers else shown

@@ -12,11 +12,11 @@ import functools
 import inspect
 import types
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, final
+from typing import Any, Protocol, cast, final
 
 import attrs
 
-from actors.annotations import Many, Names, is_message_type, location
+from actors.annotations import Many, Names, how_to_make_message, is_message_type, location
 from actors.checks import refuse
 from actors.dependencies import Dependency, Recalled
 from actors.errors import DeclarationError, Problem
@@ -75,6 +75,10 @@ class Nested(Protocol):
 
     def check(self) -> list[Problem]:
         """What is wrong with it."""
+        ...
+
+    def hints(self) -> list[Problem]:
+        """What its author may not have meant."""
         ...
 
     def sketch(self) -> Any:
@@ -251,7 +255,6 @@ def declare(
     message, shown = None, function
     if isinstance(function, type):
         message, function = function, _handler(function, decorator)
-        predict = predict or is_empty(function)
         given = {"concurrency": 1, **given}
     if not isinstance(function, types.FunctionType) or function.__name__ == "<lambda>":
         raise _no_function(shown, decorator)
@@ -311,14 +314,19 @@ def _handler(kind: type, decorator: str) -> types.FunctionType:
     """The ``__call__`` of a class node."""
     found = next((base.__dict__["__call__"] for base in kind.__mro__ if "__call__" in base.__dict__), None)
     if not is_message_type(kind):
+        mend = f"put {decorator} above @attrs.frozen, so that it decorates the finished class."
+        plain: Any = kind
+        if issubclass(plain, enum.Enum) or getattr(plain, "_is_protocol", False):
+            mend = how_to_make_message(plain)
         raise DeclarationError(
             f"{decorator}: the class {kind.__name__!r} is no message type (attrs class, dataclass or pydantic model).\n"
-            f"  Mend: put {decorator} above @attrs.frozen, so that it decorates the finished class."
+            f"  Mend: {mend}"
         )
     if not isinstance(found, types.FunctionType):
         raise DeclarationError(
             f"{decorator}: the class {kind.__name__!r} has no method __call__, so there is nothing to run.\n"
-            "  Mend: add 'async def __call__(self) -> A | None: …'; with the body '...' a language model chooses and fills."
+            "  Mend: add 'async def __call__(self) -> A | None: …', with a body under @graph.node, and with '...' under "
+            "@graph.predict."
         )
     return found
 
@@ -329,12 +337,51 @@ async def _empty_async() -> None: ...
 def _empty() -> None: ...
 
 
+async def _left_open_async() -> None:
+    raise NotImplementedError
+
+
+async def _left_open_called_async() -> None:
+    raise NotImplementedError()  # compiles differently
+
+
+async def _left_open_said_async() -> None:
+    raise NotImplementedError("why")
+
+
+def _left_open() -> None:
+    raise NotImplementedError
+
+
+def _left_open_called() -> None:
+    raise NotImplementedError()
+
+
+def _left_open_said() -> None:
+    raise NotImplementedError("why")
+
+
 def is_empty(function: types.FunctionType) -> bool:
-    """Whether the body does nothing: compared as bytecode, so that no source is needed."""
-    model = _empty_async if inspect.iscoroutinefunction(function) else _empty
-    return [(step.opname, step.argval) for step in dis.get_instructions(function)] == [
-        (step.opname, step.argval) for step in dis.get_instructions(model)
-    ]
+    """Whether the body does nothing but return None: compared as bytecode, so that no source is needed."""
+    model = cast("types.FunctionType", _empty_async if inspect.iscoroutinefunction(function) else _empty)
+    is_as_long = len(function.__code__.co_code) == len(model.__code__.co_code)  # for large graphs: a look at each step takes time
+    return is_as_long and _steps(function) == _steps(model)
+
+
+def has_no_body(function: types.FunctionType) -> bool:
+    """Whether the body is what one writes where there is none: nothing, ``...``, or ``raise NotImplementedError``."""
+    models = (
+        (_left_open_async, _left_open_called_async, _left_open_said_async)
+        if inspect.iscoroutinefunction(function)
+        else (_left_open, _left_open_called, _left_open_said)
+    )
+    return is_empty(function) or _steps(function) in map(_steps, cast("tuple[types.FunctionType, ...]", models))
+
+
+def _steps(function: types.FunctionType) -> list[tuple[str, object]]:
+    """The bytecode of a function; a text in it counts as a text, whatever it says."""
+    steps = dis.get_instructions(function)
+    return [(step.opname, str if isinstance(step.argval, str) and step.opname == "LOAD_CONST" else step.argval) for step in steps]
 
 
 def _no_function(got: object, decorator: str) -> DeclarationError:

@@ -5,6 +5,7 @@ The plan is made by ``Graph.plan()`` from a graph without problems, and by the c
 
 from __future__ import annotations
 
+import inspect
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, final
@@ -13,10 +14,14 @@ import attrs
 
 from actors.annotations import Many
 from actors.components import returning_edges, strong_components
-from actors.edges import Connection, Edge, Receiver, edges_of, narrowed, takers
+from actors.edges import Connection, Edge, Receiver, Takers, edges_of
+from actors.errors import DeclarationError
 from actors.nesting import Nesting, nest
-from actors.node import NodeSpec
+from actors.node import Input, NodeSpec
 from actors.words import add_note, repr_of
+
+_When = tuple[Callable[[Any], bool], str]
+"""The condition of a connection, and where the connection stands."""
 
 
 @final
@@ -34,7 +39,7 @@ class Route:
 class _Known:
     """Where messages of one class from one node go, but for what ``when`` has to say about each."""
 
-    entries: tuple[tuple[Receiver, tuple[Callable[[Any], bool], ...]], ...]
+    entries: tuple[tuple[Receiver, tuple[_When, ...]], ...]
     is_narrowed: bool
     may_be_output: bool
 
@@ -62,12 +67,17 @@ class Plan:
     """Node → its place in the declaration."""
     recalled: tuple[type, ...]
     """The types that nodes recall."""
+    alternatives: frozenset[tuple[str | None, str, str]] = attrs.field(default=frozenset(), init=False)
+    """Nodes with two that each is connected to by conditions, of which only one may hold: a join's result hangs on that."""
     _back: frozenset[tuple[str | None, str]] = attrs.field(alias="back")
     _bits: Mapping[Receiver, int] = attrs.field(alias="bits")
     _reach: Mapping[str, int] = attrs.field(alias="reach")
     _level_reach: Mapping[str, int] = attrs.field(alias="level_reach")
     _inward_reach: Mapping[str, int] = attrs.field(alias="inward_reach")
     _forward: frozenset[tuple[str, str]] = attrs.field(alias="forward")
+    _takers: Takers = attrs.field(alias="takers", repr=False)
+    _into: Mapping[Receiver, Sequence[Edge]] = attrs.field(alias="into", repr=False)
+    _out_of: Mapping[str | None, Sequence[Edge]] = attrs.field(alias="out_of", repr=False)
     _routes: dict[tuple[str | None, type], _Known] = attrs.field(factory=dict[tuple[str | None, type], "_Known"], init=False)
 
     @property
@@ -75,11 +85,32 @@ class Plan:
         """Fan-out node → the ``list[A]`` parameters that gather it."""
         return self.nesting.gathers
 
+    def into(self, node: str, parameter: str) -> Sequence[Edge]:
+        """The edges that lead to one parameter, in order."""
+        return self._into.get(Receiver(node, parameter), ())
+
+    def out_of(self, source: str | None) -> Sequence[Edge]:
+        """The edges that lead from a node (None: the graph's input), in order."""
+        return self._out_of.get(source, ())
+
     def route(self, source: str | None, message: object) -> Route:
         """Where `message`, made by `source` (None: the graph's input), goes. Calls the ``when`` of its connections."""
         known = self._known(source, type(message))
         receivers = tuple(receiver for receiver, whens in known.entries if not whens or _wanted(whens, message, source, receiver))
+        if self.alternatives:
+            self._check_alternatives(source, message, receivers)
         return Route(receivers, known.may_be_output and not (known.is_narrowed and receivers))
+
+    def _check_alternatives(self, source: str | None, message: object, receivers: Sequence[Receiver]) -> None:
+        for one, two in itertools.combinations(dict.fromkeys(receiver.node for receiver in receivers), 2):
+            if (source, *sorted((one, two))) in self.alternatives:
+                places = [c.location for c in self.connections if c.source == source and c.target in (one, two)]
+                raise DeclarationError(
+                    f"both conditions of connect({source}, {one}, when=…) and connect({source}, {two}, when=…) "
+                    f"({', '.join(places)}) hold for one {type(message).__name__}, and the result of a join hangs on only one of "
+                    "them holding: it would depend on timing.\n"
+                    "  Mend: let the conditions exclude each other, or give what the two ways lead to types of its own."
+                )
 
     def is_conditional(self, source: str | None, kind: type) -> bool:
         """Whether ``when`` has a say in where messages of class `kind` go, so that each goes its own way."""
@@ -103,6 +134,14 @@ class Plan:
         """Whether what `node` makes can lead, over any way, to a value for `receiver`."""
         return bool(self._reach[node] & self._bits[receiver])
 
+    def within_reach(self, receiver: Receiver) -> int:
+        """The set, as bits, of `receiver` and all that its node reaches: see :meth:`bit_of`."""
+        return self._bits[receiver] | self._reach[receiver.node]
+
+    def bit_of(self, receiver: Receiver) -> int:
+        """The one bit of `receiver` in such sets."""
+        return self._bits[receiver]
+
     def reaches_on_level(self, node: str, receiver: Receiver) -> bool:
         """The same for ways that end in the branch in which they began: into fan-outs only if they are gathered again."""
         return bool(self._level_reach[node] & self._bits[receiver])
@@ -112,21 +151,41 @@ class Plan:
         return bool(self._inward_reach[node] & self._bits[receiver])
 
     def _find_route(self, source: str | None, kind: type) -> _Known:
-        found, decided = narrowed(takers(self.nodes, lambda entry: entry.takes(kind)), source, self.connections)
-        entries: list[tuple[Receiver, tuple[Callable[[Any], bool], ...]]] = []
-        for spec, entry in found:
-            own = [c for c in self.connections if decided and c.source == source and c.target == spec.name]
-            whens = () if any(c.when is None for c in own) else tuple(c.when for c in own if c.when is not None)
-            entries.append((Receiver(spec.name, entry.name), whens))
+        found, decided = self._takers.find(source, kind, _takes)
+        entries: list[tuple[Receiver, tuple[_When, ...]]] = []
+        for receiver, _ in found:
+            own = self._takers.connections(source, receiver) if decided else []
+            whens = () if any(c.when is None for c in own) else tuple((c.when, c.location) for c in own if c.when is not None)
+            entries.append((receiver, whens))
         return _Known(tuple(entries), decided, source is not None and issubclass(kind, self.output_types))
 
 
-def _wanted(whens: Sequence[Callable[[Any], bool]], message: object, source: str | None, receiver: Receiver) -> bool:
-    try:
-        return any(when(message) for when in whens)
-    except BaseException as error:
-        add_note(error, f"raised by the when of connect({source}, {receiver.node}), which was asked about {repr_of(message)}")
-        raise
+def _takes(kind: type, entry: Input) -> bool:
+    return entry.takes(kind)
+
+
+def _wanted(whens: Sequence[_When], message: object, source: str | None, receiver: Receiver) -> bool:
+    for when, location in whens:
+        try:
+            said: Any = when(message)
+            if said is not True and said is not False and inspect.isawaitable(said):
+                raise _not_awaited(said)
+            if said:
+                return True
+        except BaseException as error:
+            where = f"connect({source}, {receiver.node}) ({location})"
+            add_note(error, f"raised by the when of {where}, which was asked about {repr_of(message)}")
+            raise
+    return False
+
+
+def _not_awaited(said: Any) -> DeclarationError:
+    if inspect.iscoroutine(said):
+        said.close()
+    return DeclarationError(
+        f"it returned a {type(said).__name__}, which always counts as true: a condition cannot wait.\n"
+        "  Mend: let it return True or False; what it has to wait for is the work of a node."
+    )
 
 
 def compile_plan(
@@ -137,17 +196,32 @@ def compile_plan(
     connections: Sequence[Connection],
 ) -> Plan:
     """Compile; never fails, whatever is wrong with the graph."""
-    edges = list(edges_of(specs, input_types, output_types, connections))
-    links = {node: list(dict.fromkeys(e.target for e in edges if e.source == node and e.target)) for node in specs}
+    takers = Takers(specs, connections)
+    edges = list(edges_of(specs, input_types, output_types, takers))
+    after: dict[str, dict[str, None]] = {node: {} for node in specs}
+    for edge in edges:
+        if edge.source is not None and edge.target is not None:
+            after[edge.source][edge.target] = None
+    links = {node: list(targets) for node, targets in after.items()}
     entries = dict.fromkeys(e.target for e in edges if e.source is None and e.target)
     groups = strong_components(links)
     home = {node: index for index, group in enumerate(groups) for node in group}
     back = frozenset((a, b) for a, targets in links.items() for b in targets if home[a] == home[b])
-    edges = [attrs.evolve(edge, back=(edge.source, edge.target) in back) for edge in edges]
+    edges = [attrs.evolve(edge, back=True) if (edge.source, edge.target) in back else edge for edge in edges]
+    into: dict[Receiver, list[Edge]] = {}
+    out_of: dict[str | None, list[Edge]] = {}
+    for edge in edges:
+        out_of.setdefault(edge.source, []).append(edge)
+        if edge.target is not None and edge.parameter is not None:
+            into.setdefault(Receiver(edge.target, edge.parameter), []).append(edge)
     nesting = nest(specs, edges)
     receivers = [Receiver(spec.name, entry.name) for spec in specs.values() for entry in spec.inputs]
     bits = {receiver: 1 << index for index, receiver in enumerate(receivers)}
     returning = returning_edges(links, entries)
+    reach = level_reach = inward_reach = _closure(specs, _direct(specs, edges), bits)
+    if any(spec.fan_out is not Many.ONE for spec in specs.values()):
+        level_reach = _closure(specs, _direct_on_level(specs, edges, nesting, inward=False), bits)
+        inward_reach = _closure(specs, _direct_on_level(specs, edges, nesting, inward=True), bits)
     return Plan(
         name=name,
         nodes=dict(specs),
@@ -162,11 +236,14 @@ def compile_plan(
         order={node: index for index, node in enumerate(specs)},
         recalled=tuple(dict.fromkeys(kind for spec in specs.values() for entry in spec.recalls for kind in entry.types)),
         back=frozenset[tuple[str | None, str]](back),
+        takers=takers,
+        into=into,
+        out_of=out_of,
         forward=frozenset((a, b) for a, targets in links.items() for b in targets if (a, b) not in back),
         bits=bits,
-        reach=_closure(specs, _direct(specs, edges), bits),
-        level_reach=_closure(specs, _direct_on_level(specs, edges, nesting, inward=False), bits),
-        inward_reach=_closure(specs, _direct_on_level(specs, edges, nesting, inward=True), bits),
+        reach=reach,
+        level_reach=level_reach,
+        inward_reach=inward_reach,
     )
 
 
@@ -229,23 +306,28 @@ def _merges(
     if not suspects:
         return frozenset()
     below = _descendants(specs, [*((e.source, e.target) for e in forward if e.target), *gathered])
-
-    def leads(start: str | None, first: str, node: str, sources: Sequence[str | None]) -> list[int]:
-        """Which of `sources`, by index, can be the last step before `node` on a way from `start` that begins with `first`."""
-        return [
-            index
-            for index, source in enumerate(sources)
-            if (source == start and first == node) or (source is not None and source in below[first])
-        ]
-
+    parting = [(start, list(targets)) for (start, _), targets in splits.items() if len(targets) > 1]
     found: set[str] = set()
     for node, sources in suspects:
-        for (start, _), targets in splits.items():
-            ways = [leads(start, first, node, sources) for first in targets]
-            if any(a != b for one, two in itertools.combinations(ways, 2) for a in one for b in two):
+        for start, targets in parting:
+            ways = [_last_steps(start, first, node, sources, below) for first in targets]
+            led = [way for way in ways if way]
+            if len(led) > 1 and any(way != led[0] or len(way) > 1 for way in led):  # two ways, and two last steps
                 found.add(node)
                 break
     return frozenset(found)
+
+
+def _last_steps(
+    start: str | None, first: str, node: str, sources: Sequence[str | None], below: Mapping[str, set[str]]
+) -> list[int]:
+    """Which of `sources`, by index, can be the last step before `node` on a way from `start` that begins with `first`."""
+    reached = below[first]
+    return [
+        index
+        for index, source in enumerate(sources)
+        if (source == start and first == node) or (source is not None and source in reached)
+    ]
 
 
 def _descendants(specs: Mapping[str, NodeSpec], edges: Iterable[tuple[str | None, str]]) -> dict[str, set[str]]:

@@ -5,20 +5,33 @@ Problems are collected, not raised, so that the check of a graph can name all of
 
 from __future__ import annotations
 
+import functools
 import inspect
 import types
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, final, get_args
 
 import attrs
 
-from actors.annotations import Many, Names, Shape, Unreadable, description_of, is_message_type, location, read, split
+from actors.annotations import (
+    Many,
+    Names,
+    Shape,
+    Unreadable,
+    description_of,
+    how_to_make_message,
+    is_message_type,
+    location,
+    read,
+    split,
+)
 from actors.dependencies import Dependency, Nodes, Recalled, needed
 from actors.errors import NodeFailed, Problem
 from actors.folds import gathered_types
 from actors.lm import LM
 from actors.markers import Dep, Gather, Recall, Run
-from actors.node import Fallback, Injected, Input, Kind, NodeDeclaration, NodeSpec, is_empty
+from actors.node import Fallback, Injected, Input, Kind, NodeDeclaration, NodeSpec, has_no_body, is_empty
 
 
 @final
@@ -43,10 +56,10 @@ def resolve(declaration: NodeDeclaration, nodes: Nodes) -> Resolved:
 
     found, knows_inputs, returned = _read_declared(declaration, nodes, report)
     shape = returned or Shape()
-    if declaration.message is not None and returned is not None and not returned.types:
-        declaration = attrs.evolve(declaration, predict=None)  # nothing to choose from: it only ends its branch
     if declaration.predict is not None:
         _check_predict(declaration, returned, report)
+    elif returned is not None:
+        _check_body(declaration, returned, report)
     spec = NodeSpec(
         name=declaration.name,
         function=declaration.function,
@@ -323,9 +336,7 @@ def _check_messages(shape: Shape, *, has_default: bool = False) -> None:
             raise Unreadable(
                 "not-a-message",
                 f"{kind.__name__} is neither a message type (attrs class, dataclass or pydantic model) nor injected (LM, Run).",
-                f"put @attrs.frozen on the class {kind.__name__}."
-                if kind.__module__ != "builtins"
-                else f"wrap it: @attrs.frozen class Name: value: {kind.__name__}",
+                how_to_make_message(kind),
             )
 
 
@@ -367,9 +378,53 @@ def _check_predict(declaration: NodeDeclaration, returned: Shape | None, report:
             if returned.many is not Many.ONE
             else "name the message types to choose among; what only ends its branch needs no language model.",
         )
-    if not is_empty(declaration.function):  # type: ignore[arg-type]  # mypy binds a function held in a field
+    if not has_no_body(declaration.function):  # type: ignore[arg-type]  # mypy binds a function held in a field
         report(
             "predict-body",
             "it has a body, which would never run: the language model fills the return type.",
-            "leave only the docstring and '...', or use @graph.node and call the model through an LM parameter.",
+            "leave only the docstring and '...' (or 'raise NotImplementedError'), or use @graph.node and call the model through "
+            "an LM parameter.",
         )
+    module = declaration.predict.module if declaration.predict is not None else ""
+    if not isinstance(module, str | type):
+        got = "a functools.partial" if isinstance(module, functools.partial) else f"a {type(module).__name__}"
+        report(
+            "predict-module",
+            f"module=… is {got}; expected the name of a DSPy module, or a dspy.Module class.",
+            "derive a class whose constructor takes the signature: class Mine(dspy.ReAct): def __init__(self, signature): "
+            "super().__init__(signature, tools=[…]); and pass module=Mine.",
+        )
+    if has_no_body(declaration.function) and not _instruction(declaration):  # type: ignore[arg-type]
+        where = "the class or its __call__" if declaration.message is not None else "the function"
+        report(
+            "predict-instruction",
+            "it has no instruction: the language model would be told nothing but the names of the types.",
+            f"write a docstring for {where} that says what to do: it is the prompt.",
+        )
+    names = Counter(kind.__name__ for kind in (returned.types if returned is not None else ()))
+    for name, count in names.items():
+        if count > 1:
+            report(
+                "predict-same-name",
+                f"the language model would choose among {count} types of the one name {name!r}: it answers with a name.",
+                f"rename one of the classes {name}.",
+            )
+
+
+def _check_body(declaration: NodeDeclaration, returned: Shape, report: Report) -> None:
+    """Nothing under ``@graph.node`` is sent to a language model, so an empty body there returns None, whatever was meant."""
+    if declaration.embedded is not None or returned.optional or returned.many is Many.STREAM:
+        return
+    if not is_empty(declaration.function):  # type: ignore[arg-type]  # mypy binds a function held in a field
+        return
+    decorated = "class" if declaration.message is not None else "function"
+    kinds = " | ".join(kind.__name__ for kind in returned.types)
+    shown = f"list[{kinds}]" if returned.many is Many.LIST else kinds
+    report(
+        "empty-body",
+        "its body is empty ('...', 'pass' and 'return None' are the same to Python), so it would return None, and it declares "
+        f"{shown}.",
+        f"write the body; or put @graph.predict above the {decorated}, and a language model fills {shown}."
+        if returned.many is Many.ONE
+        else "write the body.",
+    )

@@ -36,6 +36,7 @@ from runtime.lm.budget import Budget, budgets_with, check_budget, spending_all
 from runtime.lm.models import Connections, Models
 from runtime.lm.predictors.serving import Predictors, PredictorStatistics
 from runtime.lm.warming import warm_up as warm_up_libraries
+from runtime.opening import explained
 from runtime.refs import LocalRef, MailedCell
 from runtime.session import Session
 from runtime.spawning import spawn_under
@@ -335,6 +336,7 @@ class Runtime:
         return tree_of(self._root)
 
 
+@explained
 @contextlib.asynccontextmanager
 async def open_runtime(
     *,

@@ -48,6 +48,7 @@ LAYERS: Mapping[str, int] = {
     "actors/describe.py": 12,
     "actors/connections.py": 12,
     "actors/demands.py": 12,
+    "actors/hints.py": 12,
     "actors/timing.py": 12,
     "actors/graph.py": 13,
     "actors/__init__.py": 14,
@@ -156,6 +157,7 @@ LAYERS: Mapping[str, int] = {
     "runtime/lm/providers/embeddings.py": 34,
     "runtime/lm/dspy/bridge.py": 35,
     "runtime/lm/providers/translation.py": 35,
+    "runtime/lm/dspy/checking.py": 36,
     "runtime/lm/dspy/choosing.py": 36,
     "runtime/lm/dspy/streaming.py": 36,
     "runtime/lm/predictors/optimising.py": 36,
@@ -200,6 +202,7 @@ LAYERS: Mapping[str, int] = {
     "runtime/graphs/engine.py": 47,
     "runtime/graphs/__init__.py": 49,
     # runtime: the front door
+    "runtime/opening.py": 20,
     "runtime/app.py": 50,
     "runtime/__init__.py": 59,
     # runtime: in programs that are not trio programs

@@ -95,7 +95,7 @@ class Reply:
 
 graph = Graph("outfit", input=Request, output=Outfit | Reply)
 for node in (Request, Day, Look):
-    graph.node(node)
+    graph.predict(node)
 
 
 async def main() -> None:

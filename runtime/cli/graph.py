@@ -56,6 +56,8 @@ def _check(graph: Graph) -> int:
     if not problems:
         plan = graph.plan()
         print(f"graph {graph.name!r} has no problems: {counted(len(plan.nodes), 'node')}, {counted(len(plan.edges), 'edge')}")
+        for hint in graph.hints():
+            print(printable(f"  hint: {hint}", sys.stdout))
         return 0
     print(f"graph {graph.name!r} has {counted(len(problems), 'problem')}:")
     for index, problem in enumerate(problems, start=1):

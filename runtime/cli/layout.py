@@ -16,8 +16,7 @@ from typing import final
 
 import attrs
 
-from actors.edges import Edge
-from actors.mermaid import needs_of
+from actors.mermaid import functions_of, label_of, needs_of, recalls_of
 from actors.node import Kind, NodeSpec
 from actors.plan import Plan
 from runtime.cli.layered import Thing, arrange, link
@@ -39,6 +38,8 @@ LOOP = 26.0
 """How far a line from a node to itself stands out."""
 PORT = 9.0
 """How far apart lines meet a box, at least."""
+KINK = 16.0
+"""How far to the side a line that only passes a row of names is not led for it; there is always so much room beside it."""
 LONGEST = 34
 """Characters of a line; a longer name is broken."""
 STRAIGHT = 16.0
@@ -66,7 +67,7 @@ class Text:
 @final
 @attrs.frozen
 class Box:
-    """The graph's input or output, or a node. `shape`: ``pill``, ``box``, ``hexagon``, ``circle`` or ``frame``."""
+    """The graph's input or output, or a node. `shape`: ``pill``, ``box``, ``function``, ``hexagon``, ``circle`` or ``frame``."""
 
     left: float
     top: float
@@ -133,6 +134,15 @@ class _Way:
     has_dot: bool = False
     via: list[Thing] = attrs.field(factory=list[Thing])
     """From above to below, where it passes between its ends."""
+    is_shared: bool = False
+    """Others from the same box bear the same names: they leave it as one, and part below the names."""
+    is_named: bool = True
+    """Its names are written along it; of those that share them, along the first."""
+
+    @property
+    def kin(self) -> tuple[object, ...]:
+        """Equal for those that may share their names."""
+        return (id(self.source), tuple(self.labels), self.is_dashed, self.is_thick, self.has_dot or self.is_loop or self.goes_up)
 
     @property
     def is_loop(self) -> bool:
@@ -155,12 +165,16 @@ def lay_out(plan: Plan, measure: Measure, around: tuple[str, ...] = ()) -> Pictu
     """The picture of `plan`; graphs within it are drawn too, but not one of those `around` it again."""
     spots = _spots(plan, measure, (*around, plan.name))
     ways = list(_ways(plan, spots))
+    kin = Counter(way.kin for way in ways)
+    for way in ways:
+        way.is_shared = kin[way.kin] > 1 and not (way.has_dot or way.is_loop or way.goes_up)
     rows: list[list[Thing]] = [[] for _ in range(1 + max(spot.thing.row for spot in spots.values()))]
     _make_room(spots.values(), ways, measure)
     for spot in spots.values():
         rows[spot.thing.row].append(spot.thing)
+    trunks: dict[tuple[object, ...], Thing] = {}
     for way in ways:
-        _lead(way, rows, measure)
+        _lead(way, rows, measure, trunks)
     arrange(rows, GAP)
     shift = MARGIN - min(thing.x - thing.left for row in rows for thing in row)
     for thing in itertools.chain(*rows):
@@ -185,6 +199,8 @@ def _spots(plan: Plan, measure: Measure, around: tuple[str, ...]) -> dict[str | 
     found: dict[str | None, _Spot] = {None: _pill(plan.input_types, rows[None], measure)}
     for name, spec in plan.nodes.items():
         found[name] = _spot(spec, rows[name], measure, around)
+    for key, need in functions_of(plan).items():
+        found[key] = _sized("function", list(broken(need.name)), rows[key], measure)
     found[""] = _pill(plan.output_types, rows[""], measure)
     return found
 
@@ -211,7 +227,8 @@ def _sized(shape: str, lines: list[str], row: int, measure: Measure) -> _Spot:
 def _make_room(spots: Iterable[_Spot], ways: Iterable[_Way], measure: Measure) -> None:
     """Let each box be wide enough for the lines that meet it above and below, and keep room beside it for one to itself."""
     lines = [way for way in ways if not way.is_loop]
-    below, above = Counter(id(way.upper) for way in lines), Counter(id(way.lower) for way in lines)
+    trunks = {way.kin if way.is_shared else id(way): way for way in lines}.values()
+    below, above = Counter(id(way.upper) for way in trunks), Counter(id(way.lower) for way in lines)
     for spot in spots:
         spot.width = max(spot.width, PORT * max(below[id(spot)], above[id(spot)]) + 24)
         spot.thing.left = spot.thing.right = spot.width / 2
@@ -240,32 +257,43 @@ def _ways(plan: Plan, spots: Mapping[str | None, _Spot]) -> Iterator[_Way]:
     for edge in plan.edges:
         ends = (edge.source, edge.target or "")
         way = found.setdefault(ends, _Way(spots[ends[0]], spots[ends[1]], {}, is_dashed=True, is_thick=False))
-        way.labels[_label(edge)] = None
+        way.labels[label_of(edge)] = None
         way.is_dashed = way.is_dashed and edge.conditional
         way.is_thick = way.is_thick or edge.fans_out
     yield from found.values()
     for name, user in needs_of(plan):
         yield _Way(spots[name], spots[user], {"Dep": None}, is_dashed=True, is_thick=False, has_dot=True)
+    recalled: dict[tuple[str | None, str], _Way] = {}
+    for source, user, kind in recalls_of(plan):
+        ends = (source, user)
+        way = recalled.setdefault(ends, _Way(spots[source], spots[user], {}, is_dashed=True, is_thick=False, has_dot=True))
+        way.labels[f"Recall {kind}"] = None
+    yield from recalled.values()
 
 
-def _label(edge: Edge) -> str:
-    return f"list[{edge.type.__name__}]" if edge.gathers else edge.type.__name__
-
-
-def _lead(way: _Way, rows: list[list[Thing]], measure: Measure) -> None:
+def _lead(way: _Way, rows: list[list[Thing]], measure: Measure, trunks: dict[tuple[object, ...], Thing]) -> None:
     """Keep room for a line in the rows between its ends, and in the one next to where it begins for its name."""
     if way.is_loop:
         return
     first, last = way.upper.thing.row + 1, way.lower.thing.row - 1
     named = last if way.goes_up else first
+    trunk = trunks.get(way.kin) if way.is_shared else None
+    way.is_named = trunk is None
     for row in range(first, last + 1):
+        if row == named and trunk is not None:
+            way.via.append(trunk)
+            continue
         half = max(measure(label, SMALL) for label in way.labels) / 2 + 4 if row == named else 5.0
         thing = Thing(row, half, half)
         way.via.append(thing)
         rows[row].append(thing)
+    if way.is_shared and trunk is None:
+        trunks[way.kin] = way.via[0]
     chain = [way.upper.thing, *way.via, way.lower.thing]
     for index, (one, two) in enumerate(itertools.pairwise(chain)):
-        link(one, two, 1.0 if index in {0, len(chain) - 2} else STRAIGHT)
+        if index or trunk is None:  # the others have been led to the names already
+            is_end = index in {0, len(chain) - 2} or (way.is_shared and index == 1)
+            link(one, two, 1.0 if is_end else STRAIGHT)
 
 
 # --- where it stands ----------------------------------------------------------------------------------------------------------
@@ -289,20 +317,40 @@ def _bands(rows: list[list[Thing]], spots: Iterable[_Spot], ways: Iterable[_Way]
 
 
 def _ports(spots: Iterable[_Spot], ways: Iterable[_Way]) -> dict[tuple[int, bool], float]:
-    """(line, whether at its upper end) → where it meets its box. Lines meet a side in the order in which they come."""
-    sides: dict[tuple[int, bool], list[tuple[float, int]]] = {}
+    """(line, whether at its upper end) → where it meets its box.
+
+    Lines meet a side in the order in which they come, each straight below or above where it comes from, if there is room.
+    """
+    sides: dict[tuple[int, bool], dict[int, tuple[Thing, list[int]]]] = {}
     for way in ways:
         if not way.is_loop:
-            sides.setdefault((id(way.upper), True), []).append((way.via[0].x, id(way)))
-            sides.setdefault((id(way.lower), False), []).append((way.via[-1].x, id(way)))
+            for spot, is_upper, thing in ((way.upper, True, way.via[0]), (way.lower, False, way.via[-1])):
+                sides.setdefault((id(spot), is_upper), {}).setdefault(id(thing), (thing, []))[1].append(id(way))
     ports: dict[tuple[int, bool], float] = {}
     for spot in spots:
         for is_upper in (True, False):
-            lines = sorted(sides.get((id(spot), is_upper), []))
-            apart = min(16.0, (spot.width - 24) / max(len(lines), 1))
-            for index, (_, line) in enumerate(lines):
-                ports[line, is_upper] = spot.thing.x + (index - (len(lines) - 1) / 2) * apart
+            met = sorted(sides.get((id(spot), is_upper), {}).values(), key=lambda pair: (pair[0].x, pair[1]))
+            for (_, lines), x in zip(met, _apart([thing.x for thing, _ in met], spot), strict=True):
+                ports.update({(line, is_upper): x for line in lines})
     return ports
+
+
+def _apart(places: list[float], spot: _Spot) -> list[float]:
+    """Where the lines to these places, which rise, meet a side of a box.
+
+    Straight above or below them, if they lie within the box; else around its middle. Never too near to each other.
+    """
+    apart = min(16.0, (spot.width - 24) / max(len(places), 1))
+    half = spot.width / 2 - 26
+    met: list[float] = []
+    for index, place in enumerate(places):
+        around = spot.thing.x + (index - (len(places) - 1) / 2) * apart
+        wish = place if abs(place - spot.thing.x) <= half else around
+        met.append(max(wish, met[-1] + apart) if met else wish)
+    for index in range(len(met) - 1, -1, -1):
+        most = met[index + 1] - apart if index + 1 < len(met) else spot.thing.x + spot.width / 2 - 12
+        met[index] = min(met[index], most)
+    return met
 
 
 def _middle(band: Point) -> float:
@@ -329,7 +377,8 @@ def _line(way: _Way, bands: list[Point], ports: Mapping[tuple[int, bool], float]
     points = list(_points(way, bands, ports))
     if way.goes_up:
         points.reverse()
-    labels = _stacked(way.labels, named.x, _middle(bands[named.row]), measure, SMALL, SMALL_LEADING)
+    shown = way.labels if way.is_named else ()
+    labels = _stacked(shown, named.x, _middle(bands[named.row]), measure, SMALL, SMALL_LEADING)
     return Line(points[0][0], tuple(_curves(points)), tuple(labels), way.is_dashed, way.is_thick, way.has_dot)
 
 
@@ -339,9 +388,12 @@ def _points(way: _Way, bands: list[Point], ports: Mapping[tuple[int, bool], floa
     tip = TIP if way.goes_up else 0.0
     yield (x, _middle(bands[row]) + way.upper.height / 2 + tip), True
     yield (x, bands[row][1] + tip), True
-    for thing in way.via:
+    named = len(way.via) - 1 if way.goes_up else 0
+    for index, thing in enumerate(way.via):
         if thing.row % 2:
-            yield (thing.x, _middle(bands[thing.row])), False
+            beside = way.via[index + 1 if way.goes_up else index - 1].x if index != named else math.inf
+            is_straight = abs(beside - thing.x) <= KINK
+            yield (beside if is_straight else thing.x, _middle(bands[thing.row])), is_straight or (way.is_shared and index == 0)
         else:
             yield (thing.x, bands[thing.row][0]), True
             yield (thing.x, bands[thing.row][1]), True

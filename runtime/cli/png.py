@@ -151,7 +151,7 @@ class _Pen:
         elif box.shape == "circle":
             self._draw.ellipse((left, top, right, bottom), fill="#e6f4ea", outline="#24292f", width=width)
         else:
-            fill = {"frame": "white", "pill": "#e8eef7"}.get(box.shape, "#f6f8fa")
+            fill = {"frame": "white", "pill": "#e8eef7", "function": "#f3ecf8"}.get(box.shape, "#f6f8fa")
             radius = CORNERS[box.shape] * self._scale
             self._draw.rounded_rectangle((left, top, right, bottom), radius, fill=fill, outline="#24292f", width=width)
 

@@ -8,13 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from graphlib import TopologicalSorter
 
-from actors.mermaid import needs_of
+from actors.mermaid import functions_of, needs_of
 from actors.plan import Plan
 
 
 def rows_of(plan: Plan) -> Mapping[str | None, int]:
-    """Box → its row; None is the graph's input, "" its output. The odd rows between are for the names on lines."""
-    before: dict[str, set[str]] = {name: set() for name in plan.nodes}
+    """Box → its row; None is the graph's input, "" its output, and functions go by their keys.
+
+    The odd rows between are for the names on lines.
+    """
+    functions = functions_of(plan)
+    before: dict[str, set[str]] = {name: set() for name in (*plan.nodes, *functions)}
     pairs = [(edge.source, edge.target) for edge in plan.edges if edge.source is not None and edge.target is not None]
     pairs = [pair for pair in dict.fromkeys(pairs) if pair[0] != pair[1]]
     for source, target in sorted(pairs, key=plan.returning.__contains__):
@@ -25,9 +29,11 @@ def rows_of(plan: Plan) -> Mapping[str | None, int]:
     rows: dict[str | None, int] = {None: 0}
     order = list(TopologicalSorter(before).static_order())
     for name in order:
-        rows[name] = 2 + max((rows[source] for source in before[name]), default=0)
+        rows[name] = 2 + max((rows[source] for source in before[name]), default=-2 if name in functions else 0)
+        if name not in functions:
+            rows[name] = max(rows[name], 2)
     for name in reversed(order):
-        if users[name] and plan.nodes[name].is_on_demand:
+        if users[name] and (name in functions or plan.nodes[name].is_on_demand):
             rows[name] = min(rows[user] for user in users[name]) - 2
     rows[""] = 2 + max(rows.values())
     return rows

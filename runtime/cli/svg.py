@@ -17,7 +17,7 @@ DOT = (
     '<marker id="dot" viewBox="0 0 10 10" refX="0" refY="5" markerWidth="8" markerHeight="8" markerUnits="userSpaceOnUse" '
     'orient="auto"><circle cx="5" cy="5" r="4" fill="#555"/></marker>'
 )
-CORNERS = {"pill": 16.0, "box": 4.0, "frame": 6.0}
+CORNERS = {"pill": 16.0, "box": 4.0, "function": 0.0, "frame": 6.0}
 
 
 def draw_svg(plan: Plan) -> str:
@@ -82,7 +82,7 @@ def _shape(box: Box) -> str:
     if box.shape == "circle":
         centre = f'cx="{(left + right) / 2:.1f}" cy="{(top + bottom) / 2:.1f}"'
         return f'<ellipse {centre} rx="{box.width / 2:.1f}" ry="{box.height / 2:.1f}" fill="#e6f4ea" stroke="#24292f"/>'
-    fill = {"frame": "white", "pill": "#e8eef7"}.get(box.shape, "#f6f8fa")
+    fill = {"frame": "white", "pill": "#e8eef7", "function": "#f3ecf8"}.get(box.shape, "#f6f8fa")
     return f'<rect x="{left:.1f}" y="{top:.1f}" {size} rx="{CORNERS[box.shape]:g}" fill="{fill}" stroke="#24292f"/>'
 
 

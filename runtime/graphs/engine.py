@@ -15,6 +15,7 @@ import trio
 
 from actors.actor import ActorRef, Terminated
 from actors.backoff import is_worth_another_attempt
+from actors.check import FURTHER_CHECKS
 from actors.checks import refuse
 from actors.dependencies import Supply
 from actors.errors import ActorFailed, UsageError
@@ -43,12 +44,16 @@ from runtime.graphs.tasks import Commands
 from runtime.graphs.turns import Turns
 from runtime.kernel import Kernel
 from runtime.lm.dspy import bridge
+from runtime.lm.dspy.checking import predict_problems
 from runtime.lm.dspy.choosing import Picking
 from runtime.lm.models import Connections, Models
 from runtime.lm.predictors.serving import Predictors
 from runtime.mailbox import Mailbox
 from runtime.pool import InstancePool
 from runtime.supervisor import SupervisorCell
+
+FURTHER_CHECKS.append(predict_problems)  # so that the check of a graph knows what its language models will need
+
 
 RunInside = Callable[[Any, object, Work], Awaitable[Any]]
 """Runs a graph as the work of a node of another run."""

@@ -54,6 +54,8 @@ class RunState:
         self._tasks = Tasks(course, run_id)
         self._quiet: deque[tuple[Scope, str | None]] = deque()
         self._left: list[tuple[Scope, str]] = []  # ended branches with the joins that they left waiting
+        self._lost: dict[tuple[str | None, str], int] = {}  # messages that every condition was false for
+        self._empty: dict[str, int] = {}  # fan-outs without an item, which nothing gathers
         self._is_started = False
         self._joins = course.joins
         self._ends_when_quiet = course.finish is Finish.WHEN_QUIET
@@ -110,7 +112,7 @@ class RunState:
         if task is None:
             return Commands()
         spec = self.plan.nodes[task.node]
-        track = self._track(spec, value, nothing=spec.item_may_end)
+        track = self._track(spec, value, nothing=spec.item_may_end, index=index)
         fork = task.fork or self._open(task)
         if index > fork.next_index:
             raise InternalError(f"{path} emitted item {index} when item {fork.next_index} was next")
@@ -137,7 +139,7 @@ class RunState:
         else:
             items = items_of(spec, returned)
             if items is not None:
-                tracks = [self._track(spec, item, nothing=spec.item_may_end) for item in items]
+                tracks = [self._track(spec, item, nothing=spec.item_may_end, index=at) for at, item in enumerate(items)]
                 fork = self._open(task)
                 for item, track in zip(items, tracks, strict=True):
                     self._branch(fork, item, track)
@@ -203,8 +205,8 @@ class RunState:
 
     # --- sending ----------------------------------------------------------------------------------------------------
 
-    def _track(self, spec: NodeSpec, value: object, *, nothing: bool) -> Track:
-        """Where `value`, made by a node, goes; it may be None if `nothing`.
+    def _track(self, spec: NodeSpec, value: object, *, nothing: bool, index: int | None = None) -> Track:
+        """Where `value`, made by a node, goes; it may be None if `nothing`. Of a list or stream it is item number `index`.
 
         All that can fail in an author's code or declaration happens here, before any change.
         """
@@ -212,11 +214,16 @@ class RunState:
             return self.course.track(spec.name, value)
         if value is None and nothing:
             return NOWHERE
-        raise undeclared(spec, value)
+        raise undeclared(spec, value, index)
 
     def _send(self, task: Task | None, scope: Scope, message: object, track: Track) -> None:
         if track.is_output and self.output is None and not scope.has_ended:
             self._put_out(task, scope, message)
+        if not track.legs and message is not None and not track.is_output:
+            maker = task.node if task is not None else None
+            if self.plan.is_conditional(maker, type(message)):
+                lost = maker, type(message).__name__
+                self._lost[lost] = self._lost.get(lost, 0) + 1
         for leg in track.legs:
             if self.output is not None or scope.has_ended:
                 return
@@ -365,6 +372,8 @@ class RunState:
     def _close(self, fork: Fork) -> None:
         """No more items will come."""
         fork.is_open = False
+        if not fork.next_index and fork.node not in self.plan.gathers:
+            self._empty[fork.node] = self._empty.get(fork.node, 0) + 1
         if not fork.branches:
             self._end_fork(fork)
 
@@ -513,4 +522,4 @@ class RunState:
         for scope, node in (*waiting, *self._left):
             missing = self._joins.missing(scope, self.plan.nodes[node])
             left.setdefault(node, []).append(frozenset(entry.name for entry in missing))
-        return no_output(self.plan, self.steps, left)
+        return no_output(self.plan, self.steps, left, self._lost, self._empty)

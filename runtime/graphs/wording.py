@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
-from types import FunctionType
+from types import MappingProxyType
 from typing import cast
 
 from actors.annotations import Many, is_message_type
+from actors.backoff import wants_asyncio
 from actors.errors import DeclarationError, StreamBroken
-from actors.node import Input, Kind, NodeSpec, is_empty
+from actors.node import Input, Kind, NodeSpec
 from actors.plan import Plan
-from actors.words import said, words_of
+from actors.words import attribute_of, said
 
 
 def wrong_input(plan: Plan, got: object) -> DeclarationError:
@@ -22,14 +24,43 @@ def wrong_input(plan: Plan, got: object) -> DeclarationError:
     )
 
 
-def no_output(plan: Plan, steps: int, left: Mapping[str, Sequence[frozenset[str]]]) -> str:
-    """Why a run came to rest without output. `left`: join → for each time it was left waiting, the parameters that never came."""
+def no_output(
+    plan: Plan,
+    steps: int,
+    left: Mapping[str, Sequence[frozenset[str]]],
+    lost: Mapping[tuple[str | None, str], int] = MappingProxyType({}),
+    empty: Mapping[str, int] = MappingProxyType({}),
+) -> str:
+    """Why a run came to rest without output.
+
+    Args:
+        plan: the plan of its graph.
+        steps: how many it took.
+        left: join → for each time it was left waiting, the parameters that never came.
+        lost: source (None: the graph's input) and type of the messages that no condition sent anywhere → how many.
+        empty: node whose fan-out had no item, and which nothing gathers → how often.
+    """
     ended = f"graph {plan.name!r} came to rest after {steps} step{'' if steps == 1 else 's'}"
     lines = [f"{ended}, and nothing had made its output {type_names(plan.output_types)}."]
     for node in sorted(left, key=plan.order.__getitem__):
         lines += _waiting(plan.nodes[node], left[node])
+    for (source, kind), count in sorted(lost.items(), key=lambda pair: (plan.order.get(pair[0][0] or "", -1), pair[0][1])):
+        whose = f"{source!r} made" if source is not None else "the run began with"
+        times = f" ({count} times)" if count > 1 else ""
+        conditions = [c for c in plan.connections if c.source == source and c.when is not None]
+        listed = ", ".join(f"connect({c.source}, {c.target}, when=…) ({c.location})" for c in conditions)
+        lines.append(f"  {whose} a {kind}{times} that went nowhere: every condition was false: {listed}.")
+    for node, count in sorted(empty.items()):
+        times = f" ({count} times)" if count > 1 else ""
+        lines.append(f"  {node!r} returned no items{times}, so nothing behind it was started, and nothing gathers them.")
     if left:
         lines.append("  Mend: let the missing ones be made on every way, or make them optional: parameter: Type | None.")
+    elif lost:
+        lines.append("  Mend: let the conditions cover every message, or connect a node without when=, for the rest.")
+    elif empty:
+        node = min(empty)
+        kinds = type_names(plan.nodes[node].outputs)
+        lines.append(f"  Mend: gather them, since a parameter list[{kinds}] gets an empty list too; or return at least one item.")
     else:
         lines.append("  Mend: every branch ended with None; let one of them return the output.")
     return "\n".join(lines)
@@ -65,24 +96,63 @@ def _declared(spec: NodeSpec) -> str:
     return f"{shown} | None" if spec.may_end else shown
 
 
-def undeclared(spec: NodeSpec, got: object) -> DeclarationError:
-    """The error for a value that the node's return annotation does not name."""
-    what = "None" if got is None else f"a {type(got).__name__}"
-    annotation = "None" if got is None else type(got).__name__
-    mend = f"return what it declares, or add {annotation} to its return annotation."
-    if got is not None and not is_message_type(type(got)):
-        mend = "return a list." if spec.fan_out is Many.LIST else f"return one of its type: {spec.outputs[0].__name__}(…)."
-    if got is None and spec.kind is Kind.FUNCTION and isinstance(spec.function, FunctionType) and is_empty(spec.function):
-        mend = "its body is empty: let a language model fill it, with @graph.predict, or write the body."
+def undeclared(spec: NodeSpec, got: object, index: int | None = None) -> DeclarationError:
+    """The error for a value that the node's return annotation does not name; `index`: which item of a list or stream it is."""
+    kind = type(got).__name__
+    what = "None" if got is None else f"the class {got.__name__} itself" if isinstance(got, type) else f"{_a(kind)} {kind}"
+    example = f"{spec.outputs[0].__name__}(…)" if spec.outputs else "None"
+    is_thread = spec.kind is Kind.THREAD
+    if inspect.iscoroutine(got):
+        got.close()  # else Python warns that it was never awaited
+        name = got.__qualname__
+        mend = f"make the node 'async def', and {'await ' + name}(…)." if is_thread else f"await it: return await {name}(…)."
+    elif inspect.isawaitable(got):
+        mend = "await it: return await …."
+    elif inspect.isasyncgen(got) or inspect.isgenerator(got):
+        each = "async for" if inspect.isasyncgen(got) else "for"
+        mend = f"make the node an async generator, and yield its items: {each} item in …: yield item."
+    elif isinstance(got, type):
+        mend = f"make an instance of it: {got.__name__}(…)."
+    elif got is not None and is_message_type(type(got)):
+        mend = f"return what it declares, or add {kind} to its return annotation."
+    elif index is not None:
+        mend = (
+            "leave it out, or add None to the items: list[… | None]."
+            if got is None
+            else f"let every item be one of its type: {example}."
+        )
+    elif spec.fan_out is Many.LIST and got is not None:
+        mend = "return a list."
+    elif got is None:
+        mend = "return what it declares, or add None to its return annotation."
+    else:
+        mend = f"return one of its type: {example}."
+    item = "" if index is None else f" as item {index}" if spec.fan_out is Many.STREAM else f" as item {index} of its list"
+    verb = "yielded" if spec.fan_out is Many.STREAM and index is not None else "returned"
     return DeclarationError(
-        f"node {spec.name!r} ({spec.location}) returned {what}; it declares {_declared(spec)}.\n  Mend: {mend}"
+        f"node {spec.name!r} ({spec.location}) {verb} {what}{item}; it declares {_declared(spec)}.\n  Mend: {mend}"
     )
+
+
+def _a(word: str) -> str:
+    return "an" if word[:1] in "AEIOUaeiou" else "a"
+
+
+MOST_SAID = 2_000
+"""Characters of a foreign error that the error of its node repeats; the whole of it is the cause."""
 
 
 def gave_up(node: str, attempt: int, error: BaseException) -> str:
     """That `node` gives up on a message because of `error`."""
-    text = f"node {node!r} gave up after attempt {attempt}: {said(error)}"
-    if isinstance(error, RuntimeError) and words_of(error) == "no running event loop":  # asyncio's words
+    text = f"node {node!r} gave up after attempt {attempt}: {said(error, MOST_SAID)}"
+    notes: object = attribute_of(error, "__notes__", ())
+    if isinstance(notes, list):
+        text += "".join(
+            f"\n  {note}"
+            for note in cast("list[object]", notes)
+            if isinstance(note, str) and note.startswith("raised by the when")
+        )
+    if wants_asyncio(error):
         text += "\n  Cause: the node calls asyncio, and nodes run on trio."
         text += (
             "\n  Mend: use trio's counterpart; or make the node a plain def, which runs in a thread, with asyncio.run() in it."

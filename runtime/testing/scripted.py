@@ -14,6 +14,7 @@ from actors.checks import refuse
 from actors.errors import UsageError
 from actors.lm import ChatMessage, Completion, Delta, ReasoningDelta, TextDelta, ToolCallDelta, Usage
 from actors.words import repr_of
+from runtime.lm.arguments import checked_messages
 from runtime.lm.dspy.bridge import run_signature
 from runtime.testing.answers import Answer, AnswerValue, completion_of, prompt_text
 from runtime.testing.dialects import pieces_of
@@ -131,6 +132,7 @@ class ScriptedLM:
             UnscriptedCall: the script has no answer for this call, or no more.
             Exception: the scripted one.
         """
+        checked_messages(messages)
         call = ScriptedCall(len(self.calls) + 1, tuple(messages), options, trio.current_time())
         self.calls.append(call)
         self.in_flight += 1

@@ -36,11 +36,14 @@ def test_attrs_dataclass_and_pydantic_classes_are_nodes_beside_functions():
     graph = new()
 
     @graph.node
-    async def begin(ask: Ask) -> First: ...
+    async def begin(ask: Ask) -> First:
+        raise NotImplementedError
 
-    @graph.node
+    @graph.predict
     @attrs.frozen
     class First:
+        """Decide it."""
+
         text: str
 
         async def __call__(self) -> Second | Third: ...
@@ -73,14 +76,18 @@ def test_attrs_dataclass_and_pydantic_classes_are_nodes_beside_functions():
 def test_a_class_works_on_one_message_at_a_time_unless_told_otherwise():
     graph = new()
 
-    @graph.node
+    @graph.predict
     @attrs.frozen
     class One:
+        """Decide it."""
+
         async def __call__(self) -> Out: ...
 
-    @graph.node(concurrency=8, module="ChainOfThought", name="eight")
+    @graph.predict(concurrency=8, module="ChainOfThought", name="eight")
     @attrs.frozen
     class Many:
+        """Decide it."""
+
         async def __call__(self) -> Out: ...
 
     one, many = graph.nodes["One"], graph.nodes["eight"]
@@ -92,7 +99,7 @@ def test_a_class_works_on_one_message_at_a_time_unless_told_otherwise():
 def test_the_instruction_is_the_docstring_of_the_call_or_else_of_the_class():
     graph = new()
 
-    @graph.node
+    @graph.predict
     @attrs.frozen
     class Told:
         """What it is."""
@@ -101,7 +108,7 @@ def test_the_instruction_is_the_docstring_of_the_call_or_else_of_the_class():
             """What to do."""
             ...
 
-    @graph.node
+    @graph.predict
     @dataclasses.dataclass
     class Untold:
         """Say it."""
@@ -110,7 +117,7 @@ def test_the_instruction_is_the_docstring_of_the_call_or_else_of_the_class():
 
         async def __call__(self) -> Silent: ...
 
-    @graph.node
+    @graph.predict
     @dataclasses.dataclass
     class Silent:
         text: str
@@ -124,11 +131,13 @@ def test_the_instruction_is_the_docstring_of_the_call_or_else_of_the_class():
 def test_a_subclass_that_is_a_node_gets_its_own_messages_and_others_go_to_the_base():
     @attrs.frozen
     class Plain:
-        async def __call__(self) -> Out: ...
+        async def __call__(self) -> Out:
+            raise NotImplementedError
 
     @attrs.frozen
     class Own(Plain):
-        async def __call__(self) -> Out: ...
+        async def __call__(self) -> Out:
+            raise NotImplementedError
 
     @attrs.frozen
     class Other(Plain):
@@ -137,7 +146,8 @@ def test_a_subclass_that_is_a_node_gets_its_own_messages_and_others_go_to_the_ba
     graph = new()
 
     @graph.node
-    async def begin(ask: Ask) -> Own | Other: ...
+    async def begin(ask: Ask) -> Own | Other:
+        raise NotImplementedError
 
     graph.node(Plain)
     graph.node(Own)
@@ -150,13 +160,16 @@ def test_a_subclass_that_is_a_node_gets_its_own_messages_and_others_go_to_the_ba
 def test_classes_are_connected_like_functions():
     graph = new()
 
-    @graph.node
+    @graph.predict
     @attrs.frozen
     class Begin:
+        """Decide it."""
+
         async def __call__(self) -> Out: ...
 
     @graph.node
-    async def start(ask: Ask) -> Begin: ...
+    async def start(ask: Ask) -> Begin:
+        raise NotImplementedError
 
     graph.connect(start, Begin)
     assert [(edge.source, edge.target) for edge in graph.plan().edges] == [(None, "start"), ("Begin", None), ("start", "Begin")]
@@ -180,7 +193,7 @@ class WithBody:
 NO_MESSAGE = """@graph.node: the class 'NoMessage' is no message type (attrs class, dataclass or pydantic model).
   Mend: put @graph.node above @attrs.frozen, so that it decorates the finished class."""
 NO_CALL = """@graph.node: the class 'NoCall' has no method __call__, so there is nothing to run.
-  Mend: add 'async def __call__(self) -> A | None: …'; with the body '...' a language model chooses and fills."""
+  Mend: add 'async def __call__(self) -> A | None: …', with a body under @graph.node, and with '...' under @graph.predict."""
 NO_CHOICE = "  Mend: use @graph.predict(module=…), or leave 'module' out."
 
 
@@ -218,16 +231,19 @@ def test_a_class_that_returns_nothing_ends_its_branch_and_needs_no_language_mode
     graph = new()
 
     @graph.node
-    async def begin(ask: Ask) -> list[Last | Final]: ...
+    async def begin(ask: Ask) -> list[Last | Final]:
+        raise NotImplementedError
 
     @graph.node
     @attrs.frozen
     class Last:
         async def __call__(self) -> None: ...
 
-    @graph.node
+    @graph.predict
     @attrs.frozen
     class Final:
+        """Decide it."""
+
         async def __call__(self) -> Note: ...
 
     @attrs.frozen
@@ -235,7 +251,8 @@ def test_a_class_that_returns_nothing_ends_its_branch_and_needs_no_language_mode
         pass
 
     @graph.node
-    async def end(notes: list[Note]) -> Out: ...
+    async def end(notes: list[Note]) -> Out:
+        raise NotImplementedError
 
     assert graph.check() == []
     assert graph.plan().nodes["Last"].kind is Kind.FUNCTION

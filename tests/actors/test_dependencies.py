@@ -44,10 +44,12 @@ class Place: ...
 class Town(Place): ...
 
 
-async def town(ask: Ask) -> Town: ...
+async def town(ask: Ask) -> Town:
+    raise NotImplementedError
 
 
-def weather(place: Annotated[Place, Dep(town)], units: str = "metric") -> list[str]: ...
+def weather(place: Annotated[Place, Dep(town)], units: str = "metric") -> list[str]:
+    raise NotImplementedError
 
 
 @asynccontextmanager
@@ -59,7 +61,8 @@ async def generator() -> AsyncIterator[Place]:
     yield Place()
 
 
-def returned() -> AbstractAsyncContextManager[Place]: ...
+def returned() -> AbstractAsyncContextManager[Place]:
+    raise NotImplementedError
 
 
 def new() -> Graph:
@@ -81,7 +84,8 @@ def test_dependencies_of_every_kind_are_read_with_what_they_need():
         one: Annotated[Place, Dep(database)],
         two: Annotated[Place, Dep(generator)],
         three: Annotated[Place, Dep(returned)],
-    ) -> Out: ...
+    ) -> Out:
+        raise NotImplementedError
 
     assert graph.check() == []
     needs = graph.plan().nodes["work"].needs
@@ -100,14 +104,17 @@ def test_functions_and_types_that_are_local_to_a_function_are_found():
     class Local:
         pass
 
-    def inner() -> Local: ...
+    def inner() -> Local:
+        raise NotImplementedError
 
-    def outer(inner_one: Annotated[Local, Dep(inner)]) -> Local: ...
+    def outer(inner_one: Annotated[Local, Dep(inner)]) -> Local:
+        raise NotImplementedError
 
     graph = new()
 
     @graph.node
-    async def work(ask: Ask, local: Annotated[Local, Dep(outer)]) -> Out: ...
+    async def work(ask: Ask, local: Annotated[Local, Dep(outer)]) -> Out:
+        raise NotImplementedError
 
     assert graph.check() == []
 
@@ -123,28 +130,36 @@ def test_dep_takes_a_function(got):
 def unsaid(): ...
 
 
-def needs_unsaid(place: Annotated[Place, Dep(unsaid)]) -> Place: ...
+def needs_unsaid(place: Annotated[Place, Dep(unsaid)]) -> Place:
+    raise NotImplementedError
 
 
-def untyped(x) -> Place: ...
+def untyped(x) -> Place:
+    raise NotImplementedError
 
 
-def stars(*places: Place) -> Place: ...
+def stars(*places: Place) -> Place:
+    raise NotImplementedError
 
 
-def strange(x: int) -> Place: ...
+def strange(x: int) -> Place:
+    raise NotImplementedError
 
 
-def recalls(mid: Annotated[Mid, Recall()]) -> Place: ...
+def recalls(mid: Annotated[Mid, Recall()]) -> Place:
+    raise NotImplementedError
 
 
-def other_input(other: Other) -> Place: ...
+def other_input(other: Other) -> Place:
+    raise NotImplementedError
 
 
-def ring(place: Annotated[Place, Dep(turn)]) -> Place: ...  # pyright: ignore[reportUndefinedVariable]
+def ring(place: Annotated[Place, Dep(turn)]) -> Place:  # pyright: ignore[reportUndefinedVariable]
+    raise NotImplementedError
 
 
-def turn(place: Annotated[Place, Dep(ring)]) -> Place: ...
+def turn(place: Annotated[Place, Dep(ring)]) -> Place:
+    raise NotImplementedError
 
 
 @asynccontextmanager
@@ -198,7 +213,8 @@ def test_a_dependency_that_cannot_be_used_is_named_with_its_place(function, code
     graph = new()
 
     @graph.node
-    async def work(ask: Ask, place: Annotated[Place, Dep(function)]) -> Out: ...
+    async def work(ask: Ask, place: Annotated[Place, Dep(function)]) -> Out:
+        raise NotImplementedError
 
     found_code, found, found_mend = only(graph)
     head, _, tail = found.partition(f" ({__file__}")
@@ -210,7 +226,8 @@ def test_a_dependency_takes_only_the_input_of_the_run():
     graph = new()
 
     @graph.node
-    async def work(ask: Ask, place: Annotated[Place, Dep(other_input)]) -> Out: ...
+    async def work(ask: Ask, place: Annotated[Place, Dep(other_input)]) -> Out:
+        raise NotImplementedError
 
     code, message, mend = only(graph)
     assert code == "dep-input"
@@ -223,12 +240,15 @@ def test_a_node_that_a_model_fills_is_no_dependency_in_another_graph():
     other = new()
 
     @other.predict
-    async def filled(ask: Ask) -> Mid: ...
+    async def filled(ask: Ask) -> Mid:
+        """Fill it."""
+        ...
 
     graph = new()
 
     @graph.node
-    async def work(ask: Ask, mid: Annotated[Mid, Dep(filled)]) -> Out: ...
+    async def work(ask: Ask, mid: Annotated[Mid, Dep(filled)]) -> Out:
+        raise NotImplementedError
 
     (problem,) = graph.check()
     assert (problem.code, problem.mend) == ("dep-is-node", "declare it in this graph too, or write a function.")
@@ -241,7 +261,8 @@ def test_a_class_that_is_no_node_is_no_dependency():
     graph = new()
 
     @graph.node
-    async def work(ask: Ask, place: Annotated[Place, Dep(Caller)]) -> Out: ...
+    async def work(ask: Ask, place: Annotated[Place, Dep(Caller)]) -> Out:
+        raise NotImplementedError
 
     (problem,) = graph.check()
     assert (problem.code, problem.mend) == ("dep-is-class", "put @graph.node above it, or write a function that returns Place.")
@@ -262,7 +283,8 @@ def test_what_is_wrong_with_a_node_that_others_depend_on_is_said_all_at_once():
         yield mid
 
     @graph.node
-    async def work(ask: Ask, mids: Annotated[AsyncIterator[Mid], Dep(needed)]) -> Out: ...
+    async def work(ask: Ask, mids: Annotated[AsyncIterator[Mid], Dep(needed)]) -> Out:
+        raise NotImplementedError
 
     why = "'work' depends on it, so"
     assert [(problem.code, problem.node, problem.message) for problem in graph.check()] == [
@@ -276,16 +298,20 @@ def test_what_is_wrong_with_a_node_that_others_depend_on_is_said_all_at_once():
     ]
 
 
-async def between(mid: Annotated[Mid, Dep(ring_two)]) -> str: ...  # pyright: ignore[reportUndefinedVariable]
+async def between(mid: Annotated[Mid, Dep(ring_two)]) -> str:  # pyright: ignore[reportUndefinedVariable]
+    raise NotImplementedError
 
 
-async def ring_one(ask: Ask, text: Annotated[str, Dep(between)]) -> Mid: ...
+async def ring_one(ask: Ask, text: Annotated[str, Dep(between)]) -> Mid:
+    raise NotImplementedError
 
 
-async def ring_two(ask: Ask, mid: Annotated[Mid, Dep(ring_one)]) -> Mid: ...
+async def ring_two(ask: Ask, mid: Annotated[Mid, Dep(ring_one)]) -> Mid:
+    raise NotImplementedError
 
 
-async def needs_ring(ask: Ask, mid: Annotated[Mid, Dep(ring_one)]) -> Out: ...
+async def needs_ring(ask: Ask, mid: Annotated[Mid, Dep(ring_one)]) -> Out:
+    raise NotImplementedError
 
 
 def test_a_ring_of_nodes_that_depend_on_each_other_is_refused_also_through_functions():
@@ -305,7 +331,8 @@ def test_what_a_node_returns_must_fit_those_that_depend_on_it():
     async def needed(ask: Ask) -> Mid | None: ...
 
     @graph.node
-    async def work(ask: Ask, mid: Annotated[Mid, Dep(needed)]) -> Out: ...
+    async def work(ask: Ask, mid: Annotated[Mid, Dep(needed)]) -> Out:
+        raise NotImplementedError
 
     (problem,) = graph.check()
     assert (problem.code, problem.mend) == ("dep-type", "change one of the two annotations.")
@@ -317,13 +344,16 @@ def test_what_a_node_makes_for_those_that_depend_on_it_is_no_message():
     graph = new()
 
     @graph.node
-    async def needed(ask: Ask) -> Mid: ...
+    async def needed(ask: Ask) -> Mid:
+        raise NotImplementedError
 
     @graph.node
-    async def work(ask: Ask, mid: Annotated[Mid, Dep(needed)]) -> Other: ...
+    async def work(ask: Ask, mid: Annotated[Mid, Dep(needed)]) -> Other:
+        raise NotImplementedError
 
     @graph.node
-    async def end(mid: Mid, other: Other) -> Out: ...
+    async def end(mid: Mid, other: Other) -> Out:
+        raise NotImplementedError
 
     (problem,) = graph.check()
     assert (problem.code, problem.node, problem.message) == (
@@ -350,7 +380,8 @@ def test_what_a_node_makes_for_those_that_depend_on_it_is_no_message():
 def test_markers_that_are_used_wrongly(annotation, message):
     graph = new()
 
-    async def work(ask: Ask, it) -> Out: ...
+    async def work(ask: Ask, it) -> Out:
+        raise NotImplementedError
 
     work.__annotations__["it"] = annotation
     graph.node(work)
@@ -362,10 +393,12 @@ def test_what_is_recalled_must_come_by_on_the_way():
     graph = new()
 
     @graph.node
-    async def begin(ask: Ask) -> Mid: ...
+    async def begin(ask: Ask) -> Mid:
+        raise NotImplementedError
 
     @graph.node
-    async def end(mid: Mid, ask: Annotated[Ask, Recall()], other: Annotated[Other | None, Recall()]) -> Out: ...
+    async def end(mid: Mid, ask: Annotated[Ask, Recall()], other: Annotated[Other | None, Recall()]) -> Out:
+        raise NotImplementedError
 
     assert only(graph) == (
         "recall-never-made",

@@ -39,20 +39,24 @@ class Out:
     pass
 
 
-def town(ask: Ask) -> str: ...
+def town(ask: Ask) -> str:
+    raise NotImplementedError
 
 
-async def sky(town: Annotated[str, Dep(town)]) -> str: ...
+async def sky(town: Annotated[str, Dep(town)]) -> str:
+    raise NotImplementedError
 
 
-async def instead(ask: Ask, error: Exception) -> list[Part]: ...
+async def instead(ask: Ask, error: Exception) -> list[Part]:
+    raise NotImplementedError
 
 
 def declared() -> Graph:
     graph = Graph("page", input=Ask, output=Out, supervision=Supervision(strategy=Strategy.ONE_FOR_ALL, max_restarts=2))
 
     @graph.node(timeout_s=5, idle_timeout_s=1.5, fallback=instead, mailbox=MailboxSpec(capacity=2, overflow=Overflow.REJECT))
-    async def split(ask: Ask) -> list[Part]: ...
+    async def split(ask: Ask) -> list[Part]:
+        raise NotImplementedError
 
     @graph.predict(module="ChainOfThought", lm="large")
     async def work(part: Part) -> Part | Out:
@@ -63,7 +67,8 @@ def declared() -> Graph:
         ...
 
     @graph.node
-    def gather(parts: Annotated[list[Part], Gather(first=2)], sky: Annotated[str, Dep(sky)], lm: LM) -> Out: ...
+    def gather(parts: Annotated[list[Part], Gather(first=2)], sky: Annotated[str, Dep(sky)], lm: LM) -> Out:
+        raise NotImplementedError
 
     return graph
 
@@ -132,7 +137,8 @@ class Sum:
     number: int
 
 
-def add(total: Sum, part: Part) -> Sum: ...
+def add(total: Sum, part: Part) -> Sum:
+    raise NotImplementedError
 
 
 async def apologise(failure: NodeFailed) -> Out | None: ...
@@ -146,10 +152,13 @@ def everything() -> Graph:
     graph = Graph("all", input=Ask, output=Out, fallback=apologise)
 
     @graph.predict(lm="small", stream=True)
-    async def topic(ask: Ask, town: Annotated[str, Dep(town)]) -> Part: ...
+    async def topic(ask: Ask, town: Annotated[str, Dep(town)]) -> Part:
+        """Fill it."""
+        ...
 
     @graph.node(lm="large", fallback=instead)
-    async def split(ask: Ask, topic: Annotated[Part, Dep(topic)], lm: LM) -> list[Part]: ...
+    async def split(ask: Ask, topic: Annotated[Part, Dep(topic)], lm: LM) -> list[Part]:
+        raise NotImplementedError
 
     @graph.node
     async def total(
@@ -157,7 +166,8 @@ def everything() -> Graph:
         topic: Annotated[Part, Dep(topic)],
         ask: Annotated[Ask, Recall()],
         old: Annotated[Out | Sum | None, Recall()],
-    ) -> Sum: ...
+    ) -> Sum:
+        raise NotImplementedError
 
     graph.connect(total, "Clerk")
     graph.add(Clerk)

@@ -42,7 +42,8 @@ def inner() -> Graph:
     graph = Graph("inner", input=Ask, output=Mid)
 
     @graph.node
-    async def work(ask: Ask) -> Mid: ...
+    async def work(ask: Ask) -> Mid:
+        raise NotImplementedError
 
     return graph
 
@@ -53,7 +54,8 @@ def new() -> Graph:
 
 def finish(graph: Graph) -> Graph:
     @graph.node
-    async def finish(mid: Mid) -> Out: ...
+    async def finish(mid: Mid) -> Out:
+        raise NotImplementedError
 
     return graph
 
@@ -143,7 +145,8 @@ def test_what_cannot_be_added_is_told_why(what: Any, options: dict[str, Any], me
 
 
 def test_a_fallback_takes_less_and_makes_no_more_than_its_node():
-    async def instead(ask: Ask, error: Exception, lm: LM, run: Run) -> Out: ...
+    async def instead(ask: Ask, error: Exception, lm: LM, run: Run) -> Out:
+        raise NotImplementedError
 
     graph = new()
 
@@ -156,16 +159,20 @@ def test_a_fallback_takes_less_and_makes_no_more_than_its_node():
     assert (fallback.inputs, fallback.error, sorted(fallback.injected)) == (("ask",), "error", ["lm", "run"])
 
 
-async def other_input(mid: Mid) -> Out: ...
+async def other_input(mid: Mid) -> Out:
+    raise NotImplementedError
 
 
-async def other_output(ask: Ask) -> Mid: ...
+async def other_output(ask: Ask) -> Mid:
+    raise NotImplementedError
 
 
-async def recalling(ask: Ask, mid: Annotated[Mid, Recall()]) -> Out: ...
+async def recalling(ask: Ask, mid: Annotated[Mid, Recall()]) -> Out:
+    raise NotImplementedError
 
 
-async def unknown(ask: Nowhere) -> Out: ...  # type: ignore[name-defined]  # noqa: F821  # pyright: ignore[reportUndefinedVariable]
+async def unknown(ask: Nowhere) -> Out:  # type: ignore[name-defined]  # noqa: F821  # pyright: ignore[reportUndefinedVariable]
+    raise NotImplementedError
 
 
 NO_PARAMETER = "takes 'mid', which is not a parameter of the node, or of another type there."
@@ -185,14 +192,16 @@ def test_a_fallback_that_does_not_fit_is_reported(function: Any, code: str, mess
     graph = new()
 
     @graph.node(fallback=function)
-    async def work(ask: Ask) -> Out: ...
+    async def work(ask: Ask) -> Out:
+        raise NotImplementedError
 
     (problem,) = graph.check()
     assert (problem.code, problem.message) == (code, f"its fallback {message}")
 
 
 def test_a_stream_has_no_fallback():
-    async def instead(ask: Ask) -> list[Mid]: ...
+    async def instead(ask: Ask) -> list[Mid]:
+        raise NotImplementedError
 
     graph = new()
 
@@ -201,7 +210,8 @@ def test_a_stream_has_no_fallback():
         yield Mid()
 
     @graph.node
-    async def end(mids: list[Mid]) -> Out: ...
+    async def end(mids: list[Mid]) -> Out:
+        raise NotImplementedError
 
     assert [problem.code for problem in graph.check()] == ["fallback-return"]
 

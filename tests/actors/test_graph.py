@@ -101,7 +101,9 @@ def test_calling_a_predict_node_says_who_fills_it():
     graph = new()
 
     @graph.predict
-    def fill(ask: Ask) -> Out: ...
+    def fill(ask: Ask) -> Out:
+        """Fill it."""
+        ...
 
     with pytest.raises(
         UsageError, match=r"^'fill' is filled by a language model; it has no body to call \(.*test_graph.py:\d+\)\.\n  Mend: "
@@ -121,7 +123,8 @@ def test_the_defaults_of_a_node():
     assert options.timeout_s is None
 
 
-async def _node(ask: Ask) -> Out: ...
+async def _node(ask: Ask) -> Out:
+    raise NotImplementedError
 
 
 NODE_OPTIONS = (
@@ -189,7 +192,8 @@ def test_a_name_is_given_once_and_a_function_is_decorated_once():
     graph = new()
     graph.node(_node)
 
-    async def other(ask: Ask) -> Out: ...
+    async def other(ask: Ask) -> Out:
+        raise NotImplementedError
 
     with pytest.raises(
         DeclarationError, match=r"^node '_node' \(.*\): graph 'g' already has a node of that name \(.*\)\.\n  Mend: rename"
@@ -214,7 +218,7 @@ def test_all_problems_are_reported_at_once_and_the_error_survives_pickle():
 
     @graph.node
     async def first(ask) -> Missing:  # type: ignore[name-defined]  # noqa: F821  # pyright: ignore
-        ...
+        raise NotImplementedError
 
     @graph.node
     async def last(a: A, text: str, *more: A): ...
@@ -239,7 +243,7 @@ def test_an_unresolvable_name_is_named_with_node_file_and_line():
 
     @graph.node
     async def first(ask: Ask) -> Missing | Out:  # type: ignore[name-defined]  # noqa: F821  # pyright: ignore
-        ...
+        raise NotImplementedError
 
     (problem,) = graph.check()
 
@@ -254,10 +258,12 @@ def test_types_that_nobody_takes_or_makes():
     graph = new()
 
     @graph.node
-    async def first(ask: Ask) -> A | Out: ...
+    async def first(ask: Ask) -> A | Out:
+        raise NotImplementedError
 
     @graph.node
-    async def last(b: B) -> Out: ...
+    async def last(b: B) -> Out:
+        raise NotImplementedError
 
     assert codes(graph) == [("type-not-taken", "first"), ("type-not-made", "last")]
 
@@ -267,9 +273,11 @@ def test_two_classes_of_one_name_are_told_apart():
     other = attrs.make_class("A", ["text"], frozen=True)
 
     @graph.node
-    async def first(ask: Ask) -> A | Out: ...
+    async def first(ask: Ask) -> A | Out:
+        raise NotImplementedError
 
-    async def last(a) -> Out: ...
+    async def last(a) -> Out:
+        raise NotImplementedError
 
     last.__annotations__["a"] = other
     graph.node(last)
@@ -296,10 +304,12 @@ def test_a_join_of_alternatives_cannot_complete():
     graph = new()
 
     @graph.node
-    async def choose(ask: Ask) -> A | B: ...
+    async def choose(ask: Ask) -> A | B:
+        raise NotImplementedError
 
     @graph.node
-    async def join(a: A, b: B) -> Out: ...
+    async def join(a: A, b: B) -> Out:
+        raise NotImplementedError
 
     assert only(graph) == (
         "it waits for 'a' (A) and 'b' (B), which are alternatives: a run makes one or the other.",
@@ -311,13 +321,16 @@ def test_a_join_of_alternatives_in_a_loop_or_with_an_optional_one_is_fine():
     graph = new()
 
     @graph.node
-    async def choose(ask: Ask) -> A | B: ...
+    async def choose(ask: Ask) -> A | B:
+        raise NotImplementedError
 
     @graph.node
-    async def again(a: A) -> Ask: ...
+    async def again(a: A) -> Ask:
+        raise NotImplementedError
 
     @graph.node
-    async def join(a: A, b: B) -> Out: ...
+    async def join(a: A, b: B) -> Out:
+        raise NotImplementedError
 
     assert graph.check() == []
 
@@ -325,7 +338,8 @@ def test_a_join_of_alternatives_in_a_loop_or_with_an_optional_one_is_fine():
     graph.node(choose)
 
     @graph.node
-    async def optional(a: A, b: B | None) -> Out: ...
+    async def optional(a: A, b: B | None) -> Out:
+        raise NotImplementedError
 
     assert graph.check() == []
 
@@ -334,14 +348,16 @@ def test_a_join_of_items_of_two_fan_outs_cannot_complete():
     graph = new()
 
     @graph.node
-    async def left(ask: Ask) -> list[A]: ...
+    async def left(ask: Ask) -> list[A]:
+        raise NotImplementedError
 
     @graph.node
     async def right(ask: Ask) -> AsyncIterator[B]:
         yield B()
 
     @graph.node
-    async def join(a: A, b: B) -> Out: ...
+    async def join(a: A, b: B) -> Out:
+        raise NotImplementedError
 
     assert codes(graph) == [("join-across-fan-outs", "join")]
 
@@ -350,10 +366,12 @@ def test_a_gather_needs_a_fan_out():
     graph = new()
 
     @graph.node
-    async def one(ask: Ask) -> A: ...
+    async def one(ask: Ask) -> A:
+        raise NotImplementedError
 
     @graph.node
-    async def gather(items: list[A]) -> Out: ...
+    async def gather(items: list[A]) -> Out:
+        raise NotImplementedError
 
     text, mend = only(graph)
     assert text.startswith("parameter 'items' gathers a list, but gets messages that 'one' makes outside of any fan-out (no node")
@@ -364,19 +382,24 @@ def test_a_gather_from_a_fan_out_and_from_one_inside_of_it_is_ambiguous():
     graph = new()
 
     @graph.node
-    async def outer(ask: Ask) -> list[A]: ...
+    async def outer(ask: Ask) -> list[A]:
+        raise NotImplementedError
 
     @graph.node
-    async def inner(a: A) -> list[B]: ...
+    async def inner(a: A) -> list[B]:
+        raise NotImplementedError
 
     @graph.node
-    async def direct(a: A) -> C: ...
+    async def direct(a: A) -> C:
+        raise NotImplementedError
 
     @graph.node
-    async def deep(b: B) -> C: ...
+    async def deep(b: B) -> C:
+        raise NotImplementedError
 
     @graph.node
-    async def gather(cs: list[C]) -> Out: ...
+    async def gather(cs: list[C]) -> Out:
+        raise NotImplementedError
 
     assert ("gather-ambiguous", "gather") in codes(graph)
 
@@ -385,7 +408,8 @@ def test_the_output_type_that_a_node_takes_as_well_is_ambiguous_until_connected(
     graph = new()
 
     @graph.node
-    async def write(ask: Ask) -> Out: ...
+    async def write(ask: Ask) -> Out:
+        raise NotImplementedError
 
     @graph.node
     async def review(draft: Out) -> Out | None: ...
@@ -402,7 +426,8 @@ def test_a_fan_out_of_the_output_is_ambiguous():
     graph = new()
 
     @graph.node
-    async def many(ask: Ask) -> list[Out]: ...
+    async def many(ask: Ask) -> list[Out]:
+        raise NotImplementedError
 
     assert codes(graph) == [("ambiguous-output", "many")]
 
@@ -411,13 +436,16 @@ def test_a_cycle_without_a_way_out():
     graph = new()
 
     @graph.node
-    async def ping(ask: Ask) -> A: ...
+    async def ping(ask: Ask) -> A:
+        raise NotImplementedError
 
     @graph.node
-    async def pong(a: A) -> Ask: ...
+    async def pong(a: A) -> Ask:
+        raise NotImplementedError
 
     @graph.node
-    async def end(ask: Ask) -> Out: ...
+    async def end(ask: Ask) -> Out:
+        raise NotImplementedError
 
     assert codes(graph) == []  # the same message that goes round also goes to `end`
 
@@ -433,6 +461,7 @@ def test_predict_nodes_fill_one_message_and_have_no_body():
 
     @graph.predict
     async def many(ask: Ask) -> list[A]:
+        """Fill it."""
         return [A()]
 
     @graph.predict
@@ -441,7 +470,9 @@ def test_predict_nodes_fill_one_message_and_have_no_body():
         ...
 
     @graph.predict
-    def nothing(a: A) -> None: ...
+    def nothing(a: A) -> None:
+        """Fill it."""
+        ...
 
     assert codes(graph) == [("predict-return", "many"), ("predict-body", "many"), ("predict-return", "nothing")]
     assert [problem.message for problem in graph.check() if problem.code == "predict-return"] == [
@@ -454,7 +485,8 @@ def test_a_positional_only_parameter_is_refused():
     graph = new()
 
     @graph.node
-    async def work(ask: Ask, /) -> Out: ...
+    async def work(ask: Ask, /) -> Out:
+        raise NotImplementedError
 
     assert only(graph) == (
         "parameter 'ask': nodes are called by keyword, and it is positional only.",
@@ -470,7 +502,8 @@ def test_what_yields_is_annotated_as_a_stream_and_the_other_way_round():
         yield A()
 
     @graph.node
-    async def never(a: A) -> AsyncIterator[B]: ...
+    async def never(a: A) -> AsyncIterator[B]:
+        raise NotImplementedError
 
     @graph.node
     def generator(b: B) -> Out:  # type: ignore[misc]
@@ -483,7 +516,8 @@ def test_connect_to_what_is_no_node_or_shares_no_type():
     graph = new()
 
     @graph.node
-    async def end(ask: Ask) -> Out: ...
+    async def end(ask: Ask) -> Out:
+        raise NotImplementedError
 
     @graph.node
     async def log(ask: Ask) -> None: ...
@@ -508,7 +542,8 @@ def test_gather_takes_a_whole_number_and_goes_with_a_list():
     graph = new()
 
     @graph.node
-    async def wrong(ask: Annotated[Ask, Gather(first=1)]) -> Out: ...
+    async def wrong(ask: Annotated[Ask, Gather(first=1)]) -> Out:
+        raise NotImplementedError
 
     assert only(graph)[0] == "parameter 'ask': Gather says how a list is gathered."
 
@@ -558,22 +593,22 @@ def test_parameters_that_cannot_be():
     @graph.node
     async def one(items: AsyncIterator[A]) -> Out:
         """A stream cannot be a parameter."""
-        ...
+        raise NotImplementedError
 
     @graph.node
     async def two(items: Annotated[list[A], Gather]) -> Out:
         """The class is no marker."""
-        ...
+        raise NotImplementedError
 
     @graph.node
     async def three(nothing: None) -> Out:
         """None is no message."""
-        ...
+        raise NotImplementedError
 
     @graph.node
     async def four(run: Run) -> Out:
         """Nothing would start it."""
-        ...
+        raise NotImplementedError
 
     assert [problem.message for problem in graph.check()][:4] == [
         "parameter 'items': a stream cannot be a parameter.",
@@ -590,7 +625,8 @@ def test_a_class_without_attrs_is_told_what_it_lacks():
         pass
 
     @graph.node
-    async def one(plain: Plain) -> Out: ...
+    async def one(plain: Plain) -> Out:
+        raise NotImplementedError
 
     text, mend = graph.check()[0].message, graph.check()[0].mend
 

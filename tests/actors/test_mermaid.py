@@ -32,13 +32,17 @@ def picture() -> str:
     graph = Graph("g", input=Ask, output=Out)
 
     @graph.node
-    async def split(ask: Ask) -> list[A]: ...
+    async def split(ask: Ask) -> list[A]:
+        raise NotImplementedError
 
     @graph.predict
-    async def score(a: A) -> A: ...
+    async def score(a: A) -> A:
+        """Fill it."""
+        ...
 
     @graph.node(name='say "end"')
-    async def end(scores: list[A]) -> Out: ...
+    async def end(scores: list[A]) -> Out:
+        raise NotImplementedError
 
     graph.connect(split, score)
     graph.connect(score, end, when=lambda a: True)
@@ -77,10 +81,12 @@ def test_a_node_that_others_depend_on_is_joined_to_them_by_a_line_with_a_dot():
     graph = Graph("g", input=Ask, output=Out)
 
     @graph.node
-    async def needed(ask: Ask) -> Out: ...
+    async def needed(ask: Ask) -> Out:
+        raise NotImplementedError
 
     @graph.node
-    async def work(ask: Ask, out: Annotated[Out, Dep(needed)]) -> Out: ...
+    async def work(ask: Ask, out: Annotated[Out, Dep(needed)]) -> Out:
+        raise NotImplementedError
 
     assert graph.mermaid().splitlines()[-3:] == ["    input -->|Ask| n2", "    n2 -->|Out| output", "    n1 --o|Dep| n2"]
     assert "| `needed` | async function, on demand |" in graph.describe()

@@ -36,25 +36,32 @@ def number() -> int:
     return 1
 
 
-async def with_default(ask: Ask, size: int = 3) -> Out: ...
+async def with_default(ask: Ask, size: int = 3) -> Out:
+    raise NotImplementedError
 
 
-async def with_dep_as_default(ask: Ask, size: int = Dep(number)) -> Out: ...  # type: ignore[assignment]
+async def with_dep_as_default(ask: Ask, size: int = Dep(number)) -> Out:  # type: ignore[assignment]
+    raise NotImplementedError
 
 
-async def of_anything(ask: Ask, more: Any) -> Out: ...
+async def of_anything(ask: Ask, more: Any) -> Out:
+    raise NotImplementedError
 
 
-async def of_objects(ask: Ask, more: object) -> Out: ...
+async def of_objects(ask: Ask, more: object) -> Out:
+    raise NotImplementedError
 
 
-async def of_a_lambda(ask: Ask, size: Annotated[int, Dep(lambda: 1)]) -> Out: ...
+async def of_a_lambda(ask: Ask, size: Annotated[int, Dep(lambda: 1)]) -> Out:
+    raise NotImplementedError
 
 
-async def of_nothing(ask: Ask, parts: Annotated[list[Out], Gather(first=0)]) -> Out: ...
+async def of_nothing(ask: Ask, parts: Annotated[list[Out], Gather(first=0)]) -> Out:
+    raise NotImplementedError
 
 
-async def method(self, ask: Ask) -> Out: ...
+async def method(self, ask: Ask) -> Out:
+    raise NotImplementedError
 
 
 FUNCTION = "a function that was defined with a name and a return annotation, or a node of the graph"
@@ -167,12 +174,14 @@ def test_an_actor_added_with_what_is_no_message_is_named_with_its_line():
 
 
 def test_the_error_of_a_fallback_is_annotated_too():
-    def stands_in(error) -> Out: ...
+    def stands_in(error) -> Out:
+        raise NotImplementedError
 
     graph = new()
 
     @graph.node(fallback=stands_in)
-    async def work(ask: Ask) -> Out: ...
+    async def work(ask: Ask) -> Out:
+        raise NotImplementedError
 
     (problem,) = graph.check()
     assert (problem.code, problem.message, problem.mend) == (
@@ -191,7 +200,8 @@ def test_l03_the_member_of_an_enum_names_a_node_and_a_name_that_addresses_keep_f
     graph = new()
 
     @graph.node(name=Names.WORK)
-    async def first(ask: Ask) -> Ask | Out: ...
+    async def first(ask: Ask) -> Ask | Out:
+        raise NotImplementedError
 
     graph.connect(Names.WORK, first)
     assert (graph.check(), list(graph.nodes)) == ([], ["work"])
@@ -217,7 +227,8 @@ def test_a_wrong_reducer_and_a_wrong_dependency_are_both_told():
     graph = new()
 
     @graph.node
-    async def work(ask: Ask, one: Annotated[str, Dep(number)], two: Annotated[list[Out], Gather]) -> Out: ...
+    async def work(ask: Ask, one: Annotated[str, Dep(number)], two: Annotated[list[Out], Gather]) -> Out:
+        raise NotImplementedError
 
     assert [problem.code for problem in graph.check()] == ["dep-type", "unusable-annotation"]
 
@@ -226,10 +237,14 @@ def test_a_condition_that_raises_is_named_with_the_message_that_it_was_asked_abo
     graph = new()
 
     @graph.node
-    async def first(ask: Ask) -> Ask | Out: ...
+    async def first(ask: Ask) -> Ask | Out:
+        raise NotImplementedError
 
     graph.connect(first, first, when=lambda ask: ask.size > 1)
     with pytest.raises(AttributeError) as caught:
         graph.plan().route("first", Ask("x"))
 
-    assert caught.value.__notes__ == ["raised by the when of connect(first, first), which was asked about Ask(text='x')"]
+    place = f"{__file__}:{first.__code__.co_firstlineno + 4}"
+    assert caught.value.__notes__ == [
+        f"raised by the when of connect(first, first) ({place}), which was asked about Ask(text='x')"
+    ]

@@ -44,13 +44,16 @@ def looping() -> Graph:
     graph = Graph("g", input=Ask, output=Out)
 
     @graph.node
-    async def draft(ask: Ask) -> A: ...
+    async def draft(ask: Ask) -> A:
+        raise NotImplementedError
 
     @graph.node
-    async def judge(a: A) -> B | Out: ...
+    async def judge(a: A) -> B | Out:
+        raise NotImplementedError
 
     @graph.node
-    async def improve(b: B) -> SubA: ...
+    async def improve(b: B) -> SubA:
+        raise NotImplementedError
 
     return graph
 
@@ -99,16 +102,20 @@ def test_a_gather_closes_the_innermost_fan_out_around_its_makers():
     graph = Graph("g", input=Ask, output=Out)
 
     @graph.node
-    async def outer(ask: Ask) -> list[A]: ...
+    async def outer(ask: Ask) -> list[A]:
+        raise NotImplementedError
 
     @graph.node
-    async def inner(a: A) -> list[B]: ...
+    async def inner(a: A) -> list[B]:
+        raise NotImplementedError
 
     @graph.node
-    async def row(bs: list[B]) -> SubA: ...
+    async def row(bs: list[B]) -> SubA:
+        raise NotImplementedError
 
     @graph.node
-    async def table(rows: list[SubA]) -> Out: ...
+    async def table(rows: list[SubA]) -> Out:
+        raise NotImplementedError
 
     graph.connect(row, table)
     plan = graph.plan()

@@ -52,7 +52,7 @@ def written(text: str) -> Any:
     takes, _, returns = rest.partition(") -> ")
     taken = takes.split(", ")
     scope: dict[str, Any] = {}
-    exec(f"async def {name}({', '.join(f'p{i}' for i in range(len(taken)))}): ...", globals(), scope)
+    exec(f"async def {name}({', '.join(f'p{i}' for i in range(len(taken)))}): raise NotImplementedError", globals(), scope)
     scope[name].__annotations__ = {**{f"p{i}": kind for i, kind in enumerate(taken)}, "return": returns}
     return scope[name]
 

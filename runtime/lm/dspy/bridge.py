@@ -341,7 +341,7 @@ def module_for(module: str | type, signature: Any) -> Any:
     if isinstance(module, str):
         return getattr(dspy, module)(signature)
     if not issubclass(module, dspy.Module):
-        raise _unknown_module(module)
+        raise unknown_module(module)
     return _instantiate(module, signature)
 
 
@@ -363,10 +363,11 @@ def check_module(module: object) -> None:
         DeclarationError: it is not one of :data:`MODULES`.
     """
     if isinstance(module, str) and module not in MODULES:
-        raise _unknown_module(module)
+        raise unknown_module(module)
 
 
-def _unknown_module(module: object) -> DeclarationError:
+def unknown_module(module: object) -> DeclarationError:
+    """The error for a module that a node cannot name."""
     return DeclarationError(
         f"module={repr_of(module)}: expected one of {', '.join(map(repr, MODULES))} or a dspy.Module class.\n"
         "  Mend: name one of these, or pass the class itself."

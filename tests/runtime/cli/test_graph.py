@@ -38,10 +38,14 @@ g = Graph("a<b", input=A, output=B)
 broken = Graph("broken", input=A, output=B)
 
 @g.node
-async def one(a: A) -> B | A: ...
+async def one(a: A) -> B | A:
+    raise NotImplementedError
+
 
 @broken.node
-async def two(a: A) -> Unused: ...
+async def two(a: A) -> Unused:
+    raise NotImplementedError
+
 """
 
 NEEDS = """
@@ -60,10 +64,14 @@ class B:
 g = Graph("needs", input=A, output=B)
 
 @g.node
-async def one(a: A) -> A: ...
+async def one(a: A) -> A:
+    raise NotImplementedError
+
 
 @g.node
-async def two(a: A, one: Annotated[A, Dep(one)]) -> B: ...
+async def two(a: A, one: Annotated[A, Dep(one)]) -> B:
+    raise NotImplementedError
+
 """
 
 

@@ -126,11 +126,14 @@ def test_what_a_node_depends_on_stands_right_above_its_first_user_and_is_joined_
     graph = graph_of(([0], [1]), ([1], [2]), ([2], [59]))
     first, second = (attrs.make_class(name, [], frozen=True) for name in ("First", "Second"))
 
-    async def deep(start: Any) -> Any: ...
+    async def deep(start: Any) -> Any:
+        raise NotImplementedError
 
-    async def near(start: Any, deep: Any) -> Any: ...
+    async def near(start: Any, deep: Any) -> Any:
+        raise NotImplementedError
 
-    async def user(message: Any, near: Any) -> Any: ...
+    async def user(message: Any, near: Any) -> Any:
+        raise NotImplementedError
 
     deep.__annotations__ = {"start": KINDS[0], "return": first}
     near.__annotations__ = {"start": KINDS[0], "deep": Annotated[first, Dep(deep)], "return": second}
@@ -152,7 +155,8 @@ def test_nodes_that_depend_on_each_other_are_drawn_although_the_check_refuses_th
     graph = graph_of(([0], [59]))
     kind = attrs.make_class("Own", [], frozen=True)
 
-    async def own(start: Any, own: Any) -> Any: ...
+    async def own(start: Any, own: Any) -> Any:
+        raise NotImplementedError
 
     graph.node(own)
     own.__annotations__ = {"start": KINDS[0], "own": Annotated[kind, Dep(own)], "return": kind}
@@ -167,14 +171,24 @@ def test_a_graph_without_nodes_is_its_input_and_its_output() -> None:
 
 
 def test_a_box_is_as_wide_as_the_lines_that_meet_it_need() -> None:
+    many = graph_of(([0], list(range(1, 31))), *(([number], [59]) for number in range(1, 31)))
+
+    picture = lay_out(many.sketch(), measure)
+
+    starts = [line.start[0] for line in picture.lines if line.labels[0].text not in {"Type0", "Type59"}]
+    assert len(set(starts)) == 30
+    assert picture.boxes[1].left < min(starts)
+    assert max(starts) < picture.boxes[1].left + picture.boxes[1].width
+
+
+def test_what_goes_to_many_bears_its_name_once_and_leaves_its_box_as_one_line() -> None:
     many = graph_of(*(([0], [number]) for number in range(1, 31)))
 
     picture = lay_out(many.sketch(), measure)
 
-    starts = [line.start[0] for line in picture.lines if line.labels[0].text == "Type0"]
-    assert len(set(starts)) == 30
-    assert picture.boxes[0].left < min(starts)
-    assert max(starts) < picture.boxes[0].left + picture.boxes[0].width
+    assert [label.text for line in picture.lines for label in line.labels].count("Type0") == 1
+    assert len({line.start for line in picture.lines if line.start[1] < picture.boxes[1].top}) == 1
+    assert overlaps(picture) == []
 
 
 @pytest.mark.parametrize(

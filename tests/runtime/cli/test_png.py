@@ -66,7 +66,8 @@ def test_the_line_to_what_depends_on_a_node_ends_in_a_dot(monkeypatch: pytest.Mo
     graph = Graph("g", input=EN, output=DE)
     needed = graph.node(name="needed")(_work(EN, Größe))
 
-    async def work(value: Any, needed: Any) -> Any: ...
+    async def work(value: Any, needed: Any) -> Any:
+        raise NotImplementedError
 
     work.__annotations__ = {"value": EN, "needed": Annotated[Größe, Dep(needed)], "return": DE}
     graph.node(work)

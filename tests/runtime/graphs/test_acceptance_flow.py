@@ -527,7 +527,7 @@ async def test_l27_a_node_that_waits_for_an_answer_from_outside_holds_up_only_wh
     assert log == [("asked", 0), ("sibling", 1)]
 
 
-EMPTY = "its body is empty: let a language model fill it, with @graph.predict, or write the body."
+NOTHING = "return what it declares, or add None to its return annotation."
 
 
 async def returns_a_dict(ask: Ask) -> Done:
@@ -538,7 +538,8 @@ async def returns_a_tuple(ask: Ask) -> list[Part]:
     return (Part(1),)  # type: ignore[return-value]  # pyright: ignore[reportReturnType]
 
 
-async def has_no_body(ask: Ask) -> Done: ...  # type: ignore[empty-body]  # pyright: ignore[reportReturnType]
+async def forgets_to_return(ask: Ask) -> Done:  # type: ignore[return]  # pyright: ignore[reportReturnType]
+    Done(ask)
 
 
 async def gathers(parts: list[Part]) -> Done:
@@ -550,7 +551,7 @@ async def gathers(parts: list[Part]) -> Done:
     [
         ([returns_a_dict], "returned a dict; it declares Done.\n  Mend: return one of its type: Done(…)."),
         ([returns_a_tuple, gathers], "returned a tuple; it declares list[Part].\n  Mend: return a list."),
-        ([has_no_body], "returned None; it declares Done.\n  Mend: " + EMPTY),
+        ([forgets_to_return], "returned None; it declares Done.\n  Mend: " + NOTHING),
     ],
 )
 async def test_what_a_node_may_not_return_is_told_with_what_to_return_instead(nodes, said, virtual_clock):
@@ -566,6 +567,6 @@ async def test_what_a_node_may_not_return_is_told_with_what_to_return_instead(no
 async def test_a_class_in_place_of_a_message_is_told():
     async with open_runtime() as runtime:
         with pytest.raises(DeclarationError) as caught:
-            await runtime.run(graph_of(has_no_body), Ask)
+            await runtime.run(graph_of(forgets_to_return), Ask)
 
     assert str(caught.value) == "graph 'g' takes Ask as its input. Got: the class Ask itself.\n  Mend: run(graph, Ask(…))."

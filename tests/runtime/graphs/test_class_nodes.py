@@ -20,7 +20,7 @@ async def begin(ask: Ask) -> Draft:
     return Draft(f"draft {ask.n}", 0)
 
 
-@graph.node
+@graph.predict
 @attrs.frozen
 class Draft:
     """Judge the draft: improve it, accept it, or drop it."""

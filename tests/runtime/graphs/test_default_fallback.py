@@ -123,7 +123,8 @@ async def test_a_node_that_others_depend_on_leaves_it_to_them(virtual_clock):
     async def stands_in(failure: NodeFailed) -> Done:
         return Done(failure.node)
 
-    async def needs(ask: Ask, part: Annotated[Part, Dep(fails)]) -> Done: ...
+    async def needs(ask: Ask, part: Annotated[Part, Dep(fails)]) -> Done:
+        raise NotImplementedError
 
     async with open_runtime() as runtime:
         assert await runtime.run(graph_with(stands_in, fails, needs), Ask()) == Done("needs")
@@ -154,10 +155,12 @@ async def test_a_run_in_which_all_branches_were_ended_has_no_output(virtual_cloc
     assert [(step.node, step.status) for step in caught.value.trace] == [("fails", "done")]
 
 
-async def takes_a_message(part: Part, error: Exception) -> Done: ...
+async def takes_a_message(part: Part, error: Exception) -> Done:
+    raise NotImplementedError
 
 
-async def returns_else(error: Exception) -> Part: ...
+async def returns_else(error: Exception) -> Part:
+    raise NotImplementedError
 
 
 @pytest.mark.parametrize(
@@ -185,10 +188,12 @@ def test_a_fallback_that_is_no_function_is_refused():
     )
 
 
-async def returns_what_is_not_known(error: Exception) -> Nowhere: ...  # type: ignore[name-defined]  # noqa: F821  # pyright: ignore
+async def returns_what_is_not_known(error: Exception) -> Nowhere:  # type: ignore[name-defined]  # noqa: F821  # pyright: ignore
+    raise NotImplementedError
 
 
-async def takes_what_is_not_annotated(error) -> Done: ...
+async def takes_what_is_not_annotated(error) -> Done:
+    raise NotImplementedError
 
 
 @pytest.mark.parametrize(
@@ -205,9 +210,11 @@ def test_a_fallback_that_cannot_be_read_is_refused(fallback, code):
 def test_types_that_a_fallback_mentions_may_be_defined_where_the_graph_is():
     class Place: ...
 
-    def place() -> Place: ...
+    def place() -> Place:
+        raise NotImplementedError
 
-    async def stands_in(error: Exception, at: Annotated[Place, Dep(place)]) -> Done: ...
+    async def stands_in(error: Exception, at: Annotated[Place, Dep(place)]) -> Done:
+        raise NotImplementedError
 
     graph = Graph("g", input=Ask, output=Done, fallback=stands_in)
     graph.node(fails)

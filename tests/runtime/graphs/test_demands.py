@@ -102,7 +102,8 @@ async def test_out_of_attempts_those_that_depend_on_it_fail_with_the_way_to_what
     async def fails(ask: Ask) -> Part:
         raise ConnectionError("down")
 
-    async def end(ask: Ask, part: Annotated[Part, Dep(fails)]) -> Done: ...
+    async def end(ask: Ask, part: Annotated[Part, Dep(fails)]) -> Done:
+        raise NotImplementedError
 
     async with open_runtime() as runtime:
         with pytest.raises(RunFailed) as caught:
@@ -168,7 +169,8 @@ async def test_none_and_a_list_are_values(virtual_clock):
 
 
 async def test_it_ends_with_the_only_node_that_needs_it(virtual_clock):
-    async def end(ask: Ask, part: Annotated[Part, Dep(part_of)]) -> Done: ...
+    async def end(ask: Ask, part: Annotated[Part, Dep(part_of)]) -> Done:
+        raise NotImplementedError
 
     graph = graph_of(part_of)
     graph.node(timeout_s=0.5, redelivery=ONCE)(end)
@@ -234,7 +236,8 @@ async def test_when_the_graph_gives_up_on_restarting_it_the_run_ends(virtual_clo
     async def fails(ask: Ask) -> Part:
         raise ConnectionError("down")
 
-    async def end(ask: Ask, part: Annotated[Part, Dep(fails)]) -> Done: ...
+    async def end(ask: Ask, part: Annotated[Part, Dep(fails)]) -> Done:
+        raise NotImplementedError
 
     graph = graph_of(fails, end, supervision=Supervision(max_restarts=0))
     async with open_runtime() as runtime:

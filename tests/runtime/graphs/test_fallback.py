@@ -101,7 +101,9 @@ async def test_a_language_model_that_is_out_of_reach_is_fallen_back_from(virtual
     graph = Graph("g", input=Ask, output=Done)
 
     @graph.predict(fallback=instead)
-    async def fill(ask: Ask) -> Done: ...
+    async def fill(ask: Ask) -> Done:
+        """Fill it."""
+        ...
 
     async with open_runtime(lm=ScriptedLM(lambda messages: LMUnavailable("down", spent=True))) as runtime:
         assert await runtime.run(graph, Ask()) == Done("LMUnavailable")

@@ -125,7 +125,8 @@ async def test_a_reducer_that_raises_fails_the_node_that_it_reduces_for(virtual_
     def picky(total: Total, part: Other) -> Total:
         raise ConnectionError(f"not {part.n}")
 
-    async def end(total: Annotated[Total, Gather(reduce=picky, initial=Total())]) -> Done: ...
+    async def end(total: Annotated[Total, Gather(reduce=picky, initial=Total())]) -> Done:
+        raise NotImplementedError
 
     async with open_runtime() as runtime:
         with pytest.raises(RunFailed) as caught:
@@ -138,13 +139,16 @@ async def test_a_reducer_that_raises_fails_the_node_that_it_reduces_for(virtual_
 def untyped(total, part): ...
 
 
-def of_one(total: Total) -> Total: ...
+def of_one(total: Total) -> Total:
+    raise NotImplementedError
 
 
-def of_other(total: Total, part: Other) -> Part: ...
+def of_other(total: Total, part: Other) -> Part:
+    raise NotImplementedError
 
 
-def of_text(total: Total, part: str) -> Total: ...
+def of_text(total: Total, part: str) -> Total:
+    raise NotImplementedError
 
 
 @pytest.mark.parametrize(
@@ -158,7 +162,8 @@ def of_text(total: Total, part: str) -> Total: ...
     ],
 )
 def test_what_does_not_fold_messages_into_what_is_wanted_is_refused(reduce, initial, message):
-    async def end(total) -> Done: ...
+    async def end(total) -> Done:
+        raise NotImplementedError
 
     end.__annotations__["total"] = Annotated[Total, Gather(reduce=reduce, initial=initial)]
     (problem,) = graph_of(split, slower_first, end).check()

@@ -223,7 +223,8 @@ def test_a_join_left_waiting_is_named_with_what_came_and_what_never_did():
         return B()
 
     @graph.node
-    async def join(a: A, b: B) -> Out: ...
+    async def join(a: A, b: B) -> Out:
+        raise NotImplementedError
 
     driven = drive(graph, Ask())
 
@@ -545,7 +546,8 @@ def test_a_branch_that_waits_for_what_never_comes_from_outside_ends_at_last(choo
         return [A(n) for n in range(3)]
 
     @graph.node
-    async def work(a: A, context: C) -> B: ...
+    async def work(a: A, context: C) -> B:
+        raise NotImplementedError
 
     @graph.node
     async def gather(bs: list[B]) -> Out:
@@ -790,7 +792,8 @@ def test_when_all_that_is_left_waits_for_each_other_the_first_fan_out_ends(choos
         return None
 
     @graph.node
-    async def work_one(a: A, m: M3) -> B: ...
+    async def work_one(a: A, m: M3) -> B:
+        raise NotImplementedError
 
     @graph.node
     async def work_two(m: M1, c: C) -> M2:

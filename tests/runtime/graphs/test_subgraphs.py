@@ -128,7 +128,9 @@ async def test_its_events_and_spending_are_those_of_the_run_that_has_one_end(vir
     inner = Graph("inner", input=Part, output=Other)
 
     @inner.predict
-    async def fill(part: Part) -> Other: ...
+    async def fill(part: Part) -> Other:
+        """Fill it."""
+        ...
 
     graph = outer_graph(inner)
     async with open_runtime(lm=ScriptedLM(lambda messages: {"n": 3})) as runtime:
@@ -205,7 +207,9 @@ async def test_a_language_model_that_a_graph_within_lacks_is_missed_when_the_gra
     inner = Graph("inner", input=Part, output=Other)
 
     @inner.predict
-    async def fill(part: Part) -> Other: ...
+    async def fill(part: Part) -> Other:
+        """Fill it."""
+        ...
 
     async with open_runtime() as runtime:
         with pytest.raises(DeclarationError, match="node 'fill' of graph 'inner'"):

@@ -34,7 +34,8 @@ def labelling(name: str = "labels", *, instruction: str = "Name the label of the
     """A graph of one predict node, ``label``."""
     graph = Graph(name, input=Question, output=Label)
 
-    async def label(question: Question) -> Label: ...
+    async def label(question: Question) -> Label:
+        raise NotImplementedError
 
     label.__doc__ = instruction
     graph.predict(name="label", module=module)(label)

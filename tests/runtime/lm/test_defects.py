@@ -132,7 +132,9 @@ async def test_d09_the_language_model_of_a_node_is_the_one_that_it_asks_for():
     graph = Graph("two", input=Question, output=Label)
 
     @graph.predict(lm="large")
-    async def label(question: Question) -> Label: ...
+    async def label(question: Question) -> Label:
+        """Fill it."""
+        ...
 
     async with serving(field_answer(name="small"), field_answer(name="large")) as (provider, (small, large)):
         async with open_runtime(lm=small, lms={"large": large}) as runtime:
@@ -166,10 +168,14 @@ async def test_d11_a_failed_dependency_and_a_failed_call_both_carry_the_trace_of
     dependent, calling = Graph("dependent", input=Question, output=Label), Graph("calling", input=Question, output=Label)
 
     @dependent.predict
-    async def fill(question: Question, page: Annotated[str, Dep(failing)]) -> Label: ...
+    async def fill(question: Question, page: Annotated[str, Dep(failing)]) -> Label:
+        """Fill it."""
+        ...
 
     @calling.predict
-    async def ask(question: Question) -> Label: ...
+    async def ask(question: Question) -> Label:
+        """Fill it."""
+        ...
 
     async with serving(ModelScript("x", failures=[Failure.status(400)])) as (_, (lm,)):
         async with open_runtime(lm=lm) as runtime:
@@ -211,7 +217,9 @@ async def test_d13_a_dependency_that_fails_ends_its_siblings():
     graph = Graph("siblings", input=Question, output=Label)
 
     @graph.predict
-    async def fill(question: Question, one: Annotated[str, Dep(slow)], two: Annotated[str, Dep(broken)]) -> Label: ...
+    async def fill(question: Question, one: Annotated[str, Dep(slow)], two: Annotated[str, Dep(broken)]) -> Label:
+        """Fill it."""
+        ...
 
     async with serving(field_answer(name="x")) as (provider, (lm,)):
         async with open_runtime(lm=lm) as runtime:

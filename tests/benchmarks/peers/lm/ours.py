@@ -55,6 +55,7 @@ async def predict(base: str) -> AsyncGenerator[Call]:
 
     @graph.predict(concurrency=CONNECTIONS)
     async def greet(question: Question) -> Greeting:  # type: ignore[empty-body]
+        """Fill it."""
         ...
 
     greet.__doc__ = INSTRUCTION

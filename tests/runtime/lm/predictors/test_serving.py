@@ -255,7 +255,7 @@ async def begin(question: Question) -> Draft:
     return Draft(question.text)
 
 
-@classes.node
+@classes.predict
 @attrs.frozen
 class Draft:
     """Name the label of the text, or drop it."""
