@@ -135,6 +135,7 @@ async def echo_too(ask: Ask) -> Done:
     return Done(ask.n)
 
 
+@pytest.mark.filterwarnings("ignore:run .* was never awaited:ResourceWarning")  # it is left on purpose
 async def test_run_ids_are_the_callers_if_given_and_unique_while_they_live(virtual_clock):
     async def slow(ask: Ask) -> Done:
         await trio.sleep(1)
@@ -326,6 +327,7 @@ async def test_the_models_of_a_runtime_are_there_outside_of_nodes_too(virtual_cl
             _ = runtime.lm
 
 
+@pytest.mark.filterwarnings("ignore:run .* was never awaited:ResourceWarning")  # it is left on purpose
 async def test_what_a_run_spends_is_the_sum_of_its_calls(virtual_clock):
     async def work(ask: Ask, lm: LM) -> Done:
         await lm.chat([{"role": "user", "content": "one two"}])

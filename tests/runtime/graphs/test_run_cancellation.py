@@ -106,6 +106,7 @@ async def test_an_error_in_the_body_of_a_stream_comes_out_as_it_is_and_cancels_t
         assert len(stopped) == 2
 
 
+@pytest.mark.filterwarnings("ignore:run .* was never awaited:ResourceWarning")  # it is left on purpose
 async def test_stopping_a_deployment_cancels_its_runs_and_the_next_run_deploys_it_anew(slow, stopped, virtual_clock):
     async with open_runtime() as runtime:
         alive = living()
@@ -151,6 +152,7 @@ async def test_a_node_may_cancel_the_run_it_works_for(virtual_clock):
 
 
 @pytest.mark.parametrize("end", ["normally", "error", "cancelled"])
+@pytest.mark.filterwarnings("ignore:run .* was never awaited:ResourceWarning")  # it is left on purpose
 async def test_closing_the_runtime_cancels_what_runs_and_leaves_nothing(end, slow, stopped, virtual_clock):
     alive, handles = living(), []
     with trio.CancelScope() as scope, contextlib.suppress(KeyError):
