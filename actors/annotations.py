@@ -191,9 +191,10 @@ def is_message_type(kind: type) -> bool:
 
 def how_to_make_message(kind: type) -> str:
     """What to write instead of a class that is no message type."""
+    is_protocol = bool(getattr(kind, "_is_protocol", False))
     if issubclass(kind, enum.Enum):
         return f"put it into a message as a field: @attrs.frozen class Message: value: {kind.__name__}"
-    if getattr(kind, "_is_protocol", False):
+    if is_protocol:
         return f"messages are routed by their classes: name those that have what {kind.__name__} asks for: A | B."
     if issubclass(kind, tuple | dict | list | set):
         return f"write {kind.__name__} as a class with fields: @attrs.frozen class {kind.__name__}: …"
