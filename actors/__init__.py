@@ -59,8 +59,13 @@ from actors.errors import TooManyChildren as TooManyChildren
 from actors.errors import UnderstudyError as UnderstudyError
 from actors.errors import Unhandled as Unhandled
 from actors.errors import UsageError as UsageError
-from actors.finish import Finish as Finish
-from actors.graph import Graph as Graph
+from actors.graphs.finish import Finish as Finish
+from actors.graphs.graph import Graph as Graph
+from actors.graphs.markers import Dep as Dep
+from actors.graphs.markers import Gather as Gather
+from actors.graphs.markers import Recall as Recall
+from actors.graphs.markers import Run as Run
+from actors.graphs.plan import Plan as Plan
 from actors.lm import LM as LM
 from actors.lm import ChatMessage as ChatMessage
 from actors.lm import Completion as Completion
@@ -74,11 +79,6 @@ from actors.mailbox import DeadLetterPolicy as DeadLetterPolicy
 from actors.mailbox import MailboxSpec as MailboxSpec
 from actors.mailbox import MailboxStatistics as MailboxStatistics
 from actors.mailbox import Overflow as Overflow
-from actors.markers import Dep as Dep
-from actors.markers import Gather as Gather
-from actors.markers import Recall as Recall
-from actors.markers import Run as Run
-from actors.plan import Plan as Plan
 from actors.restart import RestartType as RestartType
 from actors.supervision import AutoShutdown as AutoShutdown
 from actors.supervision import ChildCounts as ChildCounts

@@ -4,7 +4,7 @@ import html
 import itertools
 from pathlib import Path
 
-from runtime.lifecycle import TRANSITIONS, Move, State
+from runtime.core.lifecycle import TRANSITIONS, Move, State
 
 PLACES = {
     State.NEW: (80, 190),

@@ -15,34 +15,34 @@ import trio
 
 from actors.actor import Actor, ActorRef, SpawnOptions
 from actors.errors import DeclarationError, UsageError
-from actors.graph import Graph
+from actors.graphs.graph import Graph
 from actors.lm import LM
 from actors.mailbox import DeadLetterPolicy
 from actors.restart import RestartType
 from actors.supervision import ChildSpec, Supervision, SupervisorRef, SupervisorSpec, supervisor_spec
 from actors.words import repr_of
-from runtime.actor_cell import ActorCell
-from runtime.bus import Bus
-from runtime.cell import Cell, current_cell
-from runtime.dead_letters import DeadLetters
-from runtime.errands import TaskHandle, start_task
-from runtime.events import DEFAULT_BUFFER, Event, EventStream
-from runtime.failures import failure_in
+from runtime.core.actor_cell import ActorCell
+from runtime.core.bus import Bus
+from runtime.core.cell import Cell, current_cell
+from runtime.core.dead_letters import DeadLetters
+from runtime.core.errands import TaskHandle, start_task
+from runtime.core.events import DEFAULT_BUFFER, Event, EventStream
+from runtime.core.failures import failure_in
+from runtime.core.inspection import RuntimeStatistics, TreeNode, statistics_of, tree_of
+from runtime.core.kernel import Kernel
+from runtime.core.opening import explained
+from runtime.core.refs import LocalRef, MailedCell
+from runtime.core.session import Session
+from runtime.core.spawning import spawn_under
+from runtime.core.supervisor import SupervisorCell
+from runtime.core.supervisor_ref import LocalSupervisorRef
+from runtime.core.watchdog import watching
 from runtime.graphs.engine import Deployment, Engine
 from runtime.graphs.handle import RunHandle
-from runtime.inspection import RuntimeStatistics, TreeNode, statistics_of, tree_of
-from runtime.kernel import Kernel
-from runtime.lm.budget import Budget, budgets_with, check_budget, spending_all
+from runtime.lm.limits.budget import Budget, budgets_with, check_budget, spending_all
 from runtime.lm.models import Connections, Models
 from runtime.lm.predictors.serving import Predictors, PredictorStatistics
 from runtime.lm.warming import warm_up as warm_up_libraries
-from runtime.opening import explained
-from runtime.refs import LocalRef, MailedCell
-from runtime.session import Session
-from runtime.spawning import spawn_under
-from runtime.supervisor import SupervisorCell
-from runtime.supervisor_ref import LocalSupervisorRef
-from runtime.watchdog import watching
 
 _LOG = logging.getLogger("understudy.runs")
 

@@ -13,7 +13,7 @@ import attrs
 from actors.lm import TextDelta
 from actors.words import said
 from runtime.cli.terminal import one_line, plain
-from runtime.events import Event, EventsMissed
+from runtime.core.events import Event, EventsMissed
 from runtime.graphs.events import (
     LMCalled,
     LMDelta,

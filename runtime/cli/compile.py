@@ -12,9 +12,9 @@ from typing import Any, final
 import attrs
 
 from actors.errors import DeclarationError, UnderstudyError
-from actors.graph import Graph
+from actors.graphs.graph import Graph
+from actors.graphs.node import NodeSpec
 from actors.lm import LM
-from actors.node import NodeSpec
 from runtime.app import open_runtime
 from runtime.cli.interrupts import run_until_interrupted
 from runtime.cli.loading import load_function, load_graph

@@ -26,7 +26,7 @@ from runtime.cli.timeline import Measured, Timeline, join
 from runtime.cli.verdict import OVERLAPPING, judge, summary
 from runtime.lm.client import LMClient
 from runtime.lm.providers.translation import warm_up
-from runtime.testing.process import LoopbackHandle, MonotonicClock, loopback_process
+from runtime.testing.models.process import LoopbackHandle, MonotonicClock, loopback_process
 
 T = TypeVar("T")
 

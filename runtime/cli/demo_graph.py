@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from actors.graph import Graph
+from actors.graphs.graph import Graph
 
 
 @attrs.frozen

@@ -14,10 +14,10 @@ from runtime.app import Runtime
 from runtime.cli import study
 from runtime.cli.demo_graph import Intent, graph
 from runtime.cli.timeline import Measured
-from runtime.events import ActorCrashed, ActorRestarting, ActorStarted, Event, EventStream, MessageRedelivering
+from runtime.core.events import ActorCrashed, ActorRestarting, ActorStarted, Event, EventStream, MessageRedelivering
 from runtime.graphs.events import NodeFinished, NodeStarted, RunFinished
 from runtime.lm.client import LMClient
-from runtime.lm.retry import Retry
+from runtime.lm.limits.retry import Retry
 
 NAMES: Final[Mapping[str, str]] = {each.node: each.name for each in study.EXTRACTORS}
 BUFFER: Final = 4096

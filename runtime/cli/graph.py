@@ -10,10 +10,10 @@ from typing import final
 import attrs
 
 from actors.errors import DeclarationError
-from actors.graph import Graph
+from actors.graphs.graph import Graph
 from actors.words import counted
+from runtime.cli.draw.svg import draw_svg
 from runtime.cli.loading import load_graph
-from runtime.cli.svg import draw_svg
 from runtime.cli.terminal import printable
 from runtime.cli.wrong_usage import WrongUsage
 
@@ -86,7 +86,7 @@ def _export(graph: Graph, output: str | None) -> int:
 def _contents(graph: Graph, suffix: str) -> bytes:
     if suffix == ".png":
         try:
-            from runtime.cli.png import draw_png  # noqa: PLC0415 - an extra installs what it needs
+            from runtime.cli.draw.png import draw_png  # noqa: PLC0415 - an extra installs what it needs
         except ImportError as error:
             mend = "pip install 'understudy[pictures]', or write a .svg, which needs nothing"
             raise WrongUsage(f"a PNG needs Pillow, which is not installed. Mend: {mend}") from error

@@ -10,8 +10,8 @@ from typing import Any, TextIO, cast
 
 from actors.errors import LMReplyUnreadable
 from runtime.cli.wrong_usage import WrongUsage
-from runtime.lm.dspy import schemas
-from runtime.lm.dspy.fields import MessageField, fields_of
+from runtime.messages import schemas
+from runtime.messages.fields import MessageField, fields_of
 
 
 def read_input(text: str, stdin: TextIO | None = None) -> str:

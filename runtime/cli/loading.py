@@ -13,7 +13,7 @@ from typing import Any, Final, final
 
 import attrs
 
-from actors.graph import Graph
+from actors.graphs.graph import Graph
 from actors.words import said
 from runtime.cli.wrong_usage import WrongUsage
 

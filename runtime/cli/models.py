@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from actors.errors import DeclarationError, LMAuthFailed
-from actors.node import Kind, NodeSpec
+from actors.graphs.node import Kind, NodeSpec
 from runtime.cli.terminal import one_line
 from runtime.cli.wrong_usage import WrongUsage
 from runtime.lm.client import LMClient

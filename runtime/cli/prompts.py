@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from actors.errors import DeclarationError
-from actors.node import Kind, NodeSpec
-from actors.plan import Plan
+from actors.graphs.node import Kind, NodeSpec
+from actors.graphs.plan import Plan
 from runtime.lm.dspy.library import library
 from runtime.lm.predictors.signatures import module_of_node, signatures_of
 

@@ -15,7 +15,7 @@ import attrs
 import trio
 
 from actors.errors import DeclarationError, InternalError, RunFailed, UnderstudyError
-from actors.graph import Graph
+from actors.graphs.graph import Graph
 from runtime.app import Runtime, open_runtime
 from runtime.cli import inputs
 from runtime.cli.board import Board
@@ -28,8 +28,8 @@ from runtime.cli.ticking import View, ticking
 from runtime.cli.wrong_usage import WrongUsage
 from runtime.graphs.events import LMAsked, LMCalled, RunFinished
 from runtime.lm.client import LMClient
-from runtime.lm.dspy import schemas
 from runtime.lm.predictors.serving import Predictors
+from runtime.messages import schemas
 
 # JSON writes the controls below space as escapes by itself; these it does not have to, and a terminal may act on them.
 _TO_ESCAPE = re.compile(r"[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")

@@ -10,7 +10,7 @@ from typing import Any, Final, final
 import attrs
 
 from runtime.cli.terminal import Style
-from runtime.testing.recording import RequestRecord
+from runtime.testing.models.recording import RequestRecord
 
 BAR_COLUMNS: Final = 40
 NAME_COLUMNS: Final = 7

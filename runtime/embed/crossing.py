@@ -19,8 +19,8 @@ from actors.errors import UsageError
 from actors.groups import without
 from actors.supervision import SupervisorRef
 from runtime.app import Runtime
-from runtime.events import EventStream
-from runtime.failures import failure_in, is_of_a_dead_loop
+from runtime.core.events import EventStream
+from runtime.core.failures import failure_in, is_of_a_dead_loop
 from runtime.graphs.engine import Deployment
 from runtime.graphs.handle import RunHandle
 

@@ -7,9 +7,9 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, final
 
 from actors.lm import Delta
+from runtime.core.events import Event
 from runtime.embed.face import Answering, Face, Stream, native
 from runtime.embed.portal_host import PortalHost
-from runtime.events import Event
 
 M = TypeVar("M")
 N = TypeVar("N")

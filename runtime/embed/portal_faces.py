@@ -10,20 +10,20 @@ from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Se
 from typing import Any, Generic, Unpack, final, overload
 
 from actors.actor import Actor, ActorRef, ActorStatistics, R, Request, SpawnOptions, Terminated
-from actors.graph import Graph
+from actors.graphs.graph import Graph
 from actors.lm import LM, ChatMessage, Completion
 from actors.restart import RestartType
 from actors.supervision import ChildCounts, ChildInfo, ChildSpec, Supervision, SupervisorRef, SupervisorSpec
 from runtime.app import Runtime
-from runtime.dead_letters import DeadLetters
+from runtime.core.dead_letters import DeadLetters
+from runtime.core.errands import TaskHandle
+from runtime.core.events import DEFAULT_BUFFER, Event
+from runtime.core.inspection import RuntimeStatistics, TreeNode
 from runtime.embed.portal_base import M, PortalEventStream, PortalFace, PortalLMStream
-from runtime.errands import TaskHandle
-from runtime.events import DEFAULT_BUFFER, Event
 from runtime.graphs.engine import Deployment
 from runtime.graphs.handle import RunHandle
 from runtime.graphs.record import RunStatus, Spend, Step
-from runtime.inspection import RuntimeStatistics, TreeNode
-from runtime.lm.budget import Budget
+from runtime.lm.limits.budget import Budget
 from runtime.lm.predictors.serving import PredictorStatistics
 
 

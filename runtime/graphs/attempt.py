@@ -7,18 +7,18 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, final
 
-from actors.annotations import Many
-from actors.check import type_names
-from actors.dependencies import Dependency, Recalled
 from actors.errors import RecallError
+from actors.graphs.annotations import Many
+from actors.graphs.check import type_names
+from actors.graphs.dependencies import Dependency, Recalled
+from actors.graphs.node import Fallback, Injected, Kind, NodeSpec
 from actors.lm import LM
-from actors.node import Fallback, Injected, Kind, NodeSpec
+from runtime.core.worker_threads import run_in_thread
 from runtime.graphs.events import FieldDelta, NodeEmitted
 from runtime.graphs.generator import hand_out
 from runtime.graphs.injected import NodeLM, NodeRun, Pulse
 from runtime.graphs.run import Work
 from runtime.lm.dspy.choosing import Picking, fill_one_of
-from runtime.worker_threads import run_in_thread
 
 Serve = Callable[[Work, Any], Awaitable[Any]]
 """Has a message worked on by the graph or the actor that stands as a node."""

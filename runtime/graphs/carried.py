@@ -10,7 +10,7 @@ from typing import Any
 
 import trio
 
-from runtime.cell import current_cell, off_duty
+from runtime.core.cell import current_cell, off_duty
 
 Carried = tuple[tuple[contextvars.ContextVar[Any], Any], ...]
 """Variables and their values."""

@@ -14,16 +14,16 @@ from typing import Any, final
 import attrs
 import trio
 
-from actors.annotations import Many
 from actors.errors import NoOutput, RunFailed
-from actors.plan import Plan, compile_plan
-from runtime.cell import on_duty
-from runtime.graphs.course import Course
+from actors.graphs.annotations import Many
+from actors.graphs.plan import Plan, compile_plan
+from runtime.core.cell import on_duty
+from runtime.core.pool import InstancePool
 from runtime.graphs.dependencies import RunDependencies
 from runtime.graphs.handle import outcome_of
+from runtime.graphs.reducer.course import Course
+from runtime.graphs.reducer.state import RunState
 from runtime.graphs.run import ActiveRun, Station
-from runtime.graphs.state import RunState
-from runtime.pool import InstancePool
 
 
 @final

@@ -17,12 +17,12 @@ import trio
 
 from actors.actor import Actor
 from actors.backoff import is_worth_another_attempt
-from actors.dependencies import Dependency, Supply
 from actors.errors import DepError, InternalError, UsageError
+from actors.graphs.dependencies import Dependency, Supply
 from actors.groups import leaves_of
 from actors.words import repr_of, said
-from runtime.failures import failure_in
-from runtime.worker_threads import run_in_thread
+from runtime.core.failures import failure_in
+from runtime.core.worker_threads import run_in_thread
 
 CLOSE_CONTEXT_S = 5.0
 """How long the clean-up of a context manager may take at the end of its run."""

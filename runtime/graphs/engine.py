@@ -15,42 +15,42 @@ import trio
 
 from actors.actor import ActorRef, Terminated
 from actors.backoff import is_worth_another_attempt
-from actors.check import FURTHER_CHECKS
 from actors.checks import refuse
-from actors.dependencies import Supply
 from actors.errors import ActorFailed, UsageError
-from actors.graph import Graph
+from actors.graphs.check import FURTHER_CHECKS
+from actors.graphs.dependencies import Supply
+from actors.graphs.graph import Graph
+from actors.graphs.node import Kind, NodeSpec
+from actors.graphs.options import node_supervision
+from actors.graphs.plan import Plan
 from actors.mailbox import MailboxSpec
-from actors.node import Kind, NodeSpec
-from actors.options import node_supervision
-from actors.plan import Plan
 from actors.restart import RestartType
 from actors.supervision import ChildSpec, supervisor_spec
 from actors.words import repr_of
-from runtime.actor_cell import ActorCell
-from runtime.cell import current_cell, on_duty
-from runtime.events import DEFAULT_BUFFER, Event, EventBus, EventStream
+from runtime.core.actor_cell import ActorCell
+from runtime.core.cell import current_cell, on_duty
+from runtime.core.events import DEFAULT_BUFFER, Event, EventBus, EventStream
+from runtime.core.kernel import Kernel
+from runtime.core.mailbox import Mailbox
+from runtime.core.pool import InstancePool
+from runtime.core.supervisor import SupervisorCell
 from runtime.graphs.attempt import Serve
 from runtime.graphs.carried import in_context
-from runtime.graphs.course import Course
 from runtime.graphs.demands import Demands
 from runtime.graphs.dependencies import ContextKeeper, Contexts, RunDependencies
 from runtime.graphs.events import RunAbandoned
 from runtime.graphs.handle import RunHandle, outcome_of
 from runtime.graphs.node import NodeActor
+from runtime.graphs.reducer.course import Course
+from runtime.graphs.reducer.state import RunState
+from runtime.graphs.reducer.tasks import Commands
 from runtime.graphs.run import ActiveRun, Work
-from runtime.graphs.state import RunState
-from runtime.graphs.tasks import Commands
 from runtime.graphs.turns import Turns
-from runtime.kernel import Kernel
 from runtime.lm.dspy import bridge
 from runtime.lm.dspy.checking import predict_problems
 from runtime.lm.dspy.choosing import Picking
 from runtime.lm.models import Connections, Models
 from runtime.lm.predictors.serving import Predictors
-from runtime.mailbox import Mailbox
-from runtime.pool import InstancePool
-from runtime.supervisor import SupervisorCell
 
 FURTHER_CHECKS.append(predict_problems)  # so that the check of a graph knows what its language models will need
 

@@ -7,7 +7,7 @@ from typing import Any, final
 import attrs
 
 from actors.lm import Delta
-from runtime.events import Event
+from runtime.core.events import Event
 
 
 @attrs.frozen(kw_only=True)

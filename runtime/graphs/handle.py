@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, final
 
-from runtime.cell import on_duty
+from runtime.core.cell import on_duty
 from runtime.graphs.record import RunStatus, Spend, Step
 from runtime.graphs.run import ActiveRun
 

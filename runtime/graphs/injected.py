@@ -17,9 +17,9 @@ from runtime.graphs.events import LMAsked, LMCalled, LMDelta
 from runtime.graphs.prompts import shown_prompt
 from runtime.graphs.record import Spend
 from runtime.graphs.run import Work
-from runtime.lm.abilities import PassesAbilities
-from runtime.lm.budget import listening
 from runtime.lm.dspy.bridge import run_signature
+from runtime.lm.limits.abilities import PassesAbilities
+from runtime.lm.limits.budget import listening
 
 
 @final

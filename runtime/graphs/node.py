@@ -9,14 +9,14 @@ from typing import Any, final
 import trio
 
 from actors.actor import Actor
-from actors.annotations import Many
 from actors.backoff import is_worth_another_attempt
 from actors.errors import LMError, NodeTimedOut, RunError
+from actors.graphs.annotations import Many
+from actors.graphs.node import NodeSpec
 from actors.groups import leaves_of
 from actors.lm import LM
-from actors.node import NodeSpec
 from actors.words import INTERRUPTS
-from runtime.failures import failure_in
+from runtime.core.failures import failure_in
 from runtime.graphs.attempt import Attempt, Serve, is_call
 from runtime.graphs.carried import take_on
 from runtime.graphs.events import NodeRetrying, NodeStarted

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from actors.lm import ChatMessage
 from runtime.graphs.events import MOST_SHOWN, PromptMessage
-from runtime.lm.redaction import redact
+from runtime.lm.limits.redaction import redact
 
 _BEYOND = 1_000
 """Read beyond the cut, so that a key that it would halve is seen whole."""

@@ -1,6 +1,6 @@
 """One run: what its messages are doing now, what went wrong, and when it is really over.
 
-The pure :class:`~runtime.graphs.state.RunState` decides what a result means; this carries it out. A run has no task of its own:
+The pure :class:`~runtime.graphs.reducer.state.RunState` decides what a result means; this carries it out. A run has no task:
 each step happens in the instance that finished a message. It is over when nothing of it is queued, handled or to be redelivered.
 """
 
@@ -26,26 +26,26 @@ from actors.errors import (
     StepsExceeded,
     StreamBroken,
 )
+from actors.graphs.node import Kind
 from actors.groups import leaves_of
-from actors.node import Kind
 from actors.words import words_of
-from runtime.cell import Cell, on_duty
-from runtime.envelope import Envelope, OneShot, Wrapper
-from runtime.events import Event
+from runtime.core.cell import Cell, on_duty
+from runtime.core.envelope import Envelope, OneShot, Wrapper
+from runtime.core.events import Event
+from runtime.core.holding_cell import HoldingCell
+from runtime.core.pool import InstancePool
+from runtime.core.refs import Ask
+from runtime.core.waits import Waiter, no_end, resolve, ring, waiting
+from runtime.core.worker_threads import thread_not_counted
 from runtime.graphs.carried import Carried, carried_from_here
 from runtime.graphs.dependencies import RunDependencies
 from runtime.graphs.events import NodeCancelled, NodeFellBack, NodeFinished, NodeGaveUp, RunFinished, RunStarted
 from runtime.graphs.record import RunStatus, Spend, Step
-from runtime.graphs.scopes import Task
-from runtime.graphs.state import RunState
-from runtime.graphs.tasks import Commands
+from runtime.graphs.reducer.scopes import Task
+from runtime.graphs.reducer.state import RunState
+from runtime.graphs.reducer.tasks import Commands
+from runtime.graphs.reducer.wording import gave_up, stream_broken
 from runtime.graphs.turns import Turns
-from runtime.graphs.wording import gave_up, stream_broken
-from runtime.holding_cell import HoldingCell
-from runtime.pool import InstancePool
-from runtime.refs import Ask
-from runtime.waits import Waiter, no_end, resolve, ring, waiting
-from runtime.worker_threads import thread_not_counted
 
 Place: TypeAlias = InstancePool | Turns
 """What a message of a run can hold while others wait for the like of it."""

@@ -8,8 +8,8 @@ from typing import final
 
 import trio
 
-from runtime.envelope import OneShot
-from runtime.waits import Waiter, resolve
+from runtime.core.envelope import OneShot
+from runtime.core.waits import Waiter, resolve
 
 
 @final

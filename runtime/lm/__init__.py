@@ -27,10 +27,6 @@ from runtime.lm.backends.claude_cli import ClaudeCLIBackend as ClaudeCLIBackend
 from runtime.lm.backends.pydantic_ai import PydanticAIBackend as PydanticAIBackend
 from runtime.lm.backends.typed import DSPyBackend as DSPyBackend
 from runtime.lm.backends.typed import OptimizedLM as OptimizedLM
-from runtime.lm.budget import Budget as Budget
-from runtime.lm.budget import spending as spending
-from runtime.lm.cache import MemoryCache as MemoryCache
-from runtime.lm.cache import SqliteCache as SqliteCache
 from runtime.lm.client import LMClient as LMClient
 from runtime.lm.dspy import trio_lm as _trio_lm
 from runtime.lm.dspy.bridge import run_dspy as run_dspy
@@ -43,6 +39,11 @@ from runtime.lm.dspy.streaming import PredictionStream as PredictionStream
 from runtime.lm.dspy.streaming import open_prediction_stream as open_prediction_stream
 from runtime.lm.dspy.tools import trio_tool as trio_tool
 from runtime.lm.dspy.trio_lm import trio_lm as trio_lm
+from runtime.lm.limits.budget import Budget as Budget
+from runtime.lm.limits.budget import spending as spending
+from runtime.lm.limits.cache import MemoryCache as MemoryCache
+from runtime.lm.limits.cache import SqliteCache as SqliteCache
+from runtime.lm.limits.retry import Retry as Retry
 from runtime.lm.predictors.compiling import CompiledPredictor as CompiledPredictor
 from runtime.lm.predictors.compiling import compile_graph as compile_graph
 from runtime.lm.predictors.optimising import Optimizer as Optimizer
@@ -52,7 +53,6 @@ from runtime.lm.predictors.training import read_rows as read_rows
 from runtime.lm.predictors.transitions import node_transition_metric as node_transition_metric
 from runtime.lm.predictors.transitions import optimize_node as optimize_node
 from runtime.lm.predictors.transitions import trace_to_examples as trace_to_examples
-from runtime.lm.retry import Retry as Retry
 from runtime.lm.warming import load_libraries as load_libraries
 
 

@@ -7,8 +7,8 @@ from typing import Any, cast
 
 from actors.checks import refuse
 from actors.errors import DeclarationError, UsageError
+from runtime.lm.limits.retry import Retry
 from runtime.lm.providers.known import EXAMPLES
-from runtime.lm.retry import Retry
 
 
 def checked_messages(messages: object) -> list[dict[str, Any]]:

@@ -25,8 +25,6 @@ from actors.errors import (
     LMUnavailable,
     UsageError,
 )
-from runtime.lm.abilities import Abilities
-from runtime.lm.allowance import Allowance, Share
 from runtime.lm.arguments import (
     check_arguments,
     check_instances,
@@ -36,17 +34,19 @@ from runtime.lm.arguments import (
     checked_messages,
     checked_texts,
 )
-from runtime.lm.budget import Budget
-from runtime.lm.cache import AnswerCache
 from runtime.lm.dspy.bridge import run_signature
 from runtime.lm.dspy.calls import check_truncated
 from runtime.lm.dspy.tools import with_schemas
 from runtime.lm.http.transport import CONNECT_TIMEOUT_S, HttpTransport, open_transport
+from runtime.lm.limits.abilities import Abilities
+from runtime.lm.limits.allowance import Allowance, Share
+from runtime.lm.limits.budget import Budget
+from runtime.lm.limits.cache import AnswerCache
+from runtime.lm.limits.retry import Retry
 from runtime.lm.link import Link
 from runtime.lm.providers.known import check_address
 from runtime.lm.providers.translation import Translator, is_warm, warm_up
 from runtime.lm.requester import DEADLINE_S, Requester, Settings
-from runtime.lm.retry import Retry
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -86,9 +86,9 @@ class LMClient:
         hedge: seconds after which a second request is sent beside one that has no answer yet (of :meth:`stream`: no first piece);
             the first answer wins and the other request is cancelled at the provider. It counts as a request: with
             ``max_attempts=1`` there is none.
-        cache: where answers are looked up and kept; see ``runtime.lm.cache``. A kept answer is streamed as one piece.
-        budget: what this client may spend; see ``runtime.lm.budget``, also for budgets of a block of work. A run and a runtime
-            take one of their own.
+        cache: where answers are looked up and kept; see ``runtime.lm.limits.cache``. A kept answer is streamed as one piece.
+        budget: what this client may spend; see ``runtime.lm.limits.budget``, also for budgets of a block of work. A run and a
+            runtime take one of their own.
         truncated: what becomes of an answer that stops in the middle where a value is read out of it, by :meth:`predict` and by
             nodes: ``"error"``, ``"widen"`` or ``"accept"``; see ``run_signature``. :meth:`chat` and :meth:`stream` give it as it
             is, with its ``finish_reason``.

@@ -8,9 +8,9 @@ from typing import final
 import attrs
 import trio
 
-from runtime.lm.account import Account
-from runtime.lm.budget import Budget
 from runtime.lm.http.transport import HttpTransport
+from runtime.lm.limits.account import Account
+from runtime.lm.limits.budget import Budget
 
 
 @final

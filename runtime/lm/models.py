@@ -11,9 +11,9 @@ from actors.actor import Actor
 from actors.errors import DeclarationError, UsageError
 from actors.lm import LM
 from actors.words import repr_of
-from runtime.lm.budget import Budget
 from runtime.lm.client import LMClient
 from runtime.lm.http.transport import HttpTransport, open_transport
+from runtime.lm.limits.budget import Budget
 
 DEFAULT_CONNECTIONS = 100
 

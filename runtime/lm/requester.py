@@ -19,21 +19,21 @@ import trio
 
 from actors.errors import LMBudgetExhausted, LMError, LMTimeout, UsageError
 from actors.lm import Completion, Embeddings, LMStream, Usage
-from runtime.lm.account import Account, Ticket
-from runtime.lm.allowance import Share
 from runtime.lm.arguments import names_remote_media
-from runtime.lm.budget import Budget, Reservation, budgets_with, held_by_block, reserve
-from runtime.lm.cache import AnswerCache, Forgiving, cache_key, is_bypassed, is_repeatable
-from runtime.lm.hedge import Sent, first_of, nobody_asks
 from runtime.lm.http.transport import CONNECT_TIMEOUT_S, HttpReply
 from runtime.lm.kept import KeptStream
+from runtime.lm.limits.account import Account, Ticket
+from runtime.lm.limits.allowance import Share
+from runtime.lm.limits.budget import Budget, Reservation, budgets_with, held_by_block, reserve
+from runtime.lm.limits.cache import AnswerCache, Forgiving, cache_key, is_bypassed, is_repeatable
+from runtime.lm.limits.hedge import Sent, first_of, nobody_asks
+from runtime.lm.limits.quota import Quota
+from runtime.lm.limits.retry import Retry
 from runtime.lm.link import Link, Place
 from runtime.lm.providers import sending
 from runtime.lm.providers.streaming import AnswerStream, Waits, timed_out
 from runtime.lm.providers.told import told_usage
 from runtime.lm.providers.translation import CHARS_PER_TOKEN, Exchange, Translator
-from runtime.lm.quota import Quota
-from runtime.lm.retry import Retry
 
 DEADLINE_S = 600.0
 Messages = list[dict[str, Any]]

@@ -11,8 +11,8 @@ import trio
 
 from actors.words import repr_of
 from runtime.app import Runtime
-from runtime.stacks import stack_of
-from runtime.testing.taps import Handler, tap
+from runtime.core.stacks import stack_of
+from runtime.testing.schedules.taps import Handler, tap
 
 M = TypeVar("M")
 

@@ -20,14 +20,14 @@ from actors.checks import is_count, is_number
 from actors.errors import LMUnavailable
 from actors.lm import LM, ChatMessage, Completion, LMStream
 from actors.requests import may_be_none
-from runtime.actor_cell import ActorCell
 from runtime.app import Runtime
-from runtime.cell import current_cell
-from runtime.lm.abilities import PassesAbilities
-from runtime.lm.cache import AnswerCache
+from runtime.core.actor_cell import ActorCell
+from runtime.core.cell import current_cell
 from runtime.lm.dspy.bridge import run_signature
-from runtime.testing.simulation import Simulation
-from runtime.testing.taps import Handler, tap
+from runtime.lm.limits.abilities import PassesAbilities
+from runtime.lm.limits.cache import AnswerCache
+from runtime.testing.schedules.simulation import Simulation
+from runtime.testing.schedules.taps import Handler, tap
 
 KINDS = ("crash", "drop", "duplicate", "delay", "block")
 """What can happen to a message."""

@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import sys
 
-from runtime.testing.process import LoopbackHandle as LoopbackHandle
-from runtime.testing.process import LoopbackSnapshot as LoopbackSnapshot
-from runtime.testing.process import MonotonicClock as MonotonicClock
-from runtime.testing.process import loopback_process as loopback_process
-from runtime.testing.process import main as main
-from runtime.testing.provider import LoopbackProvider as LoopbackProvider
-from runtime.testing.provider import open_loopback as open_loopback
-from runtime.testing.recording import RequestRecord as RequestRecord
-from runtime.testing.script import Failure as Failure
-from runtime.testing.script import ModelScript as ModelScript
+from runtime.testing.models.process import LoopbackHandle as LoopbackHandle
+from runtime.testing.models.process import LoopbackSnapshot as LoopbackSnapshot
+from runtime.testing.models.process import MonotonicClock as MonotonicClock
+from runtime.testing.models.process import loopback_process as loopback_process
+from runtime.testing.models.process import main as main
+from runtime.testing.models.provider import LoopbackProvider as LoopbackProvider
+from runtime.testing.models.provider import open_loopback as open_loopback
+from runtime.testing.models.recording import RequestRecord as RequestRecord
+from runtime.testing.models.script import Failure as Failure
+from runtime.testing.models.script import ModelScript as ModelScript
 
 if __name__ == "__main__":
     sys.exit(main())

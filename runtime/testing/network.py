@@ -21,11 +21,11 @@ import trio
 from actors.checks import is_count, is_number
 from runtime.lm.client import LMClient
 from runtime.lm.http.transport import open_transport
-from runtime.testing.answers import shortest_decimal
-from runtime.testing.delivery import GARBAGE, Reply, cut_json
-from runtime.testing.dialects import ANTHROPIC, OPENAI, Dialect, NotAChatRequest, to_bytes
-from runtime.testing.script import Failure, FollowedScript, Script, ScriptLike
-from runtime.testing.scripts import Tolerance, enroll
+from runtime.testing.models.answers import shortest_decimal
+from runtime.testing.models.delivery import GARBAGE, Reply, cut_json
+from runtime.testing.models.dialects import ANTHROPIC, OPENAI, Dialect, NotAChatRequest, to_bytes
+from runtime.testing.models.script import Failure, FollowedScript, Script, ScriptLike
+from runtime.testing.models.scripts import Tolerance, enroll
 
 DIALECTS: Mapping[str, Dialect] = {"/chat/completions": OPENAI, "/messages": ANTHROPIC}
 

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from actors.errors import DeclarationError
-from runtime.testing import scripts
+from runtime.testing.models import scripts
 
 if TYPE_CHECKING:
     import trio.testing
 
     from runtime.app import Runtime
-    from runtime.testing.items import Plan
+    from runtime.testing.schedules.items import Plan
 
 SEED = pytest.StashKey[int]()
 USED = pytest.StashKey[int]()
@@ -58,8 +58,8 @@ def pytest_configure(config: pytest.Config) -> None:
     word, folder = config.getoption("--understudy-replay"), config.getoption("--understudy-save")
     config.stash[SEED] = seed if seed is not None else 0
     if (seed, runs, word, folder, config.getoption("--understudy-explore")) != (None,) * 5:
-        from runtime.testing.failure import Schedule  # noqa: PLC0415 - see the module's docstring
-        from runtime.testing.search import Overrides, overrides  # noqa: PLC0415 - see the module's docstring
+        from runtime.testing.schedules.failure import Schedule  # noqa: PLC0415 - see the module's docstring
+        from runtime.testing.schedules.search import Overrides, overrides  # noqa: PLC0415 - see the module's docstring
 
         try:
             replay = Schedule.load(word) if word is not None else None
@@ -79,7 +79,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return
     import trio  # noqa: PLC0415 - see the module's docstring
 
-    from runtime.testing.items import plan_of, runner_of  # noqa: PLC0415 - see the module's docstring
+    from runtime.testing.schedules.items import plan_of, runner_of  # noqa: PLC0415 - see the module's docstring
 
     for item in marked:
         chosen = (marker.kwargs.get("run") for marker in item.iter_markers("trio"))
@@ -99,7 +99,7 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     plan = item.stash.get(PLAN, None)
     if plan is None:
         return None
-    from runtime.testing.items import run_explored  # noqa: PLC0415 - see the module's docstring
+    from runtime.testing.schedules.items import run_explored  # noqa: PLC0415 - see the module's docstring
 
     run_explored(item, nextitem, plan)
     return True
@@ -146,7 +146,7 @@ def understudy_seed(request: pytest.FixtureRequest) -> int:
     In an explored test, the seed of the present run.
     """
     if PLAN in request.node.stash:
-        from runtime.testing.items import SIMULATION  # noqa: PLC0415 - see the module's docstring
+        from runtime.testing.schedules.items import SIMULATION  # noqa: PLC0415 - see the module's docstring
 
         simulation = request.node.stash.get(SIMULATION, None)
         if simulation is not None:
@@ -170,7 +170,7 @@ def virtual_clock(request: pytest.FixtureRequest) -> Generator[trio.testing.Mock
     """
     import trio.testing  # noqa: PLC0415 - see the module's docstring
 
-    from runtime.testing.virtual_time import thread_gate  # noqa: PLC0415 - see the module's docstring
+    from runtime.testing.schedules.virtual_time import thread_gate  # noqa: PLC0415 - see the module's docstring
 
     run_by_trio = request.node.get_closest_marker("trio") is not None  # whose run holds it, see `items`
     with contextlib.nullcontext() if run_by_trio else thread_gate():
@@ -187,7 +187,7 @@ def virtual_runtime(
     """
 
     def opened(**options: Any) -> AbstractAsyncContextManager[Runtime]:
-        from runtime.testing.watchdog import open_watched_runtime  # noqa: PLC0415 - see the module's docstring
+        from runtime.testing.schedules.watchdog import open_watched_runtime  # noqa: PLC0415 - see the module's docstring
 
         return open_watched_runtime(virtual_clock, **{"seed": understudy_seed, **options})
 

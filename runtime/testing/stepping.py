@@ -12,7 +12,7 @@ import trio.testing
 
 from runtime.app import Runtime
 from runtime.graphs.run import Work
-from runtime.testing.taps import Handler, tap
+from runtime.testing.schedules.taps import Handler, tap
 
 
 @final

@@ -11,7 +11,7 @@ from typing import Any, final
 import attrs
 
 from actors.words import kind_of, words_of
-from runtime.events import Event
+from runtime.core.events import Event
 
 UPDATE = "UNDERSTUDY_UPDATE"
 """The environment variable that makes :func:`assert_golden` write the files instead."""

@@ -19,7 +19,7 @@ from time import perf_counter, process_time
 import attrs
 import trio
 
-from runtime.testing.process import loopback_process
+from runtime.testing.models.process import loopback_process
 from tests.benchmarks.lm_graphs import memory_of_crowds, three_nodes
 from tests.benchmarks.lm_storms import verdicts as storms
 from tests.benchmarks.lm_works import JOBS, LATENCY_S, MODELS, SLOW_S, Job, LMPeer, Open

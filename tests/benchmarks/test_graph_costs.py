@@ -11,10 +11,10 @@ import trio.testing
 
 from actors import Graph
 from runtime import Runtime, open_runtime
-from runtime.envelope import Envelope
+from runtime.core.envelope import Envelope
 from runtime.graphs.attempt import Attempt
 from runtime.graphs.injected import Pulse
-from runtime.graphs.scopes import Scope, Task, Value
+from runtime.graphs.reducer.scopes import Scope, Task, Value
 from tests.benchmarks.peers.ours_graph import Ping, Sum, Width, circle, row, wide
 from tests.benchmarks.test_costs import counted, counting
 

@@ -1,6 +1,6 @@
 import pytest
 
-from runtime.testing.process import loopback_process
+from runtime.testing.models.process import loopback_process
 from tests.benchmarks.lm_calls import BASELINE, DSPY, FLOOR, OURS, Sample, load_all, measure, table, verdicts
 from tests.benchmarks.lm_graphs import memory_of_crowds, three_nodes
 from tests.benchmarks.lm_storms import verdicts as storms

@@ -12,7 +12,7 @@ import trio
 
 from actors import Actor, Backoff, Redelivery, Request, Supervision
 from runtime.testing import ScriptedLM, Simulation, open_loopback
-from runtime.testing.strategies import portfolio
+from runtime.testing.schedules.strategies import portfolio
 
 
 @attrs.frozen

@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 
 from actors.errors import DeclarationError
-from actors.graph import Graph
+from actors.graphs.graph import Graph
 from tests.runtime.graphs.driving import Choose, begin
 
 MOST_STEPS = 120

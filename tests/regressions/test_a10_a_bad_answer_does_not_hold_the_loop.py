@@ -20,7 +20,7 @@ from runtime.lm.dspy.bridge import fill, run_signature
 from runtime.lm.dspy.choosing import choose
 from runtime.lm.dspy.formats import value_of
 from runtime.lm.dspy.repair import IN_A_THREAD, ON_THE_LOOP, TooHard, limited, read
-from runtime.lm.retry import Retry
+from runtime.lm.limits.retry import Retry
 from tests.runtime.lm.faking import HELLO, faking
 
 HELD_S = 0.1

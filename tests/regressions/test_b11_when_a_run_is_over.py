@@ -13,8 +13,8 @@ import trio
 
 from actors import DeclarationError, Finish, Gather, Graph, NodeFailed, Redelivery, Run, RunFailed, StepsExceeded
 from runtime import NodeCancelled, open_runtime
-from runtime.graphs.course import Course
-from runtime.graphs.state import RunState
+from runtime.graphs.reducer.course import Course
+from runtime.graphs.reducer.state import RunState
 from tests.runtime.graphs.stage import EXACT, TWICE, Ask, Done, Other, Part
 
 

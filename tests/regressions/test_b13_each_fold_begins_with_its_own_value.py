@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from actors import Actor, DeclarationError, Dep, Gather, Graph, Recall, Request, Run
-from actors.options import NodeOptions
+from actors.graphs.options import NodeOptions
 from runtime import open_runtime
 from tests.runtime.graphs.stage import EXACT, TWICE, Ask, Done, Other, Part
 

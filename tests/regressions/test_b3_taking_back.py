@@ -9,10 +9,10 @@ from typing import Annotated
 import pytest
 
 from actors import Gather, Graph
-from actors.annotations import Many
+from actors.graphs.annotations import Many
 from tests.runtime.graphs.driving import Driven, begin, drive
+from tests.runtime.graphs.reducer.test_state import A, B, C
 from tests.runtime.graphs.stage import Ask, Done, Other, Part
-from tests.runtime.graphs.test_state import A, B, C
 
 
 def of(*functions: object) -> Graph:

@@ -12,9 +12,9 @@ import trio
 from actors import LM, Graph
 from actors.errors import LMBudgetExhausted, LMRefused, LMReplyUnreadable, LMUnavailable, RunFailed
 from runtime import open_runtime
-from runtime.lm.budget import Budget, reserve
 from runtime.lm.client import LMClient
-from runtime.lm.retry import Retry
+from runtime.lm.limits.budget import Budget, reserve
+from runtime.lm.limits.retry import Retry
 from runtime.testing.loopback import ModelScript, open_loopback
 from tests.runtime.lm.faking import HELLO, faking, said
 

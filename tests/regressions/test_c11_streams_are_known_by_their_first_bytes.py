@@ -6,10 +6,10 @@ import httpx
 import pytest
 import trio
 
-from runtime.lm.cache import MemoryCache
 from runtime.lm.client import LMClient
 from runtime.lm.http.keepalive import KEEP_S
 from runtime.lm.http.transport import HttpRequest, open_transport
+from runtime.lm.limits.cache import MemoryCache
 from tests.runtime.lm.faking import HELLO, faking, said
 
 EVENTS = (

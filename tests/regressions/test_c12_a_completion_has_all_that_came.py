@@ -8,7 +8,7 @@ import pytest
 
 from actors.errors import LMBadRequest
 from actors.lm import Completion
-from runtime.lm.cache import SqliteCache
+from runtime.lm.limits.cache import SqliteCache
 from runtime.lm.providers.translation import Translator
 from tests.runtime.lm.faking import HELLO, faking
 

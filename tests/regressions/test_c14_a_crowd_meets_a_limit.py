@@ -7,10 +7,10 @@ import pytest
 import trio
 
 from actors.errors import LMRateLimited
-from runtime.lm.adaptive import FIRST_WAVE, AdaptiveLimit
 from runtime.lm.client import LMClient
-from runtime.lm.quota import MinuteLimit
-from runtime.lm.retry import Retry
+from runtime.lm.limits.adaptive import FIRST_WAVE, AdaptiveLimit
+from runtime.lm.limits.quota import MinuteLimit
+from runtime.lm.limits.retry import Retry
 from tests.runtime.lm.faking import HELLO, faking, said
 
 CALLERS = 200

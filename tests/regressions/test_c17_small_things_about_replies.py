@@ -12,7 +12,7 @@ import trio
 from actors.errors import LMReplyUnreadable, LMTimeout, LMUnavailable, UsageError
 from runtime.lm.backends.typed import DSPyBackend
 from runtime.lm.client import LMClient
-from runtime.lm.retry import Retry, retry_after_s
+from runtime.lm.limits.retry import Retry, retry_after_s
 from runtime.testing import ScriptedLM
 from tests.runtime.lm.faking import EXACT, HELLO, faking, model_of, said
 

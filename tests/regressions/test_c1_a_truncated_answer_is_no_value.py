@@ -20,8 +20,8 @@ from runtime.lm.backends.typed import DSPyBackend
 from runtime.lm.client import LMClient
 from runtime.lm.dspy.bridge import fill, run_signature
 from runtime.lm.providers.reasons import known_reason, told_reason
-from runtime.testing.answers import Answer
-from runtime.testing.scripted import ScriptedLM
+from runtime.testing.models.answers import Answer
+from runtime.testing.models.scripted import ScriptedLM
 from tests.runtime.lm.faking import faking
 
 CUT = '[[ ## tags ## ]]\n["red", "green", "bl'

@@ -14,7 +14,7 @@ import trio
 from actors.errors import LMReplyUnreadable
 from actors.lm import ChatMessage, Completion
 from runtime.lm.dspy.bridge import fill
-from runtime.lm.dspy.schemas import build
+from runtime.messages.schemas import build
 
 SEEN: list[object] = []
 

@@ -8,8 +8,8 @@ import pytest
 import trio
 
 from actors.errors import LMError, LMRateLimited, LMUnavailable
-from runtime.lm.account import BREAK_AFTER, PROBE_S
-from runtime.lm.retry import Retry
+from runtime.lm.limits.account import BREAK_AFTER, PROBE_S
+from runtime.lm.limits.retry import Retry
 from tests.runtime.lm.faking import HELLO, faking, model_of, said
 
 ONCE = Retry(max_attempts=1)

@@ -13,7 +13,7 @@ from actors.errors import LMReplyUnreadable
 from actors.lm import Completion
 from runtime.lm.client import LMClient
 from runtime.lm.http.transport import open_transport
-from runtime.lm.retry import Retry
+from runtime.lm.limits.retry import Retry
 from tests.runtime.lm.providers.test_provider_matrix import PROVIDERS
 from tests.runtime.lm.replies import answer_to, gemini
 

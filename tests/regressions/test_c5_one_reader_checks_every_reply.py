@@ -9,9 +9,9 @@ import pytest
 
 from actors.errors import LMRefused
 from actors.lm import Completion
-from runtime.lm.budget import Budget
-from runtime.lm.cache import SqliteCache
 from runtime.lm.client import LMClient
+from runtime.lm.limits.budget import Budget
+from runtime.lm.limits.cache import SqliteCache
 from tests.runtime.lm.faking import HELLO, faking
 
 KINDS = pytest.mark.parametrize("kind", ["plain", "other", "streamed"])

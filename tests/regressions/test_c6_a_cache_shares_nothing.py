@@ -8,9 +8,9 @@ import httpx
 import pytest
 
 from actors.lm import Completion
-from runtime.lm.cache import MemoryCache
 from runtime.lm.dspy.bridge import fill
 from runtime.lm.dspy.trained import Trained, TrainedStep
+from runtime.lm.limits.cache import MemoryCache
 from runtime.lm.providers.translation import Translator
 from tests.runtime.lm.faking import HELLO, faking, said
 

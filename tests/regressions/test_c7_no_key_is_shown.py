@@ -13,8 +13,8 @@ import trio
 from actors.errors import LMBadRequest, LMError, LMReplyUnreadable, LMUnavailable
 from runtime.lm.client import LMClient
 from runtime.lm.http.transport import MAX_ERROR_BYTES, HttpRequest, open_transport
-from runtime.lm.redaction import excerpt, redact
-from runtime.lm.retry import Retry
+from runtime.lm.limits.redaction import excerpt, redact
+from runtime.lm.limits.retry import Retry
 from tests.runtime.lm.faking import HELLO, faking
 
 KEY = "zq7-4kT9_wPx2LmN8vRb3YcD5sFg6HjK"

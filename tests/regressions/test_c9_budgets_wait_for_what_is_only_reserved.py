@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors.errors import LMBudgetExhausted
-from runtime.lm.budget import Budget, held_by_block, reserve, spending
+from runtime.lm.limits.budget import Budget, held_by_block, reserve, spending
 from runtime.testing import run_in_virtual_time
 from tests.runtime.lm.faking import HELLO, faking, said
 

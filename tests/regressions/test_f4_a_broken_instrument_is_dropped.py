@@ -8,7 +8,7 @@ import attrs
 import pytest
 import trio
 
-import runtime.events as events_module
+import runtime.core.events as events_module
 from actors import ActorFailed, Backoff, Graph, Supervision
 from runtime import ActorStarted, Event, InstrumentFailed, open_runtime
 from tests.runtime.cast import Echo

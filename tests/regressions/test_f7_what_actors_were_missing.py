@@ -34,7 +34,7 @@ from actors import (
 )
 from runtime import ActorCrashed, DeadReason
 from runtime.testing import Simulation, explore, find_failure, no_orphans
-from runtime.testing.search import Exploration
+from runtime.testing.schedules.search import Exploration
 from tests.runtime.cast import AT_ONCE, PATIENT, Boom, Does, Echo, Recorder, settled, stage
 
 # --- an answer that is an error ---------------------------------------------------------------------------------------

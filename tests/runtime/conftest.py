@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 HERE = Path(__file__).parent
-EXPLORED = (HERE, HERE / "graphs")
+EXPLORED = (HERE, HERE / "core", HERE / "graphs")
 """Folders whose async tests run under several schedules: these in each run of the suite, many more under ``make explore``."""
 SCHEDULES = 3
 

@@ -34,10 +34,10 @@ from actors import (
     supervisor_spec,
 )
 from runtime import ActorRestarting, Pool, SupervisorParked
-from runtime.dead_letters import DeadLetters
-from runtime.envelope import Envelope
-from runtime.events import EventBus
-from runtime.mailbox import Mailbox
+from runtime.core.dead_letters import DeadLetters
+from runtime.core.envelope import Envelope
+from runtime.core.events import EventBus
+from runtime.core.mailbox import Mailbox
 from tests.runtime.cast import (
     AT_ONCE,
     EXACT,

@@ -18,11 +18,11 @@ from actors.checks import refuse
 from actors.errors import LMError, LMReplyUnreadable, LMTimeout, LMUnavailable, UsageError
 from actors.lm import ChatMessage, Completion
 from runtime.lm.backends.typed import DSPyBackend
+from runtime.lm.limits.redaction import excerpt, raise_alone
 from runtime.lm.providers.chunks import whole_characters
 from runtime.lm.providers.reasons import told_reason
 from runtime.lm.providers.sending import READ_ON_THE_LOOP_BYTES
 from runtime.lm.providers.usage import count, usage_of
-from runtime.lm.redaction import excerpt, raise_alone
 
 DEADLINE_S = 120.0
 GRACE_S = 1.0

@@ -22,9 +22,9 @@ from actors.checks import refuse
 from actors.errors import DeclarationError, LMReplyUnreadable, UsageError
 from actors.lm import ChatMessage, Completion
 from runtime.lm.backends.typed import partial_type, what_follows
-from runtime.lm.dspy import schemas
 from runtime.lm.dspy.calls import ChatLM, policy_of, refuse_truncated
 from runtime.lm.dspy.choosing import NOTHING, choice_of
+from runtime.messages import schemas
 
 T = TypeVar("T")
 

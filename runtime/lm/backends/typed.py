@@ -21,9 +21,9 @@ from actors.errors import DeclarationError, LMReplyUnreadable, UsageError
 from runtime.lm.dspy.bridge import fill
 from runtime.lm.dspy.calls import ChatLM, check_truncated
 from runtime.lm.dspy.choosing import choose
-from runtime.lm.dspy.fields import MessageField, fields_of
-from runtime.lm.dspy.schemas import misgiven, type_name
 from runtime.lm.dspy.trained import Trained
+from runtime.messages.fields import MessageField, fields_of
+from runtime.messages.schemas import misgiven, type_name
 
 T = TypeVar("T")
 

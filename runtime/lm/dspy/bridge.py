@@ -18,12 +18,9 @@ import trio
 
 from actors.errors import DeclarationError, LMError, LMReplyUnreadable, UsageError
 from actors.words import repr_of, words_of
-from runtime.lm.abilities import warmed_up
-from runtime.lm.dspy import schemas
 from runtime.lm.dspy.calls import BridgeMisused, ChatLM, check_truncated
 from runtime.lm.dspy.careful import careful
 from runtime.lm.dspy.crossing import Crossing, with_crossing
-from runtime.lm.dspy.fields import fields_of
 from runtime.lm.dspy.formats import reads_sections
 from runtime.lm.dspy.library import library, part
 from runtime.lm.dspy.library import warm_up as warm_up
@@ -32,6 +29,9 @@ from runtime.lm.dspy.plans import Plan, make_plan
 from runtime.lm.dspy.reading import Care, unreadable
 from runtime.lm.dspy.trained import Trained
 from runtime.lm.dspy.trio_lm import AnswerListener, trio_lm
+from runtime.lm.limits.abilities import warmed_up
+from runtime.messages import schemas
+from runtime.messages.fields import fields_of
 
 T = TypeVar("T")
 

@@ -20,7 +20,7 @@ from runtime.lm.dspy.library import library, part
 from runtime.lm.dspy.prompts import remembering
 from runtime.lm.dspy.reading import Care, Unfit, correcting, fitting, hint_for, stands_in, widened
 from runtime.lm.dspy.repair import IN_A_THREAD, ON_THE_LOOP, TooHard, limited
-from runtime.lm.providers.shapes import as_list, as_object, text_in
+from runtime.messages.shapes import as_list, as_object, text_in
 
 ON_THE_LOOP_CHARACTERS = 20_000
 """Longer answers are read in a thread."""

@@ -1,7 +1,7 @@
 """What can be known of a predict node before it asks a model: its module can be made, and its fields have schemas.
 
-The check of a graph asks for it (see :data:`actors.check.FURTHER_CHECKS`). DSPy is loaded only for a module of DSPy's that was
-passed as a class, and then it is loaded already.
+The check of a graph asks for it (see :data:`actors.graphs.check.FURTHER_CHECKS`). DSPy is loaded only for a module of DSPy's that
+was passed as a class, and then it is loaded already.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from actors.errors import DeclarationError, Problem
-from actors.node import Kind, NodeSpec
-from runtime.lm.dspy import bridge, schemas
-from runtime.lm.dspy.fields import fields_of
+from actors.graphs.node import Kind, NodeSpec
+from runtime.lm.dspy import bridge
 from runtime.lm.dspy.library import is_loaded
+from runtime.messages import schemas
+from runtime.messages.fields import fields_of
 
 
 def predict_problems(spec: NodeSpec) -> Iterator[Problem]:

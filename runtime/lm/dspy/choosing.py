@@ -13,8 +13,8 @@ from typing import Any, Literal, Protocol, cast
 
 import attrs
 
-from actors.annotations import description_of
 from actors.errors import DeclarationError
+from actors.graphs.annotations import description_of
 from runtime.lm.dspy.bridge import FieldTeller, fill
 from runtime.lm.dspy.calls import ChatLM
 from runtime.lm.dspy.trained import Trained

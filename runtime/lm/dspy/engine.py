@@ -11,10 +11,10 @@ from typing import Any, final
 
 from actors.errors import LMContextTooLong
 from actors.lm import Completion
-from runtime.lm.abilities import PassesAbilities
 from runtime.lm.dspy.calls import ChatLM, Home, on_trio
 from runtime.lm.dspy.crossing import Crossing
 from runtime.lm.dspy.library import library, part
+from runtime.lm.limits.abilities import PassesAbilities
 
 
 async def _complete(lm: ChatLM, request: Any) -> Any:

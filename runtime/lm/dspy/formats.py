@@ -17,11 +17,11 @@ from collections.abc import Mapping
 from typing import Any, Literal, cast
 from xml.etree import ElementTree
 
-from runtime.lm.dspy import schemas
 from runtime.lm.dspy.library import library, part
 from runtime.lm.dspy.pieces import sections
 from runtime.lm.dspy.repair import check_depth, check_length, read, read_object
-from runtime.lm.providers.shapes import as_list, as_object
+from runtime.messages import schemas
+from runtime.messages.shapes import as_list, as_object
 
 _LONGEST_LITERAL = 1000
 """Longer texts are not tried as Python's: its parser has no bounds of its own."""

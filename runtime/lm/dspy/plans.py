@@ -10,8 +10,8 @@ from typing import Any, final
 import attrs
 
 from actors.errors import DeclarationError
-from runtime.lm.dspy import schemas
-from runtime.lm.dspy.fields import MessageField, fields_of, message_kind
+from runtime.messages import schemas
+from runtime.messages.fields import MessageField, fields_of, message_kind
 
 _TAKEN_BY_PREDICT = frozenset(
     {"signature", "new_signature", "demos", "config", "lm", "prediction", "self", "completed", "trajectory"}

@@ -13,9 +13,9 @@ import types
 from collections.abc import Mapping
 from typing import Any, cast
 
-from runtime.lm.dspy import schemas
 from runtime.lm.dspy.library import library, part
 from runtime.lm.dspy.plans import Prompt
+from runtime.messages import schemas
 
 _WRITTEN_AS_THEY_ARE = frozenset({bool, int, float, types.NoneType})
 

@@ -13,8 +13,8 @@ import attrs
 
 from actors.errors import LMReplyUnreadable, LMTruncated
 from actors.lm import ChatMessage
-from runtime.lm.dspy import schemas
 from runtime.lm.dspy.plans import Plan
+from runtime.messages import schemas
 
 correction: ContextVar[tuple[ChatMessage, ...]] = ContextVar("understudy_correction", default=())
 """What is added to the messages of the next call: the answer that could not be read, and why."""

@@ -16,7 +16,7 @@ from typing import Any, Protocol, cast, final
 import attrs
 
 from runtime.lm.dspy.library import part
-from runtime.lm.providers.shapes import as_list
+from runtime.messages.shapes import as_list
 
 MAX_CHARACTERS = 2_000_000
 """A longer answer is not read: no model writes one, and Python's own parser would hold the loop for a tenth of a second."""

@@ -18,11 +18,11 @@ import outcome
 import trio
 
 from actors.errors import UsageError
-from runtime.lm.abilities import warmed_up
 from runtime.lm.dspy.bridge import Listening, module_of, run_module, title_of
 from runtime.lm.dspy.calls import ChatLM
 from runtime.lm.dspy.library import library, part, warm_up
 from runtime.lm.dspy.reading import Care
+from runtime.lm.limits.abilities import warmed_up
 
 BUFFER = 16
 """How many pieces may wait for their reader; the provider's stream is read on when there is room."""

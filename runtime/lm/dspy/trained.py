@@ -12,7 +12,7 @@ from typing import Any, final
 import attrs
 
 from actors.errors import DeclarationError
-from runtime.lm.dspy import schemas
+from runtime.messages import schemas
 
 
 @final

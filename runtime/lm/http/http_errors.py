@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from actors.errors import InternalError, LMBadRequest, LMReplyUnreadable, LMTimeout, LMUnavailable, UnderstudyError
-from runtime.lm.redaction import excerpt
+from runtime.lm.limits.redaction import excerpt
 
 FOREIGN_ERRORS: Mapping[str, type[UnderstudyError]] = {
     "ConnectTimeout": LMTimeout,

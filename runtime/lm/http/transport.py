@@ -29,7 +29,7 @@ from actors.checks import refuse
 from actors.errors import LMReplyUnreadable, LMUnavailable, UsageError
 from runtime.lm.http.http_errors import QUOTING, is_a_foreign, ours_for
 from runtime.lm.http.keepalive import PoolStatistics
-from runtime.lm.redaction import raise_alone
+from runtime.lm.limits.redaction import raise_alone
 
 if TYPE_CHECKING:
     from types import TracebackType

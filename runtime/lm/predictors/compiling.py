@@ -8,8 +8,8 @@ from typing import final
 
 import attrs
 
-from actors.graph import Graph
-from actors.node import NodeSpec
+from actors.graphs.graph import Graph
+from actors.graphs.node import NodeSpec
 from runtime.lm.dspy.calls import ChatLM
 from runtime.lm.dspy.library import warm_up
 from runtime.lm.predictors.files import StoredNode, StoredPredictor, write_node

@@ -15,7 +15,6 @@ import attrs
 
 from actors.checks import refuse
 from actors.errors import LMReplyUnreadable, UsageError
-from runtime.lm.dspy import schemas
 from runtime.lm.dspy.bridge import as_mapping, bridged, in_thread
 from runtime.lm.dspy.calls import ChatLM
 from runtime.lm.dspy.library import library, warm_up
@@ -23,6 +22,7 @@ from runtime.lm.dspy.plans import Plan
 from runtime.lm.dspy.reading import Care
 from runtime.lm.dspy.trained import Trained
 from runtime.lm.dspy.trio_lm import trio_lm
+from runtime.messages import schemas
 
 Metric = Callable[..., Any]
 """``metric(example, prediction, trace=None)`` gives a number, higher for better, or a bool; for GEPA it may give a

@@ -10,12 +10,12 @@ from typing import Any, final
 import attrs
 
 from actors.errors import DeclarationError
-from actors.node import Kind, NodeSpec
-from runtime.lm.dspy import schemas
+from actors.graphs.node import Kind, NodeSpec
 from runtime.lm.dspy.library import library
 from runtime.lm.dspy.trained import Trained
 from runtime.lm.predictors.files import Signature, StoredNode, StoredPredictor, read_folder
 from runtime.lm.predictors.signatures import CHOICE, Kinds, NodeSignature, module_of_node, purpose_of, shown_kinds, signatures_of
+from runtime.messages import schemas
 
 DEMO_MARK = "augmented"
 """What DSPy adds to a demonstration that a run made, and not a row of the training set."""

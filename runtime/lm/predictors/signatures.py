@@ -16,13 +16,13 @@ from typing import Any, cast, final
 
 import attrs
 
-from actors.node import NodeSpec
+from actors.graphs.node import NodeSpec
 from runtime.lm.dspy.bridge import module_for, plan_of
 from runtime.lm.dspy.choosing import choice_of
-from runtime.lm.dspy.fields import fields_of, message_kind
 from runtime.lm.dspy.plans import Plan
-from runtime.lm.dspy.schemas import type_name
 from runtime.lm.predictors.files import Signature
+from runtime.messages.fields import fields_of, message_kind
+from runtime.messages.schemas import type_name
 
 CHOICE = "choice"
 """What the predictor of a node with several return types is called that chooses among them."""

@@ -10,11 +10,11 @@ from typing import Any, cast, final
 import attrs
 
 from actors.errors import DeclarationError, LMReplyUnreadable
-from actors.node import Kind, NodeSpec
-from runtime.lm.dspy import schemas
+from actors.graphs.node import Kind, NodeSpec
 from runtime.lm.dspy.choosing import name_among
 from runtime.lm.dspy.library import library
 from runtime.lm.predictors.signatures import CHOICE, NodeSignature, has_fields, purpose_of, shown_kinds, signatures_of
+from runtime.messages import schemas
 
 MAX_ROW_BYTES = 16 * 1024 * 1024
 """Of a line of a training set."""

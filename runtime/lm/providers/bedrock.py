@@ -15,10 +15,10 @@ import attrs
 
 from actors.errors import DeclarationError, LMAuthFailed
 from runtime.lm.http.transport import HttpRequest
+from runtime.lm.limits.redaction import raise_alone
 from runtime.lm.providers.known import PROVIDER_OPTIONS
 from runtime.lm.providers.library import fitted, part
 from runtime.lm.providers.sign_in import Post
-from runtime.lm.redaction import raise_alone
 
 USABLE_S = 45.0
 """How long credentials serve before LiteLLM is asked for them again. It gives none out that end within a minute."""

@@ -15,7 +15,7 @@ import attrs
 from actors.lm import Delta, ReasoningDelta, TextDelta, ToolCallDelta
 from runtime.lm.http.sse import ServerEvent
 from runtime.lm.providers.reasons import known_reason, told_reason
-from runtime.lm.providers.shapes import as_json, as_list, as_object, first_of, text_in
+from runtime.messages.shapes import as_json, as_list, as_object, first_of, text_in
 
 DONE = "[DONE]"
 """What OpenAI and its likes send last."""

@@ -20,8 +20,8 @@ from actors.errors import (
     LMTimeout,
     LMUnavailable,
 )
-from runtime.lm.redaction import MAX_SEARCHED_CHARS, excerpt, redact
-from runtime.lm.retry import retry_after_s
+from runtime.lm.limits.redaction import MAX_SEARCHED_CHARS, excerpt, redact
+from runtime.lm.limits.retry import retry_after_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -6,7 +6,7 @@ LiteLLM's parsers give some streams a reason that the provider has not sent yet,
 
 from __future__ import annotations
 
-from runtime.lm.providers.shapes import as_object, first_of, text_in
+from runtime.messages.shapes import as_object, first_of, text_in
 
 _LENGTH = frozenset(
     {

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from actors.errors import DeclarationError, LMAuthFailed
+from runtime.lm.limits.redaction import excerpt, raise_alone
 from runtime.lm.providers import bedrock, vertex
 from runtime.lm.providers.known import (
     ADDRESS_EXAMPLES,
@@ -26,7 +27,6 @@ from runtime.lm.providers.known import (
     UNSERVED_PROVIDERS,
 )
 from runtime.lm.providers.sign_in import Authority, SignIn
-from runtime.lm.redaction import excerpt, raise_alone
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

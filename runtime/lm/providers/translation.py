@@ -19,8 +19,9 @@ import attrs
 
 from actors.errors import LMAuthFailed, LMBadRequest, LMError, LMRefused, LMReplyUnreadable, UnderstudyError, UsageError
 from actors.lm import ChatMessage, Completion, Embeddings, Usage
-from runtime.lm.abilities import Abilities
 from runtime.lm.http.transport import HttpReply, HttpRequest
+from runtime.lm.limits.abilities import Abilities
+from runtime.lm.limits.redaction import MIN_KEY_CHARS, excerpt, long_enough, raise_alone, redact
 from runtime.lm.providers import embeddings
 from runtime.lm.providers.chunks import ChunkReader, whole_characters
 from runtime.lm.providers.dialects import SilentLog, longest_answer_tokens, outgoing, parser_of, reader_of, reads_as_openai
@@ -45,10 +46,9 @@ from runtime.lm.providers.plain import PlainAnswer, plain_answer
 from runtime.lm.providers.prices import Prices
 from runtime.lm.providers.reasons import known_reason, told_reason
 from runtime.lm.providers.routes import Route, resolve
-from runtime.lm.providers.shapes import as_json, as_list, as_object, text_in
 from runtime.lm.providers.threaded import ThreadedCall
 from runtime.lm.providers.usage import usage_of
-from runtime.lm.redaction import MIN_KEY_CHARS, excerpt, long_enough, raise_alone, redact
+from runtime.messages.shapes import as_json, as_list, as_object, text_in
 
 _LOG = logging.getLogger("understudy.lm")
 MAX_MAPPED = 64

@@ -17,9 +17,9 @@ import attrs
 
 from actors.errors import DeclarationError, LMAuthFailed, LMError, LMUnavailable, UnderstudyError
 from runtime.lm.http.transport import HttpReply, HttpRequest
+from runtime.lm.limits.redaction import excerpt, raise_alone
 from runtime.lm.providers.library import fitted, part
 from runtime.lm.providers.sign_in import Post
-from runtime.lm.redaction import excerpt, raise_alone
 
 USABLE_S = 60.0
 """How long a token serves before google-auth is asked again. It gives none out that ends within this time."""

@@ -8,7 +8,7 @@ import pytest
 
 from actors import TextDelta
 from runtime.cli.board import MOST_SAID, Board, last_words
-from runtime.events import EventsMissed
+from runtime.core.events import EventsMissed
 from runtime.graphs.events import (
     LMCalled,
     LMDelta,

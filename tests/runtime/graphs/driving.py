@@ -8,12 +8,12 @@ from typing import Any
 
 import attrs
 
-from actors.annotations import Many
-from actors.graph import Graph
-from runtime.graphs.course import Course
-from runtime.graphs.scopes import Task
-from runtime.graphs.state import RunState
-from runtime.graphs.tasks import Commands
+from actors.graphs.annotations import Many
+from actors.graphs.graph import Graph
+from runtime.graphs.reducer.course import Course
+from runtime.graphs.reducer.scopes import Task
+from runtime.graphs.reducer.state import RunState
+from runtime.graphs.reducer.tasks import Commands
 
 Choose = Callable[[Sequence[str]], str]
 

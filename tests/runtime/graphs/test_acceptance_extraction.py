@@ -18,12 +18,12 @@ import trio
 from actors import LM, Graph, LMUnavailable, Redelivery, RunFailed
 from runtime import LoopBlocked, open_runtime
 from runtime.cli.timeline import Measured, join
+from runtime.core.watchdog import Watchdog
 from runtime.embed.portal import open_runtime_portal
 from runtime.graphs.events import LMCalled
 from runtime.lm import LMClient, Retry
 from runtime.lm.providers.translation import warm_up
 from runtime.testing import Failure, ModelScript, ScriptedLM, open_loopback
-from runtime.watchdog import Watchdog
 from tests.runtime.graphs.stage import EXACT, leaves
 
 trio.run(warm_up)  # loading it takes a thread, for which virtual time does not wait

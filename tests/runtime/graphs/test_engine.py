@@ -15,7 +15,7 @@ import trio
 from actors import LM, Actor, Backoff, Graph, GraphInvalid, RestartType, Run, RunFailed, Supervision
 from actors.errors import ActorFailed, ActorStopped, DeclarationError, RestartsExhausted, UsageError
 from runtime import ActorStarted, open_runtime
-from runtime.envelope import Envelope
+from runtime.core.envelope import Envelope
 from runtime.graphs.record import Spend
 from runtime.graphs.run import ActiveRun
 from runtime.testing import ScriptedLM

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 import pytest
 
-from actors.graph import Graph
+from actors.graphs.graph import Graph
 from tests.runtime.graphs.driving import by_chance, drive, newest, oldest
 
 

@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from runtime import open_runtime
-from runtime.events import ActorCrashed, ActorRestarting
+from runtime.core.events import ActorCrashed, ActorRestarting
 from runtime.lm import LMClient, Retry
 from runtime.lm.providers.translation import warm_up
 from runtime.testing import Answer, Failure, ModelScript, ScriptedLM, open_loopback

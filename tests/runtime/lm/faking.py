@@ -11,7 +11,7 @@ import httpx
 from actors.backoff import Backoff
 from runtime.lm.client import LMClient
 from runtime.lm.http.transport import open_transport
-from runtime.lm.retry import Retry
+from runtime.lm.limits.retry import Retry
 
 HELLO = [{"role": "user", "content": "Hello"}]
 EXACT = Retry(max_attempts=3, backoff=Backoff(first_s=0.5, cap_s=30.0, jitter=0))

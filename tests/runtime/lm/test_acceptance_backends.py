@@ -23,9 +23,9 @@ from runtime.lm import node_transition_metric, optimize_node, trace_to_examples
 from runtime.lm.backends.claude_cli import ClaudeCLIBackend
 from runtime.lm.backends.pydantic_ai import PydanticAIBackend
 from runtime.lm.backends.typed import DSPyBackend, OptimizedLM, successors
+from runtime.lm.limits.retry import Retry
 from runtime.lm.predictors.compiling import compile_graph
 from runtime.lm.predictors.serving import PredictorCounts
-from runtime.lm.retry import Retry
 from runtime.testing import ScriptedLM
 from tests.runtime.lm.articles import ARTICLE, Article, Draft, Review, ReviewFailed, Silent
 from tests.runtime.lm.faking import faking, said

@@ -11,12 +11,12 @@ import pytest
 import trio
 
 from actors.backoff import Backoff
-from runtime.lm.budget import Budget
 from runtime.lm.client import LMClient
 from runtime.lm.http.transport import HttpTransport, open_transport
+from runtime.lm.limits.budget import Budget
+from runtime.lm.limits.retry import Retry
 from runtime.lm.predictors.compiling import compile_graph
 from runtime.lm.predictors.files import read_folder
-from runtime.lm.retry import Retry
 from runtime.testing import ScriptedLM
 from runtime.testing.loopback import Failure, LoopbackProvider, ModelScript, open_loopback
 from tests.runtime.lm.faking import HELLO

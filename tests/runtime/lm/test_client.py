@@ -23,9 +23,9 @@ from actors.errors import (
 from actors.lm import LM
 from runtime.lm.client import LMClient
 from runtime.lm.http.transport import open_transport
-from runtime.lm.retry import Retry
-from runtime.testing.answers import field_answer
+from runtime.lm.limits.retry import Retry
 from runtime.testing.loopback import Failure, LoopbackProvider, ModelScript, open_loopback
+from runtime.testing.models.answers import field_answer
 
 HELLO = [{"role": "user", "content": "Hello"}]
 EXACT = Retry(max_attempts=3, backoff=Backoff(first_s=0.5, cap_s=30.0, jitter=0))

@@ -23,9 +23,9 @@ from runtime.lm import node_transition_metric, optimize_node
 from runtime.lm.backends.claude_cli import ClaudeCLI
 from runtime.lm.backends.typed import DSPyBackend, OptimizedLM
 from runtime.lm.client import LMClient
+from runtime.lm.limits.retry import Retry
 from runtime.lm.predictors.compiling import compile_graph
 from runtime.lm.predictors.serving import PredictorCounts
-from runtime.lm.retry import Retry
 from runtime.testing import Failure, LoopbackProvider, ModelScript, ScriptedLM, field_answer, open_loopback
 from tests.runtime.lm.articles import ARTICLE, Article, Review, ReviewFailed
 from tests.runtime.lm.predicting import Label, Question, knowing, labelling, rows

@@ -14,7 +14,7 @@ from actors.errors import LMAuthFailed, LMBadRequest, LMError, LMReplyUnreadable
 from runtime import open_runtime
 from runtime.lm.client import LMClient
 from runtime.lm.http.transport import HttpRequest, open_transport
-from runtime.lm.retry import Retry
+from runtime.lm.limits.retry import Retry
 from runtime.testing.loopback import Failure, ModelScript, open_loopback
 from tests.runtime.lm.faking import HELLO
 from tests.runtime.lm.wires import OK, encrypted, encrypted_http2, hear, made_certificate, proxy, talking

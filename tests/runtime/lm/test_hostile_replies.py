@@ -10,9 +10,9 @@ import trio
 
 from actors.errors import LMBadRequest, LMError, LMReplyUnreadable, LMUnavailable, UsageError
 from actors.lm import TextDelta
-from runtime.lm.budget import Budget
 from runtime.lm.client import LMClient
-from runtime.lm.retry import Retry
+from runtime.lm.limits.budget import Budget
+from runtime.lm.limits.retry import Retry
 from tests.runtime.lm.faking import HELLO, faking
 
 ONCE = Retry(max_attempts=1)

@@ -9,9 +9,9 @@ import trio
 import trio.testing
 
 from actors.errors import LMError, LMReplyUnreadable, LMTimeout, LMUnavailable
-from runtime.lm.budget import Budget
 from runtime.lm.client import LMClient
-from runtime.lm.retry import Retry
+from runtime.lm.limits.budget import Budget
+from runtime.lm.limits.retry import Retry
 from tests.runtime.lm.faking import HELLO
 from tests.runtime.lm.wires import talking
 

@@ -9,7 +9,7 @@ from actors.errors import LMReplyUnreadable, RunFailed
 from actors.lm import Embedder
 from runtime import open_runtime
 from runtime.lm.client import LMClient
-from runtime.lm.retry import Retry
+from runtime.lm.limits.retry import Retry
 from runtime.testing.loopback import Failure, ModelScript, open_loopback
 from tests.runtime.lm.faking import HELLO
 

@@ -18,9 +18,9 @@ from actors.errors import (
     LMTimeout,
     LMUnavailable,
 )
-from runtime.lm.budget import Budget
 from runtime.lm.client import LMClient
-from runtime.lm.retry import Retry
+from runtime.lm.limits.budget import Budget
+from runtime.lm.limits.retry import Retry
 from runtime.testing.loopback import Failure, LoopbackProvider, ModelScript, open_loopback
 from tests.runtime.lm.faking import HELLO, faking
 

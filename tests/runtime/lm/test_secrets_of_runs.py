@@ -12,9 +12,9 @@ from actors.backoff import Backoff
 from actors.errors import RunFailed
 from actors.lm import Embedder
 from runtime import open_runtime
-from runtime.events import EventStream
+from runtime.core.events import EventStream
 from runtime.lm.client import LMClient
-from runtime.lm.retry import Retry
+from runtime.lm.limits.retry import Retry
 from runtime.testing.loopback import Failure, ModelScript, open_loopback
 from tests.runtime.lm.faking import HELLO
 

@@ -12,7 +12,7 @@ import trio.testing
 from actors import Actor, ActorFailed, Backoff, LMUnavailable, Redelivery, Request, Supervision
 from actors.lm import Completion
 from runtime import open_runtime
-from runtime.lm.cache import AnswerCache, MemoryCache
+from runtime.lm.limits.cache import AnswerCache, MemoryCache
 from runtime.testing import (
     Exploration,
     FaultPlan,

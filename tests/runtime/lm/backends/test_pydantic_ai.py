@@ -13,9 +13,9 @@ import trio
 from actors.errors import DeclarationError, LMRateLimited, LMReplyUnreadable, UsageError
 from runtime.lm.backends import pydantic_ai
 from runtime.lm.backends.pydantic_ai import PydanticAIBackend
-from runtime.lm.budget import Budget, spending
 from runtime.lm.client import LMClient
-from runtime.lm.retry import Retry
+from runtime.lm.limits.budget import Budget, spending
+from runtime.lm.limits.retry import Retry
 from runtime.testing import Failure, ModelScript, ScriptedLM, open_loopback, tool_answer
 from tests.runtime.lm.articles import ARTICLE, Article, Review, ReviewFailed, Silent
 

@@ -9,8 +9,8 @@ import trio
 from actors.backoff import Backoff
 from actors.errors import DeclarationError, LMError, LMReplyUnreadable, LMUnavailable
 from runtime.lm.backends.typed import DSPyBackend, OptimizedLM, successors
-from runtime.lm.retry import Retry
-from runtime.testing.scripted import ScriptedLM
+from runtime.lm.limits.retry import Retry
+from runtime.testing.models.scripted import ScriptedLM
 from tests.runtime.lm.articles import ARTICLE, Article, Draft, Review, ReviewFailed, Silent
 from tests.runtime.lm.faking import faking, said
 

@@ -12,9 +12,9 @@ import trio
 from dspy.utils.callback import BaseCallback
 
 from actors.errors import LMRateLimited
-from runtime.lm.cache import MemoryCache
 from runtime.lm.client import LMClient
 from runtime.lm.dspy.trio_lm import trio_lm
+from runtime.lm.limits.cache import MemoryCache
 from runtime.testing import LoopbackHandle, ScriptedLM, field_answer, loopback_process
 
 QA: Any = "question -> answer"

@@ -10,10 +10,10 @@ import pytest
 import trio
 
 from actors.errors import DeclarationError, LMBudgetExhausted, UsageError
-from runtime.lm.budget import Budget, spending
 from runtime.lm.client import LMClient
 from runtime.lm.dspy.bridge import plan_of, run_dspy
 from runtime.lm.dspy.trained import Trained
+from runtime.lm.limits.budget import Budget, spending
 from runtime.lm.predictors.optimising import MIN_EXAMPLES, Optimizer, exact_match, optimise
 from runtime.testing import ModelScript, ScriptedLM, open_loopback
 from tests.runtime.lm.predicting import Label, Question, knowing

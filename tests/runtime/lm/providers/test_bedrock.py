@@ -12,9 +12,9 @@ import pytest
 from actors.backoff import Backoff
 from actors.errors import DeclarationError, LMAuthFailed, LMError, LMRateLimited, LMReplyUnreadable, LMUnavailable
 from runtime.lm.client import LMClient
+from runtime.lm.limits.retry import Retry
 from runtime.lm.providers.bedrock import check_botocore
 from runtime.lm.providers.translation import Translator
-from runtime.lm.retry import Retry
 from tests.runtime.lm.recorder import Recorder, Seen, recording
 from tests.runtime.lm.replies import aws_events, aws_message
 

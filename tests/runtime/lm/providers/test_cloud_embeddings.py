@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from actors.errors import LMAuthFailed, LMRateLimited
-from runtime.lm.budget import Budget
 from runtime.lm.client import LMClient
-from runtime.lm.retry import Retry
+from runtime.lm.limits.budget import Budget
+from runtime.lm.limits.retry import Retry
 from tests.runtime.lm.google import service_account
 from tests.runtime.lm.recorder import recording
 

@@ -20,9 +20,9 @@ from actors.errors import (
     UsageError,
 )
 from actors.lm import LM, Embedder, Embeddings
-from runtime.lm.budget import Budget
 from runtime.lm.client import LMClient
-from runtime.lm.retry import Retry
+from runtime.lm.limits.budget import Budget
+from runtime.lm.limits.retry import Retry
 from tests.runtime.lm.providers.test_differential import COMPARED_HEADERS
 from tests.runtime.lm.recorder import Recorder, Seen, recording
 

@@ -14,8 +14,8 @@ from actors.errors import (
     LMUnavailable,
 )
 from runtime.lm.http.transport import HttpReply
+from runtime.lm.limits.redaction import redact
 from runtime.lm.providers.failures import error_class, error_for, has_error
-from runtime.lm.redaction import redact
 
 TABLE = {
     100: LMReplyUnreadable,

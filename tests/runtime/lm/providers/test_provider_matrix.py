@@ -16,7 +16,7 @@ import trio
 from actors.errors import LMBadRequest
 from actors.lm import Completion
 from runtime.lm.client import LMClient
-from runtime.lm.retry import Retry
+from runtime.lm.limits.retry import Retry
 from tests.runtime.lm.google import service_account
 from tests.runtime.lm.providers.test_differential import COMPARED_HEADERS, MESSAGES, SCHEMA, WEATHER
 from tests.runtime.lm.recorder import Recorder, Seen, recording

@@ -9,7 +9,7 @@ import pytest
 
 from actors.errors import LMBadRequest
 from runtime.lm.client import LMClient
-from runtime.lm.retry import Retry
+from runtime.lm.limits.retry import Retry
 from tests.runtime.lm.google import service_account
 from tests.runtime.lm.providers.test_differential import MESSAGES
 from tests.runtime.lm.providers.test_provider_matrix import PROVIDERS

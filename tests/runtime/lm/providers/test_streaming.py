@@ -14,7 +14,7 @@ from actors.errors import LMAuthFailed, LMError, LMRateLimited, LMReplyUnreadabl
 from actors.lm import Completion, Delta, LMStream, ReasoningDelta, TextDelta, ToolCallDelta
 from runtime.lm.client import LMClient
 from runtime.lm.http.transport import open_transport
-from runtime.lm.retry import Retry
+from runtime.lm.limits.retry import Retry
 from runtime.testing.loopback import Failure, LoopbackProvider, ModelScript, open_loopback
 
 HELLO = [{"role": "user", "content": "Hello"}]

@@ -11,9 +11,9 @@ import trio
 from actors.backoff import Backoff
 from actors.errors import LMAuthFailed, LMBadRequest, LMContextTooLong, LMError, LMRateLimited, LMTimeout, LMUnavailable
 from actors.lm import TextDelta
-from runtime.lm.budget import Budget
 from runtime.lm.client import LMClient
-from runtime.lm.retry import Retry
+from runtime.lm.limits.budget import Budget
+from runtime.lm.limits.retry import Retry
 from runtime.testing.loopback import Failure, LoopbackProvider, ModelScript, open_loopback
 from tests.runtime.lm.recorder import recording
 

@@ -13,9 +13,9 @@ import trio
 from actors.backoff import Backoff
 from actors.errors import DeclarationError, LMAuthFailed, LMUnavailable
 from runtime.lm.client import LMClient
+from runtime.lm.limits.retry import Retry
 from runtime.lm.providers.translation import Translator
 from runtime.lm.providers.vertex import check_google_auth, project_of
-from runtime.lm.retry import Retry
 from tests.runtime.lm.google import service_account
 from tests.runtime.lm.recorder import Recorder, recording
 

@@ -1,0 +1,88 @@
+"""Graphs and actors as nodes of a graph, and the types that are said in calls."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from actors.actor import Actor, ActorRef
+from actors.errors import DeclarationError
+from actors.graphs.annotations import Names, Shape, Unreadable, how_to_make_message, is_message_type, read
+from actors.graphs.node import Embedded, Kind, Nested
+from actors.words import repr_of
+
+
+def embedded_in(what: Any, takes: object, returns: object, place: str, *, is_graph: bool) -> tuple[Embedded, str]:
+    """What was added to a graph, and the name it has by default.
+
+    Raises:
+        DeclarationError: it is neither a graph nor an actor, or its types are not known.
+    """
+    if is_graph:
+        if takes is not None or returns is not None:
+            raise DeclarationError(
+                f"add({what.name!r}) ({place}): a graph says itself what it takes and returns.\n"
+                "  Mend: leave takes and returns out."
+            )
+        return Embedded(Kind.GRAPH, what, place, what.input_types, what.output_types), what.name
+    is_ref, is_class = isinstance(what, ActorRef), _is_actor_class(what)
+    if not is_class and not is_ref and (not callable(what) or isinstance(what, type)):
+        raise DeclarationError(
+            f"add({repr_of(what)}) ({place}): expected a Graph, an ActorRef, or a class derived from Actor.\n"
+            "  Mend: functions and message classes are decorated with @graph.node."
+        )
+    address = str(getattr(what, "address" if is_ref else "__name__", ""))
+    name = address.rpartition("/")[2]
+    if takes is None and returns is None and is_class:
+        return Embedded(Kind.ACTOR, what, place, None, None), name
+    if takes is None or returns is None:
+        raise DeclarationError(
+            f"add({name}) ({place}): it is not known what the actor takes and returns.\n"
+            "  Mend: add(…, takes=Question, returns=Answer)."
+        )
+    call, at = f"add({name}", f" ({place})"
+    taken, returned = message_types(call, "takes", takes, at), message_types(call, "returns", returns, at)
+    return Embedded(Kind.ACTOR, what, place, taken, returned), name
+
+
+def _is_actor_class(what: object) -> bool:
+    return isinstance(what, type) and issubclass(what, Actor)
+
+
+def leads_to(graph: Nested, goal: Nested) -> bool:
+    """Whether `goal` is `graph` or is run within it."""
+    seen: dict[int, Nested] = {}
+    queue: list[Nested] = [graph]
+    while queue:
+        at = queue.pop()
+        if at is goal:
+            return True
+        if id(at) not in seen:
+            seen[id(at)] = at
+            inner = [declaration.embedded for declaration in at.nodes.values() if declaration.kind is Kind.GRAPH]
+            queue.extend(embedded.what for embedded in inner if embedded is not None)
+    return False
+
+
+def message_types(call: str, role: str, annotation: object, at: str = "") -> tuple[type, ...]:
+    """The message types that an argument of a call names, one or a union; `call` is how that call begins, `at` where it is.
+
+    Raises:
+        DeclarationError: it names something else.
+    """
+    if isinstance(annotation, str):
+        raise DeclarationError(f"{call}, {role}={annotation!r}){at}: expected the class itself.\n  Mend: {role}={annotation}.")
+    try:
+        shape = read(annotation, Names({}))
+    except Unreadable as error:
+        raise DeclarationError(f"{call}, {role}=…){at}: {error.text}\n  Mend: {error.mend}") from None
+    wrong = [kind for kind in shape.types if not is_message_type(kind)]
+    if shape != Shape(shape.types) or not shape.types or wrong:
+        got = annotation.__name__ if isinstance(annotation, type) else annotation
+        mend = "put @attrs.frozen on a class with its fields and pass that class."
+        if wrong and wrong[0].__module__ != "builtins":
+            mend = how_to_make_message(wrong[0])
+        raise DeclarationError(
+            f"{call}, {role}={got}){at}: expected a message type (attrs class, dataclass or pydantic model) or a union of "
+            f"them.\n  Mend: {mend}"
+        )
+    return shape.types

@@ -1,0 +1,425 @@
+"""A graph as its author writes it: nodes are decorated functions, and the types of their messages are the edges."""
+
+from __future__ import annotations
+
+import enum
+import functools
+import inspect
+import types
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar, Unpack, final, overload
+
+import attrs
+
+from actors.actor import Actor, ActorRef
+from actors.errors import DeclarationError, GraphInvalid, Problem, UsageError
+from actors.graphs.annotations import capture, location, release
+from actors.graphs.check import FURTHER_CHECKS, find_further, find_problems
+from actors.graphs.connections import Connect, check_when, looked_up, plain
+from actors.graphs.demands import find_demand_problems, with_demands
+from actors.graphs.dependencies import ORIGINAL, Nodes
+from actors.graphs.describe import describe
+from actors.graphs.embedding import embedded_in, leads_to, message_types
+from actors.graphs.finish import Finish
+from actors.graphs.hints import find_hints
+from actors.graphs.mermaid import draw
+from actors.graphs.node import Kind, Nested, NodeDeclaration, NodeSpec, declare, embed
+from actors.graphs.options import NodeKeywords
+from actors.graphs.plan import Plan, compile_plan
+from actors.graphs.signature import read_default_fallback, resolve
+from actors.graphs.timing import find_races
+from actors.supervision import Supervision, check_id
+from actors.words import repr_of
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@final
+class Graph:
+    """Nodes that run as actors, joined by the types of their messages.
+
+    A run begins with an `input` message and ends with the first message of the `output` type, unless `finish` says otherwise;
+    either type may be a union. Every node that takes a type gets every message of that type and of its subclasses, unless
+    :meth:`connect` narrows that.
+
+    >>> import attrs
+    >>> from actors import Graph
+    >>> @attrs.frozen
+    ... class Question:
+    ...     text: str
+    >>> @attrs.frozen
+    ... class Answer:
+    ...     text: str
+    >>> graph = Graph("echo", input=Question, output=Answer)
+    >>> @graph.node
+    ... async def answer(question: Question) -> Answer:
+    ...     return Answer(question.text)
+    >>> graph.check()
+    []
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        input: Any,  # noqa: A002
+        output: Any,
+        supervision: Supervision | None = None,
+        fallback: Callable[..., Any] | None = None,
+        finish: Finish = Finish.FIRST_OUTPUT,
+    ) -> None:
+        """Begin a graph without nodes.
+
+        Args:
+            name: names the graph in addresses, paths and reports.
+            input: the message type that a run begins with, or a union of several.
+            output: the message type that ends a run, or a union of several.
+            supervision: how failures of nodes are treated; None: the runtime's default.
+            fallback: what stands in for a node that has given up on a message and has no fallback of its own. It may take the
+                error (``failure: NodeFailed`` holds the message, the node and the cause), a ``Run``, an ``LM`` and dependencies.
+                What it returns is the output of the run; None ends the branch of the node. When it fails, the run fails.
+            finish: when a run returns: with its first output, which cancels all else that is in progress, or when nothing is in
+                progress any more.
+
+        Raises:
+            DeclarationError: the name, a type, the supervision, the fallback or `finish` is of the wrong kind.
+        """
+        if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise DeclarationError(f"Graph({name!r}): expected a name first.\n  Mend: Graph('my-graph', input=A, output=B).")
+        check_id(name)
+        if supervision is not None and not isinstance(supervision, Supervision):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise DeclarationError(
+                f"Graph({name!r}, supervision={repr_of(supervision)}): expected a Supervision.\n"
+                "  Mend: supervision=Supervision(max_restarts=10), say."
+            )
+        if not isinstance(finish, Finish):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise DeclarationError(
+                f"Graph({name!r}, finish={finish!r}): expected a member of Finish.\n"
+                "  Mend: finish=Finish.WHEN_QUIET, or leave it out for Finish.FIRST_OUTPUT."
+            )
+        self.name = name
+        self.finish = finish
+        self.input_types = message_types(f"Graph({name!r}", "input", input)
+        self.output_types = message_types(f"Graph({name!r}", "output", output)
+        self.supervision = supervision
+        if fallback is not None and (not isinstance(fallback, types.FunctionType) or fallback.__name__ == "<lambda>"):
+            raise DeclarationError(
+                f"Graph({name!r}, fallback={repr_of(fallback)}): expected a function with a name and annotations.\n"
+                f"  Mend: async def fallback(failure: NodeFailed) -> {self.output_types[0].__name__}: …"
+            )
+        self._fallback = fallback
+        self._fallback_names = None if fallback is None else capture(fallback, _caller())
+        self._nodes: dict[str, NodeDeclaration] = {}
+        self._origins: dict[int, list[NodeDeclaration]] = {}
+        """The nodes by the id of what was decorated or added."""
+        self._connections: list[Connect] = []
+        self._plan: Plan | None = None
+        self._sound: Plan | None = None
+        """What the last check found to have no problems of its own; None after a change."""
+        self._checks = 0
+
+    def __repr__(self) -> str:
+        return f"<Graph {self.name!r}: {len(self._nodes)} node{'' if len(self._nodes) == 1 else 's'}>"
+
+    @property
+    def nodes(self) -> Mapping[str, NodeDeclaration]:
+        """What was declared, by node name, in the order of declaration."""
+        return types.MappingProxyType(self._nodes)
+
+    @overload
+    def node(self, function: F, /) -> F: ...
+    @overload
+    def node(self, /, *, name: str | enum.Enum | None = None, **given: Unpack[NodeKeywords]) -> Callable[[F], F]: ...
+    def node(self, function: Any = None, /, *, name: str | enum.Enum | None = None, **given: Any) -> Any:
+        """Make a function a node: ``@graph.node`` or ``@graph.node(timeout_s=5)``. The function itself stays as it is.
+
+        Parameters annotated with message types are its inputs; ``LM`` and ``Run`` are injected. What it returns is sent on. The
+        options are the fields of :class:`actors.graphs.options.NodeOptions`; `name` defaults to the function's, and may be
+        the member of an enumeration.
+
+        A message class with ``__call__`` is a node too: its messages go to it, and a message of a subclass that is itself a node
+        of the graph goes to that one alone. Its `concurrency` defaults to 1. Nothing under ``@graph.node`` is ever sent to a
+        language model, whatever its body: that is :meth:`predict`, for classes as for functions.
+
+        Raises:
+            DeclarationError: neither a function nor a class with ``__call__``, a name that is taken, an unknown option, or one
+                with a wrong value.
+        """
+        declaring = functools.partial(self._declare, name=name, given=given, predict=False)
+        return _decorator(declaring, function, _caller())
+
+    @overload
+    def predict(self, function: F, /) -> F: ...
+    @overload
+    def predict(self, /, *, name: str | enum.Enum | None = None, **given: Unpack[NodeKeywords]) -> Callable[[F], F]: ...
+    def predict(self, function: Any = None, /, *, name: str | enum.Enum | None = None, **given: Any) -> Any:
+        """Make a function without a body, or a message class whose ``__call__`` has none, a node that a language model fills.
+
+        The parameters are what the model is shown, the docstring is its instruction (of a class: that of ``__call__``, or else of
+        the class), the return type is what it fills: of several types it chooses one first, and None, where that is allowed, is
+        one of the choices. The body is ``...`` or ``raise NotImplementedError``, which type checkers take without a setting. The
+        options are those of :meth:`node` and the fields of :class:`actors.graphs.options.PredictOptions`.
+
+        Raises:
+            DeclarationError: as for :meth:`node`. Calling the function itself raises UsageError.
+        """
+        declaring = functools.partial(self._declare, name=name, given=given, predict=True)
+        return _decorator(declaring, function, _caller())
+
+    def add(
+        self,
+        what: Graph | ActorRef[Any] | Callable[..., Actor],
+        /,
+        *,
+        name: str | enum.Enum | None = None,
+        takes: Any = None,
+        returns: Any = None,
+        **given: Any,
+    ) -> None:
+        """Make another graph, or an actor, a node.
+
+        A graph takes its input type and gives its output type: each message is a run of its own, whose paths begin with that of
+        the node, whose failures are failures of this run, and which ends when this run does. It has actors of its own, which it
+        shares with all other runs of that graph.
+
+        An actor is asked, one message at a time, and keeps its state from run to run. A class (or another factory) is started
+        with the graph and restarted like its nodes; a ref is to an actor that was spawned elsewhere.
+
+        Args:
+            what: a graph; an ``ActorRef``; or a class derived from ``Actor``, or a function without parameters that makes one.
+            name: the node's name; by default the graph's, the class's or the last part of the ref's address.
+            takes: for an actor: the message type, or union, that it is asked with; None: read from its ``receive``.
+            returns: for an actor: what it answers with; None: read from its ``receive``.
+            given: the options of :meth:`node`, without `lm`.
+
+        Raises:
+            DeclarationError: it is none of these, its types are not known, or an option is unknown or has a wrong value.
+        """
+        frame = _caller()
+        place = f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else "unknown place"
+        embedded, own_name = embedded_in(what, takes, returns, place, is_graph=isinstance(what, Graph))
+        self._add(embed(embedded, lambda found: capture(found, frame), name=plain(name) or own_name, given=given))
+
+    def connect(
+        self, source: Any, target: Any, /, *, when: Callable[[Any], bool] | None = None, parameter: str | None = None
+    ) -> None:
+        """Narrow where `source` sends the types that `target` takes: only to what it is connected to.
+
+        With `when`, a message goes to `target` if ``when(message)`` is true. A message that no connection takes is the run's
+        output if it is of that type, and otherwise ends its branch. With `parameter`, it goes to that parameter of `target`
+        alone: so two parameters of one type are told apart. Nodes are given as functions or by name (a graph or an actor that was
+        added more than once: by name); the graph's check says whether they fit.
+
+        Raises:
+            DeclarationError: `when` cannot be called, or not without waiting; or `parameter` is no name.
+        """
+        frame = _caller()
+        place = f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else "unknown place"
+        check_when(when, place)
+        if parameter is not None and not isinstance(parameter, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise DeclarationError(
+                f"connect(…, parameter={repr_of(parameter)}) ({place}): expected the name of one of its parameters.\n"
+                "  Mend: parameter='left', say."
+            )
+        self._connections.append(Connect(source, target, when, parameter, place))
+        self._changed()
+
+    def check(self) -> list[Problem]:
+        """Everything that is wrong with the graph, not only the first thing; empty when it can run.
+
+        The runtime checks a graph before it runs it, and raises ``GraphInvalid`` with the same problems.
+        """
+        return list(self._compile()[1])
+
+    def hints(self) -> list[Problem]:
+        """What is allowed, and often not what was meant; the graph runs all the same.
+
+        In the form of problems: node, file, line, and what to write instead. ``understudy graph check`` prints them. Empty for a
+        graph that :meth:`check` refuses: mend that first.
+        """
+        plan, problems = self._compile()
+        return [] if problems else [*find_hints(plan), *self._nested_hints()]
+
+    def _nested_hints(self) -> Iterator[Problem]:
+        for name, declaration in self._nodes.items():
+            if declaration.kind is Kind.GRAPH and declaration.embedded is not None:
+                inner: Nested = declaration.embedded.what
+                for hint in inner.hints():
+                    yield attrs.evolve(hint, node=name if hint.node is None else f"{name}/{hint.node}")
+
+    def plan(self) -> Plan:
+        """The compiled graph; made once, until the graph changes.
+
+        Raises:
+            GraphInvalid: it has problems; ``problems`` and the message hold all that :meth:`check` returns.
+        """
+        if self._plan is None or self._checks != len(FURTHER_CHECKS):
+            plan, problems = self._compile()
+            if problems:
+                raise GraphInvalid(_report(self.name, problems), problems=problems)
+            for declaration in self._nodes.values():
+                release(declaration.names)
+                if declaration.fallback_names is not None:
+                    release(declaration.fallback_names)
+            if self._fallback_names is not None:
+                release(self._fallback_names)
+            self._plan = plan
+        return self._plan
+
+    def mermaid(self) -> str:
+        """The graph as Mermaid text, beginning ``graph TD``; also of a graph that has problems."""
+        return draw(self.sketch())
+
+    def describe(self) -> str:
+        """The graph's design page as Markdown: picture, nodes, prompts, dependencies, types, supervision, mailboxes, limits.
+
+        Also of a graph that has problems: they are a section of it.
+        """
+        return describe(self.sketch(), self.check(), self.supervision, self.finish)
+
+    def sketch(self) -> Plan:
+        """The graph compiled as far as it goes, whatever is wrong with it: for pictures of it."""
+        return self._plan or self._sound or self._compile()[0]
+
+    def _compile(self) -> tuple[Plan, tuple[Problem, ...]]:
+        """The plan, and all problems. Work is done once for a graph that has none, until it changes; its parts may change too."""
+        if self._sound is not None and self._checks == len(FURTHER_CHECKS):
+            return self._sound, tuple(self._nested_problems())
+        self._checks = len(FURTHER_CHECKS)
+        plan, own, unknown = self._compile_anew()
+        if not own and not unknown:
+            self._sound = plan
+        return plan, (*own, *self._nested_problems(), *unknown)
+
+    def _compile_anew(self) -> tuple[Plan, list[Problem], list[Problem]]:
+        origins = {each.origin: (name, each.names) for name, each in self._nodes.items() if each.embedded is None}
+        resolved = {name: resolve(declaration, origins) for name, declaration in self._nodes.items()}
+        connections, unknown = looked_up(self._connections, self._nodes)
+        problems: list[Problem] = []
+        specs = self._with_fallback({name: entry.spec for name, entry in resolved.items()}, origins, problems)
+        specs = with_demands(_apart(specs))
+        plan = compile_plan(self.name, specs, self.input_types, self.output_types, connections)
+        if not specs:
+            empty = Problem("no-nodes", None, "it has no nodes.", "decorate a function with @graph.node or @graph.predict.")
+            return plan, [empty], unknown
+        is_known = all(entry.knows_inputs and entry.knows_outputs for entry in resolved.values())
+        races = find_races(plan) if is_known else ()
+        demands = find_demand_problems(plan)
+        found = find_problems(plan, resolved)
+        if self.finish is Finish.WHEN_QUIET:  # an output ends nothing then, and who else takes it gets it
+            found = [problem for problem in found if problem.code != "ambiguous-output"]
+        further = find_further(plan) if is_known else ()
+        return plan, [*found, *problems, *demands, *races, *further], unknown
+
+    def _with_fallback(self, specs: dict[str, NodeSpec], nodes: Nodes, problems: list[Problem]) -> dict[str, NodeSpec]:
+        """`specs`, in which those without a fallback have the graph's."""
+        function, names = self._fallback, self._fallback_names
+        if function is None or names is None:
+            return specs
+
+        def report(code: str, text: str, mend: str) -> None:
+            problems.append(Problem(code, None, text, mend, location(function)))
+
+        default = read_default_fallback(function, names, nodes, self.output_types, report)
+        return {name: spec if spec.fallback is not None else attrs.evolve(spec, fallback=default) for name, spec in specs.items()}
+
+    def _nested_problems(self) -> Iterator[Problem]:
+        for name, declaration in self._nodes.items():
+            if declaration.kind is not Kind.GRAPH or declaration.embedded is None:
+                continue
+            inner: Nested = declaration.embedded.what
+            if leads_to(inner, self):
+                yield Problem(
+                    "graph-in-itself",
+                    name,
+                    f"the graph {inner.name!r} runs {self.name!r} as a node, directly or through others, without end.",
+                    "loop within one graph: let a node return a type that an earlier node takes.",
+                    declaration.location,
+                )
+                continue
+            for problem in inner.check():
+                yield attrs.evolve(problem, node=name if problem.node is None else f"{name}/{problem.node}")
+
+    def _declare(
+        self,
+        function: Any,
+        frame: types.FrameType | None,
+        *,
+        name: str | enum.Enum | None,
+        given: Mapping[str, Any],
+        predict: bool,
+    ) -> Any:
+        function = getattr(function, ORIGINAL, function)
+        declaration = declare(function, lambda found: capture(found, frame), name=plain(name), given=given, predict=predict)
+        for other in self._origins.get(id(declaration.origin), ()):
+            if other.origin is declaration.origin:
+                what = "class" if declaration.message is not None else "function"
+                second = "a subclass" if declaration.message is not None else "a second function that calls the first"
+                raise DeclarationError(
+                    f"node {declaration.name!r} ({declaration.location}): the same {what} is already the node {other.name!r} "
+                    f"of graph {self.name!r}.\n  Mend: remove one decorator, or define {second}."
+                )
+        self._add(declaration)
+        return _unfilled(function, declaration) if predict and declaration.message is None else function
+
+    def _add(self, declaration: NodeDeclaration) -> None:
+        if declaration.name in self._nodes:
+            raise DeclarationError(
+                f"node {declaration.name!r} ({declaration.location}): graph {self.name!r} already has a node of that name "
+                f"({self._nodes[declaration.name].location}).\n  Mend: rename the function, or pass name=…."
+            )
+        self._nodes[declaration.name] = declaration
+        self._origins.setdefault(id(declaration.origin), []).append(declaration)
+        self._changed()
+
+    def _changed(self) -> None:
+        self._plan = self._sound = None
+
+
+def _caller() -> types.FrameType | None:
+    """The frame of whoever called the function that calls this."""
+    here = inspect.currentframe()
+    asking = here.f_back if here is not None else None
+    return asking.f_back if asking is not None else None
+
+
+def _decorator(declaring: Callable[[Any, types.FrameType | None], Any], function: Any, frame: types.FrameType | None) -> Any:
+    """What ``@graph.node`` (with `function`, in `frame`) or ``@graph.node(…)`` (without) gives."""
+    if function is not None:
+        return declaring(function, frame)
+
+    def decorate(function: Any) -> Any:
+        return declaring(function, _caller())
+
+    return decorate
+
+
+def _apart(specs: Mapping[str, NodeSpec]) -> dict[str, NodeSpec]:
+    """`specs`, in which a class node leaves alone the messages of subclasses that are nodes themselves."""
+    classes = [spec.message for spec in specs.values() if spec.message is not None]
+    found: dict[str, NodeSpec] = {}
+    for name, spec in specs.items():
+        own = spec.message
+        narrower = tuple(kind for kind in classes if own is not None and kind is not own and issubclass(kind, own))
+        found[name] = spec
+        if narrower:
+            found[name] = attrs.evolve(spec, inputs=(attrs.evolve(spec.inputs[0], excluded=narrower), *spec.inputs[1:]))
+    return found
+
+
+def _unfilled(function: types.FunctionType, declaration: NodeDeclaration) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def unfilled(*_args: Any, **_kwargs: Any) -> Any:
+        raise UsageError(
+            f"{declaration.name!r} is filled by a language model; it has no body to call ({location(function)}).\n"
+            "  Mend: run the graph, in a test with a scripted LM; or call lm.predict(…) yourself."
+        )
+
+    setattr(unfilled, ORIGINAL, function)
+    return unfilled
+
+
+def _report(name: str, problems: tuple[Problem, ...]) -> str:
+    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    lines = [f"  {index}. {problem}" for index, problem in enumerate(problems, start=1)]
+    return "\n".join([f"graph {name!r} has {count}:", *lines])

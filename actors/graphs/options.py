@@ -1,0 +1,184 @@
+"""What an author can set on a node, and what is said about options that do not exist."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import types
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, Literal, TypedDict, final
+
+import attrs
+
+from actors.backoff import Backoff, Redelivery
+from actors.checks import is_a, is_count, refuse
+from actors.errors import DeclarationError
+from actors.lm import LM
+from actors.mailbox import MailboxSpec
+from actors.restart import RestartType
+from actors.supervision import Supervision
+from actors.written import inheriting
+
+
+def _is_timeout(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is not None and (not isinstance(value, int | float) or isinstance(value, bool) or not value > 0):
+        raise refuse(owner, attribute.name, value, "None or a number > 0")
+
+
+Late = Literal["discard", "take"]
+"""What becomes of a result that came too late."""
+
+
+def _is_late(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value not in ("discard", "take"):
+        raise refuse(owner, attribute.name, value, "'discard' or 'take'")
+
+
+def _is_fallback(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is not None and (not isinstance(value, types.FunctionType) or value.__name__ == "<lambda>"):
+        raise refuse(owner, attribute.name, value, "a function with a name and annotations, or None")
+
+
+def _is_lm(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if (
+        value is not None
+        and not (isinstance(value, str) and value)
+        and not (isinstance(value, LM) and not isinstance(value, type))
+    ):
+        raise refuse(owner, attribute.name, value, "the name of one of the runtime's lms, an LM, or None")
+
+
+def _is_module(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not (isinstance(value, str) and value.isidentifier()) and not callable(value):
+        raise refuse(owner, attribute.name, value, "the name of a DSPy module, such as 'ChainOfThought', or its class")
+
+
+def _is_truncated(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value not in {None, "error", "widen", "accept"}:
+        raise refuse(owner, attribute.name, value, "one of 'error', 'widen', 'accept', or None")
+
+
+REDELIVERY: Final = Redelivery(max_attempts=1)
+"""Of a node that does not say otherwise: its effects, if it has any, happen once."""
+NODE_SUPERVISION: Final = Supervision(max_restarts=math.inf, backoff=Backoff(first_s=0.1, cap_s=1.0))
+"""How the actors of a graph are restarted unless the graph says otherwise: one run that fails must not take down what others use.
+Instances of nodes need neither budget nor delay, since they hold no state: see ``runtime.core.verdicts``."""
+PREDICT_REDELIVERY: Final = Redelivery(max_attempts=3)
+"""Of a predict node: it has no effects but the answer."""
+
+
+@final
+@attrs.frozen
+class NodeOptions:
+    """What an author can set on ``@graph.node(…)``."""
+
+    concurrency: int = attrs.field(default=64, validator=is_count(least=1))
+    """Up to how many messages the node works on at once."""
+    mailbox: MailboxSpec = attrs.field(factory=MailboxSpec, validator=is_a(MailboxSpec))
+    """How many messages may wait for the node."""
+    restart: RestartType = attrs.field(default=RestartType.PERMANENT, validator=is_a(RestartType))
+    """After which ends an instance of the node is started again."""
+    redelivery: Redelivery = attrs.field(default=REDELIVERY, validator=is_a(Redelivery))
+    """What becomes of a message that crashed the node: a predict node makes 3 attempts, every other node one, unless it is
+    written here. What a ``Redelivery`` does not write is inherited from that."""
+    timeout_s: float | None = attrs.field(default=None, validator=_is_timeout)
+    """How many seconds one attempt may take; None: no limit but the run's deadline."""
+    idle_timeout_s: float | None = attrs.field(default=None, validator=_is_timeout)
+    """How many seconds an attempt may go on without ``run.heartbeat()``, an item or an answer of a language model; None: no
+    limit."""
+    late: Late = attrs.field(default="discard", validator=_is_late)
+    """What becomes of the result of an attempt that was over its time and could not be stopped, as a plain ``def`` in its thread:
+    ``"discard"`` (the attempt has failed with ``NodeTimedOut``), or ``"take"`` (it counts as any other result)."""
+    fallback: Callable[..., Any] | None = attrs.field(default=None, validator=_is_fallback)
+    """What works on a message that has had all its attempts: a function of the node's parameters and of the error."""
+    repeatable: bool = attrs.field(default=False, validator=is_a(bool))
+    """Of an async generator: whether every attempt yields the same items in the same order. Then a further attempt goes on behind
+    what the earlier one yielded; otherwise it begins anew, and there is none once a node has begun to work on an item."""
+    lm: str | LM | None = attrs.field(default=None, validator=_is_lm)
+    """Which language model: a name from ``open_runtime(lms=…)``, an ``LM``, or None for the runtime's default."""
+
+
+@final
+@attrs.frozen
+class PredictOptions:
+    """What an author can set on ``@graph.predict(…)`` besides the options of a node."""
+
+    module: Any = attrs.field(default="Predict", validator=_is_module)  # Any: a DSPy class, and dspy is not imported here
+    """Which module of DSPy asks the model: its name, such as ``"ChainOfThought"``, or its class."""
+    parse_attempts: int = attrs.field(default=2, validator=is_count(least=1))
+    """How many answers are asked for until one can be read; the next prompt says what was wrong with the last."""
+    stream: bool = attrs.field(default=False, validator=is_a(bool))
+    """Whether the answer is asked for as a stream, whose pieces are events of the run: ``FieldDelta``."""
+    truncated: str | None = attrs.field(default=None, validator=_is_truncated)
+    """What becomes of an answer that stops in the middle, at the longest length allowed: ``"error"`` (LMTruncated), ``"widen"``
+    (within ``parse_attempts`` it is asked for again with twice the room) or ``"accept"``; None: as the language model is set, and
+    ``"error"`` where it is not."""
+
+
+class NodeKeywords(TypedDict, total=False):
+    """The fields of :class:`NodeOptions` and of :class:`PredictOptions` as keywords, for type checkers."""
+
+    concurrency: int
+    mailbox: MailboxSpec
+    restart: RestartType
+    redelivery: Redelivery
+    timeout_s: float | None
+    idle_timeout_s: float | None
+    late: Late
+    fallback: Callable[..., Any] | None
+    repeatable: bool
+    lm: str | LM | None
+    module: Any
+    parse_attempts: int
+    stream: bool
+    truncated: str | None
+
+
+def node_supervision(own: Supervision | None) -> Supervision:
+    """How a graph's actors are restarted, given what its author wrote."""
+    return NODE_SUPERVISION if own is None else inheriting(own, NODE_SUPERVISION)
+
+
+def node_options(given: Mapping[str, Any], *, predict: bool) -> NodeOptions:
+    """The options of a node, of which its author wrote `given`.
+
+    Raises:
+        DeclarationError: an option has a wrong value.
+    """
+    options = NodeOptions(**given)
+    base = PREDICT_REDELIVERY if predict else REDELIVERY
+    redelivery = inheriting(given["redelivery"], base) if "redelivery" in given else base
+    return attrs.evolve(options, redelivery=redelivery)
+
+
+def check_options(given: Iterable[str], *, predict: bool, where: str) -> None:
+    """Refuse options that do not exist, naming the nearest one that does."""
+    known = [*_OPTIONS, *(PREDICT_OPTIONS if predict else ())]
+    for option in given:
+        if option in known:
+            continue
+        decorator = "@graph.predict" if predict else "@graph.node"
+        near = difflib.get_close_matches(option, known, n=1)
+        if not predict and option in PREDICT_OPTIONS:
+            mend = f"use @graph.predict({option}=…), or leave {option!r} out."
+        elif option in _ELSEWHERE:
+            mend = f"write {_ELSEWHERE[option]}."
+        else:
+            mend = f"write {near[0]!r}." if near else f"leave {option!r} out."
+        raise DeclarationError(
+            f"{where}: {decorator} has no option {option!r}. Expected one of: {', '.join(known)}.\n  Mend: {mend}"
+        )
+
+
+_ELSEWHERE = {
+    **dict.fromkeys(("retry", "retries", "max_retries", "max_attempts"), "redelivery=Redelivery(max_attempts=…)"),
+    **dict.fromkeys(("on_error", "error_handler", "handler"), "fallback=function"),
+    **dict.fromkeys(("capacity", "queue_size", "overflow"), "mailbox=MailboxSpec(…)"),
+    **dict.fromkeys(("max_concurrency", "workers"), "concurrency=…"),
+    "model": "lm=…",
+}
+"""What options of other names are called here."""
+
+_OPTIONS = ("name", *(field.name for field in attrs.fields(NodeOptions)))
+PREDICT_OPTIONS = tuple(field.name for field in attrs.fields(PredictOptions))
+"""Those that only a node which a language model fills has."""

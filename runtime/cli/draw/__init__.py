@@ -1,0 +1,1 @@
+"""Pictures of graphs: layers, layout, SVG and PNG."""

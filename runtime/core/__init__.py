@@ -1,0 +1,1 @@
+"""Actors at work: mailboxes, cells, supervisors, timers, events, dead letters."""

@@ -1,0 +1,417 @@
+"""The cell of an actor: its incarnations, and the loop in which each handles its messages."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, final
+
+import trio
+
+from actors.actor import Actor, ActorContext, StopReason
+from actors.errors import ActorFailed, ActorStartFailed, ActorStopped, DeclarationError, UsageError
+from actors.groups import is_fatal, leaves_of
+from actors.supervision import ChildSpec, Directive
+from actors.words import said
+from runtime.core.cell import Cell, Exit, Overseer
+from runtime.core.envelope import Envelope
+from runtime.core.failures import failure_in
+from runtime.core.holding_cell import HoldingCell
+from runtime.core.idleness import Idleness
+from runtime.core.kernel import Kernel
+from runtime.core.lifecycle import State
+from runtime.core.mailbox import Mailbox, message_kind
+from runtime.core.refs import ActorStatistics, LocalRef
+
+FAIRNESS = 64
+"""Messages handled in a row before other tasks get their turn."""
+
+
+class IncarnationContext(ActorContext, ABC):
+    """The context of one incarnation, as its cell sees it."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    async def close(self, *, kill: bool) -> None:
+        """End what the incarnation has started: timers, watches, tasks, children. Only the last two take time."""
+
+    @abstractmethod
+    def kill(self) -> None:
+        """Cancel the children whose stop ``close`` waits for."""
+
+
+ContextMaker = Callable[["ActorCell"], IncarnationContext]
+
+
+@final
+class ActorCell(HoldingCell):
+    """Runs the incarnations of one actor. Several cells may share a mailbox (a pool); one of them owns it."""
+
+    __slots__ = (
+        "_actor",
+        "_context",
+        "_crash",
+        "_finishing",
+        "_idleness",
+        "_make_context",
+        "_receive",
+        "_ref",
+        "_task",
+        "_work",
+        "brood",
+        "factory",
+    )
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        address: str,
+        parent: Overseer,
+        spec: ChildSpec,
+        make_context: ContextMaker,
+        *,
+        shared: Mailbox | None = None,
+    ) -> None:
+        super().__init__(kernel, address, parent, spec, shared)
+        self.factory: Callable[[], object] = partial(spec.factory, *spec.args) if spec.args else spec.factory
+        self._idleness = Idleness(address, spec.idle_timeout_s) if spec.idle_timeout_s is not None else None
+        self.brood: Cell | None = None
+        """The supervisor of the children that this incarnation spawned."""
+        self._actor: Actor | None = None
+        self._context: IncarnationContext | None = None
+        self._receive: Callable[[Any], Awaitable[Any]] | None = None
+        self._crash: BaseException | None = None
+        self._make_context = make_context
+        self._ref: LocalRef | None = None
+        self._task: trio.lowlevel.Task | None = None
+        self._work: trio.CancelScope | None = None
+        self._finishing = False
+
+    @property
+    def ref(self) -> LocalRef:
+        """The one ref to this actor; the same object over all incarnations."""
+        if self._ref is None:
+            self._ref = LocalRef(self)
+        return self._ref
+
+    @property
+    def task(self) -> trio.lowlevel.Task | None:
+        """The task of the present incarnation."""
+        return self._task
+
+    # --- one incarnation ------------------------------------------------------------------------------------------------
+
+    @trio.lowlevel.disable_ki_protection  # Ctrl-C must end a handler that runs for ever
+    async def _live(self) -> None:
+        self._task = trio.lowlevel.current_task()
+        self._finishing = False
+        self._crash = self._current = None
+        self._context = context = self._make_context(self)
+        if self.incarnation == 1 and not self._owns_mailbox:
+            self.mailbox.came()
+        try:
+            self._actor = actor = self._make()
+            self._receive = self._watched(actor.receive)
+            # An author may have frozen the class; the context is the runtime's to set all the same.
+            object.__setattr__(actor, "context", context)
+            if type(actor).lifespan is Actor.lifespan:
+                self.mark_started()
+                await self._lie_idle()
+                await self._serve()
+            else:
+                await self._live_within(actor.lifespan())
+        except trio.Cancelled:
+            failure = self._failure_to_start()
+            if failure is None:
+                raise
+            raise failure from None
+        finally:
+            await context.close(kill=self.scope.cancel_called)
+            self._let_actor_go()
+            interrupt = self._interrupt()
+            if interrupt is not None:  # it comes before whatever the handler made of it: of the start of a child, say
+                raise interrupt
+
+    def _failure_to_start(self) -> BaseException | None:
+        return self._crash if self.started_at is None else None
+
+    def _interrupt(self) -> BaseException | None:
+        return self._crash if self._crash is not None and _ends_all(self._crash) else None
+
+    def _let_actor_go(self) -> None:
+        """The incarnation has ended; what it had set aside goes back, but for the message in hand."""
+        self._actor = self._context = self._receive = self._task = self._work = None
+        if self._stash is not None:
+            if self._current is not None:
+                self._stash.take(self._current)
+            self._stash.empty_into(self.mailbox)
+        self.mailbox.hand_over()
+
+    def _watched(self, handler: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Awaitable[Any]]:
+        """The handler within its limits, as the test harness wants it; itself without limits and outside of tests."""
+        if self._idleness is not None:
+            handler = self._idleness.bounding(handler)
+        around = self.kernel.around_receive
+        return handler if around is None else around(self.address, handler)
+
+    def _make(self) -> Actor:
+        actor = self.factory()
+        if not isinstance(actor, Actor):
+            raise DeclarationError(
+                f"the factory of {self.address!r} returned {type(actor).__name__}, expected an Actor.\n"
+                "  Mend: give a subclass of actors.Actor, or a function that returns a new instance of one."
+            )
+        return actor
+
+    async def _live_within(self, lifespan: contextlib.AbstractAsyncContextManager[None]) -> None:
+        """``async with lifespan``, but with a clean-up that cancellation cannot cut short before its time."""
+        await lifespan.__aenter__()
+        self.mark_started()
+        try:
+            await self._serve()
+        except BaseException as error:
+            failure = failure_in(error)
+            if failure is not None:
+                self._settle_unless_redelivered(failure)  # its asker need not wait for the clean-up
+            await self._leave(lifespan, error)
+            raise
+        else:
+            await self._leave(lifespan, None)
+
+    async def _leave(self, lifespan: contextlib.AbstractAsyncContextManager[None], error: BaseException | None) -> None:
+        """Leave the lifespan, which cannot suppress `error`: what follows from it is the supervisor's decision."""
+        if self._context is not None:
+            await self._context.close(kill=self.scope.cancel_called)
+        deadline = trio.current_time() + self.shutdown_s
+        with trio.CancelScope(shield=True, deadline=deadline):
+            trace = error.__traceback__ if error is not None else None
+            await lifespan.__aexit__(type(error) if error is not None else None, error, trace)
+
+    async def _lie_idle(self) -> None:
+        """Wait for the first message outside the scope of ``_serve``: until then there is nothing that it could cancel."""
+        while not (self.mailbox or self.stopping or self._finishing):
+            await self.mailbox.wait()
+
+    async def _serve(self) -> None:
+        """Handle messages until told to stop.
+
+        The scope inside is what a withdrawn ask cancels; it is renewed then, and only then, because entering one for every
+        message would cost as much as the rest of the delivery.
+        """
+        while not (self.stopping or self._finishing):
+            with trio.CancelScope() as self._work:
+                await self._drain()
+            if self._crash is None and self._current is not None:  # the handling was withdrawn: that is no crash
+                self._release()
+        if self._crash is not None:
+            raise self._crash
+
+    async def _drain(self) -> None:
+        mailbox = self.mailbox
+        streak = 0
+        while not (self.stopping or self._finishing):
+            envelope = mailbox.take_nowait()
+            if envelope is None:
+                streak = 0
+                await mailbox.wait()
+                continue
+            if not streak and mailbox.on_unattended is not None:
+                mailbox.call_others()
+            self._current = envelope
+            envelope.holder = self
+            receive = self._receive
+            assert receive is not None, "a serving incarnation has a handler"
+            try:
+                if envelope.deadline == math.inf:
+                    value = await receive(envelope.message)
+                else:
+                    value = await self._answer(receive, envelope)
+            except BaseException as error:
+                failure = failure_in(error)
+                if failure is None or not self._resumes(envelope, failure):
+                    raise
+            else:
+                if value is None and envelope.slot is None and envelope.holder is self:
+                    envelope.holder = None
+                    self._handled += 1
+                else:
+                    self._conclude(envelope, value)
+            self._current = None
+            if self._crash is not None or self._is_used_up(envelope):
+                return
+            streak += 1
+            if streak == FAIRNESS:
+                streak = 0
+                await trio.lowlevel.checkpoint()
+
+    async def _answer(self, receive: Callable[[Any], Awaitable[Any]], envelope: Envelope) -> Any:
+        """Handle a message whose sender waits, within its deadline."""
+        work = self._work
+        if envelope.deadline == math.inf or work is None:
+            return await receive(envelope.message)
+        work.deadline = envelope.deadline
+        try:
+            return await receive(envelope.message)
+        finally:
+            work.deadline = math.inf
+
+    def _is_used_up(self, envelope: Envelope) -> bool:
+        """Whether the scope around the handler was cancelled for `envelope`, though the handler did not let that pass."""
+        if not envelope.withdrawn and envelope.deadline == math.inf:
+            return False  # nothing else cancels it, and asking the scope costs a look at the clock
+        return self._work is None or self._work.cancel_called
+
+    def _resumes(self, envelope: Envelope, error: BaseException) -> bool:
+        """Whether the supervisor keeps this incarnation in spite of `error`; then the message is settled here."""
+        if self.parent.directive(error) is not Directive.RESUME:
+            return False
+        self._set_aside(envelope)
+        self._give_up(envelope, error)
+        return True
+
+    def let_go(self, envelope: Envelope) -> None:
+        """The sender of the message in hand no longer wants it handled."""
+        if envelope is self._current and self._work is not None:
+            self._work.cancel()
+
+    def _release(self) -> None:
+        envelope, self._current = self._current, None
+        if envelope is None or envelope.holder is not self:
+            return
+        envelope.holder = None
+        if envelope.withdrawn:
+            self._let_out(envelope)
+        else:  # its deadline has passed, yet its sender may wait on: it had moved its own deadline since
+            late = ActorFailed(
+                f"{self.address!r} did not answer {message_kind(envelope.message)} by the deadline it was sent with.\n"
+                "  Mend: ask under a later deadline.",
+                address=self.address,
+            )
+            envelope.give_up(late)
+
+    # --- the end of an incarnation, and of the actor ----------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """End this incarnation normally after the message in hand; the restart type decides whether another follows."""
+        self._finishing = True
+        self._nudge()
+
+    def _nudge(self) -> None:
+        if self._task is not None:
+            self.mailbox.wake(self._task)
+
+    def reopen(self) -> None:
+        """Take messages again."""
+        self.mailbox.reopen()
+
+    def request_stop(self, *, kill: bool = False) -> None:
+        """See ``Cell.request_stop``; a kill also reaches the children whose stop is being waited for."""
+        super().request_stop(kill=kill)
+        if kill and self._context is not None:
+            self._context.kill()
+
+    # --- what the context asks for ------------------------------------------------------------------------------------------
+
+    def become(self, handler: Callable[[Any], Awaitable[Any]]) -> None:
+        """Handle what follows with `handler`."""
+        self._receive = self._watched(handler)
+
+    def heartbeat(self) -> None:
+        """Let the limit for the message in hand begin anew."""
+        if self._idleness is not None:
+            self._idleness.renew()
+
+    # --- Overseer of the supervisor of its own children -------------------------------------------------------------------
+
+    def crash(self, error: BaseException) -> None:
+        """Fail this incarnation with `error` although its handler did not raise."""
+        if self._crash is None or (_ends_all(error) and not _ends_all(self._crash)):
+            self._crash = error
+        self._finishing = True
+        if self.started_at is None:
+            self.scope.cancel()  # whatever its lifespan waits for
+        elif self._work is not None:
+            self._work.cancel()
+
+    def child_exited(self, cell: Cell, exit: Exit) -> None:  # noqa: A002
+        """The supervisor of the children has ended: a failure of it is a failure of this actor."""
+        cell.end(StopReason.FAILED if exit.error is not None else StopReason.STOPPED, exit.error)
+        if cell is self.brood and exit.error is not None:
+            self.crash(exit.error)
+
+    def child_ended(self, cell: Cell) -> None:
+        """Nothing to forget: the next incarnation makes a supervisor of its own."""
+
+    def directive(self, error: BaseException) -> Directive:
+        """The children's supervisor is not restarted by itself."""
+        return Directive.ESCALATE
+
+    def run_beside(self, function: Callable[..., Any], *args: Any) -> None:
+        """Run an async function in the nursery of this actor's supervisor."""
+        self.parent.run_beside(function, *args)
+
+    def describe(self) -> Any:
+        """What the actor says of its state; None while it has no incarnation that has started.
+
+        Raises:
+            ActorFailed: it raised. The incarnation goes on.
+        """
+        if self._actor is None or self.started_at is None:
+            return None
+        try:
+            told = self._actor.describe()
+        except Exception as error:
+            failure = f"{self.address!r} could not describe itself: its describe() raised {type(error).__name__}."
+            raise ActorFailed(f"{failure}\n  Mend: see the cause above.", address=self.address) from error
+        if inspect.iscoroutine(told):
+            told.close()
+            raise UsageError(
+                f"describe() of {self.address!r} is a coroutine, and inspect() does not wait.\n"
+                "  Mend: def describe(self) instead of async def."
+            )
+        return told
+
+    def statistics(self) -> ActorStatistics:
+        """One look at this actor; see :class:`ActorStatistics`."""
+        timer, now = self.retry_timer if self.state is State.BACKING_OFF else None, self.kernel.now()
+        return ActorStatistics(
+            address=self.address,
+            state=self.state.value,
+            incarnation=self.incarnation,
+            restarts=self.restarts,
+            handled=self._handled,
+            failed=self._failed,
+            backoff_left_s=max(0.0, timer.deadline - now) if timer is not None else 0.0,
+            mailbox=self.mailbox.statistics(now),
+        )
+
+
+def _ends_all(error: BaseException) -> bool:
+    return any(map(is_fatal, leaves_of(error)))
+
+
+def start_failed(address: str, error: BaseException | None) -> ActorStartFailed:
+    """The error for a start that did not come about."""
+    if error is None:
+        return ActorStartFailed(f"{address!r} was stopped while it started.", address=address)
+    failure = ActorStartFailed(
+        f"{address!r} did not start: {said(error)}\n"
+        "  Mend: see the cause above; its factory or its lifespan raised before the first message.",
+        address=address,
+    )
+    failure.__cause__ = error
+    return failure
+
+
+def stopped(address: str) -> ActorStopped:
+    """The error for a call to something that has stopped for good."""
+    return ActorStopped(
+        f"{address!r} has stopped.\n"
+        "  Mend: start it again, with spawn() or with restart_child() of its supervisor; watch() tells when it stops.",
+        address=address,
+    )

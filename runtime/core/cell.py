@@ -1,0 +1,453 @@
+"""A cell: the runtime's box around an actor or a supervisor. It has the address; incarnations come and go inside it.
+
+What both kinds share is here: states, the scope that bounds an incarnation, the ladder of stopping, the end for good.
+
+The ladder, once: *stop* asks, and the cell finishes the message in hand; after ``shutdown_s`` seconds, or at once for a
+*kill*, it is cancelled; the clean-up of its lifespan has ``shutdown_s`` seconds of its own; a cell that then still runs is
+reported as unresponsive and waited for, because structured concurrency cannot abandon it.
+
+Each incarnation runs in a **shielded** scope: a cancellation of the host reaches supervisors only, and they take their
+children down in order. So ``trio.Cancelled`` inside an actor always means that the runtime itself wanted it to end.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import enum
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, final
+
+import attrs
+import trio
+
+from actors.actor import ActorRef, StopReason, Terminated
+from actors.errors import UsageError
+from actors.groups import is_fatal, leaves_of, without
+from actors.restart import RestartType
+from actors.supervision import Directive, SupervisorRef
+from runtime.core.envelope import OneShot
+from runtime.core.events import ActorCrashed, ActorEnded, ActorStarted
+from runtime.core.failures import is_of_a_dead_loop
+from runtime.core.kernel import Kernel
+from runtime.core.lifecycle import Move, State, moved
+from runtime.core.timekeeper import Timer
+from runtime.core.waits import Waiter
+
+current_cell: contextvars.ContextVar[Cell | None] = contextvars.ContextVar("current_cell", default=None)
+"""The cell in whose handler this code runs, also in tasks that the handler started."""
+
+
+off_duty: contextvars.ContextVar[bool] = contextvars.ContextVar("off_duty", default=False)
+"""Whether this code runs beside the handler of ``current_cell``, so that an ask of it does not hold the actor up."""
+
+
+in_thread: contextvars.ContextVar[Cell | None] = contextvars.ContextVar("in_thread", default=None)
+"""The cell whose handler waits for the worker thread in which this code was called."""
+
+
+def on_duty() -> Cell | None:
+    """The cell whose handler cannot go on before this code does; None outside of handlers, and in tasks that run beside one."""
+    cell = current_cell.get()
+    if cell is None or off_duty.get():
+        return None
+    if in_thread.get() is cell:
+        return cell
+    task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
+    while task is not None and task is not cell.task:  # a task that the handler has started elsewhere outlives it
+        task = task.parent_nursery.parent_task if task.parent_nursery is not None else None
+    return cell if task is not None else None
+
+
+@final
+class ExitKind(enum.Enum):
+    """How an incarnation ended."""
+
+    NORMAL = "normal"
+    """By itself, or because it was asked to."""
+    SHUTDOWN = "shutdown"
+    """A supervisor gave up; a transient one is not restarted for it (OTP: exit reason ``shutdown``)."""
+    FAILED = "failed"
+    FATAL = "fatal"
+    """``KeyboardInterrupt`` or ``GeneratorExit``: never restarted, the whole tree ends with it."""
+
+
+@final
+@attrs.frozen
+class Exit:
+    """The end of one incarnation."""
+
+    kind: ExitKind
+    error: BaseException | None = None
+
+
+@final
+class Start(OneShot):
+    """Somebody's wait for one start of a cell, which takes its failure in the supervisor's stead."""
+
+    __slots__ = ("adopts",)
+
+    def __init__(self, *, adopts: bool) -> None:
+        super().__init__()
+        self.adopts = adopts
+        """Whether the cell was made for this start, so that nothing is kept of it when it does not come about."""
+
+
+class Overseer(Protocol):
+    """What a cell needs of the supervisor above it."""
+
+    @property
+    def address(self) -> str:
+        """The supervisor's address."""
+        ...
+
+    def child_exited(self, cell: Cell, exit: Exit) -> None:  # noqa: A002 - the word of the field
+        """An incarnation of `cell` has ended; decide what becomes of the cell, at once."""
+        ...
+
+    def child_ended(self, cell: Cell) -> None:
+        """`cell` is gone for good."""
+        ...
+
+    def directive(self, error: BaseException) -> Directive:
+        """What this supervisor does about `error`."""
+        ...
+
+    def run_beside(self, function: Callable[..., Any], *args: Any) -> None:
+        """Run an async function in the supervisor's nursery, beside the children."""
+        ...
+
+
+class Cell(ABC):
+    """Address, state and life of one child of a supervisor."""
+
+    __slots__ = (
+        "_changed",
+        "_ended",
+        "_state",
+        "_watchers",
+        "address",
+        "asking",
+        "context_vars",
+        "discard",
+        "doom",
+        "ends",
+        "incarnation",
+        "kernel",
+        "parent",
+        "registered",
+        "rejoin",
+        "restart",
+        "restarts",
+        "retry_timer",
+        "scope",
+        "shutdown_s",
+        "significant",
+        "start_slot",
+        "started_at",
+        "stopping",
+        "streak",
+    )
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        address: str,
+        parent: Overseer,
+        *,
+        restart: RestartType,
+        shutdown_s: float,
+        significant: bool,
+    ) -> None:
+        self.kernel = kernel
+        self.address = address
+        self.parent = parent
+        self.restart = restart
+        self.shutdown_s = shutdown_s
+        self.significant = significant
+        # A restart runs in the context in which the child was declared, not in that of whatever timer restarts it.
+        self.context_vars = contextvars.copy_context()
+        self.incarnation = 0
+        self.restarts = 0
+        self.streak = 0
+        """Failures in a row; decides the next backoff."""
+        self.started_at: float | None = None
+        """When this incarnation had entered its lifespan; None before."""
+        self.start_slot: Start | None = None
+        """Where somebody waits for the start that is under way; None once that has succeeded or failed."""
+        self.retry_timer: Timer | None = None
+        self.stopping = False
+        """Whether the end of this incarnation was asked for from outside."""
+        self.registered = True
+        """Whether ``whereis`` finds it."""
+        self.doom: BaseException | None = None
+        """What it failed with beyond mending: the reason of its end, unless its supervisor is restarted and starts it anew."""
+        self.rejoin = False
+        """Whether it is stopped only to be started again with its group."""
+        self.asking: list[Waiter] = []
+        """The actors whose replies the present handler waits for, and the runs and places that it waits for."""
+        self.ends = 0
+        """How often it was gone for good: it may have been started again since."""
+        self.discard = False
+        """Whether the supervisor forgets it once it has stopped."""
+        self.scope = trio.CancelScope(shield=True)
+        self._state = State.NEW
+        self._changed: trio.Event | None = None
+        self._watchers: dict[Callable[[Terminated], None], None] | None = None
+        self._ended: Terminated | None = None
+
+    # --- what the two kinds differ in -----------------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def ref(self) -> ActorRef[Any] | SupervisorRef:
+        """The one handle to this cell."""
+
+    @abstractmethod
+    async def _live(self) -> None:
+        """One incarnation, from its start (which it reports with ``_mark_started``) to its end."""
+
+    @abstractmethod
+    def _nudge(self) -> None:
+        """Make the incarnation notice that ``stopping`` was set."""
+
+    def _settle(self, exit: Exit, *, revives: bool) -> None:  # noqa: A002, B027 - supervisors hold no message
+        """Decide about the message in hand, after the supervisor has decided about the cell."""
+
+    def _close(self) -> None:  # noqa: B027 - a hook
+        """The cell is gone for good: turn away what it holds."""
+
+    def reopen(self) -> None:  # noqa: B027 - a hook
+        """A stopped cell is about to be started again."""
+
+    # --- states ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> State:
+        """Where the cell is between its start and its end."""
+        return self._state
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it has ended for good."""
+        return self._state is State.STOPPED
+
+    @property
+    def task(self) -> trio.lowlevel.Task | None:
+        """The task of the present incarnation, of an actor."""
+        return None
+
+    # --- Waiter -----------------------------------------------------------------------------------------------------------
+
+    @property
+    def label(self) -> str:
+        """Its address."""
+        return self.address
+
+    @property
+    def needs_all(self) -> bool:
+        """A handler ends when all that it has begun has."""
+        return True
+
+    def awaits(self) -> Sequence[Waiter]:
+        """What its handler waits for."""
+        return self.asking
+
+    def make_way(self) -> bool:
+        """A cell that waits for an answer lacks no place."""
+        return False
+
+    @property
+    def is_blameless(self) -> bool:
+        """Whether what ends now is one of several workers without state, by the message in its hand and by nothing else."""
+        return False
+
+    @property
+    def can_launch(self) -> bool:
+        """Whether it has no incarnation, so that the next one may begin."""
+        return self._state in (State.NEW, State.BACKING_OFF, State.STOPPED)
+
+    def move(self, what: Move) -> None:
+        """Go to the state that the table of ``runtime.core.lifecycle`` says."""
+        self._state = moved(self._state, what, self.address)
+
+    def cancel_retry(self) -> None:
+        """Let no timer start it; it goes on waiting for whoever does."""
+        if self.retry_timer is not None:
+            self.retry_timer.cancel()
+            self.retry_timer = None
+
+    def launch(self, start_soon: Callable[..., None]) -> None:
+        """Begin the next incarnation as a task; `start_soon` is the one of the nursery that is to hold it."""
+        self.move(Move.LAUNCH)
+        self._ended = None
+        self.incarnation += 1
+        self.started_at = None
+        self.stopping = self.rejoin = False
+        self.cancel_retry()  # started before its time: the timer must not cut the wait after a later failure short
+        self.doom = None
+        if self.incarnation > 1:  # a scope is entered once
+            self.scope = trio.CancelScope(shield=True)
+        if self.registered:
+            self.kernel.registry[self.address] = self
+        self.context_vars.run(start_soon, self._run)
+
+    @trio.lowlevel.enable_ki_protection  # Ctrl-C comes in the code of authors, or where the main task waits
+    async def _run(self) -> None:
+        exit_ = await self._incarnate()
+        # Each of these comes whatever the one before it raised: else somebody waits for ever, and that hides what went wrong.
+        try:
+            self._tell_of_crash(exit_)
+        finally:
+            try:
+                self.parent.child_exited(self, exit_)
+            finally:
+                try:
+                    self._settle(exit_, revives=self._state is State.BACKING_OFF)
+                finally:
+                    self._farewell()
+
+    def _tell_of_crash(self, exit: Exit) -> None:  # noqa: A002
+        if exit.kind in (ExitKind.FAILED, ExitKind.SHUTDOWN) and self.kernel.events.listening and exit.error is not None:
+            self.kernel.events.publish(
+                ActorCrashed(
+                    address=self.address,
+                    incarnation=self.incarnation,
+                    error=exit.error,
+                    while_starting=self.started_at is None,
+                )
+            )
+
+    async def _incarnate(self) -> Exit:
+        current_cell.set(self)
+        off_duty.set(False)
+        task = trio.lowlevel.current_task()
+        try:
+            with self.scope:
+                await self._live()
+        except BaseException as error:  # the one handler; classify() lets nothing fatal pass for a failure
+            if is_of_a_dead_loop(error, task):
+                raise  # nothing can be done properly any more
+            return self._classify(error)
+        return Exit(ExitKind.NORMAL)
+
+    def _classify(self, error: BaseException) -> Exit:
+        return classify(error, self.address)
+
+    def mark_started(self) -> None:
+        """The lifespan was entered: tell whoever waits for the start."""
+        self.move(Move.STARTED)
+        self.started_at = trio.current_time()
+        slot, self.start_slot = self.start_slot, None
+        if slot is not None:
+            slot.succeed(None)
+        self._announce()
+        if self.kernel.events.listening:
+            self.kernel.events.publish(ActorStarted(address=self.address, incarnation=self.incarnation))
+
+    # --- the end --------------------------------------------------------------------------------------------------------
+
+    def request_stop(self, *, kill: bool = False) -> None:
+        """Ask the cell to end; returns at once. See the ladder at the top of this file."""
+        match self._state:
+            case State.NEW | State.STOPPED:
+                return
+            case State.BACKING_OFF:
+                self.end(StopReason.STOPPED if self.doom is None else StopReason.FAILED, self.doom)
+                self._farewell()
+                return
+            case State.STARTING:
+                kill = True  # nothing is in hand yet that could be finished
+            case _:
+                pass
+        self.stopping = True
+        self.move(Move.STOP)
+        if kill or self.shutdown_s == 0:
+            self.scope.cancel()
+        elif self.shutdown_s != math.inf:
+            self._bound_stop(trio.current_time() + self.shutdown_s)
+        self._nudge()
+
+    def _bound_stop(self, deadline: float) -> None:
+        self.scope.deadline = min(self.scope.deadline, deadline)
+
+    def end(self, reason: StopReason, error: BaseException | None = None) -> None:
+        """Gone for good: only now do watchers hear of it and the address stops taking messages."""
+        self.move(Move.END)
+        self.ends += 1
+        self.stopping = self.rejoin = False
+        self.cancel_retry()
+        if self.kernel.registry.get(self.address) is self:
+            del self.kernel.registry[self.address]
+        if self.kernel.events.listening:
+            self.kernel.events.publish(
+                ActorEnded(address=self.address, incarnation=self.incarnation, reason=reason.value, error=error)
+            )
+        self._close()
+        self._ended = Terminated(self.ref, reason, error)
+        watchers, self._watchers = self._watchers or (), None
+        for tell in watchers:
+            tell(self._ended)
+
+    def _farewell(self) -> None:
+        """After an incarnation: wake those who wait for its end, and let the supervisor forget a cell that is gone."""
+        self._announce()
+        if self._state is State.STOPPED:
+            self.parent.child_ended(self)
+
+    def _announce(self) -> None:
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
+
+    async def _wait_while(self, *states: State) -> None:
+        incarnation = self.incarnation  # by the time this wakes somebody may have started the next one
+        await trio.lowlevel.checkpoint()
+        while self._state in states and self.incarnation == incarnation:
+            if self._changed is None:
+                self._changed = trio.Event()
+            await self._changed.wait()
+
+    def on_end(self, tell: Callable[[Terminated], None]) -> None:
+        """Call `tell` once when the cell is gone for good; at once if it is."""
+        if self._ended is not None:
+            tell(self._ended)
+            return
+        if self._watchers is None:
+            self._watchers = {}
+        self._watchers[tell] = None
+
+    def forget_on_end(self, tell: Callable[[Terminated], None]) -> None:
+        """Undo ``on_end``."""
+        if self._watchers is not None:
+            self._watchers.pop(tell, None)
+
+    async def wait_started(self) -> None:
+        """Return once the start that is under way now has succeeded or failed. A checkpoint."""
+        await self._wait_while(State.STARTING)
+
+    async def wait_exited(self) -> None:
+        """Return once the present incarnation has ended; at once when there is none. A checkpoint."""
+        await self._wait_while(State.STARTING, State.RUNNING, State.STOPPING)
+
+
+def classify(error: BaseException, address: str) -> Exit:
+    """What an exception out of an incarnation means. Groups are judged by their leaves.
+
+    A ``trio.Cancelled`` among them is no failure of its own: the incarnation was told to end, or its handling was. One that
+    comes alone was kept and raised again by the actor, which is a mistake of its author.
+    """
+    fatal = next(filter(is_fatal, leaves_of(error)), None)
+    if fatal is not None:
+        return Exit(ExitKind.FATAL, fatal)
+    failure = without(error, trio.Cancelled)
+    if failure is not None:
+        return Exit(ExitKind.FAILED, failure)
+    stale = UsageError(
+        f"{address!r} raised trio.Cancelled although nobody cancelled it.\n"
+        "  Cause: the actor caught a cancellation and raised it again later.\n"
+        "  Mend: let trio.Cancelled pass at once; never store it."
+    )
+    stale.__cause__ = error
+    return Exit(ExitKind.FAILED, stale)

@@ -1,0 +1,222 @@
+"""What an actor can ask of the runtime, for one incarnation."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Any, Unpack, final
+
+import trio
+
+from actors.actor import Actor, ActorNursery, ActorRef, Reply, SpawnOptions
+from actors.errors import UsageError
+from actors.supervision import supervisor_spec
+from actors.words import repr_of
+from runtime.core.actor_cell import ActorCell, IncarnationContext
+from runtime.core.cell import Cell
+from runtime.core.refs import LocalRef
+from runtime.core.spawning import spawn_under
+from runtime.core.supervisor import SupervisorCell
+from runtime.core.supervisor_ref import LocalSupervisorRef
+from runtime.core.tasks import ActorTasks
+from runtime.core.timers import KeyedTimers
+from runtime.core.watch import Watch
+
+
+@final
+class LocalContext(IncarnationContext):
+    """The context of an actor of this runtime."""
+
+    __slots__ = ("_brood", "_cell", "_closed", "_incarnation", "_tasks", "_timers", "_watches")
+
+    def __init__(self, cell: ActorCell) -> None:
+        self._cell = cell
+        self._incarnation = cell.incarnation
+        self._closed = False
+        self._brood: SupervisorCell | None = None
+        self._tasks: ActorTasks | None = None
+        self._timers: KeyedTimers | None = None
+        self._watches: dict[Cell, Watch] = {}
+
+    @property
+    def ref(self) -> ActorRef[Any]:
+        """This actor's own ref."""
+        return self._cell.ref
+
+    @property
+    def incarnation(self) -> int:
+        """Which life of the actor this is, counted from 1."""
+        return self._incarnation
+
+    @property
+    def parent(self) -> Any:
+        """The ref of what supervises this actor; None under the root."""
+        overseer = self._cell.parent
+        if isinstance(overseer, SupervisorCell) and isinstance(overseer.parent, ActorCell):
+            return overseer.parent.ref
+        return overseer.ref if isinstance(overseer, SupervisorCell) and overseer.address else None
+
+    @property
+    def runtime(self) -> Any:
+        """The runtime that runs this actor."""
+        return self._cell.kernel.facade
+
+    # --- children ---------------------------------------------------------------------------------------------------------
+
+    async def spawn(
+        self,
+        factory: Callable[..., Actor],
+        *args: Any,
+        name: str | None = None,
+        **options: Unpack[SpawnOptions],
+    ) -> ActorRef[Any]:
+        """See ``ActorContext.spawn``."""
+        self._refuse_when_closed("it starts no children")
+        brood = self._brood if self._brood is not None else self._open_brood()
+        await brood.wait_started()
+        return await spawn_under(brood, factory, args, name, **options)
+
+    def _open_brood(self) -> SupervisorCell:
+        cell = self._cell
+        brood = SupervisorCell(cell.kernel, cell.address, cell, supervisor_spec("children"), LocalContext)
+        brood.registered = False
+        self._brood = cell.brood = brood
+        brood.launch(cell.run_beside)
+        return brood
+
+    def stop(self, ref: ActorRef[Any] | None = None) -> None:
+        """See ``ActorContext.stop``."""
+        if ref is None or ref is self._cell.ref:
+            self._refuse_when_closed("there is nothing to stop")
+            self._cell.finish()
+        else:
+            cell = _cell_of(ref)
+            if isinstance(cell.parent, SupervisorCell):
+                cell.parent.dismiss(cell, discard=True)
+
+    # --- others -----------------------------------------------------------------------------------------------------------
+
+    def watch(self, ref: Any) -> None:
+        """See ``ActorContext.watch``."""
+        self._refuse_when_closed("it watches nobody")
+        cell = _cell_of(ref)
+        if cell not in self._watches:
+            self._watches[cell] = watch = Watch(self._cell.mailbox, cell)
+            watch.begin()
+
+    def unwatch(self, ref: Any) -> None:
+        """See ``ActorContext.unwatch``."""
+        watch = self._watches.pop(_cell_of(ref), None)
+        if watch is not None:
+            watch.end()
+
+    # --- time -------------------------------------------------------------------------------------------------------------
+
+    def schedule_once(self, delay_s: float, message: Any, key: Hashable | None = None) -> None:
+        """See ``ActorContext.schedule_once``."""
+        if not delay_s >= 0:
+            raise UsageError(f"schedule_once({repr_of(delay_s)}): expected seconds >= 0.\n  Mend: a delay of 0 or more.")
+        self._open_timers().set(key, delay_s, message)
+
+    def schedule_every(self, interval_s: float, message: Any, key: Hashable | None = None) -> None:
+        """See ``ActorContext.schedule_every``."""
+        if not interval_s > 0:
+            raise UsageError(f"schedule_every({repr_of(interval_s)}): expected seconds > 0.\n  Mend: an interval above 0.")
+        self._open_timers().set(key, interval_s, message, interval_s)
+
+    def cancel(self, key: Hashable) -> bool:
+        """See ``ActorContext.cancel``."""
+        return self._timers is not None and self._timers.cancel(key)
+
+    def _open_timers(self) -> KeyedTimers:
+        self._refuse_when_closed("it sets no timers")
+        if self._timers is None:
+            cell = self._cell
+            self._timers = KeyedTimers(cell.kernel.timekeeper, cell.mailbox, cell.address)
+        return self._timers
+
+    # --- handling ---------------------------------------------------------------------------------------------------------
+
+    def stash(self) -> None:
+        """See ``ActorContext.stash``."""
+        self._refuse_when_closed("it has no message in hand")
+        self._cell.stash()
+
+    def unstash_all(self) -> None:
+        """See ``ActorContext.unstash_all``."""
+        self._refuse_when_closed("its stash was put back")
+        self._cell.unstash_all()
+
+    def become(self, handler: Callable[[Any], Awaitable[Any]]) -> None:
+        """See ``ActorContext.become``."""
+        self._refuse_when_closed("it handles no more messages")
+        self._cell.become(handler)
+
+    def fail(self, error: Exception) -> None:
+        """See ``ActorContext.fail``."""
+        self._refuse_when_closed("it has no message in hand")
+        self._cell.fail(error)
+
+    def unhandled(self, message: Any) -> None:
+        """See ``ActorContext.unhandled``."""
+        self._refuse_when_closed("it has no message in hand")
+        self._cell.unhandled(message)
+
+    def heartbeat(self) -> None:
+        """See ``ActorContext.heartbeat``."""
+        self._refuse_when_closed("it has no message in hand")
+        self._cell.heartbeat()
+
+    def reply_later(self) -> Reply[Any]:
+        """See ``ActorContext.reply_later``."""
+        self._refuse_when_closed("it has no message in hand")
+        return self._cell.reply_later()
+
+    @property
+    def nursery(self) -> ActorNursery:
+        """See ``ActorContext.nursery``."""
+        if self._tasks is None:
+            self._tasks = ActorTasks(self._cell.address, self._cell, self._cell.crash)
+        return self._tasks
+
+    # --- the end ----------------------------------------------------------------------------------------------------------
+
+    def _refuse_when_closed(self, consequence: str) -> None:
+        if self._closed:
+            raise UsageError(
+                f"incarnation {self._incarnation} of {self._cell.address!r} has ended, so {consequence}.\n"
+                "  Mend: keep no context beyond the actor's lifespan."
+            )
+
+    async def close(self, *, kill: bool) -> None:
+        """See ``IncarnationContext.close``; nothing happens the second time."""
+        self._closed = True
+        for watch in self._watches.values():
+            watch.end()
+        self._watches.clear()
+        if self._timers is not None:
+            self._timers.clear()
+        if self._tasks is not None:
+            await self._tasks.close()
+        if self._brood is not None:
+            await self._close_brood(self._brood, kill=kill)
+
+    async def _close_brood(self, brood: SupervisorCell, *, kill: bool) -> None:
+        # The children's time is their parent's: when that is over they are killed, and only their clean-up is waited for.
+        brood.request_stop(kill=kill)
+        with trio.CancelScope(shield=True, deadline=self._cell.scope.deadline):
+            await brood.wait_exited()
+        brood.request_stop(kill=True)
+        with trio.CancelScope(shield=True):
+            await brood.wait_exited()
+        self._brood = self._cell.brood = None
+
+    def kill(self) -> None:
+        """See ``IncarnationContext.kill``."""
+        if self._brood is not None and self._closed:
+            self._brood.request_stop(kill=True)
+
+
+def _cell_of(ref: object) -> Cell:
+    if isinstance(ref, LocalRef | LocalSupervisorRef):
+        return ref.cell
+    raise UsageError(f"{repr_of(ref)} is no ref of this runtime.\n  Mend: pass what spawn() or supervise() returned.")

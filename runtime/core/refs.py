@@ -1,0 +1,182 @@
+"""Refs to actors of this runtime: how a message gets from a sender into a mailbox, and which asks can only wait for ever."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import Any, final
+
+import trio
+
+from actors.actor import ActorRef, Terminated
+from actors.actor import ActorStatistics as ActorStatistics
+from actors.errors import AskCycle, UsageError
+from runtime.core.cell import Cell, current_cell, off_duty
+from runtime.core.envelope import Envelope, OneShot
+from runtime.core.mailbox import Mailbox
+from runtime.core.waits import no_end, resolve, ring
+
+
+class MailedCell(Cell, ABC):
+    """A cell that takes messages."""
+
+    __slots__ = ("mailbox",)
+
+    mailbox: Mailbox
+    """Belongs to the address, not to an incarnation."""
+
+    @abstractmethod
+    def statistics(self) -> ActorStatistics:
+        """One look at this actor; see :class:`ActorStatistics`."""
+
+
+@final
+class LocalRef(ActorRef[Any]):
+    """The ref to an actor of this runtime. One per cell, so identity is equality."""
+
+    __slots__ = ("__weakref__", "cell")
+
+    def __init__(self, cell: MailedCell) -> None:
+        self.cell = cell
+
+    @property
+    def address(self) -> str:
+        """The actor's name within its runtime."""
+        return self.cell.address
+
+    @trio.lowlevel.enable_ki_protection  # Ctrl-C comes at its wait; between two lines it would leave half an envelope
+    async def tell(self, message: Any) -> None:
+        """See ``ActorRef.tell``."""
+        # Cancelled here: not sent. After the put: sent, so no cancellation may hide that.
+        await trio.lowlevel.checkpoint_if_cancelled()
+        cell, sender = self.cell, current_cell.get()
+        envelope = Envelope(message, sender.address if sender is not None else None, None, cell.kernel.now())
+        if cell.mailbox.makes_wait:
+            await cell.mailbox.put(envelope)
+        else:
+            cell.mailbox.put_nowait(envelope)
+        await trio.lowlevel.cancel_shielded_checkpoint()
+
+    @trio.lowlevel.enable_ki_protection
+    def tell_nowait(self, message: Any) -> None:
+        """See ``ActorRef.tell_nowait``."""
+        cell, sender = self.cell, current_cell.get()
+        cell.mailbox.put_nowait(Envelope(message, sender.address if sender is not None else None, None, cell.kernel.now()))
+
+    @trio.lowlevel.enable_ki_protection
+    async def ask(self, message: Any, *, detach: bool = False) -> Any:
+        """See ``ActorRef.ask``."""
+        deadline = trio.current_effective_deadline()
+        if deadline == -math.inf:  # an ask that is too late displaces nobody
+            await trio.lowlevel.checkpoint_if_cancelled()
+        cell, caller = self.cell, current_cell.get()
+        slot = Ask(None if off_duty.get() else caller, cell)
+        sender = caller.address if caller is not None else None
+        envelope = Envelope(message, sender, slot, cell.kernel.now(), math.inf if detach else deadline)
+        try:
+            if cell.mailbox.makes_wait:
+                await cell.mailbox.put(envelope)
+            else:
+                cell.mailbox.put_nowait(envelope)
+            return await slot.wait(None if detach else envelope.withdraw)
+        finally:
+            slot.forget_edge()
+
+    async def ended(self) -> Terminated:
+        """See ``ActorRef.ended``."""
+        return await wait_for_end(self.cell)
+
+    def statistics(self) -> ActorStatistics:
+        """One look at the actor; see :class:`ActorStatistics`."""
+        return self.cell.statistics()
+
+    def __repr__(self) -> str:
+        return f"<ActorRef {self.cell.address!r} {self.cell.state.value}>"
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            f"the ref to {self.cell.address!r} is bound to a running runtime and cannot be pickled.\n"
+            "  Mend: send its address, and look it up there with runtime.whereis(address)."
+        )
+
+
+@final
+class Ask(OneShot):
+    """The slot of one ask, which is also an edge "waits for" between two actors while the asker's handler waits."""
+
+    __slots__ = ("_callee", "_caller")
+
+    def __init__(self, caller: Cell | None, callee: Cell) -> None:
+        self._outcome = self._task = None  # as OneShot does; one call less for every ask
+        self.abandoned = False
+        self._caller = caller
+        self._callee = callee
+        if caller is not None:
+            caller.asking.append(callee)
+            _refuse_cycle(caller, callee)
+
+    def hand_over(self, callee: Cell) -> None:
+        """Another actor will answer. Raises ``AskCycle`` when that one can only go on after the asker."""
+        if self._caller is not None:
+            caller, self._caller = self._caller, None
+            caller.asking.remove(self._callee)
+            caller.asking.append(callee)
+            _refuse_cycle(caller, callee)
+            self._caller, self._callee = caller, callee
+
+    @property
+    def caller(self) -> Cell | None:
+        """Whose handler waits for the answer; None when none does."""
+        return self._caller
+
+    def forget_edge(self) -> None:
+        """The asker waits no longer for the actor's handler: it was answered, or will be answered later by something else."""
+        if self._caller is not None:
+            self._caller.asking.remove(self._callee)
+            self._caller = None
+
+
+async def wait_for_end(cell: Cell) -> Terminated:
+    """Wait until `cell` is gone for good; the wait of a handler is an edge like an ask."""
+    refuse_own_end(cell)
+    slot = Ask(None if off_duty.get() else current_cell.get(), cell)
+    try:
+        cell.on_end(slot.succeed)
+        ended: Terminated = await slot.wait(lambda: cell.forget_on_end(slot.succeed))
+        return ended
+    finally:
+        slot.forget_edge()
+
+
+def refuse_own_end(cell: Cell) -> None:
+    """Raise when the caller runs in `cell` or below it, so that it could not see the end."""
+    caller = current_cell.get()
+    if caller is not None and f"{caller.address}/".startswith(f"{cell.address}/"):
+        raise UsageError(
+            f"{caller.address!r} would wait for the end of {cell.address!r}, with which it ends itself.\n"
+            "  Mend: wait for it from outside, or watch() it from an actor that does not live in it."
+        )
+
+
+def _refuse_cycle(caller: Cell, callee: Cell) -> None:
+    """Raise when `caller`, which waits for `callee` by now, thereby waits for itself."""
+    if callee is not caller and not callee.asking:
+        return  # nearly always
+    stuck = resolve(callee)
+    if caller not in stuck:
+        return
+    way = ring(caller, callee, stuck)
+    caller.asking.remove(callee)
+    if callee is caller:
+        text = f"{caller.address!r} asks itself: it handles one message at a time, so the answer could never come."
+        cycle = [caller.address, caller.address]
+    else:
+        if not all(isinstance(each, Cell) for each in way):
+            raise no_end(way)
+        cycle = [each.label for each in way]
+        text = f"this ask closes a cycle of actors that wait for each other: {' -> '.join(cycle)}."
+    raise AskCycle(
+        f"{text}\n  Mend: tell() instead of ask() on one side, answer later with context.reply_later(), "
+        "or do the work in a method.",
+        cycle=cycle,
+    )

@@ -1,0 +1,91 @@
+"""One open runtime between its first and its last task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, final
+
+import trio
+
+from actors.actor import StopReason
+from actors.groups import is_fatal
+from actors.supervision import Directive, SupervisorSpec
+from runtime.core.cell import Cell, Exit
+from runtime.core.context import LocalContext
+from runtime.core.kernel import Kernel
+from runtime.core.supervisor import SupervisorCell
+
+
+@final
+class Session:
+    """The tasks of one open runtime: the timekeeper and the root supervisor, whose overseer it is."""
+
+    address = ""
+
+    def __init__(self, kernel: Kernel, spec: SupervisorSpec) -> None:
+        self.body = trio.CancelScope()
+        self.error: BaseException | None = None
+        self.exit: Exit | None = None
+        self.root = SupervisorCell(kernel, "", self, spec, LocalContext)
+        self.root.registered = False
+        self._kernel = kernel
+        kernel.events.on_interrupt = self.root.interrupt
+        self._timers = trio.CancelScope(shield=True)
+        self._nursery: trio.Nursery | None = None
+
+    @property
+    def outcome(self) -> BaseException | None:
+        """What comes out of the runtime: an interrupt before what the body raised, and that before a supervisor's failure."""
+        failure = self.exit.error if self.exit is not None else None
+        if failure is not None and (self.error is None or is_fatal(failure)):
+            return failure
+        return self.error
+
+    def note(self, error: BaseException) -> None:
+        """The body raised `error`, or the closing did. The first counts, but for one that must never be survived."""
+        if self.error is None or (is_fatal(error) and not is_fatal(self.error)):
+            self.error = error
+
+    async def start(self, nursery: trio.Nursery) -> None:
+        """Start the timers and the root supervisor as tasks of `nursery`."""
+        self._nursery = nursery
+        nursery.start_soon(self._keep_time, name="understudy timekeeper")
+        self.root.launch(nursery.start_soon)
+        await self.root.wait_started()
+
+    async def _keep_time(self) -> None:
+        with self._timers:
+            await self._kernel.timekeeper.run()
+
+    async def finish(self) -> None:
+        """End the tree: in order and with grace after a normal body, at once otherwise."""
+        self.root.request_stop(kill=self.error is not None)
+        try:
+            with trio.CancelScope(shield=self.error is not None):
+                await self.root.wait_exited()
+        except BaseException:
+            self.root.request_stop(kill=True)
+            with trio.CancelScope(shield=True):
+                await self.root.wait_exited()
+            raise
+        finally:
+            self._timers.cancel()
+            self._kernel.events.close()
+
+    def child_exited(self, cell: Cell, exit: Exit) -> None:  # noqa: A002
+        """The root supervisor has ended: so does the body."""
+        cell.end(StopReason.FAILED if exit.error is not None else StopReason.STOPPED, exit.error)
+        self.exit = exit
+        self.body.cancel()
+
+    def child_ended(self, cell: Cell) -> None:
+        """Nothing to forget."""
+
+    def directive(self, error: BaseException) -> Directive:
+        """Nobody is above the root."""
+        return Directive.ESCALATE
+
+    def run_beside(self, function: Callable[..., Any], *args: Any) -> None:
+        """Run an async function beside the root supervisor."""
+        assert self._nursery is not None, "only a started session is asked"
+        self._nursery.start_soon(function, *args)

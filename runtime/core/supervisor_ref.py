@@ -1,0 +1,86 @@
+"""Refs to supervisors of this runtime: administrative calls run in the task of whoever makes them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, final
+
+import trio
+
+from actors.actor import ActorRef, Terminated
+from actors.supervision import ChildCounts, ChildInfo, ChildSpec, SupervisorRef, SupervisorSpec
+from runtime.core.cell import Cell
+from runtime.core.refs import wait_for_end
+from runtime.core.roster import Roster
+
+
+class AdministeredCell(Cell, ABC):
+    """A cell that can be asked to start and stop children."""
+
+    __slots__ = ("roster",)
+
+    roster: Roster
+
+    @abstractmethod
+    async def start_child(self, spec: ChildSpec | SupervisorSpec) -> Cell:
+        """Adopt and start a child; nothing is kept of one that does not start."""
+
+    @abstractmethod
+    async def terminate(self, cell: Cell, *, discard: bool) -> None:
+        """Stop `cell` and wait for it; with `discard`, forget it."""
+
+    @abstractmethod
+    async def restart_child(self, child_id: str) -> Cell:
+        """Start a stopped child again."""
+
+    @abstractmethod
+    def delete_child(self, child_id: str) -> None:
+        """Forget a stopped child."""
+
+
+@final
+class LocalSupervisorRef(SupervisorRef):
+    """The ref to a supervisor of this runtime. One per cell, so identity is equality."""
+
+    __slots__ = ("__weakref__", "cell")
+
+    def __init__(self, cell: AdministeredCell) -> None:
+        self.cell = cell
+
+    @property
+    def address(self) -> str:
+        """The supervisor's name within its runtime."""
+        return self.cell.address
+
+    async def start_child(self, spec: ChildSpec | SupervisorSpec) -> ActorRef[Any] | SupervisorRef:
+        """See ``SupervisorRef.start_child``."""
+        return (await self.cell.start_child(spec)).ref
+
+    async def terminate_child(self, id: str) -> None:  # noqa: A002
+        """See ``SupervisorRef.terminate_child``."""
+        await self.cell.terminate(self.cell.roster.child(id), discard=False)
+
+    async def restart_child(self, id: str) -> ActorRef[Any] | SupervisorRef:  # noqa: A002
+        """See ``SupervisorRef.restart_child``."""
+        return (await self.cell.restart_child(id)).ref
+
+    async def delete_child(self, id: str) -> None:  # noqa: A002
+        """See ``SupervisorRef.delete_child``."""
+        self.cell.delete_child(id)
+        await trio.lowlevel.checkpoint()
+
+    async def which_children(self) -> list[ChildInfo]:
+        """See ``SupervisorRef.which_children``."""
+        return await self.cell.roster.which_children()
+
+    async def count_children(self) -> ChildCounts:
+        """See ``SupervisorRef.count_children``."""
+        await trio.lowlevel.checkpoint()
+        return self.cell.roster.count_children()
+
+    async def ended(self) -> Terminated:
+        """See ``SupervisorRef.ended``."""
+        return await wait_for_end(self.cell)
+
+    def __repr__(self) -> str:
+        return f"<SupervisorRef {self.cell.address or '(root)'!r} {self.cell.state.value}>"

@@ -1,0 +1,95 @@
+"""Which values a join can start with, and what may still come to it: questions about scopes; nothing here changes them."""
+
+from __future__ import annotations
+
+from typing import final
+
+from actors.graphs.edges import Receiver
+from actors.graphs.node import Input, NodeSpec
+from actors.graphs.plan import Plan
+from runtime.graphs.reducer.scopes import Scope, Value
+
+
+@final
+class Joins:
+    """The joins of one plan, asked about the scopes of one run."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._per_round: dict[tuple[str, Receiver], bool] = {}
+
+    def available(self, scope: Scope, spec: NodeSpec, entry: Input) -> Value | None:
+        """The next value of one parameter: the scope's own, else the nearest one further out.
+
+        A value from further out is there for every branch of a fan-out. When fan-out and value are made in the same loop, the
+        n-th fan-out takes the n-th value.
+        """
+        here = scope.joins[spec.name].queues.get(entry.name)
+        if here:
+            return here[0]
+        for around, fork in scope.outward():
+            buffer = around.joins.get(spec.name)
+            queue = buffer.queues.get(entry.name) if buffer is not None else None
+            if buffer is None or not queue:
+                continue
+            at = 0
+            if self._is_per_round(fork.node, Receiver(spec.name, entry.name)):
+                at = fork.number - buffer.taken.get(entry.name, 0)
+            if 0 <= at < len(queue):
+                return queue[at]
+        return None
+
+    def _is_per_round(self, fan_out: str, receiver: Receiver) -> bool:
+        key = (fan_out, receiver)
+        if key not in self._per_round:
+            loop = next((group for group in self._plan.components if fan_out in group), ())
+            makers = [e.source for e in self._plan.edges if e.target == receiver.node and e.parameter == receiver.parameter]
+            self._per_round[key] = any(maker in loop for maker in makers)
+        return self._per_round[key]
+
+    def missing(self, scope: Scope, spec: NodeSpec) -> list[Input]:
+        """The parameters that no value has come for, here or further out."""
+        return [entry for entry in spec.inputs if self.available(scope, spec, entry) is None]
+
+    def _may_come(self, scope: Scope, receiver: Receiver) -> bool:
+        """Whether anything at work can still make a value for a parameter of a join in `scope`."""
+        if any(self._plan.reaches_inward(node, receiver) for node in scope.own):
+            return True
+        for around, fork in scope.outward():
+            itself = 1 + fork.is_open  # what the fork gathers comes only after this branch has ended
+            for node, count in around.own.items():
+                if count > (itself if node == fork.node else 0) and self._plan.reaches_on_level(node, receiver):
+                    return True
+        return False
+
+    def may_complete(self, scope: Scope, spec: NodeSpec) -> bool:
+        """Whether everything that the join cannot do without can still come; for the rest it waits no longer than it may come."""
+        needed = [entry for entry in self.missing(scope, spec) if not entry.optional]
+        return all(self._may_come(scope, Receiver(spec.name, entry.name)) for entry in needed)
+
+    def ready_without(self, scope: Scope, *, force: bool = False) -> tuple[NodeSpec, list[Input]] | None:
+        """The join in `scope` that is to start without what it lacks, all of it optional and none of it still to come.
+
+        With `force`, also if something at work could still make it. Of several, one that no other could make a value for.
+        """
+        ready: list[tuple[NodeSpec, list[Input]]] = []
+        for node in sorted(scope.joins, key=self._plan.order.__getitem__):
+            spec = self._plan.nodes[node]
+            if not scope.joins[node].is_waiting or not any(entry.optional for entry in spec.inputs):
+                continue
+            missing = self.missing(scope, spec)
+            if not all(entry.optional for entry in missing):
+                continue
+            if force or not any(self._may_come(scope, Receiver(node, entry.name)) for entry in missing):
+                ready.append((spec, missing))
+        return next((pair for pair in ready if not self._comes_after(pair, ready)), ready[0] if ready else None)
+
+    def _comes_after(self, pair: tuple[NodeSpec, list[Input]], ready: list[tuple[NodeSpec, list[Input]]]) -> bool:
+        """Whether another join that is ready may yet make what this one lacks, and not the other way round."""
+        spec, missing = pair
+        for other, lacking in ready:
+            makes = any(self._plan.reaches_inward(other.name, Receiver(spec.name, entry.name)) for entry in missing)
+            needs = any(self._plan.reaches_inward(spec.name, Receiver(other.name, entry.name)) for entry in lacking)
+            if other is not spec and makes and not needs:
+                return True
+        return False

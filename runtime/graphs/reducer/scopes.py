@@ -1,0 +1,212 @@
+"""What one run remembers: its branches, their open fan-outs, the tasks at work in them and the values that wait in joins.
+
+Plain records without decisions; only ``runtime.graphs.reducer.state`` changes them. Every item of a fan-out opens a branch,
+ which is a :class:`Scope`; the run itself is the outermost scope.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import final
+
+import attrs
+
+from actors.graphs.edges import Receiver
+
+Rank = tuple[int, int]
+"""How late a message is: the most nodes before it, then the place of its maker in the declaration."""
+
+Memory = Mapping[type, tuple[Rank, object]]
+"""Recalled type → the latest message of it so far, on the way to some message."""
+
+NO_MEMORY: Memory = MappingProxyType({})
+NOTHING_RECALLED: Mapping[str, object] = MappingProxyType({})
+
+
+@final
+@attrs.define(eq=False)
+class Value:
+    """A message that waits in a join or a gather."""
+
+    message: object
+    source: str | None
+    iteration: int
+    """How often its way has come round a loop."""
+    way: str
+    """The nodes by which it came, where several concurrent ways meet."""
+    back: bool
+    """Its edge lies on a cycle."""
+    uses: int = 0
+    """How often it was joined with, by branches further in among others."""
+    depth: int = 0
+    """The most nodes on a way to it."""
+    memory: Memory = NO_MEMORY
+    """What was made on the way to it, itself not included."""
+    parts: tuple[Value, ...] = ()
+    """Of a gathered list: its items."""
+
+
+@final
+@attrs.define(eq=False)
+class Buffer:
+    """The values that wait for one join in one scope; each parameter has its own queue, first in first out."""
+
+    queues: dict[str, deque[Value]] = attrs.field(factory=dict[str, "deque[Value]"])
+    taken: dict[str, int] = attrs.field(factory=dict[str, int])
+    """Parameter → how many of its values this scope's own joins have used up."""
+
+    @property
+    def is_empty(self) -> bool:
+        """No value waits."""
+        return not any(self.queues.values())
+
+    @property
+    def is_waiting(self) -> bool:
+        """A value waits that no branch further in has joined with either."""
+        return any(not value.uses for queue in self.queues.values() for value in queue)
+
+
+@final
+@attrs.define(eq=False)
+class Task:
+    """One message, or one set of joined messages, at one node, from its delivery to its end."""
+
+    path: str
+    """Names the task: unique in the run, and the same in every run with the same results."""
+    node: str
+    scope: Scope
+    iteration: int
+    way: str
+    arguments: Mapping[str, object]
+    """Parameter → message, list of messages, or None for an optional one that never came."""
+    back_edge: bool
+    """It came along a cycle: it queues and must never block its sender."""
+    depth: int
+    """The most nodes on a way to it, itself included."""
+    memory: Memory = NO_MEMORY
+    """What was made on the way to it, the messages that it took included."""
+    recalled: Mapping[str, object] = NOTHING_RECALLED
+    """Parameter → the earlier message that it recalls; one for which there is none is missing."""
+    fork: Fork | None = None
+    """The fan-out it has begun, for a generator."""
+    held: list[tuple[Receiver, Value]] | None = None
+    """What it made for joins, until the tasks started before it at the same node have ended."""
+    is_done: bool = False
+
+    @property
+    def has_made_all(self) -> bool:
+        """Neither it nor its fan-out will make anything more."""
+        return self.is_done and (self.fork is None or self.fork.has_ended)
+
+    @property
+    def branch(self) -> tuple[int, ...]:
+        """The indices of the fan-out items it belongs to, from the outside in."""
+        return self.scope.branch
+
+    def hold(self, receiver: Receiver, value: Value) -> None:
+        """Keep `value` back until the tasks started before this one at the same node have ended."""
+        if self.held is None:
+            self.held = []
+        self.held.append((receiver, value))
+
+
+@final
+@attrs.define(eq=False)
+class Fork:
+    """One fan-out of one task."""
+
+    task: Task
+    number: int
+    """How many fan-outs of this node came before it in its scope."""
+    is_open: bool = True
+    """Items may still come."""
+    has_ended: bool = False
+    is_taken: bool = False
+    """A node has worked on what came of an item, so that the items cannot be taken back."""
+    next_index: int = 0
+    branches: dict[int, Scope] = attrs.field(factory=dict[int, "Scope"])
+    """Those that have not ended."""
+    collected: dict[Receiver, list[tuple[int, Value]]] = attrs.field(factory=dict[Receiver, "list[tuple[int, Value]]"])
+    fired: set[Receiver] = attrs.field(factory=set[Receiver])
+
+    @property
+    def node(self) -> str:
+        """The fan-out node."""
+        return self.task.node
+
+
+@final
+@attrs.define(eq=False)
+class Scope:
+    """The run, or one branch of a fan-out."""
+
+    prefix: str
+    """The path of the task that made it, and the item's index."""
+    fork: Fork | None = None
+    branch: tuple[int, ...] = ()
+    """The item indices from the outside in; orders scopes."""
+    has_ended: bool = False
+    own: dict[str, int] = attrs.field(factory=dict[str, int])
+    """Node → its tasks at work here plus its open forks here; never zero."""
+    tasks: dict[str, Task] = attrs.field(factory=dict[str, Task])
+    forks: dict[str, Fork] = attrs.field(factory=dict[str, Fork])
+    """Open ones, by the path of their task."""
+    joins: dict[str, Buffer] = attrs.field(factory=dict[str, Buffer])
+    below: dict[str, dict[Scope, None]] = attrs.field(factory=dict[str, "dict[Scope, None]"])
+    """Join → the scopes further in where values wait for it."""
+    started: dict[str, deque[Task]] = attrs.field(factory=dict[str, "deque[Task]"])
+    """Node that feeds joins → its tasks in the order of their start."""
+    borrowed: list[Value] = attrs.field(factory=list["Value"])
+    """Values from further out that its joins have used."""
+    paths: dict[str, int] = attrs.field(factory=dict[str, int])
+    forked: dict[str, int] = attrs.field(factory=dict[str, int])
+
+    @property
+    def parent(self) -> Scope | None:
+        """The scope around it."""
+        return self.fork.task.scope if self.fork is not None else None
+
+    def outward(self) -> Iterator[tuple[Scope, Fork]]:
+        """The scopes around this one, nearest first, each with its fork that this one lies in."""
+        scope = self
+        while scope.fork is not None:
+            fork = scope.fork
+            scope = fork.task.scope
+            yield scope, fork
+
+    def open_scopes(self) -> Iterator[Scope]:
+        """This one and the branches within it that have not ended, from the outside in."""
+        level = [self]
+        while level:
+            yield from level
+            level = [s for scope in level for _, fork in sorted(scope.forks.items()) for _, s in sorted(fork.branches.items())]
+
+    def enter(self, node: str) -> None:
+        """Count one more task or fork of `node`."""
+        self.own[node] = self.own.get(node, 0) + 1
+
+    def leave(self, node: str) -> bool:
+        """Count one less; True when it was the last of `node`."""
+        left = self.own[node] - 1
+        assert left >= 0, f"more of {node!r} ended than began"
+        if left:
+            self.own[node] = left
+            return False
+        del self.own[node]
+        return True
+
+    def wait(self, node: str) -> None:
+        """Let the scopes around know that a value waits here for the join `node`."""
+        for around, _ in self.outward():
+            around.below.setdefault(node, {})[self] = None
+
+    def wait_no_more(self, node: str) -> None:
+        """Take that back."""
+        for around, _ in self.outward():
+            here = around.below.get(node)
+            if here is not None:
+                here.pop(self, None)
+                if not here:
+                    del around.below[node]

@@ -1,0 +1,525 @@
+"""The reducer of one run: what happened goes in, what is to be done comes out. No clock, no task, no I/O.
+
+The engine tells it that the run starts, that a task emitted an item, returned or failed; it answers with messages to deliver and
+tasks to cancel. The same events in another order give the same joins, the same gathered lists and the same paths:
+
+- A join takes the values of each parameter in the order in which the tasks that made them were started, not ended.
+- A gathered list is in item order; those of several fan-outs of one node reach a join in the order in which these were started.
+- A path is made of the way through the graph: ``graph/node/iteration``, and behind a fan-out ``…/item/node/iteration``.
+
+What does depend on timing, because the author asked for it: ``Gather(first=k)``, and the first of several outputs.
+
+An event costs time in the depth of the fan-outs and the number of nodes at work, not in the number of tasks.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import final
+
+from actors.errors import DeclarationError, InternalError
+from actors.graphs.annotations import Many
+from actors.graphs.edges import Receiver
+from actors.graphs.finish import Finish
+from actors.graphs.markers import Gather
+from actors.graphs.node import NodeSpec
+from runtime.graphs.reducer.course import NOWHERE, Course, Leg, Track
+from runtime.graphs.reducer.memory import before, including, recall
+from runtime.graphs.reducer.scopes import NOTHING_RECALLED, Buffer, Fork, Scope, Task, Value
+from runtime.graphs.reducer.tasks import Commands, Tasks
+from runtime.graphs.reducer.values import gathered, sent, way_along
+from runtime.graphs.reducer.wording import items_of, no_output, undeclared, wrong_input, wrong_stand_in
+
+_Precedence = tuple[tuple[int, ...], int, int, str]
+"""Branch, round of a loop, place of the maker in the declaration, way: of several outputs the least is taken."""
+
+
+@final
+class RunState:
+    """One run of a plan. Events are methods; each returns :class:`Commands`.
+
+    ``output`` is the output message once it is decided; the run is then over. That is the first to come or, for a graph that
+    finishes when quiet, one of those there are when nothing is at work. ``is_at_rest`` says that nothing is at work and nothing
+    more will come.
+    """
+
+    def __init__(self, course: Course, run_id: str, prefix: str | None = None) -> None:
+        """A run that has not started; its paths begin with `prefix`, by default the graph's name."""
+        self.course = course
+        self.plan = plan = course.plan
+        self.run_id = run_id
+        self.output: object | None = None
+        self._root = Scope(prefix or plan.name)
+        self._tasks = Tasks(course, run_id)
+        self._quiet: deque[tuple[Scope, str | None]] = deque()
+        self._left: list[tuple[Scope, str]] = []  # ended branches with the joins that they left waiting
+        self._lost: dict[tuple[str | None, str], int] = {}  # messages that every condition was false for
+        self._empty: dict[str, int] = {}  # fan-outs without an item, which nothing gathers
+        self._is_started = False
+        self._joins = course.joins
+        self._ends_when_quiet = course.finish is Finish.WHEN_QUIET
+        self._outputs: list[tuple[_Precedence, Scope, object]] = []
+        """For a run that ends when it is quiet: the outputs so far."""
+
+    # --- what the engine may ask ------------------------------------------------------------------------------------
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Nothing is at work: the run has its output, or will never have one."""
+        return self._is_started and not self._tasks.at_work
+
+    @property
+    def live_paths(self) -> tuple[str, ...]:
+        """The tasks at work, in the order of their start."""
+        return tuple(self._tasks.at_work)
+
+    @property
+    def steps(self) -> int:
+        """Messages delivered so far."""
+        return self._tasks.begun
+
+    def emitted_by(self, path: str) -> int:
+        """How many items a generator at work has emitted."""
+        task = self._tasks.find(path)
+        return task.fork.next_index if task is not None and task.fork is not None else 0
+
+    # --- events -----------------------------------------------------------------------------------------------------
+
+    def start(self, message: object) -> Commands:
+        """Begin with the input message.
+
+        Raises:
+            DeclarationError: it is not of the graph's input type.
+        """
+        if self._is_started:
+            raise InternalError(f"run {self.run_id!r} was started twice")
+        if not isinstance(message, self.plan.input_types):
+            raise wrong_input(self.plan, message)
+        track = self.course.track(None, message)
+        self._is_started = True
+        self._send(None, self._root, message, track)
+        self._quiet.append((self._root, None))
+        return self._commands()
+
+    def emitted(self, path: str, value: object, index: int) -> Commands:
+        """A generator yielded its item number `index`, from 0; what a repeatable one yields again after a failure is ignored.
+
+        Raises:
+            DeclarationError: the item is not of a type that the node declares.
+        """
+        task = self._tasks.find(path)
+        if task is None:
+            return Commands()
+        spec = self.plan.nodes[task.node]
+        track = self._track(spec, value, nothing=spec.item_may_end, index=index)
+        fork = task.fork or self._open(task)
+        if index > fork.next_index:
+            raise InternalError(f"{path} emitted item {index} when item {fork.next_index} was next")
+        if index == fork.next_index:
+            self._branch(fork, value, track)
+        return self._commands()
+
+    def finished(self, path: str, returned: object = None) -> Commands:
+        """A task returned: a message, None, or for a list fan-out the list; nothing for a generator.
+
+        Raises:
+            DeclarationError: what it returned is not what the node declares; the task is still at work for the reducer, which
+                expects :meth:`ended` for it.
+        """
+        task = self._tasks.find(path)
+        if task is None:
+            return Commands()
+        spec = self.plan.nodes[task.node]
+        self._tasks.current = path
+        if spec.fan_out is Many.ONE:
+            self._send(task, task.scope, returned, self._track(spec, returned, nothing=spec.may_end))
+        elif spec.fan_out is Many.STREAM:
+            self._close(task.fork or self._open(task))
+        else:
+            items = items_of(spec, returned)
+            if items is not None:
+                tracks = [self._track(spec, item, nothing=spec.item_may_end, index=at) for at, item in enumerate(items)]
+                fork = self._open(task)
+                for item, track in zip(items, tracks, strict=True):
+                    self._branch(fork, item, track)
+                self._close(fork)
+        self._end(task)
+        return self._commands()
+
+    def stood_in(self, path: str, returned: object) -> Commands:
+        """A fallback returned in place of a task; that of the graph gives the output of the run, or None, which ends the branch.
+
+        Raises:
+            DeclarationError: it is not what the fallback declares; as for :meth:`finished`.
+        """
+        task = self._tasks.find(path)
+        if task is None:
+            return Commands()
+        spec = self.plan.nodes[task.node]
+        if spec.fallback is None or not spec.fallback.is_default:
+            return self.finished(path, returned)
+        if returned is None and spec.fallback.may_end:
+            return self.ended(path)
+        if not isinstance(returned, self.plan.output_types):
+            raise wrong_stand_in(self.plan, spec, returned)
+        self._tasks.current = path
+        self._put_out(task, task.scope, returned)
+        self._end(task)
+        return self._commands()
+
+    def ended(self, path: str) -> Commands:
+        """A task failed for good, or was cancelled: its branch ends with nothing made."""
+        task = self._tasks.find(path)
+        if task is None:
+            return Commands()
+        self._tasks.current = path
+        if task.fork is not None:
+            self._close(task.fork)
+        self._end(task)
+        return self._commands()
+
+    def retracted(self, path: str, has_begun: Callable[[str], bool]) -> Commands | None:
+        """An attempt of a generator failed and another is to come: forget the items that it emitted, as if it had not run.
+
+        `has_begun` says of the path of a task at work whether a node has begun with it. None, and no change, when an item cannot
+        be taken back: a node has begun to work on it, or on what came of it.
+        """
+        task = self._tasks.find(path)
+        fork = task.fork if task is not None else None
+        if fork is None:
+            return Commands()
+        branches = list(fork.branches.values())
+        if fork.is_taken or any(has_begun(begun) for scope in branches for begun in scope.tasks):
+            return None
+        for scope in branches:
+            self._drop(scope)
+            for value in scope.borrowed:
+                value.uses -= 1
+        self._left = [(scope, node) for scope, node in self._left if scope.fork is not fork]
+        self._outputs = [entry for entry in self._outputs if entry[1].fork is not fork]
+        fork.branches.clear()
+        fork.collected.clear()
+        fork.next_index = 0
+        return self._commands()
+
+    # --- sending ----------------------------------------------------------------------------------------------------
+
+    def _track(self, spec: NodeSpec, value: object, *, nothing: bool, index: int | None = None) -> Track:
+        """Where `value`, made by a node, goes; it may be None if `nothing`. Of a list or stream it is item number `index`.
+
+        All that can fail in an author's code or declaration happens here, before any change.
+        """
+        if isinstance(value, spec.outputs):
+            return self.course.track(spec.name, value)
+        if value is None and nothing:
+            return NOWHERE
+        raise undeclared(spec, value, index)
+
+    def _send(self, task: Task | None, scope: Scope, message: object, track: Track) -> None:
+        if track.is_output and self.output is None and not scope.has_ended:
+            self._put_out(task, scope, message)
+        if not track.legs and message is not None and not track.is_output:
+            maker = task.node if task is not None else None
+            if self.plan.is_conditional(maker, type(message)):
+                lost = maker, type(message).__name__
+                self._lost[lost] = self._lost.get(lost, 0) + 1
+        for leg in track.legs:
+            if self.output is not None or scope.has_ended:
+                return
+            if leg.starts and not self.plan.recalled:
+                self._start_alone(task, scope, leg, message)
+                continue
+            value = sent(task, scope, leg, message)
+            if leg.gather is not None:
+                self._gather(scope, leg.receiver, value, leg.gather)
+            elif leg.starts:
+                self._start(scope, leg.spec, {leg.receiver.parameter: value})
+            elif leg.held and task is not None and task.scope is scope:
+                task.hold(leg.receiver, value)
+            else:
+                self._arrive(scope, leg.receiver, value)
+
+    def _put_out(self, task: Task | None, scope: Scope, message: object) -> None:
+        """Something of the output type was made."""
+        if self._ends_when_quiet:
+            rank: _Precedence = (scope.branch, 0, -1, "")
+            if task is not None:
+                rank = (scope.branch, task.iteration, self.plan.order[task.node], task.way)
+            self._outputs.append((rank, scope, message))
+        else:
+            self.output = message
+            self._tasks.cancel(path for path, other in self._tasks.at_work.items() if other is not task)
+
+    def _start_alone(self, task: Task | None, scope: Scope, leg: Leg, message: object) -> None:
+        """Deliver a message to a node that takes no other: what most messages are, so no value is made of it first."""
+        arguments = {leg.receiver.parameter: message}
+        if task is None:
+            self._tasks.begin(scope, leg.spec, arguments, 0, "", 0, back=False)
+        else:
+            way = way_along(task, scope, leg)
+            self._tasks.begin(scope, leg.spec, arguments, task.iteration + leg.rounds, way, task.depth, back=leg.back)
+
+    def _start(self, scope: Scope, spec: NodeSpec, values: Mapping[str, Value | None]) -> None:
+        """Deliver what was joined or gathered."""
+        present = [value for value in values.values() if value is not None]
+        arguments = {entry.name: value.message if (value := values[entry.name]) is not None else None for entry in spec.inputs}
+        earlier = before(present, self.plan.recalled)
+        self._tasks.begin(
+            scope,
+            spec,
+            arguments,
+            iteration=max(value.iteration for value in present),
+            way="+".join(dict.fromkeys(value.way for value in present if value.way)),
+            depth=max(value.depth for value in present),
+            back=any(value.back for value in present),
+            memory=including(earlier, present, self.plan.recalled, self.plan.order),
+            recalled=recall(earlier, spec.recalls) if spec.recalls else NOTHING_RECALLED,
+        )
+
+    def _end(self, task: Task) -> None:
+        """The task is no longer at work; pass on what it and its forerunners hold for joins."""
+        if not self._tasks.end(task):
+            return
+        scope, node = task.scope, task.node
+        if node not in scope.started:
+            self._leave(scope, node)
+            return
+        if node in self.course.gathers_for_joins:
+            self._leave(scope, node)  # what is held comes of its fan-out, which is counted of itself
+        self._move_up(scope, node)
+
+    def _move_up(self, scope: Scope, node: str) -> None:
+        """Pass on what is held for joins, as far as all that was started before has been made."""
+        line = scope.started.get(node)
+        while line and line[0].has_made_all:
+            first = line.popleft()
+            for receiver, value in first.held or ():
+                if self.output is None and not scope.has_ended:
+                    self._arrive(scope, receiver, value)
+            if first.fork is not None or node not in self.course.gathers_for_joins:
+                self._leave(scope, node)
+        if line is not None and not line:
+            scope.started.pop(node, None)
+
+    def _leave(self, scope: Scope, node: str) -> None:
+        if scope.leave(node) and (scope.fork is not None or scope.joins or scope.below):
+            self._quiet.append((scope, node))
+
+    # --- joins ------------------------------------------------------------------------------------------------------
+
+    def _arrive(self, scope: Scope, receiver: Receiver, value: Value) -> None:
+        """A value for a join: let it fire here if it can, and otherwise in the branches that were waiting for the value."""
+        buffer = scope.joins.setdefault(receiver.node, Buffer())
+        if buffer.is_empty:
+            scope.wait(receiver.node)
+        buffer.queues.setdefault(receiver.parameter, deque()).append(value)
+        spec = self.plan.nodes[receiver.node]
+        if self._fire(scope, spec):
+            return
+        inside = sorted(scope.below.get(spec.name, ()), key=lambda inner: inner.branch)
+        for inner in inside:
+            while self._fire(inner, spec):
+                pass
+        if any(entry.optional for entry in spec.inputs):
+            self._quiet.extend((waiting, None) for waiting in (scope, *inside))
+
+    def _fire(self, scope: Scope, spec: NodeSpec, *, without: frozenset[str] = frozenset()) -> bool:
+        """Start the join in `scope` if every parameter has a value here or further out, but for those in `without`."""
+        buffer = scope.joins.get(spec.name)
+        if buffer is None or buffer.is_empty:
+            return False
+        found: dict[str, Value | None] = {}
+        for entry in spec.inputs:
+            found[entry.name] = self._joins.available(scope, spec, entry)
+            if found[entry.name] is None and entry.name not in without:
+                return False
+        if scope.fork is not None:
+            scope.borrowed += [value for name, value in found.items() if value is not None and not buffer.queues.get(name)]
+        for name, queue in buffer.queues.items():
+            if queue:
+                queue.popleft()
+                buffer.taken[name] = buffer.taken.get(name, 0) + 1
+        for value in found.values():
+            if value is not None:
+                value.uses += 1
+        if not any(buffer.queues.values()):
+            scope.wait_no_more(spec.name)
+        self._start(scope, spec, found)
+        return True
+
+    # --- fan-outs ---------------------------------------------------------------------------------------------------
+
+    def _open(self, task: Task) -> Fork:
+        scope = task.scope
+        fork = Fork(task, scope.forked.get(task.node, 0))
+        scope.forked[task.node] = fork.number + 1
+        scope.forks[task.path] = task.fork = fork
+        scope.enter(task.node)
+        return fork
+
+    def _branch(self, fork: Fork, item: object, track: Track) -> None:
+        index = fork.next_index
+        fork.next_index += 1
+        if fork.has_ended or self.output is not None:
+            return
+        scope = Scope(f"{fork.task.path}/{index}", fork, (*fork.task.scope.branch, index))
+        fork.branches[index] = scope
+        self._send(fork.task, scope, item, track)
+        if scope.joins or not scope.own:
+            self._quiet.append((scope, None))
+
+    def _close(self, fork: Fork) -> None:
+        """No more items will come."""
+        fork.is_open = False
+        if not fork.next_index and fork.node not in self.plan.gathers:
+            self._empty[fork.node] = self._empty.get(fork.node, 0) + 1
+        if not fork.branches:
+            self._end_fork(fork)
+
+    def _gather(self, scope: Scope, receiver: Receiver, value: Value, gather: Gather) -> None:
+        fork = scope.fork
+        if fork is None:
+            raise DeclarationError(
+                f"{receiver.node!r} gathers {receiver.parameter!r}, but {value.source!r} made a {type(value.message).__name__} "
+                "outside of any fan-out.\n  Mend: let a node return list[…] on the way there."
+            )
+        if receiver in fork.fired:
+            return
+        collected = fork.collected.setdefault(receiver, [])
+        collected.append((scope.branch[-1], value))
+        if len(collected) == gather.first:
+            self._fire_gather(fork, receiver)
+            self._cancel_fork(fork)
+
+    def _fire_gather(self, fork: Fork, receiver: Receiver) -> None:
+        fork.fired.add(receiver)
+        collected = fork.collected.pop(receiver, [])
+        value, task = gathered(self.plan, fork, receiver, collected), fork.task
+        spec = self.plan.nodes[receiver.node]
+        if not spec.is_join:
+            self._start(task.scope, spec, {receiver.parameter: value})
+        elif fork.has_ended:
+            task.hold(receiver, value)
+        else:
+            self._arrive(task.scope, receiver, value)  # the first so many are not waited for, nor do they wait
+
+    def _end_fork(self, fork: Fork) -> None:
+        if fork.has_ended:
+            return
+        fork.has_ended = True
+        scope = fork.task.scope
+        if self.output is None and not scope.has_ended:
+            for receiver in self.plan.gathers.get(fork.node, ()):
+                if receiver not in fork.fired:
+                    self._fire_gather(fork, receiver)
+        scope.forks.pop(fork.task.path, None)
+        if fork.node in self.course.gathers_for_joins:
+            self._move_up(scope, fork.node)
+        else:
+            scope.leave(fork.node)
+        self._quiet.append((scope, fork.node))
+
+    def _end_scope(self, scope: Scope) -> None:
+        """The branch has ended: remember the joins that it leaves waiting."""
+        scope.has_ended = True
+        for node, buffer in scope.joins.items():
+            if buffer.is_waiting:
+                self._left.append((scope, node))
+            scope.wait_no_more(node)
+        fork = scope.fork
+        assert fork is not None, "the run itself does not end as a branch"
+        fork.branches.pop(scope.branch[-1], None)
+        if not fork.is_open and not fork.branches:
+            self._end_fork(fork)
+
+    # --- cancelling -------------------------------------------------------------------------------------------------
+
+    def _cancel_fork(self, fork: Fork) -> None:
+        """End a fork before its branches have."""
+        stack = [fork]
+        while stack:
+            for scope in stack.pop().branches.values():
+                self._drop(scope)
+                stack.extend(scope.forks.values())
+        fork.branches.clear()
+        producer = fork.task
+        if fork.is_open and producer.path in self._tasks.at_work and self.plan.nodes[producer.node].fan_out is Many.STREAM:
+            self._tasks.cancel(iter((producer.path,)))
+            producer.is_done = True
+            self._leave(producer.scope, producer.node)
+        fork.is_open = False
+        self._end_fork(fork)
+
+    def _drop(self, scope: Scope) -> None:
+        """End a branch before its time; nobody wants what comes of it."""
+        scope.has_ended = True
+        for node in scope.joins:
+            scope.wait_no_more(node)
+        self._tasks.cancel(iter(scope.tasks))
+
+    # --- coming to rest ---------------------------------------------------------------------------------------------
+
+    def _commands(self) -> Commands:
+        """Settle what the event left quiet, and hand over what was decided since the last event."""
+        self._settle()
+        while not self._tasks.at_work and self.output is None and self._break_standstill():
+            self._settle()
+        if self._outputs and self.output is None and not self._tasks.at_work:
+            self.output = min(self._outputs, key=lambda entry: entry[0])[2]
+        return self._tasks.hand_over()
+
+    def _settle(self) -> None:
+        while self._quiet and self.output is None:
+            scope, node = self._quiet.popleft()
+            if scope.has_ended:
+                continue
+            self._settle_scope(scope)
+            for join in list(scope.below) if node is not None else ():
+                receivers = [Receiver(join, entry.name) for entry in self.plan.nodes[join].inputs]
+                if any(self.plan.reaches_on_level(node or "", receiver) for receiver in receivers):
+                    for inner in sorted(scope.below.get(join, ()), key=lambda inner: inner.branch):
+                        self._settle_scope(inner)
+
+    def _settle_scope(self, scope: Scope) -> None:
+        """Fire joins whose missing values are optional and can no longer come; end a branch in which nothing can happen."""
+        while scope.joins and not scope.has_ended and self._fire_without(scope):
+            pass
+        if scope.has_ended or scope.own or scope.fork is None:
+            return
+        if not any(self._joins.may_complete(scope, self.plan.nodes[node]) for node, b in scope.joins.items() if b.is_waiting):
+            self._end_scope(scope)
+
+    def _fire_without(self, scope: Scope, *, force: bool = False) -> bool:
+        found = self._joins.ready_without(scope, force=force)
+        return found is not None and self._fire(scope, found[0], without=frozenset(entry.name for entry in found[1]))
+
+    def _break_standstill(self) -> bool:
+        """Nothing is at work, yet branches wait for what only other waiting branches could bring about: let one go.
+
+        Joins with optional inputs first, from the outside in; then the innermost fan-out ends. Returns whether anything changed.
+        """
+        scopes = list(self._root.open_scopes())
+        for scope in scopes:
+            if self._fire_without(scope, force=True):
+                return True
+        forks = [fork for scope in scopes for _, fork in sorted(scope.forks.items())]
+        if not forks:
+            return False
+        deepest = max(forks, key=lambda fork: len(fork.task.scope.branch))
+        deepest.is_open = False
+        for scope in list(deepest.branches.values()):
+            self._end_scope(scope)
+        self._end_fork(deepest)
+        return True
+
+    # --- the end without output -------------------------------------------------------------------------------------
+
+    def no_output(self) -> str:
+        """Why the run came to rest without output: the joins left waiting, and what never came to them."""
+        waiting = [(self._root, node) for node, buffer in self._root.joins.items() if buffer.is_waiting]
+        left: dict[str, list[frozenset[str]]] = {}
+        for scope, node in (*waiting, *self._left):
+            missing = self._joins.missing(scope, self.plan.nodes[node])
+            left.setdefault(node, []).append(frozenset(entry.name for entry in missing))
+        return no_output(self.plan, self.steps, left, self._lost, self._empty)

@@ -1,0 +1,1 @@
+"""What bounds model calls: accounts, budgets, allowances, retries, hedges, kept answers."""

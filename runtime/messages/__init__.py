@@ -1,0 +1,1 @@
+"""JSON of declared types: their fields, their schemas, strict reading."""

@@ -1,0 +1,1 @@
+"""Stand-ins for language models: scripted ones, and a provider on loopback."""

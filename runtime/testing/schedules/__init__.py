@@ -1,0 +1,1 @@
+"""Chosen schedules in virtual time: simulation, search, shrinking, replay."""
