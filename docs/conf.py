@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # for `tests`, which holds the rooms
 sys.path.insert(0, str(Path(__file__).parent))
 import lifecycle
+import rooms
 
 project = "understudy"
 author = "the understudy authors"
@@ -81,6 +83,7 @@ def in_plain_words(app: Any, what: str, name: str, obj: Any, options: Any, lines
 
 def setup(app: Any) -> None:
     """Sphinx's hook."""
-    lifecycle.write(Path(__file__).parent / "_generated")
+    for picture in (lifecycle, rooms):
+        picture.write(Path(__file__).parent / "_generated")
     app.connect("missing-reference", by_front_door)
     app.connect("autodoc-process-docstring", in_plain_words, priority=400)  # before napoleon, which has 500
