@@ -43,7 +43,7 @@ help:
 $(VENV)/made.stamp:
 	@if ! "$(PYTHON)" -c '$(USABLE)' >/dev/null 2>&1; then \
 		echo "understudy needs Python 3.11 or later with venv; found: $(if $(PYTHON),$(PYTHON) (older or without venv),none)." >&2; \
-		echo "  Mend: install one (on Debian and Ubuntu: apt install python3 python3-venv), or name it: make PYTHON=/path/to/python3.12" >&2; \
+		echo "  Fix: install one (on Debian and Ubuntu: apt install python3 python3-venv), or name it: make PYTHON=/path/to/python3.12" >&2; \
 		exit 1; fi
 	@echo "== virtual environment: $(VENV) ($$("$(PYTHON)" --version), $(PYTHON))"
 	@"$(PYTHON)" -m venv --clear "$(VENV)"

@@ -17,7 +17,7 @@ Validator = Callable[[Any, "attrs.Attribute[Any]", Any], None]
 def refuse(owner: object, field: str, got: object, expected: str) -> DeclarationError:
     """The error for one field of a declaration, in the project's one wording."""
     name = owner.__name__ if isinstance(owner, type) else type(owner).__name__
-    return DeclarationError(f"{name}({field}={repr_of(got)}): expected {expected}.\n  Mend: pass {expected} as {field!r}.")
+    return DeclarationError(f"{name}({field}={repr_of(got)}): expected {expected}.\n  Fix: pass {expected} as {field!r}.")
 
 
 def is_number(*, least: float = -math.inf, above: float = -math.inf, finite: bool = False) -> Validator:

@@ -111,7 +111,7 @@ class Problem:
     def __str__(self) -> str:
         place = f" ({self.location})" if self.location else ""
         subject = f"node {self.node!r}{place}: " if self.node else ""
-        return f"{subject}{self.message}\n    Mend: {self.mend} [{self.code}]"
+        return f"{subject}{self.message}\n    Fix: {self.mend} [{self.code}]"
 
 
 class GraphInvalid(DeclarationError):

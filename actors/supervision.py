@@ -137,7 +137,7 @@ def _is_factory(owner: object, attribute: attrs.Attribute[Any], value: object) -
     if isinstance(value, Actor):
         raise DeclarationError(
             f"ChildSpec({attribute.name}=<{type(value).__name__} instance>): an instance would be shared by all incarnations.\n"
-            f"  Mend: pass the class or a function that makes one, ChildSpec(id, {type(value).__name__}, args=(…))."
+            f"  Fix: pass the class or a function that makes one, ChildSpec(id, {type(value).__name__}, args=(…))."
         )
     if not callable(value):
         raise refuse(owner, attribute.name, value, "an Actor class or a function that returns a new Actor")
@@ -180,7 +180,7 @@ class ChildSpec:
         if self.significant and self.restart is RestartType.PERMANENT:
             raise DeclarationError(
                 f"ChildSpec({self.id!r}): significant=True with restart=PERMANENT can never take effect, "
-                "a permanent child does not end.\n  Mend: restart=RestartType.TRANSIENT or TEMPORARY, or significant=False."
+                "a permanent child does not end.\n  Fix: restart=RestartType.TRANSIENT or TEMPORARY, or significant=False."
             )
 
 
@@ -193,12 +193,12 @@ def check_id(child_id: str) -> None:
     if len(child_id) > _MAX_ID:
         raise DeclarationError(
             f"{repr_of(child_id, 60)} cannot name an actor: it has {len(child_id)} characters, at most {_MAX_ID} are allowed.\n"
-            "  Mend: name it by a key."
+            "  Fix: name it by a key."
         )
     if not child_id or "/" in child_id or not child_id.isprintable():
         raise DeclarationError(
             f"{child_id!r} cannot name an actor: a name is at least one printable character, without '/'.\n"
-            f"  Mend: {child_id.replace('/', '-').strip() or 'worker'!r}, say."
+            f"  Fix: {child_id.replace('/', '-').strip() or 'worker'!r}, say."
         )
 
 
@@ -241,22 +241,22 @@ def check_children(children: Iterable[object], supervision: Supervision) -> None
     if len(children) > supervision.max_children:
         raise DeclarationError(
             f"children: {len(children)} are given, and max_children is {supervision.max_children:g}.\n"
-            f"  Mend: Supervision(max_children={len(children)}), or fewer children."
+            f"  Fix: Supervision(max_children={len(children)}), or fewer children."
         )
     seen: set[str] = set()
     for child in children:
         if not isinstance(child, ChildSpec | SupervisorSpec):
             raise DeclarationError(
                 f"children: expected ChildSpec or supervisor_spec(…). Got: {repr_of(child)}.\n"
-                f"  Mend: ChildSpec('name', {repr_of(child)})."
+                f"  Fix: ChildSpec('name', {repr_of(child)})."
             )
         if child.id in seen:
-            raise DeclarationError(f"children: the id {child.id!r} is given twice.\n  Mend: give each child its own id.")
+            raise DeclarationError(f"children: the id {child.id!r} is given twice.\n  Fix: give each child its own id.")
         seen.add(child.id)
         if child.significant and supervision.auto_shutdown is AutoShutdown.NEVER:
             raise DeclarationError(
                 f"children: {child.id!r} is significant but the supervisor's auto_shutdown is NEVER.\n"
-                "  Mend: Supervision(auto_shutdown=AutoShutdown.ANY_SIGNIFICANT), or significant=False."
+                "  Fix: Supervision(auto_shutdown=AutoShutdown.ANY_SIGNIFICANT), or significant=False."
             )
 
 

@@ -124,12 +124,12 @@ class Runtime:
             UsageError: `ref` is of another runtime, or the caller runs inside what it wants to stop.
         """
         if not isinstance(ref, LocalRef | LocalSupervisorRef) or ref.cell.kernel is not self._kernel:
-            raise UsageError(f"{repr_of(ref)} is no ref of this runtime.\n  Mend: pass what spawn() or supervise() returned.")
+            raise UsageError(f"{repr_of(ref)} is no ref of this runtime.\n  Fix: pass what spawn() or supervise() returned.")
         cell: Cell = ref.cell
         caller = current_cell.get()
         if caller is not None and f"{caller.address}/".startswith(f"{cell.address}/"):
             raise UsageError(
-                f"{caller.address!r} would wait for its own end.\n  Mend: self.context.stop() requests it and returns at once."
+                f"{caller.address!r} would wait for its own end.\n  Fix: self.context.stop() requests it and returns at once."
             )
         if isinstance(cell.parent, SupervisorCell):
             await cell.parent.terminate(cell, discard=True)
@@ -292,7 +292,7 @@ class Runtime:
 
     def _mailed(self, ref: object) -> MailedCell:
         if not isinstance(ref, LocalRef) or ref.cell.kernel is not self._kernel:
-            raise UsageError(f"{repr_of(ref)} is no ref to an actor of this runtime.\n  Mend: pass what spawn() returned.")
+            raise UsageError(f"{repr_of(ref)} is no ref to an actor of this runtime.\n  Fix: pass what spawn() returned.")
         return ref.cell
 
     # --- looking in -------------------------------------------------------------------------------------------------------
@@ -424,7 +424,7 @@ def _checked(dead_letters: object) -> DeadLetterPolicy | None:
     if dead_letters is None or isinstance(dead_letters, DeadLetterPolicy):
         return dead_letters
     raise DeclarationError(
-        f"open_runtime(dead_letters={dead_letters!r}): expected a DeadLetterPolicy.\n  Mend: DeadLetterPolicy(keep=1000), say."
+        f"open_runtime(dead_letters={dead_letters!r}): expected a DeadLetterPolicy.\n  Fix: DeadLetterPolicy(keep=1000), say."
     )
 
 
@@ -432,10 +432,10 @@ def _check_entry(store: object) -> None:
     if not trio.lowlevel.in_trio_run():
         raise UsageError(
             "open_runtime() was entered outside of trio.\n"
-            "  Mend: trio.run(main); in an asyncio program use runtime.embed.asyncio.open_runtime_asyncio()."
+            "  Fix: trio.run(main); in an asyncio program use runtime.embed.asyncio.open_runtime_asyncio()."
         )
     if store is not None:
-        raise UsageError(f"open_runtime(store={repr_of(store)}): runs are not stored in this release.\n  Mend: leave store out.")
+        raise UsageError(f"open_runtime(store={repr_of(store)}): runs are not stored in this release.\n  Fix: leave store out.")
 
 
 async def _prepare(runtime: Runtime, models: Models, *, warm_up: bool) -> None:

@@ -96,7 +96,7 @@ class Names:
                 f"import or define {error.name!r} before the graph is checked (an import under TYPE_CHECKING does not count).",
             ) from error
         except DeclarationError as error:  # of a marker in it, which says itself what to mend
-            what, _, mend = str(error).partition("\n  Mend: ")
+            what, _, mend = str(error).partition("\n  Fix: ")
             raise Unreadable("unusable-annotation", what, mend) from error
         except Exception as error:
             raise Unreadable(

@@ -55,7 +55,7 @@ def check_when(when: object, place: str) -> None:
         return
     if not callable(when):
         raise DeclarationError(
-            f"connect(…, when={when!r}) ({place}): expected a function of the message.\n  Mend: when=lambda message: …"
+            f"connect(…, when={when!r}) ({place}): expected a function of the message.\n  Fix: when=lambda message: …"
         )
     function: Any = when
     while isinstance(function, functools.partial):
@@ -66,7 +66,7 @@ def check_when(when: object, place: str) -> None:
         raise DeclarationError(
             f"connect(…, when={name}) ({place}): {name} is async, so what it returns would be a coroutine, which always counts "
             "as true.\n"
-            "  Mend: write it as a plain 'def' that returns True or False; what it has to wait for is the work of a node, which "
+            "  Fix: write it as a plain 'def' that returns True or False; what it has to wait for is the work of a node, which "
             "returns one type or another."
         )
 

@@ -21,14 +21,14 @@ def embedded_in(what: Any, takes: object, returns: object, place: str, *, is_gra
         if takes is not None or returns is not None:
             raise DeclarationError(
                 f"add({what.name!r}) ({place}): a graph says itself what it takes and returns.\n"
-                "  Mend: leave takes and returns out."
+                "  Fix: leave takes and returns out."
             )
         return Embedded(Kind.GRAPH, what, place, what.input_types, what.output_types), what.name
     is_ref, is_class = isinstance(what, ActorRef), _is_actor_class(what)
     if not is_class and not is_ref and (not callable(what) or isinstance(what, type)):
         raise DeclarationError(
             f"add({repr_of(what)}) ({place}): expected a Graph, an ActorRef, or a class derived from Actor.\n"
-            "  Mend: functions and message classes are decorated with @graph.node."
+            "  Fix: functions and message classes are decorated with @graph.node."
         )
     address = str(getattr(what, "address" if is_ref else "__name__", ""))
     name = address.rpartition("/")[2]
@@ -37,7 +37,7 @@ def embedded_in(what: Any, takes: object, returns: object, place: str, *, is_gra
     if takes is None or returns is None:
         raise DeclarationError(
             f"add({name}) ({place}): it is not known what the actor takes and returns.\n"
-            "  Mend: add(…, takes=Question, returns=Answer)."
+            "  Fix: add(…, takes=Question, returns=Answer)."
         )
     call, at = f"add({name}", f" ({place})"
     taken, returned = message_types(call, "takes", takes, at), message_types(call, "returns", returns, at)
@@ -70,11 +70,11 @@ def message_types(call: str, role: str, annotation: object, at: str = "") -> tup
         DeclarationError: it names something else.
     """
     if isinstance(annotation, str):
-        raise DeclarationError(f"{call}, {role}={annotation!r}){at}: expected the class itself.\n  Mend: {role}={annotation}.")
+        raise DeclarationError(f"{call}, {role}={annotation!r}){at}: expected the class itself.\n  Fix: {role}={annotation}.")
     try:
         shape = read(annotation, Names({}))
     except Unreadable as error:
-        raise DeclarationError(f"{call}, {role}=…){at}: {error.text}\n  Mend: {error.mend}") from None
+        raise DeclarationError(f"{call}, {role}=…){at}: {error.text}\n  Fix: {error.mend}") from None
     wrong = [kind for kind in shape.types if not is_message_type(kind)]
     if shape != Shape(shape.types) or not shape.types or wrong:
         got = annotation.__name__ if isinstance(annotation, type) else annotation
@@ -83,6 +83,6 @@ def message_types(call: str, role: str, annotation: object, at: str = "") -> tup
             mend = how_to_make_message(wrong[0])
         raise DeclarationError(
             f"{call}, {role}={got}){at}: expected a message type (attrs class, dataclass or pydantic model) or a union of "
-            f"them.\n  Mend: {mend}"
+            f"them.\n  Fix: {mend}"
         )
     return shape.types

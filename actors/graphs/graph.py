@@ -85,17 +85,17 @@ class Graph:
             DeclarationError: the name, a type, the supervision, the fallback or `finish` is of the wrong kind.
         """
         if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise DeclarationError(f"Graph({name!r}): expected a name first.\n  Mend: Graph('my-graph', input=A, output=B).")
+            raise DeclarationError(f"Graph({name!r}): expected a name first.\n  Fix: Graph('my-graph', input=A, output=B).")
         check_id(name)
         if supervision is not None and not isinstance(supervision, Supervision):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise DeclarationError(
                 f"Graph({name!r}, supervision={repr_of(supervision)}): expected a Supervision.\n"
-                "  Mend: supervision=Supervision(max_restarts=10), say."
+                "  Fix: supervision=Supervision(max_restarts=10), say."
             )
         if not isinstance(finish, Finish):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise DeclarationError(
                 f"Graph({name!r}, finish={finish!r}): expected a member of Finish.\n"
-                "  Mend: finish=Finish.WHEN_QUIET, or leave it out for Finish.FIRST_OUTPUT."
+                "  Fix: finish=Finish.WHEN_QUIET, or leave it out for Finish.FIRST_OUTPUT."
             )
         self.name = name
         self.finish = finish
@@ -105,7 +105,7 @@ class Graph:
         if fallback is not None and (not isinstance(fallback, types.FunctionType) or fallback.__name__ == "<lambda>"):
             raise DeclarationError(
                 f"Graph({name!r}, fallback={repr_of(fallback)}): expected a function with a name and annotations.\n"
-                f"  Mend: async def fallback(failure: NodeFailed) -> {self.output_types[0].__name__}: …"
+                f"  Fix: async def fallback(failure: NodeFailed) -> {self.output_types[0].__name__}: …"
             )
         self._fallback = fallback
         self._fallback_names = None if fallback is None else capture(fallback, _caller())
@@ -219,7 +219,7 @@ class Graph:
         if parameter is not None and not isinstance(parameter, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise DeclarationError(
                 f"connect(…, parameter={repr_of(parameter)}) ({place}): expected the name of one of its parameters.\n"
-                "  Mend: parameter='left', say."
+                "  Fix: parameter='left', say."
             )
         self._connections.append(Connect(source, target, when, parameter, place))
         self._changed()
@@ -357,7 +357,7 @@ class Graph:
                 second = "a subclass" if declaration.message is not None else "a second function that calls the first"
                 raise DeclarationError(
                     f"node {declaration.name!r} ({declaration.location}): the same {what} is already the node {other.name!r} "
-                    f"of graph {self.name!r}.\n  Mend: remove one decorator, or define {second}."
+                    f"of graph {self.name!r}.\n  Fix: remove one decorator, or define {second}."
                 )
         self._add(declaration)
         return _unfilled(function, declaration) if predict and declaration.message is None else function
@@ -366,7 +366,7 @@ class Graph:
         if declaration.name in self._nodes:
             raise DeclarationError(
                 f"node {declaration.name!r} ({declaration.location}): graph {self.name!r} already has a node of that name "
-                f"({self._nodes[declaration.name].location}).\n  Mend: rename the function, or pass name=…."
+                f"({self._nodes[declaration.name].location}).\n  Fix: rename the function, or pass name=…."
             )
         self._nodes[declaration.name] = declaration
         self._origins.setdefault(id(declaration.origin), []).append(declaration)
@@ -412,7 +412,7 @@ def _unfilled(function: types.FunctionType, declaration: NodeDeclaration) -> Cal
     def unfilled(*_args: Any, **_kwargs: Any) -> Any:
         raise UsageError(
             f"{declaration.name!r} is filled by a language model; it has no body to call ({location(function)}).\n"
-            "  Mend: run the graph, in a test with a scripted LM; or call lm.predict(…) yourself."
+            "  Fix: run the graph, in a test with a scripted LM; or call lm.predict(…) yourself."
         )
 
     setattr(unfilled, ORIGINAL, function)

@@ -76,7 +76,7 @@ def _goes_with_reduce(owner: Gather, attribute: attrs.Attribute[Any], value: obj
     if owner.reduce is not None and value is ...:
         raise DeclarationError(
             f"Gather(reduce={owner.reduce.__name__}): it does not say what an empty fan-out gives.\n"
-            "  Mend: pass initial=…, the value before the first item, or a class or function that makes one."
+            "  Fix: pass initial=…, the value before the first item, or a class or function that makes one."
         )
 
 
@@ -91,14 +91,14 @@ def _is_initial(_: Gather, attribute: attrs.Attribute[Any], value: object) -> No
     if kind.__hash__ is None:  # the sign by which dataclasses know a mutable default
         raise DeclarationError(
             f"Gather(initial={value!r}): every run would begin with the same {kind.__name__}, which can be changed.\n"
-            f"  Mend: pass what makes a new one: {made}."
+            f"  Fix: pass what makes a new one: {made}."
         )
     try:
         copy.deepcopy(value)
     except Exception as error:
         raise DeclarationError(
             f"Gather(initial={value!r}): each run begins with a copy, and a {kind.__name__} cannot be copied: "
-            f"{type(error).__name__}.\n  Mend: pass what makes a new one: {made}."
+            f"{type(error).__name__}.\n  Fix: pass what makes a new one: {made}."
         ) from error
 
 

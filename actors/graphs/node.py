@@ -320,12 +320,12 @@ def _handler(kind: type, decorator: str) -> types.FunctionType:
             mend = how_to_make_message(plain)
         raise DeclarationError(
             f"{decorator}: the class {kind.__name__!r} is no message type (attrs class, dataclass or pydantic model).\n"
-            f"  Mend: {mend}"
+            f"  Fix: {mend}"
         )
     if not isinstance(found, types.FunctionType):
         raise DeclarationError(
             f"{decorator}: the class {kind.__name__!r} has no method __call__, so there is nothing to run.\n"
-            "  Mend: add 'async def __call__(self) -> A | None: …', with a body under @graph.node, and with '...' under "
+            "  Fix: add 'async def __call__(self) -> A | None: …', with a body under @graph.node, and with '...' under "
             "@graph.predict."
         )
     return found
@@ -400,4 +400,4 @@ def _no_function(got: object, decorator: str) -> DeclarationError:
         shown, mend = repr_of(got), f"options go by name: {decorator}(name={repr_of(got)})."
     else:
         shown, mend = repr_of(got), "decorate an 'async def' or a 'def'."
-    return DeclarationError(f"{decorator}: expected a function or a message class. Got: {shown}.\n  Mend: {mend}")
+    return DeclarationError(f"{decorator}: expected a function or a message class. Got: {shown}.\n  Fix: {mend}")

@@ -166,7 +166,7 @@ def check_options(given: Iterable[str], *, predict: bool, where: str) -> None:
         else:
             mend = f"write {near[0]!r}." if near else f"leave {option!r} out."
         raise DeclarationError(
-            f"{where}: {decorator} has no option {option!r}. Expected one of: {', '.join(known)}.\n  Mend: {mend}"
+            f"{where}: {decorator} has no option {option!r}. Expected one of: {', '.join(known)}.\n  Fix: {mend}"
         )
 
 

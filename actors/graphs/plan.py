@@ -109,7 +109,7 @@ class Plan:
                     f"both conditions of connect({source}, {one}, when=…) and connect({source}, {two}, when=…) "
                     f"({', '.join(places)}) hold for one {type(message).__name__}, and the result of a join hangs on only one of "
                     "them holding: it would depend on timing.\n"
-                    "  Mend: let the conditions exclude each other, or give what the two ways lead to types of its own."
+                    "  Fix: let the conditions exclude each other, or give what the two ways lead to types of its own."
                 )
 
     def is_conditional(self, source: str | None, kind: type) -> bool:
@@ -184,7 +184,7 @@ def _not_awaited(said: Any) -> DeclarationError:
         said.close()
     return DeclarationError(
         f"it returned a {type(said).__name__}, which always counts as true: a condition cannot wait.\n"
-        "  Mend: let it return True or False; what it has to wait for is the work of a node."
+        "  Fix: let it return True or False; what it has to wait for is the work of a node."
     )
 
 

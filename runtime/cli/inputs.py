@@ -41,7 +41,7 @@ def parse_object(text: str) -> Mapping[str, Any]:
         value = json.loads(text)
     except ValueError as error:
         mend = """write it in single quotes, such as --input '{"text": "…"}', or name a file: --input @FILE"""
-        raise WrongUsage(f"--input is not JSON: {error}. Mend: {mend}") from error
+        raise WrongUsage(f"--input is not JSON: {error}. Fix: {mend}") from error
     except RecursionError as error:
         raise WrongUsage("--input is not JSON that can be read: it is nested too deeply") from error
     if not isinstance(value, dict):

@@ -192,7 +192,7 @@ def _view(board: Board, stream: TextIO, style: Style) -> View:
     try:
         from runtime.cli.watch import Watch  # noqa: PLC0415 - an extra installs what it needs
     except ImportError as error:
-        raise WrongUsage("--watch needs rich, which is not installed. Mend: pip install 'understudy[watch]'") from error
+        raise WrongUsage("--watch needs rich, which is not installed. Fix: pip install 'understudy[watch]'") from error
     return Watch(board, stream, style)
 
 

@@ -164,7 +164,7 @@ class ActorCell(HoldingCell):
         if not isinstance(actor, Actor):
             raise DeclarationError(
                 f"the factory of {self.address!r} returned {type(actor).__name__}, expected an Actor.\n"
-                "  Mend: give a subclass of actors.Actor, or a function that returns a new instance of one."
+                "  Fix: give a subclass of actors.Actor, or a function that returns a new instance of one."
             )
         return actor
 
@@ -289,7 +289,7 @@ class ActorCell(HoldingCell):
         else:  # its deadline has passed, yet its sender may wait on: it had moved its own deadline since
             late = ActorFailed(
                 f"{self.address!r} did not answer {message_kind(envelope.message)} by the deadline it was sent with.\n"
-                "  Mend: ask under a later deadline.",
+                "  Fix: ask under a later deadline.",
                 address=self.address,
             )
             envelope.give_up(late)
@@ -367,12 +367,12 @@ class ActorCell(HoldingCell):
             told = self._actor.describe()
         except Exception as error:
             failure = f"{self.address!r} could not describe itself: its describe() raised {type(error).__name__}."
-            raise ActorFailed(f"{failure}\n  Mend: see the cause above.", address=self.address) from error
+            raise ActorFailed(f"{failure}\n  Fix: see the cause above.", address=self.address) from error
         if inspect.iscoroutine(told):
             told.close()
             raise UsageError(
                 f"describe() of {self.address!r} is a coroutine, and inspect() does not wait.\n"
-                "  Mend: def describe(self) instead of async def."
+                "  Fix: def describe(self) instead of async def."
             )
         return told
 
@@ -401,7 +401,7 @@ def start_failed(address: str, error: BaseException | None) -> ActorStartFailed:
         return ActorStartFailed(f"{address!r} was stopped while it started.", address=address)
     failure = ActorStartFailed(
         f"{address!r} did not start: {said(error)}\n"
-        "  Mend: see the cause above; its factory or its lifespan raised before the first message.",
+        "  Fix: see the cause above; its factory or its lifespan raised before the first message.",
         address=address,
     )
     failure.__cause__ = error
@@ -412,6 +412,6 @@ def stopped(address: str) -> ActorStopped:
     """The error for a call to something that has stopped for good."""
     return ActorStopped(
         f"{address!r} has stopped.\n"
-        "  Mend: start it again, with spawn() or with restart_child() of its supervisor; watch() tells when it stops.",
+        "  Fix: start it again, with spawn() or with restart_child() of its supervisor; watch() tells when it stops.",
         address=address,
     )

@@ -80,4 +80,4 @@ def _checked(kind: object, topic: Hashable | None) -> type:
     if isinstance(kind, type):
         return kind
     way = "pass a class" if topic is not None else f"subscribe(object, ref, topic={kind!r}), for all messages under that topic"
-    raise UsageError(f"subscribe({kind!r}, …): expected the type of the messages.\n  Mend: {way}.")
+    raise UsageError(f"subscribe({kind!r}, …): expected the type of the messages.\n  Fix: {way}.")

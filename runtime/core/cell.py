@@ -447,7 +447,7 @@ def classify(error: BaseException, address: str) -> Exit:
     stale = UsageError(
         f"{address!r} raised trio.Cancelled although nobody cancelled it.\n"
         "  Cause: the actor caught a cancellation and raised it again later.\n"
-        "  Mend: let trio.Cancelled pass at once; never store it."
+        "  Fix: let trio.Cancelled pass at once; never store it."
     )
     stale.__cause__ = error
     return Exit(ExitKind.FAILED, stale)

@@ -114,13 +114,13 @@ class LocalContext(IncarnationContext):
     def schedule_once(self, delay_s: float, message: Any, key: Hashable | None = None) -> None:
         """See ``ActorContext.schedule_once``."""
         if not delay_s >= 0:
-            raise UsageError(f"schedule_once({repr_of(delay_s)}): expected seconds >= 0.\n  Mend: a delay of 0 or more.")
+            raise UsageError(f"schedule_once({repr_of(delay_s)}): expected seconds >= 0.\n  Fix: a delay of 0 or more.")
         self._open_timers().set(key, delay_s, message)
 
     def schedule_every(self, interval_s: float, message: Any, key: Hashable | None = None) -> None:
         """See ``ActorContext.schedule_every``."""
         if not interval_s > 0:
-            raise UsageError(f"schedule_every({repr_of(interval_s)}): expected seconds > 0.\n  Mend: an interval above 0.")
+            raise UsageError(f"schedule_every({repr_of(interval_s)}): expected seconds > 0.\n  Fix: an interval above 0.")
         self._open_timers().set(key, interval_s, message, interval_s)
 
     def cancel(self, key: Hashable) -> bool:
@@ -184,7 +184,7 @@ class LocalContext(IncarnationContext):
         if self._closed:
             raise UsageError(
                 f"incarnation {self._incarnation} of {self._cell.address!r} has ended, so {consequence}.\n"
-                "  Mend: keep no context beyond the actor's lifespan."
+                "  Fix: keep no context beyond the actor's lifespan."
             )
 
     async def close(self, *, kill: bool) -> None:
@@ -219,4 +219,4 @@ class LocalContext(IncarnationContext):
 def _cell_of(ref: object) -> Cell:
     if isinstance(ref, LocalRef | LocalSupervisorRef):
         return ref.cell
-    raise UsageError(f"{repr_of(ref)} is no ref of this runtime.\n  Mend: pass what spawn() or supervise() returned.")
+    raise UsageError(f"{repr_of(ref)} is no ref of this runtime.\n  Fix: pass what spawn() or supervise() returned.")

@@ -53,7 +53,7 @@ class _Errand(Actor):
             if not inspect.isawaitable(waiting):
                 raise UsageError(
                     f"task({message.name}): it returned {type(waiting).__name__} at once, expected an async function.\n"
-                    f"  Mend: async def, or task(trio.to_thread.run_sync, {message.name}, …) for one that blocks."
+                    f"  Fix: async def, or task(trio.to_thread.run_sync, {message.name}, …) for one that blocks."
                 )
             return await waiting
         finally:
@@ -162,7 +162,7 @@ def _check_function(function: object) -> None:
         function.close()
     if not callable(function):
         kind = type(function).__name__
-        raise UsageError(f"task(<{kind}>): expected an async function.\n  Mend: task(function, *args): pass it, do not call it.")
+        raise UsageError(f"task(<{kind}>): expected an async function.\n  Fix: task(function, *args): pass it, do not call it.")
 
 
 async def start_task(

@@ -273,7 +273,7 @@ class EventBus:
         if self.on_interrupt is not None and any(map(is_fatal, leaves_of(error))):
             self.on_interrupt(error)
         _LOG.error(
-            "%s was called with %s and raised %s\n  Mend: an instrument must not raise; this one is called no more.",
+            "%s was called with %s and raised %s\n  Fix: an instrument must not raise; this one is called no more.",
             failure.instrument,
             failure.event,
             said(error),

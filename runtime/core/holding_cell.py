@@ -106,7 +106,7 @@ class HoldingCell(MailedCell, ABC):
 
     def _file_unhandled(self, envelope: Envelope, what: str) -> None:
         error = Unhandled(
-            f"{what}\n  Mend: let receive() have a case for it that returns an answer, or send it to an actor that has one.",
+            f"{what}\n  Fix: let receive() have a case for it that returns an answer, or send it to an actor that has one.",
             address=self.address,
         )
         self.kernel.dead_letters.add(self.address, DeadReason.UNHANDLED, envelope, error)
@@ -275,6 +275,6 @@ class HoldingCell(MailedCell, ABC):
         if envelope is None or envelope.holder is not self:
             raise UsageError(
                 f"{self.address!r} called {call}, and has no message in hand that is not stashed or promised a reply already.\n"
-                f"  Mend: call {call} once, in the handler of the message."
+                f"  Fix: call {call} once, in the handler of the message."
             )
         return envelope

@@ -32,7 +32,7 @@ class Idleness:
                     self._scope = None
             raise ActorIdle(
                 f"{self._address!r} gave no sign of life for idle_timeout_s={self._limit_s:g}.\n"
-                "  Mend: call self.context.heartbeat() while it works, or give it a larger idle_timeout_s.",
+                "  Fix: call self.context.heartbeat() while it works, or give it a larger idle_timeout_s.",
                 address=self._address,
             )
 

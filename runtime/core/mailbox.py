@@ -298,10 +298,10 @@ class Mailbox:
         shown = message_kind(envelope.message)
         error = ActorStopped(
             f"{self._address!r} was stopped while it handled {shown}.\n"
-            "  Mend: give it more time to stop (shutdown_s), or ask before the stop."
+            "  Fix: give it more time to stop (shutdown_s), or ask before the stop."
             if begun
             else f"{self._address!r} has stopped; {shown} was not handled.\n"
-            "  Mend: send it before the stop; or start the actor again, with spawn() or with restart_child() of its supervisor.",
+            "  Fix: send it before the stop; or start the actor again, with spawn() or with restart_child() of its supervisor.",
             address=self._address,
         )
         error.__cause__ = envelope.last_error
@@ -375,7 +375,7 @@ class Mailbox:
             f"{self._address!r} refused {message_kind(envelope.message)}{sender}: "
             f"{capacity} of {capacity} messages wait, overflow={self._spec.overflow.name}.\n"
             "  Cause: messages come faster than the actor handles them.\n"
-            f"  Mend: MailboxSpec(capacity={capacity * 4}), or overflow=Overflow.BLOCK with tell(), or send more slowly.",
+            f"  Fix: MailboxSpec(capacity={capacity * 4}), or overflow=Overflow.BLOCK with tell(), or send more slowly.",
             address=self._address,
         )
 

@@ -47,7 +47,7 @@ class Opening(AbstractAsyncContextManager[T], Generic[T]):
     def _not_open(self, used: str, then: str) -> UsageError:
         return UsageError(
             f"{self._what}{used}: nothing is open yet; it opens with 'async with', and closes with the end of that block.\n"
-            f"  Mend: async with {self._what} as runtime:\n{then}"
+            f"  Fix: async with {self._what} as runtime:\n{then}"
         )
 
 

@@ -96,7 +96,7 @@ class LocalRef(ActorRef[Any]):
     def __reduce__(self) -> Any:
         raise TypeError(
             f"the ref to {self.cell.address!r} is bound to a running runtime and cannot be pickled.\n"
-            "  Mend: send its address, and look it up there with runtime.whereis(address)."
+            "  Fix: send its address, and look it up there with runtime.whereis(address)."
         )
 
 
@@ -154,7 +154,7 @@ def refuse_own_end(cell: Cell) -> None:
     if caller is not None and f"{caller.address}/".startswith(f"{cell.address}/"):
         raise UsageError(
             f"{caller.address!r} would wait for the end of {cell.address!r}, with which it ends itself.\n"
-            "  Mend: wait for it from outside, or watch() it from an actor that does not live in it."
+            "  Fix: wait for it from outside, or watch() it from an actor that does not live in it."
         )
 
 
@@ -176,7 +176,7 @@ def _refuse_cycle(caller: Cell, callee: Cell) -> None:
         cycle = [each.label for each in way]
         text = f"this ask closes a cycle of actors that wait for each other: {' -> '.join(cycle)}."
     raise AskCycle(
-        f"{text}\n  Mend: tell() instead of ask() on one side, answer later with context.reply_later(), "
+        f"{text}\n  Fix: tell() instead of ask() on one side, answer later with context.reply_later(), "
         "or do the work in a method.",
         cycle=cycle,
     )

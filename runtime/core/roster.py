@@ -56,22 +56,22 @@ class Roster:
         ):
             raise ChildAlreadyPresent(
                 f"{where} already has {child_id!r}, which is being restarted.\n"
-                f"  Mend: use its ref (whereis); or terminate_child({child_id!r}) and delete_child({child_id!r}) first.",
+                f"  Fix: use its ref (whereis); or terminate_child({child_id!r}) and delete_child({child_id!r}) first.",
                 child_id=child_id,
             )
         if known.state is State.STOPPED:
             raise ChildAlreadyPresent(
                 f"{where} already has {child_id!r}, which is stopped.\n"
                 + (
-                    f"  Mend: restart_child({child_id!r}), or delete_child({child_id!r}) first."
+                    f"  Fix: restart_child({child_id!r}), or delete_child({child_id!r}) first."
                     if self._name != ROOT
-                    else "  Mend: await runtime.stop(ref) with its ref, which lets go of it; or restart=RestartType.TEMPORARY."
+                    else "  Fix: await runtime.stop(ref) with its ref, which lets go of it; or restart=RestartType.TEMPORARY."
                 ),
                 child_id=child_id,
             )
         raise ChildAlreadyStarted(
             f"{where} already has {child_id!r}, which is {known.state.value}.\n"
-            "  Mend: use its ref (whereis), or give the new child another name.",
+            "  Fix: use its ref (whereis), or give the new child another name.",
             child_id=child_id,
         )
 
@@ -82,7 +82,7 @@ class Roster:
             raise TooManyChildren(
                 f"supervisor {self._name!r} has {len(self.cells)} children ({stopped} of them stopped) and max_children is "
                 f"{max_children:g}, so it does not start {child_id!r}.\n"
-                "  Mend: wait until one has ended, delete_child() a stopped one, or Supervision(max_children=…).",
+                "  Fix: wait until one has ended, delete_child() a stopped one, or Supervision(max_children=…).",
                 child_id=child_id,
             )
 
@@ -103,7 +103,7 @@ class Roster:
             way = "name one of these, or start_child(…) first" if known else "start_child(…) first"
             raise ChildNotFound(
                 f"supervisor {self._name!r} has no child {child_id!r}. It has: {known or 'none'}.\n"
-                f"  Mend: {way}; a temporary child is forgotten when it ends.",
+                f"  Fix: {way}; a temporary child is forgotten when it ends.",
                 child_id=child_id,
             )
         return cell
@@ -113,11 +113,11 @@ class Roster:
         cell = self.child(child_id)
         if cell.state is State.BACKING_OFF:
             raise ChildRestarting(
-                f"{cell.address!r} waits for its restart.\n  Mend: terminate_child({child_id!r}) first.", child_id=child_id
+                f"{cell.address!r} waits for its restart.\n  Fix: terminate_child({child_id!r}) first.", child_id=child_id
             )
         if cell.state is not State.STOPPED:
             raise ChildRunning(
-                f"{cell.address!r} is {cell.state.value}.\n  Mend: terminate_child({child_id!r}) first.", child_id=child_id
+                f"{cell.address!r} is {cell.state.value}.\n  Fix: terminate_child({child_id!r}) first.", child_id=child_id
             )
         return cell
 

@@ -30,7 +30,7 @@ class Stash:
         if len(self._kept) >= self._capacity:
             raise MailboxFull(
                 f"{self._address!r} cannot stash another message: {len(self._kept)} of {int(self._capacity)} are stashed.\n"
-                "  Mend: unstash_all() earlier, or a larger mailbox: the stash holds as many messages as the mailbox.",
+                "  Fix: unstash_all() earlier, or a larger mailbox: the stash holds as many messages as the mailbox.",
                 address=self._address,
             )
         envelope.holder = self
@@ -146,5 +146,5 @@ class LocalReply(Reply[Any]):
 
     def _use(self) -> None:
         if self._used:
-            raise UsageError("this reply was sent already; an ask has one answer.\n  Mend: call send() or fail() once.")
+            raise UsageError("this reply was sent already; an ask has one answer.\n  Fix: call send() or fail() once.")
         self._used = True

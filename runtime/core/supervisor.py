@@ -250,7 +250,7 @@ class SupervisorCell(AdministeredCell):
         if self._nursery is None or not self.is_serving:
             raise SupervisionError(
                 f"supervisor {self.address or '(root)'!r} is not running, so it starts nothing.\n"
-                "  Mend: start children while their supervisor runs (inside `async with open_runtime()`)."
+                "  Fix: start children while their supervisor runs (inside `async with open_runtime()`)."
             )
         return self._nursery
 
@@ -291,7 +291,7 @@ class SupervisorCell(AdministeredCell):
         if spec.significant and self.supervision.auto_shutdown is AutoShutdown.NEVER:
             raise SupervisionError(
                 f"{spec.id!r} is significant but the auto_shutdown of {self.address or '(root)'!r} is NEVER.\n"
-                "  Mend: Supervision(auto_shutdown=AutoShutdown.ANY_SIGNIFICANT), or significant=False.",
+                "  Fix: Supervision(auto_shutdown=AutoShutdown.ANY_SIGNIFICANT), or significant=False.",
                 child_id=spec.id,
             )
 

@@ -35,7 +35,7 @@ class ActorTasks(ActorNursery):
         if self._closed:
             raise UsageError(
                 f"the incarnation of {self._address!r} that this nursery belongs to has ended, so it starts no task.\n"
-                "  Mend: use self.context.nursery of the present incarnation."
+                "  Fix: use self.context.nursery of the present incarnation."
             )
         scope = trio.CancelScope(shield=True)
         self._scopes.add(scope)

@@ -104,7 +104,7 @@ class Judge:
             f"supervisor {self._address or '(root)'!r} gave up: {child!r} needed restart number {self._ledger.count} "
             f"within {within_s:g} s, and max_restarts is {limit:g}.\n"
             f"{told}"
-            "  Mend: see the cause above; or Supervision(max_restarts=…, within_s=…), or exhausted=Exhausted.PARK for outages.",
+            "  Fix: see the cause above; or Supervision(max_restarts=…, within_s=…), or exhausted=Exhausted.PARK for outages.",
             address=self._address,
             path=path,
         )

@@ -110,7 +110,7 @@ def no_end(ring: Sequence[Waiter]) -> AskCycle:
     names = [each.label for each in ring]
     return AskCycle(
         f"this wait closes a ring of actors, nodes and runs that wait for each other: {' -> '.join(names)}.\n"
-        "  Mend: start() the run and return without waiting for it, or tell() instead of ask(), on one side.",
+        "  Fix: start() the run and return without waiting for it, or tell() instead of ask(), on one side.",
         cycle=names,
     )
 

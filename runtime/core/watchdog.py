@@ -49,7 +49,7 @@ class Watchdog(trio.abc.Instrument):
         alarm: Callable[[str], None] = _LOG.warning,
     ) -> None:
         if not 0 < limit_s < math.inf:
-            raise UsageError(f"watchdog_s={repr_of(limit_s)}: expected finite seconds > 0.\n  Mend: watchdog_s=0.25, say.")
+            raise UsageError(f"watchdog_s={repr_of(limit_s)}: expected finite seconds > 0.\n  Fix: watchdog_s=0.25, say.")
         self._kernel = kernel
         self._limit_s = limit_s
         self._now = now
@@ -129,7 +129,7 @@ class Watchdog(trio.abc.Instrument):
             self._alarm(
                 f"{who} has held the event loop for {held_s:.1f} s, and nothing else can run.\n"
                 f"{''.join(self._sample[1].format())}"
-                "  Mend: await trio.to_thread.run_sync(…) for work that blocks, trio.sleep() instead of time.sleep()."
+                "  Fix: await trio.to_thread.run_sync(…) for work that blocks, trio.sleep() instead of time.sleep()."
             )
 
 

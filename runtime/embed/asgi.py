@@ -173,7 +173,7 @@ def runtime_of(request: Any) -> Any:
     if not isinstance(runtime, AsyncioRuntime | Runtime):
         raise UsageError(
             "no runtime is open for this application.\n"
-            "  Mend: FastAPI(lifespan=understudy_lifespan(...)), and in tests `with TestClient(app)`, which runs the lifespan."
+            "  Fix: FastAPI(lifespan=understudy_lifespan(...)), and in tests `with TestClient(app)`, which runs the lifespan."
         )
     return runtime
 

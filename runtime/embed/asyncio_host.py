@@ -26,7 +26,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _PORTAL: Final = "open_runtime_portal() of runtime.embed.portal"
-_LEAVE_FIRST: Final = "  Mend: leave the `async with` block before the loop is closed; asyncio.run() sees to that."
+_LEAVE_FIRST: Final = "  Fix: leave the `async with` block before the loop is closed; asyncio.run() sees to that."
 
 
 @final
@@ -124,14 +124,14 @@ async def guest_of_this_loop() -> Guest:
     """
     if trio.lowlevel.in_trio_task():
         raise UsageError(
-            "open_runtime_asyncio() was called from a trio task.\n  Mend: async with open_runtime(...) works right here."
+            "open_runtime_asyncio() was called from a trio task.\n  Fix: async with open_runtime(...) works right here."
         )
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError as error:
         raise UsageError(
             "open_runtime_asyncio() needs a running asyncio loop in this thread, and there is none.\n"
-            f"  Mend: call it in a coroutine under asyncio.run(); or use {_PORTAL}, which needs no loop."
+            f"  Fix: call it in a coroutine under asyncio.run(); or use {_PORTAL}, which needs no loop."
         ) from error
     while (guest := _here.guest) is not None and (guest.is_ending or guest.loop is not loop):
         if guest.loop is not loop:
@@ -141,7 +141,7 @@ async def guest_of_this_loop() -> Guest:
         if trio.lowlevel.in_trio_run():
             raise UsageError(
                 "another trio run is active in this thread, and a thread has room for one.\n"
-                f"  Mend: async with open_runtime(...) inside that run; or use {_PORTAL}, which has a thread of its own."
+                f"  Fix: async with open_runtime(...) inside that run; or use {_PORTAL}, which has a thread of its own."
             )
         guest = _here.guest = Guest(loop)
     return guest
@@ -151,7 +151,7 @@ def _taken_by(loop: asyncio.AbstractEventLoop) -> UsageError:
     if not loop.is_closed():
         return UsageError(
             "a runtime is open on another asyncio loop of this thread, and a thread has room for one trio run.\n"
-            f"  Mend: close that runtime first; or use {_PORTAL}, which has a thread of its own."
+            f"  Fix: close that runtime first; or use {_PORTAL}, which has a thread of its own."
         )
     return UsageError(
         "an asyncio loop of this thread was closed while a runtime was open on it, so that trio never ended here.\n"
@@ -179,7 +179,7 @@ class AsyncioHost:
         if os.getpid() != self._pid:
             raise UsageError(
                 f"{what}: this process was forked from process {self._pid} while the runtime was open there.\n"
-                "  Mend: open the runtime after the fork; with multiprocessing, take the start method 'spawn'."
+                "  Fix: open the runtime after the fork; with multiprocessing, take the start method 'spawn'."
             )
         try:
             loop = asyncio.get_running_loop()
@@ -189,7 +189,7 @@ class AsyncioHost:
             where = "another asyncio loop" if loop is not None else "a thread without a running asyncio loop"
             raise UsageError(
                 f"{what} was called from {where}; this runtime belongs to the loop that opened it.\n"
-                f"  Mend: asyncio.run_coroutine_threadsafe(..., loop); or share one runtime between threads with {_PORTAL}."
+                f"  Fix: asyncio.run_coroutine_threadsafe(..., loop); or share one runtime between threads with {_PORTAL}."
             )
 
     def call_now(self, what: str, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:

@@ -75,7 +75,7 @@ def timed_out(what: str, timeout: float | None) -> TimeoutError:
     """The error of a call that took longer than its `timeout`."""
     return TimeoutError(
         f"{what} took longer than timeout={timeout:g} s; it was cancelled and has stopped.\n"
-        "  Mend: give it more time, or find out with runtime.stream() what is slow."
+        "  Fix: give it more time, or find out with runtime.stream() what is slow."
     )
 
 
@@ -171,7 +171,7 @@ class Session:
 
     def closed(self, what: str) -> UsageError:
         """The error of a call that came too late, chained to what ended the runtime."""
-        error = UsageError(f"{what}: the runtime is closed.\n  Mend: call while its `with` block is open.")
+        error = UsageError(f"{what}: the runtime is closed.\n  Fix: call while its `with` block is open.")
         error.__cause__ = self.error
         return error
 

@@ -103,7 +103,7 @@ class Stream(Generic[H, T]):
         if not self._is_open:
             raise UsageError(
                 f"{self._stream.what} is iterated outside of its block.\n"
-                f"  Mend: {form.format(f'runtime.{self._stream.what[:-1]}...) as events')}."
+                f"  Fix: {form.format(f'runtime.{self._stream.what[:-1]}...) as events')}."
             )
 
 
@@ -116,5 +116,5 @@ class Answering:
     def completion(self) -> Completion:
         """See ``LMStream.completion``."""
         if self._stream.native is None:
-            raise UsageError("the answer has not begun.\n  Mend: read completion when all pieces have come.")
+            raise UsageError("the answer has not begun.\n  Fix: read completion when all pieces have come.")
         return cast("LMStream", self._stream.native).completion

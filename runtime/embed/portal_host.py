@@ -145,13 +145,13 @@ class PortalHost:
             raise UsageError(
                 f"{what}: this process was forked from process {self._pid} while the runtime was open there.\n"
                 "  Cause: the runtime's thread did not come along.\n"
-                "  Mend: open the runtime after the fork, for example with runtime_per_process(); with multiprocessing, take the "
+                "  Fix: open the runtime after the fork, for example with runtime_per_process(); with multiprocessing, take the "
                 "start method 'spawn'."
             )
         if threading.current_thread() is self._thread:
             raise UsageError(
                 f"{what} was called in the runtime's own thread, which would wait for itself.\n"
-                "  Mend: nodes and actors use the runtime itself (self.context.runtime) and await."
+                "  Fix: nodes and actors use the runtime itself (self.context.runtime) and await."
             )
 
     def call_now(self, what: str, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:

@@ -149,7 +149,7 @@ class Attempt:
         kinds = type_names(entry.types)
         return RecallError(
             f"node {self._spec.name!r} ({self._spec.location}) recalls {kinds} in {entry.name!r}, and none was made on the way "
-            f"to {self._message.delivery.path}.\n  Mend: write Annotated[{kinds} | None, Recall()], and expect None.",
+            f"to {self._message.delivery.path}.\n  Fix: write Annotated[{kinds} | None, Recall()], and expect None.",
             run_id=self._message.run.id,
             node=self._spec.name,
             parameter=entry.name,

@@ -61,7 +61,7 @@ class ContextKeeper(Actor):
 
     async def receive(self, message: object) -> None:
         """Refuse it."""
-        raise UsageError(f"this actor takes no messages. Got: {repr_of(message)}.\n  Mend: send it to an actor of your own.")
+        raise UsageError(f"this actor takes no messages. Got: {repr_of(message)}.\n  Fix: send it to an actor of your own.")
 
 
 class Owner(Protocol):
@@ -165,7 +165,7 @@ class RunDependencies:
         error = DepError(
             f"node {node!r} could not get {parameter!r}: its dependency {guilty.name} ({guilty.location}) failed: "
             f"{said(failed.error)}\n"
-            f"  Mend: mend {guilty.name}, or catch the error in it and return a value that stands in.",
+            f"  Fix: mend {guilty.name}, or catch the error in it and return a value that stands in.",
             run_id=self._run.id,
             node=node,
             parameter=parameter,

@@ -66,20 +66,18 @@ _MAX_RUN_ID: Final = 200
 def check_run_id(wanted: object) -> None:
     """Refuse an id that could not stand in a path, a log line or a file name as it is."""
     if not isinstance(wanted, str) or not wanted:
-        raise UsageError(
-            f"run_id={repr_of(wanted)}: expected a non-empty string or None.\n  Mend: leave it out, and one is made."
-        )
+        raise UsageError(f"run_id={repr_of(wanted)}: expected a non-empty string or None.\n  Fix: leave it out, and one is made.")
     if len(wanted) > _MAX_RUN_ID:
         raise UsageError(
             f"run_id={repr_of(wanted, 60)}: it has {len(wanted)} characters, at most {_MAX_RUN_ID} are allowed.\n"
-            "  Mend: name the run by a key, and put what describes it into the input."
+            "  Fix: name the run by a key, and put what describes it into the input."
         )
     wrong = [part for part in wanted if part in "/\\" or not part.isprintable()]
     if wrong or wanted in {".", ".."} or not wanted.strip():
         what = f"{wrong[0]!r} cannot stand in it" if wrong else "it cannot stand in a path"
         raise UsageError(
             f"run_id={repr_of(wanted)}: {what}: expected printable characters without '/' and '\\'.\n"
-            "  Mend: use letters, digits, '-' and '_', such as run_id='order-7'."
+            "  Fix: use letters, digits, '-' and '_', such as run_id='order-7'."
         )
 
 
@@ -198,7 +196,7 @@ class Deployment:
         caller = current_cell.get()
         if caller is not None and f"{caller.address}/".startswith(f"{self.address}/"):
             raise UsageError(
-                f"{caller.address!r} would wait for its own end.\n  Mend: stop() the graph from outside of its nodes."
+                f"{caller.address!r} would wait for its own end.\n  Fix: stop() the graph from outside of its nodes."
             )
         self._is_stopping = True
         try:
@@ -300,7 +298,7 @@ class Engine:
             if known is not None and known.is_running:
                 raise UsageError(
                     f"graph {graph.name!r} is deployed already, as {known.address!r}.\n"
-                    "  Mend: deploy it once, before its first run; or stop() the other deployment."
+                    "  Fix: deploy it once, before its first run; or stop() the other deployment."
                 )
             async with in_context(self._context):
                 return await self._deploy(graph, max_runs)
@@ -359,7 +357,7 @@ class Engine:
         if graph.plan() is not known.plan:
             raise UsageError(
                 f"graph {graph.name!r} was changed after it was deployed as {known.address!r}.\n"
-                "  Mend: declare all nodes before the first run."
+                "  Fix: declare all nodes before the first run."
             )
         return known
 
@@ -382,7 +380,7 @@ class Engine:
     ) -> Launch:
         """A run that has not begun. Not a checkpoint once its graph is deployed: who calls this waits for the run as well."""
         if self._is_draining and current_cell.get() is None:  # a run that drains may still need runs of its own
-            raise UsageError("the runtime is draining: it takes no more runs.\n  Mend: start runs before drain() is called.")
+            raise UsageError("the runtime is draining: it takes no more runs.\n  Fix: start runs before drain() is called.")
         _check_max_steps(max_steps)
         deployment = await self._deployment_of(graph)
         state = RunState(deployment.course, self._new_id(graph, run_id))
@@ -426,7 +424,7 @@ class Engine:
             return next(run_id for run_id in numbered if run_id not in self._runs)
         check_run_id(wanted)
         if wanted in self._runs:
-            raise UsageError(f"a run {repr_of(wanted)} is under way already.\n  Mend: give each run its own run_id.")
+            raise UsageError(f"a run {repr_of(wanted)} is under way already.\n  Fix: give each run its own run_id.")
         return wanted
 
     def _publisher(self, stream: EventStream | None) -> Callable[[Event], None] | None:
@@ -491,7 +489,7 @@ class Engine:
         self.cancel_runs("the runtime was closed")
         return [
             f"run {run.id!r} of graph {run.state.plan.name!r} was never awaited, and was cancelled when its runtime was closed.\n"
-            "  Mend: await handle.result(), handle.cancel() or runtime.drain(grace_s) before the block ends."
+            "  Fix: await handle.result(), handle.cancel() or runtime.drain(grace_s) before the block ends."
             for run in abandoned
         ]
 
@@ -507,14 +505,14 @@ def _keeps_contexts(plan: Plan) -> bool:
 
 def _check_graph(graph: object) -> None:
     if not isinstance(graph, Graph):
-        raise UsageError(f"expected a Graph. Got: {repr_of(graph)}.\n  Mend: runtime.run(graph, message), the graph first.")
+        raise UsageError(f"expected a Graph. Got: {repr_of(graph)}.\n  Fix: runtime.run(graph, message), the graph first.")
 
 
 def _check_buffer(buffer: object) -> None:
     if not isinstance(buffer, int) or isinstance(buffer, bool) or buffer < 1:
-        raise UsageError(f"buffer={repr_of(buffer)}: expected a whole number >= 1.\n  Mend: leave it out for {DEFAULT_BUFFER}.")
+        raise UsageError(f"buffer={repr_of(buffer)}: expected a whole number >= 1.\n  Fix: leave it out for {DEFAULT_BUFFER}.")
 
 
 def _check_max_steps(max_steps: object) -> None:
     if not isinstance(max_steps, int | float) or isinstance(max_steps, bool) or not max_steps >= 1:
-        raise UsageError(f"max_steps={repr_of(max_steps)}: expected a number >= 1.\n  Mend: leave it out for no limit.")
+        raise UsageError(f"max_steps={repr_of(max_steps)}: expected a number >= 1.\n  Fix: leave it out for no limit.")

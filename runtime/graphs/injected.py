@@ -206,7 +206,7 @@ class NodeLM(PassesAbilities):
         if not isinstance(self._lm, Embedder):
             raise UsageError(
                 f"the language model {self._lm.model!r} makes no embeddings: a {type(self._lm).__name__} has no method embed().\n"
-                "  Mend: give the node an LMClient of a model that does, by its option lm."
+                "  Fix: give the node an LMClient of a model that does, by its option lm."
             )
         started_s = trio.current_time()
         with self._booking_losses() as losses:

@@ -138,7 +138,7 @@ class NodeActor(Actor):
             text += "; it could not be stopped and finished after that, and its result is discarded"
             mend += ", take its late result with late='take'"
         return NodeTimedOut(
-            f"node {self._spec.name!r} {text}.\n  Mend: {mend}, or find what it waits for: {self._spec.location}.",
+            f"node {self._spec.name!r} {text}.\n  Fix: {mend}, or find what it waits for: {self._spec.location}.",
             run_id=message.run.id,
         )
 

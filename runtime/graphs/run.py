@@ -645,7 +645,7 @@ class ActiveRun:
         return StepsExceeded(
             f"run {self.id!r} of {self.state.plan.name!r} made more than {self.max_steps:g} steps.\n"
             "  Cause: most likely a cycle that returns neither None nor the output.\n"
-            "  Mend: let the cycle end, or give more with max_steps=….",
+            "  Fix: let the cycle end, or give more with max_steps=….",
             run_id=self.id,
         )
 
@@ -677,6 +677,6 @@ def own_result(cell: Cell, run: ActiveRun) -> AskCycle:
     cycle = [cell.label, run.label, cell.label]
     return AskCycle(
         f"{cell.address!r} waits for the end of run {run.id!r}, of which it is a part: {' -> '.join(cycle)}.\n"
-        "  Mend: return what the run is to go on with; or have somebody outside of the run wait for its result.",
+        "  Fix: return what the run is to go on with; or have somebody outside of the run wait for its result.",
         cycle=cycle,
     )

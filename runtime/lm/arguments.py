@@ -13,7 +13,7 @@ from runtime.lm.providers.known import EXAMPLES
 
 def checked_messages(messages: object) -> list[dict[str, Any]]:
     """A copy of `messages`; UsageError when they are not messages in OpenAI's form."""
-    mend = "\n  Mend: pass a list such as [{'role': 'user', 'content': 'Hello'}]."
+    mend = "\n  Fix: pass a list such as [{'role': 'user', 'content': 'Hello'}]."
     kind = type(messages)
     if not isinstance(messages, list | tuple) or not messages:
         given = f"an empty {kind.__name__}" if kind in {list, tuple} else f"a {kind.__name__}"
@@ -40,11 +40,9 @@ def names_remote_media(messages: Sequence[Mapping[str, Any]]) -> bool:
 def check_arguments(owner: type, model: object, api_key: object, max_connections: object, retry: object) -> None:
     """DeclarationError when one of them is wrong."""
     if not isinstance(model, str) or not model.strip():
-        raise DeclarationError(f"LMClient({model!r}): expected a model's name.\n  Mend: pass one such as {EXAMPLES}.")
+        raise DeclarationError(f"LMClient({model!r}): expected a model's name.\n  Fix: pass one such as {EXAMPLES}.")
     if api_key is not None and (not isinstance(api_key, str) or not api_key):
-        raise DeclarationError(
-            "LMClient(api_key=…): expected a non-empty string or None.\n  Mend: pass the key, or leave it out."
-        )
+        raise DeclarationError("LMClient(api_key=…): expected a non-empty string or None.\n  Fix: pass the key, or leave it out.")
     if not isinstance(max_connections, int) or isinstance(max_connections, bool) or max_connections < 1:
         raise refuse(owner, "max_connections", max_connections, "a whole number >= 1")
     if not isinstance(retry, Retry):
@@ -67,7 +65,7 @@ def check_limits(owner: type, **limits: object) -> None:
 
 def checked_texts(texts: object) -> list[str]:
     """A copy of `texts`; UsageError when they are not texts."""
-    mend = "\n  Mend: pass a list such as ['Hello', 'Good day']."
+    mend = "\n  Fix: pass a list such as ['Hello', 'Good day']."
     if not isinstance(texts, list | tuple):
         raise UsageError(f"embed(): expected a list of texts, got a {type(texts).__name__}.{mend}")
     checked: list[str] = []
@@ -90,7 +88,7 @@ def check_provider_options(owner: type, options: object) -> None:
         kind = type(options).__name__  # pyright: ignore[reportUnknownArgumentType] - a mapping of anything
         raise DeclarationError(  # without its values: keys are among them
             f"{owner.__name__}(provider_options=…): expected a mapping from option names, got a {kind}.\n"
-            "  Mend: pass one such as {'aws_region_name': 'eu-central-1'}."
+            "  Fix: pass one such as {'aws_region_name': 'eu-central-1'}."
         )
 
 

@@ -292,7 +292,7 @@ class LMClient:
         if self.is_open and (transport is None or not self.is_on(transport)):
             raise UsageError(
                 f"LMClient({self._model!r}) is open already.\n"
-                "  Mend: use one client per runtime, or one 'async with' block at a time."
+                "  Fix: use one client per runtime, or one 'async with' block at a time."
             )
 
     # --- calling ---

@@ -45,7 +45,7 @@ class Models(Mapping[str, LM]):
             raise DeclarationError(
                 f"open_runtime({option}={repr_of(given)}): expected a model's name, an LMClient, "
                 "or an object with the methods of LM.\n"
-                '  Mend: lm="openai/gpt-4o-mini", say.'
+                '  Fix: lm="openai/gpt-4o-mini", say.'
             )
         if isinstance(given, LMClient) and given not in self._clients:
             self._clients.append(given)
@@ -68,7 +68,7 @@ class Models(Mapping[str, LM]):
             UsageError: the runtime was opened without one.
         """
         if self._default is None:
-            raise UsageError('this runtime has no default language model.\n  Mend: open_runtime(lm="openai/gpt-4o-mini"), say.')
+            raise UsageError('this runtime has no default language model.\n  Fix: open_runtime(lm="openai/gpt-4o-mini"), say.')
         return self._default
 
     @property
@@ -88,7 +88,7 @@ class Models(Mapping[str, LM]):
             if self._default is None:
                 raise DeclarationError(
                     f"{who} wants a language model, but the runtime has no default one.\n"
-                    '  Mend: open_runtime(lm="openai/gpt-4o-mini"), say, or give the node an lm of its own.'
+                    '  Fix: open_runtime(lm="openai/gpt-4o-mini"), say, or give the node an lm of its own.'
                 )
             return self._default
         if isinstance(choice, str):
@@ -96,7 +96,7 @@ class Models(Mapping[str, LM]):
                 known = ", ".join(map(repr, self._named)) or "none"
                 raise DeclarationError(
                     f"{who} wants the language model {choice!r}; the runtime has: {known}.\n"
-                    f'  Mend: open_runtime(lms={{{choice!r}: "openai/gpt-4o-mini"}}), say.'
+                    f'  Fix: open_runtime(lms={{{choice!r}: "openai/gpt-4o-mini"}}), say.'
                 )
             return self._named[choice]
         lm = self._model(choice, "lm")
@@ -150,5 +150,5 @@ class Connections(Actor):
         """Nobody sends it anything."""
         raise UsageError(
             f"the owner of the connections takes no messages; got a {type(message).__name__}.\n"
-            "  Mend: call a language model: await runtime.lm.chat(messages)."
+            "  Fix: call a language model: await runtime.lm.chat(messages)."
         )

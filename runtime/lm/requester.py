@@ -118,7 +118,7 @@ class Requester:
         if self.link is None or self.link.transport.closed:
             raise UsageError(
                 f"LMClient({self._model!r}) is not open.\n"
-                "  Mend: call it inside 'async with LMClient(...) as lm:', or give it to open_runtime(lm=...)."
+                "  Fix: call it inside 'async with LMClient(...) as lm:', or give it to open_runtime(lm=...)."
             )
         return self.link
 
@@ -350,7 +350,7 @@ class Requester:
                 return None
             return LMBudgetExhausted(
                 f"the budget does not cover the rest of the answer: {excess}; it was cut, and what came is charged.\n"
-                "  Mend: ask for less (max_tokens), or raise the Budget."
+                "  Fix: ask for less (max_tokens), or raise the Budget."
             )
 
         return limit
@@ -408,7 +408,7 @@ class Requester:
         made = share.allowance.made
         return LMTimeout(
             f"{self._model!r}: no answer within {self._settings.deadline_s:g} s ({share.counted} of {share.max_requests} "
-            "requests made).\n  Mend: ask for less (max_tokens), or set LMClient(..., deadline_s=…).",
+            "requests made).\n  Fix: ask for less (max_tokens), or set LMClient(..., deadline_s=…).",
             model=self._model,
             attempt=made,
             spent=made > 1,

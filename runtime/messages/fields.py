@@ -94,7 +94,7 @@ def _read(message_type: type) -> Iterator[MessageField]:
     else:
         raise DeclarationError(
             f"{repr_of(message_type)} is no message type: it has no declared fields.\n"
-            "  Mend: decorate the class with @attrs.frozen or @dataclass, or derive it from pydantic.BaseModel."
+            "  Fix: decorate the class with @attrs.frozen or @dataclass, or derive it from pydantic.BaseModel."
         )
 
 
@@ -172,7 +172,7 @@ def _hints(message_type: type) -> dict[str, Any]:
     except NameError as error:
         raise DeclarationError(
             f"{message_type.__qualname__} has a field whose annotation cannot be resolved: {error}.\n"
-            f"  Mend: define {error.name!r} at the top of module {message_type.__module__!r}, or import it there "
+            f"  Fix: define {error.name!r} at the top of module {message_type.__module__!r}, or import it there "
             "outside `if TYPE_CHECKING:`."
         ) from error
 

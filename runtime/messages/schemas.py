@@ -105,7 +105,7 @@ def build(message_type: type, values: Mapping[str, object]) -> Any:
     named = ", ".join(repr(name) for name in dict.fromkeys(_root(_path(detail["loc"])) for detail in details) if name)
     raise LMReplyUnreadable(
         f"The answer does not make a {message_type.__name__}:{problems}\n"
-        f"  Mend: say in the instruction how {named or 'the answer'} must look, raise parse_attempts, "
+        f"  Fix: say in the instruction how {named or 'the answer'} must look, raise parse_attempts, "
         f"or widen the types of {message_type.__name__}."
     )
 
@@ -433,7 +433,7 @@ def _adapter(annotation: Any, translated: Any) -> Any:
             raise
         raise DeclarationError(
             f"{type_name(annotation)} cannot be filled by a language model: {words_of(error).partition(chr(10))[0]}\n"
-            "  Mend: build message types of str, numbers, bool, enums, Literal, dates, lists, dicts, unions and message types."
+            "  Fix: build message types of str, numbers, bool, enums, Literal, dates, lists, dicts, unions and message types."
         ) from error
 
 

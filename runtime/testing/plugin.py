@@ -129,7 +129,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
     if needs:
         pytest.fail(
             f"{pyfuncitem.name} is async and uses {', '.join(sorted(needs))}, and nothing runs it on trio.\n"
-            "  Mend: install pytest-trio and write trio_mode = true into pytest's configuration, or mark it @pytest.mark.trio.",
+            "  Fix: install pytest-trio and write trio_mode = true into pytest's configuration, or mark it @pytest.mark.trio.",
             pytrace=False,
         )
 

@@ -81,7 +81,7 @@ def test_wrong_values_are_refused_with_field_value_and_what_is_allowed(field, va
     with pytest.raises(DeclarationError) as caught:
         Backoff(**{field: value})
 
-    assert str(caught.value) == f"Backoff({field}={value!r}): expected {expected}.\n  Mend: pass {expected} as {field!r}."
+    assert str(caught.value) == f"Backoff({field}={value!r}): expected {expected}.\n  Fix: pass {expected} as {field!r}."
 
 
 @pytest.mark.parametrize("kind", PROGRAMMING_ERRORS)

@@ -78,8 +78,8 @@ def test_every_error_is_in_the_drawing_and_says_what_it_means(kind):
 def test_a_problem_says_where_what_and_how_to_mend_it():
     problem = Problem("dead-end", "merge", "nobody takes what it makes", "connect it", "g.py:7")
 
-    assert str(problem) == "node 'merge' (g.py:7): nobody takes what it makes\n    Mend: connect it [dead-end]"
-    assert str(Problem("c", None, "text", "mend")) == "text\n    Mend: mend [c]"
+    assert str(problem) == "node 'merge' (g.py:7): nobody takes what it makes\n    Fix: connect it [dead-end]"
+    assert str(Problem("c", None, "text", "mend")) == "text\n    Fix: mend [c]"
 
 
 def test_a_usage_error_is_a_runtime_error_that_no_retry_mends():

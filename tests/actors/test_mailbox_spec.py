@@ -20,7 +20,7 @@ def test_a_capacity_is_a_whole_number_or_infinity(capacity):
 
     assert str(caught.value) == (
         f"MailboxSpec(capacity={capacity!r}): expected a whole number >= 1 or math.inf.\n"
-        "  Mend: pass a whole number >= 1 or math.inf as 'capacity'."
+        "  Fix: pass a whole number >= 1 or math.inf as 'capacity'."
     )
 
 

@@ -95,14 +95,14 @@ async def returns_the_class(message: In) -> Out:
 
 WRONG = {
     one_wrong_item: "returned a str as item 1 of its list; it declares list[Mid].\n"
-    "  Mend: let every item be one of its type: Mid(…).",
+    "  Fix: let every item be one of its type: Mid(…).",
     one_none: "returned None as item 1 of its list; it declares list[Mid].\n"
-    "  Mend: leave it out, or add None to the items: list[… | None].",
-    yields_wrong: "yielded a str as item 0; it declares AsyncIterator[Mid].\n  Mend: let every item be one of its type: Mid(…).",
-    returns_a_tuple: "returned a tuple; it declares list[Mid].\n  Mend: return a list.",
-    forgets_await: "returned a coroutine; it declares Out.\n  Mend: await it: return await other(…).",
-    plain_wrapper: "returned a coroutine; it declares Out.\n  Mend: make the node 'async def', and await other(…).",
-    returns_the_class: "returned the class Out itself; it declares Out.\n  Mend: make an instance of it: Out(…).",
+    "  Fix: leave it out, or add None to the items: list[… | None].",
+    yields_wrong: "yielded a str as item 0; it declares AsyncIterator[Mid].\n  Fix: let every item be one of its type: Mid(…).",
+    returns_a_tuple: "returned a tuple; it declares list[Mid].\n  Fix: return a list.",
+    forgets_await: "returned a coroutine; it declares Out.\n  Fix: await it: return await other(…).",
+    plain_wrapper: "returned a coroutine; it declares Out.\n  Fix: make the node 'async def', and await other(…).",
+    returns_the_class: "returned the class Out itself; it declares Out.\n  Fix: make an instance of it: Out(…).",
 }
 
 
@@ -127,7 +127,7 @@ async def test_b10_a_wrapper_of_an_async_function_is_told_the_same(autojump_cloc
 
     said = await cause_of(new(work))
     assert "returned a coroutine; it declares Out." in said
-    assert "Mend: make the node 'async def', and await " in said
+    assert "Fix: make the node 'async def', and await " in said
 
 
 async def test_b10_conditions_that_are_all_false_are_named(autojump_clock):
@@ -140,7 +140,7 @@ async def test_b10_conditions_that_are_all_false_are_named(autojump_clock):
     said = await without_output(graph)
     assert "'make' made a Mid that went nowhere: every condition was false: connect(make, takes_one, when=…) (" in said
     assert __file__ in said
-    assert said.endswith("Mend: let the conditions cover every message, or connect a node without when=, for the rest.")
+    assert said.endswith("Fix: let the conditions cover every message, or connect a node without when=, for the rest.")
 
 
 async def test_b10_an_empty_fan_out_is_named(autojump_clock):
@@ -149,7 +149,7 @@ async def test_b10_an_empty_fan_out_is_named(autojump_clock):
 
     said = await without_output(new(split, takes_one))
     assert "'split' returned no items, so nothing behind it was started, and nothing gathers them." in said
-    assert said.endswith("Mend: gather them, since a parameter list[Mid] gets an empty list too; or return at least one item.")
+    assert said.endswith("Fix: gather them, since a parameter list[Mid] gets an empty list too; or return at least one item.")
 
 
 class Colour(enum.Enum):
@@ -185,7 +185,7 @@ def test_b10_what_is_no_message_type_is_told_what_to_write(kind, mend):
 
     with pytest.raises(DeclarationError) as caught:
         Graph("g", input=kind, output=Out)
-    assert str(caught.value).endswith(f"Mend: {mend}")
+    assert str(caught.value).endswith(f"Fix: {mend}")
 
 
 def test_b10_an_enum_under_the_decorator_is_told_the_same():
@@ -200,7 +200,7 @@ async def test_b10_a_runtime_that_was_not_entered_says_so():
         await runtime.run(new(), In())
     assert str(caught.value) == (
         "open_runtime(…).run: nothing is open yet; it opens with 'async with', and closes with the end of that block.\n"
-        "  Mend: async with open_runtime(…) as runtime:\n    … runtime.run"
+        "  Fix: async with open_runtime(…) as runtime:\n    … runtime.run"
     )
     with pytest.raises(UsageError, match="was awaited: nothing is open yet"):
         await open_runtime()  # pyright: ignore

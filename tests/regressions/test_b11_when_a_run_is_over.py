@@ -236,7 +236,7 @@ async def test_b11_gathers_and_steps_still_bound_a_run_that_waits(virtual_clock)
 
 @pytest.mark.parametrize("value", ["when-quiet", None, True, Gather()])
 def test_b11_only_a_member_of_finish_says_when_a_run_is_over(value):
-    with pytest.raises(DeclarationError, match=r"Graph\('g', finish=.*\): expected a member of Finish\.\n  Mend: finish=Fin"):
+    with pytest.raises(DeclarationError, match=r"Graph\('g', finish=.*\): expected a member of Finish\.\n  Fix: finish=Fin"):
         Graph("g", input=Ask, output=Done, finish=value)
 
 

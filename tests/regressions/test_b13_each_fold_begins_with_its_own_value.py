@@ -95,7 +95,7 @@ def test_b13_an_initial_value_that_every_run_could_change_is_refused(initial, sh
     kind = type(initial).__name__
     assert str(caught.value) == (
         f"Gather(initial={shown}): every run would begin with the same {kind}, which can be changed.\n"
-        f"  Mend: pass what makes a new one: {mend}"
+        f"  Fix: pass what makes a new one: {mend}"
     )
 
 
@@ -113,7 +113,7 @@ def test_b13_an_initial_value_that_cannot_be_copied_is_refused():
 
     assert str(caught.value) == (
         "Gather(initial=Locked()): each run begins with a copy, and a Locked cannot be copied: TypeError.\n"
-        "  Mend: pass what makes a new one: initial=lambda: Locked(…)."
+        "  Fix: pass what makes a new one: initial=lambda: Locked(…)."
     )
 
 

@@ -105,7 +105,7 @@ async def test_b12_the_effect_of_a_plain_function_that_is_too_slow_happens_once(
     assert isinstance(leaf.__cause__, NodeTimedOut)
     assert str(leaf.__cause__).startswith(
         "node 'pays' did not finish within timeout_s=0.01; it could not be stopped and finished after that, and its result is "
-        "discarded.\n  Mend: give it more time, take its late result with late='take', or find what it waits for: "
+        "discarded.\n  Fix: give it more time, take its late result with late='take', or find what it waits for: "
     )
 
 

@@ -54,7 +54,7 @@ def test_b5_an_async_condition_is_refused_where_it_is_declared(when):
 
     assert f"({__file__}:" in str(caught.value)
     assert "is async, so what it returns would be a coroutine, which always counts as true." in str(caught.value)
-    assert "  Mend: write it as a plain 'def'" in str(caught.value)
+    assert "  Fix: write it as a plain 'def'" in str(caught.value)
 
 
 async def failing(graph: Graph) -> str:

@@ -63,7 +63,7 @@ async def test_c15_a_thread_of_dspys_asks_in_the_context_of_the_task_that_made_t
 @pytest.mark.parametrize("threads", [1, 3])
 async def test_c15_an_evaluation_on_trios_own_thread_is_no_score_of_zero(threads: int) -> None:
     with dspy.context(lm=trio_lm(answers())):
-        with pytest.raises(BridgeMisused, match=r"^The DSPy module Predict was called .*\n  Mend: .*run_dspy"):
+        with pytest.raises(BridgeMisused, match=r"^The DSPy module Predict was called .*\n  Fix: .*run_dspy"):
             evaluation(threads)()
 
 
@@ -95,7 +95,7 @@ async def test_c15_a_module_that_uses_asyncio_is_named(what: str) -> None:
 
     loop = asyncio.new_event_loop()
     try:
-        with pytest.raises(DeclarationError, match=r"^Mine\.aforward, or what it calls, uses asyncio.*\n  Mend: use trio"):
+        with pytest.raises(DeclarationError, match=r"^Mine\.aforward, or what it calls, uses asyncio.*\n  Fix: use trio"):
             await run_signature(answers(), Mine(), {"question": "2 + 2?"})
     finally:
         loop.close()

@@ -187,5 +187,5 @@ async def test_c17_a_dead_proxy_is_named(monkeypatch: pytest.MonkeyPatch):
 
     words = str(caught.value)
     assert "no reply from the proxy http://127.0.0.1:9, on the way to http://provider.example/v1" in words
-    assert "HTTP_PROXY" in words.partition("Mend: ")[2]
+    assert "HTTP_PROXY" in words.partition("Fix: ")[2]
     assert "word-of-the-proxy" not in words

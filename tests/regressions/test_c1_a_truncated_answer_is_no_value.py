@@ -72,7 +72,7 @@ async def test_c1_a_cut_answer_is_an_error_that_says_so():
     assert str(caught.value) == (
         "the answer of 'fake/scripted' stops in the middle after 100 tokens (finish reason 'length'): "
         '…\'[[ ## tags ## ]]\\n["red", "green", "bl\'\n'
-        "  Mend: raise max_tokens or ask for less reasoning; truncated='widen' asks again with more room, "
+        "  Fix: raise max_tokens or ask for less reasoning; truncated='widen' asks again with more room, "
         "truncated='accept' takes what there is."
     )
     assert (caught.value.retryable, caught.value.completion, len(lm.asked)) == (False, cut(), 1)

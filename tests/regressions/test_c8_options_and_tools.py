@@ -43,7 +43,7 @@ async def test_c8_a_function_is_sent_with_its_schema(tool: Any) -> None:
 
 @pytest.mark.parametrize("tools", [["weather"], [5], weather, [dict], [None]])
 async def test_c8_what_is_no_tool_is_refused(tools: Any) -> None:
-    with pytest.raises(UsageError, match=r"^chat\(\): .*tool.*\n  Mend: pass functions"):
+    with pytest.raises(UsageError, match=r"^chat\(\): .*tool.*\n  Fix: pass functions"):
         await sent(tools=tools)
 
 
@@ -60,7 +60,7 @@ async def test_c8_a_mapping_stays_as_it_is_beside_a_function() -> None:
     [("temprature", "temperature"), ("max_token", "max_tokens"), ("respons_format", "response_format"), ("tool", "tools")],
 )
 async def test_c8_a_misspelt_option_is_refused_with_the_right_one(wrong: str, right: str) -> None:
-    with pytest.raises(UsageError, match=rf"^chat\(\) does not know the option '{wrong}': did you mean '{right}'\?\n  Mend: "):
+    with pytest.raises(UsageError, match=rf"^chat\(\) does not know the option '{wrong}': did you mean '{right}'\?\n  Fix: "):
         await sent("openai/m", **{wrong: 1})
 
 

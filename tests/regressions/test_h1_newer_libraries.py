@@ -55,7 +55,7 @@ def test_h1_a_seam_that_needs_what_is_not_known_blames_the_release_and_not_the_c
     monkeypatch.setattr(type(translator.route().config), "translate_developer_role_to_system_role", of_tomorrow)
 
     with pytest.raises(
-        UsageError, match=r"^litellm \S+ is not a release that understudy works with .*needs weather\.\n  Mend: pip"
+        UsageError, match=r"^litellm \S+ is not a release that understudy works with .*needs weather\.\n  Fix: pip"
     ):
         translator.request(MESSAGES, {})
 

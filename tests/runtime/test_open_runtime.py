@@ -76,7 +76,7 @@ async def test_a_failed_start_is_the_callers_and_is_not_retried(virtual_clock, l
 
         assert str(caught.value) == (
             "'a' did not start: Boom: no\n"
-            "  Mend: see the cause above; its factory or its lifespan raised before the first message."
+            "  Fix: see the cause above; its factory or its lifespan raised before the first message."
         )
         assert names(log) == "!"
         assert runtime.whereis("a") is None
@@ -98,7 +98,7 @@ async def test_a_factory_that_makes_no_actor_fails_the_start(virtual_clock):
 
     assert str(caught.value.__cause__) == (
         "the factory of 'a' returned dict, expected an Actor.\n"
-        "  Mend: give a subclass of actors.Actor, or a function that returns a new instance of one."
+        "  Fix: give a subclass of actors.Actor, or a function that returns a new instance of one."
     )
 
 
@@ -181,7 +181,7 @@ async def test_an_actor_may_not_wait_for_its_own_end(virtual_clock):
 
     assert isinstance(caught.value.__cause__, UsageError)
     assert str(caught.value.__cause__) == (
-        "'a' would wait for its own end.\n  Mend: self.context.stop() requests it and returns at once."
+        "'a' would wait for its own end.\n  Fix: self.context.stop() requests it and returns at once."
     )
 
 
@@ -260,5 +260,5 @@ def test_a_runtime_opened_under_asyncio_says_what_to_open_there():
 
     assert str(caught.value) == (
         "open_runtime() was entered outside of trio.\n"
-        "  Mend: trio.run(main); in an asyncio program use runtime.embed.asyncio.open_runtime_asyncio()."
+        "  Fix: trio.run(main); in an asyncio program use runtime.embed.asyncio.open_runtime_asyncio()."
     )

@@ -91,7 +91,7 @@ async def test_OTP_010_sup_start_child_returns_error(virtual_clock, log):
     async with stage() as runtime:
         supervisor = await runtime.supervise([], name="s")
 
-        with pytest.raises(ActorStartFailed, match=r"^'s/a' did not start: Boom: no\n  Mend: see the cause above") as caught:
+        with pytest.raises(ActorStartFailed, match=r"^'s/a' did not start: Boom: no\n  Fix: see the cause above") as caught:
             await supervisor.start_child(ChildSpec("a", Fragile, (log, [Boom("no")])))
 
         assert repr(caught.value.__cause__) == "Boom('no')"
@@ -175,13 +175,13 @@ async def test_OTP_023_extra_return(virtual_clock, log):
         supervisor = await runtime.supervise([child("a", log)], budget(2), name="s")
         unknown = (
             r"^supervisor 's' has no child 'x'\. It has: 'a'\.\n"
-            r"  Mend: name one of these, or start_child\(…\) first; a temporary child is forgotten when it ends\.$"
+            r"  Fix: name one of these, or start_child\(…\) first; a temporary child is forgotten when it ends\.$"
         )
         for call in (supervisor.terminate_child, supervisor.restart_child, supervisor.delete_child):
             with pytest.raises(ChildNotFound, match=unknown):
                 await call("x")
         for call in (supervisor.restart_child, supervisor.delete_child):
-            with pytest.raises(ChildRunning, match=r"^'s/a' is running\.\n  Mend: terminate_child\('a'\) first\.$"):
+            with pytest.raises(ChildRunning, match=r"^'s/a' is running\.\n  Fix: terminate_child\('a'\) first\.$"):
                 await call("a")
 
         await supervisor.terminate_child("a")
@@ -193,9 +193,7 @@ async def test_OTP_023_extra_return(virtual_clock, log):
         assert await counts(supervisor) == [1, 1, 0, 1]
         await supervisor.terminate_child("a")
         await supervisor.delete_child("a")
-        with pytest.raises(
-            ChildNotFound, match=r"It has: none\.\n  Mend: start_child\(…\) first; a temporary child is forgotten"
-        ):
+        with pytest.raises(ChildNotFound, match=r"It has: none\.\n  Fix: start_child\(…\) first; a temporary child is forgotten"):
             await supervisor.restart_child("a")
 
 
@@ -242,7 +240,7 @@ def test_OTP_026_child_specs_that_are_fine(restart, shutdown_s):
 
 
 def test_OTP_026_duplicate_ids():
-    with pytest.raises(DeclarationError, match=r"^children: the id 'a' is given twice\.\n  Mend: give each child its own id\.$"):
+    with pytest.raises(DeclarationError, match=r"^children: the id 'a' is given twice\.\n  Fix: give each child its own id\.$"):
         supervisor_spec("s", [ChildSpec("a", Echo), ChildSpec("a", Echo)])
 
 
@@ -339,7 +337,7 @@ async def test_OTP_036_a_name_that_is_taken(virtual_clock):
 
         assert str(caught.value) == (
             "supervisor '(root)' already has 'a', which is running.\n"
-            "  Mend: use its ref (whereis), or give the new child another name."
+            "  Fix: use its ref (whereis), or give the new child another name."
         )
         assert runtime.whereis("a") is ref
 
@@ -532,7 +530,7 @@ async def test_OTP_066_administration_is_answered_during_a_backoff(virtual_clock
             await crash(runtime.whereis(f"s/{name}"))
 
         for call in (supervisor.restart_child, supervisor.delete_child):
-            with pytest.raises(ChildRestarting, match=r"^'s/a' waits for its restart\.\n  Mend: terminate_child\('a'\) first\.$"):
+            with pytest.raises(ChildRestarting, match=r"^'s/a' waits for its restart\.\n  Fix: terminate_child\('a'\) first\.$"):
                 await call("a")
         with pytest.raises(ChildAlreadyPresent, match=r"^supervisor 's' already has 'a', which is being restarted\."):
             await supervisor.start_child(child("a", log))
@@ -766,7 +764,7 @@ async def test_the_root_supervisor_that_gives_up_ends_the_runtime_with_its_reaso
 
     assert str(caught.value) == (
         "supervisor '(root)' gave up: 'a' needed restart number 2 within 5 s, and max_restarts is 1.\n"
-        "  Mend: see the cause above; or Supervision(max_restarts=…, within_s=…), or exhausted=Exhausted.PARK for outages."
+        "  Fix: see the cause above; or Supervision(max_restarts=…, within_s=…), or exhausted=Exhausted.PARK for outages."
     )
     assert repr(caught.value.__cause__) == "Boom('second')"
     assert trio.current_time() == 0

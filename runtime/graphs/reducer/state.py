@@ -382,7 +382,7 @@ class RunState:
         if fork is None:
             raise DeclarationError(
                 f"{receiver.node!r} gathers {receiver.parameter!r}, but {value.source!r} made a {type(value.message).__name__} "
-                "outside of any fan-out.\n  Mend: let a node return list[…] on the way there."
+                "outside of any fan-out.\n  Fix: let a node return list[…] on the way there."
             )
         if receiver in fork.fired:
             return

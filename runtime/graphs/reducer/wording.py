@@ -20,7 +20,7 @@ def wrong_input(plan: Plan, got: object) -> DeclarationError:
     what = f"the class {got.__name__} itself" if isinstance(got, type) else f"a {type(got).__name__}"
     return DeclarationError(
         f"graph {plan.name!r} takes {type_names(plan.input_types)} as its input. Got: {what}.\n"
-        f"  Mend: run(graph, {plan.input_types[0].__name__}(…))."
+        f"  Fix: run(graph, {plan.input_types[0].__name__}(…))."
     )
 
 
@@ -54,15 +54,15 @@ def no_output(
         times = f" ({count} times)" if count > 1 else ""
         lines.append(f"  {node!r} returned no items{times}, so nothing behind it was started, and nothing gathers them.")
     if left:
-        lines.append("  Mend: let the missing ones be made on every way, or make them optional: parameter: Type | None.")
+        lines.append("  Fix: let the missing ones be made on every way, or make them optional: parameter: Type | None.")
     elif lost:
-        lines.append("  Mend: let the conditions cover every message, or connect a node without when=, for the rest.")
+        lines.append("  Fix: let the conditions cover every message, or connect a node without when=, for the rest.")
     elif empty:
         node = min(empty)
         kinds = type_names(plan.nodes[node].outputs)
-        lines.append(f"  Mend: gather them, since a parameter list[{kinds}] gets an empty list too; or return at least one item.")
+        lines.append(f"  Fix: gather them, since a parameter list[{kinds}] gets an empty list too; or return at least one item.")
     else:
-        lines.append("  Mend: every branch ended with None; let one of them return the output.")
+        lines.append("  Fix: every branch ended with None; let one of them return the output.")
     return "\n".join(lines)
 
 
@@ -130,7 +130,7 @@ def undeclared(spec: NodeSpec, got: object, index: int | None = None) -> Declara
     item = "" if index is None else f" as item {index}" if spec.fan_out is Many.STREAM else f" as item {index} of its list"
     verb = "yielded" if spec.fan_out is Many.STREAM and index is not None else "returned"
     return DeclarationError(
-        f"node {spec.name!r} ({spec.location}) {verb} {what}{item}; it declares {_declared(spec)}.\n  Mend: {mend}"
+        f"node {spec.name!r} ({spec.location}) {verb} {what}{item}; it declares {_declared(spec)}.\n  Fix: {mend}"
     )
 
 
@@ -154,9 +154,7 @@ def gave_up(node: str, attempt: int, error: BaseException) -> str:
         )
     if wants_asyncio(error):
         text += "\n  Cause: the node calls asyncio, and nodes run on trio."
-        text += (
-            "\n  Mend: use trio's counterpart; or make the node a plain def, which runs in a thread, with asyncio.run() in it."
-        )
+        text += "\n  Fix: use trio's counterpart; or make the node a plain def, which runs in a thread, with asyncio.run() in it."
     return text
 
 
@@ -166,7 +164,7 @@ def stream_broken(spec: NodeSpec, path: str, emitted: int, error: BaseException,
     return StreamBroken(
         f"node {spec.name!r} ({spec.location}) failed with {type(error).__name__} after {emitted} {items}, and nodes have begun "
         "to work on them. It is not run again: another attempt might yield other items.\n"
-        "  Mend: @graph.node(repeatable=True), if every attempt yields the same items in the same order; otherwise return "
+        "  Fix: @graph.node(repeatable=True), if every attempt yields the same items in the same order; otherwise return "
         "list[…], or write redelivery=Redelivery(max_attempts=1).",
         run_id=run_id,
         node=spec.name,
@@ -182,7 +180,7 @@ def wrong_stand_in(plan: Plan, spec: NodeSpec, got: object) -> DeclarationError:
     outputs = type_names(plan.output_types)
     return DeclarationError(
         f"the fallback {spec.fallback.function.__name__} of graph {plan.name!r} returned {what} for node {spec.name!r}; the "
-        f"graph's output is {outputs}.\n  Mend: return {outputs}{' or None' if spec.fallback.may_end else ''}."
+        f"graph's output is {outputs}.\n  Fix: return {outputs}{' or None' if spec.fallback.may_end else ''}."
     )
 
 

@@ -73,7 +73,7 @@ class ClaudeCLI:
             LMReplyUnreadable: it printed no answer, or more than ``MAX_OUTPUT_BYTES``.
         """
         if options:
-            raise UsageError(f"{self.model!r} does not take the option {next(iter(options))!r}.\n  Mend: leave it out.")
+            raise UsageError(f"{self.model!r} does not take the option {next(iter(options))!r}.\n  Fix: leave it out.")
         system = "\n\n".join(str(message["content"]) for message in messages if message["role"] == "system")
         turns = [message for message in messages if message["role"] != "system"]
         prompt = "\n\n".join(
@@ -139,7 +139,7 @@ class ClaudeCLI:
         return Completion(whole_characters(text), self.model, reason, usage, raw=fields)
 
     def _error(self, kind: type[LMError], what: str, mend: str) -> LMError:
-        return kind(f"{self.model!r}: {what.rstrip('.')}.\n  Mend: {mend}", model=self.model)
+        return kind(f"{self.model!r}: {what.rstrip('.')}.\n  Fix: {mend}", model=self.model)
 
 
 @final

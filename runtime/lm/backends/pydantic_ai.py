@@ -87,7 +87,7 @@ class PydanticAIBackend:
             await trio.lowlevel.checkpoint()
             return types[0]
         if not types:
-            raise DeclarationError("choose_type([], …): there is nothing to choose from.\n  Mend: pass message types.")
+            raise DeclarationError("choose_type([], …): there is nothing to choose from.\n  Fix: pass message types.")
         told, output = choice_of("", types, may_be_none=False)
         made = await self._asked((output,), told, {"context": context})
         return next(kind for kind in types if made.choice in (kind.__name__, f"{kind.__module__}.{kind.__qualname__}"))
@@ -116,7 +116,7 @@ class PydanticAIBackend:
             names = " | ".join(kind.__name__ for kind in types)
             raise LMReplyUnreadable(
                 f"{self._lm.model!r} gave no readable {names} in {self._max_retries + 1} answers: {error}\n"
-                "  Mend: say in the instruction how to answer, raise max_retries, or take a stronger model.",
+                "  Fix: say in the instruction how to answer, raise max_retries, or take a stronger model.",
                 model=self._lm.model,
                 spent=True,
             ) from error
@@ -145,7 +145,7 @@ def _library() -> Any:
         return importlib.import_module("pydantic_ai")
     except ImportError as error:
         raise UsageError(
-            "PydanticAIBackend needs pydantic-ai-slim, which is not installed.\n  Mend: pip install 'understudy[pydantic-ai]'."
+            "PydanticAIBackend needs pydantic-ai-slim, which is not installed.\n  Fix: pip install 'understudy[pydantic-ai]'."
         ) from error
 
 

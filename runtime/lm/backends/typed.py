@@ -208,7 +208,7 @@ def what_follows(source: object) -> tuple[list[type[Any]], bool]:
     if not candidates and not may_end:
         raise DeclarationError(
             f"{type(source).__name__} does not say what follows it.\n"
-            "  Mend: annotate what its __call__ returns, for example '-> Answer | None'."
+            "  Fix: annotate what its __call__ returns, for example '-> Answer | None'."
         )
     return candidates, may_end
 
@@ -227,7 +227,7 @@ def partial_type(target: type, given: Mapping[str, object]) -> tuple[type, Calla
     if unknown:
         raise DeclarationError(
             f"{target.__name__} has no field {unknown[0]!r} to put what was resolved into; it has {', '.join(fields)}.\n"
-            "  Mend: name the fields of the type."
+            "  Fix: name the fields of the type."
         )
     converted = {field.name for field in attrs.fields(target) if field.converter} if attrs.has(target) else set[str]()
     for name, value in given.items():
@@ -237,7 +237,7 @@ def partial_type(target: type, given: Mapping[str, object]) -> tuple[type, Calla
         if reason is not None:
             raise UsageError(
                 f"{target.__name__}.{name} cannot be what was resolved: {reason}.\n"
-                f"  Mend: resolve it to a {type_name(fields[name].type)}, or leave it to the model."
+                f"  Fix: resolve it to a {type_name(fields[name].type)}, or leave it to the model."
             )
     asked = [field for name, field in fields.items() if name not in given]
     rest = attrs.make_class(target.__name__, {field.name: _column(field) for field in asked}, kw_only=True)
@@ -249,7 +249,7 @@ def partial_type(target: type, given: Mapping[str, object]) -> tuple[type, Calla
         except (TypeError, ValueError) as error:
             raise LMReplyUnreadable(
                 f"{target.__name__} refuses what was resolved together with the answer: {error}\n"
-                "  Mend: widen its checks, or say in the instruction what they ask for."
+                "  Fix: widen its checks, or say in the instruction what they ask for."
             ) from error
 
     return rest, build

@@ -216,7 +216,7 @@ async def _on_trio(module: Any, inputs: Mapping[str, Any]) -> Any:
         said = str(error).partition(". ")[0]
         raise DeclarationError(
             f"{type(module).__name__}.aforward, or what it calls, uses asyncio, and it runs on trio: {said}.\n"
-            "  Mend: use trio or anyio in it; or give the module a forward() and no aforward(): it runs in a thread then."
+            "  Fix: use trio or anyio in it; or give the module a forward() and no aforward(): it runs in a thread then."
         ) from error
 
 
@@ -321,13 +321,13 @@ def module_of(signature: Any) -> Any:
         except (ValueError, SyntaxError) as error:
             raise DeclarationError(
                 f"{repr_of(signature)} is no DSPy signature: {words_of(error)}\n"
-                "  Mend: write inputs -> outputs, for example 'question -> answer: int'."
+                "  Fix: write inputs -> outputs, for example 'question -> answer: int'."
             ) from error
     if isinstance(signature, type) and issubclass(signature, dspy.Module):
         return _instantiate(signature)
     raise DeclarationError(
         f"{schemas.shorten(signature)} is no DSPy signature and no module.\n"
-        "  Mend: pass a dspy.Signature class, a string such as 'question -> answer', a dspy.Module, or a dspy.Module class."
+        "  Fix: pass a dspy.Signature class, a string such as 'question -> answer', a dspy.Module, or a dspy.Module class."
     )
 
 
@@ -352,7 +352,7 @@ def _instantiate(module: type, *arguments: Any) -> Any:
         takes = "the signature as its one argument" if arguments else "no arguments"
         raise DeclarationError(
             f"{module.__name__} could not be made: {words_of(error)}\n"
-            f"  Mend: write a constructor that takes {takes}, or pass an instance."
+            f"  Fix: write a constructor that takes {takes}, or pass an instance."
         ) from error
 
 
@@ -370,7 +370,7 @@ def unknown_module(module: object) -> DeclarationError:
     """The error for a module that a node cannot name."""
     return DeclarationError(
         f"module={repr_of(module)}: expected one of {', '.join(map(repr, MODULES))} or a dspy.Module class.\n"
-        "  Mend: name one of these, or pass the class itself."
+        "  Fix: name one of these, or pass the class itself."
     )
 
 
@@ -378,7 +378,7 @@ def _check_attempts(parse_attempts: int) -> None:
     if isinstance(parse_attempts, bool) or not isinstance(cast("object", parse_attempts), int) or parse_attempts < 1:
         raise DeclarationError(
             f"parse_attempts={repr_of(parse_attempts)}: expected a whole number >= 1.\n"
-            "  Mend: pass 1 to take the first answer or none."
+            "  Fix: pass 1 to take the first answer or none."
         )
 
 
@@ -394,7 +394,7 @@ def as_mapping(prediction: Any, module: Any) -> Mapping[str, Any]:
         return {name: prediction[name] for name in prediction.keys()}  # noqa: SIM118 - a Prediction is no mapping
     raise DeclarationError(
         f"{type(module).__name__} returned {schemas.shorten(prediction)}.\n"
-        "  Mend: return a dspy.Prediction with the signature's output fields."
+        "  Fix: return a dspy.Prediction with the signature's output fields."
     )
 
 

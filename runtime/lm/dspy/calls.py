@@ -123,7 +123,7 @@ def on_trio(crossing: Crossing | None, home: Home | None, call: Callable[[], Awa
     if trio.lowlevel.in_trio_run():
         raise _misused(
             f"{_caller()} was called synchronously on trio's own thread: the call would wait for the loop that it holds.\n"
-            "  Mend: `await module.acall(…)` instead of `module(…)`; or, for an evaluation and other synchronous code, "
+            "  Fix: `await module.acall(…)` instead of `module(…)`; or, for an evaluation and other synchronous code, "
             "`await run_dspy(lm, function)`."
         )
     try:
@@ -134,13 +134,13 @@ def on_trio(crossing: Crossing | None, home: Home | None, call: Callable[[], Awa
         if home is None:
             raise _misused(
                 f"{_caller()} was called in a thread that knows no trio run.\n"
-                "  Mend: `await run_dspy(lm, function)`; or make the TrioLM inside trio.run, or in a thread that "
+                "  Fix: `await run_dspy(lm, function)`; or make the TrioLM inside trio.run, or in a thread that "
                 "`trio.to_thread.run_sync` has started."
             ) from None
         if home.is_held:
             raise _misused(
                 f"{_caller()} was called in a thread for which DSPy waits on trio's own thread: neither could go on.\n"
-                "  Mend: `await run_dspy(lm, function)`."
+                "  Fix: `await run_dspy(lm, function)`."
             ) from None
         return home.run(call)
     return trio.from_thread.run(call)
@@ -190,7 +190,7 @@ def refuse_truncated(completion: Completion, policy: str) -> None:
     length = f" after {used} tokens" if used else ""
     error = LMTruncated(
         f"the answer of {completion.model!r} stops in the middle{length} (finish reason 'length'): …{completion.text[-60:]!r}\n"
-        "  Mend: raise max_tokens or ask for less reasoning; truncated='widen' asks again with more room, "
+        "  Fix: raise max_tokens or ask for less reasoning; truncated='widen' asks again with more room, "
         "truncated='accept' takes what there is.",
         model=completion.model,
         attempt=max(completion.attempts, 1),

@@ -62,5 +62,5 @@ def _module(spec: NodeSpec, module: object, *, is_sound: bool) -> Iterator[Probl
 
 
 def _problem(spec: NodeSpec, code: str, error: DeclarationError, where: str = "") -> Problem:
-    said, _, mend = str(error).partition("\n  Mend: ")
+    said, _, mend = str(error).partition("\n  Fix: ")
     return Problem(code, spec.name, f"{where}{said}", mend or "see above.", spec.location)

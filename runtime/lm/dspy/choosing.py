@@ -55,7 +55,7 @@ async def choose(
     """
     names = _names(tuple(among))
     if not names:
-        raise DeclarationError("choose(…, among=()): there is nothing to choose from.\n  Mend: pass message types.")
+        raise DeclarationError("choose(…, among=()): there is nothing to choose from.\n  Fix: pass message types.")
     if len(names) == 1 and not may_be_none:
         return among[0]
     told, output = choice_of(instruction, among, may_be_none=may_be_none)
@@ -163,7 +163,7 @@ def _names(kinds: Sequence[type]) -> dict[str, type]:
     if len(names) < len(kinds) or NOTHING in names:
         raise DeclarationError(
             f"{short!r}: expected types of different names, and none that is called {NOTHING!r}.\n"
-            "  Mend: rename those that share a name."
+            "  Fix: rename those that share a name."
         )
     return names
 

@@ -56,7 +56,7 @@ class Crossing:
         if not self._is_open:
             raise UsageError(
                 "A thread asked a language model after the module that had started it was done.\n"
-                "  Mend: wait in the module for the threads that it starts."
+                "  Fix: wait in the module for the threads that it starts."
             )
         slot = _Slot()
         self._context.run(self._nursery.start_soon, self._work, call, slot)

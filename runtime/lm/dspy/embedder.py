@@ -31,7 +31,7 @@ def trio_embedder(lm: Embedder, *, batch_size: int = 200, **options: Any) -> Any
     if not isinstance(cast("object", lm), Embedder):
         raise DeclarationError(
             f"trio_embedder({type(lm).__name__}): expected something with a coroutine embed().\n"
-            '  Mend: pass an LMClient of a model that makes embeddings, such as "openai/text-embedding-3-small".'
+            '  Fix: pass an LMClient of a model that makes embeddings, such as "openai/text-embedding-3-small".'
         )
     return _embedder_class()(lm, batch_size, options)
 

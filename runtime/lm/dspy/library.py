@@ -152,7 +152,7 @@ def check_release(version: str, missing: list[str]) -> None:
     lacks = f"; it lacks {', '.join(missing)}" if missing else ""
     raise UsageError(
         f"dspy {version} is not one that understudy works with (tried: {', '.join(SERIES)}){lacks}.\n"
-        f"  Mend: pip install 'dspy>={SERIES[0]},<{_after(SERIES[-1])}'."
+        f"  Fix: pip install 'dspy>={SERIES[0]},<{_after(SERIES[-1])}'."
     )
 
 

@@ -125,7 +125,7 @@ def fitting(care: Care, wanted: Mapping[str, Any], said: Mapping[str, Any], pars
     try:
         made = plan.build(plan.values(given))
     except LMReplyUnreadable as error:
-        raise Unfit([line.strip() for line in str(error).partition("\n  Mend: ")[0].splitlines()[1:]]) from error
+        raise Unfit([line.strip() for line in str(error).partition("\n  Fix: ")[0].splitlines()[1:]]) from error
     typed = {name: getattr(made, field.attribute, values.get(name)) for name, field in plan.outputs.items()}
     care.made.append(Made(made, given, typed))
     return {**values, **typed}
@@ -222,7 +222,7 @@ def unreadable(error: Any, model: str, care: Care, requests: int) -> LMReplyUnre
     return LMReplyUnreadable(
         f"{model!r} gave no readable {care.subject} in {answers}.\n{told}\n"
         f"  It said: {schemas.shorten(_said(error))}\n"
-        "  Mend: say in the instruction how to answer, raise parse_attempts, widen the types, or take a stronger model.",
+        "  Fix: say in the instruction how to answer, raise parse_attempts, widen the types, or take a stronger model.",
         model=model,
         attempt=max(requests, 1),
         spent=care.parse_attempts > 1,

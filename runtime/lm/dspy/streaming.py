@@ -64,7 +64,7 @@ class PredictionStream:
             UsageError: they have not.
         """
         if not isinstance(self._result, outcome.Value):
-            raise UsageError("the prediction is not there yet.\n  Mend: read the stream to its end first.")
+            raise UsageError("the prediction is not there yet.\n  Fix: read the stream to its end first.")
         return self._result.value
 
     def ended(self, result: outcome.Outcome[Any]) -> None:

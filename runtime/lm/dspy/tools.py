@@ -86,5 +86,5 @@ def _shown(tool: object) -> str:
 def _no_tool(what: str) -> UsageError:
     return UsageError(
         f"chat(): {what}.\n"
-        "  Mend: pass functions with annotated parameters, dspy.Tool instances, or mappings in OpenAI's form, in a list."
+        "  Fix: pass functions with annotated parameters, dspy.Tool instances, or mappings in OpenAI's form, in a list."
     )

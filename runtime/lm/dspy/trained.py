@@ -55,7 +55,7 @@ class Trained:
         if found.keys() != self.steps.keys():
             raise DeclarationError(
                 f"trained were the steps {sorted(self.steps)}; {type(module).__name__} has {sorted(found)}.\n"
-                "  Mend: train the module that is used, or use the module that was trained."
+                "  Fix: train the module that is used, or use the module that was trained."
             )
         for name, step in found.items():
             trained = self.steps[name]

@@ -78,9 +78,9 @@ def ours_for(error: Exception, place: str, via: str | None = None) -> Exception:
             detail = f": {said}" if said else ""
             if via is not None and cls.__name__ in _ON_THE_WAY:
                 what = f"{type(error).__name__}{detail}"
-                return ours(f"no reply from the proxy {via}, on the way to {place}: {what}.\n  Mend: {_PROXY_MEND}")
+                return ours(f"no reply from the proxy {via}, on the way to {place}: {what}.\n  Fix: {_PROXY_MEND}")
             mend = next((_CAUSE_MENDS[name] for name in _cause_names(error) if name in _CAUSE_MENDS), _MENDS[ours])
-            return ours(f"no reply from {place}: {type(error).__name__}{detail}.\n  Mend: {mend}")
+            return ours(f"no reply from {place}: {type(error).__name__}{detail}.\n  Fix: {mend}")
     return error
 
 

@@ -221,7 +221,7 @@ def pool_maker(
         DeclarationError: HTTP/2 is wanted and the library for it is not installed.
     """
     if http2 and importlib.util.find_spec("h2") is None:
-        raise DeclarationError("open_transport(http2=True) needs the package h2.\n  Mend: pip install 'httpx[http2]'.")
+        raise DeclarationError("open_transport(http2=True) needs the package h2.\n  Fix: pip install 'httpx[http2]'.")
     if http2:
         logging.getLogger("hpack.hpack").addFilter(_is_no_header)
     certificates = functools.cache(httpx.create_ssl_context)  # takes tens of milliseconds: once per transport, not per pool

@@ -247,7 +247,7 @@ class HttpTransport:
         """Wait for a token, which `flight` holds then, and for the head of the reply."""
         if self._closed:
             raise UsageError(
-                "this HTTP transport is closed.\n  Mend: send requests inside its 'async with open_transport()' block."
+                "this HTTP transport is closed.\n  Fix: send requests inside its 'async with open_transport()' block."
             )
         try:
             self._limiter.acquire_on_behalf_of_nowait(flight)  # spares a turn of the scheduler where nobody waits
@@ -257,7 +257,7 @@ class HttpTransport:
             if self._closed:
                 raise LMUnavailable(
                     f"the HTTP transport was closed while the request to {request.place} waited for a connection.\n"
-                    "  Mend: call again on an open transport."
+                    "  Fix: call again on an open transport."
                 )
             pool, response = await self._open(request, may_resend, on_sent)
             headers = _lower(response.headers.raw)
@@ -455,7 +455,7 @@ async def open_transport(
 def _too_large(place: str, limit_bytes: int) -> LMReplyUnreadable:
     error = LMReplyUnreadable(
         f"the reply from {place} is larger than {limit_bytes} bytes.\n"
-        "  Mend: ask for less (max_tokens), or open the transport with a larger max_reply_bytes."
+        "  Fix: ask for less (max_tokens), or open the transport with a larger max_reply_bytes."
     )
     error.retryable = False
     return error

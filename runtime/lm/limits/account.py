@@ -189,7 +189,7 @@ class Account:
             if wait_s > max_pause_s:
                 error = LMRateLimited(
                     f"{self.name} has asked for patience, for {wait_s:g} s more; nothing was sent.\n"
-                    "  Mend: wait, raise Retry(max_retry_after_s=…), or name fallbacks."
+                    "  Fix: wait, raise Retry(max_retry_after_s=…), or name fallbacks."
                 )
                 error.retry_after_s = wait_s
                 raise error
@@ -205,7 +205,7 @@ class Account:
         if wait_s > 0 or self._is_probing:
             error = LMUnavailable(
                 f"{self.name} has failed {self._failures} times in a row and counts as down; nothing was sent.\n"
-                "  Mend: check the provider's status page; calls go out again after a while by themselves."
+                "  Fix: check the provider's status page; calls go out again after a while by themselves."
             )
             error.retryable = False
             raise error

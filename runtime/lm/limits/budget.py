@@ -163,14 +163,14 @@ class _Waiter:
             if refusal is not None:
                 raise LMBudgetExhausted(
                     f"the budget does not cover the call: {refusal}; nothing was sent.\n"
-                    "  Mend: ask for less (max_tokens), or raise the Budget.",
+                    "  Fix: ask for less (max_tokens), or raise the Budget.",
                     attempt=0,
                 )
             refusal = budget.refusal(self.tokens, self.cost_usd, lasting=True) if self.is_holder else None
             if refusal is not None:
                 raise LMBudgetExhausted(
                     f"the budget does not cover the call beside the streams that are open: {refusal}; nothing was sent.\n"
-                    "  Mend: make the call after the block of the stream, ask for less (max_tokens), or raise the Budget.",
+                    "  Fix: make the call after the block of the stream, ask for less (max_tokens), or raise the Budget.",
                     attempt=0,
                 )
         self.stand_in(tuple(budget for budget in self.budgets if budget.holds_up(self)))
@@ -273,7 +273,7 @@ def check_budget(given: object) -> Budget | None:
     """`given`, where a budget may be given. Raises UsageError when it is none."""
     if given is None or isinstance(given, Budget):
         return given
-    raise UsageError(f"budget={repr_of(given)}: expected a Budget or None.\n  Mend: budget=Budget(max_tokens=50_000), say.")
+    raise UsageError(f"budget={repr_of(given)}: expected a Budget or None.\n  Fix: budget=Budget(max_tokens=50_000), say.")
 
 
 def budgets_with(*own: Budget | None) -> tuple[Budget, ...]:

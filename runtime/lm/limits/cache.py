@@ -172,7 +172,7 @@ class SqliteCache:
         except sqlite3.Error as error:
             raise DeclarationError(
                 f"SqliteCache({str(path)!r}): the file cannot be used: {error}.\n"
-                "  Mend: name a file that is not there yet, or one that SqliteCache has made, in a folder that may be written to."
+                "  Fix: name a file that is not there yet, or one that SqliteCache has made, in a folder that may be written to."
             ) from error
 
     def get(self, key: str) -> Completion | None:

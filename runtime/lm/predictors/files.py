@@ -112,7 +112,7 @@ def read_folder(folder: str | Path) -> tuple[list[StoredNode], list[Path]]:
     if not root.is_dir():
         raise DeclarationError(
             f"predictors={str(folder)!r}: {'it is no folder' if root.exists() else 'there is no such folder'}.\n"
-            "  Mend: pass the folder that `understudy compile -o` wrote."
+            "  Fix: pass the folder that `understudy compile -o` wrote."
         )
     nodes: list[StoredNode] = []
     strange: list[Path] = []
@@ -128,7 +128,7 @@ def read_folder(folder: str | Path) -> tuple[list[StoredNode], list[Path]]:
     if problems:
         raise DeclarationError(
             "\n".join([f"predictors={str(folder)!r}: {len(problems)} of the files cannot be used.", *problems])
-            + "\n  Mend: compile them again with `understudy compile`, or delete them."
+            + "\n  Fix: compile them again with `understudy compile`, or delete them."
         )
     return nodes, strange
 
@@ -143,7 +143,7 @@ def _files_in(root: Path) -> list[Path]:
         if len(found) > MAX_FILES:
             raise DeclarationError(
                 f"predictors={str(root)!r}: more than {MAX_FILES} files.\n"
-                "  Mend: pass the folder that `understudy compile -o` wrote, with nothing else in it."
+                "  Fix: pass the folder that `understudy compile -o` wrote, with nothing else in it."
             )
     return found
 

@@ -149,7 +149,7 @@ def _check_installed(optimizer: Optimizer) -> None:
     if needed is not None and importlib.util.find_spec(needed) is None:
         raise UsageError(
             f"the optimiser {optimizer.name!r} needs {needed}, which is not installed.\n"
-            "  Mend: pip install 'understudy[optimizers]'."
+            "  Fix: pip install 'understudy[optimizers]'."
         )
 
 

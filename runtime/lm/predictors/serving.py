@@ -119,7 +119,7 @@ class Predictors:
         if problems:
             raise DeclarationError(
                 "\n".join([f"the predictors of graph {graph!r} do not fit its nodes.", *problems])
-                + "\n  Mend: compile them again with `understudy compile`, or delete the files."
+                + "\n  Fix: compile them again with `understudy compile`, or delete the files."
             )
         self._graphs[graph] = None
         self._nodes.update({(graph, name): node for name, node in made.items()})

@@ -43,7 +43,7 @@ def read_rows(path: str | Path) -> list[Row]:
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise DeclarationError(f"training set {str(path)!r} cannot be read: {error}.\n  Mend: pass a text file.") from error
+        raise DeclarationError(f"training set {str(path)!r} cannot be read: {error}.\n  Fix: pass a text file.") from error
     if text.lstrip().startswith("["):
         return [_row(row, path, at) for at, row in enumerate(_parsed(text, path, 1), 1)]
     return [_row(_parsed(line, path, at), path, at) for at, line in enumerate(text.split("\n"), 1) if line.strip()]
@@ -71,7 +71,7 @@ def _row(row: object, path: str | Path, at: int) -> Row:
 def _bad_row(path: str | Path, at: int, what: str) -> DeclarationError:
     return DeclarationError(
         f"training set {str(path)!r}, row {at}: {what}.\n"
-        '  Mend: write a row as {"node": …, "input": {…}, "output": {…}} on one line.'
+        '  Fix: write a row as {"node": …, "input": {…}, "output": {…}} on one line.'
     )
 
 
@@ -105,7 +105,7 @@ def examples_of(specs: Iterable[NodeSpec], rows: Sequence[Row]) -> list[Examples
         shown = [*problems[:20], *([f"  and {len(problems) - 20} more"] if len(problems) > 20 else [])]
         raise DeclarationError(
             "\n".join([f"{len(problems)} of the {len(rows)} rows do not fit the graph's nodes.", *shown])
-            + "\n  Mend: correct the rows; their fields are those of the nodes' message types."
+            + "\n  Fix: correct the rows; their fields are those of the nodes' message types."
         )
     return list(made.values())
 
@@ -185,7 +185,7 @@ def _built(kind: type, fields: object, place: str) -> Any:
     try:
         return schemas.build(kind, cast("dict[str, Any]", fields))
     except LMReplyUnreadable as error:
-        told = str(error).partition("\n  Mend: ")[0].splitlines()[1:]
+        told = str(error).partition("\n  Fix: ")[0].splitlines()[1:]
         raise _Unfit(f"{place} makes no {kind.__name__}: {'; '.join(line.strip() for line in told)}") from error
 
 

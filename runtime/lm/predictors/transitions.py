@@ -76,7 +76,7 @@ async def optimize_node(
     if len(candidates) + may_end < 2:
         raise DeclarationError(
             f"{node.__name__} leaves nothing to choose: its __call__ returns {len(candidates)} type(s).\n"
-            "  Mend: optimise nodes with several return types."
+            "  Fix: optimise nodes with several return types."
         )
     told, output = choice_of("", candidates, may_be_none=may_end)
     plan = plan_of({"context": node}, output, told)

@@ -154,7 +154,7 @@ class AwsAuthority:
         return USABLE_S
 
     def _refused(self, what: str) -> LMAuthFailed:
-        return LMAuthFailed(f"{what}.\n  Mend: {_MEND}.", model=self._name, attempt=0)
+        return LMAuthFailed(f"{what}.\n  Fix: {_MEND}.", model=self._name, attempt=0)
 
     def authorised(self, request: HttpRequest) -> HttpRequest:
         """See ``Authority``."""
@@ -182,5 +182,5 @@ def check_botocore(name: str, find: Any) -> None:
     if find("botocore") is None or find("boto3") is None:
         raise DeclarationError(
             f"LMClient({name!r}): Bedrock's requests are signed by botocore, which is not installed.\n"
-            "  Mend: pip install boto3, which litellm asks for."
+            "  Fix: pip install boto3, which litellm asks for."
         )

@@ -100,7 +100,7 @@ def error_for(
     wait = f" (retry after {wait_s:g} s)" if wait_s is not None else ""
     target = excerpt(reply.headers.get("location", "").partition("?")[0], secrets) if 300 <= status < 400 else ""
     where_to = f" to {target}, which is not followed because the key would go with it" if target else ""
-    message = f"HTTP {status} from {redact(place, secrets)}{where_to}{words}{wait}.\n  Mend: {MENDS[kind]}"
+    message = f"HTTP {status} from {redact(place, secrets)}{where_to}{words}{wait}.\n  Fix: {MENDS[kind]}"
     error = kind(message, model=model, status=status)
     error.retry_after_s = wait_s
     if codes & QUOTA_CODES:

@@ -137,5 +137,5 @@ def check_address(api_base: str | None) -> None:
     if not fits:
         raise DeclarationError(
             "LMClient(api_base=…): expected an address such as 'https://host/v1', without a user name or password.\n"
-            "  Mend: pass the address that the provider's documentation names; the key goes into api_key."
+            "  Fix: pass the address that the provider's documentation names; the key goes into api_key."
         )

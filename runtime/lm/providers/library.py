@@ -119,7 +119,7 @@ def untried(what: str) -> UsageError:
     installed = importlib.metadata.version("litellm")
     return UsageError(
         f"litellm {installed} is not a release that understudy works with (tried: {' to '.join(TRIED)}): {what}.\n"
-        f"  Mend: pip install 'litellm>={TRIED[0]},<{_after(TRIED[-1])}'."
+        f"  Fix: pip install 'litellm>={TRIED[0]},<{_after(TRIED[-1])}'."
     )
 
 

@@ -111,5 +111,5 @@ def check_known(given: Mapping[str, Any], known: frozenset[str], method: str) ->
         meant = f": did you mean {near[0]!r}?" if near else "."
         raise UsageError(
             f"{method}() does not know the option {name!r}{meant}\n"
-            f"  Mend: correct its name, or send it to the provider as it is: {method}(..., extra_body={{{name!r}: …}})."
+            f"  Fix: correct its name, or send it to the provider as it is: {method}(..., extra_body={{{name!r}: …}})."
         )

@@ -127,7 +127,7 @@ def _refuse_unserved(name: str, provider: str) -> None:
     if provider in UNSERVED_PROVIDERS:
         raise DeclarationError(
             f"LMClient({name!r}): the provider {provider!r} is not served: LiteLLM signs in to it by asking a person at a "
-            f"terminal.\n  Mend: use {EXAMPLES}, or a gateway that speaks OpenAI's protocol."
+            f"terminal.\n  Fix: use {EXAMPLES}, or a gateway that speaks OpenAI's protocol."
         )
 
 
@@ -136,12 +136,12 @@ def _unknown(litellm: Any, name: str, error: Exception, api_key: str | None) -> 
     if name.partition("/")[0] not in known or not name.partition("/")[2]:
         return DeclarationError(
             f"LMClient({name!r}): LiteLLM knows no provider for this model.\n"
-            f"  Mend: name the provider before a slash, for example {EXAMPLES}."
+            f"  Fix: name the provider before a slash, for example {EXAMPLES}."
         )
     words = excerpt(str(getattr(error, "message", "") or error), [api_key or ""])
     return DeclarationError(
         f"LMClient({name!r}): LiteLLM cannot tell where this model is: {words}.\n"
-        "  Mend: pass api_base, or correct the form of the model's name."
+        "  Fix: pass api_base, or correct the form of the model's name."
     )
 
 
@@ -171,7 +171,7 @@ def _check_options(name: str, provider: str, options: Mapping[str, Any]) -> None
             has = f"{provider!r} has {', '.join(sorted(known)) or 'none'}"
             raise DeclarationError(
                 f"LMClient({name!r}, provider_options=…): no option {option!r} is known; {has}.\n"
-                "  Mend: correct its name, or pass what belongs to one call to chat()."
+                "  Fix: correct its name, or pass what belongs to one call to chat()."
             )
 
 
@@ -180,7 +180,7 @@ def _base(name: str, provider: str, base: str | None) -> str:
     found = base or next((os.environ[variable] for variable in variables if os.environ.get(variable)), default)
     if found is None:
         example = ADDRESS_EXAMPLES.get(provider, "https://…/v1")
-        raise DeclarationError(f"LMClient({name!r}): no address is known.\n  Mend: pass api_base='{example}'.")
+        raise DeclarationError(f"LMClient({name!r}): no address is known.\n  Fix: pass api_base='{example}'.")
     return found
 
 
@@ -221,7 +221,7 @@ def _config(litellm: Any, name: str, model: str, provider: str, api_base: str | 
     if info.get("mode") == "responses":
         raise DeclarationError(
             f"LMClient({name!r}): the provider serves this model over its Responses API only, not over chat.\n"
-            "  Mend: use a chat model."
+            "  Fix: use a chat model."
         )
     try:
         kind = litellm.types.utils.LlmProviders(provider)
@@ -247,7 +247,7 @@ def _key(litellm: Any, name: str, provider: str, resolved: str | None) -> str | 
 def _keyless(name: str, variable: str) -> LMAuthFailed:
     return LMAuthFailed(
         f"{name!r} needs a key, and there is none.\n"
-        f"  Mend: set the environment variable {variable}, or pass LMClient({name!r}, api_key=…).",
+        f"  Fix: set the environment variable {variable}, or pass LMClient({name!r}, api_key=…).",
         model=name,
         attempt=0,
     )
@@ -257,7 +257,7 @@ def _checked_key(name: str, key: str) -> str:
     if not key.isascii() or not key.isprintable() or key != key.strip():
         raise LMAuthFailed(
             f"the key for {name!r} holds characters that no key has (spaces around it, line ends or non-ASCII).\n"
-            "  Mend: copy the key again; mind a line end when it comes from a file.",
+            "  Fix: copy the key again; mind a line end when it comes from a file.",
             model=name,
             attempt=0,
         )

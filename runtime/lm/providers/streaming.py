@@ -55,7 +55,7 @@ class Waits:
 def timed_out(phase: str, seconds: float, option: str) -> LMTimeout:
     """The error for a wait that was too long."""
     return LMTimeout(
-        f"{phase} within {seconds:g} s.\n  Mend: try again later, ask for less (max_tokens), or set LMClient(..., {option}=…)."
+        f"{phase} within {seconds:g} s.\n  Fix: try again later, ask for less (max_tokens), or set LMClient(..., {option}=…)."
     )
 
 
@@ -250,7 +250,7 @@ class AnswerStream:
     def _unreadable(self, what: str, words: str) -> LMReplyUnreadable:
         said = f": {self._translator.excerpt(words)!r}" if words else ""
         return LMReplyUnreadable(
-            f"the stream from {self._exchange.request.place} cannot be read: {what}{said}.\n  Mend: {MENDS[LMReplyUnreadable]}",
+            f"the stream from {self._exchange.request.place} cannot be read: {what}{said}.\n  Fix: {MENDS[LMReplyUnreadable]}",
             status=self._http.status,
         )
 
@@ -268,7 +268,7 @@ def incomplete() -> UsageError:
     """The error for reading ``completion`` too early."""
     return UsageError(
         "the answer is not complete: 'completion' was read before the last piece had come.\n"
-        "  Mend: read the stream to its end first, with 'async for delta in stream'."
+        "  Fix: read the stream to its end first, with 'async for delta in stream'."
     )
 
 

@@ -236,18 +236,18 @@ class Translator:
     def _refuse_options(self, litellm: Any, options: Mapping[str, Any]) -> None:
         for name, value in options.items():
             if name in REFUSED_OPTIONS:
-                raise UsageError(f"chat() does not take the option {name!r}.\n  Mend: {REFUSED_OPTIONS[name]}.")
+                raise UsageError(f"chat() does not take the option {name!r}.\n  Fix: {REFUSED_OPTIONS[name]}.")
             if ADDRESS_OPTION.search(name):
                 raise UsageError(
                     f"a call does not take the option {name!r}: where requests go, and as whom, is said once, not by a call.\n"
-                    "  Mend: LMClient(..., api_base=…, provider_options={…}); or send it to the provider in extra_body={…}."
+                    "  Fix: LMClient(..., api_base=…, provider_options={…}); or send it to the provider in extra_body={…}."
                 )
             if name == "n" and value != 1:
-                raise UsageError(f"chat(n={value!r}): one call gives one answer.\n  Mend: make {value!r} calls in a nursery.")
+                raise UsageError(f"chat(n={value!r}): one call gives one answer.\n  Fix: make {value!r} calls in a nursery.")
             if name not in KEPT_LITELLM_OPTIONS and litellm.types.utils.is_litellm_owned_kwarg(name):
                 raise UsageError(
                     f"chat() does not take the option {name!r}: it steers parts of LiteLLM that are not in use here.\n"
-                    "  Mend: leave it out, or send it to the provider in extra_body={…}."
+                    "  Fix: leave it out, or send it to the provider in extra_body={…}."
                 )
 
     def _check_known(self, litellm: Any, route: Route, options: Mapping[str, Any], operation: str, method: str) -> None:
@@ -267,7 +267,7 @@ class Translator:
         mend = mend if name == "UnsupportedParamsError" else MENDS[kind]
         return kind(
             f"no request to {self.model!r} could be made of the messages and options: {name}: "
-            f"{excerpt(said, self._secrets())}.\n  Mend: {mend}",
+            f"{excerpt(said, self._secrets())}.\n  Fix: {mend}",
             model=self.model,
             attempt=0,
         )
@@ -321,7 +321,7 @@ class Translator:
         words = excerpt(reply.body, self._secrets())
         failure = LMReplyUnreadable(
             f"HTTP {reply.status} from {redact(exchange.request.place, self._secrets())} carries no {what} that can be read "
-            f"({type(error).__name__}): {words!r}.\n  Mend: {MENDS[LMReplyUnreadable]}",
+            f"({type(error).__name__}): {words!r}.\n  Fix: {MENDS[LMReplyUnreadable]}",
             model=self.model,
             status=reply.status,
         )
@@ -332,7 +332,7 @@ class Translator:
     def _checked(self, answer: Completion, refusal: object) -> Completion:
         if not answer.text and not answer.tool_calls and (refusal or answer.finish_reason == "content_filter"):
             words = f": {excerpt(str(refusal), self._secrets())}" if refusal else ""
-            raise LMRefused(f"the model declined to answer{words}.\n  Mend: {MENDS[LMRefused]}", model=self.model, status=200)
+            raise LMRefused(f"the model declined to answer{words}.\n  Fix: {MENDS[LMRefused]}", model=self.model, status=200)
         return answer
 
     def chunks(self, exchange: Exchange) -> ChunkReader:
@@ -582,7 +582,7 @@ def _sendable(headers: Mapping[str, Any]) -> dict[str, str]:
     odd = next((name for name, value in sent.items() if not (name + value).isascii()), None)
     if odd is not None:
         raise LMBadRequest(
-            f"the header {odd!r} has characters that HTTP cannot carry.\n  Mend: pass only ASCII in extra_headers.", attempt=0
+            f"the header {odd!r} has characters that HTTP cannot carry.\n  Fix: pass only ASCII in extra_headers.", attempt=0
         )
     return sent
 
@@ -608,6 +608,6 @@ def _json_bytes(data: Mapping[str, Any]) -> bytes:
     except (TypeError, ValueError) as error:
         raise LMBadRequest(
             f"the messages or options hold a value that JSON cannot carry: {error}.\n"
-            "  Mend: pass only strings, finite numbers, booleans, None, lists and mappings.",
+            "  Fix: pass only strings, finite numbers, booleans, None, lists and mappings.",
             attempt=0,
         ) from error

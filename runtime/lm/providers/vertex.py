@@ -47,7 +47,7 @@ def caller(post: Post) -> Callable[..., GoogleReply]:
         reply: HttpReply = post(HttpRequest(method, url, dict(headers or {}), raw))
         if reply.status in _BUSY:
             raise LMUnavailable(
-                f"the token service answered HTTP {reply.status}.\n  Mend: try again later; check Google Cloud's status page.",
+                f"the token service answered HTTP {reply.status}.\n  Fix: try again later; check Google Cloud's status page.",
                 status=reply.status,
             )
         return GoogleReply(reply.status, reply.headers, reply.body)
@@ -121,7 +121,7 @@ class GoogleAuthority:
         words = excerpt(str(error), self.secrets)
         return LMAuthFailed(
             f"Google gives no access token ({type(error).__name__}: {words}).\n"
-            "  Mend: check vertex_credentials, VERTEXAI_CREDENTIALS or GOOGLE_APPLICATION_CREDENTIALS, and the account's rights.",
+            "  Fix: check vertex_credentials, VERTEXAI_CREDENTIALS or GOOGLE_APPLICATION_CREDENTIALS, and the account's rights.",
             model=self._name,
             attempt=0,
         )
@@ -180,7 +180,7 @@ def project_of(name: str, options: Mapping[str, Any]) -> str:
     if not found:
         raise DeclarationError(
             f"LMClient({name!r}): no project of Google Cloud is named, and the credentials name none.\n"
-            "  Mend: set VERTEXAI_PROJECT, or pass LMClient(..., provider_options={'vertex_project': …})."
+            "  Fix: set VERTEXAI_PROJECT, or pass LMClient(..., provider_options={'vertex_project': …})."
         )
     return str(found)
 
@@ -208,5 +208,5 @@ def check_google_auth(name: str, find: Callable[[str], object]) -> None:
     if not is_there:
         raise DeclarationError(
             f"LMClient({name!r}): Vertex AI's access tokens are made by google-auth, which is not installed.\n"
-            "  Mend: pip install 'understudy[vertex]', or pass a token of your own as api_key."
+            "  Fix: pip install 'understudy[vertex]', or pass a token of your own as api_key."
         )

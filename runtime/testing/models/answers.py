@@ -108,7 +108,7 @@ def completion_of(answer: AnswerValue | Answer, *, model: str, messages: Sequenc
     if isinstance(value, Exception):
         raise DeclarationError(
             f"A scripted answer is the exception {repr_of(value)}, which only ScriptedLM can raise.\n"
-            "  Mend: let the provider fail by ModelScript(answer, failures=[Failure.status(500)])."
+            "  Fix: let the provider fail by ModelScript(answer, failures=[Failure.status(500)])."
         )
     if not isinstance(value, Completion):
         value = _completion_of_value(value, model)
@@ -166,7 +166,7 @@ def _tool_call(call: Mapping[str, Any], index: int) -> Mapping[str, Any]:
     if not isinstance(name, str):
         raise DeclarationError(
             f"A scripted tool call has no name: {repr_of(dict(call))}.\n"
-            "  Mend: write tool_answer(name, **arguments), or a call in OpenAI's form."
+            "  Fix: write tool_answer(name, **arguments), or a call in OpenAI's form."
         )
     text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False, default=_plain)
     identifier = call.get("id") or f"call_{index + 1}"
@@ -187,7 +187,7 @@ def _plain(value: object) -> object:
         return sorted(cast("frozenset[str]", value))
     raise DeclarationError(
         f"A scripted answer holds {repr_of(value)}, which has no JSON form.\n"
-        "  Mend: use strings, numbers, booleans, None, lists, mappings or attrs instances."
+        "  Fix: use strings, numbers, booleans, None, lists, mappings or attrs instances."
     )
 
 

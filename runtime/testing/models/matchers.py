@@ -18,7 +18,7 @@ def by_node(node: Callable[..., Any]) -> Callable[[str], bool]:
     instruction = _plain(inspect.getdoc(node) or "")
     if not instruction:
         name = getattr(node, "__name__", repr(node))
-        raise DeclarationError(f"node {name!r} has no docstring to know its prompts by.\n  Mend: write one, or use by_fields(…).")
+        raise DeclarationError(f"node {name!r} has no docstring to know its prompts by.\n  Fix: write one, or use by_fields(…).")
     return _named(f"by_node({getattr(node, '__name__', '?')})", lambda text: instruction in _plain(text))
 
 

@@ -254,7 +254,7 @@ def _address(process: subprocess.Popen[bytes]) -> str:
         reason = f"exit code {process.wait(_STOP_S)}" if readable else f"no word within {_START_S:g} s"
         raise UsageError(
             f"The loopback provider's process did not start ({reason}, command {process.args!r}).\n"
-            "  Mend: run that command by hand; its error is on standard error."
+            "  Fix: run that command by hand; its error is on standard error."
         )
     return line.removeprefix(_LISTENING).strip()
 

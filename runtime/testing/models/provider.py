@@ -47,7 +47,7 @@ class LoopbackProvider:
     def url(self) -> str:
         """``http://127.0.0.1:PORT``, without a path."""
         if self._port is None:
-            raise UsageError("The loopback provider does not listen yet.\n  Mend: use it inside 'async with open_loopback(...)'.")
+            raise UsageError("The loopback provider does not listen yet.\n  Fix: use it inside 'async with open_loopback(...)'.")
         return f"http://127.0.0.1:{self._port}"
 
     @property

@@ -302,7 +302,7 @@ def _answer_to_json(model: str, answer: object) -> dict[str, Any]:
     if callable(answer):
         raise DeclarationError(
             f"The answer of model {model!r} is a function, and functions do not cross to another process.\n"
-            "  Mend: give loopback_process() texts, mappings or lists of them, or use open_loopback() in the same trio.run."
+            "  Fix: give loopback_process() texts, mappings or lists of them, or use open_loopback() in the same trio.run."
         )
     wrapped = answer if isinstance(answer, Answer) else Answer(cast("AnswerValue", answer))
     value = wrapped.value
@@ -336,12 +336,12 @@ def _unscripted(model: str, models: Sequence[str]) -> str:
     known = ", ".join(repr(name) for name in models) or "none"
     return (
         f"The loopback provider has no script for model {model!r}; scripted models: {known}.\n"
-        f"  Mend: open_loopback({{{model!r}: 'an answer'}}), or provider.script({model!r}, 'an answer'); '*' is any model."
+        f"  Fix: open_loopback({{{model!r}: 'an answer'}}), or provider.script({model!r}, 'an answer'); '*' is any model."
     )
 
 
 def _used_up(model: str, count: int) -> str:
     return (
         f"The script of model {model!r} has {count} answer(s) and all have been given.\n"
-        "  Mend: list one answer for each request, or give a single answer or a function, which never run out."
+        "  Fix: list one answer for each request, or give a single answer or a function, which never run out."
     )

@@ -236,7 +236,7 @@ class ScriptedLM:
         raise UnscriptedCall(
             f"Call {call.number} to ScriptedLM({self._model!r}) was not expected: none of its keys occurs in the prompt.\n"
             f"  Keys: {keys}. Prompt: {excerpt(call.text)!r}\n"
-            "  Mend: add a key for it, or '' as the last key, which fits every prompt."
+            "  Fix: add a key for it, or '' as the last key, which fits every prompt."
         )
 
     def _take(self, key: Matcher | None, items: Sequence[ScriptedItem], call: ScriptedCall) -> ScriptedItem:
@@ -249,7 +249,7 @@ class ScriptedLM:
             f"Call {call.number} to ScriptedLM({self._model!r}) was not expected: "
             f"all {len(items)} answer(s){under} have been given.\n"
             f"  Prompt: {excerpt(call.text)!r}\n"
-            "  Mend: script one more answer, or find out who calls once too often."
+            "  Fix: script one more answer, or find out who calls once too often."
         )
 
 
@@ -283,7 +283,7 @@ class ScriptedStream:
             UsageError: they have not.
         """
         if not self._ended:
-            raise UsageError("the answer is still on its way.\n  Mend: read the stream to its end first.")
+            raise UsageError("the answer is still on its way.\n  Fix: read the stream to its end first.")
         return self._completion
 
 

@@ -77,7 +77,7 @@ def difference(owner: str, maker: str, unused: Sequence[str], asked: Sequence[As
     mends = ['unused="ok" if answers may be left over'] * bool(left)
     mends += ['unforeseen="ok" if the code may do without an answer'] * in_vain
     head = f"{owner} {' and '.join(whys)}. Unused (-), asked (+), asked in vain (!):"
-    mend = f"  Mend: correct the script, or the code that asks; or {maker}(…, {', and '.join(mends)})."
+    mend = f"  Fix: correct the script, or the code that asks; or {maker}(…, {', and '.join(mends)})."
     return "\n".join([head, *marked(left, asked), mend])
 
 

@@ -83,7 +83,7 @@ def explore(
     def decorate(function: Callable[..., Awaitable[Any]]) -> Callable[..., None]:
         if not inspect.iscoroutinefunction(function):
             raise UsageError(
-                f"@explore() takes an async function, and {function!r} is none.\n  Mend: async def, or no @explore()."
+                f"@explore() takes an async function, and {function!r} is none.\n  Fix: async def, or no @explore()."
             )
         signature = inspect.signature(function)
         wants_sim = "sim" in signature.parameters

@@ -47,7 +47,7 @@ class Schedule:
             return cls(int(seed), tuple(int(value) for value, _, count in parts for _ in range(int(count or 1))))
         except ValueError as error:
             raise DeclarationError(
-                f"{text!r} is no recorded schedule.\n  Mend: copy the whole word after --understudy-replay=, such as 7:0x3,1."
+                f"{text!r} is no recorded schedule.\n  Fix: copy the whole word after --understudy-replay=, such as 7:0x3,1."
             ) from error
 
     @classmethod
@@ -67,13 +67,13 @@ class Schedule:
             beside = f" and from {folders[1]} upwards" if len(folders) > 1 else ""
             raise DeclarationError(
                 f"there is no failure file {str(source)!r} in {folders[0]}{beside}.\n"
-                "  Mend: name the file that --understudy-save wrote, from the directory of the test or from one above it."
+                "  Fix: name the file that --understudy-save wrote, from the directory of the test or from one above it."
             )
         try:
             return cls.parse(cast("Mapping[str, Any]", json.loads(path.read_text(encoding="utf-8")))["schedule"])
         except (ValueError, KeyError, TypeError) as error:
             raise DeclarationError(
-                f"{path} is no failure file: {type(error).__name__}: {error}.\n  Mend: name one that --understudy-save wrote."
+                f"{path} is no failure file: {type(error).__name__}: {error}.\n  Fix: name one that --understudy-save wrote."
             ) from error
 
 

@@ -314,7 +314,7 @@ def refuse_nesting() -> None:
     if in_chosen_run():
         raise UsageError(
             "an explored run was begun inside another one.\n"
-            "  Mend: call the inner test's body instead, or explore it in a test of its own."
+            "  Fix: call the inner test's body instead, or explore it in a test of its own."
         )
 
 
@@ -395,7 +395,7 @@ def watched_threads(watch: ThreadWatch, *, forbid: bool = False) -> Generator[No
         if forbid:
             raise UsageError(
                 f"worker threads are forbidden in this test, and {name or 'trio.to_thread.run_sync'} wants one.\n"
-                "  Mend: make the function async, or allow threads with threads='hold'."
+                "  Fix: make the function async, or allow threads with threads='hold'."
             )
 
         def work() -> Any:
@@ -462,5 +462,5 @@ def _has(module: str, name: str) -> bool:
 def _moved(what: str) -> InternalError:
     return InternalError(
         f"trio {trio.__version__} cannot be scheduled by the test harness: {what}.\n"
-        "  Mend: install a trio that this release of understudy knows, or a release that knows this trio."
+        "  Fix: install a trio that this release of understudy knows, or a release that knows this trio."
     )

@@ -145,7 +145,7 @@ def first_failure(attempt: Attempt, plan: Exploration, *, name: str) -> FoundFai
 def _not_explored(name: str, stacks: str) -> str:
     return (
         f"{name or 'the test'}: not explored: threads wait for one another, or for what the loop does next.\n{stacks}\n"
-        "  Mend: await in the task instead of waiting in the thread; or mark it not_explored, and it runs once as it is."
+        "  Fix: await in the task instead of waiting in the thread; or mark it not_explored, and it runs once as it is."
     )
 
 
@@ -157,7 +157,7 @@ def repeated(attempt: Attempt, schedule: Schedule, plan: Exploration, *, name: s
     if error is None and sim.divergence is not None:
         error = ScheduleDiverged(
             f"the recorded schedule {_short(schedule)} does not fit {name or 'the test'} any more, so it tests nothing: "
-            f"{sim.divergence}.\n  Mend: look for the failure anew (--understudy-save), or take the recorded one away."
+            f"{sim.divergence}.\n  Fix: look for the failure anew (--understudy-save), or take the recorded one away."
         )
     if error is None:
         return None

@@ -240,5 +240,5 @@ def strategy_named(strategy: str | StrategyMaker) -> StrategyMaker:
         return strategy
     if strategy not in STRATEGIES:
         names = ", ".join(map(repr, STRATEGIES))
-        raise DeclarationError(f"there is no strategy {strategy!r}.\n  Mend: one of {names}, or a function of seed and steps.")
+        raise DeclarationError(f"there is no strategy {strategy!r}.\n  Fix: one of {names}, or a function of seed and steps.")
     return STRATEGIES[strategy]

@@ -191,10 +191,10 @@ class WithBody:
 
 
 NO_MESSAGE = """@graph.node: the class 'NoMessage' is no message type (attrs class, dataclass or pydantic model).
-  Mend: put @graph.node above @attrs.frozen, so that it decorates the finished class."""
+  Fix: put @graph.node above @attrs.frozen, so that it decorates the finished class."""
 NO_CALL = """@graph.node: the class 'NoCall' has no method __call__, so there is nothing to run.
-  Mend: add 'async def __call__(self) -> A | None: …', with a body under @graph.node, and with '...' under @graph.predict."""
-NO_CHOICE = "  Mend: use @graph.predict(module=…), or leave 'module' out."
+  Fix: add 'async def __call__(self) -> A | None: …', with a body under @graph.node, and with '...' under @graph.predict."""
+NO_CHOICE = "  Fix: use @graph.predict(module=…), or leave 'module' out."
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_a_class_is_a_node_once():
         graph.node(name="again")(WithBody)
 
     assert str(caught.value).endswith(
-        "the same class is already the node 'WithBody' of graph 'g'.\n  Mend: remove one decorator, or define a subclass."
+        "the same class is already the node 'WithBody' of graph 'g'.\n  Fix: remove one decorator, or define a subclass."
     )
 
 

@@ -122,9 +122,9 @@ def test_the_picture_frames_a_graph_within_and_rounds_an_actor():
 
 
 NOTHING_TO_ADD = """expected a Graph, an ActorRef, or a class derived from Actor.
-  Mend: functions and message classes are decorated with @graph.node."""
-SAYS_ITSELF = "a graph says itself what it takes and returns.\n  Mend: leave takes and returns out."
-UNKNOWN = "it is not known what the actor takes and returns.\n  Mend: add(…, takes=Question, returns=Answer)."
+  Fix: functions and message classes are decorated with @graph.node."""
+SAYS_ITSELF = "a graph says itself what it takes and returns.\n  Fix: leave takes and returns out."
+UNKNOWN = "it is not known what the actor takes and returns.\n  Fix: add(…, takes=Question, returns=Answer)."
 
 
 @pytest.mark.parametrize(

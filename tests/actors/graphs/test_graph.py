@@ -106,7 +106,7 @@ def test_calling_a_predict_node_says_who_fills_it():
         ...
 
     with pytest.raises(
-        UsageError, match=r"^'fill' is filled by a language model; it has no body to call \(.*test_graph.py:\d+\)\.\n  Mend: "
+        UsageError, match=r"^'fill' is filled by a language model; it has no body to call \(.*test_graph.py:\d+\)\.\n  Fix: "
     ):
         fill(Ask())
 
@@ -163,7 +163,7 @@ def test_wrong_options_are_refused_at_the_decorator(options, what, mend):
     with pytest.raises(DeclarationError) as caught:
         new().node(**options)(_node)
 
-    assert str(caught.value).endswith(f"): {what}\n  Mend: {mend}")
+    assert str(caught.value).endswith(f"): {what}\n  Fix: {mend}")
     assert str(caught.value).startswith(f"node {options.get('name', '_node')!r} (")
 
 
@@ -174,11 +174,11 @@ class AClass:
 @pytest.mark.parametrize(
     ("what", "message"),
     [
-        (lambda ask: ask, "a lambda.\n  Mend: give it a name and annotations: async def name(message: A) -> B: …"),
-        (print, "the built-in 'print'.\n  Mend: call it from an annotated function and decorate that."),
-        (AClass().method, "the method 'AClass.method'.\n  Mend: decorate a function at the top level that calls the method."),
-        ("name", "'name'.\n  Mend: options go by name: @graph.node(name='name')."),
-        (3, "3.\n  Mend: decorate an 'async def' or a 'def'."),
+        (lambda ask: ask, "a lambda.\n  Fix: give it a name and annotations: async def name(message: A) -> B: …"),
+        (print, "the built-in 'print'.\n  Fix: call it from an annotated function and decorate that."),
+        (AClass().method, "the method 'AClass.method'.\n  Fix: decorate a function at the top level that calls the method."),
+        ("name", "'name'.\n  Fix: options go by name: @graph.node(name='name')."),
+        (3, "3.\n  Fix: decorate an 'async def' or a 'def'."),
     ],
 )
 def test_only_functions_and_classes_can_be_decorated(what, message):
@@ -196,7 +196,7 @@ def test_a_name_is_given_once_and_a_function_is_decorated_once():
         raise NotImplementedError
 
     with pytest.raises(
-        DeclarationError, match=r"^node '_node' \(.*\): graph 'g' already has a node of that name \(.*\)\.\n  Mend: rename"
+        DeclarationError, match=r"^node '_node' \(.*\): graph 'g' already has a node of that name \(.*\)\.\n  Fix: rename"
     ):
         graph.node(name="_node")(other)
     with pytest.raises(
@@ -208,7 +208,7 @@ def test_a_name_is_given_once_and_a_function_is_decorated_once():
 @pytest.mark.parametrize(("role", "types"), [("input", (str, Out)), ("output", (Ask, None)), ("input", (list[A], Out))])
 def test_input_and_output_are_message_types(role, types):
     with pytest.raises(
-        DeclarationError, match=rf"^Graph\('g', {role}=.*\): expected a message type .*\.\n  Mend: put @attrs.frozen on"
+        DeclarationError, match=rf"^Graph\('g', {role}=.*\): expected a message type .*\.\n  Fix: put @attrs.frozen on"
     ):
         Graph("g", input=types[0], output=types[1])
 
@@ -251,7 +251,7 @@ def test_an_unresolvable_name_is_named_with_node_file_and_line():
     name = "the name 'Missing' in the annotation 'Missing | Out' is not defined where the node is."
     mend = "import or define 'Missing' before the graph is checked (an import under TYPE_CHECKING does not count)."
     place = f"node 'first' ({__file__}:{line})"
-    assert str(problem) == f"{place}: return type: {name}\n    Mend: {mend} [unresolved-annotation]"
+    assert str(problem) == f"{place}: return type: {name}\n    Fix: {mend} [unresolved-annotation]"
 
 
 def test_types_that_nobody_takes_or_makes():
@@ -531,7 +531,7 @@ def test_connect_to_what_is_no_node_or_shares_no_type():
         "'edn' is not a node of the graph: 'end' and 'log'.",
     ]
     assert graph.check()[0].message == "connect(end, log) has no effect: 'log' takes Ask, and 'end' makes Out."
-    with pytest.raises(DeclarationError, match=r"^connect\(…, when=3\) \(.*\): expected a function of the message\.\n  Mend: "):
+    with pytest.raises(DeclarationError, match=r"^connect\(…, when=3\) \(.*\): expected a function of the message\.\n  Fix: "):
         graph.connect(end, log, when=3)  # type: ignore[arg-type]
 
 
@@ -564,11 +564,11 @@ def test_the_plan_is_kept_until_the_graph_changes():
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        (3, {}, "Graph(3): expected a name first.\n  Mend: Graph('my-graph', input=A, output=B)."),
+        (3, {}, "Graph(3): expected a name first.\n  Fix: Graph('my-graph', input=A, output=B)."),
         (
             "g",
             {"supervision": 3},
-            "Graph('g', supervision=3): expected a Supervision.\n  Mend: supervision=Supervision(max_restarts=10), say.",
+            "Graph('g', supervision=3): expected a Supervision.\n  Fix: supervision=Supervision(max_restarts=10), say.",
         ),
     ],
 )

@@ -118,11 +118,11 @@ def test_a_marker_that_cannot_be_is_told_with_its_own_words():
     [
         (
             staticmethod(number),
-            "Got: a staticmethod.\n  Mend: decorate a function outside of the class.",
+            "Got: a staticmethod.\n  Fix: decorate a function outside of the class.",
         ),
         (
             functools.partial(with_default, size=1),
-            "Got: a functools.partial.\n  Mend: write an annotated function that calls it, and decorate that.",
+            "Got: a functools.partial.\n  Fix: write an annotated function that calls it, and decorate that.",
         ),
     ],
     ids=["staticmethod", "partial"],
@@ -149,14 +149,14 @@ def test_an_option_of_another_framework_is_named_as_it_is_called_here(option, me
     with pytest.raises(DeclarationError) as caught:
         new().node(**cast("Any", {option: 1}))(with_default)
 
-    assert str(caught.value).endswith(f"\n  Mend: {mend}")
+    assert str(caught.value).endswith(f"\n  Fix: {mend}")
 
 
 def test_the_name_of_a_class_is_not_the_class():
     with pytest.raises(DeclarationError) as caught:
         Graph("g", input="Ask", output=Out)
 
-    assert str(caught.value) == "Graph('g', input='Ask'): expected the class itself.\n  Mend: input=Ask."
+    assert str(caught.value) == "Graph('g', input='Ask'): expected the class itself.\n  Fix: input=Ask."
 
 
 def test_an_actor_added_with_what_is_no_message_is_named_with_its_line():
@@ -169,7 +169,7 @@ def test_an_actor_added_with_what_is_no_message_is_named_with_its_line():
     line = test_an_actor_added_with_what_is_no_message_is_named_with_its_line.__code__.co_firstlineno + 5
     assert str(caught.value) == (
         f"add(Worker, takes=int) ({__file__}:{line}): expected a message type (attrs class, dataclass or pydantic model) or a "
-        "union of them.\n  Mend: put @attrs.frozen on a class with its fields and pass that class."
+        "union of them.\n  Fix: put @attrs.frozen on a class with its fields and pass that class."
     )
 
 

@@ -79,7 +79,7 @@ def test_the_graph_takes_as_long_as_its_longest_call() -> None:
 def test_a_real_model_without_a_key_gets_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["demo", "--model", "openai/gpt-4o-mini"]) == 2
 
-    line = "'openai/gpt-4o-mini' needs a key, and there is none. Mend: set the environment variable OPENAI_API_KEY."
+    line = "'openai/gpt-4o-mini' needs a key, and there is none. Fix: set the environment variable OPENAI_API_KEY."
     assert capsys.readouterr().err.splitlines()[-1] == f"understudy: {line}"
 
 

@@ -16,7 +16,7 @@ EXAMPLE = f"{ROOT}/docs/examples/property_extraction.py:graph"
 SVG = "{http://www.w3.org/2000/svg}"
 
 SUFFIXES = "expected a name that ends in .svg, .png, .mmd (Mermaid) or .md (the design page)"
-WRITABLE = "Mend: name a file in a folder that exists and that you may write to"
+WRITABLE = "Fix: name a file in a folder that exists and that you may write to"
 
 LOOP = """
 import attrs
@@ -101,7 +101,7 @@ def test_check_of_a_bad_graph_prints_every_problem_with_its_mend_and_exits_with_
 
     out = capsys.readouterr().out
     assert out.startswith("graph 'broken' has 2 problems:\n  1. node 'two' (")
-    assert out.count("    Mend: ") == 2
+    assert out.count("    Fix: ") == 2
 
 
 def test_describe_prints_the_design_page(capsys: pytest.CaptureFixture[str]) -> None:
@@ -156,7 +156,7 @@ def test_a_png_without_pillow_says_what_to_install(monkeypatch: pytest.MonkeyPat
     assert main(["graph", "export", EXAMPLE, "-o", "graph.png"]) == 2
 
     mend = "pip install 'understudy[pictures]', or write a .svg, which needs nothing"
-    assert capsys.readouterr().err == f"understudy: a PNG needs Pillow, which is not installed. Mend: {mend}\n"
+    assert capsys.readouterr().err == f"understudy: a PNG needs Pillow, which is not installed. Fix: {mend}\n"
 
 
 def test_what_the_file_prints_is_not_in_the_text_that_is_asked_for(file: Path, capsys: pytest.CaptureFixture[str]) -> None:

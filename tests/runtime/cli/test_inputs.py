@@ -12,7 +12,7 @@ import pytest
 from runtime.cli.inputs import build_input, parse_object, read_input
 from runtime.cli.wrong_usage import WrongUsage
 
-QUOTES = """Mend: write it in single quotes, such as --input '{"text": "…"}', or name a file: --input @FILE"""
+QUOTES = """Fix: write it in single quotes, such as --input '{"text": "…"}', or name a file: --input @FILE"""
 
 
 @attrs.frozen

@@ -76,7 +76,7 @@ empty = Graph("empty", input=Question, output=Answer)
 '''
 
 
-QUOTES = """Mend: write it in single quotes, such as --input '{"text": "…"}', or name a file: --input @FILE"""
+QUOTES = """Fix: write it in single quotes, such as --input '{"text": "…"}', or name a file: --input @FILE"""
 
 
 @pytest.fixture(autouse=True)
@@ -128,7 +128,7 @@ def test_a_run_without_output_says_what_was_missing(capsys: pytest.CaptureFixtur
 
     assert capsys.readouterr().err.splitlines()[-2:] == [
         "understudy: graph 'shout' came to rest after 1 step, and nothing had made its output Answer.",
-        "  Mend: every branch ended with None; let one of them return the output.",
+        "  Fix: every branch ended with None; let one of them return the output.",
     ]
 
 
@@ -166,13 +166,13 @@ def test_a_run_that_takes_too_long_is_given_up(capsys: pytest.CaptureFixture[str
         ),
         (
             ["graphs.py:asking", "--model", "openai/x", *asked("a")],
-            "'openai/x' needs a key, and there is none. Mend: set the environment variable OPENAI_API_KEY.",
+            "'openai/x' needs a key, and there is none. Fix: set the environment variable OPENAI_API_KEY.",
         ),
         (
             ["graphs.py:asking", "--model", "openai/x", "--api-base", "here", *asked("a")],
             (
                 "--api-base: expected an address such as 'https://host/v1', without a user name or password. "
-                "Mend: pass the address that the provider's documentation names."
+                "Fix: pass the address that the provider's documentation names."
             ),
         ),
     ],
@@ -188,7 +188,7 @@ def test_an_unknown_provider_is_refused_before_anything_runs(capsys: pytest.Capt
     assert main(["run", "graphs.py:asking", "--model", "nonsense", *asked("a")]) == 2
 
     (line,) = capsys.readouterr().err.removeprefix("loaded\n").splitlines()
-    assert line.startswith("understudy: model 'nonsense': LiteLLM knows no provider for this model. Mend: ")
+    assert line.startswith("understudy: model 'nonsense': LiteLLM knows no provider for this model. Fix: ")
     assert "LMClient" not in line
 
 
@@ -256,7 +256,7 @@ def test_watching_without_rich_says_what_to_install(monkeypatch: pytest.MonkeyPa
 
     assert main(["run", "graphs.py:graph", "--watch", *asked("a")]) == 2
 
-    line = "understudy: --watch needs rich, which is not installed. Mend: pip install 'understudy[watch]'"
+    line = "understudy: --watch needs rich, which is not installed. Fix: pip install 'understudy[watch]'"
     assert terminal.text().splitlines()[-1] == line
 
 

@@ -363,7 +363,7 @@ async def test_an_ask_that_finds_no_room_ends_with_mailbox_full(policy, virtual_
     assert str(caught.value) == (
         f"'busy' refused a str message: 1 of 1 messages wait, overflow={policy.name}.\n"
         "  Cause: messages come faster than the actor handles them.\n"
-        "  Mend: MailboxSpec(capacity=4), or overflow=Overflow.BLOCK with tell(), or send more slowly."
+        "  Fix: MailboxSpec(capacity=4), or overflow=Overflow.BLOCK with tell(), or send more slowly."
     )
 
 
@@ -398,7 +398,7 @@ async def test_a_ref_cannot_be_pickled_and_says_what_to_send(virtual_clock):
 
     assert str(caught.value) == (
         "the ref to 'here' is bound to a running runtime and cannot be pickled.\n"
-        "  Mend: send its address, and look it up there with runtime.whereis(address)."
+        "  Fix: send its address, and look it up there with runtime.whereis(address)."
     )
 
 

@@ -255,9 +255,9 @@ async def test_PK_T03_a_fixed_rate_timer_does_not_pile_up_behind_a_slow_handler(
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (("schedule_once", -1, "x"), "schedule_once(-1): expected seconds >= 0.\n  Mend: a delay of 0 or more."),
-        (("schedule_every", 0, "x"), "schedule_every(0): expected seconds > 0.\n  Mend: an interval above 0."),
-        (("schedule_every", math.nan, "x"), "schedule_every(nan): expected seconds > 0.\n  Mend: an interval above 0."),
+        (("schedule_once", -1, "x"), "schedule_once(-1): expected seconds >= 0.\n  Fix: a delay of 0 or more."),
+        (("schedule_every", 0, "x"), "schedule_every(0): expected seconds > 0.\n  Fix: an interval above 0."),
+        (("schedule_every", math.nan, "x"), "schedule_every(nan): expected seconds > 0.\n  Fix: an interval above 0."),
     ],
 )
 async def test_impossible_timers_are_refused(call, words, virtual_clock, log):
@@ -285,7 +285,7 @@ async def test_a_context_that_has_ended_does_nothing_more(virtual_clock, log):
             contexts[0].schedule_once(1, "never")
 
     assert str(caught.value) == (
-        "incarnation 1 of 'a' has ended, so it sets no timers.\n  Mend: keep no context beyond the actor's lifespan."
+        "incarnation 1 of 'a' has ended, so it sets no timers.\n  Fix: keep no context beyond the actor's lifespan."
     )
 
 
@@ -351,7 +351,7 @@ async def test_PK_M07_the_stash_is_bounded(virtual_clock, log):
     assert isinstance(caught.value.__cause__, MailboxFull)
     assert str(caught.value.__cause__) == (
         "'locker' cannot stash another message: 2 of 2 are stashed.\n"
-        "  Mend: unstash_all() earlier, or a larger mailbox: the stash holds as many messages as the mailbox."
+        "  Fix: unstash_all() earlier, or a larger mailbox: the stash holds as many messages as the mailbox."
     )
 
 
@@ -372,7 +372,7 @@ async def test_PK_M08_stashing_twice_is_an_error_and_the_stash_survives_a_restar
 
     assert str(caught.value.__cause__) == (
         "'locker' called stash(), and has no message in hand that is not stashed or promised a reply already.\n"
-        "  Mend: call stash() once, in the handler of the message."
+        "  Fix: call stash() once, in the handler of the message."
     )
     assert names(log) == "+ - + 1 -"
 

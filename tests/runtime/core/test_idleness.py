@@ -34,7 +34,7 @@ async def test_a_handler_without_a_sign_of_life_is_cancelled_and_its_actor_resta
         assert isinstance(cause_of(caught), ActorIdle)
         assert str(cause_of(caught)) == (
             "'s/a' gave no sign of life for idle_timeout_s=3.\n"
-            "  Mend: call self.context.heartbeat() while it works, or give it a larger idle_timeout_s."
+            "  Fix: call self.context.heartbeat() while it works, or give it a larger idle_timeout_s."
         )
         assert trio.current_time() == 5
         assert await ref.ask([1]) == 2

@@ -180,7 +180,7 @@ async def test_closing_turns_everything_away(virtual_clock, undertaker):
         await slot.wait()
     assert str(caught.value) == (
         "'box' has stopped; a str message was not handled.\n"
-        "  Mend: send it before the stop; or start the actor again, with spawn() or with restart_child() of its supervisor."
+        "  Fix: send it before the stop; or start the actor again, with spawn() or with restart_child() of its supervisor."
     )
 
 

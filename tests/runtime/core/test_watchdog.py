@@ -170,7 +170,7 @@ async def test_TR_06_a_step_that_does_not_end_is_spoken_of_once_while_it_lasts(v
 
     (alarm,) = post.alarms
     assert alarm.startswith("'a' has held the event loop for 7.5 s, and nothing else can run.\n  File ")
-    assert alarm.endswith("  Mend: await trio.to_thread.run_sync(…) for work that blocks, trio.sleep() instead of time.sleep().")
+    assert alarm.endswith("  Fix: await trio.to_thread.run_sync(…) for work that blocks, trio.sleep() instead of time.sleep().")
 
 
 async def test_its_thread_sees_an_actor_that_really_blocks(virtual_clock, log):
@@ -208,7 +208,7 @@ async def test_a_runtime_watches_when_it_is_told_to(virtual_clock, log):
 
 @pytest.mark.parametrize("limit_s", [0, -1, float("inf"), float("nan")])
 async def test_an_impossible_limit_is_refused(limit_s, virtual_clock):
-    with pytest.raises(UsageError, match=r"^watchdog_s=.*: expected finite seconds > 0\.\n  Mend: watchdog_s=0\.25, say\.$"):
+    with pytest.raises(UsageError, match=r"^watchdog_s=.*: expected finite seconds > 0\.\n  Fix: watchdog_s=0\.25, say\.$"):
         async with stage(watchdog_s=limit_s):
             pass
 

@@ -79,7 +79,7 @@ def test_a_fastapi_handler_gets_the_runtime() -> None:
 def test_without_a_lifespan_the_error_says_what_to_do() -> None:
     message = (
         "no runtime is open for this application.\n"
-        "  Mend: FastAPI(lifespan=understudy_lifespan(...)), and in tests `with TestClient(app)`, which runs the lifespan."
+        "  Fix: FastAPI(lifespan=understudy_lifespan(...)), and in tests `with TestClient(app)`, which runs the lifespan."
     )
 
     with pytest.raises(UsageError) as caught:

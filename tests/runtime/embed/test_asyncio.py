@@ -115,7 +115,7 @@ def test_a_timeout_stops_the_run_and_says_so(run: Run) -> None:
     stage = Stage()
     message = (
         "run() took longer than timeout=0.3 s; it was cancelled and has stopped.\n"
-        "  Mend: give it more time, or find out with runtime.stream() what is slow."
+        "  Fix: give it more time, or find out with runtime.stream() what is slow."
     )
 
     async def main() -> None:
@@ -300,9 +300,7 @@ def test_a_call_in_flight_when_the_runtime_closes_ends_with_its_run(run: Run) ->
             await until(lambda: stage.log == ["wait began"])
         with pytest.raises(RunCancelled, match=r"the runtime was closed"):
             await task
-        with pytest.raises(
-            UsageError, match=r"^run\(\): the runtime is closed\.\n  Mend: call while its `with` block is open\.$"
-        ):
+        with pytest.raises(UsageError, match=r"^run\(\): the runtime is closed\.\n  Fix: call while its `with` block is open\.$"):
             await runtime.run(stage.graph, Order("double"))
 
     run(main())
@@ -396,7 +394,7 @@ def test_no_thread_is_left_but_those_that_trio_keeps_for_a_moment() -> None:
 def test_without_a_loop_the_error_says_what_to_use() -> None:
     message = (
         "open_runtime_asyncio() needs a running asyncio loop in this thread, and there is none.\n"
-        "  Mend: call it in a coroutine under asyncio.run(); or use open_runtime_portal() of runtime.embed.portal, "
+        "  Fix: call it in a coroutine under asyncio.run(); or use open_runtime_portal() of runtime.embed.portal, "
         "which needs no loop."
     )
 
@@ -405,7 +403,7 @@ def test_without_a_loop_the_error_says_what_to_use() -> None:
 
 
 async def test_in_a_trio_task_the_error_says_what_to_use() -> None:
-    message = "open_runtime_asyncio() was called from a trio task.\n  Mend: async with open_runtime(...) works right here."
+    message = "open_runtime_asyncio() was called from a trio task.\n  Fix: async with open_runtime(...) works right here."
 
     with pytest.raises(UsageError, match=f"^{re.escape(message)}$"):
         await open_runtime_asyncio().__aenter__()
@@ -456,7 +454,7 @@ def test_draining_lets_runs_finish_and_takes_no_more(run: Run) -> None:
             assert await running == Answer(4, "trio")
             with pytest.raises(RunCancelled, match=r"the runtime was drained, and it was not over after grace_s=0\.1 s"):
                 await stuck
-            with pytest.raises(UsageError, match=r"^the runtime is draining: it takes no more runs\.\n  Mend: start runs before"):
+            with pytest.raises(UsageError, match=r"^the runtime is draining: it takes no more runs\.\n  Fix: start runs before"):
                 await runtime.run(stage.graph, Order("double"))
 
     run(main())
@@ -533,13 +531,13 @@ def test_a_loop_that_is_closed_under_a_runtime_is_warned_of_and_the_next_one_say
 
     assert run.stderr.partition("RuntimeWarning: ")[2].startswith(
         "an asyncio loop has ended while a runtime was open on it: its runs and actors stopped where they were, without their "
-        "clean-up.\n  Mend: leave the `async with` block before the loop is closed; asyncio.run() sees to that.\n"
+        "clean-up.\n  Fix: leave the `async with` block before the loop is closed; asyncio.run() sees to that.\n"
     )
     assert run.stderr.count("Warning") == 1
     assert run.stdout == (
         "Answer(number=4, library='trio')\n"
         "an asyncio loop of this thread was closed while a runtime was open on it, so that trio never ended here.\n"
-        "  Mend: leave the `async with` block before the loop is closed; asyncio.run() sees to that.\n"
+        "  Fix: leave the `async with` block before the loop is closed; asyncio.run() sees to that.\n"
     )
 
 
@@ -559,7 +557,7 @@ def test_a_forked_child_is_refused() -> None:
             os.close(writer)
             assert said_by_fork(reader, child) == (
                 f"run(): this process was forked from process {os.getpid()} while the runtime was open there.\n"
-                "  Mend: open the runtime after the fork; with multiprocessing, take the start method 'spawn'."
+                "  Fix: open the runtime after the fork; with multiprocessing, take the start method 'spawn'."
             )
 
     asyncio.run(main())

@@ -84,7 +84,7 @@ async def test_no_run_is_taken_any_more_but_those_of_running_nodes(virtual_clock
         await trio.testing.wait_all_tasks_blocked()
         with pytest.raises(
             UsageError,
-            match=r"^the runtime is draining: it takes no more runs\.\n  Mend: start runs before drain\(\) is called\.$",
+            match=r"^the runtime is draining: it takes no more runs\.\n  Fix: start runs before drain\(\) is called\.$",
         ):
             await runtime.run(inner.graph, Order("double"))
         may_go_on.set()

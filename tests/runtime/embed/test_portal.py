@@ -103,7 +103,7 @@ def test_leaving_a_stream_cancels_its_run() -> None:
 
 
 def test_a_stream_outside_of_its_block_says_how_to_iterate_it() -> None:
-    message = "stream() is iterated outside of its block.\n  Mend: with runtime.stream(...) as events: for event in events."
+    message = "stream() is iterated outside of its block.\n  Fix: with runtime.stream(...) as events: for event in events."
 
     with open_runtime_portal() as runtime, pytest.raises(UsageError, match=f"^{re.escape(message)}$"):
         next(runtime.stream(Stage().graph, Order("double")))
@@ -161,7 +161,7 @@ def test_a_call_after_the_end_says_so() -> None:
     with open_runtime_portal() as runtime:
         pass
 
-    with pytest.raises(UsageError, match=r"^run\(\): the runtime is closed\.\n  Mend: call while its `with` block is open\.$"):
+    with pytest.raises(UsageError, match=r"^run\(\): the runtime is closed\.\n  Fix: call while its `with` block is open\.$"):
         runtime.run(Stage().graph, Order("double"))
 
 
@@ -187,7 +187,7 @@ def test_a_call_in_the_runtimes_own_thread_is_refused() -> None:
 
     assert str(seen[0]) == (
         "run() was called in the runtime's own thread, which would wait for itself.\n"
-        "  Mend: nodes and actors use the runtime itself (self.context.runtime) and await."
+        "  Fix: nodes and actors use the runtime itself (self.context.runtime) and await."
     )
 
 
@@ -235,7 +235,7 @@ def test_a_forked_child_is_refused() -> None:
     assert said == (
         f"run(): this process was forked from process {os.getpid()} while the runtime was open there.\n"
         "  Cause: the runtime's thread did not come along.\n"
-        "  Mend: open the runtime after the fork, for example with runtime_per_process(); with multiprocessing, take the "
+        "  Fix: open the runtime after the fork, for example with runtime_per_process(); with multiprocessing, take the "
         "start method 'spawn'."
     )
 

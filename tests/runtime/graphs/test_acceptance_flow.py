@@ -74,7 +74,7 @@ def test_l11_two_unrelated_makers_of_what_a_join_takes_are_refused_by_name_and_t
     assert str(problem) == (
         f"node 'join' ({__file__}:{join.__code__.co_firstlineno}): it joins the Part in 'part' with its other inputs, and 'one' "
         "and 'two' make one side by side: which comes first depends on timing.\n"
-        "    Mend: give what each of them makes a type of its own; or send one elsewhere: graph.connect(two, …); or let one node "
+        "    Fix: give what each of them makes a type of its own; or send one elsewhere: graph.connect(two, …); or let one node "
         "return them all as list[Part], and gather list[Part] here. [join-by-timing]"
     )
 
@@ -549,9 +549,9 @@ async def gathers(parts: list[Part]) -> Done:
 @pytest.mark.parametrize(
     ("nodes", "said"),
     [
-        ([returns_a_dict], "returned a dict; it declares Done.\n  Mend: return one of its type: Done(…)."),
-        ([returns_a_tuple, gathers], "returned a tuple; it declares list[Part].\n  Mend: return a list."),
-        ([forgets_to_return], "returned None; it declares Done.\n  Mend: " + NOTHING),
+        ([returns_a_dict], "returned a dict; it declares Done.\n  Fix: return one of its type: Done(…)."),
+        ([returns_a_tuple, gathers], "returned a tuple; it declares list[Part].\n  Fix: return a list."),
+        ([forgets_to_return], "returned None; it declares Done.\n  Fix: " + NOTHING),
     ],
 )
 async def test_what_a_node_may_not_return_is_told_with_what_to_return_instead(nodes, said, virtual_clock):
@@ -569,4 +569,4 @@ async def test_a_class_in_place_of_a_message_is_told():
         with pytest.raises(DeclarationError) as caught:
             await runtime.run(graph_of(forgets_to_return), Ask)
 
-    assert str(caught.value) == "graph 'g' takes Ask as its input. Got: the class Ask itself.\n  Mend: run(graph, Ask(…))."
+    assert str(caught.value) == "graph 'g' takes Ask as its input. Got: the class Ask itself.\n  Fix: run(graph, Ask(…))."

@@ -141,7 +141,7 @@ async def test_what_it_does_not_declare_it_may_not_return(virtual_clock):
     (leaf,) = leaves(caught.value)
     assert isinstance(leaf.__cause__, DeclarationError)
     assert str(leaf.__cause__) == (
-        "the fallback stands_in of graph 'g' returned None for node 'fails'; the graph's output is Done.\n  Mend: return Done."
+        "the fallback stands_in of graph 'g' returned None for node 'fails'; the graph's output is Done.\n  Fix: return Done."
     )
 
 
@@ -184,7 +184,7 @@ def test_a_fallback_that_is_no_function_is_refused():
 
     assert str(caught.value) == (
         "Graph('g', fallback='retry'): expected a function with a name and annotations.\n"
-        "  Mend: async def fallback(failure: NodeFailed) -> Done: …"
+        "  Fix: async def fallback(failure: NodeFailed) -> Done: …"
     )
 
 

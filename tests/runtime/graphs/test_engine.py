@@ -77,7 +77,7 @@ async def test_a_graph_is_deployed_only_once(virtual_clock):
             await runtime.deploy(graph)
 
     assert str(caught.value) == (
-        "graph 'g' is deployed already, as 'g'.\n  Mend: deploy it once, before its first run; or stop() the other deployment."
+        "graph 'g' is deployed already, as 'g'.\n  Fix: deploy it once, before its first run; or stop() the other deployment."
     )
 
 
@@ -94,7 +94,7 @@ async def test_something_else_than_a_graph_is_refused(wrong, virtual_clock):
         with pytest.raises(UsageError) as caught:
             await runtime.run(wrong, Ask())
 
-    assert str(caught.value) == f"expected a Graph. Got: {wrong!r}.\n  Mend: runtime.run(graph, message), the graph first."
+    assert str(caught.value) == f"expected a Graph. Got: {wrong!r}.\n  Fix: runtime.run(graph, message), the graph first."
 
 
 async def test_a_graph_with_problems_is_not_deployed(virtual_clock):
@@ -127,7 +127,7 @@ async def test_a_graph_that_was_changed_after_its_deployment_is_refused(virtual_
             await runtime.run(graph, Ask())
 
     assert str(caught.value) == (
-        "graph 'g' was changed after it was deployed as 'g'.\n  Mend: declare all nodes before the first run."
+        "graph 'g' was changed after it was deployed as 'g'.\n  Fix: declare all nodes before the first run."
     )
 
 
@@ -145,7 +145,7 @@ async def test_run_ids_are_the_callers_if_given_and_unique_while_they_live(virtu
     async with open_runtime() as runtime:
         mine = await runtime.start(graph, Ask(), "g-1")
         ours = await runtime.start(graph, Ask())
-        with pytest.raises(UsageError, match=r"^a run 'g-1' is under way already\.\n  Mend: give each run its own run_id\.$"):
+        with pytest.raises(UsageError, match=r"^a run 'g-1' is under way already\.\n  Fix: give each run its own run_id\.$"):
             await runtime.start(other, Ask(), "g-1")
         await mine.result()
 
@@ -262,7 +262,7 @@ async def test_a_missing_default_model_is_reported_at_deployment(virtual_clock):
         assert runtime.tree().children == ()
     assert re.fullmatch(
         r"node 'wants' of graph 'g' \(.*test_engine\.py:\d+\) wants a language model, but the runtime has no default one\.\n"
-        r'  Mend: open_runtime\(lm="openai/gpt-4o-mini"\), say, or give the node an lm of its own\.',
+        r'  Fix: open_runtime\(lm="openai/gpt-4o-mini"\), say, or give the node an lm of its own\.',
         str(caught.value),
     )
 
@@ -275,7 +275,7 @@ async def test_a_missing_named_model_is_reported_at_deployment(virtual_clock):
 
     assert re.fullmatch(
         r"node 'wants' of graph 'g' \(.*test_engine\.py:\d+\) wants the language model 'large'; the runtime has: 'small'\.\n"
-        r"  Mend: open_runtime\(lms=\{'large': \"openai/gpt-4o-mini\"\}\), say\.",
+        r"  Fix: open_runtime\(lms=\{'large': \"openai/gpt-4o-mini\"\}\), say\.",
         str(caught.value),
     )
 
@@ -323,7 +323,7 @@ async def test_the_models_of_a_runtime_are_there_outside_of_nodes_too(virtual_cl
 
         assert ([each.text for each in said], list(runtime.lms)) == (["hello", "HELLO"], ["large"])
     async with open_runtime() as runtime:
-        with pytest.raises(UsageError, match=r"^this runtime has no default language model\.\n  Mend: open_runtime\("):
+        with pytest.raises(UsageError, match=r"^this runtime has no default language model\.\n  Fix: open_runtime\("):
             _ = runtime.lm
 
 

@@ -146,7 +146,7 @@ async def test_an_attempt_without_a_sign_of_life_is_ended(virtual_clock):
     assert isinstance(leaf.__cause__, NodeTimedOut)
     assert str(leaf.__cause__) == (
         "node 'silent' gave no sign of life for idle_timeout_s=5.\n"
-        "  Mend: call run.heartbeat() while it works, or find what it waits for: "
+        "  Fix: call run.heartbeat() while it works, or find what it waits for: "
         f"{__file__}:{silent.__code__.co_firstlineno}."
     )
 

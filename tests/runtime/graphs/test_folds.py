@@ -174,10 +174,10 @@ def test_what_does_not_fold_messages_into_what_is_wanted_is_refused(reduce, init
 
 
 FUNCTION = "a plain function such as def add(total: Total, item: Item) -> Total, or None"
-SUM = f"Gather(reduce=<built-in function sum>): expected {FUNCTION}.\n  Mend: pass {FUNCTION} as 'reduce'."
+SUM = f"Gather(reduce=<built-in function sum>): expected {FUNCTION}.\n  Fix: pass {FUNCTION} as 'reduce'."
 EMPTY = (
     "Gather(reduce=count): it does not say what an empty fan-out gives.\n"
-    "  Mend: pass initial=…, the value before the first item, or a class or function that makes one."
+    "  Fix: pass initial=…, the value before the first item, or a class or function that makes one."
 )
 
 
@@ -185,7 +185,7 @@ EMPTY = (
     ("options", "message"),
     [
         ({"reduce": sum, "initial": 0}, SUM),
-        ({"initial": 0}, "Gather(initial=0): expected reduce=… with it.\n  Mend: pass reduce=… with it as 'initial'."),
+        ({"initial": 0}, "Gather(initial=0): expected reduce=… with it.\n  Fix: pass reduce=… with it as 'initial'."),
         ({"reduce": count}, EMPTY),
     ],
 )

@@ -132,7 +132,7 @@ async def test_without_one_the_run_fails_and_says_how_to_allow_it(virtual_clock)
     assert (error.node, error.parameter, leaf.attempt) == ("end", "part", 1)
     assert str(error) == (
         f"node 'end' ({__file__}:{end.__code__.co_firstlineno}) recalls Part in 'part', and none was made on the way to "
-        "g/end/0.\n  Mend: write Annotated[Part | None, Recall()], and expect None."
+        "g/end/0.\n  Fix: write Annotated[Part | None, Recall()], and expect None."
     )
 
 

@@ -126,7 +126,7 @@ async def test_stopping_a_deployment_cancels_its_runs_and_the_next_run_deploys_i
 
 async def test_a_node_cannot_stop_the_graph_it_belongs_to(virtual_clock):
     async def work(ask: Ask) -> Done:
-        with pytest.raises(UsageError, match=r"^'g/work' would wait for its own end\.\n  Mend: stop\(\) the graph from outside"):
+        with pytest.raises(UsageError, match=r"^'g/work' would wait for its own end\.\n  Fix: stop\(\) the graph from outside"):
             await deployment.stop()
         return Done()
 

@@ -252,7 +252,7 @@ async def test_a_wrong_return_type_is_the_nodes_failure(virtual_clock):
     assert isinstance(cause, DeclarationError)
     assert re.fullmatch(
         r"node 'work' \(.*test_run_failures\.py:\d+\) returned a Part; it declares Done\.\n"
-        r"  Mend: return what it declares, or add Part to its return annotation\.",
+        r"  Fix: return what it declares, or add Part to its return annotation\.",
         str(cause),
     )
 
@@ -269,7 +269,7 @@ async def test_a_node_that_calls_asyncio_is_told_what_to_call_instead(virtual_cl
     assert str(leaves(caught.value)[0]) == (
         "node 'work' gave up after attempt 1: RuntimeError: no running event loop\n"
         "  Cause: the node calls asyncio, and nodes run on trio.\n"
-        "  Mend: use trio's counterpart; or make the node a plain def, which runs in a thread, with asyncio.run() in it."
+        "  Fix: use trio's counterpart; or make the node a plain def, which runs in a thread, with asyncio.run() in it."
     )
 
 
@@ -284,7 +284,7 @@ async def test_a_wrong_input_is_refused_before_anything_begins(virtual_clock):
                 await runtime.run(graph, "hello")
             happened = events.take_nowait()
 
-    assert str(caught.value) == "graph 'g' takes Ask as its input. Got: a str.\n  Mend: run(graph, Ask(…))."
+    assert str(caught.value) == "graph 'g' takes Ask as its input. Got: a str.\n  Fix: run(graph, Ask(…))."
     assert (seen, happened) == ([], None)
 
 
@@ -306,7 +306,7 @@ async def test_a_run_without_output_says_what_never_came(virtual_clock):
     assert str(caught.value) == (
         "graph 'g' came to rest after 2 steps, and nothing had made its output Done.\n"
         "  'join' was left waiting: it had part: Part; never came: other: Other.\n"
-        "  Mend: let the missing ones be made on every way, or make them optional: parameter: Type | None."
+        "  Fix: let the missing ones be made on every way, or make them optional: parameter: Type | None."
     )
     assert (caught.value.run_id, handle.status) == ("g-1", "failed")
 
@@ -323,7 +323,7 @@ async def test_a_run_that_makes_too_many_steps_ends(virtual_clock):
     assert str(caught.value) == (
         "run 'g-1' of 'g' made more than 10 steps.\n"
         "  Cause: most likely a cycle that returns neither None nor the output.\n"
-        "  Mend: let the cycle end, or give more with max_steps=…."
+        "  Fix: let the cycle end, or give more with max_steps=…."
     )
     assert [step.status for step in handle.trace] == ["done"] * 10 + ["cancelled"]
 
@@ -333,7 +333,7 @@ async def test_a_limit_of_steps_that_is_none_is_refused(wrong: Any, virtual_cloc
     work, _ = failing(0)
 
     async with open_runtime() as runtime:
-        with pytest.raises(UsageError, match=r"^max_steps=.*: expected a number >= 1\.\n  Mend: leave it out for no limit\.$"):
+        with pytest.raises(UsageError, match=r"^max_steps=.*: expected a number >= 1\.\n  Fix: leave it out for no limit\.$"):
             await runtime.run(graph_of(work), Ask(), max_steps=wrong)
 
 
@@ -356,7 +356,7 @@ async def test_a_timeout_is_reported_only_once_the_node_has_really_stopped(virtu
     assert stopped == [7.0]
     cause = caught.value.exceptions[0].__cause__
     assert isinstance(cause, NodeTimedOut)
-    assert re.match(r"^node 'work' did not finish within timeout_s=5\.\n  Mend: give it more time, or find", str(cause))
+    assert re.match(r"^node 'work' did not finish within timeout_s=5\.\n  Fix: give it more time, or find", str(cause))
 
 
 async def test_a_node_cannot_swallow_its_timeout(virtual_clock):

@@ -111,7 +111,7 @@ async def test_a_slow_reader_is_told_what_it_missed_and_still_gets_the_end(graph
 @pytest.mark.parametrize("buffer", [0, -1, 1.5, True])
 async def test_a_buffer_for_no_event_is_refused(buffer, graph, virtual_clock):
     async with open_runtime() as runtime:
-        with pytest.raises(UsageError, match=r"^buffer=.*: expected a whole number >= 1\.\n  Mend: leave it out for 1024\.$"):
+        with pytest.raises(UsageError, match=r"^buffer=.*: expected a whole number >= 1\.\n  Fix: leave it out for 1024\.$"):
             async with runtime.stream(graph, Ask(), buffer=buffer):
                 pass
 

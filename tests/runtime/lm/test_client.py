@@ -185,7 +185,7 @@ async def test_the_deadline_covers_every_request_and_pause(patient_clock: trio.a
 
     assert str(caught.value) == (
         "'openai/m': no answer within 10 s (2 of 3 requests made).\n"
-        "  Mend: ask for less (max_tokens), or set LMClient(..., deadline_s=…)."
+        "  Fix: ask for less (max_tokens), or set LMClient(..., deadline_s=…)."
     )
     assert (caught.value.attempt, caught.value.spent, record.cancelled_by_client) == (2, True, True)
     assert trio.current_time() == pytest.approx(10, abs=0.01)
@@ -284,7 +284,7 @@ async def test_a_client_that_is_not_open_says_how_to_open_it():
 
     assert str(caught.value) == (
         "LMClient('openai/m') is not open.\n"
-        "  Mend: call it inside 'async with LMClient(...) as lm:', or give it to open_runtime(lm=...)."
+        "  Fix: call it inside 'async with LMClient(...) as lm:', or give it to open_runtime(lm=...)."
     )
 
 
@@ -292,7 +292,7 @@ async def test_a_client_can_be_opened_again_but_not_twice_at_once():
     lm = LMClient("openai/m", api_key="k")
 
     async with lm:
-        with pytest.raises(UsageError, match=r"^LMClient\('openai/m'\) is open already\.\n  Mend: "):
+        with pytest.raises(UsageError, match=r"^LMClient\('openai/m'\) is open already\.\n  Fix: "):
             await lm.__aenter__()
         states = [lm.is_open]
     states.append(lm.is_open)
@@ -362,7 +362,7 @@ async def test_nothing_shows_the_key():
 
 # --- wrong calls ----------------------------------------------------------------------------------------------------
 
-MEND = "\n  Mend: pass a list such as [{'role': 'user', 'content': 'Hello'}]."
+MEND = "\n  Fix: pass a list such as [{'role': 'user', 'content': 'Hello'}]."
 
 
 @pytest.mark.parametrize(
@@ -413,7 +413,7 @@ def test_wrong_declarations_are_refused_at_once(arguments: dict[str, Any]):
     with pytest.raises(DeclarationError) as caught:
         LMClient(**{"model": "openai/m", **arguments})
 
-    assert "\n  Mend: " in str(caught.value)
+    assert "\n  Fix: " in str(caught.value)
     assert "s3cret" not in str(caught.value)
 
 

@@ -206,7 +206,7 @@ async def test_an_option_of_a_call_sends_it_nowhere_else(model: str, option: str
 
     assert str(caught.value) == (
         f"a call does not take the option {option!r}: where requests go, and as whom, is said once, not by a call.\n"
-        "  Mend: LMClient(..., api_base=…, provider_options={…}); or send it to the provider in extra_body={…}."
+        "  Fix: LMClient(..., api_base=…, provider_options={…}); or send it to the provider in extra_body={…}."
     )
 
 

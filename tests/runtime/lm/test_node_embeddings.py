@@ -48,5 +48,5 @@ async def test_a_model_without_embeddings_says_so():
     (failed,) = caught.value.exceptions
     assert str(failed.__cause__) == (
         f"the language model {ScriptedLM([]).model!r} makes no embeddings: a ScriptedLM has no method embed().\n"
-        "  Mend: give the node an LMClient of a model that does, by its option lm."
+        "  Fix: give the node an LMClient of a model that does, by its option lm."
     )

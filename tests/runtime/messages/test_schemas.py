@@ -131,7 +131,7 @@ def test_every_problem_is_named_at_once() -> None:
         "  page.bounds[0].low: missing (page is Page)\n"
         "  page.kind: got 'z' (page is Page): Input should be 'x' or 'y'\n"
         "  share: got 2, expected float: Input should be less than or equal to 1\n"
-        "  Mend: say in the instruction how 'choice', 'by_name', 'page', 'share' must look, raise parse_attempts, "
+        "  Fix: say in the instruction how 'choice', 'by_name', 'page', 'share' must look, raise parse_attempts, "
         "or widen the types of Mixed."
     )
     assert caught.value.retryable is True
@@ -170,9 +170,7 @@ def test_a_long_value_is_shortened_in_the_message() -> None:
 
 
 def test_a_type_that_no_model_can_fill_is_a_mistake_of_the_declaration() -> None:
-    with pytest.raises(
-        DeclarationError, match=r"^Callback cannot be filled by a language model: .*\n  Mend: build message types"
-    ):
+    with pytest.raises(DeclarationError, match=r"^Callback cannot be filled by a language model: .*\n  Fix: build message types"):
         build(Callback, {"call": "f"})
 
 
@@ -186,7 +184,7 @@ def test_an_annotation_that_cannot_be_hashed_is_no_obstacle() -> None:
 
 
 def test_a_class_without_declared_fields_is_no_message_type() -> None:
-    with pytest.raises(DeclarationError, match=r"^<class 'int'> is no message type: it has no declared fields\.\n  Mend: "):
+    with pytest.raises(DeclarationError, match=r"^<class 'int'> is no message type: it has no declared fields\.\n  Fix: "):
         build(int, {})
 
 

@@ -93,7 +93,7 @@ def test_an_async_test_that_nobody_runs_is_told_what_is_missing(tmp_path: Path) 
 
     assert (
         "test_seed is async and uses virtual_clock, virtual_runtime, and nothing runs it on trio.\n"
-        "  Mend: install pytest-trio and write trio_mode = true into pytest's configuration, or mark it @pytest.mark.trio.\n"
+        "  Fix: install pytest-trio and write trio_mode = true into pytest's configuration, or mark it @pytest.mark.trio.\n"
     ) in output
 
 

@@ -207,7 +207,7 @@ def test_none_ends_the_branch_and_a_run_without_output_says_so():
     assert driven.output is None
     assert driven.state.no_output() == (
         "graph 'g' came to rest after 1 step, and nothing had made its output Out.\n"
-        "  Mend: every branch ended with None; let one of them return the output."
+        "  Fix: every branch ended with None; let one of them return the output."
     )
 
 
@@ -231,7 +231,7 @@ def test_a_join_left_waiting_is_named_with_what_came_and_what_never_did():
     assert driven.state.no_output() == (
         "graph 'g' came to rest after 2 steps, and nothing had made its output Out.\n"
         "  'join' was left waiting: it had b: B; never came: a: A.\n"
-        "  Mend: let the missing ones be made on every way, or make them optional: parameter: Type | None."
+        "  Fix: let the missing ones be made on every way, or make them optional: parameter: Type | None."
     )
 
 
@@ -246,8 +246,8 @@ def test_a_failed_task_ends_its_branch():
 
 @pytest.mark.parametrize(
     ("returned", "what"),
-    [(B(), "a B; it declares A.\n  Mend: return what it declares, or add B to its return annotation."),
-     (None, "None; it declares A.\n  Mend: return what it declares, or add None to its return annotation.")],
+    [(B(), "a B; it declares A.\n  Fix: return what it declares, or add B to its return annotation."),
+     (None, "None; it declares A.\n  Fix: return what it declares, or add None to its return annotation.")],
 )  # fmt: skip
 def test_a_value_of_an_undeclared_type_is_refused_before_anything_changes(returned, what):
     driven = begin(chain(), Ask())
@@ -264,7 +264,7 @@ def test_an_input_of_the_wrong_type_is_refused():
     state = RunState(Course(chain().plan()), "run-1")
 
     with pytest.raises(
-        DeclarationError, match=r"^graph 'g' takes Ask as its input. Got: a str.\n  Mend: run\(graph, Ask\(…\)\).$"
+        DeclarationError, match=r"^graph 'g' takes Ask as its input. Got: a str.\n  Fix: run\(graph, Ask\(…\)\).$"
     ):
         state.start("hello")
 

@@ -172,7 +172,7 @@ def test_without_the_extra_the_mend_is_said(monkeypatch: pytest.MonkeyPatch):
         PydanticAIBackend(ScriptedLM([]))
 
     assert str(caught.value) == (
-        "PydanticAIBackend needs pydantic-ai-slim, which is not installed.\n  Mend: pip install 'understudy[pydantic-ai]'."
+        "PydanticAIBackend needs pydantic-ai-slim, which is not installed.\n  Fix: pip install 'understudy[pydantic-ai]'."
     )
 
 

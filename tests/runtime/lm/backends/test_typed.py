@@ -146,7 +146,7 @@ async def test_types_to_choose_from_have_names_of_their_own():
 
     assert str(caught.value) == (
         "['Review', 'Review']: expected types of different names, and none that is called 'None'.\n"
-        "  Mend: rename those that share a name."
+        "  Fix: rename those that share a name."
     )
 
 
@@ -198,7 +198,7 @@ async def test_a_name_that_is_no_field_is_refused():
         await DSPyBackend(ScriptedLM([])).fill(Review, {"star": 5}, "")
 
     assert str(caught.value) == (
-        "Review has no field 'star' to put what was resolved into; it has stars, words.\n  Mend: name the fields of the type."
+        "Review has no field 'star' to put what was resolved into; it has stars, words.\n  Fix: name the fields of the type."
     )
 
 

@@ -23,7 +23,7 @@ from runtime.lm.dspy.trio_lm import trio_lm
 
 SECOND_TRY = "Your answer cannot be read:\n{}\nAnswer again, in full and in the format asked for."
 QUESTION: Any = "question -> answer"  # DSPy takes a text where its annotations say a class
-MEND = "  Mend: say in the instruction how to answer, raise parse_attempts, widen the types, or take a stronger model."
+MEND = "  Fix: say in the instruction how to answer, raise parse_attempts, widen the types, or take a stronger model."
 
 
 @attrs.frozen
@@ -234,13 +234,13 @@ async def test_an_unknown_module_is_refused_with_the_known_ones(module: Any) -> 
 
     assert str(caught.value) == (
         f"module={module!r}: expected one of 'Predict', 'ChainOfThought' or a dspy.Module class.\n"
-        "  Mend: name one of these, or pass the class itself."
+        "  Fix: name one of these, or pass the class itself."
     )
 
 
 @pytest.mark.parametrize("attempts", [0, True, 1.5])
 async def test_parse_attempts_is_a_count(attempts: Any) -> None:
-    with pytest.raises(DeclarationError, match=r"^parse_attempts=.*: expected a whole number >= 1\.\n  Mend: "):
+    with pytest.raises(DeclarationError, match=r"^parse_attempts=.*: expected a whole number >= 1\.\n  Fix: "):
         await fill(Script(), instruction="", inputs={}, output=Checked, parse_attempts=attempts)
 
 
@@ -383,7 +383,7 @@ async def test_a_prompt_too_long_is_dspys_error_inside_and_ours_outside() -> Non
 
 @pytest.mark.parametrize("wrong", [3, "no arrow", dict])
 async def test_what_is_no_signature_is_refused(wrong: Any) -> None:
-    with pytest.raises(DeclarationError, match=r"\n  Mend: "):
+    with pytest.raises(DeclarationError, match=r"\n  Fix: "):
         await run_signature(Script(), wrong, {})
 
 
@@ -439,7 +439,7 @@ async def test_a_synchronous_call_on_trios_thread_is_refused_with_the_mend() -> 
 
     assert str(caught.value) == (
         "The DSPy module Predict was called synchronously on trio's own thread: the call would wait for the loop that it holds.\n"
-        "  Mend: `await module.acall(…)` instead of `module(…)`; or, for an evaluation and other synchronous code, "
+        "  Fix: `await module.acall(…)` instead of `module(…)`; or, for an evaluation and other synchronous code, "
         "`await run_dspy(lm, function)`."
     )
 

@@ -103,5 +103,5 @@ async def test_none_is_filled_with_nothing(virtual_clock):
 
 
 async def test_nothing_to_choose_from_is_refused(virtual_clock):
-    with pytest.raises(DeclarationError, match=r"there is nothing to choose from\.\n  Mend: pass message types\.$"):
+    with pytest.raises(DeclarationError, match=r"there is nothing to choose from\.\n  Fix: pass message types\.$"):
         await choose(ScriptedLM([]), instruction="", inputs=DRAFT, among=[])

@@ -32,7 +32,7 @@ def test_a_release_of_another_series_is_refused_even_if_nothing_is_missing():
         check_release("3.5.0", [])
 
     assert str(caught.value) == (
-        "dspy 3.5.0 is not one that understudy works with (tried: 3.4).\n  Mend: pip install 'dspy>=3.4,<3.5'."
+        "dspy 3.5.0 is not one that understudy works with (tried: 3.4).\n  Fix: pip install 'dspy>=3.4,<3.5'."
     )
 
 
@@ -42,7 +42,7 @@ def test_a_release_that_lacks_a_hook_is_refused_with_the_name():
 
     assert str(caught.value) == (
         "dspy 3.4.9 is not one that understudy works with (tried: 3.4); it lacks dspy.BaseLM.acall(prompt).\n"
-        "  Mend: pip install 'dspy>=3.4,<3.5'."
+        "  Fix: pip install 'dspy>=3.4,<3.5'."
     )
 
 

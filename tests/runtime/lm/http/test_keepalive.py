@@ -247,7 +247,7 @@ async def test_certificates_come_from_the_environment(certificate: Path, monkeyp
 
 async def test_a_certificate_that_nobody_vouches_for_is_refused(certificate: Path):
     async with encrypted(certificate) as url, open_transport() as transport:
-        with pytest.raises(LMUnavailable, match=r"Mend: the certificate is not trusted: check api_base, or set SSL_CERT_FILE"):
+        with pytest.raises(LMUnavailable, match=r"Fix: the certificate is not trusted: check api_base, or set SSL_CERT_FILE"):
             await transport.send(HttpRequest("GET", url))
 
         assert connections_of(transport) == PoolStatistics(in_use=0, idle=0, opened=0)

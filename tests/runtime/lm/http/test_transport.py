@@ -208,7 +208,7 @@ async def test_a_closed_transport_says_so():
         pass
 
     assert transport.closed
-    with pytest.raises(UsageError, match=r"^this HTTP transport is closed\.\n  Mend: "):
+    with pytest.raises(UsageError, match=r"^this HTTP transport is closed\.\n  Fix: "):
         await transport.send(HttpRequest("GET", "http://127.0.0.1:1/"))
 
 
@@ -258,7 +258,7 @@ async def test_the_cause_below_decides_the_advice():
         raise httpx.ConnectError("no") from ssl.SSLCertVerificationError("self-signed certificate")
 
     async with open_transport(connect=lambda: httpx.MockTransport(fail)) as transport:
-        with pytest.raises(LMUnavailable, match=r"Mend: the certificate is not trusted: check api_base, or set SSL_CERT_FILE"):
+        with pytest.raises(LMUnavailable, match=r"Fix: the certificate is not trusted: check api_base, or set SSL_CERT_FILE"):
             await transport.send(HttpRequest("POST", "https://provider/"))
 
 

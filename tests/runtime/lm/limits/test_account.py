@@ -107,7 +107,7 @@ async def test_a_longer_pause_than_anybody_wants_to_wait_out_fails_unsent(virtua
     assert len(provider.at_s) == 1
     assert str(caught.value) == (
         "'openai/m', request 0 of 3: provider has asked for patience, for 3600 s more; nothing was sent.\n"
-        "  Mend: wait, raise Retry(max_retry_after_s=…), or name fallbacks."
+        "  Fix: wait, raise Retry(max_retry_after_s=…), or name fallbacks."
     )
 
 

@@ -45,7 +45,7 @@ async def test_a_call_that_could_cost_more_than_is_left_is_not_sent(virtual_cloc
 
     assert str(caught.value) == (
         "the budget does not cover the call: 119 tokens asked, 100 of 100 left; nothing was sent.\n"
-        "  Mend: ask for less (max_tokens), or raise the Budget."
+        "  Fix: ask for less (max_tokens), or raise the Budget."
     )
     assert trio.current_time() == 0
     assert rest(budget) == (0, 0.0)

@@ -132,7 +132,7 @@ def test_a_file_that_cannot_be_a_cache_is_refused_when_it_is_opened(make: Any, w
 
     assert str(caught.value) == (
         f"SqliteCache({str(path)!r}): the file cannot be used: {words}.\n"
-        "  Mend: name a file that is not there yet, or one that SqliteCache has made, in a folder that may be written to."
+        "  Fix: name a file that is not there yet, or one that SqliteCache has made, in a folder that may be written to."
     )
     assert (path.read_bytes() if path.is_file() else None) == before
 

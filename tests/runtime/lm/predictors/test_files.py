@@ -126,7 +126,7 @@ def test_a_file_that_is_anything_else_is_refused_and_says_why(name: str, tmp_pat
     assert first == f"predictors={str(tmp_path)!r}: 1 of the files cannot be used."
     assert second.startswith(f"  {path}: ")
     assert words in second
-    assert mend == "  Mend: compile them again with `understudy compile`, or delete them."
+    assert mend == "  Fix: compile them again with `understudy compile`, or delete them."
 
 
 def test_a_file_that_is_too_large_is_not_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -186,7 +186,7 @@ def test_what_is_no_folder_is_refused(name: str, words: str, tmp_path: Path):
         read_folder(tmp_path / name)
 
     assert str(caught.value) == (
-        f"predictors={str(tmp_path / name)!r}: {words}.\n  Mend: pass the folder that `understudy compile -o` wrote."
+        f"predictors={str(tmp_path / name)!r}: {words}.\n  Fix: pass the folder that `understudy compile -o` wrote."
     )
 
 

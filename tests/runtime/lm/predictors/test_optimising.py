@@ -113,7 +113,7 @@ async def test_an_optimiser_whose_library_is_missing_says_how_to_get_it(monkeypa
         await optimise(ScriptedLM([]), dspy.Predict(QA), examples(), is_right, optimizer=Optimizer("mipro"))
 
     assert str(caught.value) == (
-        "the optimiser 'mipro' needs optuna, which is not installed.\n  Mend: pip install 'understudy[optimizers]'."
+        "the optimiser 'mipro' needs optuna, which is not installed.\n  Fix: pip install 'understudy[optimizers]'."
     )
 
 

@@ -173,7 +173,7 @@ async def test_a_predictor_of_another_signature_is_refused_with_the_node_and_the
     assert str(caught.value) == (
         "the predictors of graph 'labels' do not fit its nodes.\n"
         f"  node 'label' ({location}), {tmp_path}/labels/label.json: Label: {changed}\n"
-        "  Mend: compile them again with `understudy compile`, or delete the files."
+        "  Fix: compile them again with `understudy compile`, or delete the files."
     )
 
 

@@ -110,7 +110,7 @@ def test_a_row_that_fits_no_node_is_refused_and_says_why(graph: Graph, row: Any,
 
     assert told.splitlines()[0] == "1 of the 1 rows do not fit the graph's nodes."
     assert words in told.splitlines()[1]
-    assert told.splitlines()[-1] == "  Mend: correct the rows; their fields are those of the nodes' message types."
+    assert told.splitlines()[-1] == "  Fix: correct the rows; their fields are those of the nodes' message types."
 
 
 def test_all_rows_that_do_not_fit_are_counted_and_the_first_twenty_named():
@@ -145,7 +145,7 @@ def test_a_line_that_is_no_row_is_named(text: str, words: str, tmp_path: Path):
         read_rows(tmp_path / "rows")
 
     assert words in str(caught.value)
-    assert str(caught.value).endswith('\n  Mend: write a row as {"node": …, "input": {…}, "output": {…}} on one line.')
+    assert str(caught.value).endswith('\n  Fix: write a row as {"node": …, "input": {…}, "output": {…}} on one line.')
 
 
 def test_a_line_ends_where_json_lines_end_it(tmp_path: Path):

@@ -141,7 +141,7 @@ async def test_without_credentials_nothing_is_sent(options: dict[str, str]):
 
     what = "AWS credentials cannot be had (ProfileNotFound)" if options else "there are no AWS credentials"
     assert str(caught.value) == (
-        f"{MODEL!r}, request 1 of 3: {what}.\n  Mend: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or AWS_PROFILE), "
+        f"{MODEL!r}, request 1 of 3: {what}.\n  Fix: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or AWS_PROFILE), "
         "or pass LMClient(..., provider_options={'aws_access_key_id': …, 'aws_secret_access_key': …, 'aws_region_name': …})."
     )
     assert recorder.seen == []
@@ -158,7 +158,7 @@ def test_an_option_that_bedrock_does_not_know_is_refused_without_showing_its_val
 
 
 def test_without_botocore_the_error_says_what_to_install():
-    with pytest.raises(DeclarationError, match=r"signed by botocore, which is not installed\.\n  Mend: pip install boto3"):
+    with pytest.raises(DeclarationError, match=r"signed by botocore, which is not installed\.\n  Fix: pip install boto3"):
         check_botocore(MODEL, lambda name: None)
 
 

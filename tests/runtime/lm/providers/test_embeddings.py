@@ -191,7 +191,7 @@ async def test_what_is_no_text_is_refused(texts: Any, what: str):
             with pytest.raises(UsageError) as caught:
                 await lm.embed(texts)
 
-    assert str(caught.value) == f"embed(): {what}.\n  Mend: pass a list such as ['Hello', 'Good day']."
+    assert str(caught.value) == f"embed(): {what}.\n  Fix: pass a list such as ['Hello', 'Good day']."
     assert recorder.seen == []
 
 

@@ -82,7 +82,7 @@ def test_a_rate_limit_carries_the_wait_and_the_providers_words():
     assert error.retry_after_s == 20.0
     assert str(error) == (
         "HTTP 429 from http://provider/v1/chat: Rate limit reached for m (retry after 20 s).\n"
-        "  Mend: wait; lower max_connections; or ask the provider for a higher limit."
+        "  Fix: wait; lower max_connections; or ask the provider for a higher limit."
     )
 
 
@@ -95,7 +95,7 @@ def test_a_redirect_is_named_and_not_followed():
 
     assert str(error) == (
         "HTTP 307 from http://provider/v1/chat to https://elsewhere/v1, which is not followed because the key would go with it.\n"
-        "  Mend: mend the messages or options; check the model's name and api_base."
+        "  Fix: mend the messages or options; check the model's name and api_base."
     )
 
 

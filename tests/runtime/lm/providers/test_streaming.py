@@ -130,7 +130,7 @@ async def test_the_completion_is_not_there_before_the_last_piece():
 
     assert str(caught.value) == (
         "the answer is not complete: 'completion' was read before the last piece had come.\n"
-        "  Mend: read the stream to its end first, with 'async for delta in stream'."
+        "  Fix: read the stream to its end first, with 'async for delta in stream'."
     )
 
 
@@ -196,7 +196,7 @@ async def test_a_stream_without_an_end_is_not_taken_for_an_answer():
     assert str(caught.value) == (
         "'openai/m', request 1 of 1: the stream from http://provider/v1/chat/completions cannot be read: "
         "the stream ended before the answer did: 'half'.\n"
-        "  Mend: check that api_base is the address of a model provider."
+        "  Fix: check that api_base is the address of a model provider."
     )
 
 
@@ -246,7 +246,7 @@ async def test_the_wait_for_the_first_piece_has_its_own_deadline(patient_clock: 
     assert trio.current_time() == pytest.approx(4, abs=0.01)
     assert str(caught.value) == (
         "'openai/m', request 1 of 1: no piece of an answer within 4 s.\n"
-        "  Mend: try again later, ask for less (max_tokens), or set LMClient(..., first_token_s=…)."
+        "  Fix: try again later, ask for less (max_tokens), or set LMClient(..., first_token_s=…)."
     )
 
 

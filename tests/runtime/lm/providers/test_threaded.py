@@ -140,7 +140,7 @@ async def test_a_budget_holds_for_it():
 async def test_a_missing_key_is_named_before_a_thread_is_started(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("REPLICATE_API_KEY", raising=False)
     with pytest.raises(
-        LMAuthFailed, match=r"needs a key, and there is none\.\n  Mend: set the environment variable REPLICATE_API_KEY"
+        LMAuthFailed, match=r"needs a key, and there is none\.\n  Fix: set the environment variable REPLICATE_API_KEY"
     ):
         async with LMClient("replicate/meta/llama-2-70b-chat"):
             pytest.fail("it is not open")

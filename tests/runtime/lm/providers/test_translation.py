@@ -91,7 +91,7 @@ def test_a_success_that_cannot_be_read_is_unreadable(model: str, body: bytes):
 def test_a_refusal_of_the_model_is_an_error_with_its_words():
     translates, exchange = asked()
 
-    with pytest.raises(LMRefused, match=r"^the model declined to answer: I cannot help with that\.\n  Mend: "):
+    with pytest.raises(LMRefused, match=r"^the model declined to answer: I cannot help with that\.\n  Fix: "):
         translates.completion(exchange, reply({"content": None, "refusal": "I cannot help with that"}))
 
 
@@ -132,7 +132,7 @@ def test_an_error_reply_becomes_the_tables_error_and_shows_no_key(status: int, e
 )
 def test_a_missing_key_is_named_and_one_in_the_environment_is_used(model: str, variable: str, monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(
-        LMAuthFailed, match=rf"^'{model}' needs a key, and there is none\.\n  Mend: set the environment variable {variable}, "
+        LMAuthFailed, match=rf"^'{model}' needs a key, and there is none\.\n  Fix: set the environment variable {variable}, "
     ):
         Translator(model).route()
 
@@ -166,7 +166,7 @@ def test_a_key_that_cannot_be_one_is_refused_without_showing_it(key: str):
 @pytest.mark.parametrize("model", ["nonsense", "nope/x", "/", "openai"])
 def test_an_unknown_model_is_a_declaration_error_with_examples(model: str):
     with pytest.raises(
-        DeclarationError, match=r"LiteLLM knows no provider for this model\.\n  Mend: name the provider before a slash, "
+        DeclarationError, match=r"LiteLLM knows no provider for this model\.\n  Fix: name the provider before a slash, "
     ):
         Translator(model, api_key="k").route()
 
@@ -178,7 +178,7 @@ def test_a_provider_that_is_not_served_says_so(model: str):
 
     assert str(caught.value) == (
         f"LMClient({model!r}): the provider {model.partition('/')[0]!r} is not served: LiteLLM signs in to it by asking a "
-        f"person at a terminal.\n  Mend: use {EXAMPLES}, or a gateway that speaks OpenAI's protocol."
+        f"person at a terminal.\n  Fix: use {EXAMPLES}, or a gateway that speaks OpenAI's protocol."
     )
 
 
@@ -192,7 +192,7 @@ def test_a_provider_that_wants_more_said_says_so():
         Translator("ragflow/x", api_key="s3cret-key").route()
 
     assert str(caught.value).startswith("LMClient('ragflow/x'): LiteLLM cannot tell where this model is: ")
-    assert str(caught.value).endswith(".\n  Mend: pass api_base, or correct the form of the model's name.")
+    assert str(caught.value).endswith(".\n  Fix: pass api_base, or correct the form of the model's name.")
     assert "s3cret" not in str(caught.value)
 
 
@@ -200,7 +200,7 @@ def test_azure_without_an_address_says_what_one_looks_like(monkeypatch: pytest.M
     monkeypatch.delenv("AZURE_API_BASE", raising=False)
 
     with pytest.raises(
-        DeclarationError, match=r"no address is known\.\n  Mend: pass api_base='https://NAME\.openai\.azure\.com'\."
+        DeclarationError, match=r"no address is known\.\n  Fix: pass api_base='https://NAME\.openai\.azure\.com'\."
     ):
         Translator("azure/gpt-4o-mini", api_key="k").route()
 
@@ -332,7 +332,7 @@ def test_options_that_would_do_nothing_are_refused(options: dict[str, Any], mend
     with pytest.raises(UsageError) as caught:
         asked(**options)
 
-    assert str(caught.value).endswith(f"\n  Mend: {mend}")
+    assert str(caught.value).endswith(f"\n  Fix: {mend}")
 
 
 def test_an_option_that_the_provider_does_not_know_is_a_bad_request():
@@ -342,7 +342,7 @@ def test_an_option_that_the_provider_does_not_know_is_a_bad_request():
     assert str(caught.value) == (
         "no request to 'anthropic/claude-sonnet-4-5' could be made of the messages and options: UnsupportedParamsError: "
         "anthropic does not support parameters: ['logit_bias'], for model=claude-sonnet-4-5.\n"
-        "  Mend: leave it out, or pass drop_params=True to leave out whatever the provider does not take."
+        "  Fix: leave it out, or pass drop_params=True to leave out whatever the provider does not take."
     )
     assert caught.value.attempt == 0
 
@@ -375,7 +375,7 @@ def test_provider_options_that_are_no_mapping_from_names_are_refused_without_sho
 
     assert str(caught.value) == (
         f"LMClient(provider_options=…): expected a mapping from option names, got a {type(options).__name__}.\n"
-        "  Mend: pass one such as {'aws_region_name': 'eu-central-1'}."
+        "  Fix: pass one such as {'aws_region_name': 'eu-central-1'}."
     )
 
 
@@ -385,7 +385,7 @@ def test_a_provider_without_options_of_its_own_says_so():
 
     assert str(caught.value) == (
         "LMClient('openai/gpt-4o-mini', provider_options=…): no option 'vertex_project' is known; 'openai' has none.\n"
-        "  Mend: correct its name, or pass what belongs to one call to chat()."
+        "  Fix: correct its name, or pass what belongs to one call to chat()."
     )
 
 

@@ -107,7 +107,7 @@ async def test_a_token_of_ones_own_is_sent_as_it_is():
 async def test_a_token_service_that_is_down_is_asked_as_often_as_the_client_may():
     async with asking() as (recorder, lm):
         recorder.failures += [(503, {}, b"{}")] * 9
-        with pytest.raises(LMUnavailable, match=r"request 3 of 3: the token service answered HTTP 503\.\n  Mend: "):
+        with pytest.raises(LMUnavailable, match=r"request 3 of 3: the token service answered HTTP 503\.\n  Fix: "):
             await lm.chat(HELLO)
 
     assert (len(recorder.others), recorder.seen) == (3, [])
@@ -161,7 +161,7 @@ def test_without_a_project_the_error_says_where_to_name_one():
 
     assert str(caught.value) == (
         f"LMClient({MODEL!r}): no project of Google Cloud is named, and the credentials name none.\n"
-        "  Mend: set VERTEXAI_PROJECT, or pass LMClient(..., provider_options={'vertex_project': …})."
+        "  Fix: set VERTEXAI_PROJECT, or pass LMClient(..., provider_options={'vertex_project': …})."
     )
 
 
@@ -174,7 +174,7 @@ def test_without_google_auth_the_error_says_what_to_install(find: Any):
     with pytest.raises(DeclarationError) as caught:
         check_google_auth(MODEL, find)
 
-    assert str(caught.value).endswith("  Mend: pip install 'understudy[vertex]', or pass a token of your own as api_key.")
+    assert str(caught.value).endswith("  Fix: pip install 'understudy[vertex]', or pass a token of your own as api_key.")
 
 
 def test_models_of_other_makers_are_left_to_litellm():

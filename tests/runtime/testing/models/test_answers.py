@@ -41,7 +41,7 @@ def test_a_json_answer_is_one_object() -> None:
 def test_a_value_without_a_json_form_is_refused() -> None:
     message = re.escape(
         "A scripted answer holds 1j, which has no JSON form.\n"
-        "  Mend: use strings, numbers, booleans, None, lists, mappings or attrs instances."
+        "  Fix: use strings, numbers, booleans, None, lists, mappings or attrs instances."
     )
 
     with pytest.raises(DeclarationError, match=f"^{message}$"):
@@ -77,7 +77,7 @@ def test_an_answers_own_usage_and_finish_reason_come_first() -> None:
 def test_a_tool_call_without_a_name_is_refused() -> None:
     message = re.escape(
         "A scripted tool call has no name: {'arguments': {}}.\n"
-        "  Mend: write tool_answer(name, **arguments), or a call in OpenAI's form."
+        "  Fix: write tool_answer(name, **arguments), or a call in OpenAI's form."
     )
 
     with pytest.raises(DeclarationError, match=f"^{message}$"):

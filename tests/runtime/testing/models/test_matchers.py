@@ -37,7 +37,7 @@ def test_a_node_without_a_docstring_is_refused() -> None:
         by_node(nameless)
 
     assert str(caught.value) == (
-        "node 'nameless' has no docstring to know its prompts by.\n  Mend: write one, or use by_fields(…)."
+        "node 'nameless' has no docstring to know its prompts by.\n  Fix: write one, or use by_fields(…)."
     )
 
 

@@ -144,7 +144,7 @@ def test_a_wrong_script_is_refused_and_changes_nothing(handle: LoopbackHandle) -
 
     message = re.escape(
         "The script is not usable: ModelScript(latency_s=-1.0): expected a finite number >= 0.\n"
-        "  Mend: pass a finite number >= 0 as 'latency_s'."
+        "  Fix: pass a finite number >= 0 as 'latency_s'."
     )
     with pytest.raises(DeclarationError, match=f"^{message}$"):
         handle._call("POST", "/_script", {"models": {"small": {"answer": "no", "latency_s": -1.0}}})

@@ -215,7 +215,7 @@ async def test_an_unscripted_model_is_refused_with_the_mend() -> None:
     assert (reply.status_code, provider.requests[0].status) == (400, 400)
     assert reply.json()["error"] == {
         "message": "The loopback provider has no script for model 'large'; scripted models: 'small'.\n"
-        "  Mend: open_loopback({'large': 'an answer'}), or provider.script('large', 'an answer'); '*' is any model.",
+        "  Fix: open_loopback({'large': 'an answer'}), or provider.script('large', 'an answer'); '*' is any model.",
         "type": "invalid_request_error",
         "param": None,
         "code": None,
@@ -229,7 +229,7 @@ async def test_a_list_of_answers_is_used_up_in_arrival_order() -> None:
     assert [reply.json()["choices"][0]["message"]["content"] for reply in replies[:2]] == ["one", "two"]
     assert replies[2].json()["error"]["message"] == (
         "The script of model 'small' has 2 answer(s) and all have been given.\n"
-        "  Mend: list one answer for each request, or give a single answer or a function, which never run out."
+        "  Fix: list one answer for each request, or give a single answer or a function, which never run out."
     )
 
 
@@ -323,7 +323,7 @@ async def test_leaving_the_block_ends_the_requests_in_flight(virtual_clock: trio
 async def test_a_limit_below_one_is_refused() -> None:
     message = re.escape(
         "LoopbackProvider(max_concurrent=0): expected a whole number >= 1 or None.\n"
-        "  Mend: pass a whole number >= 1 or None as 'max_concurrent'."
+        "  Fix: pass a whole number >= 1 or None as 'max_concurrent'."
     )
 
     with pytest.raises(DeclarationError, match=f"^{message}$"):

@@ -54,7 +54,7 @@ def test_an_exception_is_no_answer_of_a_provider() -> None:
     assert script.plan(asking("a")) == Plan(
         refusal="The script of model 'a' raised DeclarationError: A scripted answer is the exception OSError('broken'), "
         "which only ScriptedLM can raise.\n"
-        "  Mend: let the provider fail by ModelScript(answer, failures=[Failure.status(500)])."
+        "  Fix: let the provider fail by ModelScript(answer, failures=[Failure.status(500)])."
     )
 
 
@@ -84,7 +84,7 @@ def test_a_script_survives_the_way_to_another_process(script: ScriptLike) -> Non
 def test_a_function_does_not_cross_to_another_process() -> None:
     message = re.escape(
         "The answer of model 'a' is a function, and functions do not cross to another process.\n"
-        "  Mend: give loopback_process() texts, mappings or lists of them, or use open_loopback() in the same trio.run."
+        "  Fix: give loopback_process() texts, mappings or lists of them, or use open_loopback() in the same trio.run."
     )
 
     with pytest.raises(DeclarationError, match=f"^{message}$"):

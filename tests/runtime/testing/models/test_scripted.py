@@ -89,7 +89,7 @@ async def test_a_call_beyond_the_list_is_not_expected() -> None:
     message = re.escape(
         "Call 2 to ScriptedLM('scripted') was not expected: all 1 answer(s) have been given.\n"
         "  Prompt: 'Extract the time.\\nhi again'\n"
-        "  Mend: script one more answer, or find out who calls once too often."
+        "  Fix: script one more answer, or find out who calls once too often."
     )
     with pytest.raises(UnscriptedCall, match=f"^{message}$"):
         await lm.chat(saying("hi again"))
@@ -101,7 +101,7 @@ async def test_a_call_that_fits_no_key_is_not_expected() -> None:
     message = re.escape(
         "Call 1 to ScriptedLM('scripted') was not expected: none of its keys occurs in the prompt.\n"
         "  Keys: 'red', 'green'. Prompt: 'Extract the time.\\nblue'\n"
-        "  Mend: add a key for it, or '' as the last key, which fits every prompt."
+        "  Fix: add a key for it, or '' as the last key, which fits every prompt."
     )
     with pytest.raises(UnscriptedCall, match=f"^{message}$"):
         await lm.chat(saying("blue"))

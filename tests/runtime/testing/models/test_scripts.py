@@ -17,7 +17,7 @@ from runtime.testing.network import VirtualNetwork
 
 HI: list[ChatMessage] = [{"role": "user", "content": "hi"}]
 SIGNS = "Unused (-), asked (+), asked in vain (!):"
-MEND = "  Mend: correct the script, or the code that asks; or ScriptedLM(…, "
+MEND = "  Fix: correct the script, or the code that asks; or ScriptedLM(…, "
 UNUSED = 'unused="ok" if answers may be left over'
 UNFORESEEN = 'unforeseen="ok" if the code may do without an answer'
 HO: list[ChatMessage] = [{"role": "user", "content": "ho"}]
@@ -139,7 +139,7 @@ async def test_a_provider_is_followed_by_the_same_rule() -> None:
         "  + 1: 'a: hi'",
         "  + 2: 'c: hi'",
         "  ! 3: 'other: hi'",
-        f"  Mend: correct the script, or the code that asks; or network.provider(…, {UNUSED}, and {UNFORESEEN}).",
+        f"  Fix: correct the script, or the code that asks; or network.provider(…, {UNUSED}, and {UNFORESEEN}).",
     ]
 
 

@@ -127,7 +127,7 @@ def test_a_committed_failure_file_is_found_from_the_tests_own_directory(tmp_path
 def test_a_failure_file_that_is_not_there_or_is_none_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty.json").write_text("{}")
-    mend = "  Mend: name the file that --understudy-save wrote, from the directory of the test or from one above it."
+    mend = "  Fix: name the file that --understudy-save wrote, from the directory of the test or from one above it."
 
     with pytest.raises(DeclarationError) as missing:
         Schedule.load("gone.json", tmp_path / "unit" / "test_race.py")
@@ -135,7 +135,7 @@ def test_a_failure_file_that_is_not_there_or_is_none_is_named(tmp_path: Path, mo
         explore(replay_first=str(tmp_path / "empty.json"))(racy)()
 
     assert str(missing.value) == f"there is no failure file 'gone.json' in {tmp_path} and from {tmp_path}/unit upwards.\n{mend}"
-    assert str(empty.value).startswith(f"{tmp_path}/empty.json is no failure file: KeyError: 'schedule'.\n  Mend: ")
+    assert str(empty.value).startswith(f"{tmp_path}/empty.json is no failure file: KeyError: 'schedule'.\n  Fix: ")
 
 
 def test_another_failure_of_the_same_test_gets_a_file_of_its_own(tmp_path: Path) -> None:
@@ -149,9 +149,7 @@ def test_another_failure_of_the_same_test_gets_a_file_of_its_own(tmp_path: Path)
 
 
 def test_what_is_no_async_function_is_not_explored() -> None:
-    with pytest.raises(
-        UsageError, match=r"^@explore\(\) takes an async function, and <function .*> is none\.\n  Mend: async def"
-    ):
+    with pytest.raises(UsageError, match=r"^@explore\(\) takes an async function, and <function .*> is none\.\n  Fix: async def"):
         explore()(lambda: None)  # type: ignore[arg-type, return-value]
 
 
@@ -198,7 +196,7 @@ def test_what_is_no_schedule_is_refused() -> None:
         Schedule.parse("seven")
 
     assert str(caught.value) == (
-        "'seven' is no recorded schedule.\n  Mend: copy the whole word after --understudy-replay=, such as 7:0x3,1."
+        "'seven' is no recorded schedule.\n  Fix: copy the whole word after --understudy-replay=, such as 7:0x3,1."
     )
 
 
@@ -207,7 +205,7 @@ def test_an_exploration_inside_another_is_refused() -> None:
     async def outer() -> None:
         find_failure(racy)
 
-    with pytest.raises(UsageError, match=r"^an explored run was begun inside another one\.\n  Mend: call the inner test's body"):
+    with pytest.raises(UsageError, match=r"^an explored run was begun inside another one\.\n  Fix: call the inner test's body"):
         outer()
     assert find_failure(racy) is not None
 

@@ -135,7 +135,7 @@ def test_a_name_that_moved_is_reported_with_trios_version(monkeypatch: pytest.Mo
 
     assert str(caught.value) == (
         f"trio {trio.__version__} cannot be scheduled by the test harness: it has no trio._threads.start_thread_sometime.\n"
-        "  Mend: install a trio that this release of understudy knows, or a release that knows this trio."
+        "  Fix: install a trio that this release of understudy knows, or a release that knows this trio."
     )
 
 

@@ -140,5 +140,5 @@ def test_an_unknown_strategy_is_refused_with_the_known_ones() -> None:
 
     assert str(caught.value) == (
         "there is no strategy 'lucky'.\n"
-        "  Mend: one of 'portfolio', 'random', 'pct', 'partial-order', 'batch', or a function of seed and steps."
+        "  Fix: one of 'portfolio', 'random', 'pct', 'partial-order', 'batch', or a function of seed and steps."
     )
