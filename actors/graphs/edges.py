@@ -112,6 +112,11 @@ class Takers:
             return found, True
         return [self._all[place] for place in self._near(kind) if fits(kind, self._all[place][1])], False
 
+    def others(self, source: str | None, kind: type, fits: Callable[[type, Input], bool]) -> list[tuple[Receiver, Input]]:
+        """What `fits`, and no connection leads to."""
+        every = [self._all[place] for place in self._near(kind) if fits(kind, self._all[place][1])]
+        return [(receiver, entry) for receiver, entry in every if not self.connections(source, receiver)]
+
     def _near(self, kind: type) -> list[int]:
         """Places of the parameters that may take `kind`, or a subclass of it."""
         if not _is_plain(kind):
@@ -173,6 +178,11 @@ def _edges_from(source: str | None, kind: type, fans_out: bool, output_types: tu
         flowing = _flowing(kind, entry) or kind
         gathers = entry.gather is not None
         yield Edge(source, flowing, receiver.node, receiver.parameter, gathers, fans_out, conditional, named)
+    if decided and not any(entry.takes(kind) for _, entry in found):
+        # It is connected for some subclasses only: messages of others go where they would without a connection.
+        for receiver, entry in takers.others(source, kind, _may_flow):
+            flowing = _flowing(kind, entry) or kind
+            yield Edge(source, flowing, receiver.node, receiver.parameter, entry.gather is not None, fans_out)
     output = related(kind, output_types)
     if source is not None and output is not None and not always:
         yield Edge(source, output, None, fans_out=fans_out, conditional=decided)

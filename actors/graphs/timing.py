@@ -410,6 +410,7 @@ class _Branch:
             not any(self._are_side_by_side(a, b) for a, b in _pairs([*outside, *(e for e in inside if e not in back)]))
             and not any(self._are_side_by_side(a, b) for a, b in _pairs(back))
             and not (back and any(self._may_both(a, b) for a, b in _pairs(outside)))
+            and not any(self._are_side_by_side(a, b) for a in outside for b in back)  # else the loop is entered elsewhere too
             and (len(back) in (0, len(inside)) or set(back) <= set(self._starting(receiver.node)))
         )
         return ORDERED if is_settled else arrival

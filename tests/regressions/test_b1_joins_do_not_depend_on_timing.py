@@ -77,6 +77,9 @@ REFUSED = {
     "a base class of which one parameter takes a subclass": [
         *("one(In) -> Mid", "two(In) -> Mid", "more(Mid) -> Mid | Oth", "other(Oth) -> Three", "join(Narrow, Three) -> Out"),
     ],
+    "a loop that one message enters at two places": [
+        *("first(In) -> Mid", "start(In) -> Oth", "one(In, Oth) -> Mid", "two(In, Mid) -> Oth"),
+    ],
     "two nodes behind a loop that sends out in each round": [
         *("work(In) -> Mid", "again(Mid) -> In | Oth", "first(Mid) -> Three", "second(Three) -> Out"),
         *("join(Out, Oth) -> None",),
@@ -194,6 +197,17 @@ async def arguments_of(seed: int, order: int) -> Counter[str]:
         with pytest.raises(NoOutput):
             await runtime.run(graph, random_graphs.In())
     return given
+
+
+def test_b1_a_connection_for_a_subclass_leaves_other_messages_where_they_went():
+    graph = graph_of("one(In) -> Mid", "two(In) -> Mid", "join(Mid, In) -> Out", "narrow(Narrow) -> None")
+    graph.connect("two", "narrow")
+
+    assert [(edge.source, edge.target) for edge in graph.sketch().edges if edge.source == "two"] == [
+        ("two", "narrow"),
+        ("two", "join"),
+    ]
+    assert "join-by-timing" in {problem.code for problem in graph.check()}
 
 
 @pytest.mark.slow

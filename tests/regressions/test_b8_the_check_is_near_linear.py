@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from typing import Any
 
@@ -62,9 +63,15 @@ def diamonds() -> Graph:
 
 
 def timed(graph: Graph) -> float:
-    start = time.process_time()
-    assert graph.check() == []
-    return time.process_time() - start
+    """Seconds of the processor, without the collector's: what that takes depends on what else is alive."""
+    gc.collect()
+    gc.disable()
+    try:
+        start = time.process_time()
+        assert graph.check() == []
+        return time.process_time() - start
+    finally:
+        gc.enable()
 
 
 @pytest.mark.slow
@@ -74,7 +81,7 @@ def test_b8_two_thousand_nodes_are_checked_in_a_moment(build):
 
 
 @pytest.mark.slow
-def test_b8_twice_the_chain_takes_about_twice_the_time():
+def test_b8_four_times_the_chain_takes_about_four_times_the_time():
     small = min(timed(chain(1_000)) for _ in range(3))
     large = min(timed(chain(4_000)) for _ in range(2))
 
