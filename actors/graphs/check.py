@@ -16,6 +16,7 @@ from actors.graphs.edges import Edge, Receiver, related
 from actors.graphs.node import Input, NodeSpec
 from actors.graphs.plan import Plan
 from actors.graphs.signature import Resolved
+from actors.words import listed, type_names
 
 FURTHER_CHECKS: list[Callable[[NodeSpec], Iterable[Problem]]] = []
 """What else is looked at in each node, by whoever runs graphs: pure, and without loading more than a node needs."""
@@ -46,17 +47,6 @@ def find_problems(plan: Plan, resolved: Mapping[str, Resolved]) -> list[Problem]
     problems += _ambiguous_outputs(plan)
     problems += _idle_connections(plan)
     return problems
-
-
-def listed(names: Iterable[object], last: str = "and") -> str:
-    """``'a', 'b' and 'c'``."""
-    shown = [repr(name) for name in names]
-    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} {last} {shown[-1]}" if shown else "nothing"
-
-
-def type_names(kinds: Iterable[type], joint: str = " | ") -> str:
-    """``A | B``."""
-    return joint.join(kind.__name__ for kind in kinds)
 
 
 def _at(spec: NodeSpec, code: str, text: str, mend: str) -> Problem:

@@ -11,11 +11,10 @@ from typing import Any, final
 import attrs
 
 from actors.errors import DeclarationError, Problem
-from actors.graphs.check import listed
 from actors.graphs.dependencies import ORIGINAL
 from actors.graphs.edges import Connection
 from actors.graphs.node import NodeDeclaration
-from actors.words import repr_of
+from actors.words import listed, repr_of
 
 
 @final

@@ -12,10 +12,10 @@ import attrs
 
 from actors.errors import Problem
 from actors.graphs.annotations import Many
-from actors.graphs.check import listed, type_names
 from actors.graphs.components import strong_components
 from actors.graphs.node import NodeSpec
 from actors.graphs.plan import Plan
+from actors.words import listed, type_names
 
 
 def with_demands(specs: Mapping[str, NodeSpec]) -> dict[str, NodeSpec]:

@@ -13,14 +13,13 @@ import attrs
 
 from actors.errors import Problem
 from actors.graphs.annotations import Many, description_of, shown
-from actors.graphs.check import type_names
 from actors.graphs.finish import Finish
 from actors.graphs.mermaid import draw
 from actors.graphs.node import Input, Kind, NodeSpec
 from actors.graphs.options import node_supervision
 from actors.graphs.plan import Plan
 from actors.supervision import Supervision
-from actors.words import counted
+from actors.words import counted, type_names
 
 _KINDS = {
     Kind.FUNCTION: "async function",

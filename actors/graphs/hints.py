@@ -9,10 +9,10 @@ from typing import Any
 
 from actors.errors import Problem
 from actors.graphs.annotations import Many
-from actors.graphs.check import listed
 from actors.graphs.edges import related
 from actors.graphs.node import Kind, NodeSpec, is_empty
 from actors.graphs.plan import Plan
+from actors.words import listed
 
 
 def find_hints(plan: Plan) -> Iterator[Problem]:

@@ -11,7 +11,7 @@ from typing import Any, Protocol, final
 
 import attrs
 
-from actors.checks import refuse
+from actors.checks import check_count, refuse
 from actors.errors import DeclarationError
 
 
@@ -60,8 +60,7 @@ class Run(Protocol):
 
 
 def _is_first(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-        raise refuse(owner, attribute.name, value, "None or a whole number >= 1")
+    check_count(owner, attribute.name, value, optional=True)
 
 
 def _is_reduce(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:

@@ -26,12 +26,12 @@ import attrs
 
 from actors.errors import Problem
 from actors.graphs.annotations import Many
-from actors.graphs.check import listed, type_names
 from actors.graphs.components import returning_edges, strong_components
 from actors.graphs.edges import Edge, Receiver, related
 from actors.graphs.nesting import Level
 from actors.graphs.node import Input, NodeSpec
 from actors.graphs.plan import Plan
+from actors.words import listed, type_names
 
 ONE, ROUNDS, ORDERED = "one", "rounds", "ordered"
 Order = object

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TextIO, cast
 
 from actors.errors import LMReplyUnreadable
+from actors.words import with_article
 from runtime.cli.wrong_usage import WrongUsage
 from runtime.messages import schemas
 from runtime.messages.fields import MessageField, fields_of
@@ -97,8 +98,7 @@ def _build(kind: type, values: Mapping[str, Any]) -> Any:
     except LMReplyUnreadable as error:
         # Its first line and its mend speak of a model's answer; the lines between name each field that does not fit.
         problems = "; ".join(line.strip() for line in str(error).splitlines()[1:-1])
-        article = "an" if kind.__name__[0] in "AEIOU" else "a"
-        raise WrongUsage(f"--input does not make {article} {kind.__name__}: {problems}") from error
+        raise WrongUsage(f"--input does not make {with_article(kind.__name__)}: {problems}") from error
 
 
 def _taken(kind: type) -> list[MessageField]:

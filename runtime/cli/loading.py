@@ -14,7 +14,7 @@ from typing import Any, Final, final
 import attrs
 
 from actors.graphs.graph import Graph
-from actors.words import said
+from actors.words import said, with_article
 from runtime.cli.wrong_usage import WrongUsage
 
 MODULE_NAME: Final = "__graph_file__"
@@ -177,6 +177,4 @@ def _graph_in(module: ModuleType, path: str, name: str) -> Graph:
     graphs = f"its graphs: {', '.join(names)}" if names else "it has no graph: declare one there, such as graph = Graph(…)"
     if not hasattr(module, name):
         raise WrongUsage(f"{path!r} has no {name!r}; {graphs}")
-    kind = type(found).__name__
-    article = "an" if kind[0].lower() in "aeiou" else "a"
-    raise WrongUsage(f"{name!r} in {path!r} is {article} {kind}, not a Graph; {graphs}")
+    raise WrongUsage(f"{name!r} in {path!r} is {with_article(type(found).__name__)}, not a Graph; {graphs}")

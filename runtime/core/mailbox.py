@@ -22,6 +22,7 @@ import trio
 from actors.errors import ActorStopped, MailboxFull
 from actors.mailbox import MailboxSpec, Overflow
 from actors.mailbox import MailboxStatistics as MailboxStatistics
+from actors.words import with_article
 from runtime.core.dead_letters import DeadReason
 from runtime.core.envelope import Envelope, content_of
 
@@ -383,7 +384,7 @@ class Mailbox:
 def message_kind(message: object) -> str:
     """The kind of a message, never its content, which may be large or secret."""
     name = type(content_of(message)).__name__
-    return f"{'an' if name[:1] in 'AEIOUaeiou' else 'a'} {name} message"
+    return f"{with_article(name)} message"
 
 
 _NONE_QUEUED: deque[Envelope] = deque()

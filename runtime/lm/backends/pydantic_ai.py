@@ -18,7 +18,7 @@ from typing import Any, TypeVar, cast, final
 import attrs
 import trio
 
-from actors.checks import refuse
+from actors.checks import check_count
 from actors.errors import DeclarationError, LMReplyUnreadable, UsageError
 from actors.lm import ChatMessage, Completion
 from runtime.lm.backends.typed import partial_type, what_follows
@@ -45,8 +45,7 @@ class PydanticAIBackend:
     """
 
     def __init__(self, lm: ChatLM, *, max_retries: int = 1) -> None:
-        if isinstance(max_retries, bool) or max_retries < 0:
-            raise refuse(self, "max_retries", max_retries, "a whole number >= 0")
+        check_count(self, "max_retries", max_retries, least=0)
         self._lm = lm
         self._max_retries = max_retries
         self._library = _library()

@@ -16,7 +16,7 @@ from typing import Any, TypeVar, cast, final
 import attrs
 import trio
 
-from actors.checks import refuse
+from actors.checks import check_count
 from actors.errors import DeclarationError, LMReplyUnreadable, UsageError
 from runtime.lm.dspy.bridge import fill
 from runtime.lm.dspy.calls import ChatLM, check_truncated
@@ -38,8 +38,7 @@ class DSPyBackend:
     """
 
     def __init__(self, lm: ChatLM, *, max_retries: int = 1, truncated: str | None = None) -> None:
-        if isinstance(max_retries, bool) or max_retries < 0:
-            raise refuse(self, "max_retries", max_retries, "a whole number >= 0")
+        check_count(self, "max_retries", max_retries, least=0)
         self._lm = lm
         check_truncated(self, truncated)
         self._attempts = max_retries + 1

@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 import attrs
 import trio
 
-from actors.checks import refuse
+from actors.checks import check_count
 from actors.errors import LMReplyUnreadable, LMUnavailable, UsageError
 from runtime.lm.http.http_errors import QUOTING, is_a_foreign, ours_for
 from runtime.lm.http.keepalive import PoolStatistics
@@ -440,8 +440,7 @@ async def open_transport(
         DeclarationError: an argument is wrong.
     """
     for name, value in (("max_connections", max_connections), ("max_reply_bytes", max_reply_bytes)):
-        if isinstance(value, bool) or value < 1:
-            raise refuse(HttpTransport, name, value, "a whole number >= 1")
+        check_count(HttpTransport, name, value)
     from runtime.lm.http import httpx_clients  # noqa: PLC0415 - loads httpx: 0.1 s, and most imports make no call
 
     make_pool = httpx_clients.pool_maker(max_connections, connect, http2=http2)

@@ -21,7 +21,7 @@ from typing import Any, Protocol, final, runtime_checkable
 
 import attrs
 
-from actors.checks import refuse
+from actors.checks import check_count
 from actors.errors import DeclarationError
 from actors.lm import Completion, Usage
 from runtime.lm.limits.redaction import redact
@@ -129,8 +129,7 @@ class MemoryCache:
     """
 
     def __init__(self, max_entries: int = 1024, *, keeps_sampled: bool = False) -> None:
-        if isinstance(max_entries, bool) or max_entries < 1:
-            raise refuse(self, "max_entries", max_entries, "a whole number >= 1")
+        check_count(self, "max_entries", max_entries)
         self.keeps_sampled = keeps_sampled
         self._max_entries = max_entries
         self._entries: OrderedDict[str, Completion] = OrderedDict()

@@ -13,7 +13,7 @@ from typing import Any, final
 
 import attrs
 
-from actors.checks import refuse
+from actors.checks import check_count, refuse
 from actors.errors import LMReplyUnreadable, UsageError
 from runtime.lm.dspy.bridge import as_mapping, bridged, in_thread
 from runtime.lm.dspy.calls import ChatLM
@@ -60,9 +60,8 @@ class Optimizer:
             raise refuse(self, "name", self.name, f"one of {', '.join(OPTIMIZERS)}")
         if self.effort not in EFFORTS:
             raise refuse(self, "effort", self.effort, f"one of {', '.join(EFFORTS)}")
-        for name, value in (("concurrency", self.concurrency), *((("trials", self.trials),) if self.trials is not None else ())):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise refuse(self, name, value, "a whole number >= 1")
+        check_count(self, "concurrency", self.concurrency)
+        check_count(self, "trials", self.trials, optional=True)
 
 
 async def optimise(
