@@ -132,7 +132,7 @@ class ToolCallDelta:
 
 
 Delta = TextDelta | ReasoningDelta | ToolCallDelta
-"""One piece of a streamed answer. None is empty, but for the first piece of a tool call."""
+"""One piece of a streamed answer. None is empty, except for the first piece of a tool call."""
 
 
 class LMStream(Protocol):

@@ -60,7 +60,7 @@ def attribute_of(error: BaseException, name: str, default: object = None) -> obj
         return getattr(error, name, default)
     except INTERRUPTS:
         raise
-    except BaseException:  # noqa: BLE001 - a __getattr__ of its own, which raised something else than AttributeError
+    except BaseException:  # noqa: BLE001 - its own __getattr__, which raised something else than AttributeError
         return default
 
 
@@ -71,7 +71,7 @@ def add_note(error: BaseException, note: str) -> None:
             error.add_note(note)
     except INTERRUPTS:
         raise
-    except BaseException:  # noqa: BLE001 - it is frozen, or has notes of its own kind; the error itself counts for more
+    except BaseException:  # noqa: BLE001 - it is frozen, or has its own kind of notes; the error itself counts for more
         return
 
 
@@ -80,7 +80,7 @@ def _made(method: str, make: Callable[[], str]) -> str:
         return "".join([make()])  # of a subclass of str, too, its plain characters
     except INTERRUPTS:
         raise
-    except BaseException as broken:  # noqa: BLE001 - also SystemExit: to say what went wrong must not be what goes wrong next
+    except BaseException as broken:  # noqa: BLE001 - also SystemExit: reporting an error must not become the next error
         try:
             why = f"{kind_of(broken)}: {broken}"
         except BaseException:  # noqa: BLE001 - the same again
@@ -95,7 +95,7 @@ def counted(number: int, noun: str) -> str:
 
 def with_article(noun: str) -> str:
     """``a Reply``, ``an Intent``: by the first letter, which is right for the names of most classes."""
-    return f"{'an' if noun[:1] in 'AEIOUaeiou' else 'a'} {noun}"
+    return f"{'an' if noun[:1] in tuple('AEIOUaeiou') else 'a'} {noun}"
 
 
 def listed(names: Iterable[object], last: str = "and") -> str:

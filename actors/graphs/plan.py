@@ -37,7 +37,7 @@ class Route:
 @final
 @attrs.frozen
 class _Known:
-    """Where messages of one class from one node go, but for what ``when`` has to say about each."""
+    """Where messages of one class from one node go, except where ``when`` decides for each."""
 
     entries: tuple[tuple[Receiver, tuple[_When, ...]], ...]
     is_narrowed: bool
@@ -59,7 +59,7 @@ class Plan:
     components: tuple[tuple[str, ...], ...]
     """The cycles: strongly connected components of more than one node, or of one that sends to itself."""
     returning: frozenset[tuple[str, str]]
-    """The (source, target) pairs on which a loop comes round."""
+    """The (source, target) pairs on which a loop goes back."""
     nesting: Nesting
     merges: frozenset[str]
     """Nodes that several concurrent ways of one run lead to without a join."""
@@ -109,11 +109,11 @@ class Plan:
                     f"both conditions of connect({source}, {one}, when=…) and connect({source}, {two}, when=…) "
                     f"({', '.join(places)}) hold for one {type(message).__name__}, and the result of a join hangs on only one of "
                     "them holding: it would depend on timing.\n"
-                    "  Fix: let the conditions exclude each other, or give what the two ways lead to types of its own."
+                    "  Fix: let the conditions exclude each other, or use different types for the two ways."
                 )
 
     def is_conditional(self, source: str | None, kind: type) -> bool:
-        """Whether ``when`` has a say in where messages of class `kind` go, so that each goes its own way."""
+        """Whether ``when`` decides where messages of class `kind` go, each on its own."""
         return any(whens for _, whens in self._known(source, kind).entries)
 
     def _known(self, source: str | None, kind: type) -> _Known:
@@ -195,7 +195,7 @@ def compile_plan(
     output_types: tuple[type, ...],
     connections: Sequence[Connection],
 ) -> Plan:
-    """Compile; never fails, whatever is wrong with the graph."""
+    """Compile; never fails, even if the graph is wrong."""
     takers = Takers(specs, connections)
     edges = list(edges_of(specs, input_types, output_types, takers))
     after: dict[str, dict[str, None]] = {node: {} for node in specs}
@@ -286,7 +286,7 @@ def _merges(
 ) -> frozenset[str]:
     """Nodes where ways meet that began with one message going to several receivers: they start once for each way.
 
-    What is gathered comes of the fan-out, whoever made the items: it leaves the branches.
+    What is gathered comes from the fan-out, no matter which node made the items: it leaves the branches.
     """
     forward = [e for e in edges if e.target and not e.gathers and (e.source or "", e.target) not in returning]
     makers: dict[Receiver, dict[str | None, None]] = {}
