@@ -51,9 +51,9 @@ class Optimizer:
     trials: int | None = None
     """Instead of `effort`: the trials and candidates of MIPROv2, the calls of the metric of GEPA."""
     concurrency: int = 8
-    """How many examples MIPROv2 and GEPA work on at once; 1 works in one thread, in order."""
+    """How many examples MIPROv2 and GEPA work on at the same time; 1 works in one thread, in order."""
     seed: int = 0
-    """Of the choices of MIPROv2 and GEPA."""
+    """Decides the random choices of MIPROv2 and GEPA."""
 
     def __attrs_post_init__(self) -> None:
         if self.name not in OPTIMIZERS:
@@ -85,7 +85,7 @@ async def optimise(
 
     Raises:
         UsageError: a library that the optimiser needs is not installed.
-        LMError: `lm` failed in a way that the optimiser does not go on after.
+        LMError: `lm` failed in a way that the optimiser does not continue after.
     """
     chosen = optimizer if optimizer is not None else Optimizer()
     if len(trainset) < MIN_EXAMPLES:
