@@ -27,7 +27,7 @@ def read_input(text: str, stdin: TextIO | None = None) -> str:
         if text.startswith("@"):
             return Path(text[1:]).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        reason = error.strerror if isinstance(error, OSError) else "it isn't UTF-8 text"
         raise WrongUsage(f"--input {text}: cannot be read: {reason}") from error
     return text
 
@@ -36,7 +36,7 @@ def parse_object(text: str) -> Mapping[str, Any]:
     """The JSON object that `text` is.
 
     Raises:
-        WrongUsage: it is no JSON, or JSON of another kind.
+        WrongUsage: it isn't JSON, or JSON of another kind.
     """
     try:
         value = json.loads(text)
@@ -70,7 +70,7 @@ def build_input(types: Sequence[type], values: Mapping[str, Any], chosen: str | 
     if len(made) == 1:
         return next(iter(made.values()))
     if made:
-        raise WrongUsage(f"--input fits {' and '.join(made)}: say which with --input-type {next(iter(made))}")
+        raise WrongUsage(f"--input fits {' and '.join(made)}: choose one with --input-type {next(iter(made))}")
     raise WrongUsage(f"--input fits none of the graph's input types: {_listed(types)}")
 
 
@@ -96,7 +96,7 @@ def _build(kind: type, values: Mapping[str, Any]) -> Any:
     try:
         return schemas.build(kind, values)
     except LMReplyUnreadable as error:
-        # Its first line and its mend speak of a model's answer; the lines between name each field that does not fit.
+        # Its first line and its fix are about a model's answer; the lines between name each field that does not fit.
         problems = "; ".join(line.strip() for line in str(error).splitlines()[1:-1])
         raise WrongUsage(f"--input does not make {with_article(kind.__name__)}: {problems}") from error
 

@@ -78,7 +78,7 @@ def _file_place(path: str) -> _Place:
     if not file.is_file():
         raise WrongUsage(f"{path!r} {'is a folder, not a file' if file.is_dir() else _missing(file)}")
     if file.suffix != ".py":
-        raise WrongUsage(f"{path!r} is no Python file: its name does not end in .py")
+        raise WrongUsage(f"{path!r} isn't a Python file: its name does not end in .py")
     file = file.resolve()
     parts, root = [file.stem], file.parent
     while (root / "__init__.py").is_file() and root.name.isidentifier() and root != root.parent:
@@ -102,7 +102,7 @@ def _module_place(path: str) -> _Place:
     except Exception as error:
         raise WrongUsage(f"{path!r} cannot be loaded: its package fails: {said(error)}") from error
     if spec is None or spec.origin is None or not spec.has_location:
-        raise WrongUsage(f"{path!r} is no module in {str(here)!r} or where Python looks; name the Python file: FILE.py:NAME")
+        raise WrongUsage(f"{path!r} isn't a module in {str(here)!r} or where Python looks; name the Python file: FILE.py:NAME")
     return _Place(path, Path(spec.origin).resolve(), path, here)
 
 
