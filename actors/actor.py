@@ -201,7 +201,7 @@ class ActorNursery(ABC):
 
 
 class SpawnOptions(TypedDict, total=False):
-    """The options of ``spawn``: fields of :class:`ChildSpec`, which says what they mean. None stands for its default."""
+    """The options of ``spawn``: fields of :class:`ChildSpec`, which documents them. None stands for its default."""
 
     restart: RestartType | None
     mailbox: MailboxSpec | None
@@ -375,7 +375,7 @@ class Actor(ABC):
         self.context.unhandled(message)
 
     def describe(self) -> Any:
-        """What ``runtime.inspect(ref)`` shows of this actor's state; nothing unless a subclass says more.
+        """What ``runtime.inspect(ref)`` shows of this actor's state; nothing unless a subclass overrides it.
 
         Called on the event loop between two steps of the handler, so it only looks: it does not wait and changes nothing. It
         should return values that stay what they are, copies rather than the lists that the actor keeps changing.

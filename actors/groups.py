@@ -9,7 +9,7 @@ from actors.words import INTERRUPTS, kind_of
 
 
 def leaves_of(error: BaseException) -> Iterator[BaseException]:
-    """The errors in `error` that aren't groups, in order; `error` itself when it is none."""
+    """The errors in `error` that aren't groups, in order; `error` itself when it isn't a group."""
     if _is_group(error):
         for inner in error.exceptions:
             yield from leaves_of(inner)

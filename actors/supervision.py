@@ -295,9 +295,9 @@ class ChildCounts:
     active: int
     """Children that run now."""
     supervisors: int
-    """Of the known ones, those that are supervisors."""
+    """Those known that are supervisors."""
     workers: int
-    """Of the known ones, those that are actors."""
+    """Those known that are actors."""
 
 
 class SupervisorRef(ABC):

@@ -52,7 +52,7 @@ class Dependency:
     """Parameter → what it takes of the message that the run began with."""
     location: str
     node: str | None = None
-    """Of a node of the graph: its name. What it needs and takes is then declared by that node."""
+    """For a node of the graph: its name. What it needs and takes is then declared by that node."""
 
     @property
     def name(self) -> str:

@@ -155,7 +155,7 @@ class Input:
     gather: Gather | None = None
     """Set for a ``list[A]`` parameter."""
     excluded: tuple[type, ...] = ()
-    """Of a class node: the subclasses that are nodes themselves, whose messages go to them alone."""
+    """For a class node: the subclasses that are nodes themselves, whose messages go to them alone."""
 
     def takes(self, kind: type) -> bool:
         """Whether a message of class `kind` goes here."""
@@ -181,7 +181,7 @@ class Fallback:
     is_default: bool = False
     """It is the graph's, for nodes without one: what it returns is the output of the run."""
     may_end: bool = False
-    """Of the graph's: it may return None, and the branch ends."""
+    """For the graph's fallback: it may return None, and the branch ends."""
 
 
 @final
@@ -213,9 +213,9 @@ class NodeSpec:
     """The docstring, with its indentation removed; empty without one. A class node without one has the class's."""
     location: str
     message: type | None = None
-    """Of a class node: the class, whose instances its first parameter takes."""
+    """For a class node: the class, whose instances its first parameter takes."""
     embedded: Any = None
-    """Of a graph or an actor as a node: the graph, the ref, or what makes the actor. Any: the runtime knows which by `kind`."""
+    """For a graph or an actor as a node: the graph, the ref, or what makes the actor. Any: the runtime knows which by `kind`."""
     fallback: Fallback | None = None
     is_on_demand: bool = False
     """Another node depends on it: it is run for that, and messages neither come to it nor leave it."""

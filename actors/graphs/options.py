@@ -64,7 +64,7 @@ NODE_SUPERVISION: Final = Supervision(max_restarts=math.inf, backoff=Backoff(fir
 """How the actors of a graph are restarted unless the graph sets it: one run that fails must not take down what others use.
 Instances of nodes need neither budget nor delay, since they hold no state: see ``runtime.core.verdicts``."""
 PREDICT_REDELIVERY: Final = Redelivery(max_attempts=3)
-"""Of a predict node: it has no effects but the answer."""
+"""The default of a predict node: it has no effects except the answer."""
 
 
 @final
