@@ -373,7 +373,7 @@ class Mailbox:
         capacity = int(self._spec.capacity)
         sender = f" from {envelope.sender!r}" if envelope.sender else ""
         return MailboxFull(
-            f"{self._address!r} refused {message_kind(envelope.message)}{sender}: "
+            f"{self._address!r} rejected {message_kind(envelope.message)}{sender}: "
             f"{capacity} of {capacity} messages wait, overflow={self._spec.overflow.name}.\n"
             "  Cause: messages come faster than the actor handles them.\n"
             f"  Fix: MailboxSpec(capacity={capacity * 4}), or overflow=Overflow.BLOCK with tell(), or send more slowly.",
