@@ -123,7 +123,8 @@ class Gather:
     first: int | None = attrs.field(default=None, validator=_is_first)
     reduce: Callable[[Any, Any], Any] | None = attrs.field(default=None, validator=_is_reduce, kw_only=True)
     initial: Any = attrs.field(default=..., validator=[_goes_with_reduce, _is_initial], kw_only=True, eq=id)
-    # By identity: typing keeps one Annotated for all markers that are equal, and 0, 0.0 and False are.
+    # By identity: typing keeps one Annotated for all markers that are equal, and 0, 0.0 and False are. Without eq=id
+    # test_folds_that_begin_with_equal_values_keep_their_own breaks.
 
     def fold(self, items: Iterable[Any]) -> Any:
         """`items` as the parameter gets them."""

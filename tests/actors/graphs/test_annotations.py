@@ -159,3 +159,14 @@ def test_only_what_the_annotations_mention_is_kept():
     assert names.local == {"Ask": Ask}
     assert names.pending == []
     assert unrelated is not None
+
+
+def _add(total: float, item: A) -> float:
+    return total + item.n
+
+
+def test_folds_that_begin_with_equal_values_keep_their_own():
+    """typing keeps one ``Annotated`` for all markers that are equal, and 0, 0.0 and False are."""
+    begun = [Annotated[float, Gather(reduce=_add, initial=initial)] for initial in (0, 0.0, False)]
+
+    assert [repr(kind.__metadata__[0].initial) for kind in begun] == ["0", "0.0", "False"]  # type: ignore[attr-defined]
