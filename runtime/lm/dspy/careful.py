@@ -62,6 +62,7 @@ def careful(adapter: Any, care: Care) -> Any:
         return adapter
     own = copy.copy(adapter)
     # A run inside a run finds the outer one's careful adapter: it replaces it, or the attempts of both would multiply.
+    # With adapter.__class__ alone test_a_run_inside_a_run_does_not_multiply_the_attempts breaks.
     own.__class__ = _careful_class(getattr(adapter, "careful_base", adapter.__class__))
     own.care = care
     if hasattr(own, "use_json_adapter_fallback"):

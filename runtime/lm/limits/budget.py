@@ -106,7 +106,7 @@ class Budget:
         """One holder's part is held no longer. For :class:`Reservation`."""
         self.holders -= 1
         self.reserved_tokens -= tokens
-        # Sums of fractions do not end at 0 exactly.
+        # Sums of fractions do not end at 0 exactly; test_what_was_reserved_in_fractions_is_given_back_to_the_last_of_them breaks.
         self.reserved_usd = max(0.0, self.reserved_usd - cost_usd) if self.holders else 0.0
         if lasts:
             self._lasting_tokens -= tokens
@@ -149,7 +149,8 @@ class _Waiter:
     """The budgets in whose lines it stands."""
 
     def __attrs_post_init__(self) -> None:
-        # What holds something goes first: others may wait for that.
+        # What holds something goes first: others may wait for that. Without it
+        # test_c9_one_that_holds_something_goes_before_those_that_hold_nothing breaks.
         self.turn = (not self.is_holder, next(_arrivals))
 
     def may_go(self) -> bool:

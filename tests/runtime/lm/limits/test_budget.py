@@ -117,3 +117,16 @@ async def test_a_stream_is_charged_when_it_is_whole(virtual_clock: trio.abc.Cloc
 def test_limits_are_positive_numbers(limits: dict[str, Any]):
     with pytest.raises(DeclarationError, match=r"^Budget\("):
         Budget(**limits)
+
+
+def test_what_was_reserved_in_fractions_is_given_back_to_the_last_of_them():
+    """A sum of fractions, less the same fractions, isn't 0; the rest would stay reserved and keep the last call waiting."""
+    budget = Budget(max_cost_usd=1)
+    parts = (0.1, 0.2)
+    for usd in parts:
+        budget.hold(1, usd, lasts=False)
+
+    for usd in parts:
+        budget.give_back(1, usd, lasts=False)
+
+    assert rest(budget) == (0, 0.0)
