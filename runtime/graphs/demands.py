@@ -21,7 +21,7 @@ from runtime.core.cell import on_duty
 from runtime.core.pool import InstancePool
 from runtime.graphs.dependencies import RunDependencies
 from runtime.graphs.handle import outcome_of
-from runtime.graphs.reducer.course import Course
+from runtime.graphs.reducer.routing import RoutingTable
 from runtime.graphs.reducer.state import RunState
 from runtime.graphs.run import ActiveRun, Station
 
@@ -34,7 +34,7 @@ class Demands:
         self._plan = plan
         self._stations = stations
         self._places = places
-        self._courses: dict[str, Course] = {}
+        self._tables: dict[str, RoutingTable] = {}
 
     async def run(self, name: str, message: object, outer: ActiveRun, prefix: str, lender: RunDependencies) -> Any:
         """What the node `name` makes of `message`, which the run `outer` began with; None if it returns that.
@@ -45,7 +45,7 @@ class Demands:
         Raises:
             NodeFailed: it gave up.
         """
-        state = RunState(self._course_of(name), outer.id, prefix)
+        state = RunState(self._table_of(name), outer.id, prefix)
         commands = state.start(message)
         publish = outer.publish if outer.is_listened_to else None
         run = ActiveRun(state, self._stations, self._places, publish, lambda _: None, math.inf, outer, outer.now)
@@ -67,11 +67,12 @@ class Demands:
                 with trio.CancelScope(shield=True):
                     await run.over.wait()
 
-    def _course_of(self, name: str) -> Course:
+    def _table_of(self, name: str) -> RoutingTable:
         """The graph of this one node, whose output is whatever it returns."""
-        if name not in self._courses:
+        if name not in self._tables:
             spec = attrs.evolve(self._plan.nodes[name], is_on_demand=False)
             if spec.fan_out is Many.LIST:  # the list itself is wanted
                 spec = attrs.evolve(spec, fan_out=Many.ONE, outputs=(list,))
-            self._courses[name] = Course(compile_plan(self._plan.name, {name: spec}, self._plan.input_types, spec.outputs, ()))
-        return self._courses[name]
+            plan = compile_plan(self._plan.name, {name: spec}, self._plan.input_types, spec.outputs, ())
+            self._tables[name] = RoutingTable(plan)
+        return self._tables[name]

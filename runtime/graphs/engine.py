@@ -41,7 +41,7 @@ from runtime.graphs.dependencies import ContextKeeper, Contexts, RunDependencies
 from runtime.graphs.events import RunAbandoned
 from runtime.graphs.handle import RunHandle, outcome_of
 from runtime.graphs.node import NodeActor
-from runtime.graphs.reducer.course import Course
+from runtime.graphs.reducer.routing import RoutingTable
 from runtime.graphs.reducer.state import RunState
 from runtime.graphs.reducer.tasks import Commands
 from runtime.graphs.run import ActiveRun, Work
@@ -88,7 +88,9 @@ class Deployment:
     def __init__(self, graph: Graph, plan: Plan, supervisor: SupervisorCell, max_runs: float) -> None:
         self.graph = graph
         self.plan = plan
-        self.course = Course(plan, graph.finish)
+        self.routing = RoutingTable(plan, graph.finish)
+        self.has_needs = any(spec.all_needs for spec in plan.nodes.values())
+        """Whether any node has dependencies."""
         self.pools: dict[str, InstancePool] = {}
         self.stations: dict[str, Mailbox] = {}
         """Node → where its messages go."""
@@ -383,7 +385,7 @@ class Engine:
             raise UsageError("the runtime is draining: it takes no more runs.\n  Fix: start runs before drain() is called.")
         _check_max_steps(max_steps)
         deployment = await self._deployment_of(graph)
-        state = RunState(deployment.course, self._new_id(graph, run_id))
+        state = RunState(deployment.routing, self._new_id(graph, run_id))
         commands = state.start(message)
 
         def dismiss(run: ActiveRun) -> None:
@@ -394,7 +396,7 @@ class Engine:
             state, deployment.stations, deployment.pools, self._publisher(events), dismiss, max_steps, now=self._kernel.now
         )
         run.shows_prompts = self._kernel.shows_prompts and run.is_listened_to
-        if deployment.course.has_needs:
+        if deployment.has_needs:
             run.dependencies = self._dependencies(deployment, run, message, deployment.plan.name)
         return Launch(deployment, run, message, commands)
 
@@ -402,13 +404,13 @@ class Engine:
         """Run `graph` as the work of a node of another run, and return its output; nothing of it is alive afterwards."""
         outer = work.run
         deployment = await self._deployment_of(graph)
-        state = RunState(deployment.course, outer.id, work.delivery.path)
+        state = RunState(deployment.routing, outer.id, work.delivery.path)
         commands = state.start(message)
         publish = outer.publish if outer.is_listened_to else None
         run = ActiveRun(
             state, deployment.stations, deployment.pools, publish, deployment.dismiss, outer.max_steps, outer, outer.now
         )
-        if deployment.course.has_needs:
+        if deployment.has_needs:
             run.dependencies = self._dependencies(deployment, run, message, work.delivery.path)
         return await Launch(deployment, run, message, commands).outcome("the run that it is a part of no longer wants it")
 

@@ -24,8 +24,8 @@ from actors.graphs.edges import Receiver
 from actors.graphs.finish import Finish
 from actors.graphs.markers import Gather
 from actors.graphs.node import NodeSpec
-from runtime.graphs.reducer.course import NOWHERE, Course, Leg, Track
 from runtime.graphs.reducer.memory import before, including, recall
+from runtime.graphs.reducer.routing import NOWHERE, Destination, Route, RoutingTable
 from runtime.graphs.reducer.scopes import NOTHING_RECALLED, Buffer, Fork, Scope, Task, Value
 from runtime.graphs.reducer.tasks import Commands, Tasks
 from runtime.graphs.reducer.values import gathered, sent, way_along
@@ -44,21 +44,21 @@ class RunState:
     more will come.
     """
 
-    def __init__(self, course: Course, run_id: str, prefix: str | None = None) -> None:
+    def __init__(self, routing: RoutingTable, run_id: str, prefix: str | None = None) -> None:
         """A run that has not started; its paths begin with `prefix`, by default the graph's name."""
-        self.course = course
-        self.plan = plan = course.plan
+        self.routing = routing
+        self.plan = plan = routing.plan
         self.run_id = run_id
         self.output: object | None = None
         self._root = Scope(prefix or plan.name)
-        self._tasks = Tasks(course, run_id)
+        self._tasks = Tasks(routing, run_id)
         self._quiet: deque[tuple[Scope, str | None]] = deque()
         self._left: list[tuple[Scope, str]] = []  # ended branches with the joins that they left waiting
         self._lost: dict[tuple[str | None, str], int] = {}  # messages that every condition was false for
         self._empty: dict[str, int] = {}  # fan-outs without an item, which nothing gathers
         self._is_started = False
-        self._joins = course.joins
-        self._ends_when_quiet = course.finish is Finish.WHEN_QUIET
+        self._joins = routing.joins
+        self._ends_when_quiet = routing.finish is Finish.WHEN_QUIET
         self._outputs: list[tuple[_Precedence, Scope, object]] = []
         """For a run that ends when it is quiet: the outputs so far."""
 
@@ -96,9 +96,9 @@ class RunState:
             raise InternalError(f"run {self.run_id!r} was started twice")
         if not isinstance(message, self.plan.input_types):
             raise wrong_input(self.plan, message)
-        track = self.course.track(None, message)
+        route = self.routing.route(None, message)
         self._is_started = True
-        self._send(None, self._root, message, track)
+        self._send(None, self._root, message, route)
         self._quiet.append((self._root, None))
         return self._commands()
 
@@ -112,12 +112,12 @@ class RunState:
         if task is None:
             return Commands()
         spec = self.plan.nodes[task.node]
-        track = self._track(spec, value, nothing=spec.item_may_end, index=index)
+        route = self._route(spec, value, nothing=spec.item_may_end, index=index)
         fork = task.fork or self._open(task)
         if index > fork.next_index:
             raise InternalError(f"{path} emitted item {index} when item {fork.next_index} was next")
         if index == fork.next_index:
-            self._branch(fork, value, track)
+            self._branch(fork, value, route)
         return self._commands()
 
     def finished(self, path: str, returned: object = None) -> Commands:
@@ -133,16 +133,16 @@ class RunState:
         spec = self.plan.nodes[task.node]
         self._tasks.current = path
         if spec.fan_out is Many.ONE:
-            self._send(task, task.scope, returned, self._track(spec, returned, nothing=spec.may_end))
+            self._send(task, task.scope, returned, self._route(spec, returned, nothing=spec.may_end))
         elif spec.fan_out is Many.STREAM:
             self._close(task.fork or self._open(task))
         else:
             items = items_of(spec, returned)
             if items is not None:
-                tracks = [self._track(spec, item, nothing=spec.item_may_end, index=at) for at, item in enumerate(items)]
+                routes = [self._route(spec, item, nothing=spec.item_may_end, index=at) for at, item in enumerate(items)]
                 fork = self._open(task)
-                for item, track in zip(items, tracks, strict=True):
-                    self._branch(fork, item, track)
+                for item, route in zip(items, routes, strict=True):
+                    self._branch(fork, item, route)
                 self._close(fork)
         self._end(task)
         return self._commands()
@@ -205,40 +205,38 @@ class RunState:
 
     # --- sending ----------------------------------------------------------------------------------------------------
 
-    def _track(self, spec: NodeSpec, value: object, *, nothing: bool, index: int | None = None) -> Track:
+    def _route(self, spec: NodeSpec, value: object, *, nothing: bool, index: int | None = None) -> Route:
         """Where `value`, made by a node, goes; it may be None if `nothing`. Of a list or stream it is item number `index`.
 
         All that can fail in an author's code or declaration happens here, before any change.
         """
         if isinstance(value, spec.outputs):
-            return self.course.track(spec.name, value)
+            return self.routing.route(spec.name, value)
         if value is None and nothing:
             return NOWHERE
         raise undeclared(spec, value, index)
 
-    def _send(self, task: Task | None, scope: Scope, message: object, track: Track) -> None:
-        if track.is_output and self.output is None and not scope.has_ended:
+    def _send(self, task: Task | None, scope: Scope, message: object, route: Route) -> None:
+        if route.is_output and self.output is None and not scope.has_ended:
             self._put_out(task, scope, message)
-        if not track.legs and message is not None and not track.is_output:
-            maker = task.node if task is not None else None
-            if self.plan.is_conditional(maker, type(message)):
-                lost = maker, type(message).__name__
-                self._lost[lost] = self._lost.get(lost, 0) + 1
-        for leg in track.legs:
+        if route.is_conditional and not route.destinations and not route.is_output:
+            lost = task.node if task is not None else None, type(message).__name__
+            self._lost[lost] = self._lost.get(lost, 0) + 1
+        for to in route.destinations:
             if self.output is not None or scope.has_ended:
                 return
-            if leg.starts and not self.plan.recalled:
-                self._start_alone(task, scope, leg, message)
+            if to.starts and not self.plan.recalled:
+                self._start_alone(task, scope, to, message)
                 continue
-            value = sent(task, scope, leg, message)
-            if leg.gather is not None:
-                self._gather(scope, leg.receiver, value, leg.gather)
-            elif leg.starts:
-                self._start(scope, leg.spec, {leg.receiver.parameter: value})
-            elif leg.held and task is not None and task.scope is scope:
-                task.hold(leg.receiver, value)
+            value = sent(task, scope, to, message)
+            if to.gather is not None:
+                self._gather(scope, to.receiver, value, to.gather)
+            elif to.starts:
+                self._start(scope, to.spec, {to.receiver.parameter: value})
+            elif to.held and task is not None and task.scope is scope:
+                task.hold(to.receiver, value)
             else:
-                self._arrive(scope, leg.receiver, value)
+                self._arrive(scope, to.receiver, value)
 
     def _put_out(self, task: Task | None, scope: Scope, message: object) -> None:
         """Something of the output type was made."""
@@ -251,14 +249,14 @@ class RunState:
             self.output = message
             self._tasks.cancel(path for path, other in self._tasks.at_work.items() if other is not task)
 
-    def _start_alone(self, task: Task | None, scope: Scope, leg: Leg, message: object) -> None:
+    def _start_alone(self, task: Task | None, scope: Scope, to: Destination, message: object) -> None:
         """Deliver a message to a node that takes no other: what most messages are, so no value is made of it first."""
-        arguments = {leg.receiver.parameter: message}
+        arguments = {to.receiver.parameter: message}
         if task is None:
-            self._tasks.begin(scope, leg.spec, arguments, 0, "", 0, back=False)
+            self._tasks.begin(scope, to.spec, arguments, 0, "", 0, back=False)
         else:
-            way = way_along(task, scope, leg)
-            self._tasks.begin(scope, leg.spec, arguments, task.iteration + leg.rounds, way, task.depth, back=leg.back)
+            way = way_along(task, scope, to)
+            self._tasks.begin(scope, to.spec, arguments, task.iteration + to.rounds, way, task.depth, back=to.back)
 
     def _start(self, scope: Scope, spec: NodeSpec, values: Mapping[str, Value | None]) -> None:
         """Deliver what was joined or gathered."""
@@ -285,7 +283,7 @@ class RunState:
         if node not in scope.started:
             self._leave(scope, node)
             return
-        if node in self.course.gathers_for_joins:
+        if node in self.routing.gathers_for_joins:
             self._leave(scope, node)  # what is held comes of its fan-out, which is counted of itself
         self._move_up(scope, node)
 
@@ -297,7 +295,7 @@ class RunState:
             for receiver, value in first.held or ():
                 if self.output is None and not scope.has_ended:
                     self._arrive(scope, receiver, value)
-            if first.fork is not None or node not in self.course.gathers_for_joins:
+            if first.fork is not None or node not in self.routing.gathers_for_joins:
                 self._leave(scope, node)
         if line is not None and not line:
             scope.started.pop(node, None)
@@ -358,14 +356,14 @@ class RunState:
         scope.enter(task.node)
         return fork
 
-    def _branch(self, fork: Fork, item: object, track: Track) -> None:
+    def _branch(self, fork: Fork, item: object, route: Route) -> None:
         index = fork.next_index
         fork.next_index += 1
         if fork.has_ended or self.output is not None:
             return
         scope = Scope(f"{fork.task.path}/{index}", fork, (*fork.task.scope.branch, index))
         fork.branches[index] = scope
-        self._send(fork.task, scope, item, track)
+        self._send(fork.task, scope, item, route)
         if scope.joins or not scope.own:
             self._quiet.append((scope, None))
 
@@ -414,7 +412,7 @@ class RunState:
                 if receiver not in fork.fired:
                     self._fire_gather(fork, receiver)
         scope.forks.pop(fork.task.path, None)
-        if fork.node in self.course.gathers_for_joins:
+        if fork.node in self.routing.gathers_for_joins:
             self._move_up(scope, fork.node)
         else:
             scope.leave(fork.node)

@@ -10,7 +10,7 @@ import attrs
 
 from actors.errors import InternalError
 from actors.graphs.node import NodeSpec
-from runtime.graphs.reducer.course import Course
+from runtime.graphs.reducer.routing import RoutingTable
 from runtime.graphs.reducer.scopes import NO_MEMORY, NOTHING_RECALLED, Memory, Scope, Task
 
 
@@ -28,8 +28,8 @@ class Commands:
 class Tasks:
     """What is at work, and what the engine has not been told yet."""
 
-    def __init__(self, course: Course, run_id: str) -> None:
-        self._in_line = course.feeds_joins | course.gathers_for_joins
+    def __init__(self, routing: RoutingTable, run_id: str) -> None:
+        self._in_line = routing.feeds_joins | routing.gathers_for_joins
         self._run_id = run_id
         self.at_work: dict[str, Task] = {}
         """By path, in the order of their start."""

@@ -7,25 +7,25 @@ from collections.abc import Sequence
 
 from actors.graphs.edges import Receiver
 from actors.graphs.plan import Plan
-from runtime.graphs.reducer.course import Leg
 from runtime.graphs.reducer.memory import before
+from runtime.graphs.reducer.routing import Destination
 from runtime.graphs.reducer.scopes import Fork, Scope, Task, Value
 
 _LONGEST_WAY = 48  # characters; longer ones are digested, so that a path does not grow with the number of rounds of a loop
 
 
-def sent(task: Task | None, scope: Scope, leg: Leg, message: object) -> Value:
-    """What `task` (None: the run's start) has made, on its way along `leg`; `scope` is where it arrives."""
+def sent(task: Task | None, scope: Scope, to: Destination, message: object) -> Value:
+    """What `task` (None: the run's start) has made, on its way to `to`; `scope` is where it arrives."""
     if task is None:
         return Value(message, None, 0, "", back=False)
-    iteration, way = task.iteration + leg.rounds, way_along(task, scope, leg)
-    return Value(message, task.node, iteration, way, leg.back, depth=task.depth, memory=task.memory)
+    iteration, way = task.iteration + to.rounds, way_along(task, scope, to)
+    return Value(message, task.node, iteration, way, to.back, depth=task.depth, memory=task.memory)
 
 
-def way_along(task: Task, scope: Scope, leg: Leg) -> str:
+def way_along(task: Task, scope: Scope, to: Destination) -> str:
     """The nodes by which it comes, where several concurrent ways meet."""
     way = task.way if task.scope is scope else ""  # a branch begins its own ways
-    return _way_from(task, way) if leg.merges else way
+    return _way_from(task, way) if to.merges else way
 
 
 def _way_from(task: Task, way: str) -> str:

@@ -10,7 +10,7 @@ import attrs
 
 from actors.graphs.annotations import Many
 from actors.graphs.graph import Graph
-from runtime.graphs.reducer.course import Course
+from runtime.graphs.reducer.routing import RoutingTable
 from runtime.graphs.reducer.scopes import Task
 from runtime.graphs.reducer.state import RunState
 from runtime.graphs.reducer.tasks import Commands
@@ -111,7 +111,7 @@ def call(function: Callable[..., Any], **arguments: Any) -> Any:
 
 
 def begin(graph: Graph, message: object) -> Driven:
-    driven = Driven(RunState(Course(graph.plan()), "run-1"))
+    driven = Driven(RunState(RoutingTable(graph.plan()), "run-1"))
     driven.obey(driven.state.start(message))
     return driven
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from actors.errors import DeclarationError, InternalError
 from actors.graphs.graph import Graph
 from actors.graphs.markers import Gather
-from runtime.graphs.reducer.course import Course
+from runtime.graphs.reducer.routing import RoutingTable
 from runtime.graphs.reducer.state import RunState
 from tests.runtime.graphs.driving import Delivery, begin, by_chance, drive, newest, oldest, prefer
 
@@ -261,7 +261,7 @@ def test_a_value_of_an_undeclared_type_is_refused_before_anything_changes(return
 
 
 def test_an_input_of_the_wrong_type_is_refused():
-    state = RunState(Course(chain().plan()), "run-1")
+    state = RunState(RoutingTable(chain().plan()), "run-1")
 
     with pytest.raises(
         DeclarationError, match=r"^graph 'g' takes Ask as its input. Got: a str.\n  Fix: run\(graph, Ask\(…\)\).$"
@@ -655,7 +655,7 @@ def test_gather_first_cancels_the_generator_too():
 
 
 def test_items_that_a_generator_repeats_after_a_failure_are_not_delivered_again():
-    state = RunState(Course(stream(None).plan()), "run-1")
+    state = RunState(RoutingTable(stream(None).plan()), "run-1")
     state.start(Ask(2))
     state.emitted("g/emit/0", A(0), 0)
 
@@ -666,7 +666,7 @@ def test_items_that_a_generator_repeats_after_a_failure_are_not_delivered_again(
 
 
 def test_a_generator_that_fails_for_good_leaves_what_it_emitted():
-    state = RunState(Course(stream(None).plan()), "run-1")
+    state = RunState(RoutingTable(stream(None).plan()), "run-1")
     state.start(Ask(2))
     state.emitted("g/emit/0", A(0), 0)
     state.finished("g/emit/0/0/work/0", B(7))
