@@ -41,9 +41,9 @@ from runtime.graphs.dependencies import ContextKeeper, Contexts, RunDependencies
 from runtime.graphs.events import RunAbandoned
 from runtime.graphs.handle import RunHandle, outcome_of
 from runtime.graphs.node import NodeActor
+from runtime.graphs.reducer.deliveries import Commands
 from runtime.graphs.reducer.routing import RoutingTable
 from runtime.graphs.reducer.state import RunState
-from runtime.graphs.reducer.tasks import Commands
 from runtime.graphs.run import ActiveRun, Work
 from runtime.graphs.turns import Turns
 from runtime.lm.dspy import bridge

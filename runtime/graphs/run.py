@@ -41,9 +41,9 @@ from runtime.graphs.carried import Carried, carried_from_here
 from runtime.graphs.dependencies import RunDependencies
 from runtime.graphs.events import NodeCancelled, NodeFellBack, NodeFinished, NodeGaveUp, RunFinished, RunStarted
 from runtime.graphs.record import RunStatus, Spend, Step
-from runtime.graphs.reducer.scopes import Task
+from runtime.graphs.reducer.deliveries import Commands
+from runtime.graphs.reducer.scopes import Delivery
 from runtime.graphs.reducer.state import RunState
-from runtime.graphs.reducer.tasks import Commands
 from runtime.graphs.reducer.wording import gave_up, stream_broken
 from runtime.graphs.turns import Turns
 
@@ -78,7 +78,7 @@ class Work(Wrapper):
     """The message a node's instance receives, and the slot that hears what became of it."""
 
     run: ActiveRun
-    delivery: Task
+    delivery: Delivery
     step: Step
     error: BaseException | None = None
     """The last error of the node, when it has given the message up and its fallback is to work on it."""
@@ -442,7 +442,7 @@ class ActiveRun:
         place.beyond.put_beyond(envelope)
         return True
 
-    def _register(self, delivery: Task, now_s: float, *, ending: bool) -> Envelope:
+    def _register(self, delivery: Delivery, now_s: float, *, ending: bool) -> Envelope:
         step = Step(delivery.node, delivery.path, now_s)
         self.trace.append(step)
         work = Work(self, delivery, step)

@@ -1,4 +1,4 @@
-"""What one run remembers: its branches, their open fan-outs, the tasks at work in them and the values that wait in joins.
+"""What one run remembers: its branches, their open fan-outs, the deliveries at work in them and the values that wait in joins.
 
 Plain records without decisions; only ``runtime.graphs.reducer.state`` changes them. Every item of a fan-out opens a branch,
  which is a :class:`Scope`; the run itself is the outermost scope.
@@ -70,11 +70,11 @@ class Buffer:
 
 @final
 @attrs.define(eq=False)
-class Task:
-    """One message, or one set of joined messages, at one node, from its delivery to its end."""
+class Delivery:
+    """One message, or one set of joined messages, at one node, from its start to its end."""
 
     path: str
-    """Names the task: unique in the run, and the same in every run with the same results."""
+    """Names the delivery: unique in the run, and the same in every run with the same results."""
     node: str
     scope: Scope
     iteration: int
@@ -92,7 +92,7 @@ class Task:
     fork: Fork | None = None
     """The fan-out it has begun, for a generator."""
     held: list[tuple[Receiver, Value]] | None = None
-    """What it made for joins, until the tasks started before it at the same node have ended."""
+    """What it made for joins, until the deliveries started before it at the same node have ended."""
     is_done: bool = False
 
     @property
@@ -106,7 +106,7 @@ class Task:
         return self.scope.branch
 
     def hold(self, receiver: Receiver, value: Value) -> None:
-        """Keep `value` back until the tasks started before this one at the same node have ended."""
+        """Keep `value` back until the deliveries started before this one at the same node have ended."""
         if self.held is None:
             self.held = []
         self.held.append((receiver, value))
@@ -115,9 +115,9 @@ class Task:
 @final
 @attrs.define(eq=False)
 class Fork:
-    """One fan-out of one task."""
+    """One fan-out of one delivery."""
 
-    task: Task
+    delivery: Delivery
     number: int
     """How many fan-outs of this node came before it in its scope."""
     is_open: bool = True
@@ -134,7 +134,7 @@ class Fork:
     @property
     def node(self) -> str:
         """The fan-out node."""
-        return self.task.node
+        return self.delivery.node
 
 
 @final
@@ -143,21 +143,21 @@ class Scope:
     """The run, or one branch of a fan-out."""
 
     prefix: str
-    """The path of the task that made it, and the item's index."""
+    """The path of the delivery that made it, and the item's index."""
     fork: Fork | None = None
     branch: tuple[int, ...] = ()
     """The item indices from the outside in; orders scopes."""
     has_ended: bool = False
     own: dict[str, int] = attrs.field(factory=dict[str, int])
-    """Node → its tasks at work here plus its open forks here; never zero."""
-    tasks: dict[str, Task] = attrs.field(factory=dict[str, Task])
+    """Node → its deliveries at work here plus its open forks here; never zero."""
+    deliveries: dict[str, Delivery] = attrs.field(factory=dict[str, Delivery])
     forks: dict[str, Fork] = attrs.field(factory=dict[str, Fork])
-    """Open ones, by the path of their task."""
+    """Open ones, by the path of their delivery."""
     joins: dict[str, Buffer] = attrs.field(factory=dict[str, Buffer])
     below: dict[str, dict[Scope, None]] = attrs.field(factory=dict[str, "dict[Scope, None]"])
     """Join → the scopes further in where values wait for it."""
-    started: dict[str, deque[Task]] = attrs.field(factory=dict[str, "deque[Task]"])
-    """Node that feeds joins → its tasks in the order of their start."""
+    started: dict[str, deque[Delivery]] = attrs.field(factory=dict[str, "deque[Delivery]"])
+    """Node that feeds joins → its deliveries in the order of their start."""
     borrowed: list[Value] = attrs.field(factory=list["Value"])
     """Values from further out that its joins have used."""
     paths: dict[str, int] = attrs.field(factory=dict[str, int])
@@ -166,14 +166,14 @@ class Scope:
     @property
     def parent(self) -> Scope | None:
         """The scope around it."""
-        return self.fork.task.scope if self.fork is not None else None
+        return self.fork.delivery.scope if self.fork is not None else None
 
     def outward(self) -> Iterator[tuple[Scope, Fork]]:
         """The scopes around this one, nearest first, each with its fork that this one lies in."""
         scope = self
         while scope.fork is not None:
             fork = scope.fork
-            scope = fork.task.scope
+            scope = fork.delivery.scope
             yield scope, fork
 
     def open_scopes(self) -> Iterator[Scope]:
@@ -184,7 +184,7 @@ class Scope:
             level = [s for scope in level for _, fork in sorted(scope.forks.items()) for _, s in sorted(fork.branches.items())]
 
     def enter(self, node: str) -> None:
-        """Count one more task or fork of `node`."""
+        """Count one more delivery or fork of `node`."""
         self.own[node] = self.own.get(node, 0) + 1
 
     def leave(self, node: str) -> bool:

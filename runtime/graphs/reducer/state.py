@@ -1,15 +1,15 @@
 """The reducer of one run: what happened goes in, what is to be done comes out. No clock, no task, no I/O.
 
-The engine tells it that the run starts, that a task emitted an item, returned or failed; it answers with messages to deliver and
-tasks to cancel. The same events in another order give the same joins, the same gathered lists and the same paths:
+The engine tells it that the run starts, that a node emitted an item, returned or failed on a delivery; it answers with the
+deliveries to make and those to cancel. The same events in another order give the same joins, gathered lists and paths:
 
-- A join takes the values of each parameter in the order in which the tasks that made them were started, not ended.
+- A join takes the values of each parameter in the order in which the deliveries that made them were started, not ended.
 - A gathered list is in item order; those of several fan-outs of one node reach a join in the order in which these were started.
 - A path is made of the way through the graph: ``graph/node/iteration``, and behind a fan-out ``…/item/node/iteration``.
 
 What does depend on timing, because the author asked for it: ``Gather(first=k)``, and the first of several outputs.
 
-An event costs time in the depth of the fan-outs and the number of nodes at work, not in the number of tasks.
+An event costs time in the depth of the fan-outs and the number of nodes at work, not in the number of deliveries.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from actors.graphs.edges import Receiver
 from actors.graphs.finish import Finish
 from actors.graphs.markers import Gather
 from actors.graphs.node import NodeSpec
+from runtime.graphs.reducer.deliveries import Commands, Deliveries
 from runtime.graphs.reducer.memory import before, including, recall
 from runtime.graphs.reducer.routing import NOWHERE, Destination, Route, RoutingTable
-from runtime.graphs.reducer.scopes import NOTHING_RECALLED, Buffer, Fork, Scope, Task, Value
-from runtime.graphs.reducer.tasks import Commands, Tasks
+from runtime.graphs.reducer.scopes import NOTHING_RECALLED, Buffer, Delivery, Fork, Scope, Value
 from runtime.graphs.reducer.values import gathered, sent, way_along
 from runtime.graphs.reducer.wording import items_of, no_output, undeclared, wrong_input, wrong_stand_in
 
@@ -51,7 +51,7 @@ class RunState:
         self.run_id = run_id
         self.output: object | None = None
         self._root = Scope(prefix or plan.name)
-        self._tasks = Tasks(routing, run_id)
+        self._deliveries = Deliveries(routing, run_id)
         self._quiet: deque[tuple[Scope, str | None]] = deque()
         self._left: list[tuple[Scope, str]] = []  # ended branches with the joins that they left waiting
         self._lost: dict[tuple[str | None, str], int] = {}  # messages that every condition was false for
@@ -67,22 +67,22 @@ class RunState:
     @property
     def is_at_rest(self) -> bool:
         """Nothing is at work: the run has its output, or will never have one."""
-        return self._is_started and not self._tasks.at_work
+        return self._is_started and not self._deliveries.at_work
 
     @property
     def live_paths(self) -> tuple[str, ...]:
-        """The tasks at work, in the order of their start."""
-        return tuple(self._tasks.at_work)
+        """The deliveries at work, in the order of their start."""
+        return tuple(self._deliveries.at_work)
 
     @property
     def steps(self) -> int:
         """Messages delivered so far."""
-        return self._tasks.begun
+        return self._deliveries.begun
 
     def emitted_by(self, path: str) -> int:
         """How many items a generator at work has emitted."""
-        task = self._tasks.find(path)
-        return task.fork.next_index if task is not None and task.fork is not None else 0
+        delivery = self._deliveries.find(path)
+        return delivery.fork.next_index if delivery is not None and delivery.fork is not None else 0
 
     # --- events -----------------------------------------------------------------------------------------------------
 
@@ -108,12 +108,12 @@ class RunState:
         Raises:
             DeclarationError: the item is not of a type that the node declares.
         """
-        task = self._tasks.find(path)
-        if task is None:
+        delivery = self._deliveries.find(path)
+        if delivery is None:
             return Commands()
-        spec = self.plan.nodes[task.node]
+        spec = self.plan.nodes[delivery.node]
         route = self._route(spec, value, nothing=spec.item_may_end, index=index)
-        fork = task.fork or self._open(task)
+        fork = delivery.fork or self._open(delivery)
         if index > fork.next_index:
             raise InternalError(f"{path} emitted item {index} when item {fork.next_index} was next")
         if index == fork.next_index:
@@ -121,76 +121,76 @@ class RunState:
         return self._commands()
 
     def finished(self, path: str, returned: object = None) -> Commands:
-        """A task returned: a message, None, or for a list fan-out the list; nothing for a generator.
+        """The node returned for a delivery: a message, None, or for a list fan-out the list; nothing for a generator.
 
         Raises:
-            DeclarationError: what it returned is not what the node declares; the task is still at work for the reducer, which
+            DeclarationError: what it returned is not what the node declares; the delivery is still at work for the reducer, which
                 expects :meth:`ended` for it.
         """
-        task = self._tasks.find(path)
-        if task is None:
+        delivery = self._deliveries.find(path)
+        if delivery is None:
             return Commands()
-        spec = self.plan.nodes[task.node]
-        self._tasks.current = path
+        spec = self.plan.nodes[delivery.node]
+        self._deliveries.current = path
         if spec.fan_out is Many.ONE:
-            self._send(task, task.scope, returned, self._route(spec, returned, nothing=spec.may_end))
+            self._send(delivery, delivery.scope, returned, self._route(spec, returned, nothing=spec.may_end))
         elif spec.fan_out is Many.STREAM:
-            self._close(task.fork or self._open(task))
+            self._close(delivery.fork or self._open(delivery))
         else:
             items = items_of(spec, returned)
             if items is not None:
                 routes = [self._route(spec, item, nothing=spec.item_may_end, index=at) for at, item in enumerate(items)]
-                fork = self._open(task)
+                fork = self._open(delivery)
                 for item, route in zip(items, routes, strict=True):
                     self._branch(fork, item, route)
                 self._close(fork)
-        self._end(task)
+        self._end(delivery)
         return self._commands()
 
     def stood_in(self, path: str, returned: object) -> Commands:
-        """A fallback returned in place of a task; that of the graph gives the output of the run, or None, which ends the branch.
+        """A fallback returned in place of the node; that of the graph gives the output of the run, or None to end the branch.
 
         Raises:
             DeclarationError: it is not what the fallback declares; as for :meth:`finished`.
         """
-        task = self._tasks.find(path)
-        if task is None:
+        delivery = self._deliveries.find(path)
+        if delivery is None:
             return Commands()
-        spec = self.plan.nodes[task.node]
+        spec = self.plan.nodes[delivery.node]
         if spec.fallback is None or not spec.fallback.is_default:
             return self.finished(path, returned)
         if returned is None and spec.fallback.may_end:
             return self.ended(path)
         if not isinstance(returned, self.plan.output_types):
             raise wrong_stand_in(self.plan, spec, returned)
-        self._tasks.current = path
-        self._put_out(task, task.scope, returned)
-        self._end(task)
+        self._deliveries.current = path
+        self._put_out(delivery, delivery.scope, returned)
+        self._end(delivery)
         return self._commands()
 
     def ended(self, path: str) -> Commands:
-        """A task failed for good, or was cancelled: its branch ends with nothing made."""
-        task = self._tasks.find(path)
-        if task is None:
+        """The node failed for good, or was cancelled: the branch ends with nothing made."""
+        delivery = self._deliveries.find(path)
+        if delivery is None:
             return Commands()
-        self._tasks.current = path
-        if task.fork is not None:
-            self._close(task.fork)
-        self._end(task)
+        self._deliveries.current = path
+        if delivery.fork is not None:
+            self._close(delivery.fork)
+        self._end(delivery)
         return self._commands()
 
     def retracted(self, path: str, has_begun: Callable[[str], bool]) -> Commands | None:
         """An attempt of a generator failed and another is to come: forget the items that it emitted, as if it had not run.
 
-        `has_begun` says of the path of a task at work whether a node has begun with it. None, and no change, when an item cannot
-        be taken back: a node has begun to work on it, or on what came of it.
+        `has_begun` says of the path of a delivery whether the node has begun with it. None, and no change, when an item cannot be
+        taken back: a node has begun to work on it, or on what came of it.
         """
-        task = self._tasks.find(path)
-        fork = task.fork if task is not None else None
+        delivery = self._deliveries.find(path)
+        fork = delivery.fork if delivery is not None else None
         if fork is None:
             return Commands()
         branches = list(fork.branches.values())
-        if fork.is_taken or any(has_begun(begun) for scope in branches for begun in scope.tasks):
+        if fork.is_taken or any(has_begun(begun) for scope in branches for begun in scope.deliveries):
             return None
         for scope in branches:
             self._drop(scope)
@@ -216,54 +216,54 @@ class RunState:
             return NOWHERE
         raise undeclared(spec, value, index)
 
-    def _send(self, task: Task | None, scope: Scope, message: object, route: Route) -> None:
+    def _send(self, delivery: Delivery | None, scope: Scope, message: object, route: Route) -> None:
         if route.is_output and self.output is None and not scope.has_ended:
-            self._put_out(task, scope, message)
+            self._put_out(delivery, scope, message)
         if route.is_conditional and not route.destinations and not route.is_output:
-            lost = task.node if task is not None else None, type(message).__name__
+            lost = delivery.node if delivery is not None else None, type(message).__name__
             self._lost[lost] = self._lost.get(lost, 0) + 1
         for to in route.destinations:
             if self.output is not None or scope.has_ended:
                 return
             if to.starts and not self.plan.recalled:
-                self._start_alone(task, scope, to, message)
+                self._start_alone(delivery, scope, to, message)
                 continue
-            value = sent(task, scope, to, message)
+            value = sent(delivery, scope, to, message)
             if to.gather is not None:
                 self._gather(scope, to.receiver, value, to.gather)
             elif to.starts:
                 self._start(scope, to.spec, {to.receiver.parameter: value})
-            elif to.held and task is not None and task.scope is scope:
-                task.hold(to.receiver, value)
+            elif to.held and delivery is not None and delivery.scope is scope:
+                delivery.hold(to.receiver, value)
             else:
                 self._arrive(scope, to.receiver, value)
 
-    def _put_out(self, task: Task | None, scope: Scope, message: object) -> None:
+    def _put_out(self, delivery: Delivery | None, scope: Scope, message: object) -> None:
         """Something of the output type was made."""
         if self._ends_when_quiet:
             rank: _Precedence = (scope.branch, 0, -1, "")
-            if task is not None:
-                rank = (scope.branch, task.iteration, self.plan.order[task.node], task.way)
+            if delivery is not None:
+                rank = (scope.branch, delivery.iteration, self.plan.order[delivery.node], delivery.way)
             self._outputs.append((rank, scope, message))
         else:
             self.output = message
-            self._tasks.cancel(path for path, other in self._tasks.at_work.items() if other is not task)
+            self._deliveries.cancel(path for path, other in self._deliveries.at_work.items() if other is not delivery)
 
-    def _start_alone(self, task: Task | None, scope: Scope, to: Destination, message: object) -> None:
+    def _start_alone(self, delivery: Delivery | None, scope: Scope, to: Destination, message: object) -> None:
         """Deliver a message to a node that takes no other: what most messages are, so no value is made of it first."""
         arguments = {to.receiver.parameter: message}
-        if task is None:
-            self._tasks.begin(scope, to.spec, arguments, 0, "", 0, back=False)
+        if delivery is None:
+            self._deliveries.begin(scope, to.spec, arguments, 0, "", 0, back=False)
         else:
-            way = way_along(task, scope, to)
-            self._tasks.begin(scope, to.spec, arguments, task.iteration + to.rounds, way, task.depth, back=to.back)
+            way = way_along(delivery, scope, to)
+            self._deliveries.begin(scope, to.spec, arguments, delivery.iteration + to.rounds, way, delivery.depth, back=to.back)
 
     def _start(self, scope: Scope, spec: NodeSpec, values: Mapping[str, Value | None]) -> None:
         """Deliver what was joined or gathered."""
         present = [value for value in values.values() if value is not None]
         arguments = {entry.name: value.message if (value := values[entry.name]) is not None else None for entry in spec.inputs}
         earlier = before(present, self.plan.recalled)
-        self._tasks.begin(
+        self._deliveries.begin(
             scope,
             spec,
             arguments,
@@ -275,11 +275,11 @@ class RunState:
             recalled=recall(earlier, spec.recalls) if spec.recalls else NOTHING_RECALLED,
         )
 
-    def _end(self, task: Task) -> None:
-        """The task is no longer at work; pass on what it and its forerunners hold for joins."""
-        if not self._tasks.end(task):
+    def _end(self, delivery: Delivery) -> None:
+        """The delivery is no longer at work; pass on what it and its forerunners hold for joins."""
+        if not self._deliveries.end(delivery):
             return
-        scope, node = task.scope, task.node
+        scope, node = delivery.scope, delivery.node
         if node not in scope.started:
             self._leave(scope, node)
             return
@@ -348,12 +348,12 @@ class RunState:
 
     # --- fan-outs ---------------------------------------------------------------------------------------------------
 
-    def _open(self, task: Task) -> Fork:
-        scope = task.scope
-        fork = Fork(task, scope.forked.get(task.node, 0))
-        scope.forked[task.node] = fork.number + 1
-        scope.forks[task.path] = task.fork = fork
-        scope.enter(task.node)
+    def _open(self, delivery: Delivery) -> Fork:
+        scope = delivery.scope
+        fork = Fork(delivery, scope.forked.get(delivery.node, 0))
+        scope.forked[delivery.node] = fork.number + 1
+        scope.forks[delivery.path] = delivery.fork = fork
+        scope.enter(delivery.node)
         return fork
 
     def _branch(self, fork: Fork, item: object, route: Route) -> None:
@@ -361,9 +361,9 @@ class RunState:
         fork.next_index += 1
         if fork.has_ended or self.output is not None:
             return
-        scope = Scope(f"{fork.task.path}/{index}", fork, (*fork.task.scope.branch, index))
+        scope = Scope(f"{fork.delivery.path}/{index}", fork, (*fork.delivery.scope.branch, index))
         fork.branches[index] = scope
-        self._send(fork.task, scope, item, route)
+        self._send(fork.delivery, scope, item, route)
         if scope.joins or not scope.own:
             self._quiet.append((scope, None))
 
@@ -393,25 +393,25 @@ class RunState:
     def _fire_gather(self, fork: Fork, receiver: Receiver) -> None:
         fork.fired.add(receiver)
         collected = fork.collected.pop(receiver, [])
-        value, task = gathered(self.plan, fork, receiver, collected), fork.task
+        value, delivery = gathered(self.plan, fork, receiver, collected), fork.delivery
         spec = self.plan.nodes[receiver.node]
         if not spec.is_join:
-            self._start(task.scope, spec, {receiver.parameter: value})
+            self._start(delivery.scope, spec, {receiver.parameter: value})
         elif fork.has_ended:
-            task.hold(receiver, value)
+            delivery.hold(receiver, value)
         else:
-            self._arrive(task.scope, receiver, value)  # the first so many are not waited for, nor do they wait
+            self._arrive(delivery.scope, receiver, value)  # the first so many are not waited for, nor do they wait
 
     def _end_fork(self, fork: Fork) -> None:
         if fork.has_ended:
             return
         fork.has_ended = True
-        scope = fork.task.scope
+        scope = fork.delivery.scope
         if self.output is None and not scope.has_ended:
             for receiver in self.plan.gathers.get(fork.node, ()):
                 if receiver not in fork.fired:
                     self._fire_gather(fork, receiver)
-        scope.forks.pop(fork.task.path, None)
+        scope.forks.pop(fork.delivery.path, None)
         if fork.node in self.routing.gathers_for_joins:
             self._move_up(scope, fork.node)
         else:
@@ -441,9 +441,9 @@ class RunState:
                 self._drop(scope)
                 stack.extend(scope.forks.values())
         fork.branches.clear()
-        producer = fork.task
-        if fork.is_open and producer.path in self._tasks.at_work and self.plan.nodes[producer.node].fan_out is Many.STREAM:
-            self._tasks.cancel(iter((producer.path,)))
+        producer = fork.delivery
+        if fork.is_open and producer.path in self._deliveries.at_work and self.plan.nodes[producer.node].fan_out is Many.STREAM:
+            self._deliveries.cancel(iter((producer.path,)))
             producer.is_done = True
             self._leave(producer.scope, producer.node)
         fork.is_open = False
@@ -454,18 +454,18 @@ class RunState:
         scope.has_ended = True
         for node in scope.joins:
             scope.wait_no_more(node)
-        self._tasks.cancel(iter(scope.tasks))
+        self._deliveries.cancel(iter(scope.deliveries))
 
     # --- coming to rest ---------------------------------------------------------------------------------------------
 
     def _commands(self) -> Commands:
         """Settle what the event left quiet, and hand over what was decided since the last event."""
         self._settle()
-        while not self._tasks.at_work and self.output is None and self._break_standstill():
+        while not self._deliveries.at_work and self.output is None and self._break_standstill():
             self._settle()
-        if self._outputs and self.output is None and not self._tasks.at_work:
+        if self._outputs and self.output is None and not self._deliveries.at_work:
             self.output = min(self._outputs, key=lambda entry: entry[0])[2]
-        return self._tasks.hand_over()
+        return self._deliveries.hand_over()
 
     def _settle(self) -> None:
         while self._quiet and self.output is None:
@@ -504,7 +504,7 @@ class RunState:
         forks = [fork for scope in scopes for _, fork in sorted(scope.forks.items())]
         if not forks:
             return False
-        deepest = max(forks, key=lambda fork: len(fork.task.scope.branch))
+        deepest = max(forks, key=lambda fork: len(fork.delivery.scope.branch))
         deepest.is_open = False
         for scope in list(deepest.branches.values()):
             self._end_scope(scope)
