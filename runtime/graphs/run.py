@@ -41,8 +41,8 @@ from runtime.graphs.carried import Carried, carried_from_here
 from runtime.graphs.dependencies import RunDependencies
 from runtime.graphs.events import NodeCancelled, NodeFellBack, NodeFinished, NodeGaveUp, RunFinished, RunStarted
 from runtime.graphs.record import RunStatus, Spend, Step
+from runtime.graphs.reducer.branches import Delivery
 from runtime.graphs.reducer.deliveries import Commands
-from runtime.graphs.reducer.scopes import Delivery
 from runtime.graphs.reducer.state import RunState
 from runtime.graphs.reducer.wording import gave_up, stream_broken
 from runtime.graphs.turns import Turns

@@ -10,8 +10,8 @@ import attrs
 
 from actors.errors import InternalError
 from actors.graphs.node import NodeSpec
+from runtime.graphs.reducer.branches import NO_MEMORY, NOTHING_RECALLED, Branch, Delivery, Memory
 from runtime.graphs.reducer.routing import RoutingTable
-from runtime.graphs.reducer.scopes import NO_MEMORY, NOTHING_RECALLED, Delivery, Memory, Scope
 
 
 @final
@@ -49,7 +49,7 @@ class Deliveries:
 
     def begin(
         self,
-        scope: Scope,
+        branch: Branch,
         spec: NodeSpec,
         arguments: Mapping[str, object],
         iteration: int,
@@ -62,16 +62,16 @@ class Deliveries:
     ) -> None:
         """Deliver a message, or a set of joined ones: from here on the delivery is at work."""
         node = spec.name
-        path = f"{scope.prefix}/{node}@{way}/{iteration}" if way else f"{scope.prefix}/{node}/{iteration}"
-        again = scope.paths[path] = scope.paths.get(path, 0) + 1
+        path = f"{branch.prefix}/{node}@{way}/{iteration}" if way else f"{branch.prefix}/{node}/{iteration}"
+        again = branch.paths[path] = branch.paths.get(path, 0) + 1
         if again > 1:
             path = f"{path}~{again}"
             way = f"{way}.{node}~{again}" if way else f"{node}~{again}"  # what it leads to is not that of the first
-        delivery = Delivery(path, node, scope, iteration, way, arguments, back, depth + 1, memory, recalled)
-        self.at_work[path] = scope.deliveries[path] = delivery
-        scope.enter(node)
+        delivery = Delivery(path, node, branch, iteration, way, arguments, back, depth + 1, memory, recalled)
+        self.at_work[path] = branch.deliveries[path] = delivery
+        branch.enter(node)
         if node in self._in_line:
-            scope.started.setdefault(node, deque()).append(delivery)
+            branch.started.setdefault(node, deque()).append(delivery)
         self.begun += 1
         self._starting.append(delivery)
 
@@ -80,10 +80,10 @@ class Deliveries:
         if self.at_work.pop(delivery.path, None) is None:
             self._cancelled.discard(delivery.path)
             return False
-        scope = delivery.scope
-        scope.deliveries.pop(delivery.path, None)
-        if scope.fork is not None:
-            scope.fork.is_taken = True
+        branch = delivery.branch
+        branch.deliveries.pop(delivery.path, None)
+        if branch.fork is not None:
+            branch.fork.is_taken = True
         delivery.is_done = True
         return True
 
@@ -91,7 +91,7 @@ class Deliveries:
         """Nobody wants the results of these any more."""
         for path in list(paths):
             delivery = self.at_work.pop(path)
-            delivery.scope.deliveries.pop(path, None)
+            delivery.branch.deliveries.pop(path, None)
             self._cancelled.add(path)
             if path != self.current:
                 self._cancelling.append(path)

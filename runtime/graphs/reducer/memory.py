@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from actors.graphs.dependencies import Recalled
-from runtime.graphs.reducer.scopes import NO_MEMORY, Memory, Rank, Value
+from runtime.graphs.reducer.branches import NO_MEMORY, Memory, Rank, Value
 
 
 def before(values: Iterable[Value], kinds: tuple[type, ...]) -> Memory:

@@ -7,24 +7,24 @@ from collections.abc import Sequence
 
 from actors.graphs.edges import Receiver
 from actors.graphs.plan import Plan
+from runtime.graphs.reducer.branches import Branch, Delivery, Fork, Value
 from runtime.graphs.reducer.memory import before
 from runtime.graphs.reducer.routing import Destination
-from runtime.graphs.reducer.scopes import Delivery, Fork, Scope, Value
 
 _LONGEST_WAY = 48  # characters; longer ones are digested, so that a path does not grow with the number of rounds of a loop
 
 
-def sent(delivery: Delivery | None, scope: Scope, to: Destination, message: object) -> Value:
-    """What `delivery` (None: the run's start) has made, on its way to `to`; `scope` is where it arrives."""
+def sent(delivery: Delivery | None, branch: Branch, to: Destination, message: object) -> Value:
+    """What `delivery` (None: the run's start) has made, on its way to `to`; `branch` is where it arrives."""
     if delivery is None:
         return Value(message, None, 0, "", back=False)
-    iteration, way = delivery.iteration + to.rounds, way_along(delivery, scope, to)
+    iteration, way = delivery.iteration + to.rounds, way_along(delivery, branch, to)
     return Value(message, delivery.node, iteration, way, to.back, depth=delivery.depth, memory=delivery.memory)
 
 
-def way_along(delivery: Delivery, scope: Scope, to: Destination) -> str:
+def way_along(delivery: Delivery, branch: Branch, to: Destination) -> str:
     """The nodes by which it comes, where several concurrent ways meet."""
-    way = delivery.way if delivery.scope is scope else ""  # a branch begins its own ways
+    way = delivery.way if delivery.branch is branch else ""  # a branch begins its own ways
     return _way_from(delivery, way) if to.merges else way
 
 

@@ -10,9 +10,9 @@ import attrs
 
 from actors.graphs.annotations import Many
 from actors.graphs.graph import Graph
+from runtime.graphs.reducer.branches import Delivery
 from runtime.graphs.reducer.deliveries import Commands
 from runtime.graphs.reducer.routing import RoutingTable
-from runtime.graphs.reducer.scopes import Delivery
 from runtime.graphs.reducer.state import RunState
 
 Choose = Callable[[Sequence[str]], str]
@@ -52,7 +52,9 @@ class Delivered:
 
     @staticmethod
     def of(delivery: Delivery) -> Delivered:
-        return Delivered(delivery.node, delivery.path, delivery.arguments, delivery.back_edge, delivery.branch, delivery.recalled)
+        return Delivered(
+            delivery.node, delivery.path, delivery.arguments, delivery.back_edge, delivery.branch.indices, delivery.recalled
+        )
 
 
 @attrs.define
