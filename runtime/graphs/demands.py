@@ -23,16 +23,15 @@ from runtime.graphs.dependencies import RunDependencies
 from runtime.graphs.handle import outcome_of
 from runtime.graphs.reducer.routing import RoutingTable
 from runtime.graphs.reducer.state import RunState
-from runtime.graphs.run import ActiveRun, Station
+from runtime.graphs.run import ActiveRun
 
 
 @final
 class Demands:
     """The nodes of one deployed graph that others depend on."""
 
-    def __init__(self, plan: Plan, stations: Mapping[str, Station], places: Mapping[str, InstancePool]) -> None:
+    def __init__(self, plan: Plan, places: Mapping[str, InstancePool]) -> None:
         self._plan = plan
-        self._stations = stations
         self._places = places
         self._tables: dict[str, RoutingTable] = {}
 
@@ -48,7 +47,7 @@ class Demands:
         state = RunState(self._table_of(name), outer.id, prefix)
         commands = state.start(message)
         publish = outer.publish if outer.is_listened_to else None
-        run = ActiveRun(state, self._stations, self._places, publish, lambda _: None, math.inf, outer, outer.now)
+        run = ActiveRun(state, self._places, publish, lambda _: None, math.inf, outer, outer.now)
         run.dependencies = RunDependencies.borrowed(lender)
         cell = on_duty()
         try:

@@ -31,7 +31,6 @@ from runtime.core.actor_cell import ActorCell
 from runtime.core.cell import current_cell, on_duty
 from runtime.core.events import DEFAULT_BUFFER, Event, EventBus, EventStream
 from runtime.core.kernel import Kernel
-from runtime.core.mailbox import Mailbox
 from runtime.core.pool import InstancePool
 from runtime.core.supervisor import SupervisorCell
 from runtime.graphs.attempt import Serve
@@ -92,9 +91,7 @@ class Deployment:
         self.has_needs = any(spec.all_needs for spec in plan.nodes.values())
         """Whether any node has dependencies."""
         self.pools: dict[str, InstancePool] = {}
-        self.stations: dict[str, Mailbox] = {}
-        """Node → where its messages go."""
-        self.demands = Demands(plan, self.stations, self.pools)
+        self.demands = Demands(plan, self.pools)
         self._supervisor = supervisor
         self._runs: dict[ActiveRun, None] = {}
         self._turns = Turns(graph.name, max_runs) if max_runs != math.inf else None
@@ -140,7 +137,6 @@ class Deployment:
             unbounded = MailboxSpec(capacity=math.inf)
             spare = attrs.evolve(child, args=(*child.args, True), restart=RestartType.TEMPORARY, mailbox=unbounded)
             pool = self.pools[name] = InstancePool(self._supervisor, child, options.concurrency, blank, spare)
-            self.stations[name] = pool.mailbox
             await pool.start()
 
     async def _server(self, spec: NodeSpec, run_inside: RunInside) -> Serve | None:
@@ -393,7 +389,7 @@ class Engine:
             deployment.dismiss(run)
 
         run = self._runs[state.run_id] = ActiveRun(
-            state, deployment.stations, deployment.pools, self._publisher(events), dismiss, max_steps, now=self._kernel.now
+            state, deployment.pools, self._publisher(events), dismiss, max_steps, now=self._kernel.now
         )
         run.shows_prompts = self._kernel.shows_prompts and run.is_listened_to
         if deployment.has_needs:
@@ -407,9 +403,7 @@ class Engine:
         state = RunState(deployment.routing, outer.id, work.delivery.path)
         commands = state.start(message)
         publish = outer.publish if outer.is_listened_to else None
-        run = ActiveRun(
-            state, deployment.stations, deployment.pools, publish, deployment.dismiss, outer.max_steps, outer, outer.now
-        )
+        run = ActiveRun(state, deployment.pools, publish, deployment.dismiss, outer.max_steps, outer, outer.now)
         if deployment.has_needs:
             run.dependencies = self._dependencies(deployment, run, message, work.delivery.path)
         return await Launch(deployment, run, message, commands).outcome("the run that it is a part of no longer wants it")

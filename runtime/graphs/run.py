@@ -10,7 +10,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any, Protocol, TypeAlias, final
+from typing import Any, TypeAlias, final
 
 import attrs
 import trio
@@ -49,27 +49,6 @@ from runtime.graphs.turns import Turns
 
 Place: TypeAlias = InstancePool | Turns
 """What a message of a run can hold while others wait for the like of it."""
-
-
-class Station(Protocol):
-    """Where a node's messages go."""
-
-    @property
-    def makes_wait(self) -> bool:
-        """Whether ``put`` would wait for room."""
-        ...
-
-    async def put(self, envelope: Envelope) -> None:
-        """Queue a message, waiting for room."""
-        ...
-
-    def put_nowait(self, envelope: Envelope) -> None:
-        """Queue a message that need not wait; raises ``MailboxFull`` when it is refused."""
-        ...
-
-    def put_beyond(self, envelope: Envelope) -> None:
-        """Queue a message whatever the capacity."""
-        ...
 
 
 @final
@@ -114,7 +93,6 @@ class ActiveRun:
     def __init__(
         self,
         state: RunState,
-        stations: Mapping[str, Station],
         places: Mapping[str, InstancePool],
         publish: Callable[[Event], None] | None,
         on_over: Callable[[ActiveRun], None],
@@ -122,7 +100,7 @@ class ActiveRun:
         outer: ActiveRun | None = None,
         now: Callable[[], float] = trio.current_time,
     ) -> None:
-        """A run that has not begun; `now` is the clock of its runtime, which asks it directly."""
+        """A run that has not begun; `places` are the instances of its nodes, `now` is the clock of its runtime."""
         self.state = state
         self.status = RunStatus.RUNNING
         self.over = trio.Event()
@@ -145,7 +123,6 @@ class ActiveRun:
         self.shows_prompts: bool = outer is not None and outer.shows_prompts
         """Whether its events carry what language models are asked."""
         self._sender = f"run {state.run_id}"
-        self._stations = stations
         self._places = places
         self._lent: frozenset[Place] = frozenset()
         """Places that are held by those who wait for this run: what it does itself does not count there."""
@@ -388,20 +365,20 @@ class ActiveRun:
         """Put a message into its node's mailbox, unless its deliverer is to wait for room there."""
         work: Work = envelope.message
         node = work.delivery.node
-        station = self._stations[node]
-        if self._lent and self._found_place(envelope, self._places[node]):
+        place = self._places[node]
+        if self._lent and self._found_place(envelope, place):
             return True
         if (
-            (self._spared and self._places[node] in self._spared)
+            (self._spared and place in self._spared)
             or work.delivery.back_edge
             or not (deliverer is None or self.state.plan.leads_forward(deliverer, node))
         ):
-            station.put_beyond(envelope)
-        elif station.makes_wait:
+            place.mailbox.put_beyond(envelope)
+        elif place.mailbox.makes_wait:
             return False
         else:
             try:
-                station.put_nowait(envelope)
+                place.mailbox.put_nowait(envelope)
             except MailboxFull as error:  # refused: the sender is not at fault, and must not do its work again
                 self.gave_up(work, error)
                 self.let_go(work)
@@ -421,7 +398,7 @@ class ActiveRun:
             # made is part of the run; a second attempt would not make it again.
             for envelope in queue:
                 if not envelope.withdrawn:
-                    self._stations[envelope.message.delivery.node].put_beyond(envelope)
+                    self._places[envelope.message.delivery.node].mailbox.put_beyond(envelope)
 
     async def _put(self, envelope: Envelope) -> None:
         """Wait for room; a handler that does so waits for the instances which would make it."""
