@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from contextlib import nullcontext
 from typing import Any, final
 
 import attrs
-import trio
 
 from actors.errors import NoOutput, RunFailed
 from actors.graphs.annotations import Many
 from actors.graphs.plan import Plan, compile_plan
-from runtime.core.cell import on_duty
 from runtime.core.pool import InstancePool
 from runtime.graphs.dependencies import RunDependencies
-from runtime.graphs.handle import outcome_of
+from runtime.graphs.launch import Launch
 from runtime.graphs.reducer.routing import RoutingTable
 from runtime.graphs.reducer.state import RunState
 from runtime.graphs.run import ActiveRun
@@ -49,22 +46,13 @@ class Demands:
         publish = outer.publish if outer.is_listened_to else None
         run = ActiveRun(state, self._places, publish, lambda _: None, math.inf, outer, outer.now)
         run.dependencies = RunDependencies.borrowed(lender)
-        cell = on_duty()
         try:
-            with nullcontext() if cell is None else run.awaited_by(cell):
-                await run.begin(message, commands)
-                await run.wait_over(cell) if cell is not None else await run.over.wait()
-            return outcome_of(run)
+            return await Launch(run, message, commands).result("nobody needs it any more")
         except NoOutput:
             return None
         except RunFailed as failed:
             leaf = failed.exceptions[0]
             raise leaf from leaf.__cause__
-        finally:
-            if not run.over.is_set():
-                run.cancel("nobody needs it any more")
-                with trio.CancelScope(shield=True):
-                    await run.over.wait()
 
     def _table_of(self, name: str) -> RoutingTable:
         """The graph of this one node, whose output is whatever it returns."""

@@ -10,7 +10,6 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import nullcontext
 from typing import Any, Final, final
 
-import attrs
 import trio
 
 from actors.checks import refuse
@@ -32,8 +31,8 @@ from runtime.graphs.carried import in_context
 from runtime.graphs.dependencies import ContextKeeper, Contexts, RunDependencies
 from runtime.graphs.deployment import Deployment
 from runtime.graphs.events import RunAbandoned
-from runtime.graphs.handle import RunHandle, outcome_of
-from runtime.graphs.reducer.deliveries import Commands
+from runtime.graphs.handle import RunHandle
+from runtime.graphs.launch import Launch
 from runtime.graphs.reducer.state import RunState
 from runtime.graphs.run import ActiveRun, Work
 from runtime.lm.dspy import bridge
@@ -64,50 +63,6 @@ def check_run_id(wanted: object) -> None:
             f"run_id={repr_of(wanted)}: {what}: expected printable characters without '/' and '\\'.\n"
             "  Fix: use letters, digits, '-' and '_', such as run_id='order-7'."
         )
-
-
-@final
-@attrs.frozen(eq=False)
-class Launch:
-    """A run that is about to begin."""
-
-    deployment: Deployment
-    run: ActiveRun
-    message: object
-    commands: Commands
-
-    async def __call__(self) -> None:
-        """Begin once it is its turn; return once its first messages have found room. Cancelled, nothing of it is alive."""
-        await self.deployment.admit(self.run)
-        if self.run.over.is_set():
-            return
-        try:
-            await self.run.begin(self.message, self.commands)
-        except BaseException:
-            with trio.CancelScope(shield=True):
-                await self.run.over.wait()
-            raise
-
-    async def outcome(self, why: str) -> Any:
-        """Begin, and wait for the output. Whatever way this ends, nothing is alive afterwards; `why` tells a cancelled run."""
-        run, cell = self.run, on_duty()
-        try:
-            if cell is None:
-                await self()
-                return await RunHandle(run).result()
-            with run.awaited_by(cell):
-                await self()
-                await run.wait_over(cell)
-            return outcome_of(run)
-        finally:
-            await self.end(why)
-
-    async def end(self, why: str) -> None:
-        """Cancel the run if it is not over, and wait for its end."""
-        if not self.run.over.is_set():
-            self.run.cancel(why)
-            with trio.CancelScope(shield=True):
-                await self.run.over.wait()
 
 
 @final
@@ -214,7 +169,7 @@ class Engine:
         launch = await self._prepare(graph, message, run_id, max_steps, events)
         cell = on_duty()
         with nullcontext() if cell is None else launch.run.started_by(cell):
-            await launch()
+            await launch.begin()
         return launch.run
 
     @trio.lowlevel.enable_ki_protection  # Ctrl-C comes at its waits; between two lines it would leave a run that never ends
@@ -239,7 +194,7 @@ class Engine:
         run.shows_prompts = self._kernel.shows_prompts and run.is_listened_to
         if deployment.has_needs:
             run.dependencies = self._dependencies(deployment, run, message, deployment.plan.name)
-        return Launch(deployment, run, message, commands)
+        return Launch(run, message, commands, deployment.admit)
 
     async def run_inside(self, graph: Graph, message: object, work: Work) -> Any:
         """Run `graph` as the work of a node of another run, and return its output; nothing of it is alive afterwards."""
@@ -251,7 +206,8 @@ class Engine:
         run = ActiveRun(state, deployment.pools, publish, deployment.dismiss, outer.max_steps, outer, outer.now)
         if deployment.has_needs:
             run.dependencies = self._dependencies(deployment, run, message, work.delivery.path)
-        return await Launch(deployment, run, message, commands).outcome("the run that it is a part of no longer wants it")
+        launch = Launch(run, message, commands, deployment.admit)
+        return await launch.result("the run that it is a part of no longer wants it")
 
     def _dependencies(self, deployment: Deployment, run: ActiveRun, message: object, prefix: str) -> RunDependencies:
         async def run_node(name: str, lender: RunDependencies) -> Any:
@@ -284,7 +240,7 @@ class Engine:
         """Start a run and wait for its output; nothing of it is alive afterwards."""
         await trio.lowlevel.checkpoint_if_cancelled()
         launch = await self._prepare(graph, message, None, max_steps)
-        return await launch.outcome("the caller of run() was cancelled")
+        return await launch.result("the caller of run() was cancelled")
 
     @contextlib.asynccontextmanager
     async def stream(self, graph: Graph, message: object, max_steps: float, buffer: int) -> AsyncGenerator[EventStream]:
@@ -293,17 +249,15 @@ class Engine:
         events = EventStream(EventBus(), None, buffer)
         await trio.lowlevel.checkpoint()
         launch = await self._prepare(graph, message, None, max_steps, events)
-        active, cell = launch.run, on_duty()
-        with nullcontext() if cell is None else active.awaited_by(cell):
-            await launch()
-            active.is_awaited = True  # by whoever reads its events
-            active.when_over(events.close)
-            try:
+        try:
+            with launch.run.awaited() as cell:  # by whoever reads its events
+                await launch.begin()
+                launch.run.when_over(events.close)
                 if cell is not None:
-                    active.refuse_ring(cell)
+                    launch.run.refuse_ring(cell)
                 yield events
-            finally:
-                await launch.end("its stream was closed")
+        finally:
+            await launch.end("its stream was closed")
 
     async def drain(self, grace_s: float) -> None:
         """Take no more runs; let those under way finish for `grace_s` seconds, then cancel them; return when all are over."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeAlias, final
 
 import attrs
@@ -178,13 +178,31 @@ class ActiveRun:
 
     # --- who waits for it, and for whom it waits ----------------------------------------------------------------------------
 
-    @contextmanager
-    def awaited_by(self, cell: Cell) -> Generator[None]:
-        """While the handler of `cell` waits for this run: the places that this holds are the run's too.
+    async def result(self) -> Any:
+        """Wait for the end and return the output; raises what :meth:`RunHandle.result` does. Cancelled, only the waiting ends."""
+        with self.awaited() as cell:
+            await self.wait_over(cell)
+        return self.outcome()
+
+    def outcome(self) -> Any:
+        """The output of the run, which is over; or the error with which it ended is raised."""
+        if self.error is not None:
+            raise self.error.with_traceback(None)  # each caller's own, however many there are
+        return self.output
+
+    def awaited(self) -> AbstractContextManager[Cell | None]:
+        """While the caller waits for this run; enters as the cell whose handler the caller is, or None.
 
         Raises:
             AskCycle: the run is over only when that handler has ended.
         """
+        self.is_awaited = True
+        cell = None if self.over.is_set() else on_duty()
+        return nullcontext() if cell is None else self._awaited_by(cell)
+
+    @contextmanager
+    def _awaited_by(self, cell: Cell) -> Generator[Cell]:
+        """While the handler of `cell` waits for this run: the places that this holds are the run's too."""
         work = work_of(cell)
         run = work.run if work is not None else None
         while run is not None:
@@ -195,7 +213,7 @@ class ActiveRun:
         self._awaited += 1
         try:
             with thread_not_counted(), waiting(cell, cell.asking, self):
-                yield
+                yield cell
         finally:
             self._awaited -= 1
             if not self._awaited:
@@ -211,12 +229,15 @@ class ActiveRun:
         finally:
             self._spared = frozenset()
 
-    async def wait_over(self, cell: Cell) -> None:
-        """Wait for the end within ``awaited_by(cell)``.
+    async def wait_over(self, cell: Cell | None) -> None:
+        """Wait for the end within ``awaited()``, as the handler of `cell` if that is not None.
 
         Raises:
             AskCycle: the run is over only when that handler has ended, as it may turn out later.
         """
+        if cell is None:
+            await self.over.wait()
+            return
         slot = OneShot()
         self._waits[slot] = cell
         try:
