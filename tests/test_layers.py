@@ -136,7 +136,7 @@ def parsed(source: str) -> ast.Module:
 
 def rings(arrows: Mapping[str, list[str]]) -> list[list[str]]:
     """The groups of files, each sorted, in which every file can be reached from every other."""
-    return [sorted(group) for group in strong_components(arrows) if len(group) > 1 or group[0] in arrows[group[0]]]
+    return [sorted(group) for group in strong_components(arrows) if len(group) > 1 or any(each in arrows[each] for each in group)]
 
 
 def room_of(path: str) -> str:

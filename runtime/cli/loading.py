@@ -14,7 +14,7 @@ from typing import Any, Final, final
 import attrs
 
 from actors.graphs.graph import Graph
-from actors.words import said
+from actors.words import said, words_of
 from runtime.cli.wrong_usage import WrongUsage
 
 MODULE_NAME: Final = "__graph_file__"
@@ -124,7 +124,7 @@ def _load(place: _Place, alone: str) -> ModuleType:
     try:
         module = _run(place.file, alone) if place.module is None else importlib.import_module(place.module)
     except (Exception, SystemExit) as error:
-        mend = f". {_RELATIVE}" if isinstance(error, ImportError) and "relative import" in str(error) else ""
+        mend = f". {_RELATIVE}" if isinstance(error, ImportError) and "relative import" in words_of(error) else ""
         where = _line(error, place.file)
         raise WrongUsage(f"{place.shown!r} cannot be loaded{where}: {said(error)}{mend}") from error
     if not _is_from(module, place.file):  # an installed package bears the same name

@@ -478,6 +478,7 @@ async def test_a3_a_node_may_start_any_number_of_runs_of_a_full_graph(virtual_cl
         graph = graph_of(work, concurrency=1)
         with trio.fail_after(SOON_S):
             assert await runtime.run(graph, Ask(500)) == Done()
+        await runtime.drain(SOON_S)
 
 
 async def test_a3_instances_beyond_the_limit_are_gone_with_their_message(virtual_clock):

@@ -85,7 +85,7 @@ def test_e3_every_benchmark_with_a_command_is_tried() -> None:
     folder = Path(benchmarks.__file__).parent
     commands = [file.stem for file in folder.glob("*.py") if "parse_args" in file.read_text(encoding="utf-8")]
 
-    assert sorted(commands) == ["__main__", "crossing", "duel", "lm_calls"]
+    assert sorted(commands) == ["__main__", "crossing", "duel", "failing_share", "lm_calls"]
 
 
 @pytest.mark.slow

@@ -10,13 +10,14 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import attrs
 import pytest
 import trio
 
 from actors import (
+    LM,
     Actor,
     ActorFailed,
     ActorStartFailed,
@@ -599,7 +600,7 @@ async def test_a2_every_kind_of_exception_in_every_place_ends_as_the_failure_of_
     kinds = tuple(type(leaf) for leaf in leaves_of(KINDS[kind]()))
     patient = Supervision(max_restarts=100, backoff=Backoff(first_s=0.1, jitter=0))
     with trio.fail_after(IN_TIME_S):
-        async with open_runtime(supervision=patient, lms={"broken": BrokenLM(KINDS[kind])}) as runtime:
+        async with open_runtime(supervision=patient, lms={"broken": cast("LM", BrokenLM(KINDS[kind]))}) as runtime:
             bystander = await runtime.spawn(Bystander, name="bystander")
 
             error = await PLACES[place](runtime, KINDS[kind])

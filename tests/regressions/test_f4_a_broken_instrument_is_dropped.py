@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import attrs
 import pytest
@@ -46,7 +47,7 @@ class Told:
         return [event for event in self.events if isinstance(event, InstrumentFailed)]
 
 
-def raising_at(kind, calls):
+def raising_at(kind, calls) -> Any:
     def broken(event):
         calls.append(type(event).__name__)
         if type(event).__name__ == kind:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from actors.errors import DeclarationError, Problem
 from actors.graphs.node import Kind, NodeSpec
+from actors.words import said
 from runtime.lm.dspy import bridge
 from runtime.lm.dspy.library import is_loaded
 from runtime.messages import schemas
@@ -55,7 +56,7 @@ def _module(spec: NodeSpec, module: object, *, is_sound: bool) -> Iterator[Probl
         yield Problem(
             "predict-module",
             spec.name,
-            f"module={name} could not be made: {type(error).__name__}: {error}",
+            f"module={name} could not be made: {said(error)}",
             "write a constructor that takes the signature as its one argument.",
             spec.location,
         )

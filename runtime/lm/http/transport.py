@@ -347,6 +347,8 @@ class _Chunks:
         return self
 
     async def __anext__(self) -> bytes:
+        if self.has_ended:
+            raise StopAsyncIteration  # and not another look at the connection, which would wait for what never comes
         try:
             chunk = await self.raw.__anext__()
         except StopAsyncIteration:

@@ -80,8 +80,8 @@ class Exploration:
     seed: int = 0
     """Run number i, counted from 0, has the seed ``seed + i``."""
     timer_races: float | None = attrs.field(default=None, validator=attrs.validators.optional(is_number(least=0, finite=True)))
-    """Chance, at each step, that the next deadline passes before any task runs, as on a slow machine: by a second at most, or
-    by as much as the clock last jumped. None: 0.1 in every fourth run, 0 in the others."""
+    """Chance, at each step, that the next deadline passes before any task runs, as on a slow machine: by a second at
+    most. None: 0.1 in every fourth run, 0 in the others."""
     threads: str = attrs.field(default="hold", validator=_is_thread_rule)
     """``"hold"``: the schedule waits for each worker thread. ``"forbid"``: starting one is an error."""
     max_steps: int = attrs.field(default=MAX_STEPS, validator=is_count(least=1))

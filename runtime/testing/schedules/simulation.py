@@ -36,8 +36,7 @@ IO_LOOKS = 200
 THREAD_LOOKS = 40
 """Looks, 50 ms apart, at worker threads that wait for a loop that has nothing to do, before both are taken for stuck."""
 RACE_S = 1.0
-"""A deadline that comes early comes at most so many seconds early, or as many as the clock last jumped: a slow machine is late by
-a moment, not by the five minutes of a timeout."""
+"""A deadline comes at most so many seconds early: a slow machine is late by a moment, not by the five minutes of a timeout."""
 
 
 class Deadlock(AssertionError):
@@ -108,7 +107,6 @@ class Simulation:
         self._handled: list[str] = []
         self._loop: Loop | None = None
         self._scope = trio.CancelScope()
-        self._jumped_s = 0.0
         self._replayed = strategy if isinstance(strategy, Replay) else None
         self._kernels: set[Any] = set()
         self._in_hand: weakref.WeakKeyDictionary[trio.lowlevel.Task, Any] = weakref.WeakKeyDictionary()
@@ -274,7 +272,7 @@ class Simulation:
     def _timer_first(self) -> bool:
         """Whether a slow machine would see the next deadline pass before any task runs."""
         left_s = self.loop.left_s
-        if not 0 < left_s <= max(RACE_S, self._jumped_s) or not self.loop.jumps:
+        if not 0 < left_s <= RACE_S or not self.loop.jumps:
             return False
         choice = self._strategy.choose(1000)
         fires = choice > 0 if isinstance(self._strategy, Replay) else choice >= 1000 * (1 - self._timer_races)
@@ -312,7 +310,6 @@ class Simulation:
         left_s = self.loop.left_s
         if left_s < math.inf and self.loop.jumps:
             if left_s > 0:
-                self._jumped_s = left_s
                 self.loop.jump(left_s)
         elif self.unsettled is not None and self._hold.is_busy and self._verdict is None and self._looks < THREAD_LOOKS:
             self._looks += 1
