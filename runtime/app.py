@@ -37,7 +37,8 @@ from runtime.core.spawning import spawn_under
 from runtime.core.supervisor import SupervisorCell
 from runtime.core.supervisor_ref import LocalSupervisorRef
 from runtime.core.watchdog import watching
-from runtime.graphs.engine import Deployment, Engine
+from runtime.graphs.deployment import Deployment
+from runtime.graphs.engine import Engine
 from runtime.graphs.handle import RunHandle
 from runtime.lm.limits.budget import Budget, budgets_with, check_budget, spending_all
 from runtime.lm.models import Connections, Models
