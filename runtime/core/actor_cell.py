@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import inspect
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, final
+from typing import Any, Protocol, final
 
 import trio
 
-from actors.actor import Actor, ActorContext, StopReason
+from actors.actor import Actor, StopReason
 from actors.errors import ActorFailed, ActorStartFailed, ActorStopped, DeclarationError, UsageError
 from actors.groups import is_fatal, leaves_of
 from actors.supervision import ChildSpec, Directive
@@ -31,21 +30,21 @@ FAIRNESS = 64
 """Messages handled in a row before other tasks get their turn."""
 
 
-class IncarnationContext(ActorContext, ABC):
-    """The context of one incarnation, as its cell sees it."""
+class Closable(Protocol):
+    """What a cell needs of the context that it gives to an incarnation."""
 
-    __slots__ = ()
-
-    @abstractmethod
     async def close(self, *, kill: bool) -> None:
         """End what the incarnation has started: timers, watches, tasks, children. Only the last two take time."""
+        ...
 
-    @abstractmethod
     def kill(self) -> None:
         """Cancel the children whose stop ``close`` waits for."""
+        ...
 
 
-ContextMaker = Callable[["ActorCell"], IncarnationContext]
+ContextMaker = Callable[["ActorCell"], Closable]
+"""Makes the context of an incarnation. Handed down from above: a context starts children, so it knows supervisors, and those
+know this file."""
 
 
 @final
@@ -63,8 +62,8 @@ class ActorCell(HoldingCell):
         "_ref",
         "_task",
         "_work",
-        "brood",
         "factory",
+        "own_supervisor",
     )
 
     def __init__(
@@ -80,10 +79,10 @@ class ActorCell(HoldingCell):
         super().__init__(kernel, address, parent, spec, shared)
         self.factory: Callable[[], object] = partial(spec.factory, *spec.args) if spec.args else spec.factory
         self._idleness = Idleness(address, spec.idle_timeout_s) if spec.idle_timeout_s is not None else None
-        self.brood: Cell | None = None
+        self.own_supervisor: Cell | None = None
         """The supervisor of the children that this incarnation spawned."""
         self._actor: Actor | None = None
-        self._context: IncarnationContext | None = None
+        self._context: Closable | None = None
         self._receive: Callable[[Any], Awaitable[Any]] | None = None
         self._crash: BaseException | None = None
         self._make_context = make_context
@@ -341,7 +340,7 @@ class ActorCell(HoldingCell):
     def child_exited(self, cell: Cell, exit: Exit) -> None:  # noqa: A002
         """The supervisor of the children has ended: a failure of it is a failure of this actor."""
         cell.end(StopReason.FAILED if exit.error is not None else StopReason.STOPPED, exit.error)
-        if cell is self.brood and exit.error is not None:
+        if cell is self.own_supervisor and exit.error is not None:
             self.crash(exit.error)
 
     def child_ended(self, cell: Cell) -> None:
