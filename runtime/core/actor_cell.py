@@ -304,7 +304,7 @@ class ActorCell(HoldingCell):
         if self._task is not None:
             self.mailbox.wake(self._task)
 
-    def reopen(self) -> None:
+    def _reopen(self) -> None:
         """Take messages again."""
         self.mailbox.reopen()
 

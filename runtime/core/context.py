@@ -77,8 +77,8 @@ class LocalContext(ActorContext):
 
     def _open_supervisor(self) -> SupervisorCell:
         cell = self._cell
-        supervisor = SupervisorCell(cell.kernel, cell.address, cell, supervisor_spec("children"), LocalContext)
-        supervisor.registered = False
+        spec = supervisor_spec("children")
+        supervisor = SupervisorCell(cell.kernel, cell.address, cell, spec, LocalContext, registered=False)
         self._supervisor = cell.own_supervisor = supervisor
         supervisor.launch(cell.run_beside)
         return supervisor

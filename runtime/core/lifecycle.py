@@ -6,7 +6,9 @@ A cell is the runtime's box around an actor or a supervisor; it outlives the inc
 from __future__ import annotations
 
 import enum
-from typing import final
+from typing import TypeAlias, final
+
+import attrs
 
 from actors.errors import InternalError
 
@@ -41,6 +43,29 @@ class Move(enum.Enum):
     """It ended, and another incarnation will follow."""
     END = "end"
     """It ended, and none will follow."""
+
+
+@final
+class Next(enum.Enum):
+    """What becomes of a cell once its incarnation has ended, if that was asked for from outside."""
+
+    GONE = "gone"
+    """It is stopped, and its supervisor knows it still: ``restart_child`` may start it again."""
+    FORGET = "forget"
+    """It is stopped, and its supervisor keeps nothing of it."""
+    REJOIN = "rejoin"
+    """It was stopped only to be started again: with its group, or with its supervisor."""
+
+
+@final
+@attrs.frozen
+class Unrecovered:
+    """It backs off, and only a restart of its supervisor starts it; stopped before that, its end is a failure with `error`."""
+
+    error: BaseException
+
+
+NextStep: TypeAlias = Next | Unrecovered
 
 
 TRANSITIONS: dict[tuple[State, Move], State] = {

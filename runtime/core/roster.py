@@ -52,7 +52,7 @@ class Roster:
             return
         where = f"supervisor {self._name!r}"
         if known.state is State.BACKING_OFF or (
-            known.state is State.STARTING and known.incarnation > 1 and known.start_slot is None
+            known.state is State.STARTING and known.incarnation > 1 and not known.is_start_awaited
         ):
             raise ChildAlreadyPresent(
                 f"{where} already has {child_id!r}, which is being restarted.\n"
