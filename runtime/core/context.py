@@ -139,12 +139,12 @@ class LocalContext(ActorContext):
     def stash(self) -> None:
         """See ``ActorContext.stash``."""
         self._refuse_when_closed("it has no message in hand")
-        self._cell.stash()
+        self._cell.hand.stash()
 
     def unstash_all(self) -> None:
         """See ``ActorContext.unstash_all``."""
         self._refuse_when_closed("its stash was put back")
-        self._cell.unstash_all()
+        self._cell.hand.unstash_all()
 
     def become(self, handler: Callable[[Any], Awaitable[Any]]) -> None:
         """See ``ActorContext.become``."""
@@ -154,12 +154,12 @@ class LocalContext(ActorContext):
     def fail(self, error: Exception) -> None:
         """See ``ActorContext.fail``."""
         self._refuse_when_closed("it has no message in hand")
-        self._cell.fail(error)
+        self._cell.hand.fail(error)
 
     def unhandled(self, message: Any) -> None:
         """See ``ActorContext.unhandled``."""
         self._refuse_when_closed("it has no message in hand")
-        self._cell.unhandled(message)
+        self._cell.hand.unhandled(message)
 
     def heartbeat(self) -> None:
         """See ``ActorContext.heartbeat``."""
@@ -169,7 +169,7 @@ class LocalContext(ActorContext):
     def reply_later(self) -> Reply[Any]:
         """See ``ActorContext.reply_later``."""
         self._refuse_when_closed("it has no message in hand")
-        return self._cell.reply_later()
+        return self._cell.hand.reply_later()
 
     @property
     def nursery(self) -> ActorNursery:
@@ -217,6 +217,6 @@ class LocalContext(ActorContext):
 
 
 def _cell_of(ref: object) -> Cell:
-    if isinstance(ref, LocalRef | LocalSupervisorRef):
+    if isinstance(ref, LocalRef | LocalSupervisorRef) and isinstance(ref.cell, Cell):
         return ref.cell
     raise UsageError(f"{repr_of(ref)} is no ref of this runtime.\n  Fix: pass what spawn() or supervise() returned.")

@@ -8,9 +8,9 @@ import trio
 
 from actors.errors import ChildAlreadyPresent, ChildAlreadyStarted, ChildNotFound, ChildRestarting, ChildRunning, TooManyChildren
 from actors.supervision import ChildCounts, ChildInfo, ChildState
+from runtime.core.actor_cell import ActorCell
 from runtime.core.cell import Cell
 from runtime.core.lifecycle import State
-from runtime.core.refs import MailedCell
 
 ROOT = "(root)"
 """How the supervisor without an address is called."""
@@ -135,7 +135,7 @@ class Roster:
     def count_children(self) -> ChildCounts:
         """How many children are known and how many run."""
         cells = list(self.cells.values())
-        supervisors = sum(not isinstance(cell, MailedCell) for cell in cells)
+        supervisors = sum(not isinstance(cell, ActorCell) for cell in cells)
         active = sum(_CHILD_STATES[cell.state] is ChildState.RUNNING for cell in cells)
         return ChildCounts(specs=len(cells), active=active, supervisors=supervisors, workers=len(cells) - supervisors)
 

@@ -29,7 +29,7 @@ from runtime.core.mailbox import Mailbox
 from runtime.core.restart_group import RestartGroup
 from runtime.core.roster import Roster
 from runtime.core.stacks import stack_of
-from runtime.core.supervisor_ref import AdministeredCell, LocalSupervisorRef
+from runtime.core.supervisor_ref import LocalSupervisorRef
 from runtime.core.verdicts import Again, GiveUp, Judge, Over
 
 UNRESPONSIVE_GRACE_S = 1.0
@@ -37,7 +37,7 @@ UNRESPONSIVE_GRACE_S = 1.0
 
 
 @final
-class SupervisorCell(AdministeredCell):
+class SupervisorCell(Cell):
     """Runs the incarnations of one supervisor."""
 
     __slots__ = (
@@ -53,6 +53,7 @@ class SupervisorCell(AdministeredCell):
         "_ref",
         "_significant_ended",
         "_specs",
+        "roster",
         "supervision",
     )
 
