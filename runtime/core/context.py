@@ -35,7 +35,7 @@ class LocalContext(ActorContext):
         self._supervisor: SupervisorCell | None = None
         self._tasks: ActorTasks | None = None
         self._timers: KeyedTimers | None = None
-        self._watches: dict[Cell, Watch] = {}
+        self._watches: dict[Cell, Watch] | None = None
 
     @property
     def ref(self) -> ActorRef[Any]:
@@ -99,13 +99,16 @@ class LocalContext(ActorContext):
         """See ``ActorContext.watch``."""
         self._refuse_when_closed("it watches nobody")
         cell = _cell_of(ref)
+        if self._watches is None:
+            self._watches = {}
         if cell not in self._watches:
             self._watches[cell] = watch = Watch(self._cell.mailbox, cell)
             watch.begin()
 
     def unwatch(self, ref: Any) -> None:
         """See ``ActorContext.unwatch``."""
-        watch = self._watches.pop(_cell_of(ref), None)
+        cell = _cell_of(ref)
+        watch = self._watches.pop(cell, None) if self._watches is not None else None
         if watch is not None:
             watch.end()
 
@@ -190,9 +193,10 @@ class LocalContext(ActorContext):
     async def close(self, *, kill: bool) -> None:
         """End what the incarnation has started; see ``Closable.close``. Nothing happens the second time."""
         self._closed = True
-        for watch in self._watches.values():
-            watch.end()
-        self._watches.clear()
+        if self._watches is not None:
+            for watch in self._watches.values():
+                watch.end()
+            self._watches = None
         if self._timers is not None:
             self._timers.clear()
         if self._tasks is not None:

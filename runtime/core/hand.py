@@ -18,9 +18,8 @@ from runtime.core.dead_letters import DeadReason
 from runtime.core.envelope import Envelope, OneShot
 from runtime.core.events import MessageRedelivering
 from runtime.core.mailbox import Mailbox, message_kind
-from runtime.core.redeliveries import Redeliveries
 from runtime.core.refs import Ask
-from runtime.core.stash import Deferred, LocalReply, Stash
+from runtime.core.stash import Deferred, LocalReply, Redeliveries, Stash
 
 
 @final
