@@ -178,7 +178,7 @@ class Cell(ABC):
         self._next: NextStep = Next.GONE
         self.retry_timer: Timer | None = None
         self.stopping = False
-        """Whether the end of this incarnation was asked for from outside."""
+        """Whether the end of this incarnation was asked for from outside; the loop of an actor looks before each message."""
         self.registered = registered
         """Whether ``whereis`` finds it."""
         self.asking: list[Waiter] = []
@@ -200,7 +200,7 @@ class Cell(ABC):
 
     @abstractmethod
     async def _live(self) -> None:
-        """One incarnation, from its start (which it reports with ``_mark_started``) to its end."""
+        """One incarnation, from its start (which it reports with ``mark_started``) to its end."""
 
     @abstractmethod
     def _nudge(self) -> None:
@@ -262,7 +262,7 @@ class Cell(ABC):
         """Whether it has no incarnation, so that the next one may begin."""
         return self._state in (State.NEW, State.BACKING_OFF, State.STOPPED)
 
-    def move(self, what: Move) -> None:
+    def _move(self, what: Move) -> None:
         """Go to the state that the table of ``runtime.core.lifecycle`` says."""
         self._state = moved(self._state, what, self.address)
 
@@ -298,13 +298,14 @@ class Cell(ABC):
         if self._state is State.STOPPING:
             self._next = Next.REJOIN
 
-    def back_off(self) -> None:
-        """Wait for the next start."""
-        self.move(Move.RETRY)
+    def back_off(self, *, is_restart: bool) -> None:
+        """Wait for the next start; `is_restart`: it follows a failure or an end of its own, and is counted."""
+        self.restarts += is_restart
+        self._move(Move.RETRY)
 
     def back_off_for_good(self, error: BaseException | None) -> None:
         """Wait, but for a restart of its supervisor: nothing less starts it again after `error`."""
-        self.move(Move.RETRY)
+        self._move(Move.RETRY)
         if error is not None:
             self._next = Unrecovered(error)
 
@@ -334,7 +335,7 @@ class Cell(ABC):
         if self._state is State.STOPPED:
             self._reopen()
         self._awaited = start
-        self.move(Move.LAUNCH)
+        self._move(Move.LAUNCH)
         self._ended = None
         self.incarnation += 1
         self.started_at = None
@@ -391,7 +392,7 @@ class Cell(ABC):
 
     def mark_started(self) -> None:
         """The lifespan was entered: tell whoever waits for the start."""
-        self.move(Move.STARTED)
+        self._move(Move.STARTED)
         self.started_at = trio.current_time()
         start = self.take_start()
         if start is not None:
@@ -426,7 +427,7 @@ class Cell(ABC):
             case _:
                 pass
         self.stopping = True
-        self.move(Move.STOP)
+        self._move(Move.STOP)
         if kill or self.shutdown_s == 0:
             self.scope.cancel()
         elif self.shutdown_s != math.inf:
@@ -445,7 +446,7 @@ class Cell(ABC):
 
     def end(self, reason: StopReason, error: BaseException | None = None) -> None:
         """Gone for good: only now do watchers hear of it and the address stops taking messages."""
-        self.move(Move.END)
+        self._move(Move.END)
         self.ends += 1
         self.stopping = False
         if self._next is not Next.FORGET:

@@ -344,7 +344,7 @@ class SupervisorCell(Cell):
             cell.end(StopReason.FAILED if exit.error is not None else StopReason.STOPPED, exit.error)
             self._start_failed(cell, start, exit.error)
         elif cell.rejoins:
-            cell.back_off()
+            cell.back_off(is_restart=False)
         elif cell.stopping or self.stopping:
             # What it failed with meanwhile nobody else would hear of: as in OTP, where a monitor is told the true reason.
             cell.end(StopReason.FAILED if exit.error is not None else StopReason.STOPPED, exit.error)
@@ -376,8 +376,7 @@ class SupervisorCell(Cell):
         events, delay_s = self.kernel.events, again.delay_s
         if again.is_parked and events.listening:
             events.publish(SupervisorParked(address=self.address, incarnation=self.incarnation, delay_s=delay_s, error=error))
-        cell.restarts += 1
-        cell.back_off()
+        cell.back_off(is_restart=True)
         if events.listening:
             events.publish(
                 ActorRestarting(address=cell.address, incarnation=cell.incarnation, delay_s=delay_s, restarts=cell.restarts)
