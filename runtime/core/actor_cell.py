@@ -217,6 +217,11 @@ class ActorCell(Cell):
             raise self._crash
 
     async def _drain(self) -> None:
+        """Take one message after the other in hand, and wait where there is none.
+
+        What comes first: a kill, which cancels what this awaits; the end, looked for before each message; a signal
+        (``Terminated``); what was redelivered or unstashed; messages as they came. The mailbox has the last three in this order.
+        """
         mailbox, hand = self.mailbox, self.hand
         streak = 0
         while not (self.stopping or self._finishing):

@@ -23,8 +23,7 @@ taken away at the instant of the end, not when the waiting task wakes: by then o
 *Where a message is.* ``Envelope.holder``: a ``Mailbox``; a ``Hand``; ``Stash``, ``Deferred`` (promised an answer) or
 ``Redeliveries``; None before it is sent and once it is settled. A withdrawal goes to whoever that is at the moment. An
 incarnation that ends empties its hand, its stash and its promises; mailbox and redeliveries stay until the end for good. What
-an actor does next, first to last: be killed; end; a signal (``Terminated``); what was redelivered or unstashed; messages as
-they came.
+an actor does first is written where it is done, in ``ActorCell._drain``.
 
 *Open or closed.* The mailbox closes at END and opens at a LAUNCH from STOPPED, so a cell that backs off takes messages. The
 mailbox of a pool is the pool's, and is open as long as that. A context is closed from the end of serving on
