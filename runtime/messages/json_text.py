@@ -14,6 +14,10 @@ MAX_BYTES: Final = 4 * 1024 * 1024
 """How long a text may be, in UTF-8."""
 MAX_DEPTH: Final = 64
 """How many lists and objects may stand in one another."""
+MAX_CONTAINERS: Final = 1_000_000
+"""How many lists and objects a value may have; one that Python made can hold the same list many times."""
+
+Path = tuple[str | int, ...]
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -56,38 +60,46 @@ def flaws(value: object, *, max_depth: int = MAX_DEPTH) -> list[FieldProblem]:
     """
     found: list[FieldProblem] = []
     # Level by level and not by recursion: what comes from outside must not reach the interpreter's own bound.
-    level: list[tuple[tuple[str | int, ...], object]] = [((), value)]
-    depth = 0
+    level: list[tuple[Path, Any]] = [((), [value])]  # the value in a list, whose positions are left out of every path
+    depth, count = -1, 0
     while level and len(found) < MAX_PROBLEMS:
-        below: list[tuple[tuple[str | int, ...], object]] = []
-        for path, each in level:
-            kind = type(each)
-            if kind is str:
-                if _SURROGATE.search(cast("str", each)):
-                    found.append(FieldProblem(path, "half of a surrogate pair, which is no character"))
-            elif kind is float:
-                if not math.isfinite(cast("float", each)):
-                    found.append(FieldProblem(path, "expected a finite number"))
-            elif kind is list:
-                below.extend(((*path, index), item) for index, item in enumerate(cast("list[object]", each)))
-            elif kind is dict or kind is _Doubled:
-                for name, item in cast("dict[object, object]", each).items():
-                    if type(name) is not str:
-                        found.append(FieldProblem(path, f"the name of a field is a text, not a {kind_of(name)}"))
-                    elif _SURROGATE.search(name):
-                        found.append(FieldProblem(path, f"half of a surrogate pair in the name {name!a}"))
-                    else:
-                        below.append(((*path, name), item))
-                if isinstance(each, _Doubled):
-                    found.extend(FieldProblem((*path, name), "given twice") for name in each.doubled)
-            elif each is not None and kind is not bool and kind is not int:
-                found.append(FieldProblem(path, f"a {kind_of(each)} is no JSON value"))
+        below: list[tuple[Path, Any]] = []
+        for path, container in level:
+            if count + len(below) > MAX_CONTAINERS:
+                break
+            is_object = isinstance(container, dict)
+            for name, item in cast("Any", container.items() if is_object else enumerate(container)):
+                if is_object and (type(name) is not str or _SURROGATE.search(name)):
+                    found.append(FieldProblem(path, f"{name!a} is no name: half of a surrogate pair, or no text"))
+                    continue
+                if type(item) in _CONTAINERS:
+                    below.append(((*path, name) if depth >= 0 else path, item))
+                elif (reason := _flaw(item)) is not None:
+                    found.append(FieldProblem((*path, name) if depth >= 0 else path, reason))
+            if isinstance(container, _Doubled):
+                found.extend(FieldProblem((*path, name), "given twice") for name in container.doubled)
         depth += 1
-        if depth > max_depth and any(type(each) in (list, dict, _Doubled) for _, each in level):
+        if depth >= max_depth and below:
             found.append(FieldProblem((), f"it is nested more than {max_depth} deep"))
+            break
+        count += len(below)
+        if count > MAX_CONTAINERS:
+            found.append(FieldProblem((), f"it has more than {MAX_CONTAINERS:,} lists and objects"))
             break
         level = below
     return found[:MAX_PROBLEMS]
+
+
+_CONTAINERS: Final = (dict, list, _Doubled)
+
+
+def _flaw(item: Any) -> str | None:
+    """What is wrong with a value that is neither a list nor an object."""
+    if type(item) is str:
+        return "half of a surrogate pair, which is no character" if _SURROGATE.search(item) else None
+    if type(item) is float:
+        return None if math.isfinite(item) else "expected a finite number"
+    return None if item is None or type(item) in (bool, int) else f"expected JSON, got Python's {kind_of(item)}"
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

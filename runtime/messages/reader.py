@@ -19,12 +19,10 @@ from actors.errors import DeclarationError, InternalError
 from actors.words import MAX_SHOWN, cut
 from runtime.messages import schemas
 from runtime.messages.fields import MessageKind, fields_of, message_kind
-from runtime.messages.json_text import MAX_BYTES, MAX_DEPTH, flaws, parse
+from runtime.messages.json_text import MAX_BYTES, MAX_DEPTH, Path, flaws, parse
 from runtime.messages.kinds import Declared, Kind, declared, field_types, is_exactly
 from runtime.messages.problems import MAX_PROBLEMS, FieldProblem, invalid
 from runtime.messages.scalars import SCALARS
-
-Path = tuple[str | int, ...]
 
 
 def read(annotation: Any, value: object, *, at: Path = (), max_depth: int = MAX_DEPTH) -> Any:
@@ -288,7 +286,7 @@ def _fits_none(
     """Say why no member of a union takes `value`: all that is wrong with the one that was meant, or what is wrong with each."""
     near = [(member, wrong) for member, wrong in tried if any(problem.path != path for problem in wrong)]
     near = [(member, wrong) for member, wrong in near if not any(_is_tag(problem, path) for problem in wrong)] or near
-    if len(near) == 1:
+    if near and all(wrong == near[0][1] for _, wrong in near):  # of one member, or of what they have in common
         problems.extend(near[0][1][: MAX_PROBLEMS - len(problems)])
         return _NOTHING
     telling = near or [(member, wrong) for member, wrong in tried if not wrong[0].message.startswith(_OTHER)]
@@ -297,7 +295,7 @@ def _fits_none(
         for member, wrong in telling[:_SHOWN_MEMBERS]
     )
     told = f"{_OTHER}{schemas.type_name(kind.type)}, got {schemas.shown(value)}"
-    return _add(f"{told} ({why})" if why else told, path, problems)
+    return _add(f"{told} ({cut(why, MAX_SHOWN)})" if why else told, path, problems)
 
 
 def _is_tag(problem: FieldProblem, path: Path) -> bool:
@@ -306,7 +304,7 @@ def _is_tag(problem: FieldProblem, path: Path) -> bool:
 
 
 def _article(name: str) -> str:
-    return "an" if name[:1] in "AEIOU" else "a"
+    return "an" if name[:1] in "AEIOUaeiou" else "a"
 
 
 def _misfit(annotation: Any, expected: str, value: Any, path: Path, problems: list[FieldProblem]) -> Any:

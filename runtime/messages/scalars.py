@@ -34,6 +34,11 @@ _IS_DATE = re.compile(_DATE, re.ASCII)
 _IS_TIME = re.compile(_TIME, re.ASCII)
 _IS_DATETIME = re.compile(rf"{_DATE}[Tt ]{_TIME}", re.ASCII)
 _IS_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_DURATION = re.compile(
+    r"(?P<sign>[+-]?)P(?:(?P<weeks>\d{1,9})W)?(?:(?P<days>\d{1,9})D)?"
+    r"(?:T(?:(?P<hours>\d{1,12})H)?(?:(?P<minutes>\d{1,12})M)?(?:(?P<seconds>\d{1,15})(?:\.(?P<fraction>\d{1,9}))?S)?)?",
+    re.ASCII,
+)
 _IS_DECIMAL = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _MAX_BITS: Final = 14_000  # Python reads and writes ints of up to 4,300 digits
@@ -112,8 +117,34 @@ def _read_bytes(value: Any) -> bytes:
     return base64.b64decode(value, validate=True)
 
 
+def _read_duration(value: Any) -> datetime.timedelta:
+    parts = _DURATION.fullmatch(value) if type(value) is str and value[-1:] not in ("", "P", "T") else None
+    if parts is None:
+        raise ValueError
+    weeks, days, hours, minutes, seconds = (int(parts[name] or 0) for name in ("weeks", "days", "hours", "minutes", "seconds"))
+    microseconds = int((parts["fraction"] or "").ljust(6, "0")[:6])
+    try:
+        made = datetime.timedelta(days, seconds, microseconds, 0, minutes, hours, weeks)
+        return -made if parts["sign"] == "-" else made
+    except OverflowError as error:
+        raise ValueError from error
+
+
+def _write_duration(value: datetime.timedelta) -> str:
+    length = abs(value)
+    seconds = f"{length.seconds}.{length.microseconds:06}" if length.microseconds else str(length.seconds)
+    return f"{'-' if value < datetime.timedelta() else ''}P{length.days}DT{seconds}S"
+
+
 def _iso(value: Any) -> str:
     return str(value.isoformat())
+
+
+def _iso_time(value: Any) -> str:
+    """ISO 8601 of a time, with a date or without one."""
+    if value.utcoffset() is None and (value.tzinfo is not None or value.fold):
+        raise ValueError("which offset from UTC it has, its text cannot tell")
+    return _iso(value)
 
 
 SCALARS: Final[Mapping[Any, Scalar]] = {
@@ -128,11 +159,12 @@ SCALARS: Final[Mapping[Any, Scalar]] = {
     datetime.datetime: Scalar(
         "an ISO 8601 date and time such as 2026-11-28T18:00:00Z",
         _text(_IS_DATETIME, lambda text: datetime.datetime.fromisoformat(text.upper())),
-        _iso,
+        _iso_time,
     ),
     datetime.date: Scalar("a date such as 2026-11-28", _text(_IS_DATE, datetime.date.fromisoformat), _iso),
+    datetime.timedelta: Scalar("an ISO 8601 duration such as P1DT30S", _read_duration, _write_duration),
     datetime.time: Scalar(
-        "a time of day such as 18:00:00", _text(_IS_TIME, lambda text: datetime.time.fromisoformat(text.upper())), _iso
+        "a time of day such as 18:00:00", _text(_IS_TIME, lambda text: datetime.time.fromisoformat(text.upper())), _iso_time
     ),
 }
 """Every type that is read and written here; all others are left to pydantic."""

@@ -14,12 +14,10 @@ from actors.errors import DeclarationError, InternalError
 from actors.words import kind_of, words_of
 from runtime.messages import schemas
 from runtime.messages.fields import fields_of, message_kind
-from runtime.messages.json_text import MAX_DEPTH, flaws
+from runtime.messages.json_text import MAX_DEPTH, Path, flaws
 from runtime.messages.kinds import Declared, Kind, declared, field_types, is_exactly
 from runtime.messages.problems import MAX_PROBLEMS, FieldProblem, invalid
 from runtime.messages.scalars import SCALARS
-
-Path = tuple[str | int, ...]
 
 
 def write(annotation: Any, value: object, *, max_depth: int = MAX_DEPTH) -> Any:
