@@ -92,19 +92,23 @@ _names = [f"field_{index}" for index in range(3)] + ["schema", "copy", "slot_0",
 _numbers = itertools.count()
 
 
+def _of(generic: Any, parts: Any) -> Any:
+    return generic[parts]
+
+
 def _containers(inner: st.SearchStrategy[Sample]) -> st.SearchStrategy[Sample]:
     def lists(item: Sample) -> Sample:
-        return list[item[0]], st.lists(item[1], max_size=3)  # type: ignore[misc]
+        return _of(list, item[0]), st.lists(item[1], max_size=3)
 
     def tuples(items: list[Sample]) -> Sample:
-        return tuple[tuple(item[0] for item in items)], st.tuples(*(item[1] for item in items))  # type: ignore[misc]
+        return _of(tuple, tuple(item[0] for item in items)), st.tuples(*(item[1] for item in items))
 
     def sets(item: Sample) -> Sample:
-        return frozenset[item[0]], st.frozensets(item[1], max_size=3)  # type: ignore[misc]
+        return _of(frozenset, item[0]), st.frozensets(item[1], max_size=3)
 
     def mappings(pair: tuple[Sample, Sample]) -> Sample:
         (key, keys), (kind, values) = pair
-        return dict[key, kind], st.dictionaries(keys, values, max_size=3)  # type: ignore[valid-type]
+        return _of(dict, (key, kind)), st.dictionaries(keys, values, max_size=3)
 
     def optional(item: Sample) -> Sample:
         return item[0] | None if item[0] is not Any else Any, st.none() | item[1]
@@ -148,7 +152,7 @@ def _message(make: Any, items: list[Sample], names: list[str]) -> Sample:
 samples = st.recursive(st.sampled_from(_leaves), _containers, max_leaves=6)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(st.data())
 def test_any_value_of_any_type_is_read_back_equal_and_its_schema_knows_it(data: st.DataObject) -> None:
     annotation, values = data.draw(samples)
@@ -171,7 +175,7 @@ _json = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(samples, _json)
 def test_any_json_is_read_or_refused_and_what_is_read_can_be_written(sample: Sample, value: object) -> None:
     annotation, _ = sample
