@@ -29,7 +29,7 @@ from runtime.core.inspection import TreeNode as TreeNode
 from runtime.core.payloads import MessageSummary as MessageSummary
 from runtime.core.routing import Pool as Pool
 from runtime.core.routing import Routing as Routing
-from runtime.graphs.engine import Deployment as Deployment
+from runtime.graphs.deployment import Deployment as Deployment
 from runtime.graphs.events import FieldDelta as FieldDelta
 from runtime.graphs.events import LMAsked as LMAsked
 from runtime.graphs.events import LMCalled as LMCalled

@@ -101,7 +101,7 @@ EVERYWHERE: Mapping[str, frozenset[str]] = {
 }
 
 # Loaded when something needs them, never by `import actors, runtime`.
-LAZY = ("dspy", "litellm", "openai", "opentelemetry", "pydantic", "ray", "starlette")
+LAZY = ("dspy", "litellm", "openai", "pydantic")
 
 
 def source_files(root: Path = ROOT) -> dict[str, str]:

@@ -1,47 +1,20 @@
-"""A graph compiled for running: where each message goes, which edges lie on cycles, what may still reach what. Pure.
+"""A graph compiled for running: its edges, which of them lie on cycles, what may still reach what. Pure.
 
 The plan is made by ``Graph.plan()`` from a graph without problems, and by the check from any graph. It holds no state of a run.
 """
 
 from __future__ import annotations
 
-import inspect
-import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import final
 
 import attrs
 
-from actors.errors import DeclarationError
 from actors.graphs.annotations import Many
 from actors.graphs.components import returning_edges, strong_components
 from actors.graphs.edges import Connection, Edge, Receiver, Takers, edges_of
 from actors.graphs.nesting import Nesting, nest
-from actors.graphs.node import Input, NodeSpec
-from actors.words import add_note, repr_of
-
-_When = tuple[Callable[[Any], bool], str]
-"""The condition of a connection, and where the connection stands."""
-
-
-@final
-@attrs.frozen
-class Route:
-    """Where one message goes."""
-
-    receivers: tuple[Receiver, ...]
-    is_output: bool
-    """It ends the run."""
-
-
-@final
-@attrs.frozen
-class _Known:
-    """Where messages of one class from one node go, except where ``when`` decides for each."""
-
-    entries: tuple[tuple[Receiver, tuple[_When, ...]], ...]
-    is_narrowed: bool
-    may_be_output: bool
+from actors.graphs.node import NodeSpec
 
 
 @final
@@ -67,6 +40,8 @@ class Plan:
     """Node → its place in the declaration."""
     recalled: tuple[type, ...]
     """The types that nodes recall."""
+    takers: Takers = attrs.field(repr=False)
+    """Which parameters take what: what routes are looked up in."""
     alternatives: frozenset[tuple[str | None, str, str]] = attrs.field(default=frozenset(), init=False)
     """Nodes with two that each is connected to by conditions, of which only one may hold: a join's result hangs on that."""
     _back: frozenset[tuple[str | None, str]] = attrs.field(alias="back")
@@ -75,10 +50,8 @@ class Plan:
     _level_reach: Mapping[str, int] = attrs.field(alias="level_reach")
     _inward_reach: Mapping[str, int] = attrs.field(alias="inward_reach")
     _forward: frozenset[tuple[str, str]] = attrs.field(alias="forward")
-    _takers: Takers = attrs.field(alias="takers", repr=False)
     _into: Mapping[Receiver, Sequence[Edge]] = attrs.field(alias="into", repr=False)
     _out_of: Mapping[str | None, Sequence[Edge]] = attrs.field(alias="out_of", repr=False)
-    _routes: dict[tuple[str | None, type], _Known] = attrs.field(factory=dict[tuple[str | None, type], "_Known"], init=False)
 
     @property
     def gathers(self) -> Mapping[str, tuple[Receiver, ...]]:
@@ -92,35 +65,6 @@ class Plan:
     def out_of(self, source: str | None) -> Sequence[Edge]:
         """The edges that lead from a node (None: the graph's input), in order."""
         return self._out_of.get(source, ())
-
-    def route(self, source: str | None, message: object) -> Route:
-        """Where `message`, made by `source` (None: the graph's input), goes. Calls the ``when`` of its connections."""
-        known = self._known(source, type(message))
-        receivers = tuple(receiver for receiver, whens in known.entries if not whens or _wanted(whens, message, source, receiver))
-        if self.alternatives:
-            self._check_alternatives(source, message, receivers)
-        return Route(receivers, known.may_be_output and not (known.is_narrowed and receivers))
-
-    def _check_alternatives(self, source: str | None, message: object, receivers: Sequence[Receiver]) -> None:
-        for one, two in itertools.combinations(dict.fromkeys(receiver.node for receiver in receivers), 2):
-            if (source, *sorted((one, two))) in self.alternatives:
-                places = [c.location for c in self.connections if c.source == source and c.target in (one, two)]
-                raise DeclarationError(
-                    f"both conditions of connect({source}, {one}, when=…) and connect({source}, {two}, when=…) "
-                    f"({', '.join(places)}) hold for one {type(message).__name__}, and the result of a join hangs on only one of "
-                    "them holding: it would depend on timing.\n"
-                    "  Fix: let the conditions exclude each other, or use different types for the two ways."
-                )
-
-    def is_conditional(self, source: str | None, kind: type) -> bool:
-        """Whether ``when`` decides where messages of class `kind` go, each on its own."""
-        return any(whens for _, whens in self._known(source, kind).entries)
-
-    def _known(self, source: str | None, kind: type) -> _Known:
-        known = self._routes.get((source, kind))
-        if known is None:
-            known = self._routes[source, kind] = self._find_route(source, kind)
-        return known
 
     def is_back(self, source: str | None, target: str) -> bool:
         """Whether the edge lies on a cycle."""
@@ -149,43 +93,6 @@ class Plan:
     def reaches_inward(self, node: str, receiver: Receiver) -> bool:
         """The same for ways that end in the branch in which they began, or in a branch within it."""
         return bool(self._inward_reach[node] & self._bits[receiver])
-
-    def _find_route(self, source: str | None, kind: type) -> _Known:
-        found, decided = self._takers.find(source, kind, _takes)
-        entries: list[tuple[Receiver, tuple[_When, ...]]] = []
-        for receiver, _ in found:
-            own = self._takers.connections(source, receiver) if decided else []
-            whens = () if any(c.when is None for c in own) else tuple((c.when, c.location) for c in own if c.when is not None)
-            entries.append((receiver, whens))
-        return _Known(tuple(entries), decided, source is not None and issubclass(kind, self.output_types))
-
-
-def _takes(kind: type, entry: Input) -> bool:
-    return entry.takes(kind)
-
-
-def _wanted(whens: Sequence[_When], message: object, source: str | None, receiver: Receiver) -> bool:
-    for when, location in whens:
-        try:
-            said: Any = when(message)
-            if said is not True and said is not False and inspect.isawaitable(said):
-                raise _not_awaited(said)
-            if said:
-                return True
-        except BaseException as error:
-            where = f"connect({source}, {receiver.node}) ({location})"
-            add_note(error, f"raised by the when of {where}, which was asked about {repr_of(message)}")
-            raise
-    return False
-
-
-def _not_awaited(said: Any) -> DeclarationError:
-    if inspect.iscoroutine(said):
-        said.close()
-    return DeclarationError(
-        f"it returned a {type(said).__name__}, which always counts as true: a condition cannot wait.\n"
-        "  Fix: let it return True or False; what it has to wait for is the work of a node."
-    )
 
 
 def compile_plan(

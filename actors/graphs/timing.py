@@ -51,7 +51,7 @@ def find_races(plan: Plan) -> list[Problem]:
     """The parameters of joins of which the clock would decide what is paired with what.
 
     Two conditions on what one node makes are taken to be alternatives where a join would else depend on timing:
-    ``plan.alternatives`` then names the pairs, and :meth:`Plan.route` holds them to it.
+    ``plan.alternatives`` then names the pairs, and the routing table of a run holds them to it.
     """
     joins = [spec for spec in plan.nodes.values() if spec.is_join and not spec.is_on_demand and plan.nesting.levels[spec.name]]
     if not joins:

@@ -23,7 +23,6 @@ from runtime.cli.models import check_clients, make_client
 from runtime.cli.terminal import Progress, Style, printable
 from runtime.cli.ticking import ticking
 from runtime.cli.timeline import Measured, Timeline, join
-from runtime.cli.verdict import OVERLAPPING, judge, summary
 from runtime.lm.client import LMClient
 from runtime.lm.providers.translation import warm_up
 from runtime.testing.models.process import LoopbackHandle, MonotonicClock, loopback_process
@@ -116,13 +115,11 @@ class _Study:
             for key, way in ways.items():
                 await self._measure(key, way)
             happenings = await self._fail(runtime)
-        claims = judge(self._runs)
         output = ", ".join(sorted(self._outputs))
         screen.show(
             report.same_output(output, style),
             report.failure(happenings, self._runs["e"].makespan_s, style),
-            report.verdict(summary(self._runs), claims, style),
-            report.on_paper(style),
+            report.concluded(self._runs, style),
         )
         screen.show_json(
             {
@@ -130,10 +127,10 @@ class _Study:
                 "variants": {key: timeline.to_json() for key, timeline in self._runs.items()},
                 "output": output,
                 "failure": [attrs.asdict(happening) for happening in happenings],
-                "claims": [attrs.asdict(claim) for claim in claims],
+                "conclusion": report.conclusion(self._runs),
             }
         )
-        return 0 if len(self._outputs) == 1 and self._runs["e"].most_in_flight == OVERLAPPING else 1
+        return 0 if len(self._outputs) == 1 and self._runs["e"].most_in_flight == study.OVERLAPPING else 1
 
     async def _warm_up(self, runtime: Runtime) -> tuple[dict[str, Callable[[], Awaitable[Measured]]], dict[str, float]]:
         """Pay for imports and first connections; the ways to run the study, and what each first time took."""

@@ -10,7 +10,6 @@ from runtime.cli import study
 from runtime.cli.demo_trio import FAILING, Happening
 from runtime.cli.terminal import Style, one_line
 from runtime.cli.timeline import Timeline, draw
-from runtime.cli.verdict import HOLDS, WRONG, Claim
 
 VARIANTS: Final[Mapping[str, str]] = {
     "a": "one after another (synchronous DSPy)",
@@ -70,26 +69,19 @@ def same_output(output: str, style: Style) -> list[str]:
     return [style.bold("All made the same query"), *_wrapped(one_line(output), style)]
 
 
-def verdict(in_short: str, claims: Sequence[Claim], style: Style) -> list[str]:
-    """What becomes of the claims of the document."""
-    lines = [style.bold("What becomes of the study's claims"), *_wrapped(in_short, style), ""]
-    for claim in claims:
-        paint = style.good if claim.verdict == HOLDS else style.bad if claim.verdict == WRONG else style.accent
-        lines.append(f"  {claim.number:<4}{paint(f'{claim.verdict:<12}')}{_fitting(claim.says, style)}")
-        lines += [style.dim(line) for line in _wrapped(claim.because, style, indent=18)]
-    return lines
+def conclusion(runs: Mapping[str, Timeline]) -> str:
+    """What the measurements say; they could be otherwise on a machine that is busy."""
+    if runs["c"].most_in_flight >= study.OVERLAPPING and runs["b"].most_in_flight == 1:
+        return (
+            "Synchronous clients in threads do not serialise; synchronous calls in async functions do. The staircase in the "
+            "study's log is when the responses came, not when the requests went out."
+        )
+    return "On this machine the measurements do not tell the variants apart; run the demo again when it is idle."
 
 
-def on_paper(style: Style) -> list[str]:
-    """The document's own numbers."""
-    each = " + ".join(f"{extractor.latency_s:.3f}" for extractor in study.EXTRACTORS)
-    one_by_one, at_once = study.OVERHEAD_S + study.sequence_s(), study.OVERHEAD_S + study.concurrent_s()
-    return [
-        style.bold("On paper, by the times in the document's log"),
-        f"  one after another  {study.OVERHEAD_S:.3f} + {each} = {one_by_one:.3f} s",
-        f"  all at once        {study.OVERHEAD_S:.3f} + {study.concurrent_s():.3f} = {at_once:.3f} s",
-        f"  it predicts        {study.PREDICTED_S:.3f} s, which cannot be derived from these times",
-    ]
+def concluded(runs: Mapping[str, Timeline], style: Style) -> list[str]:
+    """The same, laid out."""
+    return [style.bold("What follows"), *_wrapped(conclusion(runs), style)]
 
 
 def failure(happenings: Sequence[Happening], undisturbed_s: float, style: Style) -> list[str]:

@@ -1,4 +1,4 @@
-"""The study that the demo repeats: three extractors, the latencies of its log, and what follows from them on paper. Pure."""
+"""The study that the demo repeats: three extractors, and the latencies of its log. Pure."""
 
 from __future__ import annotations
 
@@ -45,10 +45,8 @@ EXTRACTORS: Final = (
         field_answer(reasoning="What the ideas are about is a matter of meaning.", query="structured concurrency"),
     ),
 )
-OVERHEAD_S: Final = 1.255
-"""From the start of the phase to the first response in the log."""
-PREDICTED_S: Final = 2.334
-"""What the document predicts for concurrent calls."""
+OVERLAPPING: Final = len(EXTRACTORS)
+"""Requests in flight when no call waits for another."""
 
 TEXT: Final = "open ideas from last week about structured concurrency"
 LABEL: Final = "Idea"
@@ -58,11 +56,6 @@ NOW: Final = "2025-12-12"
 def sequence_s() -> float:
     """One call after another."""
     return sum(extractor.latency_s for extractor in EXTRACTORS)
-
-
-def concurrent_s() -> float:
-    """All calls at once: the longest of them."""
-    return max(extractor.latency_s for extractor in EXTRACTORS)
 
 
 def scripts(scale: float) -> Mapping[str, ModelScript]:

@@ -20,7 +20,7 @@ from runtime.core.errands import TaskHandle
 from runtime.core.events import DEFAULT_BUFFER, Event
 from runtime.core.inspection import RuntimeStatistics, TreeNode
 from runtime.embed.asyncio_base import AsyncioEventStream, AsyncioFace, AsyncioLMStream, M
-from runtime.graphs.engine import Deployment
+from runtime.graphs.deployment import Deployment
 from runtime.graphs.handle import RunHandle
 from runtime.graphs.record import RunStatus, Spend, Step
 from runtime.lm.limits.budget import Budget

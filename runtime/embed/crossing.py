@@ -21,7 +21,7 @@ from actors.supervision import SupervisorRef
 from runtime.app import Runtime
 from runtime.core.events import EventStream
 from runtime.core.failures import failure_in, is_of_a_dead_loop
-from runtime.graphs.engine import Deployment
+from runtime.graphs.deployment import Deployment
 from runtime.graphs.handle import RunHandle
 
 OpenRuntime = Callable[[], contextlib.AbstractAsyncContextManager[Runtime]]

@@ -8,33 +8,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from contextlib import nullcontext
 from typing import Any, final
 
 import attrs
-import trio
 
 from actors.errors import NoOutput, RunFailed
 from actors.graphs.annotations import Many
 from actors.graphs.plan import Plan, compile_plan
-from runtime.core.cell import on_duty
 from runtime.core.pool import InstancePool
 from runtime.graphs.dependencies import RunDependencies
-from runtime.graphs.handle import outcome_of
-from runtime.graphs.reducer.course import Course
+from runtime.graphs.launch import Launch
+from runtime.graphs.reducer.routing import RoutingTable
 from runtime.graphs.reducer.state import RunState
-from runtime.graphs.run import ActiveRun, Station
+from runtime.graphs.run import ActiveRun
 
 
 @final
 class Demands:
     """The nodes of one deployed graph that others depend on."""
 
-    def __init__(self, plan: Plan, stations: Mapping[str, Station], places: Mapping[str, InstancePool]) -> None:
+    def __init__(self, plan: Plan, places: Mapping[str, InstancePool]) -> None:
         self._plan = plan
-        self._stations = stations
         self._places = places
-        self._courses: dict[str, Course] = {}
+        self._tables: dict[str, RoutingTable] = {}
 
     async def run(self, name: str, message: object, outer: ActiveRun, prefix: str, lender: RunDependencies) -> Any:
         """What the node `name` makes of `message`, which the run `outer` began with; None if it returns that.
@@ -45,33 +41,25 @@ class Demands:
         Raises:
             NodeFailed: it gave up.
         """
-        state = RunState(self._course_of(name), outer.id, prefix)
+        state = RunState(self._table_of(name), outer.id, prefix)
         commands = state.start(message)
         publish = outer.publish if outer.is_listened_to else None
-        run = ActiveRun(state, self._stations, self._places, publish, lambda _: None, math.inf, outer, outer.now)
+        run = ActiveRun(state, self._places, publish, lambda _: None, math.inf, outer, outer.now)
         run.dependencies = RunDependencies.borrowed(lender)
-        cell = on_duty()
         try:
-            with nullcontext() if cell is None else run.awaited_by(cell):
-                await run.begin(message, commands)
-                await run.wait_over(cell) if cell is not None else await run.over.wait()
-            return outcome_of(run)
+            return await Launch(run, message, commands).result("nobody needs it any more")
         except NoOutput:
             return None
         except RunFailed as failed:
             leaf = failed.exceptions[0]
             raise leaf from leaf.__cause__
-        finally:
-            if not run.over.is_set():
-                run.cancel("nobody needs it any more")
-                with trio.CancelScope(shield=True):
-                    await run.over.wait()
 
-    def _course_of(self, name: str) -> Course:
+    def _table_of(self, name: str) -> RoutingTable:
         """The graph of this one node, whose output is whatever it returns."""
-        if name not in self._courses:
+        if name not in self._tables:
             spec = attrs.evolve(self._plan.nodes[name], is_on_demand=False)
             if spec.fan_out is Many.LIST:  # the list itself is wanted
                 spec = attrs.evolve(spec, fan_out=Many.ONE, outputs=(list,))
-            self._courses[name] = Course(compile_plan(self._plan.name, {name: spec}, self._plan.input_types, spec.outputs, ()))
-        return self._courses[name]
+            plan = compile_plan(self._plan.name, {name: spec}, self._plan.input_types, spec.outputs, ())
+            self._tables[name] = RoutingTable(plan)
+        return self._tables[name]

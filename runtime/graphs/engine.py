@@ -6,57 +6,41 @@ import contextlib
 import contextvars
 import itertools
 import math
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import nullcontext
 from typing import Any, Final, final
 
-import attrs
 import trio
 
-from actors.actor import ActorRef, Terminated
-from actors.backoff import is_worth_another_attempt
 from actors.checks import refuse
-from actors.errors import ActorFailed, UsageError
+from actors.errors import UsageError
 from actors.graphs.check import FURTHER_CHECKS
 from actors.graphs.dependencies import Supply
 from actors.graphs.graph import Graph
 from actors.graphs.node import Kind, NodeSpec
 from actors.graphs.options import node_supervision
 from actors.graphs.plan import Plan
-from actors.mailbox import MailboxSpec
 from actors.restart import RestartType
 from actors.supervision import ChildSpec, supervisor_spec
 from actors.words import repr_of
-from runtime.core.actor_cell import ActorCell
 from runtime.core.cell import current_cell, on_duty
 from runtime.core.events import DEFAULT_BUFFER, Event, EventBus, EventStream
 from runtime.core.kernel import Kernel
-from runtime.core.mailbox import Mailbox
-from runtime.core.pool import InstancePool
 from runtime.core.supervisor import SupervisorCell
-from runtime.graphs.attempt import Serve
 from runtime.graphs.carried import in_context
-from runtime.graphs.demands import Demands
 from runtime.graphs.dependencies import ContextKeeper, Contexts, RunDependencies
+from runtime.graphs.deployment import Deployment
 from runtime.graphs.events import RunAbandoned
-from runtime.graphs.handle import RunHandle, outcome_of
-from runtime.graphs.node import NodeActor
-from runtime.graphs.reducer.course import Course
+from runtime.graphs.handle import RunHandle
+from runtime.graphs.launch import Launch
 from runtime.graphs.reducer.state import RunState
-from runtime.graphs.reducer.tasks import Commands
 from runtime.graphs.run import ActiveRun, Work
-from runtime.graphs.turns import Turns
 from runtime.lm.dspy import bridge
 from runtime.lm.dspy.checking import predict_problems
-from runtime.lm.dspy.choosing import Picking
 from runtime.lm.models import Connections, Models
 from runtime.lm.predictors.serving import Predictors
 
 FURTHER_CHECKS.append(predict_problems)  # so that the check of a graph knows what its language models will need
-
-
-RunInside = Callable[[Any, object, Work], Awaitable[Any]]
-"""Runs a graph as the work of a node of another run."""
 
 
 _MAX_RUN_ID: Final = 200
@@ -79,192 +63,6 @@ def check_run_id(wanted: object) -> None:
             f"run_id={repr_of(wanted)}: {what}: expected printable characters without '/' and '\\'.\n"
             "  Fix: use letters, digits, '-' and '_', such as run_id='order-7'."
         )
-
-
-@final
-class Deployment:
-    """A graph whose actors run. Made by ``Runtime.deploy``; used through the runtime, ended by ``stop()`` or with the runtime."""
-
-    def __init__(self, graph: Graph, plan: Plan, supervisor: SupervisorCell, max_runs: float) -> None:
-        self.graph = graph
-        self.plan = plan
-        self.course = Course(plan, graph.finish)
-        self.pools: dict[str, InstancePool] = {}
-        self.stations: dict[str, Mailbox] = {}
-        """Node → where its messages go."""
-        self.demands = Demands(plan, self.stations, self.pools)
-        self._supervisor = supervisor
-        self._runs: dict[ActiveRun, None] = {}
-        self._turns = Turns(graph.name, max_runs) if max_runs != math.inf else None
-        self._is_stopping = False
-
-    @property
-    def address(self) -> str:
-        """The address of the supervisor above the graph's actors."""
-        return self._supervisor.address
-
-    @property
-    def is_running(self) -> bool:
-        """Whether it takes runs."""
-        return self._supervisor.is_serving and not self._is_stopping
-
-    @property
-    def active_runs(self) -> int:
-        """Runs that are not over, those that wait for their turn among them."""
-        return len(self._runs)
-
-    async def start(
-        self,
-        choose: Callable[[NodeSpec], Any],
-        run_inside: RunInside,
-        predictors: Mapping[str, Picking],
-    ) -> None:
-        """Start the first instance of every node, in the order of their declaration.
-
-        All instances begin without any context variables, whoever causes their start: those that a node sees are its run's.
-        """
-        blank = contextvars.Context()
-        self._supervisor.on_end(self._close)
-        for name, spec in self.plan.nodes.items():
-            options = spec.options
-            child = ChildSpec(
-                name,
-                NodeActor,
-                (spec, choose(spec), await self._server(spec, run_inside), predictors.get(name)),
-                restart=options.restart,
-                mailbox=options.mailbox,
-                redelivery=options.redelivery,
-            )
-            unbounded = MailboxSpec(capacity=math.inf)
-            spare = attrs.evolve(child, args=(*child.args, True), restart=RestartType.TEMPORARY, mailbox=unbounded)
-            pool = self.pools[name] = InstancePool(self._supervisor, child, options.concurrency, blank, spare)
-            self.stations[name] = pool.mailbox
-            await pool.start()
-
-    async def _server(self, spec: NodeSpec, run_inside: RunInside) -> Serve | None:
-        """What works on the messages of a node that is a graph or an actor; such an actor is started here."""
-        if spec.kind is Kind.GRAPH:
-
-            async def nested(work: Work, message: Any) -> Any:
-                return await run_inside(spec.embedded, message, work)
-
-            return nested
-        if spec.kind is not Kind.ACTOR:
-            return None
-        ref: Any = spec.embedded
-        if not isinstance(spec.embedded, ActorRef):
-            cell = await self._supervisor.start_child(ChildSpec(f"{spec.name}-actor", spec.embedded))
-            assert isinstance(cell, ActorCell), "a ChildSpec makes an actor"
-            ref = cell.ref
-
-        async def asked(_: Work, message: Any) -> Any:
-            try:
-                return await ref.ask(message)
-            except ActorFailed as error:
-                if error.__cause__ is not None and not is_worth_another_attempt(error.__cause__):
-                    error.retryable = False
-                raise
-
-        return asked
-
-    async def admit(self, run: ActiveRun) -> None:
-        """Wait until `run` may begin. Cancelled, or cancelled as a run meanwhile, it is over."""
-        self._runs[run] = None
-        try:
-            if self._turns is not None:
-                run.turns = self._turns
-                if not run.may_skip(self._turns):
-                    await self._turns.take(run)
-        except BaseException:
-            run.never_began("its start was cancelled")
-            raise
-        if run.is_ending:
-            run.never_began()
-
-    def dismiss(self, run: ActiveRun) -> None:
-        """`run` is over."""
-        del self._runs[run]
-        if self._turns is not None:
-            self._turns.give_back(run)
-
-    async def stop(self) -> None:
-        """Cancel the runs and stop the actors; return when all have ended. Cancelled itself, it still stops them soon.
-
-        Raises:
-            UsageError: called by one of the actors it would wait for.
-        """
-        caller = current_cell.get()
-        if caller is not None and f"{caller.address}/".startswith(f"{self.address}/"):
-            raise UsageError(
-                f"{caller.address!r} would wait for its own end.\n  Fix: stop() the graph from outside of its nodes."
-            )
-        self._is_stopping = True
-        try:
-            await self._end_runs()
-        finally:
-            self._supervisor.request_stop()
-        parent = self._supervisor.parent
-        if isinstance(parent, SupervisorCell):
-            await parent.terminate(self._supervisor, discard=True)
-
-    async def _end_runs(self) -> None:
-        runs = list(self._runs)
-        for run in runs:
-            run.cancel("its graph was stopped")
-        for run in runs:
-            await run.over.wait()
-
-    def _close(self, ended: Terminated) -> None:
-        for run in list(self._runs):
-            if ended.error is not None:
-                run.fail(ended.error)
-            run.cancel("its graph has ended")
-        for pool in self.pools.values():
-            pool.close()
-
-
-@final
-@attrs.frozen(eq=False)
-class Launch:
-    """A run that is about to begin."""
-
-    deployment: Deployment
-    run: ActiveRun
-    message: object
-    commands: Commands
-
-    async def __call__(self) -> None:
-        """Begin once it is its turn; return once its first messages have found room. Cancelled, nothing of it is alive."""
-        await self.deployment.admit(self.run)
-        if self.run.over.is_set():
-            return
-        try:
-            await self.run.begin(self.message, self.commands)
-        except BaseException:
-            with trio.CancelScope(shield=True):
-                await self.run.over.wait()
-            raise
-
-    async def outcome(self, why: str) -> Any:
-        """Begin, and wait for the output. Whatever way this ends, nothing is alive afterwards; `why` tells a cancelled run."""
-        run, cell = self.run, on_duty()
-        try:
-            if cell is None:
-                await self()
-                return await RunHandle(run).result()
-            with run.awaited_by(cell):
-                await self()
-                await run.wait_over(cell)
-            return outcome_of(run)
-        finally:
-            await self.end(why)
-
-    async def end(self, why: str) -> None:
-        """Cancel the run if it is not over, and wait for its end."""
-        if not self.run.over.is_set():
-            self.run.cancel(why)
-            with trio.CancelScope(shield=True):
-                await self.run.over.wait()
 
 
 @final
@@ -371,7 +169,7 @@ class Engine:
         launch = await self._prepare(graph, message, run_id, max_steps, events)
         cell = on_duty()
         with nullcontext() if cell is None else launch.run.started_by(cell):
-            await launch()
+            await launch.begin()
         return launch.run
 
     @trio.lowlevel.enable_ki_protection  # Ctrl-C comes at its waits; between two lines it would leave a run that never ends
@@ -383,7 +181,7 @@ class Engine:
             raise UsageError("the runtime is draining: it takes no more runs.\n  Fix: start runs before drain() is called.")
         _check_max_steps(max_steps)
         deployment = await self._deployment_of(graph)
-        state = RunState(deployment.course, self._new_id(graph, run_id))
+        state = RunState(deployment.routing, self._new_id(graph, run_id))
         commands = state.start(message)
 
         def dismiss(run: ActiveRun) -> None:
@@ -391,26 +189,25 @@ class Engine:
             deployment.dismiss(run)
 
         run = self._runs[state.run_id] = ActiveRun(
-            state, deployment.stations, deployment.pools, self._publisher(events), dismiss, max_steps, now=self._kernel.now
+            state, deployment.pools, self._publisher(events), dismiss, max_steps, now=self._kernel.now
         )
         run.shows_prompts = self._kernel.shows_prompts and run.is_listened_to
-        if deployment.course.has_needs:
+        if deployment.has_needs:
             run.dependencies = self._dependencies(deployment, run, message, deployment.plan.name)
-        return Launch(deployment, run, message, commands)
+        return Launch(run, message, commands, deployment.admit)
 
     async def run_inside(self, graph: Graph, message: object, work: Work) -> Any:
         """Run `graph` as the work of a node of another run, and return its output; nothing of it is alive afterwards."""
         outer = work.run
         deployment = await self._deployment_of(graph)
-        state = RunState(deployment.course, outer.id, work.delivery.path)
+        state = RunState(deployment.routing, outer.id, work.delivery.path)
         commands = state.start(message)
         publish = outer.publish if outer.is_listened_to else None
-        run = ActiveRun(
-            state, deployment.stations, deployment.pools, publish, deployment.dismiss, outer.max_steps, outer, outer.now
-        )
-        if deployment.course.has_needs:
+        run = ActiveRun(state, deployment.pools, publish, deployment.dismiss, outer.max_steps, outer, outer.now)
+        if deployment.has_needs:
             run.dependencies = self._dependencies(deployment, run, message, work.delivery.path)
-        return await Launch(deployment, run, message, commands).outcome("the run that it is a part of no longer wants it")
+        launch = Launch(run, message, commands, deployment.admit)
+        return await launch.result("the run that it is a part of no longer wants it")
 
     def _dependencies(self, deployment: Deployment, run: ActiveRun, message: object, prefix: str) -> RunDependencies:
         async def run_node(name: str, lender: RunDependencies) -> Any:
@@ -443,7 +240,7 @@ class Engine:
         """Start a run and wait for its output; nothing of it is alive afterwards."""
         await trio.lowlevel.checkpoint_if_cancelled()
         launch = await self._prepare(graph, message, None, max_steps)
-        return await launch.outcome("the caller of run() was cancelled")
+        return await launch.result("the caller of run() was cancelled")
 
     @contextlib.asynccontextmanager
     async def stream(self, graph: Graph, message: object, max_steps: float, buffer: int) -> AsyncGenerator[EventStream]:
@@ -452,17 +249,15 @@ class Engine:
         events = EventStream(EventBus(), None, buffer)
         await trio.lowlevel.checkpoint()
         launch = await self._prepare(graph, message, None, max_steps, events)
-        active, cell = launch.run, on_duty()
-        with nullcontext() if cell is None else active.awaited_by(cell):
-            await launch()
-            active.is_awaited = True  # by whoever reads its events
-            active.when_over(events.close)
-            try:
+        try:
+            with launch.run.awaited() as cell:  # by whoever reads its events
+                await launch.begin()
+                launch.run.when_over(events.close)
                 if cell is not None:
-                    active.refuse_ring(cell)
+                    launch.run.refuse_ring(cell)
                 yield events
-            finally:
-                await launch.end("its stream was closed")
+        finally:
+            await launch.end("its stream was closed")
 
     async def drain(self, grace_s: float) -> None:
         """Take no more runs; let those under way finish for `grace_s` seconds, then cancel them; return when all are over."""

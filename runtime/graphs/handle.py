@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, final
 
-from runtime.core.cell import on_duty
 from runtime.graphs.record import RunStatus, Spend, Step
 from runtime.graphs.run import ActiveRun
 
@@ -59,14 +58,7 @@ class RunHandle:
             NoOutput: nothing made the output. StepsExceeded: too many steps. RunCancelled: it was cancelled.
             AskCycle: a node, or an actor, that the run itself waits for asks for it.
         """
-        self._run.is_awaited = True
-        cell = None if self._run.over.is_set() else on_duty()
-        if cell is None:
-            await self._run.over.wait()
-        else:
-            with self._run.awaited_by(cell):
-                await self._run.wait_over(cell)
-        return outcome_of(self._run)
+        return await self._run.result()
 
     async def cancel(self) -> None:
         """Cancel the run and return when nothing of it is alive. Over already: no effect.
@@ -79,10 +71,3 @@ class RunHandle:
 
     def __repr__(self) -> str:
         return f"<RunHandle {self.id!r} {self.status.value}>"
-
-
-def outcome_of(run: ActiveRun) -> Any:
-    """The output of a run that is over. Raises what :meth:`RunHandle.result` raises."""
-    if run.error is not None:
-        raise run.error.with_traceback(None)  # each caller's own, however many there are
-    return run.output

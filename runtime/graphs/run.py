@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from typing import Any, Protocol, TypeAlias, final
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, TypeAlias, final
 
 import attrs
 import trio
@@ -29,10 +29,11 @@ from actors.errors import (
 from actors.graphs.node import Kind
 from actors.groups import leaves_of
 from actors.words import words_of
+from runtime.core.actor_cell import ActorCell
 from runtime.core.cell import Cell, on_duty
 from runtime.core.envelope import Envelope, OneShot, Wrapper
 from runtime.core.events import Event
-from runtime.core.holding_cell import HoldingCell
+from runtime.core.hand import Hand
 from runtime.core.pool import InstancePool
 from runtime.core.refs import Ask
 from runtime.core.waits import Waiter, no_end, resolve, ring, waiting
@@ -41,35 +42,14 @@ from runtime.graphs.carried import Carried, carried_from_here
 from runtime.graphs.dependencies import RunDependencies
 from runtime.graphs.events import NodeCancelled, NodeFellBack, NodeFinished, NodeGaveUp, RunFinished, RunStarted
 from runtime.graphs.record import RunStatus, Spend, Step
-from runtime.graphs.reducer.scopes import Task
+from runtime.graphs.reducer.branches import Delivery
+from runtime.graphs.reducer.deliveries import Commands
 from runtime.graphs.reducer.state import RunState
-from runtime.graphs.reducer.tasks import Commands
 from runtime.graphs.reducer.wording import gave_up, stream_broken
 from runtime.graphs.turns import Turns
 
 Place: TypeAlias = InstancePool | Turns
 """What a message of a run can hold while others wait for the like of it."""
-
-
-class Station(Protocol):
-    """Where a node's messages go."""
-
-    @property
-    def makes_wait(self) -> bool:
-        """Whether ``put`` would wait for room."""
-        ...
-
-    async def put(self, envelope: Envelope) -> None:
-        """Queue a message, waiting for room."""
-        ...
-
-    def put_nowait(self, envelope: Envelope) -> None:
-        """Queue a message that need not wait; raises ``MailboxFull`` when it is refused."""
-        ...
-
-    def put_beyond(self, envelope: Envelope) -> None:
-        """Queue a message whatever the capacity."""
-        ...
 
 
 @final
@@ -78,7 +58,7 @@ class Work(Wrapper):
     """The message a node's instance receives, and the slot that hears what became of it."""
 
     run: ActiveRun
-    delivery: Task
+    delivery: Delivery
     step: Step
     error: BaseException | None = None
     """The last error of the node, when it has given the message up and its fallback is to work on it."""
@@ -114,7 +94,6 @@ class ActiveRun:
     def __init__(
         self,
         state: RunState,
-        stations: Mapping[str, Station],
         places: Mapping[str, InstancePool],
         publish: Callable[[Event], None] | None,
         on_over: Callable[[ActiveRun], None],
@@ -122,7 +101,7 @@ class ActiveRun:
         outer: ActiveRun | None = None,
         now: Callable[[], float] = trio.current_time,
     ) -> None:
-        """A run that has not begun; `now` is the clock of its runtime, which asks it directly."""
+        """A run that has not begun; `places` are the instances of its nodes, `now` is the clock of its runtime."""
         self.state = state
         self.status = RunStatus.RUNNING
         self.over = trio.Event()
@@ -145,7 +124,6 @@ class ActiveRun:
         self.shows_prompts: bool = outer is not None and outer.shows_prompts
         """Whether its events carry what language models are asked."""
         self._sender = f"run {state.run_id}"
-        self._stations = stations
         self._places = places
         self._lent: frozenset[Place] = frozenset()
         """Places that are held by those who wait for this run: what it does itself does not count there."""
@@ -201,13 +179,31 @@ class ActiveRun:
 
     # --- who waits for it, and for whom it waits ----------------------------------------------------------------------------
 
-    @contextmanager
-    def awaited_by(self, cell: Cell) -> Generator[None]:
-        """While the handler of `cell` waits for this run: the places that this holds are the run's too.
+    async def result(self) -> Any:
+        """Wait for the end and return the output; raises what :meth:`RunHandle.result` does. Cancelled, only the waiting ends."""
+        with self.awaited() as cell:
+            await self.wait_over(cell)
+        return self.outcome()
+
+    def outcome(self) -> Any:
+        """The output of the run, which is over; or the error with which it ended is raised."""
+        if self.error is not None:
+            raise self.error.with_traceback(None)  # each caller's own, however many there are
+        return self.output
+
+    def awaited(self) -> AbstractContextManager[Cell | None]:
+        """While the caller waits for this run; enters as the cell whose handler the caller is, or None.
 
         Raises:
             AskCycle: the run is over only when that handler has ended.
         """
+        self.is_awaited = True
+        cell = None if self.over.is_set() else on_duty()
+        return nullcontext() if cell is None else self._awaited_by(cell)
+
+    @contextmanager
+    def _awaited_by(self, cell: Cell) -> Generator[Cell]:
+        """While the handler of `cell` waits for this run: the places that this holds are the run's too."""
         work = work_of(cell)
         run = work.run if work is not None else None
         while run is not None:
@@ -218,7 +214,7 @@ class ActiveRun:
         self._awaited += 1
         try:
             with thread_not_counted(), waiting(cell, cell.asking, self):
-                yield
+                yield cell
         finally:
             self._awaited -= 1
             if not self._awaited:
@@ -234,12 +230,15 @@ class ActiveRun:
         finally:
             self._spared = frozenset()
 
-    async def wait_over(self, cell: Cell) -> None:
-        """Wait for the end within ``awaited_by(cell)``.
+    async def wait_over(self, cell: Cell | None) -> None:
+        """Wait for the end within ``awaited()``, as the handler of `cell` if that is not None.
 
         Raises:
             AskCycle: the run is over only when that handler has ended, as it may turn out later.
         """
+        if cell is None:
+            await self.over.wait()
+            return
         slot = OneShot()
         self._waits[slot] = cell
         try:
@@ -303,8 +302,8 @@ class ActiveRun:
         for envelope in self._envelopes.values():
             holder = envelope.holder
             other: Cell | InstancePool
-            if isinstance(holder, HoldingCell):
-                other = holder
+            if isinstance(holder, Hand):
+                other = holder.cell
             else:
                 other = self._places[envelope.message.delivery.node]
                 if not self._is_behind(envelope, other):
@@ -388,20 +387,20 @@ class ActiveRun:
         """Put a message into its node's mailbox, unless its deliverer is to wait for room there."""
         work: Work = envelope.message
         node = work.delivery.node
-        station = self._stations[node]
-        if self._lent and self._found_place(envelope, self._places[node]):
+        place = self._places[node]
+        if self._lent and self._found_place(envelope, place):
             return True
         if (
-            (self._spared and self._places[node] in self._spared)
+            (self._spared and place in self._spared)
             or work.delivery.back_edge
             or not (deliverer is None or self.state.plan.leads_forward(deliverer, node))
         ):
-            station.put_beyond(envelope)
-        elif station.makes_wait:
+            place.mailbox.put_beyond(envelope)
+        elif place.mailbox.makes_wait:
             return False
         else:
             try:
-                station.put_nowait(envelope)
+                place.mailbox.put_nowait(envelope)
             except MailboxFull as error:  # refused: the sender is not at fault, and must not do its work again
                 self.gave_up(work, error)
                 self.let_go(work)
@@ -421,7 +420,7 @@ class ActiveRun:
             # made is part of the run; a second attempt would not make it again.
             for envelope in queue:
                 if not envelope.withdrawn:
-                    self._stations[envelope.message.delivery.node].put_beyond(envelope)
+                    self._places[envelope.message.delivery.node].mailbox.put_beyond(envelope)
 
     async def _put(self, envelope: Envelope) -> None:
         """Wait for room; a handler that does so waits for the instances which would make it."""
@@ -442,7 +441,7 @@ class ActiveRun:
         place.beyond.put_beyond(envelope)
         return True
 
-    def _register(self, delivery: Task, now_s: float, *, ending: bool) -> Envelope:
+    def _register(self, delivery: Delivery, now_s: float, *, ending: bool) -> Envelope:
         step = Step(delivery.node, delivery.path, now_s)
         self.trace.append(step)
         work = Work(self, delivery, step)
@@ -652,19 +651,19 @@ class ActiveRun:
 
 def work_of(cell: Cell) -> Work | None:
     """The message of a run that `cell`, an instance of a node, has in hand."""
-    envelope = cell.in_hand if isinstance(cell, HoldingCell) else None
+    envelope = cell.hand.envelope if isinstance(cell, ActorCell) else None
     return envelope.message if envelope is not None and isinstance(envelope.message, Work) else None
 
 
 def places_held_by(cell: Cell) -> frozenset[Place]:
     """The places that the handler of `cell` holds, and those of whoever waits for it: by an ask, or for the run it works for."""
     seen: set[Cell] = set()
-    while isinstance(cell, HoldingCell) and cell not in seen:
+    while isinstance(cell, ActorCell) and cell not in seen:
         seen.add(cell)
         work = work_of(cell)
         if work is not None:
             return work.run.held_at(work.delivery.node)
-        slot = cell.in_hand.slot if cell.in_hand is not None else None
+        slot = cell.hand.envelope.slot if cell.hand.envelope is not None else None
         asker = slot.caller if isinstance(slot, Ask) else None
         if asker is None:
             break

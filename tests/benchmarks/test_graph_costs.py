@@ -14,7 +14,7 @@ from runtime import Runtime, open_runtime
 from runtime.core.envelope import Envelope
 from runtime.graphs.attempt import Attempt
 from runtime.graphs.injected import Pulse
-from runtime.graphs.reducer.scopes import Scope, Task, Value
+from runtime.graphs.reducer.branches import Branch, Delivery, Value
 from tests.benchmarks.peers.ours_graph import Ping, Sum, Width, circle, row, wide
 from tests.benchmarks.test_costs import counted, counting
 
@@ -25,7 +25,7 @@ STEPS = 100
 async def made(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """How many objects of a run were made, by class, and how many of trio's costlier ones."""
     counts = Counter[str]()
-    ours: tuple[type[Any], ...] = (Attempt, Envelope, Pulse, Scope, Task, Value)
+    ours: tuple[type[Any], ...] = (Attempt, Envelope, Pulse, Branch, Delivery, Value)
     for kind in (*ours, trio.CancelScope, trio.Event, type(trio.open_nursery())):
         monkeypatch.setattr(kind, "__init__", counting(counts, kind))
     return counts
@@ -56,7 +56,7 @@ async def test_a_step_of_a_graph_makes_one_task_and_one_envelope_and_no_scope(ma
         await runtime.run(graph, Ping(1))
         counts = made.copy()
 
-    assert counts == {"Task": STEPS, "Envelope": STEPS, "Scope": 1, "Event": 1}  # the last two for the run
+    assert counts == {"Delivery": STEPS, "Envelope": STEPS, "Branch": 1, "Event": 1}  # the last two for the run
 
 
 async def test_many_runs_at_once_are_drained_by_few_instances_in_few_steps() -> None:

@@ -8,8 +8,8 @@ import attrs
 import pytest
 import trio
 
-from actors import Graph, RunCancelled
-from runtime import Event, RunAbandoned, RunFinished, open_runtime
+from actors import Actor, Graph, RunCancelled
+from runtime import Event, RunAbandoned, RunFinished, Runtime, open_runtime
 from runtime.embed.portal import open_runtime_portal
 
 NEVER = r"^run 'bills' of graph 'slow' was never awaited, and was cancelled when its runtime was closed\."
@@ -75,6 +75,26 @@ async def test_a8_nothing_is_said_of_runs_that_were_awaited_cancelled_drained_or
         await trio.sleep(2)
         await runtime.start(graph, In(60))
         await runtime.drain(1)
+
+
+async def test_a8_nothing_is_said_of_a_run_that_an_actor_waits_for(autojump_clock, recwarn):
+    told: list[Event] = []
+
+    class Clerk(Actor):
+        def __init__(self, runtime: Runtime) -> None:
+            self._runtime = runtime
+
+        async def receive(self, message: In) -> None:
+            await self._runtime.run(slow(), message)
+
+    async with open_runtime(instruments=[told.append]) as runtime:
+        clerk = await runtime.spawn(Clerk, runtime)
+        await clerk.tell(In(60))
+        await trio.sleep(1)
+        assert len(runtime.runs()) == 1
+
+    assert [event for event in told if isinstance(event, RunAbandoned)] == []
+    assert [warning for warning in recwarn if warning.category is ResourceWarning] == []
 
 
 async def test_a8_an_error_of_the_block_is_word_enough(autojump_clock):

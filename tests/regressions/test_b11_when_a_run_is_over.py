@@ -13,7 +13,7 @@ import trio
 
 from actors import DeclarationError, Finish, Gather, Graph, NodeFailed, Redelivery, Run, RunFailed, StepsExceeded
 from runtime import NodeCancelled, open_runtime
-from runtime.graphs.reducer.course import Course
+from runtime.graphs.reducer.routing import RoutingTable
 from runtime.graphs.reducer.state import RunState
 from tests.runtime.graphs.stage import EXACT, TWICE, Ask, Done, Other, Part
 
@@ -137,7 +137,7 @@ def test_b11_of_several_outputs_that_of_the_first_branch_is_returned_whatever_th
     async def work(part: Part) -> Done | None:
         return Done(part.n) if part.n >= 2 else None
 
-    state = RunState(Course(graph.plan(), graph.finish), "run-1")
+    state = RunState(RoutingTable(graph.plan(), graph.finish), "run-1")
     commands = state.start(Ask())
     (path,) = [task.path for task in commands.deliveries]
     tasks = list(state.finished(path, [Part(n) for n in range(5)]).deliveries)

@@ -1,4 +1,4 @@
-"""Which values a join can start with, and what may still come to it: questions about scopes; nothing here changes them."""
+"""Which values a join can start with, and what may still come to it: questions about branches; nothing here changes them."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from typing import final
 from actors.graphs.edges import Receiver
 from actors.graphs.node import Input, NodeSpec
 from actors.graphs.plan import Plan
-from runtime.graphs.reducer.scopes import Scope, Value
+from runtime.graphs.reducer.branches import Branch, Value
 
 
 @final
 class Joins:
-    """The joins of one plan, asked about the scopes of one run."""
+    """The joins of one plan, asked about the branches of one run."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._per_round: dict[tuple[str, Receiver], bool] = {}
 
-    def available(self, scope: Scope, spec: NodeSpec, entry: Input) -> Value | None:
-        """The next value of one parameter: the scope's own, else the nearest one further out.
+    def available(self, branch: Branch, spec: NodeSpec, entry: Input) -> Value | None:
+        """The next value of one parameter: the branch's own, else the nearest one further out.
 
         A value from further out is there for every branch of a fan-out. When fan-out and value are made in the same loop, the
         n-th fan-out takes the n-th value.
         """
-        here = scope.joins[spec.name].queues.get(entry.name)
+        here = branch.joins[spec.name].queues.get(entry.name)
         if here:
             return here[0]
-        for around, fork in scope.outward():
+        for around, fork in branch.outward():
             buffer = around.joins.get(spec.name)
             queue = buffer.queues.get(entry.name) if buffer is not None else None
             if buffer is None or not queue:
@@ -47,40 +47,40 @@ class Joins:
             self._per_round[key] = any(maker in loop for maker in makers)
         return self._per_round[key]
 
-    def missing(self, scope: Scope, spec: NodeSpec) -> list[Input]:
+    def missing(self, branch: Branch, spec: NodeSpec) -> list[Input]:
         """The parameters that no value has come for, here or further out."""
-        return [entry for entry in spec.inputs if self.available(scope, spec, entry) is None]
+        return [entry for entry in spec.inputs if self.available(branch, spec, entry) is None]
 
-    def _may_come(self, scope: Scope, receiver: Receiver) -> bool:
-        """Whether anything at work can still make a value for a parameter of a join in `scope`."""
-        if any(self._plan.reaches_inward(node, receiver) for node in scope.own):
+    def _may_come(self, branch: Branch, receiver: Receiver) -> bool:
+        """Whether anything at work can still make a value for a parameter of a join in `branch`."""
+        if any(self._plan.reaches_inward(node, receiver) for node in branch.own):
             return True
-        for around, fork in scope.outward():
+        for around, fork in branch.outward():
             itself = 1 + fork.is_open  # what the fork gathers comes only after this branch has ended
             for node, count in around.own.items():
                 if count > (itself if node == fork.node else 0) and self._plan.reaches_on_level(node, receiver):
                     return True
         return False
 
-    def may_complete(self, scope: Scope, spec: NodeSpec) -> bool:
+    def may_complete(self, branch: Branch, spec: NodeSpec) -> bool:
         """Whether everything that the join cannot do without can still come; for the rest it waits no longer than it may come."""
-        needed = [entry for entry in self.missing(scope, spec) if not entry.optional]
-        return all(self._may_come(scope, Receiver(spec.name, entry.name)) for entry in needed)
+        needed = [entry for entry in self.missing(branch, spec) if not entry.optional]
+        return all(self._may_come(branch, Receiver(spec.name, entry.name)) for entry in needed)
 
-    def ready_without(self, scope: Scope, *, force: bool = False) -> tuple[NodeSpec, list[Input]] | None:
-        """The join in `scope` that is to start without what it lacks, all of it optional and none of it still to come.
+    def ready_without(self, branch: Branch, *, force: bool = False) -> tuple[NodeSpec, list[Input]] | None:
+        """The join in `branch` that is to start without what it lacks, all of it optional and none of it still to come.
 
         With `force`, also if something at work could still make it. Of several, one that no other could make a value for.
         """
         ready: list[tuple[NodeSpec, list[Input]]] = []
-        for node in sorted(scope.joins, key=self._plan.order.__getitem__):
+        for node in sorted(branch.joins, key=self._plan.order.__getitem__):
             spec = self._plan.nodes[node]
-            if not scope.joins[node].is_waiting or not any(entry.optional for entry in spec.inputs):
+            if not branch.joins[node].is_waiting or not any(entry.optional for entry in spec.inputs):
                 continue
-            missing = self.missing(scope, spec)
+            missing = self.missing(branch, spec)
             if not all(entry.optional for entry in missing):
                 continue
-            if force or not any(self._may_come(scope, Receiver(node, entry.name)) for entry in missing):
+            if force or not any(self._may_come(branch, Receiver(node, entry.name)) for entry in missing):
                 ready.append((spec, missing))
         return next((pair for pair in ready if not self._comes_after(pair, ready)), ready[0] if ready else None)
 

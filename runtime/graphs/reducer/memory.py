@@ -1,6 +1,6 @@
 """Which earlier message a node recalls: the latest of its type on the way to the messages that it takes. Pure.
 
-Every task carries, for each type that some node of the graph recalls, the latest message before it. That is as much as the
+Every delivery carries, for each type that some node of the graph recalls, the latest message before it. That is as much as the
 number of those types, however long the run. No clock has a part in it: later is what has more nodes before it.
 """
 
@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from actors.graphs.dependencies import Recalled
-from runtime.graphs.reducer.scopes import NO_MEMORY, Memory, Rank, Value
+from runtime.graphs.reducer.branches import NO_MEMORY, Memory, Rank, Value
 
 
 def before(values: Iterable[Value], kinds: tuple[type, ...]) -> Memory:

@@ -1,15 +1,15 @@
 """The reducer of one run: what happened goes in, what is to be done comes out. No clock, no task, no I/O.
 
-The engine tells it that the run starts, that a task emitted an item, returned or failed; it answers with messages to deliver and
-tasks to cancel. The same events in another order give the same joins, the same gathered lists and the same paths:
+The engine tells it that the run starts, that a node emitted an item, returned or failed on a delivery; it answers with the
+deliveries to make and those to cancel. The same events in another order give the same joins, gathered lists and paths:
 
-- A join takes the values of each parameter in the order in which the tasks that made them were started, not ended.
+- A join takes the values of each parameter in the order in which the deliveries that made them were started, not ended.
 - A gathered list is in item order; those of several fan-outs of one node reach a join in the order in which these were started.
 - A path is made of the way through the graph: ``graph/node/iteration``, and behind a fan-out ``…/item/node/iteration``.
 
 What does depend on timing, because the author asked for it: ``Gather(first=k)``, and the first of several outputs.
 
-An event costs time in the depth of the fan-outs and the number of nodes at work, not in the number of tasks.
+An event costs time in the depth of the fan-outs and the number of nodes at work, not in the number of deliveries.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from actors.graphs.edges import Receiver
 from actors.graphs.finish import Finish
 from actors.graphs.markers import Gather
 from actors.graphs.node import NodeSpec
-from runtime.graphs.reducer.course import NOWHERE, Course, Leg, Track
+from runtime.graphs.reducer.branches import NOTHING_RECALLED, Branch, Buffer, Delivery, Fork, Value
+from runtime.graphs.reducer.deliveries import Commands, Deliveries
 from runtime.graphs.reducer.memory import before, including, recall
-from runtime.graphs.reducer.scopes import NOTHING_RECALLED, Buffer, Fork, Scope, Task, Value
-from runtime.graphs.reducer.tasks import Commands, Tasks
+from runtime.graphs.reducer.routing import NOWHERE, Destination, Route, RoutingTable
 from runtime.graphs.reducer.values import gathered, sent, way_along
 from runtime.graphs.reducer.wording import items_of, no_output, undeclared, wrong_input, wrong_stand_in
 
@@ -44,22 +44,22 @@ class RunState:
     more will come.
     """
 
-    def __init__(self, course: Course, run_id: str, prefix: str | None = None) -> None:
+    def __init__(self, routing: RoutingTable, run_id: str, prefix: str | None = None) -> None:
         """A run that has not started; its paths begin with `prefix`, by default the graph's name."""
-        self.course = course
-        self.plan = plan = course.plan
+        self.routing = routing
+        self.plan = plan = routing.plan
         self.run_id = run_id
         self.output: object | None = None
-        self._root = Scope(prefix or plan.name)
-        self._tasks = Tasks(course, run_id)
-        self._quiet: deque[tuple[Scope, str | None]] = deque()
-        self._left: list[tuple[Scope, str]] = []  # ended branches with the joins that they left waiting
+        self._root = Branch(prefix or plan.name)
+        self._deliveries = Deliveries(routing, run_id)
+        self._quiet: deque[tuple[Branch, str | None]] = deque()
+        self._left: list[tuple[Branch, str]] = []  # ended branches with the joins that they left waiting
         self._lost: dict[tuple[str | None, str], int] = {}  # messages that every condition was false for
         self._empty: dict[str, int] = {}  # fan-outs without an item, which nothing gathers
         self._is_started = False
-        self._joins = course.joins
-        self._ends_when_quiet = course.finish is Finish.WHEN_QUIET
-        self._outputs: list[tuple[_Precedence, Scope, object]] = []
+        self._joins = routing.joins
+        self._ends_when_quiet = routing.finish is Finish.WHEN_QUIET
+        self._outputs: list[tuple[_Precedence, Branch, object]] = []
         """For a run that ends when it is quiet: the outputs so far."""
 
     # --- what the engine may ask ------------------------------------------------------------------------------------
@@ -67,22 +67,22 @@ class RunState:
     @property
     def is_at_rest(self) -> bool:
         """Nothing is at work: the run has its output, or will never have one."""
-        return self._is_started and not self._tasks.at_work
+        return self._is_started and not self._deliveries.at_work
 
     @property
     def live_paths(self) -> tuple[str, ...]:
-        """The tasks at work, in the order of their start."""
-        return tuple(self._tasks.at_work)
+        """The deliveries at work, in the order of their start."""
+        return tuple(self._deliveries.at_work)
 
     @property
     def steps(self) -> int:
         """Messages delivered so far."""
-        return self._tasks.begun
+        return self._deliveries.begun
 
     def emitted_by(self, path: str) -> int:
         """How many items a generator at work has emitted."""
-        task = self._tasks.find(path)
-        return task.fork.next_index if task is not None and task.fork is not None else 0
+        delivery = self._deliveries.find(path)
+        return delivery.fork.next_index if delivery is not None and delivery.fork is not None else 0
 
     # --- events -----------------------------------------------------------------------------------------------------
 
@@ -96,9 +96,9 @@ class RunState:
             raise InternalError(f"run {self.run_id!r} was started twice")
         if not isinstance(message, self.plan.input_types):
             raise wrong_input(self.plan, message)
-        track = self.course.track(None, message)
+        route = self.routing.route(None, message)
         self._is_started = True
-        self._send(None, self._root, message, track)
+        self._send(None, self._root, message, route)
         self._quiet.append((self._root, None))
         return self._commands()
 
@@ -108,95 +108,95 @@ class RunState:
         Raises:
             DeclarationError: the item is not of a type that the node declares.
         """
-        task = self._tasks.find(path)
-        if task is None:
+        delivery = self._deliveries.find(path)
+        if delivery is None:
             return Commands()
-        spec = self.plan.nodes[task.node]
-        track = self._track(spec, value, nothing=spec.item_may_end, index=index)
-        fork = task.fork or self._open(task)
+        spec = self.plan.nodes[delivery.node]
+        route = self._route(spec, value, nothing=spec.item_may_end, index=index)
+        fork = delivery.fork or self._open_fork(delivery)
         if index > fork.next_index:
             raise InternalError(f"{path} emitted item {index} when item {fork.next_index} was next")
         if index == fork.next_index:
-            self._branch(fork, value, track)
+            self._open_branch(fork, value, route)
         return self._commands()
 
     def finished(self, path: str, returned: object = None) -> Commands:
-        """A task returned: a message, None, or for a list fan-out the list; nothing for a generator.
+        """The node returned for a delivery: a message, None, or for a list fan-out the list; nothing for a generator.
 
         Raises:
-            DeclarationError: what it returned is not what the node declares; the task is still at work for the reducer, which
+            DeclarationError: what it returned is not what the node declares; the delivery is still at work for the reducer, which
                 expects :meth:`ended` for it.
         """
-        task = self._tasks.find(path)
-        if task is None:
+        delivery = self._deliveries.find(path)
+        if delivery is None:
             return Commands()
-        spec = self.plan.nodes[task.node]
-        self._tasks.current = path
+        spec = self.plan.nodes[delivery.node]
+        self._deliveries.current = path
         if spec.fan_out is Many.ONE:
-            self._send(task, task.scope, returned, self._track(spec, returned, nothing=spec.may_end))
+            self._send(delivery, delivery.branch, returned, self._route(spec, returned, nothing=spec.may_end))
         elif spec.fan_out is Many.STREAM:
-            self._close(task.fork or self._open(task))
+            self._close_fork(delivery.fork or self._open_fork(delivery))
         else:
             items = items_of(spec, returned)
             if items is not None:
-                tracks = [self._track(spec, item, nothing=spec.item_may_end, index=at) for at, item in enumerate(items)]
-                fork = self._open(task)
-                for item, track in zip(items, tracks, strict=True):
-                    self._branch(fork, item, track)
-                self._close(fork)
-        self._end(task)
+                routes = [self._route(spec, item, nothing=spec.item_may_end, index=at) for at, item in enumerate(items)]
+                fork = self._open_fork(delivery)
+                for item, route in zip(items, routes, strict=True):
+                    self._open_branch(fork, item, route)
+                self._close_fork(fork)
+        self._end(delivery)
         return self._commands()
 
     def stood_in(self, path: str, returned: object) -> Commands:
-        """A fallback returned in place of a task; that of the graph gives the output of the run, or None, which ends the branch.
+        """A fallback returned in place of the node; that of the graph gives the output of the run, or None to end the branch.
 
         Raises:
             DeclarationError: it is not what the fallback declares; as for :meth:`finished`.
         """
-        task = self._tasks.find(path)
-        if task is None:
+        delivery = self._deliveries.find(path)
+        if delivery is None:
             return Commands()
-        spec = self.plan.nodes[task.node]
+        spec = self.plan.nodes[delivery.node]
         if spec.fallback is None or not spec.fallback.is_default:
             return self.finished(path, returned)
         if returned is None and spec.fallback.may_end:
             return self.ended(path)
         if not isinstance(returned, self.plan.output_types):
             raise wrong_stand_in(self.plan, spec, returned)
-        self._tasks.current = path
-        self._put_out(task, task.scope, returned)
-        self._end(task)
+        self._deliveries.current = path
+        self._put_out(delivery, delivery.branch, returned)
+        self._end(delivery)
         return self._commands()
 
     def ended(self, path: str) -> Commands:
-        """A task failed for good, or was cancelled: its branch ends with nothing made."""
-        task = self._tasks.find(path)
-        if task is None:
+        """The node failed for good, or was cancelled: the branch ends with nothing made."""
+        delivery = self._deliveries.find(path)
+        if delivery is None:
             return Commands()
-        self._tasks.current = path
-        if task.fork is not None:
-            self._close(task.fork)
-        self._end(task)
+        self._deliveries.current = path
+        if delivery.fork is not None:
+            self._close_fork(delivery.fork)
+        self._end(delivery)
         return self._commands()
 
     def retracted(self, path: str, has_begun: Callable[[str], bool]) -> Commands | None:
         """An attempt of a generator failed and another is to come: forget the items that it emitted, as if it had not run.
 
-        `has_begun` says of the path of a task at work whether a node has begun with it. None, and no change, when an item cannot
-        be taken back: a node has begun to work on it, or on what came of it.
+        `has_begun` says of the path of a delivery whether the node has begun with it. None, and no change, when an item cannot be
+        taken back: a node has begun to work on it, or on what came of it.
         """
-        task = self._tasks.find(path)
-        fork = task.fork if task is not None else None
+        delivery = self._deliveries.find(path)
+        fork = delivery.fork if delivery is not None else None
         if fork is None:
             return Commands()
         branches = list(fork.branches.values())
-        if fork.is_taken or any(has_begun(begun) for scope in branches for begun in scope.tasks):
+        if fork.is_taken or any(has_begun(begun) for branch in branches for begun in branch.deliveries):
             return None
-        for scope in branches:
-            self._drop(scope)
-            for value in scope.borrowed:
+        for branch in branches:
+            self._drop(branch)
+            for value in branch.borrowed:
                 value.uses -= 1
-        self._left = [(scope, node) for scope, node in self._left if scope.fork is not fork]
+        self._left = [(branch, node) for branch, node in self._left if branch.fork is not fork]
         self._outputs = [entry for entry in self._outputs if entry[1].fork is not fork]
         fork.branches.clear()
         fork.collected.clear()
@@ -205,68 +205,66 @@ class RunState:
 
     # --- sending ----------------------------------------------------------------------------------------------------
 
-    def _track(self, spec: NodeSpec, value: object, *, nothing: bool, index: int | None = None) -> Track:
+    def _route(self, spec: NodeSpec, value: object, *, nothing: bool, index: int | None = None) -> Route:
         """Where `value`, made by a node, goes; it may be None if `nothing`. Of a list or stream it is item number `index`.
 
         All that can fail in an author's code or declaration happens here, before any change.
         """
         if isinstance(value, spec.outputs):
-            return self.course.track(spec.name, value)
+            return self.routing.route(spec.name, value)
         if value is None and nothing:
             return NOWHERE
         raise undeclared(spec, value, index)
 
-    def _send(self, task: Task | None, scope: Scope, message: object, track: Track) -> None:
-        if track.is_output and self.output is None and not scope.has_ended:
-            self._put_out(task, scope, message)
-        if not track.legs and message is not None and not track.is_output:
-            maker = task.node if task is not None else None
-            if self.plan.is_conditional(maker, type(message)):
-                lost = maker, type(message).__name__
-                self._lost[lost] = self._lost.get(lost, 0) + 1
-        for leg in track.legs:
-            if self.output is not None or scope.has_ended:
+    def _send(self, delivery: Delivery | None, branch: Branch, message: object, route: Route) -> None:
+        if route.is_output and self.output is None and not branch.has_ended:
+            self._put_out(delivery, branch, message)
+        if route.is_conditional and not route.destinations and not route.is_output:
+            lost = delivery.node if delivery is not None else None, type(message).__name__
+            self._lost[lost] = self._lost.get(lost, 0) + 1
+        for to in route.destinations:
+            if self.output is not None or branch.has_ended:
                 return
-            if leg.starts and not self.plan.recalled:
-                self._start_alone(task, scope, leg, message)
+            if to.starts and not self.plan.recalled:
+                self._start_alone(delivery, branch, to, message)
                 continue
-            value = sent(task, scope, leg, message)
-            if leg.gather is not None:
-                self._gather(scope, leg.receiver, value, leg.gather)
-            elif leg.starts:
-                self._start(scope, leg.spec, {leg.receiver.parameter: value})
-            elif leg.held and task is not None and task.scope is scope:
-                task.hold(leg.receiver, value)
+            value = sent(delivery, branch, to, message)
+            if to.gather is not None:
+                self._gather(branch, to.receiver, value, to.gather)
+            elif to.starts:
+                self._start(branch, to.spec, {to.receiver.parameter: value})
+            elif to.held and delivery is not None and delivery.branch is branch:
+                delivery.hold(to.receiver, value)
             else:
-                self._arrive(scope, leg.receiver, value)
+                self._arrive(branch, to.receiver, value)
 
-    def _put_out(self, task: Task | None, scope: Scope, message: object) -> None:
+    def _put_out(self, delivery: Delivery | None, branch: Branch, message: object) -> None:
         """Something of the output type was made."""
         if self._ends_when_quiet:
-            rank: _Precedence = (scope.branch, 0, -1, "")
-            if task is not None:
-                rank = (scope.branch, task.iteration, self.plan.order[task.node], task.way)
-            self._outputs.append((rank, scope, message))
+            rank: _Precedence = (branch.indices, 0, -1, "")
+            if delivery is not None:
+                rank = (branch.indices, delivery.iteration, self.plan.order[delivery.node], delivery.way)
+            self._outputs.append((rank, branch, message))
         else:
             self.output = message
-            self._tasks.cancel(path for path, other in self._tasks.at_work.items() if other is not task)
+            self._deliveries.cancel(path for path, other in self._deliveries.at_work.items() if other is not delivery)
 
-    def _start_alone(self, task: Task | None, scope: Scope, leg: Leg, message: object) -> None:
+    def _start_alone(self, delivery: Delivery | None, branch: Branch, to: Destination, message: object) -> None:
         """Deliver a message to a node that takes no other: what most messages are, so no value is made of it first."""
-        arguments = {leg.receiver.parameter: message}
-        if task is None:
-            self._tasks.begin(scope, leg.spec, arguments, 0, "", 0, back=False)
+        arguments = {to.receiver.parameter: message}
+        if delivery is None:
+            self._deliveries.begin(branch, to.spec, arguments, 0, "", 0, back=False)
         else:
-            way = way_along(task, scope, leg)
-            self._tasks.begin(scope, leg.spec, arguments, task.iteration + leg.rounds, way, task.depth, back=leg.back)
+            way = way_along(delivery, branch, to)
+            self._deliveries.begin(branch, to.spec, arguments, delivery.iteration + to.rounds, way, delivery.depth, back=to.back)
 
-    def _start(self, scope: Scope, spec: NodeSpec, values: Mapping[str, Value | None]) -> None:
+    def _start(self, branch: Branch, spec: NodeSpec, values: Mapping[str, Value | None]) -> None:
         """Deliver what was joined or gathered."""
         present = [value for value in values.values() if value is not None]
         arguments = {entry.name: value.message if (value := values[entry.name]) is not None else None for entry in spec.inputs}
         earlier = before(present, self.plan.recalled)
-        self._tasks.begin(
-            scope,
+        self._deliveries.begin(
+            branch,
             spec,
             arguments,
             iteration=max(value.iteration for value in present),
@@ -277,65 +275,65 @@ class RunState:
             recalled=recall(earlier, spec.recalls) if spec.recalls else NOTHING_RECALLED,
         )
 
-    def _end(self, task: Task) -> None:
-        """The task is no longer at work; pass on what it and its forerunners hold for joins."""
-        if not self._tasks.end(task):
+    def _end(self, delivery: Delivery) -> None:
+        """The delivery is no longer at work; pass on what it and its forerunners hold for joins."""
+        if not self._deliveries.end(delivery):
             return
-        scope, node = task.scope, task.node
-        if node not in scope.started:
-            self._leave(scope, node)
+        branch, node = delivery.branch, delivery.node
+        if node not in branch.started:
+            self._leave(branch, node)
             return
-        if node in self.course.gathers_for_joins:
-            self._leave(scope, node)  # what is held comes of its fan-out, which is counted of itself
-        self._move_up(scope, node)
+        if node in self.routing.gathers_for_joins:
+            self._leave(branch, node)  # what is held comes of its fan-out, which is counted of itself
+        self._move_up(branch, node)
 
-    def _move_up(self, scope: Scope, node: str) -> None:
+    def _move_up(self, branch: Branch, node: str) -> None:
         """Pass on what is held for joins, as far as all that was started before has been made."""
-        line = scope.started.get(node)
+        line = branch.started.get(node)
         while line and line[0].has_made_all:
             first = line.popleft()
             for receiver, value in first.held or ():
-                if self.output is None and not scope.has_ended:
-                    self._arrive(scope, receiver, value)
-            if first.fork is not None or node not in self.course.gathers_for_joins:
-                self._leave(scope, node)
+                if self.output is None and not branch.has_ended:
+                    self._arrive(branch, receiver, value)
+            if first.fork is not None or node not in self.routing.gathers_for_joins:
+                self._leave(branch, node)
         if line is not None and not line:
-            scope.started.pop(node, None)
+            branch.started.pop(node, None)
 
-    def _leave(self, scope: Scope, node: str) -> None:
-        if scope.leave(node) and (scope.fork is not None or scope.joins or scope.below):
-            self._quiet.append((scope, node))
+    def _leave(self, branch: Branch, node: str) -> None:
+        if branch.leave(node) and (branch.fork is not None or branch.joins or branch.below):
+            self._quiet.append((branch, node))
 
     # --- joins ------------------------------------------------------------------------------------------------------
 
-    def _arrive(self, scope: Scope, receiver: Receiver, value: Value) -> None:
+    def _arrive(self, branch: Branch, receiver: Receiver, value: Value) -> None:
         """A value for a join: let it fire here if it can, and otherwise in the branches that were waiting for the value."""
-        buffer = scope.joins.setdefault(receiver.node, Buffer())
+        buffer = branch.joins.setdefault(receiver.node, Buffer())
         if buffer.is_empty:
-            scope.wait(receiver.node)
+            branch.wait(receiver.node)
         buffer.queues.setdefault(receiver.parameter, deque()).append(value)
         spec = self.plan.nodes[receiver.node]
-        if self._fire(scope, spec):
+        if self._fire(branch, spec):
             return
-        inside = sorted(scope.below.get(spec.name, ()), key=lambda inner: inner.branch)
+        inside = sorted(branch.below.get(spec.name, ()), key=lambda inner: inner.indices)
         for inner in inside:
             while self._fire(inner, spec):
                 pass
         if any(entry.optional for entry in spec.inputs):
-            self._quiet.extend((waiting, None) for waiting in (scope, *inside))
+            self._quiet.extend((waiting, None) for waiting in (branch, *inside))
 
-    def _fire(self, scope: Scope, spec: NodeSpec, *, without: frozenset[str] = frozenset()) -> bool:
-        """Start the join in `scope` if every parameter has a value here or further out, but for those in `without`."""
-        buffer = scope.joins.get(spec.name)
+    def _fire(self, branch: Branch, spec: NodeSpec, *, without: frozenset[str] = frozenset()) -> bool:
+        """Start the join in `branch` if every parameter has a value here or further out, but for those in `without`."""
+        buffer = branch.joins.get(spec.name)
         if buffer is None or buffer.is_empty:
             return False
         found: dict[str, Value | None] = {}
         for entry in spec.inputs:
-            found[entry.name] = self._joins.available(scope, spec, entry)
+            found[entry.name] = self._joins.available(branch, spec, entry)
             if found[entry.name] is None and entry.name not in without:
                 return False
-        if scope.fork is not None:
-            scope.borrowed += [value for name, value in found.items() if value is not None and not buffer.queues.get(name)]
+        if branch.fork is not None:
+            branch.borrowed += [value for name, value in found.items() if value is not None and not buffer.queues.get(name)]
         for name, queue in buffer.queues.items():
             if queue:
                 queue.popleft()
@@ -344,32 +342,32 @@ class RunState:
             if value is not None:
                 value.uses += 1
         if not any(buffer.queues.values()):
-            scope.wait_no_more(spec.name)
-        self._start(scope, spec, found)
+            branch.wait_no_more(spec.name)
+        self._start(branch, spec, found)
         return True
 
     # --- fan-outs ---------------------------------------------------------------------------------------------------
 
-    def _open(self, task: Task) -> Fork:
-        scope = task.scope
-        fork = Fork(task, scope.forked.get(task.node, 0))
-        scope.forked[task.node] = fork.number + 1
-        scope.forks[task.path] = task.fork = fork
-        scope.enter(task.node)
+    def _open_fork(self, delivery: Delivery) -> Fork:
+        branch = delivery.branch
+        fork = Fork(delivery, branch.forked.get(delivery.node, 0))
+        branch.forked[delivery.node] = fork.number + 1
+        branch.forks[delivery.path] = delivery.fork = fork
+        branch.enter(delivery.node)
         return fork
 
-    def _branch(self, fork: Fork, item: object, track: Track) -> None:
+    def _open_branch(self, fork: Fork, item: object, route: Route) -> None:
         index = fork.next_index
         fork.next_index += 1
         if fork.has_ended or self.output is not None:
             return
-        scope = Scope(f"{fork.task.path}/{index}", fork, (*fork.task.scope.branch, index))
-        fork.branches[index] = scope
-        self._send(fork.task, scope, item, track)
-        if scope.joins or not scope.own:
-            self._quiet.append((scope, None))
+        branch = Branch(f"{fork.delivery.path}/{index}", fork, (*fork.delivery.branch.indices, index))
+        fork.branches[index] = branch
+        self._send(fork.delivery, branch, item, route)
+        if branch.joins or not branch.own:
+            self._quiet.append((branch, None))
 
-    def _close(self, fork: Fork) -> None:
+    def _close_fork(self, fork: Fork) -> None:
         """No more items will come."""
         fork.is_open = False
         if not fork.next_index and fork.node not in self.plan.gathers:
@@ -377,8 +375,8 @@ class RunState:
         if not fork.branches:
             self._end_fork(fork)
 
-    def _gather(self, scope: Scope, receiver: Receiver, value: Value, gather: Gather) -> None:
-        fork = scope.fork
+    def _gather(self, branch: Branch, receiver: Receiver, value: Value, gather: Gather) -> None:
+        fork = branch.fork
         if fork is None:
             raise DeclarationError(
                 f"{receiver.node!r} gathers {receiver.parameter!r}, but {value.source!r} made a {type(value.message).__name__} "
@@ -387,7 +385,7 @@ class RunState:
         if receiver in fork.fired:
             return
         collected = fork.collected.setdefault(receiver, [])
-        collected.append((scope.branch[-1], value))
+        collected.append((branch.indices[-1], value))
         if len(collected) == gather.first:
             self._fire_gather(fork, receiver)
             self._cancel_fork(fork)
@@ -395,41 +393,41 @@ class RunState:
     def _fire_gather(self, fork: Fork, receiver: Receiver) -> None:
         fork.fired.add(receiver)
         collected = fork.collected.pop(receiver, [])
-        value, task = gathered(self.plan, fork, receiver, collected), fork.task
+        value, delivery = gathered(self.plan, fork, receiver, collected), fork.delivery
         spec = self.plan.nodes[receiver.node]
         if not spec.is_join:
-            self._start(task.scope, spec, {receiver.parameter: value})
+            self._start(delivery.branch, spec, {receiver.parameter: value})
         elif fork.has_ended:
-            task.hold(receiver, value)
+            delivery.hold(receiver, value)
         else:
-            self._arrive(task.scope, receiver, value)  # the first so many are not waited for, nor do they wait
+            self._arrive(delivery.branch, receiver, value)  # the first so many are not waited for, nor do they wait
 
     def _end_fork(self, fork: Fork) -> None:
         if fork.has_ended:
             return
         fork.has_ended = True
-        scope = fork.task.scope
-        if self.output is None and not scope.has_ended:
+        branch = fork.delivery.branch
+        if self.output is None and not branch.has_ended:
             for receiver in self.plan.gathers.get(fork.node, ()):
                 if receiver not in fork.fired:
                     self._fire_gather(fork, receiver)
-        scope.forks.pop(fork.task.path, None)
-        if fork.node in self.course.gathers_for_joins:
-            self._move_up(scope, fork.node)
+        branch.forks.pop(fork.delivery.path, None)
+        if fork.node in self.routing.gathers_for_joins:
+            self._move_up(branch, fork.node)
         else:
-            scope.leave(fork.node)
-        self._quiet.append((scope, fork.node))
+            branch.leave(fork.node)
+        self._quiet.append((branch, fork.node))
 
-    def _end_scope(self, scope: Scope) -> None:
+    def _end_branch(self, branch: Branch) -> None:
         """The branch has ended: remember the joins that it leaves waiting."""
-        scope.has_ended = True
-        for node, buffer in scope.joins.items():
+        branch.has_ended = True
+        for node, buffer in branch.joins.items():
             if buffer.is_waiting:
-                self._left.append((scope, node))
-            scope.wait_no_more(node)
-        fork = scope.fork
+                self._left.append((branch, node))
+            branch.wait_no_more(node)
+        fork = branch.fork
         assert fork is not None, "the run itself does not end as a branch"
-        fork.branches.pop(scope.branch[-1], None)
+        fork.branches.pop(branch.indices[-1], None)
         if not fork.is_open and not fork.branches:
             self._end_fork(fork)
 
@@ -439,77 +437,77 @@ class RunState:
         """End a fork before its branches have."""
         stack = [fork]
         while stack:
-            for scope in stack.pop().branches.values():
-                self._drop(scope)
-                stack.extend(scope.forks.values())
+            for branch in stack.pop().branches.values():
+                self._drop(branch)
+                stack.extend(branch.forks.values())
         fork.branches.clear()
-        producer = fork.task
-        if fork.is_open and producer.path in self._tasks.at_work and self.plan.nodes[producer.node].fan_out is Many.STREAM:
-            self._tasks.cancel(iter((producer.path,)))
+        producer = fork.delivery
+        if fork.is_open and producer.path in self._deliveries.at_work and self.plan.nodes[producer.node].fan_out is Many.STREAM:
+            self._deliveries.cancel(iter((producer.path,)))
             producer.is_done = True
-            self._leave(producer.scope, producer.node)
+            self._leave(producer.branch, producer.node)
         fork.is_open = False
         self._end_fork(fork)
 
-    def _drop(self, scope: Scope) -> None:
+    def _drop(self, branch: Branch) -> None:
         """End a branch before its time; nobody wants what comes of it."""
-        scope.has_ended = True
-        for node in scope.joins:
-            scope.wait_no_more(node)
-        self._tasks.cancel(iter(scope.tasks))
+        branch.has_ended = True
+        for node in branch.joins:
+            branch.wait_no_more(node)
+        self._deliveries.cancel(iter(branch.deliveries))
 
     # --- coming to rest ---------------------------------------------------------------------------------------------
 
     def _commands(self) -> Commands:
         """Settle what the event left quiet, and hand over what was decided since the last event."""
         self._settle()
-        while not self._tasks.at_work and self.output is None and self._break_standstill():
+        while not self._deliveries.at_work and self.output is None and self._break_standstill():
             self._settle()
-        if self._outputs and self.output is None and not self._tasks.at_work:
+        if self._outputs and self.output is None and not self._deliveries.at_work:
             self.output = min(self._outputs, key=lambda entry: entry[0])[2]
-        return self._tasks.hand_over()
+        return self._deliveries.hand_over()
 
     def _settle(self) -> None:
         while self._quiet and self.output is None:
-            scope, node = self._quiet.popleft()
-            if scope.has_ended:
+            branch, node = self._quiet.popleft()
+            if branch.has_ended:
                 continue
-            self._settle_scope(scope)
-            for join in list(scope.below) if node is not None else ():
+            self._settle_branch(branch)
+            for join in list(branch.below) if node is not None else ():
                 receivers = [Receiver(join, entry.name) for entry in self.plan.nodes[join].inputs]
                 if any(self.plan.reaches_on_level(node or "", receiver) for receiver in receivers):
-                    for inner in sorted(scope.below.get(join, ()), key=lambda inner: inner.branch):
-                        self._settle_scope(inner)
+                    for inner in sorted(branch.below.get(join, ()), key=lambda inner: inner.indices):
+                        self._settle_branch(inner)
 
-    def _settle_scope(self, scope: Scope) -> None:
+    def _settle_branch(self, branch: Branch) -> None:
         """Fire joins whose missing values are optional and can no longer come; end a branch in which nothing can happen."""
-        while scope.joins and not scope.has_ended and self._fire_without(scope):
+        while branch.joins and not branch.has_ended and self._fire_without(branch):
             pass
-        if scope.has_ended or scope.own or scope.fork is None:
+        if branch.has_ended or branch.own or branch.fork is None:
             return
-        if not any(self._joins.may_complete(scope, self.plan.nodes[node]) for node, b in scope.joins.items() if b.is_waiting):
-            self._end_scope(scope)
+        if not any(self._joins.may_complete(branch, self.plan.nodes[node]) for node, b in branch.joins.items() if b.is_waiting):
+            self._end_branch(branch)
 
-    def _fire_without(self, scope: Scope, *, force: bool = False) -> bool:
-        found = self._joins.ready_without(scope, force=force)
-        return found is not None and self._fire(scope, found[0], without=frozenset(entry.name for entry in found[1]))
+    def _fire_without(self, branch: Branch, *, force: bool = False) -> bool:
+        found = self._joins.ready_without(branch, force=force)
+        return found is not None and self._fire(branch, found[0], without=frozenset(entry.name for entry in found[1]))
 
     def _break_standstill(self) -> bool:
         """Nothing is at work, yet branches wait for what only other waiting branches could bring about: let one go.
 
         Joins with optional inputs first, from the outside in; then the innermost fan-out ends. Returns whether anything changed.
         """
-        scopes = list(self._root.open_scopes())
-        for scope in scopes:
-            if self._fire_without(scope, force=True):
+        branches = list(self._root.open_branches())
+        for branch in branches:
+            if self._fire_without(branch, force=True):
                 return True
-        forks = [fork for scope in scopes for _, fork in sorted(scope.forks.items())]
+        forks = [fork for branch in branches for _, fork in sorted(branch.forks.items())]
         if not forks:
             return False
-        deepest = max(forks, key=lambda fork: len(fork.task.scope.branch))
+        deepest = max(forks, key=lambda fork: len(fork.delivery.branch.indices))
         deepest.is_open = False
-        for scope in list(deepest.branches.values()):
-            self._end_scope(scope)
+        for branch in list(deepest.branches.values()):
+            self._end_branch(branch)
         self._end_fork(deepest)
         return True
 
@@ -519,7 +517,7 @@ class RunState:
         """Why the run came to rest without output: the joins left waiting, and what never came to them."""
         waiting = [(self._root, node) for node, buffer in self._root.joins.items() if buffer.is_waiting]
         left: dict[str, list[frozenset[str]]] = {}
-        for scope, node in (*waiting, *self._left):
-            missing = self._joins.missing(scope, self.plan.nodes[node])
+        for branch, node in (*waiting, *self._left):
+            missing = self._joins.missing(branch, self.plan.nodes[node])
             left.setdefault(node, []).append(frozenset(entry.name for entry in missing))
         return no_output(self.plan, self.steps, left, self._lost, self._empty)

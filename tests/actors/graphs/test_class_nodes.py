@@ -16,6 +16,7 @@ from actors.graphs.graph import Graph
 from actors.graphs.markers import Run
 from actors.graphs.node import Injected, Kind
 from actors.lm import LM
+from runtime.graphs.reducer.routing import RoutingTable
 
 
 @attrs.frozen
@@ -151,10 +152,10 @@ def test_a_subclass_that_is_a_node_gets_its_own_messages_and_others_go_to_the_ba
 
     graph.node(Plain)
     graph.node(Own)
-    plan = graph.plan()
+    routing = RoutingTable(graph.plan())
 
-    assert [receiver.node for receiver in plan.route("begin", Own()).receivers] == ["Own"]
-    assert [receiver.node for receiver in plan.route("begin", Other()).receivers] == ["Plain"]
+    assert [receiver.node for receiver in routing.route("begin", Own()).receivers] == ["Own"]
+    assert [receiver.node for receiver in routing.route("begin", Other()).receivers] == ["Plain"]
 
 
 def test_classes_are_connected_like_functions():

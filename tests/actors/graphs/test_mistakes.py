@@ -16,6 +16,7 @@ from actors.actor import Actor
 from actors.errors import DeclarationError
 from actors.graphs.graph import Graph
 from actors.graphs.markers import Dep, Gather
+from runtime.graphs.reducer.routing import RoutingTable
 
 
 @attrs.frozen
@@ -242,7 +243,7 @@ def test_a_condition_that_raises_is_named_with_the_message_that_it_was_asked_abo
 
     graph.connect(first, first, when=lambda ask: ask.size > 1)
     with pytest.raises(AttributeError) as caught:
-        graph.plan().route("first", Ask("x"))
+        RoutingTable(graph.plan()).route("first", Ask("x"))
 
     place = f"{__file__}:{first.__code__.co_firstlineno + 4}"
     assert caught.value.__notes__ == [

@@ -1,4 +1,4 @@
-"""Compiled routing: who gets what, which edges lie on cycles, which fan-outs a gather closes."""
+"""Compiled graphs: who gets what, which edges lie on cycles, which fan-outs a gather closes."""
 
 # mypy: disable-error-code="empty-body"
 
@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from actors.graphs.components import returning_edges, strong_components
 from actors.graphs.edges import Receiver
 from actors.graphs.graph import Graph
-from actors.graphs.plan import Route
 
 
 @attrs.frozen
@@ -73,29 +72,6 @@ def test_edges_are_in_the_order_of_declaration_and_know_their_cycle():
 def test_a_loop_comes_round_where_it_is_entered():
     assert looping().plan().returning == {("improve", "judge")}
     assert [sorted(group) for group in looping().plan().components] == [["improve", "judge"]]
-
-
-def test_a_message_is_routed_by_its_class_and_its_bases():
-    plan = looping().plan()
-
-    assert plan.route("improve", SubA()) == Route((Receiver("judge", "a"),), is_output=False)
-    assert plan.route("judge", Out()) == Route((), is_output=True)
-    assert plan.route("judge", Ask()) == Route((Receiver("draft", "ask"),), is_output=False)
-
-
-def test_connect_with_and_without_a_condition():
-    graph = looping()
-
-    @graph.node
-    async def audit(a: A) -> None: ...
-
-    graph.connect("draft", "judge")
-    graph.connect("improve", "audit", when=lambda a: a.n > 1)
-    plan = graph.plan()
-
-    assert plan.route("draft", A()).receivers == (Receiver("judge", "a"),)
-    assert plan.route("improve", SubA(2)).receivers == (Receiver("audit", "a"),)
-    assert plan.route("improve", SubA(1)).receivers == ()
 
 
 def test_a_gather_closes_the_innermost_fan_out_around_its_makers():

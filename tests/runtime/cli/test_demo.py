@@ -17,7 +17,6 @@ from runtime.cli.demo_dspy import Comparison
 from runtime.cli.main import main
 from runtime.cli.terminal import Style
 from runtime.cli.timeline import Span, Timeline, join
-from runtime.cli.verdict import judge, summary
 from runtime.testing import Failure, LoopbackHandle, ModelScript, MonotonicClock, loopback_process
 from tests.runtime.cli.command import PATIENCE_S, children_of, interrupt, is_alive, read_until, start, wait_until
 
@@ -37,7 +36,7 @@ def test_the_demo_shows_what_serialises_and_what_does_not(tmp_path: Path) -> Non
     assert in_flight == {"a": 1, "b": 1, "c": 3, "d": 3, "e": 3}
     what = [happening["what"].partition(":")[0] for happening in found["failure"] if happening["who"] == demo_trio.FAILING]
     assert what == ["gets its message", "crashes", "is up again", "gets its message again, attempt 2", "finishes"]
-    assert [claim["verdict"] for claim in found["claims"][:6]] == ["holds", "wrong", "wrong", "wrong", "wrong", "holds"]
+    assert found["conclusion"].startswith("Synchronous clients in threads do not serialise;")
 
 
 @pytest.mark.slow
@@ -105,18 +104,9 @@ def test_an_error_in_a_thread_is_raised_where_the_threads_were_started() -> None
         comparison.close()
 
 
-def test_the_verdict_follows_the_measurements() -> None:
-    refuted = judge({"a": ONE_BY_ONE, "b": ONE_BY_ONE, "c": TOGETHER, "d": TOGETHER, "e": TOGETHER})
-    upheld = judge({"a": ONE_BY_ONE, "b": ONE_BY_ONE, "c": ONE_BY_ONE, "d": ONE_BY_ONE, "e": TOGETHER})
-
-    assert [claim.number for claim in refuted] == [f"C{number}" for number in range(1, 14)]
-    changed = [old.number for old, new in zip(refuted, upheld, strict=True) if old.verdict != new.verdict]
-    assert changed == ["C2", "C3", "C4", "C5", "C8"]
-
-
-def test_the_summary_says_so_when_the_machine_was_too_busy_to_measure() -> None:
-    clear = summary({"b": ONE_BY_ONE, "c": TOGETHER})
-    unclear = summary({"b": ONE_BY_ONE, "c": ONE_BY_ONE})
+def test_the_conclusion_says_so_when_the_machine_was_too_busy_to_measure() -> None:
+    clear = report.conclusion({"b": ONE_BY_ONE, "c": TOGETHER})
+    unclear = report.conclusion({"b": ONE_BY_ONE, "c": ONE_BY_ONE})
 
     assert clear.startswith("Synchronous clients in threads do not serialise; synchronous calls in async functions do.")
     assert unclear == "On this machine the measurements do not tell the variants apart; run the demo again when it is idle."
@@ -134,8 +124,7 @@ def test_every_line_fits_the_terminal(unicode: bool) -> None:
         report.legend(style),
         report.variant("b", ONE_BY_ONE, scale_s=3.2, style=style),
         report.failure([happening], 1.0, style),
-        report.verdict(summary(runs), judge(runs), style),
-        report.on_paper(style),
+        report.concluded(runs, style),
         report.same_output("RETURN n", style),
     ]
 

@@ -14,6 +14,8 @@ from runtime.cli.demo_trio import measure
 from runtime.lm.dspy.bridge import warm_up
 from runtime.testing import ScriptedLM, run_in_virtual_time
 
+OVERHEAD_S = 1.255
+"""From the start of the step to the first response in the log: see docs/design/serialised-calls.md."""
 INTENT = Intent(study.TEXT, study.LABEL, study.NOW)
 
 
@@ -38,7 +40,7 @@ def with_overhead() -> Graph:
 
     @graph.node
     async def prepare(request: Request) -> Intent:
-        await trio.sleep(study.OVERHEAD_S)
+        await trio.sleep(OVERHEAD_S)
         return Intent(request.text, study.LABEL, study.NOW)
 
     graph.predict(lm="time")(demo_graph.time_filters)
@@ -84,12 +86,12 @@ def test_three_calls_take_as_long_as_the_longest() -> None:
 
 def test_with_the_logs_fixed_part_they_take_what_the_log_allows() -> None:
     assert in_virtual_time(with_overhead(), Request(study.TEXT)) == 2.408
-    assert study.OVERHEAD_S + study.concurrent_s() == 2.408
+    assert OVERHEAD_S + max(each.latency_s for each in study.EXTRACTORS) == 2.408
 
 
 def test_one_after_another_they_take_the_sum() -> None:
     assert in_virtual_time(in_sequence(), INTENT) == 3.004
-    assert study.OVERHEAD_S + study.sequence_s() == 4.259
+    assert OVERHEAD_S + study.sequence_s() == 4.259
 
 
 def test_all_three_calls_are_in_flight_together() -> None:

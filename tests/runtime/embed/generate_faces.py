@@ -21,7 +21,7 @@ from actors.lm import LM
 from actors.supervision import SupervisorRef
 from runtime.app import Runtime
 from runtime.core.errands import TaskHandle
-from runtime.graphs.engine import Deployment
+from runtime.graphs.deployment import Deployment
 from runtime.graphs.handle import RunHandle
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -10,10 +10,10 @@ import attrs
 
 from actors.graphs.annotations import Many
 from actors.graphs.graph import Graph
-from runtime.graphs.reducer.course import Course
-from runtime.graphs.reducer.scopes import Task
+from runtime.graphs.reducer.branches import Delivery
+from runtime.graphs.reducer.deliveries import Commands
+from runtime.graphs.reducer.routing import RoutingTable
 from runtime.graphs.reducer.state import RunState
-from runtime.graphs.reducer.tasks import Commands
 
 Choose = Callable[[Sequence[str]], str]
 
@@ -31,7 +31,7 @@ def by_chance(seed: int) -> Choose:
 
 
 def prefer(*nodes: str) -> Choose:
-    """End tasks of these nodes first, then the oldest."""
+    """End deliveries at these nodes first, then the oldest."""
 
     def choose(paths: Sequence[str]) -> str:
         return min(paths, key=lambda path: next((i for i, node in enumerate(nodes) if f"/{node}/" in path), len(nodes)))
@@ -40,8 +40,8 @@ def prefer(*nodes: str) -> Choose:
 
 
 @attrs.frozen
-class Delivery:
-    """What the reducer said of a task when it was to be delivered: two runs with the same results have equal ones."""
+class Delivered:
+    """What the reducer said of a delivery when it began: two runs with the same results have equal ones."""
 
     node: str
     path: str
@@ -51,14 +51,16 @@ class Delivery:
     recalled: Mapping[str, object] = attrs.field(factory=dict)
 
     @staticmethod
-    def of(task: Task) -> Delivery:
-        return Delivery(task.node, task.path, task.arguments, task.back_edge, task.branch, task.recalled)
+    def of(delivery: Delivery) -> Delivered:
+        return Delivered(
+            delivery.node, delivery.path, delivery.arguments, delivery.back_edge, delivery.branch.indices, delivery.recalled
+        )
 
 
 @attrs.define
 class Driven:
     state: RunState
-    deliveries: dict[str, Delivery] = attrs.field(factory=dict)
+    deliveries: dict[str, Delivered] = attrs.field(factory=dict)
     cancelled: list[str] = attrs.field(factory=list)
     waiting: dict[str, Any] = attrs.field(factory=dict)
 
@@ -76,12 +78,12 @@ class Driven:
             self.waiting.pop(path, None)
         for delivery in commands.deliveries:
             assert delivery.path not in self.deliveries, "paths are unique"
-            self.deliveries[delivery.path] = Delivery.of(delivery)
+            self.deliveries[delivery.path] = Delivered.of(delivery)
             if delivery.path not in commands.cancelled:
                 self.waiting[delivery.path] = None
 
     def step(self, path: str) -> None:
-        """Let one task do its next thing: emit an item, or end."""
+        """Let one delivery do its next thing: emit an item, or end."""
         delivery = self.deliveries[path]
         spec, arguments = self.state.plan.nodes[delivery.node], {**delivery.arguments, **delivery.recalled}
         if spec.fan_out is Many.STREAM:
@@ -111,7 +113,7 @@ def call(function: Callable[..., Any], **arguments: Any) -> Any:
 
 
 def begin(graph: Graph, message: object) -> Driven:
-    driven = Driven(RunState(Course(graph.plan()), "run-1"))
+    driven = Driven(RunState(RoutingTable(graph.plan()), "run-1"))
     driven.obey(driven.state.start(message))
     return driven
 

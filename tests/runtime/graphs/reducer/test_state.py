@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from actors.errors import DeclarationError, InternalError
 from actors.graphs.graph import Graph
 from actors.graphs.markers import Gather
-from runtime.graphs.reducer.course import Course
+from runtime.graphs.reducer.routing import RoutingTable
 from runtime.graphs.reducer.state import RunState
-from tests.runtime.graphs.driving import Delivery, begin, by_chance, drive, newest, oldest, prefer
+from tests.runtime.graphs.driving import Delivered, begin, by_chance, drive, newest, oldest, prefer
 
 ORDERS = [oldest, newest, *(by_chance(seed) for seed in range(5))]
 
@@ -79,7 +79,7 @@ def test_a_chain_runs_node_after_node():
 def test_a_delivery_says_everything_the_engine_needs():
     driven = begin(chain(), Ask(1))
 
-    assert list(driven.deliveries.values()) == [Delivery("one", "g/one/0", {"ask": Ask(1)}, back_edge=False, branch=())]
+    assert list(driven.deliveries.values()) == [Delivered("one", "g/one/0", {"ask": Ask(1)}, back_edge=False, branch=())]
 
 
 def diamond() -> Graph:
@@ -137,7 +137,7 @@ def test_the_first_output_ends_the_run_and_names_what_is_to_be_cancelled():
 def test_what_reports_after_it_was_cancelled_is_ignored_and_what_never_was_is_a_bug():
     driven = drive(chain(), Ask())
 
-    with pytest.raises(InternalError, match=r"^run 'run-1' has no task 'g/two/9'$"):
+    with pytest.raises(InternalError, match=r"^run 'run-1' has no delivery 'g/two/9'$"):
         driven.state.finished("g/two/9")
 
 
@@ -261,7 +261,7 @@ def test_a_value_of_an_undeclared_type_is_refused_before_anything_changes(return
 
 
 def test_an_input_of_the_wrong_type_is_refused():
-    state = RunState(Course(chain().plan()), "run-1")
+    state = RunState(RoutingTable(chain().plan()), "run-1")
 
     with pytest.raises(
         DeclarationError, match=r"^graph 'g' takes Ask as its input. Got: a str.\n  Fix: run\(graph, Ask\(…\)\).$"
@@ -655,7 +655,7 @@ def test_gather_first_cancels_the_generator_too():
 
 
 def test_items_that_a_generator_repeats_after_a_failure_are_not_delivered_again():
-    state = RunState(Course(stream(None).plan()), "run-1")
+    state = RunState(RoutingTable(stream(None).plan()), "run-1")
     state.start(Ask(2))
     state.emitted("g/emit/0", A(0), 0)
 
@@ -666,7 +666,7 @@ def test_items_that_a_generator_repeats_after_a_failure_are_not_delivered_again(
 
 
 def test_a_generator_that_fails_for_good_leaves_what_it_emitted():
-    state = RunState(Course(stream(None).plan()), "run-1")
+    state = RunState(RoutingTable(stream(None).plan()), "run-1")
     state.start(Ask(2))
     state.emitted("g/emit/0", A(0), 0)
     state.finished("g/emit/0/0/work/0", B(7))
@@ -1043,7 +1043,7 @@ def test_every_run_of_every_graph_comes_to_rest_with_nothing_counted_below_zero(
     assert driven.state.is_at_rest
     if driven.output is None:
         root = driven.state._root
-        assert (root.own, root.forks, root.tasks, root.started) == ({}, {}, {}, {})
+        assert (root.own, root.forks, root.deliveries, root.started) == ({}, {}, {}, {})
         assert all(not inner for inner in root.below.values())
         assert "came to rest" in driven.state.no_output()
 

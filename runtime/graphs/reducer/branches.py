@@ -1,7 +1,7 @@
-"""What one run remembers: its branches, their open fan-outs, the tasks at work in them and the values that wait in joins.
+"""What one run remembers: its branches, their open fan-outs, the deliveries at work in them and the values that wait in joins.
 
-Plain records without decisions; only ``runtime.graphs.reducer.state`` changes them. Every item of a fan-out opens a branch,
- which is a :class:`Scope`; the run itself is the outermost scope.
+Plain records without decisions; only ``runtime.graphs.reducer.state`` changes them. Every item of a fan-out opens a branch;
+the run itself is the outermost one.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ class Value:
 @final
 @attrs.define(eq=False)
 class Buffer:
-    """The values that wait for one join in one scope; each parameter has its own queue, first in first out."""
+    """The values that wait for one join in one branch; each parameter has its own queue, first in first out."""
 
     queues: dict[str, deque[Value]] = attrs.field(factory=dict[str, "deque[Value]"])
     taken: dict[str, int] = attrs.field(factory=dict[str, int])
-    """Parameter → how many of its values this scope's own joins have used up."""
+    """Parameter → how many of its values this branch's own joins have used up."""
 
     @property
     def is_empty(self) -> bool:
@@ -70,13 +70,13 @@ class Buffer:
 
 @final
 @attrs.define(eq=False)
-class Task:
-    """One message, or one set of joined messages, at one node, from its delivery to its end."""
+class Delivery:
+    """One message, or one set of joined messages, at one node, from its start to its end."""
 
     path: str
-    """Names the task: unique in the run, and the same in every run with the same results."""
+    """Names the delivery: unique in the run, and the same in every run with the same results."""
     node: str
-    scope: Scope
+    branch: Branch
     iteration: int
     way: str
     arguments: Mapping[str, object]
@@ -92,7 +92,7 @@ class Task:
     fork: Fork | None = None
     """The fan-out it has begun, for a generator."""
     held: list[tuple[Receiver, Value]] | None = None
-    """What it made for joins, until the tasks started before it at the same node have ended."""
+    """What it made for joins, until the deliveries started before it at the same node have ended."""
     is_done: bool = False
 
     @property
@@ -100,13 +100,8 @@ class Task:
         """Neither it nor its fan-out will make anything more."""
         return self.is_done and (self.fork is None or self.fork.has_ended)
 
-    @property
-    def branch(self) -> tuple[int, ...]:
-        """The indices of the fan-out items it belongs to, from the outside in."""
-        return self.scope.branch
-
     def hold(self, receiver: Receiver, value: Value) -> None:
-        """Keep `value` back until the tasks started before this one at the same node have ended."""
+        """Keep `value` back until the deliveries started before this one at the same node have ended."""
         if self.held is None:
             self.held = []
         self.held.append((receiver, value))
@@ -115,18 +110,18 @@ class Task:
 @final
 @attrs.define(eq=False)
 class Fork:
-    """One fan-out of one task."""
+    """One fan-out of one delivery."""
 
-    task: Task
+    delivery: Delivery
     number: int
-    """How many fan-outs of this node came before it in its scope."""
+    """How many fan-outs of this node came before it in its branch."""
     is_open: bool = True
     """Items may still come."""
     has_ended: bool = False
     is_taken: bool = False
     """A node has worked on what came of an item, so that the items cannot be taken back."""
     next_index: int = 0
-    branches: dict[int, Scope] = attrs.field(factory=dict[int, "Scope"])
+    branches: dict[int, Branch] = attrs.field(factory=dict[int, "Branch"])
     """Those that have not ended."""
     collected: dict[Receiver, list[tuple[int, Value]]] = attrs.field(factory=dict[Receiver, "list[tuple[int, Value]]"])
     fired: set[Receiver] = attrs.field(factory=set[Receiver])
@@ -134,57 +129,58 @@ class Fork:
     @property
     def node(self) -> str:
         """The fan-out node."""
-        return self.task.node
+        return self.delivery.node
 
 
 @final
 @attrs.define(eq=False)
-class Scope:
-    """The run, or one branch of a fan-out."""
+class Branch:
+    """The run, or what becomes of one item of a fan-out."""
 
     prefix: str
-    """The path of the task that made it, and the item's index."""
+    """The path of the delivery that made it, and the item's index."""
     fork: Fork | None = None
-    branch: tuple[int, ...] = ()
-    """The item indices from the outside in; orders scopes."""
+    indices: tuple[int, ...] = ()
+    """The item indices from the outside in; orders branches."""
     has_ended: bool = False
     own: dict[str, int] = attrs.field(factory=dict[str, int])
-    """Node → its tasks at work here plus its open forks here; never zero."""
-    tasks: dict[str, Task] = attrs.field(factory=dict[str, Task])
+    """Node → its deliveries at work here plus its open forks here; never zero."""
+    deliveries: dict[str, Delivery] = attrs.field(factory=dict[str, Delivery])
     forks: dict[str, Fork] = attrs.field(factory=dict[str, Fork])
-    """Open ones, by the path of their task."""
+    """Open ones, by the path of their delivery."""
     joins: dict[str, Buffer] = attrs.field(factory=dict[str, Buffer])
-    below: dict[str, dict[Scope, None]] = attrs.field(factory=dict[str, "dict[Scope, None]"])
-    """Join → the scopes further in where values wait for it."""
-    started: dict[str, deque[Task]] = attrs.field(factory=dict[str, "deque[Task]"])
-    """Node that feeds joins → its tasks in the order of their start."""
+    below: dict[str, dict[Branch, None]] = attrs.field(factory=dict[str, "dict[Branch, None]"])
+    """Join → the branches further in where values wait for it."""
+    started: dict[str, deque[Delivery]] = attrs.field(factory=dict[str, "deque[Delivery]"])
+    """Node that feeds joins → its deliveries in the order of their start."""
     borrowed: list[Value] = attrs.field(factory=list["Value"])
     """Values from further out that its joins have used."""
     paths: dict[str, int] = attrs.field(factory=dict[str, int])
     forked: dict[str, int] = attrs.field(factory=dict[str, int])
 
     @property
-    def parent(self) -> Scope | None:
-        """The scope around it."""
-        return self.fork.task.scope if self.fork is not None else None
+    def parent(self) -> Branch | None:
+        """The branch around it."""
+        return self.fork.delivery.branch if self.fork is not None else None
 
-    def outward(self) -> Iterator[tuple[Scope, Fork]]:
-        """The scopes around this one, nearest first, each with its fork that this one lies in."""
-        scope = self
-        while scope.fork is not None:
-            fork = scope.fork
-            scope = fork.task.scope
-            yield scope, fork
+    def outward(self) -> Iterator[tuple[Branch, Fork]]:
+        """The branches around this one, nearest first, each with its fork that this one lies in."""
+        branch = self
+        while branch.fork is not None:
+            fork = branch.fork
+            branch = fork.delivery.branch
+            yield branch, fork
 
-    def open_scopes(self) -> Iterator[Scope]:
+    def open_branches(self) -> Iterator[Branch]:
         """This one and the branches within it that have not ended, from the outside in."""
         level = [self]
         while level:
             yield from level
-            level = [s for scope in level for _, fork in sorted(scope.forks.items()) for _, s in sorted(fork.branches.items())]
+            forks = [fork for branch in level for _, fork in sorted(branch.forks.items())]
+            level = [inner for fork in forks for _, inner in sorted(fork.branches.items())]
 
     def enter(self, node: str) -> None:
-        """Count one more task or fork of `node`."""
+        """Count one more delivery or fork of `node`."""
         self.own[node] = self.own.get(node, 0) + 1
 
     def leave(self, node: str) -> bool:
@@ -198,7 +194,7 @@ class Scope:
         return True
 
     def wait(self, node: str) -> None:
-        """Let the scopes around know that a value waits here for the join `node`."""
+        """Let the branches around know that a value waits here for the join `node`."""
         for around, _ in self.outward():
             around.below.setdefault(node, {})[self] = None
 

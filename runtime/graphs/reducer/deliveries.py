@@ -1,0 +1,104 @@
+"""The deliveries of one run that are at work: each has a path of its own, and is begun, ended or cancelled once."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from typing import final
+
+import attrs
+
+from actors.errors import InternalError
+from actors.graphs.node import NodeSpec
+from runtime.graphs.reducer.branches import NO_MEMORY, NOTHING_RECALLED, Branch, Delivery, Memory
+from runtime.graphs.reducer.routing import RoutingTable
+
+
+@final
+@attrs.frozen
+class Commands:
+    """What the engine is to do after an event, in this order of priority: cancel, then deliver."""
+
+    deliveries: Sequence[Delivery] = ()
+    cancelled: Sequence[str] = ()
+    """Paths of deliveries whose results nobody wants any more; what they still report is ignored."""
+
+
+@final
+class Deliveries:
+    """What is at work, and what the engine has not been told yet."""
+
+    def __init__(self, routing: RoutingTable, run_id: str) -> None:
+        self._in_line = routing.feeds_joins | routing.gathers_for_joins
+        self._run_id = run_id
+        self.at_work: dict[str, Delivery] = {}
+        """By path, in the order of their start."""
+        self.begun = 0
+        self.current = ""
+        """The path of the delivery whose end is being worked on: it needs no cancelling."""
+        self._cancelled: set[str] = set()
+        self._starting: list[Delivery] = []
+        self._cancelling: list[str] = []
+
+    def find(self, path: str) -> Delivery | None:
+        """The delivery at work; None for one that was cancelled, whose reports are ignored."""
+        delivery = self.at_work.get(path)
+        if delivery is None and path not in self._cancelled:
+            raise InternalError(f"run {self._run_id!r} has no delivery {path!r}")
+        return delivery
+
+    def begin(
+        self,
+        branch: Branch,
+        spec: NodeSpec,
+        arguments: Mapping[str, object],
+        iteration: int,
+        way: str,
+        depth: int,
+        *,
+        back: bool,
+        memory: Memory = NO_MEMORY,
+        recalled: Mapping[str, object] = NOTHING_RECALLED,
+    ) -> None:
+        """Deliver a message, or a set of joined ones: from here on the delivery is at work."""
+        node = spec.name
+        path = f"{branch.prefix}/{node}@{way}/{iteration}" if way else f"{branch.prefix}/{node}/{iteration}"
+        again = branch.paths[path] = branch.paths.get(path, 0) + 1
+        if again > 1:
+            path = f"{path}~{again}"
+            way = f"{way}.{node}~{again}" if way else f"{node}~{again}"  # what it leads to is not that of the first
+        delivery = Delivery(path, node, branch, iteration, way, arguments, back, depth + 1, memory, recalled)
+        self.at_work[path] = branch.deliveries[path] = delivery
+        branch.enter(node)
+        if node in self._in_line:
+            branch.started.setdefault(node, deque()).append(delivery)
+        self.begun += 1
+        self._starting.append(delivery)
+
+    def end(self, delivery: Delivery) -> bool:
+        """The delivery is no longer at work; False when it was cancelled before."""
+        if self.at_work.pop(delivery.path, None) is None:
+            self._cancelled.discard(delivery.path)
+            return False
+        branch = delivery.branch
+        branch.deliveries.pop(delivery.path, None)
+        if branch.fork is not None:
+            branch.fork.is_taken = True
+        delivery.is_done = True
+        return True
+
+    def cancel(self, paths: Iterable[str]) -> None:
+        """Nobody wants the results of these any more."""
+        for path in list(paths):
+            delivery = self.at_work.pop(path)
+            delivery.branch.deliveries.pop(path, None)
+            self._cancelled.add(path)
+            if path != self.current:
+                self._cancelling.append(path)
+
+    def hand_over(self) -> Commands:
+        """What was decided since the last time."""
+        commands = Commands(self._starting, self._cancelling)
+        self._starting, self._cancelling = [], []
+        self.current = ""
+        return commands
