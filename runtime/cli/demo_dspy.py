@@ -41,7 +41,7 @@ class _Notes:
 
 @final
 class Comparison:
-    """The three extractors as DSPy modules, and four ways to run them. Not for use by two threads at once."""
+    """The three extractors as DSPy modules, and four ways to run them. Not for use by two threads at the same time."""
 
     def __init__(self, api_base: str, intent: demo_graph.Intent) -> None:
         """Import DSPy, which takes seconds the first time, and make the modules."""
@@ -80,7 +80,7 @@ class Comparison:
         return self._gather(node)
 
     def threads(self) -> Measured:
-        """Synchronous calls, each in a thread of its own."""
+        """Synchronous calls, each in its own thread."""
         notes = _Notes()
         errors: list[Exception] = []
 

@@ -1,4 +1,4 @@
-"""The study as a graph: a question in words becomes a Cypher query. Three extractors work at once and are merged."""
+"""The study as a graph: a question in words becomes a Cypher query. Three extractors work at the same time and are merged."""
 
 from __future__ import annotations
 

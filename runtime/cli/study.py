@@ -64,7 +64,7 @@ def scripts(scale: float) -> Mapping[str, ModelScript]:
 
 
 def warm_up_scripts() -> Mapping[str, ModelScript]:
-    """The same answers, almost at once."""
+    """The same answers, almost immediately."""
     return {each.name: ModelScript(each.answer, latency_s=WARM_UP_LATENCY_S) for each in EXTRACTORS}
 
 

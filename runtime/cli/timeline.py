@@ -72,7 +72,7 @@ class Timeline:
 
     @property
     def most_in_flight(self) -> int:
-        """The most requests that were at the server at once; of nodes at work when nobody looked there."""
+        """The most requests that were at the server at the same time; of nodes at work where the server was not observed."""
         edges: list[tuple[float, int]] = []
         for span in self.spans:
             begin = span.started_s if span.arrived_s is None else span.arrived_s
@@ -108,7 +108,7 @@ def join(measured: Measured, requests: Iterable[RequestRecord] = ()) -> Timeline
 def draw(timeline: Timeline, *, scale_s: float, style: Style) -> list[str]:
     """The lines of the drawing: an axis, and for each node a bar and its four times. No line is longer than 80 columns.
 
-    `scale_s` is how much time the axis spans, so that several drawings can be compared; a longer run stretches it.
+    `scale_s` is how much time the axis spans, so several drawings can be compared; a longer run stretches it.
     """
     scale_s = max(scale_s, timeline.makespan_s, *(span.ended_s for span in timeline.spans))
     titles = "".join(title.rjust(NUMBER_COLUMNS) for title in ("start", "arrive", "reply", "end"))
