@@ -31,7 +31,7 @@ from runtime.core.failures import failure_in
 from runtime.core.inspection import RuntimeStatistics, TreeNode, statistics_of, tree_of
 from runtime.core.kernel import Kernel
 from runtime.core.opening import explained
-from runtime.core.refs import LocalRef, MailedCell
+from runtime.core.refs import LocalRef, Recipient
 from runtime.core.session import Session
 from runtime.core.spawning import spawn_under
 from runtime.core.supervisor import SupervisorCell
@@ -126,13 +126,13 @@ class Runtime:
         """
         if not isinstance(ref, LocalRef | LocalSupervisorRef) or ref.cell.kernel is not self._kernel:
             raise UsageError(f"{repr_of(ref)} is no ref of this runtime.\n  Fix: pass what spawn() or supervise() returned.")
-        cell: Cell = ref.cell
+        cell = ref.cell
         caller = current_cell.get()
         if caller is not None and f"{caller.address}/".startswith(f"{cell.address}/"):
             raise UsageError(
                 f"{caller.address!r} would wait for its own end.\n  Fix: self.context.stop() requests it and returns at once."
             )
-        if isinstance(cell.parent, SupervisorCell):
+        if isinstance(cell, Cell) and isinstance(cell.parent, SupervisorCell):
             await cell.parent.terminate(cell, discard=True)
 
     def whereis(self, name: str) -> ActorRef[Any] | SupervisorRef | None:
@@ -291,7 +291,7 @@ class Runtime:
         """
         return self._bus.publish(message, topic)
 
-    def _mailed(self, ref: object) -> MailedCell:
+    def _mailed(self, ref: object) -> Recipient:
         if not isinstance(ref, LocalRef) or ref.cell.kernel is not self._kernel:
             raise UsageError(f"{repr_of(ref)} is no ref to an actor of this runtime.\n  Fix: pass what spawn() returned.")
         return ref.cell

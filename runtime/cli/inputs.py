@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO, cast
 
-from actors.errors import LMReplyUnreadable
 from runtime.cli.wrong_usage import WrongUsage
-from runtime.messages import schemas
-from runtime.messages.fields import MessageField, fields_of
+from runtime.messages.fields import fields_of
+from runtime.messages.json_text import parse
+from runtime.messages.problems import MessageInvalid, lines_of
+from runtime.messages.reader import read
 
 
 def read_input(text: str, stdin: TextIO | None = None) -> str:
@@ -38,12 +39,13 @@ def parse_object(text: str) -> Mapping[str, Any]:
         WrongUsage: it is no JSON, or JSON of another kind.
     """
     try:
-        value = json.loads(text)
-    except ValueError as error:
+        value = parse(text)
+    except MessageInvalid as error:
+        told = "; ".join(lines_of(error.problems))
+        if not isinstance(error.__cause__, json.JSONDecodeError):
+            raise WrongUsage(f"--input is not JSON that can be read: {told}") from error
         mend = """write it in single quotes, such as --input '{"text": "…"}', or name a file: --input @FILE"""
-        raise WrongUsage(f"--input is not JSON: {error}. Fix: {mend}") from error
-    except RecursionError as error:
-        raise WrongUsage("--input is not JSON that can be read: it is nested too deeply") from error
+        raise WrongUsage(f"--input is not JSON: {told}. Fix: {mend}") from error
     if not isinstance(value, dict):
         kinds = {"list": "a list", "str": "a string", "bool": "a truth value", "NoneType": "null"}
         got = kinds.get(type(value).__name__, "a number")
@@ -52,74 +54,43 @@ def parse_object(text: str) -> Mapping[str, Any]:
 
 
 def build_input(types: Sequence[type], values: Mapping[str, Any], chosen: str | None = None) -> Any:
-    """A message of one of `types`, made of `values` by field name; `chosen` is the name of the type when they alone do not say.
+    """A message of one of `types`, read strictly from `values`; `chosen` is the name of the type when they alone do not say.
 
     Raises:
         WrongUsage: they fit no type, more than one, or not the chosen one.
     """
-    candidates = _candidates(types, values, chosen)
-    if len(candidates) == 1:
-        return _build(candidates[0], values)
+    candidates = [kind for kind in types if chosen in (None, kind.__name__)]
+    if not candidates:
+        raise WrongUsage(f"--input-type {chosen}: the graph takes {_listed(types)}")
     made: dict[str, Any] = {}
+    wrong: list[tuple[type, MessageInvalid]] = []
     for kind in candidates:
         try:
-            made[kind.__name__] = _build(kind, values)
-        except WrongUsage:
-            continue
+            made[kind.__name__] = read(kind, values)
+        except MessageInvalid as error:
+            wrong.append((kind, error))
     if len(made) == 1:
         return next(iter(made.values()))
     if made:
         raise WrongUsage(f"--input fits {' and '.join(made)}: say which with --input-type {next(iter(made))}")
-    raise WrongUsage(f"--input fits none of the graph's input types: {_listed(types)}")
-
-
-def _candidates(types: Sequence[type], values: Mapping[str, Any], chosen: str | None) -> list[type]:
-    if chosen is not None:
-        named = [kind for kind in types if kind.__name__ == chosen]
-        if not named:
-            raise WrongUsage(f"--input-type {chosen}: the graph takes {_listed(types)}")
-        return named
-    if len(types) == 1:
-        return list(types)
-    fitting = [kind for kind in types if _required(kind) <= values.keys() <= _names(kind)]
-    if not fitting:
-        given = ", ".join(values) or "no field"
-        raise WrongUsage(f"--input fits none of the graph's input types: {_listed(types)}; it has {given}")
-    return fitting
-
-
-def _build(kind: type, values: Mapping[str, Any]) -> Any:
-    unknown = [name for name in values if name not in _names(kind)]
-    if unknown:
-        raise WrongUsage(f"--input has {_quoted(unknown)}, which {kind.__name__} does not; its fields: {_fields_text(kind)}")
-    try:
-        return schemas.build(kind, values)
-    except LMReplyUnreadable as error:
-        # Its first line and its mend speak of a model's answer; the lines between name each field that does not fit.
-        problems = "; ".join(line.strip() for line in str(error).splitlines()[1:-1])
+    meant = [each for each in wrong if _has_the_fields_of(each[0], values)] if len(wrong) > 1 else wrong
+    if len(meant) == 1:
+        kind, refused = meant[0]
         article = "an" if kind.__name__[0] in "AEIOU" else "a"
-        raise WrongUsage(f"--input does not make {article} {kind.__name__}: {problems}") from error
+        raise WrongUsage(f"--input does not make {article} {kind.__name__}: {'; '.join(lines_of(refused.problems))}") from refused
+    why = "; ".join(f"{kind.__name__}: {refused.problems[0]}" for kind, refused in meant)
+    why = why or f"it has {', '.join(values) or 'no field'}"
+    raise WrongUsage(f"--input fits none of the graph's input types: {_listed(types)}; {why}")
 
 
-def _taken(kind: type) -> list[MessageField]:
-    return [field for field in fields_of(kind) if field.init]
-
-
-def _names(kind: type) -> set[str]:
-    return {name for field in _taken(kind) for name in (field.name, field.attribute)}
-
-
-def _required(kind: type) -> set[str]:
-    return {field.name for field in _taken(kind) if field.required}
-
-
-def _fields_text(kind: type) -> str:
-    return ", ".join(field.name for field in _taken(kind)) or "none"
+def _has_the_fields_of(kind: type, values: Mapping[str, Any]) -> bool:
+    taken = [field for field in fields_of(kind) if field.init]
+    return {field.name for field in taken if field.required} <= values.keys() <= {field.name for field in taken}
 
 
 def _listed(types: Sequence[type]) -> str:
     return ", ".join(f"{kind.__name__} ({_fields_text(kind)})" for kind in types)
 
 
-def _quoted(names: Sequence[str]) -> str:
-    return ", ".join(repr(name) for name in names)
+def _fields_text(kind: type) -> str:
+    return ", ".join(field.name for field in fields_of(kind) if field.init) or "none"

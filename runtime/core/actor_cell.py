@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import inspect
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, final
+from typing import Any, Protocol, final
 
 import trio
 
-from actors.actor import Actor, ActorContext, StopReason
+from actors.actor import Actor, StopReason
 from actors.errors import ActorFailed, ActorStartFailed, ActorStopped, DeclarationError, UsageError
 from actors.groups import is_fatal, leaves_of
 from actors.supervision import ChildSpec, Directive
@@ -20,36 +19,36 @@ from actors.words import said
 from runtime.core.cell import Cell, Exit, Overseer
 from runtime.core.envelope import Envelope
 from runtime.core.failures import failure_in
-from runtime.core.holding_cell import HoldingCell
+from runtime.core.hand import Hand
 from runtime.core.idleness import Idleness
 from runtime.core.kernel import Kernel
 from runtime.core.lifecycle import State
-from runtime.core.mailbox import Mailbox, message_kind
+from runtime.core.mailbox import Mailbox
 from runtime.core.refs import ActorStatistics, LocalRef
 
 FAIRNESS = 64
 """Messages handled in a row before other tasks get their turn."""
 
 
-class IncarnationContext(ActorContext, ABC):
-    """The context of one incarnation, as its cell sees it."""
+class Closable(Protocol):
+    """What a cell needs of the context that it gives to an incarnation."""
 
-    __slots__ = ()
-
-    @abstractmethod
     async def close(self, *, kill: bool) -> None:
         """End what the incarnation has started: timers, watches, tasks, children. Only the last two take time."""
+        ...
 
-    @abstractmethod
     def kill(self) -> None:
         """Cancel the children whose stop ``close`` waits for."""
+        ...
 
 
-ContextMaker = Callable[["ActorCell"], IncarnationContext]
+ContextMaker = Callable[["ActorCell"], Closable]
+"""Makes the context of an incarnation. Handed down from above: a context starts children, so it knows supervisors, and those
+know this file."""
 
 
 @final
-class ActorCell(HoldingCell):
+class ActorCell(Cell):
     """Runs the incarnations of one actor. Several cells may share a mailbox (a pool); one of them owns it."""
 
     __slots__ = (
@@ -62,9 +61,10 @@ class ActorCell(HoldingCell):
         "_receive",
         "_ref",
         "_task",
-        "_work",
-        "brood",
         "factory",
+        "hand",
+        "mailbox",
+        "own_supervisor",
     )
 
     def __init__(
@@ -77,19 +77,21 @@ class ActorCell(HoldingCell):
         *,
         shared: Mailbox | None = None,
     ) -> None:
-        super().__init__(kernel, address, parent, spec, shared)
+        super().__init__(kernel, address, parent, restart=spec.restart, shutdown_s=spec.shutdown_s, significant=spec.significant)
+        self.mailbox = mailbox = shared if shared is not None else Mailbox(address, spec.mailbox, kernel.dead_letters)
+        """Belongs to the address, as the hand does: both stay over restarts."""
+        self.hand = Hand(self, mailbox, spec.redelivery, owns_mailbox=shared is None)
         self.factory: Callable[[], object] = partial(spec.factory, *spec.args) if spec.args else spec.factory
         self._idleness = Idleness(address, spec.idle_timeout_s) if spec.idle_timeout_s is not None else None
-        self.brood: Cell | None = None
+        self.own_supervisor: Cell | None = None
         """The supervisor of the children that this incarnation spawned."""
         self._actor: Actor | None = None
-        self._context: IncarnationContext | None = None
+        self._context: Closable | None = None
         self._receive: Callable[[Any], Awaitable[Any]] | None = None
         self._crash: BaseException | None = None
         self._make_context = make_context
         self._ref: LocalRef | None = None
         self._task: trio.lowlevel.Task | None = None
-        self._work: trio.CancelScope | None = None
         self._finishing = False
 
     @property
@@ -104,15 +106,20 @@ class ActorCell(HoldingCell):
         """The task of the present incarnation."""
         return self._task
 
+    @property
+    def is_blameless(self) -> bool:
+        """See ``Cell.is_blameless``: whoever shares a mailbox with others holds no state of its own."""
+        return not self.hand.owns_mailbox and self.hand.envelope is not None
+
     # --- one incarnation ------------------------------------------------------------------------------------------------
 
     @trio.lowlevel.disable_ki_protection  # Ctrl-C must end a handler that runs for ever
     async def _live(self) -> None:
         self._task = trio.lowlevel.current_task()
         self._finishing = False
-        self._crash = self._current = None
+        self._crash = self.hand.envelope = None
         self._context = context = self._make_context(self)
-        if self.incarnation == 1 and not self._owns_mailbox:
+        if self.incarnation == 1 and not self.hand.owns_mailbox:
             self.mailbox.came()
         try:
             self._actor = actor = self._make()
@@ -144,12 +151,9 @@ class ActorCell(HoldingCell):
         return self._crash if self._crash is not None and _ends_all(self._crash) else None
 
     def _let_actor_go(self) -> None:
-        """The incarnation has ended; what it had set aside goes back, but for the message in hand."""
-        self._actor = self._context = self._receive = self._task = self._work = None
-        if self._stash is not None:
-            if self._current is not None:
-                self._stash.take(self._current)
-            self._stash.empty_into(self.mailbox)
+        """The incarnation has ended."""
+        self._actor = self._context = self._receive = self._task = None
+        self.hand.put_back()
         self.mailbox.hand_over()
 
     def _watched(self, handler: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Awaitable[Any]]:
@@ -177,7 +181,7 @@ class ActorCell(HoldingCell):
         except BaseException as error:
             failure = failure_in(error)
             if failure is not None:
-                self._settle_unless_redelivered(failure)  # its asker need not wait for the clean-up
+                self.hand.settle_unless_redelivered(failure)  # its asker need not wait for the clean-up
             await self._leave(lifespan, error)
             raise
         else:
@@ -203,16 +207,22 @@ class ActorCell(HoldingCell):
         The scope inside is what a withdrawn ask cancels; it is renewed then, and only then, because entering one for every
         message would cost as much as the rest of the delivery.
         """
+        hand = self.hand
         while not (self.stopping or self._finishing):
-            with trio.CancelScope() as self._work:
+            with trio.CancelScope() as hand.work:
                 await self._drain()
-            if self._crash is None and self._current is not None:  # the handling was withdrawn: that is no crash
-                self._release()
+            if self._crash is None and hand.envelope is not None:  # the handling was withdrawn: that is no crash
+                hand.release()
         if self._crash is not None:
             raise self._crash
 
     async def _drain(self) -> None:
-        mailbox = self.mailbox
+        """Take one message after the other in hand, and wait where there is none.
+
+        What comes first: a kill, which cancels what this awaits; the end, looked for before each message; a signal
+        (``Terminated``); what was redelivered or unstashed; messages as they came. The mailbox has the last three in this order.
+        """
+        mailbox, hand = self.mailbox, self.hand
         streak = 0
         while not (self.stopping or self._finishing):
             envelope = mailbox.take_nowait()
@@ -222,77 +232,39 @@ class ActorCell(HoldingCell):
                 continue
             if not streak and mailbox.on_unattended is not None:
                 mailbox.call_others()
-            self._current = envelope
-            envelope.holder = self
+            hand.envelope = envelope
+            envelope.holder = hand
             receive = self._receive
             assert receive is not None, "a serving incarnation has a handler"
             try:
                 if envelope.deadline == math.inf:
                     value = await receive(envelope.message)
                 else:
-                    value = await self._answer(receive, envelope)
+                    value = await hand.answer(receive, envelope)
             except BaseException as error:
                 failure = failure_in(error)
                 if failure is None or not self._resumes(envelope, failure):
                     raise
             else:
-                if value is None and envelope.slot is None and envelope.holder is self:
+                if value is None and envelope.slot is None and envelope.holder is hand:
                     envelope.holder = None
-                    self._handled += 1
+                    hand.handled += 1
                 else:
-                    self._conclude(envelope, value)
-            self._current = None
-            if self._crash is not None or self._is_used_up(envelope):
+                    hand.conclude(envelope, value)
+            hand.envelope = None
+            if self._crash is not None or hand.has_used_up_scope(envelope):
                 return
             streak += 1
             if streak == FAIRNESS:
                 streak = 0
                 await trio.lowlevel.checkpoint()
 
-    async def _answer(self, receive: Callable[[Any], Awaitable[Any]], envelope: Envelope) -> Any:
-        """Handle a message whose sender waits, within its deadline."""
-        work = self._work
-        if envelope.deadline == math.inf or work is None:
-            return await receive(envelope.message)
-        work.deadline = envelope.deadline
-        try:
-            return await receive(envelope.message)
-        finally:
-            work.deadline = math.inf
-
-    def _is_used_up(self, envelope: Envelope) -> bool:
-        """Whether the scope around the handler was cancelled for `envelope`, though the handler did not let that pass."""
-        if not envelope.withdrawn and envelope.deadline == math.inf:
-            return False  # nothing else cancels it, and asking the scope costs a look at the clock
-        return self._work is None or self._work.cancel_called
-
     def _resumes(self, envelope: Envelope, error: BaseException) -> bool:
         """Whether the supervisor keeps this incarnation in spite of `error`; then the message is settled here."""
         if self.parent.directive(error) is not Directive.RESUME:
             return False
-        self._set_aside(envelope)
-        self._give_up(envelope, error)
+        self.hand.resume_after(error, envelope)
         return True
-
-    def let_go(self, envelope: Envelope) -> None:
-        """The sender of the message in hand no longer wants it handled."""
-        if envelope is self._current and self._work is not None:
-            self._work.cancel()
-
-    def _release(self) -> None:
-        envelope, self._current = self._current, None
-        if envelope is None or envelope.holder is not self:
-            return
-        envelope.holder = None
-        if envelope.withdrawn:
-            self._let_out(envelope)
-        else:  # its deadline has passed, yet its sender may wait on: it had moved its own deadline since
-            late = ActorFailed(
-                f"{self.address!r} did not answer {message_kind(envelope.message)} by the deadline it was sent with.\n"
-                "  Fix: ask under a later deadline.",
-                address=self.address,
-            )
-            envelope.give_up(late)
 
     # --- the end of an incarnation, and of the actor ----------------------------------------------------------------------
 
@@ -305,8 +277,13 @@ class ActorCell(HoldingCell):
         if self._task is not None:
             self.mailbox.wake(self._task)
 
-    def reopen(self) -> None:
-        """Take messages again."""
+    def _settle(self, exit: Exit, *, revives: bool) -> None:  # noqa: A002
+        self.hand.settle(exit, revives=revives)
+
+    def _close(self) -> None:
+        self.hand.close()
+
+    def _reopen(self) -> None:
         self.mailbox.reopen()
 
     def request_stop(self, *, kill: bool = False) -> None:
@@ -335,13 +312,13 @@ class ActorCell(HoldingCell):
         self._finishing = True
         if self.started_at is None:
             self.scope.cancel()  # whatever its lifespan waits for
-        elif self._work is not None:
-            self._work.cancel()
+        else:
+            self.hand.cancel()
 
     def child_exited(self, cell: Cell, exit: Exit) -> None:  # noqa: A002
         """The supervisor of the children has ended: a failure of it is a failure of this actor."""
         cell.end(StopReason.FAILED if exit.error is not None else StopReason.STOPPED, exit.error)
-        if cell is self.brood and exit.error is not None:
+        if cell is self.own_supervisor and exit.error is not None:
             self.crash(exit.error)
 
     def child_ended(self, cell: Cell) -> None:
@@ -384,8 +361,8 @@ class ActorCell(HoldingCell):
             state=self.state.value,
             incarnation=self.incarnation,
             restarts=self.restarts,
-            handled=self._handled,
-            failed=self._failed,
+            handled=self.hand.handled,
+            failed=self.hand.failed,
             backoff_left_s=max(0.0, timer.deadline - now) if timer is not None else 0.0,
             mailbox=self.mailbox.statistics(now),
         )

@@ -9,11 +9,11 @@ import trio
 
 from actors.actor import Terminated
 from actors.errors import MailboxFull, UsageError
-from runtime.core.cell import Cell, current_cell
+from runtime.core.cell import current_cell
 from runtime.core.dead_letters import DeadReason
 from runtime.core.envelope import Envelope
 from runtime.core.kernel import Kernel
-from runtime.core.refs import MailedCell
+from runtime.core.refs import Recipient
 
 Key: TypeAlias = tuple[type, Hashable | None]
 """What one subscribes to: a type of message, under one topic or, with None, under any and none."""
@@ -26,10 +26,10 @@ class Bus:
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
         # Dicts as ordered sets: messages go out in the order of the subscriptions.
-        self._by_key: dict[Key, dict[MailedCell, None]] = {}
-        self._subscribers: dict[Cell, set[Key]] = {}
+        self._by_key: dict[Key, dict[Recipient, None]] = {}
+        self._subscribers: dict[Recipient, set[Key]] = {}
 
-    def subscribe(self, kind: type, cell: MailedCell, topic: Hashable | None = None) -> None:
+    def subscribe(self, kind: type, cell: Recipient, topic: Hashable | None = None) -> None:
         """Send `cell` the messages of `kind` from now on, or only those under `topic`; once each, however often it subscribed."""
         key = (_checked(kind, topic), topic)
         self._by_key.setdefault(key, {})[cell] = None
@@ -39,18 +39,18 @@ class Bus:
         if cell in self._subscribers:  # else it had ended before
             self._subscribers[cell].add(key)
 
-    def unsubscribe(self, kind: type, cell: MailedCell, topic: Hashable | None = None) -> None:
+    def unsubscribe(self, kind: type, cell: Recipient, topic: Hashable | None = None) -> None:
         """Undo ``subscribe``; without effect if it was not."""
         self._drop((_checked(kind, topic), topic), cell)
 
-    def _drop(self, key: Key, cell: MailedCell) -> None:
+    def _drop(self, key: Key, cell: Recipient) -> None:
         self._by_key.get(key, {}).pop(cell, None)
         if not self._by_key.get(key, True):
             del self._by_key[key]
         if cell in self._subscribers:
             self._subscribers[cell].discard(key)
 
-    def _forget(self, cell: MailedCell, end: Terminated) -> None:
+    def _forget(self, cell: Recipient, end: Terminated) -> None:
         keys = self._subscribers.pop(cell)
         for key in keys or list(self._by_key):
             self._drop(key, cell)

@@ -31,7 +31,7 @@ from runtime.core.envelope import OneShot
 from runtime.core.events import ActorCrashed, ActorEnded, ActorStarted
 from runtime.core.failures import is_of_a_dead_loop
 from runtime.core.kernel import Kernel
-from runtime.core.lifecycle import Move, State, moved
+from runtime.core.lifecycle import Move, Next, NextStep, State, Unrecovered, moved
 from runtime.core.timekeeper import Timer
 from runtime.core.waits import Waiter
 
@@ -123,31 +123,29 @@ class Cell(ABC):
     """Address, state and life of one child of a supervisor."""
 
     __slots__ = (
+        "_awaited",
         "_changed",
         "_ended",
+        "_next",
         "_state",
+        "_streak",
         "_watchers",
         "address",
         "asking",
         "context_vars",
-        "discard",
-        "doom",
         "ends",
         "incarnation",
         "kernel",
         "parent",
         "registered",
-        "rejoin",
         "restart",
         "restarts",
         "retry_timer",
         "scope",
         "shutdown_s",
         "significant",
-        "start_slot",
         "started_at",
         "stopping",
-        "streak",
     )
 
     def __init__(
@@ -159,6 +157,7 @@ class Cell(ABC):
         restart: RestartType,
         shutdown_s: float,
         significant: bool,
+        registered: bool = True,
     ) -> None:
         self.kernel = kernel
         self.address = address
@@ -170,27 +169,22 @@ class Cell(ABC):
         self.context_vars = contextvars.copy_context()
         self.incarnation = 0
         self.restarts = 0
-        self.streak = 0
+        self._streak = 0
         """Failures in a row; decides the next backoff."""
         self.started_at: float | None = None
         """When this incarnation had entered its lifespan; None before."""
-        self.start_slot: Start | None = None
+        self._awaited: Start | None = None
         """Where somebody waits for the start that is under way; None once that has succeeded or failed."""
+        self._next: NextStep = Next.GONE
         self.retry_timer: Timer | None = None
         self.stopping = False
-        """Whether the end of this incarnation was asked for from outside."""
-        self.registered = True
+        """Whether the end of this incarnation was asked for from outside; the loop of an actor looks before each message."""
+        self.registered = registered
         """Whether ``whereis`` finds it."""
-        self.doom: BaseException | None = None
-        """What it failed with beyond mending: the reason of its end, unless its supervisor is restarted and starts it anew."""
-        self.rejoin = False
-        """Whether it is stopped only to be started again with its group."""
         self.asking: list[Waiter] = []
         """The actors whose replies the present handler waits for, and the runs and places that it waits for."""
         self.ends = 0
         """How often it was gone for good: it may have been started again since."""
-        self.discard = False
-        """Whether the supervisor forgets it once it has stopped."""
         self.scope = trio.CancelScope(shield=True)
         self._state = State.NEW
         self._changed: trio.Event | None = None
@@ -206,7 +200,7 @@ class Cell(ABC):
 
     @abstractmethod
     async def _live(self) -> None:
-        """One incarnation, from its start (which it reports with ``_mark_started``) to its end."""
+        """One incarnation, from its start (which it reports with ``mark_started``) to its end."""
 
     @abstractmethod
     def _nudge(self) -> None:
@@ -218,7 +212,7 @@ class Cell(ABC):
     def _close(self) -> None:  # noqa: B027 - a hook
         """The cell is gone for good: turn away what it holds."""
 
-    def reopen(self) -> None:  # noqa: B027 - a hook
+    def _reopen(self) -> None:  # noqa: B027 - a hook
         """A stopped cell is about to be started again."""
 
     # --- states ---------------------------------------------------------------------------------------------------------
@@ -268,9 +262,64 @@ class Cell(ABC):
         """Whether it has no incarnation, so that the next one may begin."""
         return self._state in (State.NEW, State.BACKING_OFF, State.STOPPED)
 
-    def move(self, what: Move) -> None:
+    def _move(self, what: Move) -> None:
         """Go to the state that the table of ``runtime.core.lifecycle`` says."""
         self._state = moved(self._state, what, self.address)
+
+    # --- what comes next: as its supervisor decides ------------------------------------------------------------------------
+
+    @property
+    def rejoins(self) -> bool:
+        """Whether its end is no end: it was stopped to be started again. A temporary one never is."""
+        return self._next is Next.REJOIN and self.restart is not RestartType.TEMPORARY
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether its supervisor still knows it after its end."""
+        return self._next is not Next.FORGET and self.restart is not RestartType.TEMPORARY
+
+    def forget_once_gone(self) -> None:
+        """Nothing is kept of it after its end."""
+        self._next = Next.FORGET
+
+    def stop_for_good(self, *, kill: bool = False, forget: bool = False) -> None:
+        """Ask it to end, and not to be started again with others; with `forget`, nothing is kept of it."""
+        if self._state is State.BACKING_OFF:
+            self._end_without_start()  # before the next line, while it is known what it failed with
+        self._next = Next.FORGET if forget or self._next is Next.FORGET else Next.GONE
+        if self._state is State.STOPPED:
+            self._after_end()
+        else:
+            self.request_stop(kill=kill)
+
+    def stop_to_rejoin(self, *, kill: bool = False) -> None:
+        """End this incarnation only; the next one comes with its group, or with its supervisor."""
+        self.request_stop(kill=kill)
+        if self._state is State.STOPPING:
+            self._next = Next.REJOIN
+
+    def back_off(self, *, is_restart: bool) -> None:
+        """Wait for the next start; `is_restart`: it follows a failure or an end of its own, and is counted."""
+        self.restarts += is_restart
+        self._move(Move.RETRY)
+
+    def back_off_for_good(self, error: BaseException | None) -> None:
+        """Wait, but for a restart of its supervisor: nothing less starts it again after `error`."""
+        self._move(Move.RETRY)
+        if error is not None:
+            self._next = Unrecovered(error)
+
+    def retry_with(self, timer: Timer) -> None:
+        """`timer` is to start it."""
+        self.retry_timer = timer
+
+    def count_failure(self, now: float, reset_after_s: float) -> int:
+        """How many failures in a row came before this one, at `now`; a life of `reset_after_s` seconds ends a row."""
+        if self.started_at is not None and now - self.started_at >= reset_after_s:
+            self._streak = 0
+        streak = self._streak
+        self._streak += 1
+        return streak
 
     def cancel_retry(self) -> None:
         """Let no timer start it; it goes on waiting for whoever does."""
@@ -278,15 +327,21 @@ class Cell(ABC):
             self.retry_timer.cancel()
             self.retry_timer = None
 
-    def launch(self, start_soon: Callable[..., None]) -> None:
-        """Begin the next incarnation as a task; `start_soon` is the one of the nursery that is to hold it."""
-        self.move(Move.LAUNCH)
+    def launch(self, start_soon: Callable[..., None], start: Start | None = None) -> None:
+        """Begin the next incarnation as a task; `start_soon` is the one of the nursery that is to hold it.
+
+        `start` is told whether it comes about; without one, a failure of it is a failure like any other.
+        """
+        if self._state is State.STOPPED:
+            self._reopen()
+        self._awaited = start
+        self._move(Move.LAUNCH)
         self._ended = None
         self.incarnation += 1
         self.started_at = None
-        self.stopping = self.rejoin = False
+        self.stopping = False
+        self._next = Next.GONE
         self.cancel_retry()  # started before its time: the timer must not cut the wait after a later failure short
-        self.doom = None
         if self.incarnation > 1:  # a scope is entered once
             self.scope = trio.CancelScope(shield=True)
         if self.registered:
@@ -306,7 +361,7 @@ class Cell(ABC):
                 try:
                     self._settle(exit_, revives=self._state is State.BACKING_OFF)
                 finally:
-                    self._farewell()
+                    self._after_end()
 
     def _tell_of_crash(self, exit: Exit) -> None:  # noqa: A002
         if exit.kind in (ExitKind.FAILED, ExitKind.SHUTDOWN) and self.kernel.events.listening and exit.error is not None:
@@ -337,14 +392,24 @@ class Cell(ABC):
 
     def mark_started(self) -> None:
         """The lifespan was entered: tell whoever waits for the start."""
-        self.move(Move.STARTED)
+        self._move(Move.STARTED)
         self.started_at = trio.current_time()
-        slot, self.start_slot = self.start_slot, None
-        if slot is not None:
-            slot.succeed(None)
+        start = self.take_start()
+        if start is not None:
+            start.succeed(None)
         self._announce()
         if self.kernel.events.listening:
             self.kernel.events.publish(ActorStarted(address=self.address, incarnation=self.incarnation))
+
+    @property
+    def is_start_awaited(self) -> bool:
+        """Whether somebody waits for the start that is under way, and takes its failure."""
+        return self._awaited is not None
+
+    def take_start(self) -> Start | None:
+        """Who is to be told what has become of the start; nobody waits for it from now on."""
+        start, self._awaited = self._awaited, None
+        return start
 
     # --- the end --------------------------------------------------------------------------------------------------------
 
@@ -354,15 +419,15 @@ class Cell(ABC):
             case State.NEW | State.STOPPED:
                 return
             case State.BACKING_OFF:
-                self.end(StopReason.STOPPED if self.doom is None else StopReason.FAILED, self.doom)
-                self._farewell()
+                self._end_without_start()
+                self._after_end()
                 return
             case State.STARTING:
                 kill = True  # nothing is in hand yet that could be finished
             case _:
                 pass
         self.stopping = True
-        self.move(Move.STOP)
+        self._move(Move.STOP)
         if kill or self.shutdown_s == 0:
             self.scope.cancel()
         elif self.shutdown_s != math.inf:
@@ -372,11 +437,20 @@ class Cell(ABC):
     def _bound_stop(self, deadline: float) -> None:
         self.scope.deadline = min(self.scope.deadline, deadline)
 
+    def _end_without_start(self) -> None:
+        """It waits for a start that will not come."""
+        if isinstance(self._next, Unrecovered):
+            self.end(StopReason.FAILED, self._next.error)
+        else:
+            self.end(StopReason.STOPPED)
+
     def end(self, reason: StopReason, error: BaseException | None = None) -> None:
         """Gone for good: only now do watchers hear of it and the address stops taking messages."""
-        self.move(Move.END)
+        self._move(Move.END)
         self.ends += 1
-        self.stopping = self.rejoin = False
+        self.stopping = False
+        if self._next is not Next.FORGET:
+            self._next = Next.GONE
         self.cancel_retry()
         if self.kernel.registry.get(self.address) is self:
             del self.kernel.registry[self.address]
@@ -390,7 +464,7 @@ class Cell(ABC):
         for tell in watchers:
             tell(self._ended)
 
-    def _farewell(self) -> None:
+    def _after_end(self) -> None:
         """After an incarnation: wake those who wait for its end, and let the supervisor forget a cell that is gone."""
         self._announce()
         if self._state is State.STOPPED:

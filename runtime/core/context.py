@@ -7,11 +7,11 @@ from typing import Any, Unpack, final
 
 import trio
 
-from actors.actor import Actor, ActorNursery, ActorRef, Reply, SpawnOptions
+from actors.actor import Actor, ActorContext, ActorNursery, ActorRef, Reply, SpawnOptions
 from actors.errors import UsageError
 from actors.supervision import supervisor_spec
 from actors.words import repr_of
-from runtime.core.actor_cell import ActorCell, IncarnationContext
+from runtime.core.actor_cell import ActorCell
 from runtime.core.cell import Cell
 from runtime.core.refs import LocalRef
 from runtime.core.spawning import spawn_under
@@ -23,19 +23,19 @@ from runtime.core.watch import Watch
 
 
 @final
-class LocalContext(IncarnationContext):
+class LocalContext(ActorContext):
     """The context of an actor of this runtime."""
 
-    __slots__ = ("_brood", "_cell", "_closed", "_incarnation", "_tasks", "_timers", "_watches")
+    __slots__ = ("_cell", "_closed", "_incarnation", "_supervisor", "_tasks", "_timers", "_watches")
 
     def __init__(self, cell: ActorCell) -> None:
         self._cell = cell
         self._incarnation = cell.incarnation
         self._closed = False
-        self._brood: SupervisorCell | None = None
+        self._supervisor: SupervisorCell | None = None
         self._tasks: ActorTasks | None = None
         self._timers: KeyedTimers | None = None
-        self._watches: dict[Cell, Watch] = {}
+        self._watches: dict[Cell, Watch] | None = None
 
     @property
     def ref(self) -> ActorRef[Any]:
@@ -71,17 +71,17 @@ class LocalContext(IncarnationContext):
     ) -> ActorRef[Any]:
         """See ``ActorContext.spawn``."""
         self._refuse_when_closed("it starts no children")
-        brood = self._brood if self._brood is not None else self._open_brood()
-        await brood.wait_started()
-        return await spawn_under(brood, factory, args, name, **options)
+        supervisor = self._supervisor if self._supervisor is not None else self._open_supervisor()
+        await supervisor.wait_started()
+        return await spawn_under(supervisor, factory, args, name, **options)
 
-    def _open_brood(self) -> SupervisorCell:
+    def _open_supervisor(self) -> SupervisorCell:
         cell = self._cell
-        brood = SupervisorCell(cell.kernel, cell.address, cell, supervisor_spec("children"), LocalContext)
-        brood.registered = False
-        self._brood = cell.brood = brood
-        brood.launch(cell.run_beside)
-        return brood
+        spec = supervisor_spec("children")
+        supervisor = SupervisorCell(cell.kernel, cell.address, cell, spec, LocalContext, registered=False)
+        self._supervisor = cell.own_supervisor = supervisor
+        supervisor.launch(cell.run_beside)
+        return supervisor
 
     def stop(self, ref: ActorRef[Any] | None = None) -> None:
         """See ``ActorContext.stop``."""
@@ -99,13 +99,16 @@ class LocalContext(IncarnationContext):
         """See ``ActorContext.watch``."""
         self._refuse_when_closed("it watches nobody")
         cell = _cell_of(ref)
+        if self._watches is None:
+            self._watches = {}
         if cell not in self._watches:
             self._watches[cell] = watch = Watch(self._cell.mailbox, cell)
             watch.begin()
 
     def unwatch(self, ref: Any) -> None:
         """See ``ActorContext.unwatch``."""
-        watch = self._watches.pop(_cell_of(ref), None)
+        cell = _cell_of(ref)
+        watch = self._watches.pop(cell, None) if self._watches is not None else None
         if watch is not None:
             watch.end()
 
@@ -139,12 +142,12 @@ class LocalContext(IncarnationContext):
     def stash(self) -> None:
         """See ``ActorContext.stash``."""
         self._refuse_when_closed("it has no message in hand")
-        self._cell.stash()
+        self._cell.hand.stash()
 
     def unstash_all(self) -> None:
         """See ``ActorContext.unstash_all``."""
         self._refuse_when_closed("its stash was put back")
-        self._cell.unstash_all()
+        self._cell.hand.unstash_all()
 
     def become(self, handler: Callable[[Any], Awaitable[Any]]) -> None:
         """See ``ActorContext.become``."""
@@ -154,12 +157,12 @@ class LocalContext(IncarnationContext):
     def fail(self, error: Exception) -> None:
         """See ``ActorContext.fail``."""
         self._refuse_when_closed("it has no message in hand")
-        self._cell.fail(error)
+        self._cell.hand.fail(error)
 
     def unhandled(self, message: Any) -> None:
         """See ``ActorContext.unhandled``."""
         self._refuse_when_closed("it has no message in hand")
-        self._cell.unhandled(message)
+        self._cell.hand.unhandled(message)
 
     def heartbeat(self) -> None:
         """See ``ActorContext.heartbeat``."""
@@ -169,7 +172,7 @@ class LocalContext(IncarnationContext):
     def reply_later(self) -> Reply[Any]:
         """See ``ActorContext.reply_later``."""
         self._refuse_when_closed("it has no message in hand")
-        return self._cell.reply_later()
+        return self._cell.hand.reply_later()
 
     @property
     def nursery(self) -> ActorNursery:
@@ -188,35 +191,36 @@ class LocalContext(IncarnationContext):
             )
 
     async def close(self, *, kill: bool) -> None:
-        """See ``IncarnationContext.close``; nothing happens the second time."""
+        """End what the incarnation has started; see ``Closable.close``. Nothing happens the second time."""
         self._closed = True
-        for watch in self._watches.values():
-            watch.end()
-        self._watches.clear()
+        if self._watches is not None:
+            for watch in self._watches.values():
+                watch.end()
+            self._watches = None
         if self._timers is not None:
             self._timers.clear()
         if self._tasks is not None:
             await self._tasks.close()
-        if self._brood is not None:
-            await self._close_brood(self._brood, kill=kill)
+        if self._supervisor is not None:
+            await self._close_supervisor(self._supervisor, kill=kill)
 
-    async def _close_brood(self, brood: SupervisorCell, *, kill: bool) -> None:
+    async def _close_supervisor(self, supervisor: SupervisorCell, *, kill: bool) -> None:
         # The children's time is their parent's: when that is over they are killed, and only their clean-up is waited for.
-        brood.request_stop(kill=kill)
+        supervisor.request_stop(kill=kill)
         with trio.CancelScope(shield=True, deadline=self._cell.scope.deadline):
-            await brood.wait_exited()
-        brood.request_stop(kill=True)
+            await supervisor.wait_exited()
+        supervisor.request_stop(kill=True)
         with trio.CancelScope(shield=True):
-            await brood.wait_exited()
-        self._brood = self._cell.brood = None
+            await supervisor.wait_exited()
+        self._supervisor = self._cell.own_supervisor = None
 
     def kill(self) -> None:
-        """See ``IncarnationContext.kill``."""
-        if self._brood is not None and self._closed:
-            self._brood.request_stop(kill=True)
+        """See ``Closable.kill``."""
+        if self._supervisor is not None and self._closed:
+            self._supervisor.request_stop(kill=True)
 
 
 def _cell_of(ref: object) -> Cell:
-    if isinstance(ref, LocalRef | LocalSupervisorRef):
+    if isinstance(ref, LocalRef | LocalSupervisorRef) and isinstance(ref.cell, Cell):
         return ref.cell
     raise UsageError(f"{repr_of(ref)} is no ref of this runtime.\n  Fix: pass what spawn() or supervise() returned.")

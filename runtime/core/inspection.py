@@ -87,7 +87,7 @@ def statistics_of(kernel: Kernel) -> RuntimeStatistics:
 
 def tree_of(cell: Cell) -> TreeNode:
     """`cell` and what is below it, as it is now."""
-    supervisor = cell if isinstance(cell, SupervisorCell) else cell.brood if isinstance(cell, ActorCell) else None
+    supervisor = cell if isinstance(cell, SupervisorCell) else cell.own_supervisor if isinstance(cell, ActorCell) else None
     below = supervisor.children.values() if isinstance(supervisor, SupervisorCell) else ()
     kind = "supervisor" if isinstance(cell, SupervisorCell) else "actor"
     return TreeNode(cell.address, kind, cell.state.value, cell.incarnation, tuple(tree_of(child) for child in below))

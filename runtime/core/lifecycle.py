@@ -1,12 +1,50 @@
 """The states of a cell and the moves between them, as one table; pictures and checks are made from it.
 
-A cell is the runtime's box around an actor or a supervisor; it outlives the incarnations.
+A cell is the runtime's box around an actor or a supervisor; it outlives the incarnations. The table says where a cell is. It
+does not say all: these machines run beside it, each with its own few states, and most mistakes are made where two of them meet.
+
+*What comes after the end.* ``Cell._next`` below (``GONE``, ``FORGET``, ``REJOIN``, ``Unrecovered``). Whoever stops a cell says
+it in the same call; ``launch`` starts afresh with ``GONE``. The supervisor reads it at the instant of the end, in
+``child_exited``. Only while the cell backs off can it be ``Unrecovered``, because an end for good uses the error up.
+
+*Asked to end.* From outside, by ``request_stop``: the state becomes STOPPING, and ``Cell.stopping`` says the same to the loop
+of the actor, for which a look into an attribute before each message is cheap. From inside the state stays RUNNING:
+``ActorCell._finishing`` is set by ``context.stop()``, and with ``_crash`` by what failed although no handler raised (a task of
+the actor's nursery, the supervisor of its children). The restart type decides what follows an end from inside; what follows one
+from outside, ``_next`` says.
+
+*How hard.* The ladder at the top of ``cell.py``: asked, out of time, killed. It is kept where trio keeps it, in ``Cell.scope``
+(its deadline, whether it was cancelled), and for a supervisor in ``_killing``. A cell only ever goes down the ladder.
+
+*Who takes the failure of a start.* ``Cell._awaited``: while somebody waits for a start, its failure is theirs, the cell is not
+restarted, and one that was made for this start is forgotten. From ``mark_started`` on the supervisor takes every failure. It is
+taken away at the instant of the end, not when the waiting task wakes: by then others may have started the cell again.
+
+*Where a message is.* ``Envelope.holder``: a ``Mailbox``; a ``Hand``; ``Stash``, ``Deferred`` (promised an answer) or
+``Redeliveries``; None before it is sent and once it is settled. A withdrawal goes to whoever that is at the moment. An
+incarnation that ends empties its hand, its stash and its promises; mailbox and redeliveries stay until the end for good. What
+an actor does first is written where it is done, in ``ActorCell._drain``.
+
+*Open or closed.* The mailbox closes at END and opens at a LAUNCH from STOPPED, so a cell that backs off takes messages. The
+mailbox of a pool is the pool's, and is open as long as that. A context is closed from the end of serving on
+(``LocalContext._closed``).
+
+*A supervisor.* Whether it starts children is not its state: ``SupervisorCell.is_serving`` also needs that nothing has failed it
+(``_failure``) and that it does not take its children down yet (``_is_closing``). Who waits for a common restart, and for when,
+only its ``RestartGroup`` knows.
+
+An end goes through these in one order, in ``Cell._run``, without a checkpoint: the supervisor decides and the state moves; then
+the hand settles its message, which must know whether an incarnation follows; then those who wait for the end wake, and the
+supervisor forgets the cell if it is to. ``tests/exploration`` and ``tests/regressions/test_f1_administration_races.py`` try the
+orders in which others come between two of these machines.
 """
 
 from __future__ import annotations
 
 import enum
-from typing import final
+from typing import TypeAlias, final
+
+import attrs
 
 from actors.errors import InternalError
 
@@ -41,6 +79,29 @@ class Move(enum.Enum):
     """It ended, and another incarnation will follow."""
     END = "end"
     """It ended, and none will follow."""
+
+
+@final
+class Next(enum.Enum):
+    """What becomes of a cell once its incarnation has ended, if that was asked for from outside."""
+
+    GONE = "gone"
+    """It is stopped, and its supervisor knows it still: ``restart_child`` may start it again."""
+    FORGET = "forget"
+    """It is stopped, and its supervisor keeps nothing of it."""
+    REJOIN = "rejoin"
+    """It was stopped only to be started again: with its group, or with its supervisor."""
+
+
+@final
+@attrs.frozen
+class Unrecovered:
+    """It backs off, and only a restart of its supervisor starts it; stopped before that, its end is a failure with `error`."""
+
+    error: BaseException
+
+
+NextStep: TypeAlias = Next | Unrecovered
 
 
 TRANSITIONS: dict[tuple[State, Move], State] = {

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
-from typing import Any, final
+from collections.abc import Callable
+from typing import Any, Protocol, final
 
 import trio
 
@@ -13,21 +13,55 @@ from actors.actor import ActorStatistics as ActorStatistics
 from actors.errors import AskCycle, UsageError
 from runtime.core.cell import Cell, current_cell, off_duty
 from runtime.core.envelope import Envelope, OneShot
+from runtime.core.kernel import Kernel
+from runtime.core.lifecycle import State
 from runtime.core.mailbox import Mailbox
-from runtime.core.waits import no_end, resolve, ring
+from runtime.core.waits import Waiter, no_end, resolve, ring
 
 
-class MailedCell(Cell, ABC):
-    """A cell that takes messages."""
+class Awaited(Waiter, Protocol):
+    """What the wait for an answer or for an end needs of the cell that it waits for."""
 
-    __slots__ = ("mailbox",)
+    @property
+    def address(self) -> str:
+        """Its name within its runtime."""
+        ...
 
-    mailbox: Mailbox
-    """Belongs to the address, not to an incarnation."""
+    @property
+    def asking(self) -> list[Waiter]:
+        """What its handler waits for."""
+        ...
 
-    @abstractmethod
+    def on_end(self, tell: Callable[[Terminated], None]) -> None:
+        """Call `tell` once when it is gone for good."""
+        ...
+
+    def forget_on_end(self, tell: Callable[[Terminated], None]) -> None:
+        """Undo ``on_end``."""
+        ...
+
+
+class Recipient(Awaited, Protocol):
+    """What a ref needs of the cell that takes its messages."""
+
+    @property
+    def kernel(self) -> Kernel:
+        """The runtime that it is of."""
+        ...
+
+    @property
+    def mailbox(self) -> Mailbox:
+        """Belongs to the address, not to an incarnation."""
+        ...
+
+    @property
+    def state(self) -> State:
+        """Where it is between its start and its end."""
+        ...
+
     def statistics(self) -> ActorStatistics:
         """One look at this actor; see :class:`ActorStatistics`."""
+        ...
 
 
 @final
@@ -36,7 +70,7 @@ class LocalRef(ActorRef[Any]):
 
     __slots__ = ("__weakref__", "cell")
 
-    def __init__(self, cell: MailedCell) -> None:
+    def __init__(self, cell: Recipient) -> None:
         self.cell = cell
 
     @property
@@ -106,7 +140,7 @@ class Ask(OneShot):
 
     __slots__ = ("_callee", "_caller")
 
-    def __init__(self, caller: Cell | None, callee: Cell) -> None:
+    def __init__(self, caller: Cell | None, callee: Awaited) -> None:
         self._outcome = self._task = None  # as OneShot does; one call less for every ask
         self.abandoned = False
         self._caller = caller
@@ -115,7 +149,7 @@ class Ask(OneShot):
             caller.asking.append(callee)
             _refuse_cycle(caller, callee)
 
-    def hand_over(self, callee: Cell) -> None:
+    def hand_over(self, callee: Awaited) -> None:
         """Another actor will answer. Raises ``AskCycle`` when that one can only go on after the asker."""
         if self._caller is not None:
             caller, self._caller = self._caller, None
@@ -136,7 +170,7 @@ class Ask(OneShot):
             self._caller = None
 
 
-async def wait_for_end(cell: Cell) -> Terminated:
+async def wait_for_end(cell: Awaited) -> Terminated:
     """Wait until `cell` is gone for good; the wait of a handler is an edge like an ask."""
     refuse_own_end(cell)
     slot = Ask(None if off_duty.get() else current_cell.get(), cell)
@@ -148,7 +182,7 @@ async def wait_for_end(cell: Cell) -> Terminated:
         slot.forget_edge()
 
 
-def refuse_own_end(cell: Cell) -> None:
+def refuse_own_end(cell: Awaited) -> None:
     """Raise when the caller runs in `cell` or below it, so that it could not see the end."""
     caller = current_cell.get()
     if caller is not None and f"{caller.address}/".startswith(f"{cell.address}/"):
@@ -158,7 +192,7 @@ def refuse_own_end(cell: Cell) -> None:
         )
 
 
-def _refuse_cycle(caller: Cell, callee: Cell) -> None:
+def _refuse_cycle(caller: Cell, callee: Awaited) -> None:
     """Raise when `caller`, which waits for `callee` by now, thereby waits for itself."""
     if callee is not caller and not callee.asking:
         return  # nearly always

@@ -79,8 +79,7 @@ class RestartGroup:
             if cell not in self._members:
                 continue  # while another one was waited for, it has been started again, or has left
             if cell.state in (State.RUNNING, State.STARTING):
-                cell.request_stop()
-                cell.rejoin = True
+                cell.stop_to_rejoin()
             if cell.state is State.STOPPING:
                 await self._see_out(cell)
 

@@ -8,9 +8,9 @@ import trio
 
 from actors.errors import ChildAlreadyPresent, ChildAlreadyStarted, ChildNotFound, ChildRestarting, ChildRunning, TooManyChildren
 from actors.supervision import ChildCounts, ChildInfo, ChildState
+from runtime.core.actor_cell import ActorCell
 from runtime.core.cell import Cell
 from runtime.core.lifecycle import State
-from runtime.core.refs import MailedCell
 
 ROOT = "(root)"
 """How the supervisor without an address is called."""
@@ -52,7 +52,7 @@ class Roster:
             return
         where = f"supervisor {self._name!r}"
         if known.state is State.BACKING_OFF or (
-            known.state is State.STARTING and known.incarnation > 1 and known.start_slot is None
+            known.state is State.STARTING and known.incarnation > 1 and not known.is_start_awaited
         ):
             raise ChildAlreadyPresent(
                 f"{where} already has {child_id!r}, which is being restarted.\n"
@@ -135,7 +135,7 @@ class Roster:
     def count_children(self) -> ChildCounts:
         """How many children are known and how many run."""
         cells = list(self.cells.values())
-        supervisors = sum(not isinstance(cell, MailedCell) for cell in cells)
+        supervisors = sum(not isinstance(cell, ActorCell) for cell in cells)
         active = sum(_CHILD_STATES[cell.state] is ChildState.RUNNING for cell in cells)
         return ChildCounts(specs=len(cells), active=active, supervisors=supervisors, workers=len(cells) - supervisors)
 

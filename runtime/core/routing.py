@@ -96,10 +96,10 @@ class _Router(Actor):
             if not self._routees:
                 self.context.stop()  # the last of them has ended by itself, and so does the pool
             return None
-        cell = _cell_of(self.context.ref)
+        hand = _cell_of(self.context.ref).hand
         if self._pool.routing is not Routing.BROADCAST:
-            return await cell.forward(self._choose(message, self._routees))
-        if cell.is_asked:
+            return await hand.forward(self._choose(message, self._routees).hand)
+        if hand.is_asked:
             return await self._ask_all(message)
         for routee in self._routees:
             await routee.ref.tell(message)
@@ -122,7 +122,7 @@ class _Router(Actor):
     def _choose(self, message: Any, routees: list[ActorCell]) -> ActorCell:
         routing = self._pool.routing
         if routing is Routing.LEAST_BUSY:
-            return min(routees, key=lambda cell: cell.load)
+            return min(routees, key=lambda cell: cell.hand.load)
         if routing.key is not None:
             return routees[zlib.crc32(repr(routing.key(message)).encode()) % len(routees)]
         self._turn += 1

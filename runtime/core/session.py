@@ -26,8 +26,7 @@ class Session:
         self.body = trio.CancelScope()
         self.error: BaseException | None = None
         self.exit: Exit | None = None
-        self.root = SupervisorCell(kernel, "", self, spec, LocalContext)
-        self.root.registered = False
+        self.root = SupervisorCell(kernel, "", self, spec, LocalContext, registered=False)
         self._kernel = kernel
         kernel.events.on_interrupt = self.root.interrupt
         self._timers = trio.CancelScope(shield=True)

@@ -1,14 +1,17 @@
-"""Messages that one incarnation put aside, to be handled later, and asks that it will answer later."""
+"""Where messages of an actor are that are neither in its mailbox nor in hand: stashed, promised an answer, or to come again."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, final
 
 from actors.actor import Reply
 from actors.errors import MailboxFull, UsageError
 from runtime.core.envelope import Envelope, OneShot
+from runtime.core.kernel import Kernel
 from runtime.core.mailbox import Mailbox
+from runtime.core.timekeeper import Timer
 
 
 @final
@@ -116,6 +119,43 @@ class Deferred:
         for envelope in waiting:
             envelope.holder = None
         return waiting
+
+
+@final
+class Redeliveries:
+    """Messages that crashed their actor: after its backoff each goes ahead of what waits in the mailbox, beyond its capacity."""
+
+    __slots__ = ("_deliver", "_kernel", "_waiting")
+
+    def __init__(self, kernel: Kernel, mailbox: Mailbox) -> None:
+        self._kernel = kernel
+        self._deliver: Callable[[Envelope], None] = partial(mailbox.put_beyond, first=True)
+        self._waiting: dict[Envelope, Timer] = {}
+
+    def put(self, envelope: Envelope, delay_s: float) -> None:
+        """Deliver `envelope` again after `delay_s` seconds."""
+        envelope.holder = self
+        self._waiting[envelope] = self._kernel.timekeeper.call_after(delay_s, partial(self._due, envelope))
+
+    def let_go(self, envelope: Envelope) -> None:
+        """Forget a withdrawn envelope (see ``Envelope.withdraw``)."""
+        timer = self._waiting.pop(envelope, None)
+        if timer is not None:
+            timer.cancel()
+            envelope.holder = None
+            if envelope.slot is not None:
+                envelope.slot.released()
+
+    def drain(self) -> list[Envelope]:
+        """Stop waiting; what waited, in the order in which it failed."""
+        waiting, self._waiting = self._waiting, {}
+        for timer in waiting.values():
+            timer.cancel()
+        return list(waiting)
+
+    def _due(self, envelope: Envelope) -> None:
+        if self._waiting.pop(envelope, None) is not None:
+            self._deliver(envelope)
 
 
 @final

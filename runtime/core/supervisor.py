@@ -19,18 +19,17 @@ import trio
 from actors.actor import StopReason
 from actors.errors import RestartsExhausted, SupervisionError
 from actors.groups import is_fatal, leaves_of
-from actors.restart import RestartType
 from actors.supervision import AutoShutdown, ChildSpec, Directive, Strategy, Supervision, SupervisorSpec
 from runtime.core.actor_cell import ActorCell, ContextMaker, start_failed
 from runtime.core.cell import Cell, Exit, ExitKind, Overseer, Start, classify
 from runtime.core.events import ActorRestarting, ActorUnresponsive, SupervisorParked
 from runtime.core.kernel import Doorbell, Kernel
-from runtime.core.lifecycle import Move, State
+from runtime.core.lifecycle import State
 from runtime.core.mailbox import Mailbox
 from runtime.core.restart_group import RestartGroup
 from runtime.core.roster import Roster
 from runtime.core.stacks import stack_of
-from runtime.core.supervisor_ref import AdministeredCell, LocalSupervisorRef
+from runtime.core.supervisor_ref import LocalSupervisorRef
 from runtime.core.verdicts import Again, GiveUp, Judge, Over
 
 UNRESPONSIVE_GRACE_S = 1.0
@@ -38,7 +37,7 @@ UNRESPONSIVE_GRACE_S = 1.0
 
 
 @final
-class SupervisorCell(AdministeredCell):
+class SupervisorCell(Cell):
     """Runs the incarnations of one supervisor."""
 
     __slots__ = (
@@ -54,6 +53,7 @@ class SupervisorCell(AdministeredCell):
         "_ref",
         "_significant_ended",
         "_specs",
+        "roster",
         "supervision",
     )
 
@@ -64,8 +64,18 @@ class SupervisorCell(AdministeredCell):
         parent: Overseer,
         spec: SupervisorSpec,
         make_context: ContextMaker,
+        *,
+        registered: bool = True,
     ) -> None:
-        super().__init__(kernel, address, parent, restart=spec.restart, shutdown_s=spec.shutdown_s, significant=spec.significant)
+        super().__init__(
+            kernel,
+            address,
+            parent,
+            restart=spec.restart,
+            shutdown_s=spec.shutdown_s,
+            significant=spec.significant,
+            registered=registered,
+        )
         self.supervision: Supervision = spec.supervision
         self._make_context = make_context
         self._ref: LocalSupervisorRef | None = None
@@ -171,9 +181,10 @@ class SupervisorCell(AdministeredCell):
         declared = {spec.id for spec in self._specs}
         for child_id, cell in reversed(list(self.children.items())):
             keep = child_id in declared and not self.stopping
-            if not keep or cell.state is not State.BACKING_OFF:
-                cell.request_stop(kill=self._killing)
-                cell.rejoin = keep and cell.state is State.STOPPING
+            if not keep:
+                cell.stop_for_good(kill=self._killing)
+            elif cell.state is not State.BACKING_OFF:
+                cell.stop_to_rejoin(kill=self._killing)
             await self._see_out(cell)
 
     def _close(self) -> None:
@@ -273,8 +284,7 @@ class SupervisorCell(AdministeredCell):
 
     def _abandon(self, cell: Cell, start: Start) -> None:
         """Whoever waits for `start` was cancelled: nothing remains of it."""
-        cell.discard = cell.discard or start.adopts
-        cell.request_stop(kill=True)
+        cell.stop_for_good(kill=True, forget=start.adopts)
 
     @trio.lowlevel.enable_ki_protection  # Ctrl-C comes at its wait; between two lines it would leave a child that nobody stops
     async def start_child(self, spec: ChildSpec | SupervisorSpec) -> Cell:
@@ -302,15 +312,10 @@ class SupervisorCell(AdministeredCell):
 
     def dismiss(self, cell: Cell, *, discard: bool) -> None:
         """As ``terminate``, but without waiting for the end."""
-        cell.discard = cell.discard or discard
-        cell.rejoin = False
         self._group.leave(cell)
         if cell.state is State.NEW:  # waits for its first start
             cell.end(StopReason.STOPPED)
-        if cell.state is State.STOPPED:
-            self.child_ended(cell)
-        else:
-            cell.request_stop()
+        cell.stop_for_good(forget=discard)
 
     @trio.lowlevel.enable_ki_protection
     async def restart_child(self, child_id: str) -> Cell:
@@ -328,18 +333,18 @@ class SupervisorCell(AdministeredCell):
 
     def child_exited(self, cell: Cell, exit: Exit) -> None:  # noqa: A002
         """Decide about the end of one incarnation. Synchronous: nothing can happen between the end and the decision."""
-        slot, cell.start_slot = cell.start_slot, None
+        start = cell.take_start()
         if exit.kind is ExitKind.FATAL:
             cell.end(StopReason.FAILED, exit.error)
             assert exit.error is not None, "a fatal exit has its error"
-            if slot is not None:
-                self._start_failed(cell, slot, exit.error)
+            if start is not None:
+                self._start_failed(cell, start, exit.error)
             self._fail(exit.error)
-        elif slot is not None:
+        elif start is not None:
             cell.end(StopReason.FAILED if exit.error is not None else StopReason.STOPPED, exit.error)
-            self._start_failed(cell, slot, exit.error)
-        elif cell.rejoin and cell.restart is not RestartType.TEMPORARY:
-            cell.move(Move.RETRY)
+            self._start_failed(cell, start, exit.error)
+        elif cell.rejoins:
+            cell.back_off(is_restart=False)
         elif cell.stopping or self.stopping:
             # What it failed with meanwhile nobody else would hear of: as in OTP, where a monitor is told the true reason.
             cell.end(StopReason.FAILED if exit.error is not None else StopReason.STOPPED, exit.error)
@@ -351,7 +356,8 @@ class SupervisorCell(AdministeredCell):
     @staticmethod
     def _start_failed(cell: Cell, start: Start, error: BaseException | None) -> None:
         """The start that somebody waits for did not come about."""
-        cell.discard = cell.discard or start.adopts
+        if start.adopts:
+            cell.forget_once_gone()
         start.fail(start_failed(cell.address, error))
 
     def _carry_out(self, cell: Cell, exit: Exit) -> None:  # noqa: A002
@@ -370,15 +376,14 @@ class SupervisorCell(AdministeredCell):
         events, delay_s = self.kernel.events, again.delay_s
         if again.is_parked and events.listening:
             events.publish(SupervisorParked(address=self.address, incarnation=self.incarnation, delay_s=delay_s, error=error))
-        cell.restarts += 1
-        cell.move(Move.RETRY)
+        cell.back_off(is_restart=True)
         if events.listening:
             events.publish(
                 ActorRestarting(address=cell.address, incarnation=cell.incarnation, delay_s=delay_s, restarts=cell.restarts)
             )
         due = trio.current_time() + delay_s
         if again.is_alone or self.supervision.strategy is Strategy.ONE_FOR_ONE:
-            cell.retry_timer = self.kernel.timekeeper.call_at(due, partial(self._relaunch, cell))
+            cell.retry_with(self.kernel.timekeeper.call_at(due, partial(self._relaunch, cell)))
         else:
             self._group.gather(cell, self.supervision.strategy, due)
             self.kernel.timekeeper.call_at(due, self._bell.ring)
@@ -386,11 +391,7 @@ class SupervisorCell(AdministeredCell):
 
     def _launch(self, cell: Cell, start: Start | None = None) -> None:
         """Begin the next incarnation of `cell`. Without somebody who waits for its start, a failure of that is supervised."""
-        nursery = self._open_nursery()
-        if cell.state is State.STOPPED:
-            cell.reopen()
-        cell.start_slot = start
-        cell.launch(nursery.start_soon)
+        cell.launch(self._open_nursery().start_soon, start)
 
     def _relaunch(self, cell: Cell) -> None:
         if cell.state is State.BACKING_OFF and self.is_serving:
@@ -404,8 +405,7 @@ class SupervisorCell(AdministeredCell):
     def _set_aside(self, cell: Cell, error: BaseException | None) -> None:
         """`cell` is not started again by this incarnation. A declared child keeps its mailbox: both may be started again."""
         if any(self.children.get(spec.id) is cell for spec in self._specs):
-            cell.doom = error
-            cell.move(Move.RETRY)
+            cell.back_off_for_good(error)
         else:
             cell.end(StopReason.FAILED if error is not None else StopReason.STOPPED, error)
 
@@ -421,7 +421,7 @@ class SupervisorCell(AdministeredCell):
 
     def child_ended(self, cell: Cell) -> None:
         """Forget a child that nobody can start again: temporary, or discarded by whoever stopped it."""
-        if cell.discard or cell.restart is RestartType.TEMPORARY:
+        if not cell.is_kept:
             self.roster.forget(cell)
 
     def directive(self, error: BaseException) -> Directive:

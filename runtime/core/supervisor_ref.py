@@ -2,40 +2,52 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from typing import Any, final
+from typing import Any, Protocol, final
 
 import trio
 
 from actors.actor import ActorRef, Terminated
 from actors.supervision import ChildCounts, ChildInfo, ChildSpec, SupervisorRef, SupervisorSpec
 from runtime.core.cell import Cell
-from runtime.core.refs import wait_for_end
+from runtime.core.kernel import Kernel
+from runtime.core.lifecycle import State
+from runtime.core.refs import Awaited, wait_for_end
 from runtime.core.roster import Roster
 
 
-class AdministeredCell(Cell, ABC):
-    """A cell that can be asked to start and stop children."""
+class Administered(Awaited, Protocol):
+    """What a ref needs of the cell that starts and stops children."""
 
-    __slots__ = ("roster",)
+    @property
+    def kernel(self) -> Kernel:
+        """The runtime that it is of."""
+        ...
 
-    roster: Roster
+    @property
+    def roster(self) -> Roster:
+        """Its children."""
+        ...
 
-    @abstractmethod
+    @property
+    def state(self) -> State:
+        """Where it is between its start and its end."""
+        ...
+
     async def start_child(self, spec: ChildSpec | SupervisorSpec) -> Cell:
         """Adopt and start a child; nothing is kept of one that does not start."""
+        ...
 
-    @abstractmethod
     async def terminate(self, cell: Cell, *, discard: bool) -> None:
         """Stop `cell` and wait for it; with `discard`, forget it."""
+        ...
 
-    @abstractmethod
     async def restart_child(self, child_id: str) -> Cell:
         """Start a stopped child again."""
+        ...
 
-    @abstractmethod
     def delete_child(self, child_id: str) -> None:
         """Forget a stopped child."""
+        ...
 
 
 @final
@@ -44,7 +56,7 @@ class LocalSupervisorRef(SupervisorRef):
 
     __slots__ = ("__weakref__", "cell")
 
-    def __init__(self, cell: AdministeredCell) -> None:
+    def __init__(self, cell: Administered) -> None:
         self.cell = cell
 
     @property

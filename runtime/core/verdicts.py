@@ -82,10 +82,7 @@ class Judge:
 
     def _restart(self, cell: Cell, error: BaseException | None, now: float) -> Again | GiveUp:
         backoff = self._supervision.backoff
-        if cell.started_at is not None and now - cell.started_at >= backoff.reset_after_s:
-            cell.streak = 0
-        delay_s = backoff.delay_s(cell.streak, self._rng)
-        cell.streak += 1
+        delay_s = backoff.delay_s(cell.count_failure(now, backoff.reset_after_s), self._rng)
         if self._ledger.record(now):
             return Again(delay_s)
         if self._supervision.exhausted is Exhausted.ESCALATE:

@@ -29,10 +29,11 @@ from actors.errors import (
 from actors.graphs.node import Kind
 from actors.groups import leaves_of
 from actors.words import words_of
+from runtime.core.actor_cell import ActorCell
 from runtime.core.cell import Cell, on_duty
 from runtime.core.envelope import Envelope, OneShot, Wrapper
 from runtime.core.events import Event
-from runtime.core.holding_cell import HoldingCell
+from runtime.core.hand import Hand
 from runtime.core.pool import InstancePool
 from runtime.core.refs import Ask
 from runtime.core.waits import Waiter, no_end, resolve, ring, waiting
@@ -301,8 +302,8 @@ class ActiveRun:
         for envelope in self._envelopes.values():
             holder = envelope.holder
             other: Cell | InstancePool
-            if isinstance(holder, HoldingCell):
-                other = holder
+            if isinstance(holder, Hand):
+                other = holder.cell
             else:
                 other = self._places[envelope.message.delivery.node]
                 if not self._is_behind(envelope, other):
@@ -650,19 +651,19 @@ class ActiveRun:
 
 def work_of(cell: Cell) -> Work | None:
     """The message of a run that `cell`, an instance of a node, has in hand."""
-    envelope = cell.in_hand if isinstance(cell, HoldingCell) else None
+    envelope = cell.hand.envelope if isinstance(cell, ActorCell) else None
     return envelope.message if envelope is not None and isinstance(envelope.message, Work) else None
 
 
 def places_held_by(cell: Cell) -> frozenset[Place]:
     """The places that the handler of `cell` holds, and those of whoever waits for it: by an ask, or for the run it works for."""
     seen: set[Cell] = set()
-    while isinstance(cell, HoldingCell) and cell not in seen:
+    while isinstance(cell, ActorCell) and cell not in seen:
         seen.add(cell)
         work = work_of(cell)
         if work is not None:
             return work.run.held_at(work.delivery.node)
-        slot = cell.in_hand.slot if cell.in_hand is not None else None
+        slot = cell.hand.envelope.slot if cell.hand.envelope is not None else None
         asker = slot.caller if isinstance(slot, Ask) else None
         if asker is None:
             break

@@ -1,16 +1,21 @@
-"""Validation between what a language model says and an author's message types.
+"""JSON schemas of message types, lenient reading, and what strict reading needs of pydantic.
 
 A *mirror* is a type that pydantic, and so DSPy, can show as a JSON schema and parse; what it parses to is the author's own type.
 An attrs class and a dataclass have one; a pydantic model is its own, unless it holds attrs classes. Nothing is ever built around
 a constructor: the author's validators, converters and ``__post_init__`` run.
+
+:func:`build` reads leniently, as a language model's answer wants to be read; ``runtime.messages.reader`` reads strictly.
 
 pydantic is imported here only, inside the functions that need it.
 """
 
 from __future__ import annotations
 
+import base64
 import enum
 import functools
+import inspect
+import json
 import types
 import typing
 import weakref
@@ -19,14 +24,13 @@ from typing import Any, cast
 
 import attrs
 
-from actors.errors import DeclarationError, LMReplyUnreadable
+from actors.errors import DeclarationError
 from actors.words import repr_of, words_of
 from runtime.messages.fields import MessageField, MessageKind, fields_of, message_kind
+from runtime.messages.problems import FieldProblem, invalid
 
 SHOWN_CHARACTERS = 120
 """How much of a value an error message shows."""
-SHOWN_PROBLEMS = 10
-"""How many of the things that are wrong with an answer a message names."""
 
 _mirrors: weakref.WeakKeyDictionary[type, type] = weakref.WeakKeyDictionary()
 _hooked: weakref.WeakKeyDictionary[type, frozenset[str]] = weakref.WeakKeyDictionary()
@@ -88,8 +92,8 @@ def build(message_type: type, values: Mapping[str, object]) -> Any:
     Lax where pydantic is lax (``"3"`` for an int); unknown names are ignored; fields with defaults may be left out.
 
     Raises:
-        LMReplyUnreadable: a field is missing or does not fit, or the class refused the values; it names all of them.
-        DeclarationError: `message_type` is no message type, or has a field that cannot be filled.
+        MessageInvalid: a field is missing or does not fit, or the class refused the values; it names all of them.
+        DeclarationError: `message_type` is no message type, or has a field that cannot be read from JSON.
     """
     from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415
 
@@ -99,14 +103,8 @@ def build(message_type: type, values: Mapping[str, object]) -> Any:
         return adapter.validate_python(dict(values), by_name=True, by_alias=True)
     except ValidationError as error:
         details = cast("list[dict[str, Any]]", error.errors(include_url=False, include_context=False))
-    problems = "".join(f"\n  {_problem(message_type, fields, detail)}" for detail in details[:SHOWN_PROBLEMS])
-    if len(details) > SHOWN_PROBLEMS:
-        problems += f"\n  … and {len(details) - SHOWN_PROBLEMS} more"
-    named = ", ".join(repr(name) for name in dict.fromkeys(_root(_path(detail["loc"])) for detail in details) if name)
-    raise LMReplyUnreadable(
-        f"The answer does not make a {message_type.__name__}:{problems}\n"
-        f"  Fix: say in the instruction how {named or 'the answer'} must look, raise parse_attempts, "
-        f"or widen the types of {message_type.__name__}."
+    raise invalid(
+        f"The values do not make a {message_type.__name__}", [_problem(message_type, fields, detail) for detail in details]
     )
 
 
@@ -120,8 +118,53 @@ def validated(annotation: Any, value: object) -> Any:
 
 
 def json_schema(annotation: Any) -> dict[str, Any]:
-    """The JSON schema of `annotation`, by the names of its fields."""
+    """The JSON schema of `annotation`, which is a mirror or holds none of the author's types, by the names of its fields."""
     schema: dict[str, Any] = _adapter(annotation, annotation).json_schema(by_alias=False)
+    return schema
+
+
+def schema_of(annotation: Any) -> dict[str, Any]:
+    """The JSON schema (2020-12) of what strict reading takes for `annotation`: a message type or any type of its fields.
+
+    Message types stand in ``$defs`` and take no fields but their own; bytes are base64 text. Converters and validators of the
+    author's do not show: what they refuse besides, no schema knows.
+
+    Raises:
+        DeclarationError: it holds a type that has no JSON.
+    """
+    adapter = _adapter(annotation, _translate(annotation))
+    schema: dict[str, Any] = adapter.json_schema(by_alias=False, mode="validation", schema_generator=_strict_schemas())
+    return schema
+
+
+@functools.cache
+def _strict_schemas() -> Any:
+    """The generator of schemas that say what strict reading takes: no fields but the declared ones, and base64 for bytes."""
+    from pydantic.json_schema import GenerateJsonSchema  # noqa: PLC0415
+
+    class Strict(GenerateJsonSchema):
+        def bytes_schema(self, schema: Any) -> dict[str, Any]:
+            del schema  # its bounds count bytes, and those of a schema would count characters
+            return {"type": "string", "contentEncoding": "base64"}
+
+        def encode_default(self, dft: Any) -> Any:
+            return base64.b64encode(dft).decode("ascii") if isinstance(dft, bytes) else super().encode_default(dft)
+
+        def model_schema(self, schema: Any) -> dict[str, Any]:
+            return _closed(super().model_schema(schema))
+
+        def dataclass_schema(self, schema: Any) -> dict[str, Any]:
+            return _closed(super().dataclass_schema(schema))
+
+        def typed_dict_schema(self, schema: Any) -> dict[str, Any]:
+            return _closed(super().typed_dict_schema(schema))
+
+    return Strict
+
+
+def _closed(schema: dict[str, Any]) -> dict[str, Any]:
+    if "properties" in schema:
+        schema.setdefault("additionalProperties", False)
     return schema
 
 
@@ -169,7 +212,7 @@ def misfit(annotation: Any, value: object) -> str | None:
         _adapter(annotation, _translate(annotation)).validate_python(value, by_name=True, by_alias=True)
     except ValidationError as error:
         detail = error.errors(include_url=False, include_context=False)[0]
-        place = _path(detail["loc"])
+        place = _place(detail["loc"])
         return f"{place + ': ' if place else ''}got {shorten(detail['input'])}, expected {type_name(annotation)}: {detail['msg']}"
     return None
 
@@ -185,7 +228,7 @@ def misgiven(annotation: Any, value: object) -> str | None:
         read = _adapter(annotation, _translate(annotation)).validate_python(value, strict=True, by_name=True, by_alias=True)
     except ValidationError as error:
         detail = error.errors(include_url=False, include_context=False)[0]
-        place = _path(detail["loc"])
+        place = _place(detail["loc"])
         return f"{place + ': ' if place else ''}got {shorten(detail['input'])}, expected {type_name(annotation)}"
     try:
         is_same = read is value or bool(read == value)
@@ -210,6 +253,45 @@ def dump(value: object) -> Any:
     if isinstance(value, list | tuple):
         return [dump(item) for item in cast("Collection[object]", value)]
     return _plain(value)
+
+
+# --- for strict reading and writing ---------------------------------------------------------------------------------
+
+
+def checked(annotation: Any, value: object) -> Any:
+    """`value`, of the type in the ``Annotated`` that `annotation` is, as the rest of that makes it.
+
+    Raises:
+        ValueError: its constraints or its validators refuse it; see :func:`reasons`.
+    """
+    return _adapter(annotation, _translate(annotation)).validate_python(value, by_name=True, by_alias=True)
+
+
+def foreign(annotation: Any, value: object) -> Any:
+    """The JSON `value` as a type that only pydantic knows, strictly.
+
+    Raises:
+        ValueError: it is none; see :func:`reasons`.
+        DeclarationError: pydantic does not know it either.
+    """
+    read = _adapter(annotation, _translate(annotation)).validate_json
+    closed = {"extra": "forbid"} if "extra" in inspect.signature(read).parameters else {}  # pydantic has it from 2.12 on
+    return read(json.dumps(value), strict=True, by_name=True, by_alias=True, **closed)
+
+
+def foreign_json(annotation: Any, value: object) -> Any:
+    """JSON of `value`, of a type that only pydantic knows.
+
+    Raises:
+        ValueError: it has none, or is none of that type.
+    """
+    return _adapter(annotation, _translate(annotation)).dump_python(value, mode="json", warnings="error")
+
+
+def takes_any_field(message_type: type) -> bool:
+    """Whether the author lets a pydantic model keep fields that it does not declare."""
+    config: Mapping[str, object] = getattr(message_type, "model_config", {})
+    return message_kind(message_type) is MessageKind.PYDANTIC and config.get("extra") == "allow"
 
 
 @functools.cache
@@ -340,11 +422,22 @@ def _shape_of(owner: type) -> Any:
         if field.name in taken_raw:
             kind = typing.Annotated[kind, WrapValidator(_offer)]
         slots[f"slot_{index}"] = (kind, Field(**options))
-    config = ConfigDict(defer_build=True, arbitrary_types_allowed=False, protected_namespaces=())
+    config = ConfigDict(
+        defer_build=True, arbitrary_types_allowed=False, protected_namespaces=(), json_schema_extra=_without_slots
+    )
     text = owner.__doc__ or ""
     told = None if text.startswith(f"{owner.__name__}(") else text  # dataclasses writes its own where the author wrote none
     created: Any = create_model(owner.__name__, __config__=config, __module__=owner.__module__, __doc__=told, **slots)
     return created
+
+
+def _without_slots(schema: dict[str, Any]) -> None:
+    """Let a schema that was asked for without aliases name the author's fields, which are the titles of the slots."""
+    properties = schema.get("properties", {})
+    names = {name: cast("str", each.get("title", name)) for name, each in properties.items()}
+    schema["properties"] = {names[name]: each for name, each in properties.items()}
+    if "required" in schema:
+        schema["required"] = [names.get(name, name) for name in schema["required"]]
 
 
 @attrs.frozen
@@ -374,21 +467,21 @@ def _made(owner: type, given: Mapping[str, Any]) -> Any:
     """
     offered = {name: value for name, value in given.items() if isinstance(value, _Offered)}
     if not offered:
-        return _construct(owner, given)
+        return made_of(owner, given)
     problem = next((f"{name}: {each.problem}" for name, each in offered.items() if each.problem is not None), None)
     fitting = {name: value.fitting if isinstance(value, _Offered) else value for name, value in given.items()}
     try:
-        made = _construct(owner, {name: value.said if isinstance(value, _Offered) else value for name, value in given.items()})
+        made = made_of(owner, {name: value.said if isinstance(value, _Offered) else value for name, value in given.items()})
     except ValueError:
         if problem is not None:
             raise
-        return _construct(owner, fitting)
+        return made_of(owner, fitting)
     kinds = {field.name: field for field in fields_of(owner)}
     if all(_fits(kinds[name].type, getattr(made, kinds[name].attribute, None)) for name in offered):
         return made
     if problem is not None:
         raise ValueError(f"{owner.__name__} refused it: {problem}")
-    return _construct(owner, fitting)
+    return made_of(owner, fitting)
 
 
 def _fits(annotation: Any, value: object) -> bool:
@@ -400,8 +493,12 @@ def _fits(annotation: Any, value: object) -> bool:
         return False
 
 
-def _construct(owner: type, given: Mapping[str, Any]) -> Any:
-    """`owner` made by its own constructor; whatever that raises is a problem of the answer, for pydantic to collect."""
+def made_of(owner: type, given: Mapping[str, Any]) -> Any:
+    """`owner` made by its own constructor, from values that are what their fields declare.
+
+    Raises:
+        ValueError: it refused them, with whatever it raised as the cause; :func:`reasons` tells them apart.
+    """
     try:
         if message_kind(owner) is MessageKind.PYDANTIC:
             return cast("Any", owner).model_validate(dict(given), by_name=True, by_alias=True)
@@ -432,7 +529,7 @@ def _adapter(annotation: Any, translated: Any) -> Any:
         if not isinstance(error, PydanticSchemaGenerationError | PydanticUndefinedAnnotation | PydanticUserError):
             raise
         raise DeclarationError(
-            f"{type_name(annotation)} cannot be filled by a language model: {words_of(error).partition(chr(10))[0]}\n"
+            f"{type_name(annotation)} cannot be read from JSON: {words_of(error).partition(chr(10))[0]}\n"
             "  Fix: build message types of str, numbers, bool, enums, Literal, dates, lists, dicts, unions and message types."
         ) from error
 
@@ -461,29 +558,49 @@ def _make_adapter(translated: Any) -> Any:
 # --- what is wrong, in words ----------------------------------------------------------------------------------------
 
 
-def _path(loc: tuple[int | str, ...]) -> str:
-    """The place of an error as an author would write it: ``bounds[0].low``."""
-    path = ""
-    for part in loc:
-        if isinstance(part, int):
-            path += f"[{part}]"
-        elif not part.startswith("function-"):  # the step into one of our own validators, which no author wrote
-            path += f".{part}" if path else part
-    return path
+def shown(value: object) -> str:
+    """A JSON value, or what was made of one, as a problem repeats it: shortened, and without what is in it."""
+    if isinstance(value, dict):
+        return "an object"
+    if isinstance(value, list):
+        return "a list"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return shorten(value)
 
 
-def _root(path: str) -> str:
-    return path.partition("[")[0].partition(".")[0]
+def reasons(error: Exception) -> list[FieldProblem]:
+    """Why a value was refused, each place counted from that value: what pydantic found, or the words of the author's own code."""
+    from pydantic import ValidationError  # noqa: PLC0415
+
+    found = error if isinstance(error, ValidationError) else error.__cause__
+    if not isinstance(found, ValidationError):
+        return [FieldProblem((), words_of(error) or type(error).__name__)]
+    details = found.errors(include_url=False, include_context=False)
+    return [FieldProblem(_steps(each["loc"]), f"got {shown(each['input'])}: {_reason(each['msg'])}") for each in details]
 
 
-def _problem(message_type: type, fields: tuple[MessageField, ...], detail: Mapping[str, Any]) -> str:
-    path = _path(detail["loc"])
+def _reason(message: str) -> str:
+    return message.removeprefix("Value error, ").removeprefix("Assertion failed, ")
+
+
+def _steps(loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """The place of an error without the steps into our own validators, which no author wrote."""
+    return tuple(part for part in loc if isinstance(part, int) or not part.startswith("function-"))
+
+
+def _place(loc: tuple[int | str, ...]) -> str:
+    return FieldProblem(_steps(loc), "").place
+
+
+def _problem(message_type: type, fields: tuple[MessageField, ...], detail: Mapping[str, Any]) -> FieldProblem:
+    steps = _steps(detail["loc"])
     types_by_name = {name: type_name(field.type) for field in fields for name in (field.name, field.attribute)}
-    root = _root(path)
+    root = str(steps[0]) if steps else ""
     declared = types_by_name.get(root, "")
+    is_deep = len(steps) > 1
     if detail["type"] == "missing":
-        return f"{path}: missing" + (f", expected {declared}" if path == root else f" ({root} is {declared})")
+        return FieldProblem(steps, "missing" + (f" ({root} is {declared})" if is_deep else f", expected {declared}"))
+    expected = f" ({root} is {declared})" if is_deep else f", expected {declared}" if root else ""
     reason = str(detail["msg"]).removeprefix("Value error, ")
-    place = f"{path}: " if path else ""
-    expected = f", expected {declared}" if path == root and root else f" ({root} is {declared})" if root else ""
-    return f"{place}got {shorten(detail['input'])}{expected}: {reason}"
+    return FieldProblem(steps, f"got {shorten(detail['input'])}{expected}: {reason}")

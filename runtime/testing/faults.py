@@ -196,7 +196,7 @@ async def _struck(fault: Fault, handler: Handler, message: Any) -> Any:
         case "drop":
             cell = current_cell.get()
             if isinstance(cell, ActorCell) and not may_be_none(message):
-                cell.reply_later().send(None)  # returned by the handler it would count as not handled
+                cell.hand.reply_later().send(None)  # returned by the handler it would count as not handled
             return None
         case "block":
             await trio.sleep_forever()

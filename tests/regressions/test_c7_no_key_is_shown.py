@@ -2,7 +2,6 @@
 
 import json
 import logging
-import time
 import traceback
 from collections.abc import Iterator
 
@@ -13,6 +12,7 @@ import trio
 from actors.errors import LMBadRequest, LMError, LMReplyUnreadable, LMUnavailable
 from runtime.lm.client import LMClient
 from runtime.lm.http.transport import MAX_ERROR_BYTES, HttpRequest, open_transport
+from runtime.lm.limits import redaction
 from runtime.lm.limits.redaction import excerpt, redact
 from runtime.lm.limits.retry import Retry
 from tests.runtime.lm.faking import HELLO, faking
@@ -161,26 +161,33 @@ async def test_a5_no_more_than_64_kb_of_an_error_is_read(piece: bytes, streams: 
     async def handle(request: httpx.Request) -> httpx.Response:
         return httpx.Response(500, stream=body)
 
-    start_s = time.perf_counter()
     error = await failed(handle, streams=streams)
-    took_s = time.perf_counter() - start_s
 
     assert type(error) is LMUnavailable
     assert body.sent * len(piece) <= MAX_ERROR_BYTES + len(piece)
-    assert took_s < 1
     assert len(str(error)) < 1_000
 
 
 @pytest.mark.parametrize("body", [b"Bearer " * 2_000_000, b'{"choices": "' + b"sk-ab " * 2_000_000])
-async def test_a5_an_unreadable_answer_is_searched_in_bounds(body: bytes):
+async def test_a5_an_unreadable_answer_is_searched_in_bounds(body: bytes, monkeypatch: pytest.MonkeyPatch):
+    searched: list[int] = []
+    keys = redaction._KEYS
+
+    class Counting:
+        def sub(self, other: str, text: str) -> str:
+            searched.append(len(text))
+            return keys.sub(other, text)
+
+    monkeypatch.setattr(redaction, "_KEYS", Counting())
+
     async def handle(request: httpx.Request) -> httpx.Response:
         return httpx.Response(200, content=body)
 
-    start_s = time.perf_counter()
     error = await failed(handle)
 
     assert type(error) is LMReplyUnreadable
-    assert time.perf_counter() - start_s < 1
+    assert searched
+    assert max(searched) <= redaction.MAX_SEARCHED_CHARS
     assert all(len(str(each)) < 2_000 for each in everything(error))
 
 

@@ -53,12 +53,16 @@ async def test_f1_whoever_restarts_a_child_keeps_it_whatever_becomes_of_an_earli
             supervisor: Any = await runtime.supervise([ChildSpec("d", Slow)], name="s")
             await supervisor.terminate_child("d")
 
+            begun = trio.Event()
+
             async def first() -> None:
+                begun.set()  # there is no checkpoint between this and the launch
                 with trio.move_on_after((1000, 0.5)[sim.choose(2)]), contextlib.suppress(SupervisionError, ActorStartFailed):
                     await supervisor.restart_child("d")
 
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(first)
+                await begun.wait()  # else its restart may come after the stop, and is what the loop below waits for in vain
                 await trio.sleep(0.5)
                 await supervisor.terminate_child("d")
                 ref = None

@@ -16,7 +16,7 @@ from typing import Any, TypeVar, cast, final
 import attrs
 import trio
 
-from actors.errors import DeclarationError, LMError, LMReplyUnreadable, UsageError
+from actors.errors import DeclarationError, LMError, UsageError
 from actors.words import repr_of, words_of
 from runtime.lm.dspy.calls import BridgeMisused, ChatLM, check_truncated
 from runtime.lm.dspy.careful import careful
@@ -26,12 +26,13 @@ from runtime.lm.dspy.library import library, part
 from runtime.lm.dspy.library import warm_up as warm_up
 from runtime.lm.dspy.pieces import FieldListener
 from runtime.lm.dspy.plans import Plan, make_plan
-from runtime.lm.dspy.reading import Care, unreadable
+from runtime.lm.dspy.reading import Care, ill_made, unreadable
 from runtime.lm.dspy.trained import Trained
 from runtime.lm.dspy.trio_lm import AnswerListener, trio_lm
 from runtime.lm.limits.abilities import warmed_up
 from runtime.messages import schemas
 from runtime.messages.fields import fields_of
+from runtime.messages.problems import MessageInvalid
 
 T = TypeVar("T")
 
@@ -125,7 +126,10 @@ async def fill(
     check_module(module)
     if not any(field.init for field in fields_of(output)):
         await trio.lowlevel.checkpoint()
-        return schemas.build(output, {})
+        try:
+            return schemas.build(output, {})
+        except MessageInvalid as error:
+            raise ill_made(error, output, lm.model, spent=False) from error
     await _warmed_up(lm)
     plan = plan_of({parameter: type(value) for parameter, value in inputs.items()}, output, instruction)
     made = module_for(module, plan.signature)
@@ -140,8 +144,8 @@ async def fill(
         return prediction
     try:
         return care.result(as_mapping(prediction, made))
-    except LMReplyUnreadable as error:
-        raise LMReplyUnreadable(str(error), model=lm.model, spent=parse_attempts > 1) from error
+    except MessageInvalid as error:
+        raise ill_made(error, output, lm.model, spent=parse_attempts > 1) from error
 
 
 async def run_dspy(lm: ChatLM, function: Callable[[], T], *, parse_attempts: int = 1) -> T:

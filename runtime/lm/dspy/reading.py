@@ -15,6 +15,7 @@ from actors.errors import LMReplyUnreadable, LMTruncated
 from actors.lm import ChatMessage
 from runtime.lm.dspy.plans import Plan
 from runtime.messages import schemas
+from runtime.messages.problems import MessageInvalid, fields_named, lines_of
 
 correction: ContextVar[tuple[ChatMessage, ...]] = ContextVar("understudy_correction", default=())
 """What is added to the messages of the next call: the answer that could not be read, and why."""
@@ -62,7 +63,7 @@ class Care:
         It is the one that was made when the answer was read, unless the module has changed a field.
 
         Raises:
-            LMReplyUnreadable: the output type refuses it.
+            MessageInvalid: the output type refuses it.
         """
         assert self.plan is not None, "without a plan there is no output type"
         outputs = tuple(self.plan.outputs)
@@ -124,8 +125,8 @@ def fitting(care: Care, wanted: Mapping[str, Any], said: Mapping[str, Any], pars
     given = {name: values[name] for name in plan.outputs if name in values}
     try:
         made = plan.build(plan.values(given))
-    except LMReplyUnreadable as error:
-        raise Unfit([line.strip() for line in str(error).partition("\n  Fix: ")[0].splitlines()[1:]]) from error
+    except MessageInvalid as error:
+        raise Unfit(lines_of(error.problems)) from error
     typed = {name: getattr(made, field.attribute, values.get(name)) for name, field in plan.outputs.items()}
     care.made.append(Made(made, given, typed))
     return {**values, **typed}
@@ -213,6 +214,18 @@ def hint_for(error: Any) -> tuple[ChatMessage, ...]:
         half = MAX_RETURNED_CHARACTERS // 2
         said = f"{said[:half]}\n… ({len(said) - 2 * half} characters) …\n{said[-half:]}"
     return ({"role": "assistant", "content": said}, again) if said.strip() else (again,)
+
+
+def ill_made(error: MessageInvalid, output: type, model: str, *, spent: bool) -> LMReplyUnreadable:
+    """Our error for an answer of `model` that was read, and that `output` refuses."""
+    told = "".join(f"\n  {line}" for line in lines_of(error.problems))
+    named = fields_named(error.problems) or "the answer"
+    return LMReplyUnreadable(
+        f"The answer does not make a {output.__name__}:{told}\n"
+        f"  Fix: say in the instruction how {named} must look, raise parse_attempts, or widen the types of {output.__name__}.",
+        model=model,
+        spent=spent,
+    )
 
 
 def unreadable(error: Any, model: str, care: Care, requests: int) -> LMReplyUnreadable:

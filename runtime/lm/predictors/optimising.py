@@ -14,7 +14,7 @@ from typing import Any, final
 import attrs
 
 from actors.checks import refuse
-from actors.errors import LMReplyUnreadable, UsageError
+from actors.errors import UsageError
 from runtime.lm.dspy.bridge import as_mapping, bridged, in_thread
 from runtime.lm.dspy.calls import ChatLM
 from runtime.lm.dspy.library import library, warm_up
@@ -23,6 +23,7 @@ from runtime.lm.dspy.reading import Care
 from runtime.lm.dspy.trained import Trained
 from runtime.lm.dspy.trio_lm import trio_lm
 from runtime.messages import schemas
+from runtime.messages.problems import MessageInvalid
 
 Metric = Callable[..., Any]
 """``metric(example, prediction, trace=None)`` gives a number, higher for better, or a bool; for GEPA it may give a
@@ -166,7 +167,7 @@ def exact_match(plan: Plan) -> Metric:
         try:
             expected = plan.build(plan.values(dict(example.items())))
             got = plan.build(plan.values(as_mapping(prediction, exact_match)))
-        except LMReplyUnreadable:
+        except MessageInvalid:
             return 0.0
         return float(expected == got)
 

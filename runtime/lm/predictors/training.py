@@ -9,12 +9,13 @@ from typing import Any, cast, final
 
 import attrs
 
-from actors.errors import DeclarationError, LMReplyUnreadable
+from actors.errors import DeclarationError
 from actors.graphs.node import Kind, NodeSpec
 from runtime.lm.dspy.choosing import name_among
 from runtime.lm.dspy.library import library
 from runtime.lm.predictors.signatures import CHOICE, NodeSignature, has_fields, purpose_of, shown_kinds, signatures_of
 from runtime.messages import schemas
+from runtime.messages.problems import MessageInvalid, lines_of
 
 MAX_ROW_BYTES = 16 * 1024 * 1024
 """Of a line of a training set."""
@@ -184,9 +185,8 @@ def _built(kind: type, fields: object, place: str) -> Any:
         return schemas.build(kind, {})
     try:
         return schemas.build(kind, cast("dict[str, Any]", fields))
-    except LMReplyUnreadable as error:
-        told = str(error).partition("\n  Fix: ")[0].splitlines()[1:]
-        raise _Unfit(f"{place} makes no {kind.__name__}: {'; '.join(line.strip() for line in told)}") from error
+    except MessageInvalid as error:
+        raise _Unfit(f"{place} makes no {kind.__name__}: {'; '.join(lines_of(error.problems))}") from error
 
 
 def _example(signature: NodeSignature, inputs: Mapping[str, object], outputs: Mapping[str, Any]) -> Any:

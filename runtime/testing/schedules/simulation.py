@@ -19,10 +19,10 @@ import trio
 import trio.testing
 
 from runtime.app import Runtime, open_runtime
+from runtime.core.actor_cell import ActorCell
 from runtime.core.cell import current_cell
 from runtime.core.envelope import content_of
 from runtime.core.events import ActorCrashed, ActorEvent, Event, MessageDeadLettered
-from runtime.core.holding_cell import HoldingCell
 from runtime.testing.schedules.deadlock import Names, Place, place_of, report_on, waits_of
 from runtime.testing.schedules.schedule import Loop, run_chosen, watched_threads
 from runtime.testing.schedules.strategies import InTurn, Replay, Strategy
@@ -177,8 +177,8 @@ class Simulation:
         """What the actor whose task this is has begun to handle, where no tap says so."""
         frame = task.coro.cr_frame
         cell = frame.f_locals.get("self") if frame is not None else None
-        if isinstance(cell, HoldingCell):
-            envelope = cell._current  # pyright: ignore[reportPrivateUsage]
+        if isinstance(cell, ActorCell):
+            envelope = cell.hand.envelope
             if envelope is not None and self._in_hand.get(task) is not envelope and not self._handled:
                 self._handled.append(_kind_of(envelope.message))
             self._in_hand[task] = envelope

@@ -99,7 +99,7 @@ def asked(text: str) -> list[str]:
 
 
 def test_the_output_is_json_on_standard_output_and_nothing_else_is(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["run", "graphs.py:graph", "--input", '{"text": "aé\\u009b", "times": "2"}']) == 0
+    assert main(["run", "graphs.py:graph", "--input", '{"text": "aé\\u009b", "times": 2}']) == 0
 
     out, err = capsys.readouterr()
     assert out == '{\n  "text": "AÉ\\u009bAÉ\\u009b"\n}\n'

@@ -15,8 +15,9 @@ import attrs
 import pydantic
 import pytest
 
-from actors.errors import DeclarationError, LMReplyUnreadable
+from actors.errors import DeclarationError
 from runtime.messages.fields import fields_of
+from runtime.messages.problems import MessageInvalid
 from runtime.messages.schemas import build, dump, mirror
 
 
@@ -120,21 +121,20 @@ def test_a_private_attribute_is_given_by_either_name(name: str) -> None:
 
 
 def test_every_problem_is_named_at_once() -> None:
-    with pytest.raises(LMReplyUnreadable) as caught:
+    with pytest.raises(MessageInvalid) as caught:
         build(Mixed, {"by_name": {"a": {"low": "many"}}, "page": {"bounds": [{}], "kind": "z"}, "share": 2})
 
     assert str(caught.value) == (
-        "The answer does not make a Mixed:\n"
+        "The values do not make a Mixed:\n"
         "  choice: missing, expected Bound | Tree | None\n"
         "  by_name.a.low: got 'many' (by_name is dict[str, Bound]): "
         "Input should be a valid integer, unable to parse string as an integer\n"
         "  page.bounds[0].low: missing (page is Page)\n"
         "  page.kind: got 'z' (page is Page): Input should be 'x' or 'y'\n"
         "  share: got 2, expected float: Input should be less than or equal to 1\n"
-        "  Fix: say in the instruction how 'choice', 'by_name', 'page', 'share' must look, raise parse_attempts, "
-        "or widen the types of Mixed."
+        "  Fix: give 'choice', 'by_name', 'page', 'share' as its type declares."
     )
-    assert caught.value.retryable is True
+    assert caught.value.problems[1].pointer == "/by_name/a/low"
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_every_problem_is_named_at_once() -> None:
     ],
 )
 def test_what_the_class_itself_refuses_is_a_problem_of_the_answer(values: dict[str, Any], reason: str) -> None:
-    with pytest.raises(LMReplyUnreadable) as caught:
+    with pytest.raises(MessageInvalid) as caught:
         build(Guarded, values)
 
     assert str(caught.value).splitlines()[1] == f"  got {values!r}: {reason}"
@@ -158,19 +158,19 @@ def test_a_bool_may_be_said_in_pydantics_ways(said: object, meant: bool) -> None
 
 @pytest.mark.parametrize("said", ["maybe", "", None, 2])
 def test_a_bool_that_is_none_is_refused(said: object) -> None:
-    with pytest.raises(LMReplyUnreadable, match=r"\n  ready: got .*, expected bool: "):
+    with pytest.raises(MessageInvalid, match=r"\n  ready: got .*, expected bool: "):
         build(Flag, {"ready": said})
 
 
 def test_a_long_value_is_shortened_in_the_message() -> None:
-    with pytest.raises(LMReplyUnreadable) as caught:
+    with pytest.raises(MessageInvalid) as caught:
         build(Flag, {"ready": "x" * 100_000})
 
     assert len(str(caught.value)) < 500
 
 
 def test_a_type_that_no_model_can_fill_is_a_mistake_of_the_declaration() -> None:
-    with pytest.raises(DeclarationError, match=r"^Callback cannot be filled by a language model: .*\n  Fix: build message types"):
+    with pytest.raises(DeclarationError, match=r"^Callback cannot be read from JSON: .*\n  Fix: build message types"):
         build(Callback, {"call": "f"})
 
 

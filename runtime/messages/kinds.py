@@ -1,0 +1,118 @@
+"""What an annotation means for JSON: one classification, by which reading and writing go."""
+
+from __future__ import annotations
+
+import collections.abc
+import enum
+import types
+import typing
+from typing import Any, Final, cast, final
+
+import attrs
+
+from runtime.messages.fields import MessageKind, fields_of, message_kind
+from runtime.messages.scalars import SCALARS
+
+
+class Kind(enum.Enum):
+    """Which of JSON's forms a declared type takes."""
+
+    ANY = "any JSON"
+    SCALAR = "a row of SCALARS"
+    ENUM = "the value of a member"
+    LITERAL = "one of some values"
+    UNION = "one of some types"
+    ANNOTATED = "a type and what its author demands besides"
+    LIST = "an array"
+    TUPLE = "an array with a type for each place"
+    SET = "an array without doubles"
+    MAPPING = "an object with any names"
+    MESSAGE = "an object with declared fields"
+    ROOT = "what a pydantic root model holds"
+    FOREIGN = "what pydantic makes of it"
+
+
+@final
+@attrs.frozen
+class Declared:
+    """An annotation, read."""
+
+    kind: Kind
+    type: Any
+    """The annotation without its arguments, or the annotation itself."""
+    parts: tuple[Any, ...] = ()
+    """The types of what is in it; the values of a ``Literal``."""
+
+
+_LISTS: Final = (list, collections.abc.Sequence, collections.abc.MutableSequence, collections.abc.Collection)
+_SETS: Final = {set: set, collections.abc.MutableSet: set, frozenset: frozenset, collections.abc.Set: frozenset}
+_MAPPINGS: Final = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
+
+
+def declared(annotation: Any) -> Declared:
+    """What `annotation` means; a type that nothing here knows is left to pydantic."""
+    if isinstance(annotation, typing.NewType):
+        return declared(annotation.__supertype__)
+    if isinstance(annotation, typing.TypeVar):
+        return declared(annotation.__bound__) if annotation.__bound__ is not None else Declared(Kind.ANY, Any)
+    if type(annotation).__name__ == "TypeAliasType":  # `type X = …`, from Python 3.12 on
+        return declared(annotation.__value__)
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return Declared(Kind.ANNOTATED, annotation, arguments[:1])
+    if origin in (typing.Union, types.UnionType):
+        return Declared(Kind.UNION, annotation, arguments)
+    if origin is typing.Literal:
+        return Declared(Kind.LITERAL, annotation, arguments)
+    return _of_class(annotation, annotation if origin is None else origin, arguments)
+
+
+def _of_class(annotation: Any, plain: Any, arguments: tuple[Any, ...]) -> Declared:
+    if annotation is None:
+        return Declared(Kind.SCALAR, types.NoneType)
+    if annotation is Any or annotation is object:
+        return Declared(Kind.ANY, Any)
+    if message_kind(plain) is not None:
+        if message_kind(plain) is MessageKind.PYDANTIC and getattr(plain, "__pydantic_root_model__", False):
+            return Declared(Kind.ROOT, plain, (fields_of(plain)[0].type,))
+        return Declared(Kind.MESSAGE, plain, arguments)
+    if isinstance(plain, enum.EnumMeta):
+        return Declared(Kind.ENUM, plain)
+    try:
+        hash(plain)
+    except TypeError:
+        return Declared(Kind.FOREIGN, annotation)
+    if plain in SCALARS:
+        return Declared(Kind.SCALAR, plain)
+    if plain in _LISTS:
+        return Declared(Kind.LIST, list, arguments or (Any,))
+    if plain is tuple:
+        return Declared(Kind.TUPLE, tuple, arguments) if annotation is not tuple else Declared(Kind.TUPLE, tuple, (Any, ...))
+    if plain in _SETS:
+        return Declared(Kind.SET, _SETS[plain], arguments or (Any,))
+    if plain in _MAPPINGS:
+        return Declared(Kind.MAPPING, dict, arguments or (str, Any))
+    return Declared(Kind.FOREIGN, annotation)
+
+
+def is_exactly(value: object, kind: Any) -> bool:
+    """Whether `value` is of `kind` and of no subclass: True is no int here."""
+    return type(value) is kind
+
+
+def field_types(message: Declared) -> dict[str, Any]:
+    """The types of the fields that the constructor takes, by name, with the arguments of a generic class put in."""
+    parameters: tuple[Any, ...] = getattr(message.type, "__parameters__", ())
+    given = dict(zip(parameters, message.parts, strict=False))
+    return {field.name: _filled(field.type, given) for field in fields_of(message.type) if field.init}
+
+
+def _filled(annotation: Any, given: dict[Any, Any]) -> Any:
+    if not given:
+        return annotation
+    if isinstance(annotation, typing.TypeVar):
+        return given.get(annotation, annotation)
+    open_parameters = cast("tuple[Any, ...]", getattr(annotation, "__parameters__", ()))
+    if not open_parameters or isinstance(annotation, type):
+        return annotation
+    return annotation[tuple(given.get(parameter, parameter) for parameter in open_parameters)]
