@@ -67,8 +67,8 @@ def _is_failure(owner: object, attribute: attrs.Attribute[Any], value: object) -
 class Failure:
     """What ``receive`` returns to answer an ask with an error without failing itself: ``return Failure(OutOfStock(item))``.
 
-    The asker gets ``ActorFailed``, with `error` as its cause. The actor keeps its state and goes on, nothing is restarted and no
-    attempt is made again. Where nobody waits for an answer, the message becomes a dead letter with the error.
+    The asker gets ``ActorFailed``, with `error` as its cause. The actor keeps its state and continues; nothing is restarted and
+    no attempt is made again. Where no caller waits for an answer, the message becomes a dead letter with the error.
     """
 
     error: Exception = attrs.field(validator=_is_failure)
@@ -92,7 +92,7 @@ class ActorRef(ABC, Generic[M]):
         """Put `message` into the mailbox; wait for room if its policy is ``BLOCK``.
 
         A checkpoint. Cancelled before it returns, the message was not sent. Messages of one sender arrive in the order in which
-        they were sent; between senders no order is promised. Delivery is at most once, unless ``Redelivery`` says otherwise.
+        they were sent; between senders no order is promised. Delivery is at most once, unless ``Redelivery`` allows more.
         A message to an actor that has stopped becomes a dead letter, in silence.
 
         Raises:
@@ -101,7 +101,7 @@ class ActorRef(ABC, Generic[M]):
 
     @abstractmethod
     def tell_nowait(self, message: M) -> None:
-        """Put `message` into the mailbox at once, or raise; never blocks.
+        """Put `message` into the mailbox immediately, or raise; never blocks.
 
         Raises:
             MailboxFull: there is no room and the policy is ``BLOCK`` or ``REJECT``.
@@ -122,19 +122,19 @@ class ActorRef(ABC, Generic[M]):
         Raises:
             ActorFailed: the actor raised while it handled the message, or answered with a failure; the cause is chained.
             Unhandled: its ``receive`` does not know such a message.
-            ActorStopped: the actor has stopped for good.
-            MailboxFull: the mailbox refused or dropped the message.
+            ActorStopped: the actor has stopped permanently.
+            MailboxFull: the mailbox rejected or dropped the message.
             AskCycle: the actor waits, directly or through others, for the caller.
         """
 
     @abstractmethod
     async def ended(self) -> Terminated:
-        """Wait until the actor is gone for good, and return why; at once if it is gone already. A restart is not the end.
+        """Wait until the actor is permanently gone, and return why; immediately if it is gone already. A restart is not the end.
 
         For hosts, and for tasks in general; an actor that has other messages to handle meanwhile calls ``context.watch``.
 
         Raises:
-            UsageError: the caller runs inside that actor or below it, so that the end could never be seen.
+            UsageError: the caller runs inside that actor or below it, so the end could never be seen.
             AskCycle: the actor waits, directly or through others, for the caller.
         """
 
@@ -159,15 +159,15 @@ class Reply(ABC, Generic[R]):
 
     @abstractmethod
     def fail(self, error: Exception) -> None:
-        """Let the ask end with ``ActorFailed`` caused by `error`; the actor goes on."""
+        """Let the ask end with ``ActorFailed`` caused by `error`; the actor continues."""
 
 
 @final
 class StopReason(enum.Enum):
-    """Why an actor is gone for good."""
+    """Why an actor is permanently gone."""
 
     FINISHED = "finished"
-    """It ended by itself and its restart type did not call for another incarnation."""
+    """It ended on its own and its restart type did not call for another incarnation."""
     STOPPED = "stopped"
     """Somebody stopped it, or its supervisor or runtime ended."""
     FAILED = "failed"
@@ -177,7 +177,7 @@ class StopReason(enum.Enum):
 @final
 @attrs.frozen
 class Terminated:
-    """What a watcher receives, exactly once, when the watched actor is gone for good. Restarts are not the end."""
+    """What a watcher receives, exactly once, when the watched actor is permanently gone. Restarts are not the end."""
 
     ref: Any
     """The ``ActorRef`` or ``SupervisorRef`` that was watched."""
@@ -193,15 +193,15 @@ class ActorNursery(ABC):
 
     @abstractmethod
     def start_soon(self, function: Callable[..., Awaitable[Any]], *args: Any) -> None:
-        """Run ``function(*args)`` as a task beside the handler; returns at once.
+        """Run ``function(*args)`` as a task beside the handler; returns immediately.
 
-        A task that raises fails the incarnation with that error. When the incarnation ends, for whatever reason, its tasks are
+        A task that raises fails the incarnation with that error. When the incarnation ends, for any reason, its tasks are
         cancelled and waited for before its lifespan is left. What a task asks does not count as the handler's waiting.
         """
 
 
 class SpawnOptions(TypedDict, total=False):
-    """The options of ``spawn``: fields of :class:`ChildSpec`, which says what they mean. None stands for its default."""
+    """The options of ``spawn``: fields of :class:`ChildSpec`, which documents them. None stands for its default."""
 
     restart: RestartType | None
     mailbox: MailboxSpec | None
@@ -254,16 +254,16 @@ class ActorContext(ABC):
 
     @abstractmethod
     def stop(self, ref: ActorRef[Any] | None = None) -> None:
-        """Request that `ref` (default: this actor) stops after the message it is handling. Returns at once.
+        """Request that `ref` (default: this actor) stops after the message it is handling. Returns immediately.
 
-        An actor that stops itself has ended normally, so a ``PERMANENT`` one is restarted; a stop of another is for good.
+        An actor that stops itself has ended normally, so a ``PERMANENT`` one is restarted; a stop of another actor is permanent.
         """
 
     @abstractmethod
     def watch(self, ref: Any) -> None:
-        """Let this actor receive one :class:`Terminated` when `ref` is gone for good, ahead of the messages that wait.
+        """Let this actor receive one :class:`Terminated` when `ref` is permanently gone, ahead of the messages that wait.
 
-        Exactly one, however often it is watched; at once if it is gone already; none for a restart.
+        Exactly one, however often it is watched; immediately if it is gone already; none for a restart.
         """
 
     @abstractmethod
@@ -291,13 +291,13 @@ class ActorContext(ABC):
 
     @abstractmethod
     def stash(self) -> None:
-        """Set the message in hand aside, to be handled after :meth:`unstash_all`; its asker goes on waiting.
+        """Set the current message aside, to be handled after :meth:`unstash_all`; its asker keeps waiting.
 
         Stashed messages are put back when the incarnation ends, so a restart does not lose them.
 
         Raises:
             MailboxFull: as many as the mailbox may hold are stashed already.
-            UsageError: no message is in hand, or it is stashed or promised a later reply already.
+            UsageError: there is no current message, or it is stashed or promised a later reply already.
         """
 
     @abstractmethod
@@ -310,44 +310,44 @@ class ActorContext(ABC):
 
     @abstractmethod
     def heartbeat(self) -> None:
-        """Say that this actor is alive: the ``idle_timeout_s`` of the message in hand begins anew. Without one: no effect."""
+        """Report that this actor is alive: the ``idle_timeout_s`` of the current message starts again. Without one: no effect."""
 
     @abstractmethod
     def fail(self, error: Exception) -> None:
-        """Answer the message in hand with `error`: its ask ends with ``ActorFailed`` caused by it, and this actor goes on.
+        """Answer the current message with `error`: its ask ends with ``ActorFailed`` caused by it, and this actor continues.
 
         What the handler returns afterwards is not sent. ``return Failure(error)`` does the same at the end of the handler. Where
-        nobody waits for an answer, the message becomes a dead letter with the error.
+        no caller waits for an answer, the message becomes a dead letter with the error.
 
         Raises:
-            UsageError: no message is in hand, or it is stashed or answered already.
+            UsageError: there is no current message, or it is stashed or answered already.
             DeclarationError: `error` is no ``Exception``.
         """
 
     @abstractmethod
     def unhandled(self, message: Any) -> None:
-        """Say that this actor does not know messages like the one in hand: in the last case of a ``match``.
+        """Report that this actor doesn't know messages like the current one: in the last case of a ``match``.
 
         It becomes a dead letter with the reason ``unhandled``, and its asker, if there is one, gets ``Unhandled``. The actor goes
         on. ``return await super().receive(message)`` does the same.
 
         Raises:
-            UsageError: no message is in hand, or it is stashed or answered already.
+            UsageError: there is no current message, or it is stashed or answered already.
         """
 
     @property
     @abstractmethod
     def nursery(self) -> ActorNursery:
-        """Where this incarnation starts tasks of its own."""
+        """Where this incarnation starts its own tasks."""
 
     @abstractmethod
     def reply_later(self) -> Reply[Any]:
-        """Take the right to answer the message in hand; what the handler returns is not sent then.
+        """Take the right to answer the current message; what the handler returns is not sent then.
 
         If the incarnation ends first, the ask ends with ``ActorFailed`` or ``ActorStopped``.
 
         Raises:
-            UsageError: no message is in hand, or it is stashed or promised a later reply already.
+            UsageError: there is no current message, or it is stashed or promised a later reply already.
         """
 
 
@@ -375,10 +375,10 @@ class Actor(ABC):
         self.context.unhandled(message)
 
     def describe(self) -> Any:
-        """What ``runtime.inspect(ref)`` shows of this actor's state; nothing unless a subclass says more.
+        """What ``runtime.inspect(ref)`` shows of this actor's state; nothing unless a subclass overrides it.
 
         Called on the event loop between two steps of the handler, so it only looks: it does not wait and changes nothing. It
-        should return values that stay what they are, copies rather than the lists that the actor goes on changing.
+        should return values that stay what they are, copies rather than the lists that the actor keeps changing.
         """
         return None
 

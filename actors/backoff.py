@@ -38,7 +38,7 @@ class Backoff:
     """Growing delays: ``first_s``, ``first_s * factor``, … up to ``cap_s``; all in seconds.
 
     `jitter` lengthens a delay by up to that fraction; the cap comes last, so no delay exceeds ``cap_s``, and ``jitter=0`` is
-    exact. After `reset_after_s` without a failure the delays begin anew.
+    exact. After `reset_after_s` without a failure the delays start again.
 
     Source: AWS Builders' Library, "Timeouts, retries and backoff with jitter".
     """
@@ -69,7 +69,7 @@ _ASYNCIO_SAYS = ("no running event loop", "There is no current event loop", "Tim
 def is_worth_another_attempt(error: BaseException) -> bool:
     """The default of ``Redelivery.retry_on``.
 
-    False for programming errors, for errors that say ``retryable = False``, and for errors on which the language-model client
+    False for programming errors, for errors with ``retryable = False``, and for errors on which the language-model client
     has already spent its attempts (there is one retry owner). A group is worth it when every leaf is.
     """
     return all(_is_worth_another_attempt(leaf) for leaf in leaves_of(error))
@@ -105,10 +105,10 @@ def _is_retry_on(owner: object, attribute: attrs.Attribute[Any], value: object) 
 @remembers_what_is_written
 @attrs.frozen
 class Redelivery:
-    """What becomes of the message that crashed its actor.
+    """What happens to the message that crashed its actor.
 
     `max_attempts` counts every delivery, the first included: 1 means that the message is not delivered again and its asker
-    gets the error. A message waits out its own `backoff`, apart from the actor's, so that others are served meanwhile; out of
+    gets the error. A message waits out its own `backoff`, apart from the actor's, so others are served meanwhile; out of
     attempts it is a dead letter with its last error. `retry_on` (exception types, or a predicate of the error) defaults to
     :func:`is_worth_another_attempt`. On a node, what is not written is that node's default, which may be more than one attempt.
     """

@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from actors.errors import DeclarationError
-from actors.words import repr_of
+from actors.words import repr_of, with_article
 
 Validator = Callable[[Any, "attrs.Attribute[Any]", Any], None]
 
@@ -18,6 +18,19 @@ def refuse(owner: object, field: str, got: object, expected: str) -> Declaration
     """The error for one field of a declaration, in the project's one wording."""
     name = owner.__name__ if isinstance(owner, type) else type(owner).__name__
     return DeclarationError(f"{name}({field}={repr_of(got)}): expected {expected}.\n  Fix: pass {expected} as {field!r}.")
+
+
+def check_count(
+    owner: object, name: str, value: object, least: int = 1, *, unbounded: bool = False, optional: bool = False
+) -> None:
+    """DeclarationError unless `value` is a whole number of at least `least`; never a bool, which Python counts as an int.
+
+    With `unbounded`, ``math.inf`` is allowed as well, and with `optional` None is.
+    """
+    fits = isinstance(value, int) and not isinstance(value, bool) and value >= least
+    if not (fits or (unbounded and value == math.inf) or (optional and value is None)):
+        also = f"{' or math.inf' if unbounded else ''}{' or None' if optional else ''}"
+        raise refuse(owner, name, value, f"a whole number >= {least}{also}")
 
 
 def is_number(*, least: float = -math.inf, above: float = -math.inf, finite: bool = False) -> Validator:
@@ -35,19 +48,16 @@ def is_number(*, least: float = -math.inf, above: float = -math.inf, finite: boo
 
 def is_count(*, least: int = 0, unbounded: bool = False) -> Validator:
     """A validator for whole numbers of at least `least`; with `unbounded`, ``math.inf`` as well."""
-    expected = f"a whole number >= {least}" + (" or math.inf" if unbounded else "")
 
     def check(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
-        whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
-        if not whole and not (unbounded and value == math.inf):
-            raise refuse(owner, attribute.name, value, expected)
+        check_count(owner, attribute.name, value, least, unbounded=unbounded)
 
     return check
 
 
 def is_a(*kinds: type) -> Validator:
     """A validator for instances of `kinds`."""
-    expected = " or ".join(f"{'an' if kind.__name__[0] in 'AEIOUaeiou' else 'a'} {kind.__name__}" for kind in kinds)
+    expected = " or ".join(with_article(kind.__name__) for kind in kinds)
 
     def check(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
         if not isinstance(value, kinds):

@@ -3,19 +3,19 @@
 ::
 
     UnderstudyError
-    ├── DeclarationError            mend what you declared
-    │   └── GraphInvalid            …all problems of one graph at once
-    ├── UsageError (RuntimeError)   mend the call
+    ├── DeclarationError            fix what you declared
+    │   └── GraphInvalid            …all problems of one graph together
+    ├── UsageError (RuntimeError)   fix the call
     │   └── AskCycle                an ask that could only wait for itself
     ├── ActorError                  the far side could not serve
     │   ├── ActorFailed             it raised while it handled your message, or answered with a failure (the cause is chained)
     │   │   └── Unhandled           its receive() has no answer to such a message
-    │   ├── ActorStopped            it stopped for good, before or while it held your message
+    │   ├── ActorStopped            it stopped permanently, before or while it held your message
     │   ├── ActorStartFailed        it never entered its lifespan (the cause is chained)
     │   ├── ActorIdle               its handler gave no sign of life for its idle_timeout_s
-    │   ├── MailboxFull             its mailbox refused your message
+    │   ├── MailboxFull             its mailbox rejected your message
     │   └── RestartsExhausted       its supervisor gave up on restarting
-    ├── SupervisionError            an administrative call that the supervisor refused
+    ├── SupervisionError            an administrative call that the supervisor rejected
     │   ├── TooManyChildren         it has as many children as its max_children
     │   ├── ChildNotFound           no such id
     │   ├── ChildAlreadyStarted     the id runs (opposite: ChildAlreadyPresent)
@@ -46,7 +46,7 @@
     └── InternalError               a bug of ours: please report it
 
 Every class survives ``pickle``: the message is the only positional argument of an error, the rest are attributes.
-``retryable`` says whether the same call may succeed later without anybody changing anything.
+``retryable`` tells whether the same call may succeed later without any change.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class InternalError(UnderstudyError):
 @final
 @attrs.frozen
 class Problem:
-    """One thing wrong with a graph: where it is and how to mend it."""
+    """One thing wrong with a graph: where it is and how to fix it."""
 
     code: str
     """Stable short name, for example ``"unreachable-node"``."""
@@ -149,18 +149,18 @@ class ActorError(UnderstudyError):
 class ActorFailed(ActorError):
     """The actor raised while it handled your message; ``__cause__`` is what it raised. It may already be running again.
 
-    An actor that answers with a ``Failure``, or with ``context.fail(error)``, fails the ask alone and goes on.
+    An actor that answers with a ``Failure``, or with ``context.fail(error)``, fails the ask alone and continues.
     """
 
 
 class Unhandled(ActorFailed):
-    """The actor goes on, but its ``receive`` has no answer to a message of this kind; it is a dead letter too."""
+    """The actor continues, but its ``receive`` has no answer to a message of this kind; it is a dead letter too."""
 
     retryable: bool | None = False
 
 
 class ActorStopped(ActorError):
-    """The actor stopped for good before it answered, or had stopped before you asked; opposite: :class:`ActorFailed`."""
+    """The actor stopped permanently before it answered, or had stopped before you asked; opposite: :class:`ActorFailed`."""
 
     retryable: bool | None = False
 
@@ -174,7 +174,7 @@ class ActorIdle(ActorError):
 
 
 class MailboxFull(ActorError):
-    """The mailbox refused the message; the sender still has it. Somebody must slow down, or the mailbox be larger."""
+    """The mailbox rejected the message; the sender still has it. The sender must slow down, or the mailbox must be larger."""
 
     retryable: bool | None = True
 
@@ -192,7 +192,7 @@ class RestartsExhausted(ActorError):
 
 
 class SupervisionError(UnderstudyError):
-    """A supervisor refused an administrative call; ``child_id`` is the child it was about."""
+    """A supervisor rejected an administrative call; ``child_id`` is the child it was about."""
 
     def __init__(self, message: str, *, child_id: str | None = None) -> None:
         super().__init__(message)
@@ -225,7 +225,7 @@ class ChildRunning(SupervisionError):
 
 
 class ChildRestarting(SupervisionError):
-    """The child waits out a backoff: it will start by itself, or ``terminate_child`` it first.
+    """The child waits out a backoff: it will start on its own, or ``terminate_child`` it first.
 
     Opposite: :class:`ChildRunning`.
     """
@@ -361,7 +361,7 @@ class LMError(UnderstudyError):
 
     ``attempt`` is the number of HTTP requests the call made. ``spent`` is True when the one retry owner has used up its
     attempts on it: nothing above it tries again. ``retry_after_s`` is for how many seconds the provider asks its clients to stay
-    away; None when it does not say.
+    away; None when the provider gives no time.
     """
 
     def __init__(
@@ -383,7 +383,7 @@ class LMError(UnderstudyError):
 
 
 class LMRateLimited(LMError):
-    """The provider asks for patience (429, or 529 and its kin); opposite: :class:`LMUnavailable`, which asks for nothing."""
+    """The provider asks for patience (429, or 529 and similar); opposite: :class:`LMUnavailable`, which asks for nothing."""
 
     retryable: bool | None = True
 
@@ -407,7 +407,7 @@ class LMAuthFailed(LMError):
 
 
 class LMBadRequest(LMError):
-    """The provider says that the request is wrong (400, 404, 422); sending it again changes nothing."""
+    """The provider rejects the request as wrong (400, 404, 422); sending it again changes nothing."""
 
     retryable: bool | None = False
 

@@ -9,7 +9,7 @@ from actors.words import INTERRUPTS, kind_of
 
 
 def leaves_of(error: BaseException) -> Iterator[BaseException]:
-    """The errors in `error` that are no groups, in order; `error` itself when it is none."""
+    """The errors in `error` that aren't groups, in order; `error` itself when it isn't a group."""
     if _is_group(error):
         for inner in error.exceptions:
             yield from leaves_of(inner)
@@ -18,10 +18,10 @@ def leaves_of(error: BaseException) -> Iterator[BaseException]:
 
 
 def is_fatal(error: BaseException) -> bool:
-    """Whether `error`, which is no group, must never be survived: ``KeyboardInterrupt`` and ``GeneratorExit``.
+    """Whether `error`, which isn't a group, must never be survived: ``KeyboardInterrupt`` and ``GeneratorExit``.
 
-    Everything else is the failure of whoever raised it, also what does not derive from ``Exception``: libraries have errors of
-    their own there (``asyncio.CancelledError``), and argparse raises ``SystemExit`` for a wrong argument.
+    Everything else is the failure of the code that raised it, also what does not derive from ``Exception``: libraries have their
+    own errors there (``asyncio.CancelledError``), and argparse raises ``SystemExit`` for a wrong argument.
     """
     return isinstance(error, INTERRUPTS)
 
@@ -42,7 +42,7 @@ def without(error: BaseException, kind: type[BaseException]) -> BaseException | 
 def bare(error: BaseException) -> BaseException:
     """A copy of `error` with its type, arguments and attributes, but without traceback, cause and context.
 
-    For keeping: a traceback holds the frames that the error passed through, and with them whatever those worked on.
+    For keeping: a traceback holds the frames that the error passed through, and with them the values those worked on.
     """
     try:
         copy = type(error).__new__(type(error), *_arguments_of(error))

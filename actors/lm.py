@@ -23,9 +23,9 @@ class Usage:
     cost_usd: float | None = None
     """In US dollars by LiteLLM's price table; None for a model that has no price there."""
     cached_tokens: int = 0
-    """Of the prompt's tokens, those that the provider read from its own cache."""
+    """Those of the prompt's tokens that the provider read from its own cache."""
     reasoning_tokens: int = 0
-    """Of the completion's tokens, those of reasoning."""
+    """Those of the completion's tokens that were reasoning."""
     is_estimate: bool = False
     """Whether it was counted by the length of the prompt and of what was seen of the answer."""
 
@@ -132,7 +132,7 @@ class ToolCallDelta:
 
 
 Delta = TextDelta | ReasoningDelta | ToolCallDelta
-"""One piece of a streamed answer. None is empty, but for the first piece of a tool call."""
+"""One piece of a streamed answer. None is empty, except for the first piece of a tool call."""
 
 
 class LMStream(Protocol):

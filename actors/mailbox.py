@@ -1,4 +1,4 @@
-"""What a mailbox is allowed to hold, and what becomes of what does not fit. The mailbox itself is the runtime's."""
+"""What a mailbox is allowed to hold, and what happens to what does not fit. The mailbox itself is the runtime's."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Overflow(enum.Enum):
     BLOCK = "block"
     """``tell`` and ``ask`` wait for room; ``tell_nowait`` raises ``MailboxFull``."""
     REJECT = "reject"
-    """The sender gets ``MailboxFull`` at once and keeps the message."""
+    """The sender gets ``MailboxFull`` immediately and keeps the message."""
     DROP_NEWEST = "drop_newest"
     """The arriving message becomes a dead letter; an ask among them ends with ``MailboxFull``."""
     DROP_OLDEST = "drop_oldest"
@@ -45,7 +45,7 @@ class DeadLetterPolicy:
     bytes: float = attrs.field(default=8 * 2**20, validator=is_count(unbounded=True))
     """About how much memory their messages may take together, in bytes; or ``math.inf``. The oldest are let go first."""
     large_bytes: float = attrs.field(default=16 * 2**10, validator=is_count(unbounded=True))
-    """A message that takes more is replaced by its ``MessageSummary``, in the letter and in the event, so that nothing holds it;
+    """A message that takes more is replaced by its ``MessageSummary``, in the letter and in the event, so nothing holds it;
     one that takes more than `bytes` too. ``math.inf`` replaces none."""
 
 
@@ -61,7 +61,7 @@ class MailboxStatistics:
     high_water: int
     """The largest depth so far."""
     oldest_age_s: float
-    """How long the oldest waiting message has been under way, in seconds; 0.0 when none waits."""
+    """How long the oldest waiting message has been waiting, in seconds; 0.0 when none waits."""
     blocked_senders: int
     """Senders that wait for room."""
     taken: int

@@ -1,4 +1,4 @@
-"""What a request may be answered with, as far as its class says."""
+"""What a request may be answered with, as far as its class declares."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from actors.actor import Request
 
 _ANSWERS: weakref.WeakKeyDictionary[type, bool] = weakref.WeakKeyDictionary()
-"""By class of request, so that it is read once; a class is forgotten when nothing else has it."""
+"""By class of request, so it is read once; a class is forgotten when nothing else has it."""
 
 
 def may_be_none(message: object) -> bool:

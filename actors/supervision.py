@@ -38,7 +38,7 @@ class Strategy(enum.Enum):
 
 @final
 class AutoShutdown(enum.Enum):
-    """Whether a supervisor ends by itself when significant children have."""
+    """Whether a supervisor ends on its own when significant children have."""
 
     NEVER = "never"
     """No; and no child may be significant."""
@@ -53,11 +53,11 @@ class Directive(enum.Enum):
     """What to do about a failure of one exception type."""
 
     RESTART = "restart"
-    """End the incarnation; its restart type says whether the next one is started."""
+    """End the incarnation; its restart type decides whether the next one is started."""
     RESUME = "resume"
     """Keep the incarnation and its state; only the message is lost."""
     STOP = "stop"
-    """End the actor for good, whatever its restart type."""
+    """End the actor permanently, for any restart type."""
     ESCALATE = "escalate"
     """Fail the supervisor itself with this error."""
 
@@ -106,11 +106,11 @@ class Supervision:
     backoff: Backoff = attrs.field(factory=Backoff, validator=is_a(Backoff))
     """How long a restart waits."""
     auto_shutdown: AutoShutdown = attrs.field(default=AutoShutdown.NEVER, validator=is_a(AutoShutdown))
-    """Whether the supervisor ends when significant children have ended by themselves."""
+    """Whether the supervisor ends when significant children have ended on their own."""
     on_error: Mapping[type[BaseException], Directive] | None = attrs.field(default=None, validator=_is_on_error)
     """Looked up along the exception's classes, most specific first; an unlisted exception means ``RESTART``.
 
-    ``KeyboardInterrupt`` and ``GeneratorExit`` are refused: they end the runtime.
+    ``KeyboardInterrupt`` and ``GeneratorExit`` are rejected: they end the runtime.
     """
     exhausted: Exhausted = attrs.field(default=Exhausted.ESCALATE, validator=is_a(Exhausted))
     """What happens when the budget is spent."""
@@ -164,15 +164,15 @@ class ChildSpec:
     restart: RestartType = attrs.field(default=RestartType.PERMANENT, validator=is_a(RestartType))
     """After which ends it is started again."""
     shutdown_s: float = attrs.field(default=5.0, validator=is_number(least=0))
-    """Seconds, or ``math.inf``, that a stop may take before the child is cancelled; 0 cancels at once."""
+    """Seconds, or ``math.inf``, that a stop may take before the child is cancelled; 0 cancels immediately."""
     significant: bool = attrs.field(default=False, validator=is_a(bool))
     """Whether its end counts for the supervisor's ``auto_shutdown``."""
     mailbox: MailboxSpec = attrs.field(default=MailboxSpec(), validator=is_a(MailboxSpec))
     """How many messages may wait for it."""
     redelivery: Redelivery = attrs.field(default=Redelivery(), validator=is_a(Redelivery))
-    """What becomes of a message that crashed it."""
+    """What happens to a message that crashed it."""
     idle_timeout_s: float | None = attrs.field(default=None, validator=attrs.validators.optional(is_number(above=0)))
-    """How long the handling of one message may go on without ``self.context.heartbeat()``; then it is cancelled and the actor
+    """How long the handling of one message may continue without ``self.context.heartbeat()``; then it is cancelled and the actor
     fails with ``ActorIdle``. None: no limit."""
 
     def __attrs_post_init__(self) -> None:
@@ -189,7 +189,7 @@ _MAX_ID: Final = 200
 
 
 def check_id(child_id: str) -> None:
-    """Refuse names that would make an address ambiguous."""
+    """Reject names that would make an address ambiguous."""
     if len(child_id) > _MAX_ID:
         raise DeclarationError(
             f"{repr_of(child_id, 60)} cannot name an actor: it has {len(child_id)} characters, at most {_MAX_ID} are allowed.\n"
@@ -198,7 +198,7 @@ def check_id(child_id: str) -> None:
     if not child_id or "/" in child_id or not child_id.isprintable():
         raise DeclarationError(
             f"{child_id!r} cannot name an actor: a name is at least one printable character, without '/'.\n"
-            f"  Fix: {child_id.replace('/', '-').strip() or 'worker'!r}, say."
+            f"  Fix: {child_id.replace('/', '-').strip() or 'worker'!r}, for example."
         )
 
 
@@ -230,13 +230,13 @@ def supervisor_spec(
 ) -> SupervisorSpec:
     """The spec of a supervisor that is itself a child: give it among the `children` of another.
 
-    A supervisor's `shutdown_s` is unlimited by default, so that its own children have their time.
+    A supervisor's `shutdown_s` is unlimited by default, so its own children have their time.
     """
     return SupervisorSpec(id, tuple(children), supervision or Supervision(), restart, shutdown_s, significant)
 
 
 def check_children(children: Iterable[object], supervision: Supervision) -> None:
-    """Refuse lists that no supervisor could run: wrong kinds, equal ids, significance without automatic shutdown."""
+    """Reject lists that no supervisor could run: wrong kinds, equal ids, significance without automatic shutdown."""
     children = tuple(children)
     if len(children) > supervision.max_children:
         raise DeclarationError(
@@ -295,9 +295,9 @@ class ChildCounts:
     active: int
     """Children that run now."""
     supervisors: int
-    """Of the known ones, those that are supervisors."""
+    """Those known that are supervisors."""
     workers: int
-    """Of the known ones, those that are actors."""
+    """Those known that are actors."""
 
 
 class SupervisorRef(ABC):
@@ -351,7 +351,7 @@ class SupervisorRef(ABC):
 
     @abstractmethod
     async def ended(self) -> Terminated:
-        """Wait until the supervisor is gone for good, and return why; see ``ActorRef.ended``."""
+        """Wait until the supervisor is permanently gone, and return why; see ``ActorRef.ended``."""
 
     @abstractmethod
     async def count_children(self) -> ChildCounts:

@@ -1,14 +1,14 @@
-"""Foreign objects in text: an error's message, a value's ``repr``, whatever their own methods do.
+"""Objects in text: an error's message, a value's ``repr``, names in a list.
 
-Exceptions and messages belong to strangers. Their ``__str__`` and ``__repr__`` may raise, recurse, or give a gigabyte, and
-they are asked while an actor ends or a run fails, where a second error would leave somebody waiting for ever. So nothing in this
-project puts a foreign object into text but through this module; ``tests/regressions/test_a2_foreign_objects_in_text.py`` and
+Exceptions and messages are foreign code. Their ``__str__`` and ``__repr__`` may raise, recurse, or return a gigabyte, and
+they are called while an actor ends or a run fails, where a second error would leave a caller waiting forever. So this project
+puts foreign objects into text only through this module; ``tests/regressions/test_a2_foreign_objects_in_text.py`` and
 ``test_exception_matrix.py`` beside it break otherwise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 INTERRUPTS: Final = (KeyboardInterrupt, GeneratorExit)
@@ -60,7 +60,7 @@ def attribute_of(error: BaseException, name: str, default: object = None) -> obj
         return getattr(error, name, default)
     except INTERRUPTS:
         raise
-    except BaseException:  # noqa: BLE001 - a __getattr__ of its own, which raised something else than AttributeError
+    except BaseException:  # noqa: BLE001 - its own __getattr__, which raised something else than AttributeError
         return default
 
 
@@ -71,7 +71,7 @@ def add_note(error: BaseException, note: str) -> None:
             error.add_note(note)
     except INTERRUPTS:
         raise
-    except BaseException:  # noqa: BLE001 - it is frozen, or has notes of its own kind; the error itself counts for more
+    except BaseException:  # noqa: BLE001 - it is frozen, or has its own kind of notes; the error itself counts for more
         return
 
 
@@ -80,7 +80,7 @@ def _made(method: str, make: Callable[[], str]) -> str:
         return "".join([make()])  # of a subclass of str, too, its plain characters
     except INTERRUPTS:
         raise
-    except BaseException as broken:  # noqa: BLE001 - also SystemExit: to say what went wrong must not be what goes wrong next
+    except BaseException as broken:  # noqa: BLE001 - also SystemExit: reporting an error must not become the next error
         try:
             why = f"{kind_of(broken)}: {broken}"
         except BaseException:  # noqa: BLE001 - the same again
@@ -91,3 +91,19 @@ def _made(method: str, make: Callable[[], str]) -> str:
 def counted(number: int, noun: str) -> str:
     """``1 node``, ``2 nodes``: a number and the noun of which there are so many."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def with_article(noun: str) -> str:
+    """``a Reply``, ``an Intent``: by the first letter, which is right for the names of most classes."""
+    return f"{'an' if noun[:1] in tuple('AEIOUaeiou') else 'a'} {noun}"
+
+
+def listed(names: Iterable[object], last: str = "and") -> str:
+    """``'a', 'b' and 'c'``."""
+    shown = [repr(name) for name in names]
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} {last} {shown[-1]}" if shown else "nothing"
+
+
+def type_names(kinds: Iterable[type], joint: str = " | ") -> str:
+    """``A | B``."""
+    return joint.join(kind.__name__ for kind in kinds)

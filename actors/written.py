@@ -1,4 +1,4 @@
-"""Which fields of a declaration its author wrote, so that the others can be inherited from whatever stands above it."""
+"""Which fields of a declaration its author wrote, so the others can be inherited from the level above."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What a node's annotations say: which message types, how many of them, and whether None is among them.
+"""What a node's annotations declare: which message types, how many of them, and whether None is among them.
 
-Annotations are read when a graph is checked, not when it is written, so that forward references and types defined inside
+Annotations are read when a graph is checked, not when it is written, so forward references and types defined inside
 functions work, with and without ``from __future__ import annotations``. :func:`capture` copies, at decoration, the few local
 names that the annotations mention; :func:`read` turns one annotation into a :class:`Shape`. Which types are messages and which
 are injected is decided in ``actors.graphs.node``.
@@ -95,7 +95,7 @@ class Names:
                 f"the name {error.name!r} in the annotation {text!r} is not defined where the node is.",
                 f"import or define {error.name!r} before the graph is checked (an import under TYPE_CHECKING does not count).",
             ) from error
-        except DeclarationError as error:  # of a marker in it, which says itself what to mend
+        except DeclarationError as error:  # of a marker in it, which names the fix itself
             what, _, mend = str(error).partition("\n  Fix: ")
             raise Unreadable("unusable-annotation", what, mend) from error
         except Exception as error:
@@ -190,7 +190,7 @@ def is_message_type(kind: type) -> bool:
 
 
 def how_to_make_message(kind: type) -> str:
-    """What to write instead of a class that is no message type."""
+    """What to write instead of a class that isn't a message type."""
     is_protocol = bool(getattr(kind, "_is_protocol", False))
     if issubclass(kind, enum.Enum):
         return f"put it into a message as a field: @attrs.frozen class Message: value: {kind.__name__}"
@@ -240,14 +240,16 @@ def _read_items(annotation: Any, many: Many, names: Names) -> Shape:
     if not arguments:
         name = "list" if many is Many.LIST else "AsyncIterator"
         raise Unreadable(
-            "unusable-annotation", f"{name} does not say what its items are.", f"write {name}[Message] with the message type."
+            "unusable-annotation",
+            f"{name} doesn't declare the type of its items.",
+            f"write {name}[Message] with the message type.",
         )
     items = read(arguments[0], names)
     if items.many is not Many.ONE:
         raise Unreadable(
             "unusable-annotation",
             "a list of lists is not a message or a list of messages.",
-            "wrap the inner list in a message type of its own.",
+            "wrap the inner list in its own message type.",
         )
     return Shape(items.types, many=many, item_optional=items.optional, markers=items.markers)
 
@@ -258,7 +260,7 @@ def _read_union(members: list[Shape]) -> Shape:
     if lists and (singles or len(lists) > 1):
         raise Unreadable(
             "unusable-annotation",
-            "a union of a list and something else does not say whether the messages fan out.",
+            "a union of a list and something else doesn't determine whether the messages fan out.",
             "use list[A | B], or wrap the single message in a list of one.",
         )
     kinds = dict.fromkeys(kind for shape in members for kind in shape.types)
@@ -303,7 +305,7 @@ def _unusable(annotation: Any) -> Unreadable:
         return Unreadable(
             "unusable-annotation",
             f"{name} is a generic with arguments, which its instances do not carry, so it cannot be routed by type.",
-            f"derive a message type of its own: class My{origin.__name__}({name}).",
+            f"derive a message type from it: class My{origin.__name__}({name}).",
         )
     return Unreadable("unusable-annotation", f"{name} is not a type that can be routed by.", "write a message type there.")
 

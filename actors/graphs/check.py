@@ -16,9 +16,10 @@ from actors.graphs.edges import Edge, Receiver, related
 from actors.graphs.node import Input, NodeSpec
 from actors.graphs.plan import Plan
 from actors.graphs.signature import Resolved
+from actors.words import listed, type_names
 
 FURTHER_CHECKS: list[Callable[[NodeSpec], Iterable[Problem]]] = []
-"""What else is looked at in each node, by whoever runs graphs: pure, and without loading more than a node needs."""
+"""What else code that runs graphs can have checked in each node: pure, and without loading more than a node needs."""
 
 
 def find_further(plan: Plan) -> list[Problem]:
@@ -46,17 +47,6 @@ def find_problems(plan: Plan, resolved: Mapping[str, Resolved]) -> list[Problem]
     problems += _ambiguous_outputs(plan)
     problems += _idle_connections(plan)
     return problems
-
-
-def listed(names: Iterable[object], last: str = "and") -> str:
-    """``'a', 'b' and 'c'``."""
-    shown = [repr(name) for name in names]
-    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} {last} {shown[-1]}" if shown else "nothing"
-
-
-def type_names(kinds: Iterable[type], joint: str = " | ") -> str:
-    """``A | B``."""
-    return joint.join(kind.__name__ for kind in kinds)
 
 
 def _at(spec: NodeSpec, code: str, text: str, mend: str) -> Problem:
@@ -127,7 +117,7 @@ def _namesake(kind: type, made: Sequence[type]) -> str:
 
 
 def _unreachable(plan: Plan) -> Iterator[Problem]:
-    outside = {receiver for receiver, _ in plan.nesting.outside}  # a problem of its own
+    outside = {receiver for receiver, _ in plan.nesting.outside}  # a separate problem
     for spec in _in_the_flow(plan):
         if plan.nesting.levels[spec.name] or not spec.inputs:
             continue
@@ -180,11 +170,11 @@ def _told_apart(plan: Plan, spec: NodeSpec, one: Input, two: Input, both: Sequen
     if named:
         first, second = named[0], named[-1] if len(named) > 1 else "…"
         mend = (
-            f"say which is for which: graph.connect({first}, {spec.name}, parameter={one.name!r}) and "
+            f"declare which is for which: graph.connect({first}, {spec.name}, parameter={one.name!r}) and "
             f"graph.connect({second}, {spec.name}, parameter={two.name!r}); "
         )
     else:
-        mend = f"let a node make a type of its own for {two.name!r} and take that; "
+        mend = f"let a node make a separate type for {two.name!r} and take that; "
     whose = f"{listed(named, 'or')} makes" if named else "the graph's input brings"
     return _at(
         spec,
@@ -274,7 +264,7 @@ def _gathers(plan: Plan) -> Iterator[Problem]:
                     plan.nodes[receiver.node],
                     "gather-ambiguous",
                     f"parameter {receiver.parameter!r} gathers from {outer!r} and from {inner!r}, which runs inside of it.",
-                    f"give what is made inside of {inner!r} a type of its own.",
+                    f"give what is made inside of {inner!r} its own type.",
                 )
 
 
@@ -316,7 +306,7 @@ def _ambiguous_outputs(plan: Plan) -> Iterator[Problem]:
             "ambiguous-output",
             f"it takes {kind.__name__}, which is also the output: a run ends with its first {kind.__name__}, so {taker!r} would "
             f"never get the one that {listed(makers, 'or')} makes.",
-            f"give one of them a type of its own, or say where it goes: graph.connect({maker}, {taker}).",
+            f"give one of them its own type, or connect it explicitly: graph.connect({maker}, {taker}).",
         )
 
 

@@ -1,4 +1,4 @@
-"""Cycles of a directed graph: strongly connected components, and the edges along which a cycle begins anew. Pure."""
+"""Cycles of a directed graph: strongly connected components, and the edges along which a cycle starts again. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Links = Mapping[str, Sequence[str]]
 def strong_components(links: Links) -> list[tuple[str, ...]]:
     """The strongly connected components, each before those that lead to it (reverse topological order).
 
-    Every node must be a key of `links`. Iterative, so that long chains do not meet the recursion limit.
+    Every node must be a key of `links`. Iterative, so long chains do not meet the recursion limit.
 
     Source: R. Tarjan, "Depth-first search and linear graph algorithms", SIAM J. Comput. 1(2), 1972.
     """
@@ -54,7 +54,7 @@ def _cut(stack: list[str], waiting: set[str], root: str) -> tuple[str, ...]:
 
 
 def returning_edges(links: Links, entries: Iterable[str]) -> frozenset[tuple[str, str]]:
-    """The edges on which a loop comes round: those from inside a loop to a node where it is entered.
+    """The edges on which a loop goes back: those from inside a loop to a node where it is entered.
 
     Every cycle that can be reached from `entries` has at least one. Nested loops are found in turn: without its returning
     edges an outer loop falls apart into its inner ones.

@@ -11,11 +11,10 @@ from typing import Any, final
 import attrs
 
 from actors.errors import DeclarationError, Problem
-from actors.graphs.check import listed
 from actors.graphs.dependencies import ORIGINAL
 from actors.graphs.edges import Connection
 from actors.graphs.node import NodeDeclaration
-from actors.words import repr_of
+from actors.words import listed, repr_of
 
 
 @final
@@ -31,7 +30,7 @@ class Connect:
 
 
 def looked_up(calls: Sequence[Connect], nodes: Mapping[str, NodeDeclaration]) -> tuple[list[Connection], list[Problem]]:
-    """The connections between the nodes that the calls name, and a problem for each name that is no node's, or several's."""
+    """The connections between the nodes that the calls name, and a problem for each name that isn't a node's, or several's."""
     found: list[Connection] = []
     problems: list[Problem] = []
     for call in calls:
@@ -46,7 +45,7 @@ def looked_up(calls: Sequence[Connect], nodes: Mapping[str, NodeDeclaration]) ->
 
 
 def check_when(when: object, place: str) -> None:
-    """Refuse a condition that cannot be asked.
+    """Reject a condition that cannot be asked.
 
     Raises:
         DeclarationError: it cannot be called; or it is async, and what it returned would always count as true.
@@ -97,7 +96,7 @@ def _several(call: Connect, end: object, names: Sequence[str]) -> Problem:
     return Problem(
         "connect-several-nodes",
         None,
-        f"connect() at {call.location}: {shown} stands as the nodes {listed(names)}, and it does not say which is meant.",
+        f"connect() at {call.location}: {shown} stands as the nodes {listed(names)}, and it doesn't say which of them is meant.",
         f"pass the node's name: {names[0]!r}.",
         call.location,
     )

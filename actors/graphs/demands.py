@@ -12,10 +12,10 @@ import attrs
 
 from actors.errors import Problem
 from actors.graphs.annotations import Many
-from actors.graphs.check import listed, type_names
 from actors.graphs.components import strong_components
 from actors.graphs.node import NodeSpec
 from actors.graphs.plan import Plan
+from actors.words import listed, type_names
 
 
 def with_demands(specs: Mapping[str, NodeSpec]) -> dict[str, NodeSpec]:
@@ -24,7 +24,7 @@ def with_demands(specs: Mapping[str, NodeSpec]) -> dict[str, NodeSpec]:
     found = dict(specs)
     for name in specs.keys() & demanded:
         spec = specs[name]
-        is_default = spec.fallback is not None and spec.fallback.is_default  # it gives the output, which nobody here waits for
+        is_default = spec.fallback is not None and spec.fallback.is_default  # it gives the output, which no node here waits for
         found[name] = attrs.evolve(spec, is_on_demand=True, fallback=None if is_default else spec.fallback)
     return found
 

@@ -1,7 +1,7 @@
 """What a node needs besides messages: functions that are called once per run, and earlier messages of the run. Pure.
 
 A dependency is a function named in ``Annotated[T, Dep(function)]``. Its own parameters are dependencies in turn, or take the
-message that the run began with. Nothing is called here: the annotations are read, and what is wrong with them is said.
+message that the run began with. Nothing is called here: the annotations are read, and what is wrong with them is reported.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Dependency:
     """Parameter → what it takes of the message that the run began with."""
     location: str
     node: str | None = None
-    """Of a node of the graph: its name. What it needs and takes is then said by that node."""
+    """For a node of the graph: its name. What it needs and takes is then declared by that node."""
 
     @property
     def name(self) -> str:
@@ -97,7 +97,7 @@ def needed(annotation: object, parameter: str, names: Names, nodes: Nodes) -> De
         if shape.many is not Many.ONE or not shape.types or wrong:
             raise Unreadable(
                 "recall-type",
-                "what is recalled is one message of the run" + (f", and {wrong[0]} is no message type." if wrong else "."),
+                "what is recalled is one message of the run" + (f", and {wrong[0]} isn't a message type." if wrong else "."),
                 "write Annotated[Message, Recall()], or Annotated[Message | None, Recall()].",
             )
         return Recalled(parameter, shape.types, shape.optional)
@@ -119,7 +119,7 @@ def _only_marker(wanted: object, markers: tuple[object, ...]) -> Dep | Recall | 
     if not found and any(isinstance(marker, Dep | Recall) for marker in inside):
         raise Unreadable(
             "unusable-annotation",
-            "Dep and Recall say where the whole parameter comes from, and this one is within a union or a list.",
+            "Dep and Recall declare where the whole parameter comes from, and this one is within a union or a list.",
             "put Annotated around all of it: Annotated[T | None, Recall()].",
         )
     return found[0] if found else None
@@ -151,11 +151,11 @@ def _dependency(
 
 
 def _check_callable(function: Callable[..., Any], wanted: object, chain: tuple[Callable[..., Any], ...]) -> None:
-    """Refuse what a run could not call for what it needs."""
+    """Reject what a run could not call for what it needs."""
     if isinstance(function, type):
         raise Unreadable(
             "dep-is-class",
-            f"the class {function.__name__} is no node of the graph, and a dependency is a function or a node.",
+            f"the class {function.__name__} isn't a node of the graph, and a dependency is a function or a node.",
             f"put @graph.node above it, or write a function that returns {shown(wanted)}.",
         )
     if function in chain:
@@ -205,7 +205,7 @@ def _read_parameter(
     if isinstance(marker, Recall):
         raise Unreadable(
             "dep-recall",
-            f"{where}: it recalls, and a dependency is called once per run, whatever has been made by then.",
+            f"{where}: it recalls, and a dependency is called once per run, not for each message.",
             "recall the message in the node, and call the function there.",
         )
     if parameter.default is not parameter.empty:
@@ -238,11 +238,11 @@ def _supply_of(function: Callable[..., Any], plain: types.FunctionType) -> Suppl
 
 
 def _check_made(name: str, plain: types.FunctionType, supply: Supply, wanted: object, names: Names, place: str) -> None:
-    """Whether what the function says that it returns is what the parameter wants."""
+    """Whether the declared return type of the function is what the parameter wants."""
     annotation = inspect.signature(plain).return_annotation
     who = f"dependency {name} ({place})"
     if annotation is inspect.Signature.empty:
-        raise Unreadable("dep-return", f"{who} does not say what it returns.", f"annotate its return type: {shown(wanted)}.")
+        raise Unreadable("dep-return", f"{who} doesn't declare what it returns.", f"annotate its return type: {shown(wanted)}.")
     made, _ = split(annotation, names)
     if supply is Supply.CONTEXT:
         arguments = get_args(made)

@@ -13,14 +13,13 @@ import attrs
 
 from actors.errors import Problem
 from actors.graphs.annotations import Many, description_of, shown
-from actors.graphs.check import type_names
 from actors.graphs.finish import Finish
 from actors.graphs.mermaid import draw
 from actors.graphs.node import Input, Kind, NodeSpec
 from actors.graphs.options import node_supervision
 from actors.graphs.plan import Plan
 from actors.supervision import Supervision
-from actors.words import counted
+from actors.words import counted, type_names
 
 _KINDS = {
     Kind.FUNCTION: "async function",
@@ -68,7 +67,7 @@ def _problems(problems: Sequence[Problem]) -> Iterator[str]:
 def _nodes(plan: Plan) -> Iterator[str]:
     yield "## Nodes"
     yield ""
-    yield "| node | kind | takes | makes | at once | attempts | time limits | where |"
+    yield "| node | kind | takes | makes | concurrency | attempts | time limits | where |"
     yield "|---|---|---|---|---|---|---|---|"
     for spec in plan.nodes.values():
         options = spec.options
@@ -114,7 +113,7 @@ def _attempts(spec: NodeSpec) -> str:
 
 
 def _is_named(plan: Plan, spec: NodeSpec, entry: Input) -> bool:
-    """Whether connections tell the parameter from others of its type, so that its name says something."""
+    """Whether connections distinguish the parameter from others of its type, so its name matters."""
     return any(edge.named for edge in plan.into(spec.name, entry.name))
 
 
@@ -214,7 +213,7 @@ def _fields(kind: type) -> Iterator[tuple[str, str]]:
 def _limits(plan: Plan, supervision: Supervision | None) -> Iterator[str]:
     yield "## Supervision and limits"
     yield ""
-    yield "- A node that crashes is restarted at once and without a budget: the attempts of its messages are the bound."
+    yield "- A node that crashes is restarted immediately and without a budget: the attempts of its messages are the bound."
     if supervision is not None:
         supervision = node_supervision(supervision)
         budget = "any number of" if supervision.max_restarts == math.inf else f"up to {supervision.max_restarts:g}"
@@ -228,7 +227,7 @@ def _limits(plan: Plan, supervision: Supervision | None) -> Iterator[str]:
     if default is not None:
         ends = ", and None ends the branch" if default.may_end else ""
         yield (
-            "- A message that has had all its attempts at a node without a fallback of its own goes to the graph's, "
+            "- A message that has had all its attempts at a node without its own fallback goes to the graph's, "
             f"`{default.function.__name__}`: what it returns is the output of the run{ends}."
         )
     sizes: dict[str, list[str]] = {}
@@ -241,4 +240,4 @@ def _limits(plan: Plan, supervision: Supervision | None) -> Iterator[str]:
         cycles = "; ".join(
             ", ".join(f"`{name}`" for name in sorted(group, key=plan.order.__getitem__)) for group in plan.components
         )
-        yield f"- Messages within a cycle queue whatever the capacity, and `max_steps` bounds a run: {cycles}."
+        yield f"- Messages within a cycle queue regardless of the capacity, and `max_steps` bounds a run: {cycles}."

@@ -1,4 +1,4 @@
-"""The edges of a graph: who makes which type, who takes it, and what ``connect`` says otherwise. Pure.
+"""The edges of a graph: who makes which type, who takes it, and what ``connect`` changes. Pure.
 
 Two rules. A parameter annotated with T takes instances of T and of its subclasses. A node's message goes to every parameter
 that takes it, unless the node is connected to one that does: then it goes only where the node is connected to.
@@ -60,7 +60,7 @@ class Edge:
     conditional: bool = False
     """``connect(…, when=…)`` decides."""
     named: bool = False
-    """``connect(…, parameter=…)`` says so."""
+    """Set by ``connect(…, parameter=…)``."""
     back: bool = False
     """It lies on a cycle: messages along it queue and never block the sender."""
 
@@ -100,7 +100,7 @@ class Takers:
     def find(
         self, source: str | None, kind: type, fits: Callable[[type, Input], bool]
     ) -> tuple[list[tuple[Receiver, Input]], bool]:
-        """What takes a message of class `kind` from `source`, in the order of declaration, and whether a connection had a say.
+        """What takes a message of class `kind` from `source`, in the order of declaration, and whether a connection decided it.
 
         A node's message goes to every parameter that `fits`, unless the node is connected to one that does: then it goes only
         where it is connected to.

@@ -1,4 +1,4 @@
-"""Graphs and actors as nodes of a graph, and the types that are said in calls."""
+"""Graphs and actors as nodes of a graph, and the types that are declared in calls."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def embedded_in(what: Any, takes: object, returns: object, place: str, *, is_gra
     if is_graph:
         if takes is not None or returns is not None:
             raise DeclarationError(
-                f"add({what.name!r}) ({place}): a graph says itself what it takes and returns.\n"
+                f"add({what.name!r}) ({place}): a graph already declares what it takes and returns.\n"
                 "  Fix: leave takes and returns out."
             )
         return Embedded(Kind.GRAPH, what, place, what.input_types, what.output_types), what.name

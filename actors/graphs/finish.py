@@ -1,4 +1,4 @@
-"""When a run of a graph is over: with its first output, or when nothing of it is left to do."""
+"""When a run of a graph is over: with its first output, or when no work is left."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def gathered_types(gather: Gather, wanted: object, names: Names) -> tuple[type, 
     made = inspect.signature(reduce).return_annotation
     made = made if made is inspect.Signature.empty else split(made, own)[0]
     if made is inspect.Signature.empty or not fits(made, so_far) or not fits(made, wanted):
-        returned = "does not say what it returns" if made is inspect.Signature.empty else f"returns {shown(made)}"
+        returned = "doesn't declare what it returns" if made is inspect.Signature.empty else f"returns {shown(made)}"
         raise Unreadable("gather-reduce", f"{who} {returned}, and {shown(wanted)} is wanted.", f"write {example}.")
     if not callable(gather.initial) and not _is_one(gather.initial, so_far):
         kind = shown(so_far)

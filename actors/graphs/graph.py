@@ -38,7 +38,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 class Graph:
     """Nodes that run as actors, joined by the types of their messages.
 
-    A run begins with an `input` message and ends with the first message of the `output` type, unless `finish` says otherwise;
+    A run begins with an `input` message and ends with the first message of the `output` type, unless `finish` changes that;
     either type may be a union. Every node that takes a type gets every message of that type and of its subclasses, unless
     :meth:`connect` narrows that.
 
@@ -75,7 +75,7 @@ class Graph:
             input: the message type that a run begins with, or a union of several.
             output: the message type that ends a run, or a union of several.
             supervision: how failures of nodes are treated; None: the runtime's default.
-            fallback: what stands in for a node that has given up on a message and has no fallback of its own. It may take the
+            fallback: what stands in for a node that has given up on a message and has no fallback itself. It may take the
                 error (``failure: NodeFailed`` holds the message, the node and the cause), a ``Run``, an ``LM`` and dependencies.
                 What it returns is the output of the run; None ends the branch of the node. When it fails, the run fails.
             finish: when a run returns: with its first output, which cancels all else that is in progress, or when nothing is in
@@ -90,7 +90,7 @@ class Graph:
         if supervision is not None and not isinstance(supervision, Supervision):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise DeclarationError(
                 f"Graph({name!r}, supervision={repr_of(supervision)}): expected a Supervision.\n"
-                "  Fix: supervision=Supervision(max_restarts=10), say."
+                "  Fix: supervision=Supervision(max_restarts=10), for example."
             )
         if not isinstance(finish, Finish):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise DeclarationError(
@@ -115,7 +115,7 @@ class Graph:
         self._connections: list[Connect] = []
         self._plan: Plan | None = None
         self._sound: Plan | None = None
-        """What the last check found to have no problems of its own; None after a change."""
+        """What the last check found to have no problems itself; None after a change."""
         self._checks = 0
 
     def __repr__(self) -> str:
@@ -139,7 +139,7 @@ class Graph:
 
         A message class with ``__call__`` is a node too: its messages go to it, and a message of a subclass that is itself a node
         of the graph goes to that one alone. Its `concurrency` defaults to 1. Nothing under ``@graph.node`` is ever sent to a
-        language model, whatever its body: that is :meth:`predict`, for classes as for functions.
+        language model, whatever its body is: that is :meth:`predict`, for classes as for functions.
 
         Raises:
             DeclarationError: neither a function nor a class with ``__call__``, a name that is taken, an unknown option, or one
@@ -178,8 +178,8 @@ class Graph:
     ) -> None:
         """Make another graph, or an actor, a node.
 
-        A graph takes its input type and gives its output type: each message is a run of its own, whose paths begin with that of
-        the node, whose failures are failures of this run, and which ends when this run does. It has actors of its own, which it
+        A graph takes its input type and gives its output type: each message starts a run, whose paths begin with that of
+        the node, whose failures are failures of this run, and which ends when this run does. It has its own actors, which it
         shares with all other runs of that graph.
 
         An actor is asked, one message at a time, and keeps its state from run to run. A class (or another factory) is started
@@ -208,10 +208,10 @@ class Graph:
         With `when`, a message goes to `target` if ``when(message)`` is true. A message that no connection takes is the run's
         output if it is of that type, and otherwise ends its branch. With `parameter`, it goes to that parameter of `target`
         alone: so two parameters of one type are told apart. Nodes are given as functions or by name (a graph or an actor that was
-        added more than once: by name); the graph's check says whether they fit.
+        added more than once: by name); the graph's check reports whether they fit.
 
         Raises:
-            DeclarationError: `when` cannot be called, or not without waiting; or `parameter` is no name.
+            DeclarationError: `when` cannot be called, or not without waiting; or `parameter` isn't a name.
         """
         frame = _caller()
         place = f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else "unknown place"
@@ -219,7 +219,7 @@ class Graph:
         if parameter is not None and not isinstance(parameter, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise DeclarationError(
                 f"connect(…, parameter={repr_of(parameter)}) ({place}): expected the name of one of its parameters.\n"
-                "  Fix: parameter='left', say."
+                "  Fix: parameter='left', for example."
             )
         self._connections.append(Connect(source, target, when, parameter, place))
         self._changed()
@@ -235,7 +235,7 @@ class Graph:
         """What is allowed, and often not what was meant; the graph runs all the same.
 
         In the form of problems: node, file, line, and what to write instead. ``understudy graph check`` prints them. Empty for a
-        graph that :meth:`check` refuses: mend that first.
+        graph that :meth:`check` rejects: fix that first.
         """
         plan, problems = self._compile()
         return [] if problems else [*find_hints(plan), *self._nested_hints()]
@@ -278,7 +278,7 @@ class Graph:
         return describe(self.sketch(), self.check(), self.supervision, self.finish)
 
     def sketch(self) -> Plan:
-        """The graph compiled as far as it goes, whatever is wrong with it: for pictures of it."""
+        """The graph compiled as far as possible, even if it is wrong: for pictures of it."""
         return self._plan or self._sound or self._compile()[0]
 
     def _compile(self) -> tuple[Plan, tuple[Problem, ...]]:
@@ -377,7 +377,7 @@ class Graph:
 
 
 def _caller() -> types.FrameType | None:
-    """The frame of whoever called the function that calls this."""
+    """The frame of the caller of the function that calls this."""
     here = inspect.currentframe()
     asking = here.f_back if here is not None else None
     return asking.f_back if asking is not None else None

@@ -9,10 +9,10 @@ from typing import Any
 
 from actors.errors import Problem
 from actors.graphs.annotations import Many
-from actors.graphs.check import listed
 from actors.graphs.edges import related
 from actors.graphs.node import Kind, NodeSpec, is_empty
 from actors.graphs.plan import Plan
+from actors.words import listed
 
 
 def find_hints(plan: Plan) -> Iterator[Problem]:
@@ -52,7 +52,7 @@ def _shared_and_mutable(plan: Plan) -> Iterator[Problem]:
             None,
             f"{kind.__module__}.{kind.__qualname__} can be changed, and one message of it goes to {listed(nodes)}, which work at "
             "the same time: what one changes in it, the others see, or not, as timing has it.",
-            f"{_how_to_freeze(kind)}, and let a node that changes something make a message of its own (attrs.evolve, "
+            f"{_how_to_freeze(kind)}, and let a node that changes something make its own message (attrs.evolve, "
             "dataclasses.replace, model_copy).",
         )
 

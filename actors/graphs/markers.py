@@ -11,7 +11,7 @@ from typing import Any, Protocol, final
 
 import attrs
 
-from actors.checks import refuse
+from actors.checks import check_count, refuse
 from actors.errors import DeclarationError
 
 
@@ -55,13 +55,12 @@ class Run(Protocol):
         ...
 
     def heartbeat(self) -> None:
-        """Say that the node is alive: its ``idle_timeout_s`` begins anew. Also from a worker thread; never waits long."""
+        """Report that the node is alive: its ``idle_timeout_s`` starts again. Also from a worker thread; never waits long."""
         ...
 
 
 def _is_first(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-        raise refuse(owner, attribute.name, value, "None or a whole number >= 1")
+    check_count(owner, attribute.name, value, optional=True)
 
 
 def _is_reduce(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
@@ -75,7 +74,7 @@ def _goes_with_reduce(owner: Gather, attribute: attrs.Attribute[Any], value: obj
         raise refuse(owner, attribute.name, value, "reduce=… with it")
     if owner.reduce is not None and value is ...:
         raise DeclarationError(
-            f"Gather(reduce={owner.reduce.__name__}): it does not say what an empty fan-out gives.\n"
+            f"Gather(reduce={owner.reduce.__name__}): the value of an empty fan-out is missing.\n"
             "  Fix: pass initial=…, the value before the first item, or a class or function that makes one."
         )
 
@@ -111,7 +110,7 @@ class Gather:
     `first` = k it gives the first k items that arrive, in item order, and cancels the rest of the fan-out; when fewer than k
     come, it gives those once every branch has ended.
 
-    With `reduce` the items are folded, in item order whatever the timing, into one value, whose type the parameter has:
+    With `reduce` the items are folded, in item order independent of timing, into one value, whose type the parameter has:
     ``Annotated[Total, Gather(reduce=add, initial=Total(0))]`` with ``def add(total: Total, score: Score) -> Total``. What is
     gathered is the type of the second parameter. `initial` comes before the first item, and is what an empty fan-out gives. Each
     fold begins with its own: a class or function is called for it (``initial=list``), any other value is copied, deeply. The
@@ -136,7 +135,7 @@ class Gather:
 
 def _is_function(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if isinstance(value, type) and "__call__" in dir(value):
-        return  # a message class that is a node, it is hoped; the check of the graph says if not
+        return  # presumably a message class that is a node; the check of the graph reports it if not
     if not isinstance(value, types.FunctionType) or value.__name__ == "<lambda>":
         expected = "a function that was defined with a name and a return annotation, or a node of the graph"
         raise refuse(owner, attribute.name, value, expected)
@@ -149,7 +148,7 @@ class Dep:
 
     The function is called when a node of the run first needs it, and once per run; its value is shared by all nodes of the run.
     It is an ``async def``, a plain ``def`` (which runs in a worker thread), or an async context manager, which is closed when the
-    run is over. Its parameters may be dependencies too (independent ones are worked out at the same time), or take the message
+    run is over. Its parameters may be dependencies too (independent ones are computed at the same time), or take the message
     that the run began with. When it fails, the node fails with ``DepError``, and a further attempt calls it again.
 
     It may be a node of the same graph: a function or message class under ``@graph.node`` or ``@graph.predict``. Then it is run as

@@ -48,7 +48,7 @@ def _body(plan: Plan, prefix: str, indent: str, around: tuple[str, ...]) -> Iter
 
 
 def functions_of(plan: Plan) -> dict[str, Dependency]:
-    """The functions that nodes depend on, directly or by way of others: each by a key that is no node's name."""
+    """The functions that nodes depend on, directly or by way of others: each by a key that isn't a node's name."""
     found: dict[int, Dependency] = {}
     for spec in plan.nodes.values():
         for need in spec.all_needs:
@@ -86,7 +86,7 @@ def recalls_of(plan: Plan) -> Iterator[tuple[str | None, str, str]]:
 
 
 def escape(text: str) -> str:
-    """`text` so that Mermaid shows it and does not read it."""
+    """`text`, escaped so that Mermaid shows it instead of interpreting it."""
     return text.translate(_ESCAPES)
 
 

@@ -37,7 +37,7 @@ class Kind(enum.Enum):
     PREDICT = "predict"
     """A language model chooses among the return types and fills the chosen one."""
     GRAPH = "graph"
-    """A graph of its own, run for each message."""
+    """A nested graph, run for each message."""
     ACTOR = "actor"
     """An actor, which is asked."""
 
@@ -82,7 +82,7 @@ class Nested(Protocol):
         ...
 
     def sketch(self) -> Any:
-        """Its plan, whatever is wrong with it; Any, since plans are made of nodes."""
+        """Its plan, even if the graph is wrong; Any, since plans are made of nodes."""
         ...
 
 
@@ -155,7 +155,7 @@ class Input:
     gather: Gather | None = None
     """Set for a ``list[A]`` parameter."""
     excluded: tuple[type, ...] = ()
-    """Of a class node: the subclasses that are nodes themselves, whose messages go to them alone."""
+    """For a class node: the subclasses that are nodes themselves, whose messages go to them alone."""
 
     def takes(self, kind: type) -> bool:
         """Whether a message of class `kind` goes here."""
@@ -179,9 +179,9 @@ class Fallback:
     wants_failure: bool = False
     """The error comes as the ``NodeFailed`` that the run would fail with, whose cause it is."""
     is_default: bool = False
-    """It is the graph's, for nodes without one of their own: what it returns is the output of the run."""
+    """It is the graph's, for nodes without one: what it returns is the output of the run."""
     may_end: bool = False
-    """Of the graph's: it may return None, and the branch ends."""
+    """For the graph's fallback: it may return None, and the branch ends."""
 
 
 @final
@@ -210,12 +210,12 @@ class NodeSpec:
     recalls: tuple[Recalled, ...]
     """Parameters that get an earlier message of the run."""
     instruction: str
-    """The docstring, with its indentation removed; empty without one. Of a class node without one: the class's."""
+    """The docstring, with its indentation removed; empty without one. A class node without one has the class's."""
     location: str
     message: type | None = None
-    """Of a class node: the class, whose instances its first parameter takes."""
+    """For a class node: the class, whose instances its first parameter takes."""
     embedded: Any = None
-    """Of a graph or an actor as a node: the graph, the ref, or what makes the actor. Any: the runtime knows which by `kind`."""
+    """For a graph or an actor as a node: the graph, the ref, or what makes the actor. Any: the runtime knows which by `kind`."""
     fallback: Fallback | None = None
     is_on_demand: bool = False
     """Another node depends on it: it is run for that, and messages neither come to it nor leave it."""
@@ -281,7 +281,7 @@ def declare(
 def _check_repeatable(options: NodeOptions, function: object) -> None:
     if options.repeatable and not inspect.isasyncgenfunction(function):
         raise refuse(
-            NodeOptions, "repeatable", options.repeatable, "False: the node is no async generator, and so yields no items"
+            NodeOptions, "repeatable", options.repeatable, "False: the node isn't an async generator, and so yields no items"
         )
 
 
@@ -314,12 +314,12 @@ def _handler(kind: type, decorator: str) -> types.FunctionType:
     """The ``__call__`` of a class node."""
     found = next((base.__dict__["__call__"] for base in kind.__mro__ if "__call__" in base.__dict__), None)
     if not is_message_type(kind):
-        mend = f"put {decorator} above @attrs.frozen, so that it decorates the finished class."
+        mend = f"put {decorator} above @attrs.frozen, so it decorates the finished class."
         plain: Any = kind
         if issubclass(plain, enum.Enum) or getattr(plain, "_is_protocol", False):
             mend = how_to_make_message(plain)
         raise DeclarationError(
-            f"{decorator}: the class {kind.__name__!r} is no message type (attrs class, dataclass or pydantic model).\n"
+            f"{decorator}: the class {kind.__name__!r} isn't a message type (attrs class, dataclass or pydantic model).\n"
             f"  Fix: {mend}"
         )
     if not isinstance(found, types.FunctionType):
@@ -362,7 +362,7 @@ def _left_open_said() -> None:
 
 
 def is_empty(function: types.FunctionType) -> bool:
-    """Whether the body does nothing but return None: compared as bytecode, so that no source is needed."""
+    """Whether the body does nothing but return None: compared as bytecode, so no source is needed."""
     model = cast("types.FunctionType", _empty_async if inspect.iscoroutinefunction(function) else _empty)
     is_as_long = len(function.__code__.co_code) == len(model.__code__.co_code)  # for large graphs: a look at each step takes time
     return is_as_long and _steps(function) == _steps(model)
@@ -379,7 +379,7 @@ def has_no_body(function: types.FunctionType) -> bool:
 
 
 def _steps(function: types.FunctionType) -> list[tuple[str, object]]:
-    """The bytecode of a function; a text in it counts as a text, whatever it says."""
+    """The bytecode of a function; any text in it counts as the same."""
     steps = dis.get_instructions(function)
     return [(step.opname, str if isinstance(step.argval, str) and step.opname == "LOAD_CONST" else step.argval) for step in steps]
 

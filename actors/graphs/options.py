@@ -1,4 +1,4 @@
-"""What an author can set on a node, and what is said about options that do not exist."""
+"""What an author can set on a node, and the errors for options that do not exist."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _is_timeout(owner: object, attribute: attrs.Attribute[Any], value: object) -
 
 
 Late = Literal["discard", "take"]
-"""What becomes of a result that came too late."""
+"""What happens to a result that came too late."""
 
 
 def _is_late(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
@@ -59,12 +59,12 @@ def _is_truncated(owner: object, attribute: attrs.Attribute[Any], value: object)
 
 
 REDELIVERY: Final = Redelivery(max_attempts=1)
-"""Of a node that does not say otherwise: its effects, if it has any, happen once."""
+"""The default of a node: its effects, if it has any, happen once."""
 NODE_SUPERVISION: Final = Supervision(max_restarts=math.inf, backoff=Backoff(first_s=0.1, cap_s=1.0))
-"""How the actors of a graph are restarted unless the graph says otherwise: one run that fails must not take down what others use.
+"""How the actors of a graph are restarted unless the graph sets it: one run that fails must not take down what others use.
 Instances of nodes need neither budget nor delay, since they hold no state: see ``runtime.core.verdicts``."""
 PREDICT_REDELIVERY: Final = Redelivery(max_attempts=3)
-"""Of a predict node: it has no effects but the answer."""
+"""The default of a predict node: it has no effects except the answer."""
 
 
 @final
@@ -73,27 +73,27 @@ class NodeOptions:
     """What an author can set on ``@graph.node(…)``."""
 
     concurrency: int = attrs.field(default=64, validator=is_count(least=1))
-    """Up to how many messages the node works on at once."""
+    """Up to how many messages the node works on at the same time."""
     mailbox: MailboxSpec = attrs.field(factory=MailboxSpec, validator=is_a(MailboxSpec))
     """How many messages may wait for the node."""
     restart: RestartType = attrs.field(default=RestartType.PERMANENT, validator=is_a(RestartType))
     """After which ends an instance of the node is started again."""
     redelivery: Redelivery = attrs.field(default=REDELIVERY, validator=is_a(Redelivery))
-    """What becomes of a message that crashed the node: a predict node makes 3 attempts, every other node one, unless it is
+    """What happens to a message that crashed the node: a predict node makes 3 attempts, every other node one, unless it is
     written here. What a ``Redelivery`` does not write is inherited from that."""
     timeout_s: float | None = attrs.field(default=None, validator=_is_timeout)
     """How many seconds one attempt may take; None: no limit but the run's deadline."""
     idle_timeout_s: float | None = attrs.field(default=None, validator=_is_timeout)
-    """How many seconds an attempt may go on without ``run.heartbeat()``, an item or an answer of a language model; None: no
+    """How many seconds an attempt may continue without ``run.heartbeat()``, an item or an answer of a language model; None: no
     limit."""
     late: Late = attrs.field(default="discard", validator=_is_late)
-    """What becomes of the result of an attempt that was over its time and could not be stopped, as a plain ``def`` in its thread:
+    """What happens to the result of an attempt that was over its time and could not be stopped, as a plain ``def`` in its thread:
     ``"discard"`` (the attempt has failed with ``NodeTimedOut``), or ``"take"`` (it counts as any other result)."""
     fallback: Callable[..., Any] | None = attrs.field(default=None, validator=_is_fallback)
     """What works on a message that has had all its attempts: a function of the node's parameters and of the error."""
     repeatable: bool = attrs.field(default=False, validator=is_a(bool))
-    """Of an async generator: whether every attempt yields the same items in the same order. Then a further attempt goes on behind
-    what the earlier one yielded; otherwise it begins anew, and there is none once a node has begun to work on an item."""
+    """For an async generator: whether every attempt yields the same items in the same order. Then a further attempt continues
+    after what the earlier one yielded; otherwise it starts again, and there is none once a node has begun to work on an item."""
     lm: str | LM | None = attrs.field(default=None, validator=_is_lm)
     """Which language model: a name from ``open_runtime(lms=…)``, an ``LM``, or None for the runtime's default."""
 
@@ -106,11 +106,11 @@ class PredictOptions:
     module: Any = attrs.field(default="Predict", validator=_is_module)  # Any: a DSPy class, and dspy is not imported here
     """Which module of DSPy asks the model: its name, such as ``"ChainOfThought"``, or its class."""
     parse_attempts: int = attrs.field(default=2, validator=is_count(least=1))
-    """How many answers are asked for until one can be read; the next prompt says what was wrong with the last."""
+    """How many answers are asked for until one can be read; the next prompt contains what was wrong with the last."""
     stream: bool = attrs.field(default=False, validator=is_a(bool))
     """Whether the answer is asked for as a stream, whose pieces are events of the run: ``FieldDelta``."""
     truncated: str | None = attrs.field(default=None, validator=_is_truncated)
-    """What becomes of an answer that stops in the middle, at the longest length allowed: ``"error"`` (LMTruncated), ``"widen"``
+    """What happens to an answer that stops in the middle, at the longest length allowed: ``"error"`` (LMTruncated), ``"widen"``
     (within ``parse_attempts`` it is asked for again with twice the room) or ``"accept"``; None: as the language model is set, and
     ``"error"`` where it is not."""
 
@@ -152,7 +152,7 @@ def node_options(given: Mapping[str, Any], *, predict: bool) -> NodeOptions:
 
 
 def check_options(given: Iterable[str], *, predict: bool, where: str) -> None:
-    """Refuse options that do not exist, naming the nearest one that does."""
+    """Reject options that do not exist, naming the nearest one that does."""
     known = [*_OPTIONS, *(PREDICT_OPTIONS if predict else ())]
     for option in given:
         if option in known:

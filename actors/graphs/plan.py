@@ -32,7 +32,7 @@ class Plan:
     components: tuple[tuple[str, ...], ...]
     """The cycles: strongly connected components of more than one node, or of one that sends to itself."""
     returning: frozenset[tuple[str, str]]
-    """The (source, target) pairs on which a loop comes round."""
+    """The (source, target) pairs on which a loop goes back."""
     nesting: Nesting
     merges: frozenset[str]
     """Nodes that several concurrent ways of one run lead to without a join."""
@@ -102,7 +102,7 @@ def compile_plan(
     output_types: tuple[type, ...],
     connections: Sequence[Connection],
 ) -> Plan:
-    """Compile; never fails, whatever is wrong with the graph."""
+    """Compile; never fails, even if the graph is wrong."""
     takers = Takers(specs, connections)
     edges = list(edges_of(specs, input_types, output_types, takers))
     after: dict[str, dict[str, None]] = {node: {} for node in specs}
@@ -193,7 +193,7 @@ def _merges(
 ) -> frozenset[str]:
     """Nodes where ways meet that began with one message going to several receivers: they start once for each way.
 
-    What is gathered comes of the fan-out, whoever made the items: it leaves the branches.
+    What is gathered comes from the fan-out, no matter which node made the items: it leaves the branches.
     """
     forward = [e for e in edges if e.target and not e.gathers and (e.source or "", e.target) not in returning]
     makers: dict[Receiver, dict[str | None, None]] = {}

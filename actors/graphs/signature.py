@@ -1,6 +1,6 @@
 """From a decorated function to a node's specification: what its parameters take and what its return type makes.
 
-Problems are collected, not raised, so that the check of a graph can name all of them at once.
+Problems are collected, not raised, so the check of a graph can name all of them together.
 """
 
 from __future__ import annotations
@@ -187,10 +187,12 @@ def _check_usable(parameter: inspect.Parameter) -> None:
 
 
 def _read_gather(shape: Shape) -> Gather | None:
-    """How a list is gathered; None for what is no list."""
+    """How a list is gathered; None for what isn't a list."""
     gathers = [marker for marker in shape.markers if isinstance(marker, Gather)]
     if any(marker is Gather for marker in shape.markers):
-        raise Unreadable("unusable-annotation", "Gather is the marker's class, not a marker.", "write Gather(first=1), say.")
+        raise Unreadable(
+            "unusable-annotation", "Gather is the marker's class, not a marker.", "write Gather(first=1), for example."
+        )
     if shape.many is Many.STREAM:
         raise Unreadable(
             "unusable-annotation", "a stream cannot be a parameter.", "take the items one by one, or gather them as list[A]."
@@ -198,7 +200,7 @@ def _read_gather(shape: Shape) -> Gather | None:
     if gathers and shape.many is not Many.LIST:
         raise Unreadable(
             "unusable-annotation",
-            "Gather says how a list is gathered.",
+            "Gather declares how a list is gathered.",
             "write Annotated[list[A], Gather(…)], or leave it out.",
         )
     return (gathers[0] if gathers else Gather()) if shape.many is Many.LIST else None
@@ -238,7 +240,7 @@ def read_default_fallback(
         report(
             "fallback-input",
             f"{who} takes {_listed_names(found)}, and it stands in for nodes that take different messages.",
-            "take the error as failure: NodeFailed, whose input is the message; or give the node a fallback of its own.",
+            "take the error as failure: NodeFailed, whose input is the message; or give the node its own fallback.",
         )
     try:
         shape = read(inspect.signature(function).return_annotation, names)
@@ -399,7 +401,7 @@ def _check_predict(declaration: NodeDeclaration, returned: Shape | None, report:
         report(
             "predict-instruction",
             "it has no instruction: the language model would be told nothing but the names of the types.",
-            f"write a docstring for {where} that says what to do: it is the prompt.",
+            f"write a docstring for {where} that tells the model what to do: it is the prompt.",
         )
     names = Counter(kind.__name__ for kind in (returned.types if returned is not None else ()))
     for name, count in names.items():

@@ -12,7 +12,7 @@ For each node, and for each level of fan-outs that it works on, it is found out 
 - anything else is a token. Two with the same token follow the same order, one for one, but that order is the clock's.
 
 What a node sends to a join is passed on in the order in which its works were *started* (``runtime.graphs.reducer.state``); what
-it sends to any other node starts that at once, so in the order in which they *ended*.
+it sends to any other node starts that immediately, so in the order in which they *ended*.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ import attrs
 
 from actors.errors import Problem
 from actors.graphs.annotations import Many
-from actors.graphs.check import listed, type_names
 from actors.graphs.components import returning_edges, strong_components
 from actors.graphs.edges import Edge, Receiver, related
 from actors.graphs.nesting import Level
 from actors.graphs.node import Input, NodeSpec
 from actors.graphs.plan import Plan
+from actors.words import listed, type_names
 
 ONE, ROUNDS, ORDERED = "one", "rounds", "ordered"
 Order = object
@@ -96,7 +96,7 @@ def _problem(spec: NodeSpec, entry: Input, racing: list[str | None]) -> Problem:
         )
     else:
         text = f"{others}{listed(racing)} make one side by side: which comes first depends on timing."
-        mend = f"give what each of them makes a type of its own; or send one elsewhere: graph.connect({racing[-1]}, …)" + (
+        mend = f"give what each of them makes its own type; or send one elsewhere: graph.connect({racing[-1]}, …)" + (
             "."
             if entry.gather is not None
             else f"; or let one node return them all as list[{kinds}], and gather list[{kinds}] here."
@@ -112,8 +112,7 @@ def _problem_within(spec: NodeSpec, entry: Input) -> Problem:
         spec.name,
         f"it joins the {shown} in {entry.name!r} with its other inputs, both in branches of a fan-out and outside of them: "
         "which one a branch takes depends on timing.",
-        "give what is made outside of the fan-out a type of its own; or do the work of one branch in a graph of its own: "
-        "graph.add(…).",
+        "give what is made outside of the fan-out its own type; or do the work of one branch in a separate graph: graph.add(…).",
         spec.location,
     )
 
@@ -273,7 +272,7 @@ class _Branch:
         return [receiver for receiver in every if receiver in self.into]
 
     def _starting(self, name: str) -> list[_Sent]:
-        """What comes round to start a node again; of a join one parameter is enough, since without it it does not start."""
+        """What goes back to start a node again; of a join one parameter is enough, since without it it does not start."""
         choices = [
             [each for each in self.into[receiver] if self._comes_round(each)]
             for receiver in (self._narrow[name] or self._receivers(name))
@@ -374,7 +373,7 @@ class _Branch:
         return ORDERED if arrival in self._rounds else arrival
 
     def _arrival(self, receiver: Receiver) -> Order:
-        """The token of the order in which messages come: that of whatever else each of them goes to as well."""
+        """The token of the order in which messages come: that of all other places where each of them goes as well."""
         sent = self.into[receiver]
         if any(each.is_conditional for each in sent) or (any(each.is_gathered for each in sent) and self._is_cut_short(receiver)):
             return ("own", receiver)

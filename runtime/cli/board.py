@@ -1,6 +1,6 @@
 """What is known of a running graph from its events: per node what it does and has done, and the words for it. Pure.
 
-All that others said - models, providers, exceptions - is made plain before a view gets it, so that it cannot act on a terminal.
+All foreign text - of models, providers, exceptions - is made plain before a view gets it, so it cannot act on a terminal.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class Board:
         self._answer: tuple[str, int] | None = None
 
     def note(self, event: Event) -> str | None:
-        """Take in an event; the words for it, when it is worth a line of its own."""
+        """Take in an event; the words for it, when it is worth its own line."""
         self._events += 1
         if isinstance(event, EventsMissed):
             self.missed += event.count
@@ -160,7 +160,7 @@ class Board:
             return "starts" if event.attempt == 1 else f"starts again (attempt {event.attempt})"
         if isinstance(event, NodeSlowToStop):
             row.slow.add(path)
-            return f"is slow to stop: its time was up {event.overdue_s:.3g} s ago, and it goes on"
+            return f"is slow to stop: its time was up {event.overdue_s:.3g} s ago, and it continues"
         if isinstance(event, NodeFinished | NodeRetrying | NodeFellBack | NodeGaveUp | NodeCancelled):
             row.running.pop(path, None)
             row.slow.discard(path)

@@ -67,7 +67,7 @@ def _check(graph: Graph) -> int:
 
 def _export(graph: Graph, output: str | None) -> int:
     if output is None:
-        raise WrongUsage("graph export: say where to with -o FILE.svg")
+        raise WrongUsage("graph export: name the output file with -o FILE.svg")
     file = Path(output)
     suffix = file.suffix.lower()
     if suffix not in SUFFIXES:

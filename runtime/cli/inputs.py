@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO, cast
 
+from actors.words import with_article
 from runtime.cli.wrong_usage import WrongUsage
 from runtime.messages.fields import fields_of
 from runtime.messages.json_text import parse
@@ -27,7 +28,7 @@ def read_input(text: str, stdin: TextIO | None = None) -> str:
         if text.startswith("@"):
             return Path(text[1:]).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        reason = error.strerror if isinstance(error, OSError) else "it isn't UTF-8 text"
         raise WrongUsage(f"--input {text}: cannot be read: {reason}") from error
     return text
 
@@ -36,7 +37,7 @@ def parse_object(text: str) -> Mapping[str, Any]:
     """The JSON object that `text` is.
 
     Raises:
-        WrongUsage: it is no JSON, or JSON of another kind.
+        WrongUsage: it isn't JSON, or JSON of another kind.
     """
     try:
         value = parse(text)
@@ -72,12 +73,13 @@ def build_input(types: Sequence[type], values: Mapping[str, Any], chosen: str | 
     if len(made) == 1:
         return next(iter(made.values()))
     if made:
-        raise WrongUsage(f"--input fits {' and '.join(made)}: say which with --input-type {next(iter(made))}")
+        raise WrongUsage(f"--input fits {' and '.join(made)}: choose one with --input-type {next(iter(made))}")
     meant = [each for each in wrong if _has_the_fields_of(each[0], values)] if len(wrong) > 1 else wrong
     if len(meant) == 1:
         kind, refused = meant[0]
-        article = "an" if kind.__name__[0] in "AEIOU" else "a"
-        raise WrongUsage(f"--input does not make {article} {kind.__name__}: {'; '.join(lines_of(refused.problems))}") from refused
+        raise WrongUsage(
+            f"--input does not make {with_article(kind.__name__)}: {'; '.join(lines_of(refused.problems))}"
+        ) from refused
     why = "; ".join(f"{kind.__name__}: {refused.problems[0]}" for kind, refused in meant)
     why = why or f"it has {', '.join(values) or 'no field'}"
     raise WrongUsage(f"--input fits none of the graph's input types: {_listed(types)}; {why}")

@@ -25,7 +25,7 @@ def run_until_interrupted(main: Callable[[], Awaitable[T]], *, clock: trio.abc.C
     """``trio.run(main)``, but Ctrl-C cancels `main` as a whole instead of raising wherever the program happens to be.
 
     When `main` has not ended ``GRACE_S`` seconds later, because a node holds the event loop or sits in a thread, or at a second
-    Ctrl-C, the process ends at once with :data:`INTERRUPTED`. What `main` raises while it is cancelled is dropped.
+    Ctrl-C, the process ends immediately with :data:`INTERRUPTED`. What `main` raises while it is cancelled is dropped.
 
     Raises:
         KeyboardInterrupt: Ctrl-C came, and `main` has ended.

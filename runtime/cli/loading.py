@@ -14,7 +14,7 @@ from typing import Any, Final, final
 import attrs
 
 from actors.graphs.graph import Graph
-from actors.words import said, words_of
+from actors.words import said, with_article, words_of
 from runtime.cli.wrong_usage import WrongUsage
 
 MODULE_NAME: Final = "__graph_file__"
@@ -78,7 +78,7 @@ def _file_place(path: str) -> _Place:
     if not file.is_file():
         raise WrongUsage(f"{path!r} {'is a folder, not a file' if file.is_dir() else _missing(file)}")
     if file.suffix != ".py":
-        raise WrongUsage(f"{path!r} is no Python file: its name does not end in .py")
+        raise WrongUsage(f"{path!r} isn't a Python file: its name does not end in .py")
     file = file.resolve()
     parts, root = [file.stem], file.parent
     while (root / "__init__.py").is_file() and root.name.isidentifier() and root != root.parent:
@@ -102,7 +102,7 @@ def _module_place(path: str) -> _Place:
     except Exception as error:
         raise WrongUsage(f"{path!r} cannot be loaded: its package fails: {said(error)}") from error
     if spec is None or spec.origin is None or not spec.has_location:
-        raise WrongUsage(f"{path!r} is no module in {str(here)!r} or where Python looks; name the Python file: FILE.py:NAME")
+        raise WrongUsage(f"{path!r} isn't a module in {str(here)!r} or where Python looks; name the Python file: FILE.py:NAME")
     return _Place(path, Path(spec.origin).resolve(), path, here)
 
 
@@ -177,6 +177,4 @@ def _graph_in(module: ModuleType, path: str, name: str) -> Graph:
     graphs = f"its graphs: {', '.join(names)}" if names else "it has no graph: declare one there, such as graph = Graph(…)"
     if not hasattr(module, name):
         raise WrongUsage(f"{path!r} has no {name!r}; {graphs}")
-    kind = type(found).__name__
-    article = "an" if kind[0].lower() in "aeiou" else "a"
-    raise WrongUsage(f"{name!r} in {path!r} is {article} {kind}, not a Graph; {graphs}")
+    raise WrongUsage(f"{name!r} in {path!r} is {with_article(type(found).__name__)}, not a Graph; {graphs}")

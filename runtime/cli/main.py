@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         leave_quickly()
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has gone; the interpreter's own last flush must not complain of it.
+        # The reader of our output has gone; the interpreter's own last flush must not complain of it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return code
@@ -186,7 +186,7 @@ def _add_graph(commands: argparse._SubParsersAction[_Parser]) -> None:  # pyrigh
     actions = graph.add_subparsers(dest="action", required=True, metavar="ACTION")
     for name, text in (
         ("show", "print it as Mermaid text"),
-        ("check", "print everything that is wrong with it, and how to mend that; exit code 1 if anything is"),
+        ("check", "print everything that is wrong with it, and how to fix it; exit code 1 if anything is"),
         ("describe", "print its design page: picture, nodes, prompts, types, supervision, mailboxes, limits"),
         ("export", "write it to a file: .svg, .png, .mmd (Mermaid) or .md (the design page)"),
     ):
@@ -215,7 +215,7 @@ def _add_compile(commands: argparse._SubParsersAction[_Parser]) -> None:  # pyri
     compiling.add_argument("--seed", metavar="N", type=int, default=0, help="of mipro and gepa")
     _add_models(compiling)
     compiling.add_argument("-q", "--quiet", action="store_true", help="no progress")
-    compiling.add_argument("-v", "--verbose", action="store_true", help="show what DSPy says")
+    compiling.add_argument("-v", "--verbose", action="store_true", help="show DSPy's output")
 
 
 def _add_run(commands: argparse._SubParsersAction[_Parser]) -> None:  # pyright: ignore[reportPrivateUsage]  # as above

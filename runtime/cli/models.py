@@ -16,7 +16,7 @@ def make_client(model: str, api_base: str | None = None) -> LMClient:
     """A client for `model`.
 
     Raises:
-        WrongUsage: the name or the address is none.
+        WrongUsage: the name or the address is wrong.
     """
     try:
         return LMClient(model, api_base=api_base)

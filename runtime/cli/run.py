@@ -31,7 +31,7 @@ from runtime.lm.client import LMClient
 from runtime.lm.predictors.serving import Predictors
 from runtime.messages import schemas
 
-# JSON writes the controls below space as escapes by itself; these it does not have to, and a terminal may act on them.
+# JSON writes the controls below space as escapes on its own; these it does not have to, and a terminal may act on them.
 _TO_ESCAPE = re.compile(r"[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 

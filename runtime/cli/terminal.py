@@ -1,4 +1,4 @@
-"""What the terminal can show, the line that says what goes on, and text made safe to print."""
+"""What the terminal can show, the line that shows what is going on, and text made safe to print."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Style:
 
 @final
 class Progress:
-    """Says on `stream` what goes on: one line that is written over on a terminal, one line per step elsewhere."""
+    """Says on `stream` what is going on: one line that is written over on a terminal, one line per step elsewhere."""
 
     def __init__(self, stream: TextIO, style: Style, *, quiet: bool = False) -> None:
         self._stream = stream
@@ -107,7 +107,7 @@ class Progress:
             self.clear()
 
     def clear(self) -> None:
-        """Take the line away, so that something else can be printed."""
+        """Take the line away, so something else can be printed."""
         if self._is_shown:
             self._is_shown = False
             self._write("\r\x1b[K")
@@ -133,9 +133,9 @@ def printable(text: str, stream: TextIO) -> str:
 
 
 def plain(text: str) -> str:
-    """`text` without escape sequences, control characters (but for line ends and tabs) and marks that turn its direction.
+    """`text` without escape sequences, control characters (except for line ends and tabs) and marks that turn its direction.
 
-    What a model or a provider said is printed through this: it cannot move the cursor, set a title or fake a line.
+    Text from a model or a provider is printed through this: it cannot move the cursor, set a title or fake a line.
     """
     return _INVISIBLE.sub("", _SEQUENCES.sub("", text)).replace("\r\n", "\n").replace("\r", "\n")
 

@@ -1,4 +1,4 @@
-"""A view of what goes on that is kept fresh while something is awaited."""
+"""A view of what is going on that is kept fresh while something is awaited."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TICK_S: Final = 0.1
 
 
 class View(Protocol):
-    """Shows what goes on: a ``Progress``, or a table that is drawn over."""
+    """Shows what is going on: a ``Progress``, or a table that is drawn over."""
 
     @property
     def is_live(self) -> bool:
@@ -26,7 +26,7 @@ class View(Protocol):
         ...
 
     def update(self, text: str) -> None:
-        """Draw it over; `text` says what goes on now."""
+        """Draw it over; `text` says what is going on now."""
         ...
 
     def showing(self) -> AbstractContextManager[object]:

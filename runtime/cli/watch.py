@@ -66,7 +66,7 @@ class Watch:
         """Nothing: the next drawing shows it."""
 
     def update(self, text: str) -> None:
-        """Draw the table anew, in the size that the window has now."""
+        """Draw the table again, in the size that the window has now."""
         self._live.refresh()
 
     @contextmanager

@@ -22,6 +22,7 @@ import trio
 from actors.errors import ActorStopped, MailboxFull
 from actors.mailbox import MailboxSpec, Overflow
 from actors.mailbox import MailboxStatistics as MailboxStatistics
+from actors.words import with_article
 from runtime.core.dead_letters import DeadReason
 from runtime.core.envelope import Envelope, content_of
 
@@ -372,7 +373,7 @@ class Mailbox:
         capacity = int(self._spec.capacity)
         sender = f" from {envelope.sender!r}" if envelope.sender else ""
         return MailboxFull(
-            f"{self._address!r} refused {message_kind(envelope.message)}{sender}: "
+            f"{self._address!r} rejected {message_kind(envelope.message)}{sender}: "
             f"{capacity} of {capacity} messages wait, overflow={self._spec.overflow.name}.\n"
             "  Cause: messages come faster than the actor handles them.\n"
             f"  Fix: MailboxSpec(capacity={capacity * 4}), or overflow=Overflow.BLOCK with tell(), or send more slowly.",
@@ -383,7 +384,7 @@ class Mailbox:
 def message_kind(message: object) -> str:
     """The kind of a message, never its content, which may be large or secret."""
     name = type(content_of(message)).__name__
-    return f"{'an' if name[:1] in 'AEIOUaeiou' else 'a'} {name} message"
+    return f"{with_article(name)} message"
 
 
 _NONE_QUEUED: deque[Envelope] = deque()

@@ -38,19 +38,19 @@ _LOG = logging.getLogger("understudy.embed")
 STATE: Final = "understudy"
 """The runtime's name in ``app.state`` and ``request.state``."""
 GRACE_S: Final = 30.0
-"""How long a shut-down waits for the runs under way before it cancels them, in seconds, unless ``with_grace`` says otherwise."""
+"""How long a shut-down waits for the runs in progress before it cancels them, in seconds, unless ``with_grace`` sets another."""
 
 
 @final
 class UnderstudyLifespan:
     """The ``lifespan`` of a Starlette or FastAPI application. Made by :data:`understudy_lifespan`.
 
-    Start-up completes when the runtime is open. Shut-down drains it: runs under way have the grace period to finish, and are
+    Start-up completes when the runtime is open. Shut-down drains it: runs in progress have the grace period to finish, and are
     cancelled after it. Servers wait for open responses before they shut a lifespan down, so the period begins with the SIGTERM
     where the server's process gets it (uvicorn): when it is over, runs are cancelled and event streams end, and so do the
     responses made of them. A second SIGTERM cancels the runs immediately.
 
-    A runtime that ends by itself (its root supervisor gives up, an actor raises ``KeyboardInterrupt``) ends the server: the
+    A runtime that ends on its own (its root supervisor gives up, an actor raises ``KeyboardInterrupt``) ends the server: the
     lifespan fails with the runtime's error, and the server stops as at a SIGTERM, with an exit code that is not 0.
     """
 
@@ -184,7 +184,7 @@ class _Dependency:
 
     @property
     def __signature__(self) -> inspect.Signature:
-        # Whoever asks has imported Starlette; we need not.
+        # The caller has imported Starlette; we need not.
         requests = sys.modules.get("starlette.requests")
         connection = getattr(requests, "HTTPConnection", inspect.Parameter.empty)
         parameter = inspect.Parameter("request", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=connection)
@@ -200,7 +200,7 @@ runtime_dependency: Final = _Dependency()
 
 
 def _end_server(error: BaseException) -> None:
-    """The runtime has ended by itself: have the server stop, which might otherwise go on without, and answer 500 for ever."""
+    """The runtime has ended on its own: have the server stop, which might otherwise continue without, and answer 500 forever."""
     _LOG.critical("the runtime has ended, and the server stops with it: %s", said(error))
     is_handled = callable(signal.getsignal(signal.SIGTERM))
     is_worker = multiprocessing.parent_process() is not None  # of a server whose first process watches over it, as hypercorn's
@@ -214,7 +214,7 @@ def _end_server(error: BaseException) -> None:
 def _sigterm_drains(runtime: Runtime | AsyncioRuntime, grace_s: float) -> Generator[None]:
     previous = signal.getsignal(signal.SIGTERM)
     if threading.current_thread() is not threading.main_thread() or not callable(previous):
-        yield  # nobody drains on a signal here, or the server's own process keeps the signals
+        yield  # no drain on a signal here, or the server's own process keeps the signals
         return
     post, countdown = (_on_trio if trio.lowlevel.in_trio_task() else _on_asyncio)(partial(_end_streams, runtime), grace_s)
     count = 0

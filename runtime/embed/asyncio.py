@@ -19,8 +19,8 @@ open_runtime_asyncio: Final = for_asyncio(open_runtime)
 
 Takes what :func:`runtime.open_runtime` takes and promises what it promises. Trio runs as a guest of the loop, in its thread;
 several runtimes may be open on one loop. An exception or a cancellation of the block cancels all that runs; if the runtime gives
-up by itself, the block is cancelled and the runtime's error raised.
+up on its own, the block is cancelled and the runtime's error raised.
 
 Raises:
-    UsageError: there is no running loop in this thread, or trio runs here already; the message says what to use instead.
+    UsageError: there is no running loop in this thread, or trio runs here already; the message names what to use instead.
 """

@@ -141,7 +141,7 @@ async def guest_of_this_loop() -> Guest:
         if trio.lowlevel.in_trio_run():
             raise UsageError(
                 "another trio run is active in this thread, and a thread has room for one.\n"
-                f"  Fix: async with open_runtime(...) inside that run; or use {_PORTAL}, which has a thread of its own."
+                f"  Fix: async with open_runtime(...) inside that run; or use {_PORTAL}, which has its own thread."
             )
         guest = _here.guest = Guest(loop)
     return guest
@@ -151,11 +151,10 @@ def _taken_by(loop: asyncio.AbstractEventLoop) -> UsageError:
     if not loop.is_closed():
         return UsageError(
             "a runtime is open on another asyncio loop of this thread, and a thread has room for one trio run.\n"
-            f"  Fix: close that runtime first; or use {_PORTAL}, which has a thread of its own."
+            f"  Fix: close that runtime first; or use {_PORTAL}, which has its own thread."
         )
     return UsageError(
-        "an asyncio loop of this thread was closed while a runtime was open on it, so that trio never ended here.\n"
-        f"{_LEAVE_FIRST}"
+        f"an asyncio loop of this thread was closed while a runtime was open on it, so trio never ended here.\n{_LEAVE_FIRST}"
     )
 
 
@@ -175,7 +174,7 @@ class AsyncioHost:
         return self._session.is_over
 
     def check(self, what: str) -> None:
-        """Refuse calls from where they cannot be served."""
+        """Reject calls from where they cannot be served."""
         if os.getpid() != self._pid:
             raise UsageError(
                 f"{what}: this process was forked from process {self._pid} while the runtime was open there.\n"
@@ -240,7 +239,7 @@ async def _take_back(runtime: Runtime, made: Any) -> None:
 
 
 async def wait_uncancelled(future: asyncio.Future[None]) -> asyncio.CancelledError | None:
-    """Wait for `future` to the end, whoever cancels meanwhile; return the cancellation, for the caller to raise."""
+    """Wait for `future` to the end, even if it is cancelled meanwhile; return the cancellation, for the caller to raise."""
     cancelled: asyncio.CancelledError | None = None
     while not future.done():
         try:

@@ -1,4 +1,4 @@
-"""One block on an asyncio loop in which a runtime is open: how it is entered, and how it is left whatever way it ends."""
+"""One block on an asyncio loop in which a runtime is open: how it is entered, and how it is left, however it ends."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ class _Visit:
 
     def _ended(self) -> None:
         self._change.set()
-        if self._body is not None:  # the runtime gave up by itself: the block must not go on without it
+        if self._body is not None:  # the runtime gave up on its own: the block must not continue without it
             self._is_interrupted = True
             self._body.cancel()
 
     async def enter(self) -> AsyncioRuntime:
-        """Open the runtime; cancelled, nothing of it remains."""
+        """Open the runtime; cancelled, it leaves nothing behind."""
         self._guest = await guest_of_this_loop()
         await self._guest.admit(self._session)
         await self._change.wait()

@@ -1,7 +1,7 @@
 """Work that a host outside trio wants done inside: one call, one stream held open, and the runtime they use.
 
 Everything here runs in trio's thread. How a host gets there and how it waits is the business of ``runtime.embed.asyncio`` (guest
-mode, the host's own thread) and ``runtime.embed.portal`` (a thread of its own).
+mode, the host's own thread) and ``runtime.embed.portal`` (its own thread).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ OpenRuntime = Callable[[], contextlib.AbstractAsyncContextManager[Runtime]]
 
 @final
 class Call:
-    """One awaitable that a host waits for. It always ends: `on_end` is called once, when nothing of the call is alive."""
+    """One awaitable that a host waits for. It always ends: `on_end` is called once, when no task of the call is left."""
 
     def __init__(self, what: str, function: Callable[[], Awaitable[Any]], timeout: float | None) -> None:
         self.what = what
@@ -81,14 +81,14 @@ def timed_out(what: str, timeout: float | None) -> TimeoutError:
 
 @final
 class Session:
-    """One runtime that is open inside trio for a host outside; its :meth:`serve` is a task of whoever runs trio."""
+    """One runtime that is open inside trio for a host outside; its :meth:`serve` is a task of the code that runs trio."""
 
     def __init__(self, open_runtime: OpenRuntime, on_started: Callable[[], None], on_ended: Callable[[], None]) -> None:
         self.runtime: Runtime | None = None
         self.error: BaseException | None = None
-        """Why the runtime did not open or ended by itself; set when `on_ended` is called."""
+        """Why the runtime did not open or ended on its own; set when `on_ended` is called."""
         self.has_begun = False
-        """Whether somebody was told to :meth:`serve` it."""
+        """Whether :meth:`serve` has been handed out."""
         self.is_over = False
         self._open_runtime = open_runtime
         self._on_started = on_started
@@ -139,7 +139,7 @@ class Session:
             nursery.cancel_scope.cancel()
 
     def begin(self, call: Call) -> None:
-        """Start the work of `call` in a task of its own, with the caller's context variables."""
+        """Start the work of `call` in its own task, with the caller's context variables."""
         call.has_begun = True
         if self._nursery is None:
             call.end(Error(self.closed(call.what)))
@@ -162,7 +162,7 @@ class Session:
             call.end(Error(self.closed(call.what)))
 
     async def hold(self, stream: HeldStream) -> HeldStream:
-        """Open `stream` in a task of its own; return it when it is open."""
+        """Open `stream` in its own task; return it when it is open."""
         if self._nursery is None:
             raise self.closed(stream.what)
         self._nursery.start_soon(stream.hold, name=f"understudy {stream.what}")
@@ -176,7 +176,7 @@ class Session:
         return error
 
     def close(self, *, abrupt: bool) -> None:
-        """End the runtime: in order, or (`abrupt`, the host's block failed) all at once. A second time hurries the first."""
+        """End the runtime: in order, or (`abrupt`, the host's block failed) all immediately. A second time hurries the first."""
         self._is_abrupt = self._is_abrupt or abrupt
         self._body.set()
         if self._nursery is None:
@@ -184,7 +184,7 @@ class Session:
 
 
 class _HostFailed(Exception):
-    """The host's block was left with an exception: everything is cancelled at once."""
+    """The host's block was left with an exception: everything is cancelled immediately."""
 
 
 @final
@@ -228,7 +228,7 @@ class HeldStream:
             self._ended.set()
 
     async def wait_open(self) -> None:
-        """Wait until the stream is open. Cancelled, nothing of it remains."""
+        """Wait until the stream is open. Cancelled, it leaves nothing behind."""
         try:
             await self._open.wait()
         except trio.Cancelled:

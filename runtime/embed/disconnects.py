@@ -1,7 +1,7 @@
 """ASGI middleware that cancels the handling of a request whose client has gone. On asyncio and on trio; knows no framework.
 
-Servers report the departure as a message that an application may read, and most never do: without this, a request goes on, and
-its language-model calls are paid for, after nobody waits for them.
+Servers report the departure as a message that an application may read, and most never do: without this, a request continues, and
+its language-model calls are paid for, after no client waits for them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
-"""Any framework's: each has types of its own for what is the same."""
+"""Any framework's: each has its own types for what is the same."""
 
 
 @final
@@ -197,5 +197,5 @@ async def _on_trio(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> 
 
 
 def _ends_handling(inbox: _Inbox) -> bool:
-    """Whether nobody waits for the response any more, or the connection failed and the application would not hear of it."""
+    """Whether no client waits for the response any more, or the connection failed and the application would not hear of it."""
     return inbox.is_abandoned() or (inbox.error is not None and not inbox.readers and not inbox.is_answered)

@@ -68,7 +68,7 @@ class RuntimePerProcess:
     """One runtime for each process that asks for it: call it to get the runtime. Made by :data:`runtime_per_process`.
 
     For servers that fork: declare it at the top of a module, call it where a request is handled. The first call in a process
-    opens the runtime, later ones return the same, unless it has given up by itself meanwhile; the process's exit closes it,
+    opens the runtime, later ones return the same, unless it has given up on its own meanwhile; the process's exit closes it,
     cancelling what runs. Any thread may call it.
     """
 
@@ -102,7 +102,7 @@ class RuntimePerProcess:
     def close(self, *, grace_s: float | None = None) -> None:
         """Close this process's runtime, if it was opened; the next call opens another.
 
-        With `grace_s` its runs have so many seconds to finish first; without, they are cancelled at once.
+        With `grace_s` its runs have so many seconds to finish first; without, they are cancelled at the same time.
         """
         with self._opening:
             current, self._runtime = self._runtime, None
@@ -113,13 +113,13 @@ class RuntimePerProcess:
 
 
 open_runtime_portal: Final = _for_threads(open_runtime)
-"""Open a runtime in a thread of its own: ``with open_runtime_portal(lm="openai/gpt-4o-mini") as runtime``.
+"""Open a runtime in its own thread: ``with open_runtime_portal(lm="openai/gpt-4o-mini") as runtime``.
 
 Takes what :func:`runtime.open_runtime` takes and promises what it promises. Any thread may call the runtime, and waits for what
-it has called. ``KeyboardInterrupt`` (and whatever else a signal handler raises) interrupts the waiting call: its work is
-cancelled and has stopped before the exception goes on. A process forked from this one cannot use the runtime, and is told so.
+it has called. ``KeyboardInterrupt`` (and anything else a signal handler raises) interrupts the waiting call: its work is
+cancelled and has stopped before the exception continues. A process forked from this one cannot use the runtime, and is told so.
 
-A runtime that ends by itself (its root supervisor gives up, an actor raises ``KeyboardInterrupt``) raises its error at the end
+A runtime that ends on its own (its root supervisor gives up, an actor raises ``KeyboardInterrupt``) raises its error at the end
 of the block, and ends the block, if the main thread is in it, by a ``KeyboardInterrupt`` there. Calls raise ``UsageError``.
 """
 

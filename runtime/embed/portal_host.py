@@ -25,7 +25,7 @@ T = TypeVar("T")
 _LOOK_S: Final = 1.0
 """How long a thread waits for a lock at a stretch: a signal that arrives just before the wait is noticed only after it."""
 _EXIT_S: Final = 10.0
-"""How long the interpreter's exit waits for a runtime that nobody has closed, in seconds."""
+"""How long the interpreter's exit waits for a runtime that was not closed, in seconds."""
 
 
 @final
@@ -33,7 +33,7 @@ class PortalHost:
     """How the threads of one process reach one runtime; the faces' way across."""
 
     def __init__(self, open_runtime: OpenRuntime, *, interrupts: bool = False) -> None:
-        """With `interrupts`, the main thread gets a ``KeyboardInterrupt`` when a runtime that it has opened ends by itself."""
+        """With `interrupts`, the main thread gets a ``KeyboardInterrupt`` when a runtime that it has opened ends on its own."""
         self._session = Session(open_runtime, self._wake, self._wake)
         self.hold = self._session.hold
         self._change = threading.Semaphore(0)
@@ -42,8 +42,8 @@ class PortalHost:
         self._interrupts = interrupts and threading.current_thread() is threading.main_thread()
         self._is_open = False
         self.has_interrupted = False
-        """Whether the ``KeyboardInterrupt`` that the main thread gets is not the user's, but says that the runtime has ended."""
-        # A daemon, so that a program which forgets to close the runtime ends all the same; `_at_exit` then sees to the rest.
+        """Whether the ``KeyboardInterrupt`` that the main thread gets isn't the user's: the runtime has ended."""
+        # A daemon, so a program which forgets to close the runtime ends all the same; `_at_exit` then sees to the rest.
         self._thread = threading.Thread(target=self._run, name="understudy portal", daemon=True)
 
     # --- the thread -------------------------------------------------------------------------------------------------------
@@ -77,7 +77,7 @@ class PortalHost:
     # --- opening and closing ------------------------------------------------------------------------------------------------
 
     def open(self) -> Runtime:
-        """Start the thread and open the runtime in it. Interrupted, nothing of it remains."""
+        """Start the thread and open the runtime in it. Interrupted, it leaves nothing behind."""
         self._thread.start()
         try:
             while not self._change.acquire(timeout=_LOOK_S):
@@ -112,7 +112,7 @@ class PortalHost:
 
     @property
     def error(self) -> BaseException | None:
-        """Why the runtime ended by itself."""
+        """Why the runtime ended on its own."""
         return self._session.error
 
     def _at_exit(self) -> None:
@@ -140,7 +140,7 @@ class PortalHost:
         return self._session.is_over
 
     def check(self, what: str) -> None:
-        """Refuse calls from where they cannot be served."""
+        """Reject calls from where they cannot be served."""
         if os.getpid() != self._pid:
             raise UsageError(
                 f"{what}: this process was forked from process {self._pid} while the runtime was open there.\n"

@@ -9,10 +9,10 @@ from typing import Any, final
 
 from actors.errors import RecallError
 from actors.graphs.annotations import Many
-from actors.graphs.check import type_names
 from actors.graphs.dependencies import Dependency, Recalled
 from actors.graphs.node import Fallback, Injected, Kind, NodeSpec
 from actors.lm import LM
+from actors.words import type_names
 from runtime.core.worker_threads import run_in_thread
 from runtime.graphs.events import FieldDelta, NodeEmitted
 from runtime.graphs.generator import hand_out

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from actors.checks import refuse
+from actors.checks import check_count, refuse
 from actors.errors import DeclarationError, UsageError
+from actors.words import with_article
 from runtime.lm.limits.retry import Retry
 from runtime.lm.providers.known import EXAMPLES
 
@@ -43,8 +44,7 @@ def check_arguments(owner: type, model: object, api_key: object, max_connections
         raise DeclarationError(f"LMClient({model!r}): expected a model's name.\n  Fix: pass one such as {EXAMPLES}.")
     if api_key is not None and (not isinstance(api_key, str) or not api_key):
         raise DeclarationError("LMClient(api_key=…): expected a non-empty string or None.\n  Fix: pass the key, or leave it out.")
-    if not isinstance(max_connections, int) or isinstance(max_connections, bool) or max_connections < 1:
-        raise refuse(owner, "max_connections", max_connections, "a whole number >= 1")
+    check_count(owner, "max_connections", max_connections)
     if not isinstance(retry, Retry):
         raise refuse(owner, "retry", retry, "a Retry")
 
@@ -59,8 +59,7 @@ def check_seconds(owner: type, **waits: object) -> None:
 def check_limits(owner: type, **limits: object) -> None:
     """DeclarationError unless all are whole numbers above 0 or None."""
     for name, value in limits.items():
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-            raise refuse(owner, name, value, "a whole number >= 1 or None")
+        check_count(owner, name, value, optional=True)
 
 
 def checked_texts(texts: object) -> list[str]:
@@ -96,4 +95,4 @@ def check_instances(owner: type, **given: tuple[object, type]) -> None:
     """DeclarationError unless each value is None or an instance of its class."""
     for name, (value, kind) in given.items():
         if value is not None and (not isinstance(value, kind) or isinstance(value, type)):
-            raise refuse(owner, name, value, f"{'an' if kind.__name__[0] in 'AEIOU' else 'a'} {kind.__name__} or None")
+            raise refuse(owner, name, value, f"{with_article(kind.__name__)} or None")

@@ -1,8 +1,8 @@
 """One language model over HTTP: the client that nodes, DSPy and users call.
 
 The one retry owner: what fails is tried again by its ``Requester`` and its fallbacks, at most ``Retry.max_attempts`` requests in
-all, and nowhere above or below. A client is a declaration until it has a transport: ``async with LMClient(...) as lm`` opens one
-of its own, a runtime binds all of its clients to the one it owns.
+all, and nowhere above or below. A client is a declaration until it has a transport: ``async with LMClient(...) as lm`` opens its
+own, a runtime binds all of its clients to the one it owns.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class LMClient:
     Args:
         model: LiteLLM's name of it, provider first: ``"openai/gpt-4o-mini"``, ``"anthropic/claude-sonnet-4-5"``.
         api_key: the key; left out, it comes from the provider's usual environment variable (``OPENAI_API_KEY``, …).
-        api_base: the address of the interface, for gateways and servers of your own.
+        api_base: the address of the interface, for gateways and your own servers.
         max_connections: the most requests of this client in flight; further calls wait in order.
         retry: how often a failed request is made again.
         deadline_s: seconds that this model may take for one call: waiting, every request and the pauses in between.
@@ -81,18 +81,18 @@ class LMClient:
             key share it, as they share the account's pauses; of several numbers the lowest holds.
         tpm: the same for tokens, prompt and completion together; estimated before a call and corrected after it.
         fallbacks: models that answer, in order, when this one cannot: it is unavailable, overloaded, too slow or too small for
-            the prompt, or its answer cannot be read. A name stands for a client with the same settings and a key of its own from
+            the prompt, or its answer cannot be read. A name stands for a client with the same settings and its own key from
             the environment. They share the call's ``max_attempts``: one request is kept for each of them while there are enough.
         hedge: seconds after which a second request is sent beside one that has no answer yet (of :meth:`stream`: no first piece);
             the first answer wins and the other request is cancelled at the provider. It counts as a request: with
             ``max_attempts=1`` there is none.
         cache: where answers are looked up and kept; see ``runtime.lm.limits.cache``. A kept answer is streamed as one piece.
         budget: what this client may spend; see ``runtime.lm.limits.budget``, also for budgets of a block of work. A run and a
-            runtime take one of their own.
-        truncated: what becomes of an answer that stops in the middle where a value is read out of it, by :meth:`predict` and by
+            runtime have their own.
+        truncated: what happens to an answer that stops in the middle where a value is read out of it, by :meth:`predict` and by
             nodes: ``"error"``, ``"widen"`` or ``"accept"``; see ``run_signature``. :meth:`chat` and :meth:`stream` give it as it
             is, with its ``finish_reason``.
-        provider_options: what a provider asks for beside key and address, by LiteLLM's names: ``aws_region_name`` and its kin of
+        provider_options: what a provider asks for beside key and address, by LiteLLM's names: ``aws_region_name`` and similar of
             Bedrock, ``vertex_project``, ``vertex_location`` and ``vertex_credentials`` of Vertex AI,
             ``api_version`` of Azure. Left out, they come from the provider's usual environment variables.
 
@@ -137,7 +137,7 @@ class LMClient:
         check_address(api_base)
         self._model = model
         self.truncated = truncated
-        """What becomes of an answer that stops in the middle; see ``run_signature``."""
+        """What happens to an answer that stops in the middle; see ``run_signature``."""
         self._settings = Settings(
             max_connections=max_connections,
             retry=retry,
@@ -229,7 +229,7 @@ class LMClient:
     # --- opening ---
 
     async def __aenter__(self) -> Self:
-        """Open a transport of its own, and find out at once whether model and key are right.
+        """Open its own transport, and find out immediately whether model and key are right.
 
         Raises:
             UsageError: it is open already.
@@ -303,14 +303,14 @@ class LMClient:
         Tools are functions, which are described by their signatures and docstrings, ``dspy.Tool`` instances, or mappings in
         OpenAI's form. What neither OpenAI nor the provider is known to take is sent by ``extra_body={…}``.
 
-        At most ``Retry.max_attempts`` requests are made, whatever fails and whichever model answers. Cancelling it closes the
+        At most ``Retry.max_attempts`` requests are made, for any failure and any model. Cancelling it closes the
         request at the provider.
 
         Raises:
-            UsageError: the client is not open, the messages are no messages, a tool is none, or an option is unknown or belongs
+            UsageError: the client is not open, the messages aren't messages, a tool isn't one, or an option is unknown or belongs
                 to the client.
             DeclarationError: no provider is known for the model.
-            LMError: see ``actors.errors``; ``attempt`` is the number of requests made, and ``spent`` says that the client has
+            LMError: see ``actors.errors``; ``attempt`` is the number of requests made, and ``spent`` shows that the client has
                 tried more than once.
         """
         self._requester.opened()
@@ -368,7 +368,7 @@ class LMClient:
                     return await fallback._from_first(ask, allowance, last - index)
                 except LMError as another:
                     error.add_note(f"fallback: {another}")
-            if share.is_handed_on and allowance.left:  # nobody else can: then the pause is waited out
+            if share.is_handed_on and allowance.left:  # no other model can: then the pause is waited out
                 return await ask(self._requester, allowance.share(attempts, models_after))
             error.attempt, error.spent = allowance.made, allowance.made > 1
             raise
@@ -380,7 +380,7 @@ class LMClient:
         nothing to do with each other.
 
         Raises:
-            UsageError: the client is not open, the texts are no texts, or an option belongs to the client.
+            UsageError: the client is not open, the texts aren't texts, or an option belongs to the client.
             DeclarationError: no provider is known for the model.
             LMError: see :meth:`chat`.
         """

@@ -1,4 +1,4 @@
-"""A whole answer that is handed out as a stream: from the cache, say."""
+"""A whole answer that is handed out as a stream: from the cache, for example."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from runtime.lm.providers.streaming import incomplete, pieces_of
 
 @final
 class KeptStream:
-    """`completion` as the pieces of a stream, at once; satisfies ``actors.lm.LMStream``."""
+    """`completion` as the pieces of a stream, immediately; satisfies ``actors.lm.LMStream``."""
 
     def __init__(self, completion: Completion) -> None:
         self._completion = completion

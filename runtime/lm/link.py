@@ -27,7 +27,7 @@ class Link:
     """Found at the first call, when the provider and the key are known."""
 
     async def place(self) -> Place:
-        """Wait for a place among the client's requests; without a turn of the scheduler where nobody waits."""
+        """Wait for a place among the client's requests; without a turn of the scheduler where no call waits."""
         place = Place(self.limiter)
         try:
             self.limiter.acquire_on_behalf_of_nowait(place)

@@ -45,7 +45,7 @@ class Models(Mapping[str, LM]):
             raise DeclarationError(
                 f"open_runtime({option}={repr_of(given)}): expected a model's name, an LMClient, "
                 "or an object with the methods of LM.\n"
-                '  Fix: lm="openai/gpt-4o-mini", say.'
+                '  Fix: lm="openai/gpt-4o-mini", for example.'
             )
         if isinstance(given, LMClient) and given not in self._clients:
             self._clients.append(given)
@@ -68,12 +68,14 @@ class Models(Mapping[str, LM]):
             UsageError: the runtime was opened without one.
         """
         if self._default is None:
-            raise UsageError('this runtime has no default language model.\n  Fix: open_runtime(lm="openai/gpt-4o-mini"), say.')
+            raise UsageError(
+                'this runtime has no default language model.\n  Fix: open_runtime(lm="openai/gpt-4o-mini"), for example.'
+            )
         return self._default
 
     @property
     def needs_transport(self) -> bool:
-        """Whether any of the models speaks HTTP and has no transport of its own."""
+        """Whether any of the models speaks HTTP and has no transport yet."""
         return any(not client.is_open for client in self._clients)
 
     def choose(self, choice: str | LM | None, who: str) -> LM:
@@ -88,7 +90,7 @@ class Models(Mapping[str, LM]):
             if self._default is None:
                 raise DeclarationError(
                     f"{who} wants a language model, but the runtime has no default one.\n"
-                    '  Fix: open_runtime(lm="openai/gpt-4o-mini"), say, or give the node an lm of its own.'
+                    '  Fix: open_runtime(lm="openai/gpt-4o-mini"), for example, or give the node its own lm.'
                 )
             return self._default
         if isinstance(choice, str):
@@ -96,7 +98,7 @@ class Models(Mapping[str, LM]):
                 known = ", ".join(map(repr, self._named)) or "none"
                 raise DeclarationError(
                     f"{who} wants the language model {choice!r}; the runtime has: {known}.\n"
-                    f'  Fix: open_runtime(lms={{{choice!r}: "openai/gpt-4o-mini"}}), say.'
+                    f'  Fix: open_runtime(lms={{{choice!r}: "openai/gpt-4o-mini"}}), for example.'
                 )
             return self._named[choice]
         lm = self._model(choice, "lm")
@@ -105,7 +107,7 @@ class Models(Mapping[str, LM]):
         return lm
 
     def bind(self, transport: HttpTransport) -> None:
-        """Let every client use `transport`, but for those that their owner has opened."""
+        """Let every client use `transport`, except for those that their owner has opened."""
         self._transport = transport
         self.has_owner = True
         for client in self._clients:
@@ -113,7 +115,7 @@ class Models(Mapping[str, LM]):
 
     @property
     def max_connections(self) -> int:
-        """Connections that let every client have its own share at once; never fewer than a client has by default."""
+        """Connections that let every client have its own share at the same time; never fewer than a client has by default."""
         return max(DEFAULT_CONNECTIONS, sum(client.max_connections for client in self._clients))
 
     def _bind(self, client: LMClient, transport: HttpTransport) -> None:
@@ -147,7 +149,7 @@ class Connections(Actor):
                 self._models.unbind()
 
     async def receive(self, message: Any) -> None:
-        """Nobody sends it anything."""
+        """It receives no messages."""
         raise UsageError(
             f"the owner of the connections takes no messages; got a {type(message).__name__}.\n"
             "  Fix: call a language model: await runtime.lm.chat(messages)."

@@ -90,7 +90,7 @@ class _Passage:
 
     @property
     def was_given_up(self) -> bool:
-        """Whether it ended because nobody waited for its answer any longer."""
+        """Whether it ended because no caller waited for its answer any longer."""
         return self.error is None or not isinstance(self.error, Exception) or isinstance(self.error, LMTimeout)
 
 
@@ -281,9 +281,9 @@ class Requester:
     # --- around a request -------------------------------------------------------------------------------------------------
 
     async def _permitted(self, share: Share, exchange: Exchange) -> tuple[Link, Place, Ticket]:
-        """Everything that the request last taken from `share` needs to go out. Cancelled or refused, it was not made."""
+        """Everything that the request last taken from `share` needs to go out. Cancelled or rejected, it was not made."""
         try:
-            link = self.opened()  # anew for each: the owner may have replaced the transport meanwhile
+            link = self.opened()  # again for each: the owner may have replaced the transport meanwhile
             place = await link.place()
             try:
                 account = link.account or self._account(link, exchange)
@@ -379,7 +379,7 @@ class Requester:
                 reservation.lose(attrs.evolve(used, cost_usd=cost_usd))
 
     def _charged(self, exchange: Exchange, answer: Completion | Embeddings) -> Usage:
-        """What budgets and limits are charged for `answer`: what the provider says, or by the lengths where it says nothing."""
+        """What budgets and limits are charged for `answer`: what the provider reports, or else by the lengths."""
         if answer.usage.total_tokens:
             return answer.usage
         prompt_tokens, _ = self._translator.expected_tokens(exchange)

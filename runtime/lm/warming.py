@@ -9,7 +9,7 @@ from runtime.lm.providers import library
 
 
 async def warm_up() -> None:
-    """Import DSPy, and LiteLLM for the client, in worker threads one after the other; at once when both are there."""
+    """Import DSPy, and LiteLLM for the client, in worker threads one after the other; immediately when both are there."""
     await dspy_library.warm_up()
     await library.warm_up()
     await trio.lowlevel.checkpoint()

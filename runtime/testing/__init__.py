@@ -1,6 +1,6 @@
 """Tools for people who test graphs: virtual time, explored schedules, fault plans, probes, and fakes for language models.
 
-``runtime.testing.network`` is apart, because it needs httpx at once.
+``runtime.testing.network`` is apart, because it needs httpx immediately.
 """
 
 from runtime.testing.assertions import MessageLedger as MessageLedger

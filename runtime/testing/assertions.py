@@ -45,7 +45,7 @@ def _all_tasks() -> Iterator[trio.lowlevel.Task]:
 class MessageLedger:
     """Follows messages from the test to their end. Make it before the actors that handle them are spawned.
 
-    Messages are told apart by identity, so that equal ones count as many.
+    Messages are told apart by identity, so equal ones count as many.
     """
 
     def __init__(self, runtime: Runtime) -> None:
@@ -70,7 +70,7 @@ class MessageLedger:
         return handle
 
     def accounts(self) -> dict[str, list[Any]]:
-        """The messages sent, by what became of them: ``handled``, ``dead``, ``twice`` (more than one of these), ``lost``."""
+        """The messages sent, by what happened to them: ``handled``, ``dead``, ``twice`` (more than one of these), ``lost``."""
         dead = Counter(id(letter.message) for letter in self._runtime.dead_letters)
         accounts: dict[str, list[Any]] = {"handled": [], "dead": [], "twice": [], "lost": []}
         for message in self._sent:

@@ -36,7 +36,7 @@ STORE_KINDS = ("read", "write")
 
 
 class InjectedFault(Exception):
-    """What an actor raises where a plan says so. An ordinary failure: worth another attempt."""
+    """What an actor raises where a plan orders it. An ordinary failure: worth another attempt."""
 
 
 @final
@@ -113,7 +113,7 @@ class FaultPlan:
         return list(self._faults)
 
     def crash(self, address: str, *, on_message: int = 1, at_checkpoint: int | None = None) -> FaultPlan:
-        """Let the actor raise :class:`InjectedFault` on its k-th message, at once or at the n-th checkpoint of handling it."""
+        """Let the actor raise :class:`InjectedFault` on its k-th message, when it arrives or at its n-th checkpoint."""
         return self._add(Fault("crash", address, on_message, at_checkpoint))
 
     def drop(self, address: str, *, on_message: int = 1) -> FaultPlan:
@@ -239,12 +239,12 @@ def at_checkpoint(work: Awaitable[Any], number: int, act: Callable[[], object]) 
 async def cancel_at_every_checkpoint(
     make: Callable[[], Coroutine[Any, Any, Any]], after: Callable[[int], Awaitable[Any]] | None = None
 ) -> int:
-    """Run ``make()`` again and again, cancelled at its first checkpoint, then at its second, and so on until it ends by itself.
+    """Run ``make()`` again and again, cancelled at its first checkpoint, then at its second, and so on until it ends on its own.
 
     Returns: how many checkpoints it has.
 
     Args:
-        make: begins the work anew.
+        make: begins the work again.
         after: awaited after each cancellation, with the number of the checkpoint: the place to assert that all is well.
     """
     number = 0

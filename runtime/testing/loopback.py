@@ -1,8 +1,8 @@
 """The loopback provider under one roof, and its command: ``python -m runtime.testing.loopback --port 0``.
 
-The parts: ``answers`` (what a model says), ``script`` (what each model does), ``dialects`` (OpenAI's and Anthropic's forms),
+The parts: ``answers`` (what a model answers), ``script`` (what each model does), ``dialects`` (OpenAI's and Anthropic's forms),
 ``wire`` (HTTP), ``delivery`` (how a reply goes out), ``recording`` (what was seen), ``provider`` (the server) and ``process`` (in
-a process of its own). ``runtime.testing`` imports those and not this module, because Python warns when ``-m`` runs a module that
+its own process). ``runtime.testing`` imports those and not this module, because Python warns when ``-m`` runs a module that
 its package has already imported.
 """
 

@@ -45,9 +45,9 @@ class Exchange:
     write_s: float = attrs.field(default=0.0, validator=is_number(least=0))
     """Seconds until the host has taken the request's body."""
     latency_s: float = attrs.field(default=0.0, validator=is_number(least=0))
-    """Seconds from the request to the headers; ``math.inf``: for ever."""
+    """Seconds from the request to the headers; ``math.inf``: forever."""
     piece_bytes: int | None = attrs.field(default=None, validator=attrs.validators.optional(is_count(least=1)))
-    """Bytes per read; None: all at once."""
+    """Bytes per read; None: all at the same time."""
     pieces: tuple[bytes, ...] = attrs.field(default=(), repr=False)
     """The body read by read, when bytes are not counted: the events of a stream."""
     interval_s: float = attrs.field(default=0.0, validator=is_number(least=0))
@@ -67,7 +67,7 @@ class Exchange:
 
     @classmethod
     def stream(cls, *events: bytes, interval_s: float = 0.0, latency_s: float = 0.0) -> Self:
-        """A streamed reply, event by event. It says no more and no less: a last event such as ``data: [DONE]`` is one of them."""
+        """A streamed reply, event by event. Nothing is added: a last event such as ``data: [DONE]`` is one of them."""
         return cls(headers={"content-type": "text/event-stream"}, pieces=events, interval_s=interval_s, latency_s=latency_s)
 
     @classmethod
@@ -82,7 +82,7 @@ class Exchange:
 
     @classmethod
     def refused(cls) -> Self:
-        """Nobody listens there."""
+        """No server listens there."""
         return cls(failure="refused")
 
     @classmethod

@@ -44,7 +44,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """The command-line options."""
     group = parser.getgroup("understudy", "deterministic tests of actors and graphs")
     group.addoption("--understudy-seed", type=int, help="seed of the first explored schedule and of the fixtures")
-    group.addoption("--understudy-runs", type=int, help="schedules to try in each explored test, instead of what it says")
+    group.addoption("--understudy-runs", type=int, help="schedules to try in each explored test, instead of its own number")
     group.addoption("--understudy-explore", type=int, metavar="RUNS", help="explore every async test, under RUNS schedules")
     group.addoption("--understudy-replay", help="run this one schedule: the word from a failure's report, or its JSON file")
     group.addoption("--understudy-save", type=Path, metavar="DIR", help="write each failure that is found into DIR")
@@ -122,7 +122,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
-    """Say what is missing when an async test that needs our fixtures or our marker has nobody to run it."""
+    """Say what is missing when an async test that needs our fixtures or our marker has no plugin to run it."""
     if not inspect.iscoroutinefunction(pyfuncitem.obj) or any(map(pyfuncitem.get_closest_marker, RUNNERS)):
         return
     needs = OURS.intersection(pyfuncitem.fixturenames) | {mark.name for mark in pyfuncitem.iter_markers("explore")}
@@ -166,7 +166,7 @@ def seeded(understudy_seed: int) -> random.Random:
 def virtual_clock(request: pytest.FixtureRequest) -> Generator[trio.testing.MockClock]:
     """An autojump clock that holds while a worker thread runs. With pytest-trio, asking for it is enough.
 
-    Unlike pytest-trio's ``autojump_clock``, it also ends a test that can never go on, with a report of who waits for whom.
+    Unlike pytest-trio's ``autojump_clock``, it also ends a test that can never continue, with a report of who waits for whom.
     """
     import trio.testing  # noqa: PLC0415 - see the module's docstring
 

@@ -74,7 +74,7 @@ class TestProbe:
         set, or in ``Unordered(...)``, in any order; a list in there keeps its own.
 
         Raises:
-            AssertionError: another message came, or too few within ``patience_s``; it says what was expected and what came.
+            AssertionError: another message came, or too few within ``patience_s``; it shows what was expected and what came.
         """
         left: Any = list(pattern)
         came: list[Any] = []
@@ -89,7 +89,7 @@ class TestProbe:
         return came
 
     async def expect_nothing(self) -> None:
-        """Assert that no message has come and that none will before somebody does something or the clock moves.
+        """Assert that no message has come and that none will before the test does something or the clock moves.
 
         Instant and certain: it waits until every task is blocked, not for a while.
         """

@@ -1,4 +1,4 @@
-"""Stepping: actors and the nodes of graphs handle one message each time the test says so."""
+"""Stepping: actors and the nodes of graphs handle one message each time the test allows it."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ import math
 import attrs
 import pytest
 
-from actors.checks import is_a, is_count, is_number
+from actors.checks import check_count, is_a, is_count, is_number
 from actors.errors import DeclarationError
 
 
@@ -43,3 +43,30 @@ def test_a_wrong_value_is_named_with_what_is_allowed(validator, value, words):
 )
 def test_a_right_value_passes(validator, value):
     assert refuses(validator, value) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "options", "words"),
+    [
+        (0, {}, "Thing(size=0): expected a whole number >= 1."),
+        (True, {}, "Thing(size=True): expected a whole number >= 1."),
+        (2.0, {}, "Thing(size=2.0): expected a whole number >= 1."),
+        (-1, {"least": 0}, "Thing(size=-1): expected a whole number >= 0."),
+        (math.nan, {"unbounded": True}, "Thing(size=nan): expected a whole number >= 1 or math.inf."),
+        ("1", {"optional": True}, "Thing(size='1'): expected a whole number >= 1 or None."),
+    ],
+)
+def test_a_wrong_count_is_named_with_what_is_allowed(value, options, words):
+    class Thing:
+        pass
+
+    with pytest.raises(DeclarationError) as caught:
+        check_count(Thing, "size", value, **options)
+
+    assert str(caught.value).splitlines()[0] == words
+
+
+def test_none_and_infinity_are_counts_only_where_they_are_allowed():
+    check_count(object, "size", None, optional=True)
+    check_count(object, "size", math.inf, unbounded=True)
+    check_count(object, "size", 0, least=0)

@@ -227,7 +227,7 @@ async def test_b3_a_none_that_ended_its_branch_is_taken_back_too(virtual_clock):
 def test_b3_only_a_generator_can_be_repeatable():
     graph = Graph("g", input=Ask, output=Done)
 
-    with pytest.raises(DeclarationError, match=r"node 'work' .*repeatable=True.*no async generator"):
+    with pytest.raises(DeclarationError, match=r"node 'work' .*repeatable=True.*isn't an async generator"):
 
         @graph.node(repeatable=True)
         async def work(ask: Ask) -> Done:

@@ -94,8 +94,8 @@ def test_e1_a_stand_alone_module_has_both_forms(tmp_path: Path) -> None:
             "with no known parent package. A file imports",
         ),
         ("import nothing_of_that_name", "alone:graph", "'alone' cannot be loaded (line 1): ModuleNotFoundError"),
-        ("", "mypkg.nowhere:graph", "'mypkg.nowhere' is no module in"),
-        ("", "nowhere.at.all:graph", "'nowhere.at.all' is no module in"),
+        ("", "mypkg.nowhere:graph", "'mypkg.nowhere' isn't a module in"),
+        ("", "nowhere.at.all:graph", "'nowhere.at.all' isn't a module in"),
         ("", "alone.py.graph", "does not name a graph"),
     ],
 )

@@ -301,7 +301,7 @@ async def test_PK_B05_asks_of_a_child_that_is_down_wait_or_are_refused_as_its_ma
             await ref.ask("too impatient")
         ref.tell_nowait("waits")
 
-        with pytest.raises(MailboxFull, match=r"^'a' refused a str message"):
+        with pytest.raises(MailboxFull, match=r"^'a' rejected a str message"):
             await ref.ask("no room")
         await trio.sleep(1)
 

@@ -1,6 +1,6 @@
 """A layered drawing of a directed graph: the order of things within their rows, and how far right each stands. Pure.
 
-It knows nothing of nodes and messages. Every link joins two neighbouring rows; a line over several rows is a chain of links
+It doesn't know about nodes and messages. Every link joins two neighbouring rows; a line over several rows is a chain of links
 through narrow things that only keep its way free.
 
 Source: K. Sugiyama, S. Tagawa, M. Toda, "Methods for visual understanding of hierarchical system structures", IEEE Trans. SMC
@@ -21,7 +21,7 @@ ORDERINGS = 12
 PLACINGS = 40
 """Sweeps over the rows that move things below and above what they are joined with."""
 MOST_WORK = 200_000
-"""Things that all these sweeps may look at: a very dense graph gets fewer of them, so that its picture is a matter of seconds."""
+"""Things that all these sweeps may look at: a very dense graph gets fewer of them, so its picture is a matter of seconds."""
 
 
 @final
@@ -48,7 +48,7 @@ def link(upper: Thing, lower: Thing, weight: float) -> None:
 
 
 def arrange(rows: list[list[Thing]], gap: float) -> None:
-    """Put each row in order and give each thing its `x`; nothing of a row comes nearer to its neighbour than `gap` pixels."""
+    """Put each row in order and give each thing its `x`; no thing in a row comes nearer to its neighbour than `gap` pixels."""
     share = min(MOST_WORK / (max(sum(map(len, rows)), 1) * (ORDERINGS + PLACINGS)), 1.0)
     _order(rows, max(round(ORDERINGS * share), 2))
     _place(rows, gap, max(round(PLACINGS * share), 4))

@@ -1,7 +1,7 @@
 """Where everything of a graph's picture stands, in pixels. Pure: the same graph and the same font, the same places.
 
 Boxes stand in rows, each below everything that sends to it or that it depends on, loops aside. Between two rows of boxes stand
-the names of the types that are sent, so that no line is without room for its own. A line goes through a gap of its own in every
+the names of the types that are sent, so no line is without room for its own. A line goes through its own gap in every
 row that it passes; one that goes back up a loop does so like any other, with its tip at the upper end.
 """
 
@@ -76,7 +76,7 @@ class Box:
     shape: str
     lines: tuple[Text, ...]
     inner: Picture | None = None
-    """The graph within a frame, in places of its own."""
+    """The graph within a frame, in its own places."""
     at: Point = (0.0, 0.0)
     """Where that stands."""
 

@@ -18,9 +18,9 @@ from runtime.cli.draw.layout import FONT, SMALL, SMALL_LEADING, TIP, Box, Line, 
 from runtime.cli.draw.svg import CORNERS
 
 SCALE: Final = 2.0
-"""Pixels of the file for one of the layout, so that it stays sharp when it is enlarged or printed."""
+"""Pixels of the file for one of the layout, so it stays sharp when it is enlarged or printed."""
 MOST_PIXELS: Final = 16_000_000
-"""Of the file; a larger picture is drawn at a smaller scale."""
+"""The limit for the file; a larger picture is drawn at a smaller scale."""
 FINE: Final = 2
 """Everything is drawn so much larger and then made smaller, which smooths its edges."""
 OTHER_FONTS: Final = (

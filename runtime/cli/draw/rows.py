@@ -22,7 +22,7 @@ def rows_of(plan: Plan) -> Mapping[str | None, int]:
     pairs = [(edge.source, edge.target) for edge in plan.edges if edge.source is not None and edge.target is not None]
     pairs = [pair for pair in dict.fromkeys(pairs) if pair[0] != pair[1]]
     for source, target in sorted(pairs, key=plan.returning.__contains__):
-        # An edge on which a loop comes round may still lead down, if nothing leads from its end to its beginning.
+        # An edge on which a loop goes back may still lead down, if nothing leads from its end to its beginning.
         if (source, target) not in plan.returning or target not in _ancestors(source, before):
             before[target].add(source)
     users = _users(needs_of(plan), before)

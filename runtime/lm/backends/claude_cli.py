@@ -26,7 +26,7 @@ from runtime.lm.providers.usage import count, usage_of
 
 DEADLINE_S = 120.0
 GRACE_S = 1.0
-"""How long a process may take to end by itself once it has been told to."""
+"""How long a process may take to end on its own once it has been told to."""
 MAX_OUTPUT_BYTES = 16 * 1024 * 1024
 
 
@@ -92,7 +92,7 @@ class ClaudeCLI:
         output = _Output()
         missing: OSError | None = None
         async with trio.open_nursery() as nursery:
-            # A session of its own: the command's own children end with it, and a Ctrl-C at the terminal is for us alone.
+            # its own session: the command's own children end with it, and a Ctrl-C at the terminal is for us alone.
             start = functools.partial(
                 trio.run_process,
                 command,

@@ -1,6 +1,6 @@
 """Pydantic AI's agents over a language model of ours, for systems whose nodes are types.
 
-``Agent.run`` needs asyncio. So an agent runs in a worker thread on an event loop of its own, and each of its requests comes back
+``Agent.run`` needs asyncio. So an agent runs in a worker thread on its own event loop, and each of its requests comes back
 onto trio as one ``lm.chat``: with the client's limits, its budget, the caller's cancel scope, and its retries alone. What an
 agent repeats is an answer that does not fit.
 
@@ -18,7 +18,7 @@ from typing import Any, TypeVar, cast, final
 import attrs
 import trio
 
-from actors.checks import refuse
+from actors.checks import check_count
 from actors.errors import DeclarationError, LMReplyUnreadable, UsageError
 from actors.lm import ChatMessage, Completion
 from runtime.lm.backends.typed import partial_type, what_follows
@@ -33,8 +33,8 @@ T = TypeVar("T")
 class PydanticAIBackend:
     """The four coroutines by Pydantic AI's agents over `lm`.
 
-    One agent is kept for each set of types that is asked for. ``decide`` gives them all to the model at once, as output tools of
-    one request, and None as one more; ``choose_type`` asks for a name, to the letter.
+    One agent is kept for each set of types that is asked for. ``decide`` gives them all to the model at the same time, as output
+    tools of one request, and None as one more; ``choose_type`` asks for a name, exactly.
 
     Args:
         lm: what answers; its model must be able to call tools.
@@ -45,8 +45,7 @@ class PydanticAIBackend:
     """
 
     def __init__(self, lm: ChatLM, *, max_retries: int = 1) -> None:
-        if isinstance(max_retries, bool) or max_retries < 0:
-            raise refuse(self, "max_retries", max_retries, "a whole number >= 0")
+        check_count(self, "max_retries", max_retries, least=0)
         self._lm = lm
         self._max_retries = max_retries
         self._library = _library()
@@ -116,7 +115,7 @@ class PydanticAIBackend:
             names = " | ".join(kind.__name__ for kind in types)
             raise LMReplyUnreadable(
                 f"{self._lm.model!r} gave no readable {names} in {self._max_retries + 1} answers: {error}\n"
-                "  Fix: say in the instruction how to answer, raise max_retries, or take a stronger model.",
+                "  Fix: describe in the instruction how to answer, raise max_retries, or take a stronger model.",
                 model=self._lm.model,
                 spent=True,
             ) from error

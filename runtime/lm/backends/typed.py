@@ -16,7 +16,7 @@ from typing import Any, TypeVar, cast, final
 import attrs
 import trio
 
-from actors.checks import refuse
+from actors.checks import check_count
 from actors.errors import DeclarationError, LMReplyUnreadable, UsageError
 from runtime.lm.dspy.bridge import fill
 from runtime.lm.dspy.calls import ChatLM, check_truncated
@@ -32,14 +32,13 @@ class DSPyBackend:
     """The four coroutines by DSPy over `lm`, on trio: no thread, and no event loop besides.
 
     Args:
-        lm: what answers; an ``LMClient``, say.
+        lm: what answers; an ``LMClient``, for example.
         max_retries: how often an answer that does not fit is asked for again.
-        truncated: what becomes of an answer that stops in the middle; see ``run_signature``.
+        truncated: what happens to an answer that stops in the middle; see ``run_signature``.
     """
 
     def __init__(self, lm: ChatLM, *, max_retries: int = 1, truncated: str | None = None) -> None:
-        if isinstance(max_retries, bool) or max_retries < 0:
-            raise refuse(self, "max_retries", max_retries, "a whole number >= 0")
+        check_count(self, "max_retries", max_retries, least=0)
         self._lm = lm
         check_truncated(self, truncated)
         self._attempts = max_retries + 1
@@ -73,7 +72,7 @@ class DSPyBackend:
     async def choose_type(self, types: Sequence[type[T]], context: object) -> type[T]:
         """The one of `types` that fits `context`; without asking when there is only one.
 
-        The model's answer must be one of the names to the letter: no part of a name stands for it, and no type is taken in its
+        The model's answer must be one of the names exactly: no part of a name stands for it, and no type is taken in its
         stead.
 
         Raises:
@@ -152,7 +151,7 @@ class OptimizedLM(DSPyBackend):
     Args:
         lm: see ``DSPyBackend``.
         optimized: the trained ``dspy.Predict`` or ``dspy.ChainOfThought`` by the type that it fills. Their demonstrations and
-            instructions are copied for each call, so that one may be used by many calls, and trained meanwhile.
+            instructions are copied for each call, so one may be used by many calls, and trained meanwhile.
         choices: the same by the type after which ``decide`` and ``choose_type`` choose what follows; see ``optimize_node``. A
             choice is not counted.
         max_retries: see ``DSPyBackend``.
@@ -190,7 +189,7 @@ class OptimizedLM(DSPyBackend):
 def successors(node: type[Any]) -> tuple[list[type[Any]], bool]:
     """The types that `node`'s ``__call__`` returns, and whether it may return None. ``X | None`` is ``Optional[X]``.
 
-    A type without ``__call__``, or whose ``__call__`` says nothing of what it returns, ends.
+    A type without ``__call__``, or whose ``__call__`` has no return annotation, ends.
     """
     call: Any = inspect.getattr_static(node, "__call__", None)
     hint: Any = typing.get_type_hints(call).get("return", types.NoneType) if inspect.isfunction(call) else types.NoneType
@@ -207,7 +206,7 @@ def what_follows(source: object) -> tuple[list[type[Any]], bool]:
     candidates, may_end = successors(type(source))
     if not candidates and not may_end:
         raise DeclarationError(
-            f"{type(source).__name__} does not say what follows it.\n"
+            f"{type(source).__name__} doesn't declare what follows it.\n"
             "  Fix: annotate what its __call__ returns, for example '-> Answer | None'."
         )
     return candidates, may_end
@@ -248,8 +247,8 @@ def partial_type(target: type, given: Mapping[str, object]) -> tuple[type, Calla
             return target(**values)
         except (TypeError, ValueError) as error:
             raise LMReplyUnreadable(
-                f"{target.__name__} refuses what was resolved together with the answer: {error}\n"
-                "  Fix: widen its checks, or say in the instruction what they ask for."
+                f"{target.__name__} rejects what was resolved together with the answer: {error}\n"
+                "  Fix: widen its checks, or describe in the instruction what they require."
             ) from error
 
     return rest, build

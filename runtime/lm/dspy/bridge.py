@@ -43,8 +43,8 @@ BLOCKING = ("RLM",)
 """Modules of DSPy's whose ``aforward`` blocks on something else than a language model: they run in a thread all the same."""
 
 MAX_THREADS = 256
-"""Modules in worker threads at once, in one run of trio; more wait. They have a limit of their own, because what such a module
-waits for may need a thread of trio's usual ones."""
+"""Modules in worker threads at the same time, in one run of trio; more wait. They have their own limit, because what such a
+module waits for may need a thread of trio's usual ones."""
 
 _OF_ASYNCIO = ("trio.run received unrecognized yield message", "no running event loop", "There is no current event loop")
 """How trio and asyncio begin what they say to a coroutine that awaits something of asyncio's on trio."""
@@ -68,7 +68,7 @@ async def run_signature(
         signature: a signature class, a string such as ``"question -> answer"`` (run by ``Predict``), a module, or a module class.
         inputs: the signature's inputs by name.
         parse_attempts: how many answers each step of the module may take to give one that can be read.
-        truncated: what becomes of an answer that stops in the middle because it reached the longest length allowed. ``"error"``:
+        truncated: what happens to an answer that stops in the middle because it reached the longest length allowed. ``"error"``:
             the run ends with LMTruncated. ``"widen"``: within `parse_attempts` it is asked for again with twice the room, and one
             step less of ``reasoning_effort`` where reasoning took it all. ``"accept"``: it is read as if it were whole. None: as
             the client is set, and ``"error"`` where it is not.
@@ -117,7 +117,7 @@ async def fill(
         truncated: see :func:`run_signature`.
 
     Raises:
-        LMReplyUnreadable: no answer fits `output`; it says what came and what is wrong with it.
+        LMReplyUnreadable: no answer fits `output`; it shows what came and what is wrong with it.
         LMTruncated: the answer stops in the middle.
         LMError: `lm` failed.
         DeclarationError: `module` is unknown, or a type cannot be shown to a language model.
@@ -197,7 +197,7 @@ async def run_module(lm: ChatLM, module: Any, inputs: Mapping[str, Any], care: C
     told = listening if listening is not None else Listening()
     bridge = trio_lm(lm, listening=told.answers, truncated=care.truncated)
     try:
-        # Nobody could read the history of this bridge, and a module that stays would keep the prompts of every run.
+        # The history of this bridge could never be read, and a module that stays would keep the prompts of every run.
         with bridged(bridge, care, disable_history=True, **told.settings):
             if is_native(module):
                 return await _on_trio(module, inputs)
@@ -219,7 +219,7 @@ async def _on_trio(module: Any, inputs: Mapping[str, Any]) -> Any:
             raise
         said = str(error).partition(". ")[0]
         raise DeclarationError(
-            f"{type(module).__name__}.aforward, or what it calls, uses asyncio, and it runs on trio: {said}.\n"
+            f"{type(module).__name__}.aforward, or what it calls, uses asyncio, but it runs on trio: {said}.\n"
             "  Fix: use trio or anyio in it; or give the module a forward() and no aforward(): it runs in a thread then."
         ) from error
 
@@ -227,7 +227,7 @@ async def _on_trio(module: Any, inputs: Mapping[str, Any]) -> Any:
 def is_native(module: Any) -> bool:
     """Whether `module` runs on trio itself, and not in a worker thread.
 
-    It has an ``aforward`` of its own: one that it inherits from a class whose ``forward`` it replaces does another thing.
+    It has its own ``aforward``: one that it inherits from a class whose ``forward`` it replaces does another thing.
     """
     dspy = library()
     if isinstance(module, tuple(getattr(dspy, name) for name in BLOCKING)):
@@ -314,7 +314,7 @@ def module_of(signature: Any) -> Any:
     """The module that runs `signature`; see :func:`run_signature`.
 
     Raises:
-        DeclarationError: it is no signature and no module.
+        DeclarationError: it is neither a signature nor a module.
     """
     dspy = library()
     if isinstance(signature, dspy.Module):
@@ -324,13 +324,13 @@ def module_of(signature: Any) -> Any:
             return dspy.Predict(signature)
         except (ValueError, SyntaxError) as error:
             raise DeclarationError(
-                f"{repr_of(signature)} is no DSPy signature: {words_of(error)}\n"
+                f"{repr_of(signature)} isn't a DSPy signature: {words_of(error)}\n"
                 "  Fix: write inputs -> outputs, for example 'question -> answer: int'."
             ) from error
     if isinstance(signature, type) and issubclass(signature, dspy.Module):
         return _instantiate(signature)
     raise DeclarationError(
-        f"{schemas.shorten(signature)} is no DSPy signature and no module.\n"
+        f"{schemas.shorten(signature)} is neither a DSPy signature nor a module.\n"
         "  Fix: pass a dspy.Signature class, a string such as 'question -> answer', a dspy.Module, or a dspy.Module class."
     )
 
@@ -361,7 +361,7 @@ def _instantiate(module: type, *arguments: Any) -> Any:
 
 
 def check_module(module: object) -> None:
-    """Refuse the name of a module that nodes cannot name.
+    """Reject the name of a module that nodes cannot name.
 
     Raises:
         DeclarationError: it is not one of :data:`MODULES`.
@@ -395,7 +395,7 @@ def as_mapping(prediction: Any, module: Any) -> Mapping[str, Any]:
     if isinstance(prediction, Mapping):
         return cast("Mapping[str, Any]", prediction)
     if isinstance(prediction, library().Prediction):
-        return {name: prediction[name] for name in prediction.keys()}  # noqa: SIM118 - a Prediction is no mapping
+        return {name: prediction[name] for name in prediction.keys()}  # noqa: SIM118 - a Prediction isn't a mapping
     raise DeclarationError(
         f"{type(module).__name__} returned {schemas.shorten(prediction)}.\n"
         "  Fix: return a dspy.Prediction with the signature's output fields."

@@ -46,7 +46,7 @@ def options_of(merged: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
 
 
 async def ask(chat: Callable[[], Awaitable[Completion]], count: int) -> list[Completion]:
-    """`count` answers of `chat`, asked for at once. The first failure cancels the rest and is raised as it is."""
+    """`count` answers of `chat`, asked for immediately. The first failure cancels the rest and is raised as it is."""
     if count == 1:
         return [await chat()]
     answers: list[Completion] = []
@@ -98,14 +98,14 @@ class Home:
 
     @property
     def is_held(self) -> bool:
-        """Whether DSPy waits on the thread of the run for threads of its own: no call of theirs could ever be answered."""
+        """Whether DSPy waits on the thread of the run for its own threads: no call of theirs could ever be answered."""
         if self.thread_id is None:
             return False
         frames = sys._current_frames()  # pyright: ignore[reportPrivateUsage]  # documented, in spite of its name
         return _is_within(_SWALLOWS, frames.get(self.thread_id))
 
     def run(self, call: Callable[[], Awaitable[T]]) -> T:
-        """What `call` gives, run as a task that belongs to nobody, in the context of the place."""
+        """What `call` gives, run as a system task, which no nursery of the caller owns, in the context of the place."""
         result: T = self.context.copy().run(functools.partial(trio.from_thread.run, call, trio_token=self.token))
         return result
 
@@ -114,7 +114,7 @@ def on_trio(crossing: Crossing | None, home: Home | None, call: Callable[[], Awa
     """Run `call` on trio from the thread of a synchronous module.
 
     In the task that started the thread, where trio started it; else as a task of `crossing`, whose cancel scope and context it
-    has then; without one as a task that belongs to nobody, in the context of `home`.
+    has then; without one as a system task, in the context of `home`.
 
     Raises:
         UsageError: there is no run of trio to go to, or it could not answer.
@@ -139,7 +139,7 @@ def on_trio(crossing: Crossing | None, home: Home | None, call: Callable[[], Awa
             ) from None
         if home.is_held:
             raise _misused(
-                f"{_caller()} was called in a thread for which DSPy waits on trio's own thread: neither could go on.\n"
+                f"{_caller()} was called in a thread for which DSPy waits on trio's own thread: neither could continue.\n"
                 "  Fix: `await run_dspy(lm, function)`."
             ) from None
         return home.run(call)
@@ -175,7 +175,7 @@ def check_truncated(owner: object, truncated: object) -> None:
 
 
 def policy_of(lm: object, truncated: str | None) -> str:
-    """What becomes of `lm`'s answers that stop in the middle: as the call says, or the model, or else they are errors."""
+    """What happens to `lm`'s answers that stop in the middle: as set by the call, or by the model, or else they are errors."""
     return truncated or getattr(lm, "truncated", None) or "error"
 
 
@@ -221,6 +221,6 @@ def openai_shaped(answers: Sequence[Completion]) -> types.SimpleNamespace:
         for answer in answers
     ]
     cost = {"response_cost": sum(costs) if costs else None}
-    # DSPy counts no usage for an answer that nobody had to be asked for.
+    # DSPy counts no usage for an answer that no model was asked for.
     is_kept = all(answer.attempts == 0 for answer in answers)
     return types.SimpleNamespace(choices=choices, usage=usage, model=answers[0].model, cache_hit=is_kept, _hidden_params=cost)

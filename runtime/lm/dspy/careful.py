@@ -31,7 +31,7 @@ READ_S = 20.0
 
 
 MAX_READERS = 2
-"""Answers that are read in threads at once, in one run of trio. Each takes its turns from the event loop, so there are few."""
+"""Answers that are read in threads at the same time, in one run of trio. Each takes turns from the event loop, so only few."""
 
 _readers: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("understudy_answer_readers")
 

@@ -1,6 +1,6 @@
 """A language model chooses among message types, and fills the one it chose: what nodes with several return types do.
 
-The choice is a fill of its own, of one field whose type is a ``Literal`` of the names. So it goes through the same adapter,
+The choice is its own fill, of one field whose type is a ``Literal`` of the names. So it goes through the same adapter,
 validation and parse attempts as any other fill: only an exact name is an answer, and anything else is asked for again, with the
 bad answer and what is wrong with it in the prompt.
 """
@@ -49,7 +49,7 @@ async def choose(
         truncated: see ``run_signature``.
 
     Raises:
-        LMReplyUnreadable: no answer was one of the names; it says what came.
+        LMReplyUnreadable: no answer was one of the names; it shows what came.
         LMError: `lm` failed.
         DeclarationError: there is nothing to choose from, or the types cannot be told apart by their names.
     """

@@ -1,7 +1,7 @@
 """The way back onto trio for threads that trio did not start, such as those of ``dspy.Parallel`` and of ``dspy.Evaluate``.
 
-``trio.from_thread.run`` makes a call from such a thread a task that belongs to nobody: no cancel scope ends it, and it is charged
-to no budget. Through a :class:`Crossing` it is a task of the work that the crossing was made for.
+``trio.from_thread.run`` makes a call from such a thread a task that no nursery of the caller owns: no cancel scope ends it, and
+it is charged to no budget. Through a :class:`Crossing` it is a task of the work that the crossing was made for.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ T = TypeVar("T")
 @final
 @attrs.define(eq=False)
 class _Slot:
-    """What becomes of one call."""
+    """What happens to one call."""
 
     result: outcome.Outcome[Any] | None = None
     is_done: trio.Event = attrs.field(factory=trio.Event)
@@ -77,7 +77,7 @@ class Crossing:
 
 
 async def with_crossing(work: Callable[[Crossing], Awaitable[T]]) -> T:
-    """What ``work(crossing)`` gives; the calls that are still under way when it ends are cancelled.
+    """What ``work(crossing)`` gives; the calls that are still in progress when it ends are cancelled.
 
     An exception of `work` comes out as it is, without a group around it.
     """
@@ -91,5 +91,5 @@ async def with_crossing(work: Callable[[Crossing], Awaitable[T]]) -> T:
         finally:
             crossing.close()
             nursery.cancel_scope.cancel()
-    assert result is not None, "what is no Exception has left the nursery"
+    assert result is not None, "what isn't an Exception has left the nursery"
     return result.unwrap()

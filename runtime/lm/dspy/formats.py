@@ -24,7 +24,7 @@ from runtime.messages import schemas
 from runtime.messages.shapes import as_list, as_object
 
 _LONGEST_LITERAL = 1000
-"""Longer texts are not tried as Python's: its parser has no bounds of its own."""
+"""Longer texts are not tried as Python's: its parser has no bounds itself."""
 _ARGUMENTS = ("arguments", "args")
 
 
@@ -137,7 +137,7 @@ def as_said(value: Any, annotation: Any) -> Any:
 
 
 def arguments_of(call: Any) -> Any:
-    """A tool call in OpenAI's form, with its arguments parsed. Raises NotInFormat when they are no object, and TooHard."""
+    """A tool call in OpenAI's form, with its arguments parsed. Raises NotInFormat when they aren't an object, and TooHard."""
     function = as_object(as_object(call).get("function"))
     text: object = function.get("arguments")
     if not isinstance(text, str):
@@ -169,7 +169,7 @@ def _parsed(value: Any, annotation: Any) -> Any:
 
 
 def _literal(text: str) -> Any:
-    """`text` as a literal of Python's; itself when it is none."""
+    """`text` as a literal of Python's; itself when it isn't one."""
     if len(text) > _LONGEST_LITERAL:
         return text
     try:

@@ -1,7 +1,7 @@
 """The one place where dspy is imported: lazily, by the first use, and only a release that has what the bridge relies on.
 
-What that is stands in :data:`HOOKS`. A release without one of them, or of a series that has not been tried, is refused with words
-at the first use: it would otherwise fail in the middle of a call, or worse, go past the client unseen.
+What that is stands in :data:`HOOKS`. A release without one of them, or of a series that has not been tried, is rejected with
+words at the first use: it would otherwise fail in the middle of a call, or worse, go past the client unseen.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def _keep_off_the_disk(dspy: Any) -> None:
     """Let DSPy's own cache be in memory, unless the program has made one before.
 
     DSPy makes one when something first asks for it, an embedder say: sixteen databases under the home directory, each with a
-    connection per thread that nothing closes. The client has caches of its own. ``dspy.configure_cache(…)`` turns it on, at any
+    connection per thread that nothing closes. The client has its own caches. ``dspy.configure_cache(…)`` turns it on, at any
     time.
     """
     if "cache" not in vars(dspy):
@@ -133,7 +133,7 @@ def is_loaded() -> bool:
 
 
 async def warm_up() -> None:
-    """Import dspy in a worker thread, so that the second or so it takes does not hold the event loop; at once when it is loaded.
+    """Import dspy in a worker thread, so the second or so it takes does not hold the event loop; immediately when it is loaded.
 
     ``run_signature`` and ``fill`` call it. ``Runtime.warm_up()`` does it before the first run, to spare that run the wait.
     """
@@ -142,7 +142,7 @@ async def warm_up() -> None:
 
 
 def check_release(version: str, missing: list[str]) -> None:
-    """Refuse a dspy that the bridge does not fit.
+    """Reject a dspy that the bridge does not fit.
 
     Raises:
         UsageError: `version` is of no series in :data:`SERIES`, or `missing` is not empty.

@@ -29,7 +29,7 @@ class Chunks:
 
     @classmethod
     def of(cls, settings: Any, model: str) -> Chunks | None:
-        """What ``dspy.streamify`` has set up for the call that is about to be made; None when nobody listens."""
+        """What ``dspy.streamify`` has set up for the call that is about to be made; None when there is no listener."""
         if settings.send_stream is None:
             return None
         caller = settings.caller_predict
@@ -66,8 +66,8 @@ class FieldSplitter:
     are the field, however the text is cut. Whole answers are read by this too (:func:`sections`), so both always agree.
 
     A header stands at the beginning of a line; within one it is text. ``[[ ## completed ## ]]`` ends a field wherever it stands.
-    The first section of a name counts, and what stands under a header of another name is dropped. Of an answer in another format
-    nothing comes out.
+    The first section of a name counts, and what stands under a header of another name is dropped. An answer in
+    another format gives nothing.
     """
 
     def __init__(self, names: Collection[str]) -> None:

@@ -1,6 +1,6 @@
 """The prompts of DSPy's chat adapter, in which what stays the same from call to call is written once.
 
-The adapter describes the fields, their types and the task anew for every call, and makes a type adapter of pydantic's for every
+The adapter describes the fields, their types and the task again for every call, and makes a type adapter of pydantic's for every
 value. :func:`remembering` gives a class of it that does neither and writes the same characters.
 """
 
@@ -24,7 +24,7 @@ _WRITTEN_AS_THEY_ARE = frozenset({bool, int, float, types.NoneType})
 def remembering() -> Any:
     """A ``dspy.ChatAdapter`` that keeps what it has written of the signature of its ``care.plan``.
 
-    A signature of somebody else's, and one that a module has derived from the plan's, is described anew for every call: it may
+    A signature from elsewhere, and one that a module has derived from the plan's, is described again for every call: it may
     have been changed in place since the last.
     """
     base: Any = library().ChatAdapter

@@ -63,7 +63,7 @@ class Care:
         It is the one that was made when the answer was read, unless the module has changed a field.
 
         Raises:
-            MessageInvalid: the output type refuses it.
+            MessageInvalid: the output type rejects it.
         """
         assert self.plan is not None, "without a plan there is no output type"
         outputs = tuple(self.plan.outputs)
@@ -79,7 +79,7 @@ class Care:
 
 
 class Unfit(Exception):
-    """An answer was parsed and does not fit the output type; ``reasons`` says why, one line for each field."""
+    """An answer was parsed and does not fit the output type; ``reasons`` has the reasons, one line for each field."""
 
     def __init__(self, reasons: list[str]) -> None:
         super().__init__("\n".join(reasons))
@@ -109,7 +109,7 @@ def fitting(care: Care, wanted: Mapping[str, Any], said: Mapping[str, Any], pars
         parsed: the same as DSPy parses them, with its defaults for what the answer does not have.
 
     Raises:
-        Unfit: a field is missing, or the output type refuses what came.
+        Unfit: a field is missing, or the output type rejects what came.
     """
     plan = care.plan
     assert plan is not None, "without a plan there is no output type"
@@ -234,8 +234,8 @@ def unreadable(error: Any, model: str, care: Care, requests: int) -> LMReplyUnre
     told = "\n".join(f"  {reason}" for reason in _reasons(error))
     return LMReplyUnreadable(
         f"{model!r} gave no readable {care.subject} in {answers}.\n{told}\n"
-        f"  It said: {schemas.shorten(_said(error))}\n"
-        "  Fix: say in the instruction how to answer, raise parse_attempts, widen the types, or take a stronger model.",
+        f"  It answered: {schemas.shorten(_said(error))}\n"
+        "  Fix: describe in the instruction how to answer, raise parse_attempts, widen the types, or take a stronger model.",
         model=model,
         attempt=max(requests, 1),
         spent=care.parse_attempts > 1,

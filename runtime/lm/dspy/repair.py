@@ -29,7 +29,7 @@ IN_A_THREAD = 3_000_000
 
 
 class TooHard(Exception):
-    """Reading an answer would take more than it may. Whoever reads in a thread may try further when ``is_for_now``."""
+    """Reading an answer would take more than it may. A reader in a thread may try further when ``is_for_now``."""
 
     def __init__(self, reason: str, *, is_for_now: bool = False) -> None:
         super().__init__(reason)
@@ -43,7 +43,7 @@ class Effort:
 
     left: int
     is_last: bool
-    """Whether nobody tries further."""
+    """Whether no reader tries further."""
 
     def spend(self, looks: int) -> None:
         """Raises TooHard when that is more than what is left."""

@@ -1,8 +1,8 @@
 """What ``dspy.streamify`` gives, on trio: the fields of an answer piece by piece, status messages, and the prediction.
 
 ``dspy.streamify(module, is_async_program=True)`` itself runs on trio over a ``TrioLM``, with two limits: its status messages need
-asyncio, and it is an async generator with a task group inside, which trio cannot close at once when its reader leaves early. Here
-the same pieces come out of an ``async with`` block, which ends all of it.
+asyncio, and it is an async generator with a task group inside, which trio cannot close immediately when its reader leaves early.
+Here the same pieces come out of an ``async with`` block, which ends all of it.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ async def open_prediction_stream(
         parse_attempts: see ``run_signature``; an answer that is asked for again streams to listeners with ``allow_reuse`` only.
 
     Raises:
-        DeclarationError: `signature` is none.
+        DeclarationError: `signature` isn't a signature.
         ValueError: DSPy's, when a listener's field is in no predictor of the module, or in several.
     """
     await warm_up()

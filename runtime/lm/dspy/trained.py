@@ -1,6 +1,6 @@
 """What an optimiser has made of a module: instructions and demonstrations for each of its steps, as plain values.
 
-A :class:`Trained` is never changed and holds nothing of DSPy's, so that any number of calls at once may share one.
+A :class:`Trained` is never changed and holds no object of DSPy's, so any number of concurrent calls may share one.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Trained:
         )
 
     def given_to(self, module: Any, example: Any) -> Any:
-        """`module`, new and used by nobody else, with what was trained; `example` makes a demonstration of DSPy's.
+        """`module`, new and not used elsewhere, with what was trained; `example` makes a demonstration of DSPy's.
 
         Raises:
             DeclarationError: the module has other steps.

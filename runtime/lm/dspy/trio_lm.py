@@ -1,7 +1,7 @@
 """The language model that DSPy sees: a ``dspy.BaseLM`` whose calls are ours, on trio.
 
 DSPy's history, usage tracker and callbacks see every call as they see those of ``dspy.LM``. Its retries are off: they belong to
-the client below. So does the cache; what DSPy says about it (``cache=False``, ``rollout_id``) is passed on to it.
+the client below. So does the cache; what DSPy sets for it (``cache=False``, ``rollout_id``) is passed on to it.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ def trio_lm(
     listening: Callable[[], AnswerListener] | None = None,
     truncated: str | None = None,
 ) -> Any:
-    """`lm` as a ``dspy.BaseLM`` whose ``acall`` runs on trio: for ``dspy.context(lm=…)`` in code of your own.
+    """`lm` as a ``dspy.BaseLM`` whose ``acall`` runs on trio: for ``dspy.context(lm=…)`` in your own code.
 
     Args:
         lm: what answers.
         crossing: the way back for threads that a module starts itself.
         listening: makes what is told of the pieces of one answer; answers are then streamed.
-        truncated: what becomes of answers that stop in the middle; see ``run_signature``.
+        truncated: what happens to answers that stop in the middle; see ``run_signature``.
     """
     bridge = trio_lm_class()(lm)
     bridge.crossing, bridge.listening, bridge.truncated = crossing, listening, policy_of(lm, truncated)
@@ -160,7 +160,7 @@ def trio_lm_class() -> Any:
 async def _answer(
     lm: Any, sent: list[ChatMessage], options: dict[str, Any], listener: AnswerListener | None, chunks: Chunks | None
 ) -> Completion:
-    """One answer, streamed if somebody listens and `lm` can."""
+    """One answer, streamed if there is a listener and `lm` can."""
     if (listener is None and chunks is None) or not hasattr(lm, "stream"):
         whole: Completion = await lm.chat(sent, **options)
         return whole

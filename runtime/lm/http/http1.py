@@ -1,7 +1,7 @@
-"""One HTTP/1.1 connection of a client, by h11 over a trio stream. It knows nothing of pools, of httpx or of language models.
+"""One HTTP/1.1 connection of a client, by h11 over a trio stream. It doesn't know about pools, httpx or language models.
 
 One exchange at a time: :meth:`Http1Connection.request`, then :meth:`Http1Connection.next_piece` until it returns None. After that
-the connection :attr:`Http1Connection.is_reusable`, or it is to be closed. Closing is immediate and never waits, so that a
+the connection :attr:`Http1Connection.is_reusable`, or it is to be closed. Closing is immediate and never waits, so a
 cancelled call closes its socket before anything else happens.
 """
 
@@ -76,7 +76,7 @@ class Http1Connection:
 
     @property
     def has_news(self) -> bool:
-        """Whether something has come on the idle connection: its end, or bytes that nobody asked for. Either spoils it."""
+        """Whether something has come on the idle connection: its end, or bytes that were not asked for. Either spoils it."""
         return self._socket.is_readable()
 
     @property
@@ -91,7 +91,7 @@ class Http1Connection:
         self.served += 1
 
     def close(self) -> None:
-        """Close the socket now, from any state and more than once; whoever waits on it gets a BrokenWire."""
+        """Close the socket now, from any state and more than once; a task that waits on it gets a BrokenWire."""
         self._socket.close()
 
     async def request(
@@ -146,7 +146,7 @@ class Http1Connection:
             try:
                 await self._stream.send_all(data)
             except _BROKEN as error:
-                # A server that refuses a large body answers and closes before it has read all of it: the answer counts.
+                # A server that rejects a large body answers and closes before it has read all of it: the answer counts.
                 await self._receive(error)
         if scope.cancelled_caught:
             raise BrokenWire("WriteTimeout", f"the request could not be sent within {write_s:g} s")

@@ -1,6 +1,6 @@
 """The HTTP client's errors as ours: one table, looked up from the most specific class on.
 
-Classes are told by name and module, so that the table can be read without importing the client's library.
+Classes are told by name and module, so the table can be read without importing the client's library.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""httpx's requests and replies over a pool of our own, or over its stock pool where only that can do the work.
+"""httpx's requests and replies over our own pool, or over its stock pool where only that can do the work.
 
 httpx's stock pool looks at all of its connections for each request, which costs the square of their number. Plain HTTP/1.1, with
 and without TLS, goes over :class:`runtime.lm.http.keepalive.KeepAlivePool` instead. Proxies and HTTP/2 keep the stock pool.
@@ -129,7 +129,7 @@ def _address(url: str) -> httpx.URL:
 
 @functools.cache
 def _usual_headers() -> list[tuple[str, str]]:
-    """What httpx sends by itself; the encodings depend on the libraries that are installed."""
+    """What httpx sends on its own; the encodings depend on the libraries that are installed."""
     client = httpx.AsyncClient(transport=PooledTransport(KeepAlivePool(httpx.create_ssl_context)))
     return [(name, value) for name, value in client.headers.items() if name != "user-agent"]
 
@@ -158,7 +158,7 @@ class HttpxPool:
         connect_s: float,
         on_sent: Callable[[], None] = lambda: None,
     ) -> httpx.Response:
-        """Send one request and return when the head of its reply is there; whoever calls closes it.
+        """Send one request and return when the head of its reply is there; the caller closes it.
 
         `on_sent` is called when its connection is there; over a transport that does not say so, beforehand.
         """
@@ -213,7 +213,7 @@ def pool_maker(
     """What makes a transport's pool, and another one when it has to be replaced.
 
     Args:
-        max_connections: for the stock pool; ours has no limit of its own.
+        max_connections: for the stock pool; ours has no limit itself.
         connect: makes the httpx transport to use instead of any pool.
         http2: offer HTTP/2 to servers, over the stock pool.
 

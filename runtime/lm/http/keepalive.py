@@ -1,8 +1,8 @@
 """A pool of HTTP/1.1 connections whose every step costs the same, however many there are.
 
-Per origin, idle connections form a stack: the one used last is used next, so that a burst's surplus ages and is closed. Nothing
+Per origin, idle connections form a stack: the one used last is used next, so a burst's surplus ages and is closed. Nothing
 scans the others; only the connection that is about to be used is asked whether its server has closed it. The pool sets no limit
-and nobody waits in it: the transport's limiter stands before it.
+and no request waits in it: the transport's limiter comes before it.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class KeepAlivePool:
         self._opened = 0
         self._closed = False
         self._reaper: trio.CancelScope | None = None
-        """Of the task that closes idle connections; None while there are none."""
+        """The scope of the task that closes idle connections; None while there are none."""
 
     def statistics(self) -> PoolStatistics:
         """How many connections there are."""
@@ -139,7 +139,7 @@ class KeepAlivePool:
         self._expire(now_s)
         if self._reaper is None:
             self._reaper = trio.CancelScope()
-            # No nursery: the pool is closed by whoever owns it, in whatever order, and this task waits for nothing but time.
+            # No nursery: the pool is closed by its owner, in any order, and this task waits for nothing but time.
             trio.lowlevel.spawn_system_task(self._reap, self._reaper)
 
     async def _reap(self, scope: trio.CancelScope) -> None:

@@ -1,12 +1,12 @@
 """Bytes to a provider and back: one HTTP client under one limiter.
 
-It knows nothing of models, keys or retries: one :meth:`HttpTransport.send` is one request on the wire. The one exception is a
+It doesn't know about models, keys or retries: one :meth:`HttpTransport.send` is one request on the wire. The one exception is a
 kept connection that the server had closed unseen: not one byte of a reply came, and the request goes out once more on a new
 connection if its owner lets it.
 
 Each request borrows a token of a ``trio.CapacityLimiter`` first, and there are as many tokens as connections. Our own pool needs
-no more than that; httpcore's, which proxies and HTTP/2 use, leaks a slot for good when a request is cancelled while it waits for
-a connection, so no request may ever wait there. Should that pool wedge all the same, the first request that cannot get a
+no more than that; httpcore's, which proxies and HTTP/2 use, leaks a slot permanently when a request is cancelled while it waits
+for a connection, so no request may ever wait there. Should that pool wedge all the same, the first request that cannot get a
 connection replaces it and goes out again on the new one; nothing had been sent.
 
 Deadlines are the caller's cancel scopes. Cancelling closes the connection, which is how the provider learns of it. httpx's own
@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 import attrs
 import trio
 
-from actors.checks import refuse
+from actors.checks import check_count
 from actors.errors import LMReplyUnreadable, LMUnavailable, UsageError
 from runtime.lm.http.http_errors import QUOTING, is_a_foreign, ours_for
 from runtime.lm.http.keepalive import PoolStatistics
@@ -46,7 +46,7 @@ CLOSE_TIMEOUT_S = 2.0
 PIECES_AFTER_CLOSE = 8
 MAX_REPLY_BYTES = 64 * 1024 * 1024
 MAX_ERROR_BYTES = 64 * 1024
-"""Of the body of a reply that is no success; the rest is not read, and its connection is closed."""
+"""How much is read of the body of a reply that isn't a success; then its connection is closed."""
 
 
 def _always() -> bool:
@@ -157,7 +157,7 @@ class TransportStatistics:
     rebuilds: int
     """How often a wedged pool has been replaced."""
     connections: PoolStatistics | None
-    """Of the pool of our own; None where proxies, HTTP/2 or ``connect`` decide how the bytes travel."""
+    """Of our own pool; None where proxies, HTTP/2 or ``connect`` decide how the bytes travel."""
 
 
 class _Pool:
@@ -214,7 +214,7 @@ class HttpTransport:
     async def send(
         self, request: HttpRequest, *, may_resend: Callable[[], bool] = _always, on_sent: Callable[[], None] = _ignored
     ) -> HttpReply:
-        """Send `request` once and read the whole reply; at most ``MAX_ERROR_BYTES`` of one that is no success.
+        """Send `request` once and read the whole reply; at most ``MAX_ERROR_BYTES`` of one that isn't a success.
 
         Cancelling it closes the connection.
 
@@ -250,7 +250,7 @@ class HttpTransport:
                 "this HTTP transport is closed.\n  Fix: send requests inside its 'async with open_transport()' block."
             )
         try:
-            self._limiter.acquire_on_behalf_of_nowait(flight)  # spares a turn of the scheduler where nobody waits
+            self._limiter.acquire_on_behalf_of_nowait(flight)  # spares a turn of the scheduler where no request waits
         except trio.WouldBlock:
             await self._limiter.acquire_on_behalf_of(flight)
         try:
@@ -288,7 +288,7 @@ class HttpTransport:
         pool = self._pool
         try:
             return await self._open_on(pool, request, on_sent)
-        except Exception as error:  # noqa: BLE001 - raised anew, without keys
+        except Exception as error:  # noqa: BLE001 - raised again, without keys
             is_wedged = is_a_foreign(error, "PoolTimeout")
             if not is_wedged and not (type(error).__name__ == "StaleConnection" and may_resend()):
                 self._explain(error, request, pool)
@@ -298,7 +298,7 @@ class HttpTransport:
         await self._leave(pool)
         try:
             return await self._open_on(self._pool, request, on_sent)
-        except Exception as error:  # noqa: BLE001 - raised anew, without keys
+        except Exception as error:  # noqa: BLE001 - raised again, without keys
             self._explain(error, request, self._pool)
 
     def _explain(self, error: Exception, request: HttpRequest, pool: _Pool) -> NoReturn:
@@ -320,7 +320,7 @@ class HttpTransport:
             raise
 
     async def _leave(self, pool: _Pool) -> None:
-        """Close `pool` when it has been replaced and nobody is on it any more."""
+        """Close `pool` when it has been replaced and no request uses it any more."""
         if pool is not self._pool and pool.in_flight == 0:
             await _close(pool.httpx_pool)
 
@@ -388,7 +388,7 @@ class _Flight(AbstractAsyncContextManager[HttpStream, None]):
 
 
 async def whole_reply(reply: HttpStream) -> HttpReply:
-    """Read `reply` to its end; of one that is no success, as much as an error has to say."""
+    """Read `reply` to its end; of one that isn't a success, as much as an error has to say."""
     most = math.inf if 200 <= reply.status < 300 else MAX_ERROR_BYTES
     body = bytearray()
     async for chunk in reply.chunks:
@@ -402,8 +402,8 @@ async def _abandon(response: httpx.Response, chunks: _Chunks) -> None:
     try:
         await response.aclose()
         if not chunks.has_ended:
-            # The body of a reply left early hangs in half a dozen nested generators of httpx, which nobody closes. On a closed
-            # connection they all run to their end at once. Another kind of transport may have no end.
+            # The body of a reply left early hangs in half a dozen nested generators of httpx, which are never closed. On a closed
+            # connection they all run to their end immediately. Another kind of transport may have no end.
             for _ in range(PIECES_AFTER_CLOSE):
                 await anext(chunks.raw)
     except StopAsyncIteration:
@@ -411,7 +411,7 @@ async def _abandon(response: httpx.Response, chunks: _Chunks) -> None:
     except Exception as error:
         if not is_a_foreign(error, "HTTPError") and not is_a_foreign(error, "StreamError"):
             raise
-        # The reply has been read or given up: that its connection closes badly concerns nobody.
+        # The reply has been read or given up: an error while its connection closes doesn't matter.
 
 
 async def _close(pool: HttpxPool) -> None:
@@ -442,8 +442,7 @@ async def open_transport(
         DeclarationError: an argument is wrong.
     """
     for name, value in (("max_connections", max_connections), ("max_reply_bytes", max_reply_bytes)):
-        if isinstance(value, bool) or value < 1:
-            raise refuse(HttpTransport, name, value, "a whole number >= 1")
+        check_count(HttpTransport, name, value)
     from runtime.lm.http import httpx_clients  # noqa: PLC0415 - loads httpx: 0.1 s, and most imports make no call
 
     make_pool = httpx_clients.pool_maker(max_connections, connect, http2=http2)

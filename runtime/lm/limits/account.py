@@ -1,7 +1,7 @@
 """What all calls of one model on one provider account share: pauses, an adaptive limit, a breaker, and the account's quota.
 
 Two clients with the same provider, address, key and model share all of it, whichever nodes they serve; of two models on one key
-only the quota is shared, so that one that is overloaded or down holds no other back. A reply that asks for patience holds every
+only the quota is shared, so one that is overloaded or down holds no other back. A reply that asks for patience holds every
 call of its model back until the time is up; they wait, they do not fail. Nothing here sends anything.
 """
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 BREAK_AFTER = 20
 """Failures in a row, without one success between them, after which the model counts as down."""
 COOL_OFF_S = 10.0
-"""How long calls fail at once then; after it, one of them is let through to see."""
+"""How long calls fail immediately then; after it, one of them is let through to see."""
 LONGEST_PAUSE_S = 3600.0
-"""No ``Retry-After`` holds a model back for longer: a provider's slip of a digit must not shut it for ever."""
+"""No ``Retry-After`` holds a model back for longer: a provider's slip of a digit must not shut it forever."""
 PROBE_S = 60.0
 """How often one call is let through a longer pause, to see whether it is over early."""
 PAUSING_STATUSES = frozenset({429, 503, 529})
@@ -42,12 +42,12 @@ class AccountStatistics:
     waiting: int
     """Requests that the adaptive limit holds back."""
     limit: float
-    """How many requests may be on their way at once; ``inf`` until the provider first asks for patience."""
+    """How many requests may be on their way at the same time; ``inf`` until the provider first asks for patience."""
     paused_s: float
     """Seconds for which every call still waits."""
     failures_in_a_row: int
     is_broken: bool
-    """Whether calls fail at once, because the provider is down."""
+    """Whether calls fail immediately, because the provider is down."""
 
 
 @final
@@ -119,7 +119,7 @@ class Account:
 
     Args:
         name: for messages: the provider's address.
-        quota: the account's; left out, one of its own.
+        quota: the account's; left out, the account makes one.
     """
 
     def __init__(self, name: str, quota: Quota | None = None) -> None:
@@ -205,7 +205,7 @@ class Account:
         if wait_s > 0 or self._is_probing:
             error = LMUnavailable(
                 f"{self.name} has failed {self._failures} times in a row and counts as down; nothing was sent.\n"
-                "  Fix: check the provider's status page; calls go out again after a while by themselves."
+                "  Fix: check the provider's status page; calls go out again after a while on their own."
             )
             error.retryable = False
             raise error

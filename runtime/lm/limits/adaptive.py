@@ -1,4 +1,4 @@
-"""How many requests may be on their way to one model at once, learned from what its provider answers.
+"""How many requests may be on their way to one model at the same time, learned from what its provider answers.
 
 Requests that were on their way together are a wave. When a provider asks for patience, the limit falls to those of the wave that
 it did not turn away; a success lets it grow again. Nothing here sends anything.
@@ -13,10 +13,10 @@ from typing import final
 import trio
 
 FIRST_WAVE = 32
-"""So many requests go out at once to a model of which nothing is known."""
+"""So many requests go out at the same time to a model of which nothing is known."""
 RAMP_S = 0.007
 """After them one more follows every so many seconds, and one for each success, until the provider first asks for patience. Its
-first word comes within that time or a few of it, so that a crowd of callers does not all have to be turned away once."""
+first word comes within that time or a few of it, so a crowd of callers does not all have to be turned away once."""
 MAX_REMEMBERED = 256
 CAUTION_S = 60.0
 """A limit that has fallen twice within this time was right: it is tried half as often each time."""
@@ -89,7 +89,7 @@ class AdaptiveLimit:
         """Learn that a request of `wave`, sent at `started_s`, was one too many; before :meth:`leave`.
 
         With `holds` it was turned away: nothing goes out for a while, if there is anything else to send and if the model works
-        at all. Of one that answers nobody, every caller should hear soon.
+        at all. If a model answers no caller, every caller should hear of it soon.
 
         Returns: beside how many others it was one too many, on their way or about to be: it should have been held back.
         """
@@ -101,7 +101,7 @@ class AdaptiveLimit:
                 self._refusals += 1
             if self.in_flight == 1 and self._limit > 1:
                 self._is_ramp = False
-                return self.waiting if works else 0  # a single one says nothing of how many may go at once
+                return self.waiting if works else 0  # a single one doesn't show how many may go at the same time
             self._fall(started_s)
             others = self._wave_size - 1 + (self.waiting if works else 0)
         else:

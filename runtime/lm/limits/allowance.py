@@ -7,16 +7,16 @@ from typing import final
 import attrs
 
 MAX_EXCUSED = 10
-"""How many of one model's requests in one call may count for nothing: nothing goes on for ever."""
+"""How many of one model's requests in one call may count for nothing: nothing repeats forever."""
 
 
 @final
 @attrs.define(eq=False)
 class Allowance:
-    """What ``Retry.max_attempts`` allows one call: the number of requests it may make, whatever fails and whoever answers.
+    """What ``Retry.max_attempts`` allows one call: the number of requests it may make, for any failure and any model.
 
-    A request that was turned away as one too many of several at once, which the account's limit should have held back, is made
-    and does not count.
+    A request that was turned away as one too many of several concurrent ones, which the account's limit should have held back, is
+    made and does not count.
     """
 
     max_requests: int
@@ -76,7 +76,7 @@ class Share:
         self.allowance.made -= 1
 
     def excuse(self) -> None:
-        """A request does not count, unless too many have not. Of a call that may make only one, it counts."""
+        """A request does not count, unless too many have not. It does count in a call that may make only one."""
         if self.allowance.max_requests > 1 and self.excused < MAX_EXCUSED:
             self.excused += 1
             self.allowance.excused += 1

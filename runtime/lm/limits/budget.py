@@ -1,6 +1,6 @@
 """Budgets in tokens and money: reserved before a call, settled after it, and charged for what a call used without an answer.
 
-A call waits while what it asks for is only reserved by others, and is refused when it is spent. Nothing is held while it waits,
+A call waits while what it asks for is only reserved by others, and is rejected when it is spent. Nothing is held while it waits,
 so no two calls can wait for each other; lines are in order of arrival, the same order in all budgets. The one call that could
 wait for itself, made in the block of a stream that holds a reserve, waits for none that a block may hold on to.
 """
@@ -36,7 +36,7 @@ _arrivals = itertools.count()
 @final
 @attrs.define(eq=False)
 class Budget:
-    """What may be spent. One object may serve a call, a run, several clients or a whole runtime: whoever holds it shares it.
+    """What may be spent. One object may serve a call, a run, several clients or a whole runtime: all of them share it.
 
     A call first reserves what it may come to, by the length of its prompt, its ``max_tokens`` and LiteLLM's price table. So calls
     at the same time cannot spend the same money. It waits while others have reserved what it asks for, and fails before anything
@@ -54,7 +54,7 @@ class Budget:
     cost_usd: float = attrs.field(default=0.0, init=False)
     """Spent so far."""
     estimated_tokens: int = attrs.field(default=0, init=False)
-    """Those of `tokens` that were counted by the length of prompts and pieces, because no provider said what was used."""
+    """Those of `tokens` that were counted by the length of prompts and pieces, because no provider reported what was used."""
     reserved_tokens: int = attrs.field(default=0, init=False)
     """Held for calls on their way."""
     reserved_usd: float = attrs.field(default=0.0, init=False)
@@ -270,10 +270,12 @@ def spending_all(budgets: tuple[Budget, ...]) -> Generator[None]:
 
 
 def check_budget(given: object) -> Budget | None:
-    """`given`, where a budget may be given. Raises UsageError when it is none."""
+    """`given`, where a budget may be given. Raises UsageError when it isn't one."""
     if given is None or isinstance(given, Budget):
         return given
-    raise UsageError(f"budget={repr_of(given)}: expected a Budget or None.\n  Fix: budget=Budget(max_tokens=50_000), say.")
+    raise UsageError(
+        f"budget={repr_of(given)}: expected a Budget or None.\n  Fix: budget=Budget(max_tokens=50_000), for example."
+    )
 
 
 def budgets_with(*own: Budget | None) -> tuple[Budget, ...]:

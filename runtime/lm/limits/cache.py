@@ -21,7 +21,7 @@ from typing import Any, Protocol, final, runtime_checkable
 
 import attrs
 
-from actors.checks import refuse
+from actors.checks import check_count
 from actors.errors import DeclarationError
 from actors.lm import Completion, Usage
 from runtime.lm.limits.redaction import redact
@@ -107,7 +107,7 @@ class Forgiving:
         """See :class:`AnswerCache`."""
         try:
             return self._cache.get(key)
-        except Exception as error:  # noqa: BLE001 - whatever a cache of the user's own raises
+        except Exception as error:  # noqa: BLE001 - anything that the user's own cache raises
             _LOG.warning("%s could not look an answer up; the model is asked: %r", type(self._cache).__name__, error)
             return None
 
@@ -121,7 +121,7 @@ class Forgiving:
 
 @final
 class MemoryCache:
-    """Keeps the answers used last, in this process. It takes in and hands out copies, so nobody changes another's answer.
+    """Keeps the answers used last, in this process. It takes in and hands out copies, so no caller changes another's answer.
 
     Args:
         max_entries: how many; the one not used for longest goes first.
@@ -129,8 +129,7 @@ class MemoryCache:
     """
 
     def __init__(self, max_entries: int = 1024, *, keeps_sampled: bool = False) -> None:
-        if isinstance(max_entries, bool) or max_entries < 1:
-            raise refuse(self, "max_entries", max_entries, "a whole number >= 1")
+        check_count(self, "max_entries", max_entries)
         self.keeps_sampled = keeps_sampled
         self._max_entries = max_entries
         self._entries: OrderedDict[str, Completion] = OrderedDict()
@@ -162,7 +161,7 @@ class SqliteCache:
         keeps_sampled: also keep answers that might come out otherwise another time.
 
     Raises:
-        DeclarationError: the file cannot be opened, or is no database.
+        DeclarationError: the file cannot be opened, or isn't a database.
     """
 
     def __init__(self, path: str | Path, *, keeps_sampled: bool = False) -> None:

@@ -9,7 +9,7 @@ import trio
 
 T = TypeVar("T")
 CLOSE_S = 2.0
-"""How long it may take to give up a result that nobody wants."""
+"""How long it may take to give up a result that is no longer wanted."""
 
 
 class Sent(Protocol):

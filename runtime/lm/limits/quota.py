@@ -1,4 +1,4 @@
-"""What a provider account may use per minute, where its user says so: requests and tokens, refilled all the time.
+"""What a provider account may use per minute, where its user sets it: requests and tokens, refilled all the time.
 
 All models on the account draw on it. Nothing here sends anything.
 """
@@ -16,7 +16,7 @@ WINDOW_S = 60.0
 
 @final
 class MinuteLimit:
-    """A minute's worth at once after a quiet minute, and from then on as much as refills: `most` per sixty seconds.
+    """A minute's worth together after a quiet minute, and from then on as much as refills: `most` per sixty seconds.
 
     It is the generic cell rate algorithm: what is taken is paid back at a constant rate, and at most a minute's worth is owed.
 
@@ -90,6 +90,6 @@ class Quota:
         self.tokens = MinuteLimit(math.inf)
 
     def declare(self, rpm: float | None, tpm: float | None) -> None:
-        """A client's own limits per minute. Of several clients' on one account, the lowest holds."""
+        """A client's own limits per minute. If several clients on one account have limits, the lowest holds."""
         self.requests.most = min(self.requests.most, math.inf if rpm is None else rpm)
         self.tokens.most = min(self.tokens.most, math.inf if tpm is None else tpm)

@@ -37,13 +37,13 @@ def _default_backoff() -> Backoff:
 class Retry:
     """How often one call asks its provider, and how long it waits in between.
 
-    ``max_attempts`` is the number of HTTP requests that a call may make, whatever fails; 1 means never again. A provider's
+    ``max_attempts`` is the number of HTTP requests that a call may make, for any failure; 1 means never again. A provider's
     ``Retry-After`` is waited out exactly when it is longer than the backoff. One above ``max_retry_after_s`` (seconds) ends
     the call with the error instead: an agent that would wait for an hour should hear of it. Where a fallback may still be asked,
-    one above ``fall_back_after_s`` (seconds) is not waited out either: the fallback is asked at once.
+    one above ``fall_back_after_s`` (seconds) is not waited out either: the fallback is asked immediately.
 
-    A request that is turned away (429) as one too many of several at once, which the client should have held back, is made again
-    without counting, at most ten times in a call, unless ``max_attempts`` is 1.
+    A request that is turned away (429) as one too many of several concurrent ones, which the client should have held back, is
+    made again without counting, at most ten times in a call, unless ``max_attempts`` is 1.
     """
 
     max_attempts: int = attrs.field(default=3, validator=is_count(least=1))
@@ -70,10 +70,10 @@ class Retry:
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Seconds for which a reply asks its client to stay away; None when it does not say, or says nonsense.
+    """Seconds for which a reply asks its client to stay away; None when it gives no time, or nonsense.
 
     Reads ``retry-after-ms``, then ``Retry-After`` as seconds or as an HTTP date. A date is taken relative to the reply's own
-    ``Date`` header, so that two clocks that disagree do no harm; without that header a date says nothing. Negative, infinite
+    ``Date`` header, so two clocks that disagree do no harm; without that header a date says nothing. Negative, infinite
     and unreadable values say nothing; a date in the past is 0.
 
     Args:

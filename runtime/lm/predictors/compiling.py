@@ -21,14 +21,14 @@ from runtime.lm.predictors.training import Examples, Row, examples_of
 @final
 @attrs.frozen
 class CompiledPredictor:
-    """What became of one signature of a node."""
+    """What happened to one signature of a node."""
 
     node: str
     purpose: str
     """The name of the type that is filled, or ``"choice"``."""
     examples: int
     is_optimized: bool
-    """False: there were fewer than 10 examples, and the node goes on without."""
+    """False: there were fewer than 10 examples, and the node continues without."""
     demos: int = 0
     """Demonstrations in its prompts, over all steps of its module."""
 
@@ -45,7 +45,7 @@ async def compile_graph(
 ) -> list[CompiledPredictor]:
     """Optimise the predict nodes of `graph`, and write what ``open_runtime(predictors=folder)`` uses.
 
-    One node after the other; a node's file is written when all of its signatures are done, so that a cancelled or failed call
+    One node after the other; a node's file is written when all of its signatures are done, so a cancelled or failed call
     leaves the files of the nodes before it. A node for which there is nothing to write keeps the file that it has.
 
     Args:

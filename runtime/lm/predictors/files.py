@@ -67,7 +67,7 @@ class StoredNode:
 
 
 class Unreadable(Exception):
-    """Why a file is refused."""
+    """Why a file is rejected."""
 
 
 def file_of(folder: Path, graph: str, node: str) -> Path:
@@ -103,7 +103,7 @@ def _shown(predictor: StoredPredictor) -> dict[str, Any]:
 
 
 def read_folder(folder: str | Path) -> tuple[list[StoredNode], list[Path]]:
-    """The nodes in `folder`, in the order of their paths, and the files in it that are no predictors' by their place or name.
+    """The nodes in `folder`, in the order of their paths, and the files in it that belong to no predictor by their place or name.
 
     Raises:
         DeclarationError: there is no such folder, or a file is not what :func:`write_node` writes; it names all of those.
@@ -137,7 +137,7 @@ def _files_in(root: Path) -> list[Path]:
     found: list[Path] = []
     for folder, names, files in os.walk(root):
         names.sort()
-        # A linked folder is not gone into: it is named among the files that are no predictors', and not passed over unseen.
+        # A linked folder is not gone into: it is named among the files that belong to no predictor, and not passed over unseen.
         linked = [name for name in names if (Path(folder) / name).is_symlink()]
         found += [Path(folder) / name for name in sorted([*files, *linked])]
         if len(found) > MAX_FILES:
@@ -159,18 +159,18 @@ def read_node(path: Path) -> StoredNode:
         raise Unreadable(f"format {fields['format']!r}, expected {FORMAT}")
     graph, node = _text(fields["graph"], "graph"), _text(fields["node"], "node")
     if path.name != file_of(Path(), graph, node).name or path.parent.name != file_of(Path(), graph, node).parent.name:
-        raise Unreadable(f"it says that it is of node {node!r} of graph {graph!r}, whose file would be elsewhere")
+        raise Unreadable(f"it states node {node!r} of graph {graph!r}, whose file would be elsewhere")
     predictors = tuple(_predictor(each, f"predictors[{at}]") for at, each in enumerate(_list(fields["predictors"], "predictors")))
     return StoredNode(graph, node, predictors, path)
 
 
 def _parsed(path: Path) -> object:
     try:
-        # Opened without waiting, or a named pipe in the folder would hold the start for ever.
+        # Opened without waiting, or a named pipe in the folder would hold the start forever.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
         with os.fdopen(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise Unreadable("it is no regular file")
+                raise Unreadable("it isn't a regular file")
             content = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise Unreadable(f"it cannot be read: {error.strerror}") from error
@@ -179,12 +179,12 @@ def _parsed(path: Path) -> object:
     try:
         parsed: object = json.loads(content.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=_without_doubles)
     except (ValueError, RecursionError) as error:
-        raise Unreadable(f"it is no JSON: {error}") from error
+        raise Unreadable(f"it isn't JSON: {error}") from error
     return parsed
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} isn't a JSON number")
 
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

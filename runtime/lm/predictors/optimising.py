@@ -13,7 +13,7 @@ from typing import Any, final
 
 import attrs
 
-from actors.checks import refuse
+from actors.checks import check_count, refuse
 from actors.errors import UsageError
 from runtime.lm.dspy.bridge import as_mapping, bridged, in_thread
 from runtime.lm.dspy.calls import ChatLM
@@ -52,18 +52,17 @@ class Optimizer:
     trials: int | None = None
     """Instead of `effort`: the trials and candidates of MIPROv2, the calls of the metric of GEPA."""
     concurrency: int = 8
-    """How many examples MIPROv2 and GEPA work on at once; 1 works in one thread, in order."""
+    """How many examples MIPROv2 and GEPA work on at the same time; 1 works in one thread, in order."""
     seed: int = 0
-    """Of the choices of MIPROv2 and GEPA."""
+    """Decides the random choices of MIPROv2 and GEPA."""
 
     def __attrs_post_init__(self) -> None:
         if self.name not in OPTIMIZERS:
             raise refuse(self, "name", self.name, f"one of {', '.join(OPTIMIZERS)}")
         if self.effort not in EFFORTS:
             raise refuse(self, "effort", self.effort, f"one of {', '.join(EFFORTS)}")
-        for name, value in (("concurrency", self.concurrency), *((("trials", self.trials),) if self.trials is not None else ())):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise refuse(self, name, value, "a whole number >= 1")
+        check_count(self, "concurrency", self.concurrency)
+        check_count(self, "trials", self.trials, optional=True)
 
 
 async def optimise(
@@ -87,7 +86,7 @@ async def optimise(
 
     Raises:
         UsageError: a library that the optimiser needs is not installed.
-        LMError: `lm` failed in a way that the optimiser does not go on after.
+        LMError: `lm` failed in a way that the optimiser does not continue after.
     """
     chosen = optimizer if optimizer is not None else Optimizer()
     if len(trainset) < MIN_EXAMPLES:

@@ -40,16 +40,16 @@ class PredictorStatistics:
     nodes: Mapping[str, PredictorCounts]
     """By ``graph/node``; one is counted each time that a node begins to fill a type, however many answers that takes."""
     unknown_files: tuple[str, ...] = ()
-    """Files in the folder that are no node's of the graphs deployed so far."""
+    """Files in the folder that belong to no node of the graphs deployed so far."""
 
     @property
     def optimized(self) -> int:
-        """Of all nodes."""
+        """The sum for all nodes."""
         return sum(counts.optimized for counts in self.nodes.values())
 
     @property
     def naive(self) -> int:
-        """Of all nodes."""
+        """The sum for all nodes."""
         return sum(counts.naive for counts in self.nodes.values())
 
 
@@ -85,7 +85,7 @@ class Predictors:
         folder: what ``understudy compile`` wrote; None: there are none, and every pick is a naive one.
 
     Raises:
-        DeclarationError: there is no such folder, or a file in it is no predictor.
+        DeclarationError: there is no such folder, or a file in it isn't a predictor.
     """
 
     def __init__(self, folder: str | Path | None = None) -> None:

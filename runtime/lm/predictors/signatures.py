@@ -28,10 +28,10 @@ CHOICE = "choice"
 """What the predictor of a node with several return types is called that chooses among them."""
 
 MAX_COMBINATIONS = 256
-"""Of a node's input types; what comes after them cannot be trained."""
+"""How many combinations of a node's input types can be trained; the rest cannot."""
 
 Kinds = frozenset[tuple[str, type | None]]
-"""What a node is shown: parameter → message type, or None for a value that is no message."""
+"""What a node is shown: parameter → message type, or None for a value that isn't a message."""
 
 
 @final

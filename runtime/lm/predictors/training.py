@@ -18,7 +18,7 @@ from runtime.messages import schemas
 from runtime.messages.problems import MessageInvalid, lines_of
 
 MAX_ROW_BYTES = 16 * 1024 * 1024
-"""Of a line of a training set."""
+"""The longest line of a training set."""
 
 Row = Mapping[str, Any]
 """``{"node": …, "input": {…}, "output": {…}, "type": …}``; see :func:`examples_of`."""
@@ -39,7 +39,7 @@ def read_rows(path: str | Path) -> list[Row]:
     """The rows of a file: JSON Lines, or one JSON list.
 
     Raises:
-        DeclarationError: the file cannot be read, or a line of it is no JSON object; it names the first such line.
+        DeclarationError: the file cannot be read, or a line of it isn't a JSON object; it names the first such line.
     """
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
@@ -56,7 +56,7 @@ def _parsed(text: str, path: str | Path, at: int) -> Any:
             raise ValueError(f"more than {MAX_ROW_BYTES} characters")
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise _bad_row(path, at, f"it is no JSON: {error}") from error
+        raise _bad_row(path, at, f"it isn't JSON: {error}") from error
 
 
 def _row(row: object, path: str | Path, at: int) -> Row:
@@ -118,12 +118,12 @@ class _Unfit(Exception):
 def _node_of(row: Row, nodes: Mapping[str, NodeSpec]) -> NodeSpec:
     unknown = sorted(set(row) - {"node", "input", "inputs", "output", "type"})
     if unknown:
-        raise _Unfit(f"{unknown[0]!r} is none of node, input, inputs, output, type")
+        raise _Unfit(f"{unknown[0]!r} isn't one of node, input, inputs, output, type")
     name = row.get("node")
     if name is None and len(nodes) == 1:
         return next(iter(nodes.values()))
     if not isinstance(name, str) or name not in nodes:
-        raise _Unfit(f"node {name!r} is none of the graph's predict nodes: {', '.join(nodes) or 'it has none'}")
+        raise _Unfit(f"node {name!r} isn't one of the graph's predict nodes: {', '.join(nodes) or 'it has none'}")
     return nodes[name]
 
 
@@ -174,7 +174,7 @@ def _target(spec: NodeSpec, row: Row) -> type | None:
         return spec.outputs[0]
     found = next((kind for kind in spec.outputs if named in (kind.__name__, purpose_of(spec, kind))), None)
     if found is None:
-        raise _Unfit(f"type {named!r} is none of {', '.join(kind.__name__ for kind in spec.outputs)}")
+        raise _Unfit(f"type {named!r} isn't one of {', '.join(kind.__name__ for kind in spec.outputs)}")
     return found
 
 

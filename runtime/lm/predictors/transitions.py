@@ -35,7 +35,7 @@ def trace_to_examples(trace: Sequence[object]) -> list[Any]:
 
 
 def node_transition_metric(example: Any, prediction: Any, trace: object = None) -> float | bool:
-    """1.0 when `prediction` names the type that came next, to the letter but for case and white space around it; else 0.0.
+    """1.0 when `prediction` names the type that came next, exactly except for case and white space around it; else 0.0.
 
     It is read from ``next_node_type``, ``choice`` or ``output``, whichever the prediction has; one without any of them, or with
     an empty one, is worth nothing. With `trace`, while demonstrations are gathered, the same as a bool.
@@ -62,7 +62,7 @@ async def optimize_node(
     Args:
         lm: what answers while it is trained.
         node: the type; what its ``__call__`` returns is what there is to choose from.
-        trainset: examples of :func:`trace_to_examples`; those of other types are left out. With fewer than 10 of its own the
+        trainset: examples of :func:`trace_to_examples`; those of other types are left out. With fewer than 10 examples the
             predictor is returned as it is.
         metric: None: :func:`node_transition_metric`.
         optimizer: None: ``Optimizer()``: 4 demonstrations out of runs, 8 of the training set, 1 round.

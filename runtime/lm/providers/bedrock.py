@@ -144,7 +144,7 @@ class AwsAuthority:
         try:
             found = self.handler.find_credentials(self._parameters, self.region)
             frozen = found.get_frozen_credentials() if found is not None else None
-        except Exception as error:  # noqa: BLE001 - raised anew, without keys
+        except Exception as error:  # noqa: BLE001 - raised again, without keys
             # Its words may hold what was sent; the class says enough.
             raise_alone(self._refused(f"AWS credentials cannot be had ({type(error).__name__})"), error, self.secrets)
         if frozen is None or not frozen.access_key or not frozen.secret_key:

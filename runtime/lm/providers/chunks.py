@@ -45,7 +45,7 @@ class _ToolCall:
     arguments: list[str] = attrs.field(factory=list[str])
     halves: _Halves = attrs.field(factory=_Halves)
     extras: dict[str, Any] = attrs.field(factory=dict[str, Any])
-    """Of the provider's own, which have to go back with the call: Gemini's signatures of thoughts."""
+    """The provider's own fields, which have to go back with the call: Gemini's signatures of thoughts."""
 
     def is_complete_before(self, name: str) -> bool:
         """Whether a `name` cannot be this call's: its arguments are a whole JSON value, or it has another name and none."""
@@ -81,7 +81,7 @@ class ChunkReader:
         self._by_index: dict[int, _ToolCall] = {}
         self._text_halves, self._reasoning_halves = _Halves(), _Halves()
         self.is_done = False
-        """Whether the provider has said that nothing follows."""
+        """Whether the provider has announced that nothing follows."""
         self.finish_reason: str | None = None
         """Why the answer ended, once it has."""
         self.priced: list[Any] = []
@@ -89,14 +89,14 @@ class ChunkReader:
         self.thinking: list[dict[str, Any]] = []
         """The signed blocks of reasoning so far."""
         self.logprobs: dict[str, list[Any]] = {}
-        """Of the pieces so far, in OpenAI's form."""
+        """Log probabilities of the pieces so far, in OpenAI's form."""
         self.citations: list[Any] = []
         self.id: str | None = None
         """The provider's name for the answer."""
 
     @property
     def is_whole(self) -> bool:
-        """Whether the provider has said that the answer is complete."""
+        """Whether the provider has reported the answer as complete."""
         return self.is_done or self.finish_reason is not None
 
     @property
@@ -123,7 +123,7 @@ class ChunkReader:
         """The pieces in `event`, often none.
 
         Raises:
-            Exception: it is no chunk: ValueError when it is no JSON, or what LiteLLM's parser raises.
+            Exception: it isn't a chunk: ValueError when it isn't JSON, or what LiteLLM's parser raises.
         """
         if event.data.strip() == DONE:
             self.is_done = True
@@ -177,8 +177,8 @@ class ChunkReader:
     def _call_of(self, index: int | None, given_id: str, name: str) -> _ToolCall:
         """The call that a piece belongs to: by its id, else by its index, else the last one; a new one where it begins one.
 
-        Some servers give all calls of an answer one index, or none. So an id that has not been seen begins a call whatever its
-        index, and so does a name after arguments that are complete.
+        Some servers give all calls of an answer one index, or none. So an id that has not been seen begins a call regardless of
+        its index, and so does a name after arguments that are complete.
         """
         if given_id:
             for known in self._calls:
@@ -197,7 +197,7 @@ class ChunkReader:
         return call
 
     def _note(self, choice: Any) -> None:
-        """Keep what is no piece of the answer."""
+        """Keep what isn't a piece of the answer."""
         delta = choice.delta
         for block in getattr(delta, "thinking_blocks", None) or ():
             self._think(dict(block))

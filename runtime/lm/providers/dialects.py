@@ -1,7 +1,7 @@
-"""What providers with a protocol of their own do differently: address, authorisation, body, and the parser of their chunks.
+"""What providers with their own protocol do differently: address, authorisation, body, and the parser of their chunks.
 
 LiteLLM's dispatcher does these steps in code that cannot be called without sending a request; each function here does one of
-them with the same parts. LiteLLM is handed in, so that this module can be imported without it.
+them with the same parts. LiteLLM is handed in, so this module can be imported without it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _GOOGLE = frozenset({"gemini", "vertex_ai"})
 
 
 class SilentLog:
-    """What LiteLLM's configurations want to tell their logger is told to nobody."""
+    """What LiteLLM's configurations want to log is dropped."""
 
     def __init__(self, details: dict[str, Any] | None = None) -> None:
         self.model_call_details: dict[str, Any] = details or {}

@@ -18,12 +18,12 @@ _OF_OPENAI = frozenset({"fireworks_ai", "mistral", "nebius", "nvidia_nim", "open
 _CONFIGURED = frozenset({"cohere", "cohere_chat", "hosted_vllm", "openrouter"})
 """Providers that it asks by a configuration of theirs."""
 NATIVE = _OF_OPENAI | _CONFIGURED | {"azure", "gemini", "ollama"}
-"""Providers whose embeddings the client asks for by itself."""
+"""Providers whose embeddings the client asks for on its own."""
 _OLLAMA_FIELDS = frozenset({"dimensions", "keep_alive", "options", "truncate"})
 
 
 def is_native(route: Route) -> bool:
-    """Whether the client sends the request by itself."""
+    """Whether the client sends the request on its own."""
     return route.provider in NATIVE
 
 

@@ -1,4 +1,4 @@
-"""Amazon's binary event stream out of bytes, without any input or output of its own.
+"""Amazon's binary event stream out of bytes, without doing any input or output itself.
 
 A message is a prelude (its length, its headers' length, their checksum), headers, a payload and a checksum over all of it, every
 number in network order. Source: AWS, "Amazon Transcribe: Event stream encoding" and smithy.io, "Event stream specification".
@@ -33,7 +33,7 @@ _STATUSES: Mapping[str, int] = {
 
 
 class NotAnEvent(ValueError):
-    """The bytes are no message, or have been damaged on their way."""
+    """The bytes aren't a message, or have been damaged on their way."""
 
 
 @final
@@ -49,7 +49,7 @@ class BinaryEventReader:
 
         Raises:
             EventTooLarge: a message has more bytes than the limit.
-            NotAnEvent: the bytes are no message.
+            NotAnEvent: the bytes aren't a message.
         """
         self._rest += chunk
         events: list[ServerEvent] = []
@@ -69,7 +69,7 @@ class BinaryEventReader:
         return events
 
     def close(self) -> list[ServerEvent]:
-        """Nothing: the end of the stream completes no message. What it cuts off is missed by whoever waits for the last one."""
+        """Nothing: the end of the stream completes no message. The reader waiting for the last message notices a cut."""
         return []
 
 
@@ -88,7 +88,7 @@ def _event(message: bytes, headers_bytes: int) -> ServerEvent:
 
 
 def _message(payload: str) -> str:
-    """What an exception's payload says."""
+    """The text of an exception's payload."""
     try:
         parsed: object = json.loads(payload)
     except (ValueError, RecursionError):

@@ -1,6 +1,6 @@
 """The error table: which of our errors a provider's reply is.
 
-Pure functions of the reply; nothing here knows a library. What a provider says of itself is shortened and stripped of anything
+Pure functions of the reply; nothing here knows a library. What a provider says on its own is shortened and stripped of anything
 that looks like a key before it becomes part of a message.
 """
 
@@ -43,7 +43,7 @@ STATUSES: Mapping[int, type[LMError]] = {
 """What a status means when its class of a hundred does not say it: see :func:`error_class`."""
 
 NEVER_STATUSES = frozenset({501, 505, 510, 511})
-"""Of the 5xx, those that say what a server cannot do, and not how it is: the same request fails again; another model may do."""
+"""Those 5xx that tell what a server cannot do, and not how it is: the same request fails again; another model may do."""
 
 OVERLOAD_CODES = frozenset({"overloaded_error", "server_overloaded", "slow_down", "rate_limit_exceeded", "rate_limit_error"})
 CONTEXT_CODES = frozenset({"context_length_exceeded", "model_context_window_exceeded"})
@@ -55,7 +55,7 @@ MENDS: Mapping[type[LMError], str] = {
     LMUnavailable: "try again later; check the provider's status page and api_base.",
     LMTimeout: "try again later, or ask for less (max_tokens).",
     LMAuthFailed: "check the key, its rights for this model, and the account's credit.",
-    LMBadRequest: "mend the messages or options; check the model's name and api_base.",
+    LMBadRequest: "fix the messages or options; check the model's name and api_base.",
     LMContextTooLong: "shorten the prompt, ask for fewer max_tokens, or use a model with a larger context.",
     LMRefused: "change the prompt; the same words will be declined again.",
     LMReplyUnreadable: "check that api_base is the address of a model provider.",
@@ -135,7 +135,7 @@ def _refined(
     detail: str,
     is_context_too_long: Callable[[str], bool],
 ) -> type[LMError]:
-    """The class of the status, corrected by what the provider says: several share one status for different faults."""
+    """The class of the status, corrected by the provider's text: several share one status for different faults."""
     if codes & OVERLOAD_CODES:
         return LMRateLimited
     if status in {400, 403, 413, 422} or kind is LMReplyUnreadable:
@@ -166,7 +166,7 @@ def _fields(body: bytes) -> Mapping[str, Any]:
 
 
 def _provider_words(body: bytes) -> tuple[str, frozenset[str]]:
-    """What the provider says went wrong: its message, and its codes and types in lower case."""
+    """What the provider reports as wrong: its message, and its codes and types in lower case."""
     fields = _fields(body)
     if not fields:
         return body[:MAX_SEARCHED_CHARS].decode("utf-8", "replace"), frozenset()

@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 HTTP_HANDLER_PROVIDERS = frozenset(
     {"cometapi", "deepseek", "fireworks_ai", "groq", "hosted_vllm", "minimax", "mistral", "openrouter", "together_ai", "xai"}
 )
-"""OpenAI-compatible providers that LiteLLM serves over its own HTTP handler, with URL and headers of their own making."""
+"""OpenAI-compatible providers that LiteLLM serves over its own HTTP handler, with their own way to make URL and headers."""
 
 OWN_PROTOCOL_PROVIDERS = frozenset(
     {"anthropic", "azure", "bedrock", "cohere", "cohere_chat", "gemini", "ollama", "ollama_chat", "vertex_ai"}
 )
-"""Providers with a protocol, an address or an authorisation of their own whose requests the client sends itself."""
+"""Providers with their own protocol, address or authorisation, whose requests the client sends itself."""
 
 CLOUDS = frozenset({"bedrock", "vertex_ai"})
 """Providers whose settings may be in files, and whose libraries take long to import."""
 
 THREADED_PROVIDERS = frozenset({"a2a", "azure_ai", "edenai", "gigachat", "heroku", "ragflow", "sap", "vercel_ai_gateway"})
-"""Providers that LiteLLM counts among the OpenAI-compatible ones, and yet serves by code that signs in or sends by itself.
+"""Providers that LiteLLM counts among the OpenAI-compatible ones, and yet serves by code that signs in or sends on its own.
 Like every provider in none of these sets they are left to LiteLLM, in a worker thread."""
 
 UNSERVED_PROVIDERS = frozenset({"chatgpt", "github_copilot"})
@@ -60,7 +60,7 @@ PROVIDER_OPTIONS: Mapping[str, frozenset[str]] = {
     ),
     "vertex_ai": frozenset({"vertex_credentials", "vertex_location", "vertex_project"}),
 }
-"""LiteLLM's names of what says who asks, and where, beside key and address."""
+"""LiteLLM's names for credentials and regions, beside key and address."""
 
 ADDRESS_EXAMPLES: Mapping[str, str] = {"azure": "https://NAME.openai.azure.com"}
 """The form of an address, of the providers that give each customer another."""
@@ -119,7 +119,7 @@ ADDRESS_OPTION = re.compile(
     r"^(?:aws|azure|gigachat|litellm|oci|sagemaker|sap|snowflake|vertex|watsonx)_"
     r"|(?:^|_)(?:base|callbacks?|client|endpoint|file|host|logger_fn|path|proxy|uri|url)$"
 )
-"""Names of options by which LiteLLM would send a call elsewhere, or as somebody else. They may come from a run's input."""
+"""Names of options by which LiteLLM would send a call elsewhere, or with other credentials. They may come from a run's input."""
 KEPT_LITELLM_OPTIONS = frozenset({"additional_drop_params", "allowed_openai_params", "drop_params", "extra_headers", "metadata"})
 
 EXAMPLES = "'openai/gpt-4o-mini', 'anthropic/claude-sonnet-4-5', 'openrouter/…', 'hosted_vllm/…' with api_base"

@@ -13,7 +13,7 @@ _TEXTS = frozenset({"text", "output_text"})
 
 
 def readable(body: bytes, provider: str) -> bytes:
-    """`body` with what LiteLLM trips over put right; the very same when there is nothing of it."""
+    """`body` with what LiteLLM trips over put right; the very same when there is nothing to correct."""
     if not body.lstrip().startswith(b"{"):
         return body
     try:
@@ -40,7 +40,7 @@ def put_right(fields: object, provider: str) -> bool:
 
 
 def _one_text(found: object) -> bool:
-    """Join the parts of a message's text. Parts of other kinds are left to whoever knows them."""
+    """Join the parts of a message's text. Parts of other kinds are left as they are."""
     message = cast("dict[str, Any]", found) if isinstance(found, dict) else {}
     content: object = message.get("content")
     if not isinstance(content, list):

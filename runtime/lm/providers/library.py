@@ -45,7 +45,7 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u
 
 
 def _is_discreet(record: logging.LogRecord) -> bool:
-    """Whether it may be shown; what providers say, which LiteLLM prints to the terminal by itself, then moves no cursor there."""
+    """Whether it may be shown; text from providers, which LiteLLM prints to the terminal itself, then moves no cursor."""
     if record.levelno <= logging.DEBUG:
         return False
     said = record.getMessage()
@@ -64,7 +64,7 @@ def quiet() -> Generator[None]:
 
 @functools.cache
 def load() -> Any:
-    """litellm, imported with everything off that would go to the network or print by itself."""
+    """litellm, imported with everything off that would go to the network or print on its own."""
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     os.environ.setdefault("LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS", "True")
     with quiet():
@@ -90,7 +90,7 @@ def part(name: str) -> Any:
 def fitted(function: Callable[..., Any], /, **known: Any) -> Any:
     """What `function`, one of litellm's, gives for those of the arguments `known` that it takes.
 
-    The parts of litellm that are called here are no published interface: a parameter comes with one release and goes with
+    The parts of litellm that are called here aren't a published interface: a parameter comes with one release and goes with
     another. What LiteLLM itself hands to the function is offered, and each release takes of it what it knows.
 
     Raises:
@@ -134,7 +134,7 @@ def is_warm() -> bool:
 
 
 async def warm_up() -> None:
-    """Import litellm in a worker thread, once per process, so that the event loop goes on meanwhile. A checkpoint."""
+    """Import litellm in a worker thread, once per process, so the event loop continues meanwhile. A checkpoint."""
     if is_warm():
         await trio.lowlevel.checkpoint()
     else:

@@ -1,6 +1,6 @@
 """Which options a call may have: OpenAI's, the model's own, and those that providers share. What is misspelt goes nowhere.
 
-LiteLLM is handed in, so that this module can be imported without it.
+LiteLLM is handed in, so this module can be imported without it.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def _parameters(function: Any) -> frozenset[str]:
 
 
 def check_known(given: Mapping[str, Any], known: frozenset[str], method: str) -> None:
-    """Refuse what no provider would know: it would go onto the wire as it is, and be ignored there.
+    """Reject what no provider would know: it would go onto the wire as it is, and be ignored there.
 
     Raises:
         UsageError: an option is not among those `known`, nor allowed by ``allowed_openai_params``.

@@ -16,7 +16,7 @@ _REPLY = frozenset({"id", "object", "created", "model", "choices", "usage", "ser
 _CHOICE = frozenset({"index", "message", "finish_reason"})
 _MESSAGE = frozenset({"role", "content"})
 _LISTS = frozenset({"annotations", "tool_calls"})
-"""Of a message: they say nothing when they are empty."""
+"""Fields of a message without a meaning when they are empty."""
 _TOKENS = ("prompt_tokens", "completion_tokens", "total_tokens")
 _DETAILS = frozenset({"prompt_tokens_details", "completion_tokens_details"})
 

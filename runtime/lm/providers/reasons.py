@@ -29,7 +29,7 @@ _LENGTH = frozenset(
 _REFUSAL = frozenset({"content_filter", "content_filtered", "refusal"})
 _FAILURE = frozenset({"error", "network_error"})
 _ENDS = frozenset({"message_stop", "message-end"})
-"""Kinds of event that say that nothing of the answer follows."""
+"""Kinds of event after which no more of the answer follows."""
 
 
 def told_reason(fields: object) -> str | None:
@@ -59,7 +59,7 @@ def known_reason(told: str | None, read: str) -> str:
     """One of OpenAI's reasons: what the provider `told` where it says more than `read`, LiteLLM's reading of it.
 
     Raises:
-        ValueError: the provider says that it failed.
+        ValueError: the provider reports that it failed.
     """
     word = (told or "").lower()
     if word in _FAILURE:

@@ -1,6 +1,6 @@
 """Where one model lives: provider, configuration, address, key and sign-in, as LiteLLM resolves them.
 
-LiteLLM is handed in, so that this module can be imported without it. Nothing here opens a connection.
+LiteLLM is handed in, so this module can be imported without it. Nothing here opens a connection.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Route:
     """As the provider calls it."""
     provider: str
     config: Any
-    """LiteLLM's configuration; None for a provider that LiteLLM calls by itself."""
+    """LiteLLM's configuration; None for a provider that LiteLLM calls on its own."""
     api_base: str | None
     api_key: str | None = attrs.field(repr=False)
     headers: Mapping[str, str] = attrs.field(factory=dict[str, str], repr=False)
@@ -51,11 +51,11 @@ class Route:
     options: Mapping[str, Any] = attrs.field(factory=dict[str, Any], repr=False)
     """LiteLLM's options of the provider; see ``PROVIDER_OPTIONS``."""
     sign_in: SignIn | None = attrs.field(default=None, repr=False)
-    """Of the providers whose requests are authorised one by one."""
+    """Set for providers whose requests are authorised one by one."""
 
     @property
     def is_threaded(self) -> bool:
-        """Whether LiteLLM makes the calls by itself, in a worker thread."""
+        """Whether LiteLLM makes the calls on its own, in a worker thread."""
         return self.config is None
 
     @property
@@ -95,7 +95,7 @@ def resolve(litellm: Any, name: str, *, api_key: str | None, api_base: str | Non
     _refuse_unserved(name, name.partition("/")[0])  # LiteLLM's resolver would begin to sign in
     try:
         model, provider, key, base = litellm.get_llm_provider(model=name, api_base=api_base, api_key=api_key)
-    except Exception as error:  # noqa: BLE001 - raised anew, without keys
+    except Exception as error:  # noqa: BLE001 - raised again, without keys
         raise_alone(_unknown(litellm, name, error, api_key), error, [api_key or ""])
     _refuse_unserved(name, provider)
     key = api_key or key
@@ -146,7 +146,7 @@ def _unknown(litellm: Any, name: str, error: Exception, api_key: str | None) -> 
 
 
 def _is_native(litellm: Any, model: str, provider: str) -> bool:
-    """Whether the client sends the requests by itself."""
+    """Whether the client sends the requests on its own."""
     if provider == "bedrock":
         return bedrock.is_converse(model)
     if provider == "vertex_ai":
@@ -157,7 +157,7 @@ def _is_native(litellm: Any, model: str, provider: str) -> bool:
 
 
 def speaks(litellm: Any, provider: str) -> bool:
-    """Whether the client can send requests to `provider` by itself: to all of its models, or to some."""
+    """Whether the client can send requests to `provider` on its own: to all of its models, or to some."""
     if provider in THREADED_PROVIDERS | UNSERVED_PROVIDERS:
         return False
     compatible = provider in {"openai", "custom_openai"} or provider in litellm.openai_compatible_providers
@@ -203,7 +203,7 @@ def _vertex(name: str, model: str, config: Any, base: str, token: str | None, op
 def _threaded(
     litellm: Any, name: str, model: str, provider: str, key: str | None, base: str | None, options: Mapping[str, Any]
 ) -> Route:
-    """A provider that LiteLLM calls by itself. It looks its address up too, and its key where no variable of it is known."""
+    """A provider that LiteLLM calls on its own. It looks its address up too, and its key where no variable of it is known."""
     missing: list[str] = litellm.validate_environment(name, api_key=key, api_base=base)["missing_keys"]
     wanted = [variable for variable in missing if variable.endswith(("_KEY", "_TOKEN"))]
     if key is None and wanted and not any(_is_secret(option) for option in options):

@@ -1,4 +1,4 @@
-"""Requests that must be authorised anew: by a token that expires, or by a signature that holds for minutes.
+"""Requests that must be authorised again: by a token that expires, or by a signature that holds for minutes.
 
 What has to wait for it (a token's renewal, a role's credentials) runs in a worker thread, once for all callers at the same time,
 and its own HTTP requests go over the client's transport, in the caller's cancel scope.

@@ -34,7 +34,7 @@ _FIRST_FIELD = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:data|event|id|retry)?:")
 _FIRST_BYTES = 1024
 """So many are enough to tell."""
 _LAST_BYTES_S = 0.25
-"""How long the end of the body may take after the last piece, so that the connection can serve again."""
+"""How long the end of the body may take after the last piece, so the connection can serve again."""
 
 
 @final
@@ -76,7 +76,7 @@ class AnswerStream:
         """Read already, to find out what it is."""
         self._is_stream = False
         self._whole: HttpReply | None = None
-        """Of a provider that does not stream."""
+        """The reply of a provider that does not stream."""
         self._received_bytes = self._received_pieces = 0
         self._cut: LMError | None = None
         self._completion: Completion | None = None
@@ -92,7 +92,7 @@ class AnswerStream:
         return self
 
     async def __anext__(self) -> Delta:
-        """The next piece. Raises what ``actors.lm.LMStream`` says."""
+        """The next piece. Raises as ``actors.lm.LMStream`` does."""
         if not self._pieces and not self._has_ended:
             try:
                 await self._bounded(
@@ -142,7 +142,7 @@ class AnswerStream:
         return await anext(self._http.chunks, None)
 
     def seen(self, *, is_given_up: bool) -> Usage | None:
-        """What the answer has used as far as it came: what the provider said of it, or by the lengths; None for no answer.
+        """What the answer has used as far as it came: as the provider reported it, or by the lengths; None for no answer.
 
         Of one that is given up, something is on its way although nothing has come.
         """
@@ -161,7 +161,7 @@ class AnswerStream:
 
     @property
     def _tokens(self) -> int:
-        """Of the answer so far, by its length; a piece is one at least."""
+        """Tokens of the answer so far, by its length; a piece is one at least."""
         return max(self._received_bytes // CHARS_PER_TOKEN, self._received_pieces)
 
     async def _bounded(self, wait: Callable[[], Awaitable[None]], limit_s: float, phase: str, option: str) -> None:
@@ -215,7 +215,7 @@ class AnswerStream:
             raise self._translator.error(self._exchange, HttpReply(200, self._http.headers, data))
         try:
             pieces = self._chunks.read(event)
-        except Exception as error:  # noqa: BLE001 - raised anew, without keys
+        except Exception as error:  # noqa: BLE001 - raised again, without keys
             self._translator.raise_alone(self._unreadable(f"{type(error).__name__} in an event", event.data), error)
         if pieces:
             self._pieces.extend(pieces)
@@ -228,7 +228,7 @@ class AnswerStream:
             return self._translator.streamed(self._exchange, self._chunks)
         except LMError:
             raise
-        except Exception as error:  # noqa: BLE001 - raised anew, without keys
+        except Exception as error:  # noqa: BLE001 - raised again, without keys
             failure = self._unreadable(f"{type(error).__name__} in the whole of it", self._chunks.text)
             self._translator.raise_alone(failure, error)
 
@@ -241,7 +241,7 @@ class AnswerStream:
     async def _take_whole(self) -> None:
         """An error, or the whole answer from a provider that does not stream."""
         reply = await whole_reply(self._http)
-        # `_early` is of a success only, so that it counts toward no limit of an error.
+        # `_early` is of a success only, so it counts toward no limit of an error.
         self._whole = attrs.evolve(reply, body=self._early + reply.body) if self._early else reply
         whole = await read_reply(self._translator.completion, self._exchange, self._whole)
         self._end(whole)

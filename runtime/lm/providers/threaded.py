@@ -31,8 +31,8 @@ _CODES: Mapping[str, str] = {
 class ThreadedCall:
     """One call, not yet made.
 
-    Cancelling it waits for the thread: Python cannot stop one, and a call that went on unseen would go on costing. LiteLLM gets
-    what is left of the caller's deadline as its timeout, so that the wait is not much longer than the caller's own.
+    Cancelling it waits for the thread: Python cannot stop one, and a call that continued unseen would continue costing. LiteLLM
+    gets what is left of the caller's deadline as its timeout, so the wait is not much longer than the caller's own.
     """
 
     litellm: Any
@@ -53,7 +53,7 @@ class ThreadedCall:
         try:
             answer = call(**self.arguments, timeout=timeout_s, num_retries=0, max_retries=0)
             return _reply(200, {}, json.loads(answer.model_dump_json()))
-        except Exception as error:  # noqa: BLE001 - whatever LiteLLM raises is what became of the call
+        except Exception as error:  # noqa: BLE001 - anything that LiteLLM raises is what happened to the call
             return _failure(error)
 
 

@@ -1,4 +1,4 @@
-"""What a reply that is no answer says was used: a refusal, say, is billed like an answer."""
+"""The usage in a reply that isn't an answer: a refusal, for example, is billed like an answer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import cast
 from actors.lm import Usage
 
 MAX_BYTES = 1024 * 1024
-"""Of a reply that is searched for its usage; the work is done on the event loop."""
+"""The longest reply that is searched for its usage; the work is done on the event loop."""
 MAX_TOKENS = 100_000_000
 """More than that in one reply is a slip, and not used."""
 _PLACES = ("usage", "usageMetadata", "tokens", "billed_units", "meta")

@@ -2,7 +2,7 @@
 
 LiteLLM translates and prices here and nothing more: it opens no connection, runs no event loop, retries nothing and logs nothing.
 The requests equal those that ``litellm.acompletion`` sends. litellm is imported on first use: see
-``runtime.lm.providers.library``. Of a provider that LiteLLM must call by itself, the call is made ready here, and made by
+``runtime.lm.providers.library``. For a provider that LiteLLM must call itself, the call is prepared here, and made by
 ``runtime.lm.providers.sending``.
 """
 
@@ -117,7 +117,7 @@ class Translator:
             raise
         except (AttributeError, ImportError) as error:
             raise untried(f"{type(error).__name__}: {error}") from error
-        except Exception as error:  # noqa: BLE001 - raised anew, without keys
+        except Exception as error:  # noqa: BLE001 - raised again, without keys
             raise_alone(self._refusal(error), error, self._secrets())
 
     def embedding(self, texts: Sequence[str], options: Mapping[str, Any]) -> Exchange:
@@ -145,7 +145,7 @@ class Translator:
             raise
         except (AttributeError, ImportError) as error:
             raise untried(f"{type(error).__name__}: {error}") from error
-        except Exception as error:  # noqa: BLE001 - raised anew, without keys
+        except Exception as error:  # noqa: BLE001 - raised again, without keys
             raise_alone(self._refusal(error), error, self._secrets())
 
     def _stream_options(self, litellm: Any, route: Route) -> dict[str, Any]:
@@ -208,7 +208,7 @@ class Translator:
         return {"model": self.model, **route.options, **{name: value for name, value in given.items() if value is not None}}
 
     def _params(self, litellm: Any, route: Route, messages: list[Any], options: dict[str, Any]) -> dict[str, Any]:
-        """The options as the provider calls them. For plain values they are worked out once: half of a translation's cost."""
+        """The options as the provider calls them. For plain values they are computed once: half of a translation's cost."""
         is_plain = all(isinstance(value, str | int | float) for value in options.values())
         key = repr(options) if is_plain else None
         if key is not None and key in self._mapped:
@@ -239,7 +239,7 @@ class Translator:
                 raise UsageError(f"chat() does not take the option {name!r}.\n  Fix: {REFUSED_OPTIONS[name]}.")
             if ADDRESS_OPTION.search(name):
                 raise UsageError(
-                    f"a call does not take the option {name!r}: where requests go, and as whom, is said once, not by a call.\n"
+                    f"a call does not take the option {name!r}: the client decides where requests go and as whom.\n"
                     "  Fix: LMClient(..., api_base=…, provider_options={…}); or send it to the provider in extra_body={…}."
                 )
             if name == "n" and value != 1:
@@ -263,7 +263,7 @@ class Translator:
         name = type(error).__name__
         said = str(getattr(error, "message", "") or error).removeprefix(f"litellm.{name}: ").partition(" To drop these")[0]
         kind = LMAuthFailed if name == "AuthenticationError" else LMBadRequest
-        mend = "leave it out, or pass drop_params=True to leave out whatever the provider does not take."
+        mend = "leave it out, or pass drop_params=True to leave out what the provider does not take."
         mend = mend if name == "UnsupportedParamsError" else MENDS[kind]
         return kind(
             f"no request to {self.model!r} could be made of the messages and options: {name}: "
@@ -293,7 +293,7 @@ class Translator:
             extras: Mapping[str, object] = getattr(message, "provider_specific_fields", None) or {}
         except UsageError:  # the installed litellm has not been tried
             raise
-        except Exception as error:  # noqa: BLE001 - raised anew, without keys
+        except Exception as error:  # noqa: BLE001 - raised again, without keys
             raise_alone(self._unreadable(exchange, reply, error, "answer"), error, self._secrets())
         return self._checked(answer, extras.get("refusal") or getattr(message, "refusal", None))  # the latter from 1.109 on
 
@@ -312,7 +312,7 @@ class Translator:
                 raise ValueError(f"{len(vectors)} vectors for {len(texts)} texts")
         except UsageError:  # the installed litellm has not been tried
             raise
-        except Exception as error:  # noqa: BLE001 - raised anew, without keys
+        except Exception as error:  # noqa: BLE001 - raised again, without keys
             raise_alone(self._unreadable(exchange, reply, error, "embeddings"), error, self._secrets())
         usage = self._usage_of(parsed, "embedding")
         return Embeddings(vectors, self.model, usage)
@@ -339,7 +339,7 @@ class Translator:
         """What reads the events of a streamed answer to `exchange`."""
         route = self.route()
         parser = parser_of(load(), route, json_mode=exchange.json_mode)
-        if hasattr(parser, "tool_name_reverse_map"):  # names that Anthropic would refuse have been rewritten
+        if hasattr(parser, "tool_name_reverse_map"):  # names that Anthropic would reject have been rewritten
             parser.tool_name_reverse_map = exchange.litellm_params.get("_anthropic_tool_name_map") or {}
         read: Callable[[Mapping[str, Any]], Any] = parser.chunk_parser
 
@@ -550,7 +550,7 @@ def _whole(found: Any) -> Any:
 
 
 def _object_in(body: bytes) -> Mapping[str, Any] | None:
-    """The object that `body` is; None when it is none."""
+    """The object that `body` is; None when it isn't one."""
     try:
         found: object = json.loads(body)
     except (ValueError, RecursionError):
@@ -573,7 +573,7 @@ def _abilities_of(litellm: Any, name: str) -> Abilities:
                 supports_response_schema=bool(litellm.supports_response_schema(model=name, custom_llm_provider=provider)),
                 supported_params=params,
             )
-    except Exception:  # noqa: BLE001 - LiteLLM knows no such model, and raises whatever; the call itself will say it in words
+    except Exception:  # noqa: BLE001 - LiteLLM doesn't know the model, and raises any kind of error; the call itself will name it
         return Abilities()
 
 
@@ -597,7 +597,7 @@ def _owned(value: Any) -> Any:
 
 
 def _stand_in(route: Route, body: Mapping[str, Any]) -> HttpRequest:
-    """What stands for a call that LiteLLM makes by itself, in messages, estimates and keys of caches."""
+    """What stands for a call that LiteLLM makes on its own, in messages, estimates and keys of caches."""
     base = (route.api_base or "").rstrip("/")
     return HttpRequest("POST", base or f"litellm://{route.provider}", {}, _json_bytes({"model": route.model, **body}))
 

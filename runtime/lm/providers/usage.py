@@ -1,4 +1,4 @@
-"""What a provider says that one call used, taken from whichever object says it."""
+"""What one call used, as its provider reports it, taken from whichever object has it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, cast
 from actors.lm import Usage
 
 MOST_TOKENS = 100_000_000
-"""No call uses more: a provider that says so is mistaken. Ten times the longest context of any model so far."""
+"""No call uses more: a provider that reports more is mistaken. Ten times the longest context of any model so far."""
 
 _LOG = logging.getLogger("understudy.lm")
 
@@ -22,8 +22,8 @@ def usage_of(told: Any, price: Callable[[], float | None]) -> Usage:
     either: it would stop every later call of a budget. A call without a usage is charged by its length.
 
     Args:
-        told: what the provider says; None where it says nothing.
-        price: gives what it cost, in US dollars; not asked for a usage that is no usage.
+        told: what the provider reports; None where it reports nothing.
+        price: gives what it cost, in US dollars; not called for a usage that isn't one.
     """
     prompt_tokens, completion_tokens = count(told, "prompt_tokens"), count(told, "completion_tokens")
     if max(prompt_tokens, completion_tokens) > MOST_TOKENS:

@@ -1,6 +1,6 @@
-"""Google's Vertex AI: the project, the place, and an access token from whatever credentials there are.
+"""Google's Vertex AI: the project, the place, and an access token from the credentials that are found.
 
-google-auth makes the tokens. Its own HTTP requests go over the client's transport, so that a renewal is cancelled and timed like
+google-auth makes the tokens. Its own HTTP requests go over the client's transport, so a renewal is cancelled and timed like
 any other request, and leaves no thread behind. LiteLLM knows every kind of credentials.
 """
 
@@ -24,7 +24,7 @@ from runtime.lm.providers.sign_in import Post
 USABLE_S = 60.0
 """How long a token serves before google-auth is asked again. It gives none out that ends within this time."""
 _BUSY = frozenset({408, 429, 500, 502, 503, 504})
-"""What google-auth would try again by itself, asleep in its thread."""
+"""What google-auth would try again on its own, asleep in its thread."""
 
 
 @final
@@ -99,7 +99,7 @@ class GoogleAuthority:
                 self._credentials.refresh(caller(post))
         except UnderstudyError:
             raise
-        except Exception as error:  # noqa: BLE001 - raised anew, without keys
+        except Exception as error:  # noqa: BLE001 - raised again, without keys
             raise_alone(self._refused(error), error, self.secrets)
         token = str(self._credentials.token)
         if token != self._token:
@@ -134,7 +134,7 @@ class GoogleAuthority:
 
 
 def is_gemini(model: str) -> bool:
-    """Whether `model` speaks Gemini's protocol. Those of other makers have protocols of their own."""
+    """Whether `model` speaks Gemini's protocol. Those of other makers have their own protocols."""
     return bool(part("llms.vertex_ai.common_utils").get_vertex_ai_model_route(model).value == "gemini")
 
 
@@ -203,10 +203,10 @@ def check_google_auth(name: str, find: Callable[[str], object]) -> None:
     """DeclarationError when google-auth is not installed."""
     try:
         is_there = find("google.auth") is not None
-    except ModuleNotFoundError:  # nothing of Google's is
+    except ModuleNotFoundError:  # no package of Google's is
         is_there = False
     if not is_there:
         raise DeclarationError(
             f"LMClient({name!r}): Vertex AI's access tokens are made by google-auth, which is not installed.\n"
-            "  Fix: pip install 'understudy[vertex]', or pass a token of your own as api_key."
+            "  Fix: pip install 'understudy[vertex]', or pass your own token as api_key."
         )

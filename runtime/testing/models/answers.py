@@ -1,4 +1,4 @@
-"""What a scripted model says: values that tests write, and their one normal form, :class:`actors.lm.Completion`.
+"""What a scripted model answers: values that tests write, and their one normal form, :class:`actors.lm.Completion`.
 
 Shared by the loopback provider (``provider``) and ``ScriptedLM`` (``scripted``). Pure: no I/O, no
 clock, no chance.
@@ -73,7 +73,7 @@ def field_answer(**fields: object) -> str:
     r"""`fields` as DSPy's ``ChatAdapter`` wants a model to write them.
 
     A string stands as it is, anything else as JSON (attrs instances too). A field that is None is left out: DSPy reads a missing
-    optional field as None, and the word ``null`` in a ``str | None`` field as those four letters. Of a predict node a field
+    optional field as None, and the word ``null`` in a ``str | None`` field as those four letters. For a predict node a field
     without a default must be there, and ``"null"`` stands for None.
 
     >>> field_answer(filters=["a", "b"], query=None)
@@ -93,7 +93,7 @@ def json_answer(**fields: object) -> str:
 
 
 def tool_answer(name: str, /, **arguments: object) -> Mapping[str, Any]:
-    """A message in which the model calls the tool `name` with `arguments` and says nothing else."""
+    """A message in which the model calls the tool `name` with `arguments` without any text."""
     return {"role": "assistant", "content": None, "tool_calls": [{"name": name, "arguments": arguments}]}
 
 
@@ -141,7 +141,7 @@ def prompt_text(messages: Sequence[ChatMessage]) -> str:
 
 
 def words_in(messages: Sequence[ChatMessage]) -> int:
-    """How many words `messages` hold: the prompt's tokens, where nobody counts better."""
+    """How many words `messages` hold: the prompt's tokens, where there is no better count."""
     return sum(len(content_text(message).split()) for message in messages)
 
 

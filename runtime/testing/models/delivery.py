@@ -65,7 +65,7 @@ def cut_json(reply: Reply) -> list[bytes]:
 
 
 async def _send_pieces(wire: HttpConnection, reply: Reply, pieces: list[bytes], interval_s: float) -> None:
-    # The first piece leaves at once and the end of the body with the last one, so that n pieces take n - 1 intervals.
+    # The first piece leaves immediately and the end of the body with the last one, so n pieces take n - 1 intervals.
     wire.begin(reply.status, _framed(reply))
     for index, piece in enumerate(pieces):
         if index and interval_s:

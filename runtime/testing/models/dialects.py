@@ -20,7 +20,7 @@ MOST_EVENTS: Final = 10_000
 
 
 class NotAChatRequest(Exception):
-    """The body is no chat request; the message says why."""
+    """The body isn't a chat request; the message gives the reason."""
 
 
 @final
@@ -39,12 +39,12 @@ class Dialect:
 
 
 def to_bytes(value: object) -> bytes:
-    """Compact JSON, all of it ASCII, so that even a lone surrogate that a client sent can be sent back."""
+    """Compact JSON, all of it ASCII, so even a lone surrogate that a client sent can be sent back."""
     return json.dumps(value, separators=(",", ":")).encode("ascii")
 
 
 def pieces_of(text: str) -> list[str]:
-    """`text` cut before each word, so that the pieces together are the text."""
+    """`text` cut before each word, so the pieces together are the text."""
     pieces: list[str] = re.findall(r"\s*\S+|\s+$", text)
     step = -(-len(pieces) // MOST_EVENTS) or 1
     return ["".join(pieces[at : at + step]) for at in range(0, len(pieces), step)]

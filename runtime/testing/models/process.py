@@ -1,4 +1,4 @@
-"""The loopback provider in a process of its own: for synchronous clients, and to measure clients without sharing their loop.
+"""The loopback provider in its own process: for synchronous clients, and to measure clients without sharing their loop.
 
 Its times are ``time.monotonic`` seconds, which are comparable between the processes of one Linux machine. The process ends when
 its parent closes its standard input or dies, on SIGTERM and on SIGINT, each time without a word.
@@ -106,7 +106,7 @@ class LoopbackHandle:
         self._call("POST", "/_script", {"models": scripts, **settings})
 
     def limit(self, max_concurrent: int | None) -> None:
-        """Serve at most `max_concurrent` requests at once from now on; None: no limit."""
+        """Serve at most `max_concurrent` requests at the same time from now on; None: no limit."""
         self._call("POST", "/_script", {"max_concurrent": max_concurrent})
 
     def clear(self) -> None:
@@ -130,7 +130,7 @@ class LoopbackHandle:
 def loopback_process(
     models: Mapping[str, ScriptLike] | None = None, *, latency_s: float = 0.0, max_concurrent: int | None = None
 ) -> Generator[LoopbackHandle, None, None]:
-    """Run a provider in a process of its own for the length of the block; arguments as in ``open_loopback``, without functions.
+    """Run a provider in its own process for the length of the block; arguments as in ``open_loopback``, without functions.
 
     The process ends with the block, and also when this process dies without leaving it.
 
@@ -162,8 +162,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog=f"python -m {_MODULE}", description="A scripted chat provider on 127.0.0.1.")
     parser.add_argument("--port", type=int, default=0, help="0 (the default) lets the system choose")
     parser.add_argument("--script", type=Path, help='JSON: {"models": {"NAME": {"answer": "…", "latency_s": 0.7}}}')
-    parser.add_argument("--latency-s", type=float, default=0.0, help="for models that say nothing else")
-    parser.add_argument("--max-concurrent", type=int, help="requests served at once; more wait in order of arrival")
+    parser.add_argument("--latency-s", type=float, default=0.0, help="for models without their own setting")
+    parser.add_argument("--max-concurrent", type=int, help="requests served at the same time; more wait in order of arrival")
     parser.add_argument("--until-stdin-closes", action="store_true", help="end when standard input closes")
     options = parser.parse_args(arguments)
     try:
@@ -223,7 +223,7 @@ async def _cancel_when_stdin_closes(scope: trio.CancelScope) -> None:
 
 async def _cancel_when_parent_leaves(scope: trio.CancelScope, parent: int) -> None:
     # A sibling that was forked from the parent may hold our standard input open after the parent's death.
-    while os.getppid() == parent:  # noqa: ASYNC110 - the system tells nobody
+    while os.getppid() == parent:  # noqa: ASYNC110 - the system sends no notice
         await trio.sleep(_PARENT_CHECK_S)
     scope.cancel()
 

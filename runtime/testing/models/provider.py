@@ -1,7 +1,7 @@
 """A chat provider on 127.0.0.1 for tests and demonstrations: real sockets, scripted answers and failures, full records.
 
 It speaks OpenAI's ``/v1/chat/completions`` and ``/v1/models`` and Anthropic's ``/v1/messages``, plain and streamed. It runs as a
-task of the caller's ``trio.run`` (:func:`open_loopback`; exact under a virtual clock) or in a process of its own
+task of the caller's ``trio.run`` (:func:`open_loopback`; exact under a virtual clock) or in its own process
 (``runtime.testing.models.process``). No wall clock, no chance: ids come from counters.
 """
 
@@ -67,7 +67,7 @@ class LoopbackProvider:
 
     @property
     def max_in_flight(self) -> int:
-        """The most requests that ever were in flight at once."""
+        """The most requests that ever were in flight at the same time."""
         return self._recorder.max_in_flight
 
     def script(self, model: str, script: ScriptLike) -> None:
@@ -75,11 +75,11 @@ class LoopbackProvider:
         self._script.set(model, script)
 
     def set_latency(self, latency_s: float) -> None:
-        """Let models whose script says nothing else answer after `latency_s` seconds from now on."""
+        """Let models whose script sets no latency answer after `latency_s` seconds from now on."""
         self._script.latency_s = latency_s
 
     def limit(self, max_concurrent: int | None) -> None:
-        """Serve at most `max_concurrent` requests at once from now on; more wait in arrival order. None: no limit."""
+        """Serve at most `max_concurrent` requests at the same time from now on; more wait in arrival order. None: no limit."""
         if max_concurrent is not None and max_concurrent < 1:
             raise refuse(self, "max_concurrent", max_concurrent, "a whole number >= 1 or None")
         self._places.total_tokens = math.inf if max_concurrent is None else max_concurrent
@@ -161,7 +161,7 @@ class LoopbackProvider:
             self._recorder.end(record)
 
     async def _answer_while_connected(self, wire: HttpConnection, record: RequestRecord, plan: Plan, dialect: Dialect) -> None:
-        """Answer, and stop at once when the client leaves."""
+        """Answer, and stop immediately when the client leaves."""
 
         async def notice_leaving() -> None:
             await wire.wait_gone()
@@ -208,7 +208,7 @@ async def open_loopback(
         models: what each model does, by the name that requests carry; ``"*"`` stands for every other name. A bare answer (a text,
             a mapping, a function, a list) is short for ``ModelScript(answer)``. A model without a script is answered with 400.
         latency_s: seconds until the first byte, for models whose script does not say.
-        max_concurrent: how many requests are served at once; more wait in arrival order. None: all.
+        max_concurrent: how many requests are served at the same time; more wait in arrival order. None: all.
         port: 0 lets the system choose a free one.
         unused: as with ``ScriptedLM``: ``"fail"``: a test that passes fails at its end when a model, or an answer or a failure of
             a list, was not asked for.

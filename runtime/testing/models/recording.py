@@ -61,7 +61,7 @@ class Recorder:
     in_flight: int = 0
     """Requests that have arrived and not ended, the waiting ones among them."""
     max_in_flight: int = 0
-    """The most there ever were at once."""
+    """The most there ever were at the same time."""
     _changed: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot)
 
     def arrive(self, *, path: str, model: str, stream: bool, body: Any, headers: Mapping[str, str]) -> RequestRecord:

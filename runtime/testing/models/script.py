@@ -1,6 +1,6 @@
 """What the loopback provider does with each request: answers, latencies and failures by model. Pure; JSON in and out.
 
-The provider asks :meth:`Script.plan` once per request, when the request arrives, so that sequences are used in arrival order.
+The provider asks :meth:`Script.plan` once per request, when the request arrives, so sequences are used in arrival order.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from runtime.testing.models.answers import Answer, AnswerFunction, AnswerValue, 
 from runtime.testing.models.scripts import Asked, Tolerance, Tolerances, difference, excerpt
 
 ANY_MODEL: Final = "*"
-"""The key that stands for every model that has no script of its own."""
+"""The key that stands for every model without its own script."""
 
 FailureKind = Literal["status", "disconnect", "disconnect_mid_body", "garbage", "truncated_json", "slow_headers", "slow_body"]
 
@@ -57,7 +57,7 @@ class Failure:
     def status(
         cls, code: int, *, retry_after_s: float | None = None, message: str | None = None, after_s: float | None = 0.0
     ) -> Self:
-        """An error status with a JSON error body; at once unless `after_s` says otherwise (None: after the model's latency)."""
+        """An error status with a JSON error body; immediately unless `after_s` is set (None: after the model's latency)."""
         return cls("status", code, message or f"Scripted failure {code}.", retry_after_s, after_s)
 
     @classmethod
@@ -124,7 +124,7 @@ ScriptLike = ModelScript | AnswerValue | Answer | AnswerFunction | Sequence[Answ
 @final
 @attrs.frozen
 class Plan:
-    """What is done with one request. Either `completion` or `refusal` is given, or `failure` says that neither is needed."""
+    """What is done with one request. Either `completion` or `refusal` is given, or `failure` makes both unnecessary."""
 
     latency_s: float = 0.0
     interval_s: float = 0.0
@@ -183,7 +183,7 @@ class Script:
         self._met.discard(model)
 
     def unused(self) -> list[str]:
-        """What nobody has asked for: answers and failures of lists, and models."""
+        """What was never asked for: answers and failures of lists, and models."""
         left: list[str] = []
         for model, script in self._models.items():
             items, used, failed = _items(script), self._answered.get(model, 0), self._failed.get(model, 0)
@@ -196,7 +196,7 @@ class Script:
         return left
 
     def plan(self, request: ChatRequest) -> Plan:
-        """Decide what becomes of `request` and use up what that takes. A mistake in the script becomes a refusal."""
+        """Decide what happens to `request` and use up what that takes. A mistake in the script becomes a refusal."""
         name = request.model if request.model in self._models else ANY_MODEL
         script = self._models.get(name)
         self._met.add(name)
@@ -237,7 +237,7 @@ class Script:
         try:
             given = answer(request) if callable(answer) else answer
             completion = completion_of(given, model=request.model, messages=request.messages)
-        except Exception as error:  # noqa: BLE001 - whatever a test's own function raises is shown to its client
+        except Exception as error:  # noqa: BLE001 - anything that a test's own function raises is shown to its client
             return Plan(refusal=f"The script of model {request.model!r} raised {said(error)}")
         own_s = given.latency_s if isinstance(given, Answer) else None
         keeps = own_s is None or (plan.failure is not None and plan.failure.after_s is not None)

@@ -40,7 +40,7 @@ class UnscriptedCall(AssertionError):
 @final
 @attrs.define(eq=False)
 class ScriptedCall:
-    """One call to a :class:`ScriptedLM`. It fills in while the call is under way."""
+    """One call to a :class:`ScriptedLM`. It fills in while the call is in progress."""
 
     number: int
     """1 for the first."""
@@ -64,7 +64,7 @@ class ScriptedCall:
 
 @final
 class ScriptedLM:
-    """A language model that says what a test has written down. Satisfies ``actors.LM``.
+    """A language model that returns the answers a test lists, on the test's clock. Satisfies ``actors.LM``.
 
     `answers` is one of
 
@@ -77,14 +77,14 @@ class ScriptedLM:
     - a function of the messages.
 
     An answer is a text, a mapping (the output fields of a DSPy prompt, or a message with ``role`` or ``tool_calls``), a
-    ``Completion``, an ``Answer`` (with a latency of its own), an exception to raise, or a function of the messages.
+    ``Completion``, an ``Answer`` (with its own latency), an exception to raise, or a function of the messages.
 
     Each call takes `latency_s` seconds: one number, or a mapping whose keys are looked up like those of `answers` (0 when none
     fits); also when it raises. A stream's pieces come `interval_s` seconds apart. A call that the script does not foresee raises
-    :class:`UnscriptedCall` at once.
+    :class:`UnscriptedCall` immediately.
 
     Under pytest, and in explored runs, a test that passes fails at its end all the same (``ScriptMismatch``) when answers are
-    left that nobody asked for, or when a call was not foreseen and the code under test made do without an answer.
+    left that were never asked for, or when a call was not foreseen and the code under test managed without an answer.
     ``unused="ok"`` and ``unforeseen="ok"`` allow the one and the other.
     """
 
@@ -111,9 +111,9 @@ class ScriptedLM:
         self.calls: list[ScriptedCall] = []
         """All calls so far, in the order in which they began."""
         self.in_flight = 0
-        """Calls under way now."""
+        """Calls in progress now."""
         self.max_in_flight = 0
-        """The most calls that ever were under way at once."""
+        """The most calls that ever were in progress at the same time."""
         enroll(self)
 
     @property
@@ -122,7 +122,7 @@ class ScriptedLM:
         return self._model
 
     async def predict(self, signature: Any, /, **inputs: Any) -> Any:
-        """Run a DSPy signature or module on `inputs`, as ``actors.LM.predict`` says; the prompts come to :meth:`chat`."""
+        """Run a DSPy signature or module on `inputs`, as ``actors.LM.predict`` does; the prompts come to :meth:`chat`."""
         return await run_signature(self, signature, inputs)
 
     async def chat(self, messages: Sequence[ChatMessage], /, **options: Any) -> Completion:

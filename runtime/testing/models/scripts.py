@@ -73,7 +73,7 @@ def difference(owner: str, maker: str, unused: Sequence[str], asked: Sequence[As
     in_vain = not allowed.unforeseen and any(each.in_vain for each in asked)
     if not left and not in_vain:
         return None
-    whys = ["has answers that nobody asked for"] * bool(left) + ["was asked what it has no answer for"] * in_vain
+    whys = ["has answers that were never asked for"] * bool(left) + ["was asked what it has no answer for"] * in_vain
     mends = ['unused="ok" if answers may be left over'] * bool(left)
     mends += ['unforeseen="ok" if the code may do without an answer'] * in_vain
     head = f"{owner} {' and '.join(whys)}. Unused (-), asked (+), asked in vain (!):"

@@ -1,4 +1,4 @@
-"""HTTP/1.1 on one accepted connection, by h11. It knows nothing of language models.
+"""HTTP/1.1 on one accepted connection, by h11. It doesn't know about language models.
 
 Bounded in all directions: a head of more than 16 KiB is answered with 431, a body of more than ``MAX_BODY_BYTES`` with 413, and a
 client that sends ahead while it waits for an answer is read no further than ``MAX_AHEAD_BYTES``.
@@ -38,7 +38,7 @@ class HttpRequest:
 
 
 class RefusedRequest(Exception):
-    """The bytes that came cannot be served; `status` says how to answer. The connection must be closed after that."""
+    """The bytes that came cannot be served; `status` is the status to answer with. The connection must be closed after that."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -96,7 +96,7 @@ class HttpConnection:
         self._put(h11.Response(status_code=status, headers=list(headers.items())))
 
     async def send_piece(self, data: bytes) -> None:
-        """Send a piece of the body and whatever waits before it."""
+        """Send a piece of the body and everything that waits before it."""
         self._data(data)
         await self._flush()
 
@@ -104,7 +104,7 @@ class HttpConnection:
         """Send the rest of the response, `last` included.
 
         Just before the last bytes go out, ``on_last_bytes`` is called, and from then on the client may leave without being
-        missed: it can have read them and gone, or asked anew elsewhere, before this task runs again.
+        missed: it can have read them and gone, or asked again elsewhere, before this task runs again.
         """
         if last:
             self._data(last)
@@ -118,7 +118,7 @@ class HttpConnection:
         await self._flush()
 
     async def wait_gone(self) -> None:
-        """Return when the client has closed or reset the connection before the last byte was handed over; else wait for ever.
+        """Return when the client has closed or reset the connection before the last byte was handed over; else wait forever.
 
         What a client sends ahead meanwhile is kept for :meth:`next_request`. Safe to cancel: no byte is lost.
         """
@@ -145,7 +145,7 @@ class HttpConnection:
         return True
 
     async def linger(self) -> None:
-        """Read and forget what the client still sends, for at most a second, so that it gets to read our last answer.
+        """Read and forget what the client still sends, for at most a second, so it gets to read our last answer.
 
         Closing with unread bytes would reset the connection, and the answer would be lost with it.
         """

@@ -87,7 +87,7 @@ class Names:
     """Readable names of tasks, unique and the same in every run: an actor's address, else the function, numbered."""
 
     def __init__(self) -> None:
-        # Weak, so that a test can see what a task that has ended lets go of.
+        # Weak, so a test can see what a task that has ended lets go of.
         self._names: weakref.WeakKeyDictionary[trio.lowlevel.Task, str] = weakref.WeakKeyDictionary()
         self._taken: dict[str, int] = {}
 
@@ -113,7 +113,7 @@ def _stem(task: trio.lowlevel.Task) -> str:
 
 
 def _special(name: str) -> str:
-    """Of a task that no function has given its name: one of pytest-trio's, or of trio itself."""
+    """What a task is whose name no function has given: one of pytest-trio's, or of trio itself."""
     if name.startswith("<test "):
         return "test"
     return name.strip("<>").replace("'", "") if name.startswith("<fixture ") else "(trio)"
@@ -221,7 +221,7 @@ def _ref(ref: LocalRef, frame: FrameType, frames: Sequence[FrameType], names: Na
 
 def _run(handle: RunHandle, frame: FrameType, frames: Sequence[FrameType], names: Names) -> Description | None:
     at_work = handle._run.state.live_paths  # pyright: ignore[reportPrivateUsage]
-    return f"the end of a run of {handle.graph!r}, in which is at work: {_list(at_work)}", (), False
+    return f"the end of a run of {handle.graph!r}, in which these are at work: {_list(at_work)}", (), False
 
 
 def _ref_in(frames: Sequence[FrameType]) -> LocalRef | None:
@@ -253,7 +253,7 @@ def _event(event: trio.Event, frame: FrameType, frames: Sequence[FrameType], nam
         if isinstance(cell, Cell) and outer.f_code.co_name in {"wait_exited", "wait_started"}:
             what = "end" if outer.f_code.co_name == "wait_exited" else "start"
             return f"the {what} of {cell.address!r}", (cell.address,), False
-    return "an Event that nobody has set", (), False
+    return "an Event that was not set", (), False
 
 
 def _sending(channel: Any, frame: FrameType, frames: Sequence[FrameType], names: Names) -> Description | None:
@@ -277,7 +277,7 @@ def _is_of_the_runtime(frames: Sequence[FrameType]) -> bool:
 
 
 def _list(names: Sequence[str]) -> str:
-    return ", ".join(names) or "nobody"
+    return ", ".join(names) or "none"
 
 
 _DESCRIPTIONS = cast(

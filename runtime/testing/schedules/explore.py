@@ -36,7 +36,7 @@ TestFunction = Callable[[Simulation], Awaitable[Any]]
 def find_failure(function: TestFunction, exploration: Exploration | None = None, *, name: str = "") -> FoundFailure | None:
     """Run `function` under one schedule after the other; the first failure, simplified, or None.
 
-    What is no failure passes: ``KeyboardInterrupt``, and pytest's skip and exit.
+    What isn't a failure passes: ``KeyboardInterrupt``, and pytest's skip and exit.
     """
     return first_failure(_attempt(function), exploration if exploration is not None else Exploration(), name=name)
 
@@ -67,7 +67,7 @@ def explore(
     paths from the directory of the test, from one above it, or from the current one.
 
     Raises:
-        DeclarationError: an option is none. UsageError: what is decorated is no async function.
+        DeclarationError: an option is wrong. UsageError: what is decorated isn't an async function.
     """
     options = Exploration(
         runs=runs,
@@ -83,7 +83,7 @@ def explore(
     def decorate(function: Callable[..., Awaitable[Any]]) -> Callable[..., None]:
         if not inspect.iscoroutinefunction(function):
             raise UsageError(
-                f"@explore() takes an async function, and {function!r} is none.\n  Fix: async def, or no @explore()."
+                f"@explore() takes an async function, and {function!r} isn't one.\n  Fix: async def, or no @explore()."
             )
         signature = inspect.signature(function)
         wants_sim = "sim" in signature.parameters

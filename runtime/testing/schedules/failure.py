@@ -17,7 +17,7 @@ from actors.words import said
 from runtime.testing.schedules.simulation import Step
 
 MOST_CHARACTERS = 500
-"""Of a schedule on a command line."""
+"""The longest schedule on a command line."""
 MOST_LINES = 60
 """Lines of a trace that a report shows: the last ones."""
 
@@ -39,7 +39,7 @@ class Schedule:
         """The schedule that ``str()`` wrote.
 
         Raises:
-            DeclarationError: it is none.
+            DeclarationError: it isn't a recorded schedule.
         """
         try:
             seed, _, rest = text.partition(":")
@@ -47,7 +47,7 @@ class Schedule:
             return cls(int(seed), tuple(int(value) for value, _, count in parts for _ in range(int(count or 1))))
         except ValueError as error:
             raise DeclarationError(
-                f"{text!r} is no recorded schedule.\n  Fix: copy the whole word after --understudy-replay=, such as 7:0x3,1."
+                f"{text!r} isn't a recorded schedule.\n  Fix: copy the whole word after --understudy-replay=, such as 7:0x3,1."
             ) from error
 
     @classmethod
@@ -73,7 +73,7 @@ class Schedule:
             return cls.parse(cast("Mapping[str, Any]", json.loads(path.read_text(encoding="utf-8")))["schedule"])
         except (ValueError, KeyError, TypeError) as error:
             raise DeclarationError(
-                f"{path} is no failure file: {type(error).__name__}: {error}.\n  Fix: name one that --understudy-save wrote."
+                f"{path} isn't a failure file: {type(error).__name__}: {error}.\n  Fix: name one that --understudy-save wrote."
             ) from error
 
 
@@ -85,7 +85,7 @@ class FoundFailure:
     test: str
     """Pytest's node id, or the function's name."""
     error: BaseException
-    """Of the simplified run."""
+    """The error of the simplified run."""
     schedule: Schedule
     strategy: str
     """Which one found it."""
@@ -94,7 +94,7 @@ class FoundFailure:
     choices_found: int
     """Choices other than 0 before simplifying."""
     own_choices: int = 0
-    """Of those that are left, how many are not about which task runs: the test's own, and deadlines that came early."""
+    """How many of those that are left are not about which task runs: the test's own, and deadlines that came early."""
     steps: tuple[Step, ...] = attrs.field(default=(), repr=False)
     notes: tuple[str, ...] = attrs.field(default=(), repr=False)
     """The trace's notes and events."""
@@ -213,7 +213,7 @@ def _line(step: Step, clock: int, width: int) -> str:
     elif step.after is not None:
         parts.append(f"stops at {step.after}: {step.after.source}")
     elif not parts:
-        parts.append("goes on outside of the code under test")
+        parts.append("continues outside of the code under test")
     origin = f"from {step.before} " if step.before is not None and not step.handled else ""
     return f"  {'*' if step.choice else ' '} {step.at_s:>{clock}g} s  {step.task:<{width}}  {origin}{', '.join(parts)}"
 

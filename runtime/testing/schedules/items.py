@@ -46,7 +46,7 @@ def plan_of(item: pytest.Item) -> Plan | None:
     """How `item` is explored; None when it is not.
 
     Raises:
-        DeclarationError, TypeError: its marker says what an ``Exploration`` does not know.
+        DeclarationError, TypeError: its marker has an option that an ``Exploration`` does not know.
     """
     marker, runs = item.get_closest_marker("explore"), item.config.getoption("--understudy-explore")
     asked_for = marker is not None or runs is not None or overrides.get().replay is not None
@@ -58,7 +58,7 @@ def plan_of(item: pytest.Item) -> Plan | None:
         options["runs"] = runs
     sources = (given,) if isinstance(given, str | Path) else tuple(given)
     for source in sources:
-        Schedule.load(source, item.path)  # what is wrong with it is said before anything runs
+        Schedule.load(source, item.path)  # an error in it is reported before anything runs
     return Plan(Exploration(**options), sources)
 
 
@@ -67,7 +67,7 @@ def _can_be_explored(item: pytest.Item) -> bool:
         isinstance(item, pytest.Function)
         and item.get_closest_marker("trio") is not None
         and item.get_closest_marker("not_explored") is None
-        and item.get_closest_marker("xfail") is None  # a schedule in which it passes is no news
+        and item.get_closest_marker("xfail") is None  # a schedule in which it passes isn't news
         and not hasattr(item.obj, "hypothesis")  # which runs it itself
         and not any(item.config.getoption(name, False) for name in ("setuponly", "setupshow", "setupplan"))
     )
@@ -89,7 +89,7 @@ def runner_of(item: pytest.Item, ordinary: Callable[..., Any]) -> Callable[..., 
             try:
                 return simulation.run(function, clock=clock, instruments=instruments)
             except (Deadlock, Livelock) as verdict:
-                raise verdict from None  # what pytest-trio says of fixtures that were cancelled for it would be in the way
+                raise verdict from None  # pytest-trio's errors about fixtures that were cancelled for it would hide it
             except BaseExceptionGroup as group:
                 raise_if_interrupted(group)
                 raise
@@ -199,7 +199,7 @@ def _fresh(value: Any) -> Any:
 
 @contextmanager
 def _noticing_processes() -> Generator[list[object]]:
-    """The commands of the processes that are started while the block runs: what they do is in nobody's schedule."""
+    """The commands of the processes that are started while the block runs: no schedule controls what they do."""
     started: list[object] = []
     former = subprocess.Popen.__init__
 
@@ -218,7 +218,7 @@ def _noticing_processes() -> Generator[list[object]]:
 
 
 def run_explored(item: pytest.Item, nextitem: pytest.Item | None, plan: Plan) -> None:
-    """Run `item` as `plan` says and report it once."""
+    """Run `item` by `plan` and report it once."""
     hooks = item.ihook
     hooks.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
     runs = overrides.get().runs
@@ -251,7 +251,7 @@ def _explain(report: pytest.TestReport, failure: FoundFailure) -> None:
     text, folder = failure.report(), overrides.get().save_to
     if folder is not None:
         text += f"\nKept in {failure.save(folder)}; commit it, and name it in pytest.mark.explore(replay_first=…)."
-    add = getattr(report.longrepr, "addsection", None)  # is shown whatever --show-capture says
+    add = getattr(report.longrepr, "addsection", None)  # is shown for any value of --show-capture
     if add is not None:
         add("explored", text)
     else:

@@ -83,7 +83,7 @@ class ThreadWatch(Protocol):
     """Who is told about worker threads."""
 
     def running(self) -> None:
-        """One more worker thread runs: it was started, or goes on after it waited for the loop. Called in the loop's thread."""
+        """One more worker thread runs: it was started, or continues after it waited for the loop. Called in the loop's thread."""
         ...
 
     def paused(self) -> None:
@@ -127,7 +127,7 @@ class Loop:
 
     @property
     def jumps(self) -> bool:
-        """Whether the clock jumps by itself; False while only the test moves it."""
+        """Whether the clock jumps on its own; False while only the test moves it."""
         return self._clock.autojump_threshold < float("inf")
 
     def jump(self, seconds: float) -> None:
@@ -135,7 +135,7 @@ class Loop:
         self._clock.jump(seconds)
 
     def unshield(self) -> None:
-        """Take away every shield, so that a cancellation reaches every task."""
+        """Take away every shield, so a cancellation reaches every task."""
         unshield(self.tasks())
 
     def tasks(self) -> list[trio.lowlevel.Task]:
@@ -314,7 +314,7 @@ def refuse_nesting() -> None:
     if in_chosen_run():
         raise UsageError(
             "an explored run was begun inside another one.\n"
-            "  Fix: call the inner test's body instead, or explore it in a test of its own."
+            "  Fix: call the inner test's body instead, or explore it in its own test."
         )
 
 
@@ -337,7 +337,7 @@ def _ordered_statuses() -> Generator[None]:
 def when_stuck(clock: trio.testing.MockClock, call: Callable[[], None]) -> Generator[None]:
     """While the block runs, call `call` each time the autojump of `clock` finds no deadline to jump to.
 
-    Trio itself would look again at once, for ever.
+    Trio itself would look again immediately, forever.
     """
     check_trio()
     private = cast("Any", clock)

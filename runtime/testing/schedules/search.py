@@ -1,4 +1,4 @@
-"""The search for a failing schedule: one attempt after the other, and the first that fails made simple. Knows nothing of tests.
+"""The search for a failing schedule: one attempt after the other, and the first that fails made simple. Doesn't know about tests.
 
 An attempt runs the same thing once under a :class:`Simulation` and gives back what it failed with; see ``explore`` for functions
 and ``items`` for pytest's tests with their fixtures.
@@ -23,7 +23,7 @@ from runtime.testing.schedules.simulation import MAX_STEPS, Simulation
 from runtime.testing.schedules.strategies import InTurn, Replay, StrategyMaker, strategy_named
 
 RUNS = 200
-"""Schedules that a test is tried under unless it says otherwise."""
+"""Schedules that a test is tried under by default."""
 SHRINK_ATTEMPTS = 300
 """Runs spent on making a failure simple."""
 SHRINK_STEPS = 300_000
@@ -36,17 +36,17 @@ _USUAL_STEPS = 50
 
 
 class ScheduleDiverged(AssertionError):
-    """A recorded schedule does not fit the program any more, so it tests nothing; the message says from where on."""
+    """A recorded schedule does not fit the program any more, so it tests nothing; the message names the first difference."""
 
 
 class NotExplored(UserWarning):
-    """A test ran once only: its worker threads wait for the loop, so that no schedule can wait for them."""
+    """A test ran once only: its worker threads wait for the loop, so no schedule can wait for them."""
 
 
 @final
 @attrs.frozen
 class Overrides:
-    """What the command line says about every exploration; None leaves it to the test."""
+    """What the command line sets for every exploration; None leaves it to the test."""
 
     runs: int | None = None
     seed: int | None = None
@@ -94,7 +94,7 @@ Attempt = Callable[[Simulation], BaseException | None]
 
 
 def overridden(plan: Exploration) -> Exploration:
-    """`plan` with what the command line says."""
+    """`plan` with what the command line sets."""
     given = overrides.get()
     return attrs.evolve(
         plan,
@@ -118,7 +118,7 @@ def searched(
 
 
 def raise_if_interrupted(error: BaseException) -> None:
-    """Raise ``KeyboardInterrupt`` if that is among the leaves of `error`: somebody wants the search to end."""
+    """Raise ``KeyboardInterrupt`` if that is among the leaves of `error`: the user wants the search to end."""
     if any(isinstance(leaf, KeyboardInterrupt) for leaf in leaves_of(error)):
         raise KeyboardInterrupt from error
 
@@ -157,7 +157,7 @@ def repeated(attempt: Attempt, schedule: Schedule, plan: Exploration, *, name: s
     if error is None and sim.divergence is not None:
         error = ScheduleDiverged(
             f"the recorded schedule {_short(schedule)} does not fit {name or 'the test'} any more, so it tests nothing: "
-            f"{sim.divergence}.\n  Fix: look for the failure anew (--understudy-save), or take the recorded one away."
+            f"{sim.divergence}.\n  Fix: look for the failure again (--understudy-save), or take the recorded one away."
         )
     if error is None:
         return None
@@ -192,7 +192,7 @@ def _simulation(plan: Exploration, strategy: Any, seed: int, *, explain: bool = 
 
 
 def _races_of(plan: Exploration, seed: int) -> float:
-    """By the seed alone, so that a replay knows it as well."""
+    """By the seed alone, so a replay knows it as well."""
     if plan.timer_races is not None:
         return plan.timer_races
     return TIMER_RACES if seed % RACING == RACING - 1 else 0.0
@@ -219,7 +219,7 @@ def _simplified(attempt: Attempt, plan: Exploration, found: _Found) -> FoundFail
 def _is_left_behind(attempt: Attempt, plan: Exploration, found: _Found, simple: Simulation) -> bool:
     """Whether the very first run would fail now, which it did not: then an earlier run has left something behind.
 
-    Asked only where arrival order is enough to fail, so it was no schedule that found it.
+    Asked only where arrival order is enough to fail, so it wasn't a schedule that found it.
     """
     if any(simple.choices) or found.run == 1:
         return False

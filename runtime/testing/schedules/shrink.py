@@ -71,7 +71,7 @@ def _zero_blocks(best: Callable[[], list[int]], better: Callable[[Sequence[int]]
 
 
 def _drop_blocks(best: Callable[[], list[int]], better: Callable[[Sequence[int]], bool]) -> None:
-    """Leave blocks out, so that what follows them comes earlier."""
+    """Leave blocks out, so what follows them comes earlier."""
     for size in (8, 4, 2, 1):
         at = 0
         while at + size <= len(best()):

@@ -40,7 +40,7 @@ RACE_S = 1.0
 
 
 class Deadlock(AssertionError):
-    """Nothing can run and no deadline is pending. The message says who waits for whom."""
+    """Nothing can run and no deadline is pending. The message shows who waits for whom."""
 
 
 class Livelock(AssertionError):
@@ -113,7 +113,7 @@ class Simulation:
         self.divergence: str | None = None
         """Where a replayed schedule no longer fits the program; None while it does."""
         self.unsettled: str | None = None
-        """Where the worker threads stood that wait for the loop, so that the run was not explored; None as a rule."""
+        """Where the worker threads stood that wait for the loop, so the run was not explored; None as a rule."""
         self.happenings: list[tuple[int, str]] = []
         """Crashes and dead letters with the step in which they came; filled only when the run is to be explained."""
 
@@ -135,7 +135,7 @@ class Simulation:
         self.notes.append(line)
 
     def calm(self) -> None:
-        """From here on a fair schedule and no timer races, so that the test may assert that something comes about in the end."""
+        """From here on a fair schedule and no timer races, so the test may assert that something comes about in the end."""
         self._timer_races = 0.0
         if not isinstance(self._strategy, Replay):
             self._strategy = InTurn()
@@ -157,7 +157,7 @@ class Simulation:
         return handle
 
     def _listen(self, task: trio.lowlevel.Task) -> None:
-        """Hear what goes wrong in the runtime that `task` belongs to, whoever opened it."""
+        """Hear what goes wrong in the runtime that `task` belongs to, wherever it was opened."""
         cell = task.context.get(current_cell)
         if cell is not None and cell.kernel not in self._kernels:
             self._kernels.add(cell.kernel)
@@ -204,8 +204,8 @@ class Simulation:
         """Run `async_fn` to its end, on `clock` if it is given.
 
         Raises:
-            Deadlock: it stopped for good. Livelock: it does not stop.
-            Exception: whatever it raised.
+            Deadlock: it stopped permanently. Livelock: it does not stop.
+            Exception: the one it raised.
         """
         __tracebackhide__ = True
 
@@ -249,7 +249,7 @@ class Simulation:
     # --- Controller -------------------------------------------------------------------------------------------------------
 
     def before_wait(self) -> None:
-        """See ``Controller``: worker threads come back first, so that what they send is always seen at the same step."""
+        """See ``Controller``: worker threads come back first, so what they send is always seen at the same step."""
         if not self._hold.settle():
             self.unsettled = self._hold.stacks()
             self._hold.release()

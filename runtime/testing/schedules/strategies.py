@@ -84,7 +84,7 @@ class PCT:
         self._rng = random.Random(f"pct {depth} {seed}")
         self.name = f"PCT, depth {depth}"
         self._waiting: dict[Hashable, float] = {}
-        # Weak, so that a test can see what a task that has ended lets go of.
+        # Weak, so a test can see what a task that has ended lets go of.
         self._running: MutableMapping[Hashable, float] = weakref.WeakKeyDictionary()
         self._step = self._fallen = 0
         self._falls = {self._rng.randrange(1, max(2, steps + 1)) for _ in range(depth - 1)}
@@ -114,7 +114,7 @@ class PCT:
 
 @final
 class PartialOrder:
-    """Partial-order sampling: every pending step has a random priority of its own, drawn when it becomes pending.
+    """Partial-order sampling: every pending step has its own random priority, drawn when it becomes pending.
 
     Source: Yuan, Yang, Gu, "Partial Order Aware Concurrency Sampling", CAV 2018 (the basic form).
     """
@@ -177,7 +177,7 @@ class BatchShuffle:
 class Replay:
     """A recorded list of choices, and in turn after its end. A choice that is not possible counts as 0.
 
-    ``divergence`` says where the first such choice was: from there on the run is another one than was recorded.
+    ``divergence`` tells where the first such choice was: from there on the run is another one than was recorded.
     """
 
     name = "replay"

@@ -1,8 +1,8 @@
 """Virtual time that worker threads cannot break: while one runs, the clock holds.
 
-Trio's autojump clock knows nothing of threads: it would jump over ten seconds of deadlines while a thread works for fifty
+Trio's autojump clock doesn't know about threads: it would jump over ten seconds of deadlines while a thread works for fifty
 milliseconds, and every timeout around that thread would fire. :func:`thread_gate` holds it; :class:`ThreadHold` holds a whole
-chosen schedule, so that threads finish in the order in which they were started.
+chosen schedule, so threads finish in the order in which they were started.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LOOK_S = 0.05
 STACK_LINES = 6
 """Innermost lines of a thread's stack that a report shows."""
 STRANGERS_PATIENCE_S = 0.05
-"""Real seconds without news after which the clock goes on, when a thread that trio did not start waits for the loop."""
+"""Real seconds without news after which the clock continues, when a thread that trio did not start waits for the loop."""
 
 
 @final
@@ -39,7 +39,7 @@ class ThreadGate:
     """Holds the autojump clock while a worker thread runs; a thread that waits for the loop does not count.
 
     A thread that trio did not start, such as one of ``dspy.Parallel``, is seen only when it waits for the loop. The worker thread
-    that started it then most likely waits for it, and the clock would hold for ever: it goes on when nothing comes any more.
+    that started it then most likely waits for it, and the clock would hold forever: it continues when nothing comes any more.
     """
 
     def __init__(self) -> None:
@@ -216,7 +216,7 @@ class ThreadHold:
 
 
 def _computed_ms(ident: int) -> int:
-    """The processor time of a thread, so that a long call into C does not look like waiting; 0 where the system does not say."""
+    """The processor time of a thread, so a long call into C does not look like waiting; 0 where the system does not say."""
     if not hasattr(time, "pthread_getcpuclockid"):
         return 0
     return time.clock_gettime_ns(time.pthread_getcpuclockid(ident)) // 1_000_000

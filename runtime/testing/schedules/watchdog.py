@@ -98,7 +98,7 @@ def run_watched(
 def run_in_virtual_time(async_fn: Callable[..., Awaitable[T]], *args: Any) -> T:
     """``trio.run(async_fn, *args)`` in virtual time, from 0.0 s: what an ordinary test has by the fixture ``virtual_clock``.
 
-    For tests that are no async functions, such as those of Hypothesis, and for programs. The clock jumps to the next deadline
+    For tests that aren't async functions, such as those of Hypothesis, and for programs. The clock jumps to the next deadline
     when every task is blocked, and holds while a worker thread runs.
 
     Raises:

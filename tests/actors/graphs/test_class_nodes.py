@@ -191,8 +191,8 @@ class WithBody:
         return Out()
 
 
-NO_MESSAGE = """@graph.node: the class 'NoMessage' is no message type (attrs class, dataclass or pydantic model).
-  Fix: put @graph.node above @attrs.frozen, so that it decorates the finished class."""
+NO_MESSAGE = """@graph.node: the class 'NoMessage' isn't a message type (attrs class, dataclass or pydantic model).
+  Fix: put @graph.node above @attrs.frozen, so it decorates the finished class."""
 NO_CALL = """@graph.node: the class 'NoCall' has no method __call__, so there is nothing to run.
   Fix: add 'async def __call__(self) -> A | None: …', with a body under @graph.node, and with '...' under @graph.predict."""
 NO_CHOICE = "  Fix: use @graph.predict(module=…), or leave 'module' out."

@@ -167,19 +167,21 @@ async def unclear() -> AsyncIterator:  # type: ignore[type-arg]  # what the test
     yield Place()
 
 
-ONCE = (
-    "dependency recalls (…), parameter 'mid': it recalls, and a dependency is called once per run, whatever has been made by "
-    "then."
-)
-WHOLE = "Dep and Recall say where the whole parameter comes from, and this one is within a union or a list."
+ONCE = "dependency recalls (…), parameter 'mid': it recalls, and a dependency is called once per run, not for each message."
+WHOLE = "Dep and Recall declare where the whole parameter comes from, and this one is within a union or a list."
 FILL = "give it Annotated[T, Dep(function)], the run's input type, or leave it out."
 
 
 @pytest.mark.parametrize(
     ("function", "code", "message", "mend"),
     [
-        (unsaid, "dep-return", "dependency unsaid (…) does not say what it returns.", "annotate its return type: Place."),
-        (needs_unsaid, "dep-return", "dependency unsaid (…) does not say what it returns.", "annotate its return type: Place."),
+        (unsaid, "dep-return", "dependency unsaid (…) doesn't declare what it returns.", "annotate its return type: Place."),
+        (
+            needs_unsaid,
+            "dep-return",
+            "dependency unsaid (…) doesn't declare what it returns.",
+            "annotate its return type: Place.",
+        ),
         (untyped, "dep-parameter", "dependency untyped (…), parameter 'x': it has no annotation.", FILL),
         (stars, "dep-parameter", "dependency stars (…), parameter 'places': it cannot be filled by name.", FILL),
         (strange, "dep-parameter", "dependency strange (…), parameter 'x': nothing can fill it.", FILL),
@@ -267,7 +269,7 @@ def test_a_class_that_is_no_node_is_no_dependency():
     (problem,) = graph.check()
     assert (problem.code, problem.mend) == ("dep-is-class", "put @graph.node above it, or write a function that returns Place.")
     assert problem.message == (
-        "parameter 'place': the class Caller is no node of the graph, and a dependency is a function or a node."
+        "parameter 'place': the class Caller isn't a node of the graph, and a dependency is a function or a node."
     )
 
 
@@ -374,7 +376,7 @@ def test_what_a_node_makes_for_those_that_depend_on_it_is_no_message():
         (Annotated[Mid, Recall(), Dep(town)], "it has several of Dep and Recall."),
         (Union[Annotated[Mid, Recall()], None], WHOLE),  # noqa: UP007 - the type checkers do not know | here
         (Annotated[list[Mid], Recall()], "what is recalled is one message of the run."),
-        (Annotated[int, Recall()], "what is recalled is one message of the run, and int is no message type."),
+        (Annotated[int, Recall()], "what is recalled is one message of the run, and int isn't a message type."),
     ],
 )
 def test_markers_that_are_used_wrongly(annotation, message):

@@ -113,7 +113,7 @@ def test_prompts_dependencies_types_and_limits_in_words():
     assert "- `Out`: no fields" in lines
     assert "- Actors that are nodes: ONE_FOR_ALL, up to 2 restarts within 5 s, then ESCALATE." in lines
     assert "- Mailbox of `split`: 2 messages, REJECT when full." in lines
-    assert "- Messages within a cycle queue whatever the capacity, and `max_steps` bounds a run: `work`." in lines
+    assert "- Messages within a cycle queue regardless of the capacity, and `max_steps` bounds a run: `work`." in lines
 
 
 def test_the_same_graph_gives_the_same_page():
@@ -187,7 +187,7 @@ def test_folds_dependencies_on_nodes_streams_and_the_fallback_of_the_graph_are_t
         "| `Clerk` | actor | `Sum` | `Out` | 64 asks | 1, then the graph's `apologise` | none",
     ]
     assert (
-        "- A message that has had all its attempts at a node without a fallback of its own goes to the graph's, `apologise`: "
+        "- A message that has had all its attempts at a node without its own fallback goes to the graph's, `apologise`: "
         "what it returns is the output of the run, and None ends the branch."
     ) in lines
 

@@ -123,7 +123,7 @@ def test_the_picture_frames_a_graph_within_and_rounds_an_actor():
 
 NOTHING_TO_ADD = """expected a Graph, an ActorRef, or a class derived from Actor.
   Fix: functions and message classes are decorated with @graph.node."""
-SAYS_ITSELF = "a graph says itself what it takes and returns.\n  Fix: leave takes and returns out."
+SAYS_ITSELF = "a graph already declares what it takes and returns.\n  Fix: leave takes and returns out."
 UNKNOWN = "it is not known what the actor takes and returns.\n  Fix: add(…, takes=Question, returns=Answer)."
 
 

@@ -156,7 +156,7 @@ A_NAME = "a name is at least one printable character, without '/'"
         ),
         ({"mailbox": 64}, "NodeOptions(mailbox=64): expected a MailboxSpec.", "pass a MailboxSpec as 'mailbox'."),
         ({"lm": 3}, f"NodeOptions(lm=3): expected {AN_LM}.", f"pass {AN_LM} as 'lm'."),
-        ({"name": "a/b"}, f"'a/b' cannot name an actor: {A_NAME}.", "'a-b', say."),
+        ({"name": "a/b"}, f"'a/b' cannot name an actor: {A_NAME}.", "'a-b', for example."),
     ],
 )
 def test_wrong_options_are_refused_at_the_decorator(options, what, mend):
@@ -536,7 +536,7 @@ def test_connect_to_what_is_no_node_or_shares_no_type():
 
 
 def test_gather_takes_a_whole_number_and_goes_with_a_list():
-    with pytest.raises(DeclarationError, match=r"^Gather\(first=0\): expected None or a whole number >= 1\."):
+    with pytest.raises(DeclarationError, match=r"^Gather\(first=0\): expected a whole number >= 1 or None\."):
         Gather(first=0)
 
     graph = new()
@@ -545,7 +545,7 @@ def test_gather_takes_a_whole_number_and_goes_with_a_list():
     async def wrong(ask: Annotated[Ask, Gather(first=1)]) -> Out:
         raise NotImplementedError
 
-    assert only(graph)[0] == "parameter 'ask': Gather says how a list is gathered."
+    assert only(graph)[0] == "parameter 'ask': Gather declares how a list is gathered."
 
 
 def test_the_plan_is_kept_until_the_graph_changes():
@@ -568,7 +568,7 @@ def test_the_plan_is_kept_until_the_graph_changes():
         (
             "g",
             {"supervision": 3},
-            "Graph('g', supervision=3): expected a Supervision.\n  Fix: supervision=Supervision(max_restarts=10), say.",
+            "Graph('g', supervision=3): expected a Supervision.\n  Fix: supervision=Supervision(max_restarts=10), for example.",
         ),
     ],
 )

@@ -85,8 +85,8 @@ FUNCTION = "a function that was defined with a name and a return annotation, or 
         (of_objects, "parameter 'more': object names no message type.", "name them: A, or A | B."),
         (
             of_nothing,
-            "parameter 'parts': Gather(first=0): expected None or a whole number >= 1.",
-            "pass None or a whole number >= 1 as 'first'.",
+            "parameter 'parts': Gather(first=0): expected a whole number >= 1 or None.",
+            "pass a whole number >= 1 or None as 'first'.",
         ),
         (
             method,

@@ -101,8 +101,7 @@ def test_the_refusal_says_what_lies_inside_of_a_fan_out_and_outside():
         "takes depends on timing."
     )
     assert problem.mend == (
-        "give what is made outside of the fan-out a type of its own; or do the work of one branch in a graph of its own: "
-        "graph.add(…)."
+        "give what is made outside of the fan-out its own type; or do the work of one branch in a separate graph: graph.add(…)."
     )
 
 

@@ -78,7 +78,7 @@ def test_a_redelivery_is_seen_before_and_while_it_happens() -> None:
         (at(NodeFellBack, error=KeyError("x")), "work failed and falls back: KeyError: 'x'", "fell back"),
         (
             at(NodeSlowToStop, overdue_s=0.25, stack=""),
-            "work is slow to stop: its time was up 0.25 s ago, and it goes on",
+            "work is slow to stop: its time was up 0.25 s ago, and it continues",
             "slow to stop",
         ),
     ],

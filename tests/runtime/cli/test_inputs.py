@@ -52,7 +52,7 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(WrongUsage, match=r"^--input @nowhere\.json: cannot be read: No such file or directory$"):
         read_input("@nowhere.json")
-    with pytest.raises(WrongUsage, match=r"binary: cannot be read: it is no UTF-8 text$"):
+    with pytest.raises(WrongUsage, match=r"binary: cannot be read: it isn't UTF-8 text$"):
         read_input(f"@{binary}")
 
 
@@ -118,7 +118,7 @@ def test_of_a_union_the_type_is_found_by_the_fields() -> None:
 
 def test_of_types_with_the_same_fields_only_one_may_fit() -> None:
     assert build_input([Question, Order, Note], {"text": "a", "times": 2}) == Question("a", 2)
-    with pytest.raises(WrongUsage, match=r"^--input fits Question and Note: say which with --input-type Question$"):
+    with pytest.raises(WrongUsage, match=r"^--input fits Question and Note: choose one with --input-type Question$"):
         build_input([Question, Note], {"text": "a"})
 
     assert build_input([Question, Note], {"text": "a"}, "Note") == Note("a")

@@ -72,10 +72,10 @@ def test_a_wrong_path_is_refused() -> None:
     assert refusal("nowhere.py:graph") == f"'nowhere.py' {nowhere}; name the Python file that declares it"
     assert refusal("sub/near:graph") == f"'sub/near' {nowhere}; did you mean 'sub/near.py'?"
     assert refusal("sub.far:graph") == (
-        f"'sub.far' is no module in {str(Path.cwd())!r} or where Python looks; name the Python file: FILE.py:NAME"
+        f"'sub.far' isn't a module in {str(Path.cwd())!r} or where Python looks; name the Python file: FILE.py:NAME"
     )
     assert refusal("folder.py:graph") == "'folder.py' is a folder, not a file"
-    assert refusal("graphs.txt:graph") == "'graphs.txt' is no Python file: its name does not end in .py"
+    assert refusal("graphs.txt:graph") == "'graphs.txt' isn't a Python file: its name does not end in .py"
 
 
 def test_a_wrong_name_is_refused_with_those_that_there_are() -> None:

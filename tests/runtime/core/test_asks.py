@@ -361,7 +361,7 @@ async def test_an_ask_that_finds_no_room_ends_with_mailbox_full(policy, virtual_
             await ref.ask("too many")
 
     assert str(caught.value) == (
-        f"'busy' refused a str message: 1 of 1 messages wait, overflow={policy.name}.\n"
+        f"'busy' rejected a str message: 1 of 1 messages wait, overflow={policy.name}.\n"
         "  Cause: messages come faster than the actor handles them.\n"
         "  Fix: MailboxSpec(capacity=4), or overflow=Overflow.BLOCK with tell(), or send more slowly."
     )

@@ -72,7 +72,7 @@ async def test_the_refusing_policies(policy, virtual_clock, undertaker):
     for number in range(2):
         mailbox.put_nowait(envelope(number))
 
-    with pytest.raises(MailboxFull, match=rf"^'box' refused an int message from 'sender': 2 of 2 .* overflow={policy.name}\."):
+    with pytest.raises(MailboxFull, match=rf"^'box' rejected an int message from 'sender': 2 of 2 .* overflow={policy.name}\."):
         mailbox.put_nowait(envelope(3))
 
     assert (drain(mailbox), undertaker.letters) == ([0, 1], [])

@@ -134,7 +134,7 @@ async def test_a_full_actor_of_a_pool_refuses_for_itself(virtual_clock):
         ref.tell_nowait("waits")
         await settled()
 
-        with pytest.raises(MailboxFull, match=r"^'pool/w-1' refused a str message: 1 of 1 messages wait, overflow=REJECT\."):
+        with pytest.raises(MailboxFull, match=r"^'pool/w-1' rejected a str message: 1 of 1 messages wait, overflow=REJECT\."):
             await ref.ask("too many")
         assert [letter.recipient for letter in runtime.dead_letters] == ["pool/w-1"]
 

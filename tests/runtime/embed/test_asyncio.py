@@ -536,7 +536,7 @@ def test_a_loop_that_is_closed_under_a_runtime_is_warned_of_and_the_next_one_say
     assert run.stderr.count("Warning") == 1
     assert run.stdout == (
         "Answer(number=4, library='trio')\n"
-        "an asyncio loop of this thread was closed while a runtime was open on it, so that trio never ended here.\n"
+        "an asyncio loop of this thread was closed while a runtime was open on it, so trio never ended here.\n"
         "  Fix: leave the `async with` block before the loop is closed; asyncio.run() sees to that.\n"
     )
 

@@ -74,7 +74,7 @@ def test_l11_two_unrelated_makers_of_what_a_join_takes_are_refused_by_name_and_t
     assert str(problem) == (
         f"node 'join' ({__file__}:{join.__code__.co_firstlineno}): it joins the Part in 'part' with its other inputs, and 'one' "
         "and 'two' make one side by side: which comes first depends on timing.\n"
-        "    Fix: give what each of them makes a type of its own; or send one elsewhere: graph.connect(two, …); or let one node "
+        "    Fix: give what each of them makes its own type; or send one elsewhere: graph.connect(two, …); or let one node "
         "return them all as list[Part], and gather list[Part] here. [join-by-timing]"
     )
 

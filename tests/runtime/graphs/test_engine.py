@@ -262,7 +262,7 @@ async def test_a_missing_default_model_is_reported_at_deployment(virtual_clock):
         assert runtime.tree().children == ()
     assert re.fullmatch(
         r"node 'wants' of graph 'g' \(.*test_engine\.py:\d+\) wants a language model, but the runtime has no default one\.\n"
-        r'  Fix: open_runtime\(lm="openai/gpt-4o-mini"\), say, or give the node an lm of its own\.',
+        r'  Fix: open_runtime\(lm="openai/gpt-4o-mini"\), for example, or give the node its own lm\.',
         str(caught.value),
     )
 
@@ -275,7 +275,7 @@ async def test_a_missing_named_model_is_reported_at_deployment(virtual_clock):
 
     assert re.fullmatch(
         r"node 'wants' of graph 'g' \(.*test_engine\.py:\d+\) wants the language model 'large'; the runtime has: 'small'\.\n"
-        r"  Fix: open_runtime\(lms=\{'large': \"openai/gpt-4o-mini\"\}\), say\.",
+        r"  Fix: open_runtime\(lms=\{'large': \"openai/gpt-4o-mini\"\}\), for example\.",
         str(caught.value),
     )
 

@@ -176,7 +176,7 @@ def test_what_does_not_fold_messages_into_what_is_wanted_is_refused(reduce, init
 FUNCTION = "a plain function such as def add(total: Total, item: Item) -> Total, or None"
 SUM = f"Gather(reduce=<built-in function sum>): expected {FUNCTION}.\n  Fix: pass {FUNCTION} as 'reduce'."
 EMPTY = (
-    "Gather(reduce=count): it does not say what an empty fan-out gives.\n"
+    "Gather(reduce=count): the value of an empty fan-out is missing.\n"
     "  Fix: pass initial=…, the value before the first item, or a class or function that makes one."
 )
 

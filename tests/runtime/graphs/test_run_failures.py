@@ -225,7 +225,7 @@ async def test_a_message_that_its_mailbox_refuses_fails_the_run_and_not_its_send
 
     (leaf,) = leaves(caught.value)
     assert (leaf.node, leaf.input, type(leaf.__cause__)) == ("work", Part(1), MailboxFull)
-    assert str(leaf.__cause__).startswith("'g/work' refused a Part message from 'run g-1': 1 of 1 messages wait")
+    assert str(leaf.__cause__).startswith("'g/work' rejected a Part message from 'run g-1': 1 of 1 messages wait")
     assert (sender.incarnation, sender.failed) == (1, 0)
 
 

@@ -205,7 +205,7 @@ async def test_an_option_of_a_call_sends_it_nowhere_else(model: str, option: str
             await lm.chat(HELLO, **{option: "http://evil.example"})
 
     assert str(caught.value) == (
-        f"a call does not take the option {option!r}: where requests go, and as whom, is said once, not by a call.\n"
+        f"a call does not take the option {option!r}: the client decides where requests go and as whom.\n"
         "  Fix: LMClient(..., api_base=…, provider_options={…}); or send it to the provider in extra_body={…}."
     )
 

@@ -107,7 +107,7 @@ async def test_something_that_is_no_model_is_refused(wrong, virtual_clock):
 
     assert str(caught.value) == (
         f"open_runtime(lms['large']={wrong!r}): expected a model's name, an LMClient, or an object with the methods of LM.\n"
-        '  Fix: lm="openai/gpt-4o-mini", say.'
+        '  Fix: lm="openai/gpt-4o-mini", for example.'
     )
 
 

@@ -71,7 +71,7 @@ def test_a_failed_test_shows_its_seed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("option", "said"),
     [
-        ("--understudy-replay=3:1,zz", "ERROR: --understudy-replay: '3:1,zz' is no recorded schedule."),
+        ("--understudy-replay=3:1,zz", "ERROR: --understudy-replay: '3:1,zz' isn't a recorded schedule."),
         ("--understudy-replay=gone.json", "ERROR: --understudy-replay: there is no failure file 'gone.json' in "),
         ("--understudy-runs=0", "ERROR: --understudy-runs=0: expected a whole number >= 1."),
         ("--understudy-explore=0", "ERROR: --understudy-explore=0: expected a whole number >= 1."),

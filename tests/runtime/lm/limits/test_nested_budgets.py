@@ -186,7 +186,7 @@ async def test_what_is_settled_is_held_no_longer_while_the_block_goes_on(virtual
 
 
 async def test_what_is_no_budget_is_refused():
-    words = r"^budget=5: expected a Budget or None\.\n  Fix: budget=Budget\(max_tokens=50_000\), say\.$"
+    words = r"^budget=5: expected a Budget or None\.\n  Fix: budget=Budget\(max_tokens=50_000\), for example\.$"
     wrong: Any = 5
     with pytest.raises(UsageError, match=words):
         async with open_runtime(budget=wrong):

@@ -68,8 +68,8 @@ def step(content: dict[str, Any]) -> dict[str, Any]:
 
 DEEP = "[" * 100 + "]" * 100
 HOSTILE: dict[str, tuple[Callable[[str], str], str]] = {
-    "no JSON": (lambda text: text[:-5], "it is no JSON: "),
-    "a bomb of brackets": (lambda text: "[" * 100_000, "it is no JSON: "),
+    "no JSON": (lambda text: text[:-5], "it isn't JSON: "),
+    "a bomb of brackets": (lambda text: "[" * 100_000, "it isn't JSON: "),
     "a list": (lambda text: "[]", "the file: expected an object, got list"),
     "another format": (changed(lambda content: content.update(format=2)), "format 2, expected 1"),
     "true for 1": (changed(lambda content: content.update(format=True)), "format True, expected 1"),
@@ -79,7 +79,7 @@ HOSTILE: dict[str, tuple[Callable[[str], str], str]] = {
     ),
     "a field less": (changed(lambda content: content.pop("graph")), "'graph' is missing"),
     "a field twice": (lambda text: text.replace('"format": 1', '"format": 1, "format": 1'), "an object has the same name twice"),
-    "NaN": (lambda text: text.replace("0.5", "NaN"), "NaN is no JSON number"),
+    "NaN": (lambda text: text.replace("0.5", "NaN"), "NaN isn't a JSON number"),
     "a number without end": (lambda text: text.replace("0.5", "1e999"), "demos[0]: nested deeper than 64, or a number"),
     "half a character": (lambda text: text.replace("0.5", '"\\ud800"'), "demos[0]: nested deeper than 64, or a number or a text"),
     "half a character in a name": (
@@ -90,8 +90,8 @@ HOSTILE: dict[str, tuple[Callable[[str], str], str]] = {
         changed(lambda content: step(content).update(instructions="\ud800")),
         "instructions: it has halves of characters, which no request can carry",
     ),
-    "another node's": (changed(lambda content: content.update(node="other")), "it says that it is of node 'other' of graph 'g'"),
-    "a path": (changed(lambda content: content.update(graph="../g")), "it says that it is of node 'pick' of graph '../g'"),
+    "another node's": (changed(lambda content: content.update(node="other")), "it states node 'other' of graph 'g'"),
+    "a path": (changed(lambda content: content.update(graph="../g")), "it states node 'pick' of graph '../g'"),
     "a name that is no text": (changed(lambda content: content.update(node=3)), "node: expected a text, got int"),
     "predictors by name": (changed(lambda content: content.update(predictors={})), "predictors: expected a list, got dict"),
     "state of DSPy's": (
@@ -141,7 +141,7 @@ def test_a_text_that_is_no_utf_8_is_refused(tmp_path: Path):
     path = write_node(tmp_path, NODE)
     path.write_bytes(b'{"format": 1\xff')
 
-    with pytest.raises(Unreadable, match=r"^it is no JSON: 'utf-8' codec"):
+    with pytest.raises(Unreadable, match=r"^it isn't JSON: 'utf-8' codec"):
         read_node(path)
 
 
@@ -150,7 +150,7 @@ def test_a_named_pipe_does_not_hold_the_start(tmp_path: Path):
     (tmp_path / "g").mkdir()
     os.mkfifo(tmp_path / "g" / "pick.json")
 
-    with pytest.raises(DeclarationError, match="it is no regular file"):
+    with pytest.raises(DeclarationError, match="it isn't a regular file"):
         read_folder(tmp_path)
 
 

@@ -91,17 +91,17 @@ FINE = {"input": {"text": "a"}, "output": {"name": "n"}}
 @pytest.mark.parametrize(
     ("graph", "row", "words"),
     [
-        (LABEL, {**FINE, "node": "gone"}, "node 'gone' is none of the graph's predict nodes: label"),
-        (LABEL, {**FINE, "outputs": 1}, "'outputs' is none of node, input, inputs, output, type"),
+        (LABEL, {**FINE, "node": "gone"}, "node 'gone' isn't one of the graph's predict nodes: label"),
+        (LABEL, {**FINE, "outputs": 1}, "'outputs' isn't one of node, input, inputs, output, type"),
         (LABEL, {"output": {"name": "n"}}, "expected input, or inputs with exactly question (node 'label')"),
         (LABEL, {**FINE, "input": {}}, "question makes no Question: text: missing, expected str"),
         (LABEL, {**FINE, "input": "a"}, "question: expected the fields of Question, got 'a'"),
         (LABEL, {"input": {"text": "a"}}, "it has no output"),
         (LABEL, {**FINE, "output": {"name": 3}}, "output makes no Label: name: got 3, expected str"),
         (LABEL, {**FINE, "output": None}, "its output is null, and node 'label' cannot return None"),
-        (LABEL, {**FINE, "type": "Other"}, "type 'Other' is none of Label"),
-        (LABEL, {**FINE, "type": ["Label"]}, "type ['Label'] is none of Label"),
-        (routing(), FINE, "type None is none of Label, Refusal"),
+        (LABEL, {**FINE, "type": "Other"}, "type 'Other' isn't one of Label"),
+        (LABEL, {**FINE, "type": ["Label"]}, "type ['Label'] isn't one of Label"),
+        (routing(), FINE, "type None isn't one of Label, Refusal"),
         (joining(), FINE, "expected inputs with exactly question, style (node 'label')"),
     ],
 )
@@ -131,10 +131,10 @@ def test_rows_are_lines_or_one_list(text: str, tmp_path: Path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('{"a": 1}\n{"a"', "row 2: it is no JSON: "),
+        ('{"a": 1}\n{"a"', "row 2: it isn't JSON: "),
         ("3", "row 1: expected an object, got 3."),
         ("[3]", "row 1: expected an object, got 3."),
-        ("[" * 100_000, "row 1: it is no JSON: "),
+        ("[" * 100_000, "row 1: it isn't JSON: "),
         ('{"a": "\\ud800"}', "row 1: it is nested too deep, or has halves of characters, which no request can carry."),
     ],
 )

@@ -95,7 +95,7 @@ def test_a_redirect_is_named_and_not_followed():
 
     assert str(error) == (
         "HTTP 307 from http://provider/v1/chat to https://elsewhere/v1, which is not followed because the key would go with it.\n"
-        "  Fix: mend the messages or options; check the model's name and api_base."
+        "  Fix: fix the messages or options; check the model's name and api_base."
     )
 
 

@@ -342,7 +342,7 @@ def test_an_option_that_the_provider_does_not_know_is_a_bad_request():
     assert str(caught.value) == (
         "no request to 'anthropic/claude-sonnet-4-5' could be made of the messages and options: UnsupportedParamsError: "
         "anthropic does not support parameters: ['logit_bias'], for model=claude-sonnet-4-5.\n"
-        "  Fix: leave it out, or pass drop_params=True to leave out whatever the provider does not take."
+        "  Fix: leave it out, or pass drop_params=True to leave out what the provider does not take."
     )
     assert caught.value.attempt == 0
 

@@ -174,7 +174,7 @@ def test_without_google_auth_the_error_says_what_to_install(find: Any):
     with pytest.raises(DeclarationError) as caught:
         check_google_auth(MODEL, find)
 
-    assert str(caught.value).endswith("  Fix: pip install 'understudy[vertex]', or pass a token of your own as api_key.")
+    assert str(caught.value).endswith("  Fix: pip install 'understudy[vertex]', or pass your own token as api_key.")
 
 
 def test_models_of_other_makers_are_left_to_litellm():

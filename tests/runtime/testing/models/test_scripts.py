@@ -45,7 +45,7 @@ async def test_answers_that_nobody_asked_for_fail_the_test_at_its_end() -> None:
         await ScriptedLM({"hi": ["one", "two"], "bye": "three"}, model="fake").chat(HI)
 
     assert await said_of(asking) == [
-        f"ScriptedLM('fake') has answers that nobody asked for. {SIGNS}",
+        f"ScriptedLM('fake') has answers that were never asked for. {SIGNS}",
         "  - 'hi', answer 2: 'two'",
         "  - 'bye': 'three'",
         "  + 1: 'hi'",
@@ -73,11 +73,11 @@ async def test_both_are_told_at_once_and_of_every_model() -> None:
         await in_vain(small, HI)
 
     assert await said_of(asking) == [
-        f"ScriptedLM('small') has answers that nobody asked for and was asked what it has no answer for. {SIGNS}",
+        f"ScriptedLM('small') has answers that were never asked for and was asked what it has no answer for. {SIGNS}",
         "  - 'bye': 'one'",
         "  ! 1: 'hi'",
         f"{MEND}{UNUSED}, and {UNFORESEEN}).",
-        f"ScriptedLM('large') has answers that nobody asked for. {SIGNS}",
+        f"ScriptedLM('large') has answers that were never asked for. {SIGNS}",
         "  - answer 1: 'two'",
         "  + nothing",
         f"{MEND}{UNUSED}).",
@@ -131,7 +131,7 @@ async def test_a_provider_is_followed_by_the_same_rule() -> None:
         await posted(network, "a", "c", "other")
 
     assert await said_of(asking) == [
-        f"the provider 'api.test' has answers that nobody asked for and was asked what it has no answer for. {SIGNS}",
+        f"the provider 'api.test' has answers that were never asked for and was asked what it has no answer for. {SIGNS}",
         "  - 'a', answer 1: 'one'",
         "  - 'a', answer 2: 'two'",
         "  - 'a', failure 2: disconnect",
@@ -159,7 +159,10 @@ async def test_the_loopback_provider_is_followed_by_the_same_rule() -> None:
         async with open_loopback({"a": "one"}):
             pass
 
-    assert (await said_of(asking))[:2] == [f"the loopback provider has answers that nobody asked for. {SIGNS}", "  - 'a': 'one'"]
+    assert (await said_of(asking))[:2] == [
+        f"the loopback provider has answers that were never asked for. {SIGNS}",
+        "  - 'a': 'one'",
+    ]
 
 
 async def posted(network: VirtualNetwork, *models: str) -> None:

@@ -116,12 +116,12 @@ async def stop(sim: Simulation) -> None:
                 "listen waits for an item of a memory channel (open senders: 1)",
             ],
         ),
-        (event, ["main waits for an Event that nobody has set"]),
+        (event, ["main waits for an Event that was not set"]),
         (
             join,
             [
-                "main waits for the end of a run of 'pair', in which is at work: pair/right/0",
-                "pair/right waits for an Event that nobody has set",
+                "main waits for the end of a run of 'pair', in which these are at work: pair/right/0",
+                "pair/right waits for an Event that was not set",
                 "idle: pair, pair/left, pair/both",
             ],
         ),

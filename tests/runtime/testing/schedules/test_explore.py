@@ -135,7 +135,7 @@ def test_a_failure_file_that_is_not_there_or_is_none_is_named(tmp_path: Path, mo
         explore(replay_first=str(tmp_path / "empty.json"))(racy)()
 
     assert str(missing.value) == f"there is no failure file 'gone.json' in {tmp_path} and from {tmp_path}/unit upwards.\n{mend}"
-    assert str(empty.value).startswith(f"{tmp_path}/empty.json is no failure file: KeyError: 'schedule'.\n  Fix: ")
+    assert str(empty.value).startswith(f"{tmp_path}/empty.json isn't a failure file: KeyError: 'schedule'.\n  Fix: ")
 
 
 def test_another_failure_of_the_same_test_gets_a_file_of_its_own(tmp_path: Path) -> None:
@@ -149,7 +149,8 @@ def test_another_failure_of_the_same_test_gets_a_file_of_its_own(tmp_path: Path)
 
 
 def test_what_is_no_async_function_is_not_explored() -> None:
-    with pytest.raises(UsageError, match=r"^@explore\(\) takes an async function, and <function .*> is none\.\n  Fix: async def"):
+    words = r"^@explore\(\) takes an async function, and <function .*> isn't one\.\n  Fix: async def"
+    with pytest.raises(UsageError, match=words):
         explore()(lambda: None)  # type: ignore[arg-type, return-value]
 
 
@@ -196,7 +197,7 @@ def test_what_is_no_schedule_is_refused() -> None:
         Schedule.parse("seven")
 
     assert str(caught.value) == (
-        "'seven' is no recorded schedule.\n  Fix: copy the whole word after --understudy-replay=, such as 7:0x3,1."
+        "'seven' isn't a recorded schedule.\n  Fix: copy the whole word after --understudy-replay=, such as 7:0x3,1."
     )
 
 

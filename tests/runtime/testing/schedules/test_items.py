@@ -137,7 +137,7 @@ def test_a_race_is_told_with_its_trace_and_the_line_that_replays_it(output: str)
 def test_a_deadlock_says_who_waits(output: str) -> None:
     assert re.search(
         r"Deadlock: nothing can run and no deadline is pending, at 0 s, after \d+ steps:\n"
-        r".*  test waits for an Event that nobody has set   \[test_user\.py:\d+ in test_deadlock\]",
+        r".*  test waits for an Event that was not set   \[test_user\.py:\d+ in test_deadlock\]",
         section(output, "test_deadlock"),
     )
 
@@ -151,7 +151,7 @@ def test_a_clock_that_the_test_moves_by_hand_is_not_moved_for_it(output: str) ->
 def test_a_script_that_is_not_followed_fails_the_round(output: str) -> None:
     said = section(output, "test_script_left_over")
 
-    assert "ScriptMismatch: ScriptedLM('scripted') has answers that nobody asked for." in said
+    assert "ScriptMismatch: ScriptedLM('scripted') has answers that were never asked for." in said
     assert "Found by arrival order in run 1, seed 0; it fails in arrival order, with no choice out of turn." in said
 
 
@@ -183,7 +183,7 @@ def test_a_test_that_deadlocks_on_the_virtual_clock_says_who_waits(tmp_path: Pat
     said = session(tmp_path, source)
 
     assert "Deadlock: nothing can run and no deadline is pending, at 60 s:" in said
-    assert "test waits for an Event that nobody has set   [test_user.py:4 in test_stuck]" in said
+    assert "test waits for an Event that was not set   [test_user.py:4 in test_stuck]" in said
 
 
 def test_an_interrupt_ends_the_session(tmp_path: Path) -> None:
