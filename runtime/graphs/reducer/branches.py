@@ -158,11 +158,6 @@ class Branch:
     paths: dict[str, int] = attrs.field(factory=dict[str, int])
     forked: dict[str, int] = attrs.field(factory=dict[str, int])
 
-    @property
-    def parent(self) -> Branch | None:
-        """The branch around it."""
-        return self.fork.delivery.branch if self.fork is not None else None
-
     def outward(self) -> Iterator[tuple[Branch, Fork]]:
         """The branches around this one, nearest first, each with its fork that this one lies in."""
         branch = self

@@ -58,11 +58,6 @@ class Route:
     is_conditional: bool = False
     """A ``when`` had a say, so that another message of its class may go elsewhere."""
 
-    @property
-    def receivers(self) -> tuple[Receiver, ...]:
-        """The parameters that take it."""
-        return tuple(destination.receiver for destination in self.destinations)
-
 
 NOWHERE = Route((), is_output=False)
 

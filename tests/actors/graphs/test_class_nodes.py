@@ -154,8 +154,8 @@ def test_a_subclass_that_is_a_node_gets_its_own_messages_and_others_go_to_the_ba
     graph.node(Own)
     routing = RoutingTable(graph.plan())
 
-    assert [receiver.node for receiver in routing.route("begin", Own()).receivers] == ["Own"]
-    assert [receiver.node for receiver in routing.route("begin", Other()).receivers] == ["Plain"]
+    assert [to.spec.name for to in routing.route("begin", Own()).destinations] == ["Own"]
+    assert [to.spec.name for to in routing.route("begin", Other()).destinations] == ["Plain"]
 
 
 def test_classes_are_connected_like_functions():

@@ -8,7 +8,7 @@ import attrs
 
 from actors.graphs.edges import Receiver
 from actors.graphs.graph import Graph
-from runtime.graphs.reducer.routing import RoutingTable
+from runtime.graphs.reducer.routing import Route, RoutingTable
 
 
 @attrs.frozen
@@ -54,12 +54,16 @@ def looping() -> Graph:
     return graph
 
 
+def receivers(route: Route) -> list[Receiver]:
+    return [destination.receiver for destination in route.destinations]
+
+
 def test_a_message_is_routed_by_its_class_and_its_bases():
     routing = RoutingTable(looping().plan())
 
     routes = [routing.route("improve", SubA()), routing.route("judge", Out()), routing.route("judge", Ask())]
 
-    assert [route.receivers for route in routes] == [(Receiver("judge", "a"),), (), (Receiver("draft", "ask"),)]
+    assert [receivers(route) for route in routes] == [[Receiver("judge", "a")], [], [Receiver("draft", "ask")]]
     assert [route.is_output for route in routes] == [False, True, False]
 
 
@@ -73,9 +77,9 @@ def test_connect_with_and_without_a_condition():
     graph.connect("improve", "audit", when=lambda a: a.n > 1)
     routing = RoutingTable(graph.plan())
 
-    assert routing.route("draft", A()).receivers == (Receiver("judge", "a"),)
-    assert routing.route("improve", SubA(2)).receivers == (Receiver("audit", "a"),)
-    assert routing.route("improve", SubA(1)).receivers == ()
+    assert receivers(routing.route("draft", A())) == [Receiver("judge", "a")]
+    assert receivers(routing.route("improve", SubA(2))) == [Receiver("audit", "a")]
+    assert receivers(routing.route("improve", SubA(1))) == []
 
 
 def test_a_route_is_made_once_for_a_class_unless_conditions_decide():
