@@ -54,7 +54,7 @@ _PLAIN: Final = {kind: Declared(Kind.SCALAR, kind) for kind in SCALARS}
 
 def declared(annotation: Any) -> Declared:
     """What `annotation` means; a type that nothing here knows is left to pydantic."""
-    if type(annotation) is type and (plain := _PLAIN.get(annotation)) is not None:
+    if is_exactly(annotation, type) and (plain := _PLAIN.get(annotation)) is not None:
         return plain
     if isinstance(annotation, typing.NewType):
         return declared(annotation.__supertype__)
