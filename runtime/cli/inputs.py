@@ -14,7 +14,6 @@ from runtime.messages.json_text import parse
 from runtime.messages.problems import MessageInvalid, lines_of
 from runtime.messages.reader import read
 
-
 MAX_BYTES = 256 * 1024 * 1024
 """How long an input may be: it is the user's own, so far longer than what a stranger may send."""
 
