@@ -15,6 +15,9 @@ from runtime.messages.json_text import parse
 from runtime.messages.problems import MessageInvalid, lines_of
 from runtime.messages.reader import read
 
+MAX_BYTES = 256 * 1024 * 1024
+"""How long an input may be: it is the user's own, so far longer than what a stranger may send."""
+
 
 def read_input(text: str, stdin: TextIO | None = None) -> str:
     """The JSON that `text` is or names: ``@FILE``, or ``-`` for standard input.
@@ -40,7 +43,7 @@ def parse_object(text: str) -> Mapping[str, Any]:
         WrongUsage: it isn't JSON, or JSON of another kind.
     """
     try:
-        value = parse(text)
+        value = parse(text, max_bytes=MAX_BYTES)
     except MessageInvalid as error:
         told = "; ".join(lines_of(error.problems))
         if not isinstance(error.__cause__, json.JSONDecodeError):

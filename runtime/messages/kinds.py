@@ -49,8 +49,13 @@ _SETS: Final = {set: set, collections.abc.MutableSet: set, frozenset: frozenset,
 _MAPPINGS: Final = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
 
 
+_PLAIN: Final = {kind: Declared(Kind.SCALAR, kind) for kind in SCALARS}
+
+
 def declared(annotation: Any) -> Declared:
     """What `annotation` means; a type that nothing here knows is left to pydantic."""
+    if is_exactly(annotation, type) and (plain := _PLAIN.get(annotation)) is not None:
+        return plain
     if isinstance(annotation, typing.NewType):
         return declared(annotation.__supertype__)
     if isinstance(annotation, typing.TypeVar):

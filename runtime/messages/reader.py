@@ -43,10 +43,13 @@ def read(annotation: Any, value: object, *, at: Path = (), max_depth: int = MAX_
     """
     found = [attrs.evolve(flaw, path=(*at, *flaw.path)) for flaw in flaws(value, max_depth=max_depth)]
     if not found:
-        reading = _Reading()
-        read_value = reading.value(annotation, value, at, found)
-        if not found:
-            return read_value
+        try:
+            read_value = _Reading().value(annotation, value, at, found)
+        except RecursionError:  # max_depth is more than the stack of this caller has room for
+            found.append(FieldProblem(at, "it is nested too deeply"))
+        else:
+            if not found:
+                return read_value
     name = schemas.type_name(annotation)
     raise invalid(f"The value does not make {_article(name)} {name}", found)
 
@@ -79,8 +82,8 @@ class _Reading:
     """One reading. Its methods add to `problems` what is wrong and give what they read."""
 
     # Each member of a union reads the same objects, and so do the unions inside: without this, a chain of n objects costs 2 ** n.
-    known: dict[tuple[int, int], tuple[Any, list[FieldProblem]]] = attrs.field(
-        factory=dict[tuple[int, int], tuple[Any, list[FieldProblem]]]
+    known: dict[tuple[int, int, bool], tuple[Any, list[FieldProblem]]] = attrs.field(
+        factory=dict[tuple[int, int, bool], tuple[Any, list[FieldProblem]]]
     )
     alive: list[Any] = attrs.field(factory=list[Any])
     """The annotations in `known`: an id is only of use while its object lives."""
@@ -239,7 +242,7 @@ class _Reading:
         wrong: list[FieldProblem] = []
         if type(value) not in (dict, list):
             return self.value(member, value, path, wrong, checked=checked), wrong
-        key = (id(member), id(value))
+        key = (id(member), id(value), checked)
         if key not in self.known:
             self.alive.append(member)
             made = self.value(member, value, path, wrong, checked=checked)

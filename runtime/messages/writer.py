@@ -156,8 +156,13 @@ def _message(kind: Declared, annotation: Any, value: Any, path: Path, problems: 
 
 
 def _foreign(annotation: Any, value: Any, path: Path, problems: list[FieldProblem]) -> Any:
+    before = len(problems)
     written = _attempted(lambda: schemas.foreign_json(annotation, value), path, problems)
     problems.extend(FieldProblem((*path, *flaw.path), flaw.message) for flaw in flaws(written))
+    if len(problems) == before:  # pydantic hides a secret, for one, and says nothing
+        again = _attempted(lambda: schemas.foreign(annotation, written) == value, path, problems)
+        if len(problems) == before and not again:
+            problems.append(FieldProblem(path, f"what JSON has of {schemas.type_name(annotation)} comes back as something else"))
     return written
 
 

@@ -181,10 +181,8 @@ def _target(spec: NodeSpec, row: Row) -> type | None:
 def _built(kind: type, fields: object, place: str) -> Any:
     if not isinstance(fields, dict):
         raise _Unfit(f"{place}: expected the fields of {kind.__name__}, got {schemas.shorten(fields)}")
-    if not has_fields(kind):
-        return schemas.build(kind, {})
     try:
-        return schemas.build(kind, cast("dict[str, Any]", fields))
+        return schemas.build(kind, cast("dict[str, Any]", fields) if has_fields(kind) else {})
     except MessageInvalid as error:
         raise _Unfit(f"{place} makes no {kind.__name__}: {'; '.join(lines_of(error.problems))}") from error
 

@@ -78,6 +78,10 @@ def test_anything_but_a_json_object_is_refused(text: str, line: str) -> None:
     assert str(refused.value) == line
 
 
+def test_a_file_of_ones_own_may_be_large() -> None:
+    assert len(parse_object(f'{{"text": "{"x" * 5_000_000}"}}')["text"]) == 5_000_000
+
+
 def test_the_fields_are_validated_at_any_depth() -> None:
     made = build_input([Order], {"address": {"street": "Main St"}, "times": 2})
 

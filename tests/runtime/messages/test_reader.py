@@ -212,6 +212,15 @@ def test_unions_in_unions_cost_no_more_than_their_size() -> None:
     assert len(str(caught.value)) < 2_000
 
 
+def test_more_depth_than_the_stack_has_room_for_is_refused_too() -> None:
+    value: Any = {}
+    for _ in range(400):
+        value = {"next": value}
+
+    with pytest.raises(MessageInvalid, match="it is nested too deeply"):
+        read(Chain, value, max_depth=1_000)
+
+
 def test_depth_is_bounded() -> None:
     with pytest.raises(MessageInvalid, match="nested more than 2 deep"):
         read(Any, [[[]]], max_depth=2)

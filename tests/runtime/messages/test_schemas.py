@@ -18,7 +18,7 @@ import pytest
 from actors.errors import DeclarationError
 from runtime.messages.fields import fields_of
 from runtime.messages.problems import MessageInvalid
-from runtime.messages.schemas import build, dump, mirror
+from runtime.messages.schemas import build, dump, json_schema, mirror
 
 
 class Level(enum.IntEnum):
@@ -228,6 +228,15 @@ def test_a_mirror_shows_a_json_schema_that_refers_to_itself() -> None:
         "items": {"$ref": "#/$defs/Tree"},
         "type": "array",
     }
+
+
+def test_a_schema_without_aliases_names_the_fields_of_mirrors_too() -> None:
+    """By it the answers of an XML adapter are read: which element is a list, and of what."""
+    schema = json_schema(mirror(Mixed))
+
+    assert [*schema["properties"]] == ["choice", "by_name", "page", "share"]
+    assert schema["required"] == ["choice", "by_name", "page"]
+    assert [*schema["$defs"]["Bound"]["properties"]] == ["low", "high"]
 
 
 def test_mirrors_do_not_keep_the_types_of_a_function_alive() -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import datetime
 import decimal
 import enum
 import importlib
+import ipaddress
 import itertools
 import json
+import pathlib
 import typing
 import uuid
 from typing import Any, Literal
@@ -203,6 +206,7 @@ def test_any_json_is_read_or_refused_and_what_is_read_can_be_written(sample: Sam
         (Any, {"a": {1, 2}}, "/a: expected JSON, got Python's set"),
         (dict[tuple[int, ...], int], {(1,): 1}, ": a name in JSON is a text, and a list or an object makes none"),
         (dict[int | str, int], {1: 1, "1": 2}, "/1: two keys have this name in JSON"),
+        (pydantic.SecretStr, pydantic.SecretStr("a"), ": what JSON has of SecretStr comes back as something else"),
         (Leaf | None, Leaf("1"), "/size: expected int, got '1'"),  # type: ignore[arg-type]
         (Literal["a"], "b", ": expected Literal['a'], got 'b'"),
     ],
@@ -213,6 +217,18 @@ def test_what_would_come_back_as_something_else_is_refused(annotation: Any, valu
 
     first = caught.value.problems[0]
     assert f"{first.pointer}: {first.message}" == problem
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        (pathlib.PurePosixPath, pathlib.PurePosixPath("/a")),
+        (ipaddress.IPv4Address, ipaddress.IPv4Address("127.0.0.1")),
+        (collections.deque[int], collections.deque([1])),
+    ],
+)
+def test_a_type_that_pydantic_knows_is_written_as_it_reads_it(annotation: Any, value: object) -> None:
+    assert read_text(annotation, write_text(annotation, value)) == value
 
 
 def test_a_whole_number_may_stand_for_a_float_and_comes_back_as_one() -> None:
