@@ -7,6 +7,7 @@ from actors.actor import Actor as Actor
 from actors.actor import ActorContext as ActorContext
 from actors.actor import ActorNursery as ActorNursery
 from actors.actor import ActorRef as ActorRef
+from actors.actor import ActorState as ActorState
 from actors.actor import ActorStatistics as ActorStatistics
 from actors.actor import Failure as Failure
 from actors.actor import Reply as Reply

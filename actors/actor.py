@@ -50,14 +50,29 @@ class Request(Generic[R]):
 
 
 @final
+class ActorState(enum.StrEnum):
+    """Where an actor or a supervisor is; equal to its plain word."""
+
+    NEW = "new"
+    STARTING = "starting"
+    """Its lifespan is being entered."""
+    RUNNING = "running"
+    STOPPING = "stopping"
+    """It finishes its message and leaves its lifespan, because somebody asked it to."""
+    BACKING_OFF = "backing_off"
+    """The incarnation failed or ended; the next one starts after a delay, or with its group."""
+    STOPPED = "stopped"
+    """No incarnation, and none to come unless somebody starts it again."""
+
+
+@final
 @attrs.frozen
 class ActorStatistics:
     """One look at an actor."""
 
     address: str
     """The actor's name within its runtime."""
-    state: str
-    """``"starting"``, ``"running"``, ``"stopping"``, ``"backing_off"`` or ``"stopped"``."""
+    state: ActorState
     incarnation: int
     """Lives so far, the present one included; 0 before the first start."""
     restarts: int

@@ -358,7 +358,7 @@ class ActorCell(Cell):
         timer, now = self.retry_timer if self.state is State.BACKING_OFF else None, self.kernel.now()
         return ActorStatistics(
             address=self.address,
-            state=self.state.value,
+            state=self.state,
             incarnation=self.incarnation,
             restarts=self.restarts,
             handled=self.hand.handled,
