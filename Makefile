@@ -95,6 +95,8 @@ check: $(VENV)/check.stamp
 	@$(BIN)/mypy
 	@echo "== pyright"
 	@$(BIN)/pyright --pythonpath $(BIN)/python
+	@echo "== uses of types, right and wrong"
+	@$(BIN)/python -m pytest -q tests/typing/judge.py
 	@echo "== layers"
 	@$(BIN)/python -m pytest -q tests/test_layers.py
 	@$(MAKE) docs

@@ -7,6 +7,7 @@ from actors.actor import Actor as Actor
 from actors.actor import ActorContext as ActorContext
 from actors.actor import ActorNursery as ActorNursery
 from actors.actor import ActorRef as ActorRef
+from actors.actor import ActorState as ActorState
 from actors.actor import ActorStatistics as ActorStatistics
 from actors.actor import Failure as Failure
 from actors.actor import Reply as Reply
@@ -70,9 +71,11 @@ from actors.lm import LM as LM
 from actors.lm import ChatMessage as ChatMessage
 from actors.lm import Completion as Completion
 from actors.lm import Delta as Delta
+from actors.lm import FunctionCall as FunctionCall
 from actors.lm import LMStream as LMStream
 from actors.lm import ReasoningDelta as ReasoningDelta
 from actors.lm import TextDelta as TextDelta
+from actors.lm import ToolCall as ToolCall
 from actors.lm import ToolCallDelta as ToolCallDelta
 from actors.lm import Usage as Usage
 from actors.mailbox import DeadLetterPolicy as DeadLetterPolicy

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol, Self, final, runtime_checkable
+from typing import Any, Literal, Protocol, Self, TypedDict, final, runtime_checkable
 
 import attrs
 
@@ -35,6 +35,22 @@ class Usage:
         return self.prompt_tokens + self.completion_tokens
 
 
+class FunctionCall(TypedDict):
+    """What a :class:`ToolCall` calls."""
+
+    name: str
+    arguments: str
+    """JSON, as the model wrote it: not yet read, and perhaps wrong."""
+
+
+class ToolCall(TypedDict):
+    """One call of a tool, in OpenAI's form."""
+
+    id: str
+    type: Literal["function"]
+    function: FunctionCall
+
+
 @final
 @attrs.frozen
 class Completion:
@@ -47,7 +63,7 @@ class Completion:
     finish_reason: str = "stop"
     """``"stop"``, ``"length"``, ``"tool_calls"`` or ``"content_filter"``."""
     usage: Usage = attrs.field(factory=Usage)
-    tool_calls: tuple[Mapping[str, Any], ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
     """OpenAI's form: ``{"id": …, "type": "function", "function": {"name": …, "arguments": "…"}}``."""
     reasoning: str | None = None
     """The model's visible reasoning, from providers that send it."""

@@ -134,10 +134,11 @@ _BY_GRAVITY = (Directive.ESCALATE, Directive.STOP, Directive.RESTART, Directive.
 
 
 def _is_factory(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    kind = type(value).__name__
     if isinstance(value, Actor):
         raise DeclarationError(
-            f"ChildSpec({attribute.name}=<{type(value).__name__} instance>): an instance would be shared by all incarnations.\n"
-            f"  Fix: pass the class or a function that makes one, ChildSpec(id, {type(value).__name__}, args=(…))."
+            f"ChildSpec({attribute.name}=<{kind} instance>): an instance would be shared by all incarnations.\n"
+            f"  Fix: pass the class or a function that makes one, ChildSpec(id, {kind}, args=(…))."
         )
     if not callable(value):
         raise refuse(owner, attribute.name, value, "an Actor class or a function that returns a new Actor")

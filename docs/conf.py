@@ -27,7 +27,7 @@ myst_heading_anchors = 3
 
 # Signatures name types of other libraries, whose inventories are on the network; ours are checked.
 nitpicky = True
-nitpick_ignore_regex = [("py:.*", r"(?!(actors|runtime)\.).*")]
+nitpick_ignore_regex = [("py:.*", r"(?!(actors|runtime)\.).*|actors\.typevars\..*")]
 # A class is known by its front door and by the module that defines it; a short name then fits both.
 suppress_warnings = ["ref.python"]
 

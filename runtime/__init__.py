@@ -13,6 +13,7 @@ from runtime.core.dead_letters import DeadReason as DeadReason
 from runtime.core.errands import TaskHandle as TaskHandle
 from runtime.core.events import ActorCrashed as ActorCrashed
 from runtime.core.events import ActorEnded as ActorEnded
+from runtime.core.events import ActorEvent as ActorEvent
 from runtime.core.events import ActorRestarting as ActorRestarting
 from runtime.core.events import ActorStarted as ActorStarted
 from runtime.core.events import ActorUnresponsive as ActorUnresponsive
@@ -30,6 +31,10 @@ from runtime.core.payloads import MessageSummary as MessageSummary
 from runtime.core.routing import Pool as Pool
 from runtime.core.routing import Routing as Routing
 from runtime.graphs.deployment import Deployment as Deployment
+from runtime.graphs.events import AnyActorEvent as AnyActorEvent
+from runtime.graphs.events import AnyEvent as AnyEvent
+from runtime.graphs.events import AnyNodeEvent as AnyNodeEvent
+from runtime.graphs.events import AnyRunEvent as AnyRunEvent
 from runtime.graphs.events import FieldDelta as FieldDelta
 from runtime.graphs.events import LMAsked as LMAsked
 from runtime.graphs.events import LMCalled as LMCalled
@@ -37,6 +42,7 @@ from runtime.graphs.events import LMDelta as LMDelta
 from runtime.graphs.events import NodeCancelled as NodeCancelled
 from runtime.graphs.events import NodeEmitted as NodeEmitted
 from runtime.graphs.events import NodeEvent as NodeEvent
+from runtime.graphs.events import NodeFellBack as NodeFellBack
 from runtime.graphs.events import NodeFinished as NodeFinished
 from runtime.graphs.events import NodeGaveUp as NodeGaveUp
 from runtime.graphs.events import NodeRetrying as NodeRetrying
@@ -44,9 +50,11 @@ from runtime.graphs.events import NodeSlowToStop as NodeSlowToStop
 from runtime.graphs.events import NodeStarted as NodeStarted
 from runtime.graphs.events import PromptMessage as PromptMessage
 from runtime.graphs.events import RunAbandoned as RunAbandoned
+from runtime.graphs.events import RunEvent as RunEvent
 from runtime.graphs.events import RunFinished as RunFinished
 from runtime.graphs.events import RunStarted as RunStarted
 from runtime.graphs.handle import RunHandle as RunHandle
 from runtime.graphs.record import RunStatus as RunStatus
 from runtime.graphs.record import Spend as Spend
 from runtime.graphs.record import Step as Step
+from runtime.graphs.record import StepStatus as StepStatus

@@ -20,13 +20,14 @@ from actors.lm import LM
 from actors.mailbox import DeadLetterPolicy
 from actors.restart import RestartType
 from actors.supervision import ChildSpec, Supervision, SupervisorRef, SupervisorSpec, supervisor_spec
+from actors.typevars import In, M, Out
 from actors.words import repr_of
 from runtime.core.actor_cell import ActorCell
 from runtime.core.bus import Bus
 from runtime.core.cell import Cell, current_cell
 from runtime.core.dead_letters import DeadLetters
 from runtime.core.errands import TaskHandle, start_task
-from runtime.core.events import DEFAULT_BUFFER, Event, EventStream
+from runtime.core.events import DEFAULT_BUFFER, EventStream
 from runtime.core.failures import failure_in
 from runtime.core.inspection import RuntimeStatistics, TreeNode, statistics_of, tree_of
 from runtime.core.kernel import Kernel
@@ -39,6 +40,7 @@ from runtime.core.supervisor_ref import LocalSupervisorRef
 from runtime.core.watchdog import watching
 from runtime.graphs.deployment import Deployment
 from runtime.graphs.engine import Engine
+from runtime.graphs.events import AnyEvent, AnyRunEvent
 from runtime.graphs.handle import RunHandle
 from runtime.lm.limits.budget import Budget, budgets_with, check_budget, spending_all
 from runtime.lm.models import Connections, Models
@@ -64,11 +66,11 @@ class Runtime:
 
     async def spawn(
         self,
-        factory: Callable[..., Actor],
+        factory: Callable[..., Actor[M]],
         *args: Any,
         name: str | None = None,
         **options: Unpack[SpawnOptions],
-    ) -> ActorRef[Any]:
+    ) -> ActorRef[M]:
         """Start ``factory(*args)`` as an actor under the root supervisor; return once its lifespan was entered.
 
         `name` is its address (default: made from the factory's name). A failure of this first start is the caller's and is not
@@ -100,11 +102,11 @@ class Runtime:
 
     async def task(
         self,
-        function: Callable[..., Awaitable[Any]],
+        function: Callable[..., Awaitable[Out]],
         *args: Any,
         name: str | None = None,
         shutdown_s: float | None = None,
-    ) -> TaskHandle:
+    ) -> TaskHandle[Out]:
         """Run ``function(*args)`` once beside everything else; return as soon as it has begun.
 
         It runs as an actor under the root supervisor that is never restarted: it has a name, a place in the tree and in the
@@ -142,7 +144,7 @@ class Runtime:
 
     # --- graphs ---------------------------------------------------------------------------------------------------------
 
-    async def run(self, graph: Graph, message: object, *, max_steps: float = math.inf, budget: Budget | None = None) -> Any:
+    async def run(self, graph: Graph[In, Out], message: In, *, max_steps: float = math.inf, budget: Budget | None = None) -> Out:
         """Run `graph` on `message` and return its output; deploys the graph first if need be.
 
         Whatever way it ends, nothing of the run is alive afterwards; cancelling the call cancels the run. Deadlines are the
@@ -161,17 +163,18 @@ class Runtime:
             GraphInvalid: the graph has problems. DeclarationError: `message` is of a wrong type, or a language model is missing.
         """
         with self._charging(budget):
-            return await self._engine.run(graph, message, max_steps)
+            output: Out = await self._engine.run(graph, message, max_steps)
+        return output
 
     async def start(
         self,
-        graph: Graph,
-        message: object,
+        graph: Graph[In, Out],
+        message: In,
         run_id: str | None = None,
         *,
         max_steps: float = math.inf,
         budget: Budget | None = None,
-    ) -> RunHandle:
+    ) -> RunHandle[Out]:
         """Start a run and return its handle once its first messages have found room; it goes on without the caller.
 
         `run_id` must not be that of another run under way; None makes one. Raises what :meth:`run` raises at its start.
@@ -181,13 +184,13 @@ class Runtime:
 
     def stream(
         self,
-        graph: Graph,
-        message: object,
+        graph: Graph[In, Out],
+        message: In,
         *,
         max_steps: float = math.inf,
         buffer: int = DEFAULT_BUFFER,
         budget: Budget | None = None,
-    ) -> contextlib.AbstractAsyncContextManager[EventStream]:
+    ) -> contextlib.AbstractAsyncContextManager[EventStream[AnyRunEvent[Out | None]]]:
         """A run as its typed events: ``async with runtime.stream(graph, message) as events: async for event in events``.
 
         The last event is always one ``RunFinished``, with the output or the error; after it the iteration ends. Leaving the block
@@ -197,8 +200,8 @@ class Runtime:
 
     @contextlib.asynccontextmanager
     async def _streamed(
-        self, run: contextlib.AbstractAsyncContextManager[EventStream], budget: Budget | None
-    ) -> AsyncGenerator[EventStream]:
+        self, run: contextlib.AbstractAsyncContextManager[EventStream[Any]], budget: Budget | None
+    ) -> AsyncGenerator[EventStream[Any]]:
         async with contextlib.AsyncExitStack() as stack:
             with self._charging(budget):  # its start alone: the caller's block is not part of the run
                 events = await stack.enter_async_context(run)
@@ -210,7 +213,7 @@ class Runtime:
             return contextlib.nullcontext()
         return spending_all(budgets_with(owner, budget))
 
-    async def deploy(self, graph: Graph, *, max_runs: float = math.inf) -> Deployment:
+    async def deploy(self, graph: Graph[In, Out], *, max_runs: float = math.inf) -> Deployment[In, Out]:
         """Start the actors of `graph`, so that its first run need not wait for them.
 
         `max_runs` bounds the runs under way at once; further ones wait for their turn at their start.
@@ -220,7 +223,7 @@ class Runtime:
         """
         return await self._engine.deploy(graph, max_runs)
 
-    def runs(self) -> Mapping[str, RunHandle]:
+    def runs(self) -> Mapping[str, RunHandle[Any]]:
         """The runs under way by id, in the order of their start, those that wait for their turn among them.
 
         However they were started; nested graphs are parts of theirs. Each handle says its graph, times, status, trace and
@@ -298,7 +301,7 @@ class Runtime:
 
     # --- looking in -------------------------------------------------------------------------------------------------------
 
-    def events(self, keep: Callable[[Event], bool] | None = None, *, buffer: int = DEFAULT_BUFFER) -> EventStream:
+    def events(self, keep: Callable[[AnyEvent], bool] | None = None, *, buffer: int = DEFAULT_BUFFER) -> EventStream[AnyEvent]:
         """Subscribe to what happens from now on (only what `keep` accepts): ``async with runtime.events() as events``.
 
         The stream holds at most `buffer` events; a slow reader loses the oldest and finds ``EventsMissed`` instead.
@@ -345,7 +348,7 @@ async def open_runtime(
     lms: Mapping[str, str | LM] | None = None,
     seed: int | None = None,
     store: None = None,
-    instruments: Iterable[Callable[[Event], None]] = (),
+    instruments: Iterable[Callable[[AnyEvent], None]] = (),
     supervision: Supervision | None = None,
     watchdog_s: float | None = None,
     predictors: str | Path | None = None,

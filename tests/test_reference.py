@@ -119,7 +119,7 @@ def test_every_public_name_says_what_it_is(door: str) -> None:
         f"{name}.{member}" if member else name
         for name, found in public_names(door).items()
         for member, documented in [("", found), *methods(found)]
-        if not documented.__doc__
+        if not documented.__doc__ and typing.get_origin(documented) is not typing.Union  # an alias has no docstring of its own
     ]
 
     assert silent == []

@@ -7,7 +7,7 @@ import functools
 import inspect
 import types
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar, Unpack, final, overload
+from typing import Any, Generic, TypeVar, Unpack, final, overload
 
 import attrs
 
@@ -29,13 +29,14 @@ from actors.graphs.plan import Plan, compile_plan
 from actors.graphs.signature import read_default_fallback, resolve
 from actors.graphs.timing import find_races
 from actors.supervision import Supervision, check_id
+from actors.typevars import In, Out
 from actors.words import repr_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 @final
-class Graph:
+class Graph(Generic[In, Out]):
     """Nodes that run as actors, joined by the types of their messages.
 
     A run begins with an `input` message and ends with the first message of the `output` type, unless `finish` changes that;
@@ -58,6 +59,50 @@ class Graph:
     []
     """
 
+    @overload
+    def __init__(
+        self,
+        name: str,
+        *,
+        input: type[In],
+        output: type[Out],
+        supervision: Supervision | None = None,
+        fallback: Callable[..., Any] | None = None,
+        finish: Finish = Finish.FIRST_OUTPUT,
+    ) -> None: ...
+    @overload  # for a union, which is no type[…]: Graph[A, B | C](…) says what it is
+    def __init__(
+        self,
+        name: str,
+        *,
+        input: type[In],
+        output: Any,
+        supervision: Supervision | None = None,
+        fallback: Callable[..., Any] | None = None,
+        finish: Finish = Finish.FIRST_OUTPUT,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        name: str,
+        *,
+        input: Any,
+        output: type[Out],
+        supervision: Supervision | None = None,
+        fallback: Callable[..., Any] | None = None,
+        finish: Finish = Finish.FIRST_OUTPUT,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        name: str,
+        *,
+        input: Any,
+        output: Any,
+        supervision: Supervision | None = None,
+        fallback: Callable[..., Any] | None = None,
+        finish: Finish = Finish.FIRST_OUTPUT,
+    ) -> None: ...
     def __init__(
         self,
         name: str,

@@ -172,7 +172,7 @@ def _line(error: BaseException, file: Path) -> str:
 def _graph_in(module: ModuleType, path: str, name: str) -> Graph:
     found = getattr(module, name, None)
     if isinstance(found, Graph):
-        return found
+        return found  # pyright: ignore[reportUnknownVariableType] - Graph[Unknown, Unknown], by isinstance
     names = [key for key, value in vars(module).items() if isinstance(value, Graph)]
     graphs = f"its graphs: {', '.join(names)}" if names else "it has no graph: declare one there, such as graph = Graph(…)"
     if not hasattr(module, name):

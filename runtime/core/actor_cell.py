@@ -170,7 +170,7 @@ class ActorCell(Cell):
                 f"the factory of {self.address!r} returned {type(actor).__name__}, expected an Actor.\n"
                 "  Fix: give a subclass of actors.Actor, or a function that returns a new instance of one."
             )
-        return actor
+        return actor  # pyright: ignore[reportUnknownVariableType] - Actor[Unknown], by isinstance
 
     async def _live_within(self, lifespan: contextlib.AbstractAsyncContextManager[None]) -> None:
         """``async with lifespan``, but with a clean-up that cancellation cannot cut short before its time."""
@@ -358,7 +358,7 @@ class ActorCell(Cell):
         timer, now = self.retry_timer if self.state is State.BACKING_OFF else None, self.kernel.now()
         return ActorStatistics(
             address=self.address,
-            state=self.state.value,
+            state=self.state,
             incarnation=self.incarnation,
             restarts=self.restarts,
             handled=self.hand.handled,

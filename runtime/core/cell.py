@@ -455,9 +455,7 @@ class Cell(ABC):
         if self.kernel.registry.get(self.address) is self:
             del self.kernel.registry[self.address]
         if self.kernel.events.listening:
-            self.kernel.events.publish(
-                ActorEnded(address=self.address, incarnation=self.incarnation, reason=reason.value, error=error)
-            )
+            self.kernel.events.publish(ActorEnded(address=self.address, incarnation=self.incarnation, reason=reason, error=error))
         self._close()
         self._ended = Terminated(self.ref, reason, error)
         watchers, self._watchers = self._watchers or (), None

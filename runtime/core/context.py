@@ -10,6 +10,7 @@ import trio
 from actors.actor import Actor, ActorContext, ActorNursery, ActorRef, Reply, SpawnOptions
 from actors.errors import UsageError
 from actors.supervision import supervisor_spec
+from actors.typevars import M
 from actors.words import repr_of
 from runtime.core.actor_cell import ActorCell
 from runtime.core.cell import Cell
@@ -64,11 +65,11 @@ class LocalContext(ActorContext):
 
     async def spawn(
         self,
-        factory: Callable[..., Actor],
+        factory: Callable[..., Actor[M]],
         *args: Any,
         name: str | None = None,
         **options: Unpack[SpawnOptions],
-    ) -> ActorRef[Any]:
+    ) -> ActorRef[M]:
         """See ``ActorContext.spawn``."""
         self._refuse_when_closed("it starts no children")
         supervisor = self._supervisor if self._supervisor is not None else self._open_supervisor()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, final
+from typing import Any, Generic, cast, final
 
 import attrs
 import outcome
@@ -14,6 +14,7 @@ import trio
 from actors.actor import Actor, ActorRef, Terminated
 from actors.errors import UsageError
 from actors.restart import RestartType
+from actors.typevars import Out
 from runtime.core.actor_cell import ActorCell
 from runtime.core.cell import current_cell, off_duty
 from runtime.core.envelope import Envelope, OneShot, Wrapper
@@ -104,7 +105,7 @@ class _Result:
 
 
 @final
-class TaskHandle:
+class TaskHandle(Generic[Out]):
     """One call that runs as an actor; made by ``Runtime.task``."""
 
     __slots__ = ("_cell", "_result")
@@ -123,7 +124,7 @@ class TaskHandle:
         """The ref of its actor: to watch it, or to stop it with its ``shutdown_s``."""
         return self._cell.ref
 
-    async def result(self) -> Any:
+    async def result(self) -> Out:
         """Wait for what the function returns; at once if it has. Cancelling this wait does not cancel the task.
 
         Raises:
@@ -134,7 +135,7 @@ class TaskHandle:
         caller = current_cell.get()
         slot = Ask(None if off_duty.get() else caller, self._cell)
         try:
-            return await self._result.wait(slot)
+            return cast("Out", await self._result.wait(slot))
         finally:
             slot.forget_edge()
 
@@ -167,11 +168,11 @@ def _check_function(function: object) -> None:
 
 async def start_task(
     supervisor: SupervisorCell,
-    function: Callable[..., Awaitable[Any]],
+    function: Callable[..., Awaitable[Out]],
     args: tuple[Any, ...],
     name: str | None,
     shutdown_s: float | None,
-) -> TaskHandle:
+) -> TaskHandle[Out]:
     """Run ``function(*args)`` once, as a temporary child of `supervisor`."""
     _check_function(function)
     shown = getattr(function, "__name__", type(function).__name__)
@@ -184,7 +185,7 @@ async def start_task(
     sender = caller.address if caller is not None else None
     call = _Call(partial(function, *args), shown, result.begun)
     cell.mailbox.put_nowait(Envelope(call, sender, result, trio.current_time()))
-    handle = TaskHandle(cell, result)
+    handle: TaskHandle[Out] = TaskHandle(cell, result)
     try:
         # From here on a stop gives it its time to finish; before, it would have taken the call back.
         await result.begun.wait(partial(cell.request_stop, kill=True))

@@ -10,12 +10,14 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self, final
+from typing import Any, Generic, Self, cast, final
 
 import attrs
 import trio
 
+from actors.actor import StopReason
 from actors.groups import is_fatal, leaves_of
+from actors.typevars import TypeVar
 from actors.words import repr_of, said
 
 _LOG = logging.getLogger("understudy.events")
@@ -26,7 +28,7 @@ DEFAULT_BUFFER = 1024
 
 @attrs.frozen(kw_only=True)
 class Event:
-    """Base of all events. `at_s` is the runtime's clock (``trio.current_time()``) in seconds."""
+    """Base of all events (``AnyEvent`` lists them). `at_s` is the runtime's clock (``trio.current_time()``) in seconds."""
 
     at_s: float = attrs.field(factory=trio.current_time)
 
@@ -67,9 +69,9 @@ class ActorRestarting(ActorEvent):
 @final
 @attrs.frozen(kw_only=True)
 class ActorEnded(ActorEvent):
-    """The actor is gone for good; `reason` is the word of its ``StopReason``."""
+    """The actor is gone for good."""
 
-    reason: str
+    reason: StopReason
     error: BaseException | None = None
 
 
@@ -143,23 +145,26 @@ class EventsMissed(Event):
     count: int
 
 
+E = TypeVar("E", covariant=True, bound=Event, default=Event)
+
+
 @final
-class EventStream:
+class EventStream(Generic[E]):
     """One subscription: an async iterator, and an async context manager that ends it.
 
     Holds at most `buffer` events; a slow reader loses the oldest and is told so by :class:`EventsMissed`.
     """
 
-    def __init__(self, bus: EventBus, keep: Callable[[Event], bool] | None, buffer: int) -> None:
+    def __init__(self, bus: EventBus, keep: Callable[[Any], bool] | None, buffer: int) -> None:
         self._bus = bus
         self._keep = keep
-        self._buffer: deque[Event] = deque(maxlen=buffer)
+        self._buffer: deque[Any] = deque(maxlen=buffer)
         self._missed = 0
         self._arrival = trio.Event()
         self._closed = False
 
     @property
-    def keep(self) -> Callable[[Event], bool] | None:
+    def keep(self) -> Callable[[Any], bool] | None:
         """Which events are wanted; None for all."""
         return self._keep
 
@@ -181,17 +186,17 @@ class EventStream:
         self._bus.forget(self)
         self._arrival.set()
 
-    def take_nowait(self) -> Event | None:
+    def take_nowait(self) -> E | None:
         """The next event, or None when nothing waits."""
         if self._missed:
             missed, self._missed = self._missed, 0
-            return EventsMissed(count=missed)
+            return cast("E", EventsMissed(count=missed))  # one of what every stream may give
         return self._buffer.popleft() if self._buffer else None
 
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Event:
+    async def __anext__(self) -> E:
         await trio.lowlevel.checkpoint()
         while (event := self.take_nowait()) is None:
             if self._closed:
@@ -214,8 +219,8 @@ class EventBus:
 
     def __init__(self) -> None:
         # Weak, so that a stream its owner forgot costs nothing once it is collected.
-        self._order: list[weakref.ref[EventStream]] = []
-        self._sinks: tuple[Callable[[Event], None], ...] = ()
+        self._order: list[weakref.ref[EventStream[Any]]] = []
+        self._sinks: tuple[Callable[[Any], None], ...] = ()
         self.on_interrupt: Callable[[BaseException], None] | None = None
         """Called with what must not be survived and came out of a sink: nobody who publishes could do anything about it."""
 
@@ -224,21 +229,21 @@ class EventBus:
         """Whether making an event is worth it."""
         return bool(self._order or self._sinks)
 
-    def add_sink(self, sink: Callable[[Event], None]) -> None:
+    def add_sink(self, sink: Callable[[Any], None]) -> None:
         """Call `sink` with every event from now on. It must not block; one that raises is dropped (`InstrumentFailed`)."""
         self._sinks = (*self._sinks, sink)
 
-    def subscribe(self, keep: Callable[[Event], bool] | None = None, buffer: int = DEFAULT_BUFFER) -> EventStream:
+    def subscribe(self, keep: Callable[[Any], bool] | None = None, buffer: int = DEFAULT_BUFFER) -> EventStream[Any]:
         """A stream of the events from now on for which `keep` is true (all, without it)."""
-        stream = EventStream(self, keep, buffer)
+        stream: EventStream[Any] = EventStream(self, keep, buffer)
         self._order.append(weakref.ref(stream, self._drop))
         return stream
 
-    def forget(self, stream: EventStream) -> None:
+    def forget(self, stream: EventStream[Any]) -> None:
         """End the subscription of `stream`."""
         self._order = [known for known in self._order if known() is not stream]
 
-    def _drop(self, dead: weakref.ref[EventStream]) -> None:
+    def _drop(self, dead: weakref.ref[EventStream[Any]]) -> None:
         self._order = [known for known in self._order if known is not dead]
 
     @trio.lowlevel.enable_ki_protection  # else Ctrl-C would pass for a failure of the instrument in which it happens to come

@@ -8,6 +8,7 @@ from typing import final
 
 import attrs
 
+from actors.actor import ActorState
 from runtime.core.actor_cell import ActorCell
 from runtime.core.cell import Cell
 from runtime.core.kernel import Kernel
@@ -64,8 +65,7 @@ class TreeNode:
     """Its name within the runtime; empty for the root."""
     kind: str
     """``"actor"`` or ``"supervisor"``."""
-    state: str
-    """``"new"``, ``"starting"``, ``"running"``, ``"stopping"``, ``"backing_off"`` or ``"stopped"``."""
+    state: ActorState
     incarnation: int
     """Lives so far, the present one included; 0 before the first start."""
     children: tuple[TreeNode, ...] = ()
@@ -90,4 +90,4 @@ def tree_of(cell: Cell) -> TreeNode:
     supervisor = cell if isinstance(cell, SupervisorCell) else cell.own_supervisor if isinstance(cell, ActorCell) else None
     below = supervisor.children.values() if isinstance(supervisor, SupervisorCell) else ()
     kind = "supervisor" if isinstance(cell, SupervisorCell) else "actor"
-    return TreeNode(cell.address, kind, cell.state.value, cell.incarnation, tuple(tree_of(child) for child in below))
+    return TreeNode(cell.address, kind, cell.state, cell.incarnation, tuple(tree_of(child) for child in below))

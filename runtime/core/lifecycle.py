@@ -46,23 +46,11 @@ from typing import TypeAlias, final
 
 import attrs
 
+from actors.actor import ActorState
 from actors.errors import InternalError
 
-
-@final
-class State(enum.Enum):
-    """Where a cell is."""
-
-    NEW = "new"
-    STARTING = "starting"
-    """Its lifespan is being entered."""
-    RUNNING = "running"
-    STOPPING = "stopping"
-    """It finishes its message and leaves its lifespan, because somebody asked it to."""
-    BACKING_OFF = "backing_off"
-    """The incarnation failed or ended; the next one starts after a delay, or with its group."""
-    STOPPED = "stopped"
-    """No incarnation, and none to come unless somebody starts it again."""
+State: TypeAlias = ActorState
+"""Where a cell is; a supervisor's as an actor's."""
 
 
 @final

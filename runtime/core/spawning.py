@@ -10,13 +10,14 @@ from actors.backoff import Redelivery
 from actors.mailbox import MailboxSpec
 from actors.restart import RestartType
 from actors.supervision import ChildSpec
+from actors.typevars import M
 from runtime.core.actor_cell import ActorCell
 from runtime.core.supervisor import SupervisorCell
 
 
 async def spawn_under(
     supervisor: SupervisorCell,
-    factory: Callable[..., Actor],
+    factory: Callable[..., Actor[M]],
     args: tuple[Any, ...],
     name: str | None,
     *,
@@ -25,7 +26,7 @@ async def spawn_under(
     redelivery: Redelivery | None = None,
     shutdown_s: float | None = None,
     idle_timeout_s: float | None = None,
-) -> ActorRef[Any]:
+) -> ActorRef[M]:
     """Start ``factory(*args)`` as a child of `supervisor`; return once its lifespan was entered.
 
     An option that is None takes the default that ``ChildSpec`` declares.

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Any, Self, TypeVar, final
+from typing import Any, Self, final
 
 from actors.lm import Delta
+from actors.typevars import TypeVar
 from runtime.core.events import Event
 from runtime.embed.asyncio_host import AsyncioHost
 from runtime.embed.face import Answering, Face, Stream, native
 
-M = TypeVar("M")
-N = TypeVar("N")
-T = TypeVar("T")
+E = TypeVar("E", bound=Event, default=Event)
+In = TypeVar("In", default=Any)
+M = TypeVar("M", default=Any)
+Out = TypeVar("Out", default=Any)
+N = TypeVar("N", default=Any)
+T = TypeVar("T", default=Any)
 
 
 class AsyncioFace(Face[AsyncioHost, N]):
@@ -53,7 +57,7 @@ class AsyncioStream(Stream[AsyncioHost, T]):
 
 
 @final
-class AsyncioEventStream(AsyncioStream[Event]):
+class AsyncioEventStream(AsyncioStream[E]):
     """Events of a run, or of the runtime."""
 
 

@@ -9,7 +9,7 @@ import math
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, Generic, Unpack, final, overload
 
-from actors.actor import Actor, ActorRef, ActorStatistics, R, Request, SpawnOptions, Terminated
+from actors.actor import Actor, ActorRef, ActorStatistics, Asked, R, SpawnOptions, Terminated
 from actors.graphs.graph import Graph
 from actors.lm import LM, ChatMessage, Completion
 from actors.restart import RestartType
@@ -17,10 +17,11 @@ from actors.supervision import ChildCounts, ChildInfo, ChildSpec, Supervision, S
 from runtime.app import Runtime
 from runtime.core.dead_letters import DeadLetters
 from runtime.core.errands import TaskHandle
-from runtime.core.events import DEFAULT_BUFFER, Event
+from runtime.core.events import DEFAULT_BUFFER
 from runtime.core.inspection import RuntimeStatistics, TreeNode
-from runtime.embed.asyncio_base import AsyncioEventStream, AsyncioFace, AsyncioLMStream, M
+from runtime.embed.asyncio_base import AsyncioEventStream, AsyncioFace, AsyncioLMStream, In, M, Out
 from runtime.graphs.deployment import Deployment
+from runtime.graphs.events import AnyEvent, AnyRunEvent
 from runtime.graphs.handle import RunHandle
 from runtime.graphs.record import RunStatus, Spend, Step
 from runtime.lm.limits.budget import Budget
@@ -33,14 +34,14 @@ class AsyncioRuntime(AsyncioFace[Runtime], of=Runtime):
 
     async def spawn(
         self,
-        factory: Callable[..., Actor],
+        factory: Callable[..., Actor[M]],
         *args: Any,
         name: str | None = None,
         timeout: float | None = None,
         **options: Unpack[SpawnOptions],
-    ) -> AsyncioActorRef[Any]:
+    ) -> AsyncioActorRef[M]:
         """See ``Runtime.spawn``."""
-        face: AsyncioActorRef[Any] = self._face(
+        face: AsyncioActorRef[M] = self._face(
             await self._cross(timeout, self._native.spawn, factory, *args, name=name, **options)
         )
         return face
@@ -62,14 +63,14 @@ class AsyncioRuntime(AsyncioFace[Runtime], of=Runtime):
 
     async def task(
         self,
-        function: Callable[..., Awaitable[Any]],
+        function: Callable[..., Awaitable[Out]],
         *args: Any,
         name: str | None = None,
         shutdown_s: float | None = None,
         timeout: float | None = None,
-    ) -> AsyncioTaskHandle:
+    ) -> AsyncioTaskHandle[Out]:
         """See ``Runtime.task``."""
-        face: AsyncioTaskHandle = self._face(
+        face: AsyncioTaskHandle[Out] = self._face(
             await self._cross(timeout, self._native.task, function, *args, name=name, shutdown_s=shutdown_s)
         )
         return face
@@ -85,55 +86,59 @@ class AsyncioRuntime(AsyncioFace[Runtime], of=Runtime):
 
     async def run(
         self,
-        graph: Graph,
-        message: object,
+        graph: Graph[In, Out],
+        message: In,
         *,
         max_steps: float = math.inf,
         budget: Budget | None = None,
         timeout: float | None = None,
-    ) -> Any:
+    ) -> Out:
         """See ``Runtime.run``."""
-        return await self._cross(timeout, self._native.run, graph, message, max_steps=max_steps, budget=budget)
+        result: Out = await self._cross(timeout, self._native.run, graph, message, max_steps=max_steps, budget=budget)
+        return result
 
     async def start(
         self,
-        graph: Graph,
-        message: object,
+        graph: Graph[In, Out],
+        message: In,
         run_id: str | None = None,
         *,
         max_steps: float = math.inf,
         budget: Budget | None = None,
         timeout: float | None = None,
-    ) -> AsyncioRunHandle:
+    ) -> AsyncioRunHandle[Out]:
         """See ``Runtime.start``."""
-        face: AsyncioRunHandle = self._face(
+        face: AsyncioRunHandle[Out] = self._face(
             await self._cross(timeout, self._native.start, graph, message, run_id, max_steps=max_steps, budget=budget)
         )
         return face
 
     def stream(
         self,
-        graph: Graph,
-        message: object,
+        graph: Graph[In, Out],
+        message: In,
         *,
         max_steps: float = math.inf,
         buffer: int = DEFAULT_BUFFER,
         budget: Budget | None = None,
         timeout: float | None = None,
-    ) -> AsyncioEventStream:
+    ) -> AsyncioEventStream[AnyRunEvent[Out | None]]:
         """See ``Runtime.stream``."""
-        return self._stream(
+        result: AsyncioEventStream[AnyRunEvent[Out | None]] = self._stream(
             AsyncioEventStream, timeout, self._native.stream, graph, message, max_steps=max_steps, buffer=buffer, budget=budget
         )
+        return result
 
-    async def deploy(self, graph: Graph, *, max_runs: float = math.inf, timeout: float | None = None) -> AsyncioDeployment:
+    async def deploy(
+        self, graph: Graph[In, Out], *, max_runs: float = math.inf, timeout: float | None = None
+    ) -> AsyncioDeployment[In, Out]:
         """See ``Runtime.deploy``."""
-        face: AsyncioDeployment = self._face(await self._cross(timeout, self._native.deploy, graph, max_runs=max_runs))
+        face: AsyncioDeployment[In, Out] = self._face(await self._cross(timeout, self._native.deploy, graph, max_runs=max_runs))
         return face
 
-    def runs(self) -> Mapping[str, AsyncioRunHandle]:
+    def runs(self) -> Mapping[str, AsyncioRunHandle[Any]]:
         """See ``Runtime.runs``."""
-        face: Mapping[str, AsyncioRunHandle] = self._face(self._call(self._native.runs))
+        face: Mapping[str, AsyncioRunHandle[Any]] = self._face(self._call(self._native.runs))
         return face
 
     def cancel_runs(self, why: str) -> None:
@@ -177,10 +182,11 @@ class AsyncioRuntime(AsyncioFace[Runtime], of=Runtime):
         return self._call(self._native.publish, message, topic=topic)
 
     def events(
-        self, keep: Callable[[Event], bool] | None = None, *, buffer: int = DEFAULT_BUFFER, timeout: float | None = None
-    ) -> AsyncioEventStream:
+        self, keep: Callable[[AnyEvent], bool] | None = None, *, buffer: int = DEFAULT_BUFFER, timeout: float | None = None
+    ) -> AsyncioEventStream[AnyEvent]:
         """See ``Runtime.events``."""
-        return self._stream(AsyncioEventStream, timeout, self._native.events, keep, buffer=buffer)
+        result: AsyncioEventStream[AnyEvent] = self._stream(AsyncioEventStream, timeout, self._native.events, keep, buffer=buffer)
+        return result
 
     def close_event_streams(self) -> None:
         """See ``Runtime.close_event_streams``."""
@@ -205,7 +211,7 @@ class AsyncioRuntime(AsyncioFace[Runtime], of=Runtime):
 
 
 @final
-class AsyncioRunHandle(AsyncioFace[RunHandle], of=RunHandle):
+class AsyncioRunHandle(AsyncioFace[RunHandle[Out]], Generic[Out], of=RunHandle):
     """``RunHandle`` for coroutines of asyncio."""
 
     @property
@@ -243,9 +249,10 @@ class AsyncioRunHandle(AsyncioFace[RunHandle], of=RunHandle):
         """See ``RunHandle.spend``."""
         return self._native.spend
 
-    async def result(self, *, timeout: float | None = None) -> Any:
+    async def result(self, *, timeout: float | None = None) -> Out:
         """See ``RunHandle.result``."""
-        return await self._cross(timeout, self._native.result)
+        result: Out = await self._cross(timeout, self._native.result)
+        return result
 
     async def cancel(self, *, timeout: float | None = None) -> None:
         """See ``RunHandle.cancel``."""
@@ -253,7 +260,7 @@ class AsyncioRunHandle(AsyncioFace[RunHandle], of=RunHandle):
 
 
 @final
-class AsyncioDeployment(AsyncioFace[Deployment], of=Deployment):
+class AsyncioDeployment(AsyncioFace[Deployment[In, Out]], Generic[In, Out], of=Deployment):
     """``Deployment`` for coroutines of asyncio."""
 
     @property
@@ -277,7 +284,7 @@ class AsyncioDeployment(AsyncioFace[Deployment], of=Deployment):
 
 
 @final
-class AsyncioTaskHandle(AsyncioFace[TaskHandle], of=TaskHandle):
+class AsyncioTaskHandle(AsyncioFace[TaskHandle[Out]], Generic[Out], of=TaskHandle):
     """``TaskHandle`` for coroutines of asyncio."""
 
     @property
@@ -291,9 +298,10 @@ class AsyncioTaskHandle(AsyncioFace[TaskHandle], of=TaskHandle):
         face: AsyncioActorRef[Any] = self._face(self._native.ref)
         return face
 
-    async def result(self, *, timeout: float | None = None) -> Any:
+    async def result(self, *, timeout: float | None = None) -> Out:
         """See ``TaskHandle.result``."""
-        return await self._cross(timeout, self._native.result)
+        result: Out = await self._cross(timeout, self._native.result)
+        return result
 
     async def ended(self, *, timeout: float | None = None) -> Terminated:
         """See ``TaskHandle.ended``."""
@@ -322,7 +330,7 @@ class AsyncioActorRef(AsyncioFace[ActorRef[M]], Generic[M], of=ActorRef):
         return self._call(self._native.tell_nowait, message)
 
     @overload
-    async def ask(self, message: Request[R], *, detach: bool = False, timeout: float | None = None) -> R: ...
+    async def ask(self, message: Asked[M, R], *, detach: bool = False, timeout: float | None = None) -> R: ...
     @overload
     async def ask(self, message: M, *, detach: bool = False, timeout: float | None = None) -> Any: ...
     async def ask(self, message: Any, *, detach: bool = False, timeout: float | None = None) -> Any:
@@ -399,4 +407,5 @@ class AsyncioLM(AsyncioFace[LM], of=LM):
 
     def stream(self, messages: Sequence[ChatMessage], /, *, timeout: float | None = None, **options: Any) -> AsyncioLMStream:
         """See ``LM.stream``."""
-        return self._stream(AsyncioLMStream, timeout, self._native.stream, messages, **options)
+        result: AsyncioLMStream = self._stream(AsyncioLMStream, timeout, self._native.stream, messages, **options)
+        return result

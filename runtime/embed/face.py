@@ -52,13 +52,13 @@ class Face(Generic[H, N]):
 
     def _stream(
         self,
-        kind: Callable[[H, HeldStream], T],
+        kind: Callable[[H, HeldStream], Any],
         timeout: float | None,
         function: Callable[..., Any],
         /,
         *args: Any,
         **kwargs: Any,
-    ) -> T:
+    ) -> Any:
         opens = partial(function, *map(native, args), **kwargs)
         return kind(self._host, HeldStream(f"{function.__name__}()", opens, timeout))
 

@@ -9,7 +9,7 @@ import math
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, Generic, Unpack, final, overload
 
-from actors.actor import Actor, ActorRef, ActorStatistics, R, Request, SpawnOptions, Terminated
+from actors.actor import Actor, ActorRef, ActorStatistics, Asked, R, SpawnOptions, Terminated
 from actors.graphs.graph import Graph
 from actors.lm import LM, ChatMessage, Completion
 from actors.restart import RestartType
@@ -17,10 +17,11 @@ from actors.supervision import ChildCounts, ChildInfo, ChildSpec, Supervision, S
 from runtime.app import Runtime
 from runtime.core.dead_letters import DeadLetters
 from runtime.core.errands import TaskHandle
-from runtime.core.events import DEFAULT_BUFFER, Event
+from runtime.core.events import DEFAULT_BUFFER
 from runtime.core.inspection import RuntimeStatistics, TreeNode
-from runtime.embed.portal_base import M, PortalEventStream, PortalFace, PortalLMStream
+from runtime.embed.portal_base import In, M, Out, PortalEventStream, PortalFace, PortalLMStream
 from runtime.graphs.deployment import Deployment
+from runtime.graphs.events import AnyEvent, AnyRunEvent
 from runtime.graphs.handle import RunHandle
 from runtime.graphs.record import RunStatus, Spend, Step
 from runtime.lm.limits.budget import Budget
@@ -33,14 +34,14 @@ class PortalRuntime(PortalFace[Runtime], of=Runtime):
 
     def spawn(
         self,
-        factory: Callable[..., Actor],
+        factory: Callable[..., Actor[M]],
         *args: Any,
         name: str | None = None,
         timeout: float | None = None,
         **options: Unpack[SpawnOptions],
-    ) -> PortalActorRef[Any]:
+    ) -> PortalActorRef[M]:
         """See ``Runtime.spawn``."""
-        face: PortalActorRef[Any] = self._face(self._cross(timeout, self._native.spawn, factory, *args, name=name, **options))
+        face: PortalActorRef[M] = self._face(self._cross(timeout, self._native.spawn, factory, *args, name=name, **options))
         return face
 
     def supervise(
@@ -58,14 +59,14 @@ class PortalRuntime(PortalFace[Runtime], of=Runtime):
 
     def task(
         self,
-        function: Callable[..., Awaitable[Any]],
+        function: Callable[..., Awaitable[Out]],
         *args: Any,
         name: str | None = None,
         shutdown_s: float | None = None,
         timeout: float | None = None,
-    ) -> PortalTaskHandle:
+    ) -> PortalTaskHandle[Out]:
         """See ``Runtime.task``."""
-        face: PortalTaskHandle = self._face(
+        face: PortalTaskHandle[Out] = self._face(
             self._cross(timeout, self._native.task, function, *args, name=name, shutdown_s=shutdown_s)
         )
         return face
@@ -81,55 +82,59 @@ class PortalRuntime(PortalFace[Runtime], of=Runtime):
 
     def run(
         self,
-        graph: Graph,
-        message: object,
+        graph: Graph[In, Out],
+        message: In,
         *,
         max_steps: float = math.inf,
         budget: Budget | None = None,
         timeout: float | None = None,
-    ) -> Any:
+    ) -> Out:
         """See ``Runtime.run``."""
-        return self._cross(timeout, self._native.run, graph, message, max_steps=max_steps, budget=budget)
+        result: Out = self._cross(timeout, self._native.run, graph, message, max_steps=max_steps, budget=budget)
+        return result
 
     def start(
         self,
-        graph: Graph,
-        message: object,
+        graph: Graph[In, Out],
+        message: In,
         run_id: str | None = None,
         *,
         max_steps: float = math.inf,
         budget: Budget | None = None,
         timeout: float | None = None,
-    ) -> PortalRunHandle:
+    ) -> PortalRunHandle[Out]:
         """See ``Runtime.start``."""
-        face: PortalRunHandle = self._face(
+        face: PortalRunHandle[Out] = self._face(
             self._cross(timeout, self._native.start, graph, message, run_id, max_steps=max_steps, budget=budget)
         )
         return face
 
     def stream(
         self,
-        graph: Graph,
-        message: object,
+        graph: Graph[In, Out],
+        message: In,
         *,
         max_steps: float = math.inf,
         buffer: int = DEFAULT_BUFFER,
         budget: Budget | None = None,
         timeout: float | None = None,
-    ) -> PortalEventStream:
+    ) -> PortalEventStream[AnyRunEvent[Out | None]]:
         """See ``Runtime.stream``."""
-        return self._stream(
+        result: PortalEventStream[AnyRunEvent[Out | None]] = self._stream(
             PortalEventStream, timeout, self._native.stream, graph, message, max_steps=max_steps, buffer=buffer, budget=budget
         )
+        return result
 
-    def deploy(self, graph: Graph, *, max_runs: float = math.inf, timeout: float | None = None) -> PortalDeployment:
+    def deploy(
+        self, graph: Graph[In, Out], *, max_runs: float = math.inf, timeout: float | None = None
+    ) -> PortalDeployment[In, Out]:
         """See ``Runtime.deploy``."""
-        face: PortalDeployment = self._face(self._cross(timeout, self._native.deploy, graph, max_runs=max_runs))
+        face: PortalDeployment[In, Out] = self._face(self._cross(timeout, self._native.deploy, graph, max_runs=max_runs))
         return face
 
-    def runs(self) -> Mapping[str, PortalRunHandle]:
+    def runs(self) -> Mapping[str, PortalRunHandle[Any]]:
         """See ``Runtime.runs``."""
-        face: Mapping[str, PortalRunHandle] = self._face(self._call(self._native.runs))
+        face: Mapping[str, PortalRunHandle[Any]] = self._face(self._call(self._native.runs))
         return face
 
     def cancel_runs(self, why: str) -> None:
@@ -173,10 +178,11 @@ class PortalRuntime(PortalFace[Runtime], of=Runtime):
         return self._call(self._native.publish, message, topic=topic)
 
     def events(
-        self, keep: Callable[[Event], bool] | None = None, *, buffer: int = DEFAULT_BUFFER, timeout: float | None = None
-    ) -> PortalEventStream:
+        self, keep: Callable[[AnyEvent], bool] | None = None, *, buffer: int = DEFAULT_BUFFER, timeout: float | None = None
+    ) -> PortalEventStream[AnyEvent]:
         """See ``Runtime.events``."""
-        return self._stream(PortalEventStream, timeout, self._native.events, keep, buffer=buffer)
+        result: PortalEventStream[AnyEvent] = self._stream(PortalEventStream, timeout, self._native.events, keep, buffer=buffer)
+        return result
 
     def close_event_streams(self) -> None:
         """See ``Runtime.close_event_streams``."""
@@ -201,7 +207,7 @@ class PortalRuntime(PortalFace[Runtime], of=Runtime):
 
 
 @final
-class PortalRunHandle(PortalFace[RunHandle], of=RunHandle):
+class PortalRunHandle(PortalFace[RunHandle[Out]], Generic[Out], of=RunHandle):
     """``RunHandle`` for threads."""
 
     @property
@@ -239,9 +245,10 @@ class PortalRunHandle(PortalFace[RunHandle], of=RunHandle):
         """See ``RunHandle.spend``."""
         return self._native.spend
 
-    def result(self, *, timeout: float | None = None) -> Any:
+    def result(self, *, timeout: float | None = None) -> Out:
         """See ``RunHandle.result``."""
-        return self._cross(timeout, self._native.result)
+        result: Out = self._cross(timeout, self._native.result)
+        return result
 
     def cancel(self, *, timeout: float | None = None) -> None:
         """See ``RunHandle.cancel``."""
@@ -249,7 +256,7 @@ class PortalRunHandle(PortalFace[RunHandle], of=RunHandle):
 
 
 @final
-class PortalDeployment(PortalFace[Deployment], of=Deployment):
+class PortalDeployment(PortalFace[Deployment[In, Out]], Generic[In, Out], of=Deployment):
     """``Deployment`` for threads."""
 
     @property
@@ -273,7 +280,7 @@ class PortalDeployment(PortalFace[Deployment], of=Deployment):
 
 
 @final
-class PortalTaskHandle(PortalFace[TaskHandle], of=TaskHandle):
+class PortalTaskHandle(PortalFace[TaskHandle[Out]], Generic[Out], of=TaskHandle):
     """``TaskHandle`` for threads."""
 
     @property
@@ -287,9 +294,10 @@ class PortalTaskHandle(PortalFace[TaskHandle], of=TaskHandle):
         face: PortalActorRef[Any] = self._face(self._native.ref)
         return face
 
-    def result(self, *, timeout: float | None = None) -> Any:
+    def result(self, *, timeout: float | None = None) -> Out:
         """See ``TaskHandle.result``."""
-        return self._cross(timeout, self._native.result)
+        result: Out = self._cross(timeout, self._native.result)
+        return result
 
     def ended(self, *, timeout: float | None = None) -> Terminated:
         """See ``TaskHandle.ended``."""
@@ -318,7 +326,7 @@ class PortalActorRef(PortalFace[ActorRef[M]], Generic[M], of=ActorRef):
         return self._call(self._native.tell_nowait, message)
 
     @overload
-    def ask(self, message: Request[R], *, detach: bool = False, timeout: float | None = None) -> R: ...
+    def ask(self, message: Asked[M, R], *, detach: bool = False, timeout: float | None = None) -> R: ...
     @overload
     def ask(self, message: M, *, detach: bool = False, timeout: float | None = None) -> Any: ...
     def ask(self, message: Any, *, detach: bool = False, timeout: float | None = None) -> Any:
@@ -395,4 +403,5 @@ class PortalLM(PortalFace[LM], of=LM):
 
     def stream(self, messages: Sequence[ChatMessage], /, *, timeout: float | None = None, **options: Any) -> PortalLMStream:
         """See ``LM.stream``."""
-        return self._stream(PortalLMStream, timeout, self._native.stream, messages, **options)
+        result: PortalLMStream = self._stream(PortalLMStream, timeout, self._native.stream, messages, **options)
+        return result

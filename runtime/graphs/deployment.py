@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextvars
 import math
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, final
+from typing import Any, Generic, final
 
 import attrs
 
@@ -18,6 +18,7 @@ from actors.graphs.plan import Plan
 from actors.mailbox import MailboxSpec
 from actors.restart import RestartType
 from actors.supervision import ChildSpec
+from actors.typevars import In, Out
 from runtime.core.actor_cell import ActorCell
 from runtime.core.cell import current_cell
 from runtime.core.pool import InstancePool
@@ -35,10 +36,10 @@ RunInside = Callable[[Any, object, Work], Awaitable[Any]]
 
 
 @final
-class Deployment:
+class Deployment(Generic[In, Out]):
     """A graph whose actors run. Made by ``Runtime.deploy``; used through the runtime, ended by ``stop()`` or with the runtime."""
 
-    def __init__(self, graph: Graph, plan: Plan, supervisor: SupervisorCell, max_runs: float) -> None:
+    def __init__(self, graph: Graph[In, Out], plan: Plan, supervisor: SupervisorCell, max_runs: float) -> None:
         self.graph = graph
         self.plan = plan
         self.routing = RoutingTable(plan, graph.finish)

@@ -22,6 +22,7 @@ from actors.graphs.options import node_supervision
 from actors.graphs.plan import Plan
 from actors.restart import RestartType
 from actors.supervision import ChildSpec, supervisor_spec
+from actors.typevars import In, Out
 from actors.words import repr_of
 from runtime.core.cell import current_cell, on_duty
 from runtime.core.events import DEFAULT_BUFFER, Event, EventBus, EventStream
@@ -86,7 +87,7 @@ class Engine:
 
     # --- deployments ------------------------------------------------------------------------------------------------------
 
-    async def deploy(self, graph: Graph, max_runs: float = math.inf) -> Deployment:
+    async def deploy(self, graph: Graph[In, Out], max_runs: float = math.inf) -> Deployment[In, Out]:
         """Check `graph` and start its actors; see ``Runtime.deploy``."""
         _check_graph(graph)
         if max_runs != math.inf and (not isinstance(max_runs, int) or isinstance(max_runs, bool) or max_runs < 1):
@@ -101,7 +102,7 @@ class Engine:
             async with in_context(self._context):
                 return await self._deploy(graph, max_runs)
 
-    async def _deploy(self, graph: Graph, max_runs: float) -> Deployment:
+    async def _deploy(self, graph: Graph[In, Out], max_runs: float) -> Deployment[In, Out]:
         plan = graph.plan()
         chosen = {name: self._lm_for(graph, spec) for name, spec in plan.nodes.items()}
         if any(spec.kind is Kind.PREDICT for spec in plan.nodes.values()):

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any, final
+from typing import Any, Generic, TypeAlias, final
 
 import attrs
 
 from actors.lm import Delta
-from runtime.core.events import Event
+from actors.typevars import Out
+from runtime.core.events import (
+    ActorCrashed,
+    ActorEnded,
+    ActorRestarting,
+    ActorStarted,
+    ActorUnresponsive,
+    Event,
+    EventsMissed,
+    InstrumentFailed,
+    LoopBlocked,
+    MessageDeadLettered,
+    MessageRedelivering,
+    SupervisorParked,
+)
+from runtime.graphs.record import RunStatus
 
 
 @attrs.frozen(kw_only=True)
@@ -171,10 +186,49 @@ class RunAbandoned(RunEvent):
 
 @final
 @attrs.frozen(kw_only=True)
-class RunFinished(RunEvent):
+class RunFinished(RunEvent, Generic[Out]):
     """The run has ended; always the last event of its stream, and exactly one."""
 
-    status: str
+    status: RunStatus
     """``"succeeded"``, ``"failed"`` or ``"cancelled"``."""
-    output: Any = None
+    output: Out = None  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    """None unless it succeeded."""
     error: BaseException | None = None
+
+
+AnyNodeEvent: TypeAlias = (
+    NodeStarted
+    | NodeFinished
+    | NodeEmitted
+    | NodeRetrying
+    | NodeFellBack
+    | NodeGaveUp
+    | NodeCancelled
+    | NodeSlowToStop
+    | LMDelta
+    | FieldDelta
+    | LMAsked
+    | LMCalled
+)
+"""Each event of a node: a ``match`` over its cases is complete, and a type checker says so. So it is with the others."""
+
+AnyRunEvent: TypeAlias = RunStarted | AnyNodeEvent | RunAbandoned | RunFinished[Out] | EventsMissed
+"""Each event of ``runtime.stream``. ``AnyRunEvent[Answer | None]`` says what the output of the ``RunFinished`` is."""
+
+AnyActorEvent: TypeAlias = (
+    ActorStarted | ActorCrashed | ActorRestarting | ActorEnded | ActorUnresponsive | SupervisorParked | MessageRedelivering
+)
+"""Each event of an actor or a supervisor."""
+
+AnyEvent: TypeAlias = (
+    AnyActorEvent
+    | RunStarted
+    | AnyNodeEvent
+    | RunAbandoned
+    | RunFinished
+    | MessageDeadLettered
+    | LoopBlocked
+    | InstrumentFailed
+    | EventsMissed
+)
+"""Each event of ``runtime.events``: a ``match`` over its cases is complete, and a type checker says so."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, final
+from typing import Generic, final
 
+from actors.typevars import Out
 from runtime.graphs.record import RunStatus, Spend, Step
 from runtime.graphs.run import ActiveRun
 
 
 @final
-class RunHandle:
+class RunHandle(Generic[Out]):
     """A run that was started with ``runtime.start``; it goes on until it ends, is cancelled, or the runtime closes."""
 
     def __init__(self, run: ActiveRun) -> None:
@@ -50,7 +51,7 @@ class RunHandle:
         """What the run has used of language models so far."""
         return self._run.spend
 
-    async def result(self) -> Any:
+    async def result(self) -> Out:
         """Wait for the end and return the output. Cancelled, only the waiting ends. May be called more than once.
 
         Raises:
@@ -58,7 +59,8 @@ class RunHandle:
             NoOutput: nothing made the output. StepsExceeded: too many steps. RunCancelled: it was cancelled.
             AskCycle: a node, or an actor, that the run itself waits for asks for it.
         """
-        return await self._run.result()
+        output: Out = await self._run.result()
+        return output
 
     async def cancel(self) -> None:
         """Cancel the run and return when nothing of it is alive. Over already: no effect.

@@ -21,6 +21,7 @@ from runtime.graphs.attempt import Attempt, Serve, is_call
 from runtime.graphs.carried import take_on
 from runtime.graphs.events import NodeRetrying, NodeStarted
 from runtime.graphs.injected import Pulse
+from runtime.graphs.record import StepStatus
 from runtime.graphs.run import Work
 from runtime.graphs.slowness import telling_when_slow
 from runtime.lm.dspy.choosing import Picking
@@ -58,7 +59,7 @@ class NodeActor(Actor):
         """
         run, step = message.run, message.step
         step.attempt += message.error is None
-        step.status = "running"
+        step.status = StepStatus.RUNNING
         step.started_at_s = run.now()  # before the first wait: from here on the message counts as taken
         if run.is_listened_to:
             message.tell(NodeStarted)
@@ -105,7 +106,7 @@ class NodeActor(Actor):
                 if broken is not None:
                     message.run.gave_up(message, broken)
                     return True
-            message.step.status = "retrying"
+            message.step.status = StepStatus.RETRYING
             message.tell(NodeRetrying, error=error)
         return False
 

@@ -19,6 +19,25 @@ class RunStatus(enum.StrEnum):
 
 
 @final
+class StepStatus(enum.StrEnum):
+    """Where one message is at one node; equal to its plain word."""
+
+    QUEUED = "queued"
+    """It waits in the node's mailbox."""
+    RUNNING = "running"
+    """The node works on it."""
+    RETRYING = "retrying"
+    """An attempt has failed, and it will be delivered again."""
+    FALLING_BACK = "falling back"
+    """It has had all its attempts, and the node's fallback works on it."""
+    DONE = "done"
+    FAILED = "failed"
+    """The node gave up on it."""
+    CANCELLED = "cancelled"
+    """Nobody wants its result any more."""
+
+
+@final
 @attrs.define(eq=False)
 class Step:
     """One message at one node, in ``RunHandle.trace``."""
@@ -32,8 +51,8 @@ class Step:
     ended_at_s: float | None = None
     attempt: int = 0
     """How many times it was begun."""
-    status: str = "queued"
-    """``"queued"``, ``"running"``, ``"retrying"``, ``"done"``, ``"failed"`` or ``"cancelled"``."""
+    status: StepStatus = StepStatus.QUEUED
+    """``"queued"``, ``"running"``, ``"retrying"``, ``"falling back"``, ``"done"``, ``"failed"`` or ``"cancelled"``."""
 
 
 @final

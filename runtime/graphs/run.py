@@ -41,7 +41,7 @@ from runtime.core.worker_threads import thread_not_counted
 from runtime.graphs.carried import Carried, carried_from_here
 from runtime.graphs.dependencies import RunDependencies
 from runtime.graphs.events import NodeCancelled, NodeFellBack, NodeFinished, NodeGaveUp, RunFinished, RunStarted
-from runtime.graphs.record import RunStatus, Spend, Step
+from runtime.graphs.record import RunStatus, Spend, Step, StepStatus
 from runtime.graphs.reducer.branches import Delivery
 from runtime.graphs.reducer.deliveries import Commands
 from runtime.graphs.reducer.state import RunState
@@ -352,7 +352,7 @@ class ActiveRun:
         """A node is done with `work` and has made `output`: note it, and deliver what follows."""
         step = work.step
         commands = (self.state.finished if work.error is None else self.state.stood_in)(step.path, output)
-        step.status, step.ended_at_s = "done", self.now()
+        step.status, step.ended_at_s = StepStatus.DONE, self.now()
         if self.is_listened_to:
             work.tell(NodeFinished, output=output)
         waiting = self._advance(commands, step.node)
@@ -464,7 +464,7 @@ class ActiveRun:
         if can_fall_back and not is_dead and not self.is_ending:
             self._fall_back(work, error)
             return
-        step.status, step.ended_at_s = "failed", trio.current_time()
+        step.status, step.ended_at_s = StepStatus.FAILED, trio.current_time()
         if isinstance(error, RunFailed) and self.state.plan.nodes[delivery.node].kind is Kind.GRAPH:  # its failures are ours
             self._failures += [leaf for leaf in error.exceptions if isinstance(leaf, NodeFailed)]
             self._take_down()
@@ -516,7 +516,7 @@ class ActiveRun:
     def _fall_back(self, work: Work, error: BaseException) -> None:
         """Put the message back into the node's mailbox, this time for its fallback."""
         path = work.delivery.path
-        work.step.status = "falling back"
+        work.step.status = StepStatus.FALLING_BACK
         again = Work(self, work.delivery, work.step, error)
         envelope = self._envelopes[path] = Envelope(again, self._sender, again, self.now())
         again.tell(NodeFellBack, error=error)
@@ -544,7 +544,7 @@ class ActiveRun:
             step.ended_at_s = self.now()
             if step.started_at_s is not None and self.is_listened_to:
                 self.publish(NodeCancelled(run_id=self.id, node=step.node, path=path, attempt=step.attempt))
-            step.status = "cancelled"
+            step.status = StepStatus.CANCELLED
         if not self._envelopes:
             self._finish_if_over()
         else:
@@ -631,7 +631,7 @@ class ActiveRun:
             self.error.trace = tuple(self.trace)
         try:
             if self.is_listened_to and self.outer is None:
-                self.publish(RunFinished(run_id=self.id, status=self.status.value, output=self.output, error=self.error))
+                self.publish(RunFinished(run_id=self.id, status=self.status, output=self.output, error=self.error))
         finally:  # whatever a listener raises, nobody must wait for ever
             self.over.set()
             for slot in self._waits:

@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from actors.errors import LMReplyUnreadable
-from actors.lm import ChatMessage, Completion
+from actors.lm import ChatMessage, Completion, ToolCall
 from runtime.lm.backends.typed import DSPyBackend
 from runtime.lm.dspy.bridge import fill, run_signature
 from runtime.lm.dspy.choosing import choose
@@ -205,7 +205,11 @@ async def test_a10_the_arguments_of_a_tool_are_read_within_the_same_bounds(shape
     class Native(Saying):
         supports_function_calling = True
 
-    call = {"id": "1", "type": "function", "function": {"name": "weather", "arguments": '{"city": ' + SHAPES[shape](16_000)}}
+    call: ToolCall = {
+        "id": "1",
+        "type": "function",
+        "function": {"name": "weather", "arguments": '{"city": ' + SHAPES[shape](16_000)},
+    }
     lm = Native(Completion("", "m", "tool_calls", tool_calls=(call,)))
 
     class Asking(dspy.Signature):  # type: ignore[misc]

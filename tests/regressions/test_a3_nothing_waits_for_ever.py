@@ -63,7 +63,7 @@ def by_stream(runtime: Callable[[], Runtime]) -> Callable[[Graph, Any], Any]:
     async def call(graph: Graph, message: Any) -> Any:
         async with runtime().stream(graph, message) as events:
             seen = [event async for event in events]
-        return seen[-1].output  # type: ignore[attr-defined]  # the last one is a RunFinished
+        return seen[-1].output  # type: ignore[union-attr]  # the last one is a RunFinished
 
     return call
 
@@ -434,7 +434,7 @@ async def test_a3_a_limit_still_holds_for_runs_that_do_not_wait_for_one_another(
     async with open_runtime() as runtime:
 
         async def work(ask: Ask) -> Done:
-            return await runtime.run(inner, ask)  # type: ignore[no-any-return]  # a Done
+            return await runtime.run(inner, ask)
 
         inner, graph = graph_of(leaf), graph_of(work, concurrency=3)
         async with trio.open_nursery() as nursery:
@@ -498,7 +498,7 @@ async def test_a3_a_message_beyond_the_limit_fails_and_is_tried_again_as_any_oth
 
         async def work(ask: Ask, run: Run) -> Done:
             if ask.n:
-                return await runtime.run(graph, Ask(0))  # type: ignore[no-any-return]  # a Done
+                return await runtime.run(graph, Ask(0))
             if run.attempt == 1:
                 raise ConnectionError("down")
             return Done(run.attempt)
@@ -513,7 +513,7 @@ async def test_a3_cancelling_a_run_ends_the_runs_that_it_waits_for(virtual_clock
 
         async def work(ask: Ask) -> Done:
             if ask.n:
-                return await runtime.run(graph, Ask(ask.n - 1))  # type: ignore[no-any-return]  # a Done
+                return await runtime.run(graph, Ask(ask.n - 1))
             await trio.sleep_forever()
             raise AssertionError
 
@@ -622,7 +622,7 @@ async def test_a3_a_ring_through_an_actor_that_is_a_node_is_named(virtual_clock)
 
         class Clerk(Actor):
             async def receive(self, message: Ask) -> Done:
-                return await runtime.run(graph, message)  # type: ignore[no-any-return]  # never
+                return await runtime.run(graph, message)
 
         graph = Graph("g", input=Ask, output=Done)
         graph.add(Clerk)

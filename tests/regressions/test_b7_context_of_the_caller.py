@@ -366,8 +366,9 @@ def test_b7_through_the_portal_it_is_the_context_of_the_calling_thread():
         REQUEST.set(name)
         handle = runtime.start(graph, Ask())
         with runtime.stream(graph, Ask()) as events:
-            (finished,) = [event for event in events if isinstance(event, RunFinished)]
-        found[name] = [runtime.run(graph, Ask()).n, handle.result().n, finished.output.n]
+            (output,) = [event.output for event in events if isinstance(event, RunFinished)]
+        assert output is not None
+        found[name] = [runtime.run(graph, Ask()).n, handle.result().n, output.n]
 
     found: dict[str, list[Any]] = {}
     graph = graph_of(tells)

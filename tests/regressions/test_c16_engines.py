@@ -12,11 +12,11 @@ import trio
 from dspy.lm15 import Config, ContextLengthError, FunctionTool, Message, Request, TextPart
 
 from actors.errors import LMBudgetExhausted, LMContextTooLong, LMUnavailable, UsageError
-from actors.lm import Completion, Usage
+from actors.lm import Completion, ToolCall, Usage
 from runtime.lm import AsyncTrioEngine, TrioEngine, run_dspy, trio_lm
 from runtime.testing import ScriptedLM
 
-CALL = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Ulm"}'}}
+CALL: ToolCall = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Ulm"}'}}
 WHOLE = Completion(
     text="Rain.",
     model="scripted",

@@ -13,7 +13,7 @@ import trio
 
 from actors import Graph
 from actors.errors import DeclarationError, LMTruncated
-from actors.lm import ChatMessage, Completion, Usage
+from actors.lm import ChatMessage, Completion, ToolCall, Usage
 from runtime import LMCalled, RunFinished, open_runtime
 from runtime.lm.backends.pydantic_ai import PydanticAIBackend
 from runtime.lm.backends.typed import DSPyBackend
@@ -132,7 +132,7 @@ async def test_c1_the_four_coroutines_give_no_cut_value(which: str):
 
 
 async def test_c1_pydantic_ais_agents_give_no_cut_value():
-    call = {"id": "1", "type": "function", "function": {"name": "final_result", "arguments": '{"tags": ["red", "gr'}}
+    call: ToolCall = {"id": "1", "type": "function", "function": {"name": "final_result", "arguments": '{"tags": ["red", "gr'}}
     lm = Script(Completion("", "fake/scripted", "length", tool_calls=(call,)))
 
     with pytest.raises(LMTruncated):

@@ -7,14 +7,14 @@ import attrs
 import httpx
 import pytest
 
-from actors.lm import Completion
+from actors.lm import Completion, ToolCall
 from runtime.lm.dspy.bridge import fill
 from runtime.lm.dspy.trained import Trained, TrainedStep
 from runtime.lm.limits.cache import MemoryCache
 from runtime.lm.providers.translation import Translator
 from tests.runtime.lm.faking import HELLO, faking, said
 
-CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+CALL: ToolCall = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 
 
 def answer() -> Completion:

@@ -399,7 +399,7 @@ async def test_OTP_081_reports_are_events_with_child_reason_and_what_follows(vir
         ActorCrashed(at_s=0.0, address="s/a", incarnation=1, error=error, while_starting=False),
         ActorRestarting(at_s=0.0, address="s/a", incarnation=1, delay_s=1.0, restarts=1),
         ActorStarted(at_s=1.0, address="s/a", incarnation=2),
-        ActorEnded(at_s=2.0, address="s/a", incarnation=2, reason="stopped"),
+        ActorEnded(at_s=2.0, address="s/a", incarnation=2, reason=StopReason.STOPPED),
     ]
 
 

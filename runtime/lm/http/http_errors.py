@@ -6,6 +6,7 @@ Classes are told by name and module, so the table can be read without importing 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
 from actors.errors import InternalError, LMBadRequest, LMReplyUnreadable, LMTimeout, LMUnavailable, UnderstudyError
 from runtime.lm.limits.redaction import excerpt
@@ -91,7 +92,8 @@ def _cause_names(error: BaseException) -> list[str]:
     while pending and len(names) < 32:
         current = pending.pop(0)
         names.append(type(current).__name__)
-        pending.extend(current.exceptions if isinstance(current, BaseExceptionGroup) else ())
+        if isinstance(current, BaseExceptionGroup):
+            pending.extend(cast("BaseExceptionGroup[BaseException]", current).exceptions)
         following = current.__context__ if current.__cause__ is None else current.__cause__
         if following is not None:
             pending.append(following)

@@ -18,7 +18,7 @@ from typing import Any, NoReturn, cast, final
 import attrs
 
 from actors.errors import LMAuthFailed, LMBadRequest, LMError, LMRefused, LMReplyUnreadable, UnderstudyError, UsageError
-from actors.lm import ChatMessage, Completion, Embeddings, Usage
+from actors.lm import ChatMessage, Completion, Embeddings, ToolCall, Usage
 from runtime.lm.http.transport import HttpReply, HttpRequest
 from runtime.lm.limits.abilities import Abilities
 from runtime.lm.limits.redaction import MIN_KEY_CHARS, excerpt, long_enough, raise_alone, redact
@@ -367,7 +367,8 @@ class Translator:
         whole = litellm.ModelResponse(model=self.route().model, choices=[choice], usage=self._usage(litellm, exchange, chunks))
         answer = attrs.evolve(
             self._answer(whole, chunks.finish_reason, None),
-            tool_calls=tuple(chunks.tool_calls),  # LiteLLM's object would lose what is of the provider's own
+            # LiteLLM's object would lose what is of the provider's own.
+            tool_calls=cast("tuple[ToolCall, ...]", tuple(chunks.tool_calls)),
             logprobs=chunks.logprobs or None,
             citations=tuple(chunks.citations),
             id=chunks.id,

@@ -15,7 +15,7 @@ import attrs
 
 from actors.checks import is_a, is_number
 from actors.errors import DeclarationError
-from actors.lm import ChatMessage, Completion, Usage
+from actors.lm import ChatMessage, Completion, ToolCall, Usage
 from actors.words import repr_of
 
 COMPLETED: Final = "[[ ## completed ## ]]"
@@ -160,7 +160,7 @@ def _completion_of_value(value: str | Mapping[str, Any], model: str) -> Completi
     )
 
 
-def _tool_call(call: Mapping[str, Any], index: int) -> Mapping[str, Any]:
+def _tool_call(call: Mapping[str, Any], index: int) -> ToolCall:
     function = call.get("function", call)
     name, arguments = function.get("name"), function.get("arguments", {})
     if not isinstance(name, str):

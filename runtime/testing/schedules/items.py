@@ -187,9 +187,12 @@ class _Rounds:
         return call, hooks.pytest_runtest_makereport(item=self._item, call=call)
 
 
+_CONTAINERS: tuple[type, ...] = (list, dict, set, bytearray, deque)
+
+
 def _fresh(value: Any) -> Any:
     """A copy of a container, with all that is in it. What else there is may be known by its identity, and stays itself."""
-    if not isinstance(value, list | dict | set | bytearray | deque):
+    if not isinstance(value, _CONTAINERS):
         return value
     try:
         return copy.deepcopy(value)

@@ -21,6 +21,7 @@ from runtime.graphs.events import (
     NodeStarted,
     RunFinished,
 )
+from runtime.graphs.record import RunStatus
 
 
 def at(kind: Any, node: str = "work", path: str = "g/work/0", attempt: int = 1, **more: Any) -> Any:
@@ -137,5 +138,5 @@ def test_the_nodes_of_a_nested_graph_get_rows_when_they_begin_and_lost_events_ar
 
     assert list(board.rows) == ["work", "inner"]
     assert board.note(EventsMissed(at_s=0.0, count=7)) == "7 events came too fast to be shown"
-    assert board.note(RunFinished(at_s=0.0, run_id="g-1", status="failed")) is None
+    assert board.note(RunFinished(at_s=0.0, run_id="g-1", status=RunStatus.FAILED)) is None
     assert (board.missed, board.ended) == (7, "failed")

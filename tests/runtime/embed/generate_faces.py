@@ -31,6 +31,8 @@ ONLY = {Deployment: ("address", "is_running", "active_runs", "stop")}
 """Of classes that have methods for the runtime itself."""
 STREAMS = ("EventStream", "LMStream")
 """What is held open and iterated; their faces are written by hand."""
+VARIABLES = ("In", "M", "Out")
+"""Type variables; those of the faces are others, without variance."""
 FACED = [*(native.__name__ for native in NATIVE), *STREAMS]
 
 
@@ -95,12 +97,13 @@ def render_class(host: Host, native: type, imports: dict[str, set[str]]) -> str:
 
 
 def render_bases(host: Host, native: type, definition: ast.ClassDef, imports: dict[str, set[str]]) -> str:
-    generic = any(ast.unparse(base).startswith("Generic[") for base in definition.bases)
+    generic = [ast.unparse(base) for base in definition.bases if ast.unparse(base).startswith("Generic[")]
     if not generic:
         return f"{host.prefix}Face[{native.__name__}], of={native.__name__}"
-    imports[host.base].add("M")
+    given = generic[0].removeprefix("Generic")
+    imports[host.base] |= set(given.strip("[]").split(", "))
     imports["typing"].add("Generic")
-    return f"{host.prefix}Face[{native.__name__}[M]], Generic[M], of={native.__name__}"
+    return f"{host.prefix}Face[{native.__name__}{given}], {generic[0]}, of={native.__name__}"
 
 
 def render_member(host: Host, native: type, node: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str]:
@@ -110,7 +113,7 @@ def render_member(host: Host, native: type, node: ast.FunctionDef | ast.AsyncFun
     streams = stream_of(node)
     wraps = any(name in returns for name in (host.prefix + name for name in FACED))
     if streams:
-        returns = host.prefix + streams
+        returns = host.prefix + stream_type(node, streams)
     if "property" in decorators:
         yield "    @property"
     if "overload" in decorators:
@@ -123,7 +126,10 @@ def render_member(host: Host, native: type, node: ast.FunctionDef | ast.AsyncFun
         return
     yield f'        """See ``{native.__name__}.{node.name}``."""'
     expression = body(host, node, "property" in decorators, blocks, streams)
-    if wraps and not streams:
+    if streams or returns in VARIABLES:
+        yield f"        result: {returns} = {expression}"
+        expression = "result"
+    elif wraps:
         yield f"        face: {returns} = self._face({expression})"
         expression = "face"
     yield f"        return {expression}"
@@ -146,6 +152,14 @@ def stream_of(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
     """The name of the stream that `node` returns; empty when it returns none."""
     returns = ast.unparse(node.returns) if node.returns is not None else ""
     return next((name for name in STREAMS if re.search(rf"\b{name}\b", returns)), "")
+
+
+def stream_type(node: ast.FunctionDef | ast.AsyncFunctionDef, name: str) -> str:
+    """The stream that `node` returns, as it is written there: ``EventStream[AnyEvent]``."""
+    parts = ast.walk(node.returns) if node.returns is not None else ()
+    return next(
+        (ast.unparse(part) for part in parts if isinstance(part, ast.Subscript) and ast.unparse(part.value) == name), name
+    )
 
 
 def parameters(host: Host, node: ast.FunctionDef | ast.AsyncFunctionDef, *, timeout: bool) -> str:
@@ -194,9 +208,12 @@ def add_imports(
     parts: list[ast.AST] = [node.args, *node.decorator_list, *([node.returns] if node.returns is not None else [])]
     if streams := stream_of(node):
         imports[host.base].add(host.prefix + streams)
-        parts.pop()
+        parts[-1] = ast.parse(stream_type(node, streams))
     for name in (part.id for root in parts for part in ast.walk(root) if isinstance(part, ast.Name)):
-        if name in FACED or name not in known or name in ("abstractmethod", "M"):
+        if name in FACED or name not in known or name == "abstractmethod":
+            continue
+        if name in VARIABLES:
+            imports[host.base].add(name)
             continue
         module, inside = known[name]
         imports.setdefault(module, set())

@@ -180,7 +180,7 @@ def test_a_fallback_that_cannot_stand_in_is_refused_with_its_place(fallback, cod
 
 def test_a_fallback_that_is_no_function_is_refused():
     with pytest.raises(DeclarationError) as caught:
-        Graph("g", input=Ask, output=Done, fallback="retry")  # type: ignore[arg-type]
+        Graph("g", input=Ask, output=Done, fallback="retry")  # type: ignore[call-overload]
 
     assert str(caught.value) == (
         "Graph('g', fallback='retry'): expected a function with a name and annotations.\n"

@@ -17,7 +17,7 @@ from dspy.dsp.utils.settings import main_thread_config
 from dspy.utils.callback import BaseCallback
 
 from actors.errors import DeclarationError, LMContextTooLong, LMRateLimited, LMReplyUnreadable, UsageError
-from actors.lm import ChatMessage, Completion, Usage
+from actors.lm import ChatMessage, Completion, ToolCall, Usage
 from runtime.lm.dspy.bridge import fill, run_signature
 from runtime.lm.dspy.trio_lm import trio_lm
 
@@ -497,7 +497,7 @@ async def test_a_failure_among_several_answers_is_raised_bare() -> None:
 
 
 async def test_tool_calls_become_dspys() -> None:
-    call = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": json.dumps({"at": "x"})}}
+    call: ToolCall = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": json.dumps({"at": "x"})}}
     lm = Script(Completion("", "fake/scripted", finish_reason="tool_calls", tool_calls=(call,)))
     lm.supports_function_calling = True  # type: ignore[attr-defined]
     make: Any = dspy.Signature

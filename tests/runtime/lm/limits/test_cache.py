@@ -19,7 +19,13 @@ from runtime.testing.loopback import Failure, ModelScript, open_loopback
 from tests.runtime.lm.faking import HELLO, faking, said
 
 WHOLE = Completion(
-    "text", "openai/m", "tool_calls", Usage(3, 4, 0.5), ({"id": "1", "function": {"name": "f", "arguments": "{}"}},), "why", 2
+    "text",
+    "openai/m",
+    "tool_calls",
+    Usage(3, 4, 0.5),
+    ({"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}},),
+    "why",
+    2,
 )
 
 

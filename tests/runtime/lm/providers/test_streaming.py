@@ -11,7 +11,7 @@ import trio
 
 from actors.backoff import Backoff
 from actors.errors import LMAuthFailed, LMError, LMRateLimited, LMReplyUnreadable, LMTimeout, LMUnavailable, UsageError
-from actors.lm import Completion, Delta, LMStream, ReasoningDelta, TextDelta, ToolCallDelta
+from actors.lm import Completion, Delta, LMStream, ReasoningDelta, TextDelta, ToolCall, ToolCallDelta
 from runtime.lm.client import LMClient
 from runtime.lm.http.transport import open_transport
 from runtime.lm.limits.retry import Retry
@@ -19,7 +19,7 @@ from runtime.testing.loopback import Failure, LoopbackProvider, ModelScript, ope
 
 HELLO = [{"role": "user", "content": "Hello"}]
 EXACT = Retry(max_attempts=3, backoff=Backoff(first_s=0.5, cap_s=30.0, jitter=0))
-CALL = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Ulm"}'}}
+CALL: ToolCall = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Ulm"}'}}
 PROVIDERS = pytest.mark.parametrize("provider", ["openai", "anthropic", "hosted_vllm"])
 
 

@@ -8,9 +8,11 @@ import attrs
 import pytest
 
 from actors.errors import DeclarationError
-from actors.lm import Completion, Usage
+from actors.lm import Completion, ToolCall, Usage
 from runtime.testing import Answer, ChatRequest, Failure, ModelScript, tool_answer
 from runtime.testing.models.script import Plan, Script, ScriptLike, script_from_json, script_to_json
+
+CALL: ToolCall = {"id": "1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
 
 
 def asking(model: str) -> ChatRequest:
@@ -64,7 +66,7 @@ def test_an_exception_is_no_answer_of_a_provider() -> None:
         "text",
         {"filters": ["a"]},
         tool_answer("look", where="here"),
-        Completion("text", "other", usage=Usage(1, 2, 0.1), tool_calls=({"id": "1"},)),
+        Completion("text", "other", usage=Usage(1, 2, 0.1), tool_calls=(CALL,)),
         Answer("text", latency_s=0.5, usage=Usage(3, 4), finish_reason="length"),
         ["one", {"two": 2}, Answer("three")],
         ModelScript("text", latency_s=1.5, interval_s=0.1, failures=[Failure.status(429, retry_after_s=1.0), Failure.garbage()]),
