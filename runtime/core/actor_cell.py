@@ -20,6 +20,7 @@ from actors.words import said
 from runtime.core.cell import Cell, Exit, Overseer
 from runtime.core.envelope import Envelope
 from runtime.core.failures import failure_in
+from runtime.core.frames import raised_at, trim
 from runtime.core.holding_cell import HoldingCell
 from runtime.core.idleness import Idleness
 from runtime.core.kernel import Kernel
@@ -367,7 +368,8 @@ class ActorCell(HoldingCell):
             told = self._actor.describe()
         except Exception as error:
             failure = f"{self.address!r} could not describe itself: its describe() raised {type(error).__name__}."
-            raise ActorFailed(f"{failure}\n  Fix: see the cause above.", address=self.address) from error
+            trim(error)
+            raise ActorFailed(f"{failure}{raised_at(error)}\n  Fix: see the cause above.", address=self.address) from error
         if inspect.iscoroutine(told):
             told.close()
             raise UsageError(
@@ -399,12 +401,14 @@ def start_failed(address: str, error: BaseException | None) -> ActorStartFailed:
     """The error for a start that did not come about."""
     if error is None:
         return ActorStartFailed(f"{address!r} was stopped while it started.", address=address)
+    words = f"{address!r} did not start: {said(error)}{raised_at(error)}"
+    if "\n  Fix: " not in words:
+        words += "\n  Fix: see the cause above; its factory or its lifespan raised before the first message."
     failure = ActorStartFailed(
-        f"{address!r} did not start: {said(error)}\n"
-        "  Fix: see the cause above; its factory or its lifespan raised before the first message.",
+        words,
         address=address,
     )
-    failure.__cause__ = error
+    failure.__cause__ = trim(error)
     return failure
 
 

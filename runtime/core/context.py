@@ -8,11 +8,12 @@ from typing import Any, Unpack, final
 import trio
 
 from actors.actor import Actor, ActorNursery, ActorRef, Reply, SpawnOptions
-from actors.errors import UsageError
+from actors.errors import UnderstudyError, UsageError
 from actors.supervision import supervisor_spec
 from actors.words import repr_of
 from runtime.core.actor_cell import ActorCell, IncarnationContext
 from runtime.core.cell import Cell
+from runtime.core.frames import without_frames
 from runtime.core.refs import LocalRef
 from runtime.core.spawning import spawn_under
 from runtime.core.supervisor import SupervisorCell
@@ -73,7 +74,10 @@ class LocalContext(IncarnationContext):
         self._refuse_when_closed("it starts no children")
         brood = self._brood if self._brood is not None else self._open_brood()
         await brood.wait_started()
-        return await spawn_under(brood, factory, args, name, **options)
+        try:
+            return await spawn_under(brood, factory, args, name, **options)
+        except UnderstudyError as error:
+            raise without_frames(error)  # noqa: B904 - the same error
 
     def _open_brood(self) -> SupervisorCell:
         cell = self._cell

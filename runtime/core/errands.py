@@ -12,11 +12,12 @@ import outcome
 import trio
 
 from actors.actor import Actor, ActorRef, Terminated
-from actors.errors import UsageError
+from actors.errors import UnderstudyError, UsageError
 from actors.restart import RestartType
 from runtime.core.actor_cell import ActorCell
 from runtime.core.cell import current_cell, off_duty
 from runtime.core.envelope import Envelope, OneShot, Wrapper
+from runtime.core.frames import without_frames
 from runtime.core.refs import Ask, LocalRef, refuse_own_end
 from runtime.core.spawning import spawn_under
 from runtime.core.supervisor import SupervisorCell
@@ -135,6 +136,8 @@ class TaskHandle:
         slot = Ask(None if off_duty.get() else caller, self._cell)
         try:
             return await self._result.wait(slot)
+        except UnderstudyError as error:
+            raise without_frames(error)  # noqa: B904 - the same error, and each caller's own
         finally:
             slot.forget_edge()
 

@@ -17,6 +17,7 @@ from runtime.core.cell import Exit, ExitKind, Overseer
 from runtime.core.dead_letters import DeadReason
 from runtime.core.envelope import Envelope, OneShot
 from runtime.core.events import MessageRedelivering
+from runtime.core.frames import raised_at, trim
 from runtime.core.kernel import Kernel
 from runtime.core.mailbox import Mailbox, message_kind
 from runtime.core.redeliveries import Redeliveries
@@ -169,10 +170,10 @@ class HoldingCell(MailedCell, ABC):
     def _failure(self, envelope: Envelope, error: BaseException) -> ActorFailed:
         tries = f" (attempt {envelope.attempt} of {self.redelivery.max_attempts})" if envelope.attempt > 1 else ""
         failure = ActorFailed(
-            f"{self.address!r} failed while it handled {message_kind(envelope.message)}{tries}: {said(error)}",
+            f"{self.address!r} failed while it handled {message_kind(envelope.message)}{tries}: {said(error)}{raised_at(error)}",
             address=self.address,
         )
-        failure.__cause__ = error
+        failure.__cause__ = trim(error)
         return failure
 
     def _redeliver(self, envelope: Envelope, error: BaseException) -> None:

@@ -10,9 +10,10 @@ import trio
 
 from actors.actor import ActorRef, Terminated
 from actors.actor import ActorStatistics as ActorStatistics
-from actors.errors import AskCycle, UsageError
+from actors.errors import AskCycle, UnderstudyError, UsageError
 from runtime.core.cell import Cell, current_cell, off_duty
 from runtime.core.envelope import Envelope, OneShot
+from runtime.core.frames import without_frames
 from runtime.core.mailbox import Mailbox
 from runtime.core.waits import no_end, resolve, ring
 
@@ -79,6 +80,8 @@ class LocalRef(ActorRef[Any]):
             else:
                 cell.mailbox.put_nowait(envelope)
             return await slot.wait(None if detach else envelope.withdraw)
+        except UnderstudyError as error:
+            raise without_frames(error)  # noqa: B904 - the same error
         finally:
             slot.forget_edge()
 

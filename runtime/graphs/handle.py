@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, final
 
 from runtime.core.cell import on_duty
+from runtime.core.frames import without_frames
 from runtime.graphs.record import RunStatus, Spend, Step
 from runtime.graphs.run import ActiveRun
 
@@ -84,5 +85,5 @@ class RunHandle:
 def outcome_of(run: ActiveRun) -> Any:
     """The output of a run that is over. Raises what :meth:`RunHandle.result` raises."""
     if run.error is not None:
-        raise run.error.with_traceback(None)  # each caller's own, however many there are
+        raise without_frames(run.error)  # each caller's own, however many there are
     return run.output

@@ -32,6 +32,7 @@ from actors.words import words_of
 from runtime.core.cell import Cell, on_duty
 from runtime.core.envelope import Envelope, OneShot, Wrapper
 from runtime.core.events import Event
+from runtime.core.frames import raised_at, trim
 from runtime.core.holding_cell import HoldingCell
 from runtime.core.pool import InstancePool
 from runtime.core.refs import Ask
@@ -480,7 +481,7 @@ class ActiveRun:
         """The error of a node that gives up on a message because of `error`."""
         step, delivery = work.step, work.delivery
         failure = NodeFailed(
-            gave_up(delivery.node, max(step.attempt, 1), error),
+            gave_up(delivery.node, max(step.attempt, 1), error, raised_at(error)),
             run_id=self.id,
             node=delivery.node,
             path=delivery.path,
@@ -488,7 +489,7 @@ class ActiveRun:
             input=work.content,
             trace=tuple(self.trace),
         )
-        failure.__cause__ = error
+        failure.__cause__ = trim(error)
         for leaf in leaves_of(error):
             if isinstance(leaf, RunError) and not leaf.trace:
                 leaf.trace = failure.trace
@@ -554,13 +555,13 @@ class ActiveRun:
     def context_failed(self, node: str, path: str, error: Exception) -> None:
         """A context manager that `node` asked for failed, while the run went on or when it was closed: the run fails."""
         failure = NodeFailed(
-            f"a dependency of node {node!r} failed: {words_of(error)}",
+            f"a dependency of node {node!r} failed: {words_of(error)}{raised_at(error)}",
             run_id=self.id,
             node=node,
             path=path,
             trace=tuple(self.trace),
         )
-        failure.__cause__ = error
+        failure.__cause__ = trim(error)
         self._failures.append(failure)
         self._take_down()
 

@@ -142,9 +142,9 @@ MOST_SAID = 2_000
 """Characters of a foreign error that the error of its node repeats; the whole of it is the cause."""
 
 
-def gave_up(node: str, attempt: int, error: BaseException) -> str:
-    """That `node` gives up on a message because of `error`."""
-    text = f"node {node!r} gave up after attempt {attempt}: {said(error, MOST_SAID)}"
+def gave_up(node: str, attempt: int, error: BaseException, place: str = "") -> str:
+    """That `node` gives up on a message because of `error`; `place`: the lines that say where that was raised."""
+    text = f"node {node!r} gave up after attempt {attempt}: {said(error, MOST_SAID)}{place}"
     notes: object = attribute_of(error, "__notes__", ())
     if isinstance(notes, list):
         text += "".join(
