@@ -32,7 +32,7 @@ from runtime.core.frames import without_frames
 from runtime.core.inspection import RuntimeStatistics, TreeNode, statistics_of, tree_of
 from runtime.core.kernel import Kernel
 from runtime.core.opening import explained
-from runtime.core.refs import LocalRef, MailedCell
+from runtime.core.refs import LocalRef, MailedCell, not_a_ref
 from runtime.core.session import Session
 from runtime.core.spawning import spawn_under
 from runtime.core.supervisor import SupervisorCell
@@ -79,7 +79,7 @@ class Runtime:
             ChildAlreadyStarted: the name is taken.
         """
         try:
-            return await spawn_under(self._root, factory, args, name, **options)
+            return await spawn_under(self._root, factory, args, name, options)
         except UnderstudyError as error:
             raise without_frames(error)  # noqa: B904 - the same error
 
@@ -131,7 +131,7 @@ class Runtime:
             UsageError: `ref` is of another runtime, or the caller runs inside what it wants to stop.
         """
         if not isinstance(ref, LocalRef | LocalSupervisorRef) or ref.cell.kernel is not self._kernel:
-            raise UsageError(f"{repr_of(ref)} is no ref of this runtime.\n  Fix: pass what spawn() or supervise() returned.")
+            raise not_a_ref(ref, "ref of this runtime", "spawn() or supervise()")
         cell: Cell = ref.cell
         caller = current_cell.get()
         if caller is not None and f"{caller.address}/".startswith(f"{cell.address}/"):
@@ -308,7 +308,7 @@ class Runtime:
 
     def _mailed(self, ref: object) -> MailedCell:
         if not isinstance(ref, LocalRef) or ref.cell.kernel is not self._kernel:
-            raise UsageError(f"{repr_of(ref)} is no ref to an actor of this runtime.\n  Fix: pass what spawn() returned.")
+            raise not_a_ref(ref, "ref to an actor of this runtime", "spawn()")
         return ref.cell
 
     # --- looking in -------------------------------------------------------------------------------------------------------

@@ -13,7 +13,8 @@ from typing import Any, final
 import trio
 
 from actors.actor import Actor, ActorContext, StopReason
-from actors.errors import ActorFailed, ActorStartFailed, ActorStopped, DeclarationError, UsageError
+from actors.errors import ActorFailed, ActorStartFailed, ActorStopped, UsageError
+from actors.factories import check_lifespan, checked, context_too_early
 from actors.groups import is_fatal, leaves_of
 from actors.supervision import ChildSpec, Directive
 from actors.words import said
@@ -125,7 +126,9 @@ class ActorCell(HoldingCell):
                 await self._lie_idle()
                 await self._serve()
             else:
-                await self._live_within(actor.lifespan())
+                lifespan = actor.lifespan()
+                check_lifespan(lifespan, actor)
+                await self._live_within(lifespan)
         except trio.Cancelled:
             failure = self._failure_to_start()
             if failure is None:
@@ -161,13 +164,14 @@ class ActorCell(HoldingCell):
         return handler if around is None else around(self.address, handler)
 
     def _make(self) -> Actor:
-        actor = self.factory()
-        if not isinstance(actor, Actor):
-            raise DeclarationError(
-                f"the factory of {self.address!r} returned {type(actor).__name__}, expected an Actor.\n"
-                "  Fix: give a subclass of actors.Actor, or a function that returns a new instance of one."
-            )
-        return actor
+        try:
+            actor = self.factory()
+        except AttributeError as error:
+            early = context_too_early(error)
+            if early is None:
+                raise
+            raise early from error
+        return checked(actor, self.address)
 
     async def _live_within(self, lifespan: contextlib.AbstractAsyncContextManager[None]) -> None:
         """``async with lifespan``, but with a clean-up that cancellation cannot cut short before its time."""

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Hashable
-from typing import Any, Unpack, final
+from typing import Any, Final, Unpack, final
 
 import trio
 
 from actors.actor import Actor, ActorNursery, ActorRef, Reply, SpawnOptions
 from actors.errors import UnderstudyError, UsageError
+from actors.factories import check_handler
 from actors.supervision import supervisor_spec
 from actors.words import repr_of
 from runtime.core.actor_cell import ActorCell, IncarnationContext
 from runtime.core.cell import Cell
 from runtime.core.frames import without_frames
-from runtime.core.refs import LocalRef
+from runtime.core.refs import LocalRef, not_a_ref
 from runtime.core.spawning import spawn_under
 from runtime.core.supervisor import SupervisorCell
 from runtime.core.supervisor_ref import LocalSupervisorRef
 from runtime.core.tasks import ActorTasks
 from runtime.core.timers import KeyedTimers
 from runtime.core.watch import Watch
+
+_HANDLER: Final = "async def …(message) for what it becomes."
 
 
 @final
@@ -75,7 +78,7 @@ class LocalContext(IncarnationContext):
         brood = self._brood if self._brood is not None else self._open_brood()
         await brood.wait_started()
         try:
-            return await spawn_under(brood, factory, args, name, **options)
+            return await spawn_under(brood, factory, args, name, options)
         except UnderstudyError as error:
             raise without_frames(error)  # noqa: B904 - the same error
 
@@ -153,6 +156,7 @@ class LocalContext(IncarnationContext):
     def become(self, handler: Callable[[Any], Awaitable[Any]]) -> None:
         """See ``ActorContext.become``."""
         self._refuse_when_closed("it handles no more messages")
+        check_handler(handler, f"become({getattr(handler, '__name__', '…')}) of {self._cell.address!r}: the handler", _HANDLER)
         self._cell.become(handler)
 
     def fail(self, error: Exception) -> None:
@@ -223,4 +227,4 @@ class LocalContext(IncarnationContext):
 def _cell_of(ref: object) -> Cell:
     if isinstance(ref, LocalRef | LocalSupervisorRef):
         return ref.cell
-    raise UsageError(f"{repr_of(ref)} is no ref of this runtime.\n  Fix: pass what spawn() or supervise() returned.")
+    raise not_a_ref(ref, "ref of this runtime", "spawn() or supervise()")

@@ -13,7 +13,9 @@ import trio
 
 from actors.actor import Actor, ActorRef, Terminated
 from actors.errors import UnderstudyError, UsageError
+from actors.factories import check_call
 from actors.restart import RestartType
+from actors.unawaited import unawaited
 from runtime.core.actor_cell import ActorCell
 from runtime.core.cell import current_cell, off_duty
 from runtime.core.envelope import Envelope, OneShot, Wrapper
@@ -160,12 +162,15 @@ class TaskHandle:
         return f"<TaskHandle {self._cell.address!r} {self._cell.state.value}>"
 
 
-def _check_function(function: object) -> None:
-    if inspect.iscoroutine(function):
-        function.close()
+def _check_function(function: object, args: tuple[object, ...]) -> None:
+    call = unawaited(function)
+    if call is not None:
+        name = call.removeprefix("await ").removesuffix("(…)")
+        raise UsageError(f"task(<coroutine>): expected an async function.\n  Fix: task({name}, *args): pass it, do not call it.")
     if not callable(function):
         kind = type(function).__name__
         raise UsageError(f"task(<{kind}>): expected an async function.\n  Fix: task(function, *args): pass it, do not call it.")
+    check_call(function, args, "task")
 
 
 async def start_task(
@@ -176,10 +181,11 @@ async def start_task(
     shutdown_s: float | None,
 ) -> TaskHandle:
     """Run ``function(*args)`` once, as a temporary child of `supervisor`."""
-    _check_function(function)
+    _check_function(function, args)
     shown = getattr(function, "__name__", type(function).__name__)
     child_id = name if name is not None else supervisor.roster.free_name(shown.strip("<>").lower())
-    ref = await spawn_under(supervisor, _Errand, (), child_id, restart=RestartType.TEMPORARY, shutdown_s=shutdown_s)
+    options = {"restart": RestartType.TEMPORARY, "shutdown_s": shutdown_s}
+    ref = await spawn_under(supervisor, _Errand, (), child_id, options)
     assert isinstance(ref, LocalRef), "spawn_under makes refs of this runtime"
     cell, result = ref.cell, _Result()
     assert isinstance(cell, ActorCell), "a ref that was spawned is an actor's"

@@ -12,6 +12,7 @@ from actors.backoff import Redelivery
 from actors.errors import ActorFailed, AskCycle, MailboxFull, Unhandled, UsageError
 from actors.requests import may_be_none
 from actors.supervision import ChildSpec
+from actors.unawaited import COROUTINE
 from actors.words import said
 from runtime.core.cell import Exit, ExitKind, Overseer
 from runtime.core.dead_letters import DeadReason
@@ -21,7 +22,7 @@ from runtime.core.frames import raised_at, trim
 from runtime.core.kernel import Kernel
 from runtime.core.mailbox import Mailbox, message_kind
 from runtime.core.redeliveries import Redeliveries
-from runtime.core.refs import Ask, MailedCell
+from runtime.core.refs import Ask, MailedCell, not_awaited
 from runtime.core.stash import Deferred, LocalReply, Stash
 
 
@@ -65,6 +66,8 @@ class HoldingCell(MailedCell, ABC):
 
     def _conclude(self, envelope: Envelope, value: Any) -> None:
         """The handler has returned `value`."""
+        if type(value) is COROUTINE:
+            value = Failure(not_awaited(value, f"answer of {self.address!r} to {message_kind(envelope.message)}"))
         if envelope.holder is self:
             envelope.holder = None
             self._handled += 1

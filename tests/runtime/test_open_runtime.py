@@ -97,7 +97,7 @@ async def test_a_factory_that_raises_fails_the_start(virtual_clock):
 async def test_a_factory_that_makes_no_actor_fails_the_start(virtual_clock):
     async with stage() as runtime:
         with pytest.raises(ActorStartFailed) as caught:
-            await runtime.spawn(dict, name="a")
+            await runtime.spawn(lambda: {"no": "actor"}, name="a")
 
     assert str(caught.value.__cause__) == (
         "the factory of 'a' returned dict, expected an Actor.\n"

@@ -12,15 +12,17 @@ from actors.errors import DeclarationError, StreamBroken
 from actors.graphs.annotations import Many, is_message_type
 from actors.graphs.node import Input, Kind, NodeSpec
 from actors.graphs.plan import Plan
+from actors.unawaited import unawaited
 from actors.words import attribute_of, said
 
 
 def wrong_input(plan: Plan, got: object) -> DeclarationError:
     """The error for a run that is started with something else than the graph's input."""
-    what = f"the class {got.__name__} itself" if isinstance(got, type) else f"a {type(got).__name__}"
+    what = f"the class {got.__name__} itself" if isinstance(got, type) else f"{_a(type(got).__name__)} {type(got).__name__}"
+    call = unawaited(got)
+    example = f"{plan.input_types[0].__name__}(…)" if call is None else call
     return DeclarationError(
-        f"graph {plan.name!r} takes {type_names(plan.input_types)} as its input. Got: {what}.\n"
-        f"  Fix: run(graph, {plan.input_types[0].__name__}(…))."
+        f"graph {plan.name!r} takes {type_names(plan.input_types)} as its input. Got: {what}.\n  Fix: run(graph, {example})."
     )
 
 
