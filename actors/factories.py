@@ -22,13 +22,15 @@ import attrs
 
 from actors.actor import Actor
 from actors.errors import DeclarationError, UsageError
-from actors.unawaited import unawaited
+from actors.unawaited import COROUTINE, unawaited
 from actors.words import kind_of, repr_of
 
 _RECEIVE: Final = "async def receive(self, message): …"
 _LIFESPAN: Final = "@contextlib.asynccontextmanager above async def lifespan(self), with one yield in it."
 _SOUND: weakref.WeakSet[type] = weakref.WeakSet()
-"""Classes that were looked at and have no mistake, so that only the first start of each pays for the look."""
+"""Actor classes whose methods were looked at and have no mistake, so that only the first start of each pays for the look."""
+_FITTING: weakref.WeakKeyDictionary[type, set[int]] = weakref.WeakKeyDictionary()
+"""Classes that were found fit to be factories, each with the numbers of arguments with which it was."""
 
 
 @final
@@ -55,26 +57,32 @@ class Written:
         return f"{self.call}({self.id!r}, {factory}{given})"
 
 
-def check_factory(factory: object, args: Sequence[object], written: Written) -> None:
-    """Refuse what can make no actor when it is called with `args`.
+def check_factory(factory: object, args: Sequence[object], call: str, id: str | None = None, at: str = "") -> None:  # noqa: A002
+    """Refuse what can make no actor when it is called with `args`; the others are the fields of :class:`Written`.
 
     Raises:
         DeclarationError: an instance, a coroutine, a function that is async, a class that is no actor or whose methods the
             runtime cannot call; too many arguments, too few, or one that was not awaited.
     """
+    is_class = isinstance(factory, type)
+    if is_class and len(args) in _FITTING.get(factory, ()) and COROUTINE not in map(type, args):
+        return  # nearly always
+    written = Written(call, id, at)
+    for arg in args:
+        if type(arg) is COROUTINE:
+            raise DeclarationError(
+                f"{written.head(_name(factory))}: one of its arguments is a coroutine that was not awaited.\n"
+                f"  Fix: pass {unawaited(arg)}."
+            )
     called, bound = _called_by(factory)
     _check_kind(called, args, written)
     kind = actor_class(called)
     if kind is not None:
         check_actor(kind, written.head(kind.__name__))
-    for arg in args:
-        call = unawaited(arg)
-        if call is not None:
-            raise DeclarationError(
-                f"{written.head(_name(called))}: one of its arguments is a coroutine that was not awaited.\n  Fix: pass {call}."
-            )
     if bound is not None:
         _check_arguments(called, len(args) + bound, written)
+    if is_class:
+        _FITTING.setdefault(factory, set()).add(len(args))
 
 
 def actor_class(value: object) -> type[Actor] | None:

@@ -17,7 +17,7 @@ from actors.actor import Actor, ActorRef, Terminated
 from actors.backoff import Backoff, Redelivery
 from actors.checks import is_a, is_count, is_number, refuse
 from actors.errors import DeclarationError
-from actors.factories import Written, check_factory
+from actors.factories import check_factory
 from actors.groups import leaves_of
 from actors.mailbox import MailboxSpec
 from actors.options import OF_AN_ACTOR, explains_its_fields
@@ -157,6 +157,8 @@ def _without_factory(args: tuple[object, ...]) -> str:
 
 
 def _as_tuple(values: Any) -> tuple[Any, ...]:
+    if type(values) is tuple:
+        return values
     if isinstance(values, str | bytes) or not hasattr(values, "__iter__"):
         raise DeclarationError(
             f"ChildSpec(args={repr_of(values)}): expected a tuple of the arguments.\n  Fix: args=({repr_of(values)},)."
@@ -196,7 +198,7 @@ class ChildSpec:
 
     def __attrs_post_init__(self) -> None:
         check_id(self.id)
-        check_factory(self.factory, self.args, Written("ChildSpec", self.id))
+        check_factory(self.factory, self.args, "ChildSpec", self.id)
         if self.significant and self.restart is RestartType.PERMANENT:
             raise DeclarationError(
                 f"ChildSpec({self.id!r}): significant=True with restart=PERMANENT can never take effect, "

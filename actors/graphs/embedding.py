@@ -7,7 +7,7 @@ from typing import Any
 
 from actors.actor import Actor, ActorRef
 from actors.errors import DeclarationError
-from actors.factories import Written, actor_class, check_factory
+from actors.factories import actor_class, check_factory
 from actors.graphs.annotations import Names, Shape, Unreadable, how_to_make_message, is_message_type, read
 from actors.graphs.node import Embedded, Kind, Nested
 from actors.unawaited import COROUTINE
@@ -29,7 +29,7 @@ def embedded_in(what: Any, takes: object, returns: object, place: str, *, is_gra
         return Embedded(Kind.GRAPH, what, place, what.input_types, what.output_types), what.name
     is_ref, is_class = isinstance(what, ActorRef), actor_class(what) is not None
     if is_class or isinstance(what, (Actor, types.FunctionType, COROUTINE)):
-        check_factory(what, (), Written("add", at=f" ({place})"))
+        check_factory(what, (), "add", at=f" ({place})")
     if not is_class and not is_ref and (not callable(what) or isinstance(what, type)):
         raise DeclarationError(
             f"add({repr_of(what)}) ({place}): expected a Graph, an ActorRef, or a class derived from Actor.\n"

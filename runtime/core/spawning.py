@@ -9,7 +9,7 @@ import attrs
 
 from actors.actor import Actor, ActorRef, SpawnOptions
 from actors.errors import DeclarationError
-from actors.factories import Written, check_factory
+from actors.factories import check_factory
 from actors.options import OF_AN_ACTOR, nearest
 from actors.supervision import ChildSpec
 from runtime.core.actor_cell import ActorCell
@@ -17,7 +17,6 @@ from runtime.core.supervisor import SupervisorCell
 
 _OPTIONS: Final = tuple(SpawnOptions.__annotations__)
 _FIELDS: Final = attrs.fields_dict(ChildSpec)
-_SPAWN: Final = Written("spawn")
 
 
 async def spawn_under(
@@ -38,14 +37,23 @@ async def spawn_under(
     for option in options:
         if option not in _OPTIONS:
             raise _unknown(option, factory)
-    check_factory(factory, args, _SPAWN)
     given = {option: value for option, value in options.items() if value is not None}
-    for option, value in given.items():
-        _FIELDS[option].validator("spawn", _FIELDS[option], value)  # type: ignore[misc]  # each of them has one
     child_id = name if name is not None else supervisor.roster.free_name(_stem_of(factory))
-    cell = await supervisor.start_child(ChildSpec(child_id, factory, args, **given))
+    try:
+        spec = ChildSpec(child_id, factory, args, **given)
+    except DeclarationError:
+        _refuse(factory, args, given)
+        raise
+    cell = await supervisor.start_child(spec)
     assert isinstance(cell, ActorCell), "a ChildSpec makes an actor"
     return cell.ref
+
+
+def _refuse(factory: object, args: tuple[object, ...], given: Mapping[str, object]) -> None:
+    """Raise what ``ChildSpec`` has raised, in terms of the call that was written."""
+    check_factory(factory, args, "spawn")
+    for option, value in given.items():
+        _FIELDS[option].validator("spawn", _FIELDS[option], value)  # type: ignore[misc]  # each of them has one
 
 
 def _unknown(option: str, factory: object) -> DeclarationError:

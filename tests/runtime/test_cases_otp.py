@@ -463,7 +463,7 @@ class SeeminglyAsync(Actor):
     """Wrapped, so that nothing is known of it before it is called."""
 
     @functools.wraps(Echo.receive)
-    def receive(self, message: Any) -> Any:
+    def receive(self, message: Any) -> Any:  # type: ignore[override]
         return "no coroutine"
 
 
@@ -588,7 +588,7 @@ async def test_EX_02_a_child_that_waits_for_its_restart_counts_and_keeps_its_id(
     [
         (lambda log: child("a", log), "ok"),
         (lambda log: ChildSpec("a", Fragile, (log, [Boom("no")])), "Boom('no')"),
-        (lambda log: ChildSpec("a", lambda: {}), "DeclarationError"),  # type: ignore[arg-type, return-value]
+        (lambda log: ChildSpec("a", lambda: {"no": "actor"}), "DeclarationError"),  # type: ignore[arg-type, return-value]
         (lambda log: ChildSpec("a", Declines, (log,), restart=TEMPORARY), "ok"),
     ],
 )
