@@ -64,8 +64,7 @@ def check_factory(factory: object, args: Sequence[object], call: str, id: str | 
         DeclarationError: an instance, a coroutine, a function that is async, a class that is no actor or whose methods the
             runtime cannot call; too many arguments, too few, or one that was not awaited.
     """
-    is_class = isinstance(factory, type)
-    if is_class and len(args) in _FITTING.get(factory, ()) and COROUTINE not in map(type, args):
+    if isinstance(factory, type) and len(args) in _FITTING.get(factory, ()) and COROUTINE not in map(type, args):
         return  # nearly always
     written = Written(call, id, at)
     for arg in args:
@@ -81,7 +80,7 @@ def check_factory(factory: object, args: Sequence[object], call: str, id: str | 
         check_actor(kind, written.head(kind.__name__))
     if bound is not None:
         _check_arguments(called, len(args) + bound, written)
-    if is_class:
+    if isinstance(factory, type):
         _FITTING.setdefault(factory, set()).add(len(args))
 
 

@@ -157,8 +157,6 @@ def _without_factory(args: tuple[object, ...]) -> str:
 
 
 def _as_tuple(values: Any) -> tuple[Any, ...]:
-    if type(values) is tuple:
-        return values
     if isinstance(values, str | bytes) or not hasattr(values, "__iter__"):
         raise DeclarationError(
             f"ChildSpec(args={repr_of(values)}): expected a tuple of the arguments.\n  Fix: args=({repr_of(values)},)."
