@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import enum
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import attrs
 
@@ -14,10 +15,11 @@ from actors.words import repr_of, with_article
 Validator = Callable[[Any, "attrs.Attribute[Any]", Any], None]
 
 
-def refuse(owner: object, field: str, got: object, expected: str) -> DeclarationError:
-    """The error for one field of a declaration, in the project's one wording."""
-    name = owner.__name__ if isinstance(owner, type) else type(owner).__name__
-    return DeclarationError(f"{name}({field}={repr_of(got)}): expected {expected}.\n  Fix: pass {expected} as {field!r}.")
+def refuse(owner: object, field: str, got: object, expected: str, mend: str | None = None) -> DeclarationError:
+    """The error for one field of a declaration, in the project's one wording; an `owner` that is a text names the call."""
+    name = owner if isinstance(owner, str) else owner.__name__ if isinstance(owner, type) else type(owner).__name__
+    line = f"pass {expected} as {field!r}." if mend is None else mend
+    return DeclarationError(f"{name}({field}={repr_of(got)}): expected {expected}.\n  Fix: {line}")
 
 
 def check_count(
@@ -61,6 +63,29 @@ def is_a(*kinds: type) -> Validator:
 
     def check(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
         if not isinstance(value, kinds):
-            raise refuse(owner, attribute.name, value, expected)
+            likely = next((line for kind in kinds if (line := _likely(value, kind)) is not None), None)
+            if likely is None:
+                raise refuse(owner, attribute.name, value, expected)
+            raise refuse(owner, attribute.name, value, expected, f"{attribute.name}={likely}.")
 
     return check
+
+
+def _likely(value: object, kind: type) -> str | None:
+    """What was probably meant by `value` where a `kind` is expected, as it is written; None when there is no telling."""
+    if isinstance(value, str):
+        name = value.upper().replace("-", "_").replace(" ", "_")
+        return f"{kind.__name__}.{name}" if isinstance(vars(kind).get(name), kind) else None
+    if not attrs.has(kind) or isinstance(value, bool):
+        return None
+    if value is kind:
+        return f"{kind.__name__}(…)"
+    first = attrs.fields(kind)[0].name
+    if isinstance(value, int | float | enum.Enum):
+        try:
+            cast("Any", kind)(value)
+        except DeclarationError:
+            return None
+        shown = f"{type(value).__name__}.{value.name}" if isinstance(value, enum.Enum) else repr(value)
+        return f"{kind.__name__}({first}={shown})"
+    return None

@@ -17,10 +17,12 @@ from actors.actor import Actor, ActorRef, Terminated
 from actors.backoff import Backoff, Redelivery
 from actors.checks import is_a, is_count, is_number, refuse
 from actors.errors import DeclarationError
+from actors.factories import check_factory
 from actors.groups import leaves_of
 from actors.mailbox import MailboxSpec
+from actors.options import OF_AN_ACTOR, explains_its_fields
 from actors.restart import RestartType
-from actors.words import INTERRUPTS, repr_of
+from actors.words import INTERRUPTS, kind_of, repr_of
 from actors.written import remembers_what_is_written, unwritten
 
 
@@ -133,33 +135,49 @@ class Supervision:
 _BY_GRAVITY = (Directive.ESCALATE, Directive.STOP, Directive.RESTART, Directive.RESUME)
 
 
-def _is_factory(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    kind = type(value).__name__
-    if isinstance(value, Actor):
+def _is_id(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if isinstance(value, str):
+        return
+    if callable(value):
+        raise refuse(owner, attribute.name, value, "a name first", f"{_with_id(value)}.")
+    raise refuse(owner, attribute.name, value, "a str")
+
+
+def _with_id(factory: object) -> str:
+    name: object = getattr(factory, "__name__", None)
+    if isinstance(name, str):
+        return f"ChildSpec({name.strip('<>').lower()!r}, {name})"
+    if isinstance(factory, Actor):
+        return f"ChildSpec({kind_of(factory).lower()!r}, {kind_of(factory)})"
+    return f"ChildSpec('name', {repr_of(factory)})"
+
+
+def _without_factory(args: tuple[object, ...]) -> str:
+    return f"{_with_id(args[0])}." if args and callable(args[0]) else "ChildSpec('worker', Worker)."
+
+
+def _as_tuple(values: Any) -> tuple[Any, ...]:
+    if isinstance(values, str | bytes) or not hasattr(values, "__iter__"):
         raise DeclarationError(
-            f"ChildSpec({attribute.name}=<{kind} instance>): an instance would be shared by all incarnations.\n"
-            f"  Fix: pass the class or a function that makes one, ChildSpec(id, {kind}, args=(…))."
+            f"ChildSpec(args={repr_of(values)}): expected a tuple of the arguments.\n  Fix: args=({repr_of(values)},)."
         )
-    if not callable(value):
-        raise refuse(owner, attribute.name, value, "an Actor class or a function that returns a new Actor")
-
-
-def _as_tuple(values: Iterable[Any]) -> tuple[Any, ...]:
     return tuple(values)
 
 
 @final
+@explains_its_fields(_without_factory, OF_AN_ACTOR)
 @attrs.frozen
 class ChildSpec:
     """One child of a supervisor: how to make it, when to restart it, how long its stop may take.
 
     Raises:
-        DeclarationError: a field is of the wrong kind, or out of range; or the child is significant and permanent.
+        DeclarationError: a field is missing, unknown, of the wrong kind or out of range; the factory can make no actor of
+            `args`; or the child is significant and permanent.
     """
 
-    id: str = attrs.field(validator=is_a(str))
+    id: str = attrs.field(validator=_is_id)
     """Its name under the supervisor, and the last part of its address: printable, without ``/``."""
-    factory: Callable[..., Actor] = attrs.field(validator=_is_factory)
+    factory: Callable[..., Actor] = attrs.field()
     """A class derived from ``Actor``, or a function that makes one; called with `args` for every incarnation."""
     args: tuple[Any, ...] = attrs.field(default=(), converter=_as_tuple)
     restart: RestartType = attrs.field(default=RestartType.PERMANENT, validator=is_a(RestartType))
@@ -178,6 +196,7 @@ class ChildSpec:
 
     def __attrs_post_init__(self) -> None:
         check_id(self.id)
+        check_factory(self.factory, self.args, "ChildSpec", self.id)
         if self.significant and self.restart is RestartType.PERMANENT:
             raise DeclarationError(
                 f"ChildSpec({self.id!r}): significant=True with restart=PERMANENT can never take effect, "
@@ -233,12 +252,19 @@ def supervisor_spec(
 
     A supervisor's `shutdown_s` is unlimited by default, so its own children have their time.
     """
-    return SupervisorSpec(id, tuple(children), supervision or Supervision(), restart, shutdown_s, significant)
+    return SupervisorSpec(id, _listed(children), supervision or Supervision(), restart, shutdown_s, significant)
+
+
+def _listed(children: Any) -> tuple[Any, ...]:
+    if isinstance(children, str) or not hasattr(children, "__iter__"):
+        shown = f"ChildSpec({children.id!r}, …)" if isinstance(children, ChildSpec) else repr_of(children)
+        raise DeclarationError(f"children: expected a list of specs. Got: {shown}.\n  Fix: put it in a list, [{shown}].")
+    return tuple(children)
 
 
 def check_children(children: Iterable[object], supervision: Supervision) -> None:
     """Reject lists that no supervisor could run: wrong kinds, equal ids, significance without automatic shutdown."""
-    children = tuple(children)
+    children = _listed(children)
     if len(children) > supervision.max_children:
         raise DeclarationError(
             f"children: {len(children)} are given, and max_children is {supervision.max_children:g}.\n"
@@ -248,8 +274,7 @@ def check_children(children: Iterable[object], supervision: Supervision) -> None
     for child in children:
         if not isinstance(child, ChildSpec | SupervisorSpec):
             raise DeclarationError(
-                f"children: expected ChildSpec or supervisor_spec(…). Got: {repr_of(child)}.\n"
-                f"  Fix: ChildSpec('name', {repr_of(child)})."
+                f"children: expected ChildSpec or supervisor_spec(…). Got: {repr_of(child)}.\n  Fix: {_with_id(child)}."
             )
         if child.id in seen:
             raise DeclarationError(f"children: the id {child.id!r} is given twice.\n  Fix: give each child its own id.")

@@ -14,7 +14,7 @@ from typing import Any, Unpack, final
 import trio
 
 from actors.actor import Actor, ActorRef, SpawnOptions
-from actors.errors import DeclarationError, UsageError
+from actors.errors import DeclarationError, UnderstudyError, UsageError
 from actors.graphs.graph import Graph
 from actors.lm import LM
 from actors.mailbox import DeadLetterPolicy
@@ -29,10 +29,11 @@ from runtime.core.dead_letters import DeadLetters
 from runtime.core.errands import TaskHandle, start_task
 from runtime.core.events import DEFAULT_BUFFER, EventStream
 from runtime.core.failures import failure_in
+from runtime.core.frames import without_frames
 from runtime.core.inspection import RuntimeStatistics, TreeNode, statistics_of, tree_of
 from runtime.core.kernel import Kernel
 from runtime.core.opening import explained
-from runtime.core.refs import LocalRef, Recipient
+from runtime.core.refs import LocalRef, Recipient, not_a_ref
 from runtime.core.session import Session
 from runtime.core.spawning import spawn_under
 from runtime.core.supervisor import SupervisorCell
@@ -80,7 +81,10 @@ class Runtime:
             ActorStartFailed: the factory or the lifespan raised; the cause is chained.
             ChildAlreadyStarted: the name is taken.
         """
-        return await spawn_under(self._root, factory, args, name, **options)
+        try:
+            return await spawn_under(self._root, factory, args, name, options)
+        except UnderstudyError as error:
+            raise without_frames(error)  # noqa: B904 - the same error
 
     async def supervise(
         self,
@@ -96,7 +100,10 @@ class Runtime:
             DeclarationError: the children or their options do not fit together.
         """
         child_id = name if name is not None else self._root.roster.free_name("supervisor")
-        cell = await self._root.start_child(supervisor_spec(child_id, children, supervision, restart=restart))
+        try:
+            cell = await self._root.start_child(supervisor_spec(child_id, children, supervision, restart=restart))
+        except UnderstudyError as error:
+            raise without_frames(error)  # noqa: B904 - the same error
         assert isinstance(cell, SupervisorCell), "a SupervisorSpec makes a supervisor"
         return cell.ref
 
@@ -127,7 +134,7 @@ class Runtime:
             UsageError: `ref` is of another runtime, or the caller runs inside what it wants to stop.
         """
         if not isinstance(ref, LocalRef | LocalSupervisorRef) or ref.cell.kernel is not self._kernel:
-            raise UsageError(f"{repr_of(ref)} is no ref of this runtime.\n  Fix: pass what spawn() or supervise() returned.")
+            raise not_a_ref(ref, "ref of this runtime", "spawn() or supervise()")
         cell = ref.cell
         caller = current_cell.get()
         if caller is not None and f"{caller.address}/".startswith(f"{cell.address}/"):
@@ -162,8 +169,11 @@ class Runtime:
             NoOutput: the run came to rest without output. StepsExceeded: more than `max_steps`.
             GraphInvalid: the graph has problems. DeclarationError: `message` is of a wrong type, or a language model is missing.
         """
-        with self._charging(budget):
-            output: Out = await self._engine.run(graph, message, max_steps)
+        try:
+            with self._charging(budget):
+                output: Out = await self._engine.run(graph, message, max_steps)
+        except UnderstudyError as error:
+            raise without_frames(error)  # noqa: B904 - the same error
         return output
 
     async def start(
@@ -179,8 +189,11 @@ class Runtime:
 
         `run_id` must not be that of another run under way; None makes one. Raises what :meth:`run` raises at its start.
         """
-        with self._charging(budget):
-            return RunHandle(await self._engine.start(graph, message, run_id, max_steps))
+        try:
+            with self._charging(budget):
+                return RunHandle(await self._engine.start(graph, message, run_id, max_steps))
+        except UnderstudyError as error:
+            raise without_frames(error)  # noqa: B904 - the same error
 
     def stream(
         self,
@@ -221,7 +234,10 @@ class Runtime:
         Raises:
             GraphInvalid: the graph has problems. UsageError: it is deployed already.
         """
-        return await self._engine.deploy(graph, max_runs)
+        try:
+            return await self._engine.deploy(graph, max_runs)
+        except UnderstudyError as error:
+            raise without_frames(error)  # noqa: B904 - the same error
 
     def runs(self) -> Mapping[str, RunHandle[Any]]:
         """The runs under way by id, in the order of their start, those that wait for their turn among them.
@@ -296,7 +312,7 @@ class Runtime:
 
     def _mailed(self, ref: object) -> Recipient:
         if not isinstance(ref, LocalRef) or ref.cell.kernel is not self._kernel:
-            raise UsageError(f"{repr_of(ref)} is no ref to an actor of this runtime.\n  Fix: pass what spawn() returned.")
+            raise not_a_ref(ref, "ref to an actor of this runtime", "spawn()")
         return ref.cell
 
     # --- looking in -------------------------------------------------------------------------------------------------------

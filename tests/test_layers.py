@@ -60,6 +60,7 @@ ALSO: Mapping[str, tuple[str, ...]] = {
 PURE = (
     "actors/",
     "runtime/cli/draw/",
+    "runtime/core/frames.py",
     "runtime/core/ledger.py",
     "runtime/core/lifecycle.py",
     "runtime/core/verdicts.py",

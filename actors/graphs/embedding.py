@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import types
 from typing import Any
 
 from actors.actor import Actor, ActorRef
 from actors.errors import DeclarationError
+from actors.factories import actor_class, check_factory
 from actors.graphs.annotations import Names, Shape, Unreadable, how_to_make_message, is_message_type, read
 from actors.graphs.node import Embedded, Kind, Nested
+from actors.unawaited import COROUTINE
 from actors.words import repr_of
 
 
@@ -24,7 +27,9 @@ def embedded_in(what: Any, takes: object, returns: object, place: str, *, is_gra
                 "  Fix: leave takes and returns out."
             )
         return Embedded(Kind.GRAPH, what, place, what.input_types, what.output_types), what.name
-    is_ref, is_class = isinstance(what, ActorRef), _is_actor_class(what)
+    is_ref, is_class = isinstance(what, ActorRef), actor_class(what) is not None
+    if is_class or isinstance(what, (Actor, types.FunctionType, COROUTINE)):
+        check_factory(what, (), "add", at=f" ({place})")
     if not is_class and not is_ref and (not callable(what) or isinstance(what, type)):
         raise DeclarationError(
             f"add({repr_of(what)}) ({place}): expected a Graph, an ActorRef, or a class derived from Actor.\n"
@@ -42,10 +47,6 @@ def embedded_in(what: Any, takes: object, returns: object, place: str, *, is_gra
     call, at = f"add({name}", f" ({place})"
     taken, returned = message_types(call, "takes", takes, at), message_types(call, "returns", returns, at)
     return Embedded(Kind.ACTOR, what, place, taken, returned), name
-
-
-def _is_actor_class(what: object) -> bool:
-    return isinstance(what, type) and issubclass(what, Actor)
 
 
 def leads_to(graph: Nested, goal: Nested) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import types
 from collections.abc import Callable, Iterable, Mapping
@@ -15,6 +14,7 @@ from actors.checks import is_a, is_count, refuse
 from actors.errors import DeclarationError
 from actors.lm import LM
 from actors.mailbox import MailboxSpec
+from actors.options import ELSEWHERE, nearest
 from actors.restart import RestartType
 from actors.supervision import Supervision
 from actors.written import inheriting
@@ -158,22 +158,18 @@ def check_options(given: Iterable[str], *, predict: bool, where: str) -> None:
         if option in known:
             continue
         decorator = "@graph.predict" if predict else "@graph.node"
-        near = difflib.get_close_matches(option, known, n=1)
         if not predict and option in PREDICT_OPTIONS:
             mend = f"use @graph.predict({option}=…), or leave {option!r} out."
-        elif option in _ELSEWHERE:
-            mend = f"write {_ELSEWHERE[option]}."
         else:
-            mend = f"write {near[0]!r}." if near else f"leave {option!r} out."
+            mend = nearest(option, known, _ELSEWHERE)
         raise DeclarationError(
             f"{where}: {decorator} has no option {option!r}. Expected one of: {', '.join(known)}.\n  Fix: {mend}"
         )
 
 
 _ELSEWHERE = {
-    **dict.fromkeys(("retry", "retries", "max_retries", "max_attempts"), "redelivery=Redelivery(max_attempts=…)"),
+    **ELSEWHERE,
     **dict.fromkeys(("on_error", "error_handler", "handler"), "fallback=function"),
-    **dict.fromkeys(("capacity", "queue_size", "overflow"), "mailbox=MailboxSpec(…)"),
     **dict.fromkeys(("max_concurrency", "workers"), "concurrency=…"),
     "model": "lm=…",
 }

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import sysconfig
+import linecache
 import traceback
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
 from actors.errors import NodeFailed
 from actors.groups import leaves_of
 from actors.words import kind_of, repr_of, words_of
 from runtime.cli.terminal import one_line, plain
+from runtime.core.frames import places_of
 
 _ALL: Final = 1_000_000
 """Characters of an error's own text on a terminal: nearly as many as it has."""
@@ -34,29 +34,12 @@ def describe_whole(error: BaseException) -> str:
     return plain("".join(traceback.format_exception(error)))
 
 
-_NOT_THE_AUTHORS: Final = tuple(
-    str(folder)
-    for folder in (
-        Path(__file__).resolve().parents[1],
-        Path(__file__).resolve().parents[2] / "actors",
-        *(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "purelib", "platlib")),
-    )
-)
-"""Folders whose frames are not shown as the place of an error: ours, Python's, and what is installed."""
-
-
 def _node_lines(failure: NodeFailed) -> Iterator[str]:
     yield f"understudy: {_node_line(failure)}"
-    for leaf in leaves_of(failure.__cause__) if failure.__cause__ is not None else ():
-        frames = [frame for frame in traceback.extract_tb(leaf.__traceback__) if _is_the_authors(frame.filename)]
-        if frames:
-            yield "  at " + one_line(f"{frames[-1].filename}:{frames[-1].lineno} in {frames[-1].name}: {frames[-1].line}")
+    for place in places_of(failure.__cause__) if failure.__cause__ is not None else ():
+        yield "  at " + one_line(f"{place}: {linecache.getline(place.file, place.line).strip()}")
     if failure.input is not None:
         yield f"  input: {one_line(repr_of(failure.input))}"
-
-
-def _is_the_authors(file: str) -> bool:
-    return not file.startswith(("<", *_NOT_THE_AUTHORS))
 
 
 def _node_line(failure: NodeFailed) -> str:

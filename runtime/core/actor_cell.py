@@ -12,13 +12,15 @@ from typing import Any, Protocol, final
 import trio
 
 from actors.actor import Actor, StopReason
-from actors.errors import ActorFailed, ActorStartFailed, ActorStopped, DeclarationError, UsageError
+from actors.errors import ActorFailed, ActorStartFailed, ActorStopped, UsageError
+from actors.factories import check_lifespan, checked, context_too_early
 from actors.groups import is_fatal, leaves_of
 from actors.supervision import ChildSpec, Directive
 from actors.words import said
 from runtime.core.cell import Cell, Exit, Overseer
 from runtime.core.envelope import Envelope
 from runtime.core.failures import failure_in
+from runtime.core.frames import raised_at, trim
 from runtime.core.hand import Hand
 from runtime.core.idleness import Idleness
 from runtime.core.kernel import Kernel
@@ -131,7 +133,9 @@ class ActorCell(Cell):
                 await self._lie_idle()
                 await self._serve()
             else:
-                await self._live_within(actor.lifespan())
+                lifespan = actor.lifespan()
+                check_lifespan(lifespan, actor)
+                await self._live_within(lifespan)
         except trio.Cancelled:
             failure = self._failure_to_start()
             if failure is None:
@@ -164,13 +168,14 @@ class ActorCell(Cell):
         return handler if around is None else around(self.address, handler)
 
     def _make(self) -> Actor:
-        actor = self.factory()
-        if not isinstance(actor, Actor):
-            raise DeclarationError(
-                f"the factory of {self.address!r} returned {type(actor).__name__}, expected an Actor.\n"
-                "  Fix: give a subclass of actors.Actor, or a function that returns a new instance of one."
-            )
-        return actor  # pyright: ignore[reportUnknownVariableType] - Actor[Unknown], by isinstance
+        try:
+            actor = self.factory()
+        except AttributeError as error:
+            early = context_too_early(error)
+            if early is None:
+                raise
+            raise early from error
+        return checked(actor, self.address)
 
     async def _live_within(self, lifespan: contextlib.AbstractAsyncContextManager[None]) -> None:
         """``async with lifespan``, but with a clean-up that cancellation cannot cut short before its time."""
@@ -344,7 +349,8 @@ class ActorCell(Cell):
             told = self._actor.describe()
         except Exception as error:
             failure = f"{self.address!r} could not describe itself: its describe() raised {type(error).__name__}."
-            raise ActorFailed(f"{failure}\n  Fix: see the cause above.", address=self.address) from error
+            trim(error)
+            raise ActorFailed(f"{failure}{raised_at(error)}\n  Fix: see the cause above.", address=self.address) from error
         if inspect.iscoroutine(told):
             told.close()
             raise UsageError(
@@ -376,12 +382,14 @@ def start_failed(address: str, error: BaseException | None) -> ActorStartFailed:
     """The error for a start that did not come about."""
     if error is None:
         return ActorStartFailed(f"{address!r} was stopped while it started.", address=address)
+    words = f"{address!r} did not start: {said(error)}{raised_at(error)}"
+    if "\n  Fix: " not in words:
+        words += "\n  Fix: see the cause above; its factory or its lifespan raised before the first message."
     failure = ActorStartFailed(
-        f"{address!r} did not start: {said(error)}\n"
-        "  Fix: see the cause above; its factory or its lifespan raised before the first message.",
+        words,
         address=address,
     )
-    failure.__cause__ = error
+    failure.__cause__ = trim(error)
     return failure
 
 

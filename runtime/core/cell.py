@@ -30,6 +30,7 @@ from actors.supervision import Directive, SupervisorRef
 from runtime.core.envelope import OneShot
 from runtime.core.events import ActorCrashed, ActorEnded, ActorStarted
 from runtime.core.failures import is_of_a_dead_loop
+from runtime.core.frames import trim
 from runtime.core.kernel import Kernel
 from runtime.core.lifecycle import Move, Next, NextStep, State, Unrecovered, moved
 from runtime.core.timekeeper import Timer
@@ -384,7 +385,7 @@ class Cell(ABC):
         except BaseException as error:  # the one handler; classify() lets nothing fatal pass for a failure
             if is_of_a_dead_loop(error, task):
                 raise  # nothing can be done properly any more
-            return self._classify(error)
+            return self._classify(trim(error))
         return Exit(ExitKind.NORMAL)
 
     def _classify(self, error: BaseException) -> Exit:

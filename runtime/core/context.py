@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Hashable
-from typing import Any, Unpack, final
+from typing import Any, Final, Unpack, final
 
 import trio
 
 from actors.actor import Actor, ActorContext, ActorNursery, ActorRef, Reply, SpawnOptions
-from actors.errors import UsageError
+from actors.errors import UnderstudyError, UsageError
+from actors.factories import check_handler
 from actors.supervision import supervisor_spec
 from actors.typevars import M
 from actors.words import repr_of
 from runtime.core.actor_cell import ActorCell
 from runtime.core.cell import Cell
-from runtime.core.refs import LocalRef
+from runtime.core.frames import without_frames
+from runtime.core.refs import LocalRef, not_a_ref
 from runtime.core.spawning import spawn_under
 from runtime.core.supervisor import SupervisorCell
 from runtime.core.supervisor_ref import LocalSupervisorRef
 from runtime.core.tasks import ActorTasks
 from runtime.core.timers import KeyedTimers
 from runtime.core.watch import Watch
+
+_HANDLER: Final = "async def …(message) for what it becomes."
 
 
 @final
@@ -74,7 +78,10 @@ class LocalContext(ActorContext):
         self._refuse_when_closed("it starts no children")
         supervisor = self._supervisor if self._supervisor is not None else self._open_supervisor()
         await supervisor.wait_started()
-        return await spawn_under(supervisor, factory, args, name, **options)
+        try:
+            return await spawn_under(supervisor, factory, args, name, options)
+        except UnderstudyError as error:
+            raise without_frames(error)  # noqa: B904 - the same error
 
     def _open_supervisor(self) -> SupervisorCell:
         cell = self._cell
@@ -153,6 +160,7 @@ class LocalContext(ActorContext):
     def become(self, handler: Callable[[Any], Awaitable[Any]]) -> None:
         """See ``ActorContext.become``."""
         self._refuse_when_closed("it handles no more messages")
+        check_handler(handler, f"become({getattr(handler, '__name__', '…')}) of {self._cell.address!r}: the handler", _HANDLER)
         self._cell.become(handler)
 
     def fail(self, error: Exception) -> None:
@@ -224,4 +232,4 @@ class LocalContext(ActorContext):
 def _cell_of(ref: object) -> Cell:
     if isinstance(ref, LocalRef | LocalSupervisorRef) and isinstance(ref.cell, Cell):
         return ref.cell
-    raise UsageError(f"{repr_of(ref)} is no ref of this runtime.\n  Fix: pass what spawn() or supervise() returned.")
+    raise not_a_ref(ref, "ref of this runtime", "spawn() or supervise()")

@@ -12,12 +12,15 @@ import outcome
 import trio
 
 from actors.actor import Actor, ActorRef, Terminated
-from actors.errors import UsageError
+from actors.errors import UnderstudyError, UsageError
+from actors.factories import check_call
 from actors.restart import RestartType
 from actors.typevars import Out
+from actors.unawaited import unawaited
 from runtime.core.actor_cell import ActorCell
 from runtime.core.cell import current_cell, off_duty
 from runtime.core.envelope import Envelope, OneShot, Wrapper
+from runtime.core.frames import without_frames
 from runtime.core.refs import Ask, LocalRef, refuse_own_end
 from runtime.core.spawning import spawn_under
 from runtime.core.supervisor import SupervisorCell
@@ -136,6 +139,8 @@ class TaskHandle(Generic[Out]):
         slot = Ask(None if off_duty.get() else caller, self._cell)
         try:
             return cast("Out", await self._result.wait(slot))
+        except UnderstudyError as error:
+            raise without_frames(error)  # noqa: B904 - the same error, and each caller's own
         finally:
             slot.forget_edge()
 
@@ -158,12 +163,15 @@ class TaskHandle(Generic[Out]):
         return f"<TaskHandle {self._cell.address!r} {self._cell.state.value}>"
 
 
-def _check_function(function: object) -> None:
-    if inspect.iscoroutine(function):
-        function.close()
+def _check_function(function: object, args: tuple[object, ...]) -> None:
+    call = unawaited(function)
+    if call is not None:
+        name = call.removeprefix("await ").removesuffix("(…)")
+        raise UsageError(f"task(<coroutine>): expected an async function.\n  Fix: task({name}, *args): pass it, do not call it.")
     if not callable(function):
         kind = type(function).__name__
         raise UsageError(f"task(<{kind}>): expected an async function.\n  Fix: task(function, *args): pass it, do not call it.")
+    check_call(function, args, "task")
 
 
 async def start_task(
@@ -174,10 +182,11 @@ async def start_task(
     shutdown_s: float | None,
 ) -> TaskHandle[Out]:
     """Run ``function(*args)`` once, as a temporary child of `supervisor`."""
-    _check_function(function)
+    _check_function(function, args)
     shown = getattr(function, "__name__", type(function).__name__)
     child_id = name if name is not None else supervisor.roster.free_name(shown.strip("<>").lower())
-    ref = await spawn_under(supervisor, _Errand, (), child_id, restart=RestartType.TEMPORARY, shutdown_s=shutdown_s)
+    options = {"restart": RestartType.TEMPORARY, "shutdown_s": shutdown_s}
+    ref = await spawn_under(supervisor, _Errand, (), child_id, options)
     assert isinstance(ref, LocalRef), "spawn_under makes refs of this runtime"
     cell, result = ref.cell, _Result()
     assert isinstance(cell, ActorCell), "a ref that was spawned is an actor's"

@@ -12,13 +12,15 @@ from actors.actor import Failure
 from actors.backoff import Redelivery
 from actors.errors import ActorFailed, AskCycle, MailboxFull, Unhandled, UsageError
 from actors.requests import may_be_none
+from actors.unawaited import COROUTINE
 from actors.words import said
 from runtime.core.cell import Cell, Exit, ExitKind
 from runtime.core.dead_letters import DeadReason
 from runtime.core.envelope import Envelope, OneShot
 from runtime.core.events import MessageRedelivering
+from runtime.core.frames import raised_at, trim
 from runtime.core.mailbox import Mailbox, message_kind
-from runtime.core.refs import Ask
+from runtime.core.refs import Ask, not_awaited
 from runtime.core.stash import Deferred, LocalReply, Redeliveries, Stash
 
 
@@ -109,6 +111,8 @@ class Hand:
 
     def conclude(self, envelope: Envelope, value: Any) -> None:
         """The handler has returned `value`."""
+        if type(value) is COROUTINE:
+            value = Failure(not_awaited(value, f"answer of {self.cell.address!r} to {message_kind(envelope.message)}"))
         if envelope.holder is self:
             envelope.holder = None
             self.handled += 1
@@ -219,11 +223,12 @@ class Hand:
 
     def _failure(self, envelope: Envelope, error: BaseException) -> ActorFailed:
         tries = f" (attempt {envelope.attempt} of {self._redelivery.max_attempts})" if envelope.attempt > 1 else ""
+        what = f"{message_kind(envelope.message)}{tries}"
         failure = ActorFailed(
-            f"{self.cell.address!r} failed while it handled {message_kind(envelope.message)}{tries}: {said(error)}",
+            f"{self.cell.address!r} failed while it handled {what}: {said(error)}{raised_at(error)}",
             address=self.cell.address,
         )
-        failure.__cause__ = error
+        failure.__cause__ = trim(error)
         return failure
 
     def _redeliver(self, envelope: Envelope, error: BaseException) -> None:

@@ -10,9 +10,12 @@ import trio
 
 from actors.actor import ActorRef, Terminated
 from actors.actor import ActorStatistics as ActorStatistics
-from actors.errors import AskCycle, UsageError
+from actors.errors import AskCycle, UnderstudyError, UsageError
+from actors.unawaited import COROUTINE, unawaited
+from actors.words import repr_of
 from runtime.core.cell import Cell, current_cell, off_duty
 from runtime.core.envelope import Envelope, OneShot
+from runtime.core.frames import without_frames
 from runtime.core.kernel import Kernel
 from runtime.core.lifecycle import State
 from runtime.core.mailbox import Mailbox
@@ -83,6 +86,8 @@ class LocalRef(ActorRef[Any]):
         """See ``ActorRef.tell``."""
         # Cancelled here: not sent. After the put: sent, so no cancellation may hide that.
         await trio.lowlevel.checkpoint_if_cancelled()
+        if type(message) is COROUTINE:
+            raise not_awaited(message, "message")
         cell, sender = self.cell, current_cell.get()
         envelope = Envelope(message, sender.address if sender is not None else None, None, cell.kernel.now())
         if cell.mailbox.makes_wait:
@@ -94,12 +99,16 @@ class LocalRef(ActorRef[Any]):
     @trio.lowlevel.enable_ki_protection
     def tell_nowait(self, message: Any) -> None:
         """See ``ActorRef.tell_nowait``."""
+        if type(message) is COROUTINE:
+            raise not_awaited(message, "message")
         cell, sender = self.cell, current_cell.get()
         cell.mailbox.put_nowait(Envelope(message, sender.address if sender is not None else None, None, cell.kernel.now()))
 
     @trio.lowlevel.enable_ki_protection
     async def ask(self, message: Any, *, detach: bool = False) -> Any:
         """See ``ActorRef.ask``."""
+        if type(message) is COROUTINE:
+            raise not_awaited(message, "message")
         deadline = trio.current_effective_deadline()
         if deadline == -math.inf:  # an ask that is too late displaces nobody
             await trio.lowlevel.checkpoint_if_cancelled()
@@ -113,6 +122,8 @@ class LocalRef(ActorRef[Any]):
             else:
                 cell.mailbox.put_nowait(envelope)
             return await slot.wait(None if detach else envelope.withdraw)
+        except UnderstudyError as error:
+            raise without_frames(error)  # noqa: B904 - the same error
         finally:
             slot.forget_edge()
 
@@ -168,6 +179,19 @@ class Ask(OneShot):
         if self._caller is not None:
             self._caller.asking.remove(self._callee)
             self._caller = None
+
+
+def not_awaited(coroutine: object, what: str) -> UsageError:
+    """The error for a coroutine that was given as `what`."""
+    return UsageError(f"the {what} is a coroutine that was not awaited.\n  Fix: {unawaited(coroutine)}.")
+
+
+def not_a_ref(given: object, what: str, makers: str) -> UsageError:
+    """The error for a call that was given something else than `what`, which the calls `makers` return."""
+    call = unawaited(given)
+    if call is not None:
+        return UsageError(f"a coroutine that was not awaited is no {what}.\n  Fix: ref = {call}.")
+    return UsageError(f"{repr_of(given)} is no {what}.\n  Fix: pass what {makers} returned.")
 
 
 async def wait_for_end(cell: Awaited) -> Terminated:

@@ -11,8 +11,10 @@ import attrs
 import trio
 
 from actors.actor import Actor, ActorRef, Terminated
-from actors.checks import is_a, is_count
+from actors.checks import is_a, is_count, refuse
 from actors.errors import ActorError
+from actors.factories import actor_class
+from actors.options import explains_its_fields
 from actors.supervision import ChildSpec
 from runtime.core.actor_cell import ActorCell
 from runtime.core.refs import LocalRef
@@ -45,7 +47,20 @@ Routing.LEAST_BUSY = Routing("LEAST_BUSY")
 Routing.BROADCAST = Routing("BROADCAST")
 
 
+def _is_spec(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if isinstance(value, ChildSpec):
+        return
+    kind = actor_class(value)
+    line = None if kind is None else f"Pool(ChildSpec({kind.__name__.lower()!r}, {kind.__name__}), 4)."
+    raise refuse(owner, attribute.name, value, "a ChildSpec", line)
+
+
+def _example(_: tuple[object, ...]) -> str:
+    return "Pool(ChildSpec('worker', Worker), 4), for four of them."
+
+
 @final
+@explains_its_fields(_example, {"workers": "size=…", "instances": "size=…", "strategy": "routing=Routing.ROUND_ROBIN"})
 @attrs.frozen
 class Pool:
     """`size` actors made from one spec, behind one ref: ``await runtime.spawn(Pool(spec, 4), name="pool")``.
@@ -54,7 +69,7 @@ class Pool:
     mailbox or in theirs; deadlines and cancellation of an ask reach the actor that handles it.
     """
 
-    spec: ChildSpec = attrs.field(validator=is_a(ChildSpec))
+    spec: ChildSpec = attrs.field(validator=_is_spec)
     """How each of them is made; their ids are its id and a number."""
     size: int = attrs.field(validator=is_count(least=1))
     routing: Routing = attrs.field(default=Routing.ROUND_ROBIN, validator=is_a(Routing))

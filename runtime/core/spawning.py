@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
-from actors.actor import Actor, ActorRef
-from actors.backoff import Redelivery
-from actors.mailbox import MailboxSpec
-from actors.restart import RestartType
+import attrs
+
+from actors.actor import Actor, ActorRef, SpawnOptions
+from actors.errors import DeclarationError
+from actors.factories import check_factory
+from actors.options import OF_AN_ACTOR, nearest
 from actors.supervision import ChildSpec
 from actors.typevars import M
 from runtime.core.actor_cell import ActorCell
 from runtime.core.supervisor import SupervisorCell
+
+_OPTIONS: Final = tuple(SpawnOptions.__annotations__)
+_FIELDS: Final = attrs.fields_dict(ChildSpec)
 
 
 async def spawn_under(
@@ -20,32 +25,50 @@ async def spawn_under(
     factory: Callable[..., Actor[M]],
     args: tuple[Any, ...],
     name: str | None,
-    *,
-    restart: RestartType | None = None,
-    mailbox: MailboxSpec | None = None,
-    redelivery: Redelivery | None = None,
-    shutdown_s: float | None = None,
-    idle_timeout_s: float | None = None,
+    options: Mapping[str, Any],
 ) -> ActorRef[M]:
     """Start ``factory(*args)`` as a child of `supervisor`; return once its lifespan was entered.
 
-    An option that is None takes the default that ``ChildSpec`` declares.
+    `options` are those of ``SpawnOptions``; one that is None takes the default that ``ChildSpec`` declares.
 
     Raises:
+        DeclarationError: an option is unknown or of the wrong kind; or the factory can make no actor of `args`.
         ActorStartFailed: the factory or the lifespan raised. ChildAlreadyStarted: the name is taken.
     """
-    given = {
-        "restart": restart,
-        "mailbox": mailbox,
-        "redelivery": redelivery,
-        "shutdown_s": shutdown_s,
-        "idle_timeout_s": idle_timeout_s,
-    }
-    options: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    for option in options:
+        if option not in _OPTIONS:
+            raise _unknown(option, factory)
+    given = {option: value for option, value in options.items() if value is not None}
     child_id = name if name is not None else supervisor.roster.free_name(_stem_of(factory))
-    cell = await supervisor.start_child(ChildSpec(child_id, factory, args, **options))
+    try:
+        spec = ChildSpec(child_id, factory, args, **given)
+    except DeclarationError:
+        _refuse(factory, args, given)
+        raise
+    cell = await supervisor.start_child(spec)
     assert isinstance(cell, ActorCell), "a ChildSpec makes an actor"
     return cell.ref
+
+
+def _refuse(factory: object, args: tuple[object, ...], given: Mapping[str, object]) -> None:
+    """Raise what ``ChildSpec`` has raised, in terms of the call that was written."""
+    check_factory(factory, args, "spawn")
+    for option, value in given.items():
+        _FIELDS[option].validator("spawn", _FIELDS[option], value)  # type: ignore[misc]  # each of them has one
+
+
+def _unknown(option: str, factory: object) -> DeclarationError:
+    known = ("name", *_OPTIONS)
+    made = getattr(factory, "__init__", None) if isinstance(factory, type) else factory
+    code = getattr(made, "__code__", None)
+    if code is not None and option in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]:
+        shown = getattr(factory, "__name__", "factory")
+        mend = f"spawn({shown}, …): its arguments go by position; or spawn(functools.partial({shown}, {option}=…))."
+    else:
+        mend = nearest(option, known, OF_AN_ACTOR)
+    return DeclarationError(
+        f"spawn({option}=…): it has no option {option!r}. Expected one of: {', '.join(known)}.\n  Fix: {mend}"
+    )
 
 
 def _stem_of(factory: Callable[..., Actor]) -> str:

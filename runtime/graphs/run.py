@@ -33,6 +33,7 @@ from runtime.core.actor_cell import ActorCell
 from runtime.core.cell import Cell, on_duty
 from runtime.core.envelope import Envelope, OneShot, Wrapper
 from runtime.core.events import Event
+from runtime.core.frames import raised_at, trim, without_frames
 from runtime.core.hand import Hand
 from runtime.core.pool import InstancePool
 from runtime.core.refs import Ask
@@ -188,7 +189,7 @@ class ActiveRun:
     def outcome(self) -> Any:
         """The output of the run, which is over; or the error with which it ended is raised."""
         if self.error is not None:
-            raise self.error.with_traceback(None)  # each caller's own, however many there are
+            raise without_frames(self.error)  # each caller's own, however many there are
         return self.output
 
     def awaited(self) -> AbstractContextManager[Cell | None]:
@@ -479,7 +480,7 @@ class ActiveRun:
         """The error of a node that gives up on a message because of `error`."""
         step, delivery = work.step, work.delivery
         failure = NodeFailed(
-            gave_up(delivery.node, max(step.attempt, 1), error),
+            gave_up(delivery.node, max(step.attempt, 1), error, raised_at(error)),
             run_id=self.id,
             node=delivery.node,
             path=delivery.path,
@@ -487,7 +488,7 @@ class ActiveRun:
             input=work.content,
             trace=tuple(self.trace),
         )
-        failure.__cause__ = error
+        failure.__cause__ = trim(error)
         for leaf in leaves_of(error):
             if isinstance(leaf, RunError) and not leaf.trace:
                 leaf.trace = failure.trace
@@ -553,13 +554,13 @@ class ActiveRun:
     def context_failed(self, node: str, path: str, error: Exception) -> None:
         """A context manager that `node` asked for failed, while the run went on or when it was closed: the run fails."""
         failure = NodeFailed(
-            f"a dependency of node {node!r} failed: {words_of(error)}",
+            f"a dependency of node {node!r} failed: {words_of(error)}{raised_at(error)}",
             run_id=self.id,
             node=node,
             path=path,
             trace=tuple(self.trace),
         )
-        failure.__cause__ = error
+        failure.__cause__ = trim(error)
         self._failures.append(failure)
         self._take_down()
 

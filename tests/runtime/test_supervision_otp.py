@@ -91,7 +91,9 @@ async def test_OTP_010_sup_start_child_returns_error(virtual_clock, log):
     async with stage() as runtime:
         supervisor = await runtime.supervise([], name="s")
 
-        with pytest.raises(ActorStartFailed, match=r"^'s/a' did not start: Boom: no\n  Fix: see the cause above") as caught:
+        with pytest.raises(
+            ActorStartFailed, match=r"^'s/a' did not start: Boom: no\n  at .* in lifespan\n  Fix: see the cause above"
+        ) as caught:
             await supervisor.start_child(ChildSpec("a", Fragile, (log, [Boom("no")])))
 
         assert repr(caught.value.__cause__) == "Boom('no')"

@@ -12,15 +12,17 @@ from actors.errors import DeclarationError, StreamBroken
 from actors.graphs.annotations import Many, is_message_type
 from actors.graphs.node import Input, Kind, NodeSpec
 from actors.graphs.plan import Plan
+from actors.unawaited import unawaited
 from actors.words import attribute_of, said
 
 
 def wrong_input(plan: Plan, got: object) -> DeclarationError:
     """The error for a run that is started with something else than the graph's input."""
-    what = f"the class {got.__name__} itself" if isinstance(got, type) else f"a {type(got).__name__}"
+    what = f"the class {got.__name__} itself" if isinstance(got, type) else f"{_a(type(got).__name__)} {type(got).__name__}"
+    call = unawaited(got)
+    example = f"{plan.input_types[0].__name__}(…)" if call is None else call
     return DeclarationError(
-        f"graph {plan.name!r} takes {type_names(plan.input_types)} as its input. Got: {what}.\n"
-        f"  Fix: run(graph, {plan.input_types[0].__name__}(…))."
+        f"graph {plan.name!r} takes {type_names(plan.input_types)} as its input. Got: {what}.\n  Fix: run(graph, {example})."
     )
 
 
@@ -142,9 +144,9 @@ MOST_SAID = 2_000
 """Characters of a foreign error that the error of its node repeats; the whole of it is the cause."""
 
 
-def gave_up(node: str, attempt: int, error: BaseException) -> str:
-    """That `node` gives up on a message because of `error`."""
-    text = f"node {node!r} gave up after attempt {attempt}: {said(error, MOST_SAID)}"
+def gave_up(node: str, attempt: int, error: BaseException, place: str = "") -> str:
+    """That `node` gives up on a message because of `error`; `place`: the lines that say where that was raised."""
+    text = f"node {node!r} gave up after attempt {attempt}: {said(error, MOST_SAID)}{place}"
     notes: object = attribute_of(error, "__notes__", ())
     if isinstance(notes, list):
         text += "".join(

@@ -154,7 +154,7 @@ A_NAME = "a name is at least one printable character, without '/'"
             "NodeOptions(timeout_s=-1): expected None or a number > 0.",
             "pass None or a number > 0 as 'timeout_s'.",
         ),
-        ({"mailbox": 64}, "NodeOptions(mailbox=64): expected a MailboxSpec.", "pass a MailboxSpec as 'mailbox'."),
+        ({"mailbox": 64}, "NodeOptions(mailbox=64): expected a MailboxSpec.", "mailbox=MailboxSpec(capacity=64)."),
         ({"lm": 3}, f"NodeOptions(lm=3): expected {AN_LM}.", f"pass {AN_LM} as 'lm'."),
         ({"name": "a/b"}, f"'a/b' cannot name an actor: {A_NAME}.", "'a-b', for example."),
     ],

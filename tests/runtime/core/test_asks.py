@@ -60,7 +60,9 @@ async def test_an_actor_that_raises_fails_the_ask_with_its_error_as_cause(virtua
     async with stage(supervision=PATIENT) as runtime:
         ref = await runtime.spawn(Echo, name="echo")
 
-        with pytest.raises(ActorFailed, match=r"^'echo' failed while it handled a Boom message: Boom: it broke$") as caught:
+        with pytest.raises(
+            ActorFailed, match=r"^'echo' failed while it handled a Boom message: Boom: it broke\n  at .*:\d+ in receive$"
+        ) as caught:
             await ref.ask(Boom("it broke"))
 
         assert repr(caught.value.__cause__) == "Boom('it broke')"
@@ -426,7 +428,9 @@ async def test_a_message_out_of_attempts_is_a_dead_letter_with_its_last_error(vi
         with pytest.raises(ActorFailed) as caught:
             await ref.ask(Boom("always"))
 
-        assert str(caught.value) == "'echo' failed while it handled a Boom message (attempt 3 of 3): Boom: always"
+        text, _, place = str(caught.value).partition("\n  at ")
+        assert text == "'echo' failed while it handled a Boom message (attempt 3 of 3): Boom: always"
+        assert place.endswith(" in receive")
         (letter,) = runtime.dead_letters
         assert (letter.reason.value, letter.attempts, repr(letter.error)) == ("failed", 3, "Boom('always')")
 

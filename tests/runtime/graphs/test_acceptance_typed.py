@@ -258,7 +258,7 @@ async def test_a36_what_a_run_begins_with_is_written_with_keywords_and_a_graph_i
         Part(m=1)  # type: ignore[call-arg]
     async with open_runtime() as runtime:
         assert await runtime.run(outer, Part(n=4)) == Other(n=4)
-        with pytest.raises(DeclarationError, match=r"graph 'outer' takes Part as its input\. Got: a Ask\."):
+        with pytest.raises(DeclarationError, match=r"graph 'outer' takes Part as its input\. Got: an Ask\."):
             await runtime.run(outer, Ask(n=4))  # type: ignore[misc]  # so do type checkers
 
 

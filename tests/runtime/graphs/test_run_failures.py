@@ -62,7 +62,9 @@ async def test_out_of_attempts_the_run_fails_and_says_where_with_what_and_why(vi
             await runtime.run(graph, Ask(7))
 
     (leaf,) = leaves(caught.value)
-    assert str(leaf) == "node 'work' gave up after attempt 2: Flaky: rain"
+    text, _, place = str(leaf).partition("\n  at ")
+    assert text == "node 'work' gave up after attempt 2: Flaky: rain"
+    assert place.startswith(f"{__file__}:")
     assert (leaf.run_id, leaf.node, leaf.path, leaf.attempt, leaf.input) == ("g-1", "work", "g/work/0", 2, Ask(7))
     assert isinstance(leaf.__cause__, Flaky)
     assert [(step.path, step.status, step.ended_at_s) for step in leaf.trace] == [("g/work/0", "failed", 3.0)]
@@ -173,7 +175,7 @@ async def test_a_call_that_its_client_has_given_up_on_does_not_crash_the_node(vi
             await runtime.run(graph, Ask())
         again = await runtime.run(graph, Ask())
 
-    assert str(caught.value.exceptions[0]) == "node 'work' gave up after attempt 1: LMUnavailable: down"
+    assert str(caught.value.exceptions[0]).splitlines()[0] == "node 'work' gave up after attempt 1: LMUnavailable: down"
     assert again == Done("up")
     assert not [event for event in happened if isinstance(event, ActorCrashed | ActorRestarting)]
 
@@ -268,6 +270,7 @@ async def test_a_node_that_calls_asyncio_is_told_what_to_call_instead(virtual_cl
 
     assert str(leaves(caught.value)[0]) == (
         "node 'work' gave up after attempt 1: RuntimeError: no running event loop\n"
+        f"  at {__file__}:{work.__code__.co_firstlineno + 1} in work\n"
         "  Cause: the node calls asyncio, and nodes run on trio.\n"
         "  Fix: use trio's counterpart; or make the node a plain def, which runs in a thread, with asyncio.run() in it."
     )
