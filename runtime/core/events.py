@@ -157,6 +157,8 @@ class EventStream:
         self._missed = 0
         self._arrival = trio.Event()
         self._closed = False
+        self.refuse_wait: Callable[[], None] | None = None
+        """Raises when the wait for the next event would never end; asked before each such wait, and again after `wake`."""
 
     @property
     def keep(self) -> Callable[[Event], bool] | None:
@@ -181,6 +183,10 @@ class EventStream:
         self._bus.forget(self)
         self._arrival.set()
 
+    def wake(self) -> None:
+        """Have a reader that waits ask once more whether it may."""
+        self._arrival.set()
+
     def take_nowait(self) -> Event | None:
         """The next event, or None when nothing waits."""
         if self._missed:
@@ -196,6 +202,8 @@ class EventStream:
         while (event := self.take_nowait()) is None:
             if self._closed:
                 raise StopAsyncIteration
+            if self.refuse_wait is not None:
+                self.refuse_wait()
             if self._arrival.is_set():
                 self._arrival = trio.Event()
             await self._arrival.wait()

@@ -11,10 +11,11 @@ import trio
 from actors.actor import ActorRef, Terminated
 from actors.actor import ActorStatistics as ActorStatistics
 from actors.errors import AskCycle, UsageError
-from runtime.core.cell import Cell, current_cell, off_duty
+from runtime.core.cell import Cell, current_cell, in_thread, off_duty
 from runtime.core.envelope import Envelope, OneShot
 from runtime.core.mailbox import Mailbox
 from runtime.core.waits import no_end, resolve, ring
+from runtime.core.worker_threads import thread_not_counted
 
 
 class MailedCell(Cell, ABC):
@@ -52,7 +53,8 @@ class LocalRef(ActorRef[Any]):
         cell, sender = self.cell, current_cell.get()
         envelope = Envelope(message, sender.address if sender is not None else None, None, cell.kernel.now())
         if cell.mailbox.makes_wait:
-            await cell.mailbox.put(envelope)
+            with thread_not_counted():
+                await cell.mailbox.put(envelope)
         else:
             cell.mailbox.put_nowait(envelope)
         await trio.lowlevel.cancel_shielded_checkpoint()
@@ -75,10 +77,15 @@ class LocalRef(ActorRef[Any]):
         envelope = Envelope(message, sender, slot, cell.kernel.now(), math.inf if detach else deadline)
         try:
             if cell.mailbox.makes_wait:
-                await cell.mailbox.put(envelope)
+                with thread_not_counted():
+                    await cell.mailbox.put(envelope)
             else:
                 cell.mailbox.put_nowait(envelope)
-            return await slot.wait(None if detach else envelope.withdraw)
+            on_abandon = None if detach else envelope.withdraw
+            if in_thread.get() is None:  # nearly always
+                return await slot.wait(on_abandon)
+            with thread_not_counted():
+                return await slot.wait(on_abandon)
         finally:
             slot.forget_edge()
 
@@ -142,7 +149,8 @@ async def wait_for_end(cell: Cell) -> Terminated:
     slot = Ask(None if off_duty.get() else current_cell.get(), cell)
     try:
         cell.on_end(slot.succeed)
-        ended: Terminated = await slot.wait(lambda: cell.forget_on_end(slot.succeed))
+        with thread_not_counted():
+            ended: Terminated = await slot.wait(lambda: cell.forget_on_end(slot.succeed))
         return ended
     finally:
         slot.forget_edge()

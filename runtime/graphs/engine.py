@@ -458,9 +458,8 @@ class Engine:
             active.is_awaited = True  # by whoever reads its events
             active.when_over(events.close)
             try:
-                if cell is not None:
-                    active.refuse_ring(cell)
-                yield events
+                with nullcontext() if cell is None else active.read_by(cell, events):
+                    yield events
             finally:
                 await launch.end("its stream was closed")
 

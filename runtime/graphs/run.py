@@ -10,6 +10,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any, Protocol, TypeAlias, final
 
 import attrs
@@ -31,7 +32,7 @@ from actors.groups import leaves_of
 from actors.words import words_of
 from runtime.core.cell import Cell, on_duty
 from runtime.core.envelope import Envelope, OneShot, Wrapper
-from runtime.core.events import Event
+from runtime.core.events import Event, EventStream
 from runtime.core.holding_cell import HoldingCell
 from runtime.core.pool import InstancePool
 from runtime.core.refs import Ask
@@ -155,6 +156,8 @@ class ActiveRun:
         """Where it takes its turn; set when its graph has turns."""
         self._waits: dict[OneShot, Cell] = {}
         """The handlers that wait for its end, each with the slot in which it does."""
+        self._readers: dict[EventStream, Cell] = {}
+        """Streams of its events, each with the handler that reads it."""
         self._awaited = 0
         self._publish = publish
         self._on_over = on_over
@@ -250,6 +253,22 @@ class ActiveRun:
         finally:
             del self._waits[slot]
 
+    @contextmanager
+    def read_by(self, cell: Cell, events: EventStream) -> Generator[None]:
+        """While the handler of `cell` has `events` of this run open: it waits for none that cannot come.
+
+        Raises:
+            AskCycle: so it is already.
+        """
+        self.refuse_ring(cell)
+        events.refuse_wait = partial(self.refuse_ring, cell)
+        self._readers[events] = cell
+        try:
+            yield
+        finally:
+            del self._readers[events]
+            events.refuse_wait = None
+
     def refuse_ring(self, cell: Cell) -> None:
         """Raise ``AskCycle`` if the handler of `cell`, which waits for this run, does so for ever."""
         stuck = resolve(self)
@@ -264,7 +283,10 @@ class ActiveRun:
         for slot, cell in self._waits.items() if stuck else ():
             if cell in stuck:
                 slot.fail(no_end(ring(cell, self, stuck)))
-                break
+                return
+        for events, cell in self._readers.items() if stuck else ():
+            if cell in stuck:
+                events.wake()  # it may be about to leave, so it sees for itself
 
     def may_skip(self, place: Place) -> bool:
         """Whether the run need not wait for `place`, because it is held by who waits for the run, or starts it."""
