@@ -13,6 +13,8 @@ from typing import Any, Final, final
 
 import trio
 
+from runtime.core.failures import failure_in
+
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -153,7 +155,7 @@ async def _on_asyncio(app: ASGIApp, scope: Scope, receive: Receive, send: Send) 
 async def _on_trio(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
     inbox = _Inbox(send)
     news = trio.Condition()
-    failure: list[Exception] = []
+    failure: list[BaseException] = []
 
     async def next_message() -> Message:
         async with news:
@@ -187,8 +189,11 @@ async def _on_trio(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> 
             nursery.start_soon(watch, handling)
             try:
                 await app(scope, next_message, inbox.send)
-            except Exception as error:  # noqa: BLE001 - as said
-                failure.append(error)
+            except BaseException as error:
+                failed = failure_in(error)
+                if failed is None:
+                    raise
+                failure.append(failed)
         nursery.cancel_scope.cancel()
     if failure:
         raise failure[0]

@@ -16,6 +16,7 @@ import trio
 
 from actors.checks import refuse
 from actors.errors import LMTruncated, UsageError
+from actors.groups import failure_besides
 from actors.lm import ChatMessage, Completion
 from runtime.lm.dspy.crossing import Crossing
 from runtime.lm.dspy.library import library
@@ -50,13 +51,16 @@ async def ask(chat: Callable[[], Awaitable[Completion]], count: int) -> list[Com
     if count == 1:
         return [await chat()]
     answers: list[Completion] = []
-    failures: list[Exception] = []
+    failures: list[BaseException] = []
 
     async def one() -> None:
         try:
             answers.append(await chat())
-        except Exception as error:  # noqa: BLE001 - raised below, without a group around it: `except LMError` must see it
-            failures.append(error)
+        except BaseException as error:
+            failure = failure_besides(error, trio.Cancelled)
+            if failure is None:
+                raise
+            failures.append(failure)  # raised below, without a group around it: `except LMError` must see it
             nursery.cancel_scope.cancel()
 
     async with trio.open_nursery() as nursery:
