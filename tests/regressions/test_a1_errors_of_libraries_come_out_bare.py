@@ -1,4 +1,4 @@
-"""Errors of libraries that do not derive from Exception, raised below a language model: failures like any other, without a group."""
+"""Errors of libraries that do not derive from Exception, raised below a language model: failures like any other, bare."""
 
 from __future__ import annotations
 
