@@ -14,7 +14,7 @@ from actors.errors import AskCycle, UsageError
 from runtime.core.cell import Cell, current_cell, in_thread, off_duty
 from runtime.core.envelope import Envelope, OneShot
 from runtime.core.mailbox import Mailbox
-from runtime.core.waits import no_end, resolve, ring
+from runtime.core.waits import no_end, resolve, ring, shown
 from runtime.core.worker_threads import thread_not_counted
 
 
@@ -182,7 +182,7 @@ def _refuse_cycle(caller: Cell, callee: Cell) -> None:
         if not all(isinstance(each, Cell) for each in way):
             raise no_end(way)
         cycle = [each.label for each in way]
-        text = f"this ask closes a cycle of actors that wait for each other: {' -> '.join(cycle)}."
+        text = f"this ask closes a cycle of actors that wait for each other: {shown(cycle)}."
     raise AskCycle(
         f"{text}\n  Fix: tell() instead of ask() on one side, answer later with context.reply_later(), "
         "or do the work in a method.",

@@ -29,7 +29,7 @@ from actors.errors import (
 )
 from actors.graphs.node import Kind
 from actors.groups import leaves_of
-from actors.words import words_of
+from actors.words import said
 from runtime.core.cell import Cell, on_duty
 from runtime.core.envelope import Envelope, OneShot, Wrapper
 from runtime.core.events import Event, EventStream
@@ -45,7 +45,7 @@ from runtime.graphs.record import RunStatus, Spend, Step
 from runtime.graphs.reducer.scopes import Task
 from runtime.graphs.reducer.state import RunState
 from runtime.graphs.reducer.tasks import Commands
-from runtime.graphs.reducer.wording import gave_up, stream_broken
+from runtime.graphs.reducer.wording import MOST_SAID, gave_up, stream_broken
 from runtime.graphs.turns import Turns
 
 Place: TypeAlias = InstancePool | Turns
@@ -576,7 +576,7 @@ class ActiveRun:
     def context_failed(self, node: str, path: str, error: Exception) -> None:
         """A context manager that `node` asked for failed, while the run went on or when it was closed: the run fails."""
         failure = NodeFailed(
-            f"a dependency of node {node!r} failed: {words_of(error)}",
+            f"a dependency of node {node!r} failed: {said(error, MOST_SAID)}",
             run_id=self.id,
             node=node,
             path=path,

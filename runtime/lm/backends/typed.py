@@ -18,6 +18,7 @@ import trio
 
 from actors.checks import refuse
 from actors.errors import DeclarationError, LMReplyUnreadable, UsageError
+from actors.words import words_of
 from runtime.lm.dspy.bridge import fill
 from runtime.lm.dspy.calls import ChatLM, check_truncated
 from runtime.lm.dspy.choosing import choose
@@ -248,7 +249,7 @@ def partial_type(target: type, given: Mapping[str, object]) -> tuple[type, Calla
             return target(**values)
         except (TypeError, ValueError) as error:
             raise LMReplyUnreadable(
-                f"{target.__name__} refuses what was resolved together with the answer: {error}\n"
+                f"{target.__name__} refuses what was resolved together with the answer: {words_of(error)}\n"
                 "  Fix: widen its checks, or say in the instruction what they ask for."
             ) from error
 

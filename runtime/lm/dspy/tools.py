@@ -9,6 +9,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 import trio
 
 from actors.errors import UsageError
+from actors.words import words_of
 from runtime.lm.dspy.crossing import Crossing
 from runtime.lm.dspy.library import library, warm_up
 
@@ -74,7 +75,7 @@ def _schema(tool: object, index: int) -> Any:
         try:
             tool = described(tool)
         except Exception as error:
-            raise _no_tool(f"tool {index}, {_shown(tool)}, cannot be described: {error}") from error
+            raise _no_tool(f"tool {index}, {_shown(tool)}, cannot be described: {words_of(error)}") from error
     return cast("Any", tool).format_as_litellm_function_call()
 
 
