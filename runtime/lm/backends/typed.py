@@ -265,6 +265,5 @@ def _as_it_is(said: object) -> object:
 def _column(field: MessageField, *, is_raw: bool) -> Any:
     """A field of a partial type; `is_raw`: its author reads what was said, so that the part itself must not."""
     default = attrs.Factory(field.default_factory) if field.default_factory is not None else field.default
-    kind, converter = (plain(field.type), _as_it_is) if is_raw else (field.type, None)
-    column: Any = attrs.field(type=kind, default=default, converter=converter, metadata={"description": field.description})
-    return column
+    options: dict[str, Any] = {"type": plain(field.type), "converter": _as_it_is} if is_raw else {"type": field.type}
+    return attrs.field(default=default, metadata={"description": field.description}, **options)

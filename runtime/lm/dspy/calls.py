@@ -125,7 +125,7 @@ def on_trio(crossing: Crossing | None, home: Home | None, call: Callable[[], Awa
         BridgeMisused: the same, where DSPy would swallow an Exception.
     """
     if trio.lowlevel.in_trio_run():
-        raise _misused(
+        raise misused(
             f"{_caller()} was called synchronously on trio's own thread: the call would wait for the loop that it holds.\n"
             "  Fix: `await module.acall(…)` instead of `module(…)`; or, for an evaluation and other synchronous code, "
             "`await run_dspy(lm, function)`."
@@ -136,13 +136,13 @@ def on_trio(crossing: Crossing | None, home: Home | None, call: Callable[[], Awa
         if crossing is not None:
             return crossing.run(call)
         if home is None:
-            raise _misused(
+            raise misused(
                 f"{_caller()} was called in a thread that knows no trio run.\n"
                 "  Fix: `await run_dspy(lm, function)`; or make the TrioLM inside trio.run, or in a thread that "
                 "`trio.to_thread.run_sync` has started."
             ) from None
         if home.is_held:
-            raise _misused(
+            raise misused(
                 f"{_caller()} was called in a thread for which DSPy waits on trio's own thread: neither could go on.\n"
                 "  Fix: `await run_dspy(lm, function)`."
             ) from None
@@ -156,7 +156,8 @@ def _caller() -> str:
     return f"The DSPy module {' > '.join(names)}" if names else "A DSPy language model"
 
 
-def _misused(words: str) -> UsageError | BridgeMisused:
+def misused(words: str) -> UsageError | BridgeMisused:
+    """The error in `words` for code of DSPy's that calls where it must not: one that DSPy does not swallow."""
     return BridgeMisused(words) if _is_within(_SWALLOWS, inspect.currentframe()) else UsageError(words)
 
 

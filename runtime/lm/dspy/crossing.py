@@ -16,6 +16,7 @@ import trio
 
 from actors.errors import UsageError
 from actors.groups import failure_besides
+from runtime.lm.limits.budget import budgets_with
 
 T = TypeVar("T")
 
@@ -38,6 +39,8 @@ class Crossing:
         self._token = trio.lowlevel.current_trio_token()
         self._context = contextvars.copy_context()
         self._is_open = True
+        self.is_budgeted = bool(budgets_with())
+        """Whether what its calls cost is charged to a budget; in foreign threads nothing else knows."""
 
     def run(self, call: Callable[[], Awaitable[T]]) -> T:
         """Run `call` on trio and return what it gives; called in a thread that trio did not start.
