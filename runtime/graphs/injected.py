@@ -161,15 +161,8 @@ class NodeLM(PassesAbilities):
         """See ``actors.LM.chat``. Of a call that fails or is cancelled, the requests are booked, and what they used."""
         self._ask(messages)
         started_s = trio.current_time()
-        with self._booking_losses() as losses:
-            try:
-                completion = await self._lm.chat(messages, **options)
-            except LMError as error:
-                self._failed(error)
-                raise
-            except trio.Cancelled:
-                losses.book_requests()
-                raise
+        with self._booking_losses():
+            completion = await self._lm.chat(messages, **options)
         self._book(completion, trio.current_time() - started_s)
         return completion
 
@@ -209,15 +202,8 @@ class NodeLM(PassesAbilities):
                 "  Fix: give the node an LMClient of a model that does, by its option lm."
             )
         started_s = trio.current_time()
-        with self._booking_losses() as losses:
-            try:
-                embeddings = await self._lm.embed(texts, **options)
-            except LMError as error:
-                self._failed(error)
-                raise
-            except trio.Cancelled:
-                losses.book_requests()
-                raise
+        with self._booking_losses():
+            embeddings = await self._lm.embed(texts, **options)
         self._book(embeddings, trio.current_time() - started_s)
         return embeddings
 
@@ -234,10 +220,18 @@ class NodeLM(PassesAbilities):
         return await run_signature(self, signature, inputs)
 
     @contextmanager
-    def _booking_losses(self) -> Generator[Losses]:
+    def _booking_losses(self) -> Generator[None]:
+        """Of a call in the block that fails or is cancelled, book the requests, and what they used."""
         losses = Losses(self._work)
-        with listening(losses.lost):
-            yield losses
+        try:
+            with listening(losses.lost):
+                yield
+        except LMError as error:
+            self._failed(error)
+            raise
+        except trio.Cancelled:
+            losses.book_requests()
+            raise
 
     def _failed(self, error: LMError) -> None:
         self._work.run.book(Spend(requests=error.attempt))
