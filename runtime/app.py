@@ -417,7 +417,7 @@ async def open_runtime(
         raise outcome
     for words in abandoned:
         _LOG.warning(words)
-        warnings.warn(words, ResourceWarning, stacklevel=3)  # at the block; Python itself shows this category in tests only
+        warnings.warn(words, ResourceWarning, stacklevel=4)  # at the block; Python itself shows this category in tests only
 
 
 def _checked(dead_letters: object) -> DeadLetterPolicy | None:

@@ -41,11 +41,13 @@ from runtime.graphs.dependencies import ContextKeeper, Contexts, RunDependencies
 from runtime.graphs.events import RunAbandoned
 from runtime.graphs.handle import RunHandle, outcome_of
 from runtime.graphs.node import NodeActor
+from runtime.graphs.record import RunStatus
 from runtime.graphs.reducer.course import Course
 from runtime.graphs.reducer.state import RunState
 from runtime.graphs.reducer.tasks import Commands
 from runtime.graphs.run import ActiveRun, Work
 from runtime.graphs.turns import Turns
+from runtime.graphs.unheard import Unheard
 from runtime.lm.dspy import bridge
 from runtime.lm.dspy.checking import predict_problems
 from runtime.lm.dspy.choosing import Picking
@@ -248,6 +250,7 @@ class Launch:
     async def outcome(self, why: str) -> Any:
         """Begin, and wait for the output. Whatever way this ends, nothing is alive afterwards; `why` tells a cancelled run."""
         run, cell = self.run, on_duty()
+        run.mark_awaited()
         try:
             if cell is None:
                 await self()
@@ -281,6 +284,7 @@ class Engine:
         self._numbers = itertools.count(1)
         self._runs: dict[str, ActiveRun] = {}
         """Those that are not over, by id, whatever their graph."""
+        self._unheard = Unheard()
         self._context = contextvars.copy_context()
         """That of whoever opened the runtime: for what outlives runs."""
         self._contexts = Contexts()
@@ -389,6 +393,8 @@ class Engine:
         def dismiss(run: ActiveRun) -> None:
             del self._runs[run.id]
             deployment.dismiss(run)
+            if run.status is RunStatus.FAILED and not run.is_awaited:
+                self._unheard.add(run)
 
         run = self._runs[state.run_id] = ActiveRun(
             state, deployment.stations, deployment.pools, self._publisher(events), dismiss, max_steps, now=self._kernel.now
@@ -454,8 +460,8 @@ class Engine:
         launch = await self._prepare(graph, message, None, max_steps, events)
         active, cell = launch.run, on_duty()
         with nullcontext() if cell is None else active.awaited_by(cell):
+            active.mark_awaited()  # by whoever reads its events
             await launch()
-            active.is_awaited = True  # by whoever reads its events
             active.when_over(events.close)
             try:
                 with nullcontext() if cell is None else active.read_by(cell, events):
@@ -480,13 +486,15 @@ class Engine:
         return {run_id: RunHandle(run) for run_id, run in self._runs.items()}
 
     def close(self) -> list[str]:
-        """Cancel every run, because the runtime is closed; in words, each that nobody has ever waited for."""
+        """Cancel every run, because the runtime is closed; in words, each that nobody has ever waited for, or that failed so."""
         abandoned = [run for run in self._runs.values() if not (run.is_awaited or run.is_ending)]
         for run in abandoned:
             if run.is_listened_to:
                 run.publish(RunAbandoned(run_id=run.id, graph=run.state.plan.name))
+        for run_id, graph, _ in self._unheard.known.values() if self._kernel.events.listening else ():
+            self._kernel.events.publish(RunAbandoned(run_id=run_id, graph=graph))
         self.cancel_runs("the runtime was closed")
-        return [
+        return self._unheard.words() + [
             f"run {run.id!r} of graph {run.state.plan.name!r} was never awaited, and was cancelled when its runtime was closed.\n"
             "  Fix: await handle.result(), handle.cancel() or runtime.drain(grace_s) before the block ends."
             for run in abandoned

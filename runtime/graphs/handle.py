@@ -39,6 +39,8 @@ class RunHandle:
     @property
     def status(self) -> RunStatus:
         """Where the run is now: ``"running"``, ``"succeeded"``, ``"failed"`` or ``"cancelled"``."""
+        if self._run.status is RunStatus.FAILED:
+            self._run.mark_awaited()  # whoever asks knows by now
         return self._run.status
 
     @property
@@ -59,7 +61,7 @@ class RunHandle:
             NoOutput: nothing made the output. StepsExceeded: too many steps. RunCancelled: it was cancelled.
             AskCycle: a node, or an actor, that the run itself waits for asks for it.
         """
-        self._run.is_awaited = True
+        self._run.mark_awaited()
         cell = None if self._run.over.is_set() else on_duty()
         if cell is None:
             await self._run.over.wait()
@@ -73,7 +75,7 @@ class RunHandle:
 
         Cancelled itself, it returns at once, and the run ends without being waited for.
         """
-        self._run.is_awaited = True
+        self._run.mark_awaited()
         self._run.cancel()
         await self._run.over.wait()
 

@@ -138,6 +138,8 @@ class ActiveRun:
         self.error: RunError | None = None
         self.is_awaited = False
         """Whether somebody has waited for its end: at the close of the runtime, nobody is left to hear of one that was not."""
+        self.when_awaited: Callable[[], object] | None = None
+        """Called when somebody hears of its end after all."""
         self.now = now
         self.started_at_s = now()
         self.ended_at_s: float | None = None
@@ -194,6 +196,13 @@ class ActiveRun:
         self.spend = self.spend.plus(used)
         if self.outer is not None:
             self.outer.book(used)
+
+    def mark_awaited(self) -> None:
+        """Somebody waits for its end, or looks at it."""
+        self.is_awaited = True
+        call, self.when_awaited = self.when_awaited, None
+        if call is not None:
+            call()
 
     def when_over(self, call: Callable[[], None]) -> None:
         """Call `call` once the run is over; at once if it is."""
