@@ -39,6 +39,18 @@ def without(error: BaseException, kind: type[BaseException]) -> BaseException | 
         return BaseExceptionGroup(kind_of(error), left) if left else None
 
 
+def failure_besides(error: BaseException, cancelled: type[BaseException]) -> BaseException | None:
+    """What has failed, of `error` as it was caught: itself without the leaves of class `cancelled`, the event loop's own.
+
+    None when it is nothing but that, or must not be survived: then whoever caught it raises it again.
+    """
+    if isinstance(error, Exception) and not isinstance(error, BaseExceptionGroup):
+        return error  # nearly always
+    if any(map(is_fatal, leaves_of(error))):
+        return None
+    return without(error, cancelled)
+
+
 def bare(error: BaseException) -> BaseException:
     """A copy of `error` with its type, arguments and attributes, but without traceback, cause and context.
 

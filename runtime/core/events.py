@@ -162,6 +162,8 @@ class EventStream(Generic[E]):
         self._missed = 0
         self._arrival = trio.Event()
         self._closed = False
+        self.refuse_wait: Callable[[], None] | None = None
+        """Raises when the wait for the next event would never end; asked before each such wait, and again after `wake`."""
 
     @property
     def keep(self) -> Callable[[Any], bool] | None:
@@ -186,6 +188,10 @@ class EventStream(Generic[E]):
         self._bus.forget(self)
         self._arrival.set()
 
+    def wake(self) -> None:
+        """Have a reader that waits ask once more whether it may."""
+        self._arrival.set()
+
     def take_nowait(self) -> E | None:
         """The next event, or None when nothing waits."""
         if self._missed:
@@ -201,6 +207,8 @@ class EventStream(Generic[E]):
         while (event := self.take_nowait()) is None:
             if self._closed:
                 raise StopAsyncIteration
+            if self.refuse_wait is not None:
+                self.refuse_wait()
             if self._arrival.is_set():
                 self._arrival = trio.Event()
             await self._arrival.wait()

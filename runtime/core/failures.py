@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import trio
 
-from actors.groups import is_fatal, leaves_of, without
+from actors.groups import failure_besides
 
 
 def failure_in(error: BaseException) -> BaseException | None:
@@ -16,11 +16,7 @@ def failure_in(error: BaseException) -> BaseException | None:
 
     None when it is nothing but a cancellation, or must not be survived: then whoever caught it raises it again.
     """
-    if isinstance(error, Exception) and not isinstance(error, BaseExceptionGroup):
-        return error  # nearly always
-    if any(map(is_fatal, leaves_of(error))):
-        return None
-    return without(error, trio.Cancelled)
+    return failure_besides(error, trio.Cancelled)
 
 
 def is_of_a_dead_loop(error: BaseException, task: trio.lowlevel.Task) -> bool:

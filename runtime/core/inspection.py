@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
-from typing import final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, cast, final, overload
 
 import attrs
 
@@ -12,6 +12,7 @@ from actors.actor import ActorState
 from runtime.core.actor_cell import ActorCell
 from runtime.core.cell import Cell
 from runtime.core.kernel import Kernel
+from runtime.core.lifecycle import State
 from runtime.core.refs import ActorStatistics
 from runtime.core.supervisor import SupervisorCell
 
@@ -68,15 +69,87 @@ class TreeNode:
     state: ActorState
     incarnation: int
     """Lives so far, the present one included; 0 before the first start."""
-    children: tuple[TreeNode, ...] = ()
-    """What is below it, in the order of start."""
+    children: Sequence[TreeNode] = ()
+    """What is below it, in the order of start; equal to the tuple of them."""
 
     def __str__(self) -> str:
-        return "\n".join(self._lines())
+        lines: list[str] = []
+        line = [(self, "")]
+        while line:
+            node, indent = line.pop()
+            lines.append(f"{indent}{node.address or '(root)'} [{node.kind}, {node.state}, incarnation {node.incarnation}]")
+            line += [(child, indent + "  ") for child in reversed(node.children)]
+        return "\n".join(lines)
 
-    def _lines(self) -> list[str]:
-        title = f"{self.address or '(root)'} [{self.kind}, {self.state}, incarnation {self.incarnation}]"
-        return [title, *("  " + line for child in self.children for line in child._lines())]
+
+@final
+class _Snapshot:
+    """What a tree was at one moment, written down as it costs least: its nodes are made when somebody looks at them."""
+
+    __slots__ = ("addresses", "below", "incarnations", "states", "supervisors")
+
+    def __init__(self, root: Cell) -> None:
+        cells = [root]  # level by level, so that the children of one stand side by side
+        self.supervisors: set[int] = set()
+        self.states: list[State] = []
+        self.incarnations: list[int] = []
+        self.below: dict[int, range] = {}
+        """Where the children of a node stand, by where it stands itself; left out where there are none."""
+        for at, cell in enumerate(cells):  # which grows meanwhile
+            self.states.append(cell.state)
+            self.incarnations.append(cell.incarnation)
+            supervisor = cell.own_supervisor if isinstance(cell, ActorCell) else cell
+            if supervisor is cell:
+                self.supervisors.add(at)
+            if isinstance(supervisor, SupervisorCell) and supervisor.children:
+                first = len(cells)
+                cells += supervisor.children.values()
+                self.below[at] = range(first, len(cells))
+        self.addresses = [cell.address for cell in cells]
+
+    def node(self, at: int) -> TreeNode:
+        """The one that stands at `at`."""
+        kind = "supervisor" if at in self.supervisors else "actor"
+        below = self.below.get(at)
+        children = () if below is None else _Children(self, below)
+        return TreeNode(self.addresses[at], kind, self.states[at], self.incarnations[at], children)
+
+
+@final
+class _Children(Sequence[TreeNode]):
+    """The children of one node of a snapshot: to make all nodes of a large tree at once would hold the event loop."""
+
+    __slots__ = ("_places", "_snapshot")
+
+    def __init__(self, snapshot: _Snapshot, places: range) -> None:
+        self._snapshot = snapshot
+        self._places = places
+
+    @overload
+    def __getitem__(self, index: int) -> TreeNode: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[TreeNode, ...]: ...
+    def __getitem__(self, index: int | slice) -> TreeNode | tuple[TreeNode, ...]:
+        if isinstance(index, slice):
+            return tuple(map(self._snapshot.node, self._places[index]))
+        return self._snapshot.node(self._places[index])
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, tuple | _Children):
+            return NotImplemented
+        return tuple(self) == tuple(cast("Sequence[object]", other))
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+    def __repr__(self) -> str:
+        return repr(tuple(self))
+
+    def __reduce__(self) -> tuple[type[tuple[Any, ...]], tuple[tuple[TreeNode, ...]]]:
+        return tuple, (tuple(self),)
 
 
 def statistics_of(kernel: Kernel) -> RuntimeStatistics:
@@ -87,7 +160,4 @@ def statistics_of(kernel: Kernel) -> RuntimeStatistics:
 
 def tree_of(cell: Cell) -> TreeNode:
     """`cell` and what is below it, as it is now."""
-    supervisor = cell if isinstance(cell, SupervisorCell) else cell.own_supervisor if isinstance(cell, ActorCell) else None
-    below = supervisor.children.values() if isinstance(supervisor, SupervisorCell) else ()
-    kind = "supervisor" if isinstance(cell, SupervisorCell) else "actor"
-    return TreeNode(cell.address, kind, cell.state, cell.incarnation, tuple(tree_of(child) for child in below))
+    return _Snapshot(cell).node(0)

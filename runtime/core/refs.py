@@ -13,13 +13,14 @@ from actors.actor import ActorStatistics as ActorStatistics
 from actors.errors import AskCycle, UnderstudyError, UsageError
 from actors.unawaited import COROUTINE, unawaited
 from actors.words import repr_of
-from runtime.core.cell import Cell, current_cell, off_duty
+from runtime.core.cell import Cell, current_cell, in_thread, off_duty
 from runtime.core.envelope import Envelope, OneShot
 from runtime.core.frames import without_frames
 from runtime.core.kernel import Kernel
 from runtime.core.lifecycle import State
 from runtime.core.mailbox import Mailbox
-from runtime.core.waits import Waiter, no_end, resolve, ring
+from runtime.core.waits import Waiter, no_end, resolve, ring, shown
+from runtime.core.worker_threads import thread_not_counted
 
 
 class Awaited(Waiter, Protocol):
@@ -91,7 +92,8 @@ class LocalRef(ActorRef[Any]):
         cell, sender = self.cell, current_cell.get()
         envelope = Envelope(message, sender.address if sender is not None else None, None, cell.kernel.now())
         if cell.mailbox.makes_wait:
-            await cell.mailbox.put(envelope)
+            with thread_not_counted():
+                await cell.mailbox.put(envelope)
         else:
             cell.mailbox.put_nowait(envelope)
         await trio.lowlevel.cancel_shielded_checkpoint()
@@ -118,10 +120,15 @@ class LocalRef(ActorRef[Any]):
         envelope = Envelope(message, sender, slot, cell.kernel.now(), math.inf if detach else deadline)
         try:
             if cell.mailbox.makes_wait:
-                await cell.mailbox.put(envelope)
+                with thread_not_counted():
+                    await cell.mailbox.put(envelope)
             else:
                 cell.mailbox.put_nowait(envelope)
-            return await slot.wait(None if detach else envelope.withdraw)
+            on_abandon = None if detach else envelope.withdraw
+            if in_thread.get() is None:  # nearly always
+                return await slot.wait(on_abandon)
+            with thread_not_counted():
+                return await slot.wait(on_abandon)
         except UnderstudyError as error:
             raise without_frames(error)  # noqa: B904 - the same error
         finally:
@@ -200,7 +207,8 @@ async def wait_for_end(cell: Awaited) -> Terminated:
     slot = Ask(None if off_duty.get() else current_cell.get(), cell)
     try:
         cell.on_end(slot.succeed)
-        ended: Terminated = await slot.wait(lambda: cell.forget_on_end(slot.succeed))
+        with thread_not_counted():
+            ended: Terminated = await slot.wait(lambda: cell.forget_on_end(slot.succeed))
         return ended
     finally:
         slot.forget_edge()
@@ -232,7 +240,7 @@ def _refuse_cycle(caller: Cell, callee: Awaited) -> None:
         if not all(isinstance(each, Cell) for each in way):
             raise no_end(way)
         cycle = [each.label for each in way]
-        text = f"this ask closes a cycle of actors that wait for each other: {' -> '.join(cycle)}."
+        text = f"this ask closes a cycle of actors that wait for each other: {shown(cycle)}."
     raise AskCycle(
         f"{text}\n  Fix: tell() instead of ask() on one side, answer later with context.reply_later(), "
         "or do the work in a method.",

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from actors.errors import AskCycle
+from actors.words import MAX_WORDS, cut
 
 
 class Waiter(Protocol):
@@ -109,10 +110,15 @@ def no_end(ring: Sequence[Waiter]) -> AskCycle:
     """The error for the wait that closes `ring`."""
     names = [each.label for each in ring]
     return AskCycle(
-        f"this wait closes a ring of actors, nodes and runs that wait for each other: {' -> '.join(names)}.\n"
+        f"this wait closes a ring of actors, nodes and runs that wait for each other: {shown(names)}.\n"
         "  Fix: start() the run and return without waiting for it, or tell() instead of ask(), on one side.",
         cycle=names,
     )
+
+
+def shown(names: Sequence[str]) -> str:
+    """A ring in text; the middle of a very long one is left out."""
+    return cut(" -> ".join(names), MAX_WORDS)
 
 
 def ring(waiter: Waiter, other: Waiter, stuck: Iterable[Waiter]) -> list[Waiter]:

@@ -9,9 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import partial
 from typing import Any, Final, final
 
 import trio
+
+from runtime.core.failures import failure_in
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -99,20 +102,22 @@ class _Inbox:
         return message
 
 
+async def _next_message(inbox: _Inbox, news: asyncio.Condition | trio.Condition) -> Message:
+    """The application's next message; both conditions wait and notify by the same names."""
+    async with news:
+        inbox.readers += 1
+        try:
+            while (message := inbox.take()) is None:
+                await news.wait()
+        finally:
+            inbox.readers -= 1
+        news.notify_all()
+        return message
+
+
 async def _on_asyncio(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
     inbox = _Inbox(send)
     news = asyncio.Condition()
-
-    async def next_message() -> Message:
-        async with news:
-            inbox.readers += 1
-            try:
-                while (message := inbox.take()) is None:
-                    await news.wait()
-            finally:
-                inbox.readers -= 1
-            news.notify_all()
-            return message
 
     async def watch() -> None:
         while not inbox.is_left and inbox.error is None:
@@ -129,7 +134,7 @@ async def _on_asyncio(app: ASGIApp, scope: Scope, receive: Receive, send: Send) 
         if _ends_handling(inbox):
             handling.cancel()
 
-    handling = asyncio.ensure_future(app(scope, next_message, inbox.send))
+    handling = asyncio.ensure_future(app(scope, partial(_next_message, inbox, news), inbox.send))
     watching = asyncio.ensure_future(watch())
     try:
         await asyncio.wait([handling])
@@ -153,18 +158,7 @@ async def _on_asyncio(app: ASGIApp, scope: Scope, receive: Receive, send: Send) 
 async def _on_trio(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
     inbox = _Inbox(send)
     news = trio.Condition()
-    failure: list[Exception] = []
-
-    async def next_message() -> Message:
-        async with news:
-            inbox.readers += 1
-            try:
-                while (message := inbox.take()) is None:
-                    await news.wait()
-            finally:
-                inbox.readers -= 1
-            news.notify_all()
-            return message
+    failure: list[BaseException] = []
 
     async def watch(handling: trio.CancelScope) -> None:
         while not inbox.is_left and inbox.error is None:
@@ -186,9 +180,12 @@ async def _on_trio(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> 
         with trio.CancelScope() as handling:
             nursery.start_soon(watch, handling)
             try:
-                await app(scope, next_message, inbox.send)
-            except Exception as error:  # noqa: BLE001 - as said
-                failure.append(error)
+                await app(scope, partial(_next_message, inbox, news), inbox.send)
+            except BaseException as error:
+                failed = failure_in(error)
+                if failed is None:
+                    raise
+                failure.append(failed)
         nursery.cancel_scope.cancel()
     if failure:
         raise failure[0]

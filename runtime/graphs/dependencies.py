@@ -23,6 +23,7 @@ from actors.groups import leaves_of
 from actors.words import repr_of, said
 from runtime.core.failures import failure_in
 from runtime.core.worker_threads import run_in_thread
+from runtime.graphs.reducer.wording import MOST_SAID
 
 CLOSE_CONTEXT_S = 5.0
 """How long the clean-up of a context manager may take at the end of its run."""
@@ -164,7 +165,7 @@ class RunDependencies:
         )
         error = DepError(
             f"node {node!r} could not get {parameter!r}: its dependency {guilty.name} ({guilty.location}) failed: "
-            f"{said(failed.error)}\n"
+            f"{said(failed.error, MOST_SAID)}\n"
             f"  Fix: mend {guilty.name}, or catch the error in it and return a value that stands in.",
             run_id=self._run.id,
             node=node,

@@ -34,8 +34,10 @@ from runtime.graphs.deployment import Deployment
 from runtime.graphs.events import RunAbandoned
 from runtime.graphs.handle import RunHandle
 from runtime.graphs.launch import Launch
+from runtime.graphs.record import RunStatus
 from runtime.graphs.reducer.state import RunState
 from runtime.graphs.run import ActiveRun, Work
+from runtime.graphs.unheard import Unheard
 from runtime.lm.dspy import bridge
 from runtime.lm.dspy.checking import predict_problems
 from runtime.lm.models import Connections, Models
@@ -80,6 +82,7 @@ class Engine:
         self._numbers = itertools.count(1)
         self._runs: dict[str, ActiveRun] = {}
         """Those that are not over, by id, whatever their graph."""
+        self._unheard = Unheard()
         self._context = contextvars.copy_context()
         """That of whoever opened the runtime: for what outlives runs."""
         self._contexts = Contexts()
@@ -188,6 +191,8 @@ class Engine:
         def dismiss(run: ActiveRun) -> None:
             del self._runs[run.id]
             deployment.dismiss(run)
+            if run.status is RunStatus.FAILED and not run.is_awaited:
+                self._unheard.add(run)
 
         run = self._runs[state.run_id] = ActiveRun(
             state, deployment.pools, self._publisher(events), dismiss, max_steps, now=self._kernel.now
@@ -254,9 +259,8 @@ class Engine:
             with launch.run.awaited() as cell:  # by whoever reads its events
                 await launch.begin()
                 launch.run.when_over(events.close)
-                if cell is not None:
-                    launch.run.refuse_ring(cell)
-                yield events
+                with nullcontext() if cell is None else launch.run.read_by(cell, events):
+                    yield events
         finally:
             await launch.end("its stream was closed")
 
@@ -277,13 +281,15 @@ class Engine:
         return {run_id: RunHandle(run) for run_id, run in self._runs.items()}
 
     def close(self) -> list[str]:
-        """Cancel every run, because the runtime is closed; in words, each that nobody has ever waited for."""
+        """Cancel every run, because the runtime is closed; in words, each that nobody has ever waited for, or that failed so."""
         abandoned = [run for run in self._runs.values() if not (run.is_awaited or run.is_ending)]
         for run in abandoned:
             if run.is_listened_to:
                 run.publish(RunAbandoned(run_id=run.id, graph=run.state.plan.name))
+        for run_id, graph, _ in self._unheard.known.values() if self._kernel.events.listening else ():
+            self._kernel.events.publish(RunAbandoned(run_id=run_id, graph=graph))
         self.cancel_runs("the runtime was closed")
-        return [
+        return self._unheard.words() + [
             f"run {run.id!r} of graph {run.state.plan.name!r} was never awaited, and was cancelled when its runtime was closed.\n"
             "  Fix: await handle.result(), handle.cancel() or runtime.drain(grace_s) before the block ends."
             for run in abandoned

@@ -179,7 +179,7 @@ class LMCalled(NodeEvent):
 @final
 @attrs.frozen(kw_only=True)
 class RunAbandoned(RunEvent):
-    """The runtime is being closed, and nobody has ever waited for this run, which is cancelled now."""
+    """The runtime is being closed, and nobody has ever waited for this run, which is cancelled now or has failed before."""
 
     graph: str
 

@@ -221,17 +221,17 @@ class NodeLM(PassesAbilities):
 
     @contextmanager
     def _booking_losses(self) -> Generator[None]:
-        """While one call is made: what it uses without bringing a whole answer is booked, and its requests if it brings none."""
+        """Of a call in the block that fails or is cancelled, book the requests, and what they used."""
         losses = Losses(self._work)
-        with listening(losses.lost):
-            try:
+        try:
+            with listening(losses.lost):
                 yield
-            except LMError as error:
-                self._failed(error)
-                raise
-            except trio.Cancelled:
-                losses.book_requests()
-                raise
+        except LMError as error:
+            self._failed(error)
+            raise
+        except trio.Cancelled:
+            losses.book_requests()
+            raise
 
     def _failed(self, error: LMError) -> None:
         self._work.run.book(Spend(requests=error.attempt))

@@ -10,6 +10,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any, TypeAlias, final
 
 import attrs
@@ -28,11 +29,11 @@ from actors.errors import (
 )
 from actors.graphs.node import Kind
 from actors.groups import leaves_of
-from actors.words import words_of
+from actors.words import said
 from runtime.core.actor_cell import ActorCell
 from runtime.core.cell import Cell, on_duty
 from runtime.core.envelope import Envelope, OneShot, Wrapper
-from runtime.core.events import Event
+from runtime.core.events import Event, EventStream
 from runtime.core.frames import raised_at, trim, without_frames
 from runtime.core.hand import Hand
 from runtime.core.pool import InstancePool
@@ -46,7 +47,7 @@ from runtime.graphs.record import RunStatus, Spend, Step, StepStatus
 from runtime.graphs.reducer.branches import Delivery
 from runtime.graphs.reducer.deliveries import Commands
 from runtime.graphs.reducer.state import RunState
-from runtime.graphs.reducer.wording import gave_up, stream_broken
+from runtime.graphs.reducer.wording import MOST_SAID, gave_up, stream_broken
 from runtime.graphs.turns import Turns
 
 Place: TypeAlias = InstancePool | Turns
@@ -117,6 +118,8 @@ class ActiveRun:
         self.error: RunError | None = None
         self.is_awaited = False
         """Whether somebody has waited for its end: at the close of the runtime, nobody is left to hear of one that was not."""
+        self.when_awaited: Callable[[], object] | None = None
+        """Called when somebody hears of its end after all."""
         self.now = now
         self.started_at_s = now()
         self.ended_at_s: float | None = None
@@ -134,6 +137,8 @@ class ActiveRun:
         """Where it takes its turn; set when its graph has turns."""
         self._waits: dict[OneShot, Cell] = {}
         """The handlers that wait for its end, each with the slot in which it does."""
+        self._readers: dict[EventStream, Cell] = {}
+        """Streams of its events, each with the handler that reads it."""
         self._awaited = 0
         self._publish = publish
         self._on_over = on_over
@@ -171,6 +176,13 @@ class ActiveRun:
         if self.outer is not None:
             self.outer.book(used)
 
+    def mark_awaited(self) -> None:
+        """Somebody waits for its end, or looks at it."""
+        self.is_awaited = True
+        call, self.when_awaited = self.when_awaited, None
+        if call is not None:
+            call()
+
     def when_over(self, call: Callable[[], None]) -> None:
         """Call `call` once the run is over; at once if it is."""
         if self.over.is_set():
@@ -198,7 +210,7 @@ class ActiveRun:
         Raises:
             AskCycle: the run is over only when that handler has ended.
         """
-        self.is_awaited = True
+        self.mark_awaited()
         cell = None if self.over.is_set() else on_duty()
         return nullcontext() if cell is None else self._awaited_by(cell)
 
@@ -250,6 +262,22 @@ class ActiveRun:
         finally:
             del self._waits[slot]
 
+    @contextmanager
+    def read_by(self, cell: Cell, events: EventStream) -> Generator[None]:
+        """While the handler of `cell` has `events` of this run open: it waits for none that cannot come.
+
+        Raises:
+            AskCycle: so it is already.
+        """
+        self.refuse_ring(cell)
+        events.refuse_wait = partial(self.refuse_ring, cell)
+        self._readers[events] = cell
+        try:
+            yield
+        finally:
+            del self._readers[events]
+            events.refuse_wait = None
+
     def refuse_ring(self, cell: Cell) -> None:
         """Raise ``AskCycle`` if the handler of `cell`, which waits for this run, does so for ever."""
         stuck = resolve(self)
@@ -264,7 +292,10 @@ class ActiveRun:
         for slot, cell in self._waits.items() if stuck else ():
             if cell in stuck:
                 slot.fail(no_end(ring(cell, self, stuck)))
-                break
+                return
+        for events, cell in self._readers.items() if stuck else ():
+            if cell in stuck:
+                events.wake()  # it may be about to leave, so it sees for itself
 
     def may_skip(self, place: Place) -> bool:
         """Whether the run need not wait for `place`, because it is held by who waits for the run, or starts it."""
@@ -554,7 +585,7 @@ class ActiveRun:
     def context_failed(self, node: str, path: str, error: Exception) -> None:
         """A context manager that `node` asked for failed, while the run went on or when it was closed: the run fails."""
         failure = NodeFailed(
-            f"a dependency of node {node!r} failed: {words_of(error)}{raised_at(error)}",
+            f"a dependency of node {node!r} failed: {said(error, MOST_SAID)}{raised_at(error)}",
             run_id=self.id,
             node=node,
             path=path,

@@ -204,6 +204,11 @@ def _has_own_reader(annotation: Any) -> bool:
     return any(type(each).__name__ in {"BeforeValidator", "WrapValidator", "PlainValidator"} for each in metadata)
 
 
+def plain(annotation: Any) -> Any:
+    """`annotation` without validators of its author's that run before pydantic's own."""
+    return typing.get_args(annotation)[0] if _has_own_reader(annotation) else annotation
+
+
 def misfit(annotation: Any, value: object) -> str | None:
     """Why `value`, as JSON has it, is no value of `annotation`; None when it is one."""
     from pydantic import ValidationError  # noqa: PLC0415

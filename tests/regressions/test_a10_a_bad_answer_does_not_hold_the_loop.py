@@ -11,14 +11,16 @@ import dspy
 import httpx
 import pytest
 import trio
+from dspy.utils.exceptions import AdapterParseError
 
 from actors.errors import LMReplyUnreadable
 from actors.lm import ChatMessage, Completion, ToolCall
 from runtime.lm.backends.typed import DSPyBackend
-from runtime.lm.dspy.bridge import fill, run_signature
+from runtime.lm.dspy.bridge import fill, run_dspy, run_signature
 from runtime.lm.dspy.choosing import choose
 from runtime.lm.dspy.formats import value_of
 from runtime.lm.dspy.repair import IN_A_THREAD, ON_THE_LOOP, TooHard, limited, read
+from runtime.lm.dspy.trio_lm import trio_lm
 from runtime.lm.limits.retry import Retry
 from tests.effort import LongestStep, counted_calls
 from tests.runtime.lm.faking import HELLO, faking
@@ -120,6 +122,11 @@ async def by_a_signature(text: str) -> None:
     await run_signature(Saying(in_sections(text) + f"\n[[ ## size ## ]]\n{text}"), signature, {"question": "?"}, parse_attempts=2)
 
 
+async def by_two_steps(text: str) -> None:
+    with dspy.context(adapter=dspy.TwoStepAdapter(trio_lm(Saying(in_sections(text))))):
+        await fill(Saying("The tags are…"), instruction="", inputs={"source": Source("x")}, output=Tags)
+
+
 async def by_a_stream(text: str) -> None:
     told: list[str] = []
     await fill(
@@ -152,6 +159,7 @@ ROADS: list[Callable[[str], Awaitable[None]]] = [
     by_json,
     by_xml,
     by_a_signature,
+    by_two_steps,
     by_a_stream,
     by_make,
     by_decide,
@@ -221,6 +229,35 @@ async def test_a10_the_arguments_of_a_tool_are_read_within_the_same_bounds(shape
         with holding_the_loop_briefly(), pytest.raises(LMReplyUnreadable):
             await run_signature(lm, Asking, {"question": "?", "tools": [dspy.Tool(weather)]}, parse_attempts=2)
     assert lm.calls == 2
+
+
+async def test_a10_two_steps_give_what_the_second_one_says():
+    second = Saying(in_sections('["a", "b"]'))
+    with dspy.context(adapter=dspy.TwoStepAdapter(trio_lm(second))):
+        made = await fill(Saying("a and b"), instruction="", inputs={"source": Source("x")}, output=Tags)
+
+    assert (made, second.calls) == (Tags(["a", "b"]), 1)
+
+
+async def test_a10_a_second_step_that_cannot_be_read_is_asked_for_again():
+    first, second = Saying("a and b"), Saying(in_sections(SHAPES["braces"](16_000)), in_sections('["a"]'))
+    with dspy.context(adapter=dspy.TwoStepAdapter(trio_lm(second))):
+        made = await fill(first, instruction="", inputs={"source": Source("x")}, output=Tags, parse_attempts=2)
+
+    assert (made, first.calls, second.calls) == (Tags(["a"]), 2, 2)
+
+
+@pytest.mark.parametrize("shape", ["badly quoted list", "braces", "deep and closed"])
+async def test_a10_two_steps_in_a_thread_read_within_bounds_too(shape: str, monkeypatch: Any):
+    monkeypatch.setattr("runtime.lm.dspy.careful.IN_A_THREAD", 30_000)
+    second = Saying(in_sections(SHAPES[shape](16_000)))
+
+    def ask() -> Any:
+        return dspy.Predict("question -> tags: list[str]")(question="?")
+
+    with dspy.context(adapter=dspy.TwoStepAdapter(trio_lm(second))), pytest.raises(AdapterParseError):
+        await run_dspy(Saying("a and b"), ask)
+    assert second.calls == 1
 
 
 async def test_a10_a_long_answer_that_is_well_formed_is_read_in_a_thread():

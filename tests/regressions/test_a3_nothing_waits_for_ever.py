@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import math
 import random
@@ -12,9 +13,12 @@ from typing import Annotated, Any
 import attrs
 import pytest
 import trio
+import trio.testing
 
-from actors import Actor, AskCycle, ChildSpec, Dep, Graph, MailboxSpec, Run, RunFailed, Supervision
+from actors import Actor, AskCycle, ChildSpec, Dep, Graph, MailboxSpec, RestartType, Run, RunFailed, Supervision
 from runtime import Pool, Runtime, open_runtime
+from runtime.embed.asyncio import open_runtime_asyncio
+from runtime.embed.portal import open_runtime_portal
 from tests.runtime.graphs.stage import Ask, Done, Other, Part, graph_of
 
 SOON_S = 30
@@ -326,6 +330,72 @@ async def test_a3_threads_of_many_nodes_do_not_run_out():
     assert results == [Done(1)] * 300
 
 
+async def ask_of(ref: Any) -> int:
+    return await ref.ask("on")  # type: ignore[no-any-return]  # a number
+
+
+async def ask_late_of(ref: Any) -> int:
+    """By a tell that may have to wait for room, and the end of an actor."""
+    await ref.tell("on")
+    return await ref.ask("on")  # type: ignore[no-any-return]  # a number
+
+
+@pytest.mark.not_explored("threads take real time")
+@pytest.mark.parametrize("way", [ask_of, ask_late_of])
+async def test_a3_worker_threads_that_wait_for_actors_do_not_run_out(way):
+    """Sixty plain nodes ask one actor, or wait for room in its mailbox, and its handler needs a thread."""
+    before = trio.to_thread.current_default_thread_limiter().total_tokens
+    async with open_runtime() as runtime:
+
+        class Clerk(Actor):
+            async def receive(self, message: str) -> int:
+                return await trio.to_thread.run_sync(lambda: 1)
+
+        def work(ask: Ask) -> Done:
+            return Done(trio.from_thread.run(way, clerk))
+
+        clerk, graph, results = await runtime.spawn(Clerk, mailbox=MailboxSpec(capacity=1)), graph_of(work), []
+
+        async def one() -> None:
+            results.append(await runtime.run(graph, Ask()))
+
+        with trio.fail_after(SOON_S):
+            async with trio.open_nursery() as nursery:
+                for _ in range(60):
+                    nursery.start_soon(one)
+
+    assert results == [Done(1)] * 60
+    assert trio.to_thread.current_default_thread_limiter().total_tokens == before
+
+
+@pytest.mark.not_explored("threads take real time")
+async def test_a3_worker_threads_that_wait_for_the_end_of_an_actor_do_not_run_out():
+    async with open_runtime() as runtime:
+
+        class Clerk(Actor):
+            async def receive(self, message: str) -> None:
+                await trio.to_thread.run_sync(lambda: None)
+                self.context.stop()
+
+        def work(ask: Ask) -> Done:
+            return Done(trio.from_thread.run(clerk.ended).reason.value)
+
+        clerk = await runtime.spawn(Clerk, restart=RestartType.TEMPORARY)
+        graph, results = graph_of(work), []
+
+        async def one() -> None:
+            results.append(await runtime.run(graph, Ask()))
+
+        with trio.fail_after(SOON_S):
+            async with trio.open_nursery() as nursery:
+                for _ in range(60):
+                    nursery.start_soon(one)
+                await trio.testing.wait_all_tasks_blocked(0.05)
+                await clerk.tell("end")
+
+    assert len(results) == 60
+
+
 @pytest.mark.not_explored("a thousand actors")
 async def test_a3_actors_and_runs_may_take_turns_a_thousand_deep(virtual_clock):
     """Each actor handles one message, runs a graph for it, and a node of that asks the next actor."""
@@ -478,7 +548,7 @@ async def test_a3_a_node_may_start_any_number_of_runs_of_a_full_graph(virtual_cl
         graph = graph_of(work, concurrency=1)
         with trio.fail_after(SOON_S):
             assert await runtime.run(graph, Ask(500)) == Done()
-        await runtime.drain(SOON_S)
+            await runtime.drain(SOON_S)
 
 
 async def test_a3_instances_beyond_the_limit_are_gone_with_their_message(virtual_clock):
@@ -750,3 +820,137 @@ async def test_a3_a_ring_of_a_thousand_actors_is_named(virtual_clock):
             await refs[0].ask("on")
 
         assert len(ring_in(caught.value)) == 1001
+
+
+@pytest.mark.parametrize("reads", ["before", "later"])
+async def test_a3_a_ring_that_closes_late_around_a_stream_is_named_to_its_reader(reads, virtual_clock):
+    """The last branch that could still make the output ends while the actor reads, or before it reads on."""
+    async with open_runtime() as runtime:
+
+        class Clerk(Actor):
+            async def receive(self, message: str) -> Any:
+                async with runtime.stream(graph, Ask()) as events:
+                    await trio.sleep(0 if reads == "before" else 7)
+                    return [event async for event in events]
+
+        async def asks(ask: Ask) -> Done:
+            return Done(await clerk.ask("again"))
+
+        async def works(ask: Ask) -> Other | None:
+            await trio.sleep(5)
+            return None
+
+        async def ends(other: Other) -> Done:
+            return Done()
+
+        graph, clerk = graph_of(asks, works, ends), await runtime.spawn(Clerk, name="clerk")
+        with trio.fail_after(SOON_S), pytest.raises(Exception, match="failed while it handled") as caught:
+            await clerk.ask("begin")
+
+        assert trio.current_time() == (5.0 if reads == "before" else 7.0)
+        assert ring_in(caught.value) == ("clerk", "run 'g-1'", "g/asks", "clerk")
+        assert runtime.runs() == {}
+
+
+async def test_a3_a_reader_that_leaves_its_stream_breaks_the_ring(virtual_clock):
+    async with open_runtime() as runtime:
+
+        class Clerk(Actor):
+            async def receive(self, message: str) -> str:
+                async with runtime.stream(graph, Ask()):
+                    await trio.sleep(10)
+                return "left"
+
+        async def asks(ask: Ask) -> Done:
+            return Done(await clerk.ask("again"))
+
+        async def works(ask: Ask) -> Other | None:
+            await trio.sleep(5)
+            return None
+
+        async def ends(other: Other) -> Done:
+            return Done()
+
+        graph, clerk = graph_of(asks, works, ends), await runtime.spawn(Clerk, name="clerk")
+        with trio.fail_after(SOON_S):
+            assert await clerk.ask("begin") == "left"
+
+
+# --- from threads by the faces --------------------------------------------------------------------------------------------
+
+
+def a_graph_that_runs_itself_by(face: Callable[[Graph, Ask], Done], **options: Any) -> Graph:
+    def work(ask: Ask) -> Done:
+        return Done(0) if ask.n == 0 else Done(face(graph, Ask(ask.n - 1)).n + 1)
+
+    graph = graph_of(work, **options)
+    return graph
+
+
+@pytest.mark.parametrize("concurrency", [1, 64])
+def test_a3_plain_nodes_may_run_graphs_by_the_portal(concurrency):
+    with open_runtime_portal() as runtime:
+        graph = a_graph_that_runs_itself_by(lambda graph, ask: runtime.run(graph, ask, timeout=SOON_S), concurrency=concurrency)
+
+        assert runtime.run(graph, Ask(100), timeout=SOON_S) == Done(100)
+
+
+def test_a3_a_plain_node_that_waits_for_its_own_run_by_the_portal_is_told_so():
+    with open_runtime_portal() as runtime:
+
+        def work(ask: Ask, run: Run) -> Done:
+            return runtime.runs()[run.id].result(timeout=SOON_S)  # type: ignore[no-any-return]  # never
+
+        with pytest.raises(RunFailed) as caught:
+            runtime.run(graph_of(work), Ask(), timeout=SOON_S)
+
+    assert ring_in(caught.value) == ("g/work", "run 'g-1'", "g/work")
+
+
+def test_a3_a_ring_through_an_actor_that_is_asked_by_the_portal_is_named():
+    with open_runtime_portal() as runtime:
+
+        class Clerk(Actor):
+            async def receive(self, message: str) -> Any:
+                return await self.context.runtime.run(graph, Ask())
+
+        def work(ask: Ask) -> Done:
+            return Done(clerk.ask("again", timeout=SOON_S))
+
+        graph, clerk = graph_of(work), runtime.spawn(Clerk, name="clerk")
+        with pytest.raises(Exception, match="failed while it handled") as caught:
+            clerk.ask("begin", timeout=SOON_S)
+
+    assert ring_in(caught.value) == ("g/work", "clerk", "run 'g-1'", "g/work")
+
+
+def test_a3_plain_nodes_may_run_graphs_by_the_face_for_asyncio():
+    async def main() -> Done:
+        loop = asyncio.get_running_loop()
+        async with open_runtime_asyncio() as runtime:
+
+            def face(graph: Graph, ask: Ask) -> Done:
+                return asyncio.run_coroutine_threadsafe(runtime.run(graph, ask), loop).result(SOON_S)  # type: ignore[no-any-return]
+
+            graph = a_graph_that_runs_itself_by(face, concurrency=1)
+            return await runtime.run(graph, Ask(100), timeout=SOON_S)
+
+    assert asyncio.run(main()) == Done(100)
+
+
+def test_a3_a_plain_node_that_waits_for_its_own_run_by_the_face_for_asyncio_is_told_so():
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        async with open_runtime_asyncio() as runtime:
+
+            async def result(run_id: str) -> Any:
+                return await runtime.runs()[run_id].result()
+
+            def work(ask: Ask, run: Run) -> Done:
+                return asyncio.run_coroutine_threadsafe(result(run.id), loop).result(SOON_S)  # type: ignore[no-any-return]  # never
+
+            await runtime.run(graph_of(work), Ask(), timeout=SOON_S)
+
+    with pytest.raises(RunFailed) as caught:
+        asyncio.run(main())
+    assert ring_in(caught.value) == ("g/work", "run 'g-1'", "g/work")

@@ -8,7 +8,7 @@ import attrs
 import pytest
 import trio
 
-from actors import Actor, Graph, RunCancelled
+from actors import Actor, Graph, Redelivery, RunCancelled, RunFailed
 from runtime import Event, RunAbandoned, RunFinished, Runtime, open_runtime
 from runtime.embed.portal import open_runtime_portal
 
@@ -117,3 +117,71 @@ def test_a8_a_host_of_threads_hears_of_it_too(caplog):
     with pytest.warns(ResourceWarning, match=NEVER):
         with open_runtime_portal() as runtime:
             runtime.start(slow(), In(60), "bills")
+
+
+# --- that failed ---------------------------------------------------------------------------------------------------------
+
+
+def failing():
+    graph = Graph("failing", input=In, output=Out)
+
+    @graph.node(redelivery=Redelivery(max_attempts=1))
+    async def node(given: In) -> Out:
+        raise LookupError(f"no {given.v}")
+
+    return graph
+
+
+async def test_a8_a_run_that_had_failed_and_that_nobody_awaited_is_named(autojump_clock, caplog):
+    told: list[Event] = []
+
+    with pytest.warns(ResourceWarning) as warned:  # noqa: PT031 - it comes from the end of the block
+        async with open_runtime(instruments=[told.append]) as runtime:
+            await runtime.start(failing(), In(7), "bills")
+            await trio.sleep(1)
+
+    [warning] = warned
+    assert str(warning.message) == (
+        "run 'bills' of graph 'failing' failed and was never awaited: "
+        "NodeFailed: node 'node' gave up after attempt 1: LookupError: no 7\n"
+        "  Fix: await handle.result() of each run that is started, and catch its error."
+    )
+    assert warning.filename == __file__
+    assert [event.run_id for event in told if isinstance(event, RunAbandoned)] == ["bills"]
+    assert ("understudy.runs", logging.WARNING) in [(record.name, record.levelno) for record in caplog.records]
+
+
+async def test_a8_nothing_is_said_of_a_failed_run_whose_status_somebody_has_read(autojump_clock):
+    async with open_runtime() as runtime:
+        handle = await runtime.start(failing(), In(7))
+        await trio.sleep(1)
+
+        assert handle.status == "failed"
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_a8_nothing_is_said_of_a_failed_run_that_somebody_awaited(when, autojump_clock):
+    async with open_runtime() as runtime:
+        handle = await runtime.start(failing(), In(7))
+        if when == "after":
+            await trio.sleep(1)
+        with pytest.raises(RunFailed):
+            await handle.result()
+        with pytest.raises(RunFailed):
+            await runtime.run(failing(), In(7))
+        async with runtime.stream(failing(), In(7)) as events:
+            _ = [event async for event in events]
+
+
+async def test_a8_of_very_many_failed_runs_the_first_are_named(autojump_clock):
+    graph = failing()
+
+    with pytest.warns(ResourceWarning) as warned:  # noqa: PT031 - it comes from the end of the block
+        async with open_runtime() as runtime:
+            handles = [await runtime.start(graph, In(number)) for number in range(105)]
+            await trio.sleep(1)
+            with pytest.raises(RunFailed):
+                await handles[-1].result()
+
+    assert len(warned) == 101
+    assert str(warned[-1].message).startswith("4 further runs failed and were never awaited.")

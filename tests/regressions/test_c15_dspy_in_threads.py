@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import dspy
 import pytest
 import trio
 
-from actors.errors import DeclarationError, LMBudgetExhausted, UsageError
+from actors import LM, Graph
+from actors.errors import DeclarationError, LMBudgetExhausted, RunFailed, UsageError
+from runtime import open_runtime
 from runtime.lm import Budget, LMClient, run_dspy, run_signature, spending, trio_embedder, trio_lm
 from runtime.lm.dspy.calls import BridgeMisused
 from runtime.testing import ScriptedLM
+from tests.runtime.graphs.stage import Ask, Done
 from tests.runtime.lm.recorder import recording
 
 QA = "question -> answer"
@@ -144,3 +148,77 @@ async def test_c15_a_retriever_stays_within_the_budget_of_the_task() -> None:
 async def test_c15_a_language_model_without_embeddings_is_refused() -> None:
     with pytest.raises(DeclarationError, match=r"^trio_embedder\(ScriptedLM\): expected something with a coroutine embed\(\)\."):
         trio_embedder(answers())  # type: ignore[arg-type]
+
+
+OUTSIDE: dict[str, Callable[[], Any]] = {
+    "Embedder": lambda: dspy.Embedder("openai/text-embedding-3-small", caching=False)(["a"]),
+    "ColBERTv2": lambda: dspy.ColBERTv2("http://127.0.0.1:9")("a"),
+}
+NOT_COUNTED = "asks its server by itself: the budget that is in force cannot count it"
+
+
+def in_a_thread_of_its_own(call: Callable[[], Any]) -> Any:
+    """As code does that knows nothing of contexts."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(call).result()
+
+
+def with_settings(call: Callable[[], Any]) -> Callable[[], Any]:
+    """`call` with the language model that is in force here, as DSPy's own threads have it."""
+    lm = dspy.settings.lm
+
+    def called() -> Any:
+        with dspy.context(lm=lm):
+            return call()
+
+    return called
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+async def test_c15_what_a_budget_cannot_count_is_refused_under_it(name: str) -> None:
+    call = OUTSIDE[name]
+
+    with spending(Budget(max_tokens=1000)):
+        with pytest.raises(UsageError, match=NOT_COUNTED):
+            await run_dspy(answers(), call)
+        with pytest.raises(UsageError, match=NOT_COUNTED):
+            await run_dspy(answers(), lambda: in_a_thread_of_its_own(with_settings(call)))
+
+
+async def test_c15_an_awaited_embedder_is_refused_under_a_budget_too() -> None:
+    await run_dspy(answers(), lambda: None)
+
+    with spending(Budget(max_tokens=1000)), pytest.raises(UsageError, match=NOT_COUNTED):
+        await dspy.Embedder("openai/text-embedding-3-small").acall(["a"])
+
+
+async def test_c15_in_a_run_with_a_budget_too() -> None:
+    graph = Graph("g", input=Ask, output=Done)
+
+    @graph.node
+    async def work(ask: Ask, lm: LM) -> Done:
+        return Done(await run_dspy(lm, OUTSIDE["Embedder"]))
+
+    async with open_runtime(lm=answers()) as runtime:
+        with pytest.raises(RunFailed) as caught:
+            await runtime.run(graph, Ask(), budget=Budget(max_tokens=1000))
+
+    assert NOT_COUNTED in str(caught.value.exceptions[0])
+
+
+async def test_c15_without_a_budget_they_ask_as_before() -> None:
+    pytest.importorskip("numpy")
+    with recording("embedding") as recorder:
+        embedder = dspy.Embedder("openai/text-embedding-3-small", caching=False, api_key="k" * 12, api_base=f"{recorder.url}/v1")
+        vectors = await run_dspy(answers(), lambda: embedder(["a"]))
+
+    assert len(vectors) == len(recorder.seen) == 1
+
+
+async def test_c15_an_embedder_over_a_function_is_not_refused() -> None:
+    pytest.importorskip("numpy")
+
+    with spending(Budget(max_tokens=1)):
+        vectors = await run_dspy(answers(), lambda: dspy.Embedder(lambda texts: [[1.0]] * len(texts))(["a", "b"]))
+
+    assert vectors.shape == (2, 1)

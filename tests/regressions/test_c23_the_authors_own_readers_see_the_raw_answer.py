@@ -13,8 +13,10 @@ import trio
 
 from actors.errors import LMReplyUnreadable
 from actors.lm import ChatMessage, Completion
+from runtime.lm.backends.typed import DSPyBackend
 from runtime.lm.dspy.bridge import fill
 from runtime.messages.schemas import build
+from runtime.testing import ScriptedLM
 
 SEEN: list[object] = []
 
@@ -190,3 +192,58 @@ async def test_c23_a_module_that_changes_a_field_has_the_others_converted_once()
 
 def test_c23_a_message_is_built_from_what_was_said_without_a_model():
     assert build(Converted, {"price": "1 EUR", "text": "t"}).price == 100
+
+
+# --- with fields that are resolved --------------------------------------------------------------------------------------
+
+
+class Annotating2(pydantic.BaseModel):
+    tags: Annotated[list[str], pydantic.BeforeValidator(words)]
+    text: str
+
+
+@pytest.mark.parametrize(
+    ("target", "said", "read", "expected"),
+    [
+        (Converted, {"price": "12.50 EUR"}, ["12.50 EUR"], Converted("12.50", "given")),
+        (Modelled, {"tags": "a; b"}, ["a; b"], Modelled(tags=["a", "b"], text="given")),
+        (Annotating2, {"tags": "a; b"}, ["a; b"], Annotating2(tags=["a", "b"], text="given")),
+    ],
+    ids=["converter", "validator", "annotated"],
+)
+async def test_c23_the_authors_readers_see_what_was_said_beside_resolved_fields(target: Any, said: Any, read: Any, expected: Any):
+    SEEN.clear()
+
+    made = await DSPyBackend(ScriptedLM([said])).fill(target, {"text": "given"}, "Fill it.")
+
+    assert made == expected
+    assert SEEN[: len(read)] == read
+
+
+async def test_c23_a_model_that_reads_all_at_once_sees_what_was_said_beside_resolved_fields():
+    made = await DSPyBackend(ScriptedLM([{"low": "3 m"}])).fill(Wholly, {"high": 5}, "Fill it.")
+
+    assert made == Wholly(low=3, high=5)
+
+
+@attrs.frozen
+class Ordered:
+    low: int
+    high: int = attrs.field()
+
+    @high.validator
+    def _above(self, _: object, value: int) -> None:
+        if value < self.low:
+            raise ValueError("high is below low")
+
+
+async def test_c23_what_the_type_refuses_beside_resolved_fields_is_asked_for_again():
+    lm = ScriptedLM([{"low": "9"}, {"low": "2"}])
+
+    assert await DSPyBackend(lm).fill(Ordered, {"high": 5}, "Fill it.") == Ordered(2, 5)
+    assert "high is below low" in lm.calls[1].text
+
+
+async def test_c23_what_the_type_refuses_to_the_end_is_an_unreadable_reply():
+    with pytest.raises(LMReplyUnreadable, match="high is below low"):
+        await DSPyBackend(ScriptedLM([{"low": "9"}] * 2)).fill(Ordered, {"high": 5}, "Fill it.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import pickle
 import traceback
 import typing
 import weakref
@@ -28,7 +29,8 @@ from actors import (
     Supervision,
     supervisor_spec,
 )
-from runtime import open_runtime
+from actors.actor import ActorState
+from runtime import TreeNode, open_runtime
 from tests.runtime.cast import Boom, Echo, Recorder, settled, stage
 
 
@@ -52,6 +54,45 @@ async def test_f8_statistics_reads_no_actor_until_its_figures_are_wanted(autojum
         assert read == ["s/c7"]
         sizes = [len(some) for some in seen.slices()]
         assert sizes == [500, 500, 200]
+
+
+async def test_f8_a_tree_makes_no_node_until_somebody_looks_at_it(autojump_clock, monkeypatch):
+    async with stage() as runtime:
+        for name in ("s", "t"):
+            await runtime.supervise([ChildSpec(f"c{number}", Echo) for number in range(1000)], name=name)
+        made: list[str] = []
+        original = TreeNode.__init__
+
+        def noted(self: Any, address: str, *rest: Any) -> None:
+            made.append(address)
+            original(self, address, *rest)
+
+        monkeypatch.setattr(TreeNode, "__init__", noted)
+
+        tree = runtime.tree()
+        assert made == [""]
+        assert (tree.children[1].children[-1].address, len(tree.children[0].children)) == ("t/c999", 1000)
+        assert made == ["", "t", "t/c999", "s"]
+
+
+async def test_f8_a_tree_stays_as_it_was_when_it_was_made(autojump_clock):
+    async with stage() as runtime:
+        await runtime.supervise([ChildSpec("a", Echo), ChildSpec("b", Echo)], name="s")
+        tree = runtime.tree()
+        await runtime.stop(runtime.whereis("s/b"))
+        await runtime.spawn(Echo, name="late")
+
+        assert [(child.address, child.state) for child in tree.children[0].children] == [("s/a", "running"), ("s/b", "running")]
+        assert str(tree) == (
+            "(root) [supervisor, running, incarnation 1]\n"
+            "  s [supervisor, running, incarnation 1]\n"
+            "    s/a [actor, running, incarnation 1]\n"
+            "    s/b [actor, running, incarnation 1]"
+        )
+        assert tree == pickle.loads(pickle.dumps(tree))
+        assert tree != runtime.tree()
+        assert tree.children[0].children[:1] == (TreeNode("s/a", "actor", ActorState.RUNNING, 1),)
+        assert hash(tree.children) == hash(tuple(tree.children))
 
 
 async def test_f8_which_children_of_very_many_lets_other_tasks_have_their_turn(autojump_clock):

@@ -21,6 +21,7 @@ import trio
 from actors.checks import check_count
 from actors.errors import DeclarationError, LMReplyUnreadable, UsageError
 from actors.lm import ChatMessage, Completion
+from actors.words import words_of
 from runtime.lm.backends.typed import partial_type, what_follows
 from runtime.lm.dspy.calls import ChatLM, policy_of, refuse_truncated
 from runtime.lm.dspy.choosing import NOTHING, choice_of
@@ -114,7 +115,7 @@ class PydanticAIBackend:
         except self._library.exceptions.UnexpectedModelBehavior as error:
             names = " | ".join(kind.__name__ for kind in types)
             raise LMReplyUnreadable(
-                f"{self._lm.model!r} gave no readable {names} in {self._max_retries + 1} answers: {error}\n"
+                f"{self._lm.model!r} gave no readable {names} in {self._max_retries + 1} answers: {words_of(error)}\n"
                 "  Fix: describe in the instruction how to answer, raise max_retries, or take a stronger model.",
                 model=self._lm.model,
                 spent=True,

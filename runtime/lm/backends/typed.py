@@ -11,19 +11,19 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar, cast, final
+from typing import Any, Final, TypeVar, cast, final
 
 import attrs
 import trio
 
 from actors.checks import check_count
-from actors.errors import DeclarationError, LMReplyUnreadable, UsageError
+from actors.errors import DeclarationError, UsageError
 from runtime.lm.dspy.bridge import fill
 from runtime.lm.dspy.calls import ChatLM, check_truncated
 from runtime.lm.dspy.choosing import choose
 from runtime.lm.dspy.trained import Trained
 from runtime.messages.fields import MessageField, fields_of
-from runtime.messages.schemas import misgiven, type_name
+from runtime.messages.schemas import hooked, misgiven, plain, type_name
 
 T = TypeVar("T")
 
@@ -239,21 +239,30 @@ def partial_type(target: type, given: Mapping[str, object]) -> tuple[type, Calla
                 f"  Fix: resolve it to a {type_name(fields[name].type)}, or leave it to the model."
             )
     asked = [field for name, field in fields.items() if name not in given]
-    rest = attrs.make_class(target.__name__, {field.name: _column(field) for field in asked}, kw_only=True)
+    read_by_author = hooked(target)
 
-    def build(answer: Any) -> object:
-        values = {**given, **{field.name: getattr(answer, field.name) for field in asked}}
-        try:
-            return target(**values)
-        except (TypeError, ValueError) as error:
-            raise LMReplyUnreadable(
-                f"{target.__name__} rejects what was resolved together with the answer: {error}\n"
-                "  Fix: widen its checks, or describe in the instruction what they require."
-            ) from error
+    def make(self: Any) -> None:
+        """The whole, as soon as the rest has come: readers of the author's own then see what was said, and it is asked again."""
+        whole = target(**given, **{field.name: getattr(self, field.name) for field in asked})
+        for field in asked:
+            setattr(self, field.name, getattr(whole, field.attribute, getattr(self, field.name)))
+        self.__dict__[_WHOLE] = whole
 
-    return rest, build
+    columns = {field.name: _column(field, is_raw=field.name in read_by_author) for field in asked}
+    rest = attrs.make_class(target.__name__, columns, kw_only=True, slots=False, class_body={"__attrs_post_init__": make})
+    return rest, lambda answer: answer.__dict__[_WHOLE]
 
 
-def _column(field: MessageField) -> Any:
+_WHOLE: Final = "(whole)"
+"""Where an instance of a partial type keeps what it is a part of: no name of a field."""
+
+
+def _as_it_is(said: object) -> object:
+    return said
+
+
+def _column(field: MessageField, *, is_raw: bool) -> Any:
+    """A field of a partial type; `is_raw`: its author reads what was said, so that the part itself must not."""
     default = attrs.Factory(field.default_factory) if field.default_factory is not None else field.default
-    return attrs.field(type=field.type, default=default, metadata={"description": field.description})
+    options: dict[str, Any] = {"type": plain(field.type), "converter": _as_it_is} if is_raw else {"type": field.type}
+    return attrs.field(default=default, metadata={"description": field.description}, **options)

@@ -24,6 +24,7 @@ from runtime.lm.dspy.crossing import Crossing, with_crossing
 from runtime.lm.dspy.formats import reads_sections
 from runtime.lm.dspy.library import library, part
 from runtime.lm.dspy.library import warm_up as warm_up
+from runtime.lm.dspy.outside import refuse_outside_calls
 from runtime.lm.dspy.pieces import FieldListener
 from runtime.lm.dspy.plans import Plan, make_plan
 from runtime.lm.dspy.reading import Care, ill_made, unreadable
@@ -265,6 +266,7 @@ def _limiter() -> trio.CapacityLimiter:
 def bridged(bridge: Any, care: Care, **more: Any) -> Generator[None]:
     """`bridge` and a careful copy of the adapter in force, for this task and what it starts; `more` are settings of DSPy's."""
     dspy = library()
+    refuse_outside_calls()
     settings = dspy.settings
     chosen: dict[str, Any] = {"lm": bridge, "adapter": careful(settings.adapter or dspy.ChatAdapter(), care), **more}
     if settings.trace is part("dsp.utils.settings").main_thread_config["trace"]:

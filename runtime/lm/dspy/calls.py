@@ -16,6 +16,7 @@ import trio
 
 from actors.checks import refuse
 from actors.errors import LMTruncated, UsageError
+from actors.groups import failure_besides
 from actors.lm import ChatMessage, Completion
 from runtime.lm.dspy.crossing import Crossing
 from runtime.lm.dspy.library import library
@@ -50,13 +51,16 @@ async def ask(chat: Callable[[], Awaitable[Completion]], count: int) -> list[Com
     if count == 1:
         return [await chat()]
     answers: list[Completion] = []
-    failures: list[Exception] = []
+    failures: list[BaseException] = []
 
     async def one() -> None:
         try:
             answers.append(await chat())
-        except Exception as error:  # noqa: BLE001 - raised below, without a group around it: `except LMError` must see it
-            failures.append(error)
+        except BaseException as error:
+            failure = failure_besides(error, trio.Cancelled)
+            if failure is None:
+                raise
+            failures.append(failure)  # raised below, without a group around it: `except LMError` must see it
             nursery.cancel_scope.cancel()
 
     async with trio.open_nursery() as nursery:
@@ -121,7 +125,7 @@ def on_trio(crossing: Crossing | None, home: Home | None, call: Callable[[], Awa
         BridgeMisused: the same, where DSPy would swallow an Exception.
     """
     if trio.lowlevel.in_trio_run():
-        raise _misused(
+        raise misused(
             f"{_caller()} was called synchronously on trio's own thread: the call would wait for the loop that it holds.\n"
             "  Fix: `await module.acall(…)` instead of `module(…)`; or, for an evaluation and other synchronous code, "
             "`await run_dspy(lm, function)`."
@@ -132,13 +136,13 @@ def on_trio(crossing: Crossing | None, home: Home | None, call: Callable[[], Awa
         if crossing is not None:
             return crossing.run(call)
         if home is None:
-            raise _misused(
+            raise misused(
                 f"{_caller()} was called in a thread that knows no trio run.\n"
                 "  Fix: `await run_dspy(lm, function)`; or make the TrioLM inside trio.run, or in a thread that "
                 "`trio.to_thread.run_sync` has started."
             ) from None
         if home.is_held:
-            raise _misused(
+            raise misused(
                 f"{_caller()} was called in a thread for which DSPy waits on trio's own thread: neither could continue.\n"
                 "  Fix: `await run_dspy(lm, function)`."
             ) from None
@@ -152,7 +156,8 @@ def _caller() -> str:
     return f"The DSPy module {' > '.join(names)}" if names else "A DSPy language model"
 
 
-def _misused(words: str) -> UsageError | BridgeMisused:
+def misused(words: str) -> UsageError | BridgeMisused:
+    """The error in `words` for code of DSPy's that calls where it must not: one that DSPy does not swallow."""
     return BridgeMisused(words) if _is_within(_SWALLOWS, inspect.currentframe()) else UsageError(words)
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import copy
 import functools
+import inspect
+import types
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,7 +21,7 @@ from runtime.lm.dspy.formats import NotInFormat, arguments_of, as_said, value_of
 from runtime.lm.dspy.library import library, part
 from runtime.lm.dspy.prompts import remembering
 from runtime.lm.dspy.reading import Care, Unfit, correcting, fitting, hint_for, stands_in, widened
-from runtime.lm.dspy.repair import IN_A_THREAD, ON_THE_LOOP, TooHard, limited
+from runtime.lm.dspy.repair import IN_A_THREAD, ON_THE_LOOP, TooHard, limited, read
 from runtime.messages.shapes import as_list, as_object, text_in
 
 ON_THE_LOOP_CHARACTERS = 20_000
@@ -73,7 +75,7 @@ def careful(adapter: Any, care: Care) -> Any:
 @functools.cache
 def _careful_class(base: Any) -> Any:
     parse_error: Any = library().AdapterParseError
-    parent: Any = remembering() if base is library().ChatAdapter else base
+    parent: Any = remembering() if base is library().ChatAdapter else _extracting() if base is library().TwoStepAdapter else base
 
     class Careful(parent):  # type: ignore[misc]  # the base is known at run time only
         care: Care
@@ -85,13 +87,13 @@ def _careful_class(base: Any) -> Any:
             for _ in range(1, self.care.parse_attempts):
                 try:
                     with correcting(hint):
-                        return base.__call__(self, lm, dict(options), signature, demos, inputs)
+                        return parent.__call__(self, lm, dict(options), signature, demos, inputs)
                 except parse_error as error:
                     hint = hint_for(error)
                 except LMTruncated as error:
                     options = widened(error, lm, options)
             with correcting(hint):
-                return base.__call__(self, lm, dict(options), signature, demos, inputs)
+                return parent.__call__(self, lm, dict(options), signature, demos, inputs)
 
         async def acall(self, lm: Any, lm_kwargs: Any, signature: Any, demos: Any, inputs: Any) -> Any:
             hint: tuple[ChatMessage, ...] = ()
@@ -110,7 +112,9 @@ def _careful_class(base: Any) -> Any:
         ) -> Any:
             try:
                 with correcting(hint):
-                    return await base.acall(self, lm, dict(options), signature, demos, inputs)
+                    return await parent.acall(self, lm, dict(options), signature, demos, inputs)
+            except TooHard as error:  # the arguments of a tool, beside a text for the second step of two
+                raise self._unread(signature, (), str(error)) from error
             except _Later as later:
                 arguments = later.arguments
             async with _places():
@@ -158,7 +162,7 @@ def _careful_class(base: Any) -> Any:
             care, wanted = self.care, signature.output_fields
             said = written(base, signature, completion)
             if said is None:  # an adapter of the user's own
-                parsed = base.parse(self, signature, completion)
+                parsed = parent.parse(self, signature, completion)
                 said = {name: parsed[name] for name in wanted if name in parsed and stands_in(name, completion)}
                 return parsed if care.plan is None else self._fitting(signature, completion, said, parsed)
             as_written = frozenset[str]() if care.plan is None else care.plan.as_said
@@ -206,6 +210,32 @@ def _careful_class(base: Any) -> Any:
     del made.format
     made.__name__ = made.__qualname__ = base.__name__
     return made
+
+
+@functools.cache
+def _extracting() -> Any:
+    """A ``dspy.TwoStepAdapter`` whose second step is read like every other answer.
+
+    DSPy makes a plain ``ChatAdapter`` for that in the middle of its methods; they are kept, and find ours by its name.
+    """
+    dspy = library()
+    base: Any = dspy.TwoStepAdapter
+    names = {
+        "ChatAdapter": lambda: careful(dspy.ChatAdapter(), Care(1, subject=base.__name__)),
+        "json_repair": types.SimpleNamespace(loads=_soon_read),
+    }
+
+    def finding_ours(method: Any) -> Any:
+        own = inspect.unwrap(method)
+        found = types.FunctionType(own.__code__, {**own.__globals__, **names}, own.__name__, own.__defaults__, own.__closure__)
+        return functools.update_wrapper(found, own)
+
+    return type(base.__name__, (base,), {"parse": finding_ours(base.parse), "acall": finding_ours(base.acall)})
+
+
+def _soon_read(text: str) -> Any:
+    with limited(ON_THE_LOOP, is_last=True):
+        return read(text)
 
 
 def _text(output: Any) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from actors.errors import DeclarationError, Problem
 from actors.graphs.node import Kind, NodeSpec
-from actors.words import said
+from actors.words import INTERRUPTS, said
 from runtime.lm.dspy import bridge
 from runtime.lm.dspy.library import is_loaded
 from runtime.messages import schemas
@@ -52,7 +52,9 @@ def _module(spec: NodeSpec, module: object, *, is_sound: bool) -> Iterator[Probl
             bridge.module_for(module, bridge.plan_of(kinds, spec.outputs[0], spec.instruction).signature)
     except DeclarationError as error:
         yield _problem(spec, "predict-module", error)
-    except Exception as error:  # noqa: BLE001 - the constructor is anybody's
+    except INTERRUPTS:
+        raise
+    except BaseException as error:  # noqa: BLE001 - the constructor is anybody's
         yield Problem(
             "predict-module",
             spec.name,
@@ -63,5 +65,5 @@ def _module(spec: NodeSpec, module: object, *, is_sound: bool) -> Iterator[Probl
 
 
 def _problem(spec: NodeSpec, code: str, error: DeclarationError, where: str = "") -> Problem:
-    said, _, mend = str(error).partition("\n  Fix: ")
-    return Problem(code, spec.name, f"{where}{said}", mend or "see above.", spec.location)
+    what, _, mend = str(error).partition("\n  Fix: ")
+    return Problem(code, spec.name, f"{where}{what}", mend or "see above.", spec.location)

@@ -15,6 +15,8 @@ import outcome
 import trio
 
 from actors.errors import UsageError
+from actors.groups import failure_besides
+from runtime.lm.limits.budget import budgets_with
 
 T = TypeVar("T")
 
@@ -37,6 +39,8 @@ class Crossing:
         self._token = trio.lowlevel.current_trio_token()
         self._context = contextvars.copy_context()
         self._is_open = True
+        self.is_budgeted = bool(budgets_with())
+        """Whether what its calls cost is charged to a budget; in foreign threads nothing else knows."""
 
     def run(self, call: Callable[[], Awaitable[T]]) -> T:
         """Run `call` on trio and return what it gives; called in a thread that trio did not start.
@@ -70,7 +74,7 @@ class Crossing:
         except BaseException as error:
             # The thread is told of a cancellation by the same exception, as trio itself does it for its own threads.
             slot.result = outcome.Error(error)
-            if not isinstance(error, Exception):
+            if failure_besides(error, trio.Cancelled) is None:
                 raise
         finally:
             slot.is_done.set()
@@ -86,10 +90,13 @@ async def with_crossing(work: Callable[[Crossing], Awaitable[T]]) -> T:
         crossing = Crossing(nursery)
         try:
             result = outcome.Value(await work(crossing))
-        except Exception as error:  # noqa: BLE001 - raised below, outside of the nursery
-            result = outcome.Error(error)
+        except BaseException as error:
+            failure = failure_besides(error, trio.Cancelled)
+            if failure is None:
+                raise
+            result = outcome.Error(failure)  # raised below, outside of the nursery
         finally:
             crossing.close()
             nursery.cancel_scope.cancel()
-    assert result is not None, "what isn't an Exception has left the nursery"
+    assert result is not None, "a cancellation has left the nursery"
     return result.unwrap()

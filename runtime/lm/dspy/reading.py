@@ -13,6 +13,7 @@ import attrs
 
 from actors.errors import LMReplyUnreadable, LMTruncated
 from actors.lm import ChatMessage
+from actors.words import words_of
 from runtime.lm.dspy.plans import Plan
 from runtime.messages import schemas
 from runtime.messages.problems import MessageInvalid, fields_named, lines_of
@@ -230,6 +231,7 @@ def ill_made(error: MessageInvalid, output: type, model: str, *, spent: bool) ->
 
 def unreadable(error: Any, model: str, care: Care, requests: int) -> LMReplyUnreadable:
     """Our error for DSPy's parse error, after the last of the attempts."""
+    error.args = (words_of(error),)  # DSPy repeats the whole answer there, and keeps it as an attribute besides
     answers = "1 answer" if care.parse_attempts == 1 else f"{care.parse_attempts} answers"
     told = "\n".join(f"  {reason}" for reason in _reasons(error))
     return LMReplyUnreadable(

@@ -18,6 +18,7 @@ import outcome
 import trio
 
 from actors.errors import UsageError
+from actors.groups import failure_besides
 from runtime.lm.dspy.bridge import Listening, module_of, run_module, title_of
 from runtime.lm.dspy.calls import ChatLM
 from runtime.lm.dspy.library import library, part, warm_up
@@ -101,7 +102,7 @@ async def open_prediction_stream(
     await warm_up()
     await warmed_up(lm)
     module = module_of(signature)
-    failure: Exception | None = None
+    failure: BaseException | None = None
     async with trio.open_nursery() as nursery:
         send, receive = trio.open_memory_channel[Any](BUFFER)
         stream = PredictionStream(receive)
@@ -119,8 +120,11 @@ async def open_prediction_stream(
         nursery.start_soon(_work, run, stream, outlet)
         try:
             yield stream
-        except Exception as error:  # noqa: BLE001 - raised below, without the nursery's group around it
-            failure = error
+        except BaseException as error:
+            failure = failure_besides(error, trio.Cancelled)
+            if failure is None:
+                raise
+        # Raised below, without the nursery's group around it.
         nursery.cancel_scope.cancel()
     if failure is not None:
         raise failure
@@ -131,8 +135,11 @@ async def _work(run: Callable[[], Any], stream: PredictionStream, outlet: _Outle
         try:
             prediction = await run()
             await outlet.finish()
-        except Exception as error:  # noqa: BLE001 - the reader's
-            stream.ended(outcome.Error(error))
+        except BaseException as error:
+            failure = failure_besides(error, trio.Cancelled)
+            if failure is None:
+                raise
+            stream.ended(outcome.Error(failure))  # the reader's
         else:
             stream.ended(outcome.Value(prediction))
 

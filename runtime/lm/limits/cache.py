@@ -24,6 +24,7 @@ import attrs
 from actors.checks import check_count
 from actors.errors import DeclarationError
 from actors.lm import Completion, Usage
+from actors.words import INTERRUPTS, said
 from runtime.lm.limits.redaction import redact
 
 BUSY_S = 0.1
@@ -107,16 +108,20 @@ class Forgiving:
         """See :class:`AnswerCache`."""
         try:
             return self._cache.get(key)
-        except Exception as error:  # noqa: BLE001 - anything that the user's own cache raises
-            _LOG.warning("%s could not look an answer up; the model is asked: %r", type(self._cache).__name__, error)
+        except INTERRUPTS:
+            raise
+        except BaseException as error:  # noqa: BLE001 - anything that the user's own cache raises
+            _LOG.warning("%s could not look an answer up; the model is asked: %s", type(self._cache).__name__, said(error))
             return None
 
     def put(self, key: str, completion: Completion) -> None:
         """See :class:`AnswerCache`."""
         try:
             self._cache.put(key, completion)
-        except Exception as error:  # noqa: BLE001 - the answer is there, and paid for
-            _LOG.warning("%s could not keep an answer: %r", type(self._cache).__name__, error)
+        except INTERRUPTS:
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever a cache of the user's own raises
+            _LOG.warning("%s could not keep an answer: %s", type(self._cache).__name__, said(error))  # it is there, and paid for
 
 
 @final

@@ -7,6 +7,8 @@ from typing import Protocol, TypeVar
 
 import trio
 
+from actors.groups import failure_besides
+
 T = TypeVar("T")
 CLOSE_S = 2.0
 """How long it may take to give up a result that is no longer wanted."""
@@ -42,7 +44,7 @@ async def first_of(
         discard: gives up a result that is not returned, because both tries had one or the caller was cancelled.
     """
     results: list[T] = []
-    errors: list[Exception] = []
+    errors: list[BaseException] = []
     sent, ended = trio.Event(), trio.Event()
     running = 0
 
@@ -51,8 +53,11 @@ async def first_of(
         running += 1
         try:
             results.append(await attempt(sent.set))
-        except Exception as error:  # noqa: BLE001 - raised below, without the nursery's group around it
-            errors.append(error)
+        except BaseException as error:
+            failure = failure_besides(error, trio.Cancelled)
+            if failure is None:
+                raise
+            errors.append(failure)  # raised below, without the nursery's group around it
         running -= 1
         sent.set()
         ended.set()

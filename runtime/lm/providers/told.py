@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from typing import cast
 
 from actors.lm import Usage
+from runtime.lm.providers.usage import MOST_TOKENS, count
 
 MAX_BYTES = 1024 * 1024
-"""The longest reply that is searched for its usage; the work is done on the event loop."""
-MAX_TOKENS = 100_000_000
-"""More than that in one reply is a slip, and not used."""
+"""Of a reply that is searched for its usage; the work is done on the event loop."""
 _PLACES = ("usage", "usageMetadata", "tokens", "billed_units", "meta")
 _PROMPT = ("prompt_tokens", "input_tokens", "inputTokens", "promptTokenCount", "prompt_eval_count")
 _COMPLETION = ("completion_tokens", "output_tokens", "outputTokens", "candidatesTokenCount", "eval_count")
@@ -37,5 +36,4 @@ def told_usage(body: bytes) -> Usage | None:
 
 
 def _count(found: Mapping[str, object], names: tuple[str, ...]) -> int:
-    values = (found.get(name) for name in names)
-    return next((int(value) for value in values if isinstance(value, int | float) and 0 < value <= MAX_TOKENS), 0)
+    return next((tokens for name in names if 0 < (tokens := count(found, name)) <= MOST_TOKENS), 0)

@@ -23,6 +23,8 @@ from runtime.core.cell import Cell, current_cell
 from runtime.core.mailbox import Mailbox
 from runtime.core.refs import LocalRef
 from runtime.graphs.handle import RunHandle
+from runtime.graphs.launch import Launch
+from runtime.graphs.run import ActiveRun
 
 
 def _folders_of(*names: str) -> list[Path]:
@@ -219,9 +221,23 @@ def _ref(ref: LocalRef, frame: FrameType, frames: Sequence[FrameType], names: Na
     return f"the answer of {ref.address!r} to its {message}", (ref.address,), False
 
 
-def _run(handle: RunHandle, frame: FrameType, frames: Sequence[FrameType], names: Names) -> Description | None:
-    at_work = handle._run.state.live_paths  # pyright: ignore[reportPrivateUsage]
-    return f"the end of a run of {handle.graph!r}, in which these are at work: {_list(at_work)}", (), False
+def _handle(handle: RunHandle, frame: FrameType, frames: Sequence[FrameType], names: Names) -> Description | None:
+    return _run(handle._run, frame, frames, names)  # pyright: ignore[reportPrivateUsage]
+
+
+def _launch(launch: Launch, frame: FrameType, frames: Sequence[FrameType], names: Names) -> Description | None:
+    return _run(launch.run, frame, frames, names) if frame.f_code.co_name == "end" else None
+
+
+def _run(run: ActiveRun, frame: FrameType, frames: Sequence[FrameType], names: Names) -> Description | None:
+    if frame.f_code.co_name not in _WAITS_FOR_A_RUN:
+        return None  # a node that delivers what it has made
+    cells = [each.label for each in run.awaits() if isinstance(each, Cell)]
+    what = f"the end of {run.label} of {run.state.plan.name!r}, in which these are at work: {_list(run.state.live_paths)}"
+    return what, cells, False
+
+
+_WAITS_FOR_A_RUN = frozenset({"wait_over", "result", "cancel", "end"})
 
 
 def _ref_in(frames: Sequence[FrameType]) -> LocalRef | None:
@@ -248,7 +264,7 @@ def _semaphore(semaphore: trio.Semaphore, frame: FrameType, frames: Sequence[Fra
 def _event(event: trio.Event, frame: FrameType, frames: Sequence[FrameType], names: Names) -> Description | None:
     for outer in reversed(frames):
         cell = outer.f_locals.get("self")
-        if isinstance(cell, RunHandle):
+        if isinstance(cell, RunHandle | Launch):
             return None  # it says more
         if isinstance(cell, Cell) and outer.f_code.co_name in {"wait_exited", "wait_started"}:
             what = "end" if outer.f_code.co_name == "wait_exited" else "start"
@@ -285,7 +301,9 @@ _DESCRIPTIONS = cast(
     (
         (Mailbox, _mailbox),
         (LocalRef, _ref),
-        (RunHandle, _run),
+        (RunHandle, _handle),
+        (ActiveRun, _run),
+        (Launch, _launch),
         (trio.Lock, _lock),
         (trio.StrictFIFOLock, _lock),
         (trio.CapacityLimiter, _limiter),

@@ -90,6 +90,23 @@ async def join(sim: Simulation) -> None:
         await runtime.run(graph, Question())
 
 
+async def delegating(sim: Simulation) -> None:
+    """A node waits for a run, whose node waits for what nobody does."""
+    inner, outer = Graph("inner", input=Left, output=Both), Graph("outer", input=Question, output=Both)
+    async with sim.open_runtime() as runtime:
+
+        @inner.node
+        async def stuck(one: Left) -> Both:
+            await trio.Event().wait()
+            return Both()
+
+        @outer.node
+        async def asks(question: Question) -> Both:
+            return await runtime.run(inner, Left())
+
+        await runtime.run(outer, Question())
+
+
 class Stubborn(Actor):
     @asynccontextmanager
     async def lifespan(self) -> AsyncGenerator[None]:
@@ -120,9 +137,18 @@ async def stop(sim: Simulation) -> None:
         (
             join,
             [
-                "main waits for the end of a run of 'pair', in which these are at work: pair/right/0",
+                "main waits for the end of run 'pair-1' of 'pair', in which these are at work: pair/right/0",
                 "pair/right waits for an Event that was not set",
                 "idle: pair, pair/left, pair/both",
+            ],
+        ),
+        (
+            delegating,
+            [
+                "main waits for the end of run 'outer-1' of 'outer', in which is at work: outer/asks/0",
+                "outer/asks waits for the end of run 'inner-2' of 'inner', in which is at work: inner/stuck/0",
+                "inner/stuck waits for an Event that nobody has set",
+                "idle: outer, inner",
             ],
         ),
     ],
