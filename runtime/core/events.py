@@ -69,7 +69,7 @@ class ActorRestarting(ActorEvent):
 @final
 @attrs.frozen(kw_only=True)
 class ActorEnded(ActorEvent):
-    """The actor is gone for good."""
+    """The actor is permanently gone."""
 
     reason: StopReason
     error: BaseException | None = None

@@ -210,10 +210,10 @@ AnyNodeEvent: TypeAlias = (
     | LMAsked
     | LMCalled
 )
-"""Each event of a node: a ``match`` over its cases is complete, and a type checker says so. So it is with the others."""
+"""Each event of a node: a type checker reports what a ``match`` leaves out. The other unions are like it."""
 
 AnyRunEvent: TypeAlias = RunStarted | AnyNodeEvent | RunAbandoned | RunFinished[Out] | EventsMissed
-"""Each event of ``runtime.stream``. ``AnyRunEvent[Answer | None]`` says what the output of the ``RunFinished`` is."""
+"""Each event of ``runtime.stream``. ``AnyRunEvent[Answer | None]`` names the type of the output in ``RunFinished``."""
 
 AnyActorEvent: TypeAlias = (
     ActorStarted | ActorCrashed | ActorRestarting | ActorEnded | ActorUnresponsive | SupervisorParked | MessageRedelivering
@@ -231,4 +231,4 @@ AnyEvent: TypeAlias = (
     | InstrumentFailed
     | EventsMissed
 )
-"""Each event of ``runtime.events``: a ``match`` over its cases is complete, and a type checker says so."""
+"""Each event of ``runtime.events``: a type checker reports what a ``match`` leaves out."""
