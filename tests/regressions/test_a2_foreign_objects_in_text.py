@@ -149,7 +149,10 @@ async def test_a2_a_run_whose_input_has_no_text_fails_in_time_and_is_described(a
         async with open_runtime() as runtime:
             await runtime.run(graph, In(1))
 
-    assert describe(caught.value) == (
+    [what, place, given] = describe(caught.value).splitlines()
+    assert place.endswith(" in node: raise Typo")
+    assert given.startswith("  input: (no text: ")
+    assert what == (
         "understudy: node 'node' failed (attempt 1): "
         "Typo: (no text: its __str__ raised AttributeError: 'Typo' object has no attribute 'cod')\n"
         f"  at {__file__}:{node.__code__.co_firstlineno + 2} in node: raise Typo\n"

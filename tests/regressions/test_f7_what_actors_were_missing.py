@@ -15,7 +15,6 @@ import trio
 from actors import (
     Actor,
     ActorFailed,
-    ActorStartFailed,
     ActorStopped,
     AskCycle,
     ChildSpec,
@@ -348,7 +347,7 @@ async def test_f7_an_actor_still_has_to_have_a_receive(autojump_clock):
         pass
 
     async with stage() as runtime:
-        with pytest.raises(ActorStartFailed, match="receive"):
+        with pytest.raises(DeclarationError, match="receive"):
             await runtime.spawn(Silent)
 
 
