@@ -19,6 +19,8 @@ from runtime.lm.dspy.streaming import open_prediction_stream
 from runtime.lm.limits.cache import Forgiving, MemoryCache
 from runtime.lm.limits.hedge import Sent, first_of
 
+SIGNATURE: Any = dspy.Signature("question -> answer")  # type: ignore[call-arg, unused-ignore]  # pyright: ignore[reportCallIssue]
+
 
 class OfALibrary(BaseException):
     pass
@@ -58,13 +60,13 @@ async def several_answers(error: BaseException) -> None:
 
 
 async def streamed(error: BaseException) -> None:
-    async with open_prediction_stream(Model(error), dspy.Signature("question -> answer"), {"question": "?"}) as stream:
+    async with open_prediction_stream(Model(error), SIGNATURE, {"question": "?"}) as stream:
         async for _ in stream:
             pass
 
 
 async def around_a_stream(error: BaseException) -> None:
-    async with open_prediction_stream(Model(ValueError()), dspy.Signature("question -> answer"), {"question": "?"}):
+    async with open_prediction_stream(Model(ValueError()), SIGNATURE, {"question": "?"}):
         raise error
 
 

@@ -209,7 +209,8 @@ async def test_c15_in_a_run_with_a_budget_too() -> None:
 async def test_c15_without_a_budget_they_ask_as_before() -> None:
     pytest.importorskip("numpy")
     with recording("embedding") as recorder:
-        embedder = dspy.Embedder("openai/text-embedding-3-small", caching=False, api_key="k" * 12, api_base=f"{recorder.url}/v1")
+        where: Any = {"api_key": "k" * 12, "api_base": f"{recorder.url}/v1"}
+        embedder = dspy.Embedder("openai/text-embedding-3-small", caching=False, **where)
         vectors = await run_dspy(answers(), lambda: embedder(["a"]))
 
     assert len(vectors) == len(recorder.seen) == 1

@@ -231,7 +231,7 @@ class Ordered:
     low: int
     high: int = attrs.field()
 
-    @high.validator
+    @high.validator  # type: ignore[attr-defined, unused-ignore]  # pyright: ignore[reportAttributeAccessIssue]  # attrs' own way
     def _above(self, _: object, value: int) -> None:
         if value < self.low:
             raise ValueError("high is below low")
