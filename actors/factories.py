@@ -16,7 +16,7 @@ import types
 import typing
 import weakref
 from collections.abc import Sequence
-from typing import Any, Final, TypeGuard, cast, final
+from typing import Any, Final, TypeGuard, final
 
 import attrs
 
@@ -86,7 +86,8 @@ def check_factory(factory: object, args: Sequence[object], call: str, id: str | 
 
 def actor_class(value: object) -> type[Actor[Any]] | None:
     """`value`, if it is a class derived from ``Actor``."""
-    return cast("type[Actor[Any]]", value) if isinstance(value, type) and issubclass(value, Actor) else None
+    found: Any = value
+    return found if isinstance(found, type) and issubclass(found, Actor) else None
 
 
 def is_actor(value: object) -> TypeGuard[Actor[Any]]:
