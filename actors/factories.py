@@ -16,7 +16,7 @@ import types
 import typing
 import weakref
 from collections.abc import Sequence
-from typing import Any, Final, final
+from typing import Any, Final, TypeGuard, final
 
 import attrs
 
@@ -86,7 +86,16 @@ def check_factory(factory: object, args: Sequence[object], call: str, id: str | 
 
 def actor_class(value: object) -> type[Actor] | None:
     """`value`, if it is a class derived from ``Actor``."""
-    return value if isinstance(value, type) and issubclass(value, Actor) else None
+    return value if _is_class(value) else None
+
+
+def is_actor(value: object) -> TypeGuard[Actor]:
+    """``isinstance(value, Actor)``, after which pyright knows ``Actor[Any]`` instead of an unknown one."""
+    return isinstance(value, Actor)
+
+
+def _is_class(value: object) -> TypeGuard[type[Actor]]:
+    return isinstance(value, type) and issubclass(value, Actor)
 
 
 def _called_by(factory: Any) -> tuple[object, int | None]:
@@ -102,7 +111,7 @@ def _called_by(factory: Any) -> tuple[object, int | None]:
 
 
 def _check_kind(called: object, args: Sequence[object], written: Written) -> None:
-    if isinstance(called, Actor):
+    if is_actor(called):
         name = kind_of(called)
         raise DeclarationError(
             f"{written.head(f'<{name} instance>')}: an instance would be shared by all incarnations.\n"
@@ -252,7 +261,7 @@ def checked(actor: object, address: str) -> Actor:
     Raises:
         DeclarationError: it is none, or its methods cannot be called.
     """
-    if isinstance(actor, Actor):
+    if is_actor(actor):
         check_actor(type(actor), f"{address!r}")
         return actor
     got, mend = kind_of(actor), "give a subclass of actors.Actor, or a function that returns a new instance of one."
@@ -268,7 +277,7 @@ def checked(actor: object, address: str) -> Actor:
 
 def context_too_early(error: AttributeError) -> UsageError | None:
     """The error for a factory that failed because ``self.context`` is not there yet; None if it failed for something else."""
-    if error.name != "context" or not isinstance(error.obj, Actor):
+    if error.name != "context" or not is_actor(error.obj):
         return None
     return UsageError(
         f"{kind_of(error.obj)}.__init__ uses self.context, which the runtime sets only after it.\n"

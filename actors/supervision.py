@@ -17,7 +17,7 @@ from actors.actor import Actor, ActorRef, Terminated
 from actors.backoff import Backoff, Redelivery
 from actors.checks import is_a, is_count, is_number, refuse
 from actors.errors import DeclarationError
-from actors.factories import check_factory
+from actors.factories import check_factory, is_actor
 from actors.groups import leaves_of
 from actors.mailbox import MailboxSpec
 from actors.options import OF_AN_ACTOR, explains_its_fields
@@ -147,7 +147,7 @@ def _with_id(factory: object) -> str:
     name: object = getattr(factory, "__name__", None)
     if isinstance(name, str):
         return f"ChildSpec({name.strip('<>').lower()!r}, {name})"
-    if isinstance(factory, Actor):
+    if is_actor(factory):
         return f"ChildSpec({kind_of(factory).lower()!r}, {kind_of(factory)})"
     return f"ChildSpec('name', {repr_of(factory)})"
 
