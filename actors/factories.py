@@ -86,13 +86,16 @@ def check_factory(factory: object, args: Sequence[object], call: str, id: str | 
 
 def actor_class(value: object) -> type[Actor[Any]] | None:
     """`value`, if it is a class derived from ``Actor``."""
-    found: Any = value
-    return found if isinstance(found, type) and issubclass(found, Actor) else None
+    return value if _is_class(value) else None
 
 
-def is_actor(value: object) -> TypeGuard[Actor[Any]]:
-    """Whether `value` is an actor, of whatever messages."""
+def is_actor(value: object) -> TypeGuard[Actor]:
+    """``isinstance(value, Actor)``, after which pyright knows ``Actor[Any]`` instead of an unknown one."""
     return isinstance(value, Actor)
+
+
+def _is_class(value: object) -> TypeGuard[type[Actor]]:
+    return isinstance(value, type) and issubclass(value, Actor)
 
 
 def _called_by(factory: Any) -> tuple[object, int | None]:
