@@ -154,9 +154,7 @@ async def test_a2_a_run_whose_input_has_no_text_fails_in_time_and_is_described(a
     assert given.startswith("  input: (no text: ")
     assert what == (
         "understudy: node 'node' failed (attempt 1): "
-        "Typo: (no text: its __str__ raised AttributeError: 'Typo' object has no attribute 'cod')\n"
-        f"  at {__file__}:{node.__code__.co_firstlineno + 2} in node: raise Typo\n"
-        "  input: (no text: its __repr__ raised ZeroDivisionError: )"
+        "Typo: (no text: its __str__ raised AttributeError: 'Typo' object has no attribute 'cod')"
     )
 
 

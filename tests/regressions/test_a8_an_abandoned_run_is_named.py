@@ -141,9 +141,11 @@ async def test_a8_a_run_that_had_failed_and_that_nobody_awaited_is_named(autojum
             await trio.sleep(1)
 
     [warning] = warned
+    raised = failing.__code__.co_firstlineno + 5
     assert str(warning.message) == (
         "run 'bills' of graph 'failing' failed and was never awaited: "
         "NodeFailed: node 'node' gave up after attempt 1: LookupError: no 7\n"
+        f"  at {__file__}:{raised} in node\n"
         "  Fix: await handle.result() of each run that is started, and catch its error."
     )
     assert warning.filename == __file__
