@@ -75,8 +75,9 @@ $(VENV)/bench.stamp: requirements/bench.txt $(VENV)/run.stamp
 demo: $(VENV)/run.stamp
 	@$(BIN)/understudy demo $(ARGS)
 
+# A worker for each core, and whole files to each: one core alone would take more than ten minutes.
 test: $(VENV)/test.stamp
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n auto --maxprocesses=8 --dist loadfile $(ARGS)
 
 RUNS ?= 10000
 TREES ?= 20000

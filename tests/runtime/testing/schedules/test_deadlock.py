@@ -145,9 +145,9 @@ async def stop(sim: Simulation) -> None:
         (
             delegating,
             [
-                "main waits for the end of run 'outer-1' of 'outer', in which is at work: outer/asks/0",
-                "outer/asks waits for the end of run 'inner-2' of 'inner', in which is at work: inner/stuck/0",
-                "inner/stuck waits for an Event that nobody has set",
+                "main waits for the end of run 'outer-1' of 'outer', in which these are at work: outer/asks/0",
+                "outer/asks waits for the end of run 'inner-2' of 'inner', in which these are at work: inner/stuck/0",
+                "inner/stuck waits for an Event that was not set",
                 "idle: outer, inner",
             ],
         ),
