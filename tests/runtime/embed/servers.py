@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -75,6 +76,7 @@ async def serving(command: Sequence[str], environment: dict[str, str], folder: P
             env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
             stdout=stream,
             stderr=subprocess.STDOUT,
+            start_new_session=True,  # so that the processes that it starts can be ended with it
         )
     try:
         with trio.fail_after(PATIENCE_S):
@@ -83,7 +85,8 @@ async def serving(command: Sequence[str], environment: dict[str, str], folder: P
                 await trio.sleep(0.05)
         yield Server(process, port, log)
     finally:
-        process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait(PATIENCE_S)
 
 
