@@ -575,11 +575,10 @@ class BrokenLM:
     def __init__(self, make: Make) -> None:
         self._make = make
 
-    def __getattr__(self, name: str) -> Any:
-        async def fail(*args: object, **options: object) -> Any:
-            raise self._make()
+    async def chat(self, *args: object, **options: object) -> Any:
+        raise self._make()
 
-        return fail
+    stream = predict = chat
 
 
 class Bystander(Actor):
