@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import sys
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Host, Mount, Route
 
 from runtime.embed.asgi import CancelOnDisconnect, runtime_of, understudy_lifespan
+from tests.patience import PATIENCE_S
 from tests.runtime.embed.cast import Order, Stage
 from tests.runtime.embed.servers import Server, request, serving
 
@@ -72,17 +74,20 @@ async def test_d1_a_client_that_leaves_cancels_a_request_whose_body_nobody_reads
 @pytest.mark.parametrize("path", ["/stream", "/watch"])
 @pytest.mark.parametrize("kind", list(SERVERS))
 async def test_a7_an_open_stream_ends_with_the_drain(kind: str, path: str, tmp_path: Path) -> None:
+    if kind == "hypercorn-asyncio" and sys.version_info >= (3, 12):
+        pytest.skip("hypercorn 0.18 waits there for open connections itself, and tells the application nothing")
     command = tuple(part for part in SERVERS[kind] if part not in ("--graceful-timeout", "20"))  # as a user starts it
     received = bytearray()
 
     async with serving(command, {"GRACE_S": "2"}, tmp_path) as server:
         async with await trio.open_tcp_stream("127.0.0.1", server.port) as stream:
             await stream.send_all(request("GET", path))
-            while b"event: " not in received:
-                received += await stream.receive_some()
+            with trio.fail_after(PATIENCE_S):
+                while b"event: " not in received:
+                    received += await stream.receive_some()
             began_s = time.monotonic()
             server.process.send_signal(signal.SIGTERM)
-            with contextlib.suppress(trio.BrokenResourceError):
+            with trio.fail_after(PATIENCE_S), contextlib.suppress(trio.BrokenResourceError):
                 async for part in stream:
                     received += part
             await server.wait()
