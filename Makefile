@@ -75,7 +75,7 @@ $(VENV)/bench.stamp: requirements/bench.txt $(VENV)/run.stamp
 demo: $(VENV)/run.stamp
 	@$(BIN)/understudy demo $(ARGS)
 
-# A worker for each core, and whole files to each: one core alone would take more than ten minutes.
+# A worker for each core, and whole files to each: one core alone would take nearly ten minutes.
 test: $(VENV)/test.stamp
 	@$(BIN)/python -m pytest -n auto --maxprocesses=8 --dist loadfile $(ARGS)
 
