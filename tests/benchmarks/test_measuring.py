@@ -17,10 +17,12 @@ ASK = Work("ask", 100, "round trip", target=0.9, ahead_of="Pykka")
 @pytest.mark.parametrize("module", HERE)
 def test_a_peer_does_each_of_its_works(module: str) -> None:
     peer = load(module)
+    works = {work.name: work for work in WORKS}
 
     for name, run in peer.run.items():
-        assert name in {work.name for work in WORKS}
-        assert run(20) >= 0 or name == "memory"  # the process may give some back meanwhile
+        measured = run(20)
+        # What twenty of them weigh may be less than what the process gives back meanwhile.
+        assert measured >= 0 or works[name].weighs
 
 
 def test_every_peer_has_a_file() -> None:
