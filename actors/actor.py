@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypedDict, TypeV
 
 import attrs
 
-from actors.backoff import Redelivery
 from actors.checks import refuse
 from actors.mailbox import MailboxSpec, MailboxStatistics
 from actors.restart import RestartType
+from actors.restarts import Redelivery
 from actors.typevars import M
 
 R = TypeVar("R")

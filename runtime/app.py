@@ -26,18 +26,18 @@ from runtime.core.actor_cell import ActorCell
 from runtime.core.bus import Bus
 from runtime.core.cell import Cell, current_cell
 from runtime.core.dead_letters import DeadLetters
-from runtime.core.errands import TaskHandle, start_task
 from runtime.core.events import DEFAULT_BUFFER, EventStream
 from runtime.core.failures import failure_in
 from runtime.core.frames import without_frames
 from runtime.core.inspection import RuntimeStatistics, TreeNode, statistics_of, tree_of
-from runtime.core.kernel import Kernel
 from runtime.core.opening import explained
 from runtime.core.refs import LocalRef, Recipient, not_a_ref
+from runtime.core.services import Kernel
 from runtime.core.session import Session
 from runtime.core.spawning import spawn_under
 from runtime.core.supervisor import SupervisorCell
 from runtime.core.supervisor_ref import LocalSupervisorRef
+from runtime.core.task_handle import TaskHandle, start_task
 from runtime.core.watchdog import watching
 from runtime.graphs.deployment import Deployment
 from runtime.graphs.engine import Engine

@@ -63,7 +63,7 @@ PURE = (
     "runtime/core/frames.py",
     "runtime/core/ledger.py",
     "runtime/core/lifecycle.py",
-    "runtime/core/verdicts.py",
+    "runtime/core/restarts.py",
     "runtime/graphs/reducer/",
     "runtime/messages/",
 )

@@ -23,10 +23,10 @@ from runtime.core.failures import failure_in
 from runtime.core.frames import raised_at, trim
 from runtime.core.hand import Hand
 from runtime.core.idleness import Idleness
-from runtime.core.kernel import Kernel
 from runtime.core.lifecycle import State
 from runtime.core.mailbox import Mailbox
 from runtime.core.refs import ActorStatistics, LocalRef
+from runtime.core.services import Kernel
 
 FAIRNESS = 64
 """Messages handled in a row before other tasks get their turn."""

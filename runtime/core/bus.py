@@ -12,8 +12,8 @@ from actors.errors import MailboxFull, UsageError
 from runtime.core.cell import current_cell
 from runtime.core.dead_letters import DeadReason
 from runtime.core.envelope import Envelope
-from runtime.core.kernel import Kernel
 from runtime.core.refs import Recipient
+from runtime.core.services import Kernel
 
 Key: TypeAlias = tuple[type, Hashable | None]
 """What one subscribes to: a type of message, under one topic or, with None, under any and none."""

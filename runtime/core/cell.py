@@ -31,8 +31,8 @@ from runtime.core.envelope import OneShot
 from runtime.core.events import ActorCrashed, ActorEnded, ActorStarted
 from runtime.core.failures import is_of_a_dead_loop
 from runtime.core.frames import trim
-from runtime.core.kernel import Kernel
 from runtime.core.lifecycle import Move, Next, NextStep, State, Unrecovered, moved
+from runtime.core.services import Kernel
 from runtime.core.timekeeper import Timer
 from runtime.core.waits import Waiter
 

@@ -11,9 +11,9 @@ import attrs
 from actors.actor import ActorState
 from runtime.core.actor_cell import ActorCell
 from runtime.core.cell import Cell
-from runtime.core.kernel import Kernel
 from runtime.core.lifecycle import State
 from runtime.core.refs import ActorStatistics
+from runtime.core.services import Kernel
 from runtime.core.supervisor import SupervisorCell
 
 

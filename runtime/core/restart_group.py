@@ -8,8 +8,8 @@ from typing import final
 
 from actors.supervision import Strategy
 from runtime.core.cell import Cell
+from runtime.core.children import Roster
 from runtime.core.lifecycle import State
-from runtime.core.roster import Roster
 
 
 @final

@@ -12,7 +12,7 @@ from actors.groups import is_fatal
 from actors.supervision import Directive, SupervisorSpec
 from runtime.core.cell import Cell, Exit
 from runtime.core.context import LocalContext
-from runtime.core.kernel import Kernel
+from runtime.core.services import Kernel
 from runtime.core.supervisor import SupervisorCell
 
 

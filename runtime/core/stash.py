@@ -9,8 +9,8 @@ from typing import Any, final
 from actors.actor import Reply
 from actors.errors import MailboxFull, UsageError
 from runtime.core.envelope import Envelope, OneShot
-from runtime.core.kernel import Kernel
 from runtime.core.mailbox import Mailbox
+from runtime.core.services import Kernel
 from runtime.core.timekeeper import Timer
 
 

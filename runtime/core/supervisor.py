@@ -22,15 +22,15 @@ from actors.groups import is_fatal, leaves_of
 from actors.supervision import AutoShutdown, ChildSpec, Directive, Strategy, Supervision, SupervisorSpec
 from runtime.core.actor_cell import ActorCell, ContextMaker, start_failed
 from runtime.core.cell import Cell, Exit, ExitKind, Overseer, Start, classify
+from runtime.core.children import Roster
 from runtime.core.events import ActorRestarting, ActorUnresponsive, SupervisorParked
-from runtime.core.kernel import Doorbell, Kernel
 from runtime.core.lifecycle import State
 from runtime.core.mailbox import Mailbox
 from runtime.core.restart_group import RestartGroup
-from runtime.core.roster import Roster
+from runtime.core.restarts import Again, GiveUp, Judge, Over
+from runtime.core.services import Doorbell, Kernel
 from runtime.core.stacks import stack_of
 from runtime.core.supervisor_ref import LocalSupervisorRef
-from runtime.core.verdicts import Again, GiveUp, Judge, Over
 
 UNRESPONSIVE_GRACE_S = 1.0
 """How much longer than its ladder allows a cancelled child may take before it is reported."""

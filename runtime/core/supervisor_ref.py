@@ -9,10 +9,10 @@ import trio
 from actors.actor import ActorRef, Terminated
 from actors.supervision import ChildCounts, ChildInfo, ChildSpec, SupervisorRef, SupervisorSpec
 from runtime.core.cell import Cell
-from runtime.core.kernel import Kernel
+from runtime.core.children import Roster
 from runtime.core.lifecycle import State
 from runtime.core.refs import Awaited, wait_for_end
-from runtime.core.roster import Roster
+from runtime.core.services import Kernel
 
 
 class Administered(Awaited, Protocol):

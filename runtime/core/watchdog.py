@@ -25,7 +25,7 @@ from actors.errors import UsageError
 from actors.words import repr_of
 from runtime.core.cell import Cell, current_cell
 from runtime.core.events import LoopBlocked
-from runtime.core.kernel import Kernel
+from runtime.core.services import Kernel
 
 _LOG = logging.getLogger("understudy.watchdog")
 STUCK_AFTER = 20

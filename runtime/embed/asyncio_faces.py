@@ -16,9 +16,9 @@ from actors.restart import RestartType
 from actors.supervision import ChildCounts, ChildInfo, ChildSpec, Supervision, SupervisorRef, SupervisorSpec
 from runtime.app import Runtime
 from runtime.core.dead_letters import DeadLetters
-from runtime.core.errands import TaskHandle
 from runtime.core.events import DEFAULT_BUFFER
 from runtime.core.inspection import RuntimeStatistics, TreeNode
+from runtime.core.task_handle import TaskHandle
 from runtime.embed.asyncio_base import AsyncioEventStream, AsyncioFace, AsyncioLMStream, In, M, Out
 from runtime.graphs.deployment import Deployment
 from runtime.graphs.events import AnyEvent, AnyRunEvent

@@ -16,10 +16,10 @@ import outcome
 import trio
 
 from actors.actor import Actor
-from actors.backoff import is_worth_another_attempt
 from actors.errors import DepError, InternalError, UsageError
 from actors.graphs.dependencies import Dependency, Supply
 from actors.groups import leaves_of
+from actors.restarts import is_worth_another_attempt
 from actors.words import repr_of, said
 from runtime.core.failures import failure_in
 from runtime.core.worker_threads import run_in_thread

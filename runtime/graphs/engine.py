@@ -26,7 +26,7 @@ from actors.typevars import In, Out
 from actors.words import repr_of
 from runtime.core.cell import current_cell, on_duty
 from runtime.core.events import DEFAULT_BUFFER, Event, EventBus, EventStream
-from runtime.core.kernel import Kernel
+from runtime.core.services import Kernel
 from runtime.core.supervisor import SupervisorCell
 from runtime.graphs.carried import in_context
 from runtime.graphs.dependencies import ContextKeeper, Contexts, RunDependencies

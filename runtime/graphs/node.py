@@ -9,12 +9,12 @@ from typing import Any, final
 import trio
 
 from actors.actor import Actor
-from actors.backoff import is_worth_another_attempt
 from actors.errors import LMError, NodeTimedOut, RunError
 from actors.graphs.annotations import Many
 from actors.graphs.node import NodeSpec
 from actors.groups import leaves_of
 from actors.lm import LM
+from actors.restarts import is_worth_another_attempt
 from actors.words import INTERRUPTS
 from runtime.core.failures import failure_in
 from runtime.graphs.attempt import Attempt, Serve, is_call

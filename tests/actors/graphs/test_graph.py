@@ -14,13 +14,13 @@ import attrs
 import pydantic
 import pytest
 
-from actors.backoff import Redelivery
 from actors.errors import DeclarationError, GraphInvalid, UsageError
 from actors.graphs.graph import Graph
 from actors.graphs.markers import Gather, Run
 from actors.graphs.node import Kind
 from actors.lm import LM
 from actors.mailbox import MailboxSpec
+from actors.restarts import Redelivery
 
 
 @attrs.frozen

@@ -8,7 +8,6 @@ import httpx
 import pytest
 import trio
 
-from actors.backoff import Backoff
 from actors.errors import (
     DeclarationError,
     LMAuthFailed,
@@ -21,6 +20,7 @@ from actors.errors import (
     UsageError,
 )
 from actors.lm import LM
+from actors.restarts import Backoff
 from runtime.lm.client import LMClient
 from runtime.lm.http.transport import open_transport
 from runtime.lm.limits.retry import Retry
