@@ -26,7 +26,7 @@ from runtime.core.idleness import Idleness
 from runtime.core.lifecycle import State
 from runtime.core.mailbox import Mailbox
 from runtime.core.refs import ActorStatistics, LocalRef
-from runtime.core.services import Kernel
+from runtime.core.services import Services
 
 FAIRNESS = 64
 """Messages handled in a row before other tasks get their turn."""
@@ -71,7 +71,7 @@ class ActorCell(Cell):
 
     def __init__(
         self,
-        kernel: Kernel,
+        services: Services,
         address: str,
         parent: Overseer,
         spec: ChildSpec,
@@ -79,8 +79,10 @@ class ActorCell(Cell):
         *,
         shared: Mailbox | None = None,
     ) -> None:
-        super().__init__(kernel, address, parent, restart=spec.restart, shutdown_s=spec.shutdown_s, significant=spec.significant)
-        self.mailbox = mailbox = shared if shared is not None else Mailbox(address, spec.mailbox, kernel.dead_letters)
+        super().__init__(
+            services, address, parent, restart=spec.restart, shutdown_s=spec.shutdown_s, significant=spec.significant
+        )
+        self.mailbox = mailbox = shared if shared is not None else Mailbox(address, spec.mailbox, services.dead_letters)
         """Belongs to the address, as the hand does: both stay over restarts."""
         self.hand = Hand(self, mailbox, spec.redelivery, owns_mailbox=shared is None)
         self.factory: Callable[[], object] = partial(spec.factory, *spec.args) if spec.args else spec.factory
@@ -164,7 +166,7 @@ class ActorCell(Cell):
         """The handler within its limits, as the test harness wants it; itself without limits and outside of tests."""
         if self._idleness is not None:
             handler = self._idleness.bounding(handler)
-        around = self.kernel.around_receive
+        around = self.services.around_receive
         return handler if around is None else around(self.address, handler)
 
     def _make(self) -> Actor:
@@ -361,7 +363,7 @@ class ActorCell(Cell):
 
     def statistics(self) -> ActorStatistics:
         """One look at this actor; see :class:`ActorStatistics`."""
-        timer, now = self.retry_timer if self.state is State.BACKING_OFF else None, self.kernel.now()
+        timer, now = self.retry_timer if self.state is State.BACKING_OFF else None, self.services.now()
         return ActorStatistics(
             address=self.address,
             state=self.state,

@@ -13,7 +13,7 @@ from runtime.core.cell import current_cell
 from runtime.core.dead_letters import DeadReason
 from runtime.core.envelope import Envelope
 from runtime.core.refs import Recipient
-from runtime.core.services import Kernel
+from runtime.core.services import Services
 
 Key: TypeAlias = tuple[type, Hashable | None]
 """What one subscribes to: a type of message, under one topic or, with None, under any and none."""
@@ -23,8 +23,8 @@ Key: TypeAlias = tuple[type, Hashable | None]
 class Bus:
     """Who subscribed to what; a subscription ends with the actor."""
 
-    def __init__(self, kernel: Kernel) -> None:
-        self._kernel = kernel
+    def __init__(self, services: Services) -> None:
+        self._services = services
         # Dicts as ordered sets: messages go out in the order of the subscriptions.
         self._by_key: dict[Key, dict[Recipient, None]] = {}
         self._subscribers: dict[Recipient, set[Key]] = {}
@@ -72,7 +72,7 @@ class Bus:
                 cell.mailbox.put_nowait(envelope)
                 reached += 1
             except MailboxFull as error:
-                self._kernel.dead_letters.add(cell.address, DeadReason.OVERFLOW, envelope, error)
+                self._services.dead_letters.add(cell.address, DeadReason.OVERFLOW, envelope, error)
         return reached
 
 

@@ -32,7 +32,7 @@ from runtime.core.events import ActorCrashed, ActorEnded, ActorStarted
 from runtime.core.failures import is_of_a_dead_loop
 from runtime.core.frames import trim
 from runtime.core.lifecycle import Move, Next, NextStep, State, Unrecovered, moved
-from runtime.core.services import Kernel
+from runtime.core.services import Services
 from runtime.core.timekeeper import Timer
 from runtime.core.waits import Waiter
 
@@ -136,13 +136,13 @@ class Cell(ABC):
         "context_vars",
         "ends",
         "incarnation",
-        "kernel",
         "parent",
         "registered",
         "restart",
         "restarts",
         "retry_timer",
         "scope",
+        "services",
         "shutdown_s",
         "significant",
         "started_at",
@@ -151,7 +151,7 @@ class Cell(ABC):
 
     def __init__(
         self,
-        kernel: Kernel,
+        services: Services,
         address: str,
         parent: Overseer,
         *,
@@ -160,7 +160,7 @@ class Cell(ABC):
         significant: bool,
         registered: bool = True,
     ) -> None:
-        self.kernel = kernel
+        self.services = services
         self.address = address
         self.parent = parent
         self.restart = restart
@@ -346,7 +346,7 @@ class Cell(ABC):
         if self.incarnation > 1:  # a scope is entered once
             self.scope = trio.CancelScope(shield=True)
         if self.registered:
-            self.kernel.registry[self.address] = self
+            self.services.registry[self.address] = self
         self.context_vars.run(start_soon, self._run)
 
     @trio.lowlevel.enable_ki_protection  # Ctrl-C comes in the code of authors, or where the main task waits
@@ -365,8 +365,8 @@ class Cell(ABC):
                     self._after_end()
 
     def _tell_of_crash(self, exit: Exit) -> None:  # noqa: A002
-        if exit.kind in (ExitKind.FAILED, ExitKind.SHUTDOWN) and self.kernel.events.listening and exit.error is not None:
-            self.kernel.events.publish(
+        if exit.kind in (ExitKind.FAILED, ExitKind.SHUTDOWN) and self.services.events.listening and exit.error is not None:
+            self.services.events.publish(
                 ActorCrashed(
                     address=self.address,
                     incarnation=self.incarnation,
@@ -399,8 +399,8 @@ class Cell(ABC):
         if start is not None:
             start.succeed(None)
         self._announce()
-        if self.kernel.events.listening:
-            self.kernel.events.publish(ActorStarted(address=self.address, incarnation=self.incarnation))
+        if self.services.events.listening:
+            self.services.events.publish(ActorStarted(address=self.address, incarnation=self.incarnation))
 
     @property
     def is_start_awaited(self) -> bool:
@@ -453,10 +453,12 @@ class Cell(ABC):
         if self._next is not Next.FORGET:
             self._next = Next.GONE
         self.cancel_retry()
-        if self.kernel.registry.get(self.address) is self:
-            del self.kernel.registry[self.address]
-        if self.kernel.events.listening:
-            self.kernel.events.publish(ActorEnded(address=self.address, incarnation=self.incarnation, reason=reason, error=error))
+        if self.services.registry.get(self.address) is self:
+            del self.services.registry[self.address]
+        if self.services.events.listening:
+            self.services.events.publish(
+                ActorEnded(address=self.address, incarnation=self.incarnation, reason=reason, error=error)
+            )
         self._close()
         self._ended = Terminated(self.ref, reason, error)
         watchers, self._watchers = self._watchers or (), None

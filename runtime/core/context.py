@@ -63,7 +63,7 @@ class LocalContext(ActorContext):
     @property
     def runtime(self) -> Any:
         """The runtime that runs this actor."""
-        return self._cell.kernel.facade
+        return self._cell.services.facade
 
     # --- children ---------------------------------------------------------------------------------------------------------
 
@@ -86,7 +86,7 @@ class LocalContext(ActorContext):
     def _open_supervisor(self) -> SupervisorCell:
         cell = self._cell
         spec = supervisor_spec("children")
-        supervisor = SupervisorCell(cell.kernel, cell.address, cell, spec, LocalContext, registered=False)
+        supervisor = SupervisorCell(cell.services, cell.address, cell, spec, LocalContext, registered=False)
         self._supervisor = cell.own_supervisor = supervisor
         supervisor.launch(cell.run_beside)
         return supervisor
@@ -142,7 +142,7 @@ class LocalContext(ActorContext):
         self._refuse_when_closed("it sets no timers")
         if self._timers is None:
             cell = self._cell
-            self._timers = KeyedTimers(cell.kernel.timekeeper, cell.mailbox, cell.address)
+            self._timers = KeyedTimers(cell.services.timekeeper, cell.mailbox, cell.address)
         return self._timers
 
     # --- handling ---------------------------------------------------------------------------------------------------------

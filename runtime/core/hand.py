@@ -145,13 +145,13 @@ class Hand:
     def _file_late(self, envelope: Envelope, value: Any) -> None:
         if value is not None:
             late = Envelope(value, self.cell.address, None, trio.current_time())
-            self.cell.kernel.dead_letters.add(envelope.sender or "(asker)", DeadReason.LATE_REPLY, late)
+            self.cell.services.dead_letters.add(envelope.sender or "(asker)", DeadReason.LATE_REPLY, late)
 
     def _refuse(self, envelope: Envelope, error: Exception) -> None:
         """Answer with `error`; where nobody waits for an answer, it is a dead letter."""
         slot = envelope.slot
         if slot is None or (isinstance(slot, OneShot) and slot.abandoned):
-            self.cell.kernel.dead_letters.add(self.cell.address, DeadReason.FAILED, envelope, error)
+            self.cell.services.dead_letters.add(self.cell.address, DeadReason.FAILED, envelope, error)
         envelope.give_up(self._failure(envelope, error))
 
     def _file_unhandled(self, envelope: Envelope, what: str) -> None:
@@ -159,7 +159,7 @@ class Hand:
             f"{what}\n  Fix: let receive() have a case for it that returns an answer, or send it to an actor that has one.",
             address=self.cell.address,
         )
-        self.cell.kernel.dead_letters.add(self.cell.address, DeadReason.UNHANDLED, envelope, error)
+        self.cell.services.dead_letters.add(self.cell.address, DeadReason.UNHANDLED, envelope, error)
         envelope.give_up(error)
 
     # --- it was not -------------------------------------------------------------------------------------------------------
@@ -218,7 +218,7 @@ class Hand:
 
     def _give_up(self, envelope: Envelope, error: BaseException) -> None:
         self.failed += 1
-        self.cell.kernel.dead_letters.add(self.cell.address, DeadReason.FAILED, envelope, error)
+        self.cell.services.dead_letters.add(self.cell.address, DeadReason.FAILED, envelope, error)
         envelope.give_up(self._failure(envelope, error))
 
     def _failure(self, envelope: Envelope, error: BaseException) -> ActorFailed:
@@ -232,10 +232,10 @@ class Hand:
         return failure
 
     def _redeliver(self, envelope: Envelope, error: BaseException) -> None:
-        delay_s = self._redelivery.backoff.delay_s(envelope.attempt - 1, self.cell.kernel.rng)
+        delay_s = self._redelivery.backoff.delay_s(envelope.attempt - 1, self.cell.services.rng)
         envelope.attempt += 1
-        if self.cell.kernel.events.listening:
-            self.cell.kernel.events.publish(
+        if self.cell.services.events.listening:
+            self.cell.services.events.publish(
                 MessageRedelivering(
                     address=self.cell.address,
                     incarnation=self.cell.incarnation,
@@ -245,7 +245,7 @@ class Hand:
                 )
             )
         if self._redeliveries is None:
-            self._redeliveries = Redeliveries(self.cell.kernel, self.mailbox)
+            self._redeliveries = Redeliveries(self.cell.services, self.mailbox)
         self._redeliveries.put(envelope, delay_s)
 
     def resume_after(self, error: BaseException, envelope: Envelope) -> None:
@@ -322,14 +322,14 @@ class Hand:
             try:
                 envelope.slot.hand_over(target.cell)
             except AskCycle as error:
-                self.cell.kernel.dead_letters.add(target.cell.address, DeadReason.FAILED, envelope, error)
+                self.cell.services.dead_letters.add(target.cell.address, DeadReason.FAILED, envelope, error)
                 envelope.give_up(error)
                 return
         envelope.holder = None
         try:
             await target.mailbox.put(envelope)
         except MailboxFull as error:
-            self.cell.kernel.dead_letters.add(target.cell.address, DeadReason.OVERFLOW, envelope, error)
+            self.cell.services.dead_letters.add(target.cell.address, DeadReason.OVERFLOW, envelope, error)
             envelope.give_up(error)
         except trio.Cancelled:
             envelope.holder = self

@@ -13,7 +13,7 @@ from runtime.core.actor_cell import ActorCell
 from runtime.core.cell import Cell
 from runtime.core.lifecycle import State
 from runtime.core.refs import ActorStatistics
-from runtime.core.services import Kernel
+from runtime.core.services import Services
 from runtime.core.supervisor import SupervisorCell
 
 
@@ -152,10 +152,10 @@ class _Children(Sequence[TreeNode]):
         return tuple, (tuple(self),)
 
 
-def statistics_of(kernel: Kernel) -> RuntimeStatistics:
+def statistics_of(services: Services) -> RuntimeStatistics:
     """What the actors of one runtime have done so far."""
-    cells = {address: cell for address, cell in kernel.registry.items() if isinstance(cell, ActorCell)}
-    return RuntimeStatistics(_Actors(cells), kernel.dead_letters.total)
+    cells = {address: cell for address, cell in services.registry.items() if isinstance(cell, ActorCell)}
+    return RuntimeStatistics(_Actors(cells), services.dead_letters.total)
 
 
 def tree_of(cell: Cell) -> TreeNode:

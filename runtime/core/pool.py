@@ -50,7 +50,7 @@ class InstancePool:
         self._number = 0
         self._spare = spare
         self._beyond: InstancePool | None = None
-        self.mailbox = Mailbox(self.address, spec.mailbox, supervisor.kernel.dead_letters)
+        self.mailbox = Mailbox(self.address, spec.mailbox, supervisor.services.dead_letters)
         """Where messages for any of the instances go."""
 
     @property

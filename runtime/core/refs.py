@@ -18,7 +18,7 @@ from runtime.core.envelope import Envelope, OneShot
 from runtime.core.frames import without_frames
 from runtime.core.lifecycle import State
 from runtime.core.mailbox import Mailbox
-from runtime.core.services import Kernel
+from runtime.core.services import Services
 from runtime.core.waits import Waiter, no_end, resolve, ring, shown
 from runtime.core.worker_threads import thread_not_counted
 
@@ -49,7 +49,7 @@ class Recipient(Awaited, Protocol):
     """What a ref needs of the cell that takes its messages."""
 
     @property
-    def kernel(self) -> Kernel:
+    def services(self) -> Services:
         """The runtime that it is of."""
         ...
 
@@ -90,7 +90,7 @@ class LocalRef(ActorRef[Any]):
         if type(message) is COROUTINE:
             raise not_awaited(message, "message")
         cell, sender = self.cell, current_cell.get()
-        envelope = Envelope(message, sender.address if sender is not None else None, None, cell.kernel.now())
+        envelope = Envelope(message, sender.address if sender is not None else None, None, cell.services.now())
         if cell.mailbox.makes_wait:
             with thread_not_counted():
                 await cell.mailbox.put(envelope)
@@ -104,7 +104,7 @@ class LocalRef(ActorRef[Any]):
         if type(message) is COROUTINE:
             raise not_awaited(message, "message")
         cell, sender = self.cell, current_cell.get()
-        cell.mailbox.put_nowait(Envelope(message, sender.address if sender is not None else None, None, cell.kernel.now()))
+        cell.mailbox.put_nowait(Envelope(message, sender.address if sender is not None else None, None, cell.services.now()))
 
     @trio.lowlevel.enable_ki_protection
     async def ask(self, message: Any, *, detach: bool = False) -> Any:
@@ -117,7 +117,7 @@ class LocalRef(ActorRef[Any]):
         cell, caller = self.cell, current_cell.get()
         slot = Ask(None if off_duty.get() else caller, cell)
         sender = caller.address if caller is not None else None
-        envelope = Envelope(message, sender, slot, cell.kernel.now(), math.inf if detach else deadline)
+        envelope = Envelope(message, sender, slot, cell.services.now(), math.inf if detach else deadline)
         try:
             if cell.mailbox.makes_wait:
                 with thread_not_counted():

@@ -28,7 +28,7 @@ class Addressed(Protocol):
 
 @final
 @attrs.define(eq=False)
-class Kernel:
+class Services:
     """The services below the cells. One per runtime; nothing of it is global."""
 
     rng: random.Random

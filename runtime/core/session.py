@@ -12,7 +12,7 @@ from actors.groups import is_fatal
 from actors.supervision import Directive, SupervisorSpec
 from runtime.core.cell import Cell, Exit
 from runtime.core.context import LocalContext
-from runtime.core.services import Kernel
+from runtime.core.services import Services
 from runtime.core.supervisor import SupervisorCell
 
 
@@ -22,13 +22,13 @@ class Session:
 
     address = ""
 
-    def __init__(self, kernel: Kernel, spec: SupervisorSpec) -> None:
+    def __init__(self, services: Services, spec: SupervisorSpec) -> None:
         self.body = trio.CancelScope()
         self.error: BaseException | None = None
         self.exit: Exit | None = None
-        self.root = SupervisorCell(kernel, "", self, spec, LocalContext, registered=False)
-        self._kernel = kernel
-        kernel.events.on_interrupt = self.root.interrupt
+        self.root = SupervisorCell(services, "", self, spec, LocalContext, registered=False)
+        self._services = services
+        services.events.on_interrupt = self.root.interrupt
         self._timers = trio.CancelScope(shield=True)
         self._nursery: trio.Nursery | None = None
 
@@ -54,7 +54,7 @@ class Session:
 
     async def _keep_time(self) -> None:
         with self._timers:
-            await self._kernel.timekeeper.run()
+            await self._services.timekeeper.run()
 
     async def finish(self) -> None:
         """End the tree: in order and with grace after a normal body, at once otherwise."""
@@ -69,7 +69,7 @@ class Session:
             raise
         finally:
             self._timers.cancel()
-            self._kernel.events.close()
+            self._services.events.close()
 
     def child_exited(self, cell: Cell, exit: Exit) -> None:  # noqa: A002
         """The root supervisor has ended: so does the body."""

@@ -28,7 +28,7 @@ from runtime.core.lifecycle import State
 from runtime.core.mailbox import Mailbox
 from runtime.core.restart_group import RestartGroup
 from runtime.core.restarts import Again, GiveUp, Judge, Over
-from runtime.core.services import Doorbell, Kernel
+from runtime.core.services import Doorbell, Services
 from runtime.core.stacks import stack_of
 from runtime.core.supervisor_ref import LocalSupervisorRef
 
@@ -59,7 +59,7 @@ class SupervisorCell(Cell):
 
     def __init__(
         self,
-        kernel: Kernel,
+        services: Services,
         address: str,
         parent: Overseer,
         spec: SupervisorSpec,
@@ -68,7 +68,7 @@ class SupervisorCell(Cell):
         registered: bool = True,
     ) -> None:
         super().__init__(
-            kernel,
+            services,
             address,
             parent,
             restart=spec.restart,
@@ -79,7 +79,7 @@ class SupervisorCell(Cell):
         self.supervision: Supervision = spec.supervision
         self._make_context = make_context
         self._ref: LocalSupervisorRef | None = None
-        self._judge = Judge(address, spec.supervision, kernel.rng)
+        self._judge = Judge(address, spec.supervision, services.rng)
         self._bell = Doorbell()
         self._nursery: trio.Nursery | None = None
         self._failure: BaseException | None = None
@@ -201,9 +201,9 @@ class SupervisorCell(Cell):
                 return
             if cell.incarnation != incarnation:  # it had ended in the last instant, and was started again
                 return
-            if self.kernel.events.listening:
+            if self.services.events.listening:
                 stack = stack_of(cell.task)
-                self.kernel.events.publish(ActorUnresponsive(address=cell.address, incarnation=cell.incarnation, stack=stack))
+                self.services.events.publish(ActorUnresponsive(address=cell.address, incarnation=cell.incarnation, stack=stack))
         await cell.wait_exited()
 
     def _nudge(self) -> None:
@@ -213,7 +213,7 @@ class SupervisorCell(Cell):
 
     def _bound_stop(self, deadline: float) -> None:
         # Its stop runs shielded; when its time is over the children are killed instead.
-        self.kernel.timekeeper.call_at(deadline, partial(self.kill_if, self.incarnation))
+        self.services.timekeeper.call_at(deadline, partial(self.kill_if, self.incarnation))
 
     def kill_if(self, incarnation: int) -> None:
         """Kill the given incarnation, if it is still the present one."""
@@ -239,15 +239,15 @@ class SupervisorCell(Cell):
         address = f"{self.address}/{spec.id}" if self.address else spec.id
         cell: Cell
         if isinstance(spec, SupervisorSpec):
-            cell = SupervisorCell(self.kernel, address, self, spec, self._make_context)
+            cell = SupervisorCell(self.services, address, self, spec, self._make_context)
         else:
-            cell = ActorCell(self.kernel, address, self, spec, self._make_context)
+            cell = ActorCell(self.services, address, self, spec, self._make_context)
         self.children[spec.id] = cell
         return cell
 
     def adopt_worker(self, id: str, spec: ChildSpec, mailbox: Mailbox) -> ActorCell:  # noqa: A002
         """A further actor on a mailbox that belongs to another; started without waiting."""
-        cell = ActorCell(self.kernel, f"{self.address}/{id}", self, spec, self._make_context, shared=mailbox)
+        cell = ActorCell(self.services, f"{self.address}/{id}", self, spec, self._make_context, shared=mailbox)
         self.children[id] = cell
         self._launch(cell)
         return cell
@@ -373,7 +373,7 @@ class SupervisorCell(Cell):
                 self._plan_restart(cell, exit.error, again)
 
     def _plan_restart(self, cell: Cell, error: BaseException | None, again: Again) -> None:
-        events, delay_s = self.kernel.events, again.delay_s
+        events, delay_s = self.services.events, again.delay_s
         if again.is_parked and events.listening:
             events.publish(SupervisorParked(address=self.address, incarnation=self.incarnation, delay_s=delay_s, error=error))
         cell.back_off(is_restart=True)
@@ -383,10 +383,10 @@ class SupervisorCell(Cell):
             )
         due = trio.current_time() + delay_s
         if again.is_alone or self.supervision.strategy is Strategy.ONE_FOR_ONE:
-            cell.retry_with(self.kernel.timekeeper.call_at(due, partial(self._relaunch, cell)))
+            cell.retry_with(self.services.timekeeper.call_at(due, partial(self._relaunch, cell)))
         else:
             self._group.gather(cell, self.supervision.strategy, due)
-            self.kernel.timekeeper.call_at(due, self._bell.ring)
+            self.services.timekeeper.call_at(due, self._bell.ring)
             self.run_beside(self._group.stop_all)
 
     def _launch(self, cell: Cell, start: Start | None = None) -> None:

@@ -12,14 +12,14 @@ from runtime.core.cell import Cell
 from runtime.core.children import Roster
 from runtime.core.lifecycle import State
 from runtime.core.refs import Awaited, wait_for_end
-from runtime.core.services import Kernel
+from runtime.core.services import Services
 
 
 class Administered(Awaited, Protocol):
     """What a ref needs of the cell that starts and stops children."""
 
     @property
-    def kernel(self) -> Kernel:
+    def services(self) -> Services:
         """The runtime that it is of."""
         ...
 
