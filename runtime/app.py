@@ -99,7 +99,7 @@ class Runtime:
             ActorStartFailed: one did not start; those before it were stopped in reverse order.
             DeclarationError: the children or their options do not fit together.
         """
-        child_id = name if name is not None else self._root.roster.free_name("supervisor")
+        child_id = name if name is not None else self._root.children.free_name("supervisor")
         try:
             cell = await self._root.start_child(supervisor_spec(child_id, children, supervision, restart=restart))
         except UnderstudyError as error:

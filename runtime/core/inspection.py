@@ -101,9 +101,9 @@ class _Snapshot:
             supervisor = cell.own_supervisor if isinstance(cell, ActorCell) else cell
             if supervisor is cell:
                 self.supervisors.add(at)
-            if isinstance(supervisor, SupervisorCell) and supervisor.children:
+            if isinstance(supervisor, SupervisorCell) and supervisor.children.cells:
                 first = len(cells)
-                cells += supervisor.children.values()
+                cells += supervisor.children.cells.values()
                 self.below[at] = range(first, len(cells))
         self.addresses = [cell.address for cell in cells]
 

@@ -110,7 +110,7 @@ class InstancePool:
         """The name of an instance that is gone, and that neither was started again by hand nor has left its name to another."""
         while self._vacant:
             name = self._vacant.popleft()
-            cell = self._supervisor.children.get(name)
+            cell = self._supervisor.children.cells.get(name)
             if cell is None:
                 return name
             if isinstance(cell, ActorCell) and cell.mailbox is self.mailbox:
@@ -124,7 +124,7 @@ class InstancePool:
         while True:
             self._number += 1
             name = self._spec.id if self._number == 1 else f"{self._spec.id}#{self._number}"
-            if name not in self._supervisor.children:
+            if name not in self._supervisor.children.cells:
                 return name
 
     def _launch(self, name: str) -> ActorCell:

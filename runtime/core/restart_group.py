@@ -8,21 +8,21 @@ from typing import final
 
 from actors.supervision import Strategy
 from runtime.core.cell import Cell
-from runtime.core.children import Roster
+from runtime.core.children import Children
 from runtime.core.lifecycle import State
 
 
 @final
 class RestartGroup:
-    """Those children of `roster` that wait for their common start, in its order.
+    """Those of `children` that wait for their common start, in their order.
 
     As in OTP all of them are started, those too that had been stopped before: by hand, or because they had finished.
     """
 
-    __slots__ = ("_due", "_has_grown", "_members", "_regathered", "_roster", "_see_out", "_stops")
+    __slots__ = ("_children", "_due", "_has_grown", "_members", "_regathered", "_see_out", "_stops")
 
-    def __init__(self, roster: Roster, see_out: Callable[[Cell], Awaitable[None]]) -> None:
-        self._roster = roster
+    def __init__(self, children: Children, see_out: Callable[[Cell], Awaitable[None]]) -> None:
+        self._children = children
         self._see_out = see_out
         """Waits until a cell has no incarnation."""
         self._members: dict[Cell, None] = {}
@@ -47,7 +47,7 @@ class RestartGroup:
         """
         members: dict[Cell, None] = {}
         is_after = strategy is Strategy.ONE_FOR_ALL
-        for cell in self._roster.cells.values():
+        for cell in self._children.cells.values():
             is_after = is_after or cell is failed
             if is_after or cell in self._members:
                 members[cell] = None
@@ -90,7 +90,7 @@ class RestartGroup:
         while self._members and not self._regathered:
             cell = next(iter(self._members))
             del self._members[cell]
-            if cell.state in (State.BACKING_OFF, State.STOPPED) and self._roster.holds(cell):
+            if cell.state in (State.BACKING_OFF, State.STOPPED) and self._children.holds(cell):
                 # Without a start slot a failed start is judged like any failure, and gathers the group again.
                 launch(cell)
                 await cell.wait_started()

@@ -39,7 +39,7 @@ async def spawn_under(
         if option not in _OPTIONS:
             raise _unknown(option, factory)
     given = {option: value for option, value in options.items() if value is not None}
-    child_id = name if name is not None else supervisor.roster.free_name(_stem_of(factory))
+    child_id = name if name is not None else supervisor.children.free_name(_stem_of(factory))
     try:
         spec = ChildSpec(child_id, factory, args, **given)
     except DeclarationError:

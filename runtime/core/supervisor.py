@@ -22,7 +22,7 @@ from actors.groups import is_fatal, leaves_of
 from actors.supervision import AutoShutdown, ChildSpec, Directive, Strategy, Supervision, SupervisorSpec
 from runtime.core.actor_cell import ActorCell, ContextMaker, start_failed
 from runtime.core.cell import Cell, Exit, ExitKind, Overseer, Start, classify
-from runtime.core.children import Roster
+from runtime.core.children import Children
 from runtime.core.events import ActorRestarting, ActorUnresponsive, SupervisorParked
 from runtime.core.lifecycle import State
 from runtime.core.mailbox import Mailbox
@@ -53,7 +53,7 @@ class SupervisorCell(Cell):
         "_ref",
         "_significant_ended",
         "_specs",
-        "roster",
+        "children",
         "supervision",
     )
 
@@ -89,8 +89,8 @@ class SupervisorCell(Cell):
         self._job: trio.CancelScope | None = None
         self._significant_ended = False
         self._specs = spec.children
-        self.roster = Roster(address)
-        self._group = RestartGroup(self.roster, self._see_out)
+        self.children = Children(address)
+        self._group = RestartGroup(self.children, self._see_out)
 
     @property
     def ref(self) -> LocalSupervisorRef:
@@ -98,11 +98,6 @@ class SupervisorCell(Cell):
         if self._ref is None:
             self._ref = LocalSupervisorRef(self)
         return self._ref
-
-    @property
-    def children(self) -> dict[str, Cell]:
-        """The known children by id, in the order of their start."""
-        return self.roster.cells
 
     # --- one incarnation ------------------------------------------------------------------------------------------------
 
@@ -141,19 +136,19 @@ class SupervisorCell(Cell):
 
     async def _start_children(self) -> None:
         """Start the declared children, in order; those of an earlier incarnation keep their cells."""
-        known, self.roster.cells = self.children, {}
+        known, self.children.cells = self.children.cells, {}
         for spec in self._specs:
             if spec.id in known:
-                self.children[spec.id] = known[spec.id]
+                self.children.cells[spec.id] = known[spec.id]
                 known[spec.id].cancel_retry()
             else:
                 self._adopt(spec)
-        waiting = [(cell, cell.ends) for cell in self.children.values()]
+        waiting = [(cell, cell.ends) for cell in self.children.cells.values()]
         with trio.CancelScope() as self._job:
             for cell, ends in waiting:
                 if self._failure is not None:  # raised below; nothing more is started
                     break
-                if self.roster.holds(cell) and cell.ends == ends and cell.can_launch:
+                if self.children.holds(cell) and cell.ends == ends and cell.can_launch:
                     await self._start(cell)
         self._job = None
         if self._failure is not None:  # one that had started has failed meanwhile, beyond the budget
@@ -179,7 +174,7 @@ class SupervisorCell(Cell):
         Unless the supervisor itself was told to stop, declared children keep their mailboxes: it may be restarted.
         """
         declared = {spec.id for spec in self._specs}
-        for child_id, cell in reversed(list(self.children.items())):
+        for child_id, cell in reversed(list(self.children.cells.items())):
             keep = child_id in declared and not self.stopping
             if not keep:
                 cell.stop_for_good(kill=self._killing)
@@ -188,7 +183,7 @@ class SupervisorCell(Cell):
             await self._see_out(cell)
 
     def _close(self) -> None:
-        for cell in reversed(list(self.children.values())):
+        for cell in reversed(list(self.children.cells.values())):
             cell.request_stop()
 
     async def _see_out(self, cell: Cell) -> None:
@@ -225,7 +220,7 @@ class SupervisorCell(Cell):
         super().request_stop(kill=kill)
         if kill and self.state is State.STOPPING:
             self._killing = True
-            for cell in self.children.values():
+            for cell in self.children.cells.values():
                 if cell.state is State.STOPPING:
                     cell.request_stop(kill=True)
 
@@ -233,7 +228,7 @@ class SupervisorCell(Cell):
 
     def free_name(self, stem: str) -> str:
         """A name for a child that was given none."""
-        return self.roster.free_name(stem)
+        return self.children.free_name(stem)
 
     def _adopt(self, spec: ChildSpec | SupervisorSpec) -> Cell:
         address = f"{self.address}/{spec.id}" if self.address else spec.id
@@ -242,13 +237,13 @@ class SupervisorCell(Cell):
             cell = SupervisorCell(self.services, address, self, spec, self._make_context)
         else:
             cell = ActorCell(self.services, address, self, spec, self._make_context)
-        self.children[spec.id] = cell
+        self.children.cells[spec.id] = cell
         return cell
 
     def adopt_worker(self, id: str, spec: ChildSpec, mailbox: Mailbox) -> ActorCell:  # noqa: A002
         """A further actor on a mailbox that belongs to another; started without waiting."""
         cell = ActorCell(self.services, f"{self.address}/{id}", self, spec, self._make_context, shared=mailbox)
-        self.children[id] = cell
+        self.children.cells[id] = cell
         self._launch(cell)
         return cell
 
@@ -291,8 +286,8 @@ class SupervisorCell(Cell):
         """Adopt and start a child; nothing is kept of one that does not start."""
         self._open_nursery()
         self._refuse_significance(spec)
-        self.roster.refuse_known(spec.id)
-        self.roster.refuse_more_than(self.supervision.max_children, spec.id)
+        self.children.refuse_known(spec.id)
+        self.children.refuse_more_than(self.supervision.max_children, spec.id)
         cell = self._adopt(spec)
         await self._start(cell, adopts=True)
         return cell
@@ -320,14 +315,14 @@ class SupervisorCell(Cell):
     @trio.lowlevel.enable_ki_protection
     async def restart_child(self, child_id: str) -> Cell:
         """Start a stopped child again."""
-        cell = self.roster.stopped_child(child_id)
+        cell = self.children.stopped_child(child_id)
         await self._start(cell)
         return cell
 
     def delete_child(self, child_id: str) -> None:
         """Forget a stopped child."""
-        self.roster.stopped_child(child_id)
-        del self.children[child_id]
+        self.children.stopped_child(child_id)
+        del self.children.cells[child_id]
 
     # --- Overseer -------------------------------------------------------------------------------------------------------
 
@@ -404,7 +399,7 @@ class SupervisorCell(Cell):
 
     def _set_aside(self, cell: Cell, error: BaseException | None) -> None:
         """`cell` is not started again by this incarnation. A declared child keeps its mailbox: both may be started again."""
-        if any(self.children.get(spec.id) is cell for spec in self._specs):
+        if any(self.children.cells.get(spec.id) is cell for spec in self._specs):
             cell.back_off_for_good(error)
         else:
             cell.end(StopReason.FAILED if error is not None else StopReason.STOPPED, error)
@@ -422,7 +417,7 @@ class SupervisorCell(Cell):
     def child_ended(self, cell: Cell) -> None:
         """Forget a child that nobody can start again: temporary, or discarded by whoever stopped it."""
         if not cell.is_kept:
-            self.roster.forget(cell)
+            self.children.forget(cell)
 
     def directive(self, error: BaseException) -> Directive:
         """What this supervisor does about `error`."""
@@ -441,4 +436,4 @@ class SupervisorCell(Cell):
             return False
         if self.supervision.auto_shutdown is AutoShutdown.ANY_SIGNIFICANT:
             return True
-        return not any(cell.significant and cell.state is not State.STOPPED for cell in self.children.values())
+        return not any(cell.significant and cell.state is not State.STOPPED for cell in self.children.cells.values())

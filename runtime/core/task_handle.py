@@ -184,7 +184,7 @@ async def start_task(
     """Run ``function(*args)`` once, as a temporary child of `supervisor`."""
     _check_function(function, args)
     shown = getattr(function, "__name__", type(function).__name__)
-    child_id = name if name is not None else supervisor.roster.free_name(shown.strip("<>").lower())
+    child_id = name if name is not None else supervisor.children.free_name(shown.strip("<>").lower())
     options = {"restart": RestartType.TEMPORARY, "shutdown_s": shutdown_s}
     ref = await spawn_under(supervisor, _Errand, (), child_id, options)
     assert isinstance(ref, LocalRef), "spawn_under makes refs of this runtime"

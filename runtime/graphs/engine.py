@@ -136,7 +136,7 @@ class Engine:
         return deployment
 
     def _free_name(self, wanted: str) -> str:
-        return self._root.free_name(wanted) if wanted in self._root.children else wanted
+        return self._root.free_name(wanted) if wanted in self._root.children.cells else wanted
 
     def _forget(self, deployment: Deployment) -> None:
         if self._deployments.get(deployment.graph) is deployment:
