@@ -80,9 +80,9 @@ from actors.mailbox import DeadLetterPolicy as DeadLetterPolicy
 from actors.mailbox import MailboxSpec as MailboxSpec
 from actors.mailbox import MailboxStatistics as MailboxStatistics
 from actors.mailbox import Overflow as Overflow
-from actors.restart import RestartType as RestartType
 from actors.restarts import Backoff as Backoff
 from actors.restarts import Redelivery as Redelivery
+from actors.restarts import RestartType as RestartType
 from actors.supervision import AutoShutdown as AutoShutdown
 from actors.supervision import ChildCounts as ChildCounts
 from actors.supervision import ChildInfo as ChildInfo

@@ -15,8 +15,7 @@ import attrs
 
 from actors.checks import refuse
 from actors.mailbox import MailboxSpec, MailboxStatistics
-from actors.restart import RestartType
-from actors.restarts import Redelivery
+from actors.restarts import Redelivery, RestartType
 from actors.typevars import M
 
 R = TypeVar("R")

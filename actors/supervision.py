@@ -20,8 +20,7 @@ from actors.factories import check_factory, is_actor
 from actors.groups import leaves_of
 from actors.mailbox import MailboxSpec
 from actors.options import OF_AN_ACTOR, explains_its_fields
-from actors.restart import RestartType
-from actors.restarts import Backoff, Redelivery
+from actors.restarts import Backoff, Redelivery, RestartType
 from actors.words import INTERRUPTS, kind_of, repr_of
 from actors.written import remembers_what_is_written, unwritten
 

@@ -61,7 +61,6 @@ PURE = (
     "actors/",
     "runtime/cli/draw/",
     "runtime/core/frames.py",
-    "runtime/core/ledger.py",
     "runtime/core/lifecycle.py",
     "runtime/core/restarts.py",
     "runtime/graphs/reducer/",

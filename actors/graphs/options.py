@@ -14,8 +14,7 @@ from actors.errors import DeclarationError
 from actors.lm import LM
 from actors.mailbox import MailboxSpec
 from actors.options import ELSEWHERE, nearest
-from actors.restart import RestartType
-from actors.restarts import Backoff, Redelivery
+from actors.restarts import Backoff, Redelivery, RestartType
 from actors.supervision import Supervision
 from actors.written import inheriting
 

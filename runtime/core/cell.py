@@ -25,7 +25,7 @@ import trio
 from actors.actor import ActorRef, StopReason, Terminated
 from actors.errors import UsageError
 from actors.groups import is_fatal, leaves_of, without
-from actors.restart import RestartType
+from actors.restarts import RestartType
 from actors.supervision import Directive, SupervisorRef
 from runtime.core.envelope import OneShot
 from runtime.core.events import ActorCrashed, ActorEnded, ActorStarted

@@ -175,7 +175,7 @@ class Hand:
             self._settle_current(envelope, exit, revives=revives)
         for promised in self._deferred.drain() if self._deferred is not None else ():
             if exit.error is None or exit.kind is ExitKind.FATAL:
-                promised.give_up(self.mailbox.farewell(promised, begun=True))
+                promised.give_up(self.mailbox.stopped_error(promised, begun=True))
             else:
                 promised.give_up(self._failure(promised, exit.error))
 

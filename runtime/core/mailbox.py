@@ -27,7 +27,7 @@ from runtime.core.dead_letters import DeadReason
 from runtime.core.envelope import Envelope, content_of
 
 
-class Undertaker(Protocol):
+class DeadLetterSink(Protocol):
     """Where a mailbox takes what it cannot keep."""
 
     def add(self, recipient: str, reason: DeadReason, envelope: Envelope, error: BaseException | None = None) -> None:
@@ -45,6 +45,7 @@ class Mailbox:
         "_capacity",
         "_closed",
         "_coming",
+        "_dead_letters",
         "_dropped",
         "_high_water",
         "_live",
@@ -53,16 +54,15 @@ class Mailbox:
         "_receiver",
         "_spec",
         "_taken",
-        "_undertaker",
         "_urgent",
         "on_unattended",
     )
 
-    def __init__(self, address: str, spec: MailboxSpec, undertaker: Undertaker) -> None:
+    def __init__(self, address: str, spec: MailboxSpec, dead_letters: DeadLetterSink) -> None:
         self._address = address
         self._spec = spec
         self._capacity = spec.capacity
-        self._undertaker = undertaker
+        self._dead_letters = dead_letters
         # Empty containers weigh more than the rest of an idle actor's mailbox, so each is made when first needed.
         self._queue: deque[Envelope] = _NONE_QUEUED
         self._urgent: deque[Envelope] = _NONE_QUEUED
@@ -291,10 +291,10 @@ class Mailbox:
     def bury(self, envelope: Envelope, *, begun: bool = False) -> None:
         """Make `envelope` a dead letter because the address has stopped, before its handling or after it had `begun`."""
         envelope.holder = None
-        self._undertaker.add(self._address, DeadReason.STOPPED, envelope, envelope.last_error)
-        envelope.give_up(self.farewell(envelope, begun=begun))
+        self._dead_letters.add(self._address, DeadReason.STOPPED, envelope, envelope.last_error)
+        envelope.give_up(self.stopped_error(envelope, begun=begun))
 
-    def farewell(self, envelope: Envelope, *, begun: bool = False) -> ActorStopped:
+    def stopped_error(self, envelope: Envelope, *, begun: bool = False) -> ActorStopped:
         """The error for the sender of a message that a stop has overtaken."""
         shown = message_kind(envelope.message)
         error = ActorStopped(
@@ -366,7 +366,7 @@ class Mailbox:
 
     def _drop(self, envelope: Envelope) -> None:
         self._dropped += 1
-        self._undertaker.add(self._address, DeadReason.OVERFLOW, envelope, envelope.last_error)
+        self._dead_letters.add(self._address, DeadReason.OVERFLOW, envelope, envelope.last_error)
         envelope.give_up(self._full(envelope))
 
     def _full(self, envelope: Envelope) -> MailboxFull:

@@ -27,7 +27,7 @@ from runtime.core.events import ActorRestarting, ActorUnresponsive, SupervisorPa
 from runtime.core.lifecycle import State
 from runtime.core.mailbox import Mailbox
 from runtime.core.restart_group import RestartGroup
-from runtime.core.restarts import Again, GiveUp, Judge, Over
+from runtime.core.restarts import Escalate, Restart, RestartPolicy, Stop
 from runtime.core.services import Doorbell, Services
 from runtime.core.stacks import stack_of
 from runtime.core.supervisor_ref import LocalSupervisorRef
@@ -46,10 +46,10 @@ class SupervisorCell(Cell):
         "_group",
         "_is_closing",
         "_job",
-        "_judge",
         "_killing",
         "_make_context",
         "_nursery",
+        "_policy",
         "_ref",
         "_significant_ended",
         "_specs",
@@ -79,7 +79,7 @@ class SupervisorCell(Cell):
         self.supervision: Supervision = spec.supervision
         self._make_context = make_context
         self._ref: LocalSupervisorRef | None = None
-        self._judge = Judge(address, spec.supervision, services.rng)
+        self._policy = RestartPolicy(address, spec.supervision, services.rng)
         self._bell = Doorbell()
         self._nursery: trio.Nursery | None = None
         self._failure: BaseException | None = None
@@ -102,7 +102,7 @@ class SupervisorCell(Cell):
     # --- one incarnation ------------------------------------------------------------------------------------------------
 
     async def _live(self) -> None:
-        self._judge.forget()
+        self._policy.forget()
         self._failure = None
         self._killing = self._is_closing = self._significant_ended = False
         self._group.clear()
@@ -356,20 +356,20 @@ class SupervisorCell(Cell):
         start.fail(start_failed(cell.address, error))
 
     def _carry_out(self, cell: Cell, exit: Exit) -> None:  # noqa: A002
-        match self._judge.verdict(cell, exit, trio.current_time()):
-            case GiveUp(error):
+        match self._policy.decide(cell, exit, trio.current_time()):
+            case Escalate(error):
                 self._fail_with(cell, exit.error, error)
-            case Over(reason):
+            case Stop(reason):
                 cell.end(reason, exit.error)
                 if cell.significant:
                     self._significant_ended = True
                     self._bell.ring()
-            case Again() as again:
-                self._plan_restart(cell, exit.error, again)
+            case Restart() as restart:
+                self._plan_restart(cell, exit.error, restart)
 
-    def _plan_restart(self, cell: Cell, error: BaseException | None, again: Again) -> None:
-        events, delay_s = self.services.events, again.delay_s
-        if again.is_parked and events.listening:
+    def _plan_restart(self, cell: Cell, error: BaseException | None, restart: Restart) -> None:
+        events, delay_s = self.services.events, restart.delay_s
+        if restart.is_parked and events.listening:
             events.publish(SupervisorParked(address=self.address, incarnation=self.incarnation, delay_s=delay_s, error=error))
         cell.back_off(is_restart=True)
         if events.listening:
@@ -377,7 +377,7 @@ class SupervisorCell(Cell):
                 ActorRestarting(address=cell.address, incarnation=cell.incarnation, delay_s=delay_s, restarts=cell.restarts)
             )
         due = trio.current_time() + delay_s
-        if again.is_alone or self.supervision.strategy is Strategy.ONE_FOR_ONE:
+        if restart.is_alone or self.supervision.strategy is Strategy.ONE_FOR_ONE:
             cell.retry_with(self.services.timekeeper.call_at(due, partial(self._relaunch, cell)))
         else:
             self._group.gather(cell, self.supervision.strategy, due)
@@ -421,7 +421,7 @@ class SupervisorCell(Cell):
 
     def directive(self, error: BaseException) -> Directive:
         """What this supervisor does about `error`."""
-        return self._judge.directive(error)
+        return self._policy.directive(error)
 
     def run_beside(self, function: Callable[..., Any], *args: Any) -> None:
         """Run an async function in this supervisor's nursery; also while the children are being stopped."""

@@ -14,7 +14,7 @@ import trio
 from actors.actor import Actor, ActorRef, Terminated
 from actors.errors import UnderstudyError, UsageError
 from actors.factories import check_call
-from actors.restart import RestartType
+from actors.restarts import RestartType
 from actors.typevars import Out
 from actors.unawaited import unawaited
 from runtime.core.actor_cell import ActorCell
@@ -47,7 +47,7 @@ class _Call(Wrapper):
 
 
 @final
-class _Errand(Actor):
+class _TaskActor(Actor):
     """Makes one call and stops."""
 
     async def receive(self, message: Any) -> Any:
@@ -186,7 +186,7 @@ async def start_task(
     shown = getattr(function, "__name__", type(function).__name__)
     child_id = name if name is not None else supervisor.children.free_name(shown.strip("<>").lower())
     options = {"restart": RestartType.TEMPORARY, "shutdown_s": shutdown_s}
-    ref = await spawn_under(supervisor, _Errand, (), child_id, options)
+    ref = await spawn_under(supervisor, _TaskActor, (), child_id, options)
     assert isinstance(ref, LocalRef), "spawn_under makes refs of this runtime"
     cell, result = ref.cell, _Result()
     assert isinstance(cell, ActorCell), "a ref that was spawned is an actor's"

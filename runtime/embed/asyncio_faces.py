@@ -12,7 +12,7 @@ from typing import Any, Generic, Unpack, final, overload
 from actors.actor import Actor, ActorRef, ActorStatistics, Asked, R, SpawnOptions, Terminated
 from actors.graphs.graph import Graph
 from actors.lm import LM, ChatMessage, Completion
-from actors.restart import RestartType
+from actors.restarts import RestartType
 from actors.supervision import ChildCounts, ChildInfo, ChildSpec, Supervision, SupervisorRef, SupervisorSpec
 from runtime.app import Runtime
 from runtime.core.dead_letters import DeadLetters

@@ -20,7 +20,7 @@ from actors.graphs.graph import Graph
 from actors.graphs.node import Kind, NodeSpec
 from actors.graphs.options import node_supervision
 from actors.graphs.plan import Plan
-from actors.restart import RestartType
+from actors.restarts import RestartType
 from actors.supervision import ChildSpec, supervisor_spec
 from actors.typevars import In, Out
 from actors.words import repr_of
