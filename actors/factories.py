@@ -21,8 +21,8 @@ from typing import Any, Final, TypeGuard, final
 import attrs
 
 from actors.actor import Actor
+from actors.checks import COROUTINE, unawaited
 from actors.errors import DeclarationError, UsageError
-from actors.unawaited import COROUTINE, unawaited
 from actors.words import kind_of, repr_of
 
 _RECEIVE: Final = "async def receive(self, message): …"

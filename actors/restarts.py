@@ -12,8 +12,8 @@ import attrs
 from actors.checks import is_a, is_count, is_number, refuse
 from actors.errors import UnderstudyError
 from actors.groups import is_fatal, leaves_of
+from actors.options import remembers_what_is_written, unwritten
 from actors.words import add_note, attribute_of, said
-from actors.written import remembers_what_is_written, unwritten
 
 RetryOn = type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool]
 

@@ -19,10 +19,9 @@ from actors.errors import DeclarationError
 from actors.factories import check_factory, is_actor
 from actors.groups import leaves_of
 from actors.mailbox import MailboxSpec
-from actors.options import OF_AN_ACTOR, explains_its_fields
+from actors.options import OF_AN_ACTOR, explains_its_fields, remembers_what_is_written, unwritten
 from actors.restarts import Backoff, Redelivery, RestartType
 from actors.words import INTERRUPTS, kind_of, repr_of
-from actors.written import remembers_what_is_written, unwritten
 
 
 @final

@@ -6,11 +6,11 @@ import types
 from typing import Any
 
 from actors.actor import Actor, ActorRef
+from actors.checks import COROUTINE
 from actors.errors import DeclarationError
 from actors.factories import actor_class, check_factory
 from actors.graphs.annotations import Names, Shape, Unreadable, how_to_make_message, is_message_type, read
 from actors.graphs.node import Embedded, Kind, Nested
-from actors.unawaited import COROUTINE
 from actors.words import repr_of
 
 

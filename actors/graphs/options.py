@@ -13,10 +13,9 @@ from actors.checks import is_a, is_count, refuse
 from actors.errors import DeclarationError
 from actors.lm import LM
 from actors.mailbox import MailboxSpec
-from actors.options import ELSEWHERE, nearest
+from actors.options import ELSEWHERE, inheriting, nearest
 from actors.restarts import Backoff, Redelivery, RestartType
 from actors.supervision import Supervision
-from actors.written import inheriting
 
 
 def _is_timeout(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:

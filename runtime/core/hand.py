@@ -9,10 +9,10 @@ from typing import Any, final
 import trio
 
 from actors.actor import Failure
+from actors.checks import COROUTINE
 from actors.errors import ActorFailed, AskCycle, MailboxFull, Unhandled, UsageError
 from actors.requests import may_be_none
 from actors.restarts import Redelivery
-from actors.unawaited import COROUTINE
 from actors.words import said
 from runtime.core.cell import Cell, Exit, ExitKind
 from runtime.core.dead_letters import DeadReason

@@ -10,8 +10,8 @@ import trio
 
 from actors.actor import ActorRef, Terminated
 from actors.actor import ActorStatistics as ActorStatistics
+from actors.checks import COROUTINE, unawaited
 from actors.errors import AskCycle, UnderstudyError, UsageError
-from actors.unawaited import COROUTINE, unawaited
 from actors.words import repr_of
 from runtime.core.cell import Cell, current_cell, in_thread, off_duty
 from runtime.core.envelope import Envelope, OneShot

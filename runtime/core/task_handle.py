@@ -12,11 +12,11 @@ import outcome
 import trio
 
 from actors.actor import Actor, ActorRef, Terminated
+from actors.checks import unawaited
 from actors.errors import UnderstudyError, UsageError
 from actors.factories import check_call
 from actors.restarts import RestartType
 from actors.typevars import Out
-from actors.unawaited import unawaited
 from runtime.core.actor_cell import ActorCell
 from runtime.core.cell import current_cell, off_duty
 from runtime.core.envelope import Envelope, OneShot, Wrapper

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import cast
 
+from actors.checks import unawaited
 from actors.errors import DeclarationError, StreamBroken
 from actors.graphs.annotations import Many, is_message_type
 from actors.graphs.node import Input, Kind, NodeSpec
 from actors.graphs.plan import Plan
 from actors.restarts import wants_asyncio
-from actors.unawaited import unawaited
 from actors.words import attribute_of, said
 
 
