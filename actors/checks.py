@@ -22,10 +22,10 @@ _WRITTEN: Final = {"LocalContext": "self.context", "LocalRef": "ref", "LocalSupe
 """What authors call the objects whose methods are most often not awaited, by the name of the class."""
 
 
-def refuse(owner: object, field: str, got: object, expected: str, mend: str | None = None) -> DeclarationError:
+def refuse(owner: object, field: str, got: object, expected: str, fix: str | None = None) -> DeclarationError:
     """The error for one field of a declaration, in the project's one wording; an `owner` that is a text names the call."""
     name = owner if isinstance(owner, str) else owner.__name__ if isinstance(owner, type) else type(owner).__name__
-    line = f"pass {expected} as {field!r}." if mend is None else mend
+    line = f"pass {expected} as {field!r}." if fix is None else fix
     return DeclarationError(f"{name}({field}={repr_of(got)}): expected {expected}.\n  Fix: {line}")
 
 

@@ -124,18 +124,18 @@ def _check_kind(called: object, args: Sequence[object], written: Written) -> Non
             f"  Fix: pass the class or the function itself, and make it a plain def: {written.line(_name_in(call))}."
         )
     if not callable(called):
-        mend = "pass an Actor class or a function that returns a new Actor as 'factory'."
+        fix = "pass an Actor class or a function that returns a new Actor as 'factory'."
         if isinstance(called, str) and args and callable(args[0]) and written.id is None:
-            mend = f"{written.line(_name(args[0]))[:-1]}, name={called!r})."
+            fix = f"{written.line(_name(args[0]))[:-1]}, name={called!r})."
         raise DeclarationError(
-            f"{written.head(repr_of(called))}: expected an Actor class or a function that returns a new Actor.\n  Fix: {mend}"
+            f"{written.head(repr_of(called))}: expected an Actor class or a function that returns a new Actor.\n  Fix: {fix}"
         )
     if isinstance(called, type):
         if not issubclass(called, Actor) and not isinstance(called.__new__, types.FunctionType):
             is_own = called.__module__ != "builtins"
-            mend = f"class {called.__name__}(Actor):" if is_own else "pass a class that does, or a function that makes an actor."
+            fix = f"class {called.__name__}(Actor):" if is_own else "pass a class that does, or a function that makes an actor."
             raise DeclarationError(
-                f"{written.head(called.__name__)}: the class {called.__name__} does not derive from Actor.\n  Fix: {mend}"
+                f"{written.head(called.__name__)}: the class {called.__name__} does not derive from Actor.\n  Fix: {fix}"
             )
     elif inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called):
         name = _name(called)
@@ -167,8 +167,8 @@ def _check_receive(kind: type[Actor], head: str) -> None:
     if "receive" in abstract:
         own = [key for base in kind.__mro__ if base not in (Actor, object) for key in vars(base) if not key.startswith("__")]
         near = difflib.get_close_matches("receive", own, n=1)
-        mend = f"rename {near[0]}() to receive()." if near else f"{_RECEIVE}"
-        raise DeclarationError(f"{head}: {name} has no receive(), which handles its messages.\n  Fix: {mend}")
+        fix = f"rename {near[0]}() to receive()." if near else f"{_RECEIVE}"
+        raise DeclarationError(f"{head}: {name} has no receive(), which handles its messages.\n  Fix: {fix}")
     if abstract:
         missing = ", ".join(sorted(abstract))
         raise DeclarationError(f"{head}: {name} is abstract: it does not define {missing}.\n  Fix: define it in {name}.")
@@ -179,13 +179,13 @@ def _check_receive(kind: type[Actor], head: str) -> None:
     least, most, names, by_name = _takes(receive)
     if not least <= 2 <= most or by_name:
         taken = ", ".join([*names, *by_name])
-        mend = _RECEIVE if most < 2 else f"{_RECEIVE} with one message that has what it needs as its fields."
+        fix = _RECEIVE if most < 2 else f"{_RECEIVE} with one message that has what it needs as its fields."
         raise DeclarationError(
-            f"{head}: receive() of {name} is called with one message, and takes ({taken}){_place(receive)}.\n  Fix: {mend}"
+            f"{head}: receive() of {name} is called with one message, and takes ({taken}){_place(receive)}.\n  Fix: {fix}"
         )
 
 
-def check_handler(handler: object, what: str, mend: str) -> None:
+def check_handler(handler: object, what: str, fix: str) -> None:
     """Refuse a plain function that returns nothing to wait for; `what` names it.
 
     Raises:
@@ -201,7 +201,7 @@ def check_handler(handler: object, what: str, mend: str) -> None:
         )
     if any(word in _returned(function) for word in ("Awaitable", "Coroutine", "Future")):
         return
-    raise DeclarationError(f"{what} is a plain def, and its result is awaited{_place(function)}.\n  Fix: {mend}")
+    raise DeclarationError(f"{what} is a plain def, and its result is awaited{_place(function)}.\n  Fix: {fix}")
 
 
 def _returned(function: types.FunctionType) -> str:
@@ -264,15 +264,15 @@ def checked(actor: object, address: str) -> Actor:
     if is_actor(actor):
         check_actor(type(actor), f"{address!r}")
         return actor
-    got, mend = kind_of(actor), "give a subclass of actors.Actor, or a function that returns a new instance of one."
+    got, fix = kind_of(actor), "give a subclass of actors.Actor, or a function that returns a new instance of one."
     call = unawaited(actor)
     if call is not None:
-        got, mend = "a coroutine", "let it be a plain def that returns the actor; what has to wait goes into its lifespan()."
+        got, fix = "a coroutine", "let it be a plain def that returns the actor; what has to wait goes into its lifespan()."
     elif actor is None:
-        mend = "return the actor at the end of the factory."
+        fix = "return the actor at the end of the factory."
     elif isinstance(actor, type) and issubclass(actor, Actor):
-        got, mend = f"the class {actor.__name__}", f"pass the class itself as the factory, or return {actor.__name__}(…)."
-    raise DeclarationError(f"the factory of {address!r} returned {got}, expected an Actor.\n  Fix: {mend}")
+        got, fix = f"the class {actor.__name__}", f"pass the class itself as the factory, or return {actor.__name__}(…)."
+    raise DeclarationError(f"the factory of {address!r} returned {got}, expected an Actor.\n  Fix: {fix}")
 
 
 def context_too_early(error: AttributeError) -> UsageError | None:

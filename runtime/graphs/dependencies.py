@@ -166,7 +166,7 @@ class RunDependencies:
         error = DepError(
             f"node {node!r} could not get {parameter!r}: its dependency {guilty.name} ({guilty.location}) failed: "
             f"{said(failed.error, MOST_SAID)}\n"
-            f"  Fix: mend {guilty.name}, or catch the error in it and return a value that stands in.",
+            f"  Fix: correct {guilty.name}, or catch the error in it and return a value that stands in.",
             run_id=self._run.id,
             node=node,
             parameter=parameter,

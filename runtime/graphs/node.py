@@ -131,15 +131,15 @@ class NodeActor(Actor):
         options = self._spec.options
         if is_idle:
             text = f"gave no sign of life for idle_timeout_s={options.idle_timeout_s:g}"
-            mend = "call run.heartbeat() while it works"
+            fix = "call run.heartbeat() while it works"
         else:
             text = f"did not finish within timeout_s={options.timeout_s:g}"
-            mend = "give it more time"
+            fix = "give it more time"
         if is_done:
             text += "; it could not be stopped and finished after that, and its result is discarded"
-            mend += ", take its late result with late='take'"
+            fix += ", take its late result with late='take'"
         return NodeTimedOut(
-            f"node {self._spec.name!r} {text}.\n  Fix: {mend}, or find what it waits for: {self._spec.location}.",
+            f"node {self._spec.name!r} {text}.\n  Fix: {fix}, or find what it waits for: {self._spec.location}.",
             run_id=message.run.id,
         )
 

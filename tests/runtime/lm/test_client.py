@@ -362,7 +362,7 @@ async def test_nothing_shows_the_key():
 
 # --- wrong calls ----------------------------------------------------------------------------------------------------
 
-MEND = "\n  Fix: pass a list such as [{'role': 'user', 'content': 'Hello'}]."
+FIX = "\n  Fix: pass a list such as [{'role': 'user', 'content': 'Hello'}]."
 
 
 @pytest.mark.parametrize(
@@ -381,7 +381,7 @@ async def test_what_is_no_message_is_refused(messages: Any, complaint: str):
         with pytest.raises(UsageError) as caught:
             await lm.chat(messages)
 
-    assert str(caught.value) == complaint + MEND
+    assert str(caught.value) == complaint + FIX
     assert server.requests == []
 
 
