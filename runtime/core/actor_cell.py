@@ -17,12 +17,13 @@ from actors.factories import check_lifespan, checked, context_too_early
 from actors.groups import is_fatal, leaves_of
 from actors.supervision import ChildSpec, Directive
 from actors.words import said
-from runtime.core.cell import Cell, Exit, Overseer
+from runtime.core.cell import Cell, Overseer
 from runtime.core.envelope import Envelope
 from runtime.core.failures import failure_in
 from runtime.core.frames import raised_at, trim
 from runtime.core.hand import Hand
 from runtime.core.idleness import Idleness
+from runtime.core.incarnation import Exit
 from runtime.core.lifecycle import State
 from runtime.core.mailbox import Mailbox
 from runtime.core.refs import ActorStatistics, LocalRef

@@ -13,24 +13,20 @@ children down in order. So ``trio.Cancelled`` inside an actor always means that 
 from __future__ import annotations
 
 import contextvars
-import enum
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, final
+from typing import Any, Protocol
 
-import attrs
 import trio
 
 from actors.actor import ActorRef, StopReason, Terminated
-from actors.errors import UsageError
-from actors.groups import is_fatal, leaves_of, without
 from actors.restarts import RestartType
 from actors.supervision import Directive, SupervisorRef
-from runtime.core.envelope import OneShot
 from runtime.core.events import ActorCrashed, ActorEnded, ActorStarted
 from runtime.core.failures import is_of_a_dead_loop
 from runtime.core.frames import trim
+from runtime.core.incarnation import Exit, ExitKind, Start, classify
 from runtime.core.lifecycle import Move, Next, NextStep, State, Unrecovered, moved
 from runtime.core.services import Services
 from runtime.core.timekeeper import Timer
@@ -42,57 +38,6 @@ current_cell: contextvars.ContextVar[Cell | None] = contextvars.ContextVar("curr
 
 off_duty: contextvars.ContextVar[bool] = contextvars.ContextVar("off_duty", default=False)
 """Whether this code runs beside the handler of ``current_cell``, so that an ask of it does not hold the actor up."""
-
-
-in_thread: contextvars.ContextVar[Cell | None] = contextvars.ContextVar("in_thread", default=None)
-"""The cell whose handler waits for the worker thread in which this code was called."""
-
-
-def on_duty() -> Cell | None:
-    """The cell whose handler cannot go on before this code does; None outside of handlers, and in tasks that run beside one."""
-    cell = current_cell.get()
-    if cell is None or off_duty.get():
-        return None
-    if in_thread.get() is cell:
-        return cell
-    task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
-    while task is not None and task is not cell.task:  # a task that the handler has started elsewhere outlives it
-        task = task.parent_nursery.parent_task if task.parent_nursery is not None else None
-    return cell if task is not None else None
-
-
-@final
-class ExitKind(enum.Enum):
-    """How an incarnation ended."""
-
-    NORMAL = "normal"
-    """By itself, or because it was asked to."""
-    SHUTDOWN = "shutdown"
-    """A supervisor gave up; a transient one is not restarted for it (OTP: exit reason ``shutdown``)."""
-    FAILED = "failed"
-    FATAL = "fatal"
-    """``KeyboardInterrupt`` or ``GeneratorExit``: never restarted, the whole tree ends with it."""
-
-
-@final
-@attrs.frozen
-class Exit:
-    """The end of one incarnation."""
-
-    kind: ExitKind
-    error: BaseException | None = None
-
-
-@final
-class Start(OneShot):
-    """Somebody's wait for one start of a cell, which takes its failure in the supervisor's stead."""
-
-    __slots__ = ("adopts",)
-
-    def __init__(self, *, adopts: bool) -> None:
-        super().__init__()
-        self.adopts = adopts
-        """Whether the cell was made for this start, so that nothing is kept of it when it does not come about."""
 
 
 class Overseer(Protocol):
@@ -505,24 +450,3 @@ class Cell(ABC):
     async def wait_exited(self) -> None:
         """Return once the present incarnation has ended; at once when there is none. A checkpoint."""
         await self._wait_while(State.STARTING, State.RUNNING, State.STOPPING)
-
-
-def classify(error: BaseException, address: str) -> Exit:
-    """What an exception out of an incarnation means. Groups are judged by their leaves.
-
-    A ``trio.Cancelled`` among them is no failure of its own: the incarnation was told to end, or its handling was. One that
-    comes alone was kept and raised again by the actor, which is a mistake of its author.
-    """
-    fatal = next(filter(is_fatal, leaves_of(error)), None)
-    if fatal is not None:
-        return Exit(ExitKind.FATAL, fatal)
-    failure = without(error, trio.Cancelled)
-    if failure is not None:
-        return Exit(ExitKind.FAILED, failure)
-    stale = UsageError(
-        f"{address!r} raised trio.Cancelled although nobody cancelled it.\n"
-        "  Cause: the actor caught a cancellation and raised it again later.\n"
-        "  Fix: let trio.Cancelled pass at once; never store it."
-    )
-    stale.__cause__ = error
-    return Exit(ExitKind.FAILED, stale)

@@ -13,7 +13,8 @@ from actors.actor import ActorStatistics as ActorStatistics
 from actors.checks import COROUTINE, unawaited
 from actors.errors import AskCycle, UnderstudyError, UsageError
 from actors.words import repr_of
-from runtime.core.cell import Cell, current_cell, in_thread, off_duty
+from runtime.core.cell import Cell, current_cell, off_duty
+from runtime.core.duty import in_thread
 from runtime.core.envelope import Envelope, OneShot
 from runtime.core.frames import without_frames
 from runtime.core.lifecycle import State

@@ -12,7 +12,8 @@ from actors.actor import StopReason
 from actors.errors import RestartsExhausted
 from actors.restarts import RestartType
 from actors.supervision import Directive, Exhausted, Supervision
-from runtime.core.cell import Cell, Exit, ExitKind
+from runtime.core.cell import Cell
+from runtime.core.incarnation import Exit, ExitKind
 
 
 @final

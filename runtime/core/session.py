@@ -10,8 +10,9 @@ import trio
 from actors.actor import StopReason
 from actors.groups import is_fatal
 from actors.supervision import Directive, SupervisorSpec
-from runtime.core.cell import Cell, Exit
+from runtime.core.cell import Cell
 from runtime.core.context import LocalContext
+from runtime.core.incarnation import Exit
 from runtime.core.services import Services
 from runtime.core.supervisor import SupervisorCell
 

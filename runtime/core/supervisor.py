@@ -21,9 +21,10 @@ from actors.errors import RestartsExhausted, SupervisionError
 from actors.groups import is_fatal, leaves_of
 from actors.supervision import AutoShutdown, ChildSpec, Directive, Strategy, Supervision, SupervisorSpec
 from runtime.core.actor_cell import ActorCell, ContextMaker, start_failed
-from runtime.core.cell import Cell, Exit, ExitKind, Overseer, Start, classify
+from runtime.core.cell import Cell, Overseer
 from runtime.core.children import Children
 from runtime.core.events import ActorRestarting, ActorUnresponsive, SupervisorParked
+from runtime.core.incarnation import Exit, ExitKind, Start, classify
 from runtime.core.lifecycle import State
 from runtime.core.mailbox import Mailbox
 from runtime.core.restart_group import RestartGroup

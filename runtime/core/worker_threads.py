@@ -12,7 +12,8 @@ from typing import TypeVar
 
 import trio
 
-from runtime.core.cell import current_cell, in_thread
+from runtime.core.cell import current_cell
+from runtime.core.duty import in_thread
 
 T = TypeVar("T")
 

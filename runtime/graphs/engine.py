@@ -24,7 +24,8 @@ from actors.restarts import RestartType
 from actors.supervision import ChildSpec, supervisor_spec
 from actors.typevars import In, Out
 from actors.words import repr_of
-from runtime.core.cell import current_cell, on_duty
+from runtime.core.cell import current_cell
+from runtime.core.duty import on_duty
 from runtime.core.events import DEFAULT_BUFFER, Event, EventBus, EventStream
 from runtime.core.services import Services
 from runtime.core.supervisor import SupervisorCell

@@ -31,7 +31,8 @@ from actors.graphs.node import Kind
 from actors.groups import leaves_of
 from actors.words import said
 from runtime.core.actor_cell import ActorCell
-from runtime.core.cell import Cell, on_duty
+from runtime.core.cell import Cell
+from runtime.core.duty import on_duty
 from runtime.core.envelope import Envelope, OneShot, Wrapper
 from runtime.core.events import Event, EventStream
 from runtime.core.frames import raised_at, trim, without_frames

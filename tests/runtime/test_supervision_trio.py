@@ -17,7 +17,7 @@ import trio.testing
 from actors import ActorFailed, ActorStopped, Backoff, ChildSpec, RestartsExhausted, Supervision, UsageError, supervisor_spec
 from actors.groups import leaves_of
 from runtime import ActorCrashed, ActorRestarting, ActorUnresponsive
-from runtime.core.cell import ExitKind, classify
+from runtime.core.incarnation import ExitKind, classify
 from tests.runtime.cast import AT_ONCE, PATIENT, Boom, Does, Echo, Recorder, cause_of, child, names, stage
 
 
