@@ -350,7 +350,7 @@ class ActorContext(ABC):
 
         Raises:
             UsageError: there is no current message, or it is stashed or answered already.
-            DeclarationError: `error` is no ``Exception``.
+            DeclarationError: `error` isn't an ``Exception``.
         """
 
     @abstractmethod

@@ -79,7 +79,7 @@ def is_a(*kinds: type) -> Validator:
 
 
 def _likely(value: object, kind: type) -> str | None:
-    """What was probably meant by `value` where a `kind` is expected, as it is written; None when there is no telling."""
+    """What was probably meant by `value` where a `kind` is expected, as it is written; None when that is unclear."""
     if isinstance(value, str):
         name = value.upper().replace("-", "_").replace(" ", "_")
         return f"{kind.__name__}.{name}" if isinstance(vars(kind).get(name), kind) else None

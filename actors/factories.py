@@ -1,8 +1,8 @@
 """What stands for an actor where one is started: its class or factory, its ``receive``, its lifespan, its arguments.
 
-Judged where it is written, in ``spawn``, ``ChildSpec`` and ``graph.add``: what is wrong with it would otherwise come up at the
+Checked where it is written, in ``spawn``, ``ChildSpec`` and ``graph.add``: what is wrong with it would otherwise come up at the
 first message, as an error of Python's or trio's that names none of the author's code, restart after restart. Only plain
-functions are judged. A callable object, a mock or a wrapped function may do anything, and is found out when it does.
+functions are checked. A callable object, a mock or a wrapped function may do anything, and its mistakes show when it runs.
 """
 
 from __future__ import annotations
@@ -58,10 +58,10 @@ class Written:
 
 
 def check_factory(factory: object, args: Sequence[object], call: str, id: str | None = None, at: str = "") -> None:  # noqa: A002
-    """Refuse what can make no actor when it is called with `args`; the others are the fields of :class:`Written`.
+    """Raise for what cannot make an actor when it is called with `args`; the others are the fields of :class:`Written`.
 
     Raises:
-        DeclarationError: an instance, a coroutine, a function that is async, a class that is no actor or whose methods the
+        DeclarationError: an instance, a coroutine, a function that is async, a class that isn't an actor or whose methods the
             runtime cannot call; too many arguments, too few, or one that was not awaited.
     """
     if isinstance(factory, type) and len(args) in _FITTING.get(factory, ()) and COROUTINE not in map(type, args):
@@ -149,7 +149,7 @@ def _check_kind(called: object, args: Sequence[object], written: Written) -> Non
 
 
 def check_actor(kind: type[Actor], head: str) -> None:
-    """Refuse an actor class whose ``receive`` or ``lifespan`` the runtime cannot call; `head` begins the message.
+    """Raise for an actor class whose ``receive`` or ``lifespan`` the runtime cannot call; `head` begins the message.
 
     Raises:
         DeclarationError: it has no ``receive``, a plain ``def`` or one of other parameters, or a lifespan of the wrong kind.
@@ -186,7 +186,7 @@ def _check_receive(kind: type[Actor], head: str) -> None:
 
 
 def check_handler(handler: object, what: str, fix: str) -> None:
-    """Refuse a plain function that returns nothing to wait for; `what` names it.
+    """Raise for a plain function that returns nothing to wait for; `what` names it.
 
     Raises:
         DeclarationError: it is a ``def`` or an async generator.
@@ -228,7 +228,7 @@ def _check_lifespan(kind: type[Actor], head: str) -> None:
         function = inner
         is_contextlibs = lifespan.__code__.co_filename == contextlib.__file__
         if is_contextlibs and isinstance(inner, types.FunctionType) and not inspect.isasyncgenfunction(inner):
-            raise DeclarationError(f"{what} is no async generator{_place(inner)}.\n  Fix: {_LIFESPAN}")
+            raise DeclarationError(f"{what} isn't an async generator{_place(inner)}.\n  Fix: {_LIFESPAN}")
     if isinstance(function, types.FunctionType) and (lifespan is function or function.__name__ == "lifespan"):
         least, most, names, by_name = _takes(function)
         if not least <= 1 <= most or by_name:
@@ -239,10 +239,10 @@ def _check_lifespan(kind: type[Actor], head: str) -> None:
 
 
 def check_lifespan(manager: object, actor: Actor) -> None:
-    """Refuse what a lifespan returned if it is no async context manager.
+    """Check what a lifespan returned.
 
     Raises:
-        DeclarationError: so it is.
+        DeclarationError: it isn't an async context manager.
     """
     if not hasattr(type(manager), "__aenter__") or not hasattr(type(manager), "__aexit__"):
         call = unawaited(manager)
@@ -327,7 +327,7 @@ def _check_arguments(called: object, given: int, written: Written) -> None:
 
 
 def check_call(function: object, args: Sequence[object], call: str) -> None:
-    """Refuse a call of a plain function that Python would refuse for the number of its arguments; `call` is who makes it.
+    """Raise for a call of a plain function with a wrong number of arguments; `call` is the name of the method that makes it.
 
     Raises:
         DeclarationError: there are too many arguments, or too few.

@@ -128,7 +128,7 @@ class Runtime:
     async def stop(self, ref: ActorRef[Any] | SupervisorRef) -> None:
         """Stop an actor or a supervisor for good; return when it has stopped, its clean-up included.
 
-        It finishes the message in hand and turns the others into dead letters. Stopped already: no effect.
+        It finishes the current message and turns the others into dead letters. Stopped already: no effect.
 
         Raises:
             UsageError: `ref` is of another runtime, or the caller runs inside what it wants to stop.
@@ -376,7 +376,7 @@ async def open_runtime(
     """Open a runtime inside any trio program, as an async context manager.
 
     Several may be open side by side; nothing is global. On leaving, everything it started has ended: after a normal body each
-    actor finishes the message in hand within its ``shutdown_s``; after an exception or a cancellation all are cancelled at once,
+    actor finishes the current message within its ``shutdown_s``; after an exception or a cancellation all are cancelled at once,
     in reverse order of their start, and only their clean-up takes its time.
 
     Args:

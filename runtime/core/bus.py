@@ -58,7 +58,7 @@ class Bus:
     def publish(self, message: Any, topic: Hashable | None = None) -> int:
         """Put `message` into the mailbox of every subscriber of its type or a base of it; to how many. Never blocks.
 
-        A mailbox without room applies its policy; where that would block or refuse, the message is a dead letter.
+        A mailbox without room applies its policy; where that would block or reject, the message is a dead letter.
         """
         caller = current_cell.get()
         sender = caller.address if caller is not None else None

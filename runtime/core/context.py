@@ -105,7 +105,7 @@ class LocalContext(ActorContext):
 
     def watch(self, ref: Any) -> None:
         """See ``ActorContext.watch``."""
-        self._refuse_when_closed("it watches nobody")
+        self._refuse_when_closed("it watches no actor")
         cell = _cell_of(ref)
         if self._watches is None:
             self._watches = {}
@@ -149,7 +149,7 @@ class LocalContext(ActorContext):
 
     def stash(self) -> None:
         """See ``ActorContext.stash``."""
-        self._refuse_when_closed("it has no message in hand")
+        self._refuse_when_closed("it has no current message")
         self._cell.hand.stash()
 
     def unstash_all(self) -> None:
@@ -165,22 +165,22 @@ class LocalContext(ActorContext):
 
     def fail(self, error: Exception) -> None:
         """See ``ActorContext.fail``."""
-        self._refuse_when_closed("it has no message in hand")
+        self._refuse_when_closed("it has no current message")
         self._cell.hand.fail(error)
 
     def unhandled(self, message: Any) -> None:
         """See ``ActorContext.unhandled``."""
-        self._refuse_when_closed("it has no message in hand")
+        self._refuse_when_closed("it has no current message")
         self._cell.hand.unhandled(message)
 
     def heartbeat(self) -> None:
         """See ``ActorContext.heartbeat``."""
-        self._refuse_when_closed("it has no message in hand")
+        self._refuse_when_closed("it has no current message")
         self._cell.heartbeat()
 
     def reply_later(self) -> Reply[Any]:
         """See ``ActorContext.reply_later``."""
-        self._refuse_when_closed("it has no message in hand")
+        self._refuse_when_closed("it has no current message")
         return self._cell.hand.reply_later()
 
     @property

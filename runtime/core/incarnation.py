@@ -37,7 +37,7 @@ class Exit:
 
 @final
 class Start(OneShot):
-    """Somebody's wait for one start of a cell, which takes its failure in the supervisor's stead."""
+    """A task's wait for one start of a cell; a failure of the start goes to it instead of the supervisor."""
 
     __slots__ = ("adopts",)
 
@@ -50,7 +50,7 @@ class Start(OneShot):
 def classify(error: BaseException, address: str) -> Exit:
     """What an exception out of an incarnation means. Groups are judged by their leaves.
 
-    A ``trio.Cancelled`` among them is no failure of its own: the incarnation was told to end, or its handling was. One that
+    A ``trio.Cancelled`` among them isn't a failure: the incarnation was told to end, or its handling was. One that
     comes alone was kept and raised again by the actor, which is a mistake of its author.
     """
     fatal = next(filter(is_fatal, leaves_of(error)), None)
@@ -60,9 +60,9 @@ def classify(error: BaseException, address: str) -> Exit:
     if failure is not None:
         return Exit(ExitKind.FAILED, failure)
     stale = UsageError(
-        f"{address!r} raised trio.Cancelled although nobody cancelled it.\n"
+        f"{address!r} raised trio.Cancelled although it was not cancelled.\n"
         "  Cause: the actor caught a cancellation and raised it again later.\n"
-        "  Fix: let trio.Cancelled pass at once; never store it."
+        "  Fix: let trio.Cancelled pass immediately; never store it."
     )
     stale.__cause__ = error
     return Exit(ExitKind.FAILED, stale)

@@ -39,7 +39,7 @@ class RuntimeStatistics:
 
 @final
 class _Actors(Mapping[str, ActorStatistics]):
-    """The statistics of some actors, made when they are read: to make them all at once would hold the event loop."""
+    """The statistics of some actors, made when they are read: to make them all together would hold the event loop."""
 
     def __init__(self, cells: Mapping[str, ActorCell]) -> None:
         self._cells = cells
@@ -117,7 +117,7 @@ class _Snapshot:
 
 @final
 class _Children(Sequence[TreeNode]):
-    """The children of one node of a snapshot: to make all nodes of a large tree at once would hold the event loop."""
+    """The children of one node of a snapshot: to make all nodes of a large tree together would hold the event loop."""
 
     __slots__ = ("_places", "_snapshot")
 

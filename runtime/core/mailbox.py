@@ -4,7 +4,7 @@ A receiver that finds it empty parks its task here and is woken directly by the 
 waiting. Senders that find it full under ``BLOCK`` park in arrival order. All but ``put()`` and ``wait()`` is synchronous.
 
 Invariants: a sender waits only while the mailbox is full. A withdrawn envelope stays in the queue, uncounted, until it is
-reached, until nothing else waits, or until withdrawn ones outnumber the rest (removing it at once would cost a scan). While
+reached, until nothing else waits, or until withdrawn ones outnumber the rest (removing it immediately would cost a scan). While
 messages wait, no receiver lies idle unless another one has been called and has not looked yet: one is called for the first
 message, and each that finds more than it takes calls two others. So a burst that one receiver can drain wakes few, and one
 that it cannot wakes all, soon.
@@ -83,7 +83,7 @@ class Mailbox:
 
     @property
     def closed(self) -> bool:
-        """Whether the address has stopped: what is put now becomes a dead letter at once."""
+        """Whether the address has stopped: what is put now becomes a dead letter immediately."""
         return self._closed
 
     def __len__(self) -> int:
@@ -133,7 +133,7 @@ class Mailbox:
         await trio.lowlevel.wait_task_rescheduled(abort)
 
     def put_beyond(self, envelope: Envelope, *, first: bool = False) -> None:
-        """Queue `envelope` whatever the capacity: for redeliveries (`first`: ahead of all) and for cycles of a graph."""
+        """Queue `envelope` beyond the capacity too: for redeliveries (`first`: ahead of all) and for cycles of a graph."""
         if self._closed:
             self.bury(envelope)
         else:
@@ -285,7 +285,7 @@ class Mailbox:
         self.wake()
 
     def reopen(self) -> None:
-        """The address starts anew, empty."""
+        """The address starts again, empty."""
         self._closed = False
 
     def bury(self, envelope: Envelope, *, begun: bool = False) -> None:

@@ -23,7 +23,7 @@ class InstancePool:
     """Up to `size` instances under one supervisor. The mailbox is the pool's, so that no instance's end closes it.
 
     Another instance starts when a message waits, none is idle and none is about to look; instances stay until their supervisor
-    stops. One that ended for good (restart type ``TEMPORARY``, or ``TRANSIENT`` and finished) is replaced when it is needed.
+    stops. One that ended permanently (restart type ``TEMPORARY``, or ``TRANSIENT`` and finished) is replaced when it is needed.
 
     Messages for which an instance waits that can only go on after them are put :attr:`beyond` the others: instances of their
     own, made from `spare` and ended after one message, work on them.
@@ -55,7 +55,7 @@ class InstancePool:
 
     @property
     def beyond(self) -> Mailbox:
-        """Where the messages go that must not wait for any of the instances; nobody waits for room there."""
+        """Where the messages go that must not wait for any of the instances; no sender waits for room there."""
         if self._beyond is None:
             assert self._spare is not None, "a pool whose instances wait for others of them knows how to make more"
             self._beyond = InstancePool(self._supervisor, self._spare, math.inf, self._context)
@@ -134,7 +134,7 @@ class InstancePool:
         return cell
 
     def _replace(self, ended: Terminated) -> None:
-        """An instance has ended for good: nobody else may be there to take what waits."""
+        """An instance has ended permanently: there may be no other to take what waits."""
         name = ended.ref.address.rpartition("/")[2]
         del self._instances[name]
         self._vacant.append(name)

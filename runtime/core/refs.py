@@ -38,7 +38,7 @@ class Awaited(Waiter, Protocol):
         ...
 
     def on_end(self, tell: Callable[[Terminated], None]) -> None:
-        """Call `tell` once when it is gone for good."""
+        """Call `tell` once when it is gone permanently."""
         ...
 
     def forget_on_end(self, tell: Callable[[Terminated], None]) -> None:
@@ -113,7 +113,7 @@ class LocalRef(ActorRef[Any]):
         if type(message) is COROUTINE:
             raise not_awaited(message, "message")
         deadline = trio.current_effective_deadline()
-        if deadline == -math.inf:  # an ask that is too late displaces nobody
+        if deadline == -math.inf:  # an ask that is too late displaces no other message
             await trio.lowlevel.checkpoint_if_cancelled()
         cell, caller = self.cell, current_cell.get()
         slot = Ask(None if off_duty.get() else caller, cell)
@@ -198,12 +198,12 @@ def not_a_ref(given: object, what: str, makers: str) -> UsageError:
     """The error for a call that was given something else than `what`, which the calls `makers` return."""
     call = unawaited(given)
     if call is not None:
-        return UsageError(f"a coroutine that was not awaited is no {what}.\n  Fix: ref = {call}.")
-    return UsageError(f"{repr_of(given)} is no {what}.\n  Fix: pass what {makers} returned.")
+        return UsageError(f"a coroutine that was not awaited isn't a {what}.\n  Fix: ref = {call}.")
+    return UsageError(f"{repr_of(given)} isn't a {what}.\n  Fix: pass what {makers} returned.")
 
 
 async def wait_for_end(cell: Awaited) -> Terminated:
-    """Wait until `cell` is gone for good; the wait of a handler is an edge like an ask."""
+    """Wait until `cell` is gone permanently; the wait of a handler is an edge like an ask."""
     refuse_own_end(cell)
     slot = Ask(None if off_duty.get() else current_cell.get(), cell)
     try:

@@ -31,7 +31,7 @@ class Restart:
 
     delay_s: float
     is_parked: bool = False
-    """Whether the budget was spent, so that the delay is the longest one and the budget starts afresh."""
+    """Whether the budget was spent, so that the delay is the longest one and the budget starts again."""
     is_alone: bool = False
     """Whether its siblings are left alone under every strategy."""
 
@@ -104,7 +104,7 @@ class RestartPolicy:
         return self._supervision.directive(error)
 
     def decide(self, cell: Cell, exit: Exit, now: float) -> Decision:  # noqa: A002 - the word of the field
-        """Decide about an incarnation of `cell` that ended of itself at `now`; counts restarts, and its failures in a row."""
+        """Decide about an incarnation of `cell` that ended on its own at `now`; counts restarts, and its failures in a row."""
         directive = self.directive(exit.error) if exit.kind is ExitKind.FAILED and exit.error is not None else Directive.RESTART
         if directive is Directive.ESCALATE:
             assert exit.error is not None, "only an error escalates"

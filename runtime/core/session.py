@@ -42,7 +42,7 @@ class Session:
         return self.error
 
     def note(self, error: BaseException) -> None:
-        """The body raised `error`, or the closing did. The first counts, but for one that must never be survived."""
+        """The body raised `error`, or the closing did. The first counts, except that an interrupt replaces any other error."""
         if self.error is None or (is_fatal(error) and not is_fatal(self.error)):
             self.error = error
 
@@ -58,7 +58,7 @@ class Session:
             await self._services.timekeeper.run()
 
     async def finish(self) -> None:
-        """End the tree: in order and with grace after a normal body, at once otherwise."""
+        """End the tree: in order and with grace after a normal body, by cancellation otherwise."""
         self.root.request_stop(kill=self.error is not None)
         try:
             with trio.CancelScope(shield=self.error is not None):
@@ -82,7 +82,7 @@ class Session:
         """Nothing to forget."""
 
     def directive(self, error: BaseException) -> Directive:
-        """Nobody is above the root."""
+        """No supervisor is above the root."""
         return Directive.ESCALATE
 
     def run_beside(self, function: Callable[..., Any], *args: Any) -> None:

@@ -1,4 +1,4 @@
-"""Where messages of an actor are that are neither in its mailbox nor in hand: stashed, promised an answer, or to come again."""
+"""Where an actor's messages are that are neither queued nor being handled: stashed, promised an answer, or to be redelivered."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Deferred:
         return LocalReply(self, envelope)
 
     def answer(self, envelope: Envelope, value: Any) -> None:
-        """Give `value` to the asker, or make it a dead letter when nobody waits for it any more."""
+        """Give `value` to the asker, or make it a dead letter when no task waits for it any more."""
         if self.take(envelope):
             self._answer(envelope, value)
             envelope.slot = None

@@ -108,7 +108,7 @@ class SupervisorCell(Cell):
         self._killing = self._is_closing = self._significant_ended = False
         self._group.clear()
         failure: BaseException | None = None
-        # The children run in shielded scopes of their own; what ends this nursery is only their ordered stop below.
+        # Each child runs in its own shielded scope; what ends this nursery is only their ordered stop below.
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             try:
@@ -131,9 +131,9 @@ class SupervisorCell(Cell):
         return self._failure if self._failure is not None and is_fatal(self._failure) else failure
 
     def _classify(self, error: BaseException) -> Exit:
-        judged = classify(error, self.address)
-        gave_up = judged.kind is ExitKind.FAILED and isinstance(judged.error, RestartsExhausted)
-        return Exit(ExitKind.SHUTDOWN, judged.error) if gave_up else judged
+        exit_ = classify(error, self.address)
+        gave_up = exit_.kind is ExitKind.FAILED and isinstance(exit_.error, RestartsExhausted)
+        return Exit(ExitKind.SHUTDOWN, exit_.error) if gave_up else exit_
 
     async def _start_children(self) -> None:
         """Start the declared children, in order; those of an earlier incarnation keep their cells."""
@@ -178,7 +178,7 @@ class SupervisorCell(Cell):
         for child_id, cell in reversed(list(self.children.cells.items())):
             keep = child_id in declared and not self.stopping
             if not keep:
-                cell.stop_for_good(kill=self._killing)
+                cell.stop_permanently(kill=self._killing)
             elif cell.state is not State.BACKING_OFF:
                 cell.stop_to_rejoin(kill=self._killing)
             await self._see_out(cell)
@@ -264,7 +264,7 @@ class SupervisorCell(Cell):
     async def _start(self, cell: Cell, *, adopts: bool = False) -> None:
         """Start `cell` and wait until it has; what stops it from starting is raised here, not supervised.
 
-        By the time that this task wakes, others may have stopped and started the cell again. So whatever becomes of it is done
+        By the time that this task wakes, others may have stopped and started the cell again. So what follows is done
         at the instant of the failure (in ``child_exited``) or of the cancellation (in ``_abandon``), never after the wait.
         """
         start = Start(adopts=adopts)
@@ -279,10 +279,10 @@ class SupervisorCell(Cell):
             raise
 
     def _abandon(self, cell: Cell, start: Start) -> None:
-        """Whoever waits for `start` was cancelled: nothing remains of it."""
-        cell.stop_for_good(kill=True, forget=start.adopts)
+        """The task that waits for `start` was cancelled: stop the cell, so that nothing remains of the start."""
+        cell.stop_permanently(kill=True, forget=start.adopts)
 
-    @trio.lowlevel.enable_ki_protection  # Ctrl-C comes at its wait; between two lines it would leave a child that nobody stops
+    @trio.lowlevel.enable_ki_protection  # Ctrl-C comes at its wait; between two lines it would leave a child unstopped
     async def start_child(self, spec: ChildSpec | SupervisorSpec) -> Cell:
         """Adopt and start a child; nothing is kept of one that does not start."""
         self._open_nursery()
@@ -311,7 +311,7 @@ class SupervisorCell(Cell):
         self._group.leave(cell)
         if cell.state is State.NEW:  # waits for its first start
             cell.end(StopReason.STOPPED)
-        cell.stop_for_good(forget=discard)
+        cell.stop_permanently(forget=discard)
 
     @trio.lowlevel.enable_ki_protection
     async def restart_child(self, child_id: str) -> Cell:
@@ -342,7 +342,7 @@ class SupervisorCell(Cell):
         elif cell.rejoins:
             cell.back_off(is_restart=False)
         elif cell.stopping or self.stopping:
-            # What it failed with meanwhile nobody else would hear of: as in OTP, where a monitor is told the true reason.
+            # What it failed with meanwhile is reported nowhere else. In OTP too, a monitor is told the true reason.
             cell.end(StopReason.FAILED if exit.error is not None else StopReason.STOPPED, exit.error)
         elif not self.is_serving:
             self._set_aside(cell, exit.error)
@@ -401,12 +401,12 @@ class SupervisorCell(Cell):
     def _set_aside(self, cell: Cell, error: BaseException | None) -> None:
         """`cell` is not started again by this incarnation. A declared child keeps its mailbox: both may be started again."""
         if any(self.children.cells.get(spec.id) is cell for spec in self._specs):
-            cell.back_off_for_good(error)
+            cell.back_off_permanently(error)
         else:
             cell.end(StopReason.FAILED if error is not None else StopReason.STOPPED, error)
 
     def _fail(self, error: BaseException) -> None:
-        """End this supervisor with `error`. The first failure counts, but for one that must never be survived."""
+        """End this supervisor with `error`. The first failure counts, except that an interrupt replaces any other."""
         if self._failure is None or (is_fatal(error) and not is_fatal(self._failure)):
             self._failure = error
         self._nudge()
@@ -416,7 +416,7 @@ class SupervisorCell(Cell):
         self._fail(next(filter(is_fatal, leaves_of(error))))
 
     def child_ended(self, cell: Cell) -> None:
-        """Forget a child that nobody can start again: temporary, or discarded by whoever stopped it."""
+        """Forget a child that cannot be started again: temporary, or discarded by the call that stopped it."""
         if not cell.is_kept:
             self.children.forget(cell)
 

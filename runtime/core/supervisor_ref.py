@@ -1,4 +1,4 @@
-"""Refs to supervisors of this runtime: administrative calls run in the task of whoever makes them."""
+"""Refs to supervisors of this runtime: administrative calls run in the caller's task."""
 
 from __future__ import annotations
 

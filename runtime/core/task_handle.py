@@ -1,4 +1,4 @@
-"""One-shot tasks: a function that runs once as an actor of its own, supervised and never restarted."""
+"""One-shot tasks: a function that runs once in its own actor, supervised and never restarted."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class _TaskActor(Actor):
             waiting = message.run()
             if not inspect.isawaitable(waiting):
                 raise UsageError(
-                    f"task({message.name}): it returned {type(waiting).__name__} at once, expected an async function.\n"
+                    f"task({message.name}): it returned {type(waiting).__name__}, expected an async function.\n"
                     f"  Fix: async def, or task(trio.to_thread.run_sync, {message.name}, …) for one that blocks."
                 )
             return await waiting
@@ -71,7 +71,7 @@ class _Result:
 
     def __init__(self) -> None:
         self.begun = OneShot()
-        """Where whoever starts the call waits for its beginning."""
+        """Where the starting task waits for the call to begin."""
         self._outcome: outcome.Maybe[Any] | None = None
         self._waiting: dict[OneShot, None] = {}
 
@@ -82,7 +82,7 @@ class _Result:
         self._settle(outcome.Error(error))
 
     def released(self) -> None:
-        """Nothing to do: whoever waits here waits for the outcome only."""
+        """Nothing to do: the waiting task wants the outcome only."""
 
     def _settle(self, result: outcome.Maybe[Any]) -> None:
         if self._outcome is None:
@@ -128,7 +128,7 @@ class TaskHandle(Generic[Out]):
         return self._cell.ref
 
     async def result(self) -> Out:
-        """Wait for what the function returns; at once if it has. Cancelling this wait does not cancel the task.
+        """Wait for what the function returns; over already: no wait. Cancelling this wait does not cancel the task.
 
         Raises:
             ActorFailed: the function raised; the cause is chained.

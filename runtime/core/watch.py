@@ -14,7 +14,7 @@ from runtime.core.mailbox import Mailbox
 
 @final
 class Watch:
-    """Puts one ``Terminated`` into a mailbox, ahead of the messages there, when the watched cell is gone for good."""
+    """Puts one ``Terminated`` into a mailbox, ahead of the messages there, when the watched cell is gone permanently."""
 
     __slots__ = ("_mailbox", "_signal", "_watched")
 
@@ -24,7 +24,7 @@ class Watch:
         self._signal: Envelope | None = None
 
     def begin(self) -> None:
-        """Wait for the end; report it at once if it has come already."""
+        """Wait for the end; report it immediately if it has come already."""
         self._watched.on_end(self._report)
 
     def _report(self, end: Terminated) -> None:

@@ -262,7 +262,7 @@ async def test_a_ref_of_another_runtime_is_refused(virtual_clock):
             await other.stop(ref)
 
     assert str(caught.value) == (
-        "<ActorRef 'a' running> is no ref of this runtime.\n  Fix: pass what spawn() or supervise() returned."
+        "<ActorRef 'a' running> isn't a ref of this runtime.\n  Fix: pass what spawn() or supervise() returned."
     )
 
 
