@@ -7,7 +7,7 @@ from typing import Any, Final, Unpack, final
 
 import trio
 
-from actors.actor import Actor, ActorContext, ActorNursery, ActorRef, Reply, SpawnOptions
+from actors.actor import Actor, ActorContext, ActorNursery, ActorRef, Reply, SpawnOptions, Terminated
 from actors.errors import UnderstudyError, UsageError
 from actors.factories import check_handler
 from actors.supervision import supervisor_spec
@@ -15,14 +15,15 @@ from actors.typevars import M
 from actors.words import repr_of
 from runtime.core.actor_cell import ActorCell
 from runtime.core.cell import Cell
+from runtime.core.envelope import Envelope
 from runtime.core.frames import without_frames
+from runtime.core.mailbox import Mailbox
 from runtime.core.refs import LocalRef, not_a_ref
 from runtime.core.spawning import spawn_under
 from runtime.core.supervisor import SupervisorCell
 from runtime.core.supervisor_ref import LocalSupervisorRef
 from runtime.core.tasks import ActorTasks
 from runtime.core.timers import KeyedTimers
-from runtime.core.watch import Watch
 
 _HANDLER: Final = "async def …(message) for what it becomes."
 
@@ -40,7 +41,7 @@ class LocalContext(ActorContext):
         self._supervisor: SupervisorCell | None = None
         self._tasks: ActorTasks | None = None
         self._timers: KeyedTimers | None = None
-        self._watches: dict[Cell, Watch] | None = None
+        self._watches: dict[Cell, _Watch] | None = None
 
     @property
     def ref(self) -> ActorRef[Any]:
@@ -110,7 +111,7 @@ class LocalContext(ActorContext):
         if self._watches is None:
             self._watches = {}
         if cell not in self._watches:
-            self._watches[cell] = watch = Watch(self._cell.mailbox, cell)
+            self._watches[cell] = watch = _Watch(self._cell.mailbox, cell)
             watch.begin()
 
     def unwatch(self, ref: Any) -> None:
@@ -233,3 +234,29 @@ def _cell_of(ref: object) -> Cell:
     if isinstance(ref, LocalRef | LocalSupervisorRef) and isinstance(ref.cell, Cell):
         return ref.cell
     raise not_a_ref(ref, "ref of this runtime", "spawn() or supervise()")
+
+
+@final
+class _Watch:
+    """Puts one ``Terminated`` into a mailbox, ahead of the messages there, when the watched cell is gone permanently."""
+
+    __slots__ = ("_mailbox", "_signal", "_watched")
+
+    def __init__(self, mailbox: Mailbox, watched: Cell) -> None:
+        self._mailbox = mailbox
+        self._watched = watched
+        self._signal: Envelope | None = None
+
+    def begin(self) -> None:
+        """Wait for the end; report it immediately if it has come already."""
+        self._watched.on_end(self._report)
+
+    def _report(self, end: Terminated) -> None:
+        self._signal = Envelope(end, self._watched.address, None, trio.current_time())
+        self._mailbox.put_urgent(self._signal)
+
+    def end(self) -> None:
+        """Report nothing any more, and take back a report that is still queued."""
+        self._watched.forget_on_end(self._report)
+        if self._signal is not None and self._signal.holder is self._mailbox:
+            self._signal.withdraw()
