@@ -14,7 +14,7 @@ from actors.graphs.node import Fallback, Injected, Kind, NodeSpec
 from actors.lm import LM
 from actors.words import type_names
 from runtime.core.worker_threads import run_in_thread
-from runtime.graphs.events import FieldDelta, NodeEmitted
+from runtime.graphs.events import FieldDelta
 from runtime.graphs.generator import hand_out
 from runtime.graphs.injected import NodeLM, NodeRun, Pulse
 from runtime.graphs.run import Work
@@ -94,14 +94,13 @@ class Attempt:
 
     async def _stream(self) -> None:
         """Send each item on as it comes; the next one is asked for when the last found room."""
-        run, path, indices = self._message.run, self._message.delivery.path, itertools.count()
+        message, run, indices = self._message, self._message.run, itertools.count()
 
         async def send_on(item: Any) -> None:
             self._pulse.beat()
-            index = next(indices)
-            commands = run.state.emitted(path, item, index)
-            self._message.tell(NodeEmitted, index=index, output=item)
-            await run.carry_out(commands, self._spec.name)
+            await run.emitted(message, item, next(indices))
+            if run.journal is not None:
+                self._pulse.beat()  # the wait for the store is not the generator's
 
         await hand_out(self._bound(await self._arguments())(), send_on)
 
@@ -142,8 +141,17 @@ class Attempt:
                 arguments[parameter] = NodeLM(self._lm, message, self._pulse)
             else:
                 graph, attempt = run.state.plan.name, message.step.attempt
-                own = NodeRun(run.id, graph, delivery.node, delivery.path, attempt, self._pulse.beat, lambda: run.steps_left)
-                arguments[parameter] = own
+                arguments[parameter] = NodeRun(
+                    run.id,
+                    graph,
+                    delivery.node,
+                    delivery.path,
+                    attempt,
+                    run.is_resumed,
+                    self._pulse.beat,
+                    run.wall_time,
+                    lambda: run.steps_left,
+                )
 
     def _nothing_to_recall(self, entry: Recalled) -> RecallError:
         kinds = type_names(entry.types)

@@ -112,7 +112,7 @@ class MemoryStore:
 
     # --- opening and closing ----------------------------------------------------------------------------------------------
 
-    async def open(self, worker: str, nursery: trio.Nursery) -> Lease:  # noqa: ARG002 - memory needs no task
+    async def open(self, worker: str, nursery: trio.Nursery) -> Lease:
         """See ``Store.open``."""
         await self._reached()
         if worker in self._data.workers:
