@@ -515,7 +515,7 @@ async def _keep(runtime: Runtime, engine: Engine, store: Store, worker: str | No
     """Open the store, before anything else is started and so to be closed after it."""
     engine.keeping = Keeping(store, worker, engine.publish)
     try:
-        await runtime.spawn(Keeper, engine.keeping, engine.take_up, name="store", restart=RestartType.TEMPORARY)
+        await runtime.spawn(Keeper, engine.keeping, engine.take_up, engine.hear, name="store", restart=RestartType.TEMPORARY)
     except ActorStartFailed as error:
         if isinstance(error.__cause__, StoreError):
             raise error.__cause__ from None

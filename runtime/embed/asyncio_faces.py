@@ -91,10 +91,13 @@ class AsyncioRuntime(AsyncioFace[Runtime], of=Runtime):
         *,
         max_steps: float = math.inf,
         budget: Budget | None = None,
+        run_id: str | None = None,
         timeout: float | None = None,
     ) -> Out:
         """See ``Runtime.run``."""
-        result: Out = await self._cross(timeout, self._native.run, graph, message, max_steps=max_steps, budget=budget)
+        result: Out = await self._cross(
+            timeout, self._native.run, graph, message, max_steps=max_steps, budget=budget, run_id=run_id
+        )
         return result
 
     async def start(
@@ -105,12 +108,31 @@ class AsyncioRuntime(AsyncioFace[Runtime], of=Runtime):
         *,
         max_steps: float = math.inf,
         budget: Budget | None = None,
+        deadline_s: float | None = None,
+        durable: bool = True,
+        here: bool = True,
         timeout: float | None = None,
     ) -> AsyncioRunHandle[Out]:
         """See ``Runtime.start``."""
         face: AsyncioRunHandle[Out] = self._face(
-            await self._cross(timeout, self._native.start, graph, message, run_id, max_steps=max_steps, budget=budget)
+            await self._cross(
+                timeout,
+                self._native.start,
+                graph,
+                message,
+                run_id,
+                max_steps=max_steps,
+                budget=budget,
+                deadline_s=deadline_s,
+                durable=durable,
+                here=here,
+            )
         )
+        return face
+
+    async def handle(self, run_id: str, *, timeout: float | None = None) -> AsyncioRunHandle[Any]:
+        """See ``Runtime.handle``."""
+        face: AsyncioRunHandle[Any] = self._face(await self._cross(timeout, self._native.handle, run_id))
         return face
 
     def stream(
@@ -118,6 +140,7 @@ class AsyncioRuntime(AsyncioFace[Runtime], of=Runtime):
         graph: Graph[In, Out],
         message: In,
         *,
+        run_id: str | None = None,
         max_steps: float = math.inf,
         buffer: int = DEFAULT_BUFFER,
         budget: Budget | None = None,
@@ -125,7 +148,15 @@ class AsyncioRuntime(AsyncioFace[Runtime], of=Runtime):
     ) -> AsyncioEventStream[AnyRunEvent[Out | None]]:
         """See ``Runtime.stream``."""
         result: AsyncioEventStream[AnyRunEvent[Out | None]] = self._stream(
-            AsyncioEventStream, timeout, self._native.stream, graph, message, max_steps=max_steps, buffer=buffer, budget=budget
+            AsyncioEventStream,
+            timeout,
+            self._native.stream,
+            graph,
+            message,
+            run_id=run_id,
+            max_steps=max_steps,
+            buffer=buffer,
+            budget=budget,
         )
         return result
 
@@ -223,6 +254,11 @@ class AsyncioRunHandle(AsyncioFace[RunHandle[Out]], Generic[Out], of=RunHandle):
     def graph(self) -> str:
         """See ``RunHandle.graph``."""
         return self._native.graph
+
+    @property
+    def durable(self) -> bool:
+        """See ``RunHandle.durable``."""
+        return self._native.durable
 
     @property
     def started_at_s(self) -> float:

@@ -87,10 +87,11 @@ class PortalRuntime(PortalFace[Runtime], of=Runtime):
         *,
         max_steps: float = math.inf,
         budget: Budget | None = None,
+        run_id: str | None = None,
         timeout: float | None = None,
     ) -> Out:
         """See ``Runtime.run``."""
-        result: Out = self._cross(timeout, self._native.run, graph, message, max_steps=max_steps, budget=budget)
+        result: Out = self._cross(timeout, self._native.run, graph, message, max_steps=max_steps, budget=budget, run_id=run_id)
         return result
 
     def start(
@@ -101,12 +102,31 @@ class PortalRuntime(PortalFace[Runtime], of=Runtime):
         *,
         max_steps: float = math.inf,
         budget: Budget | None = None,
+        deadline_s: float | None = None,
+        durable: bool = True,
+        here: bool = True,
         timeout: float | None = None,
     ) -> PortalRunHandle[Out]:
         """See ``Runtime.start``."""
         face: PortalRunHandle[Out] = self._face(
-            self._cross(timeout, self._native.start, graph, message, run_id, max_steps=max_steps, budget=budget)
+            self._cross(
+                timeout,
+                self._native.start,
+                graph,
+                message,
+                run_id,
+                max_steps=max_steps,
+                budget=budget,
+                deadline_s=deadline_s,
+                durable=durable,
+                here=here,
+            )
         )
+        return face
+
+    def handle(self, run_id: str, *, timeout: float | None = None) -> PortalRunHandle[Any]:
+        """See ``Runtime.handle``."""
+        face: PortalRunHandle[Any] = self._face(self._cross(timeout, self._native.handle, run_id))
         return face
 
     def stream(
@@ -114,6 +134,7 @@ class PortalRuntime(PortalFace[Runtime], of=Runtime):
         graph: Graph[In, Out],
         message: In,
         *,
+        run_id: str | None = None,
         max_steps: float = math.inf,
         buffer: int = DEFAULT_BUFFER,
         budget: Budget | None = None,
@@ -121,7 +142,15 @@ class PortalRuntime(PortalFace[Runtime], of=Runtime):
     ) -> PortalEventStream[AnyRunEvent[Out | None]]:
         """See ``Runtime.stream``."""
         result: PortalEventStream[AnyRunEvent[Out | None]] = self._stream(
-            PortalEventStream, timeout, self._native.stream, graph, message, max_steps=max_steps, buffer=buffer, budget=budget
+            PortalEventStream,
+            timeout,
+            self._native.stream,
+            graph,
+            message,
+            run_id=run_id,
+            max_steps=max_steps,
+            buffer=buffer,
+            budget=budget,
         )
         return result
 
@@ -219,6 +248,11 @@ class PortalRunHandle(PortalFace[RunHandle[Out]], Generic[Out], of=RunHandle):
     def graph(self) -> str:
         """See ``RunHandle.graph``."""
         return self._native.graph
+
+    @property
+    def durable(self) -> bool:
+        """See ``RunHandle.durable``."""
+        return self._native.durable
 
     @property
     def started_at_s(self) -> float:

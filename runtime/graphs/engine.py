@@ -355,6 +355,18 @@ class Engine:
                 await self._take_up_due(self.keeping)
             await trio.sleep(LOOK_S)
 
+    async def hear(self) -> None:
+        """Do what is asked of runs here from outside, for ever."""
+        assert self.keeping is not None, "a store is opened"
+        while True:
+            try:
+                for item in await self.keeping.store.posted():
+                    run = self._runs.get(item.run)
+                    if run is not None and item.kind is PostedKind.CANCEL:
+                        run.cancel()
+            except StoreError:
+                await trio.sleep(LOOK_S)
+
     async def _take_up_due(self, keeping: Keeping) -> None:
         while not self._is_draining:
             open_for = {(d.graph.name, d.graph.version): d for d in self._deployments.values() if d.is_running and d.places_left}

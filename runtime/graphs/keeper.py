@@ -133,10 +133,10 @@ class Keeping:
 class Keeper(Actor):
     """Owns the store. It takes no messages."""
 
-    def __init__(self, keeping: Keeping, take_up: Callable[[], Awaitable[None]]) -> None:
-        """`take_up` looks for runs that are due, for ever."""
+    def __init__(self, keeping: Keeping, *tasks: Callable[[], Awaitable[None]]) -> None:
+        """`tasks` run while the store is open: one looks for runs that are due, say."""
         self._keeping = keeping
-        self._take_up = take_up
+        self._tasks = tasks
 
     @contextlib.asynccontextmanager
     async def lifespan(self) -> AsyncGenerator[None]:
@@ -150,7 +150,8 @@ class Keeper(Actor):
                     keeping.lease, keeping.nursery = opened.value, nursery
                     nursery.start_soon(keeping.tend)
                     nursery.start_soon(keeping.watch_lease, opened.value)
-                    nursery.start_soon(self._take_up)
+                    for task in self._tasks:
+                        nursery.start_soon(task)
                     yield
                 finally:
                     keeping.nursery = None

@@ -453,6 +453,11 @@ class MemoryStore:
         records = sum(len(run.records) for run in self._data.runs.values())
         return {"runs": len(self._data.runs), "records": records, "commits": self._data.commits, "queued": 0}
 
+    @property
+    def run_ids(self) -> tuple[str, ...]:
+        """Of every run that is stored."""
+        return tuple(self._data.runs)
+
     def wall_time(self) -> datetime:
         """See ``Store.wall_time``."""
         began = self._data.began
