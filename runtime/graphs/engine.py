@@ -320,10 +320,11 @@ class Engine:
                 "  Fix: give the new run an id of its own; the same id, graph and input give the handle of that run.",
                 run_id=run_id,
             )
+        active = self._runs.get(run_id)  # it may have been taken up meanwhile
         if active is not None:
             return active
         if here and found.run.status is StoredStatus.READY and found.run.version == graph.version:
-            taken = await store.take(run_id)
+            taken = await store.take(run_id, StoredStatus.READY)
             if taken is not None:
                 revived = await self._revive(keeping, deployment, taken, events)
                 if revived is not None:
