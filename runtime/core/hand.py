@@ -235,7 +235,7 @@ class Hand:
     def _redeliver(self, envelope: Envelope, error: BaseException) -> None:
         delay_s = self._redelivery.backoff.delay_s(envelope.attempt - 1, self.cell.services.rng)
         envelope.attempt += 1
-        if self.cell.services.events.listening:
+        if self.cell.services.events.wants(MessageRedelivering):
             self.cell.services.events.publish(
                 MessageRedelivering(
                     address=self.cell.address,

@@ -43,8 +43,7 @@ class Demands:
         """
         state = RunState(self._table_of(name), outer.id, prefix)
         commands = state.start(message)
-        publish = outer.publish if outer.is_listened_to else None
-        run = ActiveRun(state, self._places, publish, lambda _: None, math.inf, outer, outer.now)
+        run = ActiveRun(state, self._places, outer.audience, lambda _: None, math.inf, outer, outer.now)
         run.dependencies = RunDependencies.borrowed(lender)
         try:
             return await Launch(run, message, commands).result("nobody needs it any more")

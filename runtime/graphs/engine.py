@@ -6,14 +6,14 @@ import contextlib
 import contextvars
 import itertools
 import math
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import nullcontext
 from typing import Any, Final, final
 
 import trio
 
 from actors.checks import refuse
-from actors.errors import UsageError
+from actors.errors import RuntimeDraining, UsageError
 from actors.graphs.check import FURTHER_CHECKS
 from actors.graphs.dependencies import Supply
 from actors.graphs.graph import Graph
@@ -26,7 +26,7 @@ from actors.typevars import In, Out
 from actors.words import repr_of
 from runtime.core.cell import current_cell
 from runtime.core.duty import on_duty
-from runtime.core.events import DEFAULT_BUFFER, Event, EventBus, EventStream
+from runtime.core.events import DEFAULT_BUFFER, Audience, EventBus, EventStream, WithStream
 from runtime.core.services import Services
 from runtime.core.supervisor import SupervisorCell
 from runtime.graphs.carried import in_context
@@ -183,7 +183,7 @@ class Engine:
     ) -> Launch:
         """A run that has not begun. Not a checkpoint once its graph is deployed: who calls this waits for the run as well."""
         if self._is_draining and current_cell.get() is None:  # a run that drains may still need runs of its own
-            raise UsageError("the runtime is draining: it takes no more runs.\n  Fix: start runs before drain() is called.")
+            raise RuntimeDraining("the runtime is draining: it takes no more runs.\n  Fix: start runs before drain() is called.")
         _check_max_steps(max_steps)
         deployment = await self._deployment_of(graph)
         state = RunState(deployment.routing, self._new_id(graph, run_id))
@@ -196,9 +196,9 @@ class Engine:
                 self._unheard.add(run)
 
         run = self._runs[state.run_id] = ActiveRun(
-            state, deployment.pools, self._publisher(events), dismiss, max_steps, now=self._services.now
+            state, deployment.pools, self._audience(events), dismiss, max_steps, now=self._services.now
         )
-        run.shows_prompts = self._services.shows_prompts and run.is_listened_to
+        run.shows_prompts = self._services.shows_prompts
         if deployment.has_needs:
             run.dependencies = self._dependencies(deployment, run, message, deployment.plan.name)
         return Launch(run, message, commands, deployment.admit)
@@ -209,8 +209,7 @@ class Engine:
         deployment = await self._deployment_of(graph)
         state = RunState(deployment.routing, outer.id, work.delivery.path)
         commands = state.start(message)
-        publish = outer.publish if outer.is_listened_to else None
-        run = ActiveRun(state, deployment.pools, publish, deployment.dismiss, outer.max_steps, outer, outer.now)
+        run = ActiveRun(state, deployment.pools, outer.audience, deployment.dismiss, outer.max_steps, outer, outer.now)
         if deployment.has_needs:
             run.dependencies = self._dependencies(deployment, run, message, work.delivery.path)
         launch = Launch(run, message, commands, deployment.admit)
@@ -231,17 +230,9 @@ class Engine:
             raise UsageError(f"a run {repr_of(wanted)} is under way already.\n  Fix: give each run its own run_id.")
         return wanted
 
-    def _publisher(self, stream: EventStream | None) -> Callable[[Event], None] | None:
+    def _audience(self, stream: EventStream | None) -> Audience:
         bus = self._services.events
-        if stream is None:
-            return bus.publish if bus.listening else None
-
-        def publish(event: Event) -> None:
-            stream.offer(event)
-            if bus.listening:
-                bus.publish(event)
-
-        return publish
+        return bus if stream is None else WithStream(stream, bus)
 
     async def run(self, graph: Graph, message: object, max_steps: float) -> Any:
         """Start a run and wait for its output; nothing of it is alive afterwards."""
@@ -285,9 +276,9 @@ class Engine:
         """Cancel every run, because the runtime is closed; in words, each that nobody has ever waited for, or that failed so."""
         abandoned = [run for run in self._runs.values() if not (run.waits.is_awaited or run.is_ending)]
         for run in abandoned:
-            if run.is_listened_to:
-                run.publish(RunAbandoned(run_id=run.id, graph=run.state.plan.name))
-        for run_id, graph, _ in self._unheard.known.values() if self._services.events.listening else ():
+            if run.wants(RunAbandoned):
+                run.audience.publish(RunAbandoned(run_id=run.id, graph=run.state.plan.name))
+        for run_id, graph, _ in self._unheard.known.values() if self._services.events.wants(RunAbandoned) else ():
             self._services.events.publish(RunAbandoned(run_id=run_id, graph=graph))
         self.cancel_runs("the runtime was closed")
         return self._unheard.words() + [

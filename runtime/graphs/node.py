@@ -61,8 +61,8 @@ class NodeActor(Actor):
         step.attempt += message.error is None
         step.status = StepStatus.RUNNING
         step.started_at_s = run.now()  # before the first wait: from here on the message counts as taken
-        if run.is_listened_to:
-            message.tell(NodeStarted)
+        if run.audience.listening:
+            message.tell(NodeStarted, waited_s=step.started_at_s - step.waits_since_s)
         if self._slate is None:
             self._slate = contextvars.copy_context()
         elif not _is_same(self._slate):
@@ -106,7 +106,7 @@ class NodeActor(Actor):
                 if broken is not None:
                     message.run.gave_up(message, broken)
                     return True
-            message.step.status = StepStatus.RETRYING
+            message.step.wait_again(StepStatus.RETRYING, message.run.now())
             message.tell(NodeRetrying, error=error)
         return False
 

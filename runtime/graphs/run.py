@@ -16,7 +16,7 @@ import trio
 from actors.errors import NodeFailed, RunCancelled, RunError, RunFailed, StreamBroken
 from actors.graphs.node import Kind
 from runtime.core.envelope import Envelope
-from runtime.core.events import Event
+from runtime.core.events import Audience, Event
 from runtime.core.frames import without_frames
 from runtime.core.pool import InstancePool
 from runtime.graphs.carried import Carried, carried_from_here
@@ -46,8 +46,8 @@ class Work(RunMessage):
     def tell(self, kind: type[Any], **more: Any) -> None:
         """Publish an event about this message, if anybody listens."""
         run, step = self.run, self.step
-        if run.is_listened_to:
-            run.publish(kind(run_id=run.id, node=step.node, path=step.path, attempt=step.attempt, **more))
+        if run.wants(kind):
+            run.audience.publish(kind(run_id=run.id, node=step.node, path=step.path, attempt=step.attempt, **more))
 
     @property
     def waits(self) -> RunWaits:
@@ -85,7 +85,7 @@ class ActiveRun:
         self,
         state: RunState,
         pools: Mapping[str, InstancePool],
-        publish: Callable[[Event], None] | None,
+        audience: Audience,
         on_over: Callable[[ActiveRun], None],
         max_steps: float = math.inf,
         outer: ActiveRun | None = None,
@@ -106,12 +106,11 @@ class ActiveRun:
         self.now = now
         self.started_at_s = now()
         self.ended_at_s: float | None = None
-        self.is_listened_to = publish is not None
-        """Whether making an event is worth it."""
+        self.audience = audience
+        """Whom it tells what happens."""
         self.shows_prompts: bool = outer is not None and outer.shows_prompts
         """Whether its events carry what language models are asked."""
         self._sender = f"run {state.run_id}"
-        self._publish = publish
         self._on_over = on_over
         self._envelopes: dict[str, Envelope] = {}
         """Invariant: holds exactly the messages that are queued, handled or to be redelivered, by path."""
@@ -123,6 +122,7 @@ class ActiveRun:
         self.over: trio.Event = self.waits.over
         self.dependencies: RunDependencies | None = None
         """Set when its graph has any."""
+        self._calls = 0
         self._is_starting = True
         self._when_over: list[Callable[[], None]] = []
 
@@ -136,10 +136,16 @@ class ActiveRun:
         """How many more messages may be delivered to nodes."""
         return max(0, self.max_steps - self.state.steps)
 
-    def publish(self, event: Event) -> None:
-        """Tell the stream of this run, and whoever listens to the runtime."""
-        if self._publish is not None:
-            self._publish(event)
+    def wants(self, kind: type[Event]) -> bool:
+        """Whether making an event of the class `kind` is worth it."""
+        return self.audience.listening and self.audience.wants(kind)
+
+    def number_call(self) -> int:
+        """The number of the next call of a language model, counted from 1 over the run and those inside it."""
+        if self.outer is not None:
+            return self.outer.number_call()
+        self._calls += 1
+        return self._calls
 
     def book(self, used: Spend) -> None:
         """Add what was used of language models."""
@@ -171,8 +177,8 @@ class ActiveRun:
     async def begin(self, message: object, commands: Commands) -> None:
         """Deliver the input, as `commands` say. Cancelled, the run is cancelled."""
         try:
-            if self.is_listened_to and self.outer is None:
-                self.publish(RunStarted(run_id=self.id, graph=self.state.plan.name, input=message))
+            if self.outer is None and self.wants(RunStarted):
+                self.audience.publish(RunStarted(run_id=self.id, graph=self.state.plan.name, input=message))
             await self.carry_out(commands, None)
         except BaseException:
             self.cancel("its start was cancelled")
@@ -193,7 +199,7 @@ class ActiveRun:
         step = work.step
         commands = (self.state.finished if work.error is None else self.state.stood_in)(step.path, output)
         step.status, step.ended_at_s = StepStatus.DONE, self.now()
-        if self.is_listened_to:
+        if self.audience.listening:
             work.tell(NodeFinished, output=output)
         waiting = self._advance(commands, step.node)
         if waiting:
@@ -253,8 +259,10 @@ class ActiveRun:
             return
         failure = self.failure_of(work, error)
         self._ending.failures.append(failure)
-        if self.is_listened_to:
-            self.publish(NodeGaveUp(run_id=self.id, node=delivery.node, path=delivery.path, attempt=failure.attempt, error=error))
+        if self.wants(NodeGaveUp):
+            self.audience.publish(
+                NodeGaveUp(run_id=self.id, node=delivery.node, path=delivery.path, attempt=failure.attempt, error=error)
+            )
         self._take_down()
 
     def failure_of(self, work: Work, error: BaseException) -> NodeFailed:
@@ -284,7 +292,7 @@ class ActiveRun:
     def _fall_back(self, work: Work, error: BaseException) -> None:
         """Put the message back into the node's mailbox, this time for its fallback."""
         path = work.delivery.path
-        work.step.status = StepStatus.FALLING_BACK
+        work.step.wait_again(StepStatus.FALLING_BACK, self.now())
         again = Work(self, work.delivery, work.step, error)
         envelope = self._envelopes[path] = Envelope(again, self._sender, again, self.now())
         again.tell(NodeFellBack, error=error)
@@ -309,8 +317,8 @@ class ActiveRun:
         del self._envelopes[path]
         if step.ended_at_s is None:
             step.ended_at_s = self.now()
-            if step.started_at_s is not None and self.is_listened_to:
-                self.publish(NodeCancelled(run_id=self.id, node=step.node, path=path, attempt=step.attempt))
+            if step.started_at_s is not None and self.audience.listening:
+                work.tell(NodeCancelled)
             step.status = StepStatus.CANCELLED
         if not self._envelopes:
             self._finish_if_over()
@@ -377,8 +385,10 @@ class ActiveRun:
         if self.error is not None:
             self.error.trace = tuple(self.trace)
         try:
-            if self.is_listened_to and self.outer is None:
-                self.publish(RunFinished(run_id=self.id, status=self.status, output=self.output, error=self.error))
+            if self.outer is None and self.wants(RunFinished):
+                self.audience.publish(
+                    RunFinished(run_id=self.id, status=self.status, output=self.output, error=self.error, spend=self.spend)
+                )
         finally:  # whatever a listener raises, nobody must wait for ever
             self.waits.end()
             self._on_over(self)
