@@ -128,7 +128,7 @@ class Takers:
 
 
 def _is_plain(kind: type) -> bool:
-    """Whether the bases of classes say all of what is a subclass of `kind`, as of nearly all message types."""
+    """Whether the bases of classes alone decide what is a subclass of `kind`, as of nearly all message types."""
     check = type(kind).__subclasscheck__
     if check is type.__subclasscheck__:
         return True

@@ -79,11 +79,11 @@ def message_types(call: str, role: str, annotation: object, at: str = "") -> tup
     wrong = [kind for kind in shape.types if not is_message_type(kind)]
     if shape != Shape(shape.types) or not shape.types or wrong:
         got = annotation.__name__ if isinstance(annotation, type) else annotation
-        mend = "put @attrs.frozen on a class with its fields and pass that class."
+        fix = "put @attrs.frozen on a class with its fields and pass that class."
         if wrong and wrong[0].__module__ != "builtins":
-            mend = how_to_make_message(wrong[0])
+            fix = how_to_make_message(wrong[0])
         raise DeclarationError(
             f"{call}, {role}={got}){at}: expected a message type (attrs class, dataclass or pydantic model) or a union of "
-            f"them.\n  Fix: {mend}"
+            f"them.\n  Fix: {fix}"
         )
     return shape.types

@@ -68,7 +68,7 @@ class Graph(Generic[In, Out]):
         fallback: Callable[..., Any] | None = None,
         finish: Finish = Finish.FIRST_OUTPUT,
     ) -> None: ...
-    @overload  # for a union, which is no type[…]: Graph[A, B | C](…) says what it is
+    @overload  # for a union, which is no type[…]: write Graph[A, B | C](…)
     def __init__(
         self,
         name: str,
@@ -182,7 +182,7 @@ class Graph(Generic[In, Out]):
 
         A message class with ``__call__`` is a node too: its messages go to it, and a message of a subclass that is itself a node
         of the graph goes to that one alone. Its `concurrency` defaults to 1. Nothing under ``@graph.node`` is ever sent to a
-        language model, whatever its body is: that is :meth:`predict`, for classes as for functions.
+        language model, even without a body: that is :meth:`predict`, for classes as for functions.
 
         Raises:
             DeclarationError: neither a function nor a class with ``__call__``, a name that is taken, an unknown option, or one
@@ -250,8 +250,8 @@ class Graph(Generic[In, Out]):
 
         With `when`, a message goes to `target` if ``when(message)`` is true. A message that no connection takes is the run's
         output if it is of that type, and otherwise ends its branch. With `parameter`, it goes to that parameter of `target`
-        alone: so two parameters of one type are told apart. Nodes are given as functions or by name (a graph or an actor that was
-        added more than once: by name); the graph's check reports whether they fit.
+        alone, which distinguishes two parameters of one type. Nodes are given as functions or by name (a graph or an actor that
+        was added more than once: by name); the graph's check reports whether they fit.
 
         Raises:
             DeclarationError: `when` cannot be called, or not without waiting; or `parameter` isn't a name.

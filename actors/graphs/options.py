@@ -159,11 +159,11 @@ def check_options(given: Iterable[str], *, predict: bool, where: str) -> None:
             continue
         decorator = "@graph.predict" if predict else "@graph.node"
         if not predict and option in PREDICT_OPTIONS:
-            mend = f"use @graph.predict({option}=…), or leave {option!r} out."
+            fix = f"use @graph.predict({option}=…), or leave {option!r} out."
         else:
-            mend = nearest(option, known, _ELSEWHERE)
+            fix = nearest(option, known, _ELSEWHERE)
         raise DeclarationError(
-            f"{where}: {decorator} has no option {option!r}. Expected one of: {', '.join(known)}.\n  Fix: {mend}"
+            f"{where}: {decorator} has no option {option!r}. Expected one of: {', '.join(known)}.\n  Fix: {fix}"
         )
 
 

@@ -136,15 +136,15 @@ class NodeActor(Actor):
         options = self._spec.options
         if is_idle:
             text = f"gave no sign of life for idle_timeout_s={options.idle_timeout_s:g}"
-            mend = "call run.heartbeat() while it works"
+            fix = "call run.heartbeat() while it works"
         else:
             text = f"did not finish within timeout_s={options.timeout_s:g}"
-            mend = "give it more time"
+            fix = "give it more time"
         if is_done:
             text += "; it could not be stopped and finished after that, and its result is discarded"
-            mend += ", take its late result with late='take'"
+            fix += ", take its late result with late='take'"
         return NodeTimedOut(
-            f"node {self._spec.name!r} {text}.\n  Fix: {mend}, or find what it waits for: {self._spec.location}.",
+            f"node {self._spec.name!r} {text}.\n  Fix: {fix}, or find what it waits for: {self._spec.location}.",
             run_id=message.run.id,
         )
 
@@ -155,7 +155,7 @@ def _is_same(slate: contextvars.Context) -> bool:
         return contextvars.copy_context() == slate
     except INTERRUPTS:
         raise
-    except BaseException:  # noqa: BLE001 - the values are anybody's, and of some it cannot be said whether they are equal
+    except BaseException:  # noqa: BLE001 - the values are anybody's, and some cannot be compared
         return False
 
 
@@ -312,7 +312,7 @@ class Attempt:
 
 async def _called(kind: Kind, call: Callable[[], Any]) -> Any:
     if kind is Kind.THREAD:
-        # In a tuple: trio has words of its own for a function that gives it a coroutine, and they name none of the author's.
+        # In a tuple: trio's own error for a function that returns a coroutine names nothing of the author's.
         (returned,) = await run_in_thread(lambda: (call(),))
         return returned
     return await call()
