@@ -1,5 +1,6 @@
 """``runtime.observe``: instruments for a runtime that is open already, and events that nobody asks for are not made."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ from runtime import (
     NodeEvent,
     NodeFinished,
     NodeStarted,
+    RunFailed,
     RunFinished,
     open_runtime,
 )
@@ -57,7 +59,7 @@ async def test_a_base_class_stands_for_all_that_derive_from_it(autojump_clock):
         with runtime.observe(heard.append, [NodeEvent]):
             await runtime.run(GRAPH, Ask(1))
 
-    assert [type(event) for event in heard] == [NodeStarted, NodeFinished] * 2
+    assert [type(event).__name__ for event in heard] == ["NodeStarted", "NodeFinished"] * 2
 
 
 async def test_a_run_under_way_is_observed_from_then_on(autojump_clock):
@@ -91,7 +93,7 @@ async def test_an_event_that_nobody_wants_is_not_made(autojump_clock, monkeypatc
 
 
 def _noting(kind: type, made: list[type]) -> Callable[..., None]:
-    original: Any = kind.__init__
+    original: Any = vars(kind)["__init__"]
 
     def init(self: Any, **fields: Any) -> None:
         made.append(kind)
@@ -166,11 +168,8 @@ async def calls_of(lm: LM, n: int) -> list[Any]:
     seen: list[Any] = []
     async with open_runtime(lm=lm) as runtime:
         with runtime.observe(seen.append, [LMCallStarted, LMCalled, LMDelta, RunFinished]):
-            with trio.CancelScope():
-                try:
-                    await runtime.run(chat, Ask(n))
-                except BaseExceptionGroup:
-                    pass
+            with contextlib.suppress(RunFailed):
+                await runtime.run(chat, Ask(n))
     return seen
 
 
