@@ -41,6 +41,45 @@ class RunStarted(RunEvent):
     input: Any
 
 
+@final
+@attrs.frozen(kw_only=True)
+class RunResumed(RunEvent):
+    """A stored run goes on in this runtime; what its records say was done is not done again."""
+
+    graph: str
+    records: int
+    """How many there are."""
+    lives: int
+    """How many times a worker has taken it up, this time included."""
+
+
+@final
+@attrs.frozen(kw_only=True)
+class RunParkedEvent(RunEvent):
+    """A stored run cannot go on without a decision."""
+
+    graph: str
+    error: Any
+    """The ``RunParked``, or the ``StoreDamaged``."""
+
+
+@final
+@attrs.frozen(kw_only=True)
+class StoreStalled(Event):
+    """The store cannot write; runs that wait for it stand still, and the same records are tried again."""
+
+    since_s: float
+    """The runtime's clock, in seconds."""
+    error: Any
+    """What the store said."""
+
+
+@final
+@attrs.frozen(kw_only=True)
+class StoreRecovered(Event):
+    """The store has written what it could not."""
+
+
 @attrs.frozen(kw_only=True)
 class NodeEvent(RunEvent):
     """Something happened at one node."""
@@ -250,7 +289,7 @@ AnyNodeEvent: TypeAlias = (
 )
 """Each event of a node: a type checker reports what a ``match`` leaves out. The other unions are like it."""
 
-AnyRunEvent: TypeAlias = RunStarted | AnyNodeEvent | RunAbandoned | RunFinished[Out] | EventsMissed
+AnyRunEvent: TypeAlias = RunStarted | RunResumed | AnyNodeEvent | RunAbandoned | RunFinished[Out] | EventsMissed
 """Each event of ``runtime.stream``. ``AnyRunEvent[Answer | None]`` names the type of the output in ``RunFinished``."""
 
 AnyActorEvent: TypeAlias = (
@@ -261,9 +300,13 @@ AnyActorEvent: TypeAlias = (
 AnyEvent: TypeAlias = (
     AnyActorEvent
     | RunStarted
+    | RunResumed
+    | RunParkedEvent
     | AnyNodeEvent
     | RunAbandoned
     | RunFinished
+    | StoreStalled
+    | StoreRecovered
     | MessageDeadLettered
     | LoopBlocked
     | InstrumentFailed

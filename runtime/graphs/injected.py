@@ -6,6 +6,7 @@ import functools
 import math
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from datetime import datetime
 from typing import Any, Self, final
 
 import attrs
@@ -47,13 +48,24 @@ class NodeRun:
     node: str
     path: str
     attempt: int
+    is_resumed: bool
     _beat: Callable[[], None] = attrs.field(repr=False, eq=False)
+    _wall_time: Callable[[], datetime] = attrs.field(repr=False, eq=False)
     _steps_left: Callable[[], float] = attrs.field(repr=False, eq=False)
 
     @property
     def steps_left(self) -> float:
         """See ``actors.Run.steps_left``."""
         return self._steps_left()
+
+    @property
+    def key(self) -> str:
+        """See ``actors.Run.key``."""
+        return f"{self.id}/{self.path}"
+
+    def wall_time(self) -> datetime:
+        """See ``actors.Run.wall_time``."""
+        return self._wall_time()
 
     def heartbeat(self) -> None:
         """See ``actors.Run.heartbeat``."""

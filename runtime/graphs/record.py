@@ -13,6 +13,10 @@ class RunStatus(enum.StrEnum):
     """Where a run is; equal to its plain word."""
 
     RUNNING = "running"
+    WAITING = "waiting"
+    """Of a stored run: no worker has it in memory; it waits for one, or for what it needs to go on."""
+    PARKED = "parked"
+    """Of a stored run: it waits for a decision; see ``RunParked``."""
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"

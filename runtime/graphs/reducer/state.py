@@ -75,6 +75,15 @@ class RunState:
         return tuple(self._deliveries.at_work)
 
     @property
+    def at_work(self) -> tuple[Delivery, ...]:
+        """Those deliveries themselves."""
+        return tuple(self._deliveries.at_work.values())
+
+    def is_at_work(self, path: str) -> bool:
+        """Whether a delivery is at work: neither ended nor cancelled."""
+        return path in self._deliveries.at_work
+
+    @property
     def steps(self) -> int:
         """Messages delivered so far."""
         return self._deliveries.begun
