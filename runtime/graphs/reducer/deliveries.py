@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import final
 
@@ -71,7 +70,7 @@ class Deliveries:
         self.at_work[path] = branch.deliveries[path] = delivery
         branch.enter(node)
         if node in self._in_line:
-            branch.started.setdefault(node, deque()).append(delivery)
+            branch.queue(delivery)
         self.begun += 1
         self._starting.append(delivery)
 
