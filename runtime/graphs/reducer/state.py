@@ -58,6 +58,7 @@ class RunState:
         self._empty: dict[str, int] = {}  # fan-outs without an item, which nothing gathers
         self._is_started = False
         self._joins = routing.joins
+        self._only_ways = routing.only_ways
         self._ends_when_quiet = routing.finish is Finish.WHEN_QUIET
         self._outputs: list[tuple[_Precedence, Branch, object]] = []
         """For a run that ends when it is quiet: the outputs so far."""
@@ -130,6 +131,9 @@ class RunState:
         delivery = self._deliveries.find(path)
         if delivery is None:
             return Commands()
+        to = self._only_ways.get((delivery.node, type(returned)))
+        if to is not None and self.output is None and not self._quiet and self._deliveries.follow(delivery, to, returned):
+            return self._deliveries.hand_over()  # what the rest of this method would do, as it is for most messages
         spec = self.plan.nodes[delivery.node]
         self._deliveries.current = path
         if spec.fan_out is Many.ONE:
