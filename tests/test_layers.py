@@ -49,7 +49,7 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
     "runtime/embed": _APP,
     "runtime/testing/models": ("actors", "runtime/lm", "runtime/lm/dspy", "runtime/lm/limits"),
     "runtime/testing/schedules": (*_APP, "runtime/testing/models"),
-    "runtime/testing": (*_APP, "runtime/testing/models", "runtime/testing/schedules"),
+    "runtime/testing": (*_APP, "runtime/journal", "runtime/testing/models", "runtime/testing/schedules"),
     "runtime/cli/draw": ("actors", "actors/graphs"),
     "runtime/cli": (*_APP, "runtime/cli/draw"),
 }
