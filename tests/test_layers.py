@@ -49,7 +49,7 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
     "runtime/embed": _APP,
     "runtime/testing/models": ("actors", "runtime/lm", "runtime/lm/dspy", "runtime/lm/limits"),
     "runtime/testing/schedules": (*_APP, "runtime/testing/models"),
-    "runtime/testing": (*_APP, "runtime/testing/models", "runtime/testing/schedules"),
+    "runtime/testing": (*_APP, "runtime/journal", "runtime/testing/models", "runtime/testing/schedules"),
     "runtime/cli/draw": ("actors", "actors/graphs"),
     "runtime/cli": (*_APP, "runtime/cli/draw"),
 }
@@ -62,9 +62,8 @@ PURE = (
     "actors/",
     "runtime/cli/draw/",
     "runtime/core/frames.py",
-    "runtime/core/ledger.py",
     "runtime/core/lifecycle.py",
-    "runtime/core/verdicts.py",
+    "runtime/core/restarts.py",
     "runtime/graphs/reducer/",
     "runtime/messages/",
 )
