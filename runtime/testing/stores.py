@@ -68,13 +68,14 @@ _numbers = itertools.count(1)
 async def opened(make_store: MakeStore) -> AsyncGenerator[Store]:
     """A store that a worker of a new name has opened; closed at the end of the block."""
     store = make_store()
-    with trio.fail_after(PATIENCE_S):
-        await store.open(f"worker-{next(_numbers)}")
-    try:
-        yield store
-    finally:
-        with trio.CancelScope(deadline=trio.current_time() + PATIENCE_S, shield=True):
-            await store.close()
+    async with trio.open_nursery() as nursery:
+        with trio.fail_after(PATIENCE_S):
+            await store.open(f"worker-{next(_numbers)}", nursery)
+        try:
+            yield store
+        finally:
+            with trio.CancelScope(deadline=trio.current_time() + PATIENCE_S, shield=True):
+                await store.close()
 
 
 async def written(
@@ -427,10 +428,12 @@ class StoreContract:
             assert later is not None
             assert (later.status, later.owner, later.wake_at) == (StoredStatus.WAITING, None, now + timedelta(hours=1))
 
-    async def test_closing_hands_the_runs_back_and_ends_the_right_to_write(self, make_store: MakeStore) -> None:
+    async def test_closing_hands_the_runs_back_and_ends_the_right_to_write(
+        self, make_store: MakeStore, nursery: trio.Nursery
+    ) -> None:
         """The next worker takes them up; what the former one still appends is refused."""
         old = make_store()
-        lease = await old.open("former")
+        lease = await old.open("former", nursery)
         await create(old)
         row = record(old, 2)
         await old.close()
@@ -445,13 +448,13 @@ class StoreContract:
             assert isinstance(await written(old, row), RunLost)
             assert await written(store, row) is None
 
-    async def test_two_writers_never_share_a_run(self, make_store: MakeStore) -> None:
+    async def test_two_writers_never_share_a_run(self, make_store: MakeStore, nursery: trio.Nursery) -> None:
         """A store for one process refuses the second; any other gives each run to one of them."""
         async with opened(make_store) as store:
             await create(store)
             other = make_store()
             try:
-                await other.open("the other")
+                await other.open("the other", nursery)
             except StoreInUse as error:
                 assert "Fix:" in str(error)
                 return
