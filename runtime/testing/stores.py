@@ -68,13 +68,14 @@ _numbers = itertools.count(1)
 async def opened(make_store: MakeStore) -> AsyncGenerator[Store]:
     """A store that a worker of a new name has opened; closed at the end of the block."""
     store = make_store()
-    with trio.fail_after(PATIENCE_S):
-        await store.open(f"worker-{next(_numbers)}")
-    try:
-        yield store
-    finally:
-        with trio.CancelScope(deadline=trio.current_time() + PATIENCE_S, shield=True):
-            await store.close()
+    async with trio.open_nursery() as nursery:
+        with trio.fail_after(PATIENCE_S):
+            await store.open(f"worker-{next(_numbers)}", nursery)
+        try:
+            yield store
+        finally:
+            with trio.CancelScope(deadline=trio.current_time() + PATIENCE_S, shield=True):
+                await store.close()
 
 
 async def written(
@@ -430,11 +431,12 @@ class StoreContract:
     async def test_closing_hands_the_runs_back_and_ends_the_right_to_write(self, make_store: MakeStore) -> None:
         """The next worker takes them up; what the former one still appends is refused."""
         old = make_store()
-        lease = await old.open("former")
-        await create(old)
-        row = record(old, 2)
-        await old.close()
-        await old.close()
+        async with trio.open_nursery() as nursery:
+            lease = await old.open("former", nursery)
+            await create(old)
+            row = record(old, 2)
+            await old.close()
+            await old.close()
         assert lease.lost.is_set()
         assert isinstance(await written(old, row), RunLost)
 
@@ -450,19 +452,20 @@ class StoreContract:
         async with opened(make_store) as store:
             await create(store)
             other = make_store()
-            try:
-                await other.open("the other")
-            except StoreInUse as error:
-                assert "Fix:" in str(error)
-                return
-            try:
-                assert await other.take("r") is None
-                assert await other.claim({("g", "1")}, 10) == []
-                assert isinstance(await written(other, record(other, 2)), RunLost)
-                assert await written(store, record(store, 2)) is None
-                assert len(await journal(other)) == 2
-            finally:
-                await other.close()
+            async with trio.open_nursery() as nursery:
+                try:
+                    await other.open("the other", nursery)
+                except StoreInUse as error:
+                    assert "Fix:" in str(error)
+                    return
+                try:
+                    assert await other.take("r") is None
+                    assert await other.claim({("g", "1")}, 10) == []
+                    assert isinstance(await written(other, record(other, 2)), RunLost)
+                    assert await written(store, record(store, 2)) is None
+                    assert len(await journal(other)) == 2
+                finally:
+                    await other.close()
 
     # --- from outside -----------------------------------------------------------------------------------------------------
 
