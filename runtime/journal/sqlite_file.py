@@ -78,7 +78,11 @@ def store_error(error: Exception, path: Path) -> StoreError:
             f"the store {path} cannot be used now: {why} ({said(error)}).\n"
             "  Fix: make room, or give access to the file and its folder; what was acknowledged is kept, and work goes on then."
         )
-    elif primary in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB} or "UTF-8" in str(error):
+    elif (
+        primary in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+        or not isinstance(error, sqlite3.Error)
+        or "UTF-8" in str(error)
+    ):
         made = StoreDamaged(
             f"the store {path} is damaged, or isn't a SQLite database ({said(error)}).\n"
             "  Fix: name another file, or put a copy of it in its place; `understudy store check` shows what can be read."
