@@ -41,7 +41,7 @@ def path(tmp_path: Path) -> Path:
 
 
 async def test_a_plain_record_is_written_before_append_returns(path):
-    """No thread, no wait: what makes a step cheap. It has to wait only while the thread has not quite come home from other work."""
+    """No thread, no wait: what makes a step cheap. It waits only while the thread is on its way home from other work."""
     async with opened(lambda: SqliteStore(path)) as store:
         await create(store)
         told: list[object] = []
