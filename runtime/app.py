@@ -7,7 +7,7 @@ import logging
 import math
 import random
 import warnings
-from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Unpack, final
 
@@ -22,11 +22,12 @@ from actors.restarts import RestartType
 from actors.store_errors import StoreError
 from actors.supervision import ChildSpec, Supervision, SupervisorRef, SupervisorSpec, supervisor_spec
 from actors.typevars import In, M, Out
+from actors.words import repr_of
 from runtime.core.actor_cell import ActorCell
 from runtime.core.bus import Bus
 from runtime.core.cell import Cell, current_cell
 from runtime.core.dead_letters import DeadLetters
-from runtime.core.events import DEFAULT_BUFFER, EventStream
+from runtime.core.events import DEFAULT_BUFFER, Event, EventStream
 from runtime.core.failures import failure_in
 from runtime.core.frames import without_frames
 from runtime.core.inspection import RuntimeStatistics, TreeNode, statistics_of, tree_of
@@ -366,6 +367,23 @@ class Runtime:
         """
         return self._services.events.subscribe(keep, buffer)
 
+    @contextlib.contextmanager
+    def observe(self, sink: Callable[[Any], object], kinds: Iterable[type[Event]] | None = None) -> Generator[None]:
+        """Call `sink` with every event of the classes `kinds`, and those derived from them, while the block lasts; None: of all.
+
+        An instrument for a runtime that is open already: runs under way are observed too. Events that nobody asks for are not
+        made. The sink is called in the middle of what happens, so it must not block or call the runtime; what it raises is logged
+        once, published as ``InstrumentFailed``, and it is called no more.
+
+        Raises:
+            DeclarationError: `sink` cannot be called, or one of `kinds` isn't a class of events.
+        """
+        remove = self._services.events.add_sink(*_checked_sink(sink, kinds))
+        try:
+            yield
+        finally:
+            remove()
+
     def close_event_streams(self) -> None:
         """End every subscription that :meth:`events` made; their iterators end after what they hold.
 
@@ -493,6 +511,21 @@ async def open_runtime(
     for words in abandoned:
         _LOG.warning(words)
         warnings.warn(words, ResourceWarning, stacklevel=4)  # at the block; Python itself shows this category in tests only
+
+
+def _checked_sink(sink: Any, kinds: Any) -> tuple[Callable[[Any], object], tuple[type[Event], ...]]:
+    if not callable(sink):
+        raise DeclarationError(
+            f"observe({repr_of(sink)}): a sink is a function of one event.\n  Fix: runtime.observe(lambda event: print(event))."
+        )
+    wanted: tuple[Any, ...] = (Event,) if kinds is None else tuple(kinds) if isinstance(kinds, Iterable) else (kinds,)
+    for kind in wanted:
+        if not (isinstance(kind, type) and issubclass(kind, Event)):
+            raise DeclarationError(
+                f"observe(kinds={repr_of(kinds)}): {repr_of(kind)} isn't a class of events.\n"
+                "  Fix: a list of classes such as [RunFinished, NodeGaveUp]; leave kinds out for all."
+            )
+    return sink, wanted
 
 
 def _checked(dead_letters: object) -> DeadLetterPolicy | None:

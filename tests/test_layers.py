@@ -57,7 +57,7 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
     "runtime/embed": _APP,
     "runtime/testing/models": ("actors", "runtime/lm", "runtime/lm/dspy", "runtime/lm/limits"),
     "runtime/testing/schedules": (*_APP, "runtime/testing/models"),
-    "runtime/testing": (*_APP, "runtime/testing/models", "runtime/testing/schedules"),
+    "runtime/testing": (*_APP, "runtime/journal", "runtime/testing/models", "runtime/testing/schedules"),
     "runtime/cli/draw": ("actors", "actors/graphs"),
     "runtime/cli": (*_APP, "runtime/cli/draw"),
 }
@@ -97,11 +97,12 @@ FOREIGN: Mapping[str, frozenset[str]] = {
     "litellm": frozenset({"runtime/lm/providers/library.py"}),
     "rich": frozenset({"runtime/cli/watch.py"}),
     "msgspec": frozenset({"runtime/messages/codec.py"}),
+    "psycopg": frozenset({"runtime/journal/postgres_wire.py"}),
     "pydantic": frozenset({"runtime/messages/schemas.py"}),
     "pydantic_ai": frozenset({"runtime/lm/backends/pydantic_ai.py"}),
 }
 # Of these, what is not needed by every installation: the distribution, which is in an extra.
-EXTRAS: Mapping[str, str] = {"PIL": "pillow", "pydantic_ai": "pydantic-ai-slim", "rich": "rich"}
+EXTRAS: Mapping[str, str] = {"PIL": "pillow", "psycopg": "psycopg[binary]", "pydantic_ai": "pydantic-ai-slim", "rich": "rich"}
 # Programs that load a file of ours; no dependency, because the file is only imported where they run.
 HOSTS: Mapping[str, frozenset[str]] = {
     "pytest": frozenset({"runtime/testing/schedules/items.py", "runtime/testing/plugin.py"}),
@@ -114,7 +115,7 @@ EVERYWHERE: Mapping[str, frozenset[str]] = {
 }
 
 # Loaded when something needs them, never by `import actors, runtime`.
-LAZY = ("dspy", "litellm", "msgspec", "openai", "pydantic")
+LAZY = ("dspy", "litellm", "msgspec", "openai", "psycopg", "pydantic")
 
 
 def source_files(root: Path = ROOT) -> dict[str, str]:

@@ -8,7 +8,7 @@ import itertools
 import json
 import math
 import secrets
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import timedelta
 from typing import Any, Final, final
@@ -16,7 +16,7 @@ from typing import Any, Final, final
 import trio
 
 from actors.checks import refuse
-from actors.errors import UnderstudyError, UsageError
+from actors.errors import RuntimeDraining, UnderstudyError, UsageError
 from actors.graphs.check import FURTHER_CHECKS
 from actors.graphs.dependencies import Supply
 from actors.graphs.graph import Graph
@@ -30,7 +30,7 @@ from actors.typevars import In, Out
 from actors.words import repr_of
 from runtime.core.cell import current_cell
 from runtime.core.duty import on_duty
-from runtime.core.events import DEFAULT_BUFFER, Event, EventBus, EventStream
+from runtime.core.events import DEFAULT_BUFFER, Audience, Event, EventBus, EventStream, WithStream
 from runtime.core.services import Services
 from runtime.core.supervisor import SupervisorCell
 from runtime.graphs.carried import in_context
@@ -56,7 +56,7 @@ from runtime.lm.models import Connections, Models
 from runtime.lm.predictors.serving import Predictors
 from runtime.messages.codec import MessageCodec
 
-FURTHER_CHECKS.append(predict_problems)  # so that the check of a graph knows what its language models will need
+FURTHER_CHECKS.append(predict_problems)  # the check of a graph then knows what its language models will need
 
 
 LOOK_S: Final = 1.0
@@ -68,7 +68,7 @@ _MAX_RUN_ID: Final = 200
 
 
 def check_run_id(wanted: object) -> None:
-    """Refuse an id that could not stand in a path, a log line or a file name as it is."""
+    """Reject an id that could not stand in a path, a log line or a file name as it is."""
     if not isinstance(wanted, str) or not wanted:
         raise UsageError(f"run_id={repr_of(wanted)}: expected a non-empty string or None.\n  Fix: leave it out, and one is made.")
     if len(wanted) > _MAX_RUN_ID:
@@ -98,10 +98,10 @@ class Engine:
         self._deploying = trio.Lock()
         self._numbers = itertools.count(1)
         self._runs: dict[str, ActiveRun] = {}
-        """Those that are not over, by id, whatever their graph."""
+        """Those that are not over, by id, of all graphs."""
         self._unheard = Unheard()
         self._context = contextvars.copy_context()
-        """That of whoever opened the runtime: for what outlives runs."""
+        """That of the task that opened the runtime: for what outlives runs."""
         self._contexts = Contexts()
         self._is_draining = False
         self.keeping: Keeping | None = None
@@ -135,7 +135,7 @@ class Engine:
         for nested in [spec.embedded for spec in plan.nodes.values() if spec.kind is Kind.GRAPH]:
             known = self._deployments.get(nested)
             if known is None or not known.is_running:
-                await self._deploy(nested, math.inf)  # so that what is wrong with it is said before the first run
+                await self._deploy(nested, math.inf)  # what is wrong with it is then reported before the first run
         if self._models.needs_transport and not self._models.has_owner:
             await self._root.start_child(ChildSpec(self._free_name("connections"), Connections, (self._models,)))
         if self._contexts.nursery is None and _keeps_contexts(plan):
@@ -226,7 +226,7 @@ class Engine:
     async def _taking(self, graph: Graph, max_steps: float) -> Deployment:
         """The deployed graph, if runs are taken."""
         if self._is_draining and current_cell.get() is None:  # a run that drains may still need runs of its own
-            raise UsageError("the runtime is draining: it takes no more runs.\n  Fix: start runs before drain() is called.")
+            raise RuntimeDraining("the runtime is draining: it takes no more runs.\n  Fix: start runs before drain() is called.")
         _check_max_steps(max_steps)
         return await self._deployment_of(graph)
 
@@ -242,9 +242,9 @@ class Engine:
                 self._unheard.add(run)
 
         run = self._runs[state.run_id] = ActiveRun(
-            state, deployment.pools, self._publisher(events), dismiss, max_steps, now=self._services.now
+            state, deployment.pools, self._audience(events), dismiss, max_steps, now=self._services.now
         )
-        run.shows_prompts = self._services.shows_prompts and run.is_listened_to
+        run.shows_prompts = self._services.shows_prompts
         if self.keeping is not None:
             run.wall_time = self.keeping.store.wall_time
         if deployment.has_needs:
@@ -423,13 +423,13 @@ class Engine:
         run.resume(resumed)
         if any(item.kind is PostedKind.CANCEL for item in await store.inbox(run_id)):
             run.cancel("it was cancelled before its process ended")
-        if run.is_listened_to:
-            run.publish(RunResumed(run_id=run_id, graph=stored.graph, records=len(records), lives=stored.lives))
+        if run.wants(RunResumed):
+            run.audience.publish(RunResumed(run_id=run_id, graph=stored.graph, records=len(records), lives=stored.lives))
         await written.wait()
         return Launch(run, message, resumed.commands, deployment.admit)
 
     def _parked(self, stored: StoredRun, error: UnderstudyError) -> None:
-        if self._services.events.listening:
+        if self._services.events.wants(RunParkedEvent):
             self._services.events.publish(RunParkedEvent(run_id=stored.id, graph=stored.graph, error=error))
 
     def _put_away(self, run: ActiveRun, journal: Journal) -> None:
@@ -454,8 +454,7 @@ class Engine:
             journal, known = outer.journal.inside(work.delivery.path, work.step.attempt, deployment.codec)
             resumed = replay(state, message, known, deployment.codec, outer.now())
             commands = resumed.commands
-        publish = outer.publish if outer.is_listened_to else None
-        run = ActiveRun(state, deployment.pools, publish, deployment.dismiss, outer.max_steps, outer, outer.now)
+        run = ActiveRun(state, deployment.pools, outer.audience, deployment.dismiss, outer.max_steps, outer, outer.now)
         run.journal = journal
         if resumed is not None and known:
             run.resume(resumed)
@@ -476,20 +475,12 @@ class Engine:
             return next(run_id for run_id in numbered if run_id not in self._runs)
         check_run_id(wanted)
         if wanted in self._runs:
-            raise UsageError(f"a run {repr_of(wanted)} is under way already.\n  Fix: give each run its own run_id.")
+            raise UsageError(f"a run {repr_of(wanted)} is already in progress.\n  Fix: give each run its own run_id.")
         return wanted
 
-    def _publisher(self, stream: EventStream | None) -> Callable[[Event], None] | None:
+    def _audience(self, stream: EventStream | None) -> Audience:
         bus = self._services.events
-        if stream is None:
-            return bus.publish if bus.listening else None
-
-        def publish(event: Event) -> None:
-            stream.offer(event)
-            if bus.listening:
-                bus.publish(event)
-
-        return publish
+        return bus if stream is None else WithStream(stream, bus)
 
     def publish(self, event: Event) -> None:
         """Tell whoever listens to the runtime."""
@@ -527,7 +518,7 @@ class Engine:
                 )
             launch = accepted
         try:
-            with launch.run.waits.awaited() as cell:  # by whoever reads its events
+            with launch.run.waits.awaited() as cell:  # by the reader of its events
                 await launch.begin()
                 launch.run.when_over(events.close)
                 with nullcontext() if cell is None else launch.run.waits.read_by(cell, events):
@@ -536,7 +527,7 @@ class Engine:
             await launch.end("its stream was closed")
 
     async def drain(self, grace_s: float) -> None:
-        """Take no more runs; let those under way finish for `grace_s` seconds, then cancel them; return when all are over."""
+        """Take no more runs; let those in progress finish for `grace_s` seconds, then cancel them; return when all are over."""
         self._is_draining = True
         with trio.move_on_after(grace_s):
             async with self._deploying:  # runs that wait for their graph are behind this lock, in front of us
@@ -552,14 +543,14 @@ class Engine:
         return {run_id: RunHandle(run) for run_id, run in self._runs.items()}
 
     def close(self) -> list[str]:
-        """Cancel every run, because the runtime is closed; in words, each that nobody has ever waited for, or that failed so."""
+        """Cancel every run, because the runtime is closed; returns a report on each that was never awaited."""
         if self.keeping is not None:
             self.keeping.hurry()
         abandoned = [run for run in self._runs.values() if not (run.waits.is_awaited or run.is_ending or run.journal)]
         for run in abandoned:
-            if run.is_listened_to:
-                run.publish(RunAbandoned(run_id=run.id, graph=run.state.plan.name))
-        for run_id, graph, _ in self._unheard.known.values() if self._services.events.listening else ():
+            if run.wants(RunAbandoned):
+                run.audience.publish(RunAbandoned(run_id=run.id, graph=run.state.plan.name))
+        for run_id, graph, _ in self._unheard.known.values() if self._services.events.wants(RunAbandoned) else ():
             self._services.events.publish(RunAbandoned(run_id=run_id, graph=graph))
         self.cancel_runs("the runtime was closed")
         return self._unheard.words() + [
@@ -569,7 +560,7 @@ class Engine:
         ]
 
     def cancel_runs(self, why: str) -> None:
-        """Cancel every run, or hand it back to the store if it is durable; returns at once."""
+        """Cancel every run, or hand it back to the store if it is durable; returns immediately."""
         for run in list(self._runs.values()):
             run.hand_back(why)
 

@@ -57,7 +57,7 @@ class RunHandle(Generic[Out]):
         """
         run = self._run
         if run is not None and run.status is RunStatus.FAILED:
-            run.waits.mark_awaited()  # whoever asks knows by now
+            run.waits.mark_awaited()  # the caller knows by now
         return self._view.status
 
     @property
@@ -85,7 +85,7 @@ class RunHandle(Generic[Out]):
     async def cancel(self) -> None:
         """Cancel the run and return when nothing of it is alive. Over already: no effect.
 
-        Cancelled itself, it returns at once, and the run ends without being waited for.
+        Cancelled itself, it returns immediately, and the run ends without being waited for.
         """
         if isinstance(self._view, StoredView):
             await self._view.cancel()

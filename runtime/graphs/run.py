@@ -17,7 +17,7 @@ import trio
 from actors.errors import NodeFailed, RunCancelled, RunError, RunFailed, StreamBroken, UnderstudyError
 from actors.graphs.node import Kind
 from runtime.core.envelope import Envelope
-from runtime.core.events import Event
+from runtime.core.events import Audience, Event
 from runtime.core.frames import without_frames
 from runtime.core.pool import InstancePool
 from runtime.graphs.carried import Carried, carried_from_here
@@ -51,8 +51,8 @@ class Work(RunMessage):
     def tell(self, kind: type[Any], **more: Any) -> None:
         """Publish an event about this message, if anybody listens."""
         run, step = self.run, self.step
-        if run.is_listened_to:
-            run.publish(kind(run_id=run.id, node=step.node, path=step.path, attempt=step.attempt, **more))
+        if run.wants(kind):
+            run.audience.publish(kind(run_id=run.id, node=step.node, path=step.path, attempt=step.attempt, **more))
 
     @property
     def waits(self) -> RunWaits:
@@ -74,7 +74,7 @@ class Work(RunMessage):
         """Nothing to do: the instance has reported the result itself."""
 
     def fail(self, error: Exception) -> None:
-        """The node gave the message up; the failure is chained to `error`, the word of the cell."""
+        """The node gave the message up; the failure is chained to `error`, which comes from the cell."""
         self.run.gave_up(self, error if error.__cause__ is None else error.__cause__)
 
     def released(self) -> None:
@@ -90,7 +90,7 @@ class ActiveRun:
         self,
         state: RunState,
         pools: Mapping[str, InstancePool],
-        publish: Callable[[Event], None] | None,
+        audience: Audience,
         on_over: Callable[[ActiveRun], None],
         max_steps: float = math.inf,
         outer: ActiveRun | None = None,
@@ -103,7 +103,7 @@ class ActiveRun:
         """The run of whose node this one is the work; its trace, its events and its spending are also that one's."""
         self.max_steps = max_steps
         self.carried: Carried = carried_from_here() if outer is None else outer.carried
-        """The context variables of whoever started it, for its nodes."""
+        """The context variables of the task that started it, for its nodes."""
         self.trace: list[Step] = [] if outer is None else outer.trace
         self.spend = Spend()
         self.output: Any = None
@@ -111,12 +111,11 @@ class ActiveRun:
         self.now = now
         self.started_at_s = now()
         self.ended_at_s: float | None = None
-        self.is_listened_to = publish is not None
-        """Whether making an event is worth it."""
+        self.audience = audience
+        """Whom it tells what happens."""
         self.shows_prompts: bool = outer is not None and outer.shows_prompts
         """Whether its events carry what language models are asked."""
         self._sender = f"run {state.run_id}"
-        self._publish = publish
         self._on_over = on_over
         self._envelopes: dict[str, Envelope] = {}
         """Invariant: holds exactly the messages that are queued, handled or to be redelivered, by path."""
@@ -128,6 +127,7 @@ class ActiveRun:
         self.over: trio.Event = self.waits.over
         self.dependencies: RunDependencies | None = None
         """Set when its graph has any."""
+        self._calls = 0
         self.journal: Journal | None = None
         """Where it writes down what its reducer is told; None for a run that is not durable."""
         self.wall_time: Callable[[], datetime] = _system_time if outer is None else outer.wall_time
@@ -157,10 +157,16 @@ class ActiveRun:
         """How many more messages may be delivered to nodes."""
         return max(0, self.max_steps - self.state.steps)
 
-    def publish(self, event: Event) -> None:
-        """Tell the stream of this run, and whoever listens to the runtime."""
-        if self._publish is not None:
-            self._publish(event)
+    def wants(self, kind: type[Event]) -> bool:
+        """Whether making an event of the class `kind` is worth it."""
+        return self.audience.listening and self.audience.wants(kind)
+
+    def number_call(self) -> int:
+        """The number of the next call of a language model, counted from 1 over the run and those inside it."""
+        if self.outer is not None:
+            return self.outer.number_call()
+        self._calls += 1
+        return self._calls
 
     def book(self, used: Spend) -> None:
         """Add what was used of language models."""
@@ -169,7 +175,7 @@ class ActiveRun:
             self.outer.book(used)
 
     def when_over(self, call: Callable[[], None]) -> None:
-        """Call `call` once the run is over; at once if it is."""
+        """Call `call` once the run is over; immediately if it is."""
         if self.over.is_set():
             call()
         else:
@@ -192,8 +198,8 @@ class ActiveRun:
     async def begin(self, message: object, commands: Commands) -> None:
         """Deliver the input, as `commands` say. Cancelled, the run is cancelled."""
         try:
-            if self.is_listened_to and self.outer is None and not self.is_resumed:
-                self.publish(RunStarted(run_id=self.id, graph=self.state.plan.name, input=message))
+            if self.outer is None and not self.is_resumed and self.wants(RunStarted):
+                self.audience.publish(RunStarted(run_id=self.id, graph=self.state.plan.name, input=message))
             await self.carry_out(commands, None)
         except BaseException:
             self.cancel("its start was cancelled")
@@ -217,7 +223,7 @@ class ActiveRun:
             return
         commands = (self.state.finished if work.error is None else self.state.stood_in)(step.path, output)
         step.status, step.ended_at_s = StepStatus.DONE, self.now()
-        if self.is_listened_to:
+        if self.audience.listening:
             work.tell(NodeFinished, output=output)
         waiting = self._advance(commands, step.node)
         if waiting:
@@ -231,7 +237,7 @@ class ActiveRun:
 
         def follow() -> Sequence[Envelope]:
             step.status, step.ended_at_s = StepStatus.DONE, self.now()
-            if self.is_listened_to:
+            if self.audience.listening:
                 work.tell(NodeFinished, output=output)
             return self._advance(commands, step.node)
 
@@ -280,7 +286,7 @@ class ActiveRun:
             await self._places.wait_for_room(waiting, node, self.waits.look_around)
 
     async def carry_out(self, commands: Commands, deliverer: str | None) -> None:
-        """Cancel what nobody wants any more, then deliver; `deliverer` is the node whose instance does so.
+        """Cancel what is no longer wanted, then deliver; `deliverer` is the node whose instance does so.
 
         Waits for room only on a forward edge of the deliverer's own. Then no node ever waits for one that comes before it,
         and no graph can stand still on its own mailboxes.
@@ -293,7 +299,7 @@ class ActiveRun:
         """Do what `commands` say as far as nothing has to wait for room; returns what is left to deliver."""
         for path in commands.cancelled:
             self._withdraw(path)
-        # All are registered before the first wait, so that the run cannot look finished, nor miss one when it is cancelled.
+        # All are registered before the first wait: the run can neither look finished nor miss one when it is cancelled.
         now_s, ending = self.now(), self._ending.is_decided
         envelopes = [self._register(delivery, now_s, ending=ending) for delivery in commands.deliveries]
         if self.past:
@@ -362,8 +368,10 @@ class ActiveRun:
             return
         failure = self.failure_of(work, error)
         self._ending.failures.append(failure)
-        if self.is_listened_to:
-            self.publish(NodeGaveUp(run_id=self.id, node=delivery.node, path=delivery.path, attempt=failure.attempt, error=error))
+        if self.wants(NodeGaveUp):
+            self.audience.publish(
+                NodeGaveUp(run_id=self.id, node=delivery.node, path=delivery.path, attempt=failure.attempt, error=error)
+            )
         self._take_down()
 
     def failure_of(self, work: Work, error: BaseException) -> NodeFailed:
@@ -396,7 +404,7 @@ class ActiveRun:
     def _fall_back(self, work: Work, error: BaseException) -> None:
         """Put the message back into the node's mailbox, this time for its fallback."""
         path = work.delivery.path
-        work.step.status = StepStatus.FALLING_BACK
+        work.step.wait_again(StepStatus.FALLING_BACK, self.now())
         if self.journal is not None:
             self.journal.failed(path, work.step.attempt, error, "fallback")
         again = Work(self, work.delivery, work.step, error)
@@ -410,7 +418,7 @@ class ActiveRun:
             self.gave_up(work, error)
 
     def is_withdrawn(self, work: Work) -> bool:
-        """Whether nobody wants the result of `work` any more."""
+        """Whether the result of `work` is no longer wanted."""
         path = work.delivery.path
         envelope = self._envelopes.get(path)
         if envelope is None or envelope.withdrawn or envelope.message is not work:
@@ -423,12 +431,12 @@ class ActiveRun:
         path, step = work.delivery.path, work.step
         envelope = self._envelopes.get(path)
         if envelope is None or envelope.message is not work:
-            return  # over already, or in the hands of the fallback
+            return  # over already, or with the fallback
         del self._envelopes[path]
         if step.ended_at_s is None:
             step.ended_at_s = self.now()
-            if step.started_at_s is not None and self.is_listened_to:
-                self.publish(NodeCancelled(run_id=self.id, node=step.node, path=path, attempt=step.attempt))
+            if step.started_at_s is not None and self.audience.listening:
+                work.tell(NodeCancelled)
             step.status = StepStatus.CANCELLED
         if not self._envelopes:
             self._finish_if_over()
@@ -460,7 +468,7 @@ class ActiveRun:
             self.gave_up(envelope.message, error, is_dead=True)
 
     def cancel(self, why: str = "its handle was cancelled") -> None:
-        """Take the run down; returns at once, ``over`` is set when nothing of it is left."""
+        """Take the run down; returns immediately, ``over`` is set when nothing of it is left."""
         if self.status is RunStatus.RUNNING and not self.is_ending:
             self._end_early(RunCancelled(f"run {self.id!r} of {self.state.plan.name!r} was cancelled: {why}.", run_id=self.id))
 
@@ -524,9 +532,11 @@ class ActiveRun:
         if isinstance(self.error, RunError):
             self.error.trace = tuple(self.trace)
         try:
-            if self.is_listened_to and self.outer is None:
-                self.publish(RunFinished(run_id=self.id, status=self.status, output=self.output, error=self.error))
-        finally:  # whatever a listener raises, nobody must wait for ever
+            if self.outer is None and self.wants(RunFinished):
+                self.audience.publish(
+                    RunFinished(run_id=self.id, status=self.status, output=self.output, error=self.error, spend=self.spend)
+                )
+        finally:  # even if a listener raises, no caller may wait for ever
             self.waits.end()
             self._on_over(self)
             for call in self._when_over:

@@ -153,7 +153,7 @@ def late(n: int) -> Private:
         (Draft("\ud800"), "Draft", "text"),
         (Draft("t", (Hit(1.0),)), "Draft", "hits"),  # type: ignore[arg-type]
         (Draft("t", [Hit(1.0), Hit("1")]), "Draft", "hits[1].score"),  # type: ignore[arg-type]
-        (Vote(None, object()), "Vote", "notes"),
+        (Vote(None, ...), "Vote", "notes"),
         (Vote(None, {"tests.runtime.messages.test_codec:Yes": {"by": "me"}}), "Vote", "notes"),
         (Hit(1.0, datetime.datetime(2026, 10, 25, 2, 30, fold=1)), "Hit", "at"),
         (late(3), "Private", "count"),
