@@ -5,8 +5,9 @@ Made by ``python -m tests.runtime.embed.generate_faces``; not to be edited.
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Hashable, Iterable, Mapping, Sequence
 from typing import Any, Generic, Unpack, final, overload
 
 from actors.actor import Actor, ActorRef, ActorStatistics, Asked, R, SpawnOptions, Terminated
@@ -16,7 +17,7 @@ from actors.restarts import RestartType
 from actors.supervision import ChildCounts, ChildInfo, ChildSpec, Supervision, SupervisorRef, SupervisorSpec
 from runtime.app import Runtime
 from runtime.core.dead_letters import DeadLetters
-from runtime.core.events import DEFAULT_BUFFER
+from runtime.core.events import DEFAULT_BUFFER, Event
 from runtime.core.inspection import RuntimeStatistics, TreeNode
 from runtime.core.task_handle import TaskHandle
 from runtime.embed.portal_base import In, M, Out, PortalEventStream, PortalFace, PortalLMStream
@@ -212,6 +213,10 @@ class PortalRuntime(PortalFace[Runtime], of=Runtime):
         """See ``Runtime.events``."""
         result: PortalEventStream[AnyEvent] = self._stream(PortalEventStream, timeout, self._native.events, keep, buffer=buffer)
         return result
+
+    def observe(self, sink: Callable[[Any], object], kinds: Iterable[type[Event]] | None = None) -> Generator[None]:
+        """See ``Runtime.observe``."""
+        return self._call(self._native.observe, sink, kinds)
 
     def close_event_streams(self) -> None:
         """See ``Runtime.close_event_streams``."""
