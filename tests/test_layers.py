@@ -321,7 +321,7 @@ def loaded_by(statement: str) -> set[str]:
     """Names of the top-level modules that a fresh interpreter has loaded after `statement`."""
     report = "import json, sys; print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
     run = subprocess.run(
-        [sys.executable, "-c", f"{statement}\n{report}"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", f"{statement}\n{report}"], cwd=ROOT, capture_output=True, text=True, timeout=240, check=False
     )
 
     assert run.returncode == 0, run.stderr

@@ -39,7 +39,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]
         "out",
         ".",
     ]
-    build = subprocess.run(command, cwd=tree, capture_output=True, text=True, timeout=120, check=False)
+    build = subprocess.run(command, cwd=tree, capture_output=True, text=True, timeout=240, check=False)
     assert build.returncode == 0, build.stderr
     [path] = (tree / "out").iterdir()
     with zipfile.ZipFile(path) as archive:
