@@ -28,6 +28,7 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
     "actors/graphs": ("actors",),
     "runtime/core": ("actors",),
     "runtime/messages": ("actors",),
+    "runtime/journal": ("actors", "actors/graphs", "runtime/messages"),
     "runtime/lm/limits": ("actors",),
     "runtime/lm/http": ("actors", "runtime/lm/limits"),
     "runtime/lm/providers": ("actors", "runtime/lm/http", "runtime/lm/limits", "runtime/messages"),

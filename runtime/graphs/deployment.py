@@ -125,9 +125,7 @@ class Deployment(Generic[In, Out]):
         self._runs[run] = None
         try:
             if self._turns is not None:
-                run.turns = self._turns
-                if not run.may_skip(self._turns):
-                    await self._turns.take(run)
+                await run.waits.take_turn(self._turns)
         except BaseException:
             run.never_began("its start was cancelled")
             raise
@@ -138,7 +136,7 @@ class Deployment(Generic[In, Out]):
         """`run` is over."""
         del self._runs[run]
         if self._turns is not None:
-            self._turns.give_back(run)
+            self._turns.give_back(run.waits)
 
     async def stop(self) -> None:
         """Cancel the runs and stop the actors; return when all have ended. Cancelled itself, it still stops them soon.

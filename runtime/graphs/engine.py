@@ -172,7 +172,7 @@ class Engine:
         await trio.lowlevel.checkpoint()
         launch = await self._prepare(graph, message, run_id, max_steps, events)
         cell = on_duty()
-        with nullcontext() if cell is None else launch.run.started_by(cell):
+        with nullcontext() if cell is None else launch.run.waits.started_by(cell):
             await launch.begin()
         return launch.run
 
@@ -191,7 +191,7 @@ class Engine:
         def dismiss(run: ActiveRun) -> None:
             del self._runs[run.id]
             deployment.dismiss(run)
-            if run.status is RunStatus.FAILED and not run.is_awaited:
+            if run.status is RunStatus.FAILED and not run.waits.is_awaited:
                 self._unheard.add(run)
 
         run = self._runs[state.run_id] = ActiveRun(
@@ -256,10 +256,10 @@ class Engine:
         await trio.lowlevel.checkpoint()
         launch = await self._prepare(graph, message, None, max_steps, events)
         try:
-            with launch.run.awaited() as cell:  # by whoever reads its events
+            with launch.run.waits.awaited() as cell:  # by whoever reads its events
                 await launch.begin()
                 launch.run.when_over(events.close)
-                with nullcontext() if cell is None else launch.run.read_by(cell, events):
+                with nullcontext() if cell is None else launch.run.waits.read_by(cell, events):
                     yield events
         finally:
             await launch.end("its stream was closed")
@@ -282,7 +282,7 @@ class Engine:
 
     def close(self) -> list[str]:
         """Cancel every run, because the runtime is closed; in words, each that nobody has ever waited for, or that failed so."""
-        abandoned = [run for run in self._runs.values() if not (run.is_awaited or run.is_ending)]
+        abandoned = [run for run in self._runs.values() if not (run.waits.is_awaited or run.is_ending)]
         for run in abandoned:
             if run.is_listened_to:
                 run.publish(RunAbandoned(run_id=run.id, graph=run.state.plan.name))

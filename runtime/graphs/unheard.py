@@ -27,13 +27,13 @@ class Unheard:
         """`run` has failed, and nobody waits for it; it is taken out again when somebody does."""
         if len(self.known) >= MOST_NAMED:
             self._further += 1
-            run.when_awaited = self._one_less
+            run.waits.when_awaited = self._one_less
             return
         key, error = object(), run.error
         assert error is not None, "a run that failed has an error"
         first = error.exceptions[0] if isinstance(error, RunFailed) else error
         self.known[key] = (run.id, run.state.plan.name, said(first, _SHOWN))
-        run.when_awaited = lambda: self.known.pop(key)
+        run.waits.when_awaited = lambda: self.known.pop(key)
 
     def _one_less(self) -> None:
         self._further -= 1

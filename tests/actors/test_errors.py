@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 import inspect
 import pickle
+import sys
 from typing import Any
 
 import pytest
 
-from actors import errors
+from actors import errors, store_errors
 from actors.errors import (
     ActorFailed,
     AskCycle,
@@ -22,10 +23,11 @@ from actors.errors import (
     UsageError,
 )
 
-CLASSES = [
+CLASSES: list[type[UnderstudyError]] = [
     found
-    for _, found in inspect.getmembers(errors, inspect.isclass)
-    if issubclass(found, UnderstudyError) and not issubclass(found, RunFailed)
+    for module in (errors, store_errors)
+    for _, found in inspect.getmembers(module, inspect.isclass)
+    if found.__module__ == module.__name__ and issubclass(found, UnderstudyError) and not issubclass(found, RunFailed)
 ]
 
 
@@ -71,7 +73,7 @@ def test_a_failed_run_is_a_group_that_survives_pickle_and_splits_into_its_own_ki
 
 @pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
 def test_every_error_is_in_the_drawing_and_says_what_it_means(kind):
-    assert kind.__name__ in errors.__doc__
+    assert kind.__name__ in (sys.modules[kind.__module__].__doc__ or "")
     assert kind.__doc__
 
 
