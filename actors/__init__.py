@@ -15,8 +15,6 @@ from actors.actor import Request as Request
 from actors.actor import SpawnOptions as SpawnOptions
 from actors.actor import StopReason as StopReason
 from actors.actor import Terminated as Terminated
-from actors.backoff import Backoff as Backoff
-from actors.backoff import Redelivery as Redelivery
 from actors.errors import ActorError as ActorError
 from actors.errors import ActorFailed as ActorFailed
 from actors.errors import ActorIdle as ActorIdle
@@ -82,7 +80,9 @@ from actors.mailbox import DeadLetterPolicy as DeadLetterPolicy
 from actors.mailbox import MailboxSpec as MailboxSpec
 from actors.mailbox import MailboxStatistics as MailboxStatistics
 from actors.mailbox import Overflow as Overflow
-from actors.restart import RestartType as RestartType
+from actors.restarts import Backoff as Backoff
+from actors.restarts import Redelivery as Redelivery
+from actors.restarts import RestartType as RestartType
 from actors.store_errors import AlreadyAnswered as AlreadyAnswered
 from actors.store_errors import NotStorable as NotStorable
 from actors.store_errors import RecordTooLarge as RecordTooLarge

@@ -62,9 +62,8 @@ PURE = (
     "actors/",
     "runtime/cli/draw/",
     "runtime/core/frames.py",
-    "runtime/core/ledger.py",
     "runtime/core/lifecycle.py",
-    "runtime/core/verdicts.py",
+    "runtime/core/restarts.py",
     "runtime/graphs/reducer/",
     "runtime/messages/",
 )

@@ -10,13 +10,12 @@ from typing import Any, Generic, final
 import attrs
 
 from actors.actor import ActorRef, Terminated
-from actors.backoff import is_worth_another_attempt
 from actors.errors import ActorFailed, UsageError
 from actors.graphs.graph import Graph
 from actors.graphs.node import Kind, NodeSpec
 from actors.graphs.plan import Plan
 from actors.mailbox import MailboxSpec
-from actors.restart import RestartType
+from actors.restarts import RestartType, is_worth_another_attempt
 from actors.supervision import ChildSpec
 from actors.typevars import In, Out
 from runtime.core.actor_cell import ActorCell

@@ -9,7 +9,7 @@ from typing import TypeAlias, final
 
 from actors.errors import AskCycle, MailboxFull
 from actors.graphs.plan import Plan
-from runtime.core.cell import on_duty
+from runtime.core.duty import on_duty
 from runtime.core.envelope import Envelope
 from runtime.core.pool import InstancePool
 from runtime.core.waits import waiting

@@ -15,7 +15,8 @@ import trio
 
 from actors.errors import AskCycle
 from runtime.core.actor_cell import ActorCell
-from runtime.core.cell import Cell, on_duty
+from runtime.core.cell import Cell
+from runtime.core.duty import on_duty
 from runtime.core.envelope import Envelope, OneShot, Wrapper
 from runtime.core.events import EventStream
 from runtime.core.hand import Hand

@@ -40,9 +40,9 @@ class Unheard:
 
     def words(self) -> list[str]:
         """Each of them, and how many there are besides."""
-        mend = "  Fix: await handle.result() of each run that is started, and catch its error."
+        fix = "  Fix: await handle.result() of each run that is started, and catch its error."
         named = [
-            f"run {run_id!r} of graph {graph!r} failed and was never awaited: {why}\n{mend}"
+            f"run {run_id!r} of graph {graph!r} failed and was never awaited: {why}\n{fix}"
             for run_id, graph, why in self.known.values()
         ]
-        return [*named, f"{self._further} further runs failed and were never awaited.\n{mend}"] if self._further else named
+        return [*named, f"{self._further} further runs failed and were never awaited.\n{fix}"] if self._further else named
