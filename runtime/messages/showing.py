@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import enum
 import functools
 import types
@@ -56,21 +57,27 @@ def allows_none(annotation: object) -> bool:
     return annotation is None or annotation is type(None)
 
 
-def dump(value: object) -> Any:
-    """`value` as JSON has it: what a prompt shows. Message types become objects, by field name; never raises."""
+def dump(value: object, *, base64_bytes: bool = False) -> Any:
+    """`value` as JSON has it: what a prompt shows. Message types become objects, by field name; never raises.
+
+    Bytes become text, for a model to read, or base64, as strict reading takes them.
+    """
+    within = functools.partial(dump, base64_bytes=base64_bytes)
     if value is None or (isinstance(value, str | bool | int | float) and not isinstance(value, enum.Enum)):
         return value
     if message_kind(type(value)) is not None:
-        return {field.name: dump(getattr(value, field.attribute, None)) for field in fields_of(type(value))}
+        return {field.name: within(getattr(value, field.attribute, None)) for field in fields_of(type(value))}
     if isinstance(value, enum.Enum):
-        return dump(value.value)
+        return within(value.value)
     if isinstance(value, Mapping):
         items = cast("Mapping[object, object]", value).items()
-        return {key if isinstance(key, str) else str(dump(key)): dump(item) for key, item in items}
+        return {key if isinstance(key, str) else str(within(key)): within(item) for key, item in items}
     if isinstance(value, set | frozenset):
-        return sorted((dump(item) for item in cast("Collection[object]", value)), key=repr)
+        return sorted((within(item) for item in cast("Collection[object]", value)), key=repr)
     if isinstance(value, list | tuple):
-        return [dump(item) for item in cast("Collection[object]", value)]
+        return [within(item) for item in cast("Collection[object]", value)]
+    if base64_bytes and isinstance(value, bytes):
+        return base64.b64encode(value).decode("ascii")
     return _plain(value)
 
 
