@@ -19,9 +19,13 @@ import attrs
 from actors.errors import DeclarationError
 from actors.words import words_of
 from runtime.messages.fields import MessageKind, fields_of, message_kind
+from runtime.messages.kinds import Declared, Kind, field_types
 from runtime.messages.showing import dump, type_name
 
-_mirrors: weakref.WeakKeyDictionary[type, type] = weakref.WeakKeyDictionary()
+_mirrors: weakref.WeakKeyDictionary[type, dict[tuple[Any, ...], type]] = weakref.WeakKeyDictionary()
+"""The mirrors of each class, by the arguments that a generic one is given."""
+_MAX_NESTING = 8
+"""How deep the arguments of a generic class may be nested: beyond anything that an author writes."""
 _hooked: weakref.WeakKeyDictionary[type, frozenset[str]] = weakref.WeakKeyDictionary()
 
 
@@ -39,7 +43,7 @@ def translate(annotation: Any) -> Any:
     if origin is typing.Literal or message_kind(origin) is MessageKind.PYDANTIC:
         return annotation
     if message_kind(origin) is not None:
-        return translate(origin)
+        return _mirror_of(origin, arguments)
     if origin is typing.Annotated:
         return typing.Annotated[(translate(arguments[0]), *annotation.__metadata__)]
     if origin in (typing.Union, types.UnionType):
@@ -71,15 +75,23 @@ def _holds_attrs(annotation: Any, seen: set[Any]) -> bool:
     return any(_holds_attrs(field.type, seen) for field in fields_of(annotation))
 
 
-def _mirror_of(owner: type) -> type:
-    found = _mirrors.get(owner)
+def _mirror_of(owner: type, arguments: tuple[Any, ...] = ()) -> type:
+    if arguments == getattr(owner, "__parameters__", ()):  # Box[T] within Box
+        arguments = ()
+    if _nesting(arguments) > _MAX_NESTING:
+        raise DeclarationError(
+            f"{owner.__name__} holds itself with ever larger arguments, so it has no JSON schema of finite size.\n"
+            f"  Fix: let {owner.__name__} hold itself with its own type variables only."
+        )
+    known = _mirrors.setdefault(owner, {})
+    found = known.get(arguments)
     if found is None:
         # The mirror must not keep the author's class alive, or the cache would never let go of either.
         weak = weakref.ref(owner)
 
         @functools.cache  # one shape per mirror: by its identity pydantic notices that a type holds itself
         def shape() -> Any:
-            return _shape_of(cast("type", weak()))
+            return _shape_of(cast("type", weak()), arguments)
 
         def schema(_cls: type, _source: object, handler: Any) -> Any:
             return handler.generate_schema(_parsing(weak, shape))
@@ -89,8 +101,12 @@ def _mirror_of(owner: type) -> type:
         if issubclass(owner, enum.Enum):
             shown = [dump(member.value) for member in owner]
             body["__get_pydantic_json_schema__"] = staticmethod(_always({"enum": shown}))
-        found = _mirrors[owner] = type(owner.__name__, (), body)
+        found = known[arguments] = type(owner.__name__, (), body)
     return found
+
+
+def _nesting(arguments: tuple[Any, ...]) -> int:
+    return max((1 + _nesting(typing.get_args(argument)) for argument in arguments), default=0)
 
 
 def _always(schema: dict[str, Any]) -> Callable[[object, object], dict[str, Any]]:
@@ -117,8 +133,8 @@ def _parsing(weak: weakref.ref[type], shape: Callable[[], Any]) -> Any:
     return typing.Annotated[shape(), WrapValidator(to_message)]
 
 
-def _shape_of(owner: type) -> Any:
-    """A pydantic model with the fields of `owner`.
+def _shape_of(owner: type, arguments: tuple[Any, ...]) -> Any:
+    """A pydantic model with the fields of `owner`, whose type variables stand for `arguments`.
 
     Its own attributes are called ``slot_0``, ``slot_1``, …: a field of the author's may have any name, such as ``schema`` or
     ``copy``, and pydantic would complain of those that shadow its own.
@@ -126,13 +142,14 @@ def _shape_of(owner: type) -> Any:
     from pydantic import AliasChoices, ConfigDict, Field, WrapValidator, create_model  # noqa: PLC0415
 
     taken_raw = {field.name for field in fields_of(owner) if field.name in hooked(owner) and not _has_own_reader(field.type)}
+    kinds = field_types(Declared(Kind.MESSAGE, owner, arguments))
     slots: dict[str, Any] = {}
     for index, field in enumerate(field for field in fields_of(owner) if field.init):
         alias = field.name if field.name == field.attribute else AliasChoices(field.name, field.attribute)
         options: dict[str, Any] = {"validation_alias": alias, "title": field.name, "description": field.description or None}
         if not field.required:
             options["default_factory"] = lambda: None  # never read: what was not given is left to the author's own default
-        kind = translate(field.type)
+        kind = translate(kinds[field.name])
         if field.name in taken_raw:
             kind = typing.Annotated[kind, WrapValidator(_offer)]
         slots[f"slot_{index}"] = (kind, Field(**options))
@@ -141,7 +158,8 @@ def _shape_of(owner: type) -> Any:
     )
     text = owner.__doc__ or ""
     told = None if text.startswith(f"{owner.__name__}(") else text  # dataclasses writes its own where the author wrote none
-    created: Any = create_model(owner.__name__, __config__=config, __module__=owner.__module__, __doc__=told, **slots)
+    name = owner.__name__ + (f"[{', '.join(map(type_name, arguments))}]" if arguments else "")
+    created: Any = create_model(name, __config__=config, __module__=owner.__module__, __doc__=told, **slots)
     return created
 
 
