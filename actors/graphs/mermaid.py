@@ -20,11 +20,11 @@ _STEMS = {"-->": "---", "==>": "===", "-.->": "-.-"}
 def draw(plan: Plan) -> str:
     """The text, without a newline at its end.
 
-    Input: rounded at the ends; output: with double sides; a node that a language model fills: a hexagon; a node that is an actor:
-    a circle; a node that is a graph: that graph in a frame; other nodes: boxes. A fan-out is a thick arrow, a connection with a
-    condition a dotted one; a gathered type is written ``list[A]``. What goes to several nodes bears its name once, on the way to an
-    empty circle from which the arrows leave. What a node depends on is joined to it by a line with a dot (functions are leaning
-    boxes), and what makes a message that it recalls by a dotted one.
+    Input: rounded at the ends; output: with double sides; a node that a language model fills: a hexagon; a node that is an
+    actor: a circle; a node that is a graph: that graph in a frame; other nodes: boxes. A fan-out is a thick arrow, a
+    connection with a condition a dotted one; a gathered type is written ``list[A]``. What goes to several nodes bears its
+    name once, on the way to an empty circle from which the arrows leave. What a node depends on is joined to it by a line
+    with a dot (functions are leaning boxes), and what makes a message that it recalls by a dotted one.
     """
     return "\n".join(["graph TD", *_body(plan, "", "    ", (plan.name,))])
 

@@ -312,7 +312,7 @@ def test_the_arguments_of_a_generic_class_stand_in_its_schema() -> None:
 
 
 def test_a_generic_class_without_arguments_takes_any() -> None:
-    assert build(Crate, {"content": [1, "a"], "inside": [{"content": None}]}) == Crate([1, "a"], [Crate(None)])
+    assert build(Crate, {"content": [1, "a"], "inside": [{"content": None}]}) == Crate[Any]([1, "a"], [Crate(None)])
 
 
 def test_a_generic_class_that_grows_without_end_is_named() -> None:
