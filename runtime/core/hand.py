@@ -11,7 +11,6 @@ import trio
 from actors.actor import Failure
 from actors.checks import COROUTINE
 from actors.errors import ActorFailed, AskCycle, MailboxFull, Unhandled, UsageError
-from actors.requests import may_be_none
 from actors.restarts import Redelivery
 from actors.words import said
 from runtime.core.cell import Cell
@@ -22,6 +21,7 @@ from runtime.core.frames import raised_at, trim
 from runtime.core.incarnation import Exit, ExitKind
 from runtime.core.mailbox import Mailbox, message_kind
 from runtime.core.refs import Ask, not_awaited
+from runtime.core.requests import may_be_none
 from runtime.core.stash import Deferred, LocalReply, Redeliveries, Stash
 
 

@@ -47,7 +47,7 @@ class Demands:
         run = ActiveRun(state, self._places, publish, lambda _: None, math.inf, outer, outer.now)
         run.dependencies = RunDependencies.borrowed(lender)
         try:
-            return await Launch(run, message, commands).result("nobody needs it any more")
+            return await Launch(run, message, commands).result("its result is no longer needed")
         except NoOutput:
             return None
         except RunFailed as failed:
@@ -55,7 +55,7 @@ class Demands:
             raise leaf from leaf.__cause__
 
     def _table_of(self, name: str) -> RoutingTable:
-        """The graph of this one node, whose output is whatever it returns."""
+        """The graph of this one node, whose output is what it returns, of any type."""
         if name not in self._tables:
             spec = attrs.evolve(self._plan.nodes[name], is_on_demand=False)
             if spec.fan_out is Many.LIST:  # the list itself is wanted

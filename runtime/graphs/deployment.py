@@ -22,9 +22,8 @@ from runtime.core.actor_cell import ActorCell
 from runtime.core.cell import current_cell
 from runtime.core.pool import InstancePool
 from runtime.core.supervisor import SupervisorCell
-from runtime.graphs.attempt import Serve
+from runtime.graphs.delivery import NodeActor, Serve
 from runtime.graphs.demands import Demands
-from runtime.graphs.node import NodeActor
 from runtime.graphs.reducer.routing import RoutingTable
 from runtime.graphs.run import ActiveRun, Work
 from runtime.graphs.turns import Turns

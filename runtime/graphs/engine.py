@@ -44,7 +44,7 @@ from runtime.lm.dspy.checking import predict_problems
 from runtime.lm.models import Connections, Models
 from runtime.lm.predictors.serving import Predictors
 
-FURTHER_CHECKS.append(predict_problems)  # so that the check of a graph knows what its language models will need
+FURTHER_CHECKS.append(predict_problems)  # the check of a graph then knows what its language models will need
 
 
 _MAX_RUN_ID: Final = 200
@@ -52,7 +52,7 @@ _MAX_RUN_ID: Final = 200
 
 
 def check_run_id(wanted: object) -> None:
-    """Refuse an id that could not stand in a path, a log line or a file name as it is."""
+    """Reject an id that could not stand in a path, a log line or a file name as it is."""
     if not isinstance(wanted, str) or not wanted:
         raise UsageError(f"run_id={repr_of(wanted)}: expected a non-empty string or None.\n  Fix: leave it out, and one is made.")
     if len(wanted) > _MAX_RUN_ID:
@@ -82,10 +82,10 @@ class Engine:
         self._deploying = trio.Lock()
         self._numbers = itertools.count(1)
         self._runs: dict[str, ActiveRun] = {}
-        """Those that are not over, by id, whatever their graph."""
+        """Those that are not over, by id, of all graphs."""
         self._unheard = Unheard()
         self._context = contextvars.copy_context()
-        """That of whoever opened the runtime: for what outlives runs."""
+        """That of the task that opened the runtime: for what outlives runs."""
         self._contexts = Contexts()
         self._is_draining = False
 
@@ -115,7 +115,7 @@ class Engine:
         for nested in [spec.embedded for spec in plan.nodes.values() if spec.kind is Kind.GRAPH]:
             known = self._deployments.get(nested)
             if known is None or not known.is_running:
-                await self._deploy(nested, math.inf)  # so that what is wrong with it is said before the first run
+                await self._deploy(nested, math.inf)  # what is wrong with it is then reported before the first run
         if self._models.needs_transport and not self._models.has_owner:
             await self._root.start_child(ChildSpec(self._free_name("connections"), Connections, (self._models,)))
         if self._contexts.nursery is None and _keeps_contexts(plan):
@@ -228,7 +228,7 @@ class Engine:
             return next(run_id for run_id in numbered if run_id not in self._runs)
         check_run_id(wanted)
         if wanted in self._runs:
-            raise UsageError(f"a run {repr_of(wanted)} is under way already.\n  Fix: give each run its own run_id.")
+            raise UsageError(f"a run {repr_of(wanted)} is already in progress.\n  Fix: give each run its own run_id.")
         return wanted
 
     def _publisher(self, stream: EventStream | None) -> Callable[[Event], None] | None:
@@ -257,7 +257,7 @@ class Engine:
         await trio.lowlevel.checkpoint()
         launch = await self._prepare(graph, message, None, max_steps, events)
         try:
-            with launch.run.waits.awaited() as cell:  # by whoever reads its events
+            with launch.run.waits.awaited() as cell:  # by the reader of its events
                 await launch.begin()
                 launch.run.when_over(events.close)
                 with nullcontext() if cell is None else launch.run.waits.read_by(cell, events):
@@ -266,7 +266,7 @@ class Engine:
             await launch.end("its stream was closed")
 
     async def drain(self, grace_s: float) -> None:
-        """Take no more runs; let those under way finish for `grace_s` seconds, then cancel them; return when all are over."""
+        """Take no more runs; let those in progress finish for `grace_s` seconds, then cancel them; return when all are over."""
         self._is_draining = True
         with trio.move_on_after(grace_s):
             async with self._deploying:  # runs that wait for their graph are behind this lock, in front of us
@@ -282,7 +282,7 @@ class Engine:
         return {run_id: RunHandle(run) for run_id, run in self._runs.items()}
 
     def close(self) -> list[str]:
-        """Cancel every run, because the runtime is closed; in words, each that nobody has ever waited for, or that failed so."""
+        """Cancel every run, because the runtime is closed; returns a report on each that was never awaited."""
         abandoned = [run for run in self._runs.values() if not (run.waits.is_awaited or run.is_ending)]
         for run in abandoned:
             if run.is_listened_to:
@@ -297,7 +297,7 @@ class Engine:
         ]
 
     def cancel_runs(self, why: str) -> None:
-        """Cancel every run; returns at once."""
+        """Cancel every run; returns immediately."""
         for run in list(self._runs.values()):
             run.cancel(why)
 

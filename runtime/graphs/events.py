@@ -103,7 +103,7 @@ class NodeGaveUp(NodeEvent):
 @final
 @attrs.frozen(kw_only=True)
 class NodeCancelled(NodeEvent):
-    """The node had begun, and was cancelled because nobody wants its result any more."""
+    """The node had begun, and was cancelled because its result is no longer wanted."""
 
 
 @final
@@ -135,7 +135,7 @@ class FieldDelta(NodeEvent):
     text: str
     """As the model writes it: not yet parsed to the field's type."""
     answer: int
-    """Which answer of the attempt, counted from 1: one that does not fit is followed by another, which begins anew."""
+    """Which answer of the attempt, counted from 1: one that does not fit is followed by another, which starts over."""
 
 
 @final
@@ -180,7 +180,7 @@ class LMCalled(NodeEvent):
 @final
 @attrs.frozen(kw_only=True)
 class RunAbandoned(RunEvent):
-    """The runtime is being closed, and nobody has ever waited for this run, which is cancelled now or has failed before."""
+    """The runtime is being closed, and this run was never awaited; it is cancelled now or has failed before."""
 
     graph: str
 

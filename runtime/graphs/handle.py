@@ -40,7 +40,7 @@ class RunHandle(Generic[Out]):
     def status(self) -> RunStatus:
         """Where the run is now: ``"running"``, ``"succeeded"``, ``"failed"`` or ``"cancelled"``."""
         if self._run.status is RunStatus.FAILED:
-            self._run.waits.mark_awaited()  # whoever asks knows by now
+            self._run.waits.mark_awaited()  # the caller knows by now
         return self._run.status
 
     @property
@@ -67,7 +67,7 @@ class RunHandle(Generic[Out]):
     async def cancel(self) -> None:
         """Cancel the run and return when nothing of it is alive. Over already: no effect.
 
-        Cancelled itself, it returns at once, and the run ends without being waited for.
+        Cancelled itself, it returns immediately, and the run ends without being waited for.
         """
         self._run.waits.mark_awaited()
         self._run.cancel()

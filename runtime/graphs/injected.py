@@ -109,12 +109,12 @@ class NodeStream:
 @final
 @attrs.define(eq=False)
 class Losses:
-    """What one call uses without an answer; its tokens are booked on the run at once."""
+    """What one call uses without an answer; its tokens are booked on the run immediately."""
 
     _work: Work
     _requests: int = 0
     is_booked: bool = False
-    """Whether its requests are: an answer and an error say how many there were."""
+    """Whether its requests are: an answer and an error both report how many there were."""
 
     def lost(self, usage: Usage) -> None:
         """One request has brought no whole answer, and used so much."""

@@ -67,7 +67,7 @@ class Spend:
     cost_usd: float = 0.0
     """Of the calls whose model has a known price."""
     estimated_tokens: int = 0
-    """Those of the tokens that were counted by the length of prompts and pieces, because no provider said what was used."""
+    """Those of the tokens that were counted by the length of prompts and pieces, because no provider reported what was used."""
 
     def plus(self, other: Spend) -> Spend:
         """Both together."""

@@ -69,7 +69,7 @@ class Work(RunMessage):
         """Nothing to do: the instance has reported the result itself."""
 
     def fail(self, error: Exception) -> None:
-        """The node gave the message up; the failure is chained to `error`, the word of the cell."""
+        """The node gave the message up; the failure is chained to `error`, which comes from the cell."""
         self.run.gave_up(self, error if error.__cause__ is None else error.__cause__)
 
     def released(self) -> None:
@@ -98,7 +98,7 @@ class ActiveRun:
         """The run of whose node this one is the work; its trace, its events and its spending are also that one's."""
         self.max_steps = max_steps
         self.carried: Carried = carried_from_here() if outer is None else outer.carried
-        """The context variables of whoever started it, for its nodes."""
+        """The context variables of the task that started it, for its nodes."""
         self.trace: list[Step] = [] if outer is None else outer.trace
         self.spend = Spend()
         self.output: Any = None
@@ -137,7 +137,7 @@ class ActiveRun:
         return max(0, self.max_steps - self.state.steps)
 
     def publish(self, event: Event) -> None:
-        """Tell the stream of this run, and whoever listens to the runtime."""
+        """Tell the stream of this run, and those who listen to the runtime."""
         if self._publish is not None:
             self._publish(event)
 
@@ -148,7 +148,7 @@ class ActiveRun:
             self.outer.book(used)
 
     def when_over(self, call: Callable[[], None]) -> None:
-        """Call `call` once the run is over; at once if it is."""
+        """Call `call` once the run is over; immediately if it is."""
         if self.over.is_set():
             call()
         else:
@@ -200,7 +200,7 @@ class ActiveRun:
             await self._places.wait_for_room(waiting, step.node, self.waits.look_around)
 
     async def carry_out(self, commands: Commands, deliverer: str | None) -> None:
-        """Cancel what nobody wants any more, then deliver; `deliverer` is the node whose instance does so.
+        """Cancel what is no longer wanted, then deliver; `deliverer` is the node whose instance does so.
 
         Waits for room only on a forward edge of the deliverer's own. Then no node ever waits for one that comes before it,
         and no graph can stand still on its own mailboxes.
@@ -213,7 +213,7 @@ class ActiveRun:
         """Do what `commands` say as far as nothing has to wait for room; returns what is left to deliver."""
         for path in commands.cancelled:
             self._withdraw(path)
-        # All are registered before the first wait, so that the run cannot look finished, nor miss one when it is cancelled.
+        # All are registered before the first wait: the run can neither look finished nor miss one when it is cancelled.
         now_s, ending = self.now(), self._ending.is_decided
         envelopes = [self._register(delivery, now_s, ending=ending) for delivery in commands.deliveries]
         if self.state.steps > self.max_steps:
@@ -296,7 +296,7 @@ class ActiveRun:
             self.gave_up(work, error)
 
     def is_withdrawn(self, work: Work) -> bool:
-        """Whether nobody wants the result of `work` any more."""
+        """Whether the result of `work` is no longer wanted."""
         envelope = self._envelopes.get(work.delivery.path)
         return envelope is None or envelope.withdrawn or envelope.message is not work
 
@@ -305,7 +305,7 @@ class ActiveRun:
         path, step = work.delivery.path, work.step
         envelope = self._envelopes.get(path)
         if envelope is None or envelope.message is not work:
-            return  # over already, or in the hands of the fallback
+            return  # over already, or with the fallback
         del self._envelopes[path]
         if step.ended_at_s is None:
             step.ended_at_s = self.now()
@@ -342,7 +342,7 @@ class ActiveRun:
             self.gave_up(envelope.message, error, is_dead=True)
 
     def cancel(self, why: str = "its handle was cancelled") -> None:
-        """Take the run down; returns at once, ``over`` is set when nothing of it is left."""
+        """Take the run down; returns immediately, ``over`` is set when nothing of it is left."""
         if self.status is RunStatus.RUNNING and not self.is_ending:
             self._end_early(RunCancelled(f"run {self.id!r} of {self.state.plan.name!r} was cancelled: {why}.", run_id=self.id))
 
@@ -379,7 +379,7 @@ class ActiveRun:
         try:
             if self.is_listened_to and self.outer is None:
                 self.publish(RunFinished(run_id=self.id, status=self.status, output=self.output, error=self.error))
-        finally:  # whatever a listener raises, nobody must wait for ever
+        finally:  # even if a listener raises, no caller may wait for ever
             self.waits.end()
             self._on_over(self)
             for call in self._when_over:

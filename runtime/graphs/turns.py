@@ -1,4 +1,4 @@
-"""The turns of a deployed graph that was given ``max_runs``: so many runs are under way, and further ones wait at their start."""
+"""The turns of a deployed graph that was given ``max_runs``: so many runs go on at a time, and others wait at their start."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ import trio.testing
 from actors import Graph
 from runtime import Runtime, open_runtime
 from runtime.core.envelope import Envelope
-from runtime.graphs.attempt import Attempt
+from runtime.graphs.delivery import Attempt
 from runtime.graphs.injected import Pulse
 from runtime.graphs.reducer.branches import Branch, Delivery, Value
 from tests.benchmarks.peers.ours_graph import Ping, Sum, Width, circle, row, wide

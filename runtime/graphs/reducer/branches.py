@@ -119,7 +119,7 @@ class Fork:
     """Items may still come."""
     has_ended: bool = False
     is_taken: bool = False
-    """A node has worked on what came of an item, so that the items cannot be taken back."""
+    """A node has worked on what came of an item: the items cannot be taken back."""
     next_index: int = 0
     branches: dict[int, Branch] = attrs.field(factory=dict[int, "Branch"])
     """Those that have not ended."""

@@ -1,4 +1,4 @@
-"""The deliveries of one run that are at work: each has a path of its own, and is begun, ended or cancelled once."""
+"""The deliveries of one run that are at work: each has its own path, and is begun, ended or cancelled once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Commands:
 
     deliveries: Sequence[Delivery] = ()
     cancelled: Sequence[str] = ()
-    """Paths of deliveries whose results nobody wants any more; what they still report is ignored."""
+    """Paths of deliveries whose results are no longer wanted; what they still report is ignored."""
 
 
 @final
@@ -35,7 +35,7 @@ class Deliveries:
         """By path, in the order of their start."""
         self.begun = 0
         self.current = ""
-        """The path of the delivery whose end is being worked on: it needs no cancelling."""
+        """The path of the delivery whose end is being handled: it needs no cancelling."""
         self._cancelled: set[str] = set()
         self._starting: list[Delivery] = []
         self._cancelling: list[str] = []
@@ -88,7 +88,7 @@ class Deliveries:
         return True
 
     def cancel(self, paths: Iterable[str]) -> None:
-        """Nobody wants the results of these any more."""
+        """The results of these are no longer wanted."""
         for path in list(paths):
             delivery = self.at_work.pop(path)
             delivery.branch.deliveries.pop(path, None)

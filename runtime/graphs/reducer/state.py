@@ -182,8 +182,8 @@ class RunState:
     def retracted(self, path: str, has_begun: Callable[[str], bool]) -> Commands | None:
         """An attempt of a generator failed and another is to come: forget the items that it emitted, as if it had not run.
 
-        `has_begun` says of the path of a delivery whether the node has begun with it. None, and no change, when an item cannot be
-        taken back: a node has begun to work on it, or on what came of it.
+        `has_begun` takes the path of a delivery and returns whether the node has begun with it. Returns None and changes nothing
+        when an item cannot be taken back: a node has begun to work on it, or on what came of it.
         """
         delivery = self._deliveries.find(path)
         fork = delivery.fork if delivery is not None else None
@@ -284,7 +284,7 @@ class RunState:
             self._leave(branch, node)
             return
         if node in self.routing.gathers_for_joins:
-            self._leave(branch, node)  # what is held comes of its fan-out, which is counted of itself
+            self._leave(branch, node)  # what is held comes of its fan-out, which is counted separately
         self._move_up(branch, node)
 
     def _move_up(self, branch: Branch, node: str) -> None:
@@ -450,7 +450,7 @@ class RunState:
         self._end_fork(fork)
 
     def _drop(self, branch: Branch) -> None:
-        """End a branch before its time; nobody wants what comes of it."""
+        """End a branch before its time; what comes of it is no longer wanted."""
         branch.has_ended = True
         for node in branch.joins:
             branch.wait_no_more(node)
