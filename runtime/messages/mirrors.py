@@ -63,7 +63,7 @@ def _needs_mirror(annotation: Any) -> bool:
 
 
 def _holds_attrs(annotation: Any, seen: set[Any]) -> bool:
-    """Whether an attrs class, which pydantic cannot validate by itself, stands in `annotation` at any depth."""
+    """Whether an attrs class, which pydantic cannot validate on its own, stands in `annotation` at any depth."""
     kind = message_kind(annotation)
     if kind is MessageKind.ATTRS:
         return True
@@ -212,7 +212,7 @@ def _made(owner: type, given: Mapping[str, Any]) -> Any:
     if all(_fits(kinds[name].type, getattr(made, kinds[name].attribute, None)) for name in offered):
         return made
     if problem is not None:
-        raise ValueError(f"{owner.__name__} refused it: {problem}")
+        raise ValueError(f"{owner.__name__} rejected it: {problem}")
     return made_of(owner, fitting)
 
 
@@ -229,14 +229,14 @@ def made_of(owner: type, given: Mapping[str, Any]) -> Any:
     """`owner` made by its own constructor, from values that are what their fields declare.
 
     Raises:
-        ValueError: it refused them, with whatever it raised as the cause; :func:`reasons` tells them apart.
+        ValueError: it rejected them, with what it raised as the cause; :func:`reasons` distinguishes them.
     """
     try:
         if message_kind(owner) is MessageKind.PYDANTIC:
             return cast("Any", owner).model_validate(dict(given), by_name=True, by_alias=True)
         return owner(**given)
     except Exception as error:
-        raise ValueError(f"{owner.__name__} refused it: {words_of(error) or type(error).__name__}") from error
+        raise ValueError(f"{owner.__name__} rejected it: {words_of(error) or type(error).__name__}") from error
 
 
 def _member(owner: type[enum.Enum], value: object) -> enum.Enum:

@@ -49,8 +49,8 @@ def build(message_type: type, values: Mapping[str, object]) -> Any:
     Lax where pydantic is lax (``"3"`` for an int); unknown names are ignored; fields with defaults may be left out.
 
     Raises:
-        MessageInvalid: a field is missing or does not fit, or the class refused the values; it names all of them.
-        DeclarationError: `message_type` is no message type, or has a field that cannot be read from JSON.
+        MessageInvalid: a field is missing or does not fit, or the class rejected the values; it names all of them.
+        DeclarationError: `message_type` isn't a message type, or has a field that cannot be read from JSON.
     """
     from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415
 
@@ -84,7 +84,7 @@ def schema_of(annotation: Any) -> dict[str, Any]:
     """The JSON schema (2020-12) of what strict reading takes for `annotation`: a message type or any type of its fields.
 
     Message types stand in ``$defs`` and take no fields but their own; bytes are base64 text. Converters and validators of the
-    author's do not show: what they refuse besides, no schema knows.
+    author's do not show: what else they reject is in no schema.
 
     Raises:
         DeclarationError: it holds a type that has no JSON.
@@ -126,7 +126,7 @@ def _closed(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def misfit(annotation: Any, value: object) -> str | None:
-    """Why `value`, as JSON has it, is no value of `annotation`; None when it is one."""
+    """Why `value`, as JSON has it, isn't a value of `annotation`; None when it is one."""
     from pydantic import ValidationError  # noqa: PLC0415
 
     try:
@@ -139,9 +139,9 @@ def misfit(annotation: Any, value: object) -> str | None:
 
 
 def misgiven(annotation: Any, value: object) -> str | None:
-    """Why `value`, which the author's own code gives, is no value of `annotation` as it stands; None when it is one.
+    """Why `value`, which the author's own code gives, isn't a value of `annotation` as it stands; None when it is one.
 
-    Nothing is converted, unlike what a model says: a text is no number.
+    Nothing is converted, unlike what a model says: a text isn't a number.
     """
     from pydantic import ValidationError  # noqa: PLC0415
 
@@ -165,7 +165,7 @@ def checked(annotation: Any, value: object) -> Any:
     """`value`, of the type in the ``Annotated`` that `annotation` is, as the rest of that makes it.
 
     Raises:
-        ValueError: its constraints or its validators refuse it; see :func:`reasons`.
+        ValueError: its constraints or its validators reject it; see :func:`reasons`.
     """
     return adapter_of(annotation, translate(annotation)).validate_python(value, by_name=True, by_alias=True)
 

@@ -108,7 +108,7 @@ def shown(value: object) -> str:
 
 
 def reasons(error: Exception) -> list[FieldProblem]:
-    """Why a value was refused, each place counted from that value: what pydantic found, or the words of the author's own code."""
+    """Why a value was rejected, each place counted from that value: what pydantic found, or the words of the author's code."""
     from pydantic import ValidationError  # noqa: PLC0415
 
     found = error if isinstance(error, ValidationError) else error.__cause__

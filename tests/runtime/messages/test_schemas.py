@@ -140,8 +140,8 @@ def test_every_problem_is_named_at_once() -> None:
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        ({"key": "k", "schema": "a"}, "Guarded refused it: Length of 'schema' must be >= 2: 1"),
-        ({"key": "k", "schema": "ab", "count": "11"}, "Guarded refused it: too many"),
+        ({"key": "k", "schema": "a"}, "Guarded rejected it: Length of 'schema' must be >= 2: 1"),
+        ({"key": "k", "schema": "ab", "count": "11"}, "Guarded rejected it: too many"),
     ],
 )
 def test_what_the_class_itself_refuses_is_a_problem_of_the_answer(values: dict[str, Any], reason: str) -> None:
@@ -184,7 +184,7 @@ def test_an_annotation_that_cannot_be_hashed_is_no_obstacle() -> None:
 
 
 def test_a_class_without_declared_fields_is_no_message_type() -> None:
-    with pytest.raises(DeclarationError, match=r"^<class 'int'> is no message type: it has no declared fields\.\n  Fix: "):
+    with pytest.raises(DeclarationError, match=r"^<class 'int'> isn't a message type: it has no declared fields\.\n  Fix: "):
         build(int, {})
 
 
