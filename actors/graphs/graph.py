@@ -67,6 +67,7 @@ class Graph(Generic[In, Out]):
         supervision: Supervision | None = None,
         fallback: Callable[..., Any] | None = None,
         finish: Finish = Finish.FIRST_OUTPUT,
+        version: str = "",
     ) -> None: ...
     @overload  # for a union, which is no type[…]: write Graph[A, B | C](…)
     def __init__(
@@ -78,6 +79,7 @@ class Graph(Generic[In, Out]):
         supervision: Supervision | None = None,
         fallback: Callable[..., Any] | None = None,
         finish: Finish = Finish.FIRST_OUTPUT,
+        version: str = "",
     ) -> None: ...
     @overload
     def __init__(
@@ -89,6 +91,7 @@ class Graph(Generic[In, Out]):
         supervision: Supervision | None = None,
         fallback: Callable[..., Any] | None = None,
         finish: Finish = Finish.FIRST_OUTPUT,
+        version: str = "",
     ) -> None: ...
     @overload
     def __init__(
@@ -100,6 +103,7 @@ class Graph(Generic[In, Out]):
         supervision: Supervision | None = None,
         fallback: Callable[..., Any] | None = None,
         finish: Finish = Finish.FIRST_OUTPUT,
+        version: str = "",
     ) -> None: ...
     def __init__(
         self,
@@ -110,6 +114,7 @@ class Graph(Generic[In, Out]):
         supervision: Supervision | None = None,
         fallback: Callable[..., Any] | None = None,
         finish: Finish = Finish.FIRST_OUTPUT,
+        version: str = "",
     ) -> None:
         """Begin a graph without nodes.
 
@@ -123,9 +128,10 @@ class Graph(Generic[In, Out]):
                 What it returns is the output of the run; None ends the branch of the node. When it fails, the run fails.
             finish: when a run returns: with its first output, which cancels all else that is in progress, or when nothing is in
                 progress any more.
+            version: whose stored runs it takes up: those that were begun with the same name and the same version.
 
         Raises:
-            DeclarationError: the name, a type, the supervision, the fallback or `finish` is of the wrong kind.
+            DeclarationError: the name, a type, the supervision, the fallback, `finish` or the version is of the wrong kind.
         """
         if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise DeclarationError(f"Graph({name!r}): expected a name first.\n  Fix: Graph('my-graph', input=A, output=B).")
@@ -140,7 +146,12 @@ class Graph(Generic[In, Out]):
                 f"Graph({name!r}, finish={finish!r}): expected a member of Finish.\n"
                 "  Fix: finish=Finish.WHEN_QUIET, or leave it out for Finish.FIRST_OUTPUT."
             )
+        if not isinstance(version, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise DeclarationError(
+                f"Graph({name!r}, version={repr_of(version)}): expected text.\n  Fix: version='2', for example."
+            )
         self.name = name
+        self.version = version
         self.finish = finish
         self.input_types = message_types(f"Graph({name!r}", "input", input)
         self.output_types = message_types(f"Graph({name!r}", "output", output)

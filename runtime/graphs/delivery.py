@@ -23,7 +23,7 @@ from actors.words import INTERRUPTS, type_names
 from runtime.core.failures import failure_in
 from runtime.core.worker_threads import run_in_thread
 from runtime.graphs.carried import take_on
-from runtime.graphs.events import FieldDelta, NodeEmitted, NodeRetrying, NodeStarted
+from runtime.graphs.events import FieldDelta, NodeRetrying, NodeStarted
 from runtime.graphs.generator import hand_out
 from runtime.graphs.injected import NodeLM, NodeRun, Pulse
 from runtime.graphs.record import StepStatus
@@ -66,8 +66,8 @@ class NodeActor(Actor):
         step.attempt += message.error is None
         step.status = StepStatus.RUNNING
         step.started_at_s = run.now()  # before the first wait: from here on the message counts as taken
-        if run.is_listened_to:
-            message.tell(NodeStarted)
+        if run.audience.listening:
+            message.tell(NodeStarted, waited_s=step.started_at_s - step.waits_since_s)
         if self._slate is None:
             self._slate = contextvars.copy_context()
         elif not _is_same(self._slate):
@@ -105,13 +105,15 @@ class NodeActor(Actor):
         if message.error is not None or _is_spent(error):
             message.run.gave_up(message, error)
             return True
+        if message.run.journal is not None:
+            message.run.journal.failed(message.step.path, message.step.attempt, error)
         if self._spec.options.redelivery.wants(error, message.step.attempt):
             if self._spec.fan_out is Many.STREAM and not self._spec.options.repeatable:
                 broken = message.run.take_back(message, error)
                 if broken is not None:
                     message.run.gave_up(message, broken)
                     return True
-            message.step.status = StepStatus.RETRYING
+            message.step.wait_again(StepStatus.RETRYING, message.run.now())
             message.tell(NodeRetrying, error=error)
         return False
 
@@ -239,14 +241,13 @@ class Attempt:
 
     async def _stream(self) -> None:
         """Send each item on as it comes; the next one is asked for when the last found room."""
-        run, path, indices = self._message.run, self._message.delivery.path, itertools.count()
+        message, run, indices = self._message, self._message.run, itertools.count()
 
         async def send_on(item: Any) -> None:
             self._pulse.beat()
-            index = next(indices)
-            commands = run.state.emitted(path, item, index)
-            self._message.tell(NodeEmitted, index=index, output=item)
-            await run.carry_out(commands, self._spec.name)
+            await run.emitted(message, item, next(indices))
+            if run.journal is not None:
+                self._pulse.beat()  # the wait for the store is not the generator's
 
         await hand_out(self._bound(await self._arguments())(), send_on)
 
@@ -287,8 +288,17 @@ class Attempt:
                 arguments[parameter] = NodeLM(self._lm, message, self._pulse)
             else:
                 graph, attempt = run.state.plan.name, message.step.attempt
-                own = NodeRun(run.id, graph, delivery.node, delivery.path, attempt, self._pulse.beat, lambda: run.steps_left)
-                arguments[parameter] = own
+                arguments[parameter] = NodeRun(
+                    run.id,
+                    graph,
+                    delivery.node,
+                    delivery.path,
+                    attempt,
+                    run.is_resumed,
+                    self._pulse.beat,
+                    run.wall_time,
+                    lambda: run.steps_left,
+                )
 
     def _nothing_to_recall(self, entry: Recalled) -> RecallError:
         kinds = type_names(entry.types)

@@ -20,7 +20,9 @@ from runtime.graphs.dependencies import RunDependencies
 from runtime.graphs.launch import Launch
 from runtime.graphs.reducer.routing import RoutingTable
 from runtime.graphs.reducer.state import RunState
+from runtime.graphs.resuming import replay
 from runtime.graphs.run import ActiveRun
+from runtime.journal.records import RecordKind
 
 
 @final
@@ -42,9 +44,15 @@ class Demands:
             NodeFailed: it gave up.
         """
         state = RunState(self._table_of(name), outer.id, prefix)
-        commands = state.start(message)
-        publish = outer.publish if outer.is_listened_to else None
-        run = ActiveRun(state, self._places, publish, lambda _: None, math.inf, outer, outer.now)
+        journal = None
+        if outer.journal is not None:
+            journal, known = outer.journal.on_demand(name)
+            told = [record for record in known if record.kind is RecordKind.FINISHED]  # attempts that failed are made anew
+            commands = replay(state, message, told, journal.codec, outer.now()).commands
+        else:
+            commands = state.start(message)
+        run = ActiveRun(state, self._places, outer.audience, lambda _: None, math.inf, outer, outer.now)
+        run.journal = journal
         run.dependencies = RunDependencies.borrowed(lender)
         try:
             return await Launch(run, message, commands).result("its result is no longer needed")

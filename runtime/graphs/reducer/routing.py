@@ -13,6 +13,7 @@ from typing import Any, final
 import attrs
 
 from actors.errors import DeclarationError
+from actors.graphs.annotations import Many
 from actors.graphs.edges import Receiver
 from actors.graphs.finish import Finish
 from actors.graphs.markers import Gather
@@ -88,6 +89,8 @@ class RoutingTable:
         )
         """Fan-outs of which a join takes what is gathered."""
         self._known: dict[tuple[str | None, type], Route | _Choice] = {}
+        self.only_ways: dict[tuple[str, type], Destination] = {}
+        """Node and class of what it made → its one destination, which takes nothing else; see ``RunState.finished``."""
 
     def route(self, source: str | None, message: object) -> Route:
         """Where `message`, made by `source` (None: the graph's input), goes. Calls the ``when`` of its connections."""
@@ -98,7 +101,18 @@ class RoutingTable:
         choice = known or self._find(*key)
         route = self._choose(choice, source, message)
         self._known[key] = choice if route.is_conditional else route
+        if source is not None and not route.is_conditional and self._has_one_way(source, route):
+            self.only_ways[source, key[1]] = route.destinations[0]
         return route
+
+    def _has_one_way(self, source: str, route: Route) -> bool:
+        """Whether a message of its class starts one node by itself, and no join hangs on what either of the two makes."""
+        if len(route.destinations) != 1 or route.is_output or self.plan.recalled:
+            return False
+        (to,) = route.destinations
+        in_line = self.feeds_joins | self.gathers_for_joins
+        is_one = self.plan.nodes[source].fan_out is Many.ONE
+        return is_one and to.starts and not to.merges and not {source, to.spec.name} & in_line
 
     def _choose(self, choice: _Choice, source: str | None, message: object) -> Route:
         found = [to for to, whens in choice.entries if not whens or _holds(whens, message, source, to.receiver.node)]
