@@ -98,7 +98,13 @@ FOREIGN: Mapping[str, frozenset[str]] = {
     "rich": frozenset({"runtime/cli/watch.py"}),
     "msgspec": frozenset({"runtime/messages/codec.py"}),
     "psycopg": frozenset({"runtime/journal/postgres_wire.py"}),
-    "pydantic": frozenset({"runtime/messages/schemas.py"}),
+    "pydantic": frozenset(
+        {
+            "runtime/messages/mirrors.py",  # are made of its models
+            "runtime/messages/schemas.py",  # reads and describes by them
+            "runtime/messages/showing.py",  # what it found wrong, in words
+        }
+    ),
     "pydantic_ai": frozenset({"runtime/lm/backends/pydantic_ai.py"}),
 }
 # Of these, what is not needed by every installation: the distribution, which is in an extra.

@@ -107,3 +107,16 @@ def test_every_pin_has_a_hash_and_no_registry_is_named(name: str) -> None:
     assert "://" not in text
     assert "litellm==1.82.7" not in text
     assert "litellm==1.82.8" not in text
+
+
+def test_the_workflow_calls_make_on_every_supported_python_and_no_strange_action() -> None:
+    workflow = (ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8")
+    about = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    supported = re.findall(r"Python :: (3\.\d+)", "\n".join(about["classifiers"]))
+    calls = re.findall(r"run: make (.*)", re.sub(r"\$\{\{.*?\}\}", "", workflow))
+    targets = {target for call in calls for target in call.split()}
+
+    assert re.findall(r"python: \[(.*)\]", workflow) == [", ".join(f'"{version}"' for version in supported)]
+    assert set(re.findall(r"uses: (\S+)@v\d+\.\d+\.\d+\n", workflow)) == {"actions/checkout", "actions/setup-python"}
+    assert workflow.count("uses: ") == len(re.findall(r"@v\d+\.\d+\.\d+\n", workflow))
+    assert targets == {"test", "check", "env-", "quick-", "PYTHON=python"}
