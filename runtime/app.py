@@ -367,8 +367,9 @@ class Runtime:
         """
         return self._services.events.subscribe(keep, buffer)
 
-    @contextlib.contextmanager
-    def observe(self, sink: Callable[[Any], object], kinds: Iterable[type[Event]] | None = None) -> Generator[None]:
+    def observe(
+        self, sink: Callable[[Any], object], kinds: Iterable[type[Event]] | None = None
+    ) -> contextlib.AbstractContextManager[None]:
         """Call `sink` with every event of the classes `kinds`, and those derived from them, while the block lasts; None: of all.
 
         An instrument for a runtime that is open already: runs under way are observed too. Events that nobody asks for are not
@@ -378,7 +379,11 @@ class Runtime:
         Raises:
             DeclarationError: `sink` cannot be called, or one of `kinds` isn't a class of events.
         """
-        remove = self._services.events.add_sink(*_checked_sink(sink, kinds))
+        return self._observed(*_checked_sink(sink, kinds))
+
+    @contextlib.contextmanager
+    def _observed(self, sink: Callable[[Any], object], kinds: tuple[type[Event], ...]) -> Generator[None]:
+        remove = self._services.events.add_sink(sink, kinds)
         try:
             yield
         finally:

@@ -49,7 +49,7 @@ from runtime.graphs.run import ActiveRun, Work
 from runtime.graphs.stored import StoredView, unknown
 from runtime.graphs.unheard import Unheard
 from runtime.journal.records import Record, RecordKind, digest_of
-from runtime.journal.store import Created, NewRun, PostedKind, StoredRun, StoredStatus
+from runtime.journal.store import Created, Existing, NewRun, PostedKind, StoredRun, StoredStatus
 from runtime.lm.dspy import bridge
 from runtime.lm.dspy.checking import predict_problems
 from runtime.lm.models import Connections, Models
@@ -306,8 +306,10 @@ class Engine:
         limit = "" if max_steps == math.inf else f"{max_steps:g}"
         first = Record.of(run_id, 1, RecordKind.STARTED, limit, now.timestamp(), data)
         new = NewRun(run_id, graph.name, graph.version, deployment.fingerprint, deadline, here=here)
+        found: Created | Existing | None = None
         with trio.CancelScope(shield=True):  # or nobody would know whether there is such a run
             found = await store.create(new, first)
+        assert found is not None, "nobody cancels the scope"
         if isinstance(found, Created):
             if not here:
                 return self._view(found.run)

@@ -9,7 +9,7 @@ import contextlib
 import math
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import Any, Final, final
+from typing import Final, final
 
 import attrs
 import outcome
@@ -142,7 +142,7 @@ class Keeper(Actor):
     async def lifespan(self) -> AsyncGenerator[None]:
         """Open the store; on leaving, write what waits, hand back what is not over, and close it."""
         keeping = self._keeping
-        opened: Any = None
+        opened: outcome.Outcome[Lease] = outcome.Error(UsageError("the store was not opened"))
         async with trio.open_nursery() as nursery:
             opened = await outcome.acapture(keeping.store.open, keeping.worker, nursery)
             if isinstance(opened, outcome.Value):
