@@ -454,7 +454,8 @@ async def open_runtime(
             unfinished are taken up, as soon as their graph is deployed. None: runs end with their process.
         graphs: deployed before the block begins.
         worker: begins the name by which the store knows this process; the rest is drawn.
-        instruments: called synchronously with every event; for logs and metrics.
+        instruments: called synchronously with every event, or with those of the classes in their attribute `kinds`; for logs and
+            metrics. One with a method ``opened(runtime)`` is given the runtime first.
         supervision: of the root supervisor; the default restarts an actor up to 3 times within 5 s.
         watchdog_s: publish ``LoopBlocked``, with the actor and its stack, when code holds the event loop for longer than so many
             seconds of real time (0.25, say) without an ``await`` that waits; None does not watch.
@@ -481,11 +482,16 @@ async def open_runtime(
     services.shows_prompts = show_prompts
     models = Models(lm, lms, services.rng, check_budget(budget))
     trained = Predictors(predictors)
-    for instrument in instruments:
-        services.events.add_sink(instrument)
+    listeners = tuple(instruments)
+    for instrument in listeners:
+        services.events.add_sink(instrument, tuple(getattr(instrument, "kinds", (Event,))))
     session = Session(services, supervisor_spec("root", (), supervision))
     engine = Engine(services, session.root, models, trained)
     services.facade = runtime = Runtime(services, session.root, models, trained, engine)
+    for instrument in listeners:
+        opened: Callable[[Runtime], None] | None = getattr(instrument, "opened", None)
+        if opened is not None:
+            opened(runtime)
     abandoned: list[str] = []
     with watching(services, watchdog_s):
         try:
