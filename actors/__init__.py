@@ -51,6 +51,7 @@ from actors.errors import RestartsExhausted as RestartsExhausted
 from actors.errors import RunCancelled as RunCancelled
 from actors.errors import RunError as RunError
 from actors.errors import RunFailed as RunFailed
+from actors.errors import RuntimeDraining as RuntimeDraining
 from actors.errors import StepsExceeded as StepsExceeded
 from actors.errors import StreamBroken as StreamBroken
 from actors.errors import SupervisionError as SupervisionError

@@ -38,6 +38,7 @@ from runtime.graphs.events import AnyRunEvent as AnyRunEvent
 from runtime.graphs.events import FieldDelta as FieldDelta
 from runtime.graphs.events import LMAsked as LMAsked
 from runtime.graphs.events import LMCalled as LMCalled
+from runtime.graphs.events import LMCallStarted as LMCallStarted
 from runtime.graphs.events import LMDelta as LMDelta
 from runtime.graphs.events import NodeCancelled as NodeCancelled
 from runtime.graphs.events import NodeEmitted as NodeEmitted

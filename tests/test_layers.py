@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("actors", "runtime")
 
 _LM = ("runtime/lm", "runtime/lm/dspy", "runtime/lm/http", "runtime/lm/limits", "runtime/lm/predictors", "runtime/lm/providers")
-_BELOW_APP = ("actors", "actors/graphs", "runtime/core", "runtime/graphs", "runtime/messages", *_LM)
+_BELOW_APP = ("actors", "actors/graphs", "runtime/core", "runtime/graphs", "runtime/journal", "runtime/messages", *_LM)
 _APP = ("runtime", *_BELOW_APP)
 
 # A room is a folder. Its files import the files of the rooms named here, and one another without a cycle.
@@ -44,7 +44,15 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
         "runtime/messages",
     ),
     "runtime/graphs/reducer": ("actors", "actors/graphs"),
-    "runtime/graphs": ("actors", "actors/graphs", "runtime/core", "runtime/graphs/reducer", *_LM),
+    "runtime/graphs": (
+        "actors",
+        "actors/graphs",
+        "runtime/core",
+        "runtime/graphs/reducer",
+        "runtime/journal",
+        "runtime/messages",
+        *_LM,
+    ),
     "runtime": _BELOW_APP,
     "runtime/embed": _APP,
     "runtime/testing/models": ("actors", "runtime/lm", "runtime/lm/dspy", "runtime/lm/limits"),
@@ -88,6 +96,7 @@ FOREIGN: Mapping[str, frozenset[str]] = {
     "PIL": frozenset({"runtime/cli/draw/png.py"}),
     "litellm": frozenset({"runtime/lm/providers/library.py"}),
     "rich": frozenset({"runtime/cli/watch.py"}),
+    "msgspec": frozenset({"runtime/messages/codec.py"}),
     "psycopg": frozenset({"runtime/journal/postgres_wire.py"}),
     "pydantic": frozenset({"runtime/messages/schemas.py"}),
     "pydantic_ai": frozenset({"runtime/lm/backends/pydantic_ai.py"}),
@@ -106,7 +115,7 @@ EVERYWHERE: Mapping[str, frozenset[str]] = {
 }
 
 # Loaded when something needs them, never by `import actors, runtime`.
-LAZY = ("dspy", "litellm", "openai", "psycopg", "pydantic")
+LAZY = ("dspy", "litellm", "msgspec", "openai", "psycopg", "pydantic")
 
 
 def source_files(root: Path = ROOT) -> dict[str, str]:

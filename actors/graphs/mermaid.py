@@ -86,7 +86,7 @@ def recalls_of(plan: Plan) -> Iterator[tuple[str | None, str, str]]:
 
 
 def escape(text: str) -> str:
-    """`text`, escaped so that Mermaid shows it instead of interpreting it."""
+    """`text`, escaped: Mermaid shows it instead of interpreting it."""
     return text.translate(_ESCAPES)
 
 

@@ -97,7 +97,7 @@ class DeadLetters:
         kept, error_bytes = self._bounded_error(error) if error is not None else (None, 0)
         letter = DeadLetter(recipient, reason, message, envelope.sender, age_s, envelope.attempt, kept)
         self._keep(letter, _LETTER_BYTES + message_bytes + error_bytes)
-        if self._events.listening:
+        if self._events.wants(MessageDeadLettered):
             self._events.publish(MessageDeadLettered(letter=letter))
 
     def _keep(self, letter: DeadLetter, size: int) -> None:

@@ -197,7 +197,7 @@ class SupervisorCell(Cell):
                 return
             if cell.incarnation != incarnation:  # it had ended in the last instant, and was started again
                 return
-            if self.services.events.listening:
+            if self.services.events.wants(ActorUnresponsive):
                 stack = stack_of(cell.task)
                 self.services.events.publish(ActorUnresponsive(address=cell.address, incarnation=cell.incarnation, stack=stack))
         await cell.wait_exited()
@@ -370,10 +370,10 @@ class SupervisorCell(Cell):
 
     def _plan_restart(self, cell: Cell, error: BaseException | None, restart: Restart) -> None:
         events, delay_s = self.services.events, restart.delay_s
-        if restart.is_parked and events.listening:
+        if restart.is_parked and events.wants(SupervisorParked):
             events.publish(SupervisorParked(address=self.address, incarnation=self.incarnation, delay_s=delay_s, error=error))
         cell.back_off(is_restart=True)
-        if events.listening:
+        if events.wants(ActorRestarting):
             events.publish(
                 ActorRestarting(address=cell.address, incarnation=cell.incarnation, delay_s=delay_s, restarts=cell.restarts)
             )

@@ -22,7 +22,7 @@ from runtime.core.events import (
     MessageRedelivering,
     SupervisorParked,
 )
-from runtime.graphs.record import RunStatus
+from runtime.graphs.record import RunStatus, Spend
 
 
 @attrs.frozen(kw_only=True)
@@ -41,6 +41,45 @@ class RunStarted(RunEvent):
     input: Any
 
 
+@final
+@attrs.frozen(kw_only=True)
+class RunResumed(RunEvent):
+    """A stored run goes on in this runtime; what its records say was done is not done again."""
+
+    graph: str
+    records: int
+    """How many there are."""
+    lives: int
+    """How many times a worker has taken it up, this time included."""
+
+
+@final
+@attrs.frozen(kw_only=True)
+class RunParkedEvent(RunEvent):
+    """A stored run cannot go on without a decision."""
+
+    graph: str
+    error: Any
+    """The ``RunParked``, or the ``StoreDamaged``."""
+
+
+@final
+@attrs.frozen(kw_only=True)
+class StoreStalled(Event):
+    """The store cannot write; runs that wait for it stand still, and the same records are tried again."""
+
+    since_s: float
+    """The runtime's clock, in seconds."""
+    error: Any
+    """What the store said."""
+
+
+@final
+@attrs.frozen(kw_only=True)
+class StoreRecovered(Event):
+    """The store has written what it could not."""
+
+
 @attrs.frozen(kw_only=True)
 class NodeEvent(RunEvent):
     """Something happened at one node."""
@@ -55,6 +94,9 @@ class NodeEvent(RunEvent):
 @attrs.frozen(kw_only=True)
 class NodeStarted(NodeEvent):
     """The node began to work on a message."""
+
+    waited_s: float = 0.0
+    """How long the message had waited for one of the node's instances; of a later attempt, its backoff too."""
 
 
 @final
@@ -102,7 +144,7 @@ class NodeGaveUp(NodeEvent):
 @final
 @attrs.frozen(kw_only=True)
 class NodeCancelled(NodeEvent):
-    """The node had begun, and was cancelled because nobody wants its result any more."""
+    """The node had begun, and was cancelled because its result is no longer wanted."""
 
 
 @final
@@ -134,7 +176,7 @@ class FieldDelta(NodeEvent):
     text: str
     """As the model writes it: not yet parsed to the field's type."""
     answer: int
-    """Which answer of the attempt, counted from 1: one that does not fit is followed by another, which begins anew."""
+    """Which answer of the attempt, counted from 1: one that does not fit is followed by another, which starts over."""
 
 
 @final
@@ -162,8 +204,20 @@ class LMAsked(NodeEvent):
 
 @final
 @attrs.frozen(kw_only=True)
+class LMCallStarted(NodeEvent):
+    """A node calls a language model; one :class:`LMCalled` with the same `call` follows."""
+
+    call: int
+    """Which call of the run, counted from 1."""
+    model: str
+    operation: str
+    """``"chat"``, ``"stream"`` or ``"embed"``."""
+
+
+@final
+@attrs.frozen(kw_only=True)
 class LMCalled(NodeEvent):
-    """A node's call to a language model has ended."""
+    """A node's call to a language model has ended: with an answer, with an `error`, or with neither when it was cut short."""
 
     model: str
     prompt_tokens: int
@@ -173,13 +227,33 @@ class LMCalled(NodeEvent):
     """HTTP requests it took."""
     duration_s: float
     finish_reason: str | None = None
-    """Why the answer ended: ``"stop"``, ``"length"``, ``"tool_calls"`` or ``"content_filter"``; None of embeddings."""
+    """Why the answer ended: ``"stop"``, ``"length"``, ``"tool_calls"`` or ``"content_filter"``; None of embeddings and without an
+    answer."""
+    call: int = 0
+    """Which call of the run, counted from 1."""
+    provider: str | None = None
+    """``"openai"`` of ``"openai/gpt-4o-mini"``; None where the model's name has none."""
+    response_model: str | None = None
+    """The model that the provider says has answered, where it says so."""
+    first_token_s: float | None = None
+    """How long the first piece of a streamed answer took; None of an answer in one piece."""
+    cached_tokens: int = 0
+    """Those of the prompt's tokens that the provider had read before, and charges less for."""
+    reasoning_tokens: int = 0
+    """Those of the completion's tokens that were reasoning."""
+    error: BaseException | None = None
+    """With what the call failed."""
+
+    @property
+    def from_cache(self) -> bool:
+        """Whether the answer was kept from an earlier call, so no request was made."""
+        return self.requests == 0 and self.finish_reason is not None
 
 
 @final
 @attrs.frozen(kw_only=True)
 class RunAbandoned(RunEvent):
-    """The runtime is being closed, and nobody has ever waited for this run, which is cancelled now or has failed before."""
+    """The runtime is being closed, and this run was never awaited; it is cancelled now or has failed before."""
 
     graph: str
 
@@ -194,6 +268,8 @@ class RunFinished(RunEvent, Generic[Out]):
     output: Out = None  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
     """None unless it succeeded."""
     error: BaseException | None = None
+    spend: Spend = attrs.field(factory=Spend)
+    """What it has used of language models."""
 
 
 AnyNodeEvent: TypeAlias = (
@@ -208,11 +284,12 @@ AnyNodeEvent: TypeAlias = (
     | LMDelta
     | FieldDelta
     | LMAsked
+    | LMCallStarted
     | LMCalled
 )
 """Each event of a node: a type checker reports what a ``match`` leaves out. The other unions are like it."""
 
-AnyRunEvent: TypeAlias = RunStarted | AnyNodeEvent | RunAbandoned | RunFinished[Out] | EventsMissed
+AnyRunEvent: TypeAlias = RunStarted | RunResumed | AnyNodeEvent | RunAbandoned | RunFinished[Out] | EventsMissed
 """Each event of ``runtime.stream``. ``AnyRunEvent[Answer | None]`` names the type of the output in ``RunFinished``."""
 
 AnyActorEvent: TypeAlias = (
@@ -223,9 +300,13 @@ AnyActorEvent: TypeAlias = (
 AnyEvent: TypeAlias = (
     AnyActorEvent
     | RunStarted
+    | RunResumed
+    | RunParkedEvent
     | AnyNodeEvent
     | RunAbandoned
     | RunFinished
+    | StoreStalled
+    | StoreRecovered
     | MessageDeadLettered
     | LoopBlocked
     | InstrumentFailed

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from runtime.journal.sqlite import SqliteStore as SqliteStore
+from runtime.journal.store import Codec as Codec
+
 if TYPE_CHECKING:
     from runtime.journal.postgres import PostgresStore as PostgresStore
 

@@ -633,7 +633,7 @@ async def test_a3_a_node_that_waits_for_its_own_run_is_told_so(virtual_clock):
     (leaf,) = caught.value.exceptions
     assert str(leaf.__cause__) == (
         "'g/work' waits for the end of run 'g-1', of which it is a part: g/work -> run 'g-1' -> g/work.\n"
-        "  Fix: return what the run is to go on with; or have somebody outside of the run wait for its result."
+        "  Fix: return what the run is to go on with; or let a task outside of the run wait for its result."
     )
 
 

@@ -166,8 +166,8 @@ def test_a_call_after_the_end_says_so() -> None:
 
 
 def test_an_option_that_is_refused_is_raised_where_the_runtime_is_opened() -> None:
-    with pytest.raises(UsageError, match=r"^open_runtime\(store='x'\)"):
-        open_runtime_portal(store="x").__enter__()  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"^open_runtime\(store=3\)"):
+        open_runtime_portal(store=3).__enter__()  # type: ignore[arg-type]
 
     assert portal_threads() == []
 
