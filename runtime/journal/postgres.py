@@ -6,7 +6,7 @@ import contextlib
 import math
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Final, final
+from typing import Final, Literal, final
 
 import attrs
 import trio
@@ -70,7 +70,7 @@ class PostgresStore:
         self,
         dsn: str,
         schema: str = "understudy",
-        sync: str = "paid",
+        sync: Literal["paid", "always", "never"] = "paid",
         codec: Codec | None = None,
         lease_s: float = LEASE_S,
         *,
@@ -132,17 +132,20 @@ class PostgresStore:
         return held.lease
 
     async def close(self) -> None:
-        """See ``Store.close``."""
-        await trio.lowlevel.checkpoint_if_cancelled()
+        """See ``Store.close``. Cancelled: it ends without a word to the server, and others take the runs over after the lease."""
         now, self._now = self._now, None
         if now is None:
+            await trio.lowlevel.checkpoint()
             return
-        with trio.CancelScope(shield=True):
+        try:
             await now.writer.flushed()
             await now.lease.end()
+        finally:
+            now.lease.lose()
             now.tasks.cancel()
             now.news.set()
-            await now.ended.wait()
+            with trio.CancelScope(shield=True):  # of a few steps: whatever waits for the server is cancelled
+                await now.ended.wait()
             self._pool.close()
 
     async def _work(self, now: _Open) -> None:
@@ -229,9 +232,9 @@ class PostgresStore:
         """See ``Store.claim``."""
         return await self._opened().runs.claim(graphs, limit)
 
-    async def take(self, run: str) -> StoredRun | None:
+    async def take(self, run: str, only: StoredStatus | None = None) -> StoredRun | None:
         """See ``Store.take``."""
-        return await self._opened().runs.take(run)
+        return await self._opened().runs.take(run, only)
 
     async def release(self, run: str, status: StoredStatus, wake_at: datetime | None) -> None:
         """See ``Store.release``."""

@@ -13,7 +13,8 @@ from runtime.journal.postgres import PostgresStore
 from runtime.testing.stores import new_run, record, written
 
 
-async def main(dsn: str, schema: str, run: str, lease_s: str) -> None:
+async def main(*arguments: str) -> None:
+    dsn, schema, run, lease_s = arguments
     store = PostgresStore(dsn, schema, lease_s=float(lease_s))
     async with trio.open_nursery() as nursery:
         await store.open(f"worker of {run}", nursery)

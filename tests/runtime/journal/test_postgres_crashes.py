@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
+from typing import Literal
 
 import psycopg
 import pytest
@@ -19,6 +20,7 @@ from runtime.testing.stores import journal, new_run, record, written
 from tests.runtime.journal.postgres_server import Server, running
 
 PATIENCE_S = 60.0
+Sync = Literal["paid", "always", "never"]
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +31,7 @@ def server() -> Iterator[Server]:
 
 
 @asynccontextmanager
-async def open_store(server: Server, schema: str, sync: str = "paid") -> AsyncGenerator[PostgresStore]:
+async def open_store(server: Server, schema: str, sync: Sync = "paid") -> AsyncGenerator[PostgresStore]:
     store = PostgresStore(server.dsn, schema, sync, lease_s=60, migrate=True)
     async with trio.open_nursery() as nursery:
         await store.open("worker", nursery)
@@ -58,7 +60,7 @@ async def keep_writing(store: PostgresStore, run: str, acknowledged: list[Record
         await trio.lowlevel.checkpoint()
 
 
-async def crash_under_load(server: Server, schema: str, crashes: int, sync: str) -> None:
+async def crash_under_load(server: Server, schema: str, crashes: int, sync: Sync) -> None:
     async with open_store(server, schema, sync) as store:
         runs: dict[str, list[Record]] = {}
         for number in range(10):
@@ -82,7 +84,7 @@ async def crash_under_load(server: Server, schema: str, crashes: int, sync: str)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sync", ["paid", "never"])
-async def test_a_server_that_crashes_under_load_loses_and_doubles_nothing(server: Server, sync: str) -> None:
+async def test_a_server_that_crashes_under_load_loses_and_doubles_nothing(server: Server, sync: Sync) -> None:
     await crash_under_load(server, f"load_{sync}", 2, sync)
 
 

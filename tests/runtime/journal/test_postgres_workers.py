@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractContextManager, asynccontextmanager
 from datetime import timedelta
 
 import pytest
@@ -24,7 +23,7 @@ from runtime.journal.records import Record
 from runtime.journal.store import Created, Existing, Lease, StoredStatus
 from runtime.testing.stores import journal, new_run, record, written
 from tests.patience import first_line, patience
-from tests.runtime.journal.postgres_server import Server
+from tests.runtime.journal.postgres_server import Server, started
 from tests.runtime.journal.proxy import Proxy
 
 LEASE_S = 0.6
@@ -55,15 +54,8 @@ async def claimed(store: PostgresStore, graph: str = "g") -> str:
             await trio.sleep(0.02)
 
 
-@contextmanager
-def started_worker(postgres: Server, schema: str, run: str) -> Iterator[subprocess.Popen[str]]:
-    """A process of `postgres_worker`; killed at the end of the block, whatever its state."""
-    command = [sys.executable, "-m", "tests.runtime.journal.postgres_worker", postgres.dsn, schema, run, str(LEASE_S)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as worker:
-        try:
-            yield worker
-        finally:
-            worker.kill()
+def started_worker(postgres: Server, schema: str, run: str) -> AbstractContextManager[subprocess.Popen[str]]:
+    return started("tests.runtime.journal.postgres_worker", postgres.dsn, schema, run, str(LEASE_S))
 
 
 def without_gap(rows: list[Record]) -> bool:
