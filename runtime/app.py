@@ -518,14 +518,21 @@ def _checked_sink(sink: Any, kinds: Any) -> tuple[Callable[[Any], object], tuple
         raise DeclarationError(
             f"observe({repr_of(sink)}): a sink is a function of one event.\n  Fix: runtime.observe(lambda event: print(event))."
         )
-    wanted: tuple[Any, ...] = (Event,) if kinds is None else tuple(kinds) if isinstance(kinds, Iterable) else (kinds,)
+    try:
+        wanted: tuple[Any, ...] = (Event,) if kinds is None else tuple(kinds)
+    except TypeError:
+        wanted = (kinds,)
     for kind in wanted:
-        if not (isinstance(kind, type) and issubclass(kind, Event)):
+        if not _is_event_class(kind):
             raise DeclarationError(
                 f"observe(kinds={repr_of(kinds)}): {repr_of(kind)} isn't a class of events.\n"
                 "  Fix: a list of classes such as [RunFinished, NodeGaveUp]; leave kinds out for all."
             )
     return sink, wanted
+
+
+def _is_event_class(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Event)
 
 
 def _checked(dead_letters: object) -> DeadLetterPolicy | None:

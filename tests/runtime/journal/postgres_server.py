@@ -111,7 +111,7 @@ class Server:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             cwd=self.folder,
-            timeout=120,
+            timeout=240,
             **self._user,
         )
 
