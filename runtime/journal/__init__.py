@@ -1,4 +1,20 @@
 """Journals: what a run was told and what it bought, kept so that the run survives its process."""
 
-from runtime.journal.sqlite import SqliteStore as SqliteStore
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from runtime.journal.store import Codec as Codec
+from runtime.journal.store import Store as Store
+
+if TYPE_CHECKING:
+    from runtime.journal.memory import MemoryStore as MemoryStore
+    from runtime.journal.sqlite import SqliteStore as SqliteStore
+
+_STORES = {"MemoryStore": "runtime.journal.memory", "SqliteStore": "runtime.journal.sqlite"}
+
+
+def __getattr__(name: str) -> Any:
+    """The stores, each imported when it is asked for: without one, `import runtime` costs what it did."""
+    if name in _STORES:
+        return getattr(import_module(_STORES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
