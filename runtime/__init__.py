@@ -55,6 +55,8 @@ from runtime.graphs.events import RunEvent as RunEvent
 from runtime.graphs.events import RunFinished as RunFinished
 from runtime.graphs.events import RunStarted as RunStarted
 from runtime.graphs.handle import RunHandle as RunHandle
+from runtime.graphs.history import History as History
+from runtime.graphs.history import HistoryStep as HistoryStep
 from runtime.graphs.record import RunStatus as RunStatus
 from runtime.graphs.record import Spend as Spend
 from runtime.graphs.record import Step as Step

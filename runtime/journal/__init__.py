@@ -4,7 +4,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from runtime.journal.store import Codec as Codec
+from runtime.journal.store import Page as Page
 from runtime.journal.store import Store as Store
+from runtime.journal.store import StoredQuestion as StoredQuestion
+from runtime.journal.store import StoredRun as StoredRun
+from runtime.journal.store import StoredStatus as StoredStatus
 
 if TYPE_CHECKING:
     from runtime.journal.memory import MemoryStore as MemoryStore
