@@ -11,6 +11,7 @@ import psycopg
 import pytest
 import trio
 import trio.lowlevel
+import trio.testing
 
 from actors.store_errors import StoreUnavailable
 from runtime.journal.postgres import PostgresStore
@@ -18,6 +19,7 @@ from runtime.journal.records import Record, RecordKind
 from runtime.journal.store import Created, StoredStatus
 from runtime.testing.stores import journal, new_run, record, written
 from tests.runtime.journal.postgres_server import Server, running
+from tests.runtime.journal.proxy import Proxy
 
 PATIENCE_S = 60.0
 Sync = Literal["paid", "always", "never"]
@@ -147,3 +149,26 @@ async def test_while_the_server_is_away_calls_say_so_and_later_they_work(server:
         assert [await written(store, record(store, seq)) for seq in (2, 3)] == [None, None]
         await store.release("r", StoredStatus.WAITING, None)
         assert [row.seq for row in await journal(store)] == [1, 2, 3]
+
+
+@pytest.mark.slow
+async def test_a_store_that_is_closed_while_its_server_does_not_answer_leaves_nobody_waiting(server: Server) -> None:
+    """The runtime gives closing some seconds; who waits for a record waits shielded, and must be told."""
+    outcomes: list[object] = []
+    async with trio.open_nursery() as nursery:
+        proxy = await nursery.start(Proxy.run, server.port)
+        store = PostgresStore(server.address(proxy.port), "closing", lease_s=60, migrate=True)
+        await store.open("worker", nursery)
+        await store.create(new_run(), record(store, 1))
+        proxy.drop()
+        for seq in range(2, 5):
+            store.append([record(store, seq)], False, outcomes.append)
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        store.append([record(store, 5)], False, outcomes.append)
+
+        with trio.fail_after(PATIENCE_S), trio.move_on_after(0.05) as scope:
+            await store.close()
+        nursery.cancel_scope.cancel()
+
+    assert scope.cancelled_caught
+    assert [type(outcome) for outcome in outcomes] == [StoreUnavailable] * 4
