@@ -59,6 +59,8 @@ from runtime.graphs.events import RunStarted as RunStarted
 from runtime.graphs.events import StoreRecovered as StoreRecovered
 from runtime.graphs.events import StoreStalled as StoreStalled
 from runtime.graphs.handle import RunHandle as RunHandle
+from runtime.graphs.history import History as History
+from runtime.graphs.history import HistoryStep as HistoryStep
 from runtime.graphs.record import RunStatus as RunStatus
 from runtime.graphs.record import Spend as Spend
 from runtime.graphs.record import Step as Step

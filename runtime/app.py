@@ -8,6 +8,7 @@ import math
 import random
 import warnings
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Hashable, Iterable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Unpack, final
 
@@ -22,7 +23,7 @@ from actors.restarts import RestartType
 from actors.store_errors import StoreError
 from actors.supervision import ChildSpec, Supervision, SupervisorRef, SupervisorSpec, supervisor_spec
 from actors.typevars import In, M, Out
-from actors.words import repr_of
+from actors.words import listed, repr_of
 from runtime.core.actor_cell import ActorCell
 from runtime.core.bus import Bus
 from runtime.core.cell import Cell, current_cell
@@ -44,9 +45,11 @@ from runtime.graphs.deployment import Deployment
 from runtime.graphs.engine import Engine
 from runtime.graphs.events import AnyEvent, AnyRunEvent
 from runtime.graphs.handle import RunHandle
+from runtime.graphs.history import History, history_of
 from runtime.graphs.keeper import Keeper, Keeping
+from runtime.graphs.stored import unknown
 from runtime.journal.opening import store_of
-from runtime.journal.store import Store
+from runtime.journal.store import Page, RunQuery, Store, StoredRun, StoredStatus
 from runtime.lm.limits.budget import Budget, budgets_with, check_budget, spending_all
 from runtime.lm.models import Connections, Models
 from runtime.lm.predictors.serving import Predictors, PredictorStatistics
@@ -236,6 +239,54 @@ class Runtime:
             UnknownRun: there is none of this id. StoreError: the store failed.
         """
         return RunHandle(await self._engine.handle(run_id))
+
+    async def stored(
+        self,
+        graph: Graph[Any, Any] | str | None = None,
+        status: StoredStatus | str | None = None,
+        started_after: datetime | None = None,
+        label: str | None = None,
+        *,
+        limit: int = 100,
+        after: str | None = None,
+    ) -> Page[StoredRun]:
+        """The runs in the store that fit all that is given, newest first, at most `limit` (1 to 1,000) of them.
+
+        ``page.after`` is where the next page begins: ``await runtime.stored(after=page.after)``; None on the last one.
+
+        Raises:
+            UsageError: the runtime has no store, or a filter cannot be meant. StoreError: the store failed.
+        """
+        store = self._engine.store("stored()")
+        if status is not None and status not in set(StoredStatus):
+            known = listed([each.value for each in StoredStatus], "or")
+            raise UsageError(f"stored(status={repr_of(status)}): expected {known}.\n  Fix: name one of them.")
+        if limit not in range(1, 1_001):
+            raise UsageError(f"stored(limit={repr_of(limit)}): expected 1 to 1,000.\n  Fix: ask by pages: after=page.after.")
+        name = graph.name if isinstance(graph, Graph) else graph
+        where = None if status is None else StoredStatus(status)
+        return await store.runs(RunQuery(name, where, started_after, label, limit, after))
+
+    async def history(self, run_id: str) -> History:
+        """Everything that is stored of a run: its records, its steps, and what people are asked.
+
+        Raises:
+            UnknownRun: none of this id is stored. UsageError: the runtime has no store. StoreError: the store failed.
+        """
+        found = await history_of(self._engine.store("history()"), run_id)
+        if found is None:
+            raise unknown(run_id)
+        return found
+
+    async def forget(self, run_id: str) -> None:
+        """Delete everything that is stored about a run, which must not be at work.
+
+        Raises:
+            UnknownRun: none of this id is stored. UsageError: the runtime has no store.
+            StoreError: a worker has it, so cancel it first; or the store failed.
+        """
+        if not await self._engine.store("forget()").forget(run_id):
+            raise unknown(run_id)
 
     def stream(
         self,

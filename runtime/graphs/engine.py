@@ -49,7 +49,7 @@ from runtime.graphs.run import ActiveRun, Work
 from runtime.graphs.stored import StoredView, unknown
 from runtime.graphs.unheard import Unheard
 from runtime.journal.records import Record, RecordKind, digest_of
-from runtime.journal.store import Created, Existing, NewRun, PostedKind, StoredRun, StoredStatus
+from runtime.journal.store import Created, Existing, NewRun, PostedKind, Store, StoredRun, StoredStatus
 from runtime.lm.dspy import bridge
 from runtime.lm.dspy.checking import predict_problems
 from runtime.lm.models import Connections, Models
@@ -338,6 +338,16 @@ class Engine:
         deployment = next((each for each in self._deployments.values() if each.graph.name == stored.graph), None)
         codec = None if deployment is None else deployment.codec
         return StoredView(self.keeping.store, stored, codec, self._runs.get)
+
+    def store(self, call: str) -> Store:
+        """The store of this runtime, for what `call` looks up in it.
+
+        Raises:
+            UsageError: it has none.
+        """
+        if self.keeping is None:
+            raise UsageError(f"{call}: this runtime keeps no runs.\n  Fix: open_runtime(store='runs.db').")
+        return self.keeping.store
 
     async def handle(self, run_id: str) -> ActiveRun | StoredView:
         """A run that is under way here, or stored."""
