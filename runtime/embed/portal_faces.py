@@ -1,6 +1,6 @@
 """The runtime's objects for threads, which wait where a trio task would await.
 
-Made by ``python -m tests.runtime.embed.generate_faces``; not to be edited.
+Made by ``python -m runtime.embed.generate_faces``; not to be edited.
 """
 
 from __future__ import annotations

@@ -428,15 +428,16 @@ class StoreContract:
             assert later is not None
             assert (later.status, later.owner, later.wake_at) == (StoredStatus.WAITING, None, now + timedelta(hours=1))
 
-    async def test_closing_hands_the_runs_back_and_ends_the_right_to_write(self, make_store: MakeStore) -> None:
+    async def test_closing_hands_the_runs_back_and_ends_the_right_to_write(
+        self, make_store: MakeStore, nursery: trio.Nursery
+    ) -> None:
         """The next worker takes them up; what the former one still appends is refused."""
         old = make_store()
-        async with trio.open_nursery() as nursery:
-            lease = await old.open("former", nursery)
-            await create(old)
-            row = record(old, 2)
-            await old.close()
-            await old.close()
+        lease = await old.open("former", nursery)
+        await create(old)
+        row = record(old, 2)
+        await old.close()
+        await old.close()
         assert lease.lost.is_set()
         assert isinstance(await written(old, row), RunLost)
 
@@ -447,25 +448,24 @@ class StoreContract:
             assert isinstance(await written(old, row), RunLost)
             assert await written(store, row) is None
 
-    async def test_two_writers_never_share_a_run(self, make_store: MakeStore) -> None:
+    async def test_two_writers_never_share_a_run(self, make_store: MakeStore, nursery: trio.Nursery) -> None:
         """A store for one process refuses the second; any other gives each run to one of them."""
         async with opened(make_store) as store:
             await create(store)
             other = make_store()
-            async with trio.open_nursery() as nursery:
-                try:
-                    await other.open("the other", nursery)
-                except StoreInUse as error:
-                    assert "Fix:" in str(error)
-                    return
-                try:
-                    assert await other.take("r") is None
-                    assert await other.claim({("g", "1")}, 10) == []
-                    assert isinstance(await written(other, record(other, 2)), RunLost)
-                    assert await written(store, record(store, 2)) is None
-                    assert len(await journal(other)) == 2
-                finally:
-                    await other.close()
+            try:
+                await other.open("the other", nursery)
+            except StoreInUse as error:
+                assert "Fix:" in str(error)
+                return
+            try:
+                assert await other.take("r") is None
+                assert await other.claim({("g", "1")}, 10) == []
+                assert isinstance(await written(other, record(other, 2)), RunLost)
+                assert await written(store, record(store, 2)) is None
+                assert len(await journal(other)) == 2
+            finally:
+                await other.close()
 
     # --- from outside -----------------------------------------------------------------------------------------------------
 
