@@ -1,8 +1,11 @@
 """Journals: what a run was told and what it bought, kept so that the run survives its process."""
 
+from __future__ import annotations
+
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from runtime.journal.retention import Retention as Retention
 from runtime.journal.store import Codec as Codec
 from runtime.journal.store import Page as Page
 from runtime.journal.store import Store as Store
@@ -24,6 +27,12 @@ _STORES = {
 
 def __getattr__(name: str) -> Any:
     """The stores, each imported when it is asked for: without one, `import runtime` costs what it did."""
-    if name in _STORES:
-        return getattr(import_module(_STORES[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _STORES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        module = import_module(_STORES[name])
+    except ImportError as error:
+        if name != "PostgresStore":
+            raise
+        raise ImportError("PostgresStore needs psycopg.\n  Fix: pip install 'understudy[postgres]'", name=error.name) from error
+    return getattr(module, name)
