@@ -71,7 +71,6 @@ from actors.lm import LM as LM
 from actors.lm import ChatMessage as ChatMessage
 from actors.lm import Completion as Completion
 from actors.lm import Delta as Delta
-from actors.lm import FunctionCall as FunctionCall
 from actors.lm import LMStream as LMStream
 from actors.lm import ReasoningDelta as ReasoningDelta
 from actors.lm import TextDelta as TextDelta

@@ -18,7 +18,7 @@ from typing import Any, NoReturn, cast, final
 import attrs
 
 from actors.errors import LMAuthFailed, LMBadRequest, LMError, LMRefused, LMReplyUnreadable, UnderstudyError, UsageError
-from actors.lm import ChatMessage, Completion, Embeddings, ToolCall, Usage
+from actors.lm import ChatMessage, Completion, Embeddings, Usage, tool_calls_of
 from runtime.lm.http.transport import HttpReply, HttpRequest
 from runtime.lm.limits.abilities import Abilities
 from runtime.lm.limits.redaction import MIN_KEY_CHARS, excerpt, long_enough, raise_alone, redact
@@ -368,7 +368,7 @@ class Translator:
         answer = attrs.evolve(
             self._answer(whole, chunks.finish_reason, None),
             # LiteLLM's object would lose what is of the provider's own.
-            tool_calls=cast("tuple[ToolCall, ...]", tuple(chunks.tool_calls)),
+            tool_calls=tool_calls_of(chunks.tool_calls),
             logprobs=chunks.logprobs or None,
             citations=tuple(chunks.citations),
             id=chunks.id,

@@ -291,8 +291,7 @@ def _pieces_of(completion: Completion) -> list[Delta]:
     pieces: list[Delta] = [ReasoningDelta(piece) for piece in pieces_of(completion.reasoning or "")]
     pieces += [TextDelta(piece) for piece in pieces_of(completion.text)]
     for index, call in enumerate(completion.tool_calls):
-        function = call["function"]
-        pieces.append(ToolCallDelta(index, call.get("id"), function["name"], function["arguments"]))
+        pieces.append(ToolCallDelta(index, call.id or None, call.name, call.arguments))
     return pieces
 
 
