@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypedDict, TypeV
 
 import attrs
 
-from actors.backoff import Redelivery
 from actors.checks import refuse
 from actors.mailbox import MailboxSpec, MailboxStatistics
-from actors.restart import RestartType
+from actors.restarts import Redelivery, RestartType
 from actors.typevars import M
 
 R = TypeVar("R")
@@ -351,7 +350,7 @@ class ActorContext(ABC):
 
         Raises:
             UsageError: there is no current message, or it is stashed or answered already.
-            DeclarationError: `error` is no ``Exception``.
+            DeclarationError: `error` isn't an ``Exception``.
         """
 
     @abstractmethod

@@ -1,11 +1,13 @@
-"""Validators that several declarations share; each names the field, what came and what is allowed."""
+"""Checks that several declarations and calls share; each names the field, the value and what is allowed."""
 
 from __future__ import annotations
 
 import enum
+import inspect
 import math
+import types
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import attrs
 
@@ -14,11 +16,16 @@ from actors.words import repr_of, with_article
 
 Validator = Callable[[Any, "attrs.Attribute[Any]", Any], None]
 
+COROUTINE: Final[type] = types.CoroutineType
+"""For a look at a type where each message passes."""
+_WRITTEN: Final = {"LocalContext": "self.context", "LocalRef": "ref", "LocalSupervisorRef": "supervisor", "Runtime": "runtime"}
+"""What authors call the objects whose methods are most often not awaited, by the name of the class."""
 
-def refuse(owner: object, field: str, got: object, expected: str, mend: str | None = None) -> DeclarationError:
+
+def refuse(owner: object, field: str, got: object, expected: str, fix: str | None = None) -> DeclarationError:
     """The error for one field of a declaration, in the project's one wording; an `owner` that is a text names the call."""
     name = owner if isinstance(owner, str) else owner.__name__ if isinstance(owner, type) else type(owner).__name__
-    line = f"pass {expected} as {field!r}." if mend is None else mend
+    line = f"pass {expected} as {field!r}." if fix is None else fix
     return DeclarationError(f"{name}({field}={repr_of(got)}): expected {expected}.\n  Fix: {line}")
 
 
@@ -72,7 +79,7 @@ def is_a(*kinds: type) -> Validator:
 
 
 def _likely(value: object, kind: type) -> str | None:
-    """What was probably meant by `value` where a `kind` is expected, as it is written; None when there is no telling."""
+    """What was probably meant by `value` where a `kind` is expected, as it is written; None when that is unclear."""
     if isinstance(value, str):
         name = value.upper().replace("-", "_").replace(" ", "_")
         return f"{kind.__name__}.{name}" if isinstance(vars(kind).get(name), kind) else None
@@ -89,3 +96,18 @@ def _likely(value: object, kind: type) -> str | None:
         shown = f"{type(value).__name__}.{value.name}" if isinstance(value, enum.Enum) else repr(value)
         return f"{kind.__name__}({first}={shown})"
     return None
+
+
+def unawaited(value: object) -> str | None:
+    """The call that was not awaited, such as ``await ref.ask(…)``, if `value` is a coroutine; else None.
+
+    The coroutine is closed: nothing can await it any more, and Python would warn of it in a place that tells nothing.
+    """
+    if not isinstance(value, types.CoroutineType):
+        return None
+    coroutine = cast("types.CoroutineType[object, object, object]", value)
+    if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
+        coroutine.close()
+    owner, _, name = coroutine.__qualname__.rpartition("<locals>.")[2].rpartition(".")
+    owner = _WRITTEN.get(owner, "self" if owner else "")
+    return f"await {owner}{'.' if owner else ''}{name}(…)"

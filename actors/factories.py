@@ -1,8 +1,8 @@
 """What stands for an actor where one is started: its class or factory, its ``receive``, its lifespan, its arguments.
 
-Judged where it is written, in ``spawn``, ``ChildSpec`` and ``graph.add``: what is wrong with it would otherwise come up at the
+Checked where it is written, in ``spawn``, ``ChildSpec`` and ``graph.add``: what is wrong with it would otherwise come up at the
 first message, as an error of Python's or trio's that names none of the author's code, restart after restart. Only plain
-functions are judged. A callable object, a mock or a wrapped function may do anything, and is found out when it does.
+functions are checked. A callable object, a mock or a wrapped function may do anything, and its mistakes show when it runs.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from typing import Any, Final, TypeGuard, final
 import attrs
 
 from actors.actor import Actor
+from actors.checks import COROUTINE, unawaited
 from actors.errors import DeclarationError, UsageError
-from actors.unawaited import COROUTINE, unawaited
 from actors.words import kind_of, repr_of
 
 _RECEIVE: Final = "async def receive(self, message): …"
@@ -58,10 +58,10 @@ class Written:
 
 
 def check_factory(factory: object, args: Sequence[object], call: str, id: str | None = None, at: str = "") -> None:  # noqa: A002
-    """Refuse what can make no actor when it is called with `args`; the others are the fields of :class:`Written`.
+    """Raise for what cannot make an actor when it is called with `args`; the others are the fields of :class:`Written`.
 
     Raises:
-        DeclarationError: an instance, a coroutine, a function that is async, a class that is no actor or whose methods the
+        DeclarationError: an instance, a coroutine, a function that is async, a class that isn't an actor or whose methods the
             runtime cannot call; too many arguments, too few, or one that was not awaited.
     """
     if isinstance(factory, type) and len(args) in _FITTING.get(factory, ()) and COROUTINE not in map(type, args):
@@ -124,18 +124,18 @@ def _check_kind(called: object, args: Sequence[object], written: Written) -> Non
             f"  Fix: pass the class or the function itself, and make it a plain def: {written.line(_name_in(call))}."
         )
     if not callable(called):
-        mend = "pass an Actor class or a function that returns a new Actor as 'factory'."
+        fix = "pass an Actor class or a function that returns a new Actor as 'factory'."
         if isinstance(called, str) and args and callable(args[0]) and written.id is None:
-            mend = f"{written.line(_name(args[0]))[:-1]}, name={called!r})."
+            fix = f"{written.line(_name(args[0]))[:-1]}, name={called!r})."
         raise DeclarationError(
-            f"{written.head(repr_of(called))}: expected an Actor class or a function that returns a new Actor.\n  Fix: {mend}"
+            f"{written.head(repr_of(called))}: expected an Actor class or a function that returns a new Actor.\n  Fix: {fix}"
         )
     if isinstance(called, type):
         if not issubclass(called, Actor) and not isinstance(called.__new__, types.FunctionType):
             is_own = called.__module__ != "builtins"
-            mend = f"class {called.__name__}(Actor):" if is_own else "pass a class that does, or a function that makes an actor."
+            fix = f"class {called.__name__}(Actor):" if is_own else "pass a class that does, or a function that makes an actor."
             raise DeclarationError(
-                f"{written.head(called.__name__)}: the class {called.__name__} does not derive from Actor.\n  Fix: {mend}"
+                f"{written.head(called.__name__)}: the class {called.__name__} does not derive from Actor.\n  Fix: {fix}"
             )
     elif inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called):
         name = _name(called)
@@ -149,7 +149,7 @@ def _check_kind(called: object, args: Sequence[object], written: Written) -> Non
 
 
 def check_actor(kind: type[Actor], head: str) -> None:
-    """Refuse an actor class whose ``receive`` or ``lifespan`` the runtime cannot call; `head` begins the message.
+    """Raise for an actor class whose ``receive`` or ``lifespan`` the runtime cannot call; `head` begins the message.
 
     Raises:
         DeclarationError: it has no ``receive``, a plain ``def`` or one of other parameters, or a lifespan of the wrong kind.
@@ -167,8 +167,8 @@ def _check_receive(kind: type[Actor], head: str) -> None:
     if "receive" in abstract:
         own = [key for base in kind.__mro__ if base not in (Actor, object) for key in vars(base) if not key.startswith("__")]
         near = difflib.get_close_matches("receive", own, n=1)
-        mend = f"rename {near[0]}() to receive()." if near else f"{_RECEIVE}"
-        raise DeclarationError(f"{head}: {name} has no receive(), which handles its messages.\n  Fix: {mend}")
+        fix = f"rename {near[0]}() to receive()." if near else f"{_RECEIVE}"
+        raise DeclarationError(f"{head}: {name} has no receive(), which handles its messages.\n  Fix: {fix}")
     if abstract:
         missing = ", ".join(sorted(abstract))
         raise DeclarationError(f"{head}: {name} is abstract: it does not define {missing}.\n  Fix: define it in {name}.")
@@ -179,14 +179,14 @@ def _check_receive(kind: type[Actor], head: str) -> None:
     least, most, names, by_name = _takes(receive)
     if not least <= 2 <= most or by_name:
         taken = ", ".join([*names, *by_name])
-        mend = _RECEIVE if most < 2 else f"{_RECEIVE} with one message that has what it needs as its fields."
+        fix = _RECEIVE if most < 2 else f"{_RECEIVE} with one message that has what it needs as its fields."
         raise DeclarationError(
-            f"{head}: receive() of {name} is called with one message, and takes ({taken}){_place(receive)}.\n  Fix: {mend}"
+            f"{head}: receive() of {name} is called with one message, and takes ({taken}){_place(receive)}.\n  Fix: {fix}"
         )
 
 
-def check_handler(handler: object, what: str, mend: str) -> None:
-    """Refuse a plain function that returns nothing to wait for; `what` names it.
+def check_handler(handler: object, what: str, fix: str) -> None:
+    """Raise for a plain function that returns nothing to wait for; `what` names it.
 
     Raises:
         DeclarationError: it is a ``def`` or an async generator.
@@ -201,7 +201,7 @@ def check_handler(handler: object, what: str, mend: str) -> None:
         )
     if any(word in _returned(function) for word in ("Awaitable", "Coroutine", "Future")):
         return
-    raise DeclarationError(f"{what} is a plain def, and its result is awaited{_place(function)}.\n  Fix: {mend}")
+    raise DeclarationError(f"{what} is a plain def, and its result is awaited{_place(function)}.\n  Fix: {fix}")
 
 
 def _returned(function: types.FunctionType) -> str:
@@ -228,7 +228,7 @@ def _check_lifespan(kind: type[Actor], head: str) -> None:
         function = inner
         is_contextlibs = lifespan.__code__.co_filename == contextlib.__file__
         if is_contextlibs and isinstance(inner, types.FunctionType) and not inspect.isasyncgenfunction(inner):
-            raise DeclarationError(f"{what} is no async generator{_place(inner)}.\n  Fix: {_LIFESPAN}")
+            raise DeclarationError(f"{what} isn't an async generator{_place(inner)}.\n  Fix: {_LIFESPAN}")
     if isinstance(function, types.FunctionType) and (lifespan is function or function.__name__ == "lifespan"):
         least, most, names, by_name = _takes(function)
         if not least <= 1 <= most or by_name:
@@ -239,10 +239,10 @@ def _check_lifespan(kind: type[Actor], head: str) -> None:
 
 
 def check_lifespan(manager: object, actor: Actor) -> None:
-    """Refuse what a lifespan returned if it is no async context manager.
+    """Check what a lifespan returned.
 
     Raises:
-        DeclarationError: so it is.
+        DeclarationError: it isn't an async context manager.
     """
     if not hasattr(type(manager), "__aenter__") or not hasattr(type(manager), "__aexit__"):
         call = unawaited(manager)
@@ -264,15 +264,15 @@ def checked(actor: object, address: str) -> Actor:
     if is_actor(actor):
         check_actor(type(actor), f"{address!r}")
         return actor
-    got, mend = kind_of(actor), "give a subclass of actors.Actor, or a function that returns a new instance of one."
+    got, fix = kind_of(actor), "give a subclass of actors.Actor, or a function that returns a new instance of one."
     call = unawaited(actor)
     if call is not None:
-        got, mend = "a coroutine", "let it be a plain def that returns the actor; what has to wait goes into its lifespan()."
+        got, fix = "a coroutine", "let it be a plain def that returns the actor; what has to wait goes into its lifespan()."
     elif actor is None:
-        mend = "return the actor at the end of the factory."
+        fix = "return the actor at the end of the factory."
     elif isinstance(actor, type) and issubclass(actor, Actor):
-        got, mend = f"the class {actor.__name__}", f"pass the class itself as the factory, or return {actor.__name__}(…)."
-    raise DeclarationError(f"the factory of {address!r} returned {got}, expected an Actor.\n  Fix: {mend}")
+        got, fix = f"the class {actor.__name__}", f"pass the class itself as the factory, or return {actor.__name__}(…)."
+    raise DeclarationError(f"the factory of {address!r} returned {got}, expected an Actor.\n  Fix: {fix}")
 
 
 def context_too_early(error: AttributeError) -> UsageError | None:
@@ -327,7 +327,7 @@ def _check_arguments(called: object, given: int, written: Written) -> None:
 
 
 def check_call(function: object, args: Sequence[object], call: str) -> None:
-    """Refuse a call of a plain function that Python would refuse for the number of its arguments; `call` is who makes it.
+    """Raise for a call of a plain function with a wrong number of arguments; `call` is the name of the method that makes it.
 
     Raises:
         DeclarationError: there are too many arguments, or too few.

@@ -1,4 +1,4 @@
-"""Exception groups seen as what is in them: a group is judged by its leaves."""
+"""Exception groups seen as what is in them: a group counts as what its leaves are."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def without(error: BaseException, kind: type[BaseException]) -> BaseException | 
         return error
     try:
         return error.split(kind)[1]
-    except Exception:  # noqa: BLE001 - a group with a derive() of its own, which fails
+    except Exception:  # noqa: BLE001 - its own derive() fails
         return BaseExceptionGroup(kind_of(error), left) if left else None
 
 
 def failure_besides(error: BaseException, cancelled: type[BaseException]) -> BaseException | None:
     """What has failed, of `error` as it was caught: itself without the leaves of class `cancelled`, the event loop's own.
 
-    None when it is nothing but that, or must not be survived: then whoever caught it raises it again.
+    None when it is nothing but that, or must not be survived: then the code that caught it raises it again.
     """
     if isinstance(error, Exception) and not isinstance(error, BaseExceptionGroup):
         return error  # nearly always

@@ -14,16 +14,14 @@ from typing import Any, Final, cast, final
 import attrs
 
 from actors.actor import Actor, ActorRef, Terminated
-from actors.backoff import Backoff, Redelivery
 from actors.checks import is_a, is_count, is_number, refuse
 from actors.errors import DeclarationError
 from actors.factories import check_factory, is_actor
 from actors.groups import leaves_of
 from actors.mailbox import MailboxSpec
-from actors.options import OF_AN_ACTOR, explains_its_fields
-from actors.restart import RestartType
+from actors.options import OF_AN_ACTOR, explains_its_fields, remembers_what_is_written, unwritten
+from actors.restarts import Backoff, Redelivery, RestartType
 from actors.words import INTERRUPTS, kind_of, repr_of
-from actors.written import remembers_what_is_written, unwritten
 
 
 @final

@@ -10,7 +10,6 @@ from runtime.app import Runtime as Runtime
 from runtime.app import open_runtime as open_runtime
 from runtime.core.dead_letters import DeadLetter as DeadLetter
 from runtime.core.dead_letters import DeadReason as DeadReason
-from runtime.core.errands import TaskHandle as TaskHandle
 from runtime.core.events import ActorCrashed as ActorCrashed
 from runtime.core.events import ActorEnded as ActorEnded
 from runtime.core.events import ActorEvent as ActorEvent
@@ -30,6 +29,7 @@ from runtime.core.inspection import TreeNode as TreeNode
 from runtime.core.payloads import MessageSummary as MessageSummary
 from runtime.core.routing import Pool as Pool
 from runtime.core.routing import Routing as Routing
+from runtime.core.task_handle import TaskHandle as TaskHandle
 from runtime.graphs.deployment import Deployment as Deployment
 from runtime.graphs.events import AnyActorEvent as AnyActorEvent
 from runtime.graphs.events import AnyEvent as AnyEvent

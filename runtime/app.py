@@ -18,7 +18,7 @@ from actors.errors import DeclarationError, UnderstudyError, UsageError
 from actors.graphs.graph import Graph
 from actors.lm import LM
 from actors.mailbox import DeadLetterPolicy
-from actors.restart import RestartType
+from actors.restarts import RestartType
 from actors.supervision import ChildSpec, Supervision, SupervisorRef, SupervisorSpec, supervisor_spec
 from actors.typevars import In, M, Out
 from actors.words import repr_of
@@ -26,18 +26,18 @@ from runtime.core.actor_cell import ActorCell
 from runtime.core.bus import Bus
 from runtime.core.cell import Cell, current_cell
 from runtime.core.dead_letters import DeadLetters
-from runtime.core.errands import TaskHandle, start_task
 from runtime.core.events import DEFAULT_BUFFER, EventStream
 from runtime.core.failures import failure_in
 from runtime.core.frames import without_frames
 from runtime.core.inspection import RuntimeStatistics, TreeNode, statistics_of, tree_of
-from runtime.core.kernel import Kernel
 from runtime.core.opening import explained
 from runtime.core.refs import LocalRef, Recipient, not_a_ref
+from runtime.core.services import Services
 from runtime.core.session import Session
 from runtime.core.spawning import spawn_under
 from runtime.core.supervisor import SupervisorCell
 from runtime.core.supervisor_ref import LocalSupervisorRef
+from runtime.core.task_handle import TaskHandle, start_task
 from runtime.core.watchdog import watching
 from runtime.graphs.deployment import Deployment
 from runtime.graphs.engine import Engine
@@ -55,10 +55,10 @@ _LOG = logging.getLogger("understudy.runs")
 class Runtime:
     """Actors under a root supervisor, and graphs whose nodes are such actors. Made by :func:`open_runtime`."""
 
-    def __init__(self, kernel: Kernel, root: SupervisorCell, models: Models, predictors: Predictors, engine: Engine) -> None:
-        self._kernel = kernel
+    def __init__(self, services: Services, root: SupervisorCell, models: Models, predictors: Predictors, engine: Engine) -> None:
+        self._services = services
         self._predictors = predictors
-        self._bus = Bus(kernel)
+        self._bus = Bus(services)
         self._root = root
         self._models = models
         self._engine = engine
@@ -99,7 +99,7 @@ class Runtime:
             ActorStartFailed: one did not start; those before it were stopped in reverse order.
             DeclarationError: the children or their options do not fit together.
         """
-        child_id = name if name is not None else self._root.roster.free_name("supervisor")
+        child_id = name if name is not None else self._root.children.free_name("supervisor")
         try:
             cell = await self._root.start_child(supervisor_spec(child_id, children, supervision, restart=restart))
         except UnderstudyError as error:
@@ -128,12 +128,12 @@ class Runtime:
     async def stop(self, ref: ActorRef[Any] | SupervisorRef) -> None:
         """Stop an actor or a supervisor for good; return when it has stopped, its clean-up included.
 
-        It finishes the message in hand and turns the others into dead letters. Stopped already: no effect.
+        It finishes the current message and turns the others into dead letters. Stopped already: no effect.
 
         Raises:
             UsageError: `ref` is of another runtime, or the caller runs inside what it wants to stop.
         """
-        if not isinstance(ref, LocalRef | LocalSupervisorRef) or ref.cell.kernel is not self._kernel:
+        if not isinstance(ref, LocalRef | LocalSupervisorRef) or ref.cell.services is not self._services:
             raise not_a_ref(ref, "ref of this runtime", "spawn() or supervise()")
         cell = ref.cell
         caller = current_cell.get()
@@ -146,7 +146,7 @@ class Runtime:
 
     def whereis(self, name: str) -> ActorRef[Any] | SupervisorRef | None:
         """The ref to the actor or supervisor of that address; None when there is none. The same over restarts."""
-        found = self._kernel.registry.get(name)
+        found = self._services.registry.get(name)
         return found.ref if found is not None else None
 
     # --- graphs ---------------------------------------------------------------------------------------------------------
@@ -311,7 +311,7 @@ class Runtime:
         return self._bus.publish(message, topic)
 
     def _mailed(self, ref: object) -> Recipient:
-        if not isinstance(ref, LocalRef) or ref.cell.kernel is not self._kernel:
+        if not isinstance(ref, LocalRef) or ref.cell.services is not self._services:
             raise not_a_ref(ref, "ref to an actor of this runtime", "spawn()")
         return ref.cell
 
@@ -322,23 +322,23 @@ class Runtime:
 
         The stream holds at most `buffer` events; a slow reader loses the oldest and finds ``EventsMissed`` instead.
         """
-        return self._kernel.events.subscribe(keep, buffer)
+        return self._services.events.subscribe(keep, buffer)
 
     def close_event_streams(self) -> None:
         """End every subscription that :meth:`events` made; their iterators end after what they hold.
 
         What a shut-down calls before it waits for responses that are made of events, which would never end.
         """
-        self._kernel.events.close()
+        self._services.events.close()
 
     @property
     def dead_letters(self) -> DeadLetters:
         """The newest messages that reached nobody; iterable, newest last."""
-        return self._kernel.dead_letters
+        return self._services.dead_letters
 
     def statistics(self) -> RuntimeStatistics:
         """One look at every actor. The figures of each are made when they are read: see ``RuntimeStatistics``."""
-        return statistics_of(self._kernel)
+        return statistics_of(self._services)
 
     def inspect(self, ref: ActorRef[Any]) -> Any:
         """What the actor's own ``describe()`` says of its state now, also while it handles a message; nothing is sent to it.
@@ -376,7 +376,7 @@ async def open_runtime(
     """Open a runtime inside any trio program, as an async context manager.
 
     Several may be open side by side; nothing is global. On leaving, everything it started has ended: after a normal body each
-    actor finishes the message in hand within its ``shutdown_s``; after an exception or a cancellation all are cancelled at once,
+    actor finishes the current message within its ``shutdown_s``; after an exception or a cancellation all are cancelled at once,
     in reverse order of their start, and only their clean-up takes its time.
 
     Args:
@@ -403,17 +403,19 @@ async def open_runtime(
         RestartsExhausted: the root supervisor gave up; the body was cancelled.
     """
     _check_entry(store)
-    kernel = Kernel(random.Random(seed), trio.lowlevel.current_clock().current_time, dead_letter_policy=_checked(dead_letters))
-    kernel.shows_prompts = show_prompts
-    models = Models(lm, lms, kernel.rng, check_budget(budget))
+    services = Services(
+        random.Random(seed), trio.lowlevel.current_clock().current_time, dead_letter_policy=_checked(dead_letters)
+    )
+    services.shows_prompts = show_prompts
+    models = Models(lm, lms, services.rng, check_budget(budget))
     trained = Predictors(predictors)
     for instrument in instruments:
-        kernel.events.add_sink(instrument)
-    session = Session(kernel, supervisor_spec("root", (), supervision))
-    engine = Engine(kernel, session.root, models, trained)
-    kernel.facade = runtime = Runtime(kernel, session.root, models, trained, engine)
+        services.events.add_sink(instrument)
+    session = Session(services, supervisor_spec("root", (), supervision))
+    engine = Engine(services, session.root, models, trained)
+    services.facade = runtime = Runtime(services, session.root, models, trained, engine)
     abandoned: list[str] = []
-    with watching(kernel, watchdog_s):
+    with watching(services, watchdog_s):
         try:
             async with trio.open_nursery() as nursery:
                 try:

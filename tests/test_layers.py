@@ -28,6 +28,7 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
     "actors/graphs": ("actors",),
     "runtime/core": ("actors",),
     "runtime/messages": ("actors",),
+    "runtime/journal": ("actors", "actors/graphs", "runtime/messages"),
     "runtime/lm/limits": ("actors",),
     "runtime/lm/http": ("actors", "runtime/lm/limits"),
     "runtime/lm/providers": ("actors", "runtime/lm/http", "runtime/lm/limits", "runtime/messages"),
@@ -61,9 +62,8 @@ PURE = (
     "actors/",
     "runtime/cli/draw/",
     "runtime/core/frames.py",
-    "runtime/core/ledger.py",
     "runtime/core/lifecycle.py",
-    "runtime/core/verdicts.py",
+    "runtime/core/restarts.py",
     "runtime/graphs/reducer/",
     "runtime/messages/",
 )

@@ -60,11 +60,11 @@ class Shape:
 class Unreadable(Exception):
     """An annotation that cannot be read; the check turns it into a ``Problem``."""
 
-    def __init__(self, code: str, text: str, mend: str) -> None:
+    def __init__(self, code: str, text: str, fix: str) -> None:
         super().__init__(text)
         self.code = code
         self.text = text
-        self.mend = mend
+        self.fix = fix
 
 
 @final
@@ -96,8 +96,8 @@ class Names:
                 f"import or define {error.name!r} before the graph is checked (an import under TYPE_CHECKING does not count).",
             ) from error
         except DeclarationError as error:  # of a marker in it, which names the fix itself
-            what, _, mend = str(error).partition("\n  Fix: ")
-            raise Unreadable("unusable-annotation", what, mend) from error
+            what, _, fix = str(error).partition("\n  Fix: ")
+            raise Unreadable("unusable-annotation", what, fix) from error
         except Exception as error:
             raise Unreadable(
                 "unresolved-annotation",

@@ -49,8 +49,8 @@ def find_problems(plan: Plan, resolved: Mapping[str, Resolved]) -> list[Problem]
     return problems
 
 
-def _at(spec: NodeSpec, code: str, text: str, mend: str) -> Problem:
-    return Problem(code, spec.name, text, mend, spec.location)
+def _at(spec: NodeSpec, code: str, text: str, fix: str) -> Problem:
+    return Problem(code, spec.name, text, fix, spec.location)
 
 
 def _in_the_flow(plan: Plan) -> list[NodeSpec]:
@@ -169,18 +169,18 @@ def _told_apart(plan: Plan, spec: NodeSpec, one: Input, two: Input, both: Sequen
     named = [maker for maker in makers if maker is not None]
     if named:
         first, second = named[0], named[-1] if len(named) > 1 else "…"
-        mend = (
+        fix = (
             f"declare which is for which: graph.connect({first}, {spec.name}, parameter={one.name!r}) and "
             f"graph.connect({second}, {spec.name}, parameter={two.name!r}); "
         )
     else:
-        mend = f"let a node make a separate type for {two.name!r} and take that; "
+        fix = f"let a node make a separate type for {two.name!r} and take that; "
     whose = f"{listed(named, 'or')} makes" if named else "the graph's input brings"
     return _at(
         spec,
         "same-type-twice",
         f"one {kind.__name__} goes to both {one.name!r} and {two.name!r}: each that {whose} would be joined with itself.",
-        f"{mend}or let one node return them as list[{kind.__name__}], and take list[{kind.__name__}] in one parameter.",
+        f"{fix}or let one node return them as list[{kind.__name__}], and take list[{kind.__name__}] in one parameter.",
     )
 
 

@@ -191,13 +191,13 @@ def _read_parameter(
     nodes: Nodes,
 ) -> Dependency | tuple[type, ...]:
     where = f"dependency {function.__name__} ({place}), parameter {parameter.name!r}"
-    mend = "give it Annotated[T, Dep(function)], the run's input type, or leave it out."
+    fix = "give it Annotated[T, Dep(function)], the run's input type, or leave it out."
     if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
-        raise Unreadable("dep-parameter", f"{where}: it cannot be filled by name.", mend)
+        raise Unreadable("dep-parameter", f"{where}: it cannot be filled by name.", fix)
     if parameter.annotation is parameter.empty:
         if parameter.default is not parameter.empty:
             return ()
-        raise Unreadable("dep-parameter", f"{where}: it has no annotation.", mend)
+        raise Unreadable("dep-parameter", f"{where}: it has no annotation.", fix)
     wanted, markers = split(parameter.annotation, names)
     marker = _only_marker(wanted, markers)
     if isinstance(marker, Dep):
@@ -212,7 +212,7 @@ def _read_parameter(
         return ()
     shape = read(parameter.annotation, names)
     if shape.many is not Many.ONE or shape.optional or not shape.types or not all(map(is_message_type, shape.types)):
-        raise Unreadable("dep-parameter", f"{where}: nothing can fill it.", mend)
+        raise Unreadable("dep-parameter", f"{where}: nothing can fill it.", fix)
     return shape.types
 
 

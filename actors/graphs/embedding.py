@@ -6,11 +6,11 @@ import types
 from typing import Any
 
 from actors.actor import Actor, ActorRef
+from actors.checks import COROUTINE
 from actors.errors import DeclarationError
 from actors.factories import actor_class, check_factory
 from actors.graphs.annotations import Names, Shape, Unreadable, how_to_make_message, is_message_type, read
 from actors.graphs.node import Embedded, Kind, Nested
-from actors.unawaited import COROUTINE
 from actors.words import repr_of
 
 
@@ -75,15 +75,15 @@ def message_types(call: str, role: str, annotation: object, at: str = "") -> tup
     try:
         shape = read(annotation, Names({}))
     except Unreadable as error:
-        raise DeclarationError(f"{call}, {role}=…){at}: {error.text}\n  Fix: {error.mend}") from None
+        raise DeclarationError(f"{call}, {role}=…){at}: {error.text}\n  Fix: {error.fix}") from None
     wrong = [kind for kind in shape.types if not is_message_type(kind)]
     if shape != Shape(shape.types) or not shape.types or wrong:
         got = annotation.__name__ if isinstance(annotation, type) else annotation
-        mend = "put @attrs.frozen on a class with its fields and pass that class."
+        fix = "put @attrs.frozen on a class with its fields and pass that class."
         if wrong and wrong[0].__module__ != "builtins":
-            mend = how_to_make_message(wrong[0])
+            fix = how_to_make_message(wrong[0])
         raise DeclarationError(
             f"{call}, {role}={got}){at}: expected a message type (attrs class, dataclass or pydantic model) or a union of "
-            f"them.\n  Fix: {mend}"
+            f"them.\n  Fix: {fix}"
         )
     return shape.types

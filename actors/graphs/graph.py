@@ -362,8 +362,8 @@ class Graph(Generic[In, Out]):
         if function is None or names is None:
             return specs
 
-        def report(code: str, text: str, mend: str) -> None:
-            problems.append(Problem(code, None, text, mend, location(function)))
+        def report(code: str, text: str, fix: str) -> None:
+            problems.append(Problem(code, None, text, fix, location(function)))
 
         default = read_default_fallback(function, names, nodes, self.output_types, report)
         return {name: spec if spec.fallback is not None else attrs.evolve(spec, fallback=default) for name, spec in specs.items()}

@@ -314,13 +314,13 @@ def _handler(kind: type, decorator: str) -> types.FunctionType:
     """The ``__call__`` of a class node."""
     found = next((base.__dict__["__call__"] for base in kind.__mro__ if "__call__" in base.__dict__), None)
     if not is_message_type(kind):
-        mend = f"put {decorator} above @attrs.frozen, so it decorates the finished class."
+        fix = f"put {decorator} above @attrs.frozen, so it decorates the finished class."
         plain: Any = kind
         if issubclass(plain, enum.Enum) or getattr(plain, "_is_protocol", False):
-            mend = how_to_make_message(plain)
+            fix = how_to_make_message(plain)
         raise DeclarationError(
             f"{decorator}: the class {kind.__name__!r} isn't a message type (attrs class, dataclass or pydantic model).\n"
-            f"  Fix: {mend}"
+            f"  Fix: {fix}"
         )
     if not isinstance(found, types.FunctionType):
         raise DeclarationError(
@@ -386,18 +386,18 @@ def _steps(function: types.FunctionType) -> list[tuple[str, object]]:
 
 def _no_function(got: object, decorator: str) -> DeclarationError:
     if isinstance(got, types.FunctionType):
-        shown, mend = "a lambda", "give it a name and annotations: async def name(message: A) -> B: …"
+        shown, fix = "a lambda", "give it a name and annotations: async def name(message: A) -> B: …"
     elif isinstance(got, types.BuiltinFunctionType):
-        shown, mend = f"the built-in {got.__name__!r}", "call it from an annotated function and decorate that."
+        shown, fix = f"the built-in {got.__name__!r}", "call it from an annotated function and decorate that."
     elif isinstance(got, types.MethodType):
-        shown, mend = f"the method {got.__qualname__!r}", "decorate a function at the top level that calls the method."
+        shown, fix = f"the method {got.__qualname__!r}", "decorate a function at the top level that calls the method."
     elif isinstance(got, staticmethod | classmethod):
         kind = "staticmethod" if isinstance(got, staticmethod) else "classmethod"
-        shown, mend = f"a {kind}", "decorate a function outside of the class."
+        shown, fix = f"a {kind}", "decorate a function outside of the class."
     elif isinstance(got, functools.partial):
-        shown, mend = "a functools.partial", "write an annotated function that calls it, and decorate that."
+        shown, fix = "a functools.partial", "write an annotated function that calls it, and decorate that."
     elif isinstance(got, str):
-        shown, mend = repr_of(got), f"options go by name: {decorator}(name={repr_of(got)})."
+        shown, fix = repr_of(got), f"options go by name: {decorator}(name={repr_of(got)})."
     else:
-        shown, mend = repr_of(got), "decorate an 'async def' or a 'def'."
-    return DeclarationError(f"{decorator}: expected a function or a message class. Got: {shown}.\n  Fix: {mend}")
+        shown, fix = repr_of(got), "decorate an 'async def' or a 'def'."
+    return DeclarationError(f"{decorator}: expected a function or a message class. Got: {shown}.\n  Fix: {fix}")

@@ -9,15 +9,13 @@ from typing import Any, Final, Literal, TypedDict, final
 
 import attrs
 
-from actors.backoff import Backoff, Redelivery
 from actors.checks import is_a, is_count, refuse
 from actors.errors import DeclarationError
 from actors.lm import LM
 from actors.mailbox import MailboxSpec
-from actors.options import ELSEWHERE, nearest
-from actors.restart import RestartType
+from actors.options import ELSEWHERE, inheriting, nearest
+from actors.restarts import Backoff, Redelivery, RestartType
 from actors.supervision import Supervision
-from actors.written import inheriting
 
 
 def _is_timeout(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
@@ -62,7 +60,7 @@ REDELIVERY: Final = Redelivery(max_attempts=1)
 """The default of a node: its effects, if it has any, happen once."""
 NODE_SUPERVISION: Final = Supervision(max_restarts=math.inf, backoff=Backoff(first_s=0.1, cap_s=1.0))
 """How the actors of a graph are restarted unless the graph sets it: one run that fails must not take down what others use.
-Instances of nodes need neither budget nor delay, since they hold no state: see ``runtime.core.verdicts``."""
+Instances of nodes need neither budget nor delay, since they hold no state: see ``runtime.core.restarts``."""
 PREDICT_REDELIVERY: Final = Redelivery(max_attempts=3)
 """The default of a predict node: it has no effects except the answer."""
 
@@ -159,11 +157,11 @@ def check_options(given: Iterable[str], *, predict: bool, where: str) -> None:
             continue
         decorator = "@graph.predict" if predict else "@graph.node"
         if not predict and option in PREDICT_OPTIONS:
-            mend = f"use @graph.predict({option}=…), or leave {option!r} out."
+            fix = f"use @graph.predict({option}=…), or leave {option!r} out."
         else:
-            mend = nearest(option, known, _ELSEWHERE)
+            fix = nearest(option, known, _ELSEWHERE)
         raise DeclarationError(
-            f"{where}: {decorator} has no option {option!r}. Expected one of: {', '.join(known)}.\n  Fix: {mend}"
+            f"{where}: {decorator} has no option {option!r}. Expected one of: {', '.join(known)}.\n  Fix: {fix}"
         )
 
 

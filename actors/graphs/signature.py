@@ -51,8 +51,8 @@ def resolve(declaration: NodeDeclaration, nodes: Nodes) -> Resolved:
     """Read the annotations of one node; problems are collected, not raised. `nodes` are those that it may depend on."""
     problems: list[Problem] = []
 
-    def report(code: str, text: str, mend: str) -> None:
-        problems.append(Problem(code, declaration.name, text, mend, declaration.location))
+    def report(code: str, text: str, fix: str) -> None:
+        problems.append(Problem(code, declaration.name, text, fix, declaration.location))
 
     found, knows_inputs, returned = _read_declared(declaration, nodes, report)
     shape = returned or Shape()
@@ -134,7 +134,7 @@ def _read_parameters(declaration: NodeDeclaration, nodes: Nodes, report: Report)
         try:
             parameters.add(parameter.name, _read_parameter(parameter, declaration.names, nodes))
         except Unreadable as error:
-            report(error.code, f"parameter {parameter.name!r}: {error.text}", error.mend)
+            report(error.code, f"parameter {parameter.name!r}: {error.text}", error.fix)
             complete = False
     if not parameters.inputs and complete:
         report(
@@ -245,7 +245,7 @@ def read_default_fallback(
     try:
         shape = read(inspect.signature(function).return_annotation, names)
     except Unreadable as problem:
-        report(problem.code, f"{who}, return type: {problem.text}", problem.mend)
+        report(problem.code, f"{who}, return type: {problem.text}", problem.fix)
         return None
     if shape.many is not Many.ONE or not all(issubclass(kind, output_types) for kind in shape.types):
         outputs = " | ".join(kind.__name__ for kind in output_types)
@@ -282,7 +282,7 @@ def _fallback_parameters(
                 continue
             found.add(parameter.name, _read_parameter(parameter, names, nodes))
         except Unreadable as problem:
-            report(problem.code, f"{who}, parameter {parameter.name!r}: {problem.text}", problem.mend)
+            report(problem.code, f"{who}, parameter {parameter.name!r}: {problem.text}", problem.fix)
     return found, error
 
 
@@ -305,7 +305,7 @@ def _check_fallback_return(
     try:
         shape = read(inspect.signature(function).return_annotation, names)
     except Unreadable as problem:
-        report(problem.code, f"{who}, return type: {problem.text}", problem.mend)
+        report(problem.code, f"{who}, return type: {problem.text}", problem.fix)
         return
     fits = all(issubclass(kind, spec.outputs) for kind in shape.types) and (spec.may_end or not shape.optional)
     if spec.fan_out is Many.STREAM:
@@ -356,7 +356,7 @@ def _read_return(declaration: NodeDeclaration, report: Report) -> Shape | None:
         if shape.types or not shape.optional:
             _check_messages(shape)
     except Unreadable as error:
-        report(error.code, f"return type: {error.text}", error.mend)
+        report(error.code, f"return type: {error.text}", error.fix)
         return None
     generates = inspect.isasyncgenfunction(declaration.function)
     if inspect.isgeneratorfunction(declaration.function):

@@ -90,18 +90,18 @@ def _problem(spec: NodeSpec, entry: Input, racing: list[str | None]) -> Problem:
     others = f"it joins the {shown} in {entry.name!r} with its other inputs, and "
     if len(racing) == 1:
         text = f"{others}{racing[0]!r} may be at work on several messages at a time: which ends first depends on timing."
-        mend = (
+        fix = (
             f"join right behind the node that makes what {racing[0]!r} takes; or send on only one message; or let each carry a "
             "number, and bring them together by it."
         )
     else:
         text = f"{others}{listed(racing)} make one side by side: which comes first depends on timing."
-        mend = f"give what each of them makes its own type; or send one elsewhere: graph.connect({racing[-1]}, …)" + (
+        fix = f"give what each of them makes its own type; or send one elsewhere: graph.connect({racing[-1]}, …)" + (
             "."
             if entry.gather is not None
             else f"; or let one node return them all as list[{kinds}], and gather list[{kinds}] here."
         )
-    return Problem("join-by-timing", spec.name, text, mend, spec.location)
+    return Problem("join-by-timing", spec.name, text, fix, spec.location)
 
 
 def _problem_within(spec: NodeSpec, entry: Input) -> Problem:

@@ -8,7 +8,7 @@ from typing import Any, Final, final
 import attrs
 import trio
 
-from actors.backoff import Backoff
+from actors.restarts import Backoff
 from actors.words import words_of
 from runtime.app import Runtime
 from runtime.cli import study

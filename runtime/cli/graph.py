@@ -77,8 +77,8 @@ def _export(graph: Graph, output: str | None) -> int:
     try:
         file.write_bytes(contents)
     except OSError as error:
-        mend = "Fix: name a file in a folder that exists and that you may write to"
-        raise WrongUsage(f"-o {output}: cannot be written: {error.strerror}. {mend}") from error
+        fix = "Fix: name a file in a folder that exists and that you may write to"
+        raise WrongUsage(f"-o {output}: cannot be written: {error.strerror}. {fix}") from error
     print(printable(f"wrote {output}", sys.stdout))
     return 0
 
@@ -88,8 +88,8 @@ def _contents(graph: Graph, suffix: str) -> bytes:
         try:
             from runtime.cli.draw.png import draw_png  # noqa: PLC0415 - an extra installs what it needs
         except ImportError as error:
-            mend = "pip install 'understudy[pictures]', or write a .svg, which needs nothing"
-            raise WrongUsage(f"a PNG needs Pillow, which is not installed. Fix: {mend}") from error
+            fix = "pip install 'understudy[pictures]', or write a .svg, which needs nothing"
+            raise WrongUsage(f"a PNG needs Pillow, which is not installed. Fix: {fix}") from error
         return draw_png(graph.sketch())
     if suffix == ".svg":
         return draw_svg(graph.sketch()).encode()

@@ -48,8 +48,8 @@ def parse_object(text: str) -> Mapping[str, Any]:
         told = "; ".join(lines_of(error.problems))
         if not isinstance(error.__cause__, json.JSONDecodeError):
             raise WrongUsage(f"--input is not JSON that can be read: {told}") from error
-        mend = """write it in single quotes, such as --input '{"text": "…"}', or name a file: --input @FILE"""
-        raise WrongUsage(f"--input is not JSON: {told}. Fix: {mend}") from error
+        fix = """write it in single quotes, such as --input '{"text": "…"}', or name a file: --input @FILE"""
+        raise WrongUsage(f"--input is not JSON: {told}. Fix: {fix}") from error
     if not isinstance(value, dict):
         kinds = {"list": "a list", "str": "a string", "bool": "a truth value", "NoneType": "null"}
         got = kinds.get(type(value).__name__, "a number")

@@ -114,8 +114,8 @@ def _packages_of(module: str) -> set[str]:
 def _missing(file: Path) -> str:
     """That there is no such file, and which may be meant."""
     meant = Path(f"{file}.py")
-    mend = f"did you mean {str(meant)!r}?" if meant.is_file() else "name the Python file that declares it"
-    return f"does not exist in {str(Path.cwd())!r}; {mend}"
+    fix = f"did you mean {str(meant)!r}?" if meant.is_file() else "name the Python file that declares it"
+    return f"does not exist in {str(Path.cwd())!r}; {fix}"
 
 
 def _load(place: _Place, alone: str) -> ModuleType:
@@ -124,9 +124,9 @@ def _load(place: _Place, alone: str) -> ModuleType:
     try:
         module = _run(place.file, alone) if place.module is None else importlib.import_module(place.module)
     except (Exception, SystemExit) as error:
-        mend = f". {_RELATIVE}" if isinstance(error, ImportError) and "relative import" in words_of(error) else ""
+        fix = f". {_RELATIVE}" if isinstance(error, ImportError) and "relative import" in words_of(error) else ""
         where = _line(error, place.file)
-        raise WrongUsage(f"{place.shown!r} cannot be loaded{where}: {said(error)}{mend}") from error
+        raise WrongUsage(f"{place.shown!r} cannot be loaded{where}: {said(error)}{fix}") from error
     if not _is_from(module, place.file):  # an installed package bears the same name
         raise WrongUsage(f"{place.shown!r} is {place.module!r} to Python, and that is another file: {module.__file__!r}")
     return module

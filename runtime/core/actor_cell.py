@@ -17,16 +17,17 @@ from actors.factories import check_lifespan, checked, context_too_early
 from actors.groups import is_fatal, leaves_of
 from actors.supervision import ChildSpec, Directive
 from actors.words import said
-from runtime.core.cell import Cell, Exit, Overseer
+from runtime.core.cell import Cell, Overseer
 from runtime.core.envelope import Envelope
 from runtime.core.failures import failure_in
 from runtime.core.frames import raised_at, trim
 from runtime.core.hand import Hand
 from runtime.core.idleness import Idleness
-from runtime.core.kernel import Kernel
+from runtime.core.incarnation import Exit
 from runtime.core.lifecycle import State
 from runtime.core.mailbox import Mailbox
 from runtime.core.refs import ActorStatistics, LocalRef
+from runtime.core.services import Services
 
 FAIRNESS = 64
 """Messages handled in a row before other tasks get their turn."""
@@ -71,7 +72,7 @@ class ActorCell(Cell):
 
     def __init__(
         self,
-        kernel: Kernel,
+        services: Services,
         address: str,
         parent: Overseer,
         spec: ChildSpec,
@@ -79,8 +80,10 @@ class ActorCell(Cell):
         *,
         shared: Mailbox | None = None,
     ) -> None:
-        super().__init__(kernel, address, parent, restart=spec.restart, shutdown_s=spec.shutdown_s, significant=spec.significant)
-        self.mailbox = mailbox = shared if shared is not None else Mailbox(address, spec.mailbox, kernel.dead_letters)
+        super().__init__(
+            services, address, parent, restart=spec.restart, shutdown_s=spec.shutdown_s, significant=spec.significant
+        )
+        self.mailbox = mailbox = shared if shared is not None else Mailbox(address, spec.mailbox, services.dead_letters)
         """Belongs to the address, as the hand does: both stay over restarts."""
         self.hand = Hand(self, mailbox, spec.redelivery, owns_mailbox=shared is None)
         self.factory: Callable[[], object] = partial(spec.factory, *spec.args) if spec.args else spec.factory
@@ -110,7 +113,7 @@ class ActorCell(Cell):
 
     @property
     def is_blameless(self) -> bool:
-        """See ``Cell.is_blameless``: whoever shares a mailbox with others holds no state of its own."""
+        """See ``Cell.is_blameless``: an instance that shares a mailbox with others holds no state."""
         return not self.hand.owns_mailbox and self.hand.envelope is not None
 
     # --- one incarnation ------------------------------------------------------------------------------------------------
@@ -126,7 +129,7 @@ class ActorCell(Cell):
         try:
             self._actor = actor = self._make()
             self._receive = self._watched(actor.receive)
-            # An author may have frozen the class; the context is the runtime's to set all the same.
+            # An author may have frozen the class; the runtime sets the context even then.
             object.__setattr__(actor, "context", context)
             if type(actor).lifespan is Actor.lifespan:
                 self.mark_started()
@@ -145,7 +148,7 @@ class ActorCell(Cell):
             await context.close(kill=self.scope.cancel_called)
             self._let_actor_go()
             interrupt = self._interrupt()
-            if interrupt is not None:  # it comes before whatever the handler made of it: of the start of a child, say
+            if interrupt is not None:  # the handler may have made another error of it: of a child that it was starting, say
                 raise interrupt
 
     def _failure_to_start(self) -> BaseException | None:
@@ -164,7 +167,7 @@ class ActorCell(Cell):
         """The handler within its limits, as the test harness wants it; itself without limits and outside of tests."""
         if self._idleness is not None:
             handler = self._idleness.bounding(handler)
-        around = self.kernel.around_receive
+        around = self.services.around_receive
         return handler if around is None else around(self.address, handler)
 
     def _make(self) -> Actor:
@@ -216,13 +219,13 @@ class ActorCell(Cell):
         while not (self.stopping or self._finishing):
             with trio.CancelScope() as hand.work:
                 await self._drain()
-            if self._crash is None and hand.envelope is not None:  # the handling was withdrawn: that is no crash
+            if self._crash is None and hand.envelope is not None:  # the handling was withdrawn: that isn't a crash
                 hand.release()
         if self._crash is not None:
             raise self._crash
 
     async def _drain(self) -> None:
-        """Take one message after the other in hand, and wait where there is none.
+        """Handle one message after the other, and wait when there is none.
 
         What comes first: a kill, which cancels what this awaits; the end, looked for before each message; a signal
         (``Terminated``); what was redelivered or unstashed; messages as they came. The mailbox has the last three in this order.
@@ -274,7 +277,7 @@ class ActorCell(Cell):
     # --- the end of an incarnation, and of the actor ----------------------------------------------------------------------
 
     def finish(self) -> None:
-        """End this incarnation normally after the message in hand; the restart type decides whether another follows."""
+        """End this incarnation normally after the current message; the restart type decides whether another follows."""
         self._finishing = True
         self._nudge()
 
@@ -304,7 +307,7 @@ class ActorCell(Cell):
         self._receive = self._watched(handler)
 
     def heartbeat(self) -> None:
-        """Let the limit for the message in hand begin anew."""
+        """Let the limit for the current message begin again."""
         if self._idleness is not None:
             self._idleness.renew()
 
@@ -316,7 +319,7 @@ class ActorCell(Cell):
             self._crash = error
         self._finishing = True
         if self.started_at is None:
-            self.scope.cancel()  # whatever its lifespan waits for
+            self.scope.cancel()  # its lifespan may be waiting for something
         else:
             self.hand.cancel()
 
@@ -327,10 +330,10 @@ class ActorCell(Cell):
             self.crash(exit.error)
 
     def child_ended(self, cell: Cell) -> None:
-        """Nothing to forget: the next incarnation makes a supervisor of its own."""
+        """Nothing to forget: the next incarnation makes its own supervisor."""
 
     def directive(self, error: BaseException) -> Directive:
-        """The children's supervisor is not restarted by itself."""
+        """The children's supervisor is restarted with this actor only."""
         return Directive.ESCALATE
 
     def run_beside(self, function: Callable[..., Any], *args: Any) -> None:
@@ -361,7 +364,7 @@ class ActorCell(Cell):
 
     def statistics(self) -> ActorStatistics:
         """One look at this actor; see :class:`ActorStatistics`."""
-        timer, now = self.retry_timer if self.state is State.BACKING_OFF else None, self.kernel.now()
+        timer, now = self.retry_timer if self.state is State.BACKING_OFF else None, self.services.now()
         return ActorStatistics(
             address=self.address,
             state=self.state,
@@ -394,7 +397,7 @@ def start_failed(address: str, error: BaseException | None) -> ActorStartFailed:
 
 
 def stopped(address: str) -> ActorStopped:
-    """The error for a call to something that has stopped for good."""
+    """The error for a call to something that has stopped permanently."""
     return ActorStopped(
         f"{address!r} has stopped.\n"
         "  Fix: start it again, with spawn() or with restart_child() of its supervisor; watch() tells when it stops.",

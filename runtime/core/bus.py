@@ -12,8 +12,8 @@ from actors.errors import MailboxFull, UsageError
 from runtime.core.cell import current_cell
 from runtime.core.dead_letters import DeadReason
 from runtime.core.envelope import Envelope
-from runtime.core.kernel import Kernel
 from runtime.core.refs import Recipient
+from runtime.core.services import Services
 
 Key: TypeAlias = tuple[type, Hashable | None]
 """What one subscribes to: a type of message, under one topic or, with None, under any and none."""
@@ -23,8 +23,8 @@ Key: TypeAlias = tuple[type, Hashable | None]
 class Bus:
     """Who subscribed to what; a subscription ends with the actor."""
 
-    def __init__(self, kernel: Kernel) -> None:
-        self._kernel = kernel
+    def __init__(self, services: Services) -> None:
+        self._services = services
         # Dicts as ordered sets: messages go out in the order of the subscriptions.
         self._by_key: dict[Key, dict[Recipient, None]] = {}
         self._subscribers: dict[Recipient, set[Key]] = {}
@@ -58,7 +58,7 @@ class Bus:
     def publish(self, message: Any, topic: Hashable | None = None) -> int:
         """Put `message` into the mailbox of every subscriber of its type or a base of it; to how many. Never blocks.
 
-        A mailbox without room applies its policy; where that would block or refuse, the message is a dead letter.
+        A mailbox without room applies its policy; where that would block or reject, the message is a dead letter.
         """
         caller = current_cell.get()
         sender = caller.address if caller is not None else None
@@ -72,7 +72,7 @@ class Bus:
                 cell.mailbox.put_nowait(envelope)
                 reached += 1
             except MailboxFull as error:
-                self._kernel.dead_letters.add(cell.address, DeadReason.OVERFLOW, envelope, error)
+                self._services.dead_letters.add(cell.address, DeadReason.OVERFLOW, envelope, error)
         return reached
 
 

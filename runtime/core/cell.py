@@ -1,9 +1,9 @@
 """A cell: the runtime's box around an actor or a supervisor. It has the address; incarnations come and go inside it.
 
-What both kinds share is here: states, the scope that bounds an incarnation, the ladder of stopping, the end for good.
+What both kinds share is here: states, the scope that bounds an incarnation, the ladder of stopping, the permanent end.
 
-The ladder, once: *stop* asks, and the cell finishes the message in hand; after ``shutdown_s`` seconds, or at once for a
-*kill*, it is cancelled; the clean-up of its lifespan has ``shutdown_s`` seconds of its own; a cell that then still runs is
+The ladder, once: *stop* asks, and the cell finishes the current message; after ``shutdown_s`` seconds, or immediately for a
+*kill*, it is cancelled; the clean-up of its lifespan has another ``shutdown_s`` seconds; a cell that then still runs is
 reported as unresponsive and waited for, because structured concurrency cannot abandon it.
 
 Each incarnation runs in a **shielded** scope: a cancellation of the host reaches supervisors only, and they take their
@@ -13,86 +13,29 @@ children down in order. So ``trio.Cancelled`` inside an actor always means that 
 from __future__ import annotations
 
 import contextvars
-import enum
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, final
+from typing import Any, Protocol
 
-import attrs
 import trio
 
 from actors.actor import ActorRef, StopReason, Terminated
-from actors.errors import UsageError
-from actors.groups import is_fatal, leaves_of, without
-from actors.restart import RestartType
+from actors.restarts import RestartType
 from actors.supervision import Directive, SupervisorRef
-from runtime.core.envelope import OneShot
 from runtime.core.events import ActorCrashed, ActorEnded, ActorStarted
 from runtime.core.failures import is_of_a_dead_loop
 from runtime.core.frames import trim
-from runtime.core.kernel import Kernel
+from runtime.core.incarnation import Exit, ExitKind, Start, classify
 from runtime.core.lifecycle import Move, Next, NextStep, State, Unrecovered, moved
+from runtime.core.services import Services
 from runtime.core.timekeeper import Timer
 from runtime.core.waits import Waiter
 
 current_cell: contextvars.ContextVar[Cell | None] = contextvars.ContextVar("current_cell", default=None)
 """The cell in whose handler this code runs, also in tasks that the handler started."""
-
-
 off_duty: contextvars.ContextVar[bool] = contextvars.ContextVar("off_duty", default=False)
 """Whether this code runs beside the handler of ``current_cell``, so that an ask of it does not hold the actor up."""
-
-
-in_thread: contextvars.ContextVar[Cell | None] = contextvars.ContextVar("in_thread", default=None)
-"""The cell whose handler waits for the worker thread in which this code was called."""
-
-
-def on_duty() -> Cell | None:
-    """The cell whose handler cannot go on before this code does; None outside of handlers, and in tasks that run beside one."""
-    cell = current_cell.get()
-    if cell is None or off_duty.get():
-        return None
-    if in_thread.get() is cell:
-        return cell
-    task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
-    while task is not None and task is not cell.task:  # a task that the handler has started elsewhere outlives it
-        task = task.parent_nursery.parent_task if task.parent_nursery is not None else None
-    return cell if task is not None else None
-
-
-@final
-class ExitKind(enum.Enum):
-    """How an incarnation ended."""
-
-    NORMAL = "normal"
-    """By itself, or because it was asked to."""
-    SHUTDOWN = "shutdown"
-    """A supervisor gave up; a transient one is not restarted for it (OTP: exit reason ``shutdown``)."""
-    FAILED = "failed"
-    FATAL = "fatal"
-    """``KeyboardInterrupt`` or ``GeneratorExit``: never restarted, the whole tree ends with it."""
-
-
-@final
-@attrs.frozen
-class Exit:
-    """The end of one incarnation."""
-
-    kind: ExitKind
-    error: BaseException | None = None
-
-
-@final
-class Start(OneShot):
-    """Somebody's wait for one start of a cell, which takes its failure in the supervisor's stead."""
-
-    __slots__ = ("adopts",)
-
-    def __init__(self, *, adopts: bool) -> None:
-        super().__init__()
-        self.adopts = adopts
-        """Whether the cell was made for this start, so that nothing is kept of it when it does not come about."""
 
 
 class Overseer(Protocol):
@@ -104,11 +47,11 @@ class Overseer(Protocol):
         ...
 
     def child_exited(self, cell: Cell, exit: Exit) -> None:  # noqa: A002 - the word of the field
-        """An incarnation of `cell` has ended; decide what becomes of the cell, at once."""
+        """An incarnation of `cell` has ended; decide what becomes of the cell before this returns."""
         ...
 
     def child_ended(self, cell: Cell) -> None:
-        """`cell` is gone for good."""
+        """`cell` is gone permanently."""
         ...
 
     def directive(self, error: BaseException) -> Directive:
@@ -136,13 +79,13 @@ class Cell(ABC):
         "context_vars",
         "ends",
         "incarnation",
-        "kernel",
         "parent",
         "registered",
         "restart",
         "restarts",
         "retry_timer",
         "scope",
+        "services",
         "shutdown_s",
         "significant",
         "started_at",
@@ -151,7 +94,7 @@ class Cell(ABC):
 
     def __init__(
         self,
-        kernel: Kernel,
+        services: Services,
         address: str,
         parent: Overseer,
         *,
@@ -160,13 +103,13 @@ class Cell(ABC):
         significant: bool,
         registered: bool = True,
     ) -> None:
-        self.kernel = kernel
+        self.services = services
         self.address = address
         self.parent = parent
         self.restart = restart
         self.shutdown_s = shutdown_s
         self.significant = significant
-        # A restart runs in the context in which the child was declared, not in that of whatever timer restarts it.
+        # A restart runs in the context in which the child was declared, not in that of the timer that restarts it.
         self.context_vars = contextvars.copy_context()
         self.incarnation = 0
         self.restarts = 0
@@ -175,7 +118,7 @@ class Cell(ABC):
         self.started_at: float | None = None
         """When this incarnation had entered its lifespan; None before."""
         self._awaited: Start | None = None
-        """Where somebody waits for the start that is under way; None once that has succeeded or failed."""
+        """Who waits for the start in progress; None once that has succeeded or failed."""
         self._next: NextStep = Next.GONE
         self.retry_timer: Timer | None = None
         self.stopping = False
@@ -185,7 +128,7 @@ class Cell(ABC):
         self.asking: list[Waiter] = []
         """The actors whose replies the present handler waits for, and the runs and places that it waits for."""
         self.ends = 0
-        """How often it was gone for good: it may have been started again since."""
+        """How often it was gone permanently: it may have been started again since."""
         self.scope = trio.CancelScope(shield=True)
         self._state = State.NEW
         self._changed: trio.Event | None = None
@@ -208,10 +151,10 @@ class Cell(ABC):
         """Make the incarnation notice that ``stopping`` was set."""
 
     def _settle(self, exit: Exit, *, revives: bool) -> None:  # noqa: A002, B027 - supervisors hold no message
-        """Decide about the message in hand, after the supervisor has decided about the cell."""
+        """Decide about the current message, after the supervisor has decided about the cell."""
 
     def _close(self) -> None:  # noqa: B027 - a hook
-        """The cell is gone for good: turn away what it holds."""
+        """The cell is gone permanently: turn away what it holds."""
 
     def _reopen(self) -> None:  # noqa: B027 - a hook
         """A stopped cell is about to be started again."""
@@ -225,15 +168,13 @@ class Cell(ABC):
 
     @property
     def is_gone(self) -> bool:
-        """Whether it has ended for good."""
+        """Whether it has ended permanently."""
         return self._state is State.STOPPED
 
     @property
     def task(self) -> trio.lowlevel.Task | None:
         """The task of the present incarnation, of an actor."""
         return None
-
-    # --- Waiter -----------------------------------------------------------------------------------------------------------
 
     @property
     def label(self) -> str:
@@ -271,7 +212,7 @@ class Cell(ABC):
 
     @property
     def rejoins(self) -> bool:
-        """Whether its end is no end: it was stopped to be started again. A temporary one never is."""
+        """Whether it was stopped only to be started again. A temporary one never is."""
         return self._next is Next.REJOIN and self.restart is not RestartType.TEMPORARY
 
     @property
@@ -283,7 +224,7 @@ class Cell(ABC):
         """Nothing is kept of it after its end."""
         self._next = Next.FORGET
 
-    def stop_for_good(self, *, kill: bool = False, forget: bool = False) -> None:
+    def stop_permanently(self, *, kill: bool = False, forget: bool = False) -> None:
         """Ask it to end, and not to be started again with others; with `forget`, nothing is kept of it."""
         if self._state is State.BACKING_OFF:
             self._end_without_start()  # before the next line, while it is known what it failed with
@@ -300,12 +241,12 @@ class Cell(ABC):
             self._next = Next.REJOIN
 
     def back_off(self, *, is_restart: bool) -> None:
-        """Wait for the next start; `is_restart`: it follows a failure or an end of its own, and is counted."""
+        """Wait for the next start; `is_restart`: it follows a failure, or an end that was not asked for, and is counted."""
         self.restarts += is_restart
         self._move(Move.RETRY)
 
-    def back_off_for_good(self, error: BaseException | None) -> None:
-        """Wait, but for a restart of its supervisor: nothing less starts it again after `error`."""
+    def back_off_permanently(self, error: BaseException | None) -> None:
+        """Wait for a restart of its supervisor: nothing less starts it again after `error`."""
         self._move(Move.RETRY)
         if error is not None:
             self._next = Unrecovered(error)
@@ -323,7 +264,7 @@ class Cell(ABC):
         return streak
 
     def cancel_retry(self) -> None:
-        """Let no timer start it; it goes on waiting for whoever does."""
+        """Let no timer start it; it waits until it is started otherwise."""
         if self.retry_timer is not None:
             self.retry_timer.cancel()
             self.retry_timer = None
@@ -346,13 +287,13 @@ class Cell(ABC):
         if self.incarnation > 1:  # a scope is entered once
             self.scope = trio.CancelScope(shield=True)
         if self.registered:
-            self.kernel.registry[self.address] = self
+            self.services.registry[self.address] = self
         self.context_vars.run(start_soon, self._run)
 
     @trio.lowlevel.enable_ki_protection  # Ctrl-C comes in the code of authors, or where the main task waits
     async def _run(self) -> None:
         exit_ = await self._incarnate()
-        # Each of these comes whatever the one before it raised: else somebody waits for ever, and that hides what went wrong.
+        # Each of these runs even if the one before it raised: otherwise a task waits forever, and that hides what went wrong.
         try:
             self._tell_of_crash(exit_)
         finally:
@@ -365,8 +306,8 @@ class Cell(ABC):
                     self._after_end()
 
     def _tell_of_crash(self, exit: Exit) -> None:  # noqa: A002
-        if exit.kind in (ExitKind.FAILED, ExitKind.SHUTDOWN) and self.kernel.events.listening and exit.error is not None:
-            self.kernel.events.publish(
+        if exit.kind in (ExitKind.FAILED, ExitKind.SHUTDOWN) and self.services.events.listening and exit.error is not None:
+            self.services.events.publish(
                 ActorCrashed(
                     address=self.address,
                     incarnation=self.incarnation,
@@ -392,30 +333,30 @@ class Cell(ABC):
         return classify(error, self.address)
 
     def mark_started(self) -> None:
-        """The lifespan was entered: tell whoever waits for the start."""
+        """The lifespan was entered: tell the task that waits for the start."""
         self._move(Move.STARTED)
         self.started_at = trio.current_time()
         start = self.take_start()
         if start is not None:
             start.succeed(None)
         self._announce()
-        if self.kernel.events.listening:
-            self.kernel.events.publish(ActorStarted(address=self.address, incarnation=self.incarnation))
+        if self.services.events.listening:
+            self.services.events.publish(ActorStarted(address=self.address, incarnation=self.incarnation))
 
     @property
     def is_start_awaited(self) -> bool:
-        """Whether somebody waits for the start that is under way, and takes its failure."""
+        """Whether a task waits for the start in progress, and takes its failure."""
         return self._awaited is not None
 
     def take_start(self) -> Start | None:
-        """Who is to be told what has become of the start; nobody waits for it from now on."""
+        """Take the wait for the start, to tell it the outcome; afterwards the start is no longer awaited."""
         start, self._awaited = self._awaited, None
         return start
 
     # --- the end --------------------------------------------------------------------------------------------------------
 
     def request_stop(self, *, kill: bool = False) -> None:
-        """Ask the cell to end; returns at once. See the ladder at the top of this file."""
+        """Ask the cell to end; returns immediately. See the ladder at the top of this file."""
         match self._state:
             case State.NEW | State.STOPPED:
                 return
@@ -424,7 +365,7 @@ class Cell(ABC):
                 self._after_end()
                 return
             case State.STARTING:
-                kill = True  # nothing is in hand yet that could be finished
+                kill = True  # there is no message yet that could be finished
             case _:
                 pass
         self.stopping = True
@@ -446,17 +387,19 @@ class Cell(ABC):
             self.end(StopReason.STOPPED)
 
     def end(self, reason: StopReason, error: BaseException | None = None) -> None:
-        """Gone for good: only now do watchers hear of it and the address stops taking messages."""
+        """Gone permanently: only now do watchers hear of it and the address stops taking messages."""
         self._move(Move.END)
         self.ends += 1
         self.stopping = False
         if self._next is not Next.FORGET:
             self._next = Next.GONE
         self.cancel_retry()
-        if self.kernel.registry.get(self.address) is self:
-            del self.kernel.registry[self.address]
-        if self.kernel.events.listening:
-            self.kernel.events.publish(ActorEnded(address=self.address, incarnation=self.incarnation, reason=reason, error=error))
+        if self.services.registry.get(self.address) is self:
+            del self.services.registry[self.address]
+        if self.services.events.listening:
+            self.services.events.publish(
+                ActorEnded(address=self.address, incarnation=self.incarnation, reason=reason, error=error)
+            )
         self._close()
         self._ended = Terminated(self.ref, reason, error)
         watchers, self._watchers = self._watchers or (), None
@@ -483,7 +426,7 @@ class Cell(ABC):
             await self._changed.wait()
 
     def on_end(self, tell: Callable[[Terminated], None]) -> None:
-        """Call `tell` once when the cell is gone for good; at once if it is."""
+        """Call `tell` once when the cell is gone permanently; immediately if it is."""
         if self._ended is not None:
             tell(self._ended)
             return
@@ -497,30 +440,9 @@ class Cell(ABC):
             self._watchers.pop(tell, None)
 
     async def wait_started(self) -> None:
-        """Return once the start that is under way now has succeeded or failed. A checkpoint."""
+        """Return once the start now in progress has succeeded or failed. A checkpoint."""
         await self._wait_while(State.STARTING)
 
     async def wait_exited(self) -> None:
-        """Return once the present incarnation has ended; at once when there is none. A checkpoint."""
+        """Return once the present incarnation has ended; immediately when there is none. A checkpoint."""
         await self._wait_while(State.STARTING, State.RUNNING, State.STOPPING)
-
-
-def classify(error: BaseException, address: str) -> Exit:
-    """What an exception out of an incarnation means. Groups are judged by their leaves.
-
-    A ``trio.Cancelled`` among them is no failure of its own: the incarnation was told to end, or its handling was. One that
-    comes alone was kept and raised again by the actor, which is a mistake of its author.
-    """
-    fatal = next(filter(is_fatal, leaves_of(error)), None)
-    if fatal is not None:
-        return Exit(ExitKind.FATAL, fatal)
-    failure = without(error, trio.Cancelled)
-    if failure is not None:
-        return Exit(ExitKind.FAILED, failure)
-    stale = UsageError(
-        f"{address!r} raised trio.Cancelled although nobody cancelled it.\n"
-        "  Cause: the actor caught a cancellation and raised it again later.\n"
-        "  Fix: let trio.Cancelled pass at once; never store it."
-    )
-    stale.__cause__ = error
-    return Exit(ExitKind.FAILED, stale)

@@ -7,7 +7,7 @@ from typing import Any, Final, Unpack, final
 
 import trio
 
-from actors.actor import Actor, ActorContext, ActorNursery, ActorRef, Reply, SpawnOptions
+from actors.actor import Actor, ActorContext, ActorNursery, ActorRef, Reply, SpawnOptions, Terminated
 from actors.errors import UnderstudyError, UsageError
 from actors.factories import check_handler
 from actors.supervision import supervisor_spec
@@ -15,14 +15,15 @@ from actors.typevars import M
 from actors.words import repr_of
 from runtime.core.actor_cell import ActorCell
 from runtime.core.cell import Cell
+from runtime.core.envelope import Envelope
 from runtime.core.frames import without_frames
+from runtime.core.mailbox import Mailbox
 from runtime.core.refs import LocalRef, not_a_ref
 from runtime.core.spawning import spawn_under
 from runtime.core.supervisor import SupervisorCell
 from runtime.core.supervisor_ref import LocalSupervisorRef
 from runtime.core.tasks import ActorTasks
 from runtime.core.timers import KeyedTimers
-from runtime.core.watch import Watch
 
 _HANDLER: Final = "async def …(message) for what it becomes."
 
@@ -40,7 +41,7 @@ class LocalContext(ActorContext):
         self._supervisor: SupervisorCell | None = None
         self._tasks: ActorTasks | None = None
         self._timers: KeyedTimers | None = None
-        self._watches: dict[Cell, Watch] | None = None
+        self._watches: dict[Cell, _Watch] | None = None
 
     @property
     def ref(self) -> ActorRef[Any]:
@@ -63,7 +64,7 @@ class LocalContext(ActorContext):
     @property
     def runtime(self) -> Any:
         """The runtime that runs this actor."""
-        return self._cell.kernel.facade
+        return self._cell.services.facade
 
     # --- children ---------------------------------------------------------------------------------------------------------
 
@@ -86,7 +87,7 @@ class LocalContext(ActorContext):
     def _open_supervisor(self) -> SupervisorCell:
         cell = self._cell
         spec = supervisor_spec("children")
-        supervisor = SupervisorCell(cell.kernel, cell.address, cell, spec, LocalContext, registered=False)
+        supervisor = SupervisorCell(cell.services, cell.address, cell, spec, LocalContext, registered=False)
         self._supervisor = cell.own_supervisor = supervisor
         supervisor.launch(cell.run_beside)
         return supervisor
@@ -105,12 +106,12 @@ class LocalContext(ActorContext):
 
     def watch(self, ref: Any) -> None:
         """See ``ActorContext.watch``."""
-        self._refuse_when_closed("it watches nobody")
+        self._refuse_when_closed("it watches no actor")
         cell = _cell_of(ref)
         if self._watches is None:
             self._watches = {}
         if cell not in self._watches:
-            self._watches[cell] = watch = Watch(self._cell.mailbox, cell)
+            self._watches[cell] = watch = _Watch(self._cell.mailbox, cell)
             watch.begin()
 
     def unwatch(self, ref: Any) -> None:
@@ -142,14 +143,14 @@ class LocalContext(ActorContext):
         self._refuse_when_closed("it sets no timers")
         if self._timers is None:
             cell = self._cell
-            self._timers = KeyedTimers(cell.kernel.timekeeper, cell.mailbox, cell.address)
+            self._timers = KeyedTimers(cell.services.timekeeper, cell.mailbox, cell.address)
         return self._timers
 
     # --- handling ---------------------------------------------------------------------------------------------------------
 
     def stash(self) -> None:
         """See ``ActorContext.stash``."""
-        self._refuse_when_closed("it has no message in hand")
+        self._refuse_when_closed("it has no current message")
         self._cell.hand.stash()
 
     def unstash_all(self) -> None:
@@ -165,22 +166,22 @@ class LocalContext(ActorContext):
 
     def fail(self, error: Exception) -> None:
         """See ``ActorContext.fail``."""
-        self._refuse_when_closed("it has no message in hand")
+        self._refuse_when_closed("it has no current message")
         self._cell.hand.fail(error)
 
     def unhandled(self, message: Any) -> None:
         """See ``ActorContext.unhandled``."""
-        self._refuse_when_closed("it has no message in hand")
+        self._refuse_when_closed("it has no current message")
         self._cell.hand.unhandled(message)
 
     def heartbeat(self) -> None:
         """See ``ActorContext.heartbeat``."""
-        self._refuse_when_closed("it has no message in hand")
+        self._refuse_when_closed("it has no current message")
         self._cell.heartbeat()
 
     def reply_later(self) -> Reply[Any]:
         """See ``ActorContext.reply_later``."""
-        self._refuse_when_closed("it has no message in hand")
+        self._refuse_when_closed("it has no current message")
         return self._cell.hand.reply_later()
 
     @property
@@ -233,3 +234,29 @@ def _cell_of(ref: object) -> Cell:
     if isinstance(ref, LocalRef | LocalSupervisorRef) and isinstance(ref.cell, Cell):
         return ref.cell
     raise not_a_ref(ref, "ref of this runtime", "spawn() or supervise()")
+
+
+@final
+class _Watch:
+    """Puts one ``Terminated`` into a mailbox, ahead of the messages there, when the watched cell is gone permanently."""
+
+    __slots__ = ("_mailbox", "_signal", "_watched")
+
+    def __init__(self, mailbox: Mailbox, watched: Cell) -> None:
+        self._mailbox = mailbox
+        self._watched = watched
+        self._signal: Envelope | None = None
+
+    def begin(self) -> None:
+        """Wait for the end; report it immediately if it has come already."""
+        self._watched.on_end(self._report)
+
+    def _report(self, end: Terminated) -> None:
+        self._signal = Envelope(end, self._watched.address, None, trio.current_time())
+        self._mailbox.put_urgent(self._signal)
+
+    def end(self) -> None:
+        """Report nothing any more, and take back a report that is still queued."""
+        self._watched.forget_on_end(self._report)
+        if self._signal is not None and self._signal.holder is self._mailbox:
+            self._signal.withdraw()

@@ -1,4 +1,4 @@
-"""Messages that reached nobody: kept for a while, counted for ever, published as events."""
+"""Messages that no actor handled: the latest are kept, all are counted and published as events."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LETTER_BYTES = 300
 
 @final
 class DeadReason(enum.StrEnum):
-    """Why a message reached nobody; equal to its plain word."""
+    """Why a message was not handled; equal to its plain word."""
 
     STOPPED = "stopped"
     """The actor was gone, or stopped with the message still in its mailbox."""
@@ -41,17 +41,17 @@ class DeadReason(enum.StrEnum):
 @final
 @attrs.frozen
 class DeadLetter:
-    """One message that reached nobody."""
+    """One message that no actor handled."""
 
     recipient: str
-    """The address that it was for; of a late reply, that of whoever had asked, or ``"(asker)"``."""
+    """The address that it was for; of a late reply, that of the asker, or ``"(asker)"``."""
     reason: DeadReason
     message: Any
     """What was sent; of a large message its ``MessageSummary`` (see ``DeadLetterPolicy``)."""
     sender: str | None
     """The address of the actor that sent it; None from outside of actors."""
     age_s: float
-    """How long the message had been under way, in seconds."""
+    """The age of the message, in seconds."""
     attempts: int = 1
     """How many times it was delivered."""
     error: BaseException | None = None

@@ -13,7 +13,7 @@ import trio
 
 
 class Slot(Protocol):
-    """Whoever is to be told what became of a message. Exactly one of the first two is called, once; `released` is last."""
+    """Is told what became of a message. Exactly one of the first two is called, once; `released` is last."""
 
     def succeed(self, value: Any) -> None:
         """The message was handled and answered with `value`."""
@@ -46,7 +46,7 @@ def content_of(message: object) -> object:
 
 
 class Holder(Protocol):
-    """Whatever holds an envelope at the moment: a mailbox, the cell that handles it, or the wait before its redelivery."""
+    """What holds an envelope at the moment: a mailbox, the cell that handles it, or the wait before its redelivery."""
 
     def let_go(self, envelope: Envelope) -> None:
         """Stop holding it: its sender no longer wants it handled."""
@@ -78,7 +78,7 @@ class Envelope:
                 self.holder.let_go(self)
 
     def give_up(self, error: Exception) -> None:
-        """Tell whoever waits that the message will not be handled."""
+        """Tell the waiting task that the message will not be handled."""
         self.holder = None
         if self.slot is not None:
             self.slot.fail(error)
@@ -98,7 +98,7 @@ class OneShot:
         """What came before anybody waited."""
         self._task: trio.lowlevel.Task | None = None
         self.abandoned = False
-        """Whether the waiting task was cancelled; an outcome that comes now reaches nobody."""
+        """Whether the waiting task was cancelled; an outcome that comes now is dropped."""
 
     def succeed(self, value: Any) -> None:
         """End the wait with `value` (which may be an exception: as a value it is returned, not raised)."""
@@ -111,7 +111,7 @@ class OneShot:
             self._settle(outcome.Error(error))
 
     def released(self) -> None:
-        """Nothing to do: whoever waits here waits for the outcome only."""
+        """Nothing to do: the waiting task wants the outcome only."""
 
     def _settle(self, result: outcome.Maybe[Any]) -> None:
         task = self._task

@@ -110,7 +110,7 @@ class SupervisorParked(ActorEvent):
 @final
 @attrs.frozen(kw_only=True)
 class MessageDeadLettered(Event):
-    """A message reached nobody; the letter says whose it was and why."""
+    """No actor handled a message; the letter names its recipient and the reason."""
 
     letter: Any
 
@@ -223,14 +223,14 @@ class EventStream(Generic[E]):
 
 @final
 class EventBus:
-    """Where the runtime says what happened. ``listening`` is False while nobody would hear it."""
+    """Where the runtime says what happened. ``listening`` is False while there is no subscriber."""
 
     def __init__(self) -> None:
         # Weak, so that a stream its owner forgot costs nothing once it is collected.
         self._order: list[weakref.ref[EventStream[Any]]] = []
         self._sinks: tuple[Callable[[Any], None], ...] = ()
         self.on_interrupt: Callable[[BaseException], None] | None = None
-        """Called with what must not be survived and came out of a sink: nobody who publishes could do anything about it."""
+        """Called with what must not be survived and came out of a sink: the code that publishes could do nothing about it."""
 
     @property
     def listening(self) -> bool:
@@ -258,7 +258,7 @@ class EventBus:
     def publish(self, event: Event) -> None:
         """Give `event` to every sink and subscriber, in the order in which they came. Never raises.
 
-        Whoever publishes is in the middle of something, the end of an actor for example, of which others must hear all the same.
+        The code that publishes is in the middle of something, such as the end of an actor, of which others must still hear.
         """
         failed: list[InstrumentFailed] | None = None
         for sink in self._sinks:

@@ -1,6 +1,6 @@
 """Tracebacks as the author of an actor or a node reads them: where their own code raised, without the machinery around it.
 
-An error travels from the author's code through the loop of its actor, trio and outcome to whoever asked. Those frames are the
+An error travels from the author's code through the loop of its actor, trio and outcome to the asker. Those frames are the
 same for every error, and hide the few lines that differ. They are dropped where the error leaves the machinery; what the
 author called, the libraries that they use included, always stays. ``understudy run --traceback`` shows what is left.
 """
@@ -84,7 +84,7 @@ def trim(error: E) -> E:
     """
     for part in _parts(error):
         for each in _and_causes(part):
-            # Past a __setattr__ of its class, which may refuse.
+            # Past a __setattr__ of its class, which may raise.
             BaseException.with_traceback(each, _trimmed(each.__traceback__, explains_itself=_explains_itself(each)))
     return error
 

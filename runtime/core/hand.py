@@ -9,16 +9,17 @@ from typing import Any, final
 import trio
 
 from actors.actor import Failure
-from actors.backoff import Redelivery
+from actors.checks import COROUTINE
 from actors.errors import ActorFailed, AskCycle, MailboxFull, Unhandled, UsageError
 from actors.requests import may_be_none
-from actors.unawaited import COROUTINE
+from actors.restarts import Redelivery
 from actors.words import said
-from runtime.core.cell import Cell, Exit, ExitKind
+from runtime.core.cell import Cell
 from runtime.core.dead_letters import DeadReason
 from runtime.core.envelope import Envelope, OneShot
 from runtime.core.events import MessageRedelivering
 from runtime.core.frames import raised_at, trim
+from runtime.core.incarnation import Exit, ExitKind
 from runtime.core.mailbox import Mailbox, message_kind
 from runtime.core.refs import Ask, not_awaited
 from runtime.core.stash import Deferred, LocalReply, Redeliveries, Stash
@@ -52,7 +53,7 @@ class Hand:
         self.owns_mailbox = owns_mailbox
         """Whether no other actor takes messages from the mailbox, so that it closes with this one."""
         self.envelope: Envelope | None = None
-        """The message in hand; set by the loop that handles messages."""
+        """The current message; set by the loop that handles messages."""
         self.work: trio.CancelScope | None = None
         """The scope in which messages are handled, and which ends the handling of one that is withdrawn."""
         self.handled = self.failed = 0
@@ -82,12 +83,12 @@ class Hand:
         return self.work is None or self.work.cancel_called
 
     def let_go(self, envelope: Envelope) -> None:
-        """The sender of the message in hand no longer wants it handled (see ``Envelope.withdraw``)."""
+        """The sender of the current message no longer wants it handled (see ``Envelope.withdraw``)."""
         if envelope is self.envelope:
             self.cancel()
 
     def cancel(self) -> None:
-        """Cancel the handling of the message in hand, or the wait for one."""
+        """Cancel the handling of the current message, or the wait for one."""
         if self.work is not None:
             self.work.cancel()
 
@@ -122,7 +123,7 @@ class Hand:
             elif value is None and not may_be_none(envelope.message):
                 self._file_unhandled(
                     envelope,
-                    f"{self.cell.address!r} answered {message_kind(envelope.message)} with None, which is no answer to it.",
+                    f"{self.cell.address!r} answered {message_kind(envelope.message)} with None, which isn't an answer to it.",
                 )
             else:
                 self._reply(envelope, value)
@@ -145,13 +146,13 @@ class Hand:
     def _file_late(self, envelope: Envelope, value: Any) -> None:
         if value is not None:
             late = Envelope(value, self.cell.address, None, trio.current_time())
-            self.cell.kernel.dead_letters.add(envelope.sender or "(asker)", DeadReason.LATE_REPLY, late)
+            self.cell.services.dead_letters.add(envelope.sender or "(asker)", DeadReason.LATE_REPLY, late)
 
     def _refuse(self, envelope: Envelope, error: Exception) -> None:
-        """Answer with `error`; where nobody waits for an answer, it is a dead letter."""
+        """Answer with `error`; if no task waits for the answer, it is a dead letter."""
         slot = envelope.slot
         if slot is None or (isinstance(slot, OneShot) and slot.abandoned):
-            self.cell.kernel.dead_letters.add(self.cell.address, DeadReason.FAILED, envelope, error)
+            self.cell.services.dead_letters.add(self.cell.address, DeadReason.FAILED, envelope, error)
         envelope.give_up(self._failure(envelope, error))
 
     def _file_unhandled(self, envelope: Envelope, what: str) -> None:
@@ -159,13 +160,13 @@ class Hand:
             f"{what}\n  Fix: let receive() have a case for it that returns an answer, or send it to an actor that has one.",
             address=self.cell.address,
         )
-        self.cell.kernel.dead_letters.add(self.cell.address, DeadReason.UNHANDLED, envelope, error)
+        self.cell.services.dead_letters.add(self.cell.address, DeadReason.UNHANDLED, envelope, error)
         envelope.give_up(error)
 
     # --- it was not -------------------------------------------------------------------------------------------------------
 
     def settle(self, exit: Exit, *, revives: bool) -> None:  # noqa: A002
-        """Decide about the message in hand and the promised answers, after the supervisor has decided about the cell.
+        """Decide about the current message and the promised answers, after the supervisor has decided about the cell.
 
         `revives`: whether another incarnation follows, which may be given the message again.
         """
@@ -175,7 +176,7 @@ class Hand:
             self._settle_current(envelope, exit, revives=revives)
         for promised in self._deferred.drain() if self._deferred is not None else ():
             if exit.error is None or exit.kind is ExitKind.FATAL:
-                promised.give_up(self.mailbox.farewell(promised, begun=True))
+                promised.give_up(self.mailbox.stopped_error(promised, begun=True))
             else:
                 promised.give_up(self._failure(promised, exit.error))
 
@@ -197,7 +198,7 @@ class Hand:
             self._give_up(envelope, exit.error)
 
     def settle_unless_redelivered(self, error: BaseException) -> None:
-        """Give the message in hand up to `error` now, if no other attempt can follow: its asker need not wait for more."""
+        """Fail the current message with `error` now, if no other attempt can follow: its asker need not wait any longer."""
         envelope = self.envelope
         if envelope is not None and not envelope.withdrawn and not self._redelivery.wants(error, envelope.attempt):
             self.envelope = None
@@ -218,7 +219,7 @@ class Hand:
 
     def _give_up(self, envelope: Envelope, error: BaseException) -> None:
         self.failed += 1
-        self.cell.kernel.dead_letters.add(self.cell.address, DeadReason.FAILED, envelope, error)
+        self.cell.services.dead_letters.add(self.cell.address, DeadReason.FAILED, envelope, error)
         envelope.give_up(self._failure(envelope, error))
 
     def _failure(self, envelope: Envelope, error: BaseException) -> ActorFailed:
@@ -232,10 +233,10 @@ class Hand:
         return failure
 
     def _redeliver(self, envelope: Envelope, error: BaseException) -> None:
-        delay_s = self._redelivery.backoff.delay_s(envelope.attempt - 1, self.cell.kernel.rng)
+        delay_s = self._redelivery.backoff.delay_s(envelope.attempt - 1, self.cell.services.rng)
         envelope.attempt += 1
-        if self.cell.kernel.events.listening:
-            self.cell.kernel.events.publish(
+        if self.cell.services.events.listening:
+            self.cell.services.events.publish(
                 MessageRedelivering(
                     address=self.cell.address,
                     incarnation=self.cell.incarnation,
@@ -245,7 +246,7 @@ class Hand:
                 )
             )
         if self._redeliveries is None:
-            self._redeliveries = Redeliveries(self.cell.kernel, self.mailbox)
+            self._redeliveries = Redeliveries(self.cell.services, self.mailbox)
         self._redeliveries.put(envelope, delay_s)
 
     def resume_after(self, error: BaseException, envelope: Envelope) -> None:
@@ -254,7 +255,7 @@ class Hand:
         self._give_up(envelope, error)
 
     def put_back(self) -> None:
-        """The incarnation has ended: what it had set aside goes back. ``settle`` decides about the message in hand."""
+        """The incarnation has ended: what it had set aside goes back. ``settle`` decides about the current message."""
         self.work = None
         if self._stash is not None:
             if self.envelope is not None:
@@ -262,7 +263,7 @@ class Hand:
             self._stash.empty_into(self.mailbox)
 
     def close(self) -> None:
-        """The actor is gone for good: turn away what waits."""
+        """The actor is gone permanently: turn away what waits."""
         if not self.owns_mailbox:
             return  # what waits for another attempt goes on waiting, and then comes to the others
         for envelope in self._redeliveries.drain() if self._redeliveries is not None else ():
@@ -273,16 +274,16 @@ class Hand:
 
     @property
     def is_asked(self) -> bool:
-        """Whether somebody waits for the answer to the message in hand."""
+        """Whether a task waits for the answer to the current message."""
         return self.envelope is not None and self.envelope.slot is not None
 
     @property
     def load(self) -> int:
-        """Messages that wait or are in hand."""
+        """Messages that wait or are being handled."""
         return len(self.mailbox) + (self.envelope is not None)
 
     def stash(self) -> None:
-        """Set the message in hand aside."""
+        """Set the current message aside."""
         envelope = self._in_hand("stash()")
         if self._stash is None:
             self._stash = Stash(self.cell.address, self.mailbox.capacity)
@@ -294,7 +295,7 @@ class Hand:
             self._stash.empty_into(self.mailbox)
 
     def reply_later(self) -> LocalReply:
-        """Promise an answer to the message in hand."""
+        """Promise an answer to the current message."""
         envelope = self._in_hand("reply_later()")
         if isinstance(envelope.slot, Ask):
             envelope.slot.forget_edge()
@@ -303,33 +304,33 @@ class Hand:
         return self._deferred.put(envelope)
 
     def fail(self, error: Exception) -> None:
-        """Answer the message in hand with `error`."""
-        failure = Failure(error)  # refuses what is no Exception
+        """Answer the current message with `error`."""
+        failure = Failure(error)  # raises for what isn't an Exception
         envelope = self._in_hand("fail()")
         self._refuse(envelope, failure.error)
         envelope.slot = None
 
     def unhandled(self, message: object) -> None:
-        """The actor does not know the message in hand."""
+        """The actor does not know the current message."""
         envelope = self._in_hand("unhandled()")
         self._file_unhandled(envelope, f"{self.cell.address!r} does not handle {message_kind(message)}.")
         envelope.slot = None
 
     async def forward(self, target: Hand) -> None:
-        """Hand the message in hand over to `target`, with its sender, its asker and its deadline; wait for room there."""
+        """Forward the current message to `target`, with its sender, its asker and its deadline; wait for room there."""
         envelope = self._in_hand("forward()")
         if isinstance(envelope.slot, Ask):
             try:
                 envelope.slot.hand_over(target.cell)
             except AskCycle as error:
-                self.cell.kernel.dead_letters.add(target.cell.address, DeadReason.FAILED, envelope, error)
+                self.cell.services.dead_letters.add(target.cell.address, DeadReason.FAILED, envelope, error)
                 envelope.give_up(error)
                 return
         envelope.holder = None
         try:
             await target.mailbox.put(envelope)
         except MailboxFull as error:
-            self.cell.kernel.dead_letters.add(target.cell.address, DeadReason.OVERFLOW, envelope, error)
+            self.cell.services.dead_letters.add(target.cell.address, DeadReason.OVERFLOW, envelope, error)
             envelope.give_up(error)
         except trio.Cancelled:
             envelope.holder = self
@@ -339,7 +340,7 @@ class Hand:
         envelope = self.envelope
         if envelope is None or envelope.holder is not self:
             raise UsageError(
-                f"{self.cell.address!r} called {call}, and has no message in hand that is not stashed or promised a reply "
+                f"{self.cell.address!r} called {call}, and has no current message that is not stashed or promised a reply "
                 f"already.\n  Fix: call {call} once, in the handler of the message."
             )
         return envelope

@@ -12,7 +12,7 @@ from actors.errors import ActorIdle
 
 @final
 class Idleness:
-    """Cancels a handler that has given no sign of life for `limit_s` seconds, and raises ``ActorIdle`` in its stead."""
+    """Cancels a handler that has given no sign of life for `limit_s` seconds, and raises ``ActorIdle`` instead."""
 
     __slots__ = ("_address", "_limit_s", "_scope")
 
@@ -39,6 +39,6 @@ class Idleness:
         return handle
 
     def renew(self) -> None:
-        """A sign of life: the limit begins anew for the message in hand."""
+        """A sign of life: the limit for the current message begins again."""
         if self._scope is not None:
             self._scope.deadline = trio.current_time() + self._limit_s

@@ -11,9 +11,9 @@ import attrs
 from actors.actor import ActorState
 from runtime.core.actor_cell import ActorCell
 from runtime.core.cell import Cell
-from runtime.core.kernel import Kernel
 from runtime.core.lifecycle import State
 from runtime.core.refs import ActorStatistics
+from runtime.core.services import Services
 from runtime.core.supervisor import SupervisorCell
 
 
@@ -39,7 +39,7 @@ class RuntimeStatistics:
 
 @final
 class _Actors(Mapping[str, ActorStatistics]):
-    """The statistics of some actors, made when they are read: to make them all at once would hold the event loop."""
+    """The statistics of some actors, made when they are read: to make them all together would hold the event loop."""
 
     def __init__(self, cells: Mapping[str, ActorCell]) -> None:
         self._cells = cells
@@ -101,9 +101,9 @@ class _Snapshot:
             supervisor = cell.own_supervisor if isinstance(cell, ActorCell) else cell
             if supervisor is cell:
                 self.supervisors.add(at)
-            if isinstance(supervisor, SupervisorCell) and supervisor.children:
+            if isinstance(supervisor, SupervisorCell) and supervisor.children.cells:
                 first = len(cells)
-                cells += supervisor.children.values()
+                cells += supervisor.children.cells.values()
                 self.below[at] = range(first, len(cells))
         self.addresses = [cell.address for cell in cells]
 
@@ -117,7 +117,7 @@ class _Snapshot:
 
 @final
 class _Children(Sequence[TreeNode]):
-    """The children of one node of a snapshot: to make all nodes of a large tree at once would hold the event loop."""
+    """The children of one node of a snapshot: to make all nodes of a large tree together would hold the event loop."""
 
     __slots__ = ("_places", "_snapshot")
 
@@ -152,10 +152,10 @@ class _Children(Sequence[TreeNode]):
         return tuple, (tuple(self),)
 
 
-def statistics_of(kernel: Kernel) -> RuntimeStatistics:
+def statistics_of(services: Services) -> RuntimeStatistics:
     """What the actors of one runtime have done so far."""
-    cells = {address: cell for address, cell in kernel.registry.items() if isinstance(cell, ActorCell)}
-    return RuntimeStatistics(_Actors(cells), kernel.dead_letters.total)
+    cells = {address: cell for address, cell in services.registry.items() if isinstance(cell, ActorCell)}
+    return RuntimeStatistics(_Actors(cells), services.dead_letters.total)
 
 
 def tree_of(cell: Cell) -> TreeNode:

@@ -3,9 +3,9 @@
 A cell is the runtime's box around an actor or a supervisor; it outlives the incarnations. The table says where a cell is. It
 does not say all: these machines run beside it, each with its own few states, and most mistakes are made where two of them meet.
 
-*What comes after the end.* ``Cell._next`` below (``GONE``, ``FORGET``, ``REJOIN``, ``Unrecovered``). Whoever stops a cell says
-it in the same call; ``launch`` starts afresh with ``GONE``. The supervisor reads it at the instant of the end, in
-``child_exited``. Only while the cell backs off can it be ``Unrecovered``, because an end for good uses the error up.
+*What comes after the end.* ``Cell._next`` below (``GONE``, ``FORGET``, ``REJOIN``, ``Unrecovered``). The call that stops a
+cell says it; ``launch`` starts afresh with ``GONE``. The supervisor reads it at the instant of the end, in
+``child_exited``. Only while the cell backs off can it be ``Unrecovered``, because a permanent end uses the error up.
 
 *Asked to end.* From outside, by ``request_stop``: the state becomes STOPPING, and ``Cell.stopping`` says the same to the loop
 of the actor, for which a look into an attribute before each message is cheap. From inside the state stays RUNNING:
@@ -21,8 +21,8 @@ restarted, and one that was made for this start is forgotten. From ``mark_starte
 taken away at the instant of the end, not when the waiting task wakes: by then others may have started the cell again.
 
 *Where a message is.* ``Envelope.holder``: a ``Mailbox``; a ``Hand``; ``Stash``, ``Deferred`` (promised an answer) or
-``Redeliveries``; None before it is sent and once it is settled. A withdrawal goes to whoever that is at the moment. An
-incarnation that ends empties its hand, its stash and its promises; mailbox and redeliveries stay until the end for good. What
+``Redeliveries``; None before it is sent and once it is settled. A withdrawal goes to the holder of the moment. An
+incarnation that ends empties its hand, its stash and its promises; mailbox and redeliveries stay until the permanent end. What
 an actor does first is written where it is done, in ``ActorCell._drain``.
 
 *Open or closed.* The mailbox closes at END and opens at a LAUNCH from STOPPED, so a cell that backs off takes messages. The
@@ -76,7 +76,7 @@ class Next(enum.Enum):
     GONE = "gone"
     """It is stopped, and its supervisor knows it still: ``restart_child`` may start it again."""
     FORGET = "forget"
-    """It is stopped, and its supervisor keeps nothing of it."""
+    """It is stopped, and its supervisor forgets it."""
     REJOIN = "rejoin"
     """It was stopped only to be started again: with its group, or with its supervisor."""
 

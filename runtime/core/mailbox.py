@@ -4,7 +4,7 @@ A receiver that finds it empty parks its task here and is woken directly by the 
 waiting. Senders that find it full under ``BLOCK`` park in arrival order. All but ``put()`` and ``wait()`` is synchronous.
 
 Invariants: a sender waits only while the mailbox is full. A withdrawn envelope stays in the queue, uncounted, until it is
-reached, until nothing else waits, or until withdrawn ones outnumber the rest (removing it at once would cost a scan). While
+reached, until nothing else waits, or until withdrawn ones outnumber the rest (removing it immediately would cost a scan). While
 messages wait, no receiver lies idle unless another one has been called and has not looked yet: one is called for the first
 message, and each that finds more than it takes calls two others. So a burst that one receiver can drain wakes few, and one
 that it cannot wakes all, soon.
@@ -27,7 +27,7 @@ from runtime.core.dead_letters import DeadReason
 from runtime.core.envelope import Envelope, content_of
 
 
-class Undertaker(Protocol):
+class DeadLetterSink(Protocol):
     """Where a mailbox takes what it cannot keep."""
 
     def add(self, recipient: str, reason: DeadReason, envelope: Envelope, error: BaseException | None = None) -> None:
@@ -45,6 +45,7 @@ class Mailbox:
         "_capacity",
         "_closed",
         "_coming",
+        "_dead_letters",
         "_dropped",
         "_high_water",
         "_live",
@@ -53,16 +54,15 @@ class Mailbox:
         "_receiver",
         "_spec",
         "_taken",
-        "_undertaker",
         "_urgent",
         "on_unattended",
     )
 
-    def __init__(self, address: str, spec: MailboxSpec, undertaker: Undertaker) -> None:
+    def __init__(self, address: str, spec: MailboxSpec, dead_letters: DeadLetterSink) -> None:
         self._address = address
         self._spec = spec
         self._capacity = spec.capacity
-        self._undertaker = undertaker
+        self._dead_letters = dead_letters
         # Empty containers weigh more than the rest of an idle actor's mailbox, so each is made when first needed.
         self._queue: deque[Envelope] = _NONE_QUEUED
         self._urgent: deque[Envelope] = _NONE_QUEUED
@@ -83,7 +83,7 @@ class Mailbox:
 
     @property
     def closed(self) -> bool:
-        """Whether the address has stopped: what is put now becomes a dead letter at once."""
+        """Whether the address has stopped: what is put now becomes a dead letter immediately."""
         return self._closed
 
     def __len__(self) -> int:
@@ -133,7 +133,7 @@ class Mailbox:
         await trio.lowlevel.wait_task_rescheduled(abort)
 
     def put_beyond(self, envelope: Envelope, *, first: bool = False) -> None:
-        """Queue `envelope` whatever the capacity: for redeliveries (`first`: ahead of all) and for cycles of a graph."""
+        """Queue `envelope` beyond the capacity too: for redeliveries (`first`: ahead of all) and for cycles of a graph."""
         if self._closed:
             self.bury(envelope)
         else:
@@ -285,16 +285,16 @@ class Mailbox:
         self.wake()
 
     def reopen(self) -> None:
-        """The address starts anew, empty."""
+        """The address starts again, empty."""
         self._closed = False
 
     def bury(self, envelope: Envelope, *, begun: bool = False) -> None:
         """Make `envelope` a dead letter because the address has stopped, before its handling or after it had `begun`."""
         envelope.holder = None
-        self._undertaker.add(self._address, DeadReason.STOPPED, envelope, envelope.last_error)
-        envelope.give_up(self.farewell(envelope, begun=begun))
+        self._dead_letters.add(self._address, DeadReason.STOPPED, envelope, envelope.last_error)
+        envelope.give_up(self.stopped_error(envelope, begun=begun))
 
-    def farewell(self, envelope: Envelope, *, begun: bool = False) -> ActorStopped:
+    def stopped_error(self, envelope: Envelope, *, begun: bool = False) -> ActorStopped:
         """The error for the sender of a message that a stop has overtaken."""
         shown = message_kind(envelope.message)
         error = ActorStopped(
@@ -366,7 +366,7 @@ class Mailbox:
 
     def _drop(self, envelope: Envelope) -> None:
         self._dropped += 1
-        self._undertaker.add(self._address, DeadReason.OVERFLOW, envelope, envelope.last_error)
+        self._dead_letters.add(self._address, DeadReason.OVERFLOW, envelope, envelope.last_error)
         envelope.give_up(self._full(envelope))
 
     def _full(self, envelope: Envelope) -> MailboxFull:

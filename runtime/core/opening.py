@@ -1,4 +1,4 @@
-"""What ``open_runtime()`` returns: a runtime to be, which says so when it is used before ``async with``."""
+"""What ``open_runtime()`` returns: a runtime that is not open yet; it raises with the fix when used before ``async with``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 @final
 class Opening(AbstractAsyncContextManager[T], Generic[T]):
-    """An async context manager that explains itself to whoever takes it for what it gives."""
+    """An async context manager that raises with the fix when it is taken for what it gives."""
 
     def __init__(self, manager: AbstractAsyncContextManager[T], what: str) -> None:
         self._manager = manager

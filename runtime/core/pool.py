@@ -23,7 +23,7 @@ class InstancePool:
     """Up to `size` instances under one supervisor. The mailbox is the pool's, so that no instance's end closes it.
 
     Another instance starts when a message waits, none is idle and none is about to look; instances stay until their supervisor
-    stops. One that ended for good (restart type ``TEMPORARY``, or ``TRANSIENT`` and finished) is replaced when it is needed.
+    stops. One that ended permanently (restart type ``TEMPORARY``, or ``TRANSIENT`` and finished) is replaced when it is needed.
 
     Messages for which an instance waits that can only go on after them are put :attr:`beyond` the others: instances of their
     own, made from `spare` and ended after one message, work on them.
@@ -50,12 +50,12 @@ class InstancePool:
         self._number = 0
         self._spare = spare
         self._beyond: InstancePool | None = None
-        self.mailbox = Mailbox(self.address, spec.mailbox, supervisor.kernel.dead_letters)
+        self.mailbox = Mailbox(self.address, spec.mailbox, supervisor.services.dead_letters)
         """Where messages for any of the instances go."""
 
     @property
     def beyond(self) -> Mailbox:
-        """Where the messages go that must not wait for any of the instances; nobody waits for room there."""
+        """Where the messages go that must not wait for any of the instances; no sender waits for room there."""
         if self._beyond is None:
             assert self._spare is not None, "a pool whose instances wait for others of them knows how to make more"
             self._beyond = InstancePool(self._supervisor, self._spare, math.inf, self._context)
@@ -110,7 +110,7 @@ class InstancePool:
         """The name of an instance that is gone, and that neither was started again by hand nor has left its name to another."""
         while self._vacant:
             name = self._vacant.popleft()
-            cell = self._supervisor.children.get(name)
+            cell = self._supervisor.children.cells.get(name)
             if cell is None:
                 return name
             if isinstance(cell, ActorCell) and cell.mailbox is self.mailbox:
@@ -124,7 +124,7 @@ class InstancePool:
         while True:
             self._number += 1
             name = self._spec.id if self._number == 1 else f"{self._spec.id}#{self._number}"
-            if name not in self._supervisor.children:
+            if name not in self._supervisor.children.cells:
                 return name
 
     def _launch(self, name: str) -> ActorCell:
@@ -134,7 +134,7 @@ class InstancePool:
         return cell
 
     def _replace(self, ended: Terminated) -> None:
-        """An instance has ended for good: nobody else may be there to take what waits."""
+        """An instance has ended permanently: there may be no other to take what waits."""
         name = ended.ref.address.rpartition("/")[2]
         del self._instances[name]
         self._vacant.append(name)

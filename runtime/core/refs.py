@@ -10,15 +10,16 @@ import trio
 
 from actors.actor import ActorRef, Terminated
 from actors.actor import ActorStatistics as ActorStatistics
+from actors.checks import COROUTINE, unawaited
 from actors.errors import AskCycle, UnderstudyError, UsageError
-from actors.unawaited import COROUTINE, unawaited
 from actors.words import repr_of
-from runtime.core.cell import Cell, current_cell, in_thread, off_duty
+from runtime.core.cell import Cell, current_cell, off_duty
+from runtime.core.duty import in_thread
 from runtime.core.envelope import Envelope, OneShot
 from runtime.core.frames import without_frames
-from runtime.core.kernel import Kernel
 from runtime.core.lifecycle import State
 from runtime.core.mailbox import Mailbox
+from runtime.core.services import Services
 from runtime.core.waits import Waiter, no_end, resolve, ring, shown
 from runtime.core.worker_threads import thread_not_counted
 
@@ -37,7 +38,7 @@ class Awaited(Waiter, Protocol):
         ...
 
     def on_end(self, tell: Callable[[Terminated], None]) -> None:
-        """Call `tell` once when it is gone for good."""
+        """Call `tell` once when it is gone permanently."""
         ...
 
     def forget_on_end(self, tell: Callable[[Terminated], None]) -> None:
@@ -49,7 +50,7 @@ class Recipient(Awaited, Protocol):
     """What a ref needs of the cell that takes its messages."""
 
     @property
-    def kernel(self) -> Kernel:
+    def services(self) -> Services:
         """The runtime that it is of."""
         ...
 
@@ -90,7 +91,7 @@ class LocalRef(ActorRef[Any]):
         if type(message) is COROUTINE:
             raise not_awaited(message, "message")
         cell, sender = self.cell, current_cell.get()
-        envelope = Envelope(message, sender.address if sender is not None else None, None, cell.kernel.now())
+        envelope = Envelope(message, sender.address if sender is not None else None, None, cell.services.now())
         if cell.mailbox.makes_wait:
             with thread_not_counted():
                 await cell.mailbox.put(envelope)
@@ -104,7 +105,7 @@ class LocalRef(ActorRef[Any]):
         if type(message) is COROUTINE:
             raise not_awaited(message, "message")
         cell, sender = self.cell, current_cell.get()
-        cell.mailbox.put_nowait(Envelope(message, sender.address if sender is not None else None, None, cell.kernel.now()))
+        cell.mailbox.put_nowait(Envelope(message, sender.address if sender is not None else None, None, cell.services.now()))
 
     @trio.lowlevel.enable_ki_protection
     async def ask(self, message: Any, *, detach: bool = False) -> Any:
@@ -112,12 +113,12 @@ class LocalRef(ActorRef[Any]):
         if type(message) is COROUTINE:
             raise not_awaited(message, "message")
         deadline = trio.current_effective_deadline()
-        if deadline == -math.inf:  # an ask that is too late displaces nobody
+        if deadline == -math.inf:  # an ask that is too late displaces no other message
             await trio.lowlevel.checkpoint_if_cancelled()
         cell, caller = self.cell, current_cell.get()
         slot = Ask(None if off_duty.get() else caller, cell)
         sender = caller.address if caller is not None else None
-        envelope = Envelope(message, sender, slot, cell.kernel.now(), math.inf if detach else deadline)
+        envelope = Envelope(message, sender, slot, cell.services.now(), math.inf if detach else deadline)
         try:
             if cell.mailbox.makes_wait:
                 with thread_not_counted():
@@ -197,12 +198,12 @@ def not_a_ref(given: object, what: str, makers: str) -> UsageError:
     """The error for a call that was given something else than `what`, which the calls `makers` return."""
     call = unawaited(given)
     if call is not None:
-        return UsageError(f"a coroutine that was not awaited is no {what}.\n  Fix: ref = {call}.")
-    return UsageError(f"{repr_of(given)} is no {what}.\n  Fix: pass what {makers} returned.")
+        return UsageError(f"a coroutine that was not awaited isn't a {what}.\n  Fix: ref = {call}.")
+    return UsageError(f"{repr_of(given)} isn't a {what}.\n  Fix: pass what {makers} returned.")
 
 
 async def wait_for_end(cell: Awaited) -> Terminated:
-    """Wait until `cell` is gone for good; the wait of a handler is an edge like an ask."""
+    """Wait until `cell` is gone permanently; the wait of a handler is an edge like an ask."""
     refuse_own_end(cell)
     slot = Ask(None if off_duty.get() else current_cell.get(), cell)
     try:

@@ -8,21 +8,21 @@ from typing import final
 
 from actors.supervision import Strategy
 from runtime.core.cell import Cell
+from runtime.core.children import Children
 from runtime.core.lifecycle import State
-from runtime.core.roster import Roster
 
 
 @final
 class RestartGroup:
-    """Those children of `roster` that wait for their common start, in its order.
+    """Those of `children` that wait for their common start, in their order.
 
     As in OTP all of them are started, those too that had been stopped before: by hand, or because they had finished.
     """
 
-    __slots__ = ("_due", "_has_grown", "_members", "_regathered", "_roster", "_see_out", "_stops")
+    __slots__ = ("_children", "_due", "_has_grown", "_members", "_regathered", "_see_out", "_stops")
 
-    def __init__(self, roster: Roster, see_out: Callable[[Cell], Awaitable[None]]) -> None:
-        self._roster = roster
+    def __init__(self, children: Children, see_out: Callable[[Cell], Awaitable[None]]) -> None:
+        self._children = children
         self._see_out = see_out
         """Waits until a cell has no incarnation."""
         self._members: dict[Cell, None] = {}
@@ -33,7 +33,7 @@ class RestartGroup:
         """Whether a task is stopping the members; it takes those in who join meanwhile."""
 
     def clear(self) -> None:
-        """Nobody waits."""
+        """Forget all members."""
         self._members.clear()
 
     def is_due(self, now: float) -> bool:
@@ -43,11 +43,11 @@ class RestartGroup:
     def gather(self, failed: Cell, strategy: Strategy, due: float) -> None:
         """`failed` and those that `strategy` restarts with it are to be started again together at `due`.
 
-        Who was in the group already stays in it, unless it is no child any more.
+        A member stays in the group as long as it is a child.
         """
         members: dict[Cell, None] = {}
         is_after = strategy is Strategy.ONE_FOR_ALL
-        for cell in self._roster.cells.values():
+        for cell in self._children.cells.values():
             is_after = is_after or cell is failed
             if is_after or cell in self._members:
                 members[cell] = None
@@ -61,7 +61,7 @@ class RestartGroup:
     async def stop_all(self) -> None:
         """Stop the members, and those who join while that takes its time.
 
-        One task at a time does it: with one for each failure, many failures at once would cost members times failures.
+        One task at a time does it: with one for each failure, many simultaneous failures would cost members times failures.
         """
         if self._stops:
             return
@@ -84,13 +84,13 @@ class RestartGroup:
                 await self._see_out(cell)
 
     async def restart(self, launch: Callable[[Cell], None]) -> None:
-        """Start the members in order. One that fails meanwhile gathers the group anew, to be put off by the next delay."""
+        """Start the members in order. One that fails meanwhile gathers the group again, and the next delay applies."""
         self._regathered = False
         await self._stop()
         while self._members and not self._regathered:
             cell = next(iter(self._members))
             del self._members[cell]
-            if cell.state in (State.BACKING_OFF, State.STOPPED) and self._roster.holds(cell):
-                # Without a start slot a failed start is judged like any failure, and gathers the group again.
+            if cell.state in (State.BACKING_OFF, State.STOPPED) and self._children.holds(cell):
+                # Without a start slot a failed start is handled like any failure, and gathers the group again.
                 launch(cell)
                 await cell.wait_started()

@@ -32,7 +32,7 @@ class Routing:
     ROUND_ROBIN: ClassVar[Routing]
     """Each in turn."""
     LEAST_BUSY: ClassVar[Routing]
-    """The one with the fewest messages that wait or are in hand; of equals the first."""
+    """The one with the fewest messages that wait or are being handled; of equals the first."""
     BROADCAST: ClassVar[Routing]
     """All of them; an ask is answered with the list of their answers, with the ``ActorError`` where one failed."""
 
@@ -109,7 +109,7 @@ class _Router(Actor):
         if isinstance(message, Terminated) and any(cell.ref is message.ref for cell in self._routees):
             self._routees = [cell for cell in self._routees if cell.ref is not message.ref]
             if not self._routees:
-                self.context.stop()  # the last of them has ended by itself, and so does the pool
+                self.context.stop()  # the last of them has ended without being stopped, and so does the pool
             return None
         hand = _cell_of(self.context.ref).hand
         if self._pool.routing is not Routing.BROADCAST:

@@ -10,9 +10,10 @@ import trio
 from actors.actor import StopReason
 from actors.groups import is_fatal
 from actors.supervision import Directive, SupervisorSpec
-from runtime.core.cell import Cell, Exit
+from runtime.core.cell import Cell
 from runtime.core.context import LocalContext
-from runtime.core.kernel import Kernel
+from runtime.core.incarnation import Exit
+from runtime.core.services import Services
 from runtime.core.supervisor import SupervisorCell
 
 
@@ -22,13 +23,13 @@ class Session:
 
     address = ""
 
-    def __init__(self, kernel: Kernel, spec: SupervisorSpec) -> None:
+    def __init__(self, services: Services, spec: SupervisorSpec) -> None:
         self.body = trio.CancelScope()
         self.error: BaseException | None = None
         self.exit: Exit | None = None
-        self.root = SupervisorCell(kernel, "", self, spec, LocalContext, registered=False)
-        self._kernel = kernel
-        kernel.events.on_interrupt = self.root.interrupt
+        self.root = SupervisorCell(services, "", self, spec, LocalContext, registered=False)
+        self._services = services
+        services.events.on_interrupt = self.root.interrupt
         self._timers = trio.CancelScope(shield=True)
         self._nursery: trio.Nursery | None = None
 
@@ -41,7 +42,7 @@ class Session:
         return self.error
 
     def note(self, error: BaseException) -> None:
-        """The body raised `error`, or the closing did. The first counts, but for one that must never be survived."""
+        """The body raised `error`, or the closing did. The first counts, except that an interrupt replaces any other error."""
         if self.error is None or (is_fatal(error) and not is_fatal(self.error)):
             self.error = error
 
@@ -54,10 +55,10 @@ class Session:
 
     async def _keep_time(self) -> None:
         with self._timers:
-            await self._kernel.timekeeper.run()
+            await self._services.timekeeper.run()
 
     async def finish(self) -> None:
-        """End the tree: in order and with grace after a normal body, at once otherwise."""
+        """End the tree: in order and with grace after a normal body, by cancellation otherwise."""
         self.root.request_stop(kill=self.error is not None)
         try:
             with trio.CancelScope(shield=self.error is not None):
@@ -69,7 +70,7 @@ class Session:
             raise
         finally:
             self._timers.cancel()
-            self._kernel.events.close()
+            self._services.events.close()
 
     def child_exited(self, cell: Cell, exit: Exit) -> None:  # noqa: A002
         """The root supervisor has ended: so does the body."""
@@ -81,7 +82,7 @@ class Session:
         """Nothing to forget."""
 
     def directive(self, error: BaseException) -> Directive:
-        """Nobody is above the root."""
+        """No supervisor is above the root."""
         return Directive.ESCALATE
 
     def run_beside(self, function: Callable[..., Any], *args: Any) -> None:

@@ -39,7 +39,7 @@ async def spawn_under(
         if option not in _OPTIONS:
             raise _unknown(option, factory)
     given = {option: value for option, value in options.items() if value is not None}
-    child_id = name if name is not None else supervisor.roster.free_name(_stem_of(factory))
+    child_id = name if name is not None else supervisor.children.free_name(_stem_of(factory))
     try:
         spec = ChildSpec(child_id, factory, args, **given)
     except DeclarationError:
@@ -63,12 +63,10 @@ def _unknown(option: str, factory: object) -> DeclarationError:
     code = getattr(made, "__code__", None)
     if code is not None and option in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]:
         shown = getattr(factory, "__name__", "factory")
-        mend = f"spawn({shown}, …): its arguments go by position; or spawn(functools.partial({shown}, {option}=…))."
+        fix = f"spawn({shown}, …): its arguments go by position; or spawn(functools.partial({shown}, {option}=…))."
     else:
-        mend = nearest(option, known, OF_AN_ACTOR)
-    return DeclarationError(
-        f"spawn({option}=…): it has no option {option!r}. Expected one of: {', '.join(known)}.\n  Fix: {mend}"
-    )
+        fix = nearest(option, known, OF_AN_ACTOR)
+    return DeclarationError(f"spawn({option}=…): it has no option {option!r}. Expected one of: {', '.join(known)}.\n  Fix: {fix}")
 
 
 def _stem_of(factory: Callable[..., Actor]) -> str:

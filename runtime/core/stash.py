@@ -1,4 +1,4 @@
-"""Where messages of an actor are that are neither in its mailbox nor in hand: stashed, promised an answer, or to come again."""
+"""Where an actor's messages are that are neither queued nor being handled: stashed, promised an answer, or to be redelivered."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any, final
 from actors.actor import Reply
 from actors.errors import MailboxFull, UsageError
 from runtime.core.envelope import Envelope, OneShot
-from runtime.core.kernel import Kernel
 from runtime.core.mailbox import Mailbox
+from runtime.core.services import Services
 from runtime.core.timekeeper import Timer
 
 
@@ -81,7 +81,7 @@ class Deferred:
         return LocalReply(self, envelope)
 
     def answer(self, envelope: Envelope, value: Any) -> None:
-        """Give `value` to the asker, or make it a dead letter when nobody waits for it any more."""
+        """Give `value` to the asker, or make it a dead letter when no task waits for it any more."""
         if self.take(envelope):
             self._answer(envelope, value)
             envelope.slot = None
@@ -125,17 +125,17 @@ class Deferred:
 class Redeliveries:
     """Messages that crashed their actor: after its backoff each goes ahead of what waits in the mailbox, beyond its capacity."""
 
-    __slots__ = ("_deliver", "_kernel", "_waiting")
+    __slots__ = ("_deliver", "_services", "_waiting")
 
-    def __init__(self, kernel: Kernel, mailbox: Mailbox) -> None:
-        self._kernel = kernel
+    def __init__(self, services: Services, mailbox: Mailbox) -> None:
+        self._services = services
         self._deliver: Callable[[Envelope], None] = partial(mailbox.put_beyond, first=True)
         self._waiting: dict[Envelope, Timer] = {}
 
     def put(self, envelope: Envelope, delay_s: float) -> None:
         """Deliver `envelope` again after `delay_s` seconds."""
         envelope.holder = self
-        self._waiting[envelope] = self._kernel.timekeeper.call_after(delay_s, partial(self._due, envelope))
+        self._waiting[envelope] = self._services.timekeeper.call_after(delay_s, partial(self._due, envelope))
 
     def let_go(self, envelope: Envelope) -> None:
         """Forget a withdrawn envelope (see ``Envelope.withdraw``)."""

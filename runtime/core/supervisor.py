@@ -21,16 +21,17 @@ from actors.errors import RestartsExhausted, SupervisionError
 from actors.groups import is_fatal, leaves_of
 from actors.supervision import AutoShutdown, ChildSpec, Directive, Strategy, Supervision, SupervisorSpec
 from runtime.core.actor_cell import ActorCell, ContextMaker, start_failed
-from runtime.core.cell import Cell, Exit, ExitKind, Overseer, Start, classify
+from runtime.core.cell import Cell, Overseer
+from runtime.core.children import Children
 from runtime.core.events import ActorRestarting, ActorUnresponsive, SupervisorParked
-from runtime.core.kernel import Doorbell, Kernel
+from runtime.core.incarnation import Exit, ExitKind, Start, classify
 from runtime.core.lifecycle import State
 from runtime.core.mailbox import Mailbox
 from runtime.core.restart_group import RestartGroup
-from runtime.core.roster import Roster
+from runtime.core.restarts import Escalate, Restart, RestartPolicy, Stop
+from runtime.core.services import Doorbell, Services
 from runtime.core.stacks import stack_of
 from runtime.core.supervisor_ref import LocalSupervisorRef
-from runtime.core.verdicts import Again, GiveUp, Judge, Over
 
 UNRESPONSIVE_GRACE_S = 1.0
 """How much longer than its ladder allows a cancelled child may take before it is reported."""
@@ -46,20 +47,20 @@ class SupervisorCell(Cell):
         "_group",
         "_is_closing",
         "_job",
-        "_judge",
         "_killing",
         "_make_context",
         "_nursery",
+        "_policy",
         "_ref",
         "_significant_ended",
         "_specs",
-        "roster",
+        "children",
         "supervision",
     )
 
     def __init__(
         self,
-        kernel: Kernel,
+        services: Services,
         address: str,
         parent: Overseer,
         spec: SupervisorSpec,
@@ -68,7 +69,7 @@ class SupervisorCell(Cell):
         registered: bool = True,
     ) -> None:
         super().__init__(
-            kernel,
+            services,
             address,
             parent,
             restart=spec.restart,
@@ -79,7 +80,7 @@ class SupervisorCell(Cell):
         self.supervision: Supervision = spec.supervision
         self._make_context = make_context
         self._ref: LocalSupervisorRef | None = None
-        self._judge = Judge(address, spec.supervision, kernel.rng)
+        self._policy = RestartPolicy(address, spec.supervision, services.rng)
         self._bell = Doorbell()
         self._nursery: trio.Nursery | None = None
         self._failure: BaseException | None = None
@@ -89,8 +90,8 @@ class SupervisorCell(Cell):
         self._job: trio.CancelScope | None = None
         self._significant_ended = False
         self._specs = spec.children
-        self.roster = Roster(address)
-        self._group = RestartGroup(self.roster, self._see_out)
+        self.children = Children(address)
+        self._group = RestartGroup(self.children, self._see_out)
 
     @property
     def ref(self) -> LocalSupervisorRef:
@@ -99,20 +100,15 @@ class SupervisorCell(Cell):
             self._ref = LocalSupervisorRef(self)
         return self._ref
 
-    @property
-    def children(self) -> dict[str, Cell]:
-        """The known children by id, in the order of their start."""
-        return self.roster.cells
-
     # --- one incarnation ------------------------------------------------------------------------------------------------
 
     async def _live(self) -> None:
-        self._judge.forget()
+        self._policy.forget()
         self._failure = None
         self._killing = self._is_closing = self._significant_ended = False
         self._group.clear()
         failure: BaseException | None = None
-        # The children run in shielded scopes of their own; what ends this nursery is only their ordered stop below.
+        # Each child runs in its own shielded scope; what ends this nursery is only their ordered stop below.
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             try:
@@ -135,25 +131,25 @@ class SupervisorCell(Cell):
         return self._failure if self._failure is not None and is_fatal(self._failure) else failure
 
     def _classify(self, error: BaseException) -> Exit:
-        judged = classify(error, self.address)
-        gave_up = judged.kind is ExitKind.FAILED and isinstance(judged.error, RestartsExhausted)
-        return Exit(ExitKind.SHUTDOWN, judged.error) if gave_up else judged
+        exit_ = classify(error, self.address)
+        gave_up = exit_.kind is ExitKind.FAILED and isinstance(exit_.error, RestartsExhausted)
+        return Exit(ExitKind.SHUTDOWN, exit_.error) if gave_up else exit_
 
     async def _start_children(self) -> None:
         """Start the declared children, in order; those of an earlier incarnation keep their cells."""
-        known, self.roster.cells = self.children, {}
+        known, self.children.cells = self.children.cells, {}
         for spec in self._specs:
             if spec.id in known:
-                self.children[spec.id] = known[spec.id]
+                self.children.cells[spec.id] = known[spec.id]
                 known[spec.id].cancel_retry()
             else:
                 self._adopt(spec)
-        waiting = [(cell, cell.ends) for cell in self.children.values()]
+        waiting = [(cell, cell.ends) for cell in self.children.cells.values()]
         with trio.CancelScope() as self._job:
             for cell, ends in waiting:
                 if self._failure is not None:  # raised below; nothing more is started
                     break
-                if self.roster.holds(cell) and cell.ends == ends and cell.can_launch:
+                if self.children.holds(cell) and cell.ends == ends and cell.can_launch:
                     await self._start(cell)
         self._job = None
         if self._failure is not None:  # one that had started has failed meanwhile, beyond the budget
@@ -179,16 +175,16 @@ class SupervisorCell(Cell):
         Unless the supervisor itself was told to stop, declared children keep their mailboxes: it may be restarted.
         """
         declared = {spec.id for spec in self._specs}
-        for child_id, cell in reversed(list(self.children.items())):
+        for child_id, cell in reversed(list(self.children.cells.items())):
             keep = child_id in declared and not self.stopping
             if not keep:
-                cell.stop_for_good(kill=self._killing)
+                cell.stop_permanently(kill=self._killing)
             elif cell.state is not State.BACKING_OFF:
                 cell.stop_to_rejoin(kill=self._killing)
             await self._see_out(cell)
 
     def _close(self) -> None:
-        for cell in reversed(list(self.children.values())):
+        for cell in reversed(list(self.children.cells.values())):
             cell.request_stop()
 
     async def _see_out(self, cell: Cell) -> None:
@@ -201,9 +197,9 @@ class SupervisorCell(Cell):
                 return
             if cell.incarnation != incarnation:  # it had ended in the last instant, and was started again
                 return
-            if self.kernel.events.listening:
+            if self.services.events.listening:
                 stack = stack_of(cell.task)
-                self.kernel.events.publish(ActorUnresponsive(address=cell.address, incarnation=cell.incarnation, stack=stack))
+                self.services.events.publish(ActorUnresponsive(address=cell.address, incarnation=cell.incarnation, stack=stack))
         await cell.wait_exited()
 
     def _nudge(self) -> None:
@@ -213,7 +209,7 @@ class SupervisorCell(Cell):
 
     def _bound_stop(self, deadline: float) -> None:
         # Its stop runs shielded; when its time is over the children are killed instead.
-        self.kernel.timekeeper.call_at(deadline, partial(self.kill_if, self.incarnation))
+        self.services.timekeeper.call_at(deadline, partial(self.kill_if, self.incarnation))
 
     def kill_if(self, incarnation: int) -> None:
         """Kill the given incarnation, if it is still the present one."""
@@ -225,7 +221,7 @@ class SupervisorCell(Cell):
         super().request_stop(kill=kill)
         if kill and self.state is State.STOPPING:
             self._killing = True
-            for cell in self.children.values():
+            for cell in self.children.cells.values():
                 if cell.state is State.STOPPING:
                     cell.request_stop(kill=True)
 
@@ -233,22 +229,22 @@ class SupervisorCell(Cell):
 
     def free_name(self, stem: str) -> str:
         """A name for a child that was given none."""
-        return self.roster.free_name(stem)
+        return self.children.free_name(stem)
 
     def _adopt(self, spec: ChildSpec | SupervisorSpec) -> Cell:
         address = f"{self.address}/{spec.id}" if self.address else spec.id
         cell: Cell
         if isinstance(spec, SupervisorSpec):
-            cell = SupervisorCell(self.kernel, address, self, spec, self._make_context)
+            cell = SupervisorCell(self.services, address, self, spec, self._make_context)
         else:
-            cell = ActorCell(self.kernel, address, self, spec, self._make_context)
-        self.children[spec.id] = cell
+            cell = ActorCell(self.services, address, self, spec, self._make_context)
+        self.children.cells[spec.id] = cell
         return cell
 
     def adopt_worker(self, id: str, spec: ChildSpec, mailbox: Mailbox) -> ActorCell:  # noqa: A002
         """A further actor on a mailbox that belongs to another; started without waiting."""
-        cell = ActorCell(self.kernel, f"{self.address}/{id}", self, spec, self._make_context, shared=mailbox)
-        self.children[id] = cell
+        cell = ActorCell(self.services, f"{self.address}/{id}", self, spec, self._make_context, shared=mailbox)
+        self.children.cells[id] = cell
         self._launch(cell)
         return cell
 
@@ -268,7 +264,7 @@ class SupervisorCell(Cell):
     async def _start(self, cell: Cell, *, adopts: bool = False) -> None:
         """Start `cell` and wait until it has; what stops it from starting is raised here, not supervised.
 
-        By the time that this task wakes, others may have stopped and started the cell again. So whatever becomes of it is done
+        By the time that this task wakes, others may have stopped and started the cell again. So what follows is done
         at the instant of the failure (in ``child_exited``) or of the cancellation (in ``_abandon``), never after the wait.
         """
         start = Start(adopts=adopts)
@@ -283,16 +279,16 @@ class SupervisorCell(Cell):
             raise
 
     def _abandon(self, cell: Cell, start: Start) -> None:
-        """Whoever waits for `start` was cancelled: nothing remains of it."""
-        cell.stop_for_good(kill=True, forget=start.adopts)
+        """The task that waits for `start` was cancelled: stop the cell, so that nothing remains of the start."""
+        cell.stop_permanently(kill=True, forget=start.adopts)
 
-    @trio.lowlevel.enable_ki_protection  # Ctrl-C comes at its wait; between two lines it would leave a child that nobody stops
+    @trio.lowlevel.enable_ki_protection  # Ctrl-C comes at its wait; between two lines it would leave a child unstopped
     async def start_child(self, spec: ChildSpec | SupervisorSpec) -> Cell:
         """Adopt and start a child; nothing is kept of one that does not start."""
         self._open_nursery()
         self._refuse_significance(spec)
-        self.roster.refuse_known(spec.id)
-        self.roster.refuse_more_than(self.supervision.max_children, spec.id)
+        self.children.refuse_known(spec.id)
+        self.children.refuse_more_than(self.supervision.max_children, spec.id)
         cell = self._adopt(spec)
         await self._start(cell, adopts=True)
         return cell
@@ -315,19 +311,19 @@ class SupervisorCell(Cell):
         self._group.leave(cell)
         if cell.state is State.NEW:  # waits for its first start
             cell.end(StopReason.STOPPED)
-        cell.stop_for_good(forget=discard)
+        cell.stop_permanently(forget=discard)
 
     @trio.lowlevel.enable_ki_protection
     async def restart_child(self, child_id: str) -> Cell:
         """Start a stopped child again."""
-        cell = self.roster.stopped_child(child_id)
+        cell = self.children.stopped_child(child_id)
         await self._start(cell)
         return cell
 
     def delete_child(self, child_id: str) -> None:
         """Forget a stopped child."""
-        self.roster.stopped_child(child_id)
-        del self.children[child_id]
+        self.children.stopped_child(child_id)
+        del self.children.cells[child_id]
 
     # --- Overseer -------------------------------------------------------------------------------------------------------
 
@@ -346,7 +342,7 @@ class SupervisorCell(Cell):
         elif cell.rejoins:
             cell.back_off(is_restart=False)
         elif cell.stopping or self.stopping:
-            # What it failed with meanwhile nobody else would hear of: as in OTP, where a monitor is told the true reason.
+            # What it failed with meanwhile is reported nowhere else. In OTP too, a monitor is told the true reason.
             cell.end(StopReason.FAILED if exit.error is not None else StopReason.STOPPED, exit.error)
         elif not self.is_serving:
             self._set_aside(cell, exit.error)
@@ -361,20 +357,20 @@ class SupervisorCell(Cell):
         start.fail(start_failed(cell.address, error))
 
     def _carry_out(self, cell: Cell, exit: Exit) -> None:  # noqa: A002
-        match self._judge.verdict(cell, exit, trio.current_time()):
-            case GiveUp(error):
+        match self._policy.decide(cell, exit, trio.current_time()):
+            case Escalate(error):
                 self._fail_with(cell, exit.error, error)
-            case Over(reason):
+            case Stop(reason):
                 cell.end(reason, exit.error)
                 if cell.significant:
                     self._significant_ended = True
                     self._bell.ring()
-            case Again() as again:
-                self._plan_restart(cell, exit.error, again)
+            case Restart() as restart:
+                self._plan_restart(cell, exit.error, restart)
 
-    def _plan_restart(self, cell: Cell, error: BaseException | None, again: Again) -> None:
-        events, delay_s = self.kernel.events, again.delay_s
-        if again.is_parked and events.listening:
+    def _plan_restart(self, cell: Cell, error: BaseException | None, restart: Restart) -> None:
+        events, delay_s = self.services.events, restart.delay_s
+        if restart.is_parked and events.listening:
             events.publish(SupervisorParked(address=self.address, incarnation=self.incarnation, delay_s=delay_s, error=error))
         cell.back_off(is_restart=True)
         if events.listening:
@@ -382,11 +378,11 @@ class SupervisorCell(Cell):
                 ActorRestarting(address=cell.address, incarnation=cell.incarnation, delay_s=delay_s, restarts=cell.restarts)
             )
         due = trio.current_time() + delay_s
-        if again.is_alone or self.supervision.strategy is Strategy.ONE_FOR_ONE:
-            cell.retry_with(self.kernel.timekeeper.call_at(due, partial(self._relaunch, cell)))
+        if restart.is_alone or self.supervision.strategy is Strategy.ONE_FOR_ONE:
+            cell.retry_with(self.services.timekeeper.call_at(due, partial(self._relaunch, cell)))
         else:
             self._group.gather(cell, self.supervision.strategy, due)
-            self.kernel.timekeeper.call_at(due, self._bell.ring)
+            self.services.timekeeper.call_at(due, self._bell.ring)
             self.run_beside(self._group.stop_all)
 
     def _launch(self, cell: Cell, start: Start | None = None) -> None:
@@ -404,13 +400,13 @@ class SupervisorCell(Cell):
 
     def _set_aside(self, cell: Cell, error: BaseException | None) -> None:
         """`cell` is not started again by this incarnation. A declared child keeps its mailbox: both may be started again."""
-        if any(self.children.get(spec.id) is cell for spec in self._specs):
-            cell.back_off_for_good(error)
+        if any(self.children.cells.get(spec.id) is cell for spec in self._specs):
+            cell.back_off_permanently(error)
         else:
             cell.end(StopReason.FAILED if error is not None else StopReason.STOPPED, error)
 
     def _fail(self, error: BaseException) -> None:
-        """End this supervisor with `error`. The first failure counts, but for one that must never be survived."""
+        """End this supervisor with `error`. The first failure counts, except that an interrupt replaces any other."""
         if self._failure is None or (is_fatal(error) and not is_fatal(self._failure)):
             self._failure = error
         self._nudge()
@@ -420,13 +416,13 @@ class SupervisorCell(Cell):
         self._fail(next(filter(is_fatal, leaves_of(error))))
 
     def child_ended(self, cell: Cell) -> None:
-        """Forget a child that nobody can start again: temporary, or discarded by whoever stopped it."""
+        """Forget a child that cannot be started again: temporary, or discarded by the call that stopped it."""
         if not cell.is_kept:
-            self.roster.forget(cell)
+            self.children.forget(cell)
 
     def directive(self, error: BaseException) -> Directive:
         """What this supervisor does about `error`."""
-        return self._judge.directive(error)
+        return self._policy.directive(error)
 
     def run_beside(self, function: Callable[..., Any], *args: Any) -> None:
         """Run an async function in this supervisor's nursery; also while the children are being stopped."""
@@ -441,4 +437,4 @@ class SupervisorCell(Cell):
             return False
         if self.supervision.auto_shutdown is AutoShutdown.ANY_SIGNIFICANT:
             return True
-        return not any(cell.significant and cell.state is not State.STOPPED for cell in self.children.values())
+        return not any(cell.significant and cell.state is not State.STOPPED for cell in self.children.cells.values())

@@ -1,4 +1,4 @@
-"""Refs to supervisors of this runtime: administrative calls run in the task of whoever makes them."""
+"""Refs to supervisors of this runtime: administrative calls run in the caller's task."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import trio
 from actors.actor import ActorRef, Terminated
 from actors.supervision import ChildCounts, ChildInfo, ChildSpec, SupervisorRef, SupervisorSpec
 from runtime.core.cell import Cell
-from runtime.core.kernel import Kernel
+from runtime.core.children import Children
 from runtime.core.lifecycle import State
 from runtime.core.refs import Awaited, wait_for_end
-from runtime.core.roster import Roster
+from runtime.core.services import Services
 
 
 class Administered(Awaited, Protocol):
     """What a ref needs of the cell that starts and stops children."""
 
     @property
-    def kernel(self) -> Kernel:
+    def services(self) -> Services:
         """The runtime that it is of."""
         ...
 
     @property
-    def roster(self) -> Roster:
+    def children(self) -> Children:
         """Its children."""
         ...
 
@@ -70,7 +70,7 @@ class LocalSupervisorRef(SupervisorRef):
 
     async def terminate_child(self, id: str) -> None:  # noqa: A002
         """See ``SupervisorRef.terminate_child``."""
-        await self.cell.terminate(self.cell.roster.child(id), discard=False)
+        await self.cell.terminate(self.cell.children.child(id), discard=False)
 
     async def restart_child(self, id: str) -> ActorRef[Any] | SupervisorRef:  # noqa: A002
         """See ``SupervisorRef.restart_child``."""
@@ -83,12 +83,12 @@ class LocalSupervisorRef(SupervisorRef):
 
     async def which_children(self) -> list[ChildInfo]:
         """See ``SupervisorRef.which_children``."""
-        return await self.cell.roster.which_children()
+        return await self.cell.children.which_children()
 
     async def count_children(self) -> ChildCounts:
         """See ``SupervisorRef.count_children``."""
         await trio.lowlevel.checkpoint()
-        return self.cell.roster.count_children()
+        return self.cell.children.count_children()
 
     async def ended(self) -> Terminated:
         """See ``SupervisorRef.ended``."""

@@ -18,7 +18,7 @@ from runtime.core.failures import is_of_a_dead_loop
 class ActorTasks(ActorNursery):
     """Runs tasks that end with the incarnation; the first failure among them is the incarnation's.
 
-    They run in the nursery of the actor's supervisor, each in a shielded scope of its own, so that only the incarnation's end
+    They run in the nursery of the actor's supervisor, each in its own shielded scope, so only the incarnation's end
     cancels them.
     """
 

@@ -40,7 +40,7 @@ class Timekeeper:
         self._sequence = itertools.count()
         self._sleep = trio.CancelScope()
         self._cancelled = 0
-        """Entries of the heap that are empty: removing each at once would cost a scan."""
+        """Entries of the heap that are empty: removing each immediately would cost a scan."""
 
     def call_at(self, deadline: float, call: Callable[[], None]) -> Timer:
         """Call `call` once at `deadline` (trio's clock, seconds) or as soon after it as the loop is free."""
@@ -67,7 +67,7 @@ class Timekeeper:
         """Serve until cancelled."""
         while True:
             self._call_due()
-            while self._heap and self._heap[0][2].call is None:  # nobody is to be woken for nothing
+            while self._heap and self._heap[0][2].call is None:  # so that no task is woken in vain
                 heapq.heappop(self._heap)
                 self._cancelled -= 1
             # An empty heap sleeps for ever; call_at() moves the deadline of the sleeping scope.

@@ -16,7 +16,7 @@ from actors.words import MAX_WORDS, cut
 
 
 class Waiter(Protocol):
-    """Whatever waits and is waited for."""
+    """Something that waits and is waited for."""
 
     @property
     def label(self) -> str:
@@ -85,7 +85,7 @@ def standstill(first: Waiter) -> list[Waiter]:
 def resolve(first: Waiter) -> list[Waiter]:
     """The same, but where places have run out, each of those that lack one is given it, and nothing stands still."""
     stuck = standstill(first)
-    # All of them at once: nobody would look again when a single one of them has come through.
+    # All of them together: no one would look again when a single one of them has come through.
     return [] if [waiter for waiter in stuck if waiter.make_way()] else stuck
 
 

@@ -25,7 +25,7 @@ from actors.errors import UsageError
 from actors.words import repr_of
 from runtime.core.cell import Cell, current_cell
 from runtime.core.events import LoopBlocked
-from runtime.core.kernel import Kernel
+from runtime.core.services import Services
 
 _LOG = logging.getLogger("understudy.watchdog")
 STUCK_AFTER = 20
@@ -42,7 +42,7 @@ class Watchdog(trio.abc.Instrument):
 
     def __init__(
         self,
-        kernel: Kernel,
+        services: Services,
         limit_s: float,
         *,
         now: Callable[[], float] = time.monotonic,  # noqa: TID251 - what holds the loop also holds trio's clock
@@ -50,7 +50,7 @@ class Watchdog(trio.abc.Instrument):
     ) -> None:
         if not 0 < limit_s < math.inf:
             raise UsageError(f"watchdog_s={repr_of(limit_s)}: expected finite seconds > 0.\n  Fix: watchdog_s=0.25, say.")
-        self._kernel = kernel
+        self._services = services
         self._limit_s = limit_s
         self._now = now
         self._alarm = alarm
@@ -93,10 +93,10 @@ class Watchdog(trio.abc.Instrument):
 
     def _report(self, task: trio.lowlevel.Task, held_s: float) -> None:
         cell = _actor_of(task)
-        if not self._kernel.events.listening or (cell is not None and cell.kernel is not self._kernel):
+        if not self._services.events.listening or (cell is not None and cell.services is not self._services):
             return
         step, stack = self._sample or (0, traceback.StackSummary())
-        self._kernel.events.publish(
+        self._services.events.publish(
             LoopBlocked(
                 address=cell.address if cell is not None else None,
                 task=task.name,
@@ -133,9 +133,9 @@ class Watchdog(trio.abc.Instrument):
             )
 
 
-def watching(kernel: Kernel, limit_s: float | None) -> contextlib.AbstractContextManager[object]:
+def watching(services: Services, limit_s: float | None) -> contextlib.AbstractContextManager[object]:
     """A :class:`Watchdog` with that limit; nothing at all for None."""
-    return contextlib.nullcontext() if limit_s is None else Watchdog(kernel, limit_s)
+    return contextlib.nullcontext() if limit_s is None else Watchdog(services, limit_s)
 
 
 def _actor_of(task: trio.lowlevel.Task) -> Cell | None:

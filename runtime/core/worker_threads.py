@@ -12,13 +12,14 @@ from typing import TypeVar
 
 import trio
 
-from runtime.core.cell import current_cell, in_thread
+from runtime.core.cell import current_cell
+from runtime.core.duty import in_thread
 
 T = TypeVar("T")
 
 
 async def run_in_thread(call: Callable[[], T]) -> T:
-    """What `call` returns, in a worker thread; cancelled, it is waited for all the same."""
+    """What `call` returns, in a worker thread; cancelled, the thread is still waited for."""
     token = in_thread.set(current_cell.get())
     try:
         return await trio.to_thread.run_sync(call)

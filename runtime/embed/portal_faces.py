@@ -12,13 +12,13 @@ from typing import Any, Generic, Unpack, final, overload
 from actors.actor import Actor, ActorRef, ActorStatistics, Asked, R, SpawnOptions, Terminated
 from actors.graphs.graph import Graph
 from actors.lm import LM, ChatMessage, Completion
-from actors.restart import RestartType
+from actors.restarts import RestartType
 from actors.supervision import ChildCounts, ChildInfo, ChildSpec, Supervision, SupervisorRef, SupervisorSpec
 from runtime.app import Runtime
 from runtime.core.dead_letters import DeadLetters
-from runtime.core.errands import TaskHandle
 from runtime.core.events import DEFAULT_BUFFER
 from runtime.core.inspection import RuntimeStatistics, TreeNode
+from runtime.core.task_handle import TaskHandle
 from runtime.embed.portal_base import In, M, Out, PortalEventStream, PortalFace, PortalLMStream
 from runtime.graphs.deployment import Deployment
 from runtime.graphs.events import AnyEvent, AnyRunEvent

@@ -16,10 +16,10 @@ import outcome
 import trio
 
 from actors.actor import Actor
-from actors.backoff import is_worth_another_attempt
 from actors.errors import DepError, InternalError, UsageError
 from actors.graphs.dependencies import Dependency, Supply
 from actors.groups import leaves_of
+from actors.restarts import is_worth_another_attempt
 from actors.words import repr_of, said
 from runtime.core.failures import failure_in
 from runtime.core.worker_threads import run_in_thread
@@ -166,7 +166,7 @@ class RunDependencies:
         error = DepError(
             f"node {node!r} could not get {parameter!r}: its dependency {guilty.name} ({guilty.location}) failed: "
             f"{said(failed.error, MOST_SAID)}\n"
-            f"  Fix: mend {guilty.name}, or catch the error in it and return a value that stands in.",
+            f"  Fix: correct {guilty.name}, or catch the error in it and return a value that stands in.",
             run_id=self._run.id,
             node=node,
             parameter=parameter,

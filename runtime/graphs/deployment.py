@@ -10,13 +10,12 @@ from typing import Any, Generic, final
 import attrs
 
 from actors.actor import ActorRef, Terminated
-from actors.backoff import is_worth_another_attempt
 from actors.errors import ActorFailed, UsageError
 from actors.graphs.graph import Graph
 from actors.graphs.node import Kind, NodeSpec
 from actors.graphs.plan import Plan
 from actors.mailbox import MailboxSpec
-from actors.restart import RestartType
+from actors.restarts import RestartType, is_worth_another_attempt
 from actors.supervision import ChildSpec
 from actors.typevars import In, Out
 from runtime.core.actor_cell import ActorCell
@@ -125,9 +124,7 @@ class Deployment(Generic[In, Out]):
         self._runs[run] = None
         try:
             if self._turns is not None:
-                run.turns = self._turns
-                if not run.may_skip(self._turns):
-                    await self._turns.take(run)
+                await run.waits.take_turn(self._turns)
         except BaseException:
             run.never_began("its start was cancelled")
             raise
@@ -138,7 +135,7 @@ class Deployment(Generic[In, Out]):
         """`run` is over."""
         del self._runs[run]
         if self._turns is not None:
-            self._turns.give_back(run)
+            self._turns.give_back(run.waits)
 
     async def stop(self) -> None:
         """Cancel the runs and stop the actors; return when all have ended. Cancelled itself, it still stops them soon.

@@ -20,13 +20,14 @@ from actors.graphs.graph import Graph
 from actors.graphs.node import Kind, NodeSpec
 from actors.graphs.options import node_supervision
 from actors.graphs.plan import Plan
-from actors.restart import RestartType
+from actors.restarts import RestartType
 from actors.supervision import ChildSpec, supervisor_spec
 from actors.typevars import In, Out
 from actors.words import repr_of
-from runtime.core.cell import current_cell, on_duty
+from runtime.core.cell import current_cell
+from runtime.core.duty import on_duty
 from runtime.core.events import DEFAULT_BUFFER, Event, EventBus, EventStream
-from runtime.core.kernel import Kernel
+from runtime.core.services import Services
 from runtime.core.supervisor import SupervisorCell
 from runtime.graphs.carried import in_context
 from runtime.graphs.dependencies import ContextKeeper, Contexts, RunDependencies
@@ -72,9 +73,9 @@ def check_run_id(wanted: object) -> None:
 class Engine:
     """Deploys graphs under a supervisor and starts their runs."""
 
-    def __init__(self, kernel: Kernel, root: SupervisorCell, models: Models, predictors: Predictors) -> None:
+    def __init__(self, services: Services, root: SupervisorCell, models: Models, predictors: Predictors) -> None:
         self._predictors = predictors
-        self._kernel = kernel
+        self._services = services
         self._root = root
         self._models = models
         self._deployments: dict[Graph, Deployment] = {}
@@ -136,7 +137,7 @@ class Engine:
         return deployment
 
     def _free_name(self, wanted: str) -> str:
-        return self._root.free_name(wanted) if wanted in self._root.children else wanted
+        return self._root.free_name(wanted) if wanted in self._root.children.cells else wanted
 
     def _forget(self, deployment: Deployment) -> None:
         if self._deployments.get(deployment.graph) is deployment:
@@ -172,7 +173,7 @@ class Engine:
         await trio.lowlevel.checkpoint()
         launch = await self._prepare(graph, message, run_id, max_steps, events)
         cell = on_duty()
-        with nullcontext() if cell is None else launch.run.started_by(cell):
+        with nullcontext() if cell is None else launch.run.waits.started_by(cell):
             await launch.begin()
         return launch.run
 
@@ -191,13 +192,13 @@ class Engine:
         def dismiss(run: ActiveRun) -> None:
             del self._runs[run.id]
             deployment.dismiss(run)
-            if run.status is RunStatus.FAILED and not run.is_awaited:
+            if run.status is RunStatus.FAILED and not run.waits.is_awaited:
                 self._unheard.add(run)
 
         run = self._runs[state.run_id] = ActiveRun(
-            state, deployment.pools, self._publisher(events), dismiss, max_steps, now=self._kernel.now
+            state, deployment.pools, self._publisher(events), dismiss, max_steps, now=self._services.now
         )
-        run.shows_prompts = self._kernel.shows_prompts and run.is_listened_to
+        run.shows_prompts = self._services.shows_prompts and run.is_listened_to
         if deployment.has_needs:
             run.dependencies = self._dependencies(deployment, run, message, deployment.plan.name)
         return Launch(run, message, commands, deployment.admit)
@@ -231,7 +232,7 @@ class Engine:
         return wanted
 
     def _publisher(self, stream: EventStream | None) -> Callable[[Event], None] | None:
-        bus = self._kernel.events
+        bus = self._services.events
         if stream is None:
             return bus.publish if bus.listening else None
 
@@ -256,10 +257,10 @@ class Engine:
         await trio.lowlevel.checkpoint()
         launch = await self._prepare(graph, message, None, max_steps, events)
         try:
-            with launch.run.awaited() as cell:  # by whoever reads its events
+            with launch.run.waits.awaited() as cell:  # by whoever reads its events
                 await launch.begin()
                 launch.run.when_over(events.close)
-                with nullcontext() if cell is None else launch.run.read_by(cell, events):
+                with nullcontext() if cell is None else launch.run.waits.read_by(cell, events):
                     yield events
         finally:
             await launch.end("its stream was closed")
@@ -282,12 +283,12 @@ class Engine:
 
     def close(self) -> list[str]:
         """Cancel every run, because the runtime is closed; in words, each that nobody has ever waited for, or that failed so."""
-        abandoned = [run for run in self._runs.values() if not (run.is_awaited or run.is_ending)]
+        abandoned = [run for run in self._runs.values() if not (run.waits.is_awaited or run.is_ending)]
         for run in abandoned:
             if run.is_listened_to:
                 run.publish(RunAbandoned(run_id=run.id, graph=run.state.plan.name))
-        for run_id, graph, _ in self._unheard.known.values() if self._kernel.events.listening else ():
-            self._kernel.events.publish(RunAbandoned(run_id=run_id, graph=graph))
+        for run_id, graph, _ in self._unheard.known.values() if self._services.events.listening else ():
+            self._services.events.publish(RunAbandoned(run_id=run_id, graph=graph))
         self.cancel_runs("the runtime was closed")
         return self._unheard.words() + [
             f"run {run.id!r} of graph {run.state.plan.name!r} was never awaited, and was cancelled when its runtime was closed.\n"

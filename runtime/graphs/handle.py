@@ -40,7 +40,7 @@ class RunHandle(Generic[Out]):
     def status(self) -> RunStatus:
         """Where the run is now: ``"running"``, ``"succeeded"``, ``"failed"`` or ``"cancelled"``."""
         if self._run.status is RunStatus.FAILED:
-            self._run.mark_awaited()  # whoever asks knows by now
+            self._run.waits.mark_awaited()  # whoever asks knows by now
         return self._run.status
 
     @property
@@ -69,7 +69,7 @@ class RunHandle(Generic[Out]):
 
         Cancelled itself, it returns at once, and the run ends without being waited for.
         """
-        self._run.mark_awaited()
+        self._run.waits.mark_awaited()
         self._run.cancel()
         await self._run.over.wait()
 

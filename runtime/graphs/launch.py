@@ -39,9 +39,9 @@ class Launch:
     async def result(self, why: str) -> Any:
         """Begin, and wait for the output. Whatever way this ends, nothing is alive afterwards; `why` tells a cancelled run."""
         try:  # no asynccontextmanager: one costs a tenth of a run of one node
-            with self.run.awaited() as cell:
+            with self.run.waits.awaited() as cell:
                 await self.begin()
-                await self.run.wait_over(cell)
+                await self.run.waits.wait_over(cell)
         finally:
             await self.end(why)
         return self.run.outcome()

@@ -9,12 +9,12 @@ from typing import Any, final
 import trio
 
 from actors.actor import Actor
-from actors.backoff import is_worth_another_attempt
 from actors.errors import LMError, NodeTimedOut, RunError
 from actors.graphs.annotations import Many
 from actors.graphs.node import NodeSpec
 from actors.groups import leaves_of
 from actors.lm import LM
+from actors.restarts import is_worth_another_attempt
 from actors.words import INTERRUPTS
 from runtime.core.failures import failure_in
 from runtime.graphs.attempt import Attempt, Serve, is_call
@@ -131,15 +131,15 @@ class NodeActor(Actor):
         options = self._spec.options
         if is_idle:
             text = f"gave no sign of life for idle_timeout_s={options.idle_timeout_s:g}"
-            mend = "call run.heartbeat() while it works"
+            fix = "call run.heartbeat() while it works"
         else:
             text = f"did not finish within timeout_s={options.timeout_s:g}"
-            mend = "give it more time"
+            fix = "give it more time"
         if is_done:
             text += "; it could not be stopped and finished after that, and its result is discarded"
-            mend += ", take its late result with late='take'"
+            fix += ", take its late result with late='take'"
         return NodeTimedOut(
-            f"node {self._spec.name!r} {text}.\n  Fix: {mend}, or find what it waits for: {self._spec.location}.",
+            f"node {self._spec.name!r} {text}.\n  Fix: {fix}, or find what it waits for: {self._spec.location}.",
             run_id=message.run.id,
         )
 

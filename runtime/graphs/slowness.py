@@ -28,7 +28,7 @@ def telling_when_slow(message: Work, limits: Sequence[trio.CancelScope]) -> Gene
     if cell is None or not message.run.is_listened_to:
         yield
         return
-    look = _Look(message, limits, cell.kernel.timekeeper)
+    look = _Look(message, limits, cell.services.timekeeper)
     look.arm()
     try:
         yield

@@ -27,22 +27,22 @@ class Unheard:
         """`run` has failed, and nobody waits for it; it is taken out again when somebody does."""
         if len(self.known) >= MOST_NAMED:
             self._further += 1
-            run.when_awaited = self._one_less
+            run.waits.when_awaited = self._one_less
             return
         key, error = object(), run.error
         assert error is not None, "a run that failed has an error"
         first = error.exceptions[0] if isinstance(error, RunFailed) else error
         self.known[key] = (run.id, run.state.plan.name, said(first, _SHOWN))
-        run.when_awaited = lambda: self.known.pop(key)
+        run.waits.when_awaited = lambda: self.known.pop(key)
 
     def _one_less(self) -> None:
         self._further -= 1
 
     def words(self) -> list[str]:
         """Each of them, and how many there are besides."""
-        mend = "  Fix: await handle.result() of each run that is started, and catch its error."
+        fix = "  Fix: await handle.result() of each run that is started, and catch its error."
         named = [
-            f"run {run_id!r} of graph {graph!r} failed and was never awaited: {why}\n{mend}"
+            f"run {run_id!r} of graph {graph!r} failed and was never awaited: {why}\n{fix}"
             for run_id, graph, why in self.known.values()
         ]
-        return [*named, f"{self._further} further runs failed and were never awaited.\n{mend}"] if self._further else named
+        return [*named, f"{self._further} further runs failed and were never awaited.\n{fix}"] if self._further else named

@@ -14,20 +14,20 @@ from runtime.lm.providers.known import EXAMPLES
 
 def checked_messages(messages: object) -> list[dict[str, Any]]:
     """A copy of `messages`; UsageError when they are not messages in OpenAI's form."""
-    mend = "\n  Fix: pass a list such as [{'role': 'user', 'content': 'Hello'}]."
+    fix = "\n  Fix: pass a list such as [{'role': 'user', 'content': 'Hello'}]."
     kind = type(messages)
     if not isinstance(messages, list | tuple) or not messages:
         given = f"an empty {kind.__name__}" if kind in {list, tuple} else f"a {kind.__name__}"
-        raise UsageError(f"chat(): expected a list of messages, got {given}.{mend}")
+        raise UsageError(f"chat(): expected a list of messages, got {given}.{fix}")
     checked: list[dict[str, Any]] = []
     for index, message in enumerate(cast("Sequence[object]", messages)):
         if not isinstance(message, Mapping):
-            raise UsageError(f"chat(): message {index} is a {type(message).__name__}, not a mapping.{mend}")
+            raise UsageError(f"chat(): message {index} is a {type(message).__name__}, not a mapping.{fix}")
         fields = dict(cast("Mapping[str, Any]", message))
         if not isinstance(fields.get("role"), str) or not fields["role"]:
-            raise UsageError(f"chat(): message {index} has no 'role'.{mend}")
+            raise UsageError(f"chat(): message {index} has no 'role'.{fix}")
         if "content" not in fields and not fields.get("tool_calls"):
-            raise UsageError(f"chat(): message {index} has no 'content'.{mend}")
+            raise UsageError(f"chat(): message {index} has no 'content'.{fix}")
         checked.append(fields)
     return checked
 
@@ -64,17 +64,17 @@ def check_limits(owner: type, **limits: object) -> None:
 
 def checked_texts(texts: object) -> list[str]:
     """A copy of `texts`; UsageError when they are not texts."""
-    mend = "\n  Fix: pass a list such as ['Hello', 'Good day']."
+    fix = "\n  Fix: pass a list such as ['Hello', 'Good day']."
     if not isinstance(texts, list | tuple):
-        raise UsageError(f"embed(): expected a list of texts, got a {type(texts).__name__}.{mend}")
+        raise UsageError(f"embed(): expected a list of texts, got a {type(texts).__name__}.{fix}")
     checked: list[str] = []
     for index, text in enumerate(cast("Sequence[object]", texts)):
         if not isinstance(text, str) or not text:
             given = "empty" if text == "" else f"a {type(text).__name__}"
-            raise UsageError(f"embed(): text {index} is {given}, and no model takes that.{mend}")
+            raise UsageError(f"embed(): text {index} is {given}, and no model takes that.{fix}")
         checked.append(text)
     if not checked:
-        raise UsageError(f"embed(): expected a list of texts, got an empty list.{mend}")
+        raise UsageError(f"embed(): expected a list of texts, got an empty list.{fix}")
     return checked
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 import inspect
 import pickle
+import sys
 from typing import Any
 
 import pytest
 
-from actors import errors
+from actors import errors, store_errors
 from actors.errors import (
     ActorFailed,
     AskCycle,
@@ -22,10 +23,11 @@ from actors.errors import (
     UsageError,
 )
 
-CLASSES = [
+CLASSES: list[type[UnderstudyError]] = [
     found
-    for _, found in inspect.getmembers(errors, inspect.isclass)
-    if issubclass(found, UnderstudyError) and not issubclass(found, RunFailed)
+    for module in (errors, store_errors)
+    for _, found in inspect.getmembers(module, inspect.isclass)
+    if found.__module__ == module.__name__ and issubclass(found, UnderstudyError) and not issubclass(found, RunFailed)
 ]
 
 
@@ -48,7 +50,7 @@ def test_an_error_takes_its_message_alone_and_survives_pickle(kind):
         ActorFailed("m", address="a"),
         NodeFailed("m", run_id="r", node="n", path="g/n", attempt=3, input=[1], trace=(1, 2)),
         LMRateLimited("m", model="x", attempt=2, status=429, spent=True, retry_after_s=1.5),
-        GraphInvalid("m", problems=[Problem("unreachable-node", "n", "text", "mend", "f.py:3")]),
+        GraphInvalid("m", problems=[Problem("unreachable-node", "n", "text", "fix", "f.py:3")]),
     ],
     ids=lambda error: type(error).__name__,
 )
@@ -71,17 +73,17 @@ def test_a_failed_run_is_a_group_that_survives_pickle_and_splits_into_its_own_ki
 
 @pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
 def test_every_error_is_in_the_drawing_and_says_what_it_means(kind):
-    assert kind.__name__ in errors.__doc__
+    assert kind.__name__ in (sys.modules[kind.__module__].__doc__ or "")
     assert kind.__doc__
 
 
-def test_a_problem_says_where_what_and_how_to_mend_it():
+def test_a_problem_says_where_what_and_how_to_fix_it():
     problem = Problem("dead-end", "merge", "nobody takes what it makes", "connect it", "g.py:7")
 
     assert str(problem) == "node 'merge' (g.py:7): nobody takes what it makes\n    Fix: connect it [dead-end]"
-    assert str(Problem("c", None, "text", "mend")) == "text\n    Fix: mend [c]"
+    assert str(Problem("c", None, "text", "fix")) == "text\n    Fix: fix [c]"
 
 
-def test_a_usage_error_is_a_runtime_error_that_no_retry_mends():
+def test_a_usage_error_is_a_runtime_error_that_no_retry_fixes():
     assert issubclass(UsageError, RuntimeError)
     assert UsageError("m").retryable is False

@@ -1,4 +1,4 @@
-"""Ten concurrency bugs of programs built on actors, each with its mended form: ``await bug(sim, mended=False)``.
+"""Ten concurrency bugs of programs built on actors, each with its fixed form: ``await bug(sim, fixed=False)``.
 
 Each is small enough to read, passes when every task runs in turn or when chance is kind, and asserts what its author believed.
 """
@@ -18,7 +18,7 @@ from runtime.testing import ScriptedLM, Simulation
 class Planted(Protocol):
     __name__: str
 
-    def __call__(self, sim: Simulation, *, mended: bool) -> Awaitable[Any]: ...
+    def __call__(self, sim: Simulation, *, fixed: bool) -> Awaitable[Any]: ...
 
 
 # --- lost update ------------------------------------------------------------------------------------------------------
@@ -54,14 +54,14 @@ class Account(Actor):
         return None
 
 
-async def lost_update(sim: Simulation, *, mended: bool) -> None:
+async def lost_update(sim: Simulation, *, fixed: bool) -> None:
     async with sim.open_runtime() as runtime:
         account = await runtime.spawn(Account, name="account")
 
         async def teller(patience: int) -> None:
             for _ in range(patience):
                 await trio.lowlevel.checkpoint()
-            if mended:
+            if fixed:
                 await account.tell(Deposit(10))
             else:
                 euros = await account.ask(Balance())
@@ -77,7 +77,7 @@ async def lost_update(sim: Simulation, *, mended: bool) -> None:
 # --- lock order -------------------------------------------------------------------------------------------------------
 
 
-async def lock_order(sim: Simulation, *, mended: bool) -> None:
+async def lock_order(sim: Simulation, *, fixed: bool) -> None:
     stock, till = trio.Lock(), trio.Lock()
 
     async def sell() -> None:
@@ -87,7 +87,7 @@ async def lock_order(sim: Simulation, *, mended: bool) -> None:
     async def refund() -> None:
         for _ in range(4):
             await trio.lowlevel.checkpoint()
-        first, second = (stock, till) if mended else (till, stock)
+        first, second = (stock, till) if fixed else (till, stock)
         async with first, second:
             await trio.lowlevel.checkpoint()
 
@@ -128,9 +128,9 @@ class Searcher(Actor):
 class SearchField(Actor):
     """Shows hits as they come; the author believed that they come in the order of the searches."""
 
-    def __init__(self, searchers: list[Any], mended: bool) -> None:
+    def __init__(self, searchers: list[Any], fixed: bool) -> None:
         self.searchers = searchers
-        self.mended = mended
+        self.fixed = fixed
         self.latest = self.shown = ""
 
     async def receive(self, message: Typed | Hits | Shown) -> str | None:
@@ -139,17 +139,17 @@ class SearchField(Actor):
                 self.latest = text
                 await self.searchers[len(text) % 2].tell(Search(text, self.context.ref))
             case Hits(text):
-                if not self.mended or text == self.latest:
+                if not self.fixed or text == self.latest:
                     self.shown = text
             case Shown():
                 return self.shown
         return None
 
 
-async def stale_reply(sim: Simulation, *, mended: bool) -> None:
+async def stale_reply(sim: Simulation, *, fixed: bool) -> None:
     async with sim.open_runtime() as runtime:
         searchers = [await runtime.spawn(Searcher, name=f"searcher-{index}") for index in range(2)]
-        field = await runtime.spawn(SearchField, searchers, mended, name="field")
+        field = await runtime.spawn(SearchField, searchers, fixed, name="field")
 
         await field.tell(Typed("tri"))
         await field.tell(Typed("trio"))
@@ -164,8 +164,8 @@ async def stale_reply(sim: Simulation, *, mended: bool) -> None:
 class Bell:
     """A hand-made condition: the author believed that nothing happens between the look and the wait."""
 
-    def __init__(self, mended: bool) -> None:
-        self.mended = mended
+    def __init__(self, fixed: bool) -> None:
+        self.fixed = fixed
         self.items: list[int] = []
         self.rung = trio.Event()
 
@@ -176,17 +176,17 @@ class Bell:
 
     async def get(self) -> int:
         if not self.items:
-            if not self.mended:
+            if not self.fixed:
                 await trio.lowlevel.checkpoint()
             await self.rung.wait()
         return self.items.pop()
 
 
-async def lost_wakeup(sim: Simulation, *, mended: bool) -> None:
-    bell = Bell(mended)
+async def lost_wakeup(sim: Simulation, *, fixed: bool) -> None:
+    bell = Bell(fixed)
 
     async def consume() -> None:
-        if mended or not bell.items:
+        if fixed or not bell.items:
             assert await bell.get() == 1
 
     async def produce() -> None:
@@ -234,10 +234,10 @@ class Hub(Actor):
         return None
 
 
-async def send_during_restart(sim: Simulation, *, mended: bool) -> None:
+async def send_during_restart(sim: Simulation, *, fixed: bool) -> None:
     async with sim.open_runtime(supervision=Supervision(backoff=Backoff(first_s=0.1, jitter=0))) as runtime:
         kept: list[str] = []
-        hub = await runtime.spawn(Hub, kept if mended else None, name="hub", redelivery=Redelivery(max_attempts=1))
+        hub = await runtime.spawn(Hub, kept if fixed else None, name="hub", redelivery=Redelivery(max_attempts=1))
 
         async def poison() -> None:
             await hub.tell(Poison())
@@ -260,21 +260,21 @@ async def send_during_restart(sim: Simulation, *, mended: bool) -> None:
 class Join:
     """Fires when both sides are there; the author believed that each side sees only its own arrival."""
 
-    def __init__(self, mended: bool) -> None:
-        self.mended = mended
+    def __init__(self, fixed: bool) -> None:
+        self.fixed = fixed
         self.arrived: set[str] = set()
         self.fired = 0
 
     async def arrive(self, side: str) -> None:
         self.arrived.add(side)
-        if not self.mended:
+        if not self.fixed:
             await trio.lowlevel.checkpoint()  # "let others in"
         if len(self.arrived) == 2:
             self.fired += 1
 
 
-async def join_fired_twice(sim: Simulation, *, mended: bool) -> None:
-    join = Join(mended)
+async def join_fired_twice(sim: Simulation, *, fixed: bool) -> None:
+    join = Join(fixed)
 
     async def branch(side: str, work: int) -> None:
         for _ in range(work):
@@ -291,7 +291,7 @@ async def join_fired_twice(sim: Simulation, *, mended: bool) -> None:
 # --- cancel versus completion -----------------------------------------------------------------------------------------
 
 
-async def cancel_versus_completion(sim: Simulation, *, mended: bool) -> None:
+async def cancel_versus_completion(sim: Simulation, *, fixed: bool) -> None:
     """``cancel_called`` says that somebody wanted it cancelled, not that it was."""
     delivered = refunded = False
     scope = trio.CancelScope()
@@ -302,7 +302,7 @@ async def cancel_versus_completion(sim: Simulation, *, mended: bool) -> None:
             await trio.lowlevel.checkpoint()
             delivered = True
             await trio.lowlevel.cancel_shielded_checkpoint()  # hands the parcel over
-        if scope.cancelled_caught if mended else scope.cancel_called:
+        if scope.cancelled_caught if fixed else scope.cancel_called:
             refunded = True
 
     async def customer() -> None:
@@ -320,13 +320,13 @@ async def cancel_versus_completion(sim: Simulation, *, mended: bool) -> None:
 # --- permit leak ------------------------------------------------------------------------------------------------------
 
 
-async def permit_leak(sim: Simulation, *, mended: bool) -> None:
+async def permit_leak(sim: Simulation, *, fixed: bool) -> None:
     permits = trio.Semaphore(1)
     scope = trio.CancelScope()
 
     async def impatient() -> None:
         with scope:
-            if mended:
+            if fixed:
                 async with permits:
                     await trio.lowlevel.checkpoint()
             else:
@@ -384,11 +384,11 @@ class Waiter(Actor):
             await self.kitchen.tell(message)
 
 
-async def mailbox_cycle(sim: Simulation, *, mended: bool) -> None:
+async def mailbox_cycle(sim: Simulation, *, fixed: bool) -> None:
     async with sim.open_runtime() as runtime:
         small = MailboxSpec(capacity=2)
         kitchen = await runtime.spawn(Kitchen, name="kitchen", mailbox=small)
-        waiter = await runtime.spawn(Waiter, kitchen, name="waiter", mailbox=MailboxSpec(capacity=64) if mended else small)
+        waiter = await runtime.spawn(Waiter, kitchen, name="waiter", mailbox=MailboxSpec(capacity=64) if fixed else small)
         await kitchen.tell(waiter)
 
         async def guest(number: int) -> None:
@@ -404,7 +404,7 @@ async def mailbox_cycle(sim: Simulation, *, mended: bool) -> None:
 # --- double spend of a budget -----------------------------------------------------------------------------------------
 
 
-async def double_spend(sim: Simulation, *, mended: bool) -> None:
+async def double_spend(sim: Simulation, *, fixed: bool) -> None:
     """Two calls for one unit of budget; the author believed that a call that began has paid."""
     lm = ScriptedLM(lambda messages: "done", latency_s=sim.rng.uniform(0.1, 1.5))
     budget, spent = 1, 0
@@ -414,11 +414,11 @@ async def double_spend(sim: Simulation, *, mended: bool) -> None:
         await trio.sleep(start_s)
         if budget < 1:
             return
-        if mended:
+        if fixed:
             budget -= 1
         await lm.chat([{"role": "user", "content": "go"}])
         spent += 1
-        if not mended:
+        if not fixed:
             budget -= 1
 
     async with trio.open_nursery() as nursery:

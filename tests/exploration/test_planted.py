@@ -1,4 +1,4 @@
-"""Exploration finds ten planted bugs within its default number of runs, and finds nothing in the same programs mended."""
+"""Exploration finds ten planted bugs within its default number of runs, and finds nothing in the same programs fixed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ by_name = pytest.mark.parametrize("bug", PLANTED, ids=lambda bug: bug.__name__)
 
 
 def found(bug: Planted) -> FoundFailure:
-    failure = find_failure(partial(bug, mended=False), name=bug.__name__)
+    failure = find_failure(partial(bug, fixed=False), name=bug.__name__)
     assert failure is not None, f"{bug.__name__} was not found"
     return failure
 
@@ -23,7 +23,7 @@ def found(bug: Planted) -> FoundFailure:
 def test_a_planted_bug_is_found_made_simple_and_replayed(bug: Planted) -> None:
     failure = found(bug)
 
-    again = replay(partial(bug, mended=False), failure.schedule)
+    again = replay(partial(bug, fixed=False), failure.schedule)
 
     assert isinstance(failure.error, AssertionError)
     assert failure.overtakings <= min(9, failure.choices_found)
@@ -34,8 +34,8 @@ def test_a_planted_bug_is_found_made_simple_and_replayed(bug: Planted) -> None:
 
 @by_name
 @explore(runs=200)
-async def test_the_mended_program_holds_under_every_schedule(bug: Planted, sim: Simulation) -> None:
-    await bug(sim, mended=True)
+async def test_the_fixed_program_holds_under_every_schedule(bug: Planted, sim: Simulation) -> None:
+    await bug(sim, fixed=True)
 
 
 def test_the_trace_of_a_lost_update_shows_both_reads_before_the_writes() -> None:

@@ -176,7 +176,7 @@ async def test_a2_an_ask_and_its_events_survive_errors_without_a_text(autojump_c
 
 async def test_a2_what_is_no_ref_and_has_no_text_is_refused_in_words(autojump_clock):
     async with open_runtime() as runtime:
-        with pytest.raises(UsageError, match=r"^\(no text: its __repr__ raised ZeroDivisionError: in it\) is no ref"):
+        with pytest.raises(UsageError, match=r"^\(no text: its __repr__ raised ZeroDivisionError: in it\) isn't a ref"):
             await runtime.stop(NoRepr())  # type: ignore[arg-type]
         with pytest.raises(UsageError, match=r"^expected a Graph\. Got: \(no text:"):
             await runtime.run(NoRepr(), 1)  # type: ignore[arg-type]

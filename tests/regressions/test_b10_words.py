@@ -165,7 +165,7 @@ class Row(tuple[int, int]):
 
 
 @pytest.mark.parametrize(
-    ("kind", "mend"),
+    ("kind", "fix"),
     [
         (Colour, "put it into a message as a field: @attrs.frozen class Message: value: Colour"),
         (HasText, "messages are routed by their classes: name those that have what HasText asks for: A | B."),
@@ -173,19 +173,19 @@ class Row(tuple[int, int]):
         (int, "wrap it: @attrs.frozen class Name: value: int"),
     ],
 )
-def test_b10_what_is_no_message_type_is_told_what_to_write(kind, mend):
+def test_b10_what_is_no_message_type_is_told_what_to_write(kind, fix):
     async def work(message: In, more: Any) -> Out:
         return Out(1)
 
     work.__annotations__["more"] = kind
     [problem] = new(work).check()
-    assert problem.mend == mend
+    assert problem.mend == fix
     if kind is int:
         return
 
     with pytest.raises(DeclarationError) as caught:
         Graph("g", input=kind, output=Out)
-    assert str(caught.value).endswith(f"Fix: {mend}")
+    assert str(caught.value).endswith(f"Fix: {fix}")
 
 
 def test_b10_an_enum_under_the_decorator_is_told_the_same():

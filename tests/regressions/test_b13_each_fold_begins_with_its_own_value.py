@@ -79,7 +79,7 @@ async def test_b13_what_a_fold_changes_is_seen_by_no_other_attempt_and_no_other_
 
 
 @pytest.mark.parametrize(
-    ("initial", "shown", "mend"),
+    ("initial", "shown", "fix"),
     [
         ([], "[]", "initial=list."),
         ({}, "{}", "initial=dict."),
@@ -88,14 +88,14 @@ async def test_b13_what_a_fold_changes_is_seen_by_no_other_attempt_and_no_other_
         (Tally(), "Tally(items=[])", "initial=lambda: Tally(…)."),
     ],
 )
-def test_b13_an_initial_value_that_every_run_could_change_is_refused(initial, shown, mend):
+def test_b13_an_initial_value_that_every_run_could_change_is_refused(initial, shown, fix):
     with pytest.raises(DeclarationError) as caught:
         Gather(reduce=put, initial=initial)
 
     kind = type(initial).__name__
     assert str(caught.value) == (
         f"Gather(initial={shown}): every run would begin with the same {kind}, which can be changed.\n"
-        f"  Fix: pass what makes a new one: {mend}"
+        f"  Fix: pass what makes a new one: {fix}"
     )
 
 

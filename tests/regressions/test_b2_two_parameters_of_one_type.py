@@ -53,7 +53,7 @@ def two_makers(delays: tuple[float, float] = (0, 0)) -> Graph:
     return graph
 
 
-def test_b2_one_message_that_fits_two_parameters_is_refused_with_both_mends():
+def test_b2_one_message_that_fits_two_parameters_is_refused_with_both_fixes():
     [problem] = [problem for problem in two_makers().check() if problem.code != "join-by-timing"]
 
     assert (problem.code, problem.node) == ("same-type-twice", "compare")

@@ -60,21 +60,21 @@ def graph_of(kind: type, takers: int) -> Graph:
 
 
 @pytest.mark.parametrize(
-    ("kind", "mend"),
+    ("kind", "fix"),
     [
         (Defined, "write @attrs.frozen above Defined"),
         (Data, "write @dataclass(frozen=True) above Data"),
         (Model, "write model_config = ConfigDict(frozen=True) in Model"),
     ],
 )
-def test_b6_a_type_that_can_be_changed_and_goes_to_several_nodes_is_a_hint(kind, mend):
+def test_b6_a_type_that_can_be_changed_and_goes_to_several_nodes_is_a_hint(kind, fix):
     graph = graph_of(kind, takers=2)
 
     assert graph.check() == []
     [hint] = graph.hints()
     assert hint.code == "mutable-message"
     assert f".{kind.__qualname__} can be changed, and one message of it goes to 'work0' and 'work1'" in hint.message
-    assert hint.mend.startswith(mend)
+    assert hint.mend.startswith(fix)
 
 
 @pytest.mark.parametrize("kind", [Frozen, FrozenData, FrozenModel])

@@ -132,7 +132,7 @@ async def test_f7_fail_needs_a_message_in_hand_and_answers_once(autojump_clock):
         with pytest.raises(ActorFailed, match="first"):
             await ref.ask("x")
     assert heard == [
-        f"'a' called {call}(), and has no message in hand that is not stashed or promised a reply already."
+        f"'a' called {call}(), and has no current message that is not stashed or promised a reply already."
         for call in ("fail", "unhandled")
     ]
 
@@ -441,7 +441,7 @@ async def test_f7_what_is_no_async_function_is_refused_with_what_to_write(autoju
         handle = await runtime.task(not_async)
         with pytest.raises(ActorFailed) as caught:
             await handle.result()
-        assert "task(not_async): it returned int at once" in str(caught.value.__cause__)
+        assert "task(not_async): it returned int, expected" in str(caught.value.__cause__)
 
 
 async def test_f7_a_task_cannot_wait_for_itself(autojump_clock):
@@ -694,6 +694,6 @@ async def test_f7_a_describe_that_raises_or_waits_fails_the_look_alone(autojump_
             runtime.inspect(odd)
         with pytest.raises(UsageError, match="def describe"):
             runtime.inspect(waits)
-        with pytest.raises(UsageError, match="no ref to an actor"):
+        with pytest.raises(UsageError, match="isn't a ref to an actor"):
             runtime.inspect("odd")
         assert await odd.ask(1) == 1

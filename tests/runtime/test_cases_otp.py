@@ -244,7 +244,7 @@ async def test_OTP_025_child_adm_simple(virtual_clock, log):
         ref = await supervisor.start_child(child("a", log, restart=TEMPORARY))
         foreign = await elsewhere.spawn(Echo)
 
-        with pytest.raises(UsageError, match=r"is no ref of this runtime\."):
+        with pytest.raises(UsageError, match=r"isn't a ref of this runtime\."):
             await runtime.stop(foreign)
         await supervisor.terminate_child("a")
         with pytest.raises(ChildNotFound, match=r"^supervisor 's' has no child 'a'\. It has: none\."):

@@ -246,11 +246,11 @@ SPAWN: list[tuple[Any, str]] = [
     ),
     row(
         lambda r: r.spawn(Blocking),
-        f"spawn(Blocking): lifespan() of Blocking is no async generator ({at(Blocking.lifespan)}).\n  Fix: {LIFESPAN}",
+        f"spawn(Blocking): lifespan() of Blocking isn't an async generator ({at(Blocking.lifespan)}).\n  Fix: {LIFESPAN}",
     ),
     row(
         lambda r: r.spawn(Unyielding),
-        f"spawn(Unyielding): lifespan() of Unyielding is no async generator ({at(Unyielding.lifespan)}).\n  Fix: {LIFESPAN}",
+        f"spawn(Unyielding): lifespan() of Unyielding isn't an async generator ({at(Unyielding.lifespan)}).\n  Fix: {LIFESPAN}",
     ),
     # --- its arguments --------------------------------------------------------------------------------------------------
     row(
@@ -509,7 +509,7 @@ USE: list[tuple[Any, str]] = [
     row(lambda r, ref: ref.ask(ref.ask(1)), "the message is a coroutine that was not awaited.\n  Fix: await ref.ask(…)."),
     row(
         lambda r, ref: r.stop(r.spawn(Echo)),
-        "a coroutine that was not awaited is no ref of this runtime.\n  Fix: ref = await runtime.spawn(…).",
+        "a coroutine that was not awaited isn't a ref of this runtime.\n  Fix: ref = await runtime.spawn(…).",
     ),
     row(
         lambda r, ref: r.task(async_factory()),

@@ -74,10 +74,10 @@ async def test_a_failed_start_is_the_callers_and_is_not_retried(virtual_clock, l
         with pytest.raises(ActorStartFailed) as caught:
             await runtime.spawn(Fragile, log, [Boom("no")] * 2, name="a")
 
-        [what, place, *mend] = str(caught.value).splitlines(keepends=True)
+        [what, place, *fix] = str(caught.value).splitlines(keepends=True)
         assert place.startswith("  at ")
         assert place.endswith(" in lifespan\n")
-        assert "".join([what, *mend]) == (
+        assert "".join([what, *fix]) == (
             "'a' did not start: Boom: no\n"
             "  Fix: see the cause above; its factory or its lifespan raised before the first message."
         )

@@ -17,7 +17,7 @@ import trio.testing
 from actors import ActorFailed, ActorStopped, Backoff, ChildSpec, RestartsExhausted, Supervision, UsageError, supervisor_spec
 from actors.groups import leaves_of
 from runtime import ActorCrashed, ActorRestarting, ActorUnresponsive
-from runtime.core.cell import ExitKind, classify
+from runtime.core.incarnation import ExitKind, classify
 from tests.runtime.cast import AT_ONCE, PATIENT, Boom, Does, Echo, Recorder, cause_of, child, names, stage
 
 
@@ -262,7 +262,7 @@ async def test_a_ref_of_another_runtime_is_refused(virtual_clock):
             await other.stop(ref)
 
     assert str(caught.value) == (
-        "<ActorRef 'a' running> is no ref of this runtime.\n  Fix: pass what spawn() or supervise() returned."
+        "<ActorRef 'a' running> isn't a ref of this runtime.\n  Fix: pass what spawn() or supervise() returned."
     )
 
 

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import cast
 
-from actors.backoff import wants_asyncio
+from actors.checks import unawaited
 from actors.errors import DeclarationError, StreamBroken
 from actors.graphs.annotations import Many, is_message_type
 from actors.graphs.node import Input, Kind, NodeSpec
 from actors.graphs.plan import Plan
-from actors.unawaited import unawaited
+from actors.restarts import wants_asyncio
 from actors.words import attribute_of, said
 
 
@@ -107,32 +107,32 @@ def undeclared(spec: NodeSpec, got: object, index: int | None = None) -> Declara
     if inspect.iscoroutine(got):
         got.close()  # else Python warns that it was never awaited
         name = got.__qualname__
-        mend = f"make the node 'async def', and {'await ' + name}(…)." if is_thread else f"await it: return await {name}(…)."
+        fix = f"make the node 'async def', and {'await ' + name}(…)." if is_thread else f"await it: return await {name}(…)."
     elif inspect.isawaitable(got):
-        mend = "await it: return await …."
+        fix = "await it: return await …."
     elif inspect.isasyncgen(got) or inspect.isgenerator(got):
         each = "async for" if inspect.isasyncgen(got) else "for"
-        mend = f"make the node an async generator, and yield its items: {each} item in …: yield item."
+        fix = f"make the node an async generator, and yield its items: {each} item in …: yield item."
     elif isinstance(got, type):
-        mend = f"make an instance of it: {got.__name__}(…)."
+        fix = f"make an instance of it: {got.__name__}(…)."
     elif got is not None and is_message_type(type(got)):
-        mend = f"return what it declares, or add {kind} to its return annotation."
+        fix = f"return what it declares, or add {kind} to its return annotation."
     elif index is not None:
-        mend = (
+        fix = (
             "leave it out, or add None to the items: list[… | None]."
             if got is None
             else f"let every item be one of its type: {example}."
         )
     elif spec.fan_out is Many.LIST and got is not None:
-        mend = "return a list."
+        fix = "return a list."
     elif got is None:
-        mend = "return what it declares, or add None to its return annotation."
+        fix = "return what it declares, or add None to its return annotation."
     else:
-        mend = f"return one of its type: {example}."
+        fix = f"return one of its type: {example}."
     item = "" if index is None else f" as item {index}" if spec.fan_out is Many.STREAM else f" as item {index} of its list"
     verb = "yielded" if spec.fan_out is Many.STREAM and index is not None else "returned"
     return DeclarationError(
-        f"node {spec.name!r} ({spec.location}) {verb} {what}{item}; it declares {_declared(spec)}.\n  Fix: {mend}"
+        f"node {spec.name!r} ({spec.location}) {verb} {what}{item}; it declares {_declared(spec)}.\n  Fix: {fix}"
     )
 
 

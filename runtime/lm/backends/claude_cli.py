@@ -138,8 +138,8 @@ class ClaudeCLI:
         reason = "length" if told_reason(fields) == "max_tokens" else "stop"
         return Completion(whole_characters(text), self.model, reason, usage, raw=fields)
 
-    def _error(self, kind: type[LMError], what: str, mend: str) -> LMError:
-        return kind(f"{self.model!r}: {what.rstrip('.')}.\n  Fix: {mend}", model=self.model)
+    def _error(self, kind: type[LMError], what: str, fix: str) -> LMError:
+        return kind(f"{self.model!r}: {what.rstrip('.')}.\n  Fix: {fix}", model=self.model)
 
 
 @final

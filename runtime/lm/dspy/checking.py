@@ -65,5 +65,5 @@ def _module(spec: NodeSpec, module: object, *, is_sound: bool) -> Iterator[Probl
 
 
 def _problem(spec: NodeSpec, code: str, error: DeclarationError, where: str = "") -> Problem:
-    what, _, mend = str(error).partition("\n  Fix: ")
-    return Problem(code, spec.name, f"{where}{what}", mend or "see above.", spec.location)
+    what, _, fix = str(error).partition("\n  Fix: ")
+    return Problem(code, spec.name, f"{where}{what}", fix or "see above.", spec.location)

@@ -47,16 +47,16 @@ QUOTING = frozenset({"LocalProtocolError", "InvalidURL"})
 """Errors whose own words quote what was to be sent."""
 _ON_THE_WAY = frozenset({"ConnectError", "ConnectTimeout", "ProxyError"})
 """Where a proxy is used, these are the proxy's: nothing else is connected to."""
-_PROXY_MEND = "start the proxy, or correct HTTPS_PROXY, HTTP_PROXY or ALL_PROXY, or name the host in NO_PROXY."
+_PROXY_FIX = "start the proxy, or correct HTTPS_PROXY, HTTP_PROXY or ALL_PROXY, or name the host in NO_PROXY."
 
-_MENDS: Mapping[type[UnderstudyError], str] = {
+_FIXES: Mapping[type[UnderstudyError], str] = {
     LMUnavailable: "check the provider's status page, the network, the proxy settings and api_base.",
     LMTimeout: "check the network and the proxy settings; a shorter deadline is the caller's own, trio.fail_after(seconds).",
     LMBadRequest: "check api_base and extra_headers.",
     LMReplyUnreadable: "check that api_base is the address of a model provider.",
     InternalError: "please report this with the traceback.",
 }
-_CAUSE_MENDS: Mapping[str, str] = {
+_CAUSE_FIXES: Mapping[str, str] = {
     "gaierror": "the host's name cannot be resolved: check api_base and the network.",
     "SSLCertVerificationError": "the certificate is not trusted: check api_base, or set SSL_CERT_FILE to your own authority.",
     "SSLError": "the TLS handshake failed: check that api_base starts with the right one of http:// and https://.",
@@ -79,9 +79,9 @@ def ours_for(error: Exception, place: str, via: str | None = None) -> Exception:
             detail = f": {said}" if said else ""
             if via is not None and cls.__name__ in _ON_THE_WAY:
                 what = f"{type(error).__name__}{detail}"
-                return ours(f"no reply from the proxy {via}, on the way to {place}: {what}.\n  Fix: {_PROXY_MEND}")
-            mend = next((_CAUSE_MENDS[name] for name in _cause_names(error) if name in _CAUSE_MENDS), _MENDS[ours])
-            return ours(f"no reply from {place}: {type(error).__name__}{detail}.\n  Fix: {mend}")
+                return ours(f"no reply from the proxy {via}, on the way to {place}: {what}.\n  Fix: {_PROXY_FIX}")
+            fix = next((_CAUSE_FIXES[name] for name in _cause_names(error) if name in _CAUSE_FIXES), _FIXES[ours])
+            return ours(f"no reply from {place}: {type(error).__name__}{detail}.\n  Fix: {fix}")
     return error
 
 

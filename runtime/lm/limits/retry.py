@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, final
 
 import attrs
 
-from actors.backoff import Backoff
 from actors.checks import is_a, is_count, is_number
+from actors.restarts import Backoff
 
 if TYPE_CHECKING:
     import random

@@ -25,7 +25,7 @@ USABLE_S = 45.0
 BEARER_VARIABLE = "AWS_BEARER_TOKEN_BEDROCK"
 _SECRETS = ("aws_secret_access_key", "aws_session_token", "aws_web_identity_token")
 _COMPUTED = frozenset({"content-length", "host"})
-_MEND = (
+_FIX = (
     "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or AWS_PROFILE), or pass "
     "LMClient(..., provider_options={'aws_access_key_id': …, 'aws_secret_access_key': …, 'aws_region_name': …})"
 )
@@ -154,7 +154,7 @@ class AwsAuthority:
         return USABLE_S
 
     def _refused(self, what: str) -> LMAuthFailed:
-        return LMAuthFailed(f"{what}.\n  Fix: {_MEND}.", model=self._name, attempt=0)
+        return LMAuthFailed(f"{what}.\n  Fix: {_FIX}.", model=self._name, attempt=0)
 
     def authorised(self, request: HttpRequest) -> HttpRequest:
         """See ``Authority``."""

@@ -50,7 +50,7 @@ CONTEXT_CODES = frozenset({"context_length_exceeded", "model_context_window_exce
 REFUSAL_CODES = frozenset({"content_filter", "content_policy_violation", "content_policy_violation_error", "moderation_blocked"})
 QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
 
-MENDS: Mapping[type[LMError], str] = {
+FIXES: Mapping[type[LMError], str] = {
     LMRateLimited: "wait; lower max_connections; or ask the provider for a higher limit.",
     LMUnavailable: "try again later; check the provider's status page and api_base.",
     LMTimeout: "try again later, or ask for less (max_tokens).",
@@ -100,7 +100,7 @@ def error_for(
     wait = f" (retry after {wait_s:g} s)" if wait_s is not None else ""
     target = excerpt(reply.headers.get("location", "").partition("?")[0], secrets) if 300 <= status < 400 else ""
     where_to = f" to {target}, which is not followed because the key would go with it" if target else ""
-    message = f"HTTP {status} from {redact(place, secrets)}{where_to}{words}{wait}.\n  Fix: {MENDS[kind]}"
+    message = f"HTTP {status} from {redact(place, secrets)}{where_to}{words}{wait}.\n  Fix: {FIXES[kind]}"
     error = kind(message, model=model, status=status)
     error.retry_after_s = wait_s
     if codes & QUOTA_CODES:

@@ -19,7 +19,7 @@ from actors.lm import Completion, Delta, ReasoningDelta, TextDelta, ToolCallDelt
 from runtime.lm.http.sse import EventReader, EventTooLarge, LineReader, ServerEvent
 from runtime.lm.http.transport import HttpReply, HttpStream, whole_reply
 from runtime.lm.providers.event_stream import CONTENT_TYPE, BinaryEventReader, NotAnEvent
-from runtime.lm.providers.failures import MENDS, has_error
+from runtime.lm.providers.failures import FIXES, has_error
 from runtime.lm.providers.sending import read_reply
 from runtime.lm.providers.told import told_usage
 from runtime.lm.providers.translation import CHARS_PER_TOKEN, Exchange, Translator
@@ -250,7 +250,7 @@ class AnswerStream:
     def _unreadable(self, what: str, words: str) -> LMReplyUnreadable:
         said = f": {self._translator.excerpt(words)!r}" if words else ""
         return LMReplyUnreadable(
-            f"the stream from {self._exchange.request.place} cannot be read: {what}{said}.\n  Fix: {MENDS[LMReplyUnreadable]}",
+            f"the stream from {self._exchange.request.place} cannot be read: {what}{said}.\n  Fix: {FIXES[LMReplyUnreadable]}",
             status=self._http.status,
         )
 

@@ -26,7 +26,7 @@ from runtime.lm.providers import embeddings
 from runtime.lm.providers.chunks import ChunkReader, whole_characters
 from runtime.lm.providers.dialects import SilentLog, longest_answer_tokens, outgoing, parser_of, reader_of, reads_as_openai
 from runtime.lm.providers.exchange import Exchange as Exchange
-from runtime.lm.providers.failures import MENDS, error_for, has_error, is_page
+from runtime.lm.providers.failures import FIXES, error_for, has_error, is_page
 from runtime.lm.providers.known import (
     ADDRESS_OPTION,
     CLOUDS,
@@ -263,11 +263,11 @@ class Translator:
         name = type(error).__name__
         said = str(getattr(error, "message", "") or error).removeprefix(f"litellm.{name}: ").partition(" To drop these")[0]
         kind = LMAuthFailed if name == "AuthenticationError" else LMBadRequest
-        mend = "leave it out, or pass drop_params=True to leave out what the provider does not take."
-        mend = mend if name == "UnsupportedParamsError" else MENDS[kind]
+        fix = "leave it out, or pass drop_params=True to leave out what the provider does not take."
+        fix = fix if name == "UnsupportedParamsError" else FIXES[kind]
         return kind(
             f"no request to {self.model!r} could be made of the messages and options: {name}: "
-            f"{excerpt(said, self._secrets())}.\n  Fix: {mend}",
+            f"{excerpt(said, self._secrets())}.\n  Fix: {fix}",
             model=self.model,
             attempt=0,
         )
@@ -321,7 +321,7 @@ class Translator:
         words = excerpt(reply.body, self._secrets())
         failure = LMReplyUnreadable(
             f"HTTP {reply.status} from {redact(exchange.request.place, self._secrets())} carries no {what} that can be read "
-            f"({type(error).__name__}): {words!r}.\n  Fix: {MENDS[LMReplyUnreadable]}",
+            f"({type(error).__name__}): {words!r}.\n  Fix: {FIXES[LMReplyUnreadable]}",
             model=self.model,
             status=reply.status,
         )
@@ -332,7 +332,7 @@ class Translator:
     def _checked(self, answer: Completion, refusal: object) -> Completion:
         if not answer.text and not answer.tool_calls and (refusal or answer.finish_reason == "content_filter"):
             words = f": {excerpt(str(refusal), self._secrets())}" if refusal else ""
-            raise LMRefused(f"the model declined to answer{words}.\n  Fix: {MENDS[LMRefused]}", model=self.model, status=200)
+            raise LMRefused(f"the model declined to answer{words}.\n  Fix: {FIXES[LMRefused]}", model=self.model, status=200)
         return answer
 
     def chunks(self, exchange: Exchange) -> ChunkReader:

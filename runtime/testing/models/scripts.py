@@ -74,11 +74,11 @@ def difference(owner: str, maker: str, unused: Sequence[str], asked: Sequence[As
     if not left and not in_vain:
         return None
     whys = ["has answers that were never asked for"] * bool(left) + ["was asked what it has no answer for"] * in_vain
-    mends = ['unused="ok" if answers may be left over'] * bool(left)
-    mends += ['unforeseen="ok" if the code may do without an answer'] * in_vain
+    fixes = ['unused="ok" if answers may be left over'] * bool(left)
+    fixes += ['unforeseen="ok" if the code may do without an answer'] * in_vain
     head = f"{owner} {' and '.join(whys)}. Unused (-), asked (+), asked in vain (!):"
-    mend = f"  Fix: correct the script, or the code that asks; or {maker}(…, {', and '.join(mends)})."
-    return "\n".join([head, *marked(left, asked), mend])
+    fix = f"  Fix: correct the script, or the code that asks; or {maker}(…, {', and '.join(fixes)})."
+    return "\n".join([head, *marked(left, asked), fix])
 
 
 def marked(unused: Sequence[str], asked: Sequence[Asked]) -> list[str]:

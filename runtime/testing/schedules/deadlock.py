@@ -24,7 +24,7 @@ from runtime.core.mailbox import Mailbox
 from runtime.core.refs import LocalRef
 from runtime.graphs.handle import RunHandle
 from runtime.graphs.launch import Launch
-from runtime.graphs.run import ActiveRun
+from runtime.graphs.run_waits import RunWaits
 
 
 def _folders_of(*names: str) -> list[Path]:
@@ -222,18 +222,18 @@ def _ref(ref: LocalRef, frame: FrameType, frames: Sequence[FrameType], names: Na
 
 
 def _handle(handle: RunHandle, frame: FrameType, frames: Sequence[FrameType], names: Names) -> Description | None:
-    return _run(handle._run, frame, frames, names)  # pyright: ignore[reportPrivateUsage]
+    return _run(handle._run.waits, frame, frames, names)  # pyright: ignore[reportPrivateUsage]
 
 
 def _launch(launch: Launch, frame: FrameType, frames: Sequence[FrameType], names: Names) -> Description | None:
-    return _run(launch.run, frame, frames, names) if frame.f_code.co_name == "end" else None
+    return _run(launch.run.waits, frame, frames, names) if frame.f_code.co_name == "end" else None
 
 
-def _run(run: ActiveRun, frame: FrameType, frames: Sequence[FrameType], names: Names) -> Description | None:
+def _run(waits: RunWaits, frame: FrameType, frames: Sequence[FrameType], names: Names) -> Description | None:
     if frame.f_code.co_name not in _WAITS_FOR_A_RUN:
         return None  # a node that delivers what it has made
-    cells = [each.label for each in run.awaits() if isinstance(each, Cell)]
-    what = f"the end of {run.label} of {run.state.plan.name!r}, in which these are at work: {_list(run.state.live_paths)}"
+    cells = [each.label for each in waits.awaits() if isinstance(each, Cell)]
+    what = f"the end of {waits.label} of {waits.state.plan.name!r}, in which these are at work: {_list(waits.state.live_paths)}"
     return what, cells, False
 
 
@@ -302,7 +302,7 @@ _DESCRIPTIONS = cast(
         (Mailbox, _mailbox),
         (LocalRef, _ref),
         (RunHandle, _handle),
-        (ActiveRun, _run),
+        (RunWaits, _run),
         (Launch, _launch),
         (trio.Lock, _lock),
         (trio.StrictFIFOLock, _lock),

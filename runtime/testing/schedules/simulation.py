@@ -108,7 +108,7 @@ class Simulation:
         self._loop: Loop | None = None
         self._scope = trio.CancelScope()
         self._replayed = strategy if isinstance(strategy, Replay) else None
-        self._kernels: set[Any] = set()
+        self._services: set[Any] = set()
         self._in_hand: weakref.WeakKeyDictionary[trio.lowlevel.Task, Any] = weakref.WeakKeyDictionary()
         self.divergence: str | None = None
         """Where a replayed schedule no longer fits the program; None while it does."""
@@ -159,9 +159,9 @@ class Simulation:
     def _listen(self, task: trio.lowlevel.Task) -> None:
         """Hear what goes wrong in the runtime that `task` belongs to, wherever it was opened."""
         cell = task.context.get(current_cell)
-        if cell is not None and cell.kernel not in self._kernels:
-            self._kernels.add(cell.kernel)
-            cell.kernel.events.add_sink(self._hear)
+        if cell is not None and cell.services not in self._services:
+            self._services.add(cell.services)
+            cell.services.events.add_sink(self._hear)
 
     def _hear(self, event: Event) -> None:
         match event:
@@ -231,7 +231,7 @@ class Simulation:
         if self._replayed is not None:
             self._replayed.end()
             self._note_divergence()
-        self._kernels.clear()
+        self._services.clear()
 
     def _note_divergence(self) -> None:
         if self._replayed is not None and self.divergence is None and self._replayed.divergence is not None:

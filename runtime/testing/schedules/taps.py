@@ -17,10 +17,10 @@ Tap = Callable[[str, Handler], Handler]
 
 def tap(runtime: Runtime, around: Tap) -> None:
     """Set `around` on `runtime`, outside of the taps that are there already."""
-    kernel = runtime._kernel  # pyright: ignore[reportPrivateUsage]
-    former = kernel.around_receive
+    services = runtime._services  # pyright: ignore[reportPrivateUsage]
+    former = services.around_receive
 
     def both(address: str, handler: Handler) -> Handler:
         return around(address, handler if former is None else former(address, handler))
 
-    kernel.around_receive = both
+    services.around_receive = both

@@ -173,7 +173,7 @@ FILL = "give it Annotated[T, Dep(function)], the run's input type, or leave it o
 
 
 @pytest.mark.parametrize(
-    ("function", "code", "message", "mend"),
+    ("function", "code", "message", "fix"),
     [
         (unsaid, "dep-return", "dependency unsaid (…) doesn't declare what it returns.", "annotate its return type: Place."),
         (
@@ -211,17 +211,17 @@ FILL = "give it Annotated[T, Dep(function)], the run's input type, or leave it o
         ),
     ],
 )
-def test_a_dependency_that_cannot_be_used_is_named_with_its_place(function, code, message, mend):
+def test_a_dependency_that_cannot_be_used_is_named_with_its_place(function, code, message, fix):
     graph = new()
 
     @graph.node
     async def work(ask: Ask, place: Annotated[Place, Dep(function)]) -> Out:
         raise NotImplementedError
 
-    found_code, found, found_mend = only(graph)
+    found_code, found, found_fix = only(graph)
     head, _, tail = found.partition(f" ({__file__}")
     shown = f"{head} (…){tail[tail.index(')') + 1 :]}" if tail else found
-    assert (found_code, shown, found_mend) == (code, f"parameter 'place': {message}", mend)
+    assert (found_code, shown, found_fix) == (code, f"parameter 'place': {message}", fix)
 
 
 def test_a_dependency_takes_only_the_input_of_the_run():
@@ -231,11 +231,11 @@ def test_a_dependency_takes_only_the_input_of_the_run():
     async def work(ask: Ask, place: Annotated[Place, Dep(other_input)]) -> Out:
         raise NotImplementedError
 
-    code, message, mend = only(graph)
+    code, message, fix = only(graph)
     assert code == "dep-input"
     assert message.startswith("its dependency other_input (")
     assert message.endswith(") takes Other in 'other'; a run begins with Ask.")
-    assert mend == "give it Annotated[T, Dep(function)] or a parameter that takes Ask."
+    assert fix == "give it Annotated[T, Dep(function)] or a parameter that takes Ask."
 
 
 def test_a_node_that_a_model_fills_is_no_dependency_in_another_graph():

@@ -14,13 +14,13 @@ import attrs
 import pydantic
 import pytest
 
-from actors.backoff import Redelivery
 from actors.errors import DeclarationError, GraphInvalid, UsageError
 from actors.graphs.graph import Graph
 from actors.graphs.markers import Gather, Run
 from actors.graphs.node import Kind
 from actors.lm import LM
 from actors.mailbox import MailboxSpec
+from actors.restarts import Redelivery
 
 
 @attrs.frozen
@@ -135,7 +135,7 @@ A_NAME = "a name is at least one printable character, without '/'"
 
 
 @pytest.mark.parametrize(
-    ("options", "what", "mend"),
+    ("options", "what", "fix"),
     [
         ({"timeout": 3}, f"@graph.node has no option 'timeout'. {NODE_OPTIONS}", "write 'timeout_s'."),
         (
@@ -159,11 +159,11 @@ A_NAME = "a name is at least one printable character, without '/'"
         ({"name": "a/b"}, f"'a/b' cannot name an actor: {A_NAME}.", "'a-b', for example."),
     ],
 )
-def test_wrong_options_are_refused_at_the_decorator(options, what, mend):
+def test_wrong_options_are_refused_at_the_decorator(options, what, fix):
     with pytest.raises(DeclarationError) as caught:
         new().node(**options)(_node)
 
-    assert str(caught.value).endswith(f"): {what}\n  Fix: {mend}")
+    assert str(caught.value).endswith(f"): {what}\n  Fix: {fix}")
     assert str(caught.value).startswith(f"node {options.get('name', '_node')!r} (")
 
 
@@ -249,9 +249,9 @@ def test_an_unresolvable_name_is_named_with_node_file_and_line():
 
     line = first.__code__.co_firstlineno
     name = "the name 'Missing' in the annotation 'Missing | Out' is not defined where the node is."
-    mend = "import or define 'Missing' before the graph is checked (an import under TYPE_CHECKING does not count)."
+    fix = "import or define 'Missing' before the graph is checked (an import under TYPE_CHECKING does not count)."
     place = f"node 'first' ({__file__}:{line})"
-    assert str(problem) == f"{place}: return type: {name}\n    Fix: {mend} [unresolved-annotation]"
+    assert str(problem) == f"{place}: return type: {name}\n    Fix: {fix} [unresolved-annotation]"
 
 
 def test_types_that_nobody_takes_or_makes():
@@ -373,9 +373,9 @@ def test_a_gather_needs_a_fan_out():
     async def gather(items: list[A]) -> Out:
         raise NotImplementedError
 
-    text, mend = only(graph)
+    text, fix = only(graph)
     assert text.startswith("parameter 'items' gathers a list, but gets messages that 'one' makes outside of any fan-out (no node")
-    assert mend == "let a node return list[…] to fan out, or take the message itself instead of a list."
+    assert fix == "let a node return list[…] to fan out, or take the message itself instead of a list."
 
 
 def test_a_gather_from_a_fan_out_and_from_one_inside_of_it_is_ambiguous():
@@ -628,12 +628,12 @@ def test_a_class_without_attrs_is_told_what_it_lacks():
     async def one(plain: Plain) -> Out:
         raise NotImplementedError
 
-    text, mend = graph.check()[0].message, graph.check()[0].mend
+    text, fix = graph.check()[0].message, graph.check()[0].mend
 
     assert text.startswith(
         "parameter 'plain': Plain is neither a message type (attrs class, dataclass or pydantic model) nor inj"
     )
-    assert mend == "put @attrs.frozen on the class Plain."
+    assert fix == "put @attrs.frozen on the class Plain."
 
 
 def test_repr_counts_the_nodes():

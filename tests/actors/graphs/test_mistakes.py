@@ -69,7 +69,7 @@ FUNCTION = "a function that was defined with a name and a return annotation, or 
 
 
 @pytest.mark.parametrize(
-    ("function", "message", "mend"),
+    ("function", "message", "fix"),
     [
         (
             with_default,
@@ -95,12 +95,12 @@ FUNCTION = "a function that was defined with a name and a return annotation, or 
         ),
     ],
 )
-def test_a_parameter_that_nothing_fills_is_named_with_what_to_write_instead(function, message, mend):
+def test_a_parameter_that_nothing_fills_is_named_with_what_to_write_instead(function, message, fix):
     graph = new()
     graph.node(function)
 
     (problem,) = graph.check()
-    assert (problem.node, problem.message, problem.mend) == (function.__name__, message, mend)
+    assert (problem.node, problem.message, problem.mend) == (function.__name__, message, fix)
     assert problem.location == f"{__file__}:{function.__code__.co_firstlineno}"
 
 
@@ -136,7 +136,7 @@ def test_what_is_no_function_is_refused_at_once(what, message):
 
 
 @pytest.mark.parametrize(
-    ("option", "mend"),
+    ("option", "fix"),
     [
         ("retries", "write redelivery=Redelivery(max_attempts=…)."),
         ("error_handler", "write fallback=function."),
@@ -146,11 +146,11 @@ def test_what_is_no_function_is_refused_at_once(what, message):
         ("colour", "leave 'colour' out."),
     ],
 )
-def test_an_option_of_another_framework_is_named_as_it_is_called_here(option, mend):
+def test_an_option_of_another_framework_is_named_as_it_is_called_here(option, fix):
     with pytest.raises(DeclarationError) as caught:
         new().node(**cast("Any", {option: 1}))(with_default)
 
-    assert str(caught.value).endswith(f"\n  Fix: {mend}")
+    assert str(caught.value).endswith(f"\n  Fix: {fix}")
 
 
 def test_the_name_of_a_class_is_not_the_class():

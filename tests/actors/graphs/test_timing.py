@@ -146,7 +146,7 @@ def test_what_two_conditions_choose_between_is_no_race_and_what_one_adds_is():
     assert [problem.code for problem in connected(both=False).check()] == ["join-by-timing"]
 
 
-def test_connect_mends_it():
+def test_connect_fixes_it():
     graph = graph_of("one(Ask) -> A", "two(Ask) -> A", "end(A, Ask) -> Out", "other(A) -> B", "last(B) -> None")
     graph.connect("two", "other")
 

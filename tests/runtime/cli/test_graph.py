@@ -94,7 +94,7 @@ def test_check_of_a_good_graph_counts_and_exits_with_0(capsys: pytest.CaptureFix
     assert capsys.readouterr().out == "graph 'property-extraction' has no problems: 4 nodes, 8 edges\n"
 
 
-def test_check_of_a_bad_graph_prints_every_problem_with_its_mend_and_exits_with_1(
+def test_check_of_a_bad_graph_prints_every_problem_with_its_fix_and_exits_with_1(
     file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["graph", "check", f"{file}:broken"]) == 1
@@ -155,8 +155,8 @@ def test_a_png_without_pillow_says_what_to_install(monkeypatch: pytest.MonkeyPat
 
     assert main(["graph", "export", EXAMPLE, "-o", "graph.png"]) == 2
 
-    mend = "pip install 'understudy[pictures]', or write a .svg, which needs nothing"
-    assert capsys.readouterr().err == f"understudy: a PNG needs Pillow, which is not installed. Fix: {mend}\n"
+    fix = "pip install 'understudy[pictures]', or write a .svg, which needs nothing"
+    assert capsys.readouterr().err == f"understudy: a PNG needs Pillow, which is not installed. Fix: {fix}\n"
 
 
 def test_what_the_file_prints_is_not_in_the_text_that_is_asked_for(file: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -371,7 +371,7 @@ async def test_PK_M08_stashing_twice_is_an_error_and_the_stash_survives_a_restar
         await settled()
 
     assert str(caught.value.__cause__) == (
-        "'locker' called stash(), and has no message in hand that is not stashed or promised a reply already.\n"
+        "'locker' called stash(), and has no current message that is not stashed or promised a reply already.\n"
         "  Fix: call stash() once, in the handler of the message."
     )
     assert names(log) == "+ - + 1 -"

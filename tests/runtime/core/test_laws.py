@@ -10,7 +10,7 @@ import trio
 from hypothesis import strategies as st
 
 from actors import Actor, ActorError, Backoff, MailboxFull, MailboxSpec, Overflow, Redelivery, RestartType, Supervision
-from runtime.core.ledger import RestartLedger
+from runtime.core.restarts import RestartBudget
 from runtime.testing import run_in_virtual_time
 from tests.runtime.cast import Boom, stage
 
@@ -151,15 +151,15 @@ def in_order(ledger, attempts):
     limit=st.integers(0, 5),
     within_s=st.sampled_from([1.0, 2.5, 5.0]),
 )
-def test_the_restart_ledger_agrees_with_counting_by_hand(gaps, limit, within_s):
-    ledger = RestartLedger(Supervision(max_restarts=limit, within_s=within_s))
+def test_the_restart_budget_agrees_with_counting_by_hand(gaps, limit, within_s):
+    budget = RestartBudget(Supervision(max_restarts=limit, within_s=within_s))
     attempts: list[float] = []
     now = 0.0
     for gap in gaps:
         now += gap
         attempts.append(now)
 
-        allowed = ledger.record(now)
+        allowed = budget.record(now)
 
         assert allowed == (sum(now - within_s <= at <= now for at in attempts) <= limit)
-        assert ledger.count == sum(now - within_s <= at for at in attempts)
+        assert budget.count == sum(now - within_s <= at for at in attempts)

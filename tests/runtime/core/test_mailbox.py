@@ -14,7 +14,7 @@ from runtime.core.envelope import Envelope, OneShot
 from runtime.core.mailbox import Mailbox
 
 
-class Undertaker:
+class DeadLetterSink:
     def __init__(self):
         self.letters = []
 
@@ -23,12 +23,12 @@ class Undertaker:
 
 
 @pytest.fixture
-def undertaker():
-    return Undertaker()
+def dead_letters():
+    return DeadLetterSink()
 
 
-def mailbox_of(undertaker: Any, capacity: float = 2, overflow: Overflow = Overflow.BLOCK) -> Any:
-    return Mailbox("box", MailboxSpec(capacity, overflow), undertaker)
+def mailbox_of(dead_letters: Any, capacity: float = 2, overflow: Overflow = Overflow.BLOCK) -> Any:
+    return Mailbox("box", MailboxSpec(capacity, overflow), dead_letters)
 
 
 def envelope(message, slot=None):
@@ -42,8 +42,8 @@ def drain(mailbox):
     return found
 
 
-async def test_messages_come_out_in_the_order_in_which_they_went_in(virtual_clock, undertaker):
-    mailbox = mailbox_of(undertaker, math.inf)
+async def test_messages_come_out_in_the_order_in_which_they_went_in(virtual_clock, dead_letters):
+    mailbox = mailbox_of(dead_letters, math.inf)
     for number in range(1000):
         mailbox.put_nowait(envelope(number))
 
@@ -56,38 +56,38 @@ async def test_messages_come_out_in_the_order_in_which_they_went_in(virtual_cloc
     ("policy", "kept", "dropped"),
     [(Overflow.DROP_NEWEST, [0, 1], [2, 3]), (Overflow.DROP_OLDEST, [2, 3], [0, 1])],
 )
-async def test_the_dropping_policies(policy, kept, dropped, virtual_clock, undertaker):
-    mailbox = mailbox_of(undertaker, 2, policy)
+async def test_the_dropping_policies(policy, kept, dropped, virtual_clock, dead_letters):
+    mailbox = mailbox_of(dead_letters, 2, policy)
     for number in range(4):
         mailbox.put_nowait(envelope(number))
 
-    assert undertaker.letters == [("box", "overflow", number) for number in dropped]
+    assert dead_letters.letters == [("box", "overflow", number) for number in dropped]
     assert mailbox.statistics().dropped == 2
     assert drain(mailbox) == kept
 
 
 @pytest.mark.parametrize("policy", [Overflow.REJECT, Overflow.BLOCK])
-async def test_the_refusing_policies(policy, virtual_clock, undertaker):
-    mailbox = mailbox_of(undertaker, 2, policy)
+async def test_the_refusing_policies(policy, virtual_clock, dead_letters):
+    mailbox = mailbox_of(dead_letters, 2, policy)
     for number in range(2):
         mailbox.put_nowait(envelope(number))
 
     with pytest.raises(MailboxFull, match=rf"^'box' rejected an int message from 'sender': 2 of 2 .* overflow={policy.name}\."):
         mailbox.put_nowait(envelope(3))
 
-    assert (drain(mailbox), undertaker.letters) == ([0, 1], [])
+    assert (drain(mailbox), dead_letters.letters) == ([0, 1], [])
 
 
-async def test_reject_refuses_a_waiting_put_as_well(virtual_clock, undertaker):
-    mailbox = mailbox_of(undertaker, 1, Overflow.REJECT)
+async def test_reject_refuses_a_waiting_put_as_well(virtual_clock, dead_letters):
+    mailbox = mailbox_of(dead_letters, 1, Overflow.REJECT)
     await mailbox.put(envelope(1))
 
     with pytest.raises(MailboxFull):
         await mailbox.put(envelope(2))
 
 
-async def test_blocked_senders_are_let_in_in_their_order_and_a_cancelled_one_was_not_sent(virtual_clock, undertaker):
-    mailbox = mailbox_of(undertaker, 1)
+async def test_blocked_senders_are_let_in_in_their_order_and_a_cancelled_one_was_not_sent(virtual_clock, dead_letters):
+    mailbox = mailbox_of(dead_letters, 1)
     mailbox.put_nowait(envelope("first"))
     scopes = {name: trio.CancelScope() for name in "abc"}
 
@@ -104,11 +104,11 @@ async def test_blocked_senders_are_let_in_in_their_order_and_a_cancelled_one_was
         await trio.testing.wait_all_tasks_blocked()
 
         assert drain(mailbox) == ["first", "a", "c"]
-    assert undertaker.letters == []
+    assert dead_letters.letters == []
 
 
-async def test_nobody_overtakes_a_blocked_sender(virtual_clock, undertaker):
-    mailbox = mailbox_of(undertaker, 1)
+async def test_nobody_overtakes_a_blocked_sender(virtual_clock, dead_letters):
+    mailbox = mailbox_of(dead_letters, 1)
     mailbox.put_nowait(envelope("first"))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(mailbox.put, envelope("blocked"))
@@ -121,8 +121,8 @@ async def test_nobody_overtakes_a_blocked_sender(virtual_clock, undertaker):
         assert drain(mailbox) == ["blocked"]
 
 
-async def test_a_withdrawn_message_makes_room_at_once(virtual_clock, undertaker):
-    mailbox = mailbox_of(undertaker, 1)
+async def test_a_withdrawn_message_makes_room_at_once(virtual_clock, dead_letters):
+    mailbox = mailbox_of(dead_letters, 1)
     withdrawn = envelope("withdrawn", OneShot())
     mailbox.put_nowait(withdrawn)
     async with trio.open_nursery() as nursery:
@@ -134,8 +134,8 @@ async def test_a_withdrawn_message_makes_room_at_once(virtual_clock, undertaker)
     assert (len(mailbox), drain(mailbox)) == (1, ["blocked"])
 
 
-async def test_withdrawn_messages_do_not_pile_up(virtual_clock, undertaker):
-    mailbox = mailbox_of(undertaker, 10)
+async def test_withdrawn_messages_do_not_pile_up(virtual_clock, dead_letters):
+    mailbox = mailbox_of(dead_letters, 10)
     for number in range(10_000):
         late = envelope(number)
         mailbox.put_nowait(late)
@@ -145,8 +145,8 @@ async def test_withdrawn_messages_do_not_pile_up(virtual_clock, undertaker):
     assert len(mailbox) == 0
 
 
-async def test_signals_overtake_and_are_never_dropped(virtual_clock, undertaker):
-    mailbox = mailbox_of(undertaker, 1, Overflow.DROP_OLDEST)
+async def test_signals_overtake_and_are_never_dropped(virtual_clock, dead_letters):
+    mailbox = mailbox_of(dead_letters, 1, Overflow.DROP_OLDEST)
     mailbox.put_nowait(envelope("old"))
     mailbox.put_urgent(envelope("signal"))
     mailbox.put_nowait(envelope("new"))
@@ -154,8 +154,8 @@ async def test_signals_overtake_and_are_never_dropped(virtual_clock, undertaker)
     assert drain(mailbox) == ["signal", "new"]
 
 
-async def test_what_goes_beyond_the_capacity_does_not_count_against_it_twice(virtual_clock, undertaker):
-    mailbox = mailbox_of(undertaker, 1)
+async def test_what_goes_beyond_the_capacity_does_not_count_against_it_twice(virtual_clock, dead_letters):
+    mailbox = mailbox_of(dead_letters, 1)
     mailbox.put_nowait(envelope(1))
     mailbox.put_beyond(envelope(2))
     mailbox.put_beyond(envelope(0), first=True)
@@ -164,8 +164,8 @@ async def test_what_goes_beyond_the_capacity_does_not_count_against_it_twice(vir
     assert drain(mailbox) == [0, 1, 2]
 
 
-async def test_closing_turns_everything_away(virtual_clock, undertaker):
-    mailbox = mailbox_of(undertaker, 1)
+async def test_closing_turns_everything_away(virtual_clock, dead_letters):
+    mailbox = mailbox_of(dead_letters, 1)
     slot = OneShot()
     mailbox.put_nowait(envelope("queued", slot))
     async with trio.open_nursery() as nursery:
@@ -175,7 +175,7 @@ async def test_closing_turns_everything_away(virtual_clock, undertaker):
     mailbox.put_nowait(envelope("late"))
     await mailbox.put(envelope("later"))
 
-    assert [message for _, _, message in undertaker.letters] == ["queued", "blocked", "late", "later"]
+    assert [message for _, _, message in dead_letters.letters] == ["queued", "blocked", "late", "later"]
     with pytest.raises(ActorStopped) as caught:
         await slot.wait()
     assert str(caught.value) == (
@@ -185,8 +185,8 @@ async def test_closing_turns_everything_away(virtual_clock, undertaker):
 
 
 @pytest.mark.parametrize("seed", range(5))
-async def test_PK_M03_several_receivers_lose_and_double_nothing(seed, virtual_clock, undertaker):
-    mailbox = mailbox_of(undertaker, 7)
+async def test_PK_M03_several_receivers_lose_and_double_nothing(seed, virtual_clock, dead_letters):
+    mailbox = mailbox_of(dead_letters, 7)
     received: list[Any] = []
 
     async def receive():
@@ -212,8 +212,8 @@ async def test_PK_M03_several_receivers_lose_and_double_nothing(seed, virtual_cl
     assert sorted(received) == list(range(2000))
 
 
-async def test_a_receiver_that_ends_hands_its_wake_up_over(virtual_clock, undertaker):
-    mailbox = mailbox_of(undertaker)
+async def test_a_receiver_that_ends_hands_its_wake_up_over(virtual_clock, dead_letters):
+    mailbox = mailbox_of(dead_letters)
     received: list[Any] = []
 
     async def receive():
@@ -235,8 +235,8 @@ async def test_a_receiver_that_ends_hands_its_wake_up_over(virtual_clock, undert
     assert received == ["message"]
 
 
-async def test_a_message_that_nobody_attends_is_announced(virtual_clock, undertaker):
-    mailbox = mailbox_of(undertaker)
+async def test_a_message_that_nobody_attends_is_announced(virtual_clock, dead_letters):
+    mailbox = mailbox_of(dead_letters)
     unattended = []
     mailbox.on_unattended = lambda: unattended.append(len(mailbox))
 
@@ -246,8 +246,8 @@ async def test_a_message_that_nobody_attends_is_announced(virtual_clock, underta
     assert unattended == [1, 2]
 
 
-async def test_statistics_tell_depth_and_age(virtual_clock, undertaker):
-    mailbox = mailbox_of(undertaker, 5)
+async def test_statistics_tell_depth_and_age(virtual_clock, dead_letters):
+    mailbox = mailbox_of(dead_letters, 5)
     mailbox.put_nowait(envelope(1))
     await trio.sleep(3)
     mailbox.put_nowait(envelope(2))

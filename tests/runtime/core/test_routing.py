@@ -246,4 +246,4 @@ async def test_only_actors_of_this_runtime_subscribe(virtual_clock):
         with pytest.raises(UsageError) as caught:
             runtime.subscribe(Weather, "slow")
 
-    assert str(caught.value) == "'slow' is no ref to an actor of this runtime.\n  Fix: pass what spawn() returned."
+    assert str(caught.value) == "'slow' isn't a ref to an actor of this runtime.\n  Fix: pass what spawn() returned."

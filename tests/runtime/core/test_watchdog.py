@@ -33,7 +33,7 @@ class Post:
     def __init__(self, runtime: Any, limit_s: float = 0.25) -> None:
         self.clock = RealClock()
         self.alarms: list[str] = []
-        self.dog = Watchdog(runtime._kernel, limit_s, now=self.clock, alarm=self.alarms.append)
+        self.dog = Watchdog(runtime._services, limit_s, now=self.clock, alarm=self.alarms.append)
         self.dog._patrol = lambda: None  # type: ignore[method-assign]
 
     def block(self, seconds: float, *, seen: bool = False) -> None:
@@ -176,7 +176,7 @@ async def test_TR_06_a_step_that_does_not_end_is_spoken_of_once_while_it_lasts(v
 async def test_its_thread_sees_an_actor_that_really_blocks(virtual_clock, log):
     """The one test with real time: the handler blocks until it was seen, or for a second at most."""
     async with stage() as runtime, runtime.events(lambda event: isinstance(event, LoopBlocked)) as events:
-        with Watchdog(runtime._kernel, 0.01) as dog:
+        with Watchdog(runtime._services, 0.01) as dog:
 
             async def block(actor, message):
                 end = time.monotonic() + 1
@@ -215,4 +215,4 @@ async def test_an_impossible_limit_is_refused(limit_s, virtual_clock):
 
 async def test_no_limit_is_no_watch(virtual_clock):
     async with stage() as runtime:
-        assert isinstance(watching(runtime._kernel, None), contextlib.nullcontext)
+        assert isinstance(watching(runtime._services, None), contextlib.nullcontext)

@@ -20,7 +20,7 @@ from actors.actor import ActorRef
 from actors.lm import LM
 from actors.supervision import SupervisorRef
 from runtime.app import Runtime
-from runtime.core.errands import TaskHandle
+from runtime.core.task_handle import TaskHandle
 from runtime.graphs.deployment import Deployment
 from runtime.graphs.handle import RunHandle
 

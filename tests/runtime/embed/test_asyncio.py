@@ -17,8 +17,8 @@ import pytest
 import trio
 import uvloop
 
-from actors.backoff import Backoff
 from actors.errors import NodeFailed, RestartsExhausted, RunCancelled, RunFailed, UsageError
+from actors.restarts import Backoff
 from actors.supervision import Supervision
 from runtime import Event, RunFinished, RunStarted, open_runtime
 from runtime.embed.asyncio import AsyncioRuntime, open_runtime_asyncio

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from actors.backoff import Backoff
 from actors.errors import ActorFailed, NodeFailed, RestartsExhausted, RunCancelled, RunFailed, UsageError
+from actors.restarts import Backoff
 from actors.supervision import Supervision
 from runtime import Event, RunStarted, open_runtime
 from runtime.embed.portal import PortalRuntime, open_runtime_portal, runtime_per_process

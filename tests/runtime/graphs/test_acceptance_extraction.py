@@ -166,7 +166,7 @@ async def test_b03_synchronous_calls_in_asynchronous_nodes_are_reported_by_node(
             held[event.address] = event.held_s
 
     async with open_runtime(instruments=[listen]) as runtime:
-        with Watchdog(runtime._kernel, 0.25, now=lambda: now_s):  # pyright: ignore[reportPrivateUsage]
+        with Watchdog(runtime._services, 0.25, now=lambda: now_s):  # pyright: ignore[reportPrivateUsage]
             assert await runtime.run(blocking(hold), INTENT) == MERGED
 
     assert held == pytest.approx({"extraction/time": 0.726, "extraction/other": 1.125})

@@ -236,7 +236,7 @@ async def test_l51_a_node_that_holds_the_loop_is_reported_by_name(virtual_clock)
             blocked.append(event)
 
     async with open_runtime(instruments=[listen]) as runtime:
-        with Watchdog(runtime._kernel, 0.25, now=lambda: now_s):  # pyright: ignore[reportPrivateUsage]
+        with Watchdog(runtime._services, 0.25, now=lambda: now_s):  # pyright: ignore[reportPrivateUsage]
             await runtime.run(graph_of(blocks, timeout_s=1), Ask())
 
     assert [(event.address, event.held_s) for event in blocked] == [("g/blocks", 2)]

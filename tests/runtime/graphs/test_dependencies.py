@@ -134,7 +134,7 @@ async def test_one_that_fails_cancels_its_siblings_and_the_error_says_where(virt
     assert str(error) == (
         f"node 'work' could not get 'text': its dependency fails ({__file__}:{fails.__code__.co_firstlineno}) failed: "
         "ConnectionError: no map\n"
-        "  Fix: mend fails, or catch the error in it and return a value that stands in."
+        "  Fix: correct fails, or catch the error in it and return a value that stands in."
     )
     assert isinstance(error.__cause__, ConnectionError)
     assert log == ["slow ended at 1"]

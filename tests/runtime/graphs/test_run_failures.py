@@ -197,7 +197,7 @@ async def test_a_group_of_such_calls_does_not_either(virtual_clock):
     assert (statistics.incarnation, statistics.failed) == (1, 0)
 
 
-async def test_a_call_that_failed_once_without_its_client_trying_again_is_the_supervisors_to_mend(virtual_clock):
+async def test_a_call_that_failed_once_without_its_client_trying_again_is_the_supervisors_to_fix(virtual_clock):
     lm = ScriptedLM([LMUnavailable("down"), "up"])
 
     async def work(ask: Ask, lm: LM) -> Done:

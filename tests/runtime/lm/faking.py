@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from actors.backoff import Backoff
+from actors.restarts import Backoff
 from runtime.lm.client import LMClient
 from runtime.lm.http.transport import open_transport
 from runtime.lm.limits.retry import Retry

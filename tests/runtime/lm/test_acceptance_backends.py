@@ -15,9 +15,9 @@ import httpx
 import pytest
 import trio
 
-from actors.backoff import Backoff
 from actors.errors import DeclarationError, LMError, LMRateLimited, LMReplyUnreadable, LMUnavailable, UnderstudyError
 from actors.lm import LM
+from actors.restarts import Backoff
 from runtime import open_runtime
 from runtime.lm import node_transition_metric, optimize_node, trace_to_examples
 from runtime.lm.backends.claude_cli import ClaudeCLIBackend

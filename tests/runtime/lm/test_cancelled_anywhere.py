@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import trio
 
-from actors.backoff import Backoff
+from actors.restarts import Backoff
 from runtime.lm.client import LMClient
 from runtime.lm.http.transport import HttpTransport, open_transport
 from runtime.lm.limits.budget import Budget

@@ -8,7 +8,6 @@ import httpx
 import pytest
 import trio
 
-from actors.backoff import Backoff
 from actors.errors import (
     DeclarationError,
     LMAuthFailed,
@@ -21,6 +20,7 @@ from actors.errors import (
     UsageError,
 )
 from actors.lm import LM
+from actors.restarts import Backoff
 from runtime.lm.client import LMClient
 from runtime.lm.http.transport import open_transport
 from runtime.lm.limits.retry import Retry
@@ -362,7 +362,7 @@ async def test_nothing_shows_the_key():
 
 # --- wrong calls ----------------------------------------------------------------------------------------------------
 
-MEND = "\n  Fix: pass a list such as [{'role': 'user', 'content': 'Hello'}]."
+FIX = "\n  Fix: pass a list such as [{'role': 'user', 'content': 'Hello'}]."
 
 
 @pytest.mark.parametrize(
@@ -381,7 +381,7 @@ async def test_what_is_no_message_is_refused(messages: Any, complaint: str):
         with pytest.raises(UsageError) as caught:
             await lm.chat(messages)
 
-    assert str(caught.value) == complaint + MEND
+    assert str(caught.value) == complaint + FIX
     assert server.requests == []
 
 

@@ -4,9 +4,9 @@ import attrs
 import pytest
 
 from actors import LM, Graph, Redelivery
-from actors.backoff import Backoff
 from actors.errors import LMReplyUnreadable, RunFailed
 from actors.lm import Embedder
+from actors.restarts import Backoff
 from runtime import open_runtime
 from runtime.lm.client import LMClient
 from runtime.lm.limits.retry import Retry

@@ -7,7 +7,6 @@ import httpx
 import pytest
 import trio
 
-from actors.backoff import Backoff
 from actors.errors import (
     LMAuthFailed,
     LMBadRequest,
@@ -18,6 +17,7 @@ from actors.errors import (
     LMTimeout,
     LMUnavailable,
 )
+from actors.restarts import Backoff
 from runtime.lm.client import LMClient
 from runtime.lm.limits.budget import Budget
 from runtime.lm.limits.retry import Retry

@@ -8,9 +8,9 @@ import pytest
 import trio
 
 from actors import LM, Graph, Redelivery
-from actors.backoff import Backoff
 from actors.errors import RunFailed
 from actors.lm import Embedder
+from actors.restarts import Backoff
 from runtime import open_runtime
 from runtime.core.events import EventStream
 from runtime.lm.client import LMClient

@@ -161,7 +161,7 @@ async def test_calls_at_once_share_an_agent():
     assert len({review.stars for review in made}) == 8
 
 
-def test_without_the_extra_the_mend_is_said(monkeypatch: pytest.MonkeyPatch):
+def test_without_the_extra_the_fix_is_said(monkeypatch: pytest.MonkeyPatch):
     def missing(name: str) -> Any:
         raise ImportError(name)
 

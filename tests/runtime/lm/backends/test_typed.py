@@ -6,8 +6,8 @@ import httpx
 import pytest
 import trio
 
-from actors.backoff import Backoff
 from actors.errors import DeclarationError, LMError, LMReplyUnreadable, LMUnavailable
+from actors.restarts import Backoff
 from runtime.lm.backends.typed import DSPyBackend, OptimizedLM, successors
 from runtime.lm.limits.retry import Retry
 from runtime.testing.models.scripted import ScriptedLM

@@ -23,7 +23,7 @@ from runtime.lm.dspy.trio_lm import trio_lm
 
 SECOND_TRY = "Your answer cannot be read:\n{}\nAnswer again, in full and in the format asked for."
 QUESTION: Any = "question -> answer"  # DSPy takes a text where its annotations say a class
-MEND = "  Fix: describe in the instruction how to answer, raise parse_attempts, widen the types, or take a stronger model."
+FIX = "  Fix: describe in the instruction how to answer, raise parse_attempts, widen the types, or take a stronger model."
 
 
 @attrs.frozen
@@ -188,7 +188,7 @@ async def test_after_the_last_attempt_the_error_says_what_came_and_what_was_expe
     assert str(caught.value) == (
         "'fake/scripted' gave no readable VectorQuery in 2 answers.\n"
         "  query: missing, expected str | None\n"
-        f"  It answered: 'I would rather not.'\n{MEND}"
+        f"  It answered: 'I would rather not.'\n{FIX}"
     )
     assert (caught.value.model, caught.value.attempt, caught.value.spent, len(lm.asked)) == ("fake/scripted", 2, True, 2)
 
@@ -343,7 +343,7 @@ async def test_an_unreadable_answer_costs_one_request_and_keeps_its_cause() -> N
 
     assert str(caught.value) == (
         "'fake/scripted' gave no readable Question in 1 answer.\n"
-        f"  answer: missing, expected int\n  It answered: 'no idea'\n{MEND}"
+        f"  answer: missing, expected int\n  It answered: 'no idea'\n{FIX}"
     )
     assert isinstance(caught.value.__cause__, dspy.AdapterParseError)
     assert (caught.value.spent, len(lm.asked)) == (False, 1)
@@ -434,7 +434,7 @@ async def test_cancelling_reaches_a_call_made_from_a_thread() -> None:
     assert scope.cancelled_caught
 
 
-async def test_a_synchronous_call_on_trios_thread_is_refused_with_the_mend() -> None:
+async def test_a_synchronous_call_on_trios_thread_is_refused_with_the_fix() -> None:
     with dspy.context(lm=trio_lm(Script())), pytest.raises(UsageError) as caught:
         dspy.Predict(Question)(question="?")
 

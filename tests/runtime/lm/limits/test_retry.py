@@ -2,8 +2,8 @@ import random
 
 import pytest
 
-from actors.backoff import Backoff
 from actors.errors import DeclarationError, LMAuthFailed, LMError, LMRateLimited, LMReplyUnreadable, LMUnavailable
+from actors.restarts import Backoff
 from runtime.lm.limits.retry import Retry, retry_after_s
 
 RNG = random.Random(0)

@@ -122,11 +122,11 @@ def test_a_file_that_is_anything_else_is_refused_and_says_why(name: str, tmp_pat
     with pytest.raises(DeclarationError) as caught:
         read_folder(tmp_path)
 
-    first, second, mend = str(caught.value).splitlines()
+    first, second, fix = str(caught.value).splitlines()
     assert first == f"predictors={str(tmp_path)!r}: 1 of the files cannot be used."
     assert second.startswith(f"  {path}: ")
     assert words in second
-    assert mend == "  Fix: compile them again with `understudy compile`, or delete them."
+    assert fix == "  Fix: compile them again with `understudy compile`, or delete them."
 
 
 def test_a_file_that_is_too_large_is_not_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from actors.backoff import Backoff
 from actors.errors import DeclarationError, LMAuthFailed, LMError, LMRateLimited, LMReplyUnreadable, LMUnavailable
+from actors.restarts import Backoff
 from runtime.lm.client import LMClient
 from runtime.lm.limits.retry import Retry
 from runtime.lm.providers.bedrock import check_botocore

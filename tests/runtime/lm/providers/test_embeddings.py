@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import trio
 
-from actors.backoff import Backoff
 from actors.errors import (
     LMAuthFailed,
     LMBadRequest,
@@ -20,6 +19,7 @@ from actors.errors import (
     UsageError,
 )
 from actors.lm import LM, Embedder, Embeddings
+from actors.restarts import Backoff
 from runtime.lm.client import LMClient
 from runtime.lm.limits.budget import Budget
 from runtime.lm.limits.retry import Retry

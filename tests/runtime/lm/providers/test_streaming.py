@@ -9,9 +9,9 @@ import httpx
 import pytest
 import trio
 
-from actors.backoff import Backoff
 from actors.errors import LMAuthFailed, LMError, LMRateLimited, LMReplyUnreadable, LMTimeout, LMUnavailable, UsageError
 from actors.lm import Completion, Delta, LMStream, ReasoningDelta, TextDelta, ToolCall, ToolCallDelta
+from actors.restarts import Backoff
 from runtime.lm.client import LMClient
 from runtime.lm.http.transport import open_transport
 from runtime.lm.limits.retry import Retry

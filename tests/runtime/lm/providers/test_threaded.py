@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import trio
 
-from actors.backoff import Backoff
 from actors.errors import LMAuthFailed, LMBadRequest, LMContextTooLong, LMError, LMRateLimited, LMTimeout, LMUnavailable
 from actors.lm import TextDelta
+from actors.restarts import Backoff
 from runtime.lm.client import LMClient
 from runtime.lm.limits.budget import Budget
 from runtime.lm.limits.retry import Retry

@@ -319,7 +319,7 @@ def test_a_model_of_another_interface_says_so():
 
 
 @pytest.mark.parametrize(
-    ("options", "mend"),
+    ("options", "fix"),
     [
         ({"max_retries": 2}, "set LMClient(..., retry=Retry(max_attempts=…)): nothing else retries."),
         ({"stream": True}, "leave it out: chat() returns whole answers, stream() their pieces."),
@@ -328,11 +328,11 @@ def test_a_model_of_another_interface_says_so():
         ({"mock_response": "x"}, "leave it out, or send it to the provider in extra_body={…}."),
     ],
 )
-def test_options_that_would_do_nothing_are_refused(options: dict[str, Any], mend: str):
+def test_options_that_would_do_nothing_are_refused(options: dict[str, Any], fix: str):
     with pytest.raises(UsageError) as caught:
         asked(**options)
 
-    assert str(caught.value).endswith(f"\n  Fix: {mend}")
+    assert str(caught.value).endswith(f"\n  Fix: {fix}")
 
 
 def test_an_option_that_the_provider_does_not_know_is_a_bad_request():

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import trio
 
-from actors.backoff import Backoff
 from actors.errors import DeclarationError, LMAuthFailed, LMUnavailable
+from actors.restarts import Backoff
 from runtime.lm.client import LMClient
 from runtime.lm.limits.retry import Retry
 from runtime.lm.providers.translation import Translator

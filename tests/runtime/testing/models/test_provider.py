@@ -208,7 +208,7 @@ async def test_credentials_are_not_kept_in_the_record() -> None:
     assert record.body == asking("small", temperature=0.5)
 
 
-async def test_an_unscripted_model_is_refused_with_the_mend() -> None:
+async def test_an_unscripted_model_is_refused_with_the_fix() -> None:
     async with open_loopback({"small": "yes"}, unused="ok", unforeseen="ok") as provider, connected(provider) as client:
         reply = await client.post(OPENAI, json=asking("large"))
 

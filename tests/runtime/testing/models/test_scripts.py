@@ -17,7 +17,7 @@ from runtime.testing.network import VirtualNetwork
 
 HI: list[ChatMessage] = [{"role": "user", "content": "hi"}]
 SIGNS = "Unused (-), asked (+), asked in vain (!):"
-MEND = "  Fix: correct the script, or the code that asks; or ScriptedLM(…, "
+FIX = "  Fix: correct the script, or the code that asks; or ScriptedLM(…, "
 UNUSED = 'unused="ok" if answers may be left over'
 UNFORESEEN = 'unforeseen="ok" if the code may do without an answer'
 HO: list[ChatMessage] = [{"role": "user", "content": "ho"}]
@@ -49,7 +49,7 @@ async def test_answers_that_nobody_asked_for_fail_the_test_at_its_end() -> None:
         "  - 'hi', answer 2: 'two'",
         "  - 'bye': 'three'",
         "  + 1: 'hi'",
-        f"{MEND}{UNUSED}).",
+        f"{FIX}{UNUSED}).",
     ]
 
 
@@ -63,7 +63,7 @@ async def test_a_call_in_vain_fails_the_test_also_when_the_code_made_do_without(
         f"ScriptedLM('fake') was asked what it has no answer for. {SIGNS}",
         "  + 1: 'hi'",
         "  ! 2: 'ho'",
-        f"{MEND}{UNFORESEEN}).",
+        f"{FIX}{UNFORESEEN}).",
     ]
 
 
@@ -76,11 +76,11 @@ async def test_both_are_told_at_once_and_of_every_model() -> None:
         f"ScriptedLM('small') has answers that were never asked for and was asked what it has no answer for. {SIGNS}",
         "  - 'bye': 'one'",
         "  ! 1: 'hi'",
-        f"{MEND}{UNUSED}, and {UNFORESEEN}).",
+        f"{FIX}{UNUSED}, and {UNFORESEEN}).",
         f"ScriptedLM('large') has answers that were never asked for. {SIGNS}",
         "  - answer 1: 'two'",
         "  + nothing",
-        f"{MEND}{UNUSED}).",
+        f"{FIX}{UNUSED}).",
     ]
 
 

@@ -127,14 +127,14 @@ def test_a_committed_failure_file_is_found_from_the_tests_own_directory(tmp_path
 def test_a_failure_file_that_is_not_there_or_is_none_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty.json").write_text("{}")
-    mend = "  Fix: name the file that --understudy-save wrote, from the directory of the test or from one above it."
+    fix = "  Fix: name the file that --understudy-save wrote, from the directory of the test or from one above it."
 
     with pytest.raises(DeclarationError) as missing:
         Schedule.load("gone.json", tmp_path / "unit" / "test_race.py")
     with pytest.raises(DeclarationError) as empty:
         explore(replay_first=str(tmp_path / "empty.json"))(racy)()
 
-    assert str(missing.value) == f"there is no failure file 'gone.json' in {tmp_path} and from {tmp_path}/unit upwards.\n{mend}"
+    assert str(missing.value) == f"there is no failure file 'gone.json' in {tmp_path} and from {tmp_path}/unit upwards.\n{fix}"
     assert str(empty.value).startswith(f"{tmp_path}/empty.json isn't a failure file: KeyError: 'schedule'.\n  Fix: ")
 
 

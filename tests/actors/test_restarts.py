@@ -8,7 +8,7 @@ import pytest
 from hypothesis import strategies as st
 
 from actors import Backoff, DeclarationError, LMRateLimited, LMUnavailable, Redelivery, UsageError
-from actors.backoff import PROGRAMMING_ERRORS
+from actors.restarts import PROGRAMMING_ERRORS
 
 DAY = 86_400.0
 

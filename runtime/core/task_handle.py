@@ -1,4 +1,4 @@
-"""One-shot tasks: a function that runs once as an actor of its own, supervised and never restarted."""
+"""One-shot tasks: a function that runs once in its own actor, supervised and never restarted."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import outcome
 import trio
 
 from actors.actor import Actor, ActorRef, Terminated
+from actors.checks import unawaited
 from actors.errors import UnderstudyError, UsageError
 from actors.factories import check_call
-from actors.restart import RestartType
+from actors.restarts import RestartType
 from actors.typevars import Out
-from actors.unawaited import unawaited
 from runtime.core.actor_cell import ActorCell
 from runtime.core.cell import current_cell, off_duty
 from runtime.core.envelope import Envelope, OneShot, Wrapper
@@ -47,7 +47,7 @@ class _Call(Wrapper):
 
 
 @final
-class _Errand(Actor):
+class _TaskActor(Actor):
     """Makes one call and stops."""
 
     async def receive(self, message: Any) -> Any:
@@ -56,7 +56,7 @@ class _Errand(Actor):
             waiting = message.run()
             if not inspect.isawaitable(waiting):
                 raise UsageError(
-                    f"task({message.name}): it returned {type(waiting).__name__} at once, expected an async function.\n"
+                    f"task({message.name}): it returned {type(waiting).__name__}, expected an async function.\n"
                     f"  Fix: async def, or task(trio.to_thread.run_sync, {message.name}, …) for one that blocks."
                 )
             return await waiting
@@ -71,7 +71,7 @@ class _Result:
 
     def __init__(self) -> None:
         self.begun = OneShot()
-        """Where whoever starts the call waits for its beginning."""
+        """Where the starting task waits for the call to begin."""
         self._outcome: outcome.Maybe[Any] | None = None
         self._waiting: dict[OneShot, None] = {}
 
@@ -82,7 +82,7 @@ class _Result:
         self._settle(outcome.Error(error))
 
     def released(self) -> None:
-        """Nothing to do: whoever waits here waits for the outcome only."""
+        """Nothing to do: the waiting task wants the outcome only."""
 
     def _settle(self, result: outcome.Maybe[Any]) -> None:
         if self._outcome is None:
@@ -128,7 +128,7 @@ class TaskHandle(Generic[Out]):
         return self._cell.ref
 
     async def result(self) -> Out:
-        """Wait for what the function returns; at once if it has. Cancelling this wait does not cancel the task.
+        """Wait for what the function returns; over already: no wait. Cancelling this wait does not cancel the task.
 
         Raises:
             ActorFailed: the function raised; the cause is chained.
@@ -184,9 +184,9 @@ async def start_task(
     """Run ``function(*args)`` once, as a temporary child of `supervisor`."""
     _check_function(function, args)
     shown = getattr(function, "__name__", type(function).__name__)
-    child_id = name if name is not None else supervisor.roster.free_name(shown.strip("<>").lower())
+    child_id = name if name is not None else supervisor.children.free_name(shown.strip("<>").lower())
     options = {"restart": RestartType.TEMPORARY, "shutdown_s": shutdown_s}
-    ref = await spawn_under(supervisor, _Errand, (), child_id, options)
+    ref = await spawn_under(supervisor, _TaskActor, (), child_id, options)
     assert isinstance(ref, LocalRef), "spawn_under makes refs of this runtime"
     cell, result = ref.cell, _Result()
     assert isinstance(cell, ActorCell), "a ref that was spawned is an actor's"

@@ -28,8 +28,8 @@ class Addressed(Protocol):
 
 @final
 @attrs.define(eq=False)
-class Kernel:
-    """The services below the cells. One per runtime; nothing of it is global."""
+class Services:
+    """The services below the cells. One per runtime; no part of it is global."""
 
     rng: random.Random
     now: Callable[[], float] = trio.current_time
@@ -62,7 +62,7 @@ class Doorbell:
         self._task: trio.lowlevel.Task | None = None
 
     def ring(self) -> None:
-        """Wake the waiting task, or let the next wait return at once."""
+        """Wake the waiting task, or let the next wait return immediately."""
         self._rung = True
         task, self._task = self._task, None
         if task is not None:

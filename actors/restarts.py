@@ -1,7 +1,8 @@
-"""How long to wait before the next attempt, and which failed messages are worth one."""
+"""Restarts and further attempts: what calls for one, how long to wait before it, and which failed messages are worth one."""
 
 from __future__ import annotations
 
+import enum
 import random
 from collections.abc import Callable
 from typing import Any, cast, final
@@ -11,8 +12,8 @@ import attrs
 from actors.checks import is_a, is_count, is_number, refuse
 from actors.errors import UnderstudyError
 from actors.groups import is_fatal, leaves_of
+from actors.options import remembers_what_is_written, unwritten
 from actors.words import add_note, attribute_of, said
-from actors.written import remembers_what_is_written, unwritten
 
 RetryOn = type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool]
 
@@ -30,6 +31,18 @@ PROGRAMMING_ERRORS: tuple[type[BaseException], ...] = (
     ValueError,
 )
 """Errors that the same message would raise again: a bug in the code or in the message, not in the weather."""
+
+
+@final
+class RestartType(enum.Enum):
+    """Which ends of a child call for another incarnation; the words are those of Erlang/OTP."""
+
+    PERMANENT = "permanent"
+    """Every end, a normal one too."""
+    TRANSIENT = "transient"
+    """Only a failure."""
+    TEMPORARY = "temporary"
+    """None; the supervisor forgets the child when it ends."""
 
 
 @final

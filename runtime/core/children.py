@@ -1,4 +1,4 @@
-"""The children that a supervisor knows: what may be done with one of them now, and what is refused."""
+"""The children that a supervisor knows: what can be done with one of them now, and what raises."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _CHILD_STATES = {
 
 
 @final
-class Roster:
+class Children:
     """Cells by the id of their child, in the order of their start."""
 
     __slots__ = ("_name", "_numbers", "cells")
