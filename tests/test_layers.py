@@ -18,7 +18,15 @@ from actors.graphs.components import strong_components
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("actors", "runtime")
 
-_LM = ("runtime/lm", "runtime/lm/dspy", "runtime/lm/http", "runtime/lm/limits", "runtime/lm/predictors", "runtime/lm/providers")
+_LM = (
+    "runtime/lm",
+    "runtime/lm/dspy",
+    "runtime/lm/http",
+    "runtime/lm/limits",
+    "runtime/lm/predictors",
+    "runtime/lm/providers",
+    "runtime/lm/tools",
+)
 _BELOW_APP = ("actors", "actors/graphs", "runtime/core", "runtime/graphs", "runtime/messages", *_LM)
 _APP = ("runtime", *_BELOW_APP)
 
@@ -32,6 +40,7 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
     "runtime/lm/limits": ("actors",),
     "runtime/lm/http": ("actors", "runtime/lm/limits"),
     "runtime/lm/providers": ("actors", "runtime/lm/http", "runtime/lm/limits", "runtime/messages"),
+    "runtime/lm/tools": ("actors", "actors/graphs", "runtime/lm/limits", "runtime/messages"),
     "runtime/lm/dspy": ("actors", "actors/graphs", "runtime/lm/limits", "runtime/messages"),
     "runtime/lm/backends": ("actors", "runtime/lm/dspy", "runtime/lm/limits", "runtime/lm/providers", "runtime/messages"),
     "runtime/lm/predictors": ("actors", "actors/graphs", "runtime/lm/backends", "runtime/lm/dspy", "runtime/messages"),
@@ -41,11 +50,13 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
         "runtime/lm/http",
         "runtime/lm/limits",
         "runtime/lm/providers",
+        "runtime/lm/tools",
         "runtime/messages",
     ),
     "runtime/graphs/reducer": ("actors", "actors/graphs"),
     "runtime/graphs": ("actors", "actors/graphs", "runtime/core", "runtime/graphs/reducer", *_LM),
     "runtime": _BELOW_APP,
+    "runtime/tools": ("actors", "actors/graphs"),
     "runtime/embed": _APP,
     "runtime/testing/models": ("actors", "runtime/lm", "runtime/lm/dspy", "runtime/lm/limits"),
     "runtime/testing/schedules": (*_APP, "runtime/testing/models"),

@@ -23,6 +23,14 @@ ORIGINAL = "__understudy_original__"
 
 
 @final
+class Injected(enum.Enum):
+    """What a parameter that takes no message gets."""
+
+    LM = "LM"
+    RUN = "Run"
+
+
+@final
 class Supply(enum.Enum):
     """How a dependency comes to its value."""
 

@@ -58,6 +58,13 @@ class Run(Protocol):
         """Report that the node is alive: its ``idle_timeout_s`` starts again. Also from a worker thread; never waits long."""
         ...
 
+    def report(self, text: str, *, done: float | None = None, of: float | None = None) -> None:
+        """Say how far the node is, to whoever listens to the run (``NodeReported``): ``run.report("page 3", done=3, of=12)``.
+
+        A sign of life, too. Costs nothing when nobody listens; also from a worker thread.
+        """
+        ...
+
 
 def _is_first(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
     check_count(owner, attribute.name, value, optional=True)

@@ -9,8 +9,8 @@ from typing import Any, final
 
 from actors.errors import RecallError
 from actors.graphs.annotations import Many
-from actors.graphs.dependencies import Dependency, Recalled
-from actors.graphs.node import Fallback, Injected, Kind, NodeSpec
+from actors.graphs.dependencies import Dependency, Injected, Recalled
+from actors.graphs.node import Fallback, Kind, NodeSpec
 from actors.lm import LM
 from actors.words import type_names
 from runtime.core.worker_threads import run_in_thread
@@ -18,6 +18,7 @@ from runtime.graphs.events import FieldDelta, NodeEmitted
 from runtime.graphs.generator import hand_out
 from runtime.graphs.injected import NodeLM, NodeRun, Pulse
 from runtime.graphs.run import Work
+from runtime.graphs.tooling import Equipment
 from runtime.lm.dspy.choosing import Picking, fill_one_of
 
 Serve = Callable[[Work, Any], Awaitable[Any]]
@@ -42,9 +43,11 @@ class Attempt:
         message: Work,
         pulse: Pulse,
         predictors: Picking | None = None,
+        equipment: Equipment | None = None,
     ) -> None:
         self._spec = spec
         self._predictors = predictors
+        self._equipment = equipment
         self._lm = lm
         self._serve = serve
         self._message = message
@@ -65,8 +68,10 @@ class Attempt:
             return await self._serve(self._message, next(iter(self._message.delivery.arguments.values())))
         if spec.kind is Kind.PREDICT:
             assert self._lm is not None and spec.predict is not None, "a predict node is deployed with its LM"
+            equipment, message, pulse = self._equipment, self._message, self._pulse
+            own = NodeLM(self._lm, message, pulse)
             return await fill_one_of(
-                NodeLM(self._lm, self._message, self._pulse),
+                own if equipment is None else equipment.in_front_of(own, message, pulse),
                 instruction=spec.instruction,
                 inputs=self._shown(arguments),
                 outputs=spec.outputs,
@@ -141,9 +146,7 @@ class Attempt:
                 assert self._lm is not None, "a node that wants an LM is deployed with one"
                 arguments[parameter] = NodeLM(self._lm, message, self._pulse)
             else:
-                graph, attempt = run.state.plan.name, message.step.attempt
-                own = NodeRun(run.id, graph, delivery.node, delivery.path, attempt, self._pulse.beat, lambda: run.steps_left)
-                arguments[parameter] = own
+                arguments[parameter] = NodeRun.of(message, self._pulse.beat, delivery.path)
 
     def _nothing_to_recall(self, entry: Recalled) -> RecallError:
         kinds = type_names(entry.types)

@@ -6,7 +6,7 @@ import contextlib
 import contextvars
 import itertools
 import math
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import nullcontext
 from typing import Any, Final, final
 
@@ -20,6 +20,7 @@ from actors.graphs.graph import Graph
 from actors.graphs.node import Kind, NodeSpec
 from actors.graphs.options import node_supervision
 from actors.graphs.plan import Plan
+from actors.graphs.tools import graphs_in
 from actors.restarts import RestartType
 from actors.supervision import ChildSpec, supervisor_spec
 from actors.typevars import In, Out
@@ -38,12 +39,16 @@ from runtime.graphs.launch import Launch
 from runtime.graphs.record import RunStatus
 from runtime.graphs.reducer.state import RunState
 from runtime.graphs.run import ActiveRun, Work
+from runtime.graphs.served import ServedToolboxes
+from runtime.graphs.tooling import Equipment, refuse_approval
 from runtime.graphs.unheard import Unheard
 from runtime.lm.dspy import bridge
 from runtime.lm.dspy.checking import predict_problems
 from runtime.lm.models import Connections, Models
 from runtime.lm.predictors.serving import Predictors
+from runtime.lm.tools.checking import tool_problems
 
+FURTHER_CHECKS.append(tool_problems)
 FURTHER_CHECKS.append(predict_problems)  # so that the check of a graph knows what its language models will need
 
 
@@ -87,6 +92,7 @@ class Engine:
         self._context = contextvars.copy_context()
         """That of whoever opened the runtime: for what outlives runs."""
         self._contexts = Contexts()
+        self._toolboxes = ServedToolboxes(root)
         self._is_draining = False
 
     # --- deployments ------------------------------------------------------------------------------------------------------
@@ -112,7 +118,9 @@ class Engine:
         if any(spec.kind is Kind.PREDICT for spec in plan.nodes.values()):
             await bridge.warm_up()
         predictors = self._predictors.of_graph(graph.name, plan.nodes.values())
-        for nested in [spec.embedded for spec in plan.nodes.values() if spec.kind is Kind.GRAPH]:
+        for node in plan.nodes.values():
+            refuse_approval(node)
+        for nested in _graphs_within(plan):
             known = self._deployments.get(nested)
             if known is None or not known.is_running:
                 await self._deploy(nested, math.inf)  # so that what is wrong with it is said before the first run
@@ -127,7 +135,8 @@ class Engine:
         assert isinstance(supervisor, SupervisorCell), "a SupervisorSpec makes a supervisor"
         deployment = Deployment(graph, plan, supervisor, max_runs)
         try:
-            await deployment.start(lambda node: chosen[node.name], self.run_inside, predictors)
+            equip = await self._equipped(plan)
+            await deployment.start(lambda node: chosen[node.name], self.run_inside, predictors, equip)
         except BaseException:
             with trio.CancelScope(shield=True):
                 await self._root.terminate(supervisor, discard=True)
@@ -135,6 +144,15 @@ class Engine:
         self._deployments[graph] = deployment
         supervisor.on_end(lambda _: self._forget(deployment))
         return deployment
+
+    async def _equipped(self, plan: Plan) -> Mapping[str, Equipment]:
+        """The tools of the nodes that have any, by node; the actors of their toolboxes run."""
+        found: dict[str, Equipment] = {}
+        for name, spec in plan.nodes.items():
+            if spec.has_tools:
+                boxes = [(box, await self._toolboxes.ref_of(box)) for box in spec.toolboxes]
+                found[name] = Equipment(spec, tuple(boxes), self.run_inside)
+        return found
 
     def _free_name(self, wanted: str) -> str:
         return self._root.free_name(wanted) if wanted in self._root.children.cells else wanted
@@ -203,16 +221,20 @@ class Engine:
             run.dependencies = self._dependencies(deployment, run, message, deployment.plan.name)
         return Launch(run, message, commands, deployment.admit)
 
-    async def run_inside(self, graph: Graph, message: object, work: Work) -> Any:
-        """Run `graph` as the work of a node of another run, and return its output; nothing of it is alive afterwards."""
+    async def run_inside(self, graph: Graph, message: object, work: Work, path: str | None = None) -> Any:
+        """Run `graph` as the work of a node of another run, and return its output; nothing of it is alive afterwards.
+
+        `path` is where its paths begin, None for that of the message.
+        """
+        path = work.delivery.path if path is None else path
         outer = work.run
         deployment = await self._deployment_of(graph)
-        state = RunState(deployment.routing, outer.id, work.delivery.path)
+        state = RunState(deployment.routing, outer.id, path)
         commands = state.start(message)
         publish = outer.publish if outer.is_listened_to else None
         run = ActiveRun(state, deployment.pools, publish, deployment.dismiss, outer.max_steps, outer, outer.now)
         if deployment.has_needs:
-            run.dependencies = self._dependencies(deployment, run, message, work.delivery.path)
+            run.dependencies = self._dependencies(deployment, run, message, path)
         launch = Launch(run, message, commands, deployment.admit)
         return await launch.result("the run that it is a part of no longer wants it")
 
@@ -300,6 +322,14 @@ class Engine:
         """Cancel every run; returns at once."""
         for run in list(self._runs.values()):
             run.cancel(why)
+
+
+def _graphs_within(plan: Plan) -> Iterator[Graph]:
+    """Those that are nodes, and those that are tools."""
+    for spec in plan.nodes.values():
+        if spec.kind is Kind.GRAPH:
+            yield spec.embedded
+        yield from graphs_in(each.tool for each in spec.tools)
 
 
 def _keeps_contexts(plan: Plan) -> bool:

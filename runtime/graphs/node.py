@@ -24,6 +24,7 @@ from runtime.graphs.injected import Pulse
 from runtime.graphs.record import StepStatus
 from runtime.graphs.run import Work
 from runtime.graphs.slowness import telling_when_slow
+from runtime.graphs.tooling import Equipment
 from runtime.lm.dspy.choosing import Picking
 
 
@@ -37,11 +38,13 @@ class NodeActor(Actor):
         lm: LM | None,
         serve: Serve | None = None,
         predictors: Picking | None = None,
+        equipment: Equipment | None = None,
         once: bool = False,
     ) -> None:
         """With `once`, it ends after one message."""
         self._spec = spec
         self._predictors = predictors
+        self._equipment = equipment
         self._lm = lm
         self._serve = serve
         self._once = once
@@ -113,7 +116,7 @@ class NodeActor(Actor):
     async def _attempt(self, message: Work) -> Any:
         timeout_s, idle_s = self._spec.options.timeout_s, self._spec.options.idle_timeout_s
         pulse = Pulse(math.inf if idle_s is None else idle_s)
-        attempt = Attempt(self._spec, self._lm, self._serve, message, pulse, self._predictors)
+        attempt = Attempt(self._spec, self._lm, self._serve, message, pulse, self._predictors, self._equipment)
         if not self._is_bounded:
             return await attempt.perform()
         output, is_done = None, False

@@ -1,0 +1,6 @@
+"""Tools: what language models may call in ``@graph.predict(tools=[…])`` and ``lm.chat(messages, tools=[…])``."""
+
+from actors.effects import Effect as Effect
+from actors.graphs.toolboxes import Toolbox as Toolbox
+from actors.graphs.tools import Tool as Tool
+from runtime.tools.tool import tool as tool
