@@ -15,6 +15,7 @@ from actors.actor import Request as Request
 from actors.actor import SpawnOptions as SpawnOptions
 from actors.actor import StopReason as StopReason
 from actors.actor import Terminated as Terminated
+from actors.effects import Effect as Effect
 from actors.errors import ActorError as ActorError
 from actors.errors import ActorFailed as ActorFailed
 from actors.errors import ActorIdle as ActorIdle
@@ -48,12 +49,16 @@ from actors.errors import NoOutput as NoOutput
 from actors.errors import Problem as Problem
 from actors.errors import RecallError as RecallError
 from actors.errors import RestartsExhausted as RestartsExhausted
+from actors.errors import RoundsExceeded as RoundsExceeded
 from actors.errors import RunCancelled as RunCancelled
 from actors.errors import RunError as RunError
 from actors.errors import RunFailed as RunFailed
 from actors.errors import StepsExceeded as StepsExceeded
 from actors.errors import StreamBroken as StreamBroken
 from actors.errors import SupervisionError as SupervisionError
+from actors.errors import ToolFailed as ToolFailed
+from actors.errors import ToolServerLost as ToolServerLost
+from actors.errors import ToolTimedOut as ToolTimedOut
 from actors.errors import TooManyChildren as TooManyChildren
 from actors.errors import UnderstudyError as UnderstudyError
 from actors.errors import Unhandled as Unhandled

@@ -34,6 +34,8 @@
     │   ├── StepsExceeded           it made more steps than ``max_steps``
     │   ├── RoundsExceeded          an agent calls tools and does not answer
     │   └── ToolTimedOut            a call of a tool took longer than its ``timeout_s``
+    ├── ToolFailed                  a server of tools says that a call has failed
+    ├── ToolServerLost              a server of tools has ended, or cannot be reached
     ├── LMError                     one call to a language model
     │   ├── LMRateLimited           429 or overload: wait ``retry_after_s``
     │   ├── LMUnavailable           the provider or the way to it is broken
@@ -375,6 +377,24 @@ class ToolTimedOut(RunError):
     """One call of a tool took longer than the tool's ``timeout_s``; it has ended when this is raised, or told to the model."""
 
     retryable: bool | None = True
+
+
+class ToolFailed(UnderstudyError):
+    """A server of tools says that a call has failed; its words are the message."""
+
+    def __init__(self, message: str, *, tool: str = "") -> None:
+        super().__init__(message)
+        self.tool = tool
+
+
+class ToolServerLost(UnderstudyError):
+    """A server of tools has ended while it worked on a call, or cannot be reached. Supervision starts it again."""
+
+    retryable: bool | None = True
+
+    def __init__(self, message: str, *, toolbox: str = "") -> None:
+        super().__init__(message)
+        self.toolbox = toolbox
 
 
 # --- language models ------------------------------------------------------------------------------------------------

@@ -45,6 +45,7 @@ from runtime.graphs.events import NodeEvent as NodeEvent
 from runtime.graphs.events import NodeFellBack as NodeFellBack
 from runtime.graphs.events import NodeFinished as NodeFinished
 from runtime.graphs.events import NodeGaveUp as NodeGaveUp
+from runtime.graphs.events import NodeReported as NodeReported
 from runtime.graphs.events import NodeRetrying as NodeRetrying
 from runtime.graphs.events import NodeSlowToStop as NodeSlowToStop
 from runtime.graphs.events import NodeStarted as NodeStarted
@@ -53,6 +54,8 @@ from runtime.graphs.events import RunAbandoned as RunAbandoned
 from runtime.graphs.events import RunEvent as RunEvent
 from runtime.graphs.events import RunFinished as RunFinished
 from runtime.graphs.events import RunStarted as RunStarted
+from runtime.graphs.events import ToolCalled as ToolCalled
+from runtime.graphs.events import ToolsChanged as ToolsChanged
 from runtime.graphs.handle import RunHandle as RunHandle
 from runtime.graphs.record import RunStatus as RunStatus
 from runtime.graphs.record import Spend as Spend

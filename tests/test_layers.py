@@ -98,18 +98,20 @@ FOREIGN: Mapping[str, frozenset[str]] = {
     ),
     "PIL": frozenset({"runtime/cli/draw/png.py"}),
     "litellm": frozenset({"runtime/lm/providers/library.py"}),
+    "mcp": frozenset({"runtime/tools/mcp_client.py"}),
+    "httpx2": frozenset({"runtime/tools/mcp_client.py"}),  # that of the library mcp, with which it comes
     "rich": frozenset({"runtime/cli/watch.py"}),
     "pydantic": frozenset({"runtime/messages/schemas.py"}),
     "pydantic_ai": frozenset({"runtime/lm/backends/pydantic_ai.py"}),
 }
 # Of these, what is not needed by every installation: the distribution, which is in an extra.
-EXTRAS: Mapping[str, str] = {"PIL": "pillow", "pydantic_ai": "pydantic-ai-slim", "rich": "rich"}
+EXTRAS: Mapping[str, str] = {"PIL": "pillow", "httpx2": "mcp", "mcp": "mcp", "pydantic_ai": "pydantic-ai-slim", "rich": "rich"}
 # Programs that load a file of ours; no dependency, because the file is only imported where they run.
 HOSTS: Mapping[str, frozenset[str]] = {
     "pytest": frozenset({"runtime/testing/schedules/items.py", "runtime/testing/plugin.py"}),
     "typing_extensions": frozenset({"actors/typevars.py"}),  # read by type checkers alone, which know it
 }
-PARTS: Mapping[str, str] = {"pydantic_core": "pydantic"}  # packages that one distribution cannot do without
+PARTS: Mapping[str, str] = {"pydantic_core": "pydantic", "mcp_types": "mcp"}  # packages that one distribution cannot do without
 EVERYWHERE: Mapping[str, frozenset[str]] = {
     "actors": frozenset({"attrs"}),
     "runtime": frozenset({"attrs", "outcome", "trio"}),

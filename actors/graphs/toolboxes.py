@@ -52,3 +52,13 @@ class CallTool(Request[str]):
 
     name: str
     arguments: Mapping[str, Any]
+    key: str = ""
+    """By which :class:`CancelTool` names the call; unique among those in progress."""
+
+
+@final
+@attrs.frozen
+class CancelTool:
+    """Told, not asked: nobody wants the result of a call any more."""
+
+    key: str

@@ -27,6 +27,7 @@ from actors.graphs.markers import Run
 from actors.lm import LM
 from actors.words import repr_of
 
+_INJECTED: Mapping[Any, Injected] = {LM: Injected.LM, Run: Injected.RUN}
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """What providers take as the name of a tool."""
 
@@ -105,7 +106,7 @@ class ToolSpec:
 
 
 def as_tool(
-    what: object,
+    what: Any,
     names: Callable[[types.FunctionType], Names],
     *,
     takes: Any = None,
@@ -118,20 +119,23 @@ def as_tool(
     if isinstance(what, Tool):
         return what
     form = _form_of(what)
-    own: Any = what
-    plain = inspect.unwrap(own.__func__ if isinstance(own, types.MethodType) else own) if form is ToolForm.FUNCTION else None
-    if form is ToolForm.GRAPH and takes is None and len(own.input_types) == 1:
-        takes = own.input_types[0]
+    plain = inspect.unwrap(what.__func__ if isinstance(what, types.MethodType) else what) if form is ToolForm.FUNCTION else None
+    if form is ToolForm.GRAPH and takes is None:
+        takes = _only(what.input_types)
     return Tool(
         what=what,
         form=form,
-        name=name or _name_of(own, form, takes),
+        name=name or _name_of(what, form, takes),
         description=description,
         takes=takes,
         place=location(plain) if isinstance(plain, types.FunctionType) else place,
         names=names(plain) if isinstance(plain, types.FunctionType) else None,
         **options,
     )
+
+
+def _only(kinds: tuple[type, ...]) -> type | None:
+    return kinds[0] if len(kinds) == 1 else None
 
 
 def captured_here(frame: types.FrameType | None) -> Callable[[types.FunctionType], Names]:
@@ -205,7 +209,8 @@ def _no_name(tool: Tool) -> str:
 
 
 def _required(what: Any) -> list[str]:
-    return [name for name, schema in (what.args or {}).items() if not (isinstance(schema, Mapping) and "default" in schema)]
+    declared: dict[str, Any] = what.args or {}
+    return [name for name, schema in declared.items() if "default" not in schema]
 
 
 def _read_message(tool: Tool) -> ToolSpec:
@@ -280,8 +285,8 @@ def _read_parameter(parameter: inspect.Parameter, names: Names, nodes: Nodes) ->
             "tool-parameter", f"parameter {parameter.name!r} recalls a message, which a tool cannot.", "let the model give it."
         )
     kind, markers = split(parameter.annotation, names)
-    if kind is LM or kind is Run:
-        return Injected.LM if kind is LM else Injected.RUN
+    if kind in _INJECTED:
+        return _INJECTED[kind]
     said = " ".join(marker for marker in markers if isinstance(marker, str))
     kept = tuple(marker for marker in markers if not isinstance(marker, str))
     return (Annotated[(kind, *kept)] if kept else kind), said

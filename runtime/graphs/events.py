@@ -189,6 +189,18 @@ class ToolCalled(NodeEvent):
 
 @final
 @attrs.frozen(kw_only=True)
+class ToolsChanged(NodeEvent):
+    """What a server offers a node's language model is not what it was when a model was first shown it."""
+
+    toolbox: str
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    changed: tuple[str, ...]
+    """Those with another description, or with other arguments."""
+
+
+@final
+@attrs.frozen(kw_only=True)
 class NodeReported(NodeEvent):
     """A node, or a tool of its language model, says how far it is: ``run.report("searching page 3", done=3, of=12)``."""
 
@@ -231,6 +243,7 @@ AnyNodeEvent: TypeAlias = (
     | LMAsked
     | LMCalled
     | ToolCalled
+    | ToolsChanged
     | NodeReported
 )
 """Each event of a node: a type checker reports what a ``match`` leaves out. The other unions are like it."""

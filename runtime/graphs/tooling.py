@@ -6,6 +6,7 @@ when it has ended.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -15,15 +16,15 @@ import attrs
 import trio
 
 from actors.actor import ActorRef
-from actors.errors import ActorFailed, DeclarationError, ToolTimedOut
+from actors.errors import ActorError, ActorFailed, DeclarationError, ToolServerLost, ToolTimedOut
 from actors.graphs.dependencies import Injected
 from actors.graphs.node import NodeSpec
-from actors.graphs.toolboxes import CallTool, ListTools, OfferedTool, Toolbox
+from actors.graphs.toolboxes import CallTool, CancelTool, ListTools, OfferedTool, Toolbox
 from actors.graphs.tools import ToolForm, ToolSpec
 from actors.words import said
 from runtime.core.failures import failure_in
 from runtime.core.worker_threads import run_in_thread
-from runtime.graphs.events import ToolCalled
+from runtime.graphs.events import ToolCalled, ToolsChanged
 from runtime.graphs.injected import NodeLM, NodeRun, Pulse
 from runtime.graphs.record import Step, StepStatus
 from runtime.graphs.run import Work
@@ -44,6 +45,8 @@ class Equipment:
     toolboxes: tuple[tuple[Toolbox, ActorRef[Any]], ...]
     """The toolboxes, each with the actor that serves it."""
     run_inside: RunInside
+    shown: dict[Toolbox, Mapping[str, OfferedTool]] = attrs.field(factory=dict[Toolbox, Mapping[str, OfferedTool]])
+    """What each toolbox has last offered."""
 
     def in_front_of(self, lm: NodeLM, message: Work, pulse: Pulse) -> Rounds:
         """The node's language model, which may call the tools, for one attempt at one message."""
@@ -100,12 +103,38 @@ class ToolCalls:
         """The node's own tools, then what its toolboxes have now; of two of one name the first."""
         found: dict[str, Offered] = {tool.name: tool for tool in self._equipment.spec.tools}
         for box, ref in self._equipment.toolboxes:
-            offered: tuple[OfferedTool, ...] = await _asked(ref, ListTools())
-            for tool in offered:
-                if tool.name not in found and box.allows(tool.name):
-                    found[tool.name] = tool
-                    self._refs[tool.name] = ref
+            offered = await self._offered(box, ref)
+            for name, tool in offered.items():
+                if name not in found:
+                    found[name] = tool
+                    self._refs[name] = ref
         return list(found.values())
+
+    async def _offered(self, box: Toolbox, ref: ActorRef[Any]) -> Mapping[str, OfferedTool]:
+        """What a toolbox has now; what it had before, if it was lost this moment: a call of that says so."""
+        try:
+            listed: tuple[OfferedTool, ...] = await _asked(ref, ListTools())
+        except ToolServerLost:
+            if box not in self._equipment.shown:
+                raise
+            return self._equipment.shown[box]
+        offered = {tool.name: tool for tool in listed if box.allows(tool.name)}
+        self._compare(box, offered)
+        return offered
+
+    def _compare(self, box: Toolbox, offered: Mapping[str, OfferedTool]) -> None:
+        """Tell when a toolbox offers something else than before."""
+        before = self._equipment.shown.get(box)
+        self._equipment.shown[box] = offered
+        if before is None or before == offered:
+            return
+        self._message.tell(
+            ToolsChanged,
+            toolbox=box.name,
+            added=tuple(name for name in offered if name not in before),
+            removed=tuple(name for name in before if name not in offered),
+            changed=tuple(name for name, tool in offered.items() if name in before and before[name] != tool),
+        )
 
     async def perform(self, requests: Sequence[Request]) -> Sequence[Any]:
         """Do the calls of one round at the same time; what each gave, or for the model how it failed.
@@ -187,7 +216,7 @@ class ToolCalls:
     async def _called(self, request: Request, path: str) -> Any:
         tool, arguments = request.tool, request.arguments
         if isinstance(tool, OfferedTool):
-            return await _asked(self._refs[tool.name], CallTool(tool.name, arguments))
+            return await self._served(self._refs[tool.name], CallTool(tool.name, arguments, f"{self._message.run.id}:{path}"))
         what = tool.tool.what
         match tool.tool.form:
             case ToolForm.GRAPH:
@@ -204,6 +233,16 @@ class ToolCalls:
                     return await call()
                 (returned,) = await run_in_thread(lambda: (call(),))
                 return await returned if inspect.isawaitable(returned) else returned
+
+    async def _served(self, ref: ActorRef[Any], call: CallTool) -> str:
+        """What a toolbox gives; when nobody wants that any more, it is told."""
+        try:
+            text: str = await _asked(ref, call)
+        except trio.Cancelled:
+            with contextlib.suppress(ActorError):
+                ref.tell_nowait(CancelTool(call.key))
+            raise
+        return text
 
     async def _parameters(self, tool: ToolSpec, arguments: Any, path: str) -> Mapping[str, Any]:
         """A function's parameters: what the model gave, and what is injected."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, cast, final
+from typing import Any, Protocol, final
 
 import attrs
 
 from actors.lm import ChatMessage, Completion, ToolCall
 from runtime.lm.tools.schemas import ToolSchema
-from runtime.messages.shapes import as_list
+from runtime.messages.shapes import as_list, as_object
 
 _MARK = "[[ ## tool_calls ## ]]"
 _CALLS = re.compile(r"\[\[ ## tool_calls ## \]\]\s*(.*?)\s*(?=\[\[ ## |\Z)", re.DOTALL)
@@ -76,12 +76,9 @@ class Text:
             'list such as [{"name": "…", "arguments": {…}}]. You will be told the results. When you know enough, answer in the '
             "format asked for, without that line."
         )
-        sent = [dict(message) for message in messages]
-        if sent and sent[0].get("role") == "system" and isinstance(sent[0].get("content"), str):
-            sent[0]["content"] = f"{sent[0]['content']}\n\n{words}"
-        else:
-            sent.insert(0, {"role": "system", "content": words})
-        return cast("list[ChatMessage]", sent), dict(options)
+        at = next((index for index, message in enumerate(messages) if message.get("role") != "system"), len(messages))
+        # Not in the system's message: what a server says of its tools is anybody's text.
+        return [*messages[:at], {"role": "user", "content": words}, *messages[at:]], dict(options)
 
     def calls(self, completion: Completion) -> tuple[ToolCall, ...]:
         """See :class:`Notation`."""
@@ -108,8 +105,8 @@ class Text:
 
 
 def _read(call: object, number: int) -> ToolCall:
-    given = cast("Mapping[str, Any]", call) if isinstance(call, Mapping) else {}
-    name = given.get("name")
+    given = as_object(call)
+    name: object = given.get("name")
     arguments: object = given.get("arguments", given.get("args", {}))
     text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
     return ToolCall(f"call_{number}", name if isinstance(name, str) else "", text)

@@ -41,7 +41,7 @@ class ToolSchema:
 
     def as_openai(self) -> dict[str, Any]:
         """The form in which ``lm.chat(tools=…)`` takes it."""
-        described = {"description": cut(self.description, MAX_DESCRIPTION)} if self.description else {}
+        described = {"description": self.description[:MAX_DESCRIPTION]} if self.description else {}
         return {"type": "function", "function": {"name": self.name, **described, "parameters": dict(self.parameters)}}
 
 
@@ -106,7 +106,7 @@ def read_arguments(tool: ToolSpec | OfferedTool, call: ToolCall) -> Any:
 
 def by_name(arguments: Any) -> dict[str, Any]:
     """A function's parameters out of the message that :func:`read_arguments` made for it."""
-    return {field.name: getattr(arguments, field.attribute) for field in fields_of(type(arguments))}
+    return {field.name: getattr(arguments, field.attribute) for field in fields_of(cast("object", arguments).__class__)}
 
 
 def result_text(value: object) -> str:
