@@ -20,7 +20,8 @@ def draw(plan: Plan) -> str:
     Input: rounded at the ends; output: with double sides; a node that a language model fills: a hexagon; a node that is an actor:
     a circle; a node that is a graph: that graph in a frame; other nodes: boxes. A fan-out is a thick arrow, a connection with a
     condition a dotted one; a gathered type is written ``list[A]``. What a node depends on is joined to it by a line with a dot
-    (functions are leaning boxes), and what makes a message that it recalls by a dotted one.
+    (functions are leaning boxes), and what makes a message that it recalls by a dotted one. The tools that a language model may
+    call stand under its node's name.
     """
     return "\n".join(["graph TD", *_body(plan, "", "    ", (plan.name,))])
 
@@ -96,6 +97,8 @@ def _types(kinds: tuple[type, ...]) -> str:
 
 def _box(spec: NodeSpec) -> str:
     label = escape(spec.name)
+    if spec.has_tools:
+        label += f"<br/>calls {escape(', '.join(spec.tool_names))}"
     if spec.kind is Kind.ACTOR:
         return f'(("{label}"))'
     return f'{{{{"{label}"}}}}' if spec.kind is Kind.PREDICT else f'["{label}"]'

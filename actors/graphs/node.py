@@ -240,6 +240,12 @@ class NodeSpec:
         return () if self.predict is None else tuple(each for each in self.predict.tools if isinstance(each, Toolbox))
 
     @property
+    def tool_names(self) -> tuple[str, ...]:
+        """What its language model may call, as pictures show it: tools by name, and toolboxes with what they allow."""
+        boxes = (f"{box.name}({', '.join(box.allow)})" for box in self.toolboxes)
+        return (*(tool.name for tool in self.tools), *boxes)
+
+    @property
     def has_tools(self) -> bool:
         """Whether its language model may call anything."""
         return self.predict is not None and bool(self.predict.tools)
