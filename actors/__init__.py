@@ -15,6 +15,8 @@ from actors.actor import Request as Request
 from actors.actor import SpawnOptions as SpawnOptions
 from actors.actor import StopReason as StopReason
 from actors.actor import Terminated as Terminated
+from actors.conversations import Policy as Policy
+from actors.conversations import Turn as Turn
 from actors.effects import Effect as Effect
 from actors.errors import ActorError as ActorError
 from actors.errors import ActorFailed as ActorFailed
@@ -27,6 +29,7 @@ from actors.errors import ChildAlreadyStarted as ChildAlreadyStarted
 from actors.errors import ChildNotFound as ChildNotFound
 from actors.errors import ChildRestarting as ChildRestarting
 from actors.errors import ChildRunning as ChildRunning
+from actors.errors import ConversationBusy as ConversationBusy
 from actors.errors import DeclarationError as DeclarationError
 from actors.errors import DepError as DepError
 from actors.errors import GraphInvalid as GraphInvalid

@@ -34,6 +34,7 @@
     │   ├── StepsExceeded           it made more steps than ``max_steps``
     │   ├── RoundsExceeded          an agent calls tools and does not answer
     │   └── ToolTimedOut            a call of a tool took longer than its ``timeout_s``
+    ├── ConversationBusy            another message of the conversation is worked on
     ├── ToolFailed                  a server of tools says that a call has failed
     ├── ToolServerLost              a server of tools has ended, or cannot be reached
     ├── LMError                     one call to a language model
@@ -375,6 +376,12 @@ class RoundsExceeded(RunError):
 
 class ToolTimedOut(RunError):
     """One call of a tool took longer than the tool's ``timeout_s``; it has ended when this is raised, or told to the model."""
+
+    retryable: bool | None = True
+
+
+class ConversationBusy(UnderstudyError):
+    """A conversation with ``Policy.REJECT`` works on another message."""
 
     retryable: bool | None = True
 

@@ -1,5 +1,7 @@
 """What runs: open a runtime, spawn actors and run graphs in it, look in, close it. ``actors`` is what one declares with."""
 
+from actors.conversations import Policy as Policy
+from actors.conversations import Turn as Turn
 from actors.errors import ActorStartFailed as ActorStartFailed
 from actors.errors import NodeFailed as NodeFailed
 from actors.errors import NoOutput as NoOutput
@@ -30,6 +32,7 @@ from runtime.core.payloads import MessageSummary as MessageSummary
 from runtime.core.routing import Pool as Pool
 from runtime.core.routing import Routing as Routing
 from runtime.core.task_handle import TaskHandle as TaskHandle
+from runtime.graphs.conversations import Conversation as Conversation
 from runtime.graphs.deployment import Deployment as Deployment
 from runtime.graphs.events import AnyActorEvent as AnyActorEvent
 from runtime.graphs.events import AnyEvent as AnyEvent

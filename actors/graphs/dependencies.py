@@ -15,6 +15,7 @@ from typing import Any, Union, cast, final, get_args, get_origin
 
 import attrs
 
+from actors.conversations import Turn
 from actors.graphs.annotations import Many, Names, Unreadable, is_message_type, location, read, shown, split
 from actors.graphs.markers import Dep, Recall
 
@@ -28,6 +29,8 @@ class Injected(enum.Enum):
 
     LM = "LM"
     RUN = "Run"
+    TURNS = "list[Turn]"
+    """The earlier turns of the conversation."""
 
 
 @final
@@ -110,6 +113,24 @@ def needed(annotation: object, parameter: str, names: Names, nodes: Nodes) -> De
             )
         return Recalled(parameter, shape.types, shape.optional)
     return None
+
+
+def asks_for_turns(annotation: object, names: Names) -> bool:
+    """Whether a parameter gets the earlier turns of the conversation.
+
+    Raises:
+        Unreadable: it asks for them as something else than ``list[Turn]``.
+    """
+    wanted, markers = split(annotation, names)
+    if not any(isinstance(marker, Recall) and marker.conversation for marker in markers):
+        return False
+    if get_origin(wanted) is not list or get_args(wanted) != (Turn,):
+        raise Unreadable(
+            "recall-type",
+            f"the turns of a conversation are a list[Turn], and it is annotated with {shown(wanted)}.",
+            "write Annotated[list[Turn], Recall(conversation=True)].",
+        )
+    return True
 
 
 def _only_marker(wanted: object, markers: tuple[object, ...]) -> Dep | Recall | None:

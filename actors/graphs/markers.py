@@ -177,4 +177,9 @@ class Recall:
     one with the most nodes before it; of several, that of the node declared last, and of the items of a fan-out the last in item
     order. Timing has no part in it. Without one, the node fails with ``RecallError``, or gets None with
     ``Annotated[Draft | None, Recall()]``.
+
+    ``Annotated[list[Turn], Recall(conversation=True)]`` gets the earlier turns of the run's conversation,
+    oldest first; an empty list in a run that is part of none.
     """
+
+    conversation: bool = False

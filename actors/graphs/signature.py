@@ -27,7 +27,7 @@ from actors.graphs.annotations import (
     read,
     split,
 )
-from actors.graphs.dependencies import Dependency, Injected, Nodes, Recalled, needed
+from actors.graphs.dependencies import Dependency, Injected, Nodes, Recalled, asks_for_turns, needed
 from actors.graphs.folds import gathered_types
 from actors.graphs.markers import Dep, Gather, Recall, Run
 from actors.graphs.node import Fallback, Input, Kind, NodeDeclaration, NodeSpec, has_no_body, is_empty
@@ -185,6 +185,8 @@ def _read_parameters(declaration: NodeDeclaration, nodes: Nodes, report: Report)
 
 def _read_parameter(parameter: inspect.Parameter, names: Names, nodes: Nodes) -> Input | Injected | Dependency | Recalled:
     _check_usable(parameter)
+    if asks_for_turns(parameter.annotation, names):
+        return Injected.TURNS
     need = needed(parameter.annotation, parameter.name, names, nodes)
     if need is not None:
         return need

@@ -121,7 +121,7 @@ def as_tool(
     form = _form_of(what)
     plain = inspect.unwrap(what.__func__ if isinstance(what, types.MethodType) else what) if form is ToolForm.FUNCTION else None
     if form is ToolForm.GRAPH and takes is None:
-        takes = _only(what.input_types)
+        takes = _only_input(what)
     return Tool(
         what=what,
         form=form,
@@ -134,7 +134,8 @@ def as_tool(
     )
 
 
-def _only(kinds: tuple[type, ...]) -> type | None:
+def _only_input(graph: Any) -> type | None:
+    kinds: tuple[type, ...] = graph.input_types
     return kinds[0] if len(kinds) == 1 else None
 
 

@@ -145,6 +145,8 @@ class Attempt:
             if wanted is Injected.LM:
                 assert self._lm is not None, "a node that wants an LM is deployed with one"
                 arguments[parameter] = NodeLM(self._lm, message, self._pulse)
+            elif wanted is Injected.TURNS:
+                arguments[parameter] = list(run.turns_before)
             else:
                 arguments[parameter] = NodeRun.of(message, self._pulse.beat, delivery.path)
 
@@ -164,7 +166,7 @@ class Attempt:
         return {
             message.__name__ if message is not None and name == own else name: value
             for name, value in arguments.items()
-            if name not in self._spec.injected
+            if self._spec.injected.get(name, Injected.TURNS) is Injected.TURNS
         }
 
 

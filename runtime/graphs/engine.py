@@ -52,6 +52,8 @@ FURTHER_CHECKS.append(tool_problems)
 FURTHER_CHECKS.append(predict_problems)  # so that the check of a graph knows what its language models will need
 
 
+Begun = Callable[[ActiveRun], None]
+"""Is told of a run that is about to begin."""
 _MAX_RUN_ID: Final = 200
 """Characters. An id stands in every event, path and message of its run, and becomes part of file names and addresses."""
 
@@ -197,7 +199,13 @@ class Engine:
 
     @trio.lowlevel.enable_ki_protection  # Ctrl-C comes at its waits; between two lines it would leave a run that never ends
     async def _prepare(
-        self, graph: Graph, message: object, run_id: str | None, max_steps: float, events: EventStream | None = None
+        self,
+        graph: Graph,
+        message: object,
+        run_id: str | None,
+        max_steps: float,
+        events: EventStream | None = None,
+        begun: Begun | None = None,
     ) -> Launch:
         """A run that has not begun. Not a checkpoint once its graph is deployed: who calls this waits for the run as well."""
         if self._is_draining and current_cell.get() is None:  # a run that drains may still need runs of its own
@@ -219,6 +227,8 @@ class Engine:
         run.shows_prompts = self._services.shows_prompts and run.is_listened_to
         if deployment.has_needs:
             run.dependencies = self._dependencies(deployment, run, message, deployment.plan.name)
+        if begun is not None:
+            begun(run)
         return Launch(run, message, commands, deployment.admit)
 
     async def run_inside(self, graph: Graph, message: object, work: Work, path: str | None = None) -> Any:
@@ -265,19 +275,21 @@ class Engine:
 
         return publish
 
-    async def run(self, graph: Graph, message: object, max_steps: float) -> Any:
-        """Start a run and wait for its output; nothing of it is alive afterwards."""
+    async def run(self, graph: Graph, message: object, max_steps: float, begun: Begun | None = None) -> Any:
+        """Start a run and wait for its output; nothing of it is alive afterwards. `begun` is told of it before it begins."""
         await trio.lowlevel.checkpoint_if_cancelled()
-        launch = await self._prepare(graph, message, None, max_steps)
+        launch = await self._prepare(graph, message, None, max_steps, begun=begun)
         return await launch.result("the caller of run() was cancelled")
 
     @contextlib.asynccontextmanager
-    async def stream(self, graph: Graph, message: object, max_steps: float, buffer: int) -> AsyncGenerator[EventStream]:
-        """A run as its events; left early, the run is cancelled."""
+    async def stream(
+        self, graph: Graph, message: object, max_steps: float, buffer: int, begun: Begun | None = None
+    ) -> AsyncGenerator[EventStream]:
+        """A run as its events; left early, the run is cancelled. `begun` is told of it before it begins."""
         _check_buffer(buffer)
         events = EventStream(EventBus(), None, buffer)
         await trio.lowlevel.checkpoint()
-        launch = await self._prepare(graph, message, None, max_steps, events)
+        launch = await self._prepare(graph, message, None, max_steps, events, begun)
         try:
             with launch.run.waits.awaited() as cell:  # by whoever reads its events
                 await launch.begin()

@@ -60,6 +60,7 @@ class Equipment:
             max_rounds=predict.max_rounds,
             wrong_rounds=predict.parse_attempts,
             hint=(lambda left: hint_text(left, run.steps_left)) if predict.hints else None,
+            merged=run.take_merged,
             who=f"node {self.spec.name!r} ({self.spec.location})",
         )
 

@@ -58,12 +58,13 @@ class Rounds(PassesAbilities):
         max_rounds: int,
         wrong_rounds: int,
         hint: Callable[[int], str] | None = None,
+        merged: Callable[[], Sequence[Any]] | None = None,
         who: str = "the agent",
     ) -> None:
         """Up to `max_rounds` rounds of calls.
 
         After `wrong_rounds` rounds in succession in which no call fits, the answer counts as unreadable. `hint` is told how many
-        rounds are left, and says what the model reads of it.
+        rounds are left, and says what the model reads of it. `merged` takes what users have said since the last round.
         """
         self._lm = lm
         self._offer = offer
@@ -71,6 +72,7 @@ class Rounds(PassesAbilities):
         self._max_rounds = max_rounds
         self._wrong_rounds = wrong_rounds
         self._hint = hint
+        self._merged = merged
         self._who = who
         self._base: list[ChatMessage] = []
         """The prompt that is asked now, without what is said of an answer that could not be read."""
@@ -167,6 +169,8 @@ class Rounds(PassesAbilities):
         if self._hint is not None:
             told[-1] = f"{told[-1]}\n\n{self._hint(self._max_rounds - self.rounds)}"
         said = notation.told(completion, calls, told)
+        if self._merged is not None:
+            said += [{"role": "user", "content": result_text(message)} for message in self._merged()]
         self.transcript += said
         return said
 
