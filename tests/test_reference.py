@@ -29,6 +29,7 @@ DOORS = (
     "runtime",
     "runtime.lm",
     "runtime.testing",
+    "runtime.tools",
     "runtime.embed.asyncio",
     "runtime.embed.portal",
     "runtime.embed.asgi",

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Se
 from typing import Any, Generic, Unpack, final, overload
 
 from actors.actor import Actor, ActorRef, ActorStatistics, Asked, R, SpawnOptions, Terminated
+from actors.conversations import Policy, Turn
 from actors.graphs.graph import Graph
 from actors.lm import LM, ChatMessage, Completion
 from actors.restarts import RestartType
@@ -20,6 +21,7 @@ from runtime.core.events import DEFAULT_BUFFER
 from runtime.core.inspection import RuntimeStatistics, TreeNode
 from runtime.core.task_handle import TaskHandle
 from runtime.embed.asyncio_base import AsyncioEventStream, AsyncioFace, AsyncioLMStream, In, M, Out
+from runtime.graphs.conversations import IDLE_S, KEEP, Compact, Conversation
 from runtime.graphs.deployment import Deployment
 from runtime.graphs.events import AnyEvent, AnyRunEvent
 from runtime.graphs.handle import RunHandle
@@ -128,6 +130,22 @@ class AsyncioRuntime(AsyncioFace[Runtime], of=Runtime):
             AsyncioEventStream, timeout, self._native.stream, graph, message, max_steps=max_steps, buffer=buffer, budget=budget
         )
         return result
+
+    def conversation(
+        self,
+        graph: Graph[In, Out],
+        *,
+        key: str,
+        policy: Policy = Policy.ENQUEUE,
+        keep: int = KEEP,
+        compact: Compact | None = None,
+        idle_s: float = IDLE_S,
+    ) -> AsyncioConversation[In, Out]:
+        """See ``Runtime.conversation``."""
+        face: AsyncioConversation[In, Out] = self._face(
+            self._call(self._native.conversation, graph, key=key, policy=policy, keep=keep, compact=compact, idle_s=idle_s)
+        )
+        return face
 
     async def deploy(
         self, graph: Graph[In, Out], *, max_runs: float = math.inf, timeout: float | None = None
@@ -281,6 +299,49 @@ class AsyncioDeployment(AsyncioFace[Deployment[In, Out]], Generic[In, Out], of=D
     async def stop(self, *, timeout: float | None = None) -> None:
         """See ``Deployment.stop``."""
         return await self._cross(timeout, self._native.stop)
+
+
+@final
+class AsyncioConversation(AsyncioFace[Conversation[In, Out]], Generic[In, Out], of=Conversation):
+    """``Conversation`` for coroutines of asyncio."""
+
+    @property
+    def key(self) -> str:
+        """See ``Conversation.key``."""
+        return self._native.key
+
+    @property
+    def policy(self) -> Policy:
+        """See ``Conversation.policy``."""
+        return self._native.policy
+
+    @property
+    def history(self) -> tuple[Turn, ...]:
+        """See ``Conversation.history``."""
+        return self._native.history
+
+    @property
+    def is_busy(self) -> bool:
+        """See ``Conversation.is_busy``."""
+        return self._native.is_busy
+
+    async def send(self, message: In, *, timeout: float | None = None) -> Out:
+        """See ``Conversation.send``."""
+        result: Out = await self._cross(timeout, self._native.send, message)
+        return result
+
+    def stream(
+        self, message: In, *, buffer: int = DEFAULT_BUFFER, timeout: float | None = None
+    ) -> AsyncioEventStream[AnyRunEvent[Out | None]]:
+        """See ``Conversation.stream``."""
+        result: AsyncioEventStream[AnyRunEvent[Out | None]] = self._stream(
+            AsyncioEventStream, timeout, self._native.stream, message, buffer=buffer
+        )
+        return result
+
+    async def forget(self, *, timeout: float | None = None) -> None:
+        """See ``Conversation.forget``."""
+        return await self._cross(timeout, self._native.forget)
 
 
 @final

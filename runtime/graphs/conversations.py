@@ -31,6 +31,7 @@ from runtime.core.actor_cell import ActorCell
 from runtime.core.events import DEFAULT_BUFFER, EventStream
 from runtime.core.supervisor import SupervisorCell
 from runtime.graphs.engine import Engine
+from runtime.graphs.events import AnyRunEvent
 from runtime.graphs.record import RunStatus
 from runtime.graphs.run import ActiveRun
 
@@ -194,14 +195,24 @@ class Conversation(Generic[In, Out]):
     ) -> None:
         self._owner = owner
         self._graph = graph
-        self.key = key
-        self.policy = policy
+        self._key = key
+        self._policy = policy
         self._keep = keep
         self._compact = compact
         self._idle_s = idle_s
 
     def __repr__(self) -> str:
         return f"<Conversation {self.key!r} over {self._graph.name!r}: {len(self.history)} turns>"
+
+    @property
+    def key(self) -> str:
+        """Whose conversation it is."""
+        return self._key
+
+    @property
+    def policy(self) -> Policy:
+        """What becomes of a message that comes while an earlier one is worked on."""
+        return self._policy
 
     @property
     def _name(self) -> tuple[Graph, str]:
@@ -236,9 +247,14 @@ class Conversation(Generic[In, Out]):
                 made: Out = await self._owner.engine.run(self._graph, message, math.inf, begun)
         return made
 
-    @contextlib.asynccontextmanager
-    async def stream(self, message: In, *, buffer: int = DEFAULT_BUFFER) -> AsyncGenerator[EventStream[Any]]:
+    def stream(
+        self, message: In, *, buffer: int = DEFAULT_BUFFER
+    ) -> contextlib.AbstractAsyncContextManager[EventStream[AnyRunEvent[Out | None]]]:
         """Run the graph on `message` when it is its turn, as its events: see ``Runtime.stream``. The turn ends with the block."""
+        return self._streamed(message, buffer)
+
+    @contextlib.asynccontextmanager
+    async def _streamed(self, message: In, buffer: int) -> AsyncGenerator[EventStream[Any]]:
         async with self._turn(message) as begun, contextlib.AsyncExitStack() as stack:
             with self._owner.charging():  # its start alone: the caller's block is not part of the run
                 run = self._owner.engine.stream(self._graph, message, math.inf, buffer, begun)

@@ -21,11 +21,12 @@ from actors.lm import LM
 from actors.supervision import SupervisorRef
 from runtime.app import Runtime
 from runtime.core.task_handle import TaskHandle
+from runtime.graphs.conversations import Conversation
 from runtime.graphs.deployment import Deployment
 from runtime.graphs.handle import RunHandle
 
 ROOT = Path(__file__).resolve().parents[3]
-NATIVE: tuple[type, ...] = (Runtime, RunHandle, Deployment, TaskHandle, ActorRef, SupervisorRef, LM)
+NATIVE: tuple[type, ...] = (Runtime, RunHandle, Deployment, Conversation, TaskHandle, ActorRef, SupervisorRef, LM)
 """In the order of the file. LM last: being a protocol, it recognises by their methods what nothing before it has claimed."""
 ONLY = {Deployment: ("address", "is_running", "active_runs", "stop")}
 """Of classes that have methods for the runtime itself."""
