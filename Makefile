@@ -4,12 +4,15 @@
 #   make test       the test suite               (make test ARGS='-k mailbox' passes options on to pytest)
 #   make explore    the tests under tests/exploration, 10,000 schedules each, 20,000 programs of supervision trees, and the tests of
 #                   actors, supervision and graphs, 100 each   (make explore RUNS=500 TREES=500 ROUNDS=10 for fewer)
+#   make postgres   the tests of the store in PostgreSQL, and it is an error if there is no server to start; `make test` leaves them out then
+#   make chaos      the long tests with killed, stopped and cut off processes and servers
 #   make check      format, lint, types, layers, docs
 #   make docs       the pages, in docs/_build/html
 #   make bench      the benchmarks, beside other libraries   (make bench ARGS='ask ring' chooses among them)
 #   make test-all   the test suite on every supported Python of this machine
 #   make test-newest   the tests of language models, graphs and declarations with the newest libraries that pyproject.toml allows, without pins
 #   make test-oldest   the same with the oldest; make quick-newest and make quick-oldest are the short form that .ci/run calls
+#   make faces      write runtime/embed/*_faces.py anew, after a change of a signature of the runtime's
 #   make lock       write requirements/*.txt anew from requirements/*.in
 #   make clean      remove what the targets above have made
 #
@@ -18,7 +21,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
-.PHONY: help demo test explore check docs bench bench-here test-all lock clean
+.PHONY: help demo test postgres chaos explore check docs bench bench-here test-all faces lock clean
 .PHONY: test-newest test-oldest quick-newest quick-oldest env-newest env-oldest install-newest install-oldest
 
 # A name on PATH proves nothing: it can be a shim for a version that is not chosen, or a Python without ensurepip.
@@ -78,6 +81,13 @@ demo: $(VENV)/run.stamp
 # A worker for each core, and whole files to each: one core alone would take nearly ten minutes.
 test: $(VENV)/test.stamp
 	@$(BIN)/python -m pytest -n auto --maxprocesses=8 --dist loadfile $(ARGS)
+
+# Installs nothing but what the tests need anyway: the server is the machine's own (on Debian and Ubuntu: apt install postgresql).
+postgres: $(VENV)/test.stamp
+	@UNDERSTUDY_POSTGRES=1 $(BIN)/python -m pytest tests/runtime/journal -k postgres $(ARGS)
+
+chaos: $(VENV)/test.stamp
+	@$(BIN)/python -m pytest -m chaos tests/runtime $(ARGS)
 
 RUNS ?= 10000
 TREES ?= 20000
@@ -160,6 +170,9 @@ install-oldest: $(VENV)/made.stamp
 	@$(BIN)/python -c '$(FLOORS)' > $(VENV)/floors.txt
 	@$(PIP) install --constraint $(VENV)/floors.txt $(TOOLS)
 	@$(PIP) freeze --exclude-editable > $(VENV)/freeze.txt
+
+faces: $(VENV)/check.stamp
+	@$(BIN)/python -m runtime.embed.generate_faces
 
 COMPILE := uv pip compile --generate-hashes --no-emit-index-url --no-annotate --no-header --universal --python-version 3.11 --quiet
 lock: $(VENV)/check.stamp

@@ -56,6 +56,7 @@ from actors.errors import RoundsExceeded as RoundsExceeded
 from actors.errors import RunCancelled as RunCancelled
 from actors.errors import RunError as RunError
 from actors.errors import RunFailed as RunFailed
+from actors.errors import RuntimeDraining as RuntimeDraining
 from actors.errors import StepsExceeded as StepsExceeded
 from actors.errors import StreamBroken as StreamBroken
 from actors.errors import SupervisionError as SupervisionError
@@ -87,6 +88,8 @@ from actors.mailbox import DeadLetterPolicy as DeadLetterPolicy
 from actors.mailbox import MailboxSpec as MailboxSpec
 from actors.mailbox import MailboxStatistics as MailboxStatistics
 from actors.mailbox import Overflow as Overflow
+from actors.message_errors import FieldProblem as FieldProblem
+from actors.message_errors import MessageInvalid as MessageInvalid
 from actors.restarts import Backoff as Backoff
 from actors.restarts import Redelivery as Redelivery
 from actors.restarts import RestartType as RestartType

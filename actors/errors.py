@@ -6,7 +6,8 @@
     ├── DeclarationError            fix what you declared
     │   └── GraphInvalid            …all problems of one graph together
     ├── UsageError (RuntimeError)   fix the call
-    │   └── AskCycle                an ask that could only wait for itself
+    │   ├── AskCycle                an ask that could only wait for itself
+    │   └── RuntimeDraining         the runtime is being shut down, and takes no more runs
     ├── ActorError                  the far side could not serve
     │   ├── ActorFailed             it raised while it handled your message, or answered with a failure (the cause is chained)
     │   │   └── Unhandled           its receive() has no answer to such a message
@@ -48,6 +49,7 @@
     │   ├── LMBudgetExhausted       a budget does not cover the call, or no more of its answer
     │   ├── LMReplyUnreadable       an answer came that cannot be read
     │   └── LMTruncated             an answer came that stops in the middle
+    ├── MessageInvalid              a value does not make a message (in ``actors.message_errors``)
     └── InternalError               a bug of ours: please report it
 
 Every class survives ``pickle``: the message is the only positional argument of an error, the rest are attributes.
@@ -141,6 +143,12 @@ class AskCycle(UsageError):
     def __init__(self, message: str, *, cycle: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.cycle: tuple[str, ...] = tuple(cycle)
+
+
+class RuntimeDraining(UsageError):
+    """The runtime is being shut down, and takes no more runs; those that it has go on. Another runtime may take the run."""
+
+    retryable: bool | None = True
 
 
 class ActorError(UnderstudyError):

@@ -202,6 +202,29 @@ class ChildSpec:
             )
 
 
+def spec_like(
+    options: ChildSpec | None,
+    id: str,  # noqa: A002 - the field's name
+    factory: Callable[..., Actor],
+    args: tuple[Any, ...],
+) -> ChildSpec:
+    """A child with the options of another spec (None: with the defaults), which need no check: only the rest is checked.
+
+    Raises:
+        DeclarationError: `id` is no name, or the factory can make no actor of `args`.
+    """
+    spec = object.__new__(ChildSpec)
+    for field, default in _DEFAULTS:
+        object.__setattr__(spec, field, default if options is None else getattr(options, field))
+    for field, value in (("id", id), ("factory", factory), ("args", args)):
+        object.__setattr__(spec, field, value)
+    check_id(id)
+    check_factory(factory, args, "ChildSpec", id)
+    return spec
+
+
+_DEFAULTS: Final = tuple((field.name, field.default) for field in attrs.fields(ChildSpec)[3:])
+"""All fields but those three, none of whose defaults is made for each spec."""
 _MAX_ID: Final = 200
 """Characters. A name stands in the address of every actor below it, and an address in every event and error."""
 

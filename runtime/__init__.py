@@ -41,6 +41,7 @@ from runtime.graphs.events import AnyRunEvent as AnyRunEvent
 from runtime.graphs.events import FieldDelta as FieldDelta
 from runtime.graphs.events import LMAsked as LMAsked
 from runtime.graphs.events import LMCalled as LMCalled
+from runtime.graphs.events import LMCallStarted as LMCallStarted
 from runtime.graphs.events import LMDelta as LMDelta
 from runtime.graphs.events import NodeCancelled as NodeCancelled
 from runtime.graphs.events import NodeEmitted as NodeEmitted
@@ -56,7 +57,11 @@ from runtime.graphs.events import PromptMessage as PromptMessage
 from runtime.graphs.events import RunAbandoned as RunAbandoned
 from runtime.graphs.events import RunEvent as RunEvent
 from runtime.graphs.events import RunFinished as RunFinished
+from runtime.graphs.events import RunParkedEvent as RunParkedEvent
+from runtime.graphs.events import RunResumed as RunResumed
 from runtime.graphs.events import RunStarted as RunStarted
+from runtime.graphs.events import StoreRecovered as StoreRecovered
+from runtime.graphs.events import StoreStalled as StoreStalled
 from runtime.graphs.events import ToolCalled as ToolCalled
 from runtime.graphs.events import ToolsChanged as ToolsChanged
 from runtime.graphs.handle import RunHandle as RunHandle

@@ -7,7 +7,7 @@ import logging
 import math
 import random
 import warnings
-from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Unpack, final
 
@@ -15,11 +15,12 @@ import trio
 
 from actors.actor import Actor, ActorRef, SpawnOptions
 from actors.conversations import Policy
-from actors.errors import DeclarationError, UnderstudyError, UsageError
+from actors.errors import ActorStartFailed, DeclarationError, UnderstudyError, UsageError
 from actors.graphs.graph import Graph
 from actors.lm import LM
 from actors.mailbox import DeadLetterPolicy
 from actors.restarts import RestartType
+from actors.store_errors import StoreError
 from actors.supervision import ChildSpec, Supervision, SupervisorRef, SupervisorSpec, supervisor_spec
 from actors.typevars import In, M, Out
 from actors.words import repr_of
@@ -27,7 +28,7 @@ from runtime.core.actor_cell import ActorCell
 from runtime.core.bus import Bus
 from runtime.core.cell import Cell, current_cell
 from runtime.core.dead_letters import DeadLetters
-from runtime.core.events import DEFAULT_BUFFER, EventStream
+from runtime.core.events import DEFAULT_BUFFER, Event, EventStream
 from runtime.core.failures import failure_in
 from runtime.core.frames import without_frames
 from runtime.core.inspection import RuntimeStatistics, TreeNode, statistics_of, tree_of
@@ -45,6 +46,9 @@ from runtime.graphs.deployment import Deployment
 from runtime.graphs.engine import Engine
 from runtime.graphs.events import AnyEvent, AnyRunEvent
 from runtime.graphs.handle import RunHandle
+from runtime.graphs.keeper import Keeper, Keeping
+from runtime.journal.opening import store_of
+from runtime.journal.store import Store
 from runtime.lm.limits.budget import Budget, budgets_with, check_budget, spending_all
 from runtime.lm.models import Connections, Models
 from runtime.lm.predictors.serving import Predictors, PredictorStatistics
@@ -154,7 +158,15 @@ class Runtime:
 
     # --- graphs ---------------------------------------------------------------------------------------------------------
 
-    async def run(self, graph: Graph[In, Out], message: In, *, max_steps: float = math.inf, budget: Budget | None = None) -> Out:
+    async def run(
+        self,
+        graph: Graph[In, Out],
+        message: In,
+        *,
+        max_steps: float = math.inf,
+        budget: Budget | None = None,
+        run_id: str | None = None,
+    ) -> Out:
         """Run `graph` on `message` and return its output; deploys the graph first if need be.
 
         Whatever way it ends, nothing of the run is alive afterwards; cancelling the call cancels the run. Deadlines are the
@@ -166,6 +178,7 @@ class Runtime:
             max_steps: how many messages may be delivered to nodes before the run is given up.
             budget: what the language models of the run may use, besides what their clients and the runtime allow. A run that one
                 of its nodes starts is charged to it too.
+            run_id: names the run; with a store, the run is then kept in it, and cancelling the call cancels it there, too.
 
         Raises:
             RunFailed: nodes failed for good; a group whose leaves are ``NodeFailed``.
@@ -174,7 +187,7 @@ class Runtime:
         """
         try:
             with self._charging(budget):
-                output: Out = await self._engine.run(graph, message, max_steps)
+                output: Out = await self._engine.run(graph, message, max_steps, run_id)
         except UnderstudyError as error:
             raise without_frames(error)  # noqa: B904 - the same error
         return output
@@ -187,22 +200,52 @@ class Runtime:
         *,
         max_steps: float = math.inf,
         budget: Budget | None = None,
+        deadline_s: float | None = None,
+        durable: bool = True,
+        here: bool = True,
     ) -> RunHandle[Out]:
         """Start a run and return its handle once its first messages have found room; it goes on without the caller.
 
-        `run_id` must not be that of another run under way; None makes one. Raises what :meth:`run` raises at its start.
+        With a store, the run is stored before this returns, and goes on in another runtime if this one ends. The same `run_id`,
+        graph and message then give the handle of that run, whatever has become of it.
+
+        Args:
+            graph: what to run.
+            message: its input.
+            run_id: names the run, and must not be that of another run under way, or of another one in the store; None makes one.
+            max_steps: how many messages may be delivered to nodes before the run is given up.
+            budget: what the language models of the run may use.
+            deadline_s: noted in the store as the time by which the run should be over.
+            durable: whether the run is stored, if the runtime has a store.
+            here: False leaves it to any worker that has deployed the graph.
+
+        Raises:
+            RunExists: the store has another run of this id. StoreError: the run could not be stored.
+            UsageError: the id is taken, or cannot stand in a path. And what :meth:`run` raises at its start.
         """
         try:
             with self._charging(budget):
-                return RunHandle(await self._engine.start(graph, message, run_id, max_steps))
+                started = await self._engine.start(
+                    graph, message, run_id, max_steps, durable=durable, here=here, deadline_s=deadline_s
+                )
+                return RunHandle(started)
         except UnderstudyError as error:
             raise without_frames(error)  # noqa: B904 - the same error
+
+    async def handle(self, run_id: str) -> RunHandle[Any]:
+        """The handle of a run that is under way here, or of any stored one, wherever it runs and however it ended.
+
+        Raises:
+            UnknownRun: there is none of this id. StoreError: the store failed.
+        """
+        return RunHandle(await self._engine.handle(run_id))
 
     def stream(
         self,
         graph: Graph[In, Out],
         message: In,
         *,
+        run_id: str | None = None,
         max_steps: float = math.inf,
         buffer: int = DEFAULT_BUFFER,
         budget: Budget | None = None,
@@ -212,7 +255,7 @@ class Runtime:
         The last event is always one ``RunFinished``, with the output or the error; after it the iteration ends. Leaving the block
         earlier cancels the run. A reader that lags more than `buffer` events behind loses the oldest, and finds ``EventsMissed``.
         """
-        return self._streamed(self._engine.stream(graph, message, max_steps, buffer), budget)
+        return self._streamed(self._engine.stream(graph, message, max_steps, buffer, run_id), budget)
 
     def conversation(
         self,
@@ -355,6 +398,23 @@ class Runtime:
         """
         return self._services.events.subscribe(keep, buffer)
 
+    @contextlib.contextmanager
+    def observe(self, sink: Callable[[Any], object], kinds: Iterable[type[Event]] | None = None) -> Generator[None]:
+        """Call `sink` with every event of the classes `kinds`, and those derived from them, while the block lasts; None: of all.
+
+        An instrument for a runtime that is open already: runs under way are observed too. Events that nobody asks for are not
+        made. The sink is called in the middle of what happens, so it must not block or call the runtime; what it raises is logged
+        once, published as ``InstrumentFailed``, and it is called no more.
+
+        Raises:
+            DeclarationError: `sink` cannot be called, or one of `kinds` isn't a class of events.
+        """
+        remove = self._services.events.add_sink(*_checked_sink(sink, kinds))
+        try:
+            yield
+        finally:
+            remove()
+
     def close_event_streams(self) -> None:
         """End every subscription that :meth:`events` made; their iterators end after what they hold.
 
@@ -394,7 +454,9 @@ async def open_runtime(
     lm: str | LM | None = None,
     lms: Mapping[str, str | LM] | None = None,
     seed: int | None = None,
-    store: None = None,
+    store: str | Path | Store | None = None,
+    graphs: Iterable[Graph[Any, Any]] = (),
+    worker: str | None = None,
     instruments: Iterable[Callable[[AnyEvent], None]] = (),
     supervision: Supervision | None = None,
     watchdog_s: float | None = None,
@@ -414,7 +476,10 @@ async def open_runtime(
         lm: the default language model: a name such as ``"openai/gpt-4o-mini"``, an ``LMClient``, or any ``LM``.
         lms: further ones by name, for the ``lm`` option of nodes.
         seed: decides every random choice (jitter, ids); None draws one from the system.
-        store: reserved; there are no stores yet, and anything but None is refused.
+        store: where durable runs are kept: the path of a SQLite file, ``"postgresql://…"``, or a ``Store``. Runs that were left
+            unfinished are taken up, as soon as their graph is deployed. None: runs end with their process.
+        graphs: deployed before the block begins.
+        worker: begins the name by which the store knows this process; the rest is drawn.
         instruments: called synchronously with every event; for logs and metrics.
         supervision: of the root supervisor; the default restarts an actor up to 3 times within 5 s.
         watchdog_s: publish ``LoopBlocked``, with the actor and its stack, when code holds the event loop for longer than so many
@@ -430,10 +495,12 @@ async def open_runtime(
 
     Raises:
         DeclarationError: a file in `predictors` cannot be used.
+        StoreError: the store cannot be opened: ``StoreInUse``, ``StoreTooNew``, ``StoreUnavailable``.
         UsageError: entered outside of trio.
         RestartsExhausted: the root supervisor gave up; the body was cancelled.
     """
-    _check_entry(store)
+    _check_entry()
+    kept_in = None if store is None else store_of(store)
     services = Services(
         random.Random(seed), trio.lowlevel.current_clock().current_time, dead_letter_policy=_checked(dead_letters)
     )
@@ -452,7 +519,11 @@ async def open_runtime(
                 try:
                     await session.start(nursery)
                     with session.body:
+                        if kept_in is not None:
+                            await _keep(runtime, engine, kept_in, worker)
                         await _prepare(runtime, models, warm_up=warm_up)
+                        for graph in graphs:
+                            await runtime.deploy(graph)
                         yield runtime
                 except BaseException as error:  # noqa: BLE001 - raised again below, once the tree has ended
                     session.note(error)
@@ -473,6 +544,28 @@ async def open_runtime(
         warnings.warn(words, ResourceWarning, stacklevel=4)  # at the block; Python itself shows this category in tests only
 
 
+def _checked_sink(sink: Any, kinds: Any) -> tuple[Callable[[Any], object], tuple[type[Event], ...]]:
+    if not callable(sink):
+        raise DeclarationError(
+            f"observe({repr_of(sink)}): a sink is a function of one event.\n  Fix: runtime.observe(lambda event: print(event))."
+        )
+    try:
+        wanted: tuple[Any, ...] = (Event,) if kinds is None else tuple(kinds)
+    except TypeError:
+        wanted = (kinds,)
+    for kind in wanted:
+        if not _is_event_class(kind):
+            raise DeclarationError(
+                f"observe(kinds={repr_of(kinds)}): {repr_of(kind)} isn't a class of events.\n"
+                "  Fix: a list of classes such as [RunFinished, NodeGaveUp]; leave kinds out for all."
+            )
+    return sink, wanted
+
+
+def _is_event_class(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Event)
+
+
 def _checked(dead_letters: object) -> DeadLetterPolicy | None:
     if dead_letters is None or isinstance(dead_letters, DeadLetterPolicy):
         return dead_letters
@@ -481,14 +574,23 @@ def _checked(dead_letters: object) -> DeadLetterPolicy | None:
     )
 
 
-def _check_entry(store: object) -> None:
+def _check_entry() -> None:
     if not trio.lowlevel.in_trio_run():
         raise UsageError(
             "open_runtime() was entered outside of trio.\n"
             "  Fix: trio.run(main); in an asyncio program use runtime.embed.asyncio.open_runtime_asyncio()."
         )
-    if store is not None:
-        raise UsageError(f"open_runtime(store={repr_of(store)}): runs are not stored in this release.\n  Fix: leave store out.")
+
+
+async def _keep(runtime: Runtime, engine: Engine, store: Store, worker: str | None) -> None:
+    """Open the store, before anything else is started and so to be closed after it."""
+    engine.keeping = Keeping(store, worker, engine.publish)
+    try:
+        await runtime.spawn(Keeper, engine.keeping, engine.take_up, name="store", restart=RestartType.TEMPORARY)
+    except ActorStartFailed as error:
+        if isinstance(error.__cause__, StoreError):
+            raise error.__cause__ from None
+        raise
 
 
 async def _prepare(runtime: Runtime, models: Models, *, warm_up: bool) -> None:

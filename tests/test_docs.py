@@ -47,7 +47,7 @@ def run_python(code: str, folder: Path, name: str) -> subprocess.CompletedProces
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
 

@@ -27,7 +27,7 @@ _LM = (
     "runtime/lm/providers",
     "runtime/lm/tools",
 )
-_BELOW_APP = ("actors", "actors/graphs", "runtime/core", "runtime/graphs", "runtime/messages", *_LM)
+_BELOW_APP = ("actors", "actors/graphs", "runtime/core", "runtime/graphs", "runtime/journal", "runtime/messages", *_LM)
 _APP = ("runtime", *_BELOW_APP)
 
 # A room is a folder. Its files import the files of the rooms named here, and one another without a cycle.
@@ -54,13 +54,21 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
         "runtime/messages",
     ),
     "runtime/graphs/reducer": ("actors", "actors/graphs"),
-    "runtime/graphs": ("actors", "actors/graphs", "runtime/core", "runtime/graphs/reducer", *_LM),
+    "runtime/graphs": (
+        "actors",
+        "actors/graphs",
+        "runtime/core",
+        "runtime/graphs/reducer",
+        "runtime/journal",
+        "runtime/messages",
+        *_LM,
+    ),
     "runtime": _BELOW_APP,
     "runtime/tools": ("actors", "actors/graphs"),
     "runtime/embed": _APP,
     "runtime/testing/models": ("actors", "runtime/lm", "runtime/lm/dspy", "runtime/lm/limits"),
     "runtime/testing/schedules": (*_APP, "runtime/testing/models"),
-    "runtime/testing": (*_APP, "runtime/testing/models", "runtime/testing/schedules"),
+    "runtime/testing": (*_APP, "runtime/journal", "runtime/testing/models", "runtime/testing/schedules"),
     "runtime/cli/draw": ("actors", "actors/graphs"),
     "runtime/cli": (*_APP, "runtime/cli/draw"),
 }
@@ -101,11 +109,26 @@ FOREIGN: Mapping[str, frozenset[str]] = {
     "mcp": frozenset({"runtime/tools/mcp_client.py"}),
     "httpx2": frozenset({"runtime/tools/mcp_client.py"}),  # that of the library mcp, with which it comes
     "rich": frozenset({"runtime/cli/watch.py"}),
-    "pydantic": frozenset({"runtime/messages/schemas.py"}),
+    "msgspec": frozenset({"runtime/messages/codec.py"}),
+    "psycopg": frozenset({"runtime/journal/postgres_wire.py"}),
+    "pydantic": frozenset(
+        {
+            "runtime/messages/mirrors.py",  # are made of its models
+            "runtime/messages/schemas.py",  # reads and describes by them
+            "runtime/messages/showing.py",  # what it found wrong, in words
+        }
+    ),
     "pydantic_ai": frozenset({"runtime/lm/backends/pydantic_ai.py"}),
 }
 # Of these, what is not needed by every installation: the distribution, which is in an extra.
-EXTRAS: Mapping[str, str] = {"PIL": "pillow", "httpx2": "mcp", "mcp": "mcp", "pydantic_ai": "pydantic-ai-slim", "rich": "rich"}
+EXTRAS: Mapping[str, str] = {
+    "PIL": "pillow",
+    "httpx2": "mcp",
+    "mcp": "mcp",
+    "psycopg": "psycopg[binary]",
+    "pydantic_ai": "pydantic-ai-slim",
+    "rich": "rich",
+}
 # Programs that load a file of ours; no dependency, because the file is only imported where they run.
 HOSTS: Mapping[str, frozenset[str]] = {
     "pytest": frozenset({"runtime/testing/schedules/items.py", "runtime/testing/plugin.py"}),
@@ -118,7 +141,7 @@ EVERYWHERE: Mapping[str, frozenset[str]] = {
 }
 
 # Loaded when something needs them, never by `import actors, runtime`.
-LAZY = ("dspy", "litellm", "openai", "pydantic")
+LAZY = ("dspy", "litellm", "msgspec", "openai", "psycopg", "pydantic")
 
 
 def source_files(root: Path = ROOT) -> dict[str, str]:
@@ -324,7 +347,7 @@ def loaded_by(statement: str) -> set[str]:
     """Names of the top-level modules that a fresh interpreter has loaded after `statement`."""
     report = "import json, sys; print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
     run = subprocess.run(
-        [sys.executable, "-c", f"{statement}\n{report}"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", f"{statement}\n{report}"], cwd=ROOT, capture_output=True, text=True, timeout=240, check=False
     )
 
     assert run.returncode == 0, run.stderr

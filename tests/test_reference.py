@@ -27,6 +27,7 @@ TEXTS = sorted(
 DOORS = (
     "actors",
     "runtime",
+    "runtime.journal",
     "runtime.lm",
     "runtime.testing",
     "runtime.tools",

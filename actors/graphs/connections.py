@@ -96,7 +96,7 @@ def _several(call: Connect, end: object, names: Sequence[str]) -> Problem:
     return Problem(
         "connect-several-nodes",
         None,
-        f"connect() at {call.location}: {shown} stands as the nodes {listed(names)}, and it doesn't say which of them is meant.",
+        f"connect() at {call.location}: {shown} stands as the nodes {listed(names)}, and it isn't clear which of them is meant.",
         f"pass the node's name: {names[0]!r}.",
         call.location,
     )

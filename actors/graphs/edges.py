@@ -128,7 +128,7 @@ class Takers:
 
 
 def _is_plain(kind: type) -> bool:
-    """Whether the bases of classes say all of what is a subclass of `kind`, as of nearly all message types."""
+    """Whether the bases of classes alone decide what is a subclass of `kind`, as of nearly all message types."""
     check = type(kind).__subclasscheck__
     if check is type.__subclasscheck__:
         return True
@@ -186,3 +186,19 @@ def _edges_from(source: str | None, kind: type, fans_out: bool, output_types: tu
     output = related(kind, output_types)
     if source is not None and output is not None and not always:
         yield Edge(source, output, None, fans_out=fans_out, conditional=decided)
+
+
+def overlap(one: type, two: type) -> bool:
+    """Whether there is a class of messages that are of both types."""
+    if related(one, (two,)) or related(two, (one,)):
+        return True
+    below, queue = {one}, [one]
+    while queue:
+        kinds: list[type] = type.__subclasses__(queue.pop())
+        for kind in kinds:
+            if issubclass(kind, two):
+                return True
+            if kind not in below:
+                below.add(kind)
+                queue.append(kind)
+    return False

@@ -14,20 +14,18 @@ import attrs
 from actors.actor import Actor, ActorRef
 from actors.errors import DeclarationError, GraphInvalid, Problem, UsageError
 from actors.graphs.annotations import capture, location, release
-from actors.graphs.check import FURTHER_CHECKS, find_further, find_problems
-from actors.graphs.connections import Connect, check_when, looked_up, plain
-from actors.graphs.demands import find_demand_problems, with_demands
-from actors.graphs.dependencies import ORIGINAL, Nodes
+from actors.graphs.check import FURTHER_CHECKS
+from actors.graphs.compiling import compiled
+from actors.graphs.connections import Connect, check_when, plain
+from actors.graphs.dependencies import ORIGINAL
 from actors.graphs.describe import describe
 from actors.graphs.embedding import embedded_in, leads_to, message_types
 from actors.graphs.finish import Finish
 from actors.graphs.hints import find_hints
 from actors.graphs.mermaid import draw
-from actors.graphs.node import Kind, Nested, NodeDeclaration, NodeSpec, declare, embed
+from actors.graphs.node import Kind, Nested, NodeDeclaration, declare, embed
 from actors.graphs.options import NodeKeywords
-from actors.graphs.plan import Plan, compile_plan
-from actors.graphs.signature import read_default_fallback, resolve
-from actors.graphs.timing import find_races
+from actors.graphs.plan import Plan
 from actors.graphs.tools import graphs_in
 from actors.supervision import Supervision, check_id
 from actors.typevars import In, Out
@@ -70,8 +68,9 @@ class Graph(Generic[In, Out]):
         supervision: Supervision | None = None,
         fallback: Callable[..., Any] | None = None,
         finish: Finish = Finish.FIRST_OUTPUT,
+        version: str = "",
     ) -> None: ...
-    @overload  # for a union, which is no type[…]: Graph[A, B | C](…) says what it is
+    @overload  # for a union, which is no type[…]: write Graph[A, B | C](…)
     def __init__(
         self,
         name: str,
@@ -81,6 +80,7 @@ class Graph(Generic[In, Out]):
         supervision: Supervision | None = None,
         fallback: Callable[..., Any] | None = None,
         finish: Finish = Finish.FIRST_OUTPUT,
+        version: str = "",
     ) -> None: ...
     @overload
     def __init__(
@@ -92,6 +92,7 @@ class Graph(Generic[In, Out]):
         supervision: Supervision | None = None,
         fallback: Callable[..., Any] | None = None,
         finish: Finish = Finish.FIRST_OUTPUT,
+        version: str = "",
     ) -> None: ...
     @overload
     def __init__(
@@ -103,6 +104,7 @@ class Graph(Generic[In, Out]):
         supervision: Supervision | None = None,
         fallback: Callable[..., Any] | None = None,
         finish: Finish = Finish.FIRST_OUTPUT,
+        version: str = "",
     ) -> None: ...
     def __init__(
         self,
@@ -113,6 +115,7 @@ class Graph(Generic[In, Out]):
         supervision: Supervision | None = None,
         fallback: Callable[..., Any] | None = None,
         finish: Finish = Finish.FIRST_OUTPUT,
+        version: str = "",
     ) -> None:
         """Begin a graph without nodes.
 
@@ -126,9 +129,10 @@ class Graph(Generic[In, Out]):
                 What it returns is the output of the run; None ends the branch of the node. When it fails, the run fails.
             finish: when a run returns: with its first output, which cancels all else that is in progress, or when nothing is in
                 progress any more.
+            version: whose stored runs it takes up: those that were begun with the same name and the same version.
 
         Raises:
-            DeclarationError: the name, a type, the supervision, the fallback or `finish` is of the wrong kind.
+            DeclarationError: the name, a type, the supervision, the fallback, `finish` or the version is of the wrong kind.
         """
         if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise DeclarationError(f"Graph({name!r}): expected a name first.\n  Fix: Graph('my-graph', input=A, output=B).")
@@ -143,7 +147,12 @@ class Graph(Generic[In, Out]):
                 f"Graph({name!r}, finish={finish!r}): expected a member of Finish.\n"
                 "  Fix: finish=Finish.WHEN_QUIET, or leave it out for Finish.FIRST_OUTPUT."
             )
+        if not isinstance(version, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise DeclarationError(
+                f"Graph({name!r}, version={repr_of(version)}): expected text.\n  Fix: version='2', for example."
+            )
         self.name = name
+        self.version = version
         self.finish = finish
         self.input_types = message_types(f"Graph({name!r}", "input", input)
         self.output_types = message_types(f"Graph({name!r}", "output", output)
@@ -185,7 +194,7 @@ class Graph(Generic[In, Out]):
 
         A message class with ``__call__`` is a node too: its messages go to it, and a message of a subclass that is itself a node
         of the graph goes to that one alone. Its `concurrency` defaults to 1. Nothing under ``@graph.node`` is ever sent to a
-        language model, whatever its body is: that is :meth:`predict`, for classes as for functions.
+        language model, even without a body: that is :meth:`predict`, for classes as for functions.
 
         Raises:
             DeclarationError: neither a function nor a class with ``__call__``, a name that is taken, an unknown option, or one
@@ -253,8 +262,8 @@ class Graph(Generic[In, Out]):
 
         With `when`, a message goes to `target` if ``when(message)`` is true. A message that no connection takes is the run's
         output if it is of that type, and otherwise ends its branch. With `parameter`, it goes to that parameter of `target`
-        alone: so two parameters of one type are told apart. Nodes are given as functions or by name (a graph or an actor that was
-        added more than once: by name); the graph's check reports whether they fit.
+        alone, which distinguishes two parameters of one type. Nodes are given as functions or by name (a graph or an actor that
+        was added more than once: by name); the graph's check reports whether they fit.
 
         Raises:
             DeclarationError: `when` cannot be called, or not without waiting; or `parameter` isn't a name.
@@ -335,42 +344,13 @@ class Graph(Generic[In, Out]):
         if self._sound is not None and self._checks == len(FURTHER_CHECKS):
             return self._sound, tuple(self._nested_problems())
         self._checks = len(FURTHER_CHECKS)
-        plan, own, unknown = self._compile_anew()
+        fallback = None if self._fallback is None or self._fallback_names is None else (self._fallback, self._fallback_names)
+        plan, own, unknown = compiled(
+            self.name, self._nodes, self._connections, self.input_types, self.output_types, self.finish, fallback
+        )
         if not own and not unknown:
             self._sound = plan
         return plan, (*own, *self._nested_problems(), *unknown)
-
-    def _compile_anew(self) -> tuple[Plan, list[Problem], list[Problem]]:
-        origins = {each.origin: (name, each.names) for name, each in self._nodes.items() if each.embedded is None}
-        resolved = {name: resolve(declaration, origins) for name, declaration in self._nodes.items()}
-        connections, unknown = looked_up(self._connections, self._nodes)
-        problems: list[Problem] = []
-        specs = self._with_fallback({name: entry.spec for name, entry in resolved.items()}, origins, problems)
-        specs = with_demands(_apart(specs))
-        plan = compile_plan(self.name, specs, self.input_types, self.output_types, connections)
-        if not specs:
-            empty = Problem("no-nodes", None, "it has no nodes.", "decorate a function with @graph.node or @graph.predict.")
-            return plan, [empty], unknown
-        is_known = all(entry.knows_inputs and entry.knows_outputs for entry in resolved.values())
-        races = find_races(plan) if is_known else ()
-        demands = find_demand_problems(plan)
-        found = find_problems(plan, resolved)
-        if self.finish is Finish.WHEN_QUIET:  # an output ends nothing then, and who else takes it gets it
-            found = [problem for problem in found if problem.code != "ambiguous-output"]
-        further = find_further(plan) if is_known else ()
-        return plan, [*found, *problems, *demands, *races, *further], unknown
-
-    def _with_fallback(self, specs: dict[str, NodeSpec], nodes: Nodes, problems: list[Problem]) -> dict[str, NodeSpec]:
-        """`specs`, in which those without a fallback have the graph's."""
-        function, names = self._fallback, self._fallback_names
-        if function is None or names is None:
-            return specs
-
-        def report(code: str, text: str, fix: str) -> None:
-            problems.append(Problem(code, None, text, fix, location(function)))
-
-        default = read_default_fallback(function, names, nodes, self.output_types, report)
-        return {name: spec if spec.fallback is not None else attrs.evolve(spec, fallback=default) for name, spec in specs.items()}
 
     def _nested_problems(self) -> Iterator[Problem]:
         for name, declaration in self._nodes.items():
@@ -445,19 +425,6 @@ def _decorator(declaring: Callable[[Any, types.FrameType | None], Any], function
         return declaring(function, _caller())
 
     return decorate
-
-
-def _apart(specs: Mapping[str, NodeSpec]) -> dict[str, NodeSpec]:
-    """`specs`, in which a class node leaves alone the messages of subclasses that are nodes themselves."""
-    classes = [spec.message for spec in specs.values() if spec.message is not None]
-    found: dict[str, NodeSpec] = {}
-    for name, spec in specs.items():
-        own = spec.message
-        narrower = tuple(kind for kind in classes if own is not None and kind is not own and issubclass(kind, own))
-        found[name] = spec
-        if narrower:
-            found[name] = attrs.evolve(spec, inputs=(attrs.evolve(spec.inputs[0], excluded=narrower), *spec.inputs[1:]))
-    return found
 
 
 def _unfilled(function: types.FunctionType, declaration: NodeDeclaration) -> Callable[..., Any]:

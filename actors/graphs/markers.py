@@ -7,6 +7,7 @@ import functools
 import inspect
 import types
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from typing import Any, Protocol, final
 
 import attrs
@@ -44,6 +45,20 @@ class Run(Protocol):
     @property
     def attempt(self) -> int:
         """Which delivery of the message this is, counted from 1."""
+        ...
+
+    @property
+    def key(self) -> str:
+        """``id/path``, the same at every attempt and in every life of a stored run: a key for what is to be done once."""
+        ...
+
+    @property
+    def is_resumed(self) -> bool:
+        """Whether the run has had a life before this one: its process ended, and it goes on from what was recorded."""
+        ...
+
+    def wall_time(self) -> datetime:
+        """The time in UTC: the store's, for a runtime that has one, so that all its workers agree."""
         ...
 
     @property

@@ -454,7 +454,7 @@ def _check_predict(declaration: NodeDeclaration, returned: Shape | None, report:
 
 
 def _check_body(declaration: NodeDeclaration, returned: Shape, report: Report) -> None:
-    """Nothing under ``@graph.node`` is sent to a language model, so an empty body there returns None, whatever was meant."""
+    """Nothing under ``@graph.node`` is sent to a language model, so an empty body there returns None."""
     if declaration.embedded is not None or returned.optional or returned.many is Many.STREAM:
         return
     if not is_empty(declaration.function):  # type: ignore[arg-type]  # mypy binds a function held in a field

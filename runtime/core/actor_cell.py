@@ -29,6 +29,7 @@ from runtime.core.mailbox import Mailbox
 from runtime.core.refs import ActorStatistics, LocalRef
 from runtime.core.services import Services
 
+_NEVER = math.inf
 FAIRNESS = 64
 """Messages handled in a row before other tasks get their turn."""
 
@@ -245,7 +246,7 @@ class ActorCell(Cell):
             receive = self._receive
             assert receive is not None, "a serving incarnation has a handler"
             try:
-                if envelope.deadline == math.inf:
+                if envelope.deadline == _NEVER:
                     value = await receive(envelope.message)
                 else:
                     value = await hand.answer(receive, envelope)
@@ -260,7 +261,9 @@ class ActorCell(Cell):
                 else:
                     hand.conclude(envelope, value)
             hand.envelope = None
-            if self._crash is not None or hand.has_used_up_scope(envelope):
+            if self._crash is not None:
+                return
+            if (envelope.withdrawn or envelope.deadline != _NEVER) and hand.has_used_up_scope():
                 return
             streak += 1
             if streak == FAIRNESS:

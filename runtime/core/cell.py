@@ -306,7 +306,11 @@ class Cell(ABC):
                     self._after_end()
 
     def _tell_of_crash(self, exit: Exit) -> None:  # noqa: A002
-        if exit.kind in (ExitKind.FAILED, ExitKind.SHUTDOWN) and self.services.events.listening and exit.error is not None:
+        if (
+            exit.kind in (ExitKind.FAILED, ExitKind.SHUTDOWN)
+            and self.services.events.wants(ActorCrashed)
+            and exit.error is not None
+        ):
             self.services.events.publish(
                 ActorCrashed(
                     address=self.address,
@@ -340,7 +344,7 @@ class Cell(ABC):
         if start is not None:
             start.succeed(None)
         self._announce()
-        if self.services.events.listening:
+        if self.services.events.wants(ActorStarted):
             self.services.events.publish(ActorStarted(address=self.address, incarnation=self.incarnation))
 
     @property
@@ -396,7 +400,7 @@ class Cell(ABC):
         self.cancel_retry()
         if self.services.registry.get(self.address) is self:
             del self.services.registry[self.address]
-        if self.services.events.listening:
+        if self.services.events.wants(ActorEnded):
             self.services.events.publish(
                 ActorEnded(address=self.address, incarnation=self.incarnation, reason=reason, error=error)
             )

@@ -10,7 +10,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Generic, Self, cast, final
+from typing import Any, Generic, Protocol, Self, cast, final
 
 import attrs
 import trio
@@ -52,7 +52,7 @@ class ActorStarted(ActorEvent):
 class ActorCrashed(ActorEvent):
     """An incarnation ended with an error, or never started (`while_starting`)."""
 
-    error: BaseException
+    error: BaseException = attrs.field(repr=repr_of)
     while_starting: bool = False
 
 
@@ -72,7 +72,7 @@ class ActorEnded(ActorEvent):
     """The actor is permanently gone."""
 
     reason: StopReason
-    error: BaseException | None = None
+    error: BaseException | None = attrs.field(default=None, repr=repr_of)
 
 
 @final
@@ -104,7 +104,7 @@ class SupervisorParked(ActorEvent):
     """The restart budget is spent; the next attempt comes after `delay_s` seconds."""
 
     delay_s: float
-    error: BaseException | None
+    error: BaseException | None = attrs.field(repr=repr_of)
 
 
 @final
@@ -122,7 +122,7 @@ class MessageRedelivering(ActorEvent):
 
     attempt: int
     delay_s: float
-    error: BaseException
+    error: BaseException = attrs.field(repr=repr_of)
 
 
 @final
@@ -134,7 +134,7 @@ class InstrumentFailed(Event):
     """Its name, and where it is written."""
     event: str
     """The class of the event that it was called with."""
-    error: BaseException
+    error: BaseException = attrs.field(repr=repr_of)
 
 
 @final
@@ -221,38 +221,90 @@ class EventStream(Generic[E]):
         self.close()
 
 
+class Audience(Protocol):
+    """Whom something that happens is told."""
+
+    @property
+    def listening(self) -> bool:
+        """Whether anybody listens to anything: while it is False, making an event is not worth it."""
+        ...
+
+    def wants(self, kind: type[Event]) -> bool:
+        """Whether anybody listens to events of the class `kind`."""
+        ...
+
+    def publish(self, event: Event) -> None:
+        """Tell them. Never raises."""
+        ...
+
+
+@final
+@attrs.define(eq=False)
+class _Sink:
+    """A function that is called with events: of all classes, or of `kinds` and those derived from them."""
+
+    call: Callable[[Any], object]
+    kinds: tuple[type[Event], ...] = (Event,)
+
+
 @final
 class EventBus:
-    """Where the runtime says what happened. ``listening`` is False while there is no subscriber."""
+    """Where the runtime reports what happened, an :class:`Audience`."""
 
     def __init__(self) -> None:
         # Weak, so that a stream its owner forgot costs nothing once it is collected.
         self._order: list[weakref.ref[EventStream[Any]]] = []
-        self._sinks: tuple[Callable[[Any], None], ...] = ()
+        self._sinks: tuple[_Sink, ...] = ()
+        self.listening = False
+        """Whether making an event is worth it. An attribute, since each step of a graph asks several times."""
+        self._wanted: dict[type[Event], bool] = {}
+        """What :meth:`wants` has found since the sinks and streams last changed."""
         self.on_interrupt: Callable[[BaseException], None] | None = None
         """Called with what must not be survived and came out of a sink: the code that publishes could do nothing about it."""
 
-    @property
-    def listening(self) -> bool:
-        """Whether making an event is worth it."""
-        return bool(self._order or self._sinks)
+    def wants(self, kind: type[Event]) -> bool:
+        """Whether a sink or a stream takes events of the class `kind`."""
+        if not self.listening:
+            return False
+        wanted = self._wanted.get(kind)
+        if wanted is None:
+            wanted = bool(self._order) or any(issubclass(kind, sink.kinds) for sink in self._sinks)
+            self._wanted[kind] = wanted
+        return wanted
 
-    def add_sink(self, sink: Callable[[Any], None]) -> None:
-        """Call `sink` with every event from now on. It must not block; one that raises is dropped (`InstrumentFailed`)."""
-        self._sinks = (*self._sinks, sink)
+    def _changed(self) -> None:
+        self.listening = bool(self._order or self._sinks)
+        self._wanted.clear()
+
+    def add_sink(self, sink: Callable[[Any], object], kinds: tuple[type[Event], ...] = (Event,)) -> Callable[[], None]:
+        """Call `sink` with every event of `kinds` from now on; returns what ends that.
+
+        It must not block; one that raises is dropped (`InstrumentFailed`).
+        """
+        added = _Sink(sink, kinds)
+        self._sinks = (*self._sinks, added)
+        self._changed()
+        return lambda: self._remove(added)
+
+    def _remove(self, sink: _Sink) -> None:
+        self._sinks = tuple(known for known in self._sinks if known is not sink)
+        self._changed()
 
     def subscribe(self, keep: Callable[[Any], bool] | None = None, buffer: int = DEFAULT_BUFFER) -> EventStream[Any]:
         """A stream of the events from now on for which `keep` is true (all, without it)."""
         stream: EventStream[Any] = EventStream(self, keep, buffer)
         self._order.append(weakref.ref(stream, self._drop))
+        self._changed()
         return stream
 
     def forget(self, stream: EventStream[Any]) -> None:
         """End the subscription of `stream`."""
         self._order = [known for known in self._order if known() is not stream]
+        self._changed()
 
     def _drop(self, dead: weakref.ref[EventStream[Any]]) -> None:
         self._order = [known for known in self._order if known is not dead]
+        self._changed()
 
     @trio.lowlevel.enable_ki_protection  # else Ctrl-C would pass for a failure of the instrument in which it happens to come
     def publish(self, event: Event) -> None:
@@ -262,11 +314,13 @@ class EventBus:
         """
         failed: list[InstrumentFailed] | None = None
         for sink in self._sinks:
+            if not isinstance(event, sink.kinds):
+                continue
             try:
-                sink(event)
+                sink.call(event)
             except BaseException as error:  # noqa: BLE001 - see above
-                self._sinks = tuple(known for known in self._sinks if known is not sink)
-                failed = [*(failed or ()), self._failure(sink, event, error)]
+                self._remove(sink)
+                failed = [*(failed or ()), self._failure(sink.call, event, error)]
         for known in tuple(self._order):
             stream = known()
             if stream is None:
@@ -299,6 +353,27 @@ class EventBus:
             stream = known()
             if stream is not None:
                 stream.close()
+
+
+@final
+class WithStream:
+    """The audience of a run whose events are read from a stream of that run: the stream, which wants all of them, and the bus."""
+
+    listening = True
+
+    def __init__(self, stream: EventStream[Any], bus: EventBus) -> None:
+        self._stream = stream
+        self._bus = bus
+
+    def wants(self, kind: type[Event]) -> bool:
+        """True: the stream does."""
+        return True
+
+    def publish(self, event: Event) -> None:
+        """Tell the stream, and whoever listens to the runtime."""
+        self._stream.offer(event)
+        if self._bus.listening:
+            self._bus.publish(event)
 
 
 def _named(function: object) -> str:

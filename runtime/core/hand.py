@@ -11,7 +11,6 @@ import trio
 from actors.actor import Failure
 from actors.checks import COROUTINE
 from actors.errors import ActorFailed, AskCycle, MailboxFull, Unhandled, UsageError
-from actors.requests import may_be_none
 from actors.restarts import Redelivery
 from actors.words import said
 from runtime.core.cell import Cell
@@ -22,6 +21,7 @@ from runtime.core.frames import raised_at, trim
 from runtime.core.incarnation import Exit, ExitKind
 from runtime.core.mailbox import Mailbox, message_kind
 from runtime.core.refs import Ask, not_awaited
+from runtime.core.requests import may_be_none
 from runtime.core.stash import Deferred, LocalReply, Redeliveries, Stash
 
 
@@ -76,10 +76,12 @@ class Hand:
         finally:
             work.deadline = math.inf
 
-    def has_used_up_scope(self, envelope: Envelope) -> bool:
-        """Whether ``work`` was cancelled for `envelope`, though its handler did not let that pass: the next one needs another."""
-        if not envelope.withdrawn and envelope.deadline == math.inf:
-            return False  # nothing else cancels it, and asking the scope costs a look at the clock
+    def has_used_up_scope(self) -> bool:
+        """Whether ``work`` was cancelled, though a handler did not let that pass: the next message needs another.
+
+        To be asked after a message that was withdrawn or had a deadline: nothing else cancels the scope, and to ask it costs a
+        look at the clock.
+        """
         return self.work is None or self.work.cancel_called
 
     def let_go(self, envelope: Envelope) -> None:
@@ -235,7 +237,7 @@ class Hand:
     def _redeliver(self, envelope: Envelope, error: BaseException) -> None:
         delay_s = self._redelivery.backoff.delay_s(envelope.attempt - 1, self.cell.services.rng)
         envelope.attempt += 1
-        if self.cell.services.events.listening:
+        if self.cell.services.events.wants(MessageRedelivering):
             self.cell.services.events.publish(
                 MessageRedelivering(
                     address=self.cell.address,

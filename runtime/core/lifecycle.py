@@ -54,8 +54,8 @@ State: TypeAlias = ActorState
 
 
 @final
-class Move(enum.Enum):
-    """What happens to a cell."""
+class Move(enum.StrEnum):
+    """What happens to a cell. A text, because each start looks a pair with it up, and other members are hashed in Python."""
 
     LAUNCH = "launch"
     """An incarnation begins."""

@@ -8,10 +8,8 @@ from collections import deque
 from collections.abc import Sequence
 from typing import final
 
-import attrs
-
 from actors.actor import Terminated
-from actors.supervision import ChildSpec
+from actors.supervision import ChildSpec, spec_like
 from runtime.core.actor_cell import ActorCell
 from runtime.core.mailbox import Mailbox, MailboxStatistics
 from runtime.core.supervisor import SupervisorCell
@@ -128,7 +126,7 @@ class InstancePool:
                 return name
 
     def _launch(self, name: str) -> ActorCell:
-        spec = attrs.evolve(self._spec, id=name)
+        spec = spec_like(self._spec, name, self._spec.factory, self._spec.args)
         cell = self._context.run(self._supervisor.adopt_worker, name, spec, self.mailbox)
         cell.on_end(self._replace)
         return cell

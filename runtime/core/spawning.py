@@ -11,7 +11,7 @@ from actors.actor import Actor, ActorRef, SpawnOptions
 from actors.errors import DeclarationError
 from actors.factories import check_factory
 from actors.options import OF_AN_ACTOR, nearest
-from actors.supervision import ChildSpec
+from actors.supervision import ChildSpec, spec_like
 from actors.typevars import M
 from runtime.core.actor_cell import ActorCell
 from runtime.core.supervisor import SupervisorCell
@@ -41,7 +41,10 @@ async def spawn_under(
     given = {option: value for option, value in options.items() if value is not None}
     child_id = name if name is not None else supervisor.children.free_name(_stem_of(factory))
     try:
-        spec = ChildSpec(child_id, factory, args, **given)
+        if given or type(child_id) is not str:
+            spec = ChildSpec(child_id, factory, args, **given)
+        else:
+            spec = spec_like(None, child_id, factory, args)
     except DeclarationError:
         _refuse(factory, args, given)
         raise

@@ -93,7 +93,7 @@ class Watchdog(trio.abc.Instrument):
 
     def _report(self, task: trio.lowlevel.Task, held_s: float) -> None:
         cell = _actor_of(task)
-        if not self._services.events.listening or (cell is not None and cell.services is not self._services):
+        if not self._services.events.wants(LoopBlocked) or (cell is not None and cell.services is not self._services):
             return
         step, stack = self._sample or (0, traceback.StackSummary())
         self._services.events.publish(

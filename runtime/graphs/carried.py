@@ -20,8 +20,16 @@ _OWN = frozenset({current_cell, off_duty})
 
 
 def carried_from_here() -> Carried:
-    """What the context of this task holds."""
-    return tuple(pair for pair in contextvars.copy_context().items() if pair[0] not in _OWN)
+    """What the context of this task holds, but for what a node finds in any case."""
+    return tuple(pair for pair in contextvars.copy_context().items() if pair[0] not in _OWN and not _is_usual(pair[1]))
+
+
+def _is_usual(value: object) -> bool:
+    """Whether it is the arithmetic context that Python gives to code which has none, as the instances of nodes have none.
+
+    Nearly every program has one, because some library has looked at it, and to set and copy it costs a tenth of a step.
+    """
+    return type(value) is decimal.Context and value.__reduce__() == decimal.DefaultContext.__reduce__()
 
 
 def take_on(carried: Carried) -> list[contextvars.Token[Any]]:

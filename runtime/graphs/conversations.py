@@ -244,7 +244,7 @@ class Conversation(Generic[In, Out]):
             return output
         async with self._turn(message) as begun:
             with self._owner.charging():
-                made: Out = await self._owner.engine.run(self._graph, message, math.inf, begun)
+                made: Out = await self._owner.engine.run(self._graph, message, math.inf, begun=begun)
         return made
 
     def stream(
@@ -257,7 +257,7 @@ class Conversation(Generic[In, Out]):
     async def _streamed(self, message: In, buffer: int) -> AsyncGenerator[EventStream[Any]]:
         async with self._turn(message) as begun, contextlib.AsyncExitStack() as stack:
             with self._owner.charging():  # its start alone: the caller's block is not part of the run
-                run = self._owner.engine.stream(self._graph, message, math.inf, buffer, begun)
+                run = self._owner.engine.stream(self._graph, message, math.inf, buffer, begun=begun)
                 events = await stack.enter_async_context(run)
             yield events
 

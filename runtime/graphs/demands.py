@@ -20,7 +20,9 @@ from runtime.graphs.dependencies import RunDependencies
 from runtime.graphs.launch import Launch
 from runtime.graphs.reducer.routing import RoutingTable
 from runtime.graphs.reducer.state import RunState
+from runtime.graphs.resuming import replay
 from runtime.graphs.run import ActiveRun
+from runtime.journal.records import RecordKind
 
 
 @final
@@ -42,12 +44,18 @@ class Demands:
             NodeFailed: it gave up.
         """
         state = RunState(self._table_of(name), outer.id, prefix)
-        commands = state.start(message)
-        publish = outer.publish if outer.is_listened_to else None
-        run = ActiveRun(state, self._places, publish, lambda _: None, math.inf, outer, outer.now)
+        journal = None
+        if outer.journal is not None:
+            journal, known = outer.journal.on_demand(name)
+            told = [record for record in known if record.kind is RecordKind.FINISHED]  # attempts that failed are made anew
+            commands = replay(state, message, told, journal.codec, outer.now()).commands
+        else:
+            commands = state.start(message)
+        run = ActiveRun(state, self._places, outer.audience, lambda _: None, math.inf, outer, outer.now)
+        run.journal = journal
         run.dependencies = RunDependencies.borrowed(lender)
         try:
-            return await Launch(run, message, commands).result("nobody needs it any more")
+            return await Launch(run, message, commands).result("its result is no longer needed")
         except NoOutput:
             return None
         except RunFailed as failed:
@@ -55,7 +63,7 @@ class Demands:
             raise leaf from leaf.__cause__
 
     def _table_of(self, name: str) -> RoutingTable:
-        """The graph of this one node, whose output is whatever it returns."""
+        """The graph of this one node, whose output is what it returns, of any type."""
         if name not in self._tables:
             spec = attrs.evolve(self._plan.nodes[name], is_on_demand=False)
             if spec.fan_out is Many.LIST:  # the list itself is wanted

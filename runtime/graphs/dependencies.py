@@ -1,7 +1,7 @@
 """What the nodes of one run depend on: functions called once per run, context managers kept open until the run is over.
 
-A context manager is entered and left by one task of its own, since it may hold a nursery or a cancel scope. Those tasks live in
-the nursery of :class:`Contexts`, an actor beside the graphs; a run is over only when all of its own have ended.
+A context manager is entered and left by its own task, since it may hold a nursery or a cancel scope. Those tasks live in
+the nursery of :class:`Contexts`, an actor beside the graphs; a run is over only when all of its own tasks there have ended.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class ContextKeeper(Actor):
                 nursery.cancel_scope.cancel()
 
     async def receive(self, message: object) -> None:
-        """Refuse it."""
+        """Reject it."""
         raise UsageError(f"this actor takes no messages. Got: {repr_of(message)}.\n  Fix: send it to an actor of your own.")
 
 
@@ -88,7 +88,7 @@ class _Slot:
     """One dependency of one run."""
 
     lock: trio.Lock = attrs.field(factory=trio.Lock)
-    """Held by the task that works it out; whoever waits for it takes over when that task is cancelled."""
+    """Held by the task that computes it; the next one that waits takes over when that task is cancelled."""
     is_done: bool = False
     value: Any = None
     failures: int = 0
@@ -119,7 +119,7 @@ RunNode = Callable[[str, "RunDependencies"], Awaitable[Any]]
 
 @final
 class RunDependencies:
-    """The values of one run, each worked out once."""
+    """The values of one run, each computed once."""
 
     def __init__(self, run: Owner, message: object, contexts: Contexts, run_node: RunNode) -> None:
         self._run = run
@@ -139,7 +139,7 @@ class RunDependencies:
         return made
 
     async def resolve(self, needs: Mapping[str, Dependency], *, node: str, path: str) -> dict[str, Any]:
-        """The value of each parameter; independent ones are worked out at the same time, and one that fails cancels the others.
+        """The value of each parameter; independent ones are computed concurrently, and one that fails cancels the others.
 
         Raises:
             DepError: a function failed; its cause is what it raised. Several that fail in one instant come as a group.

@@ -22,14 +22,15 @@ from runtime.core.actor_cell import ActorCell
 from runtime.core.cell import current_cell
 from runtime.core.pool import InstancePool
 from runtime.core.supervisor import SupervisorCell
-from runtime.graphs.attempt import Serve
+from runtime.graphs.delivery import NodeActor, Serve
 from runtime.graphs.demands import Demands
-from runtime.graphs.node import NodeActor
 from runtime.graphs.reducer.routing import RoutingTable
 from runtime.graphs.run import ActiveRun, Work
 from runtime.graphs.tooling import Equipment
 from runtime.graphs.turns import Turns
+from runtime.journal.fingerprint import fingerprint
 from runtime.lm.dspy.choosing import Picking
+from runtime.messages.codec import MessageCodec
 
 RunInside = Callable[[Any, object, Work], Awaitable[Any]]
 """Runs a graph as the work of a node of another run."""
@@ -45,6 +46,8 @@ class Deployment(Generic[In, Out]):
         self.routing = RoutingTable(plan, graph.finish)
         self.has_needs = any(spec.all_needs for spec in plan.nodes.values())
         """Whether any node has dependencies."""
+        self._codec: MessageCodec | None = None
+        self._fingerprint: bytes | None = None
         self.pools: dict[str, InstancePool] = {}
         self.demands = Demands(plan, self.pools)
         self._supervisor = supervisor
@@ -61,6 +64,26 @@ class Deployment(Generic[In, Out]):
     def is_running(self) -> bool:
         """Whether it takes runs."""
         return self._supervisor.is_serving and not self._is_stopping
+
+    @property
+    def codec(self) -> MessageCodec:
+        """What stores its messages; made when the first is."""
+        if self._codec is None:
+            outputs = [kind for spec in self.plan.nodes.values() for kind in spec.outputs]
+            self._codec = MessageCodec([*self.plan.input_types, *self.plan.output_types, *outputs])
+        return self._codec
+
+    @property
+    def fingerprint(self) -> bytes:
+        """That of the plan."""
+        if self._fingerprint is None:
+            self._fingerprint = fingerprint(self.plan)
+        return self._fingerprint
+
+    @property
+    def places_left(self) -> float:
+        """How many more runs may be under way at once."""
+        return math.inf if self._turns is None else max(0, self._turns.max_runs - len(self._runs))
 
     @property
     def active_runs(self) -> int:
@@ -162,7 +185,7 @@ class Deployment(Generic[In, Out]):
     async def _end_runs(self) -> None:
         runs = list(self._runs)
         for run in runs:
-            run.cancel("its graph was stopped")
+            run.hand_back("its graph was stopped")
         for run in runs:
             await run.over.wait()
 
@@ -170,6 +193,6 @@ class Deployment(Generic[In, Out]):
         for run in list(self._runs):
             if ended.error is not None:
                 run.fail(ended.error)
-            run.cancel("its graph has ended")
+            run.hand_back("its graph has ended")
         for pool in self.pools.values():
             pool.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, final
 
-from actors.errors import NodeFailed, NoOutput, RunCancelled, RunError, RunFailed, StepsExceeded
+from actors.errors import NodeFailed, NoOutput, RunCancelled, RunError, RunFailed, StepsExceeded, UnderstudyError
 from actors.groups import leaves_of
 from actors.words import said
 from runtime.core.frames import raised_at, trim
@@ -26,15 +26,19 @@ class Ending:
         self.failures: list[NodeFailed] = []
         self.reason: RunError | None = None
         """Why it is being taken down, when it is neither for the failures nor for the output."""
+        self.loss: UnderstudyError | None = None
+        """Why nothing more of it can be written down: it ends with this here, whatever was decided."""
 
     @property
     def is_decided(self) -> bool:
         """Whether it is known what the run ends as."""
-        return bool(self.failures) or self.reason is not None or self._state.output is not None
+        return self.loss is not None or bool(self.failures) or self.reason is not None or self._state.output is not None
 
-    def outcome(self, trace: Sequence[Step]) -> tuple[RunStatus, Any, RunError | None]:
+    def outcome(self, trace: Sequence[Step]) -> tuple[RunStatus, Any, UnderstudyError | None]:
         """The status, the output and the error of the run, which is over and has left `trace`."""
         state, reason = self._state, self.reason
+        if self.loss is not None:
+            return RunStatus.FAILED, None, self.loss
         if self.failures:
             order = {step.path: index for index, step in enumerate(trace)}
             self.failures.sort(key=lambda failure: order.get(failure.path, len(order)))  # not in the order of chance

@@ -5,15 +5,18 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import itertools
+import json
 import math
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+import secrets
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from datetime import timedelta
 from typing import Any, Final, final
 
 import trio
 
 from actors.checks import refuse
-from actors.errors import UsageError
+from actors.errors import RuntimeDraining, UnderstudyError, UsageError
 from actors.graphs.check import FURTHER_CHECKS
 from actors.graphs.dependencies import Supply
 from actors.graphs.graph import Graph
@@ -22,36 +25,49 @@ from actors.graphs.options import node_supervision
 from actors.graphs.plan import Plan
 from actors.graphs.tools import graphs_in
 from actors.restarts import RestartType
+from actors.store_errors import RunExists, RunParked, StoreError
 from actors.supervision import ChildSpec, supervisor_spec
 from actors.typevars import In, Out
 from actors.words import repr_of
 from runtime.core.cell import current_cell
 from runtime.core.duty import on_duty
-from runtime.core.events import DEFAULT_BUFFER, Event, EventBus, EventStream
+from runtime.core.events import DEFAULT_BUFFER, Audience, Event, EventBus, EventStream, WithStream
 from runtime.core.services import Services
 from runtime.core.supervisor import SupervisorCell
 from runtime.graphs.carried import in_context
 from runtime.graphs.dependencies import ContextKeeper, Contexts, RunDependencies
 from runtime.graphs.deployment import Deployment
-from runtime.graphs.events import RunAbandoned
+from runtime.graphs.events import RunAbandoned, RunParkedEvent, RunResumed
 from runtime.graphs.handle import RunHandle
+from runtime.graphs.journaling import Journal, by_frame
+from runtime.graphs.keeper import Keeping
 from runtime.graphs.launch import Launch
 from runtime.graphs.record import RunStatus
+from runtime.graphs.reducer.deliveries import Commands
 from runtime.graphs.reducer.state import RunState
+from runtime.graphs.resuming import MAX_LIVES, Resumed, check, crashed_too_often, lives_in_vain, read_input, replay
 from runtime.graphs.run import ActiveRun, Work
 from runtime.graphs.served import ServedToolboxes
+from runtime.graphs.stored import StoredView, unknown
 from runtime.graphs.tooling import Equipment, refuse_approval
 from runtime.graphs.unheard import Unheard
+from runtime.journal.records import Record, RecordKind, digest_of
+from runtime.journal.store import Created, NewRun, PostedKind, StoredRun, StoredStatus
 from runtime.lm.dspy import bridge
 from runtime.lm.dspy.checking import predict_problems
 from runtime.lm.models import Connections, Models
 from runtime.lm.predictors.serving import Predictors
 from runtime.lm.tools.checking import tool_problems
+from runtime.messages.codec import MessageCodec
 
 FURTHER_CHECKS.append(tool_problems)
-FURTHER_CHECKS.append(predict_problems)  # so that the check of a graph knows what its language models will need
+FURTHER_CHECKS.append(predict_problems)  # the check of a graph then knows what its language models will need
 
 
+LOOK_S: Final = 1.0
+"""How often the store is asked for runs that are due."""
+MOST_CLAIMED: Final = 20
+"""How many runs are taken up at a time."""
 Begun = Callable[[ActiveRun], None]
 """Is told of a run that is about to begin."""
 _MAX_RUN_ID: Final = 200
@@ -59,7 +75,7 @@ _MAX_RUN_ID: Final = 200
 
 
 def check_run_id(wanted: object) -> None:
-    """Refuse an id that could not stand in a path, a log line or a file name as it is."""
+    """Reject an id that could not stand in a path, a log line or a file name as it is."""
     if not isinstance(wanted, str) or not wanted:
         raise UsageError(f"run_id={repr_of(wanted)}: expected a non-empty string or None.\n  Fix: leave it out, and one is made.")
     if len(wanted) > _MAX_RUN_ID:
@@ -89,13 +105,17 @@ class Engine:
         self._deploying = trio.Lock()
         self._numbers = itertools.count(1)
         self._runs: dict[str, ActiveRun] = {}
-        """Those that are not over, by id, whatever their graph."""
+        """Those that are not over, by id, of all graphs."""
         self._unheard = Unheard()
         self._context = contextvars.copy_context()
-        """That of whoever opened the runtime: for what outlives runs."""
+        """That of the task that opened the runtime: for what outlives runs."""
         self._contexts = Contexts()
         self._toolboxes = ServedToolboxes(root)
         self._is_draining = False
+        self.keeping: Keeping | None = None
+        """Set when the runtime has a store."""
+        self._accepting: dict[str, trio.Lock] = {}
+        """By the id of each durable run that is being started."""
 
     # --- deployments ------------------------------------------------------------------------------------------------------
 
@@ -125,7 +145,7 @@ class Engine:
         for nested in _graphs_within(plan):
             known = self._deployments.get(nested)
             if known is None or not known.is_running:
-                await self._deploy(nested, math.inf)  # so that what is wrong with it is said before the first run
+                await self._deploy(nested, math.inf)  # what is wrong with it is then reported before the first run
         if self._models.needs_transport and not self._models.has_owner:
             await self._root.start_child(ChildSpec(self._free_name("connections"), Connections, (self._models,)))
         if self._contexts.nursery is None and _keeps_contexts(plan):
@@ -187,11 +207,26 @@ class Engine:
     # --- runs -------------------------------------------------------------------------------------------------------------
 
     async def start(
-        self, graph: Graph, message: object, run_id: str | None, max_steps: float, events: EventStream | None = None
-    ) -> ActiveRun:
+        self,
+        graph: Graph,
+        message: object,
+        run_id: str | None,
+        max_steps: float,
+        *,
+        durable: bool = True,
+        here: bool = True,
+        deadline_s: float | None = None,
+    ) -> ActiveRun | StoredView:
         """Start a run; return once its first messages have found room. Cancelled, nothing of it is alive."""
         await trio.lowlevel.checkpoint()
-        launch = await self._prepare(graph, message, run_id, max_steps, events)
+        if self.keeping is None or not durable:
+            _check_kept(here=here)
+            launch = await self._prepare(graph, message, run_id, max_steps)
+        else:
+            accepted = await self._accept(self.keeping, graph, message, run_id, max_steps, here=here, deadline_s=deadline_s)
+            if not isinstance(accepted, Launch):
+                return accepted
+            launch = accepted
         cell = on_duty()
         with nullcontext() if cell is None else launch.run.waits.started_by(cell):
             await launch.begin()
@@ -208,28 +243,217 @@ class Engine:
         begun: Begun | None = None,
     ) -> Launch:
         """A run that has not begun. Not a checkpoint once its graph is deployed: who calls this waits for the run as well."""
-        if self._is_draining and current_cell.get() is None:  # a run that drains may still need runs of its own
-            raise UsageError("the runtime is draining: it takes no more runs.\n  Fix: start runs before drain() is called.")
-        _check_max_steps(max_steps)
-        deployment = await self._deployment_of(graph)
+        deployment = await self._taking(graph, max_steps)
         state = RunState(deployment.routing, self._new_id(graph, run_id))
         commands = state.start(message)
-
-        def dismiss(run: ActiveRun) -> None:
-            del self._runs[run.id]
-            deployment.dismiss(run)
-            if run.status is RunStatus.FAILED and not run.waits.is_awaited:
-                self._unheard.add(run)
-
-        run = self._runs[state.run_id] = ActiveRun(
-            state, deployment.pools, self._publisher(events), dismiss, max_steps, now=self._services.now
-        )
-        run.shows_prompts = self._services.shows_prompts and run.is_listened_to
-        if deployment.has_needs:
-            run.dependencies = self._dependencies(deployment, run, message, deployment.plan.name)
+        run = self._activate(deployment, state, message, max_steps, events)
         if begun is not None:
             begun(run)
         return Launch(run, message, commands, deployment.admit)
+
+    async def _taking(self, graph: Graph, max_steps: float) -> Deployment:
+        """The deployed graph, if runs are taken."""
+        if self._is_draining and current_cell.get() is None:  # a run that drains may still need runs of its own
+            raise RuntimeDraining("the runtime is draining: it takes no more runs.\n  Fix: start runs before drain() is called.")
+        _check_max_steps(max_steps)
+        return await self._deployment_of(graph)
+
+    def _activate(
+        self, deployment: Deployment, state: RunState, message: object, max_steps: float, events: EventStream | None = None
+    ) -> ActiveRun:
+        def dismiss(run: ActiveRun) -> None:
+            del self._runs[run.id]
+            deployment.dismiss(run)
+            if run.journal is not None:
+                self._put_away(run, run.journal)
+            elif run.status is RunStatus.FAILED and not run.waits.is_awaited:
+                self._unheard.add(run)
+
+        run = self._runs[state.run_id] = ActiveRun(
+            state, deployment.pools, self._audience(events), dismiss, max_steps, now=self._services.now
+        )
+        run.shows_prompts = self._services.shows_prompts
+        if self.keeping is not None:
+            run.wall_time = self.keeping.store.wall_time
+        if deployment.has_needs:
+            run.dependencies = self._dependencies(deployment, run, message, deployment.plan.name)
+        return run
+
+    # --- durable runs -----------------------------------------------------------------------------------------------------
+
+    @trio.lowlevel.enable_ki_protection
+    async def _accept(
+        self,
+        keeping: Keeping,
+        graph: Graph,
+        message: object,
+        wanted: str | None,
+        max_steps: float,
+        events: EventStream | None = None,
+        *,
+        here: bool = True,
+        deadline_s: float | None = None,
+    ) -> Launch | ActiveRun | StoredView:
+        """Store a new run, which has not begun; or find the one of that id, in whatever state."""
+        deployment = await self._taking(graph, max_steps)
+        data = deployment.codec.encode(message)
+        if wanted is not None:
+            check_run_id(wanted)
+        run_id = wanted if wanted is not None else f"{graph.name}-{secrets.token_hex(8)}"
+        state = RunState(deployment.routing, run_id)
+        commands = state.start(message)
+        lock = self._accepting.setdefault(run_id, trio.Lock())
+        async with lock:
+            try:
+                return await self._accepted(
+                    keeping, deployment, state, commands, message, data, max_steps, events, here, deadline_s
+                )
+            finally:
+                if not lock.statistics().tasks_waiting:
+                    self._accepting.pop(run_id, None)
+
+    async def _accepted(
+        self,
+        keeping: Keeping,
+        deployment: Deployment,
+        state: RunState,
+        commands: Commands,
+        message: object,
+        data: bytes,
+        max_steps: float,
+        events: EventStream | None,
+        here: bool,
+        deadline_s: float | None,
+    ) -> Launch | ActiveRun | StoredView:
+        graph, run_id, store = deployment.graph, state.run_id, keeping.store
+        active = self._runs.get(run_id)
+        if active is not None and active.journal is None:
+            raise UsageError(f"a run {repr_of(run_id)} is under way already.\n  Fix: give each run its own run_id.")
+        now = store.wall_time()
+        deadline = None if deadline_s is None else now + timedelta(seconds=deadline_s)
+        limit = "" if max_steps == math.inf else f"{max_steps:g}"
+        first = Record.of(run_id, 1, RecordKind.STARTED, limit, now.timestamp(), data)
+        new = NewRun(run_id, graph.name, graph.version, deployment.fingerprint, deadline, here=here)
+        with trio.CancelScope(shield=True):  # or nobody would know whether there is such a run
+            found = await store.create(new, first)
+        if isinstance(found, Created):
+            if not here:
+                return self._view(found.run)
+            run = self._activate(deployment, state, message, max_steps, events)
+            run.journal = Journal(keeping.open_log(run_id, 1, run.lost), deployment.codec)
+            return Launch(run, message, commands, deployment.admit)
+        if found.run.graph != graph.name or not _is_same_input(deployment.codec, found.first, data, message):
+            raise RunExists(
+                f"run {run_id!r} is stored already, and is a run of graph {found.run.graph!r} with another input.\n"
+                "  Fix: give the new run an id of its own; the same id, graph and input give the handle of that run.",
+                run_id=run_id,
+            )
+        if active is not None:
+            return active
+        if here and found.run.status is StoredStatus.READY and found.run.version == graph.version:
+            taken = await store.take(run_id)
+            if taken is not None:
+                revived = await self._revive(keeping, deployment, taken, events)
+                if revived is not None:
+                    return revived
+        return self._view(found.run)
+
+    def _view(self, stored: StoredRun) -> StoredView:
+        assert self.keeping is not None, "a stored run has a store"
+        deployment = next((each for each in self._deployments.values() if each.graph.name == stored.graph), None)
+        codec = None if deployment is None else deployment.codec
+        return StoredView(self.keeping.store, stored, codec, self._runs.get)
+
+    async def handle(self, run_id: str) -> ActiveRun | StoredView:
+        """A run that is under way here, or stored."""
+        await trio.lowlevel.checkpoint()
+        active = self._runs.get(run_id)
+        if active is not None:
+            return active
+        stored = None if self.keeping is None else await self.keeping.store.run(run_id)
+        if stored is None:
+            raise unknown(run_id)
+        return self._view(stored)
+
+    async def take_up(self) -> None:
+        """Take up stored runs that are due, as many as graphs here have room for; for ever."""
+        assert self.keeping is not None, "a store is opened"
+        while True:
+            with contextlib.suppress(StoreError):
+                await self._take_up_due(self.keeping)
+            await trio.sleep(LOOK_S)
+
+    async def _take_up_due(self, keeping: Keeping) -> None:
+        while not self._is_draining:
+            open_for = {(d.graph.name, d.graph.version): d for d in self._deployments.values() if d.is_running and d.places_left}
+            if not open_for:
+                return
+            most = int(min(MOST_CLAIMED, *(each.places_left for each in open_for.values())))
+            claimed = await keeping.store.claim(list(open_for), most)
+            for stored in claimed:
+                deployment = open_for[stored.graph, stored.version]
+                try:
+                    launch = await self._revive(keeping, deployment, stored)
+                except StoreError as error:  # damaged, or not to be read now: somebody else may try
+                    self._parked(stored, error)
+                    continue
+                if launch is not None and keeping.nursery is not None:
+                    keeping.nursery.start_soon(self._go_on, launch)
+            if len(claimed) < most:
+                return
+
+    async def _go_on(self, launch: Launch) -> None:
+        async with in_context(self._context):
+            await launch.begin()
+
+    async def _revive(
+        self, keeping: Keeping, deployment: Deployment, stored: StoredRun, events: EventStream | None = None
+    ) -> Launch | None:
+        """A run of this worker, ready to go on where its records end; None if it cannot, and was parked or was over."""
+        run_id, store = stored.id, keeping.store
+        records = [record async for record in store.read(run_id)]
+        check(run_id, records, stored.last_seq)
+        own, frames = by_frame(records)
+        state = RunState(deployment.routing, run_id)
+        lives = lives_in_vain(own)
+        try:
+            if lives >= MAX_LIVES:
+                raise crashed_too_often(run_id, lives)
+            message = read_input(deployment.codec, records[0])
+            resumed = replay(state, message, own[1:], deployment.codec, self._services.now())
+        except RunParked as error:
+            log = keeping.open_log(run_id, len(records), _nothing)
+            told = {"error": type(error).__name__, "message": str(error), "reason": error.reason}
+            await log.append(RecordKind.PARKED, error.reason, json.dumps(told).encode()).wait()
+            keeping.close_log(log)
+            self._parked(stored, error)
+            return None
+        async with in_context(self._context):
+            run = self._activate(deployment, state, message, float(records[0].path or "inf"), events)
+        log = keeping.open_log(run_id, len(records), run.lost)
+        run.journal = Journal(log, deployment.codec, frames)
+        assert keeping.lease is not None, "the store is open"
+        began: Any = {"worker": keeping.worker, "epoch": keeping.lease.epoch}
+        written = log.append(RecordKind.RESUMED, "", json.dumps(began).encode())
+        run.resume(resumed)
+        if any(item.kind is PostedKind.CANCEL for item in await store.inbox(run_id)):
+            run.cancel("it was cancelled before its process ended")
+        if run.wants(RunResumed):
+            run.audience.publish(RunResumed(run_id=run_id, graph=stored.graph, records=len(records), lives=stored.lives))
+        await written.wait()
+        return Launch(run, message, resumed.commands, deployment.admit)
+
+    def _parked(self, stored: StoredRun, error: UnderstudyError) -> None:
+        if self._services.events.wants(RunParkedEvent):
+            self._services.events.publish(RunParkedEvent(run_id=stored.id, graph=stored.graph, error=error))
+
+    def _put_away(self, run: ActiveRun, journal: Journal) -> None:
+        """A durable run is over here; if it was handed back, somebody else may have it."""
+        keeping = self.keeping
+        assert keeping is not None, "a durable run has a store"
+        keeping.close_log(journal.log)
+        if run.is_handed_back and journal.log.error is None and keeping.nursery is not None:
+            keeping.nursery.start_soon(keeping.release, run.id)
 
     async def run_inside(self, graph: Graph, message: object, work: Work, path: str | None = None) -> Any:
         """Run `graph` as the work of a node of another run, and return its output; nothing of it is alive afterwards.
@@ -240,9 +464,19 @@ class Engine:
         outer = work.run
         deployment = await self._deployment_of(graph)
         state = RunState(deployment.routing, outer.id, path)
-        commands = state.start(message)
-        publish = outer.publish if outer.is_listened_to else None
-        run = ActiveRun(state, deployment.pools, publish, deployment.dismiss, outer.max_steps, outer, outer.now)
+        resumed: Resumed | None = None
+        journal: Journal | None = None
+        known: Sequence[Record] = ()
+        if outer.journal is None or path != work.delivery.path:  # a tool's: a further attempt may call it with something else
+            commands = state.start(message)
+        else:
+            journal, known = outer.journal.inside(path, work.step.attempt, deployment.codec)
+            resumed = replay(state, message, known, deployment.codec, outer.now())
+            commands = resumed.commands
+        run = ActiveRun(state, deployment.pools, outer.audience, deployment.dismiss, outer.max_steps, outer, outer.now)
+        run.journal = journal
+        if resumed is not None and known:
+            run.resume(resumed)
         if deployment.has_needs:
             run.dependencies = self._dependencies(deployment, run, message, path)
         launch = Launch(run, message, commands, deployment.admit)
@@ -260,38 +494,55 @@ class Engine:
             return next(run_id for run_id in numbered if run_id not in self._runs)
         check_run_id(wanted)
         if wanted in self._runs:
-            raise UsageError(f"a run {repr_of(wanted)} is under way already.\n  Fix: give each run its own run_id.")
+            raise UsageError(f"a run {repr_of(wanted)} is already in progress.\n  Fix: give each run its own run_id.")
         return wanted
 
-    def _publisher(self, stream: EventStream | None) -> Callable[[Event], None] | None:
+    def _audience(self, stream: EventStream | None) -> Audience:
         bus = self._services.events
-        if stream is None:
-            return bus.publish if bus.listening else None
+        return bus if stream is None else WithStream(stream, bus)
 
-        def publish(event: Event) -> None:
-            stream.offer(event)
-            if bus.listening:
-                bus.publish(event)
+    def publish(self, event: Event) -> None:
+        """Tell whoever listens to the runtime."""
+        if self._services.events.listening:
+            self._services.events.publish(event)
 
-        return publish
+    async def run(
+        self, graph: Graph, message: object, max_steps: float, run_id: str | None = None, begun: Begun | None = None
+    ) -> Any:
+        """Start a run and wait for its output; nothing of it is alive afterwards. It is durable if it has an id and a store.
 
-    async def run(self, graph: Graph, message: object, max_steps: float, begun: Begun | None = None) -> Any:
-        """Start a run and wait for its output; nothing of it is alive afterwards. `begun` is told of it before it begins."""
+        `begun` is told of a run that is not durable before it begins.
+        """
         await trio.lowlevel.checkpoint_if_cancelled()
-        launch = await self._prepare(graph, message, None, max_steps, begun=begun)
+        if self.keeping is None or run_id is None:
+            launch = await self._prepare(graph, message, run_id, max_steps, begun=begun)
+        else:
+            accepted = await self._accept(self.keeping, graph, message, run_id, max_steps)
+            if not isinstance(accepted, Launch):
+                return await accepted.result()
+            launch = accepted
         return await launch.result("the caller of run() was cancelled")
 
     @contextlib.asynccontextmanager
     async def stream(
-        self, graph: Graph, message: object, max_steps: float, buffer: int, begun: Begun | None = None
+        self, graph: Graph, message: object, max_steps: float, buffer: int, run_id: str | None = None, begun: Begun | None = None
     ) -> AsyncGenerator[EventStream]:
-        """A run as its events; left early, the run is cancelled. `begun` is told of it before it begins."""
+        """A run as its events; left early, the run is cancelled. `begun`: see :meth:`run`."""
         _check_buffer(buffer)
         events = EventStream(EventBus(), None, buffer)
         await trio.lowlevel.checkpoint()
-        launch = await self._prepare(graph, message, None, max_steps, events, begun)
+        if self.keeping is None or run_id is None:
+            launch = await self._prepare(graph, message, run_id, max_steps, events, begun)
+        else:
+            accepted = await self._accept(self.keeping, graph, message, run_id, max_steps, events)
+            if not isinstance(accepted, Launch):
+                raise UsageError(
+                    f"run {run_id!r} has begun already, so its events cannot be streamed from the start.\n"
+                    "  Fix: handle = await runtime.handle(run_id), and await handle.result()."
+                )
+            launch = accepted
         try:
-            with launch.run.waits.awaited() as cell:  # by whoever reads its events
+            with launch.run.waits.awaited() as cell:  # by the reader of its events
                 await launch.begin()
                 launch.run.when_over(events.close)
                 with nullcontext() if cell is None else launch.run.waits.read_by(cell, events):
@@ -300,7 +551,7 @@ class Engine:
             await launch.end("its stream was closed")
 
     async def drain(self, grace_s: float) -> None:
-        """Take no more runs; let those under way finish for `grace_s` seconds, then cancel them; return when all are over."""
+        """Take no more runs; let those in progress finish for `grace_s` seconds, then cancel them; return when all are over."""
         self._is_draining = True
         with trio.move_on_after(grace_s):
             async with self._deploying:  # runs that wait for their graph are behind this lock, in front of us
@@ -316,12 +567,14 @@ class Engine:
         return {run_id: RunHandle(run) for run_id, run in self._runs.items()}
 
     def close(self) -> list[str]:
-        """Cancel every run, because the runtime is closed; in words, each that nobody has ever waited for, or that failed so."""
-        abandoned = [run for run in self._runs.values() if not (run.waits.is_awaited or run.is_ending)]
+        """Cancel every run, because the runtime is closed; returns a report on each that was never awaited."""
+        if self.keeping is not None:
+            self.keeping.hurry()
+        abandoned = [run for run in self._runs.values() if not (run.waits.is_awaited or run.is_ending or run.journal)]
         for run in abandoned:
-            if run.is_listened_to:
-                run.publish(RunAbandoned(run_id=run.id, graph=run.state.plan.name))
-        for run_id, graph, _ in self._unheard.known.values() if self._services.events.listening else ():
+            if run.wants(RunAbandoned):
+                run.audience.publish(RunAbandoned(run_id=run.id, graph=run.state.plan.name))
+        for run_id, graph, _ in self._unheard.known.values() if self._services.events.wants(RunAbandoned) else ():
             self._services.events.publish(RunAbandoned(run_id=run_id, graph=graph))
         self.cancel_runs("the runtime was closed")
         return self._unheard.words() + [
@@ -331,9 +584,30 @@ class Engine:
         ]
 
     def cancel_runs(self, why: str) -> None:
-        """Cancel every run; returns at once."""
+        """Cancel every run, or hand it back to the store if it is durable; returns immediately."""
         for run in list(self._runs.values()):
-            run.cancel(why)
+            run.hand_back(why)
+
+
+def _nothing(_: object) -> None:
+    pass
+
+
+def _check_kept(*, here: bool) -> None:
+    if not here:
+        raise UsageError(
+            "start(here=False) leaves the run to any worker, and this runtime has no store.\n  Fix: open it with one."
+        )
+
+
+def _is_same_input(codec: MessageCodec, first: Record, data: bytes, message: object) -> bool:
+    """Whether a stored run has begun with `message`: by its bytes, or by what they mean."""
+    if first.digest == digest_of(data):
+        return True
+    try:
+        return bool(codec.decode(first.data or b"null") == message)
+    except Exception:  # noqa: BLE001 - unreadable by now, or a comparison of its author's
+        return False
 
 
 def _graphs_within(plan: Plan) -> Iterator[Graph]:

@@ -8,6 +8,7 @@ import attrs
 
 from actors.lm import Delta
 from actors.typevars import Out
+from actors.words import repr_of
 from runtime.core.events import (
     ActorCrashed,
     ActorEnded,
@@ -22,7 +23,7 @@ from runtime.core.events import (
     MessageRedelivering,
     SupervisorParked,
 )
-from runtime.graphs.record import RunStatus
+from runtime.graphs.record import RunStatus, Spend
 
 
 @attrs.frozen(kw_only=True)
@@ -38,7 +39,46 @@ class RunStarted(RunEvent):
     """The run was accepted and its first messages are on their way."""
 
     graph: str
-    input: Any
+    input: Any = attrs.field(repr=repr_of)
+
+
+@final
+@attrs.frozen(kw_only=True)
+class RunResumed(RunEvent):
+    """A stored run goes on in this runtime; what its records say was done is not done again."""
+
+    graph: str
+    records: int
+    """How many there are."""
+    lives: int
+    """How many times a worker has taken it up, this time included."""
+
+
+@final
+@attrs.frozen(kw_only=True)
+class RunParkedEvent(RunEvent):
+    """A stored run cannot go on without a decision."""
+
+    graph: str
+    error: Any
+    """The ``RunParked``, or the ``StoreDamaged``."""
+
+
+@final
+@attrs.frozen(kw_only=True)
+class StoreStalled(Event):
+    """The store cannot write; runs that wait for it stand still, and the same records are tried again."""
+
+    since_s: float
+    """The runtime's clock, in seconds."""
+    error: Any
+    """What the store said."""
+
+
+@final
+@attrs.frozen(kw_only=True)
+class StoreRecovered(Event):
+    """The store has written what it could not."""
 
 
 @attrs.frozen(kw_only=True)
@@ -56,13 +96,16 @@ class NodeEvent(RunEvent):
 class NodeStarted(NodeEvent):
     """The node began to work on a message."""
 
+    waited_s: float = 0.0
+    """How long the message had waited for one of the node's instances; of a later attempt, its backoff too."""
+
 
 @final
 @attrs.frozen(kw_only=True)
 class NodeFinished(NodeEvent):
     """The node is done with the message."""
 
-    output: Any
+    output: Any = attrs.field(repr=repr_of)
     """What it returned; None for an async generator, whose items were :class:`NodeEmitted`."""
 
 
@@ -72,7 +115,7 @@ class NodeEmitted(NodeEvent):
     """An async generator node yielded its item number `index`."""
 
     index: int
-    output: Any
+    output: Any = attrs.field(repr=repr_of)
 
 
 @final
@@ -80,7 +123,7 @@ class NodeEmitted(NodeEvent):
 class NodeRetrying(NodeEvent):
     """The attempt failed and the message will be delivered again."""
 
-    error: BaseException
+    error: BaseException = attrs.field(repr=repr_of)
 
 
 @final
@@ -88,7 +131,7 @@ class NodeRetrying(NodeEvent):
 class NodeFellBack(NodeEvent):
     """The message has had all its attempts, and the node's fallback will work on it."""
 
-    error: BaseException
+    error: BaseException = attrs.field(repr=repr_of)
 
 
 @final
@@ -96,13 +139,13 @@ class NodeFellBack(NodeEvent):
 class NodeGaveUp(NodeEvent):
     """The node gave up on the message; the run fails."""
 
-    error: BaseException
+    error: BaseException = attrs.field(repr=repr_of)
 
 
 @final
 @attrs.frozen(kw_only=True)
 class NodeCancelled(NodeEvent):
-    """The node had begun, and was cancelled because nobody wants its result any more."""
+    """The node had begun, and was cancelled because its result is no longer wanted."""
 
 
 @final
@@ -134,7 +177,7 @@ class FieldDelta(NodeEvent):
     text: str
     """As the model writes it: not yet parsed to the field's type."""
     answer: int
-    """Which answer of the attempt, counted from 1: one that does not fit is followed by another, which begins anew."""
+    """Which answer of the attempt, counted from 1: one that does not fit is followed by another, which starts over."""
 
 
 @final
@@ -162,8 +205,20 @@ class LMAsked(NodeEvent):
 
 @final
 @attrs.frozen(kw_only=True)
+class LMCallStarted(NodeEvent):
+    """A node calls a language model; one :class:`LMCalled` with the same `call` follows."""
+
+    call: int
+    """Which call of the run, counted from 1."""
+    model: str
+    operation: str
+    """``"chat"``, ``"stream"`` or ``"embed"``."""
+
+
+@final
+@attrs.frozen(kw_only=True)
 class LMCalled(NodeEvent):
-    """A node's call to a language model has ended."""
+    """A node's call to a language model has ended: with an answer, with an `error`, or with neither when it was cut short."""
 
     model: str
     prompt_tokens: int
@@ -173,7 +228,27 @@ class LMCalled(NodeEvent):
     """HTTP requests it took."""
     duration_s: float
     finish_reason: str | None = None
-    """Why the answer ended: ``"stop"``, ``"length"``, ``"tool_calls"`` or ``"content_filter"``; None of embeddings."""
+    """Why the answer ended: ``"stop"``, ``"length"``, ``"tool_calls"`` or ``"content_filter"``; None of embeddings and without an
+    answer."""
+    call: int = 0
+    """Which call of the run, counted from 1."""
+    provider: str | None = None
+    """``"openai"`` of ``"openai/gpt-4o-mini"``; None where the model's name has none."""
+    response_model: str | None = None
+    """The model that the provider says has answered, where it says so."""
+    first_token_s: float | None = None
+    """How long the first piece of a streamed answer took; None of an answer in one piece."""
+    cached_tokens: int = 0
+    """Those of the prompt's tokens that the provider had read before, and charges less for."""
+    reasoning_tokens: int = 0
+    """Those of the completion's tokens that were reasoning."""
+    error: BaseException | None = attrs.field(default=None, repr=repr_of)
+    """With what the call failed."""
+
+    @property
+    def from_cache(self) -> bool:
+        """Whether the answer was kept from an earlier call, so no request was made."""
+        return self.requests == 0 and self.finish_reason is not None
 
 
 @final
@@ -212,7 +287,7 @@ class NodeReported(NodeEvent):
 @final
 @attrs.frozen(kw_only=True)
 class RunAbandoned(RunEvent):
-    """The runtime is being closed, and nobody has ever waited for this run, which is cancelled now or has failed before."""
+    """The runtime is being closed, and this run was never awaited; it is cancelled now or has failed before."""
 
     graph: str
 
@@ -224,9 +299,11 @@ class RunFinished(RunEvent, Generic[Out]):
 
     status: RunStatus
     """``"succeeded"``, ``"failed"`` or ``"cancelled"``."""
-    output: Out = None  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    output: Out = attrs.field(default=None, repr=repr_of)
     """None unless it succeeded."""
-    error: BaseException | None = None
+    error: BaseException | None = attrs.field(default=None, repr=repr_of)
+    spend: Spend = attrs.field(factory=Spend)
+    """What it has used of language models."""
 
 
 AnyNodeEvent: TypeAlias = (
@@ -241,6 +318,7 @@ AnyNodeEvent: TypeAlias = (
     | LMDelta
     | FieldDelta
     | LMAsked
+    | LMCallStarted
     | LMCalled
     | ToolCalled
     | ToolsChanged
@@ -248,7 +326,7 @@ AnyNodeEvent: TypeAlias = (
 )
 """Each event of a node: a type checker reports what a ``match`` leaves out. The other unions are like it."""
 
-AnyRunEvent: TypeAlias = RunStarted | AnyNodeEvent | RunAbandoned | RunFinished[Out] | EventsMissed
+AnyRunEvent: TypeAlias = RunStarted | RunResumed | AnyNodeEvent | RunAbandoned | RunFinished[Out] | EventsMissed
 """Each event of ``runtime.stream``. ``AnyRunEvent[Answer | None]`` names the type of the output in ``RunFinished``."""
 
 AnyActorEvent: TypeAlias = (
@@ -259,9 +337,13 @@ AnyActorEvent: TypeAlias = (
 AnyEvent: TypeAlias = (
     AnyActorEvent
     | RunStarted
+    | RunResumed
+    | RunParkedEvent
     | AnyNodeEvent
     | RunAbandoned
     | RunFinished
+    | StoreStalled
+    | StoreRecovered
     | MessageDeadLettered
     | LoopBlocked
     | InstrumentFailed

@@ -111,7 +111,7 @@ class _Source:
             if self._ahead == 0:
                 await self._wanted.acquire()
                 self._ahead -= 1
-        except trio.Cancelled as cancelled:  # by a scope of the generator, or nobody will take the step
+        except trio.Cancelled as cancelled:  # by a scope of the generator, or no task will take the step
             return partial(self._items.athrow, cancelled)
         return self._items.__anext__
 

@@ -2,56 +2,73 @@
 
 from __future__ import annotations
 
+import math
 from typing import Generic, final
 
 from actors.typevars import Out
 from runtime.graphs.record import RunStatus, Spend, Step
 from runtime.graphs.run import ActiveRun
+from runtime.graphs.stored import StoredView
 
 
 @final
 class RunHandle(Generic[Out]):
     """A run that was started with ``runtime.start``; it goes on until it ends, is cancelled, or the runtime closes."""
 
-    def __init__(self, run: ActiveRun) -> None:
-        self._run = run
+    def __init__(self, run: ActiveRun | StoredView) -> None:
+        self._view = run
+
+    @property
+    def _run(self) -> ActiveRun | None:
+        """The run itself; None for one that is stored and not under way in this runtime."""
+        return self._view.active if isinstance(self._view, StoredView) else self._view
 
     @property
     def id(self) -> str:
-        """Unique within the runtime."""
-        return self._run.id
+        """Unique within the runtime, and in its store for ever."""
+        return self._view.id
 
     @property
     def graph(self) -> str:
         """The graph's name."""
-        return self._run.state.plan.name
+        return self._view.graph
+
+    @property
+    def durable(self) -> bool:
+        """Whether it is kept in the runtime's store, and so survives its process."""
+        return isinstance(self._view, StoredView) or self._view.journal is not None
 
     @property
     def started_at_s(self) -> float:
-        """When it was accepted; the runtime's clock, in seconds."""
-        return self._run.started_at_s
+        """When it was accepted, or taken up here; the runtime's clock, in seconds. NaN for one that is not under way here."""
+        return math.nan if self._run is None else self._run.started_at_s
 
     @property
     def ended_at_s(self) -> float | None:
         """When the last of it had ended; None until then."""
-        return self._run.ended_at_s
+        return None if self._run is None else self._run.ended_at_s
 
     @property
     def status(self) -> RunStatus:
-        """Where the run is now: ``"running"``, ``"succeeded"``, ``"failed"`` or ``"cancelled"``."""
-        if self._run.status is RunStatus.FAILED:
-            self._run.waits.mark_awaited()  # whoever asks knows by now
-        return self._run.status
+        """Where the run is now: ``"running"``, ``"succeeded"``, ``"failed"`` or ``"cancelled"``.
+
+        Of a stored run that is not under way here: where it was when this handle looked last, and also ``"waiting"`` (for a
+        worker, a person or a time) or ``"parked"`` (for a decision).
+        """
+        run = self._run
+        if run is not None and run.status is RunStatus.FAILED:
+            run.waits.mark_awaited()  # the caller knows by now
+        return self._view.status
 
     @property
     def trace(self) -> tuple[Step, ...]:
         """Every message so far, in the order of delivery."""
-        return tuple(self._run.trace)
+        return () if self._run is None else tuple(self._run.trace)
 
     @property
     def spend(self) -> Spend:
         """What the run has used of language models so far."""
-        return self._run.spend
+        return Spend() if self._run is None else self._run.spend
 
     async def result(self) -> Out:
         """Wait for the end and return the output. Cancelled, only the waiting ends. May be called more than once.
@@ -60,18 +77,22 @@ class RunHandle(Generic[Out]):
             RunFailed: nodes failed; its leaves are ``NodeFailed``.
             NoOutput: nothing made the output. StepsExceeded: too many steps. RunCancelled: it was cancelled.
             AskCycle: a node, or an actor, that the run itself waits for asks for it.
+            RunParked: a stored run waits for a decision. RunLost: another worker has it now. StoreError: the store failed.
         """
-        output: Out = await self._run.result()
+        output: Out = await self._view.result()
         return output
 
     async def cancel(self) -> None:
         """Cancel the run and return when nothing of it is alive. Over already: no effect.
 
-        Cancelled itself, it returns at once, and the run ends without being waited for.
+        Cancelled itself, it returns immediately, and the run ends without being waited for.
         """
-        self._run.waits.mark_awaited()
-        self._run.cancel()
-        await self._run.over.wait()
+        if isinstance(self._view, StoredView):
+            await self._view.cancel()
+            return
+        self._view.waits.mark_awaited()
+        self._view.cancel()
+        await self._view.over.wait()
 
     def __repr__(self) -> str:
         return f"<RunHandle {self.id!r} {self.status.value}>"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from datetime import datetime
 from typing import Any, Self, final
 
 import attrs
@@ -13,7 +14,7 @@ import trio
 
 from actors.errors import LMError, UsageError
 from actors.lm import LM, ChatMessage, Completion, Delta, Embedder, Embeddings, LMStream, Usage
-from runtime.graphs.events import LMAsked, LMCalled, LMDelta, NodeReported
+from runtime.graphs.events import LMAsked, LMCalled, LMCallStarted, LMDelta, NodeReported
 from runtime.graphs.prompts import shown_prompt
 from runtime.graphs.record import Spend
 from runtime.graphs.run import Work
@@ -47,7 +48,9 @@ class NodeRun:
     node: str
     path: str
     attempt: int
+    is_resumed: bool
     _beat: Callable[[], None] = attrs.field(repr=False, eq=False)
+    _wall_time: Callable[[], datetime] = attrs.field(repr=False, eq=False)
     _steps_left: Callable[[], float] = attrs.field(repr=False, eq=False)
     _report: Callable[[str, float | None, float | None], None] | None = attrs.field(default=None, repr=False, eq=False)
 
@@ -58,12 +61,23 @@ class NodeRun:
 
         def report(text: str, done: float | None, of: float | None) -> None:
             beat()
-            if run.is_listened_to:
-                run.publish(
+            if run.wants(NodeReported):
+                run.audience.publish(
                     NodeReported(run_id=run.id, node=step.node, path=path, attempt=step.attempt, text=text, done=done, of=of)
                 )
 
-        return cls(run.id, run.state.plan.name, step.node, path, step.attempt, beat, lambda: run.steps_left, report)
+        return cls(
+            run.id,
+            run.state.plan.name,
+            step.node,
+            path,
+            step.attempt,
+            run.is_resumed,
+            beat,
+            run.wall_time,
+            lambda: run.steps_left,
+            report,
+        )
 
     def report(self, text: str, *, done: float | None = None, of: float | None = None) -> None:
         """See ``actors.Run.report``."""
@@ -78,6 +92,15 @@ class NodeRun:
     def steps_left(self) -> float:
         """See ``actors.Run.steps_left``."""
         return self._steps_left()
+
+    @property
+    def key(self) -> str:
+        """See ``actors.Run.key``."""
+        return f"{self.id}/{self.path}"
+
+    def wall_time(self) -> datetime:
+        """See ``actors.Run.wall_time``."""
+        return self._wall_time()
 
     def heartbeat(self) -> None:
         """See ``actors.Run.heartbeat``."""
@@ -131,18 +154,26 @@ class NodeStream:
 
 
 @final
-@attrs.define(eq=False)
-class Losses:
-    """What one call uses without an answer; its tokens are booked on the run at once."""
+class Call:
+    """One call of a node to a language model: what it uses is booked on the run, and its begin and its end are events."""
 
-    _work: Work
-    _requests: int = 0
-    is_booked: bool = False
-    """Whether its requests are: an answer and an error say how many there were."""
+    def __init__(self, work: Work, model: str, operation: str) -> None:
+        """A call that begins now; `operation` is the method's name."""
+        self._work = work
+        self._model = model
+        self._started_s = trio.current_time()
+        self._first_s: float | None = None
+        self._requests = 0
+        self._used = Usage()
+        self._has_ended = False
+        self._number = work.run.number_call()
+        if work.run.audience.listening:
+            work.tell(LMCallStarted, call=self._number, model=model, operation=operation)
 
     def lost(self, usage: Usage) -> None:
-        """One request has brought no whole answer, and used so much."""
+        """One request has brought no whole answer, and used so much: it is booked immediately."""
         self._requests += 1
+        self._used = self._used.plus(usage)
         self._work.run.book(
             Spend(
                 prompt_tokens=usage.prompt_tokens,
@@ -152,11 +183,69 @@ class Losses:
             )
         )
 
-    def book_requests(self) -> None:
-        """Of a call that ended with neither answer nor error. Twice is fine."""
-        if not self.is_booked:
-            self.is_booked = True
-            self._work.run.book(Spend(requests=self._requests))
+    def piece(self) -> None:
+        """A piece of a streamed answer has come."""
+        if self._first_s is None:
+            self._first_s = trio.current_time() - self._started_s
+
+    def answered(self, answer: Completion | Embeddings) -> None:
+        """The call has ended with `answer`."""
+        if self._has_ended:
+            return
+        self._has_ended = True
+        usage = answer.usage
+        self._work.run.book(
+            Spend(
+                calls=1,
+                requests=answer.attempts,
+                prompt_tokens=usage.prompt_tokens,
+                completion_tokens=usage.completion_tokens,
+                cost_usd=usage.cost_usd or 0.0,
+            )
+        )
+        if self._work.run.audience.listening:
+            reason = answer.finish_reason if isinstance(answer, Completion) else None
+            raw = answer.raw if isinstance(answer, Completion) else None
+            self._tell(usage, answer.attempts, model=answer.model, finish_reason=reason, response_model=_named_by(raw))
+
+    def failed(self, error: LMError) -> None:
+        """The call has ended with `error`, which knows how many requests there were."""
+        self._end_without_answer(error.attempt, error)
+
+    def cut_short(self) -> None:
+        """The call has ended with neither answer nor error. Ended before: no effect."""
+        self._end_without_answer(self._requests, None)
+
+    def _end_without_answer(self, requests: int, error: LMError | None) -> None:
+        if self._has_ended:
+            return
+        self._has_ended = True
+        self._work.run.book(Spend(requests=requests))
+        if self._work.run.audience.listening:
+            self._tell(self._used, requests, model=self._model, error=error)
+
+    def _tell(self, usage: Usage, requests: int, *, model: str, **more: Any) -> None:
+        self._work.tell(
+            LMCalled,
+            call=self._number,
+            model=model,
+            provider=model.partition("/")[0] if "/" in model else None,
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+            cached_tokens=usage.cached_tokens,
+            reasoning_tokens=usage.reasoning_tokens,
+            cost_usd=usage.cost_usd,
+            requests=requests,
+            duration_s=trio.current_time() - self._started_s,
+            first_token_s=self._first_s,
+            **more,
+        )
+
+
+def _named_by(reply: Mapping[str, Any] | None) -> str | None:
+    """The model's name in a provider's reply."""
+    name = None if reply is None else reply.get("model")
+    return name if isinstance(name, str) else None
 
 
 @final
@@ -184,10 +273,10 @@ class NodeLM(PassesAbilities):
     async def chat(self, messages: Sequence[ChatMessage], /, **options: Any) -> Completion:
         """See ``actors.LM.chat``. Of a call that fails or is cancelled, the requests are booked, and what they used."""
         self._ask(messages)
-        started_s = trio.current_time()
-        with self._booking_losses():
+        with self._call("chat") as call:
             completion = await self._lm.chat(messages, **options)
-        self._book(completion, trio.current_time() - started_s)
+        self._pulse.beat()
+        call.answered(completion)
         return completion
 
     @asynccontextmanager
@@ -197,22 +286,21 @@ class NodeLM(PassesAbilities):
         An answer that is left before its end is booked as far as it came.
         """
         self._ask(messages)
-        started_s = trio.current_time()
-        losses = Losses(self._work)
+        call = Call(self._work, self.model, "stream")
         try:
             async with AsyncExitStack() as stack:
                 try:
-                    with listening(losses.lost):
+                    with listening(call.lost):
                         answer = await stack.enter_async_context(self._lm.stream(messages, **options))
                 except LMError as error:
-                    losses.is_booked = True
-                    self._failed(error)
+                    call.failed(error)
                     raise
-                ended = functools.partial(self._streamed, answer, started_s, losses)
                 # What the block raises on its own account, an LMError of another call perhaps, is none of this answer's.
-                yield NodeStream(answer, self._piece, ended, functools.partial(self._broke_off, losses))
+                yield NodeStream(
+                    answer, functools.partial(self._piece, call), functools.partial(self._streamed, call, answer), call.failed
+                )
         finally:
-            losses.book_requests()
+            call.cut_short()
 
     async def embed(self, texts: Sequence[str], /, **options: Any) -> Embeddings:
         """See ``actors.lm.Embedder.embed``. Of a call that fails, the requests are booked.
@@ -225,74 +313,39 @@ class NodeLM(PassesAbilities):
                 f"the language model {self._lm.model!r} makes no embeddings: a {type(self._lm).__name__} has no method embed().\n"
                 "  Fix: give the node an LMClient of a model that does, by its option lm."
             )
-        started_s = trio.current_time()
-        with self._booking_losses():
+        with self._call("embed") as call:
             embeddings = await self._lm.embed(texts, **options)
-        self._book(embeddings, trio.current_time() - started_s)
+        self._pulse.beat()
+        call.answered(embeddings)
         return embeddings
 
     def _ask(self, messages: Sequence[ChatMessage]) -> None:
-        if self._work.run.shows_prompts:
+        if self._work.run.shows_prompts and self._work.run.wants(LMAsked):
             self._work.tell(LMAsked, model=self.model, prompt=shown_prompt(messages))
 
-    def _piece(self, delta: Delta) -> None:
+    def _piece(self, call: Call, delta: Delta) -> None:
         self._pulse.beat()
+        call.piece()
         self._work.tell(LMDelta, delta=delta)
 
     async def predict(self, signature: Any, /, **inputs: Any) -> Any:
         """See ``actors.LM.predict``."""
         return await run_signature(self, signature, inputs)
 
+    def _streamed(self, call: Call, answer: LMStream) -> None:
+        self._pulse.beat()
+        call.answered(answer.completion)
+
     @contextmanager
-    def _booking_losses(self) -> Generator[None]:
-        """Of a call in the block that fails or is cancelled, book the requests, and what they used."""
-        losses = Losses(self._work)
+    def _call(self, operation: str) -> Generator[Call]:
+        """A call made in the block; one that fails or is cancelled there has ended with the block."""
+        call = Call(self._work, self.model, operation)
         try:
-            with listening(losses.lost):
-                yield
+            with listening(call.lost):
+                yield call
         except LMError as error:
-            self._failed(error)
+            call.failed(error)
             raise
         except trio.Cancelled:
-            losses.book_requests()
+            call.cut_short()
             raise
-
-    def _failed(self, error: LMError) -> None:
-        self._work.run.book(Spend(requests=error.attempt))
-
-    def _broke_off(self, losses: Losses, error: LMError) -> None:
-        losses.is_booked = True
-        self._failed(error)
-
-    def _streamed(self, answer: LMStream, started_s: float, losses: Losses) -> None:
-        losses.is_booked = True
-        self._book(answer.completion, trio.current_time() - started_s)
-
-    def _book(self, completion: Completion | Embeddings, duration_s: float) -> None:
-        run, usage = self._work.run, completion.usage
-        self._pulse.beat()
-        run.book(
-            Spend(
-                calls=1,
-                requests=completion.attempts,
-                prompt_tokens=usage.prompt_tokens,
-                completion_tokens=usage.completion_tokens,
-                cost_usd=usage.cost_usd or 0.0,
-            )
-        )
-        if run.is_listened_to:
-            run.publish(
-                LMCalled(
-                    run_id=run.id,
-                    node=self._work.step.node,
-                    path=self._work.step.path,
-                    attempt=self._work.step.attempt,
-                    model=completion.model,
-                    prompt_tokens=usage.prompt_tokens,
-                    completion_tokens=usage.completion_tokens,
-                    cost_usd=usage.cost_usd,
-                    requests=completion.attempts,
-                    duration_s=duration_s,
-                    finish_reason=completion.finish_reason if isinstance(completion, Completion) else None,
-                )
-            )

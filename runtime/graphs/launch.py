@@ -1,4 +1,4 @@
-"""The start of a run, and how its caller waits for it: whatever way the caller leaves, nothing of the run is alive."""
+"""The start of a run, and how its caller waits for it: however the caller leaves, nothing of the run is alive."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Launch:
             raise
 
     async def result(self, why: str) -> Any:
-        """Begin, and wait for the output. Whatever way this ends, nothing is alive afterwards; `why` tells a cancelled run."""
+        """Begin, and wait for the output. However this ends, nothing is alive afterwards; `why` tells a cancelled run."""
         try:  # no asynccontextmanager: one costs a tenth of a run of one node
             with self.run.waits.awaited() as cell:
                 await self.begin()

@@ -76,12 +76,12 @@ class Places:
         else:
             try:
                 pool.mailbox.put_nowait(envelope)
-            except MailboxFull as error:  # refused: the sender is not at fault, and must not do its work again
+            except MailboxFull as error:  # rejected: the sender is not at fault, and must not do its work again
                 envelope.give_up(error)
         return True
 
     async def wait_for_room(self, envelopes: Sequence[Envelope], deliverer: str | None, look_around: Callable[[], None]) -> None:
-        """Deliver in order, waiting where there is no room. Cancelled, the rest is queued whatever the capacity.
+        """Deliver in order, waiting where there is no room. Cancelled, the rest is queued past the capacity.
 
         `look_around` is called before a wait that is no handler's: others may wait for it all the same.
         """
@@ -93,7 +93,7 @@ class Places:
                     await self._put(envelope, look_around)
                 queue.popleft()
         finally:
-            # The deliverer was cancelled: by a timeout, or because only its own result is wanted no more. What it has already
+            # The deliverer was cancelled: by a timeout, or because only its own result is no longer wanted. What it has already
             # made is part of the run; a second attempt would not make it again.
             for envelope in queue:
                 if not envelope.withdrawn:

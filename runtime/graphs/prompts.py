@@ -15,7 +15,7 @@ _BEYOND = 1_000
 
 
 def shown_prompt(messages: Sequence[ChatMessage]) -> tuple[PromptMessage, ...]:
-    """The messages of a call. Never fails: what is no message is the call's to refuse."""
+    """The messages of a call. Never fails: what isn't a message is the call's to reject."""
     if not isinstance(cast("object", messages), list | tuple):
         return ()
     return tuple(_shown(message) for message in messages if isinstance(cast("object", message), Mapping))

@@ -13,6 +13,10 @@ class RunStatus(enum.StrEnum):
     """Where a run is; equal to its plain word."""
 
     RUNNING = "running"
+    WAITING = "waiting"
+    """Of a stored run: no worker has it in memory; it waits for one, or for what it needs to go on."""
+    PARKED = "parked"
+    """Of a stored run: it waits for a decision; see ``RunParked``."""
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -55,6 +59,16 @@ class Step:
     """``"queued"``, ``"running"``, ``"retrying"``, ``"falling back"``, ``"done"``, ``"failed"`` or ``"cancelled"``."""
     tool: str | None = None
     """For a call of a tool: the tool. `node` is then the node whose language model called it."""
+    _waits_since_s: float | None = attrs.field(default=None, repr=False, init=False)
+
+    @property
+    def waits_since_s(self) -> float:
+        """Since when it has waited for its latest attempt; the runtime's clock, in seconds."""
+        return self.delivered_at_s if self._waits_since_s is None else self._waits_since_s
+
+    def wait_again(self, status: StepStatus, now_s: float) -> None:
+        """An attempt has failed, and another is to come."""
+        self.status, self._waits_since_s = status, now_s
 
 
 @final
@@ -69,7 +83,7 @@ class Spend:
     cost_usd: float = 0.0
     """Of the calls whose model has a known price."""
     estimated_tokens: int = 0
-    """Those of the tokens that were counted by the length of prompts and pieces, because no provider said what was used."""
+    """Those of the tokens that were counted by the length of prompts and pieces, because no provider reported what was used."""
 
     def plus(self, other: Spend) -> Spend:
         """Both together."""

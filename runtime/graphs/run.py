@@ -8,29 +8,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, final
 
 import attrs
 import trio
 
 from actors.conversations import Turn
-from actors.errors import NodeFailed, RunCancelled, RunError, RunFailed, StreamBroken
+from actors.errors import NodeFailed, RunCancelled, RunError, RunFailed, StreamBroken, UnderstudyError
 from actors.graphs.node import Kind
 from runtime.core.envelope import Envelope
-from runtime.core.events import Event
+from runtime.core.events import Audience, Event
 from runtime.core.frames import without_frames
 from runtime.core.pool import InstancePool
 from runtime.graphs.carried import Carried, carried_from_here
 from runtime.graphs.dependencies import RunDependencies
 from runtime.graphs.ending import Ending, dependency_failed, node_failed, too_many_steps
-from runtime.graphs.events import NodeCancelled, NodeFellBack, NodeFinished, NodeGaveUp, RunFinished, RunStarted
+from runtime.graphs.events import NodeCancelled, NodeEmitted, NodeFellBack, NodeFinished, NodeGaveUp, RunFinished, RunStarted
+from runtime.graphs.journaling import Journal
+from runtime.graphs.outcomes import RecordedError, encoded_outcome
 from runtime.graphs.places import Places
 from runtime.graphs.record import RunStatus, Spend, Step, StepStatus
 from runtime.graphs.reducer.branches import Delivery
 from runtime.graphs.reducer.deliveries import Commands
 from runtime.graphs.reducer.state import RunState
 from runtime.graphs.reducer.wording import stream_broken
+from runtime.graphs.resuming import Past, Resumed
 from runtime.graphs.run_waits import RunMessage, RunWaits
+from runtime.journal.records import RecordKind
 
 
 @final
@@ -47,8 +52,8 @@ class Work(RunMessage):
     def tell(self, kind: type[Any], **more: Any) -> None:
         """Publish an event about this message, if anybody listens."""
         run, step = self.run, self.step
-        if run.is_listened_to:
-            run.publish(kind(run_id=run.id, node=step.node, path=step.path, attempt=step.attempt, **more))
+        if run.wants(kind):
+            run.audience.publish(kind(run_id=run.id, node=step.node, path=step.path, attempt=step.attempt, **more))
 
     @property
     def waits(self) -> RunWaits:
@@ -70,7 +75,7 @@ class Work(RunMessage):
         """Nothing to do: the instance has reported the result itself."""
 
     def fail(self, error: Exception) -> None:
-        """The node gave the message up; the failure is chained to `error`, the word of the cell."""
+        """The node gave the message up; the failure is chained to `error`, which comes from the cell."""
         self.run.gave_up(self, error if error.__cause__ is None else error.__cause__)
 
     def released(self) -> None:
@@ -86,7 +91,7 @@ class ActiveRun:
         self,
         state: RunState,
         pools: Mapping[str, InstancePool],
-        publish: Callable[[Event], None] | None,
+        audience: Audience,
         on_over: Callable[[ActiveRun], None],
         max_steps: float = math.inf,
         outer: ActiveRun | None = None,
@@ -99,7 +104,7 @@ class ActiveRun:
         """The run of whose node this one is the work; its trace, its events and its spending are also that one's."""
         self.max_steps = max_steps
         self.carried: Carried = carried_from_here() if outer is None else outer.carried
-        """The context variables of whoever started it, for its nodes."""
+        """The context variables of the task that started it, for its nodes."""
         self.turns_before: tuple[Turn, ...] = () if outer is None else outer.turns_before
         """The earlier turns of the conversation that it is a part of."""
         self.take_merged: Callable[[], Sequence[Any]] | None = None if outer is None else outer.take_merged
@@ -107,16 +112,15 @@ class ActiveRun:
         self.trace: list[Step] = [] if outer is None else outer.trace
         self.spend = Spend()
         self.output: Any = None
-        self.error: RunError | None = None
+        self.error: UnderstudyError | None = None
         self.now = now
         self.started_at_s = now()
         self.ended_at_s: float | None = None
-        self.is_listened_to = publish is not None
-        """Whether making an event is worth it."""
+        self.audience = audience
+        """Whom it tells what happens."""
         self.shows_prompts: bool = outer is not None and outer.shows_prompts
         """Whether its events carry what language models are asked."""
         self._sender = f"run {state.run_id}"
-        self._publish = publish
         self._on_over = on_over
         self._envelopes: dict[str, Envelope] = {}
         """Invariant: holds exactly the messages that are queued, handled or to be redelivered, by path."""
@@ -128,23 +132,46 @@ class ActiveRun:
         self.over: trio.Event = self.waits.over
         self.dependencies: RunDependencies | None = None
         """Set when its graph has any."""
+        self._calls = 0
+        self.journal: Journal | None = None
+        """Where it writes down what its reducer is told; None for a run that is not durable."""
+        self.wall_time: Callable[[], datetime] = _system_time if outer is None else outer.wall_time
+        """The store's clock, or the system's."""
+        self.past: Mapping[str, Past] = {}
+        """What is known of its deliveries from earlier lives."""
+        self.is_resumed: bool = outer is not None and outer.is_resumed
+        """Whether it has had a life before this one."""
+        self.is_handed_back = False
+        """Whether it is durable and was taken down without being over: it goes on in another runtime."""
+        self._is_recording_end = False
         self._is_starting = True
         self._when_over: list[Callable[[], None]] = []
 
     @property
     def id(self) -> str:
-        """Unique within the runtime."""
+        """Unique within the runtime, and in its store."""
         return self.state.run_id
+
+    @property
+    def graph(self) -> str:
+        """The graph's name."""
+        return self.state.plan.name
 
     @property
     def steps_left(self) -> float:
         """How many more messages may be delivered to nodes."""
         return max(0, self.max_steps - self.state.steps)
 
-    def publish(self, event: Event) -> None:
-        """Tell the stream of this run, and whoever listens to the runtime."""
-        if self._publish is not None:
-            self._publish(event)
+    def wants(self, kind: type[Event]) -> bool:
+        """Whether making an event of the class `kind` is worth it."""
+        return self.audience.listening and self.audience.wants(kind)
+
+    def number_call(self) -> int:
+        """The number of the next call of a language model, counted from 1 over the run and those inside it."""
+        if self.outer is not None:
+            return self.outer.number_call()
+        self._calls += 1
+        return self._calls
 
     def book(self, used: Spend) -> None:
         """Add what was used of language models."""
@@ -153,7 +180,7 @@ class ActiveRun:
             self.outer.book(used)
 
     def when_over(self, call: Callable[[], None]) -> None:
-        """Call `call` once the run is over; at once if it is."""
+        """Call `call` once the run is over; immediately if it is."""
         if self.over.is_set():
             call()
         else:
@@ -176,8 +203,8 @@ class ActiveRun:
     async def begin(self, message: object, commands: Commands) -> None:
         """Deliver the input, as `commands` say. Cancelled, the run is cancelled."""
         try:
-            if self.is_listened_to and self.outer is None:
-                self.publish(RunStarted(run_id=self.id, graph=self.state.plan.name, input=message))
+            if self.outer is None and not self.is_resumed and self.wants(RunStarted):
+                self.audience.publish(RunStarted(run_id=self.id, graph=self.state.plan.name, input=message))
             await self.carry_out(commands, None)
         except BaseException:
             self.cancel("its start was cancelled")
@@ -196,16 +223,75 @@ class ActiveRun:
     async def finished(self, work: Work, output: Any) -> None:
         """A node is done with `work` and has made `output`: note it, and deliver what follows."""
         step = work.step
+        if self.journal is not None:
+            await self._finished_for_good(self.journal, work, output)
+            return
         commands = (self.state.finished if work.error is None else self.state.stood_in)(step.path, output)
         step.status, step.ended_at_s = StepStatus.DONE, self.now()
-        if self.is_listened_to:
+        if self.audience.listening:
             work.tell(NodeFinished, output=output)
         waiting = self._advance(commands, step.node)
         if waiting:
             await self._places.wait_for_room(waiting, step.node, self.waits.look_around)
 
+    async def _finished_for_good(self, journal: Journal, work: Work, output: Any) -> None:
+        """The same for a durable run: what follows does so when the record is written, in the order of the records."""
+        step = work.step
+        data = journal.encode(output)
+        commands = (self.state.finished if work.error is None else self.state.stood_in)(step.path, output)
+
+        def follow() -> Sequence[Envelope]:
+            step.status, step.ended_at_s = StepStatus.DONE, self.now()
+            if self.audience.listening:
+                work.tell(NodeFinished, output=output)
+            return self._advance(commands, step.node)
+
+        if data is None:
+            waiting = follow()
+        else:
+            kind = RecordKind.FINISHED if work.error is None else RecordKind.STOOD_IN
+            entry = journal.append(kind, step.path, data, follow)
+            try:
+                waiting = await entry.wait()
+            except UnderstudyError:
+                if journal.log.error is None:  # a listener's own
+                    raise
+                return  # the run has ended with it
+        if waiting:
+            await self._places.wait_for_room(waiting, step.node, self.waits.look_around)
+
+    async def emitted(self, work: Work, item: Any, index: int) -> None:
+        """A generator has yielded its item number `index`: note it, and deliver what follows."""
+        node, path = work.step.node, work.delivery.path
+        journal = self.journal
+        if journal is None:
+            commands = self.state.emitted(path, item, index)
+            work.tell(NodeEmitted, index=index, output=item)
+            await self.carry_out(commands, node)
+            return
+        data = journal.encode(item)
+        is_new = self.state.is_at_work(path) and self.state.emitted_by(path) == index
+        commands = self.state.emitted(path, item, index)
+
+        def follow() -> Sequence[Envelope]:
+            work.tell(NodeEmitted, index=index, output=item)
+            return self._advance(commands, node)
+
+        if data is None or not is_new:
+            waiting = follow()
+        else:
+            entry = journal.append(RecordKind.EMITTED, f"{path}#{index}", data, follow)
+            try:
+                waiting = await entry.wait()
+            except UnderstudyError:
+                if journal.log.error is None:
+                    raise
+                return
+        if waiting:
+            await self._places.wait_for_room(waiting, node, self.waits.look_around)
+
     async def carry_out(self, commands: Commands, deliverer: str | None) -> None:
-        """Cancel what nobody wants any more, then deliver; `deliverer` is the node whose instance does so.
+        """Cancel what is no longer wanted, then deliver; `deliverer` is the node whose instance does so.
 
         Waits for room only on a forward edge of the deliverer's own. Then no node ever waits for one that comes before it,
         and no graph can stand still on its own mailboxes.
@@ -218,9 +304,11 @@ class ActiveRun:
         """Do what `commands` say as far as nothing has to wait for room; returns what is left to deliver."""
         for path in commands.cancelled:
             self._withdraw(path)
-        # All are registered before the first wait, so that the run cannot look finished, nor miss one when it is cancelled.
+        # All are registered before the first wait: the run can neither look finished nor miss one when it is cancelled.
         now_s, ending = self.now(), self._ending.is_decided
         envelopes = [self._register(delivery, now_s, ending=ending) for delivery in commands.deliveries]
+        if self.past:
+            self._take_up(envelopes)
         if self.state.steps > self.max_steps:
             self._end_early(too_many_steps(self.state, self.max_steps))
         for index, envelope in enumerate(envelopes):
@@ -237,6 +325,31 @@ class ActiveRun:
             self._withdraw(delivery.path)
         return envelope
 
+    def resume(self, resumed: Resumed) -> None:
+        """Begin where an earlier life was cut short: what ended there is shown in the trace, what failed there has failed."""
+        self.is_resumed = True
+        self.past = resumed.past
+        self.trace.extend(resumed.steps)
+        journal = self.journal
+        assert journal is not None, "only a durable run is resumed"
+        for path in resumed.retracted:
+            journal.append(RecordKind.RETRACTED, path)
+        for path in resumed.broken:
+            self.past[path] = Past(then="gave up", error=f"its process ended, and what {path} had emitted was taken")
+
+    def _take_up(self, envelopes: Sequence[Envelope]) -> None:
+        """Let messages that were at work in an earlier life go on there: at their attempt, or at their fallback."""
+        for envelope in envelopes:
+            work: Work = envelope.message
+            past = self.past.get(work.delivery.path)
+            if past is None or envelope.withdrawn:
+                continue
+            work.step.attempt, envelope.attempt = past.attempts, past.attempts + 1
+            if past.then == "fallback":
+                work.error, work.step.status = RecordedError(past.error), StepStatus.FALLING_BACK
+            elif past.then == "gave up":
+                self.gave_up(work, RecordedError(past.error), is_dead=True)
+
     # --- what becomes of messages -----------------------------------------------------------------------------------------
 
     def gave_up(self, work: Work, error: BaseException, *, is_dead: bool = False) -> None:
@@ -252,14 +365,18 @@ class ActiveRun:
             self._fall_back(work, error)
             return
         step.status, step.ended_at_s = StepStatus.FAILED, trio.current_time()
+        if self.journal is not None:
+            self.journal.failed(step.path, step.attempt, error, "gave up")
         if isinstance(error, RunFailed) and self.state.plan.nodes[delivery.node].kind is Kind.GRAPH:  # its failures are ours
             self._ending.failures += [leaf for leaf in error.exceptions if isinstance(leaf, NodeFailed)]
             self._take_down()
             return
         failure = self.failure_of(work, error)
         self._ending.failures.append(failure)
-        if self.is_listened_to:
-            self.publish(NodeGaveUp(run_id=self.id, node=delivery.node, path=delivery.path, attempt=failure.attempt, error=error))
+        if self.wants(NodeGaveUp):
+            self.audience.publish(
+                NodeGaveUp(run_id=self.id, node=delivery.node, path=delivery.path, attempt=failure.attempt, error=error)
+            )
         self._take_down()
 
     def failure_of(self, work: Work, error: BaseException) -> NodeFailed:
@@ -276,6 +393,9 @@ class ActiveRun:
         if commands is not None:
             for path in commands.cancelled:
                 self._withdraw(path)
+            if self.journal is not None:
+                # Again when it is written: what an earlier event delivers in between is among them.
+                self.journal.append(RecordKind.RETRACTED, work.delivery.path, None, lambda: self._advance(commands, None))
             return None
         spec = self.state.plan.nodes[work.delivery.node]
         broken = stream_broken(spec, work.delivery.path, emitted, error, self.id)
@@ -289,7 +409,9 @@ class ActiveRun:
     def _fall_back(self, work: Work, error: BaseException) -> None:
         """Put the message back into the node's mailbox, this time for its fallback."""
         path = work.delivery.path
-        work.step.status = StepStatus.FALLING_BACK
+        work.step.wait_again(StepStatus.FALLING_BACK, self.now())
+        if self.journal is not None:
+            self.journal.failed(path, work.step.attempt, error, "fallback")
         again = Work(self, work.delivery, work.step, error)
         envelope = self._envelopes[path] = Envelope(again, self._sender, again, self.now())
         again.tell(NodeFellBack, error=error)
@@ -301,21 +423,25 @@ class ActiveRun:
             self.gave_up(work, error)
 
     def is_withdrawn(self, work: Work) -> bool:
-        """Whether nobody wants the result of `work` any more."""
-        envelope = self._envelopes.get(work.delivery.path)
-        return envelope is None or envelope.withdrawn or envelope.message is not work
+        """Whether the result of `work` is no longer wanted."""
+        path = work.delivery.path
+        envelope = self._envelopes.get(path)
+        if envelope is None or envelope.withdrawn or envelope.message is not work:
+            return True
+        # Of a durable run the reducer may have cancelled it already, and the record that says so is still on its way.
+        return self.journal is not None and not self.state.is_at_work(path)
 
     def let_go(self, work: Work) -> None:
         """No actor holds the message any more: it was finished, given up, or withdrawn."""
         path, step = work.delivery.path, work.step
         envelope = self._envelopes.get(path)
         if envelope is None or envelope.message is not work:
-            return  # over already, or in the hands of the fallback
+            return  # over already, or with the fallback
         del self._envelopes[path]
         if step.ended_at_s is None:
             step.ended_at_s = self.now()
-            if step.started_at_s is not None and self.is_listened_to:
-                self.publish(NodeCancelled(run_id=self.id, node=step.node, path=path, attempt=step.attempt))
+            if step.started_at_s is not None and self.audience.listening:
+                work.tell(NodeCancelled)
             step.status = StepStatus.CANCELLED
         if not self._envelopes:
             self._finish_if_over()
@@ -347,9 +473,19 @@ class ActiveRun:
             self.gave_up(envelope.message, error, is_dead=True)
 
     def cancel(self, why: str = "its handle was cancelled") -> None:
-        """Take the run down; returns at once, ``over`` is set when nothing of it is left."""
+        """Take the run down; returns immediately, ``over`` is set when nothing of it is left."""
         if self.status is RunStatus.RUNNING and not self.is_ending:
             self._end_early(RunCancelled(f"run {self.id!r} of {self.state.plan.name!r} was cancelled: {why}.", run_id=self.id))
+
+    def hand_back(self, why: str) -> None:
+        """Take the run down; if it is durable, it is not over in the store, and goes on in another runtime."""
+        self.is_handed_back = self.journal is not None and not self.is_ending
+        self.cancel(why)
+
+    def lost(self, error: UnderstudyError) -> None:
+        """Nothing more of it will be written here: it ends with `error`, whatever was decided before."""
+        self._ending.loss = error
+        self._take_down()
 
     def _end_early(self, error: RunError) -> None:
         if not self.is_ending:
@@ -376,16 +512,41 @@ class ActiveRun:
             return
         if self.dependencies is not None and not self.dependencies.close():
             return  # it comes back when they have closed
+        if self.journal is not None and self.outer is None and self._ending.loss is None:
+            self._record_end(self.journal)
+        else:
+            self._conclude()
+
+    def _record_end(self, journal: Journal) -> None:
+        """Write down how the run has ended; it is over when that is written."""
+        if self._is_recording_end:
+            return
+        self._is_recording_end = True
+        if self.is_handed_back:
+            journal.append(RecordKind.RELEASED, "", None, self._conclude)
+            return
+        status, output, error = self._ending.outcome(self.trace)
+        journal.append(RecordKind.OVER, status.value, encoded_outcome(journal.codec, output, error), self._conclude)
+
+    def _conclude(self) -> None:
+        if self.over.is_set():
+            return
         self.status, self.output, self.error = self._ending.outcome(self.trace)
         self.ended_at_s = self.now()
         self.carried, self.dependencies = (), None  # a handle may be kept for long, and must not keep these alive
-        if self.error is not None:
+        if isinstance(self.error, RunError):
             self.error.trace = tuple(self.trace)
         try:
-            if self.is_listened_to and self.outer is None:
-                self.publish(RunFinished(run_id=self.id, status=self.status, output=self.output, error=self.error))
-        finally:  # whatever a listener raises, nobody must wait for ever
+            if self.outer is None and self.wants(RunFinished):
+                self.audience.publish(
+                    RunFinished(run_id=self.id, status=self.status, output=self.output, error=self.error, spend=self.spend)
+                )
+        finally:  # even if a listener raises, no caller may wait for ever
             self.waits.end()
             self._on_over(self)
             for call in self._when_over:
                 call()
+
+
+def _system_time() -> datetime:
+    return datetime.now(UTC)

@@ -63,7 +63,7 @@ class RunWaits:
         self.over = trio.Event()
         """Set when nothing of the run is left."""
         self.is_awaited = False
-        """Whether somebody has waited for its end: at the close of the runtime, nobody is left to hear of one that was not."""
+        """Whether its end was ever awaited: a run that never was is reported when the runtime closes."""
         self.when_awaited: Callable[[], object] | None = None
         """Called when somebody hears of its end after all."""
         self.turns: Turns | None = None
@@ -168,7 +168,7 @@ class RunWaits:
             raise no_end(ring(cell, self, stuck))
 
     def look_around(self) -> None:
-        """What could have gone on of itself has ended: if anybody waits for this run, see whether what is left still can."""
+        """Something that could go on has ended: if a caller waits for this run, check whether what is left still can."""
         if not self._waiters and (self.turns is None or not self.turns.are_awaited):
             return
         stuck = resolve(self)
@@ -181,7 +181,7 @@ class RunWaits:
                 events.wake()  # it may be about to leave, so it sees for itself
 
     def end(self) -> None:
-        """The run is over: nobody waits any more."""
+        """The run is over: end every wait for it."""
         self.over.set()
         for slot in self._slots:
             slot.succeed(None)
@@ -238,19 +238,19 @@ class RunWaits:
         return self.turns is not None and self.turns.let_in(self)
 
     def held_at(self, node: str) -> frozenset[Place]:
-        """The places that a message of this run at `node` holds, with those of whoever waits for the run."""
+        """The places that a message of this run at `node` holds, with those of its callers that wait for the run."""
         places: list[Place] = [self._places.pool(node), *([] if self.turns is None else [self.turns])]
         return self._places.lent.union(places)
 
 
 def message_of(cell: Cell) -> RunMessage | None:
-    """The message of a run that `cell`, an instance of a node, has in hand."""
+    """The message of a run that `cell`, an instance of a node, is handling."""
     envelope = cell.hand.envelope if isinstance(cell, ActorCell) else None
     return envelope.message if envelope is not None and isinstance(envelope.message, RunMessage) else None
 
 
 def places_held_by(cell: Cell) -> frozenset[Place]:
-    """The places that the handler of `cell` holds, and those of whoever waits for it: by an ask, or for the run it works for."""
+    """The places that the handler of `cell` holds, and those of its callers: by an ask, or for the run it works for."""
     seen: set[Cell] = set()
     while isinstance(cell, ActorCell) and cell not in seen:
         seen.add(cell)
@@ -270,6 +270,6 @@ def own_result(cell: Cell, waits: RunWaits) -> AskCycle:
     cycle = [cell.label, waits.label, cell.label]
     return AskCycle(
         f"{cell.address!r} waits for the end of {waits.label}, of which it is a part: {' -> '.join(cycle)}.\n"
-        "  Fix: return what the run is to go on with; or have somebody outside of the run wait for its result.",
+        "  Fix: return what the run is to go on with; or let a task outside of the run wait for its result.",
         cycle=cycle,
     )

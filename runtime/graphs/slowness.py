@@ -25,7 +25,7 @@ def telling_when_slow(message: Work, limits: Sequence[trio.CancelScope]) -> Gene
     It costs nothing when nobody listens to the run. The attempt itself is left alone: who wants its result waits for its end.
     """
     cell = current_cell.get()
-    if cell is None or not message.run.is_listened_to:
+    if cell is None or not message.run.wants(NodeSlowToStop):
         yield
         return
     look = _Look(message, limits, cell.services.timekeeper)

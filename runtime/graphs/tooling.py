@@ -187,8 +187,8 @@ class ToolCalls:
         step.status = StepStatus.DONE if error is None else StepStatus.FAILED
         step.ended_at_s = run.now()
         self._pulse.beat()
-        if run.is_listened_to:
-            run.publish(
+        if run.wants(ToolCalled):
+            run.audience.publish(
                 ToolCalled(
                     run_id=run.id,
                     node=step.node,

@@ -1,4 +1,4 @@
-"""The turns of a deployed graph that was given ``max_runs``: so many runs are under way, and further ones wait at their start."""
+"""The turns of a deployed graph that was given ``max_runs``: so many runs go on at a time, and others wait at their start."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class Turns:
 
     def __init__(self, graph: str, max_runs: float) -> None:
         self._graph = graph
-        self._max_runs = max_runs
+        self.max_runs = max_runs
         self._taken: dict[Waiter, None] = {}
         self._waiting: dict[Waiter, OneShot] = {}
 
     async def take(self, run: Waiter) -> None:
         """Wait until `run` may begin. A checkpoint; cancelled, it has no turn and waits for none."""
         await trio.lowlevel.checkpoint_if_cancelled()
-        if len(self._taken) < self._max_runs:
+        if len(self._taken) < self.max_runs:
             self._taken[run] = None
             await trio.lowlevel.cancel_shielded_checkpoint()
             return
@@ -76,7 +76,7 @@ class Turns:
 
     def awaits(self) -> Sequence[Waiter]:
         """The runs that have a turn, if there is none left."""
-        return list(self._taken) if len(self._taken) >= self._max_runs else ()
+        return list(self._taken) if len(self._taken) >= self.max_runs else ()
 
     def make_way(self) -> bool:
         """It is for the run that waits to be let in."""

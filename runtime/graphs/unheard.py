@@ -1,4 +1,4 @@
-"""Runs that failed and that nobody has waited for: their errors are lost unless somebody still asks before the runtime closes."""
+"""Runs that failed and were never awaited: their errors are lost unless a caller still asks before the runtime closes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Unheard:
         self._further = 0
 
     def add(self, run: ActiveRun) -> None:
-        """`run` has failed, and nobody waits for it; it is taken out again when somebody does."""
+        """`run` has failed, and no caller waits for it; it is taken out again when one does."""
         if len(self.known) >= MOST_NAMED:
             self._further += 1
             run.waits.when_awaited = self._one_less

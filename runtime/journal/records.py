@@ -53,7 +53,9 @@ class RecordKind(enum.StrEnum):
     FORKED = "forked"
     ADOPTED = "adopted"
     OVER = "over"
-    """The run has ended; the data is its status with the output or the errors."""
+    """The run has ended; the path is its status, the data the output or the errors."""
+    RELEASED = "released"
+    """A worker gave the run up in good order, as it was closed: what comes after is no sign of a crash."""
 
 
 CODES: Final = {kind: code for code, kind in enumerate(RecordKind, start=1)}
@@ -93,7 +95,7 @@ class Record:
     at: float
     """The store's wall clock, in seconds since 1970-01-01 UTC."""
     data: bytes | None
-    """JSON in ASCII; or what the store's codec has sealed."""
+    """JSON in UTF-8; or what the store's codec has sealed."""
     digest: bytes
     """:func:`digest_of` the data before it was sealed."""
     inputs: bytes

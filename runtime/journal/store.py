@@ -199,14 +199,34 @@ class Lease:
 Done = Callable[[StoreError | RunLost | None], None]
 
 
+class Codec(Protocol):
+    """Seals the data of records before a store writes it, and opens it when it is read.
+
+    `about` names the run, the number and the kind of the record, so that sealed data does not open in another row.
+    """
+
+    def seal(self, data: bytes, about: bytes) -> bytes:
+        """What to write in place of `data`; may be called again for the same record, and need not give the same bytes."""
+        ...
+
+    def open(self, data: bytes, about: bytes) -> bytes:
+        """The data that was sealed as `data`."""
+        ...
+
+
 class Store(Protocol):
     """Where journals are kept.
 
     Every coroutine raises ``StoreError`` and nothing else, and is a checkpoint. A store is opened once, by one runtime.
     """
 
-    async def open(self, worker: str) -> Lease:
-        """Open it, bring its schema up to date or raise, and register `worker`, whose name is new for each process."""
+    async def open(self, worker: str, nursery: trio.Nursery) -> Lease:
+        """Open it, bring its schema up to date or raise, and register `worker`, whose name is new for each process.
+
+        A store that writes, renews or looks in the background starts its tasks in `nursery`. They are shielded from its
+        cancellation, since what is appended while a runtime ends must still be written, and so end with ``close`` alone:
+        whoever opens must close, or the nursery never ends. They raise nothing into it.
+        """
         ...
 
     async def close(self) -> None:

@@ -39,7 +39,7 @@ from runtime.testing.schedules.explore import find_failure as find_failure
 from runtime.testing.schedules.explore import replay as replay
 from runtime.testing.schedules.failure import FoundFailure as FoundFailure
 from runtime.testing.schedules.failure import Schedule as Schedule
-from runtime.testing.schedules.schedule import check_trio as check_trio
+from runtime.testing.schedules.private import check_trio as check_trio
 from runtime.testing.schedules.search import Exploration as Exploration
 from runtime.testing.schedules.search import NotExplored as NotExplored
 from runtime.testing.schedules.search import ScheduleDiverged as ScheduleDiverged
@@ -56,6 +56,7 @@ from runtime.testing.schedules.virtual_time import thread_gate as thread_gate
 from runtime.testing.schedules.watchdog import run_in_virtual_time as run_in_virtual_time
 from runtime.testing.stepping import Held as Held
 from runtime.testing.stepping import Stepper as Stepper
+from runtime.testing.stores import StoreContract as StoreContract
 from runtime.testing.traces import EventLog as EventLog
 from runtime.testing.traces import assert_golden as assert_golden
 from runtime.testing.traces import event_line as event_line

@@ -14,6 +14,7 @@ import trio.testing
 
 from actors import Actor, MailboxSpec
 from runtime import Runtime, open_runtime
+from tests.effort import counted_calls
 
 UNBOUNDED = MailboxSpec(capacity=math.inf)
 
@@ -143,3 +144,14 @@ async def test_messages_make_no_tasks_scopes_events_or_nurseries(made: Counter[s
 
     assert costs[0] == costs[1]
     assert made["CancelScope"] > 0, "the counting does not work"
+
+
+async def test_a_spawn_calls_no_more_functions_than_it_did() -> None:
+    """205 were seen, where 227 had crept in."""
+    async with open_runtime(seed=1) as runtime:
+        await runtime.spawn(Echo)
+        with counted_calls() as calls:
+            for _ in range(50):
+                await runtime.spawn(Echo)
+
+    assert calls.count / 50 < 222

@@ -12,11 +12,12 @@ import trio.testing
 from actors import Graph
 from runtime import Runtime, open_runtime
 from runtime.core.envelope import Envelope
-from runtime.graphs.attempt import Attempt
+from runtime.graphs.delivery import Attempt
 from runtime.graphs.injected import Pulse
 from runtime.graphs.reducer.branches import Branch, Delivery, Value
 from tests.benchmarks.peers.ours_graph import Ping, Sum, Width, circle, row, wide
 from tests.benchmarks.test_costs import counted, counting
+from tests.effort import counted_calls
 
 STEPS = 100
 
@@ -57,6 +58,17 @@ async def test_a_step_of_a_graph_makes_one_task_and_one_envelope_and_no_scope(ma
         counts = made.copy()
 
     assert counts == {"Delivery": STEPS, "Envelope": STEPS, "Branch": 1, "Event": 1}  # the last two for the run
+
+
+async def test_a_step_of_a_graph_calls_no_more_functions_than_it_did() -> None:
+    """98 were seen, where 120 had crept in."""
+    graph = circle(STEPS)
+    async with open_runtime(seed=1) as runtime:
+        await ready(runtime, graph, Ping(1))
+        with counted_calls() as calls:
+            await runtime.run(graph, Ping(1))
+
+    assert calls.count / STEPS < 112
 
 
 async def test_many_runs_at_once_are_drained_by_few_instances_in_few_steps() -> None:

@@ -126,7 +126,7 @@ def test_b2_the_graph_itself_does_not_say_which_of_its_uses_is_meant():
     graph.connect(inner, end)
     [problem] = graph.check()
     assert problem.code == "connect-several-nodes"
-    assert "inner stands as the nodes 'once' and 'again', and it doesn't say which of them is meant." in problem.message
+    assert "inner stands as the nodes 'once' and 'again', and it isn't clear which of them is meant." in problem.message
     assert problem.mend == "pass the node's name: 'once'."
 
 

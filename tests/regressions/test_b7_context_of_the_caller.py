@@ -413,3 +413,19 @@ async def test_b7_a_node_that_fails_for_good_leaves_the_context_of_its_instance_
             await runtime.run(graph, Ask(1))
         REQUEST.set("bob")
         assert await runtime.run(graph, Ask(0)) == Done(("bob", 0))
+
+
+async def test_b7_what_a_node_does_to_an_arithmetic_context_that_its_caller_never_touched_stays_in_the_node(virtual_clock):
+    async def divides(ask: Ask) -> Done:
+        with_prec = decimal.Decimal(1) / 3
+        decimal.getcontext().prec = 2
+        return Done(str(with_prec))
+
+    graph, usual = graph_of(divides, concurrency=1), "0." + "3" * decimal.DefaultContext.prec
+    async with open_runtime() as runtime:
+        assert await in_blank_context(runtime.run, graph, Ask()) == Done(usual)
+        with decimal.localcontext(decimal.DefaultContext):
+            assert await runtime.run(graph, Ask()) == Done(usual)
+        with decimal.localcontext(prec=4):
+            assert await runtime.run(graph, Ask()) == Done("0.3333")
+        assert await in_blank_context(runtime.run, graph, Ask()) == Done(usual)

@@ -7,7 +7,7 @@ the run itself is the outermost one.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import final
 
@@ -119,7 +119,7 @@ class Fork:
     """Items may still come."""
     has_ended: bool = False
     is_taken: bool = False
-    """A node has worked on what came of an item, so that the items cannot be taken back."""
+    """A node has worked on what came of an item: the items cannot be taken back."""
     next_index: int = 0
     branches: dict[int, Branch] = attrs.field(factory=dict[int, "Branch"])
     """Those that have not ended."""
@@ -130,6 +130,15 @@ class Fork:
     def node(self) -> str:
         """The fan-out node."""
         return self.delivery.node
+
+
+_NO_FORKS: dict[str, Fork] = {}
+_NO_JOINS: dict[str, Buffer] = {}
+_NONE_BELOW: dict[str, dict[Branch, None]] = {}
+_NONE_STARTED: dict[str, deque[Delivery]] = {}
+_NONE_FORKED: dict[str, int] = {}
+_NONE_BORROWED: list[Value] = []
+"""Stand in for those that a branch has not needed yet; nothing is ever put into them."""
 
 
 @final
@@ -146,17 +155,47 @@ class Branch:
     own: dict[str, int] = attrs.field(factory=dict[str, int])
     """Node → its deliveries at work here plus its open forks here; never zero."""
     deliveries: dict[str, Delivery] = attrs.field(factory=dict[str, Delivery])
-    forks: dict[str, Fork] = attrs.field(factory=dict[str, Fork])
-    """Open ones, by the path of their delivery."""
-    joins: dict[str, Buffer] = attrs.field(factory=dict[str, Buffer])
-    below: dict[str, dict[Branch, None]] = attrs.field(factory=dict[str, "dict[Branch, None]"])
-    """Join → the branches further in where values wait for it."""
-    started: dict[str, deque[Delivery]] = attrs.field(factory=dict[str, "deque[Delivery]"])
-    """Node that feeds joins → its deliveries in the order of their start."""
-    borrowed: list[Value] = attrs.field(factory=list["Value"])
-    """Values from further out that its joins have used."""
     paths: dict[str, int] = attrs.field(factory=dict[str, int])
-    forked: dict[str, int] = attrs.field(factory=dict[str, int])
+    # The others are made when they are first needed: most branches need none, and six dicts take as long as the rest of a step.
+    forks: dict[str, Fork] = attrs.field(default=_NO_FORKS)
+    """Open ones, by the path of their delivery."""
+    joins: dict[str, Buffer] = attrs.field(default=_NO_JOINS)
+    below: dict[str, dict[Branch, None]] = attrs.field(default=_NONE_BELOW)
+    """Join → the branches further in where values wait for it."""
+    started: dict[str, deque[Delivery]] = attrs.field(default=_NONE_STARTED)
+    """Node that feeds joins → its deliveries in the order of their start."""
+    borrowed: list[Value] = attrs.field(default=_NONE_BORROWED)
+    """Values from further out that its joins have used."""
+    forked: dict[str, int] = attrs.field(default=_NONE_FORKED)
+
+    def buffer(self, node: str) -> Buffer:
+        """Where the values for the join `node` wait here."""
+        if self.joins is _NO_JOINS:
+            self.joins = {}
+        return self.joins.setdefault(node, Buffer())
+
+    def open_fork(self, delivery: Delivery) -> Fork:
+        """A fan-out of one of its deliveries begins."""
+        node = delivery.node
+        if self.forked is _NONE_FORKED:
+            self.forks, self.forked = {}, {}
+        fork = self.forks[delivery.path] = delivery.fork = Fork(delivery, self.forked.get(node, 0))
+        self.forked[node] = fork.number + 1
+        self.enter(node)
+        return fork
+
+    def queue(self, delivery: Delivery) -> None:
+        """A delivery of a node that feeds joins begins."""
+        if self.started is _NONE_STARTED:
+            self.started = {}
+        self.started.setdefault(delivery.node, deque()).append(delivery)
+
+    def borrow(self, values: Sequence[Value]) -> None:
+        """A join here has used `values` from further out."""
+        if values:
+            if self.borrowed is _NONE_BORROWED:
+                self.borrowed = []
+            self.borrowed += values
 
     def outward(self) -> Iterator[tuple[Branch, Fork]]:
         """The branches around this one, nearest first, each with its fork that this one lies in."""
@@ -191,6 +230,8 @@ class Branch:
     def wait(self, node: str) -> None:
         """Let the branches around know that a value waits here for the join `node`."""
         for around, _ in self.outward():
+            if around.below is _NONE_BELOW:
+                around.below = {}
             around.below.setdefault(node, {})[self] = None
 
     def wait_no_more(self, node: str) -> None:

@@ -1,8 +1,7 @@
-"""The deliveries of one run that are at work: each has a path of its own, and is begun, ended or cancelled once."""
+"""The deliveries of one run that are at work: each has its own path, and is begun, ended or cancelled once."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import final
 
@@ -11,7 +10,7 @@ import attrs
 from actors.errors import InternalError
 from actors.graphs.node import NodeSpec
 from runtime.graphs.reducer.branches import NO_MEMORY, NOTHING_RECALLED, Branch, Delivery, Memory
-from runtime.graphs.reducer.routing import RoutingTable
+from runtime.graphs.reducer.routing import Destination, RoutingTable
 
 
 @final
@@ -21,7 +20,7 @@ class Commands:
 
     deliveries: Sequence[Delivery] = ()
     cancelled: Sequence[str] = ()
-    """Paths of deliveries whose results nobody wants any more; what they still report is ignored."""
+    """Paths of deliveries whose results are no longer wanted; what they still report is ignored."""
 
 
 @final
@@ -35,7 +34,7 @@ class Deliveries:
         """By path, in the order of their start."""
         self.begun = 0
         self.current = ""
-        """The path of the delivery whose end is being worked on: it needs no cancelling."""
+        """The path of the delivery whose end is being handled: it needs no cancelling."""
         self._cancelled: set[str] = set()
         self._starting: list[Delivery] = []
         self._cancelling: list[str] = []
@@ -71,9 +70,32 @@ class Deliveries:
         self.at_work[path] = branch.deliveries[path] = delivery
         branch.enter(node)
         if node in self._in_line:
-            branch.started.setdefault(node, deque()).append(delivery)
+            branch.queue(delivery)
         self.begun += 1
         self._starting.append(delivery)
+
+    def follow(self, delivery: Delivery, to: Destination, message: object) -> bool:
+        """End `delivery` and begin the one that follows of its message, which has no other way on.
+
+        False, and no change, where anything besides may hang on that: a join that waits, a path that was taken before.
+        """
+        branch, node, way, iteration = delivery.branch, to.spec.name, delivery.way, delivery.iteration + to.rounds
+        path = f"{branch.prefix}/{node}@{way}/{iteration}" if way else f"{branch.prefix}/{node}/{iteration}"
+        if branch.joins or branch.below or branch.has_ended or path in branch.paths or self._starting or self._cancelling:
+            return False
+        branch.paths[path] = 1
+        arguments = {to.receiver.parameter: message}
+        following = Delivery(path, node, branch, iteration, way, arguments, to.back, delivery.depth + 1)
+        self.at_work[path] = branch.deliveries[path] = following
+        self._starting.append(following)
+        self.begun += 1
+        del self.at_work[delivery.path], branch.deliveries[delivery.path]
+        if branch.fork is not None:
+            branch.fork.is_taken = True
+        delivery.is_done = True
+        branch.own[node] = branch.own.get(node, 0) + 1
+        branch.leave(delivery.node)
+        return True
 
     def end(self, delivery: Delivery) -> bool:
         """The delivery is no longer at work; False when it was cancelled before."""
@@ -88,7 +110,7 @@ class Deliveries:
         return True
 
     def cancel(self, paths: Iterable[str]) -> None:
-        """Nobody wants the results of these any more."""
+        """The results of these are no longer wanted."""
         for path in list(paths):
             delivery = self.at_work.pop(path)
             delivery.branch.deliveries.pop(path, None)

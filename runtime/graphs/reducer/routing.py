@@ -1,6 +1,6 @@
 """The routing table of a graph: where each message goes, and all that a step needs to know of the way. Pure.
 
-One table serves all runs of a plan. A class of messages is looked up once; what ``when`` has a say in is decided each time.
+One table serves all runs of a plan. A class of messages is looked up once; what depends on ``when`` is decided each time.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, final
 import attrs
 
 from actors.errors import DeclarationError
+from actors.graphs.annotations import Many
 from actors.graphs.edges import Receiver
 from actors.graphs.finish import Finish
 from actors.graphs.markers import Gather
@@ -36,7 +37,7 @@ class Destination:
     gather: Gather | None
     """How they are gathered, for a ``list[A]`` parameter."""
     starts: bool
-    """One starts the node by itself: there is nothing to join it with or to gather."""
+    """One message alone starts the node: there is nothing to join it with or to gather."""
     held: bool
     """They go to a join, so each waits for what was begun before it at the same node."""
     rounds: int
@@ -56,7 +57,7 @@ class Route:
     is_output: bool
     """It is of the output type, and may end the run."""
     is_conditional: bool = False
-    """A ``when`` had a say, so that another message of its class may go elsewhere."""
+    """It depends on a ``when``: another message of its class may go elsewhere."""
 
 
 NOWHERE = Route((), is_output=False)
@@ -65,11 +66,11 @@ NOWHERE = Route((), is_output=False)
 @final
 @attrs.frozen(eq=False)
 class _Choice:
-    """Where messages of one class from one node may go; which of it holds for a message, its conditions say."""
+    """Where messages of one class from one node may go; its conditions decide which of it holds for a message."""
 
     entries: tuple[tuple[Destination, tuple[_When, ...]], ...]
     is_narrowed: bool
-    """A connection had a say: what goes to a node is no output then."""
+    """A connection applies: what goes to a node is no output then."""
     may_be_output: bool
 
 
@@ -88,6 +89,8 @@ class RoutingTable:
         )
         """Fan-outs of which a join takes what is gathered."""
         self._known: dict[tuple[str | None, type], Route | _Choice] = {}
+        self.only_ways: dict[tuple[str, type], Destination] = {}
+        """Node and class of what it made → its one destination, which takes nothing else; see ``RunState.finished``."""
 
     def route(self, source: str | None, message: object) -> Route:
         """Where `message`, made by `source` (None: the graph's input), goes. Calls the ``when`` of its connections."""
@@ -98,7 +101,18 @@ class RoutingTable:
         choice = known or self._find(*key)
         route = self._choose(choice, source, message)
         self._known[key] = choice if route.is_conditional else route
+        if source is not None and not route.is_conditional and self._has_one_way(source, route):
+            self.only_ways[source, key[1]] = route.destinations[0]
         return route
+
+    def _has_one_way(self, source: str, route: Route) -> bool:
+        """Whether a message of its class starts one node by itself, and no join hangs on what either of the two makes."""
+        if len(route.destinations) != 1 or route.is_output or self.plan.recalled:
+            return False
+        (to,) = route.destinations
+        in_line = self.feeds_joins | self.gathers_for_joins
+        is_one = self.plan.nodes[source].fan_out is Many.ONE
+        return is_one and to.starts and not to.merges and not {source, to.spec.name} & in_line
 
     def _choose(self, choice: _Choice, source: str | None, message: object) -> Route:
         found = [to for to, whens in choice.entries if not whens or _holds(whens, message, source, to.receiver.node)]
@@ -115,7 +129,7 @@ class RoutingTable:
                     f"both conditions of connect({source}, {one}, when=…) and connect({source}, {two}, when=…) "
                     f"({', '.join(places)}) hold for one {type(message).__name__}, and the result of a join hangs on only one of "
                     "them holding: it would depend on timing.\n"
-                    "  Fix: let the conditions exclude each other, or give what the two ways lead to types of its own."
+                    "  Fix: let the conditions exclude each other, or give separate types to what the two ways lead to."
                 )
 
     def _find(self, source: str | None, kind: type) -> _Choice:
@@ -149,10 +163,10 @@ def _takes(kind: type, entry: Input) -> bool:
 def _holds(whens: Sequence[_When], message: object, source: str | None, target: str) -> bool:
     for when, location in whens:
         try:
-            said: Any = when(message)
-            if said is not True and said is not False and inspect.isawaitable(said):
-                raise _not_awaited(said)
-            if said:
+            answer: Any = when(message)
+            if answer is not True and answer is not False and inspect.isawaitable(answer):
+                raise _not_awaited(answer)
+            if answer:
                 return True
         except BaseException as error:
             where = f"connect({source}, {target}) ({location})"
@@ -161,10 +175,10 @@ def _holds(whens: Sequence[_When], message: object, source: str | None, target: 
     return False
 
 
-def _not_awaited(said: Any) -> DeclarationError:
-    if inspect.iscoroutine(said):
-        said.close()
+def _not_awaited(answer: Any) -> DeclarationError:
+    if inspect.iscoroutine(answer):
+        answer.close()
     return DeclarationError(
-        f"it returned a {type(said).__name__}, which always counts as true: a condition cannot wait.\n"
+        f"it returned a {type(answer).__name__}, which always counts as true: a condition cannot wait.\n"
         "  Fix: let it return True or False; what it has to wait for is the work of a node."
     )

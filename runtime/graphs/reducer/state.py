@@ -24,7 +24,7 @@ from actors.graphs.edges import Receiver
 from actors.graphs.finish import Finish
 from actors.graphs.markers import Gather
 from actors.graphs.node import NodeSpec
-from runtime.graphs.reducer.branches import NOTHING_RECALLED, Branch, Buffer, Delivery, Fork, Value
+from runtime.graphs.reducer.branches import NOTHING_RECALLED, Branch, Delivery, Fork, Value
 from runtime.graphs.reducer.deliveries import Commands, Deliveries
 from runtime.graphs.reducer.memory import before, including, recall
 from runtime.graphs.reducer.routing import NOWHERE, Destination, Route, RoutingTable
@@ -58,6 +58,7 @@ class RunState:
         self._empty: dict[str, int] = {}  # fan-outs without an item, which nothing gathers
         self._is_started = False
         self._joins = routing.joins
+        self._only_ways = routing.only_ways
         self._ends_when_quiet = routing.finish is Finish.WHEN_QUIET
         self._outputs: list[tuple[_Precedence, Branch, object]] = []
         """For a run that ends when it is quiet: the outputs so far."""
@@ -73,6 +74,15 @@ class RunState:
     def live_paths(self) -> tuple[str, ...]:
         """The deliveries at work, in the order of their start."""
         return tuple(self._deliveries.at_work)
+
+    @property
+    def at_work(self) -> tuple[Delivery, ...]:
+        """Those deliveries themselves."""
+        return tuple(self._deliveries.at_work.values())
+
+    def is_at_work(self, path: str) -> bool:
+        """Whether a delivery is at work: neither ended nor cancelled."""
+        return path in self._deliveries.at_work
 
     @property
     def steps(self) -> int:
@@ -113,7 +123,7 @@ class RunState:
             return Commands()
         spec = self.plan.nodes[delivery.node]
         route = self._route(spec, value, nothing=spec.item_may_end, index=index)
-        fork = delivery.fork or self._open_fork(delivery)
+        fork = delivery.fork or delivery.branch.open_fork(delivery)
         if index > fork.next_index:
             raise InternalError(f"{path} emitted item {index} when item {fork.next_index} was next")
         if index == fork.next_index:
@@ -130,17 +140,20 @@ class RunState:
         delivery = self._deliveries.find(path)
         if delivery is None:
             return Commands()
+        to = self._only_ways.get((delivery.node, type(returned)))
+        if to is not None and self.output is None and not self._quiet and self._deliveries.follow(delivery, to, returned):
+            return self._deliveries.hand_over()  # what the rest of this method would do, as it is for most messages
         spec = self.plan.nodes[delivery.node]
         self._deliveries.current = path
         if spec.fan_out is Many.ONE:
             self._send(delivery, delivery.branch, returned, self._route(spec, returned, nothing=spec.may_end))
         elif spec.fan_out is Many.STREAM:
-            self._close_fork(delivery.fork or self._open_fork(delivery))
+            self._close_fork(delivery.fork or delivery.branch.open_fork(delivery))
         else:
             items = items_of(spec, returned)
             if items is not None:
                 routes = [self._route(spec, item, nothing=spec.item_may_end, index=at) for at, item in enumerate(items)]
-                fork = self._open_fork(delivery)
+                fork = delivery.branch.open_fork(delivery)
                 for item, route in zip(items, routes, strict=True):
                     self._open_branch(fork, item, route)
                 self._close_fork(fork)
@@ -182,8 +195,8 @@ class RunState:
     def retracted(self, path: str, has_begun: Callable[[str], bool]) -> Commands | None:
         """An attempt of a generator failed and another is to come: forget the items that it emitted, as if it had not run.
 
-        `has_begun` says of the path of a delivery whether the node has begun with it. None, and no change, when an item cannot be
-        taken back: a node has begun to work on it, or on what came of it.
+        `has_begun` takes the path of a delivery and returns whether the node has begun with it. Returns None and changes nothing
+        when an item cannot be taken back: a node has begun to work on it, or on what came of it.
         """
         delivery = self._deliveries.find(path)
         fork = delivery.fork if delivery is not None else None
@@ -284,7 +297,7 @@ class RunState:
             self._leave(branch, node)
             return
         if node in self.routing.gathers_for_joins:
-            self._leave(branch, node)  # what is held comes of its fan-out, which is counted of itself
+            self._leave(branch, node)  # what is held comes of its fan-out, which is counted separately
         self._move_up(branch, node)
 
     def _move_up(self, branch: Branch, node: str) -> None:
@@ -308,7 +321,7 @@ class RunState:
 
     def _arrive(self, branch: Branch, receiver: Receiver, value: Value) -> None:
         """A value for a join: let it fire here if it can, and otherwise in the branches that were waiting for the value."""
-        buffer = branch.joins.setdefault(receiver.node, Buffer())
+        buffer = branch.buffer(receiver.node)
         if buffer.is_empty:
             branch.wait(receiver.node)
         buffer.queues.setdefault(receiver.parameter, deque()).append(value)
@@ -333,7 +346,7 @@ class RunState:
             if found[entry.name] is None and entry.name not in without:
                 return False
         if branch.fork is not None:
-            branch.borrowed += [value for name, value in found.items() if value is not None and not buffer.queues.get(name)]
+            branch.borrow([value for name, value in found.items() if value is not None and not buffer.queues.get(name)])
         for name, queue in buffer.queues.items():
             if queue:
                 queue.popleft()
@@ -347,14 +360,6 @@ class RunState:
         return True
 
     # --- fan-outs ---------------------------------------------------------------------------------------------------
-
-    def _open_fork(self, delivery: Delivery) -> Fork:
-        branch = delivery.branch
-        fork = Fork(delivery, branch.forked.get(delivery.node, 0))
-        branch.forked[delivery.node] = fork.number + 1
-        branch.forks[delivery.path] = delivery.fork = fork
-        branch.enter(delivery.node)
-        return fork
 
     def _open_branch(self, fork: Fork, item: object, route: Route) -> None:
         index = fork.next_index
@@ -450,7 +455,7 @@ class RunState:
         self._end_fork(fork)
 
     def _drop(self, branch: Branch) -> None:
-        """End a branch before its time; nobody wants what comes of it."""
+        """End a branch before its time; what comes of it is no longer wanted."""
         branch.has_ended = True
         for node in branch.joins:
             branch.wait_no_more(node)

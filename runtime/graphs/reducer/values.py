@@ -11,7 +11,7 @@ from runtime.graphs.reducer.branches import Branch, Delivery, Fork, Value
 from runtime.graphs.reducer.memory import before
 from runtime.graphs.reducer.routing import Destination
 
-_LONGEST_WAY = 48  # characters; longer ones are digested, so that a path does not grow with the number of rounds of a loop
+_LONGEST_WAY = 48  # characters; longer ones are digested: a path must not grow with the number of rounds of a loop
 
 
 def sent(delivery: Delivery | None, branch: Branch, to: Destination, message: object) -> Value:

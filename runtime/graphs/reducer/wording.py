@@ -145,7 +145,7 @@ MOST_SAID = 2_000
 
 
 def gave_up(node: str, attempt: int, error: BaseException, place: str = "") -> str:
-    """That `node` gives up on a message because of `error`; `place`: the lines that say where that was raised."""
+    """That `node` gives up on a message because of `error`; `place`: the lines that show where that was raised."""
     text = f"node {node!r} gave up after attempt {attempt}: {said(error, MOST_SAID)}{place}"
     notes: object = attribute_of(error, "__notes__", ())
     if isinstance(notes, list):

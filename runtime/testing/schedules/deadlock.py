@@ -222,7 +222,8 @@ def _ref(ref: LocalRef, frame: FrameType, frames: Sequence[FrameType], names: Na
 
 
 def _handle(handle: RunHandle, frame: FrameType, frames: Sequence[FrameType], names: Names) -> Description | None:
-    return _run(handle._run.waits, frame, frames, names)  # pyright: ignore[reportPrivateUsage]
+    run = handle._run  # pyright: ignore[reportPrivateUsage]
+    return None if run is None else _run(run.waits, frame, frames, names)
 
 
 def _launch(launch: Launch, frame: FrameType, frames: Sequence[FrameType], names: Names) -> Description | None:

@@ -145,7 +145,7 @@ async def test_run_ids_are_the_callers_if_given_and_unique_while_they_live(virtu
     async with open_runtime() as runtime:
         mine = await runtime.start(graph, Ask(), "g-1")
         ours = await runtime.start(graph, Ask())
-        with pytest.raises(UsageError, match=r"^a run 'g-1' is under way already\.\n  Fix: give each run its own run_id\.$"):
+        with pytest.raises(UsageError, match=r"^a run 'g-1' is already in progress\.\n  Fix: give each run its own run_id\.$"):
             await runtime.start(other, Ask(), "g-1")
         await mine.result()
 

@@ -8,8 +8,8 @@ import trio
 from actors import LM, Graph, RunFailed
 from actors.errors import UsageError
 from runtime import EventsMissed, open_runtime
+from runtime.core.events import EventBus
 from runtime.graphs import events as graph_events
-from runtime.graphs.run import ActiveRun
 from runtime.testing import ScriptedLM
 from tests.runtime.graphs.stage import TWICE, Ask, Done, Part, graph_of
 
@@ -141,7 +141,7 @@ async def test_no_event_is_made_when_nobody_listens(graph, virtual_clock, monkey
     def refuse(*_: Any) -> None:
         raise AssertionError("somebody made an event")
 
-    monkeypatch.setattr(ActiveRun, "publish", refuse)
+    monkeypatch.setattr(EventBus, "publish", refuse)
     async with open_runtime() as runtime:
         assert await runtime.run(graph, Ask()) == Done()
 

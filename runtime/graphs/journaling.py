@@ -1,0 +1,95 @@
+"""The journal of one run, or of a run inside it: what its reducer was told, in that order.
+
+A *frame* is the work of one attempt at one message by a run of its own: of a nested graph, or of a node that others depend on.
+Its records stand in the journal of the outermost run, each with the frame before its path.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, final
+
+from actors.errors import UnderstudyError
+from actors.words import said
+from runtime.journal.log import Entry, RunLog
+from runtime.journal.records import Record, RecordKind
+from runtime.messages.codec import MessageCodec
+
+FRAME_END: Final = "\n"
+"""Between a frame and the path in it; no name can have it."""
+MOST_SAID: Final = 1_000
+"""Characters of an error that a record keeps."""
+
+
+@final
+class Journal:
+    """What one reducer was told, on its way to the log of its run."""
+
+    def __init__(
+        self,
+        log: RunLog,
+        codec: MessageCodec,
+        frames: dict[str, list[Record]] | None = None,
+        frame: str = "",
+        *,
+        is_demand: bool = False,
+    ) -> None:
+        """The journal of the run of `log`, or of its `frame`; `frames` are records of earlier lives that none has asked for."""
+        self.log = log
+        self.codec = codec
+        self._frames: dict[str, list[Record]] = {} if frames is None else frames
+        self._frame = frame
+        self.is_demand = is_demand
+        """Whether it is of a node that others depend on, whose result need not be storable: it is worked out anew."""
+
+    def encode(self, value: object) -> bytes | None:
+        """`value` as it is stored; None if it is not, of a node that others depend on.
+
+        Raises:
+            NotStorable: it is no message that gives an equal one.
+        """
+        if not self.is_demand:
+            return self.codec.encode(value)
+        try:
+            return self.codec.encode(value)
+        except UnderstudyError:
+            return None
+
+    def append(self, kind: RecordKind, path: str, data: bytes | None = None, then: Callable[[], Any] | None = None) -> Entry:
+        """Write down what the reducer was told; `then` happens in the order of the records."""
+        whole = f"{self._frame}{FRAME_END}{path}" if self._frame else path
+        return self.log.append(kind, whole, data) if then is None else self.log.append(kind, whole, data, then)
+
+    def failed(self, path: str, attempt: int, error: BaseException, what: str = "") -> None:
+        """Write down that an attempt failed; nobody waits for that. `what` says what came of it."""
+        told = {"error": said(error, MOST_SAID), "then": what}
+        self.append(RecordKind.FAILED, f"{path}#{attempt}", json.dumps(told).encode())
+
+    def inside(self, path: str, attempt: int, codec: MessageCodec) -> tuple[Journal, Sequence[Record]]:
+        """The journal of the run that is the work of an attempt at `path`, and what it holds of an earlier life."""
+        return self._opened(f"{path}#{attempt}", codec, is_demand=False)
+
+    def on_demand(self, name: str) -> tuple[Journal, Sequence[Record]]:
+        """The journal of the run of the node `name`, which others depend on."""
+        return self._opened(f"?{name}", self.codec, is_demand=True)
+
+    def _opened(self, frame: str, codec: MessageCodec, *, is_demand: bool) -> tuple[Journal, Sequence[Record]]:
+        whole = f"{self._frame}{FRAME_END}{frame}" if self._frame else frame
+        return Journal(self.log, codec, self._frames, whole, is_demand=is_demand), self._frames.pop(whole, ())
+
+
+def by_frame(records: Sequence[Record]) -> tuple[list[Record], dict[str, list[Record]]]:
+    """The records of the run itself, and those of each frame, in order."""
+    own: list[Record] = []
+    frames: dict[str, list[Record]] = {}
+    for record in records:
+        frame, end, _ = record.path.rpartition(FRAME_END)
+        (frames.setdefault(frame, []) if end else own).append(record)
+    return own, frames
+
+
+def details_of(record: Record) -> Mapping[str, Any]:
+    """What a record tells that is no message: an error, a worker."""
+    found: Any = json.loads(record.data or b"{}")
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,250 @@
+"""Resuming: a new reducer is told what the records say the old one was told; what is at work then is delivered again. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, final
+
+import attrs
+
+from actors.errors import DeclarationError, InternalError
+from actors.graphs.annotations import Many
+from actors.store_errors import RunChanged, RunCrashes, RunParked, RunUndecodable, StoreDamaged
+from runtime.graphs.journaling import FRAME_END, details_of
+from runtime.graphs.record import Step, StepStatus
+from runtime.graphs.reducer.deliveries import Commands
+from runtime.graphs.reducer.state import RunState
+from runtime.journal.records import Record, RecordKind
+from runtime.messages.codec import MessageCodec
+from runtime.messages.problems import MessageInvalid
+
+MAX_LIVES: Final = 3
+"""Lives in a row that leave no record before the run is parked."""
+
+_TOLD: Final = frozenset({RecordKind.FINISHED, RecordKind.STOOD_IN, RecordKind.EMITTED, RecordKind.RETRACTED, RecordKind.ENDED})
+_KNOWN: Final = _TOLD | {
+    RecordKind.STARTED,
+    RecordKind.FAILED,
+    RecordKind.RESUMED,
+    RecordKind.RELEASED,
+    RecordKind.PARKED,
+    RecordKind.OVER,
+}
+
+
+@final
+@attrs.define
+class Past:
+    """What is known of a delivery from earlier lives."""
+
+    attempts: int = 0
+    """Attempts that failed."""
+    error: str = ""
+    """The last error in words."""
+    then: str = ""
+    """What came of it: ``"fallback"``, ``"gave up"``, or nothing yet."""
+    has_begun: bool = False
+
+
+@final
+@attrs.define(eq=False)
+class Resumed:
+    """A reducer that has been told everything again."""
+
+    state: RunState
+    commands: Commands
+    """Deliver what is at work, in the order of its start."""
+    past: dict[str, Past] = attrs.field(factory=dict[str, Past])
+    """By path."""
+    steps: list[Step] = attrs.field(factory=list[Step])
+    """What has ended, for the trace."""
+    broken: list[str] = attrs.field(factory=list[str])
+    """Generators that were cut short and whose items were taken: they cannot begin again."""
+    retracted: list[str] = attrs.field(factory=list[str])
+    """Generators whose items were taken back, since they begin again."""
+
+
+def check(run_id: str, records: Sequence[Record], last_seq: int | None = None) -> None:
+    """See that `records` are whole: numbered without gaps, each as it was written.
+
+    Raises:
+        StoreDamaged: they are not; ``seq`` says where.
+    """
+    for expected, record in enumerate(records, start=1):
+        if record.seq != expected or record.run != run_id or not record.is_intact:
+            what = f"there is no record {expected}" if record.seq != expected else f"record {expected} is not what was written"
+            raise _damaged(run_id, expected, what)
+    if not records or records[0].kind is not RecordKind.STARTED:
+        raise _damaged(run_id, 1, "it has no first record")
+    if last_seq is not None and len(records) < last_seq:
+        raise _damaged(run_id, len(records) + 1, f"there is no record {len(records) + 1}")
+
+
+def _damaged(run_id: str, seq: int, what: str) -> StoreDamaged:
+    return StoreDamaged(
+        f"the journal of run {run_id!r} is damaged: {what}.\n  Fix: restore the store from a backup, or forget the run.",
+        run_id=run_id,
+        seq=seq,
+    )
+
+
+def lives_in_vain(records: Sequence[Record]) -> int:
+    """How many lives at the end of `records` have left none of their own, the first one included."""
+    count = 0
+    for record in reversed(records):
+        if record.kind is RecordKind.RELEASED:
+            return count
+        if record.kind is not RecordKind.RESUMED:
+            return count + (record.kind is RecordKind.STARTED)
+        count += 1
+    return count
+
+
+def crashed_too_often(run_id: str, lives: int) -> RunCrashes:
+    """The error for a run whose process has died again and again."""
+    return RunCrashes(
+        f"run {run_id!r} was cut short {lives} times without recording anything new: most likely it ends its process.\n"
+        "  Fix: find out which of its steps does that, and resume the run.",
+        run_id=run_id,
+        reason="crashes",
+    )
+
+
+def replay(state: RunState, message: object, records: Sequence[Record], codec: MessageCodec, now_s: float) -> Resumed:
+    """Tell `state` that it starts with `message`, and then what `records` say, all of one run or one frame.
+
+    Raises:
+        RunUndecodable: what a record holds is no value of its type any more.
+        RunChanged: the graph is another one, in which what is recorded cannot have happened.
+    """
+    resumed = Resumed(state, Commands())
+    steps: dict[str, Step] = {}
+
+    def obeyed(commands: Commands) -> None:
+        for path in commands.cancelled:
+            if path in steps:
+                steps[path].status = StepStatus.CANCELLED
+        for delivery in commands.deliveries:
+            steps[delivery.path] = Step(delivery.node, delivery.path, now_s)
+
+    try:
+        obeyed(state.start(message))
+    except DeclarationError as error:
+        raise changed(state.run_id, "it does not take its input any more") from error
+    for record in records:
+        path = record.path.rpartition(FRAME_END)[2]
+        if record.kind not in _TOLD:
+            _note(resumed, record, path)
+            continue
+        try:
+            value = codec.decode(record.data or b"null")
+            obeyed(_tell(state, record.kind, path, value))
+        except MessageInvalid as error:
+            raise _undecodable(record, error) from error
+        except (DeclarationError, InternalError, LookupError, ValueError) as error:
+            raise changed(record.run, f"record {record.seq}, {record.kind} {path!r}, cannot have happened in it") from error
+        if record.kind in (RecordKind.FINISHED, RecordKind.STOOD_IN) and path in steps:
+            steps[path].status, steps[path].ended_at_s, steps[path].started_at_s = StepStatus.DONE, now_s, now_s
+            steps[path].attempt = resumed.past.get(path, Past()).attempts + 1
+    _begin_streams_again(resumed)
+    at_work = () if state.output is not None else state.at_work
+    resumed.commands = Commands(at_work)
+    working = {delivery.path for delivery in at_work}
+    resumed.steps = [step for path, step in steps.items() if path not in working]
+    return resumed
+
+
+def read_input(codec: MessageCodec, first: Record) -> Any:
+    """The message that a run began with.
+
+    Raises:
+        RunUndecodable: it is no value of its type any more.
+    """
+    try:
+        return codec.decode(first.data or b"null")
+    except MessageInvalid as error:
+        raise _undecodable(first, error) from error
+
+
+def _tell(state: RunState, kind: RecordKind, path: str, value: Any) -> Commands:
+    match kind:
+        case RecordKind.FINISHED:
+            return state.finished(path, value)
+        case RecordKind.STOOD_IN:
+            return state.stood_in(path, value)
+        case RecordKind.EMITTED:
+            task, _, index = path.rpartition("#")
+            return state.emitted(task, value, int(index))
+        case RecordKind.RETRACTED:
+            commands = state.retracted(path, _never)
+            if commands is None:
+                raise InternalError(f"what {path} emitted was taken")
+            return commands
+        case _:
+            return state.ended(path)
+
+
+def _never(_: str) -> bool:
+    return False
+
+
+def _note(resumed: Resumed, record: Record, path: str) -> None:
+    """What the reducer is not told, and a node is."""
+    if record.kind is RecordKind.FAILED:
+        task, _, attempt = path.rpartition("#")
+        past = resumed.past.setdefault(task, Past())
+        told = details_of(record)
+        past.attempts = max(past.attempts, int(attempt))
+        past.error, past.then, past.has_begun = str(told.get("error", "")), str(told.get("then", "")), True
+    elif record.kind not in _KNOWN:  # it was bought, or asked, by a node that had begun
+        task = path.partition("#")[0]
+        resumed.past.setdefault(task, Past()).has_begun = True
+
+
+def _begin_streams_again(resumed: Resumed) -> None:
+    """Generators at work were cut short: they begin again, and their items are made again, if nobody has taken one."""
+    state = resumed.state
+
+    def has_begun(path: str) -> bool:
+        return path in resumed.past and resumed.past[path].has_begun
+
+    for delivery in state.at_work:
+        spec = state.plan.nodes[delivery.node]
+        falls_back = delivery.path in resumed.past and resumed.past[delivery.path].then == "fallback"
+        if spec.fan_out is not Many.STREAM or spec.options.repeatable or falls_back or not state.emitted_by(delivery.path):
+            continue
+        if not state.is_at_work(delivery.path):  # taken back with the items of one further out
+            continue
+        if state.retracted(delivery.path, has_begun) is None:
+            resumed.broken.append(delivery.path)
+        else:
+            resumed.retracted.append(delivery.path)
+
+
+def _undecodable(record: Record, error: MessageInvalid) -> RunUndecodable:
+    where = f"record {record.seq} of run {record.run!r} ({record.kind} {record.path!r})"
+    return RunUndecodable(
+        f"{where} cannot be read as its type any more: {error.problems[0]}.\n"
+        "  Fix: give the field back, or a default; or run the code that wrote it.",
+        run_id=record.run,
+        reason="undecodable",
+    )
+
+
+def changed(run_id: str, why: str) -> RunChanged:
+    """The error for a run whose records do not fit its graph."""
+    return RunChanged(
+        f"run {run_id!r} cannot go on: its graph was changed, and {why}.\n  Fix: run it with the code that began it.",
+        run_id=run_id,
+        reason="changed",
+    )
+
+
+_PARKED: Final[dict[str, type[RunParked]]] = {each.__name__: each for each in (RunChanged, RunCrashes, RunUndecodable)}
+
+
+def parked_by(record: Record) -> RunParked:
+    """The error of a run that was parked with `record`."""
+    told = details_of(record)
+    kind = _PARKED.get(str(told.get("error")), RunParked)
+    return kind(str(told.get("message", "it was parked")), run_id=record.run, reason=str(told.get("reason", "")))

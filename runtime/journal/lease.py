@@ -1,0 +1,171 @@
+"""The lease of a worker in PostgreSQL: one row that says until when it lives, and what becomes of workers that do not renew it.
+
+A lease belongs to a worker and not to a run, so it costs the same however many runs the worker has. What keeps two workers from
+writing to one run is the epoch that goes with every append; clocks only decide how soon a worker is thought to be dead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import socket
+import threading
+from datetime import UTC, datetime
+from typing import Final, final
+
+import trio
+
+from actors.store_errors import StoreError, StoreInUse
+from actors.words import repr_of
+from runtime.journal.postgres_pool import Pool
+from runtime.journal.postgres_wire import BlockingConnection, Rejected, monotonic
+from runtime.journal.store import Lease
+
+MAX_BLOCKED_S: Final = 300.0
+"""An event loop that does nothing for so long is taken for dead, and its lease is not renewed any more."""
+
+JUMP_S: Final = 0.5
+
+_REGISTER: Final = """
+insert into {s}.workers(id, epoch, until, host, pid, started)
+values ($1::text, 1, now() + $2::float8 * interval '1 s', $3::text, $4::int, now())"""
+
+# Not waited for on the platter: appends wait for this row, and a renewal that is lost with the server is made again.
+_RENEW: Final = """
+update {s}.workers set until = now() + $3::float8 * interval '1 s'
+where id = $1::text and epoch = $2::int and set_config('synchronous_commit', 'off', true) is not null
+returning clock_timestamp()"""
+
+_BURY: Final = """
+update {s}.workers set epoch = epoch + 1
+where id in (select id from {s}.workers where until < now() and epoch = 1 and id <> $1::text for update skip locked)
+returning id"""
+
+_INHERIT: Final = """
+update {s}.runs set owner = null, status = 'ready', wake_at = now()
+where id in (select id from {s}.runs where owner in (select id from {s}.workers where epoch > 1) for update skip locked)
+returning id"""
+
+_FORGET: Final = """
+delete from {s}.workers w where epoch > 1 and until < now() - interval '1 day'
+and not exists (select from {s}.runs r where r.owner = w.id)"""
+
+_HAND_BACK: Final = """
+update {s}.runs set owner = null, status = 'ready', wake_at = now() where owner = $1::text
+and exists (select from {s}.workers where id = $1::text and epoch = $2::int for share)"""
+
+_LEAVE: Final = "delete from {s}.workers where id = $1::text and epoch = $2::int"
+
+
+@final
+class HeldLease:
+    """The lease of this process, renewed by a thread with a connection of its own: a busy event loop must not cost it."""
+
+    def __init__(self, pool: Pool, worker: str, lease_s: float) -> None:
+        self.lease = Lease(worker, epoch=1, good_until=self._good_until)
+        self._pool = pool
+        self._lease_s = lease_s
+        self._until = -math.inf  # on `monotonic`
+        self._ahead_s = 0.0  # the server's clock, less `monotonic`
+        self._alive_at = monotonic()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._renew_again_and_again, name=f"lease of {worker}", daemon=True)
+        self._token = trio.lowlevel.current_trio_token()
+
+    async def begin(self) -> None:
+        """Register the worker. Raises ``StoreInUse`` when there is one of that name."""
+        before = monotonic()
+        host = socket.gethostname()
+        try:
+            await self._pool.write(_REGISTER, self.lease.worker, self._lease_s, host, os.getpid())
+        except Rejected as error:
+            if error.sqlstate != "23505":
+                raise
+            raise StoreInUse(
+                f"there is a worker of the name {repr_of(self.lease.worker)} already.\n"
+                "  Fix: give each process a worker name of its own, or none."
+            ) from None
+        answer = await self._pool.read("select clock_timestamp()")
+        self._renewed(before, answer.rows[0][0])
+        self._thread.start()
+
+    async def end(self) -> None:
+        """Give the runs back to anybody, and leave. Raises nothing: what is not given back is taken over."""
+        self._stopping.set()
+        self.lease.lost.set()
+        with contextlib.suppress(StoreError):
+            await self._pool.write(_HAND_BACK, self.lease.worker, self.lease.epoch)
+            await self._pool.write(_LEAVE, self.lease.worker, self.lease.epoch)
+        await trio.to_thread.run_sync(self._thread.join, 2.0)  # one that still connects ends by itself
+
+    def alive(self) -> None:
+        """The event loop says that it runs."""
+        self._alive_at = monotonic()
+
+    def lose(self) -> None:
+        """The server says that the lease has ended."""
+        self._stopping.set()
+        self.lease.lost.set()
+
+    def wall_time(self) -> datetime:
+        """The server's clock, less what an answer takes; never earlier than what it is known to have said."""
+        return datetime.fromtimestamp(monotonic() + self._ahead_s, UTC)
+
+    def told(self, server_time: datetime) -> None:
+        """The server's clock has said this, just now or earlier."""
+        self._ahead_s = max(self._ahead_s, server_time.timestamp() - monotonic())
+
+    def _good_until(self) -> float:
+        return -math.inf if self.lease.lost.is_set() else trio.current_time() + self._until - monotonic()
+
+    def _renewed(self, before: float, server_time: datetime) -> None:
+        self._until = before + self._lease_s
+        ahead_s = server_time.timestamp() - monotonic()
+        # An answer that took long says less than the one before; more than that, and the server's clock was set.
+        self._ahead_s = max(ahead_s, self._ahead_s) if abs(ahead_s - self._ahead_s) < JUMP_S else ahead_s
+
+    def _renew_again_and_again(self) -> None:
+        connection: BlockingConnection | None = None
+        wait_s = self._lease_s / 3
+        while not self._stopping.wait(wait_s):
+            if monotonic() - self._alive_at > MAX_BLOCKED_S:
+                continue
+            before = monotonic()
+            try:
+                if connection is None or not connection.is_open:
+                    connection = BlockingConnection.open(self._pool.address)
+                answer = connection.run(
+                    self._pool.text(_RENEW),
+                    self.lease.worker,
+                    self.lease.epoch,
+                    self._lease_s,
+                    patience_s=max(self._lease_s / 3, 1.0),
+                )
+            except StoreError:
+                wait_s = self._lease_s / 12
+                continue
+            wait_s = self._lease_s / 3
+            if not answer.rows:
+                self._tell_the_loop()
+                break
+            self._renewed(before, answer.rows[0][0])
+        if connection is not None:
+            connection.close()
+
+    def _tell_the_loop(self) -> None:
+        with contextlib.suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(self.lose)
+
+
+async def take_over(pool: Pool, worker: str) -> int:
+    """End the leases that have run out, and free the runs of their workers; returns how many.
+
+    Two statements, each of which may be the last before a crash: whatever the first has left undone, the next call of any worker
+    does. Only the second, which begins when the first is committed, sees all that a dead worker has taken.
+    """
+    buried = await pool.write(_BURY, worker)
+    freed = await pool.write(_INHERIT)
+    if buried.count:
+        await pool.write(_FORGET)
+    return freed.count

@@ -1,0 +1,192 @@
+"""The log of one run on its way to a store: numbered, in order, tried again until the store takes it.
+
+What follows from a record happens in the order of the numbers, and when the record is written; not when the task that made it is
+woken. trio wakes the tasks of one batch in random order, and a later event may cancel what an earlier one delivers.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Final, final
+
+import attrs
+import outcome
+import trio
+
+from actors.errors import UnderstudyError
+from actors.store_errors import RunLost, StoreError, StoreUnavailable
+from runtime.journal.records import PAID, Record, RecordKind
+from runtime.journal.store import Store
+
+MOST_ROWS: Final = 500
+"""Records of one run in one append."""
+
+
+def _nothing() -> None:
+    pass
+
+
+@final
+@attrs.define(eq=False)
+class Entry:
+    """One record on its way, and what follows from it."""
+
+    record: Record
+    then: Callable[[], Any]
+    result: outcome.Outcome[Any] | None = None
+    """What ``then`` returned or raised; or why the record was not written."""
+    settled: trio.Event | None = None
+
+    def settle(self, result: outcome.Outcome[Any]) -> None:
+        """Let whoever waits go on."""
+        self.result = result
+        if self.settled is not None:
+            self.settled.set()
+
+    async def wait(self) -> Any:
+        """Wait until the record is written and what follows from it has happened. A checkpoint, shielded: it must be known.
+
+        Raises:
+            StoreError: it was not written, and is not going to be. RunLost: the run is another worker's.
+        """
+        if self.result is None:
+            self.settled = trio.Event()
+            with trio.CancelScope(shield=True):
+                await self.settled.wait()
+        else:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+        assert self.result is not None, "it was settled"
+        return self.result.unwrap()
+
+
+@final
+class RunLog:
+    """The records of one run that this worker has, from the next number on."""
+
+    def __init__(
+        self,
+        store: Store,
+        run_id: str,
+        last_seq: int,
+        on_stall: Callable[[RunLog], None],
+        on_recovery: Callable[[RunLog], None],
+        on_loss: Callable[[UnderstudyError], None],
+        *,
+        sync: bool | None = None,
+    ) -> None:
+        """The log behind record `last_seq`.
+
+        Args:
+            store: where it is kept.
+            run_id: whose it is.
+            last_seq: the number of the newest record there is.
+            on_stall: called when the store cannot write; :meth:`retry` is to be called after a while, or :meth:`give_up`.
+            on_recovery: called when the store has written what it could not.
+            on_loss: called once, when nothing more of the run will ever be written by this worker.
+            sync: whether records are on the platter before anything follows; None: those that were paid for or promised.
+        """
+        self._store = store
+        self.run_id = run_id
+        self._seq = last_seq
+        self._on_stall = on_stall
+        self._on_recovery = on_recovery
+        self._on_loss = on_loss
+        self._sync = sync
+        self._waiting: deque[Entry] = deque()
+        self._flying: Sequence[Entry] = ()
+        self._is_sending = False
+        self.error: UnderstudyError | None = None
+        """Why nothing more is written."""
+        self.waiting_since_s: float | None = None
+        """Since when the store has had records, without having written them."""
+        self.stalled_by: StoreError | None = None
+
+    @property
+    def last_seq(self) -> int:
+        """The number of the newest record, written or not."""
+        return self._seq
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether everything is written."""
+        return not self._flying and not self._waiting
+
+    def append(
+        self, kind: RecordKind, path: str, data: bytes | None, then: Callable[[], Any] = _nothing, inputs: bytes = b""
+    ) -> Entry:
+        """Write a record behind all others; `then` is called when it is written. Never waits."""
+        at = self._store.wall_time().timestamp()
+        self._seq += 1
+        entry = Entry(Record.of(self.run_id, self._seq, kind, path, at, data, inputs), then)
+        if self.error is not None:
+            entry.settle(outcome.Error(self.error))
+            return entry
+        self._waiting.append(entry)
+        if not self._flying and not self._is_sending:
+            self._send()
+        return entry
+
+    def _send(self) -> None:
+        """Hand what waits to the store, as long as it takes it immediately."""
+        self._is_sending = True
+        try:
+            while self._waiting and not self._flying and self.error is None:
+                self.waiting_since_s = trio.current_time()
+                self._flying = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_ROWS))]
+                self._fly()
+        finally:
+            self._is_sending = False
+
+    def _fly(self) -> None:
+        rows = [entry.record for entry in self._flying]
+        sync = self._sync if self._sync is not None else any(row.kind in PAID for row in rows)
+        self._store.append(rows, sync, self._done)
+
+    def _done(self, error: StoreError | RunLost | None) -> None:
+        if self.error is not None:
+            return  # given up meanwhile
+        if error is None:
+            self.waiting_since_s = None
+            if self.stalled_by is not None:
+                self.stalled_by = None
+                self._on_recovery(self)
+            for entry in self._flying:  # still flying: what these append comes after all of them
+                entry.settle(outcome.capture(entry.then))
+            self._flying = ()
+            if not self._is_sending:
+                self._send()
+        elif isinstance(error, StoreError) and error.retryable is not False:
+            self.stalled_by = error
+            self._on_stall(self)
+        else:
+            self._lose(error)
+
+    def retry(self) -> None:
+        """Try the same append again, as it was."""
+        if self.error is None and self._flying:
+            self._fly()
+
+    def give_up(self, why: str) -> None:
+        """The store has not answered for too long: the run ends here, and can be resumed from what is written."""
+        error = StoreUnavailable(
+            f"the store of run {self.run_id!r} could not write {why}; the run ends here, as far as it is recorded.\n"
+            "  Fix: see to the store; the run is taken up again when a runtime is opened with it."
+        )
+        error.__cause__ = self.stalled_by
+        self._lose(error)
+
+    def _lose(self, error: UnderstudyError) -> None:
+        if self.error is not None:
+            return
+        self.error = error
+        lost = [*self._flying, *self._waiting]
+        self._flying = ()
+        self._waiting.clear()
+        self._on_loss(error)  # first: whoever waits finds the run ended
+        for entry in lost:
+            entry.settle(outcome.Error(error))
+
+    def lose(self, error: UnderstudyError) -> None:
+        """Another worker may have the run: nothing more of it is written here."""
+        self._lose(error)

@@ -1,0 +1,325 @@
+"""A store in PostgreSQL, for many processes: each run is one worker's at a time, whatever happens to the others."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Final, final
+
+import attrs
+import trio
+
+from actors.checks import refuse
+from actors.errors import UsageError
+from actors.store_errors import RunLost, StoreError
+from runtime.journal.lease import HeldLease, take_over
+from runtime.journal.postgres_inbox import Inbox
+from runtime.journal.postgres_pool import Pool
+from runtime.journal.postgres_runs import Runs
+from runtime.journal.postgres_schema import check, migrate, quoted
+from runtime.journal.postgres_wire import Address
+from runtime.journal.postgres_writer import Writer
+from runtime.journal.records import Record
+from runtime.journal.store import (
+    Codec,
+    Created,
+    Done,
+    Existing,
+    Lease,
+    NewRun,
+    Page,
+    Posted,
+    RunQuery,
+    StoredQuestion,
+    StoredRun,
+    StoredSchedule,
+    StoredStatus,
+)
+
+LEASE_S: Final = 15.0
+POLL_S: Final = 1.0
+"""How often the inbox is looked at; a notification only makes it sooner."""
+
+
+@attrs.define(eq=False)
+class _Open:
+    """What there is between ``open`` and ``close``."""
+
+    lease: HeldLease
+    runs: Runs
+    inbox: Inbox
+    writer: Writer
+    tasks: trio.CancelScope = attrs.field(factory=lambda: trio.CancelScope(shield=True))
+    ended: trio.Event = attrs.field(factory=trio.Event)
+    news: trio.Event = attrs.field(factory=trio.Event)
+
+
+@final
+class PostgresStore:
+    """Journals in the tables of one schema of a PostgreSQL database, shared by all workers that open it.
+
+    `dsn`: ``postgresql://user:password@host/database``, or libpq's other form; TLS and all else that libpq knows goes there.
+    `sync`: ``"paid"`` waits for the server's disk with what was paid for, promised or answered; ``"always"`` with every record;
+    ``"never"`` with none. `codec` seals what is stored. A worker that has not renewed its lease for `lease_s` seconds is taken to
+    be dead, and others take its runs over. The tables are made and changed only with `migrate`, or by :meth:`migrate`.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        schema: str = "understudy",
+        sync: str = "paid",
+        codec: Codec | None = None,
+        lease_s: float = LEASE_S,
+        *,
+        migrate: bool = False,
+    ) -> None:
+        quoted(schema)
+        if sync not in ("paid", "always", "never"):
+            raise refuse(self, "sync", sync, "'paid', 'always' or 'never'")
+        if not 0 < lease_s < math.inf:
+            raise refuse(self, "lease_s", lease_s, "a number of seconds > 0")
+        self._pool = Pool(Address.of(dsn), schema)
+        self._sync = sync
+        self._codec = codec
+        self._lease_s = float(lease_s)
+        self._migrates = migrate
+        self._now: _Open | None = None
+        self._was_opened = False
+
+    def __repr__(self) -> str:
+        return f"PostgresStore({self._pool.address!r}, schema={self._pool.schema!r})"
+
+    # ------------------------------------------------------------------------------------------------------ opening and closing
+
+    async def migrate(self) -> int:
+        """Bring the tables to this release's version, in one transaction; returns how many versions were made."""
+        connection = await self._pool.connect()
+        try:
+            return await migrate(connection, self._pool.address, self._pool.schema)
+        finally:
+            connection.close()
+
+    async def open(self, worker: str, nursery: trio.Nursery) -> Lease:
+        """See ``Store.open``."""
+        if self._was_opened:
+            raise UsageError(f"{self!r} was opened before.\n  Fix: make another store for another runtime.")
+        if self._migrates:
+            await self.migrate()
+        connection = await self._pool.connect()
+        try:
+            await check(connection, self._pool.address, self._pool.schema)
+        finally:
+            connection.close()
+        held = HeldLease(self._pool, worker, self._lease_s)
+        await held.begin()
+        self._was_opened = True
+        runs = Runs(self._pool, held, self._sync != "never", self._codec)
+        writer = Writer(
+            self._pool,
+            worker,
+            held.lease.epoch,
+            self._sync,
+            self._codec,
+            held=runs.held,
+            ended=runs.drop,
+            lose=held.lose,
+        )
+        self._now = _Open(held, runs, Inbox(self._pool, runs, worker), writer)
+        nursery.start_soon(self._work, self._now, name=f"<{self!r}>")
+        return held.lease
+
+    async def close(self) -> None:
+        """See ``Store.close``."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        now, self._now = self._now, None
+        if now is None:
+            return
+        with trio.CancelScope(shield=True):
+            await now.writer.flushed()
+            await now.lease.end()
+            now.tasks.cancel()
+            now.news.set()
+            await now.ended.wait()
+            self._pool.close()
+
+    async def _work(self, now: _Open) -> None:
+        """The tasks of an open store."""
+        try:
+            with now.tasks:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(now.writer.run, name="<writer of journals>")
+                    nursery.start_soon(self._listen, now, name="<listener to what is posted>")
+                    nursery.start_soon(self._take_over, now, name="<taker of dead workers' runs>")
+                    nursery.start_soon(self._tick, now, name="<sign of life>")
+        finally:
+            now.ended.set()
+
+    async def _tick(self, now: _Open) -> None:
+        while True:
+            now.lease.alive()
+            await trio.sleep(POLL_S)
+            self._tell_news(now)
+
+    def _tell_news(self, now: _Open) -> None:
+        news, now.news = now.news, trio.Event()
+        news.set()
+
+    async def _listen(self, now: _Open) -> None:
+        """Look sooner when there is a notification. Behind a pooler none may come, and nothing depends on one."""
+        while True:
+            try:
+                connection = await self._pool.connect()
+                try:
+                    await connection.run(f"listen {quoted(self._pool.schema)}")
+                    while True:
+                        await connection.notified()
+                        self._tell_news(now)
+                finally:
+                    connection.close()
+            except StoreError:
+                await trio.sleep(self._lease_s / 3)
+
+    async def _take_over(self, now: _Open) -> None:
+        while True:
+            await trio.sleep(self._lease_s / 3)
+            try:
+                await take_over(self._pool, now.lease.lease.worker)
+            except StoreError:  # it cannot be reached: the next time
+                continue
+
+    def _opened(self) -> _Open:
+        if self._now is None:
+            raise StoreError(f"{self!r} is closed.\n  Fix: give it to open_runtime(store=…), and use it while that is open.")
+        return self._now
+
+    # ----------------------------------------------------------------------------------------------------------------- journals
+
+    def append(
+        self,
+        rows: Sequence[Record],
+        sync: bool,
+        done: Done,
+        question: StoredQuestion | None = None,
+        answered: str | None = None,
+    ) -> None:
+        """See ``Store.append``."""
+        if self._now is None:
+            done(RunLost(f"{self!r} is closed."))
+        else:
+            self._now.writer.append(rows, sync, done, question, answered)
+
+    def read(self, run: str, after: int = 0) -> AsyncIterator[Record]:
+        """See ``Store.read``."""
+        return self._opened().runs.read(run, after)
+
+    # --------------------------------------------------------------------------------------------------------------------- runs
+
+    async def create(self, run: NewRun, first: Record) -> Created | Existing:
+        """See ``Store.create``."""
+        return await self._opened().runs.create(run, first)
+
+    async def fork(self, run: NewRun, records: Sequence[Record]) -> Created | Existing:
+        """See ``Store.fork``."""
+        return await self._opened().runs.fork(run, records)
+
+    async def claim(self, graphs: Collection[tuple[str, str]], limit: int) -> Sequence[StoredRun]:
+        """See ``Store.claim``."""
+        return await self._opened().runs.claim(graphs, limit)
+
+    async def take(self, run: str) -> StoredRun | None:
+        """See ``Store.take``."""
+        return await self._opened().runs.take(run)
+
+    async def release(self, run: str, status: StoredStatus, wake_at: datetime | None) -> None:
+        """See ``Store.release``."""
+        now = self._opened()
+        await now.writer.flushed()  # nothing of this life may be written once another has the run
+        await now.runs.release(run, status, wake_at)
+        now.writer.part(run)
+
+    async def run(self, run: str) -> StoredRun | None:
+        """See ``Store.run``."""
+        return await self._opened().runs.run(run)
+
+    async def runs(self, query: RunQuery) -> Page[StoredRun]:
+        """See ``Store.runs``."""
+        return await self._opened().runs.page(query)
+
+    async def forget(self, run: str) -> bool:
+        """See ``Store.forget``."""
+        now = self._opened()
+        gone = await now.runs.forget(run)
+        now.writer.part(run)
+        return gone
+
+    async def expire(self, done: datetime | None, failed: datetime | None, payload: datetime | None) -> int:
+        """See ``Store.expire``."""
+        return await self._opened().runs.expire(done, failed, payload)
+
+    # -------------------------------------------------------------------------------------------------- what comes from outside
+
+    async def post(self, item: Posted) -> bool:
+        """See ``Store.post``."""
+        return await self._opened().inbox.post(item)
+
+    async def posted(self) -> Sequence[Posted]:
+        """See ``Store.posted``. It looks again when the store cannot be reached, and ends with an error when it is closed."""
+        while True:
+            now = self._opened()
+            news = now.news
+            with contextlib.suppress(StoreError):
+                if items := await now.inbox.new():
+                    return items
+            await news.wait()
+
+    async def inbox(self, run: str) -> Sequence[Posted]:
+        """See ``Store.inbox``."""
+        return await self._opened().inbox.of(run)
+
+    async def questions(self, run: str | None = None) -> Sequence[StoredQuestion]:
+        """See ``Store.questions``."""
+        return await self._opened().inbox.questions(run)
+
+    async def question(self, question: str) -> StoredQuestion | None:
+        """See ``Store.question``."""
+        return await self._opened().inbox.question(question)
+
+    # ---------------------------------------------------------------------------------------------------------------- schedules
+
+    async def schedule(self, schedule: StoredSchedule) -> None:
+        """See ``Store.schedule``."""
+        await self._opened().inbox.schedule(schedule)
+
+    async def unschedule(self, name: str) -> bool:
+        """See ``Store.unschedule``."""
+        return await self._opened().inbox.unschedule(name)
+
+    async def schedules(self) -> Sequence[StoredSchedule]:
+        """See ``Store.schedules``."""
+        return await self._opened().inbox.schedules()
+
+    async def tick(self, name: str, seen: datetime | None, next_at: datetime | None) -> bool:
+        """See ``Store.tick``."""
+        return await self._opened().inbox.tick(name, seen, next_at)
+
+    # ------------------------------------------------------------------------------------------------------------------- itself
+
+    def statistics(self) -> Mapping[str, float]:
+        """See ``Store.statistics``: of this process."""
+        now = self._now
+        if now is None:
+            return {"records": 0, "commits": 0, "queued": 0, "runs": 0}
+        writer = now.writer
+        return {
+            "records": writer.rows_written,
+            "commits": writer.commits,
+            "queued": writer.rows_waiting,
+            "runs": len(now.runs.held),
+        }
+
+    def wall_time(self) -> datetime:
+        """See ``Store.wall_time``."""
+        return self._opened().lease.wall_time()

@@ -1,0 +1,487 @@
+"""Journals in a SQLite file: one process owns it and writes; others read it, and post to the inbox beside it."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Final, TypeVar, final
+
+import attrs
+import trio
+
+from actors.errors import UsageError
+from actors.store_errors import RunLost, StoreError, StoreUnavailable
+from runtime.journal import sqlite_runs
+from runtime.journal.records import Record
+from runtime.journal.sqlite_file import SCHEMA, Names, Ownership, bring_up_to_date, connect, make_private, schema_of, store_error
+from runtime.journal.sqlite_inbox import Inbox
+from runtime.journal.sqlite_rows import QUESTION, RECORD, SCHEDULE, Sealing, micros, one
+from runtime.journal.sqlite_writer import Sync, Writer
+from runtime.journal.store import (
+    Codec,
+    Created,
+    Done,
+    Existing,
+    Lease,
+    NewRun,
+    Page,
+    Posted,
+    RunQuery,
+    StoredQuestion,
+    StoredRun,
+    StoredSchedule,
+    StoredStatus,
+)
+
+T = TypeVar("T")
+
+POLL_S: Final = 1.0
+"""Seconds between two looks at what other processes have posted."""
+CHUNK_ROWS: Final = 500
+CHUNK_BYTES: Final = 4 * 2**20
+"""Of one read, after which the reader lets the log be copied."""
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@final
+@attrs.define(eq=False)
+class _Open:
+    """What an open store has."""
+
+    lease: Lease
+    ownership: Ownership
+    writer: Writer
+
+
+@final
+class SqliteStore:
+    """Journals in the SQLite file at `path`, which is made if it isn't there. See the module ``runtime.journal.sqlite``.
+
+    Beside it are SQLite's own ``-wal`` and ``-shm``, the lock ``-owner``, and ``-inbox``, which other processes post to. All of
+    them can be read by this user only. A store that was not opened can read and post, while another process owns it or none does.
+
+    Args:
+        path: The file, on a local disk.
+        sync: What is on the platter before anything follows from it: with ``"paid"`` what was paid for, promised or answered;
+            with ``"always"`` every record; with ``"never"`` nothing: a power cut loses the last records, a killed process none.
+        codec: Seals the data of records, questions, schedules and posts. Ids, paths, kinds, labels and times are not sealed.
+        wall_time: The store's clock, for tests; it returns the time in UTC.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        sync: Sync = "paid",
+        codec: Codec | None = None,
+        *,
+        wall_time: Callable[[], datetime] = _now,
+    ) -> None:
+        """Nothing is opened yet. Raises ``UsageError`` for a `path` or `sync` that cannot be meant."""
+        name = os.fspath(path)
+        if name in {"", ":memory:"} or name.startswith("file:"):
+            raise UsageError(f"SqliteStore({name!r}) isn't a file.\n  Fix: name a file; in memory: MemoryStore().")
+        if sync not in {"paid", "always", "never"}:
+            raise UsageError(f"SqliteStore(sync={sync!r}) isn't a way to sync.\n  Fix: 'paid', 'always' or 'never'.")
+        self.path = Path(os.path.abspath(name))
+        self._sync: Sync = sync
+        self._sealing = Sealing(codec)
+        self._wall_time = wall_time
+        self._inbox = Inbox(self.path.with_name(f"{self.path.name}-inbox"), self._sealing)
+        self._open: _Open | None = None
+        self._was_opened = False
+        self._reader: sqlite3.Connection | None = None
+        self._reading = threading.Lock()
+        self._threads = trio.CapacityLimiter(2)
+        # What was posted: up to which number it was looked at, and what this worker's runs have not been handed yet.
+        self._seen = 0
+        self._news = trio.Event()
+        self._looking = trio.Lock()
+        self._fresh: set[str] = set()
+        self._unread: dict[int, Posted] = {}
+        self._handed: dict[str, int] = {}
+
+    def __repr__(self) -> str:
+        return f"SqliteStore({os.fspath(self.path)!r}, sync={self._sync!r})"
+
+    # --- opening and closing ----------------------------------------------------------------------------------------------
+
+    async def open(self, worker: str, nursery: trio.Nursery) -> Lease:
+        """See ``Store.open``. Raises ``StoreInUse`` while another process, or another store of this one, has the file open."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if self._was_opened:
+            raise StoreError(f"{self!r} was opened before.\n  Fix: make another SqliteStore for each runtime.")
+        self._was_opened = True
+        try:  # a thread is waited for, cancelled or not
+            ownership, db, names, epoch, self._seen = await self._in_thread(partial(self._take_possession, worker))
+        except BaseException:
+            self._was_opened = False
+            raise
+        writer = Writer(db, self.path, names, worker, self._sync, self._sealing, nursery)
+        self._open = _Open(Lease(worker, epoch), ownership, writer)
+        return self._open.lease
+
+    def _take_possession(self, worker: str) -> tuple[Ownership, sqlite3.Connection, Names, int, int]:
+        if not self.path.parent.is_dir():
+            raise StoreUnavailable(f"there is no folder {self.path.parent} for the store.\n  Fix: make it, or name another.")
+        if self.path.is_dir():
+            raise StoreUnavailable(f"{self.path} is a folder, and a SQLite store is a file.\n  Fix: name a file in it.")
+        ownership = Ownership(self.path)
+        db: sqlite3.Connection | None = None
+        try:
+            make_private(self.path)
+            db = connect(self.path, mode="rw")
+            schema_of(db, self.path)
+            for pragma in (
+                "journal_mode=wal",
+                "journal_size_limit=67108864",
+                "fullfsync=on",
+                "secure_delete=on",
+                "temp_store=memory",
+            ):
+                db.execute(f"pragma {pragma}").fetchall()
+            bring_up_to_date(db, self.path)
+            epoch, seen = self._registered(db, worker)
+            db.execute("pragma busy_timeout=0")
+            return ownership, db, Names(self.path), epoch, seen
+        except BaseException:
+            if db is not None:
+                db.close()
+            ownership.release()
+            raise
+
+    def _registered(self, db: sqlite3.Connection, worker: str) -> tuple[int, int]:
+        """Make `worker` the only one, and every run anybody's; returns its epoch, and what of the inbox was looked at."""
+        now = self._now()
+        kept = dict(db.execute("select key, value from meta").fetchall())
+        epoch = int(kept.get("epoch", "0")) + 1
+        db.execute("pragma synchronous=full")
+        db.execute("begin immediate")
+        db.execute("delete from workers")
+        db.execute("insert into workers values (?, ?, ?, ?)", (worker, epoch, os.getpid(), now))
+        db.execute("insert or replace into meta values ('epoch', ?)", (str(epoch),))
+        sqlite_runs.free_all(now, db)
+        db.execute("commit")
+        return epoch, int(kept.get("inbox", "0"))
+
+    async def close(self) -> None:
+        """See ``Store.close``."""
+        await trio.lowlevel.checkpoint()
+        opened, self._open = self._open, None
+        with trio.CancelScope(shield=True):
+            try:
+                if opened is not None:
+                    opened.lease.lost.set()
+                    await opened.writer.close(partial(sqlite_runs.free_all, self._now()))
+            finally:
+                await trio.to_thread.run_sync(self._let_go, limiter=self._threads)
+                self._news.set()
+                if opened is not None:
+                    opened.ownership.release()
+
+    def _let_go(self) -> None:
+        with self._reading:
+            reader, self._reader = self._reader, None
+            if reader is not None:
+                reader.close()
+        self._inbox.close()
+
+    def _writer(self) -> tuple[Writer, str]:
+        if self._open is None:
+            what = "was closed" if self._was_opened else "was not opened: it can be read and posted to only"
+            raise StoreError(f"{self!r} {what}.\n  Fix: give it to open_runtime(store=…).")
+        return self._open.writer, self._open.lease.worker
+
+    # --- threads ----------------------------------------------------------------------------------------------------------
+
+    async def _in_thread(self, call: Callable[[], T]) -> T:
+        try:
+            return await trio.to_thread.run_sync(call, limiter=self._threads)
+        except (sqlite3.Error, OSError, ValueError, TypeError, OverflowError) as error:  # of the last three: a damaged row
+            raise store_error(error, self.path) from error
+
+    async def _read(self, call: Callable[[sqlite3.Connection], T]) -> T:
+        """What `call` reads through a connection that cannot write."""
+
+        def work() -> T:
+            with self._reading:
+                if self._reader is None:
+                    self._reader = self._connected()
+                return call(self._reader)
+
+        return await self._in_thread(work)
+
+    def _connected(self) -> sqlite3.Connection:
+        if not self.path.is_file():
+            raise StoreUnavailable(f"there is no store {self.path}.\n  Fix: name the file that open_runtime(store=…) was given.")
+        db = connect(self.path, mode="ro")
+        try:
+            found = schema_of(db, self.path)
+            if found != SCHEMA:
+                raise StoreError(
+                    f"{self.path} {f'has the older schema {found}' if found else 'is empty'}, and can be read once it is brought "
+                    f"up to date.\n  Fix: `understudy store migrate --store {self.path}`."
+                )
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    # --- journals ---------------------------------------------------------------------------------------------------------
+
+    def append(
+        self,
+        rows: Sequence[Record],
+        sync: bool,
+        done: Done,
+        question: StoredQuestion | None = None,
+        answered: str | None = None,
+    ) -> None:
+        """See ``Store.append``."""
+        if self._open is None:
+            run = rows[0].run if rows else ""
+            done(
+                RunLost(
+                    f"run {run!r} is no longer this worker's: {self!r} is not open.\n  Fix: open another runtime.", run_id=run
+                )
+            )
+            return
+        self._open.writer.append(rows, sync, done, question, answered, self._now())
+
+    async def read(self, run: str, after: int = 0) -> AsyncGenerator[Record]:
+        """See ``Store.read``."""
+        while True:
+            rows = await self._read(partial(self._chunk, run, after))
+            for record in rows:
+                yield record
+            if not rows:
+                return
+            after = rows[-1].seq
+
+    def _chunk(self, run: str, after: int, db: sqlite3.Connection) -> list[Record]:
+        found: list[Record] = []
+        size = 0
+        for row in db.execute(
+            f"select {RECORD} from journal where run = ? and seq > ? order by seq limit ?", (run, after, CHUNK_ROWS)
+        ):
+            found.append(self._sealing.record_of(row))
+            size += len(found[-1].data or b"")
+            if size > CHUNK_BYTES:
+                break
+        return found
+
+    # --- runs -------------------------------------------------------------------------------------------------------------
+
+    async def create(self, run: NewRun, first: Record) -> Created | Existing:
+        """See ``Store.create``."""
+        writer, worker = self._writer()
+        return await writer.do(
+            partial(sqlite_runs.create, run, [first], worker if run.here else None, self._now(), self._sealing), sync=True
+        )
+
+    async def fork(self, run: NewRun, records: Sequence[Record]) -> Created | Existing:
+        """See ``Store.fork``."""
+        writer, _ = self._writer()
+        return await writer.do(partial(sqlite_runs.create, run, records, None, self._now(), self._sealing), sync=True)
+
+    async def claim(self, graphs: Collection[tuple[str, str]], limit: int) -> Sequence[StoredRun]:
+        """See ``Store.claim``."""
+        async with self._looking:
+            await self._look()
+            writer, worker = self._writer()
+            given = await writer.do(
+                partial(sqlite_runs.claim, graphs, limit, worker, self._now(), writer.let_go), sync=self._sync == "always"
+            )
+            self._begun(run.id for run in given)
+            return given
+
+    async def take(self, run: str) -> StoredRun | None:
+        """See ``Store.take``."""
+        async with self._looking:
+            writer, worker = self._writer()
+            given = await writer.do(partial(sqlite_runs.take, run, worker, writer.let_go), sync=self._sync == "always")
+            self._begun([] if given is None else [run])
+            return given
+
+    async def release(self, run: str, status: StoredStatus, wake_at: datetime | None) -> None:
+        """See ``Store.release``."""
+        async with self._looking:
+            await self._look()
+            writer, worker = self._writer()
+            is_unread = any(item.run == run for item in self._unread.values())
+            if is_unread or (run in self._fresh and await self.inbox(run)):
+                wake_at = self.wall_time()
+            step = partial(sqlite_runs.release, run, status, micros(wake_at), worker, self._now(), writer.let_go)
+            await writer.do(step, sync=self._sync == "always")
+            self._ended(run)
+
+    async def run(self, run: str) -> StoredRun | None:
+        """See ``Store.run``."""
+        return await self._read(partial(sqlite_runs.find, run))
+
+    async def runs(self, query: RunQuery) -> Page[StoredRun]:
+        """See ``Store.runs``."""
+        return await self._read(partial(sqlite_runs.listed, query))
+
+    async def forget(self, run: str) -> bool:
+        """See ``Store.forget``."""
+        writer, _ = self._writer()
+        if not await writer.do(partial(sqlite_runs.forgettable, run), sync=False):
+            return False
+        await self._delete([run])
+        return True
+
+    async def _delete(self, runs: Collection[str]) -> None:
+        """Delete runs whose rows are nobody's; what was posted goes first, since without its run nothing would find it again."""
+        writer, _ = self._writer()
+        await self._in_thread(partial(self._inbox.forget, runs))
+        await writer.do(partial(sqlite_runs.delete, runs), sync=True)
+        for run in runs:
+            writer.let_go(run)
+            self._ended(run)
+
+    async def expire(self, done: datetime | None, failed: datetime | None, payload: datetime | None) -> int:
+        """See ``Store.expire``."""
+        writer, _ = self._writer()
+        gone = 0
+        while runs := await writer.do(partial(sqlite_runs.expired, micros(done), micros(failed)), sync=False):
+            await self._delete(runs)
+            gone += len(runs)
+        before, last = micros(payload), ""
+        while before is not None:
+            step = partial(sqlite_runs.drop_payloads, before, last, self._sealing)
+            reached = await writer.do(step, sync=True)
+            if reached is None:
+                break
+            last = reached
+        return gone
+
+    # --- from outside -----------------------------------------------------------------------------------------------------
+
+    async def questions(self, run: str | None = None) -> Sequence[StoredQuestion]:
+        """See ``Store.questions``."""
+        where, values = ("", ()) if run is None else ("and run = ?", (run,))
+
+        def read(db: sqlite3.Connection) -> list[StoredQuestion]:
+            rows = db.execute(f"select {QUESTION} from questions where answered is null {where} order by asked, number", values)
+            return [self._sealing.question_of(row) for row in rows]
+
+        return await self._read(read)
+
+    async def question(self, question: str) -> StoredQuestion | None:
+        """See ``Store.question``."""
+        return await self._read(
+            lambda db: one(db, f"select {QUESTION} from questions where id = ?", (question,), self._sealing.question_of)
+        )
+
+    async def post(self, item: Posted) -> bool:
+        """See ``Store.post``. From another process the owner sees it within :data:`POLL_S`, or when there is one."""
+        if await self.run(item.run) is None:
+            raise StoreError(f"no run {item.run!r} is stored in {self.path}.\n  Fix: look for its id with runtime.stored().")
+        added = await self._in_thread(partial(self._inbox.post, item, self.wall_time()))
+        self._news.set()
+        with trio.CancelScope(shield=True):
+            if added and self._open is not None:
+                async with self._looking:
+                    await self._look()
+        return added
+
+    async def posted(self) -> Sequence[Posted]:
+        """See ``Store.posted``."""
+        while True:
+            self._news = trio.Event()
+            async with self._looking:
+                await self._look()
+                found = await self._handed_out()
+            if found:
+                return found
+            with trio.move_on_after(POLL_S):
+                await self._news.wait()
+
+    async def _look(self) -> None:
+        """Look at what was posted since the last look: wake the runs that wait, and keep what is for runs of this worker."""
+        writer, worker = self._writer()
+        if not self._inbox.changed():
+            return
+        items = await self._in_thread(partial(self._inbox.after, self._seen))
+        if items:
+            runs = {item.run for item in items}
+            owned = await writer.do(partial(sqlite_runs.wake, runs, items[-1].id, worker, self._now()), sync=False)
+            self._seen = items[-1].id
+            self._unread.update((item.id, item) for item in items if item.run in owned)
+
+    async def _handed_out(self) -> list[Posted]:
+        """What is for runs of this worker and was not handed out in their present life."""
+        for run in list(self._fresh):
+            items = await self._in_thread(partial(self._inbox.of, run))
+            self._unread.update((item.id, item) for item in items)
+            self._fresh.discard(run)
+        unread, self._unread = self._unread, {}
+        found = [item for _, item in sorted(unread.items()) if item.id > self._handed.get(item.run, 0)]
+        for item in found:
+            self._handed[item.run] = item.id
+        return found
+
+    def _begun(self, runs: Iterable[str]) -> None:
+        for run in runs:
+            self._ended(run)
+            self._fresh.add(run)
+            self._news.set()
+
+    def _ended(self, run: str) -> None:
+        self._fresh.discard(run)
+        self._handed.pop(run, None)
+        self._unread = {number: item for number, item in self._unread.items() if item.run != run}
+
+    async def inbox(self, run: str) -> Sequence[Posted]:
+        """See ``Store.inbox``."""
+        return await self._in_thread(partial(self._inbox.of, run))
+
+    # --- schedules --------------------------------------------------------------------------------------------------------
+
+    async def schedule(self, schedule: StoredSchedule) -> None:
+        """See ``Store.schedule``."""
+        row = self._sealing.schedule_row(schedule)
+        await self._change(f"insert or replace into schedules({SCHEDULE}) values (?, ?, ?, ?, ?, ?, ?)", row)
+
+    async def unschedule(self, name: str) -> bool:
+        """See ``Store.unschedule``."""
+        return await self._change("delete from schedules where name = ?", (name,))
+
+    async def schedules(self) -> Sequence[StoredSchedule]:
+        """See ``Store.schedules``."""
+        return await self._read(
+            lambda db: [self._sealing.schedule_of(row) for row in db.execute(f"select {SCHEDULE} from schedules order by name")]
+        )
+
+    async def tick(self, name: str, seen: datetime | None, next_at: datetime | None) -> bool:
+        """See ``Store.tick``."""
+        return await self._change(
+            "update schedules set next_at = ? where name = ? and next_at is ?", (micros(next_at), name, micros(seen))
+        )
+
+    async def _change(self, sql: str, values: tuple[object, ...]) -> bool:
+        writer, _ = self._writer()
+        return await writer.do(lambda db: db.execute(sql, values).rowcount > 0, sync=True)
+
+    # --- looking in -------------------------------------------------------------------------------------------------------
+
+    def statistics(self) -> Mapping[str, float]:
+        """See ``Store.statistics``: also ``syncs`` and ``checkpoints``; what was done since the store was opened."""
+        writer = None if self._open is None else self._open.writer
+        names = ("records", "commits", "syncs", "checkpoints", "queued")
+        return {name: 0 if writer is None else getattr(writer, name) for name in names}
+
+    def wall_time(self) -> datetime:
+        """See ``Store.wall_time``."""
+        return self._wall_time()
+
+    def _now(self) -> int:
+        return micros(self.wall_time()) or 0

@@ -1,0 +1,390 @@
+"""The one writer of a SQLite store: plain records inline on the event loop, everything else in a thread, in one order.
+
+Everything goes through one queue and one connection. A plain record is committed where it is appended, without the queue, while
+the queue is empty and the thread rests; else it waits its turn: a crash must never leave a record without the one before it.
+The thread commits what waits in one transaction, with a sync if any of it asks for one, and copies the log into the database
+(a checkpoint) when it has grown: on the loop that would be a stall of tens of milliseconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, Literal, TypeVar, final
+
+import attrs
+import outcome
+import trio
+
+from actors.store_errors import RecordTooLarge, RunLost, StoreError, StoreUnavailable
+from actors.words import said
+from runtime.journal.records import MAX_RECORD_BYTES, MAX_RUN_BYTES, Record, RecordKind
+from runtime.journal.sqlite_file import BUSY_S, Names, store_error
+from runtime.journal.sqlite_rows import QUESTION, RECORD, Sealing
+from runtime.journal.store import Done, StoredQuestion
+
+T = TypeVar("T")
+Sync = Literal["paid", "always", "never"]
+
+MAX_WAITING: Final = 10_000
+"""Records that wait in the queue; more are turned away, to be appended again later."""
+MAX_BATCH: Final = 500
+"""Works in one transaction."""
+MAX_BATCH_BYTES: Final = 4 * 2**20
+LOG_PAGES: Final = 1000
+"""After about so many pages in the log it is copied into the database."""
+PAGE_BYTES: Final = 4096
+
+ENDS: Final = frozenset({RecordKind.OVER, RecordKind.PARKED})
+_INSERT: Final = f"insert into journal({RECORD}) values (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+
+ERRORS: Final = (sqlite3.Error, OSError, StoreError, UnicodeEncodeError, OverflowError)
+"""What can go wrong with the file, and with values that it cannot hold."""
+
+Told = Callable[[outcome.Outcome[Any]], None]
+
+
+@attrs.define(eq=False)
+class _Work:
+    """Something to do in a transaction, and whom to tell."""
+
+    call: Callable[[sqlite3.Connection], Any]
+    told: Told
+    sync: bool
+    rows: int = 0
+    bytes: int = 0
+
+
+@attrs.define
+class _Held:
+    """A run of this worker, as far as it is written."""
+
+    seq: int
+    bytes: int
+
+
+@final
+class Writer:
+    """Writes for `worker`. Its methods are called on the event loop; the loop or the thread has the connection, never both."""
+
+    def __init__(
+        self, db: sqlite3.Connection, path: Path, names: Names, worker: str, sync: Sync, sealing: Sealing, nursery: trio.Nursery
+    ) -> None:
+        self._db = db
+        self._path = path
+        self._names = names
+        self._worker = worker
+        self._sync = sync
+        self._sealing = sealing
+        self._nursery = nursery
+        self._token = trio.lowlevel.current_trio_token()
+        self._pid = os.getpid()
+        self._queue: deque[_Work] = deque()
+        self._waiting = 0
+        self._is_busy = False
+        self._is_closed = False
+        self._rest: trio.Event | None = None
+        self._limiter = trio.CapacityLimiter(1)
+        # Of the transaction side: used by whoever has the connection.
+        self._held: dict[str, _Held] = {}
+        self._level = ""
+        self._pages = 0
+        self._is_suspect = False
+        self.records = self.commits = self.syncs = self.checkpoints = 0
+
+    @property
+    def queued(self) -> int:
+        """Records that wait."""
+        return self._waiting
+
+    # --- on the loop ------------------------------------------------------------------------------------------------------
+
+    def append(
+        self, rows: Sequence[Record], sync: bool, done: Done, question: StoredQuestion | None, answered: str | None, now: int
+    ) -> None:
+        """See ``Store.append``; `now` is the store's time in microseconds."""
+        if self._is_closed or os.getpid() != self._pid:
+            done(
+                self._lost(
+                    rows[0].run if rows else "", "the store was closed, or belongs to the process that this one is forked from"
+                )
+            )
+            return
+        marked = self._sync == "always" or (sync and self._sync == "paid")
+        is_inline = not marked and not self._is_busy and self._pages < LOG_PAGES and not self._is_suspect
+        if is_inline and len(rows) == 1 and question is None and answered is None and self._appended(rows[0], done):
+            return
+        call = partial(self._append, rows, question, answered, now)
+        size = sum(len(row.data or b"") for row in rows)
+        work = _Work(call, partial(_tell, done), marked, len(rows), size)
+        if self._waiting + len(rows) > MAX_WAITING:
+            work = _Work(self._turned_away, work.told, sync=False)
+        if is_inline:
+            for each, told in self._committed([work]):
+                each.told(told)
+            return
+        self._put(work)
+
+    def _appended(self, row: Record, done: Done) -> bool:
+        """Write a plain record right here; False: it needs more than an insert."""
+        held = self._held.get(row.run)
+        size = 0 if row.data is None else len(row.data)
+        if (
+            held is None
+            or row.seq != held.seq + 1
+            or row.kind in ENDS
+            or size > MAX_RECORD_BYTES
+            or held.bytes + size > MAX_RUN_BYTES
+        ):
+            return False
+        try:
+            self._level_of(sync=False)
+            self._names.check()
+            self._db.execute(_INSERT, self._sealing.row_of(row))
+        except ERRORS as error:
+            self._failed(error)
+            done(store_error(error, self._path))
+            return True
+        held.seq = row.seq
+        held.bytes += size
+        self._pages += 2 + size // PAGE_BYTES
+        self.records += 1
+        self.commits += 1
+        done(None)
+        return True
+
+    async def do(self, call: Callable[[sqlite3.Connection], T], *, sync: bool) -> T:
+        """Run `call` in its turn, in a transaction of which all or nothing comes to be. Its outcome is always waited for.
+
+        Raises ``StoreError``.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if self._is_closed or os.getpid() != self._pid:
+            raise StoreError(f"the store {self._path} was closed.\n  Fix: open another runtime with it.")
+        task = trio.lowlevel.current_task()
+        self._put(_Work(call, partial(trio.lowlevel.reschedule, task), sync and self._sync != "never"))
+        result: T = await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
+        return result
+
+    async def close(self, last: Callable[[sqlite3.Connection], None]) -> None:
+        """Write what waits, then run `last`, and close the connection."""
+        with trio.CancelScope(shield=True):
+            if not self._is_closed:
+                try:
+                    await self.do(last, sync=True)
+                finally:
+                    self._is_closed = True
+                    while self._is_busy:
+                        self._rest = trio.Event()
+                        await self._rest.wait()
+                    await trio.to_thread.run_sync(self._shut, limiter=self._limiter)
+
+    def _put(self, work: _Work) -> None:
+        self._queue.append(work)
+        self._waiting += work.rows
+        if not self._is_busy:
+            self._is_busy = True
+            self._nursery.start_soon(self._burst)
+
+    async def _burst(self) -> None:
+        """Let the thread work until nothing waits. Nothing that was accepted is lost to a cancellation."""
+        with trio.CancelScope(shield=True):
+            while self._queue:
+                await trio.to_thread.run_sync(self._work_off, limiter=self._limiter)
+            self._is_busy = False
+            if self._rest is not None:
+                self._rest.set()
+
+    def _deliver(self, batch: Sequence[tuple[_Work, outcome.Outcome[Any]]]) -> None:
+        self._waiting -= sum(work.rows for work, _ in batch)
+        for work, result in batch:
+            work.told(result)
+
+    # --- in the thread ----------------------------------------------------------------------------------------------------
+
+    def _work_off(self) -> None:
+        with contextlib.suppress(sqlite3.Error):
+            self._db.execute(f"pragma busy_timeout={int(BUSY_S * 1000)}")
+        while self._queue:
+            batch: list[_Work] = []
+            size = 0
+            while self._queue and len(batch) < MAX_BATCH and size < MAX_BATCH_BYTES:
+                batch.append(self._queue.popleft())
+                size += batch[-1].bytes
+            told = self._committed(batch)
+            with contextlib.suppress(trio.RunFinishedError):
+                self._token.run_sync_soon(self._deliver, told)
+            if self._pages >= LOG_PAGES:
+                self._checkpoint()
+        with contextlib.suppress(sqlite3.Error):
+            self._db.execute("pragma busy_timeout=0")
+
+    def _shut(self) -> None:
+        with contextlib.suppress(sqlite3.Error):
+            self._db.execute("pragma wal_checkpoint(truncate)")
+        self._db.close()
+
+    def _checkpoint(self) -> None:
+        """Copy the log into the database, as far as no reader needs it; both files are synced."""
+        try:
+            self._names.check()
+            [(_, logged, copied)] = self._db.execute("pragma wal_checkpoint(passive)").fetchall()
+        except ERRORS as error:
+            self._failed(error)
+            self._pages = LOG_PAGES // 2
+            return
+        self.checkpoints += 1
+        if logged == copied:
+            self._is_suspect = False
+        self._pages = 0
+
+    # --- in either: whoever has the connection -----------------------------------------------------------------------------
+
+    def _committed(self, batch: Sequence[_Work]) -> list[tuple[_Work, outcome.Outcome[Any]]]:
+        """Do all of `batch` in one transaction. An error of one work undoes that work, an error of the file all of them."""
+        sync = any(work.sync for work in batch)
+        told: list[tuple[_Work, outcome.Outcome[Any]]] = []
+        try:
+            if self._is_suspect and sync:
+                self._checkpoint()
+            self._names.check()
+            self._level_of(sync=sync)
+            self._db.execute("begin immediate")
+            for work in batch:
+                told.append((work, self._tried(work)))
+                self._pages += 2 + work.rows + work.bytes // PAGE_BYTES
+            self._db.execute("commit")
+        except ERRORS as error:
+            self._failed(error)
+            failure = store_error(error, self._path)
+            return [(work, outcome.Error(failure)) for work in batch]
+        self.records += sum(work.rows for work, result in told if isinstance(result, outcome.Value))
+        self.commits += 1
+        self.syncs += sync
+        return told
+
+    def _tried(self, work: _Work) -> outcome.Outcome[Any]:
+        """Do one work. Raises errors of the file, after which the transaction is worth nothing."""
+        self._db.execute("savepoint work")
+        try:
+            result: outcome.Outcome[Any] = outcome.Value(work.call(self._db))
+        except sqlite3.OperationalError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whoever waits for the work is told
+            self._held.clear()
+            self._db.execute("rollback to work")
+            result = outcome.Error(error if isinstance(error, RunLost) else store_error(error, self._path))
+        self._db.execute("release work")
+        return result
+
+    def _failed(self, error: Exception) -> None:
+        """Undo the transaction, forget what was believed to be written, and distrust the log after an error of the disk.
+
+        A sync that failed may have dropped what was written before it, and the next one would then succeed without it. Until the
+        whole log has been copied from memory into the database, and synced there, no sync is believed.
+        """
+        self._held.clear()
+        self._level = ""
+        with contextlib.suppress(sqlite3.Error):
+            if self._db.in_transaction:
+                self._db.execute("rollback")
+        if (getattr(error, "sqlite_errorcode", 0) & 0xFF) == sqlite3.SQLITE_IOERR:
+            self._is_suspect = True
+
+    def _level_of(self, *, sync: bool) -> None:
+        level = "full" if sync else "normal"
+        if level != self._level:
+            self._db.execute(f"pragma synchronous={level}")
+            self._level = level
+
+    def _append(
+        self, rows: Sequence[Record], question: StoredQuestion | None, answered: str | None, now: int, db: sqlite3.Connection
+    ) -> None:
+        for row in rows:
+            held = self._held.get(row.run) or self._looked_up(db, row.run)
+            if held is None or row.seq <= held.seq:
+                self._must_be_there(db, row, held)
+                continue
+            self._must_fit(row, held)
+            db.execute(_INSERT, self._sealing.row_of(row))
+            held.seq = row.seq
+            held.bytes += 0 if row.data is None else len(row.data)
+            if row.kind in ENDS:
+                self._end(db, row, now)
+        if question is not None:
+            db.execute(
+                f"insert or ignore into questions({QUESTION}) values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                self._sealing.question_row(question),
+            )
+        if answered is not None:
+            db.execute("update questions set answered = ? where id = ? and answered is null", (now, answered))
+
+    def _looked_up(self, db: sqlite3.Connection, run: str) -> _Held | None:
+        row = db.execute(
+            "select coalesce(max(seq), 0), coalesce(sum(length(data)), 0) from journal "
+            "where run = ?1 and exists (select 1 from runs where id = ?1 and owner = ?2)",
+            (run, self._worker),
+        ).fetchone()
+        if not row[0]:
+            return None
+        held = self._held[run] = _Held(*row)
+        return held
+
+    def _must_be_there(self, db: sqlite3.Connection, row: Record, held: _Held | None) -> None:
+        found = db.execute(f"select {RECORD} from journal where run = ? and seq = ?", (row.run, row.seq)).fetchone()
+        if found is None:
+            raise self._lost(row.run, "it was released, has ended or was forgotten")
+        if self._sealing.crc_of(found) != row.crc:
+            raise self._lost(row.run, f"another record {row.seq} is stored" if held else "it has ended, or another worker has it")
+
+    def _must_fit(self, row: Record, held: _Held) -> None:
+        if row.seq != held.seq + 1:
+            raise StoreUnavailable(
+                f"record {row.seq} of run {row.run!r} came before record {held.seq + 1}, which is not stored.\n"
+                "  Fix: append them in order; after an error, the one that failed comes first."
+            )
+        size = 0 if row.data is None else len(row.data)
+        if size > MAX_RECORD_BYTES or held.bytes + size > MAX_RUN_BYTES:
+            of, limit = ("a record", MAX_RECORD_BYTES) if size > MAX_RECORD_BYTES else ("a run", MAX_RUN_BYTES)
+            raise RecordTooLarge(
+                f"record {row.seq} ({row.path!r}) of run {row.run!r} has {size:,} bytes, and {of} may have {limit:,}.\n"
+                "  Fix: store large values elsewhere, and send messages that name them; or start a nested run.",
+                size=size,
+                limit=limit,
+            )
+
+    def _end(self, db: sqlite3.Connection, row: Record, now: int) -> None:
+        over = row.kind is RecordKind.OVER
+        db.execute(
+            "update runs set status = ?, owner = null, wake_at = null, ended = ? where id = ?",
+            (row.path if over else "parked", now if over else None, row.run),
+        )
+        self._held.pop(row.run, None)
+
+    def let_go(self, run: str) -> None:
+        """Look the run up again before the next append: its owner has changed. Called by works, in their transaction."""
+        self._held.pop(run, None)
+
+    def _turned_away(self, db: sqlite3.Connection) -> None:
+        raise StoreUnavailable(
+            f"{MAX_WAITING:,} records wait to be written to {self._path}.\n"
+            "  Fix: append it again later; a faster disk writes more."
+        )
+
+    def _lost(self, run: str, why: str) -> RunLost:
+        return RunLost(f"run {run!r} is no longer this worker's: {why}.\n  Fix: look at the run in the store.", run_id=run)
+
+
+def _tell(done: Done, result: outcome.Outcome[Any]) -> None:
+    match result:
+        case outcome.Error(error=StoreError() | RunLost() as error):
+            done(error)
+        case outcome.Error(error=error):
+            done(StoreError(f"the store failed: {said(error) if isinstance(error, Exception) else error!r}"))
+        case _:
+            done(None)

@@ -1,0 +1,149 @@
+"""A real PostgreSQL for tests: a server of Debian's package, on loopback, with its own folder, as an ordinary user."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import psycopg
+import pytest
+
+REASON: Final = "needs the programs of PostgreSQL (on Debian and Ubuntu: apt install postgresql)"
+PASSWORD: Final = "p@ss/w:rd %"
+ORDINARY: Final = ("postgres", "nobody")
+"""Whom the server runs as when the tests run as root, which it refuses to do."""
+
+
+def programs() -> Path | None:
+    """The folder with ``initdb`` and ``pg_ctl``, of the newest version there is; None: it isn't installed."""
+    found = [path.parent for path in Path("/usr/lib/postgresql").glob("*/bin/initdb")]
+    on_path = shutil.which("initdb")
+    if on_path is not None:
+        return Path(on_path).parent
+    return max(found, key=lambda folder: int(folder.parent.name) if folder.parent.name.isdecimal() else 0, default=None)
+
+
+class Server:
+    """One cluster, started and stopped as a test likes."""
+
+    def __init__(self, bin_folder: Path) -> None:
+        self._bin = bin_folder
+        self._user: dict[str, Any] = {}
+        self.folder = Path(tempfile.mkdtemp(prefix="understudy-pg-", dir="/tmp"))
+        if os.geteuid() == 0:
+            user = next(pwd.getpwnam(name) for name in ORDINARY if _is_known(name))
+            self._user = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+            os.chown(self.folder, user.pw_uid, user.pw_gid)
+        password = self.folder / "password"
+        password.write_text(PASSWORD, encoding="utf-8")
+        password.chmod(0o644)
+        self._run(
+            "initdb", "-D", self.data, "-U", "understudy", "-E", "UTF8", "--locale=C", "--no-sync", "--auth-local=trust",
+            "--auth-host=scram-sha-256", f"--pwfile={password}",
+        )  # fmt: skip
+        self.port = 0
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data"
+
+    @property
+    def dsn(self) -> str:
+        """Over the socket in its folder, without a password."""
+        return f"host={self.folder} port={self.port} user=understudy dbname=postgres"
+
+    def address(self, port: int | None = None) -> str:
+        """Over TCP, with the password."""
+        return f"postgresql://understudy:p%40ss%2Fw%3Ard%20%25@127.0.0.1:{port or self.port}/postgres"
+
+    def start(self) -> None:
+        """Start it, on the port that it had before."""
+        for _ in range(5):
+            port = self.port or _free_port()
+            settings = "-c listen_addresses=127.0.0.1 -c fsync=off -c max_connections=60 -c shared_buffers=16MB"
+            options = f"-p {port} -k {self.folder} {settings}"
+            try:
+                self._run("pg_ctl", "-D", self.data, "-o", options, "-l", self.folder / "log", "-w", "-t", "60", "start")
+            except subprocess.CalledProcessError:
+                continue
+            self.port = port
+            return
+        raise RuntimeError((self.folder / "log").read_text(encoding="utf-8"))
+
+    def stop(self, mode: str = "immediate") -> None:
+        """Stop it: ``immediate`` is as sudden as a crash."""
+        self._run("pg_ctl", "-D", self.data, "-m", mode, "-w", "stop")
+
+    def close(self) -> None:
+        """Stop it for good, and delete what it has written."""
+        with contextlib.suppress(subprocess.CalledProcessError):
+            self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def pause(self) -> None:
+        """Let it hear and answer nothing, as behind a broken network."""
+        os.kill(self._postmaster(), signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        os.kill(self._postmaster(), signal.SIGCONT)
+
+    def query(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Ask it behind the store's back."""
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            cursor = connection.execute(statement.encode(), values)
+            return cursor.fetchall() if cursor.description else []
+
+    def _postmaster(self) -> int:
+        return int((self.data / "postmaster.pid").read_text(encoding="utf-8").splitlines()[0])
+
+    def _run(self, program: str, *arguments: str | Path) -> None:
+        # Its output goes nowhere: a server that is started would keep a pipe open.
+        subprocess.run(
+            [self._bin / program, *arguments],
+            check=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd=self.folder,
+            timeout=240,
+            **self._user,
+        )
+
+
+@contextlib.contextmanager
+def running() -> Iterator[Server]:
+    """A server; the test is skipped where there is none to start, unless ``UNDERSTUDY_POSTGRES`` asks for one."""
+    folder = programs()
+    if folder is None:
+        if os.environ.get("UNDERSTUDY_POSTGRES"):
+            pytest.fail(REASON)
+        pytest.skip(REASON)
+    server = Server(folder)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
+
+
+def _is_known(name: str) -> bool:
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])

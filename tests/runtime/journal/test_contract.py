@@ -1,0 +1,19 @@
+"""The contract of stores, on each store of ours."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from runtime.journal.sqlite import SqliteStore
+from runtime.testing.stores import MakeStore, StoreContract
+
+
+class TestSqliteStore(StoreContract):
+    @pytest.fixture(params=["paid", "always", "never"])
+    def make_store(self, request: pytest.FixtureRequest, tmp_path: Path) -> MakeStore:
+        sync: Literal["paid", "always", "never"] = request.param
+        return partial(SqliteStore, tmp_path / "runs.db", sync)
