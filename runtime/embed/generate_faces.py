@@ -207,7 +207,11 @@ def _add_imports(
     known: dict[str, tuple[str, str | None]],
     imports: dict[str, set[str]],
 ) -> None:
-    parts: list[ast.AST] = [node.args, *node.decorator_list, *([node.returns] if node.returns is not None else [])]
+    parts: list[ast.AST] = [
+        node.args,
+        *(each for each in node.decorator_list if ast.unparse(each) == "overload"),
+        *([node.returns] if node.returns is not None else []),
+    ]
     if streams := _stream_of(node):
         imports[host.base].add(host.prefix + streams)
         parts[-1] = ast.parse(_stream_type(node, streams))
