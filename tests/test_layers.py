@@ -66,6 +66,7 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
     "runtime": _BELOW_APP,
     "runtime/tools": ("actors", "actors/graphs"),
     "runtime/embed": _APP,
+    "runtime/telemetry": _APP,
     "runtime/testing/models": ("actors", "runtime/lm", "runtime/lm/dspy", "runtime/lm/limits"),
     "runtime/testing/schedules": (*_APP, "runtime/testing/models"),
     "runtime/testing": (*_APP, "runtime/journal", "runtime/testing/models", "runtime/testing/schedules"),
@@ -104,6 +105,8 @@ FOREIGN: Mapping[str, frozenset[str]] = {
             "runtime/testing/network.py",  # is a transport of httpx, for tests
         }
     ),
+    "opentelemetry": frozenset({"runtime/telemetry/tracing.py"}),
+    "prometheus_client": frozenset({"runtime/telemetry/prometheus.py"}),
     "PIL": frozenset({"runtime/cli/draw/png.py"}),
     "litellm": frozenset({"runtime/lm/providers/library.py"}),
     "mcp": frozenset({"runtime/tools/mcp_client.py"}),
@@ -125,6 +128,8 @@ EXTRAS: Mapping[str, str] = {
     "PIL": "pillow",
     "httpx2": "mcp",
     "mcp": "mcp",
+    "opentelemetry": "opentelemetry-sdk",
+    "prometheus_client": "prometheus-client",
     "psycopg": "psycopg[binary]",
     "pydantic_ai": "pydantic-ai-slim",
     "rich": "rich",

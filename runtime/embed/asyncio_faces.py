@@ -5,8 +5,10 @@ Made by ``python -m runtime.embed.generate_faces``; not to be edited.
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Awaitable, Callable, Generator, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Generic, Unpack, final, overload
 
 from actors.actor import Actor, ActorRef, ActorStatistics, Asked, R, SpawnOptions, Terminated
@@ -25,7 +27,9 @@ from runtime.graphs.conversations import IDLE_S, KEEP, Compact, Conversation
 from runtime.graphs.deployment import Deployment
 from runtime.graphs.events import AnyEvent, AnyRunEvent
 from runtime.graphs.handle import RunHandle
+from runtime.graphs.history import History
 from runtime.graphs.record import RunStatus, Spend, Step
+from runtime.journal.store import Page, StoredRun, StoredStatus
 from runtime.lm.limits.budget import Budget
 from runtime.lm.predictors.serving import PredictorStatistics
 
@@ -137,6 +141,28 @@ class AsyncioRuntime(AsyncioFace[Runtime], of=Runtime):
         face: AsyncioRunHandle[Any] = self._face(await self._cross(timeout, self._native.handle, run_id))
         return face
 
+    async def stored(
+        self,
+        graph: Graph[Any, Any] | str | None = None,
+        status: StoredStatus | str | None = None,
+        started_after: datetime | None = None,
+        label: str | None = None,
+        *,
+        limit: int = 100,
+        after: str | None = None,
+        timeout: float | None = None,
+    ) -> Page[StoredRun]:
+        """See ``Runtime.stored``."""
+        return await self._cross(timeout, self._native.stored, graph, status, started_after, label, limit=limit, after=after)
+
+    async def history(self, run_id: str, *, timeout: float | None = None) -> History:
+        """See ``Runtime.history``."""
+        return await self._cross(timeout, self._native.history, run_id)
+
+    async def forget(self, run_id: str, *, timeout: float | None = None) -> None:
+        """See ``Runtime.forget``."""
+        return await self._cross(timeout, self._native.forget, run_id)
+
     def stream(
         self,
         graph: Graph[In, Out],
@@ -237,7 +263,9 @@ class AsyncioRuntime(AsyncioFace[Runtime], of=Runtime):
         result: AsyncioEventStream[AnyEvent] = self._stream(AsyncioEventStream, timeout, self._native.events, keep, buffer=buffer)
         return result
 
-    def observe(self, sink: Callable[[Any], object], kinds: Iterable[type[Event]] | None = None) -> Generator[None]:
+    def observe(
+        self, sink: Callable[[Any], object], kinds: Iterable[type[Event]] | None = None
+    ) -> contextlib.AbstractContextManager[None]:
         """See ``Runtime.observe``."""
         return self._call(self._native.observe, sink, kinds)
 
