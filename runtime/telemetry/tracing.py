@@ -63,7 +63,7 @@ class Tracing:
     """An instrument that makes spans: ``open_runtime(instruments=[Tracing()])``.
 
     A run is a span whose parent is the current span of whoever started it; each attempt of a node is one below it, and current in
-    the node's code, so spans of the author, of httpx and of worker threads hang below it, as calls of language models and of tools
+    the node's code, so spans of the author, of httpx and of worker threads hang below it, as calls of language models and tools
     do. A nested graph's nodes hang below the node that it stands for. A later attempt is a new span, linked to the one that
     failed. What a resumed run did in an earlier process makes no spans.
 
