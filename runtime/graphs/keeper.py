@@ -79,6 +79,12 @@ class Keeping:
         self._logs.pop(log, None)
         self._recovered(log)
 
+    def put_away(self, run_id: str, log: RunLog, *, handed_back: bool) -> None:
+        """A durable run is over here; if it was handed back, somebody else may have it."""
+        self.close_log(log)
+        if handed_back and log.error is None and self.nursery is not None:
+            self.nursery.start_soon(self.release, run_id)
+
     def hurry(self) -> None:
         """The runtime is closed: what the store cannot write now is not waited for."""
         self._is_hurried = True
