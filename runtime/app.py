@@ -419,8 +419,9 @@ class Runtime:
         """
         return self._services.events.subscribe(keep, buffer)
 
-    @contextlib.contextmanager
-    def observe(self, sink: Callable[[Any], object], kinds: Iterable[type[Event]] | None = None) -> Generator[None]:
+    def observe(
+        self, sink: Callable[[Any], object], kinds: Iterable[type[Event]] | None = None
+    ) -> contextlib.AbstractContextManager[None]:
         """Call `sink` with every event of the classes `kinds`, and those derived from them, while the block lasts; None: of all.
 
         An instrument for a runtime that is open already: runs under way are observed too. Events that nobody asks for are not
@@ -430,7 +431,11 @@ class Runtime:
         Raises:
             DeclarationError: `sink` cannot be called, or one of `kinds` isn't a class of events.
         """
-        remove = self._services.events.add_sink(*_checked_sink(sink, kinds))
+        return self._observed(*_checked_sink(sink, kinds))
+
+    @contextlib.contextmanager
+    def _observed(self, sink: Callable[[Any], object], kinds: tuple[type[Event], ...]) -> Generator[None]:
+        remove = self._services.events.add_sink(sink, kinds)
         try:
             yield
         finally:
@@ -609,7 +614,7 @@ async def _keep(runtime: Runtime, engine: Engine, store: Store, worker: str | No
     """Open the store, before anything else is started and so to be closed after it."""
     engine.keeping = Keeping(store, worker, engine.publish, retention)
     try:
-        await runtime.spawn(Keeper, engine.keeping, engine.take_up, name="store", restart=RestartType.TEMPORARY)
+        await runtime.spawn(Keeper, engine.keeping, engine.take_up, engine.hear, name="store", restart=RestartType.TEMPORARY)
     except ActorStartFailed as error:
         if isinstance(error.__cause__, StoreError):
             raise error.__cause__ from None

@@ -105,14 +105,14 @@ class NodeActor(Actor):
         if message.error is not None or _is_spent(error):
             message.run.gave_up(message, error)
             return True
-        if message.run.journal is not None:
-            message.run.journal.failed(message.step.path, message.step.attempt, error)
         if self._spec.options.redelivery.wants(error, message.step.attempt):
             if self._spec.fan_out is Many.STREAM and not self._spec.options.repeatable:
                 broken = message.run.take_back(message, error)
                 if broken is not None:
                     message.run.gave_up(message, broken)
                     return True
+            if message.run.journal is not None:
+                message.run.journal.failed(message.step.path, message.step.attempt, error)
             message.step.wait_again(StepStatus.RETRYING, message.run.now())
             message.tell(NodeRetrying, error=error)
         return False

@@ -9,7 +9,7 @@ import contextlib
 import math
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import Any, Final, final
+from typing import Final, final
 
 import attrs
 import outcome
@@ -58,7 +58,7 @@ class Keeping:
         self.nursery: trio.Nursery | None = None
         """For what a stored run needs besides its nodes."""
         self._publish = publish
-        self._retention = retention
+        self.retention = retention
         self._logs: dict[RunLog, None] = {}
         self._stalls: dict[RunLog, _Stall] = {}
         self._is_hurried = False
@@ -120,12 +120,12 @@ class Keeping:
                     stall.next_s = math.inf  # until it answers
                     log.retry()
 
-    async def sweep(self) -> None:
+    async def sweep(self, retention: Retention) -> None:
         """Delete what is kept no longer, again and again; what the store cannot do now is done the next time."""
-        while self._retention is not None:
+        while True:
             with contextlib.suppress(StoreError):
-                await self._retention.sweep(self.store)
-            await trio.sleep(self._retention.sweep_s)
+                await retention.sweep(self.store)
+            await trio.sleep(retention.sweep_s)
 
     async def watch_lease(self, lease: Lease) -> None:
         """End all runs here when another worker may have them."""
@@ -144,16 +144,16 @@ class Keeping:
 class Keeper(Actor):
     """Owns the store. It takes no messages."""
 
-    def __init__(self, keeping: Keeping, take_up: Callable[[], Awaitable[None]]) -> None:
-        """`take_up` looks for runs that are due, for ever."""
+    def __init__(self, keeping: Keeping, *tasks: Callable[[], Awaitable[None]]) -> None:
+        """`tasks` run while the store is open: one looks for runs that are due, say."""
         self._keeping = keeping
-        self._take_up = take_up
+        self._tasks = tasks
 
     @contextlib.asynccontextmanager
     async def lifespan(self) -> AsyncGenerator[None]:
         """Open the store; on leaving, write what waits, hand back what is not over, and close it."""
         keeping = self._keeping
-        opened: Any = None
+        opened: outcome.Outcome[Lease] = outcome.Error(UsageError("the store was not opened"))
         async with trio.open_nursery() as nursery:
             opened = await outcome.acapture(keeping.store.open, keeping.worker, nursery)
             if isinstance(opened, outcome.Value):
@@ -161,8 +161,10 @@ class Keeper(Actor):
                     keeping.lease, keeping.nursery = opened.value, nursery
                     nursery.start_soon(keeping.tend)
                     nursery.start_soon(keeping.watch_lease, opened.value)
-                    nursery.start_soon(self._take_up)
-                    nursery.start_soon(keeping.sweep)
+                    for task in self._tasks:
+                        nursery.start_soon(task)
+                    if keeping.retention is not None:
+                        nursery.start_soon(keeping.sweep, keeping.retention)
                     yield
                 finally:
                     keeping.nursery = None

@@ -229,9 +229,9 @@ class PostgresStore:
         """See ``Store.claim``."""
         return await self._opened().runs.claim(graphs, limit)
 
-    async def take(self, run: str) -> StoredRun | None:
+    async def take(self, run: str, only: StoredStatus | None = None) -> StoredRun | None:
         """See ``Store.take``."""
-        return await self._opened().runs.take(run)
+        return await self._opened().runs.take(run, only)
 
     async def release(self, run: str, status: StoredStatus, wake_at: datetime | None) -> None:
         """See ``Store.release``."""

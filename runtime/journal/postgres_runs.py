@@ -54,7 +54,8 @@ update {{s}}.runs r set owner = $1::text, status = 'running', lives = r.lives + 
 from due where r.id = due.id returning {_RUN}, due.wake_at"""
 _TAKE: Final = f"""{FENCE}
 update {{s}}.runs r set owner = $1::text, status = 'running', lives = r.lives + 1, wake_at = null, ended = null
-where r.id = $4::text and r.owner is null and exists (select from w) returning {_RUN}"""
+where r.id = $4::text and r.owner is null and ($5::text is null or r.status = $5::text) and exists (select from w)
+returning {_RUN}"""
 _MISLAID: Final = f"""
 select {_RUN} from {{s}}.runs r where r.owner = $1::text and not (r.id = any($2::text[]))"""
 # What was posted since the worker last looked makes the run due now. Both sides change the run's row, and so wait for each other.
@@ -156,9 +157,9 @@ class Runs:
         answer = await self._writing(_CLAIM, values.texts(names), values.texts(versions), limit)
         return [self._hold(_stored(row)) for row in sorted(answer.rows, key=lambda row: row[-1])]
 
-    async def take(self, run: str) -> StoredRun | None:
+    async def take(self, run: str, only: StoredStatus | None) -> StoredRun | None:
         """See ``Store.take``."""
-        answer = await self._writing(_TAKE, run)
+        answer = await self._writing(_TAKE, run, None if only is None else only.value)
         if answer.rows:
             return self._hold(_stored(answer.rows[0]))
         found = await self.run(run)
