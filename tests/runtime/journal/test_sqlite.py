@@ -414,8 +414,9 @@ async def test_after_an_error_of_the_disk_no_sync_is_believed_before_the_log_was
 
 
 @pytest.mark.parametrize("end", ["", "-wal"])
-async def test_a_file_that_was_moved_away_is_noticed_and_used_again_when_it_is_back(path, end):
+async def test_a_file_that_was_moved_away_is_noticed_and_used_again_when_it_is_back(path, end, monkeypatch):
     """SQLite itself would go on writing to a file that has no name any more."""
+    monkeypatch.setattr(sqlite_writer, "LOOK_EVERY", 1)
     file = path.with_name(f"runs.db{end}")
     async with opened(lambda: SqliteStore(path)) as store:
         await create(store)
