@@ -31,6 +31,8 @@ from tests.runtime.journal.kills import forked
 
 RUNS: Final = 3
 """That each life starts."""
+WITHIN_S: Final = 0.12
+"""Seconds after its first step within which a life is killed: about as long as its runs take."""
 LIVES: Final = 25
 """On one store."""
 
@@ -92,7 +94,7 @@ def workload(log: int) -> Graph[Job, Report]:
 
     async def begin(run: Run) -> None:
         os.write(log, f"{run.id}\t{run.path}\n".encode())
-        await trio.sleep(random.random() / 500)
+        await trio.sleep(random.random() / 200)
 
     inner = Graph("inner", input=Piece, output=Sized)
 
@@ -241,6 +243,14 @@ def looked(place: Place) -> tuple[Counter[str], int]:
     return Counter(found["wrong"]), found["taken up"]
 
 
+def wait_for_steps(place: Place) -> None:
+    """Wait until the present life has begun a step."""
+    deadline_s = time.monotonic() + 60
+    while not place.begun.exists() or not place.begun.stat().st_size:
+        assert time.monotonic() < deadline_s, "no step has begun"
+        time.sleep(0.001)
+
+
 def main(kills: int, seed: int = 0) -> int:
     chance = random.Random(seed)
     wrong: Counter[str] = Counter()
@@ -252,7 +262,8 @@ def main(kills: int, seed: int = 0) -> int:
             lives = min(LIVES, kills - done)
             for life in range(lives):
                 child = forked(partial(live, place, life, chance.getrandbits(32), (life + 1) * RUNS, False))
-                time.sleep(chance.uniform(0.05, 0.4))
+                wait_for_steps(place)
+                time.sleep(chance.uniform(0.0, WITHIN_S))
                 os.kill(child, signal.SIGKILL)
                 _, status = os.waitpid(child, 0)
                 if not os.WIFSIGNALED(status) and os.waitstatus_to_exitcode(status):
