@@ -363,6 +363,7 @@ class SqliteStore:
                 await self._delete(runs)
                 gone += len(runs)
         before, last = micros(payload), ""
+        dropped: list[str] = []
         while before is not None:
             await trio.lowlevel.checkpoint()
             with trio.CancelScope(shield=True):  # both, or the next call would not find the runs again
