@@ -15,6 +15,7 @@ from typing import Any, Unpack, final
 import trio
 
 from actors.actor import Actor, ActorRef, SpawnOptions
+from actors.conversations import Policy
 from actors.errors import ActorStartFailed, DeclarationError, UnderstudyError, UsageError
 from actors.graphs.graph import Graph
 from actors.lm import LM
@@ -41,6 +42,7 @@ from runtime.core.supervisor import SupervisorCell
 from runtime.core.supervisor_ref import LocalSupervisorRef
 from runtime.core.task_handle import TaskHandle, start_task
 from runtime.core.watchdog import watching
+from runtime.graphs.conversations import IDLE_S, KEEP, Compact, Conversation, Conversations
 from runtime.graphs.deployment import Deployment
 from runtime.graphs.engine import Engine
 from runtime.graphs.events import AnyEvent, AnyRunEvent
@@ -70,6 +72,7 @@ class Runtime:
         self._root = root
         self._models = models
         self._engine = engine
+        self._conversations = Conversations(root, engine, lambda: self._charging(None))
 
     # --- actors ---------------------------------------------------------------------------------------------------------
 
@@ -306,6 +309,34 @@ class Runtime:
         """
         return self._streamed(self._engine.stream(graph, message, max_steps, buffer, run_id), budget)
 
+    def conversation(
+        self,
+        graph: Graph[In, Out],
+        *,
+        key: str,
+        policy: Policy = Policy.ENQUEUE,
+        keep: int = KEEP,
+        compact: Compact | None = None,
+        idle_s: float = IDLE_S,
+    ) -> Conversation[In, Out]:
+        """The conversation over `graph` that `key` names: ``await talk.send(message)``, one message at a time.
+
+        Nodes see the earlier turns by ``Annotated[list[Turn], Recall(conversation=True)]``. All handles of one graph and one key
+        stand for one conversation, which lives as long as the runtime.
+
+        Args:
+            graph: what each message is run on.
+            key: whose conversation it is, such as a user's id.
+            policy: what becomes of a message that comes while an earlier one is worked on.
+            keep: how many turns are kept; older ones are forgotten.
+            compact: an async function that makes fewer turns of more than `keep`, by a summary say.
+            idle_s: how long after the last message the conversation's actor stops; what was said is kept.
+
+        Raises:
+            UsageError: `graph` isn't a graph, or `key` isn't a text. DeclarationError: another argument has a wrong value.
+        """
+        return self._conversations.of(graph, key, policy, keep, compact, idle_s)
+
     @contextlib.asynccontextmanager
     async def _streamed(
         self, run: contextlib.AbstractAsyncContextManager[EventStream[Any]], budget: Budget | None
@@ -508,7 +539,8 @@ async def open_runtime(
         graphs: deployed before the block begins.
         worker: begins the name by which the store knows this process; the rest is drawn.
         retention: how long the store keeps runs that are over, ``Retention()`` for 30 and 90 days; None: until forgotten.
-        instruments: called synchronously with every event; for logs and metrics.
+        instruments: called synchronously with every event, or with those of the classes in their attribute `kinds`; for logs and
+            metrics. One with a method ``opened(runtime)`` is given the runtime first.
         supervision: of the root supervisor; the default restarts an actor up to 3 times within 5 s.
         watchdog_s: publish ``LoopBlocked``, with the actor and its stack, when code holds the event loop for longer than so many
             seconds of real time (0.25, say) without an ``await`` that waits; None does not watch.
@@ -535,11 +567,16 @@ async def open_runtime(
     services.shows_prompts = show_prompts
     models = Models(lm, lms, services.rng, check_budget(budget))
     trained = Predictors(predictors)
-    for instrument in instruments:
-        services.events.add_sink(instrument)
+    listeners = tuple(instruments)
+    for instrument in listeners:
+        services.events.add_sink(instrument, tuple(getattr(instrument, "kinds", (Event,))))
     session = Session(services, supervisor_spec("root", (), supervision))
     engine = Engine(services, session.root, models, trained)
     services.facade = runtime = Runtime(services, session.root, models, trained, engine)
+    for instrument in listeners:
+        opened: Callable[[Runtime], None] | None = getattr(instrument, "opened", None)
+        if opened is not None:
+            opened(runtime)
     abandoned: list[str] = []
     with watching(services, watchdog_s):
         try:

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Final, final
 
 import attrs
+import trio
 
 from actors.errors import UsageError
 from actors.store_errors import StoreError
@@ -45,6 +46,8 @@ def run(options: Options) -> int:
         store = store_of(options.store)
         if options.action == "check":
             return _check(store, options.store)
+        if options.action == "migrate" and not isinstance(store, SqliteStore):
+            return _migrate_database(options.store)
         if not isinstance(store, SqliteStore):
             raise WrongUsage(f"`understudy store {options.action}` is for SQLite files. Got: {options.store}")
         if options.action == "migrate":
@@ -58,6 +61,15 @@ def run(options: Options) -> int:
     except StoreError as error:
         sys.stderr.write(printable(f"{describe(error)}\n", sys.stderr))
         return 1
+    return 0
+
+
+def _migrate_database(address: str) -> int:
+    from runtime.journal.postgres import PostgresStore  # noqa: PLC0415 - psycopg is an extra
+
+    made = trio.run(PostgresStore(address).migrate)
+    news = "; its tables were brought to this release's form" if made else ""
+    out(f"the store is up to date{news}")
     return 0
 
 
