@@ -49,6 +49,7 @@ from runtime.graphs.history import History, history_of
 from runtime.graphs.keeper import Keeper, Keeping
 from runtime.graphs.stored import unknown
 from runtime.journal.opening import store_of
+from runtime.journal.retention import Retention
 from runtime.journal.store import Page, RunQuery, Store, StoredRun, StoredStatus
 from runtime.lm.limits.budget import Budget, budgets_with, check_budget, spending_all
 from runtime.lm.models import Connections, Models
@@ -477,6 +478,7 @@ async def open_runtime(
     store: str | Path | Store | None = None,
     graphs: Iterable[Graph[Any, Any]] = (),
     worker: str | None = None,
+    retention: Retention | None = None,
     instruments: Iterable[Callable[[AnyEvent], None]] = (),
     supervision: Supervision | None = None,
     watchdog_s: float | None = None,
@@ -500,6 +502,7 @@ async def open_runtime(
             unfinished are taken up, as soon as their graph is deployed. None: runs end with their process.
         graphs: deployed before the block begins.
         worker: begins the name by which the store knows this process; the rest is drawn.
+        retention: how long the store keeps runs that are over, ``Retention()`` for 30 and 90 days; None: until forgotten.
         instruments: called synchronously with every event; for logs and metrics.
         supervision: of the root supervisor; the default restarts an actor up to 3 times within 5 s.
         watchdog_s: publish ``LoopBlocked``, with the actor and its stack, when code holds the event loop for longer than so many
@@ -540,7 +543,7 @@ async def open_runtime(
                     await session.start(nursery)
                     with session.body:
                         if kept_in is not None:
-                            await _keep(runtime, engine, kept_in, worker)
+                            await _keep(runtime, engine, kept_in, worker, retention)
                         await _prepare(runtime, models, warm_up=warm_up)
                         for graph in graphs:
                             await runtime.deploy(graph)
@@ -602,9 +605,9 @@ def _check_entry() -> None:
         )
 
 
-async def _keep(runtime: Runtime, engine: Engine, store: Store, worker: str | None) -> None:
+async def _keep(runtime: Runtime, engine: Engine, store: Store, worker: str | None, retention: Retention | None) -> None:
     """Open the store, before anything else is started and so to be closed after it."""
-    engine.keeping = Keeping(store, worker, engine.publish)
+    engine.keeping = Keeping(store, worker, engine.publish, retention)
     try:
         await runtime.spawn(Keeper, engine.keeping, engine.take_up, name="store", restart=RestartType.TEMPORARY)
     except ActorStartFailed as error:

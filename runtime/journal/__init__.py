@@ -3,6 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from runtime.journal.retention import Retention as Retention
 from runtime.journal.store import Codec as Codec
 from runtime.journal.store import Page as Page
 from runtime.journal.store import Store as Store

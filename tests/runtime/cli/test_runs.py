@@ -132,7 +132,7 @@ async def test_a_run_at_work_is_not_forgotten(tmp_path):
 
     @graph.node
     async def never(order: Order) -> Sent:
-        await trio.sleep(1e9)
+        await trio.sleep(3_600)
         return Sent(0)
 
     async with open_runtime(store=tmp_path / "runs.db") as runtime:
