@@ -419,8 +419,9 @@ class Runtime:
         """
         return self._services.events.subscribe(keep, buffer)
 
-    @contextlib.contextmanager
-    def observe(self, sink: Callable[[Any], object], kinds: Iterable[type[Event]] | None = None) -> Generator[None]:
+    def observe(
+        self, sink: Callable[[Any], object], kinds: Iterable[type[Event]] | None = None
+    ) -> contextlib.AbstractContextManager[None]:
         """Call `sink` with every event of the classes `kinds`, and those derived from them, while the block lasts; None: of all.
 
         An instrument for a runtime that is open already: runs under way are observed too. Events that nobody asks for are not
@@ -430,7 +431,11 @@ class Runtime:
         Raises:
             DeclarationError: `sink` cannot be called, or one of `kinds` isn't a class of events.
         """
-        remove = self._services.events.add_sink(*_checked_sink(sink, kinds))
+        return self._observed(*_checked_sink(sink, kinds))
+
+    @contextlib.contextmanager
+    def _observed(self, sink: Callable[[Any], object], kinds: tuple[type[Event], ...]) -> Generator[None]:
+        remove = self._services.events.add_sink(sink, kinds)
         try:
             yield
         finally:
@@ -503,7 +508,8 @@ async def open_runtime(
         graphs: deployed before the block begins.
         worker: begins the name by which the store knows this process; the rest is drawn.
         retention: how long the store keeps runs that are over, ``Retention()`` for 30 and 90 days; None: until forgotten.
-        instruments: called synchronously with every event; for logs and metrics.
+        instruments: called synchronously with every event, or with those of the classes in their attribute `kinds`; for logs and
+            metrics. One with a method ``opened(runtime)`` is given the runtime first.
         supervision: of the root supervisor; the default restarts an actor up to 3 times within 5 s.
         watchdog_s: publish ``LoopBlocked``, with the actor and its stack, when code holds the event loop for longer than so many
             seconds of real time (0.25, say) without an ``await`` that waits; None does not watch.
@@ -530,11 +536,16 @@ async def open_runtime(
     services.shows_prompts = show_prompts
     models = Models(lm, lms, services.rng, check_budget(budget))
     trained = Predictors(predictors)
-    for instrument in instruments:
-        services.events.add_sink(instrument)
+    listeners = tuple(instruments)
+    for instrument in listeners:
+        services.events.add_sink(instrument, tuple(getattr(instrument, "kinds", (Event,))))
     session = Session(services, supervisor_spec("root", (), supervision))
     engine = Engine(services, session.root, models, trained)
     services.facade = runtime = Runtime(services, session.root, models, trained, engine)
+    for instrument in listeners:
+        opened: Callable[[Runtime], None] | None = getattr(instrument, "opened", None)
+        if opened is not None:
+            opened(runtime)
     abandoned: list[str] = []
     with watching(services, watchdog_s):
         try:
@@ -609,7 +620,7 @@ async def _keep(runtime: Runtime, engine: Engine, store: Store, worker: str | No
     """Open the store, before anything else is started and so to be closed after it."""
     engine.keeping = Keeping(store, worker, engine.publish, retention)
     try:
-        await runtime.spawn(Keeper, engine.keeping, engine.take_up, name="store", restart=RestartType.TEMPORARY)
+        await runtime.spawn(Keeper, engine.keeping, engine.take_up, engine.hear, name="store", restart=RestartType.TEMPORARY)
     except ActorStartFailed as error:
         if isinstance(error.__cause__, StoreError):
             raise error.__cause__ from None

@@ -9,7 +9,7 @@ import contextlib
 import math
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import Any, Final, final
+from typing import Final, final
 
 import attrs
 import outcome
@@ -144,16 +144,16 @@ class Keeping:
 class Keeper(Actor):
     """Owns the store. It takes no messages."""
 
-    def __init__(self, keeping: Keeping, take_up: Callable[[], Awaitable[None]]) -> None:
-        """`take_up` looks for runs that are due, for ever."""
+    def __init__(self, keeping: Keeping, *tasks: Callable[[], Awaitable[None]]) -> None:
+        """`tasks` run while the store is open: one looks for runs that are due, say."""
         self._keeping = keeping
-        self._take_up = take_up
+        self._tasks = tasks
 
     @contextlib.asynccontextmanager
     async def lifespan(self) -> AsyncGenerator[None]:
         """Open the store; on leaving, write what waits, hand back what is not over, and close it."""
         keeping = self._keeping
-        opened: Any = None
+        opened: outcome.Outcome[Lease] = outcome.Error(UsageError("the store was not opened"))
         async with trio.open_nursery() as nursery:
             opened = await outcome.acapture(keeping.store.open, keeping.worker, nursery)
             if isinstance(opened, outcome.Value):
@@ -161,7 +161,8 @@ class Keeper(Actor):
                     keeping.lease, keeping.nursery = opened.value, nursery
                     nursery.start_soon(keeping.tend)
                     nursery.start_soon(keeping.watch_lease, opened.value)
-                    nursery.start_soon(self._take_up)
+                    for task in self._tasks:
+                        nursery.start_soon(task)
                     nursery.start_soon(keeping.sweep)
                     yield
                 finally:

@@ -1,5 +1,7 @@
 """Journals: what a run was told and what it bought, kept so that the run survives its process."""
 
+from __future__ import annotations
+
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
