@@ -216,6 +216,32 @@ async def test_a_short_cut_costs_nothing(postgres: Server, schema: str) -> None:
         nursery.cancel_scope.cancel()
 
 
+async def test_runs_whose_claim_was_not_answered_are_not_stranded(postgres: Server, schema: str) -> None:
+    """The server had given them to this worker, and the connection broke before it could say so."""
+    async with trio.open_nursery() as nursery, open_store(postgres.dsn, schema, "maker", 60) as (maker, _):
+        for name in ("a", "b", "c"):
+            await maker.create(new_run(name, here=False), record(maker, 1, run=name))
+        proxy = await nursery.start(Proxy.run, postgres.port)
+        async with open_store(postgres.address(proxy.port), schema, "claimer", 60) as (store, _):
+            got: list[str] = []
+
+            async def claim() -> None:
+                got.extend(run.id for run in await store.claim(ANY, 2))
+
+            async with trio.open_nursery() as claiming:
+                proxy.drop(answers_only=True)
+                claiming.start_soon(claim)
+                with trio.fail_after(PATIENCE_S):
+                    while len(postgres.query(f"select 1 from {schema}.runs where owner = 'claimer'")) < 2:  # noqa: ASYNC110
+                        await trio.sleep(0.01)
+                proxy.reset()
+                proxy.heal()
+            await claim()
+
+            assert sorted(got) == ["a", "b", "c"]
+        nursery.cancel_scope.cancel()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("jump_s", [3600.0, -3600.0])
 async def test_when_the_servers_clock_jumps_nothing_is_written_twice(postgres: Server, schema: str, jump_s: float) -> None:
