@@ -25,7 +25,8 @@ from runtime.core.worker_threads import run_in_thread
 from runtime.graphs.carried import take_on
 from runtime.graphs.events import FieldDelta, NodeRetrying, NodeStarted
 from runtime.graphs.generator import hand_out
-from runtime.graphs.injected import NodeLM, NodeRun, Pulse
+from runtime.graphs.injected import NodeLM, NodeRun, Pulse, attempt_journal
+from runtime.graphs.once import Once
 from runtime.graphs.record import StepStatus
 from runtime.graphs.run import Work
 from runtime.graphs.slowness import telling_when_slow
@@ -75,6 +76,8 @@ class NodeActor(Actor):
         # Set one by one, since another context for this task would cost a checkpoint; see test_b7_*.
         tokens = take_on(run.carried) if run.carried else ()
         try:
+            if run.journal is not None:
+                await run.journal.log.confirm()
             if self._is_call and message.error is None:
                 output = await self._spec.function(**message.delivery.arguments)
             else:
@@ -298,6 +301,7 @@ class Attempt:
                     self._pulse.beat,
                     run.wall_time,
                     lambda: run.steps_left,
+                    Once(attempt_journal(message), self._pulse.rest),
                 )
 
     def _nothing_to_recall(self, entry: Recalled) -> RecallError:

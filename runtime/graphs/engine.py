@@ -33,6 +33,7 @@ from runtime.core.duty import on_duty
 from runtime.core.events import DEFAULT_BUFFER, Audience, Event, EventBus, EventStream, WithStream
 from runtime.core.services import Services
 from runtime.core.supervisor import SupervisorCell
+from runtime.graphs.answers import spend_of
 from runtime.graphs.carried import in_context
 from runtime.graphs.dependencies import ContextKeeper, Contexts, RunDependencies
 from runtime.graphs.deployment import Deployment
@@ -387,7 +388,7 @@ class Engine:
         check(run_id, records, stored.last_seq)
         own, frames = by_frame(records)
         state = RunState(deployment.routing, run_id)
-        lives = lives_in_vain(own)
+        lives = lives_in_vain(records)
         try:
             if lives >= MAX_LIVES:
                 raise crashed_too_often(run_id, lives)
@@ -403,7 +404,8 @@ class Engine:
         async with in_context(self._context):
             run = self._activate(deployment, state, message, float(records[0].path or "inf"), events)
         log = keeping.open_log(run_id, len(records), run.lost)
-        run.journal = Journal(log, deployment.codec, frames)
+        run.journal = Journal(log, deployment.codec, frames, known=own)
+        run.spend = spend_of(records)
         assert keeping.lease is not None, "the store is open"
         began: Any = {"worker": keeping.worker, "epoch": keeping.lease.epoch}
         written = log.append(RecordKind.RESUMED, "", json.dumps(began).encode())

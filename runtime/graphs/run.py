@@ -433,6 +433,8 @@ class ActiveRun:
         if envelope is None or envelope.message is not work:
             return  # over already, or with the fallback
         del self._envelopes[path]
+        if self.journal is not None:
+            self.journal.put_away(path)
         if step.ended_at_s is None:
             step.ended_at_s = self.now()
             if step.started_at_s is not None and self.audience.listening:
