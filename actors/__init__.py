@@ -81,6 +81,8 @@ from actors.mailbox import DeadLetterPolicy as DeadLetterPolicy
 from actors.mailbox import MailboxSpec as MailboxSpec
 from actors.mailbox import MailboxStatistics as MailboxStatistics
 from actors.mailbox import Overflow as Overflow
+from actors.message_errors import FieldProblem as FieldProblem
+from actors.message_errors import MessageInvalid as MessageInvalid
 from actors.restarts import Backoff as Backoff
 from actors.restarts import Redelivery as Redelivery
 from actors.restarts import RestartType as RestartType

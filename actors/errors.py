@@ -44,6 +44,7 @@
     │   ├── LMBudgetExhausted       a budget does not cover the call, or no more of its answer
     │   ├── LMReplyUnreadable       an answer came that cannot be read
     │   └── LMTruncated             an answer came that stops in the middle
+    ├── MessageInvalid              a value does not make a message (in ``actors.message_errors``)
     └── InternalError               a bug of ours: please report it
 
 Every class survives ``pickle``: the message is the only positional argument of an error, the rest are attributes.

@@ -1,10 +1,11 @@
 """The runtime's objects for threads, which wait where a trio task would await.
 
-Made by ``python -m tests.runtime.embed.generate_faces``; not to be edited.
+Made by ``python -m runtime.embed.generate_faces``; not to be edited.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, Generic, Unpack, final, overload
@@ -16,7 +17,7 @@ from actors.restarts import RestartType
 from actors.supervision import ChildCounts, ChildInfo, ChildSpec, Supervision, SupervisorRef, SupervisorSpec
 from runtime.app import Runtime
 from runtime.core.dead_letters import DeadLetters
-from runtime.core.events import DEFAULT_BUFFER
+from runtime.core.events import DEFAULT_BUFFER, Event
 from runtime.core.inspection import RuntimeStatistics, TreeNode
 from runtime.core.task_handle import TaskHandle
 from runtime.embed.portal_base import In, M, Out, PortalEventStream, PortalFace, PortalLMStream
@@ -87,10 +88,11 @@ class PortalRuntime(PortalFace[Runtime], of=Runtime):
         *,
         max_steps: float = math.inf,
         budget: Budget | None = None,
+        run_id: str | None = None,
         timeout: float | None = None,
     ) -> Out:
         """See ``Runtime.run``."""
-        result: Out = self._cross(timeout, self._native.run, graph, message, max_steps=max_steps, budget=budget)
+        result: Out = self._cross(timeout, self._native.run, graph, message, max_steps=max_steps, budget=budget, run_id=run_id)
         return result
 
     def start(
@@ -101,12 +103,31 @@ class PortalRuntime(PortalFace[Runtime], of=Runtime):
         *,
         max_steps: float = math.inf,
         budget: Budget | None = None,
+        deadline_s: float | None = None,
+        durable: bool = True,
+        here: bool = True,
         timeout: float | None = None,
     ) -> PortalRunHandle[Out]:
         """See ``Runtime.start``."""
         face: PortalRunHandle[Out] = self._face(
-            self._cross(timeout, self._native.start, graph, message, run_id, max_steps=max_steps, budget=budget)
+            self._cross(
+                timeout,
+                self._native.start,
+                graph,
+                message,
+                run_id,
+                max_steps=max_steps,
+                budget=budget,
+                deadline_s=deadline_s,
+                durable=durable,
+                here=here,
+            )
         )
+        return face
+
+    def handle(self, run_id: str, *, timeout: float | None = None) -> PortalRunHandle[Any]:
+        """See ``Runtime.handle``."""
+        face: PortalRunHandle[Any] = self._face(self._cross(timeout, self._native.handle, run_id))
         return face
 
     def stream(
@@ -114,6 +135,7 @@ class PortalRuntime(PortalFace[Runtime], of=Runtime):
         graph: Graph[In, Out],
         message: In,
         *,
+        run_id: str | None = None,
         max_steps: float = math.inf,
         buffer: int = DEFAULT_BUFFER,
         budget: Budget | None = None,
@@ -121,7 +143,15 @@ class PortalRuntime(PortalFace[Runtime], of=Runtime):
     ) -> PortalEventStream[AnyRunEvent[Out | None]]:
         """See ``Runtime.stream``."""
         result: PortalEventStream[AnyRunEvent[Out | None]] = self._stream(
-            PortalEventStream, timeout, self._native.stream, graph, message, max_steps=max_steps, buffer=buffer, budget=budget
+            PortalEventStream,
+            timeout,
+            self._native.stream,
+            graph,
+            message,
+            run_id=run_id,
+            max_steps=max_steps,
+            buffer=buffer,
+            budget=budget,
         )
         return result
 
@@ -184,6 +214,12 @@ class PortalRuntime(PortalFace[Runtime], of=Runtime):
         result: PortalEventStream[AnyEvent] = self._stream(PortalEventStream, timeout, self._native.events, keep, buffer=buffer)
         return result
 
+    def observe(
+        self, sink: Callable[[Any], object], kinds: Iterable[type[Event]] | None = None
+    ) -> contextlib.AbstractContextManager[None]:
+        """See ``Runtime.observe``."""
+        return self._call(self._native.observe, sink, kinds)
+
     def close_event_streams(self) -> None:
         """See ``Runtime.close_event_streams``."""
         return self._call(self._native.close_event_streams)
@@ -219,6 +255,11 @@ class PortalRunHandle(PortalFace[RunHandle[Out]], Generic[Out], of=RunHandle):
     def graph(self) -> str:
         """See ``RunHandle.graph``."""
         return self._native.graph
+
+    @property
+    def durable(self) -> bool:
+        """See ``RunHandle.durable``."""
+        return self._native.durable
 
     @property
     def started_at_s(self) -> float:

@@ -67,14 +67,14 @@ class NodeActor(Actor):
         step.attempt += message.error is None
         step.status = StepStatus.RUNNING
         step.started_at_s = run.now()  # before the first wait: from here on the message counts as taken
-        if run.audience.listening:
-            message.tell(NodeStarted, waited_s=step.started_at_s - step.waits_since_s)
         if self._slate is None:
             self._slate = contextvars.copy_context()
         elif not _is_same(self._slate):
             await self._wipe(self._slate)
         # Set one by one, since another context for this task would cost a checkpoint; see test_b7_*.
         tokens = take_on(run.carried) if run.carried else ()
+        if run.audience.listening:  # after these, so that what a tracer sets now is what the node's code finds: test_tracing.py
+            message.tell(NodeStarted, waited_s=step.started_at_s - step.waits_since_s)
         try:
             if run.journal is not None:
                 await run.journal.log.confirm()
@@ -108,14 +108,14 @@ class NodeActor(Actor):
         if message.error is not None or _is_spent(error):
             message.run.gave_up(message, error)
             return True
-        if message.run.journal is not None:
-            message.run.journal.failed(message.step.path, message.step.attempt, error)
         if self._spec.options.redelivery.wants(error, message.step.attempt):
             if self._spec.fan_out is Many.STREAM and not self._spec.options.repeatable:
                 broken = message.run.take_back(message, error)
                 if broken is not None:
                     message.run.gave_up(message, broken)
                     return True
+            if message.run.journal is not None:
+                message.run.journal.failed(message.step.path, message.step.attempt, error)
             message.step.wait_again(StepStatus.RETRYING, message.run.now())
             message.tell(NodeRetrying, error=error)
         return False

@@ -50,7 +50,7 @@ from runtime.graphs.run import ActiveRun, Work
 from runtime.graphs.stored import StoredView, unknown
 from runtime.graphs.unheard import Unheard
 from runtime.journal.records import Record, RecordKind, digest_of
-from runtime.journal.store import Created, NewRun, PostedKind, StoredRun, StoredStatus
+from runtime.journal.store import Created, Existing, NewRun, PostedKind, Store, StoredRun, StoredStatus
 from runtime.lm.dspy import bridge
 from runtime.lm.dspy.checking import predict_problems
 from runtime.lm.models import Connections, Models
@@ -307,8 +307,10 @@ class Engine:
         limit = "" if max_steps == math.inf else f"{max_steps:g}"
         first = Record.of(run_id, 1, RecordKind.STARTED, limit, now.timestamp(), data)
         new = NewRun(run_id, graph.name, graph.version, deployment.fingerprint, deadline, here=here)
+        found: Created | Existing | None = None
         with trio.CancelScope(shield=True):  # or nobody would know whether there is such a run
             found = await store.create(new, first)
+        assert found is not None, "nobody cancels the scope"
         if isinstance(found, Created):
             if not here:
                 return self._view(found.run)
@@ -321,10 +323,11 @@ class Engine:
                 "  Fix: give the new run an id of its own; the same id, graph and input give the handle of that run.",
                 run_id=run_id,
             )
+        active = self._runs.get(run_id)  # it may have been taken up meanwhile
         if active is not None:
             return active
         if here and found.run.status is StoredStatus.READY and found.run.version == graph.version:
-            taken = await store.take(run_id)
+            taken = await store.take(run_id, StoredStatus.READY)
             if taken is not None:
                 revived = await self._revive(keeping, deployment, taken, events)
                 if revived is not None:
@@ -336,6 +339,16 @@ class Engine:
         deployment = next((each for each in self._deployments.values() if each.graph.name == stored.graph), None)
         codec = None if deployment is None else deployment.codec
         return StoredView(self.keeping.store, stored, codec, self._runs.get)
+
+    def store(self, call: str) -> Store:
+        """The store of this runtime, for what `call` looks up in it.
+
+        Raises:
+            UsageError: it has none.
+        """
+        if self.keeping is None:
+            raise UsageError(f"{call}: this runtime keeps no runs.\n  Fix: open_runtime(store='runs.db').")
+        return self.keeping.store
 
     async def handle(self, run_id: str) -> ActiveRun | StoredView:
         """A run that is under way here, or stored."""
@@ -355,6 +368,18 @@ class Engine:
             with contextlib.suppress(StoreError):
                 await self._take_up_due(self.keeping)
             await trio.sleep(LOOK_S)
+
+    async def hear(self) -> None:
+        """Do what is asked of runs here from outside, for ever."""
+        assert self.keeping is not None, "a store is opened"
+        while True:
+            try:
+                for item in await self.keeping.store.posted():
+                    run = self._runs.get(item.run)
+                    if run is not None and item.kind is PostedKind.CANCEL:
+                        run.cancel()
+            except StoreError:
+                await trio.sleep(LOOK_S)
 
     async def _take_up_due(self, keeping: Keeping) -> None:
         while not self._is_draining:

@@ -8,6 +8,7 @@ import attrs
 
 from actors.lm import Delta
 from actors.typevars import Out
+from actors.words import repr_of
 from runtime.core.events import (
     ActorCrashed,
     ActorEnded,
@@ -38,7 +39,7 @@ class RunStarted(RunEvent):
     """The run was accepted and its first messages are on their way."""
 
     graph: str
-    input: Any
+    input: Any = attrs.field(repr=repr_of)
 
 
 @final
@@ -104,7 +105,7 @@ class NodeStarted(NodeEvent):
 class NodeFinished(NodeEvent):
     """The node is done with the message."""
 
-    output: Any
+    output: Any = attrs.field(repr=repr_of)
     """What it returned; None for an async generator, whose items were :class:`NodeEmitted`."""
 
 
@@ -114,7 +115,7 @@ class NodeEmitted(NodeEvent):
     """An async generator node yielded its item number `index`."""
 
     index: int
-    output: Any
+    output: Any = attrs.field(repr=repr_of)
 
 
 @final
@@ -122,7 +123,7 @@ class NodeEmitted(NodeEvent):
 class NodeRetrying(NodeEvent):
     """The attempt failed and the message will be delivered again."""
 
-    error: BaseException
+    error: BaseException = attrs.field(repr=repr_of)
 
 
 @final
@@ -130,7 +131,7 @@ class NodeRetrying(NodeEvent):
 class NodeFellBack(NodeEvent):
     """The message has had all its attempts, and the node's fallback will work on it."""
 
-    error: BaseException
+    error: BaseException = attrs.field(repr=repr_of)
 
 
 @final
@@ -138,7 +139,7 @@ class NodeFellBack(NodeEvent):
 class NodeGaveUp(NodeEvent):
     """The node gave up on the message; the run fails."""
 
-    error: BaseException
+    error: BaseException = attrs.field(repr=repr_of)
 
 
 @final
@@ -241,7 +242,7 @@ class LMCalled(NodeEvent):
     """Those of the prompt's tokens that the provider had read before, and charges less for."""
     reasoning_tokens: int = 0
     """Those of the completion's tokens that were reasoning."""
-    error: BaseException | None = None
+    error: BaseException | None = attrs.field(default=None, repr=repr_of)
     """With what the call failed."""
 
     @property
@@ -265,9 +266,9 @@ class RunFinished(RunEvent, Generic[Out]):
 
     status: RunStatus
     """``"succeeded"``, ``"failed"`` or ``"cancelled"``."""
-    output: Out = None  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    output: Out = attrs.field(default=None, repr=repr_of)
     """None unless it succeeded."""
-    error: BaseException | None = None
+    error: BaseException | None = attrs.field(default=None, repr=repr_of)
     spend: Spend = attrs.field(factory=Spend)
     """What it has used of language models."""
 

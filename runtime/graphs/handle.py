@@ -92,6 +92,8 @@ class RunHandle(Generic[Out]):
             return
         self._view.waits.mark_awaited()
         self._view.cancel()
+        if self._view.journal is not None and not self._view.over.is_set():
+            await self._view.journal.log.ask_to_cancel()  # so that it is cancelled in its next life, should this one end now
         await self._view.over.wait()
 
     def __repr__(self) -> str:

@@ -18,6 +18,7 @@ from actors.words import said
 from runtime.journal.log import Entry, RunLog
 from runtime.journal.records import Record, RecordKind
 from runtime.messages.codec import MessageCodec
+from runtime.messages.shapes import as_object
 
 FRAME_END: Final = "\n"
 """Between a frame and the path in it; no name can have it."""
@@ -152,4 +153,4 @@ def gave_up(record: Record) -> bool:
 def details_of(record: Record) -> Mapping[str, Any]:
     """What a record tells that is no message: an error, a worker, a cost."""
     found: Any = json.loads(record.data or b"{}")
-    return found if isinstance(found, dict) else {}
+    return as_object(found)

@@ -9,7 +9,7 @@ import contextlib
 import math
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import Any, Final, final
+from typing import Final, final
 
 import attrs
 import outcome
@@ -22,6 +22,7 @@ from actors.words import repr_of
 from runtime.core.events import Event
 from runtime.graphs.events import StoreRecovered, StoreStalled
 from runtime.journal.log import RunLog
+from runtime.journal.retention import Retention
 from runtime.journal.store import Lease, Store, StoredStatus
 
 LOOK_S: Final = 1.0
@@ -46,7 +47,9 @@ class _Stall:
 class Keeping:
     """What keeps the runs of one runtime: its store, its lease, and the logs that are being written."""
 
-    def __init__(self, store: Store, worker: str | None, publish: Callable[[Event], None]) -> None:
+    def __init__(
+        self, store: Store, worker: str | None, publish: Callable[[Event], None], retention: Retention | None = None
+    ) -> None:
         """Nothing is opened yet; the keeper does that."""
         self.store = store
         self.worker = f"{worker or 'worker'}-{secrets.token_hex(6)}"
@@ -55,6 +58,7 @@ class Keeping:
         self.nursery: trio.Nursery | None = None
         """For what a stored run needs besides its nodes."""
         self._publish = publish
+        self._retention = retention
         self._logs: dict[RunLog, None] = {}
         self._stalls: dict[RunLog, _Stall] = {}
         self._is_hurried = False
@@ -116,6 +120,13 @@ class Keeping:
                     stall.next_s = math.inf  # until it answers
                     log.retry()
 
+    async def sweep(self) -> None:
+        """Delete what is kept no longer, again and again; what the store cannot do now is done the next time."""
+        while self._retention is not None:
+            with contextlib.suppress(StoreError):
+                await self._retention.sweep(self.store)
+            await trio.sleep(self._retention.sweep_s)
+
     async def watch_lease(self, lease: Lease) -> None:
         """End all runs here when another worker may have them."""
         await lease.lost.wait()
@@ -133,16 +144,16 @@ class Keeping:
 class Keeper(Actor):
     """Owns the store. It takes no messages."""
 
-    def __init__(self, keeping: Keeping, take_up: Callable[[], Awaitable[None]]) -> None:
-        """`take_up` looks for runs that are due, for ever."""
+    def __init__(self, keeping: Keeping, *tasks: Callable[[], Awaitable[None]]) -> None:
+        """`tasks` run while the store is open: one looks for runs that are due, say."""
         self._keeping = keeping
-        self._take_up = take_up
+        self._tasks = tasks
 
     @contextlib.asynccontextmanager
     async def lifespan(self) -> AsyncGenerator[None]:
         """Open the store; on leaving, write what waits, hand back what is not over, and close it."""
         keeping = self._keeping
-        opened: Any = None
+        opened: outcome.Outcome[Lease] = outcome.Error(UsageError("the store was not opened"))
         async with trio.open_nursery() as nursery:
             opened = await outcome.acapture(keeping.store.open, keeping.worker, nursery)
             if isinstance(opened, outcome.Value):
@@ -150,7 +161,9 @@ class Keeper(Actor):
                     keeping.lease, keeping.nursery = opened.value, nursery
                     nursery.start_soon(keeping.tend)
                     nursery.start_soon(keeping.watch_lease, opened.value)
-                    nursery.start_soon(self._take_up)
+                    for task in self._tasks:
+                        nursery.start_soon(task)
+                    nursery.start_soon(keeping.sweep)
                     yield
                 finally:
                     keeping.nursery = None

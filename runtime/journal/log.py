@@ -6,6 +6,7 @@ woken. trio wakes the tasks of one batch in random order, and a later event may 
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -18,7 +19,7 @@ import trio
 from actors.errors import UnderstudyError
 from actors.store_errors import RunLost, StoreError, StoreUnavailable
 from runtime.journal.records import PAID, Record, RecordKind
-from runtime.journal.store import Lease, Store
+from runtime.journal.store import Lease, Posted, PostedKind, Store
 
 MOST_ROWS: Final = 500
 """Records of one run in one append."""
@@ -187,6 +188,11 @@ class RunLog:
             self._on_stall(self)
         else:
             self._lose(error)
+
+    async def ask_to_cancel(self) -> None:
+        """Let it be known, wherever the run goes on, that it is to be cancelled. What the store cannot take is left out."""
+        with contextlib.suppress(StoreError):
+            await self._store.post(Posted(self.run_id, PostedKind.CANCEL, "cancel"))
 
     def retry(self) -> None:
         """Try the same append again, as it was."""

@@ -294,11 +294,13 @@ class MemoryStore:
         due.sort(key=lambda run: (run.stored.wake_at or now, run.number))
         return [self._given(run, owner) for run in due[:limit]]
 
-    async def take(self, run: str) -> StoredRun | None:
+    async def take(self, run: str, only: StoredStatus | None = None) -> StoredRun | None:
         """See ``Store.take``."""
         await self._reached()
         owner, known = self._owner(), self._data.runs.get(run)
-        return None if known is None or known.stored.owner is not None else self._given(known, owner)
+        if known is None or known.stored.owner is not None or only not in (None, known.stored.status):
+            return None
+        return self._given(known, owner)
 
     def _given(self, run: _Run, owner: str) -> StoredRun:
         run.stored = attrs.evolve(
@@ -452,6 +454,11 @@ class MemoryStore:
         """See ``Store.statistics``."""
         records = sum(len(run.records) for run in self._data.runs.values())
         return {"runs": len(self._data.runs), "records": records, "commits": self._data.commits, "queued": 0}
+
+    @property
+    def run_ids(self) -> tuple[str, ...]:
+        """Of every run that is stored."""
+        return tuple(self._data.runs)
 
     def wall_time(self) -> datetime:
         """See ``Store.wall_time``."""

@@ -302,11 +302,11 @@ class SqliteStore:
             self._begun(run.id for run in given)
             return given
 
-    async def take(self, run: str) -> StoredRun | None:
+    async def take(self, run: str, only: StoredStatus | None = None) -> StoredRun | None:
         """See ``Store.take``."""
         async with self._looking:
             writer, worker = self._writer()
-            given = await writer.do(partial(sqlite_runs.take, run, worker, writer.let_go), sync=self._sync == "always")
+            given = await writer.do(partial(sqlite_runs.take, run, only, worker, writer.let_go), sync=self._sync == "always")
             self._begun([] if given is None else [run])
             return given
 

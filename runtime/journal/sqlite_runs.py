@@ -93,10 +93,14 @@ def claim(
     return [_given(run, owner, let_go, db) for run in found]
 
 
-def take(run: str, owner: str, let_go: Callable[[str], None], db: sqlite3.Connection) -> StoredRun | None:
-    """Take one run, if nobody has it."""
+def take(
+    run: str, only: StoredStatus | None, owner: str, let_go: Callable[[str], None], db: sqlite3.Connection
+) -> StoredRun | None:
+    """Take one run, if nobody has it, and its status is `only` or that is None."""
     known = find(run, db)
-    return None if known is None or known.owner is not None else _given(run, owner, let_go, db)
+    if known is None or known.owner is not None or only not in (None, known.status):
+        return None
+    return _given(run, owner, let_go, db)
 
 
 def _given(run: str, owner: str, let_go: Callable[[str], None], db: sqlite3.Connection) -> StoredRun:

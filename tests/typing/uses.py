@@ -29,6 +29,7 @@ from runtime import (
     InstrumentFailed,
     LMAsked,
     LMCalled,
+    LMCallStarted,
     LMDelta,
     LoopBlocked,
     MessageDeadLettered,
@@ -46,11 +47,15 @@ from runtime import (
     RunEvent,
     RunFinished,
     RunHandle,
+    RunParkedEvent,
+    RunResumed,
     RunStarted,
     RunStatus,
     Runtime,
     Step,
     StepStatus,
+    StoreRecovered,
+    StoreStalled,
     SupervisorParked,
     TaskHandle,
     open_runtime,
@@ -295,16 +300,16 @@ def all_events(event: AnyEvent) -> str:
             return event.address
         case SupervisorParked() | MessageRedelivering():
             return event.address
-        case RunStarted() | RunAbandoned():
+        case RunStarted() | RunResumed() | RunParkedEvent() | RunAbandoned():
             return event.graph
         case RunFinished(status=status):
             assert_type(status, RunStatus)
             return status
         case NodeStarted() | NodeFinished() | NodeEmitted() | NodeRetrying() | NodeFellBack() | NodeGaveUp() | NodeCancelled():
             return event.node
-        case NodeSlowToStop() | LMDelta() | FieldDelta() | LMAsked() | LMCalled():
+        case NodeSlowToStop() | LMDelta() | FieldDelta() | LMAsked() | LMCallStarted() | LMCalled():
             return event.node
-        case MessageDeadLettered() | LoopBlocked() | InstrumentFailed() | EventsMissed():
+        case StoreStalled() | StoreRecovered() | MessageDeadLettered() | LoopBlocked() | InstrumentFailed() | EventsMissed():
             return ""
 
 
@@ -316,7 +321,7 @@ def by_base(event: AnyEvent) -> str:
             return event.node
         case RunEvent():
             return event.run_id
-        case MessageDeadLettered() | LoopBlocked() | InstrumentFailed() | EventsMissed():
+        case StoreStalled() | StoreRecovered() | MessageDeadLettered() | LoopBlocked() | InstrumentFailed() | EventsMissed():
             return ""
 
 

@@ -9,7 +9,7 @@ import attrs
 import pytest
 import trio
 
-from actors import Backoff, NotStorable, Redelivery, Run, RunFailed, UsageError
+from actors import Backoff, Graph, NotStorable, Redelivery, Run, RunFailed, UsageError
 from actors.store_errors import RunLost
 from runtime import open_runtime
 from runtime.journal.memory import MemoryStore
@@ -252,7 +252,9 @@ async def test_a_worker_that_may_have_lost_its_run_does_nothing_outside_until_it
         await run.once("it", done.append, "here")
         return Done(1)
 
-    async with open_runtime(store=store) as runtime, open_runtime(store=store.beside()):
+    other = Graph("other", input=Ask, output=Done)
+    other.node(work)  # what deploys it looks into the store, and finds that the worker is gone
+    async with open_runtime(store=store) as runtime, open_runtime(store=store.beside(), graphs=[other]):
         handle = await runtime.start(graph_of(work), Ask(1), run_id="it")
         store.cut_off()
         with pytest.raises(RunLost):

@@ -162,7 +162,7 @@ async def test_nested_message_types_are_parsed_to_the_authors_own() -> None:
         (said(ready="yes", text="long"), "bounds: missing, expected list[Bound]"),
         (
             said(ready="yes", bounds="[]", text="a"),
-            "got {'ready': True, 'bounds': [], 'text': 'a'}: Checked refused it: Length of 'text' must be >= 2: 1",
+            "got {'ready': True, 'bounds': [], 'text': 'a'}: Checked rejected it: Length of 'text' must be >= 2: 1",
         ),
     ],
 )
