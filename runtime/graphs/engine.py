@@ -105,6 +105,7 @@ class Engine:
         """That of the task that opened the runtime: for what outlives runs."""
         self._contexts = Contexts()
         self._is_draining = False
+        self._is_closing = False
         self.keeping: Keeping | None = None
         """Set when the runtime has a store."""
         self._accepting: dict[str, trio.Lock] = {}
@@ -382,13 +383,16 @@ class Engine:
                 await trio.sleep(LOOK_S)
 
     async def _take_up_due(self, keeping: Keeping) -> None:
-        while not self._is_draining:
+        while not (self._is_draining or self._is_closing):
             open_for = {(d.graph.name, d.graph.version): d for d in self._deployments.values() if d.is_running and d.places_left}
             if not open_for:
                 return
             most = int(min(MOST_CLAIMED, *(each.places_left for each in open_for.values())))
             claimed = await keeping.store.claim(list(open_for), most)
             for stored in claimed:
+                if self._is_closing:  # or it would be begun by actors that stop
+                    await keeping.release(stored.id)
+                    continue
                 deployment = open_for[stored.graph, stored.version]
                 try:
                     launch = await self._revive(keeping, deployment, stored)
@@ -401,6 +405,8 @@ class Engine:
                 return
 
     async def _go_on(self, launch: Launch) -> None:
+        if self._is_closing:
+            launch.run.hand_back("the runtime was closed")
         async with in_context(self._context):
             await launch.begin()
 
@@ -558,6 +564,7 @@ class Engine:
 
     def close(self) -> list[str]:
         """Cancel every run, because the runtime is closed; returns a report on each that was never awaited."""
+        self._is_closing = True
         if self.keeping is not None:
             self.keeping.hurry()
         abandoned = [run for run in self._runs.values() if not (run.waits.is_awaited or run.is_ending or run.journal)]

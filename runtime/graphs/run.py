@@ -202,7 +202,7 @@ class ActiveRun:
                 self.audience.publish(RunStarted(run_id=self.id, graph=self.state.plan.name, input=message))
             await self.carry_out(commands, None)
         except BaseException:
-            self.cancel("its start was cancelled")
+            (self.hand_back if self.is_resumed else self.cancel)("its start was cancelled")
             raise
         finally:
             self._is_starting = False
