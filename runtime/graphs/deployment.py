@@ -26,6 +26,7 @@ from runtime.graphs.delivery import NodeActor, Serve
 from runtime.graphs.demands import Demands
 from runtime.graphs.reducer.routing import RoutingTable
 from runtime.graphs.run import ActiveRun, Work
+from runtime.graphs.tooling import Equipment
 from runtime.graphs.turns import Turns
 from runtime.journal.fingerprint import fingerprint
 from runtime.lm.dspy.choosing import Picking
@@ -94,6 +95,7 @@ class Deployment(Generic[In, Out]):
         choose: Callable[[NodeSpec], Any],
         run_inside: RunInside,
         predictors: Mapping[str, Picking],
+        equipment: Mapping[str, Equipment],
     ) -> None:
         """Start the first instance of every node, in the order of their declaration.
 
@@ -106,7 +108,7 @@ class Deployment(Generic[In, Out]):
             child = ChildSpec(
                 name,
                 NodeActor,
-                (spec, choose(spec), await self._server(spec, run_inside), predictors.get(name)),
+                (spec, choose(spec), await self._server(spec, run_inside), predictors.get(name), equipment.get(name)),
                 restart=options.restart,
                 mailbox=options.mailbox,
                 redelivery=options.redelivery,

@@ -8,7 +8,7 @@ import itertools
 import json
 import math
 import secrets
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import timedelta
 from typing import Any, Final, final
@@ -23,6 +23,7 @@ from actors.graphs.graph import Graph
 from actors.graphs.node import Kind, NodeSpec
 from actors.graphs.options import node_supervision
 from actors.graphs.plan import Plan
+from actors.graphs.tools import graphs_in
 from actors.restarts import RestartType
 from actors.store_errors import RunExists, RunParked, StoreError
 from actors.supervision import ChildSpec, supervisor_spec
@@ -47,7 +48,9 @@ from runtime.graphs.reducer.deliveries import Commands
 from runtime.graphs.reducer.state import RunState
 from runtime.graphs.resuming import MAX_LIVES, Resumed, check, crashed_too_often, lives_in_vain, read_input, replay
 from runtime.graphs.run import ActiveRun, Work
+from runtime.graphs.served import ServedToolboxes
 from runtime.graphs.stored import StoredView, unknown
+from runtime.graphs.tooling import Equipment, refuse_approval
 from runtime.graphs.unheard import Unheard
 from runtime.journal.records import Record, RecordKind, digest_of
 from runtime.journal.store import Created, Existing, NewRun, PostedKind, Store, StoredRun, StoredStatus
@@ -55,8 +58,10 @@ from runtime.lm.dspy import bridge
 from runtime.lm.dspy.checking import predict_problems
 from runtime.lm.models import Connections, Models
 from runtime.lm.predictors.serving import Predictors
+from runtime.lm.tools.checking import tool_problems
 from runtime.messages.codec import MessageCodec
 
+FURTHER_CHECKS.append(tool_problems)
 FURTHER_CHECKS.append(predict_problems)  # the check of a graph then knows what its language models will need
 
 
@@ -64,6 +69,8 @@ LOOK_S: Final = 1.0
 """How often the store is asked for runs that are due."""
 MOST_CLAIMED: Final = 20
 """How many runs are taken up at a time."""
+Begun = Callable[[ActiveRun], None]
+"""Is told of a run that is about to begin."""
 _MAX_RUN_ID: Final = 200
 """Characters. An id stands in every event, path and message of its run, and becomes part of file names and addresses."""
 
@@ -104,6 +111,7 @@ class Engine:
         self._context = contextvars.copy_context()
         """That of the task that opened the runtime: for what outlives runs."""
         self._contexts = Contexts()
+        self._toolboxes = ServedToolboxes(root)
         self._is_draining = False
         self._is_closing = False
         self.keeping: Keeping | None = None
@@ -134,7 +142,9 @@ class Engine:
         if any(spec.kind is Kind.PREDICT for spec in plan.nodes.values()):
             await bridge.warm_up()
         predictors = self._predictors.of_graph(graph.name, plan.nodes.values())
-        for nested in [spec.embedded for spec in plan.nodes.values() if spec.kind is Kind.GRAPH]:
+        for node in plan.nodes.values():
+            refuse_approval(node)
+        for nested in _graphs_within(plan):
             known = self._deployments.get(nested)
             if known is None or not known.is_running:
                 await self._deploy(nested, math.inf)  # what is wrong with it is then reported before the first run
@@ -149,7 +159,8 @@ class Engine:
         assert isinstance(supervisor, SupervisorCell), "a SupervisorSpec makes a supervisor"
         deployment = Deployment(graph, plan, supervisor, max_runs)
         try:
-            await deployment.start(lambda node: chosen[node.name], self.run_inside, predictors)
+            equip = await self._equipped(plan)
+            await deployment.start(lambda node: chosen[node.name], self.run_inside, predictors, equip)
         except BaseException:
             with trio.CancelScope(shield=True):
                 await self._root.terminate(supervisor, discard=True)
@@ -157,6 +168,15 @@ class Engine:
         self._deployments[graph] = deployment
         supervisor.on_end(lambda _: self._forget(deployment))
         return deployment
+
+    async def _equipped(self, plan: Plan) -> Mapping[str, Equipment]:
+        """The tools of the nodes that have any, by node; the actors of their toolboxes run."""
+        found: dict[str, Equipment] = {}
+        for name, spec in plan.nodes.items():
+            if spec.has_tools:
+                boxes = [(box, await self._toolboxes.ref_of(box)) for box in spec.toolboxes]
+                found[name] = Equipment(spec, tuple(boxes), self.run_inside)
+        return found
 
     def _free_name(self, wanted: str) -> str:
         return self._root.free_name(wanted) if wanted in self._root.children.cells else wanted
@@ -216,13 +236,21 @@ class Engine:
 
     @trio.lowlevel.enable_ki_protection  # Ctrl-C comes at its waits; between two lines it would leave a run that never ends
     async def _prepare(
-        self, graph: Graph, message: object, run_id: str | None, max_steps: float, events: EventStream | None = None
+        self,
+        graph: Graph,
+        message: object,
+        run_id: str | None,
+        max_steps: float,
+        events: EventStream | None = None,
+        begun: Begun | None = None,
     ) -> Launch:
         """A run that has not begun. Not a checkpoint once its graph is deployed: who calls this waits for the run as well."""
         deployment = await self._taking(graph, max_steps)
         state = RunState(deployment.routing, self._new_id(graph, run_id))
         commands = state.start(message)
         run = self._activate(deployment, state, message, max_steps, events)
+        if begun is not None:
+            begun(run)
         return Launch(run, message, commands, deployment.admit)
 
     async def _taking(self, graph: Graph, max_steps: float) -> Deployment:
@@ -460,18 +488,22 @@ class Engine:
         if run.is_handed_back and journal.log.error is None and keeping.nursery is not None:
             keeping.nursery.start_soon(keeping.release, run.id)
 
-    async def run_inside(self, graph: Graph, message: object, work: Work) -> Any:
-        """Run `graph` as the work of a node of another run, and return its output; nothing of it is alive afterwards."""
+    async def run_inside(self, graph: Graph, message: object, work: Work, path: str | None = None) -> Any:
+        """Run `graph` as the work of a node of another run, and return its output; nothing of it is alive afterwards.
+
+        `path` is where its paths begin, None for that of the message.
+        """
+        path = work.delivery.path if path is None else path
         outer = work.run
         deployment = await self._deployment_of(graph)
-        state = RunState(deployment.routing, outer.id, work.delivery.path)
+        state = RunState(deployment.routing, outer.id, path)
         resumed: Resumed | None = None
         journal: Journal | None = None
         known: Sequence[Record] = ()
-        if outer.journal is None:
+        if outer.journal is None or path != work.delivery.path:  # a tool's: a further attempt may call it with something else
             commands = state.start(message)
         else:
-            journal, known = outer.journal.inside(work.delivery.path, work.step.attempt, deployment.codec)
+            journal, known = outer.journal.inside(path, work.step.attempt, deployment.codec)
             resumed = replay(state, message, known, deployment.codec, outer.now())
             commands = resumed.commands
         run = ActiveRun(state, deployment.pools, outer.audience, deployment.dismiss, outer.max_steps, outer, outer.now)
@@ -479,7 +511,7 @@ class Engine:
         if resumed is not None and known:
             run.resume(resumed)
         if deployment.has_needs:
-            run.dependencies = self._dependencies(deployment, run, message, work.delivery.path)
+            run.dependencies = self._dependencies(deployment, run, message, path)
         launch = Launch(run, message, commands, deployment.admit)
         return await launch.result("the run that it is a part of no longer wants it")
 
@@ -507,11 +539,16 @@ class Engine:
         if self._services.events.listening:
             self._services.events.publish(event)
 
-    async def run(self, graph: Graph, message: object, max_steps: float, run_id: str | None = None) -> Any:
-        """Start a run and wait for its output; nothing of it is alive afterwards. It is durable if it has an id and a store."""
+    async def run(
+        self, graph: Graph, message: object, max_steps: float, run_id: str | None = None, begun: Begun | None = None
+    ) -> Any:
+        """Start a run and wait for its output; nothing of it is alive afterwards. It is durable if it has an id and a store.
+
+        `begun` is told of a run that is not durable before it begins.
+        """
         await trio.lowlevel.checkpoint_if_cancelled()
         if self.keeping is None or run_id is None:
-            launch = await self._prepare(graph, message, run_id, max_steps)
+            launch = await self._prepare(graph, message, run_id, max_steps, begun=begun)
         else:
             accepted = await self._accept(self.keeping, graph, message, run_id, max_steps)
             if not isinstance(accepted, Launch):
@@ -521,14 +558,14 @@ class Engine:
 
     @contextlib.asynccontextmanager
     async def stream(
-        self, graph: Graph, message: object, max_steps: float, buffer: int, run_id: str | None = None
+        self, graph: Graph, message: object, max_steps: float, buffer: int, run_id: str | None = None, begun: Begun | None = None
     ) -> AsyncGenerator[EventStream]:
-        """A run as its events; left early, the run is cancelled."""
+        """A run as its events; left early, the run is cancelled. `begun`: see :meth:`run`."""
         _check_buffer(buffer)
         events = EventStream(EventBus(), None, buffer)
         await trio.lowlevel.checkpoint()
         if self.keeping is None or run_id is None:
-            launch = await self._prepare(graph, message, run_id, max_steps, events)
+            launch = await self._prepare(graph, message, run_id, max_steps, events, begun)
         else:
             accepted = await self._accept(self.keeping, graph, message, run_id, max_steps, events)
             if not isinstance(accepted, Launch):
@@ -605,6 +642,14 @@ def _is_same_input(codec: MessageCodec, first: Record, data: bytes, message: obj
         return bool(codec.decode(first.data or b"null") == message)
     except Exception:  # noqa: BLE001 - unreadable by now, or a comparison of its author's
         return False
+
+
+def _graphs_within(plan: Plan) -> Iterator[Graph]:
+    """Those that are nodes, and those that are tools."""
+    for spec in plan.nodes.values():
+        if spec.kind is Kind.GRAPH:
+            yield spec.embedded
+        yield from graphs_in(each.tool for each in spec.tools)
 
 
 def _keeps_contexts(plan: Plan) -> bool:

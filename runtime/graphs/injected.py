@@ -15,7 +15,7 @@ import trio
 from actors.errors import LMError, UsageError
 from actors.lm import LM, ChatMessage, Completion, Delta, Embedder, Embeddings, LMStream, Usage
 from runtime.graphs.attempt_journal import AttemptJournal, RecordedCall
-from runtime.graphs.events import LMAsked, LMCalled, LMCallStarted, LMDelta
+from runtime.graphs.events import LMAsked, LMCalled, LMCallStarted, LMDelta, NodeReported
 from runtime.graphs.once import Once
 from runtime.graphs.prompts import shown_prompt
 from runtime.graphs.record import Spend
@@ -68,6 +68,42 @@ class NodeRun:
     _wall_time: Callable[[], datetime] = attrs.field(repr=False, eq=False)
     _steps_left: Callable[[], float] = attrs.field(repr=False, eq=False)
     _once: Once = attrs.field(repr=False, eq=False)
+    _report: Callable[[str, float | None, float | None], None] | None = attrs.field(default=None, repr=False, eq=False)
+
+    @classmethod
+    def of(cls, work: Work, pulse: Pulse, path: str) -> NodeRun:
+        """That of `work`, or of a part of it that has a path of its own."""
+        run, step = work.run, work.step
+
+        def report(text: str, done: float | None, of: float | None) -> None:
+            pulse.beat()
+            if run.wants(NodeReported):
+                run.audience.publish(
+                    NodeReported(run_id=run.id, node=step.node, path=path, attempt=step.attempt, text=text, done=done, of=of)
+                )
+
+        return cls(
+            run.id,
+            run.state.plan.name,
+            step.node,
+            path,
+            step.attempt,
+            run.is_resumed,
+            pulse.beat,
+            run.wall_time,
+            lambda: run.steps_left,
+            Once(attempt_journal(work, path), pulse.rest),
+            report,
+        )
+
+    def report(self, text: str, *, done: float | None = None, of: float | None = None) -> None:
+        """See ``actors.Run.report``."""
+        if self._report is None:
+            return
+        if trio.lowlevel.in_trio_task():
+            self._report(text, done, of)
+        else:  # in the worker thread of a plain function
+            trio.from_thread.run_sync(self._report, text, done, of)
 
     async def once(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
         """See ``actors.Run.once``."""
@@ -268,7 +304,6 @@ class NodeLM(PassesAbilities):
         self._lm = lm
         self._work = work
         self._pulse = pulse
-        self._journal = attempt_journal(work)
 
     @property
     def model(self) -> str:
@@ -283,7 +318,7 @@ class NodeLM(PassesAbilities):
 
     async def chat(self, messages: Sequence[ChatMessage], /, **options: Any) -> Completion:
         """See ``actors.LM.chat``. Of a call that fails or is cancelled, the requests are booked, and what they used."""
-        recorded = None if self._journal is None else await self._journal.call("chat", self.model, messages, options)
+        recorded = None if self._work.run.journal is None else await self._recorded("chat", messages, options)
         if recorded is not None and isinstance(recorded.answer, Completion):
             await self._found(Call(self._work, self.model, "chat"), recorded.answer)
             return recorded.answer
@@ -301,7 +336,7 @@ class NodeLM(PassesAbilities):
         An answer that is left before its end is booked as far as it came.
         """
         # Under the name of the other: an answer is the same, in pieces or whole.
-        recorded = None if self._journal is None else await self._journal.call("chat", self.model, messages, options)
+        recorded = None if self._work.run.journal is None else await self._recorded("chat", messages, options)
         if recorded is not None and isinstance(recorded.answer, Completion):
             call = Call(self._work, self.model, "stream")
             found = functools.partial(self._found, call, recorded.answer)
@@ -338,7 +373,7 @@ class NodeLM(PassesAbilities):
                 f"the language model {self._lm.model!r} makes no embeddings: a {type(self._lm).__name__} has no method embed().\n"
                 "  Fix: give the node an LMClient of a model that does, by its option lm."
             )
-        recorded = None if self._journal is None else await self._journal.call("embed", self.model, texts, options)
+        recorded = None if self._work.run.journal is None else await self._recorded("embed", texts, options)
         if recorded is not None and isinstance(recorded.answer, Embeddings):
             await self._found(Call(self._work, self.model, "embed"), recorded.answer)
             return recorded.answer
@@ -347,6 +382,10 @@ class NodeLM(PassesAbilities):
         await call.answered(embeddings)
         self._pulse.beat()
         return embeddings
+
+    async def _recorded(self, operation: str, what: object, options: Mapping[str, Any]) -> RecordedCall | None:
+        journal = attempt_journal(self._work, self._work.delivery.path)
+        return None if journal is None else await journal.call(operation, self.model, what, options)
 
     def _ask(self, messages: Sequence[ChatMessage]) -> None:
         if self._work.run.shows_prompts and self._work.run.wants(LMAsked):
@@ -386,9 +425,9 @@ class NodeLM(PassesAbilities):
             raise
 
 
-def attempt_journal(work: Work) -> AttemptJournal | None:
-    """Where the attempt at `work` that is under way writes what it buys; None for a run that is not durable."""
+def attempt_journal(work: Work, path: str) -> AttemptJournal | None:
+    """Where the attempt at `work`, or a part of it, of that path, writes what it buys; None for a run that is not durable."""
     journal = work.run.journal
     if journal is None:
         return None
-    return AttemptJournal(journal, work.delivery.path, str(work.step.attempt) if work.error is None else "fallback")
+    return AttemptJournal(journal, path, str(work.step.attempt) if work.error is None else "fallback")

@@ -372,6 +372,6 @@ def statuses(handle: RunHandle[Answer], step: Step) -> bool:
 def tool_calls(completion: Completion) -> Any:
     for call in completion.tool_calls:
         assert_type(call, ToolCall)
-        assert_type(call["function"]["name"], str)
-        call["functions"]  # error: functions
-        return json.loads(call["function"]["arguments"])
+        assert_type(call.name, str)
+        assert call.names  # error: names
+        return json.loads(call.arguments)
