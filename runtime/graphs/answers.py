@@ -110,6 +110,8 @@ def _fields(value: Any) -> dict[str, Any]:
         held = getattr(value, field.name)
         if isinstance(held, Usage):
             told[field.name] = _fields(held)
+        elif field.name == "tool_calls" and held:
+            told[field.name] = [_fields(call) for call in held]
         elif not (type(held) is type(field.default) and held == field.default):
             told[field.name] = held
     return told

@@ -411,14 +411,14 @@ class Engine:
                 await trio.sleep(LOOK_S)
 
     async def _take_up_due(self, keeping: Keeping) -> None:
-        while not (self._is_draining or self._is_closing):
+        while self._takes_up():
             open_for = {(d.graph.name, d.graph.version): d for d in self._deployments.values() if d.is_running and d.places_left}
             if not open_for:
                 return
             most = int(min(MOST_CLAIMED, *(each.places_left for each in open_for.values())))
             claimed = await keeping.store.claim(list(open_for), most)
             for stored in claimed:
-                if self._is_closing:  # or it would be begun by actors that stop
+                if not self._takes_up():  # or it would be begun by actors that stop
                     await keeping.release(stored.id)
                     continue
                 deployment = open_for[stored.graph, stored.version]
@@ -431,6 +431,9 @@ class Engine:
                     keeping.nursery.start_soon(self._go_on, launch)
             if len(claimed) < most:
                 return
+
+    def _takes_up(self) -> bool:
+        return not (self._is_draining or self._is_closing)
 
     async def _go_on(self, launch: Launch) -> None:
         if self._is_closing:
