@@ -59,7 +59,6 @@ class ActiveRuns:
         self.keeping: Keeping | None = None
         """Set when the runtime has a store."""
 
-    @property
     def takes_up(self) -> bool:
         """Whether stored runs are taken up: the runtime is neither draining nor closed."""
         return not (self.is_draining or self.is_closed)

@@ -70,7 +70,7 @@ class Keeping:
             self.close_log(log)
             on_loss(error)
 
-        log = RunLog(self.store, run_id, last_seq, self._stalled, self._recovered, lost)
+        log = RunLog(self.store, run_id, last_seq, self._stalled, self._recovered, lost, lease=self.lease)
         self._logs[log] = None
         return log
 

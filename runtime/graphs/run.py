@@ -207,7 +207,7 @@ class ActiveRun:
                 self.audience.publish(RunStarted(run_id=self.id, graph=self.state.plan.name, input=message))
             await self.carry_out(commands, None)
         except BaseException:
-            self.cancel("its start was cancelled")
+            (self.hand_back if self.is_resumed else self.cancel)("its start was cancelled")
             raise
         finally:
             self._is_starting = False
@@ -438,6 +438,8 @@ class ActiveRun:
         if envelope is None or envelope.message is not work:
             return  # over already, or with the fallback
         del self._envelopes[path]
+        if self.journal is not None:
+            self.journal.put_away(path)
         if step.ended_at_s is None:
             step.ended_at_s = self.now()
             if step.started_at_s is not None and self.audience.listening:

@@ -46,14 +46,14 @@ class TakingUp:
 
     async def _take_up_due(self) -> None:
         runs, keeping = self._runs, self._runs.keeping
-        while runs.active.takes_up:
+        while runs.active.takes_up():
             open_for = {(d.graph.name, d.graph.version): d for d in runs.deployments.running() if d.places_left}
             if not open_for:
                 return
             most = int(min(MOST_CLAIMED, *(each.places_left for each in open_for.values())))
             claimed = await keeping.store.claim(list(open_for), most)
             for stored in claimed:
-                if not runs.active.takes_up:  # since it was claimed: its actors may have stopped already
+                if not runs.active.takes_up():  # since it was claimed: its actors may have stopped already
                     await keeping.release(stored.id)
                     continue
                 deployment = open_for[stored.graph, stored.version]
@@ -62,13 +62,13 @@ class TakingUp:
                 except StoreError as error:  # damaged, or not to be read now: somebody else may try
                     runs.parked(stored, error)
                     continue
-                if launch is not None and not runs.active.takes_up:
-                    launch.run.hand_back("the runtime takes no more runs")
-                elif launch is not None and keeping.nursery is not None:
+                if launch is not None and keeping.nursery is not None:
                     keeping.nursery.start_soon(self._go_on, launch)
             if len(claimed) < most:
                 return
 
     async def _go_on(self, launch: Launch) -> None:
+        if not self._runs.active.takes_up():
+            launch.run.hand_back("the runtime takes no more runs")
         async with in_context(self._runs.deployments.context):
             await launch.begin()
