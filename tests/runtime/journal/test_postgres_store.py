@@ -109,7 +109,7 @@ async def test_a_record_that_cannot_be_written_stops_no_other_run(postgres: Serv
     async with opened_on(PostgresStore(postgres.dsn, schema, migrate=True)) as store:
         for name in ("good", "bad"):
             await create(store, new_run(name))
-        broken = attrs.evolve(record(store, 2, run="bad"), at="yesterday")
+        broken = attrs.evolve(record(store, 2, run="bad"), at="yesterday")  # type: ignore[arg-type]
         outcomes: list[object] = []
 
         store.append([record(store, 2, run="good")], False, outcomes.append)
