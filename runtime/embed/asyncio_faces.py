@@ -5,8 +5,10 @@ Made by ``python -m tests.runtime.embed.generate_faces``; not to be edited.
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Hashable, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Generic, Unpack, final, overload
 
 from actors.actor import Actor, ActorRef, ActorStatistics, Asked, R, SpawnOptions, Terminated
@@ -16,7 +18,7 @@ from actors.restarts import RestartType
 from actors.supervision import ChildCounts, ChildInfo, ChildSpec, Supervision, SupervisorRef, SupervisorSpec
 from runtime.app import Runtime
 from runtime.core.dead_letters import DeadLetters
-from runtime.core.events import DEFAULT_BUFFER
+from runtime.core.events import DEFAULT_BUFFER, Event
 from runtime.core.inspection import RuntimeStatistics, TreeNode
 from runtime.core.task_handle import TaskHandle
 from runtime.embed.asyncio_base import AsyncioEventStream, AsyncioFace, AsyncioLMStream, In, M, Out
@@ -91,10 +93,14 @@ class AsyncioRuntime(AsyncioFace[Runtime], of=Runtime):
         *,
         max_steps: float = math.inf,
         budget: Budget | None = None,
+        run_id: str | None = None,
+        labels: Mapping[str, str] | None = None,
         timeout: float | None = None,
     ) -> Out:
         """See ``Runtime.run``."""
-        result: Out = await self._cross(timeout, self._native.run, graph, message, max_steps=max_steps, budget=budget)
+        result: Out = await self._cross(
+            timeout, self._native.run, graph, message, max_steps=max_steps, budget=budget, run_id=run_id, labels=labels
+        )
         return result
 
     async def start(
@@ -105,12 +111,33 @@ class AsyncioRuntime(AsyncioFace[Runtime], of=Runtime):
         *,
         max_steps: float = math.inf,
         budget: Budget | None = None,
+        deadline_s: float | None = None,
+        durable: bool = True,
+        here: bool = True,
+        labels: Mapping[str, str] | None = None,
         timeout: float | None = None,
     ) -> AsyncioRunHandle[Out]:
         """See ``Runtime.start``."""
         face: AsyncioRunHandle[Out] = self._face(
-            await self._cross(timeout, self._native.start, graph, message, run_id, max_steps=max_steps, budget=budget)
+            await self._cross(
+                timeout,
+                self._native.start,
+                graph,
+                message,
+                run_id,
+                max_steps=max_steps,
+                budget=budget,
+                deadline_s=deadline_s,
+                durable=durable,
+                here=here,
+                labels=labels,
+            )
         )
+        return face
+
+    async def handle(self, run_id: str, *, timeout: float | None = None) -> AsyncioRunHandle[Any]:
+        """See ``Runtime.handle``."""
+        face: AsyncioRunHandle[Any] = self._face(await self._cross(timeout, self._native.handle, run_id))
         return face
 
     def stream(
@@ -118,14 +145,25 @@ class AsyncioRuntime(AsyncioFace[Runtime], of=Runtime):
         graph: Graph[In, Out],
         message: In,
         *,
+        run_id: str | None = None,
         max_steps: float = math.inf,
         buffer: int = DEFAULT_BUFFER,
         budget: Budget | None = None,
+        labels: Mapping[str, str] | None = None,
         timeout: float | None = None,
     ) -> AsyncioEventStream[AnyRunEvent[Out | None]]:
         """See ``Runtime.stream``."""
         result: AsyncioEventStream[AnyRunEvent[Out | None]] = self._stream(
-            AsyncioEventStream, timeout, self._native.stream, graph, message, max_steps=max_steps, buffer=buffer, budget=budget
+            AsyncioEventStream,
+            timeout,
+            self._native.stream,
+            graph,
+            message,
+            run_id=run_id,
+            max_steps=max_steps,
+            buffer=buffer,
+            budget=budget,
+            labels=labels,
         )
         return result
 
@@ -188,6 +226,14 @@ class AsyncioRuntime(AsyncioFace[Runtime], of=Runtime):
         result: AsyncioEventStream[AnyEvent] = self._stream(AsyncioEventStream, timeout, self._native.events, keep, buffer=buffer)
         return result
 
+    def observe(self, sink: Callable[[Any], object], kinds: Iterable[type[Event]] | None = None) -> Generator[None]:
+        """See ``Runtime.observe``."""
+        return self._call(self._native.observe, sink, kinds)
+
+    def wall_time(self, at_s: float) -> datetime:
+        """See ``Runtime.wall_time``."""
+        return self._call(self._native.wall_time, at_s)
+
     def close_event_streams(self) -> None:
         """See ``Runtime.close_event_streams``."""
         return self._call(self._native.close_event_streams)
@@ -225,6 +271,11 @@ class AsyncioRunHandle(AsyncioFace[RunHandle[Out]], Generic[Out], of=RunHandle):
         return self._native.graph
 
     @property
+    def durable(self) -> bool:
+        """See ``RunHandle.durable``."""
+        return self._native.durable
+
+    @property
     def started_at_s(self) -> float:
         """See ``RunHandle.started_at_s``."""
         return self._native.started_at_s
@@ -243,6 +294,11 @@ class AsyncioRunHandle(AsyncioFace[RunHandle[Out]], Generic[Out], of=RunHandle):
     def trace(self) -> tuple[Step, ...]:
         """See ``RunHandle.trace``."""
         return self._native.trace
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """See ``RunHandle.labels``."""
+        return self._native.labels
 
     @property
     def spend(self) -> Spend:

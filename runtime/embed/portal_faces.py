@@ -5,8 +5,10 @@ Made by ``python -m tests.runtime.embed.generate_faces``; not to be edited.
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Hashable, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Generic, Unpack, final, overload
 
 from actors.actor import Actor, ActorRef, ActorStatistics, Asked, R, SpawnOptions, Terminated
@@ -16,7 +18,7 @@ from actors.restarts import RestartType
 from actors.supervision import ChildCounts, ChildInfo, ChildSpec, Supervision, SupervisorRef, SupervisorSpec
 from runtime.app import Runtime
 from runtime.core.dead_letters import DeadLetters
-from runtime.core.events import DEFAULT_BUFFER
+from runtime.core.events import DEFAULT_BUFFER, Event
 from runtime.core.inspection import RuntimeStatistics, TreeNode
 from runtime.core.task_handle import TaskHandle
 from runtime.embed.portal_base import In, M, Out, PortalEventStream, PortalFace, PortalLMStream
@@ -87,10 +89,14 @@ class PortalRuntime(PortalFace[Runtime], of=Runtime):
         *,
         max_steps: float = math.inf,
         budget: Budget | None = None,
+        run_id: str | None = None,
+        labels: Mapping[str, str] | None = None,
         timeout: float | None = None,
     ) -> Out:
         """See ``Runtime.run``."""
-        result: Out = self._cross(timeout, self._native.run, graph, message, max_steps=max_steps, budget=budget)
+        result: Out = self._cross(
+            timeout, self._native.run, graph, message, max_steps=max_steps, budget=budget, run_id=run_id, labels=labels
+        )
         return result
 
     def start(
@@ -101,12 +107,33 @@ class PortalRuntime(PortalFace[Runtime], of=Runtime):
         *,
         max_steps: float = math.inf,
         budget: Budget | None = None,
+        deadline_s: float | None = None,
+        durable: bool = True,
+        here: bool = True,
+        labels: Mapping[str, str] | None = None,
         timeout: float | None = None,
     ) -> PortalRunHandle[Out]:
         """See ``Runtime.start``."""
         face: PortalRunHandle[Out] = self._face(
-            self._cross(timeout, self._native.start, graph, message, run_id, max_steps=max_steps, budget=budget)
+            self._cross(
+                timeout,
+                self._native.start,
+                graph,
+                message,
+                run_id,
+                max_steps=max_steps,
+                budget=budget,
+                deadline_s=deadline_s,
+                durable=durable,
+                here=here,
+                labels=labels,
+            )
         )
+        return face
+
+    def handle(self, run_id: str, *, timeout: float | None = None) -> PortalRunHandle[Any]:
+        """See ``Runtime.handle``."""
+        face: PortalRunHandle[Any] = self._face(self._cross(timeout, self._native.handle, run_id))
         return face
 
     def stream(
@@ -114,14 +141,25 @@ class PortalRuntime(PortalFace[Runtime], of=Runtime):
         graph: Graph[In, Out],
         message: In,
         *,
+        run_id: str | None = None,
         max_steps: float = math.inf,
         buffer: int = DEFAULT_BUFFER,
         budget: Budget | None = None,
+        labels: Mapping[str, str] | None = None,
         timeout: float | None = None,
     ) -> PortalEventStream[AnyRunEvent[Out | None]]:
         """See ``Runtime.stream``."""
         result: PortalEventStream[AnyRunEvent[Out | None]] = self._stream(
-            PortalEventStream, timeout, self._native.stream, graph, message, max_steps=max_steps, buffer=buffer, budget=budget
+            PortalEventStream,
+            timeout,
+            self._native.stream,
+            graph,
+            message,
+            run_id=run_id,
+            max_steps=max_steps,
+            buffer=buffer,
+            budget=budget,
+            labels=labels,
         )
         return result
 
@@ -184,6 +222,14 @@ class PortalRuntime(PortalFace[Runtime], of=Runtime):
         result: PortalEventStream[AnyEvent] = self._stream(PortalEventStream, timeout, self._native.events, keep, buffer=buffer)
         return result
 
+    def observe(self, sink: Callable[[Any], object], kinds: Iterable[type[Event]] | None = None) -> Generator[None]:
+        """See ``Runtime.observe``."""
+        return self._call(self._native.observe, sink, kinds)
+
+    def wall_time(self, at_s: float) -> datetime:
+        """See ``Runtime.wall_time``."""
+        return self._call(self._native.wall_time, at_s)
+
     def close_event_streams(self) -> None:
         """See ``Runtime.close_event_streams``."""
         return self._call(self._native.close_event_streams)
@@ -221,6 +267,11 @@ class PortalRunHandle(PortalFace[RunHandle[Out]], Generic[Out], of=RunHandle):
         return self._native.graph
 
     @property
+    def durable(self) -> bool:
+        """See ``RunHandle.durable``."""
+        return self._native.durable
+
+    @property
     def started_at_s(self) -> float:
         """See ``RunHandle.started_at_s``."""
         return self._native.started_at_s
@@ -239,6 +290,11 @@ class PortalRunHandle(PortalFace[RunHandle[Out]], Generic[Out], of=RunHandle):
     def trace(self) -> tuple[Step, ...]:
         """See ``RunHandle.trace``."""
         return self._native.trace
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """See ``RunHandle.labels``."""
+        return self._native.labels
 
     @property
     def spend(self) -> Spend:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Generic, TypeAlias, final
 
 import attrs
@@ -39,6 +40,8 @@ class RunStarted(RunEvent):
 
     graph: str
     input: Any
+    labels: Mapping[str, str] = attrs.field(factory=dict[str, str])
+    """What its caller noted of it."""
 
 
 @final

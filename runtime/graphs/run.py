@@ -25,6 +25,7 @@ from runtime.graphs.dependencies import RunDependencies
 from runtime.graphs.ending import Ending, dependency_failed, node_failed, too_many_steps
 from runtime.graphs.events import NodeCancelled, NodeEmitted, NodeFellBack, NodeFinished, NodeGaveUp, RunFinished, RunStarted
 from runtime.graphs.journaling import Journal
+from runtime.graphs.labels import labels_here
 from runtime.graphs.outcomes import RecordedError, encoded_outcome
 from runtime.graphs.places import Places
 from runtime.graphs.record import RunStatus, Spend, Step, StepStatus
@@ -104,6 +105,8 @@ class ActiveRun:
         self.max_steps = max_steps
         self.carried: Carried = carried_from_here() if outer is None else outer.carried
         """The context variables of the task that started it, for its nodes."""
+        self.labels = labels_here() if outer is None else outer.labels
+        """What its caller noted of it."""
         self.trace: list[Step] = [] if outer is None else outer.trace
         self.spend = Spend()
         self.output: Any = None
@@ -199,7 +202,7 @@ class ActiveRun:
         """Deliver the input, as `commands` say. Cancelled, the run is cancelled."""
         try:
             if self.outer is None and not self.is_resumed and self.wants(RunStarted):
-                self.audience.publish(RunStarted(run_id=self.id, graph=self.state.plan.name, input=message))
+                self.audience.publish(RunStarted(run_id=self.id, graph=self.state.plan.name, input=message, labels=self.labels))
             await self.carry_out(commands, None)
         except BaseException:
             self.cancel("its start was cancelled")
