@@ -10,7 +10,7 @@ import warnings
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Hashable, Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Unpack, final
+from typing import Any, Unpack, cast, final
 
 import trio
 
@@ -378,8 +378,9 @@ class Runtime:
         """
         return self._services.events.subscribe(keep, buffer)
 
-    @contextlib.contextmanager
-    def observe(self, sink: Callable[[Any], object], kinds: Iterable[type[Event]] | None = None) -> Generator[None]:
+    def observe(
+        self, sink: Callable[[Any], object], kinds: Iterable[type[Event]] | None = None
+    ) -> contextlib.AbstractContextManager[None]:
         """Call `sink` with every event of the classes `kinds`, and those derived from them, while the block lasts; None: of all.
 
         An instrument for a runtime that is open already: runs under way are observed too. Events that nobody asks for are not
@@ -389,7 +390,11 @@ class Runtime:
         Raises:
             DeclarationError: `sink` cannot be called, or one of `kinds` isn't a class of events.
         """
-        remove = self._services.events.add_sink(*_checked_sink(sink, kinds))
+        return self._observing(*_checked_sink(sink, kinds))
+
+    @contextlib.contextmanager
+    def _observing(self, sink: Callable[[Any], object], kinds: tuple[type[Event], ...]) -> Generator[None]:
+        remove = self._services.events.add_sink(sink, kinds)
         try:
             yield
         finally:
@@ -537,11 +542,12 @@ def _checked_sink(sink: Any, kinds: Any) -> tuple[Callable[[Any], object], tuple
         raise DeclarationError(
             f"observe({repr_of(sink)}): a sink is a function of one event.\n  Fix: runtime.observe(lambda event: print(event))."
         )
-    wanted: tuple[Any, ...] = (Event,) if kinds is None else tuple(kinds) if isinstance(kinds, Iterable) else (kinds,)
+    given = cast("Iterable[Any]", kinds) if isinstance(kinds, Iterable) else (kinds,)
+    wanted: tuple[Any, ...] = (Event,) if kinds is None else tuple(given)
     for kind in wanted:
         if not (isinstance(kind, type) and issubclass(kind, Event)):
             raise DeclarationError(
-                f"observe(kinds={repr_of(kinds)}): {repr_of(kind)} isn't a class of events.\n"
+                f"observe(kinds={repr_of(given)}): {repr_of(cast('object', kind))} isn't a class of events.\n"
                 "  Fix: a list of classes such as [RunFinished, NodeGaveUp]; leave kinds out for all."
             )
     return sink, wanted

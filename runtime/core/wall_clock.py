@@ -27,7 +27,7 @@ class WallClock:
 
 
 def read_wall_clock() -> WallClock:
-    """Read both now. A virtual clock has no other beside it: its seconds are counted from 1970, the same in every run of a test."""
+    """Read both now. A virtual clock has no other beside it: its seconds count from 1970, so they are the same in every test."""
     clock = trio.lowlevel.current_clock()
     if type(clock).__name__ != "SystemClock":  # trio's own, which has no public name
         return WallClock(0.0, _EPOCH)

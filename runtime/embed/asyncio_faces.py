@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Awaitable, Callable, Generator, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Generic, Unpack, final, overload
 
@@ -226,7 +226,9 @@ class AsyncioRuntime(AsyncioFace[Runtime], of=Runtime):
         result: AsyncioEventStream[AnyEvent] = self._stream(AsyncioEventStream, timeout, self._native.events, keep, buffer=buffer)
         return result
 
-    def observe(self, sink: Callable[[Any], object], kinds: Iterable[type[Event]] | None = None) -> Generator[None]:
+    def observe(
+        self, sink: Callable[[Any], object], kinds: Iterable[type[Event]] | None = None
+    ) -> contextlib.AbstractContextManager[None]:
         """See ``Runtime.observe``."""
         return self._call(self._native.observe, sink, kinds)
 

@@ -42,11 +42,12 @@ def labelled(labels: Mapping[str, str] | None) -> Generator[None]:
 
 
 def _checked(labels: Any) -> Mapping[str, str]:
-    if isinstance(labels, Mapping) and len(cast("Mapping[Any, Any]", labels)) <= MAX_LABELS:
-        items = cast("Mapping[Any, Any]", labels).items()
-        if all(isinstance(part, str) and len(part) <= MAX_LABEL for item in items for part in item) and "" not in labels:
-            return dict(labels)
+    given: Any = dict(cast("Mapping[Any, Any]", labels)) if isinstance(labels, Mapping) else labels
+    if isinstance(given, dict) and len(cast("dict[Any, Any]", given)) <= MAX_LABELS and "" not in given:
+        made = cast("dict[str, str]", given)
+        if all(isinstance(part, str) and len(part) <= MAX_LABEL for item in made.items() for part in item):  # pyright: ignore[reportUnnecessaryIsInstance]
+            return made
     raise UsageError(
-        f"labels={repr_of(labels)}: expected at most {MAX_LABELS} texts by name, of at most {MAX_LABEL} characters.\n"
-        "  Fix: labels={'customer': '7'}, and the rest into the input."
+        f"labels={repr_of(cast('object', given))}: expected at most {MAX_LABELS} texts by name, of at most {MAX_LABEL} "
+        "characters.\n  Fix: labels={'customer': '7'}, and the rest into the input."
     )

@@ -9,7 +9,7 @@ import trio
 
 from actors import Graph
 from actors.errors import UsageError
-from runtime import Runtime, RunStarted, open_runtime
+from runtime import RunStarted, Runtime, open_runtime
 
 
 @attrs.frozen
