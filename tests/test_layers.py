@@ -55,6 +55,7 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
     ),
     "runtime": _BELOW_APP,
     "runtime/embed": _APP,
+    "runtime/recording": ("actors", "runtime/core", "runtime/graphs", "runtime/messages"),
     "runtime/testing/models": ("actors", "runtime/lm", "runtime/lm/dspy", "runtime/lm/limits"),
     "runtime/testing/schedules": (*_APP, "runtime/testing/models"),
     "runtime/testing": (*_APP, "runtime/journal", "runtime/testing/models", "runtime/testing/schedules"),
