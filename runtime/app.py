@@ -305,6 +305,11 @@ class Runtime:
         """Cancel every run under way; returns at once. `why` becomes part of their ``RunCancelled``."""
         self._engine.cancel_runs(why)
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether it takes runs: it does not drain, and its root supervisor has not spent its restarts."""
+        return self._root.is_serving and not self._engine.is_draining
+
     async def drain(self, grace_s: float) -> None:
         """Take no more runs, let those under way finish for `grace_s` seconds, then cancel them; return when all are over.
 
@@ -542,7 +547,9 @@ def _checked_sink(sink: Any, kinds: Any) -> tuple[Callable[[Any], object], tuple
         raise DeclarationError(
             f"observe({repr_of(sink)}): a sink is a function of one event.\n  Fix: runtime.observe(lambda event: print(event))."
         )
-    given = cast("Iterable[Any]", kinds) if isinstance(kinds, Iterable) else (kinds,)
+    given: Any = kinds
+    if not isinstance(kinds, Iterable):
+        given = (kinds,)
     wanted: tuple[Any, ...] = (Event,) if kinds is None else tuple(given)
     for kind in wanted:
         if not (isinstance(kind, type) and issubclass(kind, Event)):

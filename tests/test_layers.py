@@ -55,6 +55,8 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
     ),
     "runtime": _BELOW_APP,
     "runtime/embed": _APP,
+    # The layout of a graph's picture is part of what is told of it.
+    "runtime/serve": (*_APP, "runtime/cli/draw", "runtime/embed", "runtime/recording"),
     "runtime/recording": ("actors", "runtime/core", "runtime/graphs", "runtime/messages"),
     "runtime/testing/models": ("actors", "runtime/lm", "runtime/lm/dspy", "runtime/lm/limits"),
     "runtime/testing/schedules": (*_APP, "runtime/testing/models"),
@@ -91,6 +93,7 @@ FOREIGN: Mapping[str, frozenset[str]] = {
         {
             "runtime/lm/http/httpx_clients.py",  # subclasses its transports, so it can only be imported when httpx is
             "runtime/lm/http/transport.py",
+            "runtime/serve/jwt.py",  # fetches a provider's public keys, which is no call of a model
             "runtime/testing/network.py",  # is a transport of httpx, for tests
         }
     ),
@@ -99,11 +102,24 @@ FOREIGN: Mapping[str, frozenset[str]] = {
     "rich": frozenset({"runtime/cli/watch.py"}),
     "msgspec": frozenset({"runtime/messages/codec.py"}),
     "psycopg": frozenset({"runtime/journal/postgres_wire.py"}),
+    "jwt": frozenset({"runtime/serve/jwt.py"}),
+    "hypercorn": frozenset({"runtime/serve/server.py"}),
+    "mcp": frozenset({"runtime/serve/faces/mcp.py"}),
+    "starlette": frozenset({"runtime/serve/web.py"}),
     "pydantic": frozenset({"runtime/messages/schemas.py"}),
     "pydantic_ai": frozenset({"runtime/lm/backends/pydantic_ai.py"}),
 }
 # Of these, what is not needed by every installation: the distribution, which is in an extra.
-EXTRAS: Mapping[str, str] = {"PIL": "pillow", "psycopg": "psycopg[binary]", "pydantic_ai": "pydantic-ai-slim", "rich": "rich"}
+EXTRAS: Mapping[str, str] = {
+    "PIL": "pillow",
+    "hypercorn": "hypercorn[trio]",
+    "jwt": "pyjwt[crypto]",
+    "mcp": "mcp",
+    "psycopg": "psycopg[binary]",
+    "pydantic_ai": "pydantic-ai-slim",
+    "rich": "rich",
+    "starlette": "starlette",
+}
 # Programs that load a file of ours; no dependency, because the file is only imported where they run.
 HOSTS: Mapping[str, frozenset[str]] = {
     "pytest": frozenset({"runtime/testing/schedules/items.py", "runtime/testing/plugin.py"}),
@@ -116,7 +132,7 @@ EVERYWHERE: Mapping[str, frozenset[str]] = {
 }
 
 # Loaded when something needs them, never by `import actors, runtime`.
-LAZY = ("dspy", "litellm", "msgspec", "openai", "psycopg", "pydantic")
+LAZY = ("dspy", "hypercorn", "jwt", "litellm", "mcp", "msgspec", "openai", "psycopg", "pydantic", "starlette")
 
 
 def source_files(root: Path = ROOT) -> dict[str, str]:

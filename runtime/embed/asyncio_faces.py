@@ -183,6 +183,11 @@ class AsyncioRuntime(AsyncioFace[Runtime], of=Runtime):
         """See ``Runtime.cancel_runs``."""
         return self._call(self._native.cancel_runs, why)
 
+    @property
+    def is_ready(self) -> bool:
+        """See ``Runtime.is_ready``."""
+        return self._native.is_ready
+
     async def drain(self, grace_s: float, *, timeout: float | None = None) -> None:
         """See ``Runtime.drain``."""
         return await self._cross(timeout, self._native.drain, grace_s)

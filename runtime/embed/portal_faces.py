@@ -179,6 +179,11 @@ class PortalRuntime(PortalFace[Runtime], of=Runtime):
         """See ``Runtime.cancel_runs``."""
         return self._call(self._native.cancel_runs, why)
 
+    @property
+    def is_ready(self) -> bool:
+        """See ``Runtime.is_ready``."""
+        return self._native.is_ready
+
     def drain(self, grace_s: float, *, timeout: float | None = None) -> None:
         """See ``Runtime.drain``."""
         return self._cross(timeout, self._native.drain, grace_s)

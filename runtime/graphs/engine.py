@@ -103,7 +103,7 @@ class Engine:
         self._context = contextvars.copy_context()
         """That of the task that opened the runtime: for what outlives runs."""
         self._contexts = Contexts()
-        self._is_draining = False
+        self.is_draining = False
         self.keeping: Keeping | None = None
         """Set when the runtime has a store."""
         self._accepting: dict[str, trio.Lock] = {}
@@ -225,7 +225,7 @@ class Engine:
 
     async def _taking(self, graph: Graph, max_steps: float) -> Deployment:
         """The deployed graph, if runs are taken."""
-        if self._is_draining and current_cell.get() is None:  # a run that drains may still need runs of its own
+        if self.is_draining and current_cell.get() is None:  # a run that drains may still need runs of its own
             raise RuntimeDraining("the runtime is draining: it takes no more runs.\n  Fix: start runs before drain() is called.")
         _check_max_steps(max_steps)
         return await self._deployment_of(graph)
@@ -356,7 +356,7 @@ class Engine:
             await trio.sleep(LOOK_S)
 
     async def _take_up_due(self, keeping: Keeping) -> None:
-        while not self._is_draining:
+        while not self.is_draining:
             open_for = {(d.graph.name, d.graph.version): d for d in self._deployments.values() if d.is_running and d.places_left}
             if not open_for:
                 return
@@ -515,7 +515,7 @@ class Engine:
 
     async def drain(self, grace_s: float) -> None:
         """Take no more runs; let those in progress finish for `grace_s` seconds, then cancel them; return when all are over."""
-        self._is_draining = True
+        self.is_draining = True
         with trio.move_on_after(grace_s):
             async with self._deploying:  # runs that wait for their graph are behind this lock, in front of us
                 pass

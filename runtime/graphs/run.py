@@ -105,7 +105,7 @@ class ActiveRun:
         self.max_steps = max_steps
         self.carried: Carried = carried_from_here() if outer is None else outer.carried
         """The context variables of the task that started it, for its nodes."""
-        self.labels = labels_here() if outer is None else outer.labels
+        self.labels: Mapping[str, str] = labels_here() if outer is None else outer.labels
         """What its caller noted of it."""
         self.trace: list[Step] = [] if outer is None else outer.trace
         self.spend = Spend()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, Protocol, cast, final
+from typing import Any, Final, Protocol, final
 
 import attrs
 import trio
@@ -216,7 +216,7 @@ class Recorder:
             owner = None if record is None else record.owner
             self.withdraw(event.run_id)
             record = self.accept(event.run_id, graph, owner, {})
-        if record.is_over:
+        if record.ended_at_s is not None:
             return
         self._note(record, event)
         weight = _EVENT_BYTES + _weight_of(event)
@@ -247,8 +247,8 @@ class Recorder:
                 record.status = RunStatus.PARKED
             case RunFinished():
                 record.status, record.ended_at_s = event.status, event.at_s
-                finished = cast("RunFinished[Any]", event)
-                record.output, record.error, record.spend = finished.output, finished.error, finished.spend
+                record.output = event.output  # pyright: ignore[reportUnknownMemberType]  # RunFinished[Unknown], by the match
+                record.error, record.spend = event.error, event.spend
             case _:
                 pass
 

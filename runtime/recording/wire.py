@@ -47,9 +47,14 @@ _INSIDE: Final = frozenset({"stack"})
 """Fields that show the inside of the program."""
 
 
-@cache
 def name_of(kind: type[Event]) -> str:
     """What events of the class `kind` are called outside: ``"node.slow_to_stop"`` for ``NodeSlowToStop``."""
+    known: Any = kind  # mypy takes a class of attrs for one that cannot be hashed
+    return _name_of(known)
+
+
+@cache
+def _name_of(kind: Any) -> str:
     if kind in _NAMED:
         return _NAMED[kind]
     first, *rest = _WORDS.findall(kind.__name__)
@@ -67,18 +72,24 @@ def event_classes() -> Iterator[type[Event]]:
             yield kind
 
 
-@cache
 def _fields(kind: type[Event]) -> tuple[str, ...]:
+    known: Any = kind
+    return _names_of_fields(known)
+
+
+@cache
+def _names_of_fields(kind: Any) -> tuple[str, ...]:
     return tuple(field.name for field in attrs.fields(kind) if field.name not in {"at_s", "run_id"})
 
 
 def is_sensitive(kind: type[Event]) -> bool:
     """Whether events of the class show errors or stacks, of which not every reader may see all."""
-    return _is_sensitive(kind)
+    known: Any = kind
+    return _is_sensitive(known)
 
 
 @cache
-def _is_sensitive(kind: type[Event]) -> bool:
+def _is_sensitive(kind: Any) -> bool:
     return any(name == "error" or name in _INSIDE for name in _fields(kind))
 
 
@@ -207,9 +218,11 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {str(name): _finite(item) for name, item in cast("dict[Any, Any]", value).items()}
+        items: Any = value
+        return {str(name): _finite(item) for name, item in items.items()}
     if isinstance(value, list):
-        return [_finite(item) for item in cast("list[Any]", value)]
+        parts: Any = value
+        return [_finite(item) for item in parts]
     return value
 
 
