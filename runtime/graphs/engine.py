@@ -52,6 +52,11 @@ class Engine:
         self._durable: DurableRuns | None = None
         """Set when the runtime has a store."""
 
+    @property
+    def is_draining(self) -> bool:
+        """Whether it takes no more runs, because it is being shut down."""
+        return self._active.is_draining
+
     def keep(self, keeping: Keeping) -> TakingUp:
         """Keep runs in a store from now on; returns what looks for those that are due, to be run while it is open."""
         self._active.keeping = keeping

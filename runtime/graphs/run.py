@@ -24,6 +24,7 @@ from runtime.graphs.dependencies import RunDependencies
 from runtime.graphs.ending import Ending, dependency_failed, node_failed, too_many_steps
 from runtime.graphs.events import NodeCancelled, NodeEmitted, NodeFellBack, NodeFinished, NodeGaveUp, RunFinished, RunStarted
 from runtime.graphs.journaling import Journal
+from runtime.graphs.labels import labels_here
 from runtime.graphs.outcomes import RecordedError, encoded_outcome
 from runtime.graphs.places import Places
 from runtime.graphs.record import RunStatus, Step, StepStatus
@@ -98,6 +99,8 @@ class ActiveRun(RunFacts):
     ) -> None:
         """A run that has not begun; `pools` are the instances of its nodes, `now` is the clock of its runtime."""
         super().__init__(state, audience, max_steps, outer, now)
+        self.labels: Mapping[str, str] = labels_here() if outer is None else outer.labels
+        """What its caller noted of it."""
         self.turns_before: tuple[Turn, ...] = () if outer is None else outer.turns_before
         """The earlier turns of the conversation that it is a part of."""
         self.take_merged: Callable[[], Sequence[Any]] | None = None if outer is None else outer.take_merged
@@ -149,7 +152,7 @@ class ActiveRun(RunFacts):
         """Deliver the input, as `commands` say. Cancelled, the run is cancelled."""
         try:
             if self.outer is None and not self.is_resumed and self.wants(RunStarted):
-                self.audience.publish(RunStarted(run_id=self.id, graph=self.state.plan.name, input=message))
+                self.audience.publish(RunStarted(run_id=self.id, graph=self.state.plan.name, input=message, labels=self.labels))
             await self.carry_out(commands, None)
         except BaseException:
             (self.hand_back if self.is_resumed else self.cancel)("its start was cancelled")
