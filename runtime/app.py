@@ -649,9 +649,10 @@ def _check_entry() -> None:
 
 async def _keep(runtime: Runtime, engine: Engine, store: Store, worker: str | None, retention: Retention | None) -> None:
     """Open the store, before anything else is started and so to be closed after it."""
-    engine.keeping = Keeping(store, worker, engine.publish, retention)
+    keeping = Keeping(store, worker, engine.publish, retention)
+    taking_up = engine.keep(keeping)
     try:
-        await runtime.spawn(Keeper, engine.keeping, engine.take_up, engine.hear, name="store", restart=RestartType.TEMPORARY)
+        await runtime.spawn(Keeper, keeping, taking_up.take_up, taking_up.hear, name="store", restart=RestartType.TEMPORARY)
     except ActorStartFailed as error:
         if isinstance(error.__cause__, StoreError):
             raise error.__cause__ from None
