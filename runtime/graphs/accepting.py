@@ -12,11 +12,12 @@ import trio
 
 from actors.errors import UnderstudyError, UsageError
 from actors.graphs.graph import Graph
-from actors.store_errors import RunExists, RunParked
+from actors.store_errors import RunExists, RunParked, StoreDamaged
 from actors.words import repr_of
 from runtime.core.events import EventStream
 from runtime.core.services import Services
 from runtime.graphs.active_runs import ActiveRuns, check_run_id
+from runtime.graphs.answers import spend_of
 from runtime.graphs.carried import in_context
 from runtime.graphs.deploying import Deployments
 from runtime.graphs.deployment import Deployment
@@ -139,13 +140,28 @@ class DurableRuns:
         return self.view(stored)
 
     async def revive(self, deployment: Deployment, stored: StoredRun, events: EventStream | None = None) -> Launch | None:
-        """A run of this worker, ready to go on where its records end; None if it cannot, and was parked or was over."""
+        """A run of this worker, ready to go on where its records end; None if it cannot, and was parked.
+
+        Raises:
+            StoreError: it could not be read, and somebody else may try; StoreDamaged: nobody need try again.
+        """
+        try:
+            return await self._revived(deployment, stored, events)
+        except BaseException as error:  # cancelled, too: it must not stay with a worker that does nothing about it
+            is_damaged = isinstance(error, StoreDamaged)
+            with trio.CancelScope(shield=True):
+                await self.keeping.release(stored.id, StoredStatus.PARKED if is_damaged else StoredStatus.READY)
+            if isinstance(error, StoreDamaged):
+                self.parked(stored, error)
+            raise
+
+    async def _revived(self, deployment: Deployment, stored: StoredRun, events: EventStream | None) -> Launch | None:
         run_id, keeping, store = stored.id, self.keeping, self.keeping.store
         records = [record async for record in store.read(run_id)]
         check(run_id, records, stored.last_seq)
         own, frames = by_frame(records)
         state = RunState(deployment.routing, run_id)
-        lives = lives_in_vain(own)
+        lives = lives_in_vain(records)
         try:
             if lives >= MAX_LIVES:
                 raise crashed_too_often(run_id, lives)
@@ -158,19 +174,25 @@ class DurableRuns:
             keeping.close_log(log)
             self.parked(stored, error)
             return None
+        is_cancelled = any(item.kind is PostedKind.CANCEL for item in await store.inbox(run_id))
         async with in_context(self.deployments.context):
             run = self.active.activate(deployment, state, message, float(records[0].path or "inf"), events)
         log = keeping.open_log(run_id, len(records), run.lost)
-        run.journal = Journal(log, deployment.codec, frames)
+        run.journal = Journal(log, deployment.codec, frames, known=own)
+        run.spend = spend_of(records)
         assert keeping.lease is not None, "the store is open"
         began: Any = {"worker": keeping.worker, "epoch": keeping.lease.epoch}
         written = log.append(RecordKind.RESUMED, "", json.dumps(began).encode())
         run.resume(resumed)
-        if any(item.kind is PostedKind.CANCEL for item in await store.inbox(run_id)):
+        if is_cancelled:
             run.cancel("it was cancelled before its process ended")
         if run.wants(RunResumed):
             run.audience.publish(RunResumed(run_id=run_id, graph=stored.graph, records=len(records), lives=stored.lives))
-        await written.wait()
+        try:
+            await written.wait()
+        except UnderstudyError:
+            run.never_began()
+            raise
         return Launch(run, message, resumed.commands, deployment.admit)
 
     def parked(self, stored: StoredRun, error: UnderstudyError) -> None:

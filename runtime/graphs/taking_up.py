@@ -7,7 +7,7 @@ from typing import Final, final
 
 import trio
 
-from actors.store_errors import StoreError
+from actors.store_errors import StoreDamaged, StoreError
 from runtime.graphs.accepting import DurableRuns
 from runtime.graphs.carried import in_context
 from runtime.graphs.launch import Launch
@@ -46,28 +46,34 @@ class TakingUp:
 
     async def _take_up_due(self) -> None:
         runs, keeping = self._runs, self._runs.keeping
-        while runs.active.takes_up:
+        while self._is_open():
             open_for = {(d.graph.name, d.graph.version): d for d in runs.deployments.running() if d.places_left}
             if not open_for:
                 return
             most = int(min(MOST_CLAIMED, *(each.places_left for each in open_for.values())))
             claimed = await keeping.store.claim(list(open_for), most)
             for stored in claimed:
-                if not runs.active.takes_up:  # since it was claimed: its actors may have stopped already
+                deployment = open_for[stored.graph, stored.version]
+                if not self._is_open():
                     await keeping.release(stored.id)
                     continue
-                deployment = open_for[stored.graph, stored.version]
                 try:
                     launch = await runs.revive(deployment, stored)
-                except StoreError as error:  # damaged, or not to be read now: somebody else may try
-                    runs.parked(stored, error)
+                except StoreDamaged:
                     continue
-                if launch is not None and not runs.active.takes_up:
-                    launch.run.hand_back("the runtime takes no more runs")
-                elif launch is not None and keeping.nursery is not None:
+                if launch is None:
+                    continue
+                if self._is_open() and keeping.nursery is not None:
                     keeping.nursery.start_soon(self._go_on, launch)
+                    continue
+                launch.run.hand_back("the runtime takes no more runs")
+                await self._go_on(launch)
             if len(claimed) < most:
                 return
+
+    def _is_open(self) -> bool:
+        """Whether runs are taken up: one that was just handed back would be taken up again by the runtime that closes."""
+        return not (self._runs.active.is_draining or self._runs.active.is_closing)
 
     async def _go_on(self, launch: Launch) -> None:
         async with in_context(self._runs.deployments.context):

@@ -253,7 +253,7 @@ class ToolCalls:
             assert run.dependencies is not None, "a run of a graph with dependencies keeps them"
             given.update(await run.dependencies.resolve(tool.needs, node=self._equipment.spec.name, path=path))
         for parameter, wanted in tool.injected.items():
-            given[parameter] = self._lm if wanted is Injected.LM else NodeRun.of(work, self._pulse.beat, path)
+            given[parameter] = self._lm if wanted is Injected.LM else NodeRun.of(work, self._pulse, path)
         return given
 
 
