@@ -47,7 +47,7 @@ def _checked(labels: Any) -> Mapping[str, str]:
     except (AttributeError, TypeError, ValueError):
         given = {}
     made = {name: text for name, text in given.items() if _is_label(name, text)}
-    if not isinstance(labels, Mapping) or len(made) != len(given) or len(made) > MAX_LABELS:
+    if not issubclass(type(labels), Mapping) or len(made) != len(given) or len(made) > MAX_LABELS:
         raise UsageError(
             f"labels={repr_of(labels)}: expected at most {MAX_LABELS} texts by name, of at most {MAX_LABEL} "
             "characters.\n  Fix: labels={'customer': '7'}, and the rest into the input."

@@ -218,11 +218,9 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        items: Any = value
-        return {str(name): _finite(item) for name, item in items.items()}
+        return {str(name): _finite(item) for name, item in cast("Any", value).items()}
     if isinstance(value, list):
-        parts: Any = value
-        return [_finite(item) for item in parts]
+        return [_finite(item) for item in cast("Any", value)]
     return value
 
 
