@@ -11,6 +11,7 @@ import secrets
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Any, Final, final
 
 import trio
@@ -40,17 +41,18 @@ from runtime.graphs.dependencies import ContextKeeper, Contexts, RunDependencies
 from runtime.graphs.deployment import Deployment
 from runtime.graphs.events import RunAbandoned, RunParkedEvent, RunResumed
 from runtime.graphs.handle import RunHandle
-from runtime.graphs.journaling import Journal, by_frame
+from runtime.graphs.journaling import Journal, by_frame, details_of, is_by_hand
 from runtime.graphs.keeper import Keeping
 from runtime.graphs.launch import Launch
 from runtime.graphs.record import RunStatus
 from runtime.graphs.reducer.deliveries import Commands
 from runtime.graphs.reducer.state import RunState
-from runtime.graphs.resuming import MAX_LIVES, Resumed, check, crashed_too_often, lives_in_vain, read_input, replay
+from runtime.graphs.resuming import MAX_LIVES, Resumed, check, crashed_too_often, lives_in_vain, read_input, replay, told_of
 from runtime.graphs.run import ActiveRun, Work
 from runtime.graphs.served import ServedToolboxes
 from runtime.graphs.stored import StoredView, unknown
 from runtime.graphs.tooling import Equipment, refuse_approval
+from runtime.graphs.uncertain import decided, find_uncertain
 from runtime.graphs.unheard import Unheard
 from runtime.journal.records import Record, RecordKind, digest_of
 from runtime.journal.store import Created, Existing, NewRun, PostedKind, Store, StoredRun, StoredStatus
@@ -71,6 +73,7 @@ MOST_CLAIMED: Final = 20
 """How many runs are taken up at a time."""
 Begun = Callable[[ActiveRun], None]
 """Is told of a run that is about to begin."""
+_RESUMABLE: Final = (StoredStatus.FAILED, StoredStatus.CANCELLED, StoredStatus.PARKED)
 _MAX_RUN_ID: Final = 200
 """Characters. An id stands in every event, path and message of its run, and becomes part of file names and addresses."""
 
@@ -405,7 +408,7 @@ class Engine:
             try:
                 for item in await self.keeping.store.posted():
                     run = self._runs.get(item.run)
-                    if run is not None and item.kind is PostedKind.CANCEL:
+                    if run is not None and item.kind is PostedKind.CANCEL and item.id > run.heard:
                         run.cancel()
             except StoreError:
                 await trio.sleep(LOOK_S)
@@ -456,10 +459,10 @@ class Engine:
                 raise crashed_too_often(run_id, lives)
             message = read_input(deployment.codec, records[0])
             resumed = replay(state, message, own[1:], deployment.codec, self._services.now())
+            await self._check_certain(deployment, resumed, frames)
         except RunParked as error:
             log = keeping.open_log(run_id, len(records), _nothing)
-            told = {"error": type(error).__name__, "message": str(error), "reason": error.reason}
-            await log.append(RecordKind.PARKED, error.reason, json.dumps(told).encode()).wait()
+            await log.append(RecordKind.PARKED, error.reason, told_of(error)).wait()
             keeping.close_log(log)
             self._parked(stored, error)
             return None
@@ -472,12 +475,87 @@ class Engine:
         began: Any = {"worker": keeping.worker, "epoch": keeping.lease.epoch}
         written = log.append(RecordKind.RESUMED, "", json.dumps(began).encode())
         run.resume(resumed)
-        if any(item.kind is PostedKind.CANCEL for item in await store.inbox(run_id)):
+        run.heard = max((details_of(record)["heard"] for record in records if is_by_hand(record)), default=0)
+        if any(item.kind is PostedKind.CANCEL and item.id > run.heard for item in await store.inbox(run_id)):
             run.cancel("it was cancelled before its process ended")
         if run.wants(RunResumed):
             run.audience.publish(RunResumed(run_id=run_id, graph=stored.graph, records=len(records), lives=stored.lives))
         await written.wait()
         return Launch(run, message, resumed.commands, deployment.admit)
+
+    async def _check_certain(
+        self,
+        deployment: Deployment,
+        resumed: Resumed,
+        frames: Mapping[str, Sequence[Record]],
+        decisions: Mapping[str, Any] = MappingProxyType({}),
+    ) -> list[tuple[RecordKind, str, bytes | None]]:
+        """What is to be written down of `decisions`. Raises StepUncertain when they leave a step open."""
+        steps = await find_uncertain(deployment, resumed, frames, self._deployment_of, self._services.now())
+        return decided(resumed.state.run_id, steps, decisions)
+
+    async def resume(self, run_id: str, decisions: Mapping[str, Any]) -> ActiveRun | StoredView:
+        """Let a run go on that has failed, was cancelled or was parked; see ``Runtime.resume``."""
+        store = self.store("resume()")
+        keeping = self.keeping
+        assert keeping is not None, "it has a store"
+        active = self._runs.get(run_id)
+        stored = await store.run(run_id)
+        if stored is None:
+            raise unknown(run_id)
+        if active is not None or stored.owner is not None or stored.status not in _RESUMABLE:
+            what = "is under way" if active is not None or stored.owner is not None else f"is {stored.status.value}"
+            raise UsageError(
+                f"resume({run_id!r}): the run {what}, and only one that has failed, was cancelled or was parked is resumed.\n"
+                "  Fix: await (await runtime.handle(run_id)).result() tells what becomes of it."
+            )
+        deployment = next((each for each in self._deployments.values() if _is_of(each, stored)), None)
+        if deployment is None or not deployment.is_running:
+            raise UsageError(
+                f"resume({run_id!r}): its graph {stored.graph!r}, version {stored.version!r}, is not deployed in this runtime.\n"
+                "  Fix: await runtime.deploy(graph) first."
+            )
+        records = [record async for record in store.read(run_id)]
+        check(run_id, records, stored.last_seq)
+        heard = max((item.id for item in await store.inbox(run_id)), default=0)
+        assert keeping.lease is not None, "the store is open"
+        told: Any = {"worker": keeping.worker, "epoch": keeping.lease.epoch, "heard": heard}
+        data, at = json.dumps(told).encode(), store.wall_time().timestamp()
+        own, frames = by_frame([*records, Record.of(run_id, len(records) + 1, RecordKind.RESUMED, "", at, data)])
+        state = RunState(deployment.routing, run_id)
+        message = read_input(deployment.codec, records[0])
+        resumed = replay(state, message, own[1:], deployment.codec, self._services.now())
+        written = await self._check_certain(deployment, resumed, frames, decisions)
+        with trio.CancelScope(shield=True):  # or it would be this worker's, and nobody would have it
+            taken = await store.take(run_id, stored.status)
+            if taken is not None:
+                await self._resume_taken(keeping, deployment, taken, [(RecordKind.RESUMED, "", data), *written], stored.status)
+        if taken is None:
+            raise UsageError(f"resume({run_id!r}): somebody else has just resumed it.\n  Fix: nothing; it goes on there.")
+        return self._runs.get(run_id) or self._view(taken)
+
+    async def _resume_taken(
+        self,
+        keeping: Keeping,
+        deployment: Deployment,
+        taken: StoredRun,
+        written: Sequence[tuple[RecordKind, str, bytes | None]],
+        before: StoredStatus,
+    ) -> None:
+        """Write down that somebody had a run resumed, and what was decided, and let it go on."""
+        log = keeping.open_log(taken.id, taken.last_seq, _nothing)
+        try:
+            entries = [log.append(kind, path, data, is_paid=True) for kind, path, data in written]
+            await entries[-1].wait()
+        except UnderstudyError:
+            with contextlib.suppress(StoreError):
+                await keeping.store.release(taken.id, before, None)
+            raise
+        finally:
+            keeping.close_log(log)
+        launch = await self._revive(keeping, deployment, taken)
+        if launch is not None and keeping.nursery is not None:
+            keeping.nursery.start_soon(self._go_on, launch)
 
     def _parked(self, stored: StoredRun, error: UnderstudyError) -> None:
         if self._services.events.wants(RunParkedEvent):
@@ -628,6 +706,11 @@ class Engine:
 
 def _nothing(_: object) -> None:
     pass
+
+
+def _is_of(deployment: Deployment, stored: StoredRun) -> bool:
+    """Whether `stored` is a run of that graph, in that version."""
+    return (deployment.graph.name, deployment.graph.version) == (stored.graph, stored.version)
 
 
 def _check_kept(*, here: bool) -> None:
