@@ -126,6 +126,23 @@ class Journal:
         whole = f"{self._frame}{FRAME_END}{path}" if self._frame else path
         return self.log.append(kind, whole, data, nothing if then is None else then, is_paid=is_paid)
 
+    async def tell(
+        self, kind: RecordKind, path: str, data: bytes | None, then: Callable[[], Any], *, is_paid: bool = False
+    ) -> Any:
+        """Write down what the reducer was told; return what `then` returns when that is written, None if it never will be.
+
+        Without `data` there is nothing to write, and `then` happens now. A checkpoint otherwise.
+        """
+        if data is None:
+            return then()
+        entry = self.append(kind, path, data, then, is_paid=is_paid)
+        try:
+            return await entry.wait()
+        except UnderstudyError:
+            if self.log.error is None:  # a listener's own
+                raise
+            return None  # the run has ended with the log
+
     def failed(self, path: str, attempt: int, error: BaseException, what: str = "") -> None:
         """Write down that an attempt failed; nobody waits for that. `what` says what came of it."""
         told = {"error": said(error, MOST_SAID), "then": what}

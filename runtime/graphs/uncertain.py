@@ -18,6 +18,9 @@ from runtime.graphs.resuming import Resumed, replay, step_uncertain
 from runtime.journal.records import Record, RecordKind
 from runtime.messages.codec import MessageCodec
 
+Decided = tuple[RecordKind, str, bytes | None]
+"""What to write down: a kind, a path and data."""
+
 
 @final
 @attrs.frozen(eq=False)
@@ -68,7 +71,7 @@ async def find_uncertain(
     return found
 
 
-def decided(run_id: str, steps: Sequence[Uncertain], decisions: Mapping[str, Any]) -> list[tuple[RecordKind, str, bytes | None]]:
+def decided(run_id: str, steps: Sequence[Uncertain], decisions: Mapping[str, Any]) -> list[Decided]:
     """What to write down of `decisions`, by path: ``"repeat"``, or what the step has made.
 
     Raises:
@@ -84,7 +87,7 @@ def decided(run_id: str, steps: Sequence[Uncertain], decisions: Mapping[str, Any
     open_steps = [step for step in steps if step.path not in decisions and step.spec.on_uncertain is None]
     if open_steps:
         raise all_uncertain(run_id, open_steps)
-    written: list[tuple[RecordKind, str, bytes | None]] = []
+    written: list[Decided] = []
     for step in steps:
         if step.path not in decisions or not step.state.is_at_work(step.path):  # another decision has made it superfluous
             continue

@@ -26,8 +26,10 @@ from runtime.messages.fields import MessageKind, fields_of, message_kind
 from runtime.messages.json_text import MAX_BYTES, MAX_DEPTH, parse
 from runtime.messages.kinds import Kind, declared, is_exactly
 from runtime.messages.problems import FieldProblem, MessageInvalid, invalid
+from runtime.messages.sameness import is_same
 from runtime.messages.scalars import SCALARS
-from runtime.messages.tagged import TaggedReading, TaggedWriting, TooDeep, Types, is_same
+from runtime.messages.tagged import TaggedReading, TaggedWriting, TooDeep
+from runtime.messages.tags import Types
 
 _QUICK: Final = frozenset(SCALARS) - {datetime.time, datetime.datetime}
 """Of the plain types those that msgspec gives back as they were; of two equal times one may have lost its ``fold``."""

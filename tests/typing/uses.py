@@ -40,6 +40,7 @@ from runtime import (
     NodeFellBack,
     NodeFinished,
     NodeGaveUp,
+    NodeReported,
     NodeRetrying,
     NodeSlowToStop,
     NodeStarted,
@@ -58,6 +59,8 @@ from runtime import (
     StoreStalled,
     SupervisorParked,
     TaskHandle,
+    ToolCalled,
+    ToolsChanged,
     open_runtime,
 )
 from runtime.embed.asyncio import AsyncioActorRef, AsyncioDeployment, AsyncioRunHandle, AsyncioRuntime
@@ -308,6 +311,8 @@ def all_events(event: AnyEvent) -> str:
         case NodeStarted() | NodeFinished() | NodeEmitted() | NodeRetrying() | NodeFellBack() | NodeGaveUp() | NodeCancelled():
             return event.node
         case NodeSlowToStop() | LMDelta() | FieldDelta() | LMAsked() | LMCallStarted() | LMCalled():
+            return event.node
+        case NodeReported() | ToolCalled() | ToolsChanged():
             return event.node
         case StoreStalled() | StoreRecovered() | MessageDeadLettered() | LoopBlocked() | InstrumentFailed() | EventsMissed():
             return ""
