@@ -242,6 +242,24 @@ class Runtime:
         except UnderstudyError as error:
             raise without_frames(error)  # noqa: B904 - the same error
 
+    async def resume(self, run_id: str, *, uncertain: Mapping[str, Any] | None = None) -> RunHandle[Any]:
+        """Let a stored run go on that has failed, was cancelled or was parked. Its graph must be deployed here.
+
+        Steps that have failed begin again with as many attempts as at first, those that were cut short begin again, and what is
+        recorded does not: results, what ``run.once`` has returned, answers of language models outside of failed attempts.
+
+        Args:
+            run_id: whose.
+            uncertain: for each step with ``Effect.ONCE`` that was cut short, by its path (``StepUncertain.path``): ``"repeat"``
+                to begin it again, or the message that it returned.
+
+        Raises:
+            StepUncertain: such a step is left without a decision. RunChanged: what is recorded does not fit the graph any more.
+            UnknownRun: there is none of this id. UsageError: it is under way or has succeeded, its graph is not deployed, or a
+                decision is of no such step. StoreError: the store failed.
+        """
+        return RunHandle(await self._engine.resume(run_id, uncertain or {}))
+
     async def handle(self, run_id: str) -> RunHandle[Any]:
         """The handle of a run that is under way here, or of any stored one, wherever it runs and however it ended.
 
