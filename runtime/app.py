@@ -15,6 +15,7 @@ from typing import Any, Unpack, final
 import trio
 
 from actors.actor import Actor, ActorRef, SpawnOptions
+from actors.conversations import Policy
 from actors.errors import ActorStartFailed, DeclarationError, UnderstudyError, UsageError
 from actors.graphs.graph import Graph
 from actors.lm import LM
@@ -41,6 +42,7 @@ from runtime.core.supervisor import SupervisorCell
 from runtime.core.supervisor_ref import LocalSupervisorRef
 from runtime.core.task_handle import TaskHandle, start_task
 from runtime.core.watchdog import watching
+from runtime.graphs.conversations import IDLE_S, KEEP, Compact, Conversation, Conversations
 from runtime.graphs.deployment import Deployment
 from runtime.graphs.engine import Engine
 from runtime.graphs.events import AnyEvent, AnyRunEvent
@@ -70,6 +72,7 @@ class Runtime:
         self._root = root
         self._models = models
         self._engine = engine
+        self._conversations = Conversations(root, engine, lambda: self._charging(None))
 
     # --- actors ---------------------------------------------------------------------------------------------------------
 
@@ -305,6 +308,34 @@ class Runtime:
         earlier cancels the run. A reader that lags more than `buffer` events behind loses the oldest, and finds ``EventsMissed``.
         """
         return self._streamed(self._engine.stream(graph, message, max_steps, buffer, run_id), budget)
+
+    def conversation(
+        self,
+        graph: Graph[In, Out],
+        *,
+        key: str,
+        policy: Policy = Policy.ENQUEUE,
+        keep: int = KEEP,
+        compact: Compact | None = None,
+        idle_s: float = IDLE_S,
+    ) -> Conversation[In, Out]:
+        """The conversation over `graph` that `key` names: ``await talk.send(message)``, one message at a time.
+
+        Nodes see the earlier turns by ``Annotated[list[Turn], Recall(conversation=True)]``. All handles of one graph and one key
+        stand for one conversation, which lives as long as the runtime.
+
+        Args:
+            graph: what each message is run on.
+            key: whose conversation it is, such as a user's id.
+            policy: what becomes of a message that comes while an earlier one is worked on.
+            keep: how many turns are kept; older ones are forgotten.
+            compact: an async function that makes fewer turns of more than `keep`, by a summary say.
+            idle_s: how long after the last message the conversation's actor stops; what was said is kept.
+
+        Raises:
+            UsageError: `graph` isn't a graph, or `key` isn't a text. DeclarationError: another argument has a wrong value.
+        """
+        return self._conversations.of(graph, key, policy, keep, compact, idle_s)
 
     @contextlib.asynccontextmanager
     async def _streamed(

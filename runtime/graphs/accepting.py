@@ -17,6 +17,7 @@ from actors.words import repr_of
 from runtime.core.events import EventStream
 from runtime.core.services import Services
 from runtime.graphs.active_runs import ActiveRuns, check_run_id
+from runtime.graphs.answers import spend_of
 from runtime.graphs.carried import in_context
 from runtime.graphs.deploying import Deployments
 from runtime.graphs.deployment import Deployment
@@ -160,7 +161,7 @@ class DurableRuns:
         check(run_id, records, stored.last_seq)
         own, frames = by_frame(records)
         state = RunState(deployment.routing, run_id)
-        lives = lives_in_vain(own)
+        lives = lives_in_vain(records)
         try:
             if lives >= MAX_LIVES:
                 raise crashed_too_often(run_id, lives)
@@ -177,7 +178,8 @@ class DurableRuns:
         async with in_context(self.deployments.context):
             run = self.active.activate(deployment, state, message, float(records[0].path or "inf"), events)
         log = keeping.open_log(run_id, len(records), run.lost)
-        run.journal = Journal(log, deployment.codec, frames)
+        run.journal = Journal(log, deployment.codec, frames, known=own)
+        run.spend = spend_of(records)
         assert keeping.lease is not None, "the store is open"
         began: Any = {"worker": keeping.worker, "epoch": keeping.lease.epoch}
         written = log.append(RecordKind.RESUMED, "", json.dumps(began).encode())

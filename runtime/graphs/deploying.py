@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import math
+from collections.abc import Iterator, Mapping
 from typing import Any, final
 
 import trio
@@ -16,6 +17,7 @@ from actors.graphs.graph import Graph
 from actors.graphs.node import Kind, NodeSpec
 from actors.graphs.options import node_supervision
 from actors.graphs.plan import Plan
+from actors.graphs.tools import graphs_in
 from actors.restarts import RestartType
 from actors.supervision import ChildSpec, supervisor_spec
 from actors.typevars import In, Out
@@ -24,11 +26,15 @@ from runtime.core.supervisor import SupervisorCell
 from runtime.graphs.carried import in_context
 from runtime.graphs.dependencies import ContextKeeper, Contexts
 from runtime.graphs.deployment import Deployment, RunInside
+from runtime.graphs.served import ServedToolboxes
+from runtime.graphs.tooling import Equipment, refuse_approval
 from runtime.lm.dspy import bridge
 from runtime.lm.dspy.checking import predict_problems
 from runtime.lm.models import Connections, Models
 from runtime.lm.predictors.serving import Predictors
+from runtime.lm.tools.checking import tool_problems
 
+FURTHER_CHECKS.append(tool_problems)
 FURTHER_CHECKS.append(predict_problems)  # the check of a graph then knows what its language models will need
 
 
@@ -42,6 +48,7 @@ class Deployments:
         self._models = models
         self._predictors = predictors
         self._run_inside = run_inside
+        self._toolboxes = ServedToolboxes(root)
         self._by_graph: dict[Graph, Deployment] = {}
         self._deploying = trio.Lock()
         self.context = contextvars.copy_context()
@@ -70,7 +77,9 @@ class Deployments:
         if any(spec.kind is Kind.PREDICT for spec in plan.nodes.values()):
             await bridge.warm_up()
         predictors = self._predictors.of_graph(graph.name, plan.nodes.values())
-        for nested in [spec.embedded for spec in plan.nodes.values() if spec.kind is Kind.GRAPH]:
+        for node in plan.nodes.values():
+            refuse_approval(node)
+        for nested in _graphs_within(plan):
             known = self._by_graph.get(nested)
             if known is None or not known.is_running:
                 await self._deploy(nested, math.inf)  # what is wrong with it is then reported before the first run
@@ -85,7 +94,8 @@ class Deployments:
         assert isinstance(supervisor, SupervisorCell), "a SupervisorSpec makes a supervisor"
         deployment = Deployment(graph, plan, supervisor, max_runs)
         try:
-            await deployment.start(lambda node: chosen[node.name], self._run_inside, predictors)
+            equip = await self._equipped(plan)
+            await deployment.start(lambda node: chosen[node.name], self._run_inside, predictors, equip)
         except BaseException:
             with trio.CancelScope(shield=True):
                 await self._root.terminate(supervisor, discard=True)
@@ -93,6 +103,15 @@ class Deployments:
         self._by_graph[graph] = deployment
         supervisor.on_end(lambda _: self._forget(deployment))
         return deployment
+
+    async def _equipped(self, plan: Plan) -> Mapping[str, Equipment]:
+        """The tools of the nodes that have any, by node; the actors of their toolboxes run."""
+        found: dict[str, Equipment] = {}
+        for name, spec in plan.nodes.items():
+            if spec.has_tools:
+                boxes = [(box, await self._toolboxes.ref_of(box)) for box in spec.toolboxes]
+                found[name] = Equipment(spec, tuple(boxes), self._run_inside)
+        return found
 
     def _free_name(self, wanted: str) -> str:
         return self._root.free_name(wanted) if wanted in self._root.children.cells else wanted
@@ -139,6 +158,14 @@ class Deployments:
     def named(self, name: str) -> Deployment | None:
         """One of a graph of that name."""
         return next((each for each in self._by_graph.values() if each.graph.name == name), None)
+
+
+def _graphs_within(plan: Plan) -> Iterator[Graph]:
+    """Those that are nodes, and those that are tools."""
+    for spec in plan.nodes.values():
+        if spec.kind is Kind.GRAPH:
+            yield spec.embedded
+        yield from graphs_in(each.tool for each in spec.tools)
 
 
 def _keeps_contexts(plan: Plan) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, final
 
@@ -36,6 +36,9 @@ from runtime.journal.records import Record
 from runtime.journal.store import Store
 from runtime.lm.models import Models
 from runtime.lm.predictors.serving import Predictors
+
+Begun = Callable[[ActiveRun], None]
+"""Is told of a run that is about to begin."""
 
 
 @final
@@ -89,13 +92,21 @@ class Engine:
 
     @trio.lowlevel.enable_ki_protection  # Ctrl-C comes at its waits; between two lines it would leave a run that never ends
     async def _prepare(
-        self, graph: Graph, message: object, run_id: str | None, max_steps: float, events: EventStream | None = None
+        self,
+        graph: Graph,
+        message: object,
+        run_id: str | None,
+        max_steps: float,
+        events: EventStream | None = None,
+        begun: Begun | None = None,
     ) -> Launch:
         """A run that has not begun. Not a checkpoint once its graph is deployed: who calls this waits for the run as well."""
         deployment = await self._active.taking(graph, max_steps)
         state = RunState(deployment.routing, self._active.new_id(graph, run_id))
         commands = state.start(message)
         run = self._active.activate(deployment, state, message, max_steps, events)
+        if begun is not None:
+            begun(run)
         return Launch(run, message, commands, deployment.admit)
 
     def store(self, call: str) -> Store:
@@ -118,18 +129,22 @@ class Engine:
             raise unknown(run_id)
         return await self._durable.handle(run_id)
 
-    async def run_inside(self, graph: Graph, message: object, work: Work) -> Any:
-        """Run `graph` as the work of a node of another run, and return its output; nothing of it is alive afterwards."""
+    async def run_inside(self, graph: Graph, message: object, work: Work, path: str | None = None) -> Any:
+        """Run `graph` as the work of a node of another run, and return its output; nothing of it is alive afterwards.
+
+        `path` is where its paths begin, None for that of the message.
+        """
+        path = work.delivery.path if path is None else path
         outer = work.run
         deployment = await self._deployments.of(graph)
-        state = RunState(deployment.routing, outer.id, work.delivery.path)
+        state = RunState(deployment.routing, outer.id, path)
         resumed: Resumed | None = None
         journal: Journal | None = None
         known: Sequence[Record] = ()
-        if outer.journal is None:
+        if outer.journal is None or path != work.delivery.path:  # a tool's: a further attempt may call it with something else
             commands = state.start(message)
         else:
-            journal, known = outer.journal.inside(work.delivery.path, work.step.attempt, deployment.codec)
+            journal, known = outer.journal.inside(path, work.step.attempt, deployment.codec)
             resumed = replay(state, message, known, deployment.codec, outer.now())
             commands = resumed.commands
         run = ActiveRun(state, deployment.pools, outer.audience, deployment.dismiss, outer.max_steps, outer, outer.now)
@@ -137,7 +152,7 @@ class Engine:
         if resumed is not None and known:
             run.resume(resumed)
         if deployment.has_needs:
-            run.dependencies = self._active.dependencies(deployment, run, message, work.delivery.path)
+            run.dependencies = self._active.dependencies(deployment, run, message, path)
         launch = Launch(run, message, commands, deployment.admit)
         return await launch.result("the run that it is a part of no longer wants it")
 
@@ -146,11 +161,16 @@ class Engine:
         if self._services.events.listening:
             self._services.events.publish(event)
 
-    async def run(self, graph: Graph, message: object, max_steps: float, run_id: str | None = None) -> Any:
-        """Start a run and wait for its output; nothing of it is alive afterwards. It is durable if it has an id and a store."""
+    async def run(
+        self, graph: Graph, message: object, max_steps: float, run_id: str | None = None, begun: Begun | None = None
+    ) -> Any:
+        """Start a run and wait for its output; nothing of it is alive afterwards. It is durable if it has an id and a store.
+
+        `begun` is told of a run that is not durable before it begins.
+        """
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._durable is None or run_id is None:
-            launch = await self._prepare(graph, message, run_id, max_steps)
+            launch = await self._prepare(graph, message, run_id, max_steps, begun=begun)
         else:
             accepted = await self._durable.accept(graph, message, run_id, max_steps)
             if not isinstance(accepted, Launch):
@@ -160,14 +180,14 @@ class Engine:
 
     @contextlib.asynccontextmanager
     async def stream(
-        self, graph: Graph, message: object, max_steps: float, buffer: int, run_id: str | None = None
+        self, graph: Graph, message: object, max_steps: float, buffer: int, run_id: str | None = None, begun: Begun | None = None
     ) -> AsyncGenerator[EventStream]:
-        """A run as its events; left early, the run is cancelled."""
+        """A run as its events; left early, the run is cancelled. `begun`: see :meth:`run`."""
         _check_buffer(buffer)
         events = EventStream(EventBus(), None, buffer)
         await trio.lowlevel.checkpoint()
         if self._durable is None or run_id is None:
-            launch = await self._prepare(graph, message, run_id, max_steps, events)
+            launch = await self._prepare(graph, message, run_id, max_steps, events, begun)
         else:
             accepted = await self._durable.accept(graph, message, run_id, max_steps, events)
             if not isinstance(accepted, Launch):
@@ -202,7 +222,7 @@ class Engine:
 
     def close(self) -> list[str]:
         """Cancel every run, because the runtime is closed; returns a report on each that was never awaited."""
-        self._active.is_closing = True
+        self._active.is_closing = True  # what is handed back below must not be taken up here again: test_durable_runs.py
         if self._durable is not None:
             self._durable.keeping.hurry()
         abandoned = [run for run in self._active.by_id.values() if not (run.waits.is_awaited or run.is_ending or run.journal)]

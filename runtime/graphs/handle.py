@@ -68,7 +68,7 @@ class RunHandle(Generic[Out]):
     @property
     def spend(self) -> Spend:
         """What the run has used of language models so far."""
-        return Spend() if self._run is None else self._run.spend
+        return self._view.spend
 
     async def result(self) -> Out:
         """Wait for the end and return the output. Cancelled, only the waiting ends. May be called more than once.

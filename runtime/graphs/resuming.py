@@ -94,6 +94,8 @@ def lives_in_vain(records: Sequence[Record]) -> int:
     for record in reversed(records):
         if record.kind is RecordKind.RELEASED:
             return count
+        if record.kind in (RecordKind.CALLED, RecordKind.UNANSWERED):  # it has not come further than to ask again
+            continue
         if record.kind is not RecordKind.RESUMED:
             return count + (record.kind is RecordKind.STARTED)
         count += 1
@@ -198,7 +200,7 @@ def _note(resumed: Resumed, record: Record, path: str) -> None:
         past.attempts = max(past.attempts, int(attempt))
         past.error, past.then, past.has_begun = str(told.get("error", "")), str(told.get("then", "")), True
     elif record.kind not in _KNOWN:  # it was bought, or asked, by a node that had begun
-        task = path.partition("#")[0]
+        task = path.rpartition("#")[0]
         resumed.past.setdefault(task, Past()).has_begun = True
 
 

@@ -13,6 +13,7 @@ from typing import Any, final
 import attrs
 import trio
 
+from actors.conversations import Turn
 from actors.errors import NodeFailed, RunCancelled, RunError, RunFailed, StreamBroken, UnderstudyError
 from actors.graphs.node import Kind
 from runtime.core.envelope import Envelope
@@ -97,6 +98,10 @@ class ActiveRun(RunFacts):
     ) -> None:
         """A run that has not begun; `pools` are the instances of its nodes, `now` is the clock of its runtime."""
         super().__init__(state, audience, max_steps, outer, now)
+        self.turns_before: tuple[Turn, ...] = () if outer is None else outer.turns_before
+        """The earlier turns of the conversation that it is a part of."""
+        self.take_merged: Callable[[], Sequence[Any]] | None = None if outer is None else outer.take_merged
+        """Takes the messages that were sent into it; None when none can be."""
         self._sender = f"run {state.run_id}"
         self._on_over = on_over
         self._envelopes: dict[str, Envelope] = {}
@@ -147,7 +152,7 @@ class ActiveRun(RunFacts):
                 self.audience.publish(RunStarted(run_id=self.id, graph=self.state.plan.name, input=message))
             await self.carry_out(commands, None)
         except BaseException:
-            self.cancel("its start was cancelled")
+            (self.hand_back if self.is_resumed else self.cancel)("its start was cancelled")
             raise
         finally:
             self._is_starting = False
@@ -359,6 +364,8 @@ class ActiveRun(RunFacts):
         if envelope is None or envelope.message is not work:
             return  # over already, or with the fallback
         del self._envelopes[path]
+        if self.journal is not None:
+            self.journal.put_away(path)
         if step.ended_at_s is None:
             step.ended_at_s = self.now()
             if step.started_at_s is not None and self.audience.listening:

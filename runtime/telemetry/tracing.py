@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, final
 
@@ -27,6 +28,7 @@ from runtime.graphs.events import (
     RunFinished,
     RunResumed,
     RunStarted,
+    ToolCalled,
 )
 from runtime.telemetry import genai
 
@@ -61,9 +63,9 @@ class Tracing:
     """An instrument that makes spans: ``open_runtime(instruments=[Tracing()])``.
 
     A run is a span whose parent is the current span of whoever started it; each attempt of a node is one below it, and current in
-    the node's code, so spans of the author, of httpx and of worker threads hang below it. Calls of language models hang below the
-    attempt. A nested graph's nodes hang below the node that it stands for. A later attempt is a new span, linked to the one
-    that failed. What a resumed run did in an earlier process makes no spans.
+    the node's code, so spans of the author, of httpx and of worker threads hang below it, as calls of language models and tools
+    do. A nested graph's nodes hang below the node that it stands for. A later attempt is a new span, linked to the one that
+    failed. What a resumed run did in an earlier process makes no spans.
 
     Args:
         tracer_provider: OpenTelemetry's; None takes the global one.
@@ -202,6 +204,25 @@ class Tracing:
                 span.set_attribute(genai.OI_PROVIDER, event.provider)
         _end(span, event.error)
 
+    def tool_called(self, event: ToolCalled) -> None:
+        """A call of a tool has ended; it began so long ago as it took."""
+        run = self._runs.get(event.run_id)
+        if run is None:
+            return
+        fields: dict[str, Any] = {genai.RUN_ID: event.run_id, genai.NODE: event.node, genai.PATH: event.path}
+        if self._genai:
+            fields |= {genai.OPERATION_NAME: genai.EXECUTE_TOOL, genai.TOOL_NAME: event.tool}
+        if self._openinference:
+            fields[genai.OI_KIND] = "TOOL"
+        ended = time.time_ns()
+        span = self._tracer.start_span(
+            f"{genai.EXECUTE_TOOL} {event.tool}",
+            context=trace.set_span_in_context(_above(run, event.path)),
+            attributes=fields,
+            start_time=ended - int(event.duration_s * 1e9),
+        )
+        _end(span, event.error, ended)
+
     @staticmethod
     def _describe_call(span: Span, event: LMCalled) -> None:
         span.set_attribute(genai.INPUT_TOKENS, event.prompt_tokens)
@@ -226,6 +247,7 @@ _ABOUT: Final[Mapping[type[Event], Callable[[Tracing, Any], None]]] = {
     **dict.fromkeys((NodeFinished, NodeRetrying, NodeFellBack, NodeGaveUp, NodeCancelled), Tracing.end_attempt),
     LMCallStarted: Tracing.begin_call,
     LMCalled: Tracing.end_call,
+    ToolCalled: Tracing.tool_called,
 }
 
 
@@ -240,8 +262,8 @@ def _above(run: _Run, path: str) -> Span:
     return run.span
 
 
-def _end(span: Span, error: BaseException | None = None) -> None:
+def _end(span: Span, error: BaseException | None = None, at_ns: int | None = None) -> None:
     if error is not None:
         span.set_attribute(genai.ERROR_TYPE, type(error).__qualname__)
         span.set_status(StatusCode.ERROR, said(error, _ERROR_CHARACTERS))
-    span.end()
+    span.end(at_ns)

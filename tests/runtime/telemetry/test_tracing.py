@@ -1,5 +1,7 @@
 """Spans of runs: what hangs below what, how each ends, and that runs at the same time never share a parent."""
 
+# mypy: disable-error-code="empty-body"
+
 from __future__ import annotations
 
 from typing import Any
@@ -238,3 +240,30 @@ async def test_a_span_ends_with_the_message_that_it_is_of(spans, autojump_clock)
 def test_an_unknown_convention_is_rejected():
     with pytest.raises(DeclarationError, match="conventions"):
         Tracing(conventions="openinference")
+
+
+async def test_a_call_of_a_tool_hangs_below_the_attempt_whose_model_called_it(spans, autojump_clock):
+    graph = Graph("tooled", input=Question, output=Result)
+
+    async def double(n: int) -> int:
+        """Twice a number.
+
+        Args:
+            n: which.
+        """
+        await trio.sleep(2)
+        return 2 * n
+
+    @graph.predict(tools=[double])
+    async def work(question: Question) -> Result:
+        """Double it."""
+        ...
+
+    call = {"id": "1", "type": "function", "function": {"name": "double", "arguments": '{"n": 4}'}}
+    lm = ScriptedLM([{"role": "assistant", "content": None, "tool_calls": [call]}, {"text": "8"}])
+    async with open_runtime(lm=lm, instruments=[Tracing(spans.provider)]) as runtime:
+        assert await runtime.run(graph, Question(4)) == Result("8")
+
+    assert below(spans.one("execute_tool double"), spans.one("work"))
+    assert fields(spans.one("execute_tool double"))["gen_ai.tool.name"] == "double"
+    assert len(spans.named(f"chat {lm.model}")) == 2
