@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.runtime.graphs import stored
 from tests.runtime.graphs.shadow import Shadows
 
 UNSHADOWED = {
@@ -19,5 +20,7 @@ def shadows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     found = Shadows()
     if request.function.__name__ not in UNSHADOWED:
         found.install(monkeypatch)
+    if stored.is_wanted():
+        stored.store_every_run(monkeypatch)
     yield found
     assert not found.differences, found.differences[:5]
