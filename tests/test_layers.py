@@ -62,7 +62,7 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
     "runtime/testing/schedules": (*_APP, "runtime/testing/models"),
     "runtime/testing": (*_APP, "runtime/journal", "runtime/testing/models", "runtime/testing/schedules"),
     "runtime/cli/draw": ("actors", "actors/graphs"),
-    "runtime/cli": (*_APP, "runtime/cli/draw"),
+    "runtime/cli": (*_APP, "runtime/cli/draw", "runtime/recording", "runtime/serve"),
 }
 # Beyond their room's arrows: the demo shows its model calls with what tests are made of.
 ALSO: Mapping[str, tuple[str, ...]] = {

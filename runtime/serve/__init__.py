@@ -8,5 +8,6 @@ from runtime.serve.auth import Authenticator as Authenticator
 from runtime.serve.auth import Caller as Caller
 from runtime.serve.keys import APIKeys as APIKeys
 from runtime.serve.limits import Limits as Limits
+from runtime.serve.server import serve as serve
 from runtime.serve.service import Face as Face
 from runtime.serve.service import Service as Service
