@@ -57,6 +57,7 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
     "runtime/embed": _APP,
     # The layout of a graph's picture is part of what is told of it.
     "runtime/serve": (*_APP, "runtime/cli/draw", "runtime/embed", "runtime/recording"),
+    "runtime/serve/faces": (*_APP, "runtime/recording", "runtime/serve"),
     "runtime/recording": ("actors", "runtime/core", "runtime/graphs", "runtime/messages"),
     "runtime/testing/models": ("actors", "runtime/lm", "runtime/lm/dspy", "runtime/lm/limits"),
     "runtime/testing/schedules": (*_APP, "runtime/testing/models"),
@@ -104,7 +105,6 @@ FOREIGN: Mapping[str, frozenset[str]] = {
     "psycopg": frozenset({"runtime/journal/postgres_wire.py"}),
     "jwt": frozenset({"runtime/serve/jwt.py"}),
     "hypercorn": frozenset({"runtime/serve/server.py"}),
-    "mcp": frozenset({"runtime/serve/faces/mcp.py"}),
     "starlette": frozenset({"runtime/serve/web.py"}),
     "pydantic": frozenset({"runtime/messages/schemas.py"}),
     "pydantic_ai": frozenset({"runtime/lm/backends/pydantic_ai.py"}),
@@ -114,7 +114,6 @@ EXTRAS: Mapping[str, str] = {
     "PIL": "pillow",
     "hypercorn": "hypercorn[trio]",
     "jwt": "pyjwt[crypto]",
-    "mcp": "mcp",
     "psycopg": "psycopg[binary]",
     "pydantic_ai": "pydantic-ai-slim",
     "rich": "rich",
