@@ -45,6 +45,7 @@ from runtime.graphs.engine import Engine
 from runtime.graphs.events import AnyEvent, AnyRunEvent
 from runtime.graphs.handle import RunHandle
 from runtime.graphs.keeper import Keeper, Keeping
+from runtime.graphs.questions import Question
 from runtime.journal.opening import store_of
 from runtime.journal.store import Store
 from runtime.lm.limits.budget import Budget, budgets_with, check_budget, spending_all
@@ -237,6 +238,48 @@ class Runtime:
         """
         return RunHandle(await self._engine.handle(run_id))
 
+    async def questions(self, run_id: str | None = None) -> list[Question]:
+        """What people are asked now, oldest first: by one run, or by all of this runtime and of its store.
+
+        Raises:
+            UnknownRun: there is no run of that id. StoreError: the store failed.
+        """
+        return await self._engine.outside.questions(run_id)
+
+    async def answer(self, question_id: str, value: object, by: str | None = None) -> None:
+        """Answer a question, from any process that has the store; returns when the answer is durable.
+
+        The run goes on with it where it is, or is taken up by a worker that has deployed its graph. The first answer counts.
+
+        Args:
+            question_id: the ``id`` of one of :meth:`questions`.
+            value: an instance of one of the question's ``answers``, or a dict of its fields, which is read strictly: nothing is
+                converted. ``{"Approved": {…}}`` says which of several types is meant.
+            by: who has answered; it is recorded.
+
+        Raises:
+            MessageInvalid: the dict makes none of the types; it names the fields. UsageError: it is no answer.
+            AlreadyAnswered: the question has its answer, or its time was up. UnknownRun: there is no such question.
+            StoreError: the store failed; the same call can be made again.
+        """
+        await self._engine.outside.answer(question_id, value, by)
+
+    async def send(self, run_id: str, signal: object, key: str | None = None) -> None:
+        """Send a message of a type in ``Graph(signals=…)`` into a run, from any process that has the store.
+
+        Returns when it is durable. It goes where an input of its type would.
+
+        Args:
+            run_id: the run; it must not be over.
+            signal: the message, or a dict of its fields, which is read strictly.
+            key: names the signal within the run: one that was sent with the same key before has no effect, whatever it holds.
+
+        Raises:
+            MessageInvalid: the dict makes no signal. UsageError: it is no signal of the graph, or the run is over.
+            UnknownRun: there is no run of that id. StoreError: the store failed; the same call can be made again.
+        """
+        await self._engine.outside.send(run_id, signal, key)
+
     def stream(
         self,
         graph: Graph[In, Out],
@@ -426,6 +469,7 @@ async def open_runtime(
     store: str | Path | Store | None = None,
     graphs: Iterable[Graph[Any, Any]] = (),
     worker: str | None = None,
+    evict_after_s: float = 60.0,
     instruments: Iterable[Callable[[AnyEvent], None]] = (),
     supervision: Supervision | None = None,
     watchdog_s: float | None = None,
@@ -449,6 +493,8 @@ async def open_runtime(
             unfinished are taken up, as soon as their graph is deployed. None: runs end with their process.
         graphs: deployed before the block begins.
         worker: begins the name by which the store knows this process; the rest is drawn.
+        evict_after_s: a stored run that only waits for people, signals or a time leaves memory after so many seconds, and comes
+            back when there is something for it; ``math.inf`` keeps it.
         instruments: called synchronously with every event; for logs and metrics.
         supervision: of the root supervisor; the default restarts an actor up to 3 times within 5 s.
         watchdog_s: publish ``LoopBlocked``, with the actor and its stack, when code holds the event loop for longer than so many
@@ -479,7 +525,7 @@ async def open_runtime(
     for instrument in instruments:
         services.events.add_sink(instrument)
     session = Session(services, supervisor_spec("root", (), supervision))
-    engine = Engine(services, session.root, models, trained)
+    engine = Engine(services, session.root, models, trained, _checked_wait(evict_after_s))
     services.facade = runtime = Runtime(services, session.root, models, trained, engine)
     abandoned: list[str] = []
     with watching(services, watchdog_s):
@@ -543,6 +589,14 @@ def _checked(dead_letters: object) -> DeadLetterPolicy | None:
     )
 
 
+def _checked_wait(seconds: object) -> float:
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not seconds >= 0:
+        raise DeclarationError(
+            f"open_runtime(evict_after_s={repr_of(seconds)}): expected a number of seconds >= 0.\n  Fix: leave it out for 60."
+        )
+    return float(seconds)
+
+
 def _check_entry() -> None:
     if not trio.lowlevel.in_trio_run():
         raise UsageError(
@@ -553,9 +607,11 @@ def _check_entry() -> None:
 
 async def _keep(runtime: Runtime, engine: Engine, store: Store, worker: str | None) -> None:
     """Open the store, before anything else is started and so to be closed after it."""
-    engine.keeping = Keeping(store, worker, engine.publish)
+    keeping = Keeping(store, worker, engine.publish)
+    engine.keep(keeping)
+    tasks = engine.take_up, engine.outside.hear
     try:
-        await runtime.spawn(Keeper, engine.keeping, engine.take_up, engine.hear, name="store", restart=RestartType.TEMPORARY)
+        await runtime.spawn(Keeper, keeping, *tasks, name="store", restart=RestartType.TEMPORARY)
     except ActorStartFailed as error:
         if isinstance(error.__cause__, StoreError):
             raise error.__cause__ from None

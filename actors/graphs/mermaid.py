@@ -102,6 +102,8 @@ def _box(spec: NodeSpec) -> str:
     label = escape(spec.name)
     if spec.kind is Kind.ACTOR:
         return f'(("{label}"))'
+    if spec.kind is Kind.HUMAN:
+        return f'[/"{label}"\\]'
     return f'{{{{"{label}"}}}}' if spec.kind is Kind.PREDICT else f'["{label}"]'
 
 

@@ -21,7 +21,15 @@ from actors.errors import DeclarationError, Problem
 from actors.graphs.annotations import Many, Names, how_to_make_message, is_message_type, location
 from actors.graphs.dependencies import Dependency, Recalled
 from actors.graphs.markers import Gather
-from actors.graphs.options import PREDICT_OPTIONS, NodeOptions, PredictOptions, check_options, node_options
+from actors.graphs.options import (
+    PREDICT_OPTIONS,
+    HumanOptions,
+    NodeOptions,
+    PredictOptions,
+    check_human_options,
+    check_options,
+    node_options,
+)
 from actors.supervision import check_id
 from actors.words import repr_of
 
@@ -36,6 +44,8 @@ class Kind(enum.Enum):
     """A plain ``def``: runs in a worker thread."""
     PREDICT = "predict"
     """A language model chooses among the return types and fills the chosen one."""
+    HUMAN = "human"
+    """A person chooses among the return types and fills the chosen one."""
     GRAPH = "graph"
     """A nested graph, run for each message."""
     ACTOR = "actor"
@@ -66,6 +76,11 @@ class Nested(Protocol):
     @property
     def output_types(self) -> tuple[type, ...]:
         """What a run of it ends with."""
+        ...
+
+    @property
+    def signal_types(self) -> tuple[type, ...]:
+        """What may come into a run of it from outside."""
         ...
 
     @property
@@ -116,6 +131,8 @@ class NodeDeclaration:
     embedded: Embedded | None = None
     """A graph or an actor that stands as a node; `function` is then a stand-in, or the actor's ``receive``."""
     fallback_names: Names | None = None
+    human: HumanOptions | None = None
+    """Set for a node that a person fills."""
 
     @property
     def origin(self) -> object:
@@ -138,6 +155,8 @@ class NodeDeclaration:
             return self.embedded.kind
         if self.predict is not None:
             return Kind.PREDICT
+        if self.human is not None:
+            return Kind.HUMAN
         waits = inspect.iscoroutinefunction(self.function) or inspect.isasyncgenfunction(self.function)
         return Kind.FUNCTION if waits else Kind.THREAD
 
@@ -217,6 +236,8 @@ class NodeSpec:
     embedded: Any = None
     """For a graph or an actor as a node: the graph, the ref, or what makes the actor. Any: the runtime knows which by `kind`."""
     fallback: Fallback | None = None
+    human: HumanOptions | None = None
+    """Set for a node that a person fills."""
     is_on_demand: bool = False
     """Another node depends on it: it is run for that, and messages neither come to it nor leave it."""
 
@@ -244,25 +265,35 @@ class NodeSpec:
 
 
 def declare(
-    function: object, names: Callable[[types.FunctionType], Names], *, name: str | None, given: Mapping[str, Any], predict: bool
+    function: object,
+    names: Callable[[types.FunctionType], Names],
+    *,
+    name: str | None,
+    given: Mapping[str, Any],
+    predict: bool,
+    human: bool = False,
 ) -> NodeDeclaration:
     """Make the declaration of one decorated function, or of one class with ``__call__``.
 
     Raises:
         DeclarationError: it is neither a plain function nor such a class, or an option is unknown or has a wrong value.
     """
-    decorator = "@graph.predict" if predict else "@graph.node"
+    decorator = "@graph.human" if human else "@graph.predict" if predict else "@graph.node"
     message, shown = None, function
     if isinstance(function, type):
         message, function = function, _handler(function, decorator)
-        given = {"concurrency": 1, **given}
+        given = given if human else {"concurrency": 1, **given}
     if not isinstance(function, types.FunctionType) or function.__name__ == "<lambda>":
         raise _no_function(shown, decorator)
     own_name = function.__name__ if message is None else message.__name__
     where = f"node {name or own_name!r} ({location(function)})"
-    check_options(given, predict=predict, where=where)
+    if human:
+        check_human_options(given, where=where)
+    else:
+        check_options(given, predict=predict, where=where)
     extra = {key: value for key, value in given.items() if key in PREDICT_OPTIONS}
-    common = {key: value for key, value in given.items() if key not in PREDICT_OPTIONS}
+    addressed = {key: value for key, value in given.items() if key == "to"}
+    common = {key: value for key, value in given.items() if key not in extra and key not in addressed}
     try:
         if name is not None and not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise refuse(NodeOptions, "name", name, "a string or None")
@@ -270,11 +301,19 @@ def declare(
         options = node_options(common, predict=predict)
         _check_repeatable(options, function)
         predict_options = PredictOptions(**extra) if predict else None
+        human_options = HumanOptions(**addressed) if human else None
     except DeclarationError as error:
         raise DeclarationError(f"{where}: {error}") from None
     fallback = None if options.fallback is None else names(options.fallback)  # type: ignore[arg-type]  # checked by its validator
     return NodeDeclaration(
-        name or own_name, function, options, predict_options, names(function), message, fallback_names=fallback
+        name or own_name,
+        function,
+        options,
+        predict_options,
+        names(function),
+        message,
+        fallback_names=fallback,
+        human=human_options,
     )
 
 
@@ -326,7 +365,7 @@ def _handler(kind: type, decorator: str) -> types.FunctionType:
         raise DeclarationError(
             f"{decorator}: the class {kind.__name__!r} has no method __call__, so there is nothing to run.\n"
             "  Fix: add 'async def __call__(self) -> A | None: …', with a body under @graph.node, and with '...' under "
-            "@graph.predict."
+            "@graph.predict and @graph.human."
         )
     return found
 

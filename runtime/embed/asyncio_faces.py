@@ -5,7 +5,6 @@ Made by ``python -m runtime.embed.generate_faces``; not to be edited.
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Awaitable, Callable, Generator, Hashable, Iterable, Mapping, Sequence
 from typing import Any, Generic, Unpack, final, overload
@@ -24,6 +23,7 @@ from runtime.embed.asyncio_base import AsyncioEventStream, AsyncioFace, AsyncioL
 from runtime.graphs.deployment import Deployment
 from runtime.graphs.events import AnyEvent, AnyRunEvent
 from runtime.graphs.handle import RunHandle
+from runtime.graphs.questions import Question
 from runtime.graphs.record import RunStatus, Spend, Step
 from runtime.lm.limits.budget import Budget
 from runtime.lm.predictors.serving import PredictorStatistics
@@ -135,6 +135,18 @@ class AsyncioRuntime(AsyncioFace[Runtime], of=Runtime):
         """See ``Runtime.handle``."""
         face: AsyncioRunHandle[Any] = self._face(await self._cross(timeout, self._native.handle, run_id))
         return face
+
+    async def questions(self, run_id: str | None = None, *, timeout: float | None = None) -> list[Question]:
+        """See ``Runtime.questions``."""
+        return await self._cross(timeout, self._native.questions, run_id)
+
+    async def answer(self, question_id: str, value: object, by: str | None = None, *, timeout: float | None = None) -> None:
+        """See ``Runtime.answer``."""
+        return await self._cross(timeout, self._native.answer, question_id, value, by)
+
+    async def send(self, run_id: str, signal: object, key: str | None = None, *, timeout: float | None = None) -> None:
+        """See ``Runtime.send``."""
+        return await self._cross(timeout, self._native.send, run_id, signal, key)
 
     def stream(
         self,
@@ -279,6 +291,11 @@ class AsyncioRunHandle(AsyncioFace[RunHandle[Out]], Generic[Out], of=RunHandle):
     def status(self) -> RunStatus:
         """See ``RunHandle.status``."""
         return self._native.status
+
+    @property
+    def questions(self) -> tuple[Question, ...]:
+        """See ``RunHandle.questions``."""
+        return self._native.questions
 
     @property
     def trace(self) -> tuple[Step, ...]:

@@ -5,7 +5,6 @@ Made by ``python -m runtime.embed.generate_faces``; not to be edited.
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Awaitable, Callable, Generator, Hashable, Iterable, Mapping, Sequence
 from typing import Any, Generic, Unpack, final, overload
@@ -24,6 +23,7 @@ from runtime.embed.portal_base import In, M, Out, PortalEventStream, PortalFace,
 from runtime.graphs.deployment import Deployment
 from runtime.graphs.events import AnyEvent, AnyRunEvent
 from runtime.graphs.handle import RunHandle
+from runtime.graphs.questions import Question
 from runtime.graphs.record import RunStatus, Spend, Step
 from runtime.lm.limits.budget import Budget
 from runtime.lm.predictors.serving import PredictorStatistics
@@ -129,6 +129,18 @@ class PortalRuntime(PortalFace[Runtime], of=Runtime):
         """See ``Runtime.handle``."""
         face: PortalRunHandle[Any] = self._face(self._cross(timeout, self._native.handle, run_id))
         return face
+
+    def questions(self, run_id: str | None = None, *, timeout: float | None = None) -> list[Question]:
+        """See ``Runtime.questions``."""
+        return self._cross(timeout, self._native.questions, run_id)
+
+    def answer(self, question_id: str, value: object, by: str | None = None, *, timeout: float | None = None) -> None:
+        """See ``Runtime.answer``."""
+        return self._cross(timeout, self._native.answer, question_id, value, by)
+
+    def send(self, run_id: str, signal: object, key: str | None = None, *, timeout: float | None = None) -> None:
+        """See ``Runtime.send``."""
+        return self._cross(timeout, self._native.send, run_id, signal, key)
 
     def stream(
         self,
@@ -273,6 +285,11 @@ class PortalRunHandle(PortalFace[RunHandle[Out]], Generic[Out], of=RunHandle):
     def status(self) -> RunStatus:
         """See ``RunHandle.status``."""
         return self._native.status
+
+    @property
+    def questions(self) -> tuple[Question, ...]:
+        """See ``RunHandle.questions``."""
+        return self._native.questions
 
     @property
     def trace(self) -> tuple[Step, ...]:

@@ -41,6 +41,7 @@ from runtime.graphs.handle import RunHandle
 from runtime.graphs.journaling import Journal, by_frame
 from runtime.graphs.keeper import Keeping
 from runtime.graphs.launch import Launch
+from runtime.graphs.outside import Outside
 from runtime.graphs.record import RunStatus
 from runtime.graphs.reducer.deliveries import Commands
 from runtime.graphs.reducer.state import RunState
@@ -49,7 +50,7 @@ from runtime.graphs.run import ActiveRun, Work
 from runtime.graphs.stored import StoredView, unknown
 from runtime.graphs.unheard import Unheard
 from runtime.journal.records import Record, RecordKind, digest_of
-from runtime.journal.store import Created, NewRun, PostedKind, StoredRun, StoredStatus
+from runtime.journal.store import Created, NewRun, StoredRun, StoredStatus
 from runtime.lm.dspy import bridge
 from runtime.lm.dspy.checking import predict_problems
 from runtime.lm.models import Connections, Models
@@ -89,7 +90,14 @@ def check_run_id(wanted: object) -> None:
 class Engine:
     """Deploys graphs under a supervisor and starts their runs."""
 
-    def __init__(self, services: Services, root: SupervisorCell, models: Models, predictors: Predictors) -> None:
+    def __init__(
+        self,
+        services: Services,
+        root: SupervisorCell,
+        models: Models,
+        predictors: Predictors,
+        evict_after_s: float = math.inf,
+    ) -> None:
         self._predictors = predictors
         self._services = services
         self._root = root
@@ -104,10 +112,23 @@ class Engine:
         """That of the task that opened the runtime: for what outlives runs."""
         self._contexts = Contexts()
         self._is_draining = False
-        self.keeping: Keeping | None = None
-        """Set when the runtime has a store."""
+        self._keeping: Keeping | None = None
         self._accepting: dict[str, trio.Lock] = {}
         """By the id of each durable run that is being started."""
+        self.outside = Outside(services, self._runs, self._deployed, evict_after_s)
+        """What people and other programs ask and say."""
+        self._returning: dict[str, trio.Event] = {}
+        """By the id of each stored run whose end is awaited here: set when it is here again."""
+
+    @property
+    def keeping(self) -> Keeping | None:
+        """What keeps durable runs; None for a runtime without a store."""
+        return self._keeping
+
+    def keep(self, keeping: Keeping) -> None:
+        """Keep durable runs from now on."""
+        self._keeping = self.outside.keeping = keeping
+        self.outside.fetch, self.outside.accepting = self._fetch, self._accepting
 
     # --- deployments ------------------------------------------------------------------------------------------------------
 
@@ -147,7 +168,7 @@ class Engine:
         assert isinstance(supervisor, SupervisorCell), "a SupervisorSpec makes a supervisor"
         deployment = Deployment(graph, plan, supervisor, max_runs)
         try:
-            await deployment.start(lambda node: chosen[node.name], self.run_inside, predictors)
+            await deployment.start(lambda node: chosen[node.name], self.run_inside, predictors, self.outside.desk)
         except BaseException:
             with trio.CancelScope(shield=True):
                 await self._root.terminate(supervisor, discard=True)
@@ -210,7 +231,7 @@ class Engine:
         cell = on_duty()
         with nullcontext() if cell is None else launch.run.waits.started_by(cell):
             await launch.begin()
-        return launch.run
+        return self._seen(launch.run)
 
     @trio.lowlevel.enable_ki_protection  # Ctrl-C comes at its waits; between two lines it would leave a run that never ends
     async def _prepare(
@@ -244,7 +265,9 @@ class Engine:
         run = self._runs[state.run_id] = ActiveRun(
             state, deployment.pools, self._audience(events), dismiss, max_steps, now=self._services.now
         )
-        run.shows_prompts = self._services.shows_prompts
+        run.shows_prompts, run.desk = self._services.shows_prompts, self.outside.desk
+        if (awaited := self._returning.pop(state.run_id, None)) is not None:
+            awaited.set()
         if self.keeping is not None:
             run.wall_time = self.keeping.store.wall_time
         if deployment.has_needs:
@@ -313,6 +336,7 @@ class Engine:
                 return self._view(found.run)
             run = self._activate(deployment, state, message, max_steps, events)
             run.journal = Journal(keeping.open_log(run_id, 1, run.lost), deployment.codec)
+            self.outside.begun(run)
             return Launch(run, message, commands, deployment.admit)
         if found.run.graph != graph.name or not _is_same_input(deployment.codec, found.first, data, message):
             raise RunExists(
@@ -322,7 +346,7 @@ class Engine:
             )
         active = self._runs.get(run_id)  # it may have been taken up meanwhile
         if active is not None:
-            return active
+            return self._seen(active)
         if here and found.run.status is StoredStatus.READY and found.run.version == graph.version:
             taken = await store.take(run_id, StoredStatus.READY)
             if taken is not None:
@@ -333,16 +357,37 @@ class Engine:
 
     def _view(self, stored: StoredRun) -> StoredView:
         assert self.keeping is not None, "a stored run has a store"
-        deployment = next((each for each in self._deployments.values() if each.graph.name == stored.graph), None)
+        deployment = self._deployed(stored.graph)
         codec = None if deployment is None else deployment.codec
-        return StoredView(self.keeping.store, stored, codec, self._runs.get)
+        return StoredView(self.keeping.store, stored.id, stored.graph, stored.status, codec, self._runs.get, self._returning)
+
+    def _seen(self, run: ActiveRun) -> ActiveRun | StoredView:
+        """A run here, as a handle sees it: one that is stored may leave memory and come back."""
+        if run.journal is None:
+            return run
+        assert self.keeping is not None, "a durable run has a store"
+        store, codec = self.keeping.store, run.journal.codec
+        return StoredView(store, run.id, run.graph, StoredStatus.RUNNING, codec, self._runs.get, self._returning, run)
+
+    def _deployed(self, name: str) -> Deployment[Any, Any] | None:
+        return next((each for each in self._deployments.values() if each.graph.name == name), None)
+
+    async def _fetch(self, run_id: str) -> None:
+        """Take up a run that waits, since something has come for it."""
+        keeping = self.keeping
+        assert keeping is not None, "a stored run has a store"
+        with contextlib.suppress(StoreError):
+            stored = await keeping.store.take(run_id, StoredStatus.WAITING)
+            deployment = None if stored is None else self._deployed(stored.graph)
+            if stored is not None and deployment is not None:
+                await self._take(keeping, deployment, stored)
 
     async def handle(self, run_id: str) -> ActiveRun | StoredView:
         """A run that is under way here, or stored."""
         await trio.lowlevel.checkpoint()
         active = self._runs.get(run_id)
         if active is not None:
-            return active
+            return self._seen(active)
         stored = None if self.keeping is None else await self.keeping.store.run(run_id)
         if stored is None:
             raise unknown(run_id)
@@ -356,18 +401,6 @@ class Engine:
                 await self._take_up_due(self.keeping)
             await trio.sleep(LOOK_S)
 
-    async def hear(self) -> None:
-        """Do what is asked of runs here from outside, for ever."""
-        assert self.keeping is not None, "a store is opened"
-        while True:
-            try:
-                for item in await self.keeping.store.posted():
-                    run = self._runs.get(item.run)
-                    if run is not None and item.kind is PostedKind.CANCEL:
-                        run.cancel()
-            except StoreError:
-                await trio.sleep(LOOK_S)
-
     async def _take_up_due(self, keeping: Keeping) -> None:
         while not self._is_draining:
             open_for = {(d.graph.name, d.graph.version): d for d in self._deployments.values() if d.is_running and d.places_left}
@@ -376,16 +409,18 @@ class Engine:
             most = int(min(MOST_CLAIMED, *(each.places_left for each in open_for.values())))
             claimed = await keeping.store.claim(list(open_for), most)
             for stored in claimed:
-                deployment = open_for[stored.graph, stored.version]
-                try:
-                    launch = await self._revive(keeping, deployment, stored)
-                except StoreError as error:  # damaged, or not to be read now: somebody else may try
-                    self._parked(stored, error)
-                    continue
-                if launch is not None and keeping.nursery is not None:
-                    keeping.nursery.start_soon(self._go_on, launch)
+                await self._take(keeping, open_for[stored.graph, stored.version], stored)
             if len(claimed) < most:
                 return
+
+    async def _take(self, keeping: Keeping, deployment: Deployment, stored: StoredRun) -> None:
+        try:
+            launch = await self._revive(keeping, deployment, stored)
+        except StoreError as error:  # damaged, or not to be read now: somebody else may try
+            self._parked(stored, error)
+            return
+        if launch is not None and keeping.nursery is not None:
+            keeping.nursery.start_soon(self._go_on, launch)
 
     async def _go_on(self, launch: Launch) -> None:
         async with in_context(self._context):
@@ -421,8 +456,7 @@ class Engine:
         began: Any = {"worker": keeping.worker, "epoch": keeping.lease.epoch}
         written = log.append(RecordKind.RESUMED, "", json.dumps(began).encode())
         run.resume(resumed)
-        if any(item.kind is PostedKind.CANCEL for item in await store.inbox(run_id)):
-            run.cancel("it was cancelled before its process ended")
+        await self.outside.revived(run, records)
         if run.wants(RunResumed):
             run.audience.publish(RunResumed(run_id=run_id, graph=stored.graph, records=len(records), lives=stored.lives))
         await written.wait()
@@ -437,7 +471,9 @@ class Engine:
         keeping = self.keeping
         assert keeping is not None, "a durable run has a store"
         keeping.close_log(journal.log)
-        if run.is_handed_back and journal.log.error is None and keeping.nursery is not None:
+        if run.is_evicted and journal.log.error is None and keeping.nursery is not None:
+            keeping.nursery.start_soon(self.outside.put_down, run)
+        elif run.is_handed_back and journal.log.error is None and keeping.nursery is not None:
             keeping.nursery.start_soon(keeping.release, run.id)
 
     async def run_inside(self, graph: Graph, message: object, work: Work) -> Any:
@@ -456,12 +492,16 @@ class Engine:
             commands = resumed.commands
         run = ActiveRun(state, deployment.pools, outer.audience, deployment.dismiss, outer.max_steps, outer, outer.now)
         run.journal = journal
+        outer.inside[work.delivery.path] = run
         if resumed is not None and known:
             run.resume(resumed)
         if deployment.has_needs:
             run.dependencies = self._dependencies(deployment, run, message, work.delivery.path)
         launch = Launch(run, message, commands, deployment.admit)
-        return await launch.result("the run that it is a part of no longer wants it")
+        try:
+            return await launch.result("the run that it is a part of no longer wants it")
+        finally:
+            del outer.inside[work.delivery.path]
 
     def _dependencies(self, deployment: Deployment, run: ActiveRun, message: object, prefix: str) -> RunDependencies:
         async def run_node(name: str, lender: RunDependencies) -> Any:
@@ -497,6 +537,7 @@ class Engine:
             if not isinstance(accepted, Launch):
                 return await accepted.result()
             launch = accepted
+            launch.run.is_held = True
         return await launch.result("the caller of run() was cancelled")
 
     @contextlib.asynccontextmanager
@@ -517,6 +558,7 @@ class Engine:
                     "  Fix: handle = await runtime.handle(run_id), and await handle.result()."
                 )
             launch = accepted
+            launch.run.is_held = True
         try:
             with launch.run.waits.awaited() as cell:  # by the reader of its events
                 await launch.begin()
@@ -529,6 +571,7 @@ class Engine:
     async def drain(self, grace_s: float) -> None:
         """Take no more runs; let those in progress finish for `grace_s` seconds, then cancel them; return when all are over."""
         self._is_draining = True
+        self.outside.evict_all()
         with trio.move_on_after(grace_s):
             async with self._deploying:  # runs that wait for their graph are behind this lock, in front of us
                 pass
@@ -540,7 +583,7 @@ class Engine:
 
     def runs(self) -> Mapping[str, RunHandle]:
         """Those that are not over, by id, in the order of their start."""
-        return {run_id: RunHandle(run) for run_id, run in self._runs.items()}
+        return {run_id: RunHandle(self._seen(run)) for run_id, run in self._runs.items()}
 
     def close(self) -> list[str]:
         """Cancel every run, because the runtime is closed; returns a report on each that was never awaited."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import datetime
-from typing import Any, Self, final
+from typing import Any, Self, TypeVar, final
 
 import attrs
 import trio
@@ -21,6 +21,8 @@ from runtime.graphs.run import Work
 from runtime.lm.dspy.bridge import run_signature
 from runtime.lm.limits.abilities import PassesAbilities
 from runtime.lm.limits.budget import listening
+
+A = TypeVar("A")
 
 
 @final
@@ -37,6 +39,15 @@ class Pulse:
         if self._idle_s != math.inf:
             self.scope.deadline = trio.current_time() + self._idle_s
 
+    @contextmanager
+    def held(self) -> Generator[None]:
+        """While the attempt waits for a person, it counts as alive."""
+        self.scope.deadline = math.inf
+        try:
+            yield
+        finally:
+            self.beat()
+
 
 @final
 @attrs.frozen
@@ -52,6 +63,7 @@ class NodeRun:
     _beat: Callable[[], None] = attrs.field(repr=False, eq=False)
     _wall_time: Callable[[], datetime] = attrs.field(repr=False, eq=False)
     _steps_left: Callable[[], float] = attrs.field(repr=False, eq=False)
+    _ask: Callable[[object, Any, float | None], Awaitable[Any]] = attrs.field(repr=False, eq=False)
 
     @property
     def steps_left(self) -> float:
@@ -66,6 +78,11 @@ class NodeRun:
     def wall_time(self) -> datetime:
         """See ``actors.Run.wall_time``."""
         return self._wall_time()
+
+    async def ask(self, question: object, answer: type[A], timeout_s: float | None = None) -> A:
+        """See ``actors.Run.ask``."""
+        found: A = await self._ask(question, answer, timeout_s)
+        return found
 
     def heartbeat(self) -> None:
         """See ``actors.Run.heartbeat``."""

@@ -14,12 +14,17 @@ from actors.errors import UnderstudyError
 from actors.words import said
 from runtime.journal.log import Entry, RunLog
 from runtime.journal.records import Record, RecordKind
+from runtime.journal.store import StoredQuestion
 from runtime.messages.codec import MessageCodec
 
 FRAME_END: Final = "\n"
 """Between a frame and the path in it; no name can have it."""
 MOST_SAID: Final = 1_000
 """Characters of an error that a record keeps."""
+
+
+def _nothing() -> None:
+    pass
 
 
 @final
@@ -56,10 +61,28 @@ class Journal:
         except UnderstudyError:
             return None
 
-    def append(self, kind: RecordKind, path: str, data: bytes | None = None, then: Callable[[], Any] | None = None) -> Entry:
-        """Write down what the reducer was told; `then` happens in the order of the records."""
-        whole = f"{self._frame}{FRAME_END}{path}" if self._frame else path
+    def append(
+        self,
+        kind: RecordKind,
+        path: str,
+        data: bytes | None = None,
+        then: Callable[[], Any] | None = None,
+        *,
+        question: StoredQuestion | None = None,
+        answered: str | None = None,
+    ) -> Entry:
+        """Write down what the reducer was told; `then` happens in the order of the records.
+
+        `question` is listed in the store with the record, the question of the id `answered` is struck out with it.
+        """
+        whole = self.whole(path)
+        if question is not None or answered is not None:
+            return self.log.append(kind, whole, data, then or _nothing, question=question, answered=answered)
         return self.log.append(kind, whole, data) if then is None else self.log.append(kind, whole, data, then)
+
+    def whole(self, path: str) -> str:
+        """The path of a record, with the frame before it."""
+        return f"{self._frame}{FRAME_END}{path}" if self._frame else path
 
     def failed(self, path: str, attempt: int, error: BaseException, what: str = "") -> None:
         """Write down that an attempt failed; nobody waits for that. `what` says what came of it."""

@@ -18,7 +18,7 @@ import trio
 from actors.errors import UnderstudyError
 from actors.store_errors import RunLost, StoreError, StoreUnavailable
 from runtime.journal.records import PAID, Record, RecordKind
-from runtime.journal.store import Posted, PostedKind, Store
+from runtime.journal.store import Posted, PostedKind, Store, StoredQuestion
 
 MOST_ROWS: Final = 500
 """Records of one run in one append."""
@@ -38,6 +38,10 @@ class Entry:
     result: outcome.Outcome[Any] | None = None
     """What ``then`` returned or raised; or why the record was not written."""
     settled: trio.Event | None = None
+    question: StoredQuestion | None = None
+    """A question to be listed with the record."""
+    answered: str | None = None
+    """The id of a question to be struck out with it."""
 
     def settle(self, result: outcome.Outcome[Any]) -> None:
         """Let whoever waits go on."""
@@ -114,12 +118,19 @@ class RunLog:
         return not self._flying and not self._waiting
 
     def append(
-        self, kind: RecordKind, path: str, data: bytes | None, then: Callable[[], Any] = _nothing, inputs: bytes = b""
+        self,
+        kind: RecordKind,
+        path: str,
+        data: bytes | None,
+        then: Callable[[], Any] = _nothing,
+        inputs: bytes = b"",
+        question: StoredQuestion | None = None,
+        answered: str | None = None,
     ) -> Entry:
         """Write a record behind all others; `then` is called when it is written. Never waits."""
         at = self._store.wall_time().timestamp()
         self._seq += 1
-        entry = Entry(Record.of(self.run_id, self._seq, kind, path, at, data, inputs), then)
+        entry = Entry(Record.of(self.run_id, self._seq, kind, path, at, data, inputs), then, question=question, answered=answered)
         if self.error is not None:
             entry.settle(outcome.Error(self.error))
             return entry
@@ -134,15 +145,25 @@ class RunLog:
         try:
             while self._waiting and not self._flying and self.error is None:
                 self.waiting_since_s = trio.current_time()
-                self._flying = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_ROWS))]
+                self._flying = self._next_rows()
                 self._fly()
         finally:
             self._is_sending = False
 
+    def _next_rows(self) -> list[Entry]:
+        """Those that go together: one append has room for one question."""
+        rows: list[Entry] = []
+        while self._waiting and len(rows) < MOST_ROWS:
+            rows.append(self._waiting.popleft())
+            if rows[-1].question is not None or rows[-1].answered is not None:
+                break
+        return rows
+
     def _fly(self) -> None:
         rows = [entry.record for entry in self._flying]
         sync = self._sync if self._sync is not None else any(row.kind in PAID for row in rows)
-        self._store.append(rows, sync, self._done)
+        last = self._flying[-1]
+        self._store.append(rows, sync, self._done, last.question, last.answered)
 
     def _done(self, error: StoreError | RunLost | None) -> None:
         if self.error is not None:

@@ -223,6 +223,7 @@ class MemoryStore:
             run.stored = attrs.evolve(run.stored, last_seq=row.seq)
             if row.kind is RecordKind.OVER:
                 run.stored = attrs.evolve(run.stored, status=StoredStatus(row.path), owner=None, wake_at=None, ended=now)
+                self._strike_out(row.run, now)
             elif row.kind is RecordKind.PARKED:
                 run.stored = attrs.evolve(run.stored, status=StoredStatus.PARKED, owner=None, wake_at=None)
         if question is not None:
@@ -230,6 +231,11 @@ class MemoryStore:
         if answered is not None and answered in self._data.questions:
             self._data.questions[answered] = attrs.evolve(self._data.questions[answered], answered=now)
         self._data.commits += 1
+
+    def _strike_out(self, run: str, now: datetime) -> None:
+        for key, question in self._data.questions.items():
+            if question.run == run and question.answered is None:
+                self._data.questions[key] = attrs.evolve(question, answered=now)
 
     async def read(self, run: str, after: int = 0) -> AsyncIterator[Record]:
         """See ``Store.read``."""
