@@ -7,7 +7,7 @@ import functools
 import inspect
 import types
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Generic, TypeVar, Unpack, final, overload
+from typing import Any, Generic, TypeVar, Unpack, cast, final, overload
 
 import attrs
 
@@ -461,7 +461,8 @@ class Graph(Generic[In, Out]):
 
 
 def _signal_types(name: str, signals: Any) -> tuple[type, ...]:
-    given: tuple[Any, ...] = tuple(signals) if isinstance(signals, tuple | list) else (signals,)
+    is_several = isinstance(signals, tuple | list)
+    given: tuple[Any, ...] = tuple(cast("tuple[Any, ...]", signals)) if is_several else (signals,)
     found = [kind for each in given for kind in message_types(f"Graph({name!r}", "signals", each)]
     return tuple(dict.fromkeys(found))
 

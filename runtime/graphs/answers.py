@@ -25,6 +25,11 @@ WITHDRAWN: Final = "withdrawn"
 """How a question ended."""
 
 
+def is_object(value: object) -> bool:
+    """Whether it may be the fields of a message."""
+    return isinstance(value, dict)
+
+
 def union_of(kinds: Sequence[type], *, or_none: bool = False) -> Any:
     """One annotation for all of `kinds`, of which there is one at least."""
     first: Any = kinds[0]
@@ -41,7 +46,7 @@ def read_one_of(kinds: Sequence[type], fields: Mapping[str, Any]) -> Any:
     """
     by_name = {kind.__name__: kind for kind in kinds}
     name, inside = next(iter(fields.items())) if len(fields) == 1 and len(kinds) > 1 else ("", None)
-    if name in by_name and isinstance(inside, dict):
+    if name in by_name and is_object(inside):
         return reader.read(by_name[name], as_object(inside))
     return reader.read(union_of(kinds), fields)
 
@@ -78,10 +83,10 @@ def message_data(value: Any) -> bytes:
         NotStorable: one of them cannot be stored.
     """
     if type(value) is dict:
-        by_name = cast("dict[str, Any]", value)
+        by_name = as_object(cast("object", value))
         return b"{" + b",".join(json.dumps(name).encode() + b":" + message_data(each) for name, each in by_name.items()) + b"}"
     if type(value) is list:
-        return b"[" + b",".join(map(message_data, value)) + b"]"
+        return b"[" + b",".join(map(message_data, as_list(cast("object", value)))) + b"]"
     return b"null" if value is None else codec_for(type(value)).encode(value)
 
 
@@ -117,11 +122,11 @@ def read_question(data: bytes | None) -> Mapping[str, Any]:
 
 
 def _made(found: Any) -> Any:
-    if isinstance(found, list):
-        return [_made(each) for each in as_list(found)]
-    if not isinstance(found, dict):
+    if type(found) is list:
+        return [_made(each) for each in as_list(cast("object", found))]
+    if not is_object(found):
         return found
-    parts = cast("dict[str, Any]", found)
+    parts = as_object(found)
     if len(parts) == 1 and ":" in (tag := next(iter(parts))):
         kind = loaded(tag)
         try:

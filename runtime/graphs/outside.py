@@ -18,7 +18,7 @@ from actors.errors import UnderstudyError, UsageError
 from actors.store_errors import AlreadyAnswered, StoreError, UnknownRun
 from actors.words import repr_of, type_names
 from runtime.core.services import Services
-from runtime.graphs.answers import codec_for, loaded, read_one_of, read_question
+from runtime.graphs.answers import codec_for, is_object, loaded, read_one_of, read_question
 from runtime.graphs.deployment import Deployment
 from runtime.graphs.keeper import Keeping
 from runtime.graphs.questions import NOBODY, Asking, Desk, Question, id_in
@@ -172,7 +172,7 @@ class Outside:
         deployment = self._deployed(stored.graph)
         if deployment is not None:
             signal = _read_signal(stored.graph, deployment.plan.signal_types, signal)
-        elif isinstance(signal, dict):
+        elif is_object(signal):
             raise UsageError(
                 f"run {run_id!r} is one of graph {stored.graph!r}, which is not deployed here, so a dict cannot be read.\n"
                 "  Fix: send an instance of the signal's class, or deploy the graph."
@@ -307,7 +307,7 @@ def _checked_key(key: object) -> str:
 def _read_signal(graph: str, signal_types: tuple[type, ...], signal: object) -> Any:
     if isinstance(signal, signal_types):
         return signal
-    if isinstance(signal, dict) and signal_types:
+    if is_object(signal) and signal_types:
         return read_one_of(signal_types, as_object(signal))
     raise UsageError(
         f"graph {graph!r} takes as signals: {type_names(signal_types) or 'none'}. Got: {repr_of(signal)}.\n"

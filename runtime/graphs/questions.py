@@ -21,7 +21,19 @@ from actors.errors import UsageError
 from actors.words import repr_of, type_names
 from runtime.core.events import Audience, Event
 from runtime.core.timekeeper import Timekeeper, Timer
-from runtime.graphs.answers import ANSWERED, TIMED_OUT, WITHDRAWN, Answer, answer_data, codec_for, question_data, remember
+from runtime.graphs.answers import (
+    ANSWERED,
+    TIMED_OUT,
+    WITHDRAWN,
+    Answer,
+    answer_data,
+    codec_for,
+    is_object,
+    question_data,
+    read_one_of,
+    remember,
+    union_of,
+)
 from runtime.graphs.carried import Carried
 from runtime.graphs.events import QuestionAnswered, QuestionAsked
 from runtime.graphs.journaling import Journal
@@ -83,7 +95,7 @@ class Question:
         if (value is None and self.may_be_none) or isinstance(value, self.answers):
             return value
         wanted = type_names(self.answers) + (" | None" if self.may_be_none else "")
-        if not isinstance(value, dict):
+        if not is_object(value):
             raise UsageError(
                 f"question {self.id!r} at {self.path} is answered with {wanted}. Got: {repr_of(value)}.\n"
                 "  Fix: give one of these, or a dict of its fields."
