@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from datetime import datetime
 from typing import Any, Self, TypeVar, final
 
@@ -14,7 +14,8 @@ import trio
 
 from actors.errors import LMError, UsageError
 from actors.lm import LM, ChatMessage, Completion, Delta, Embedder, Embeddings, LMStream, Usage
-from runtime.graphs.events import LMAsked, LMCalled, LMCallStarted, LMDelta
+from runtime.graphs.asking import ask
+from runtime.graphs.events import LMAsked, LMCalled, LMCallStarted, LMDelta, NodeReported
 from runtime.graphs.prompts import shown_prompt
 from runtime.graphs.record import Spend
 from runtime.graphs.run import Work
@@ -63,7 +64,53 @@ class NodeRun:
     _beat: Callable[[], None] = attrs.field(repr=False, eq=False)
     _wall_time: Callable[[], datetime] = attrs.field(repr=False, eq=False)
     _steps_left: Callable[[], float] = attrs.field(repr=False, eq=False)
-    _ask: Callable[[object, Any, float | None], Awaitable[Any]] = attrs.field(repr=False, eq=False)
+    _report: Callable[[str, float | None, float | None], None] | None = attrs.field(default=None, repr=False, eq=False)
+    _ask: Callable[[object, Any, float | None], Awaitable[Any]] | None = attrs.field(default=None, repr=False, eq=False)
+
+    @classmethod
+    def of(
+        cls,
+        work: Work,
+        beat: Callable[[], None],
+        path: str,
+        hold: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> NodeRun:
+        """That of `work`, or of a part of it that has a path of its own; in `hold()` it need not show that it is alive."""
+        run, step = work.run, work.step
+
+        def report(text: str, done: float | None, of: float | None) -> None:
+            beat()
+            if run.wants(NodeReported):
+                run.audience.publish(
+                    NodeReported(run_id=run.id, node=step.node, path=path, attempt=step.attempt, text=text, done=done, of=of)
+                )
+
+        async def ask_person(question: object, answer: Any, timeout_s: float | None) -> Any:
+            with hold():  # a person who thinks is no sign of a node that hangs
+                return await ask(work, question, answer, timeout_s)
+
+        return cls(
+            run.id,
+            run.state.plan.name,
+            step.node,
+            path,
+            step.attempt,
+            run.is_resumed,
+            beat,
+            run.wall_time,
+            lambda: run.steps_left,
+            report,
+            ask_person,
+        )
+
+    def report(self, text: str, *, done: float | None = None, of: float | None = None) -> None:
+        """See ``actors.Run.report``."""
+        if self._report is None:
+            return
+        if trio.lowlevel.in_trio_task():
+            self._report(text, done, of)
+        else:  # in the worker thread of a plain function
+            trio.from_thread.run_sync(self._report, text, done, of)
 
     @property
     def steps_left(self) -> float:
@@ -81,6 +128,7 @@ class NodeRun:
 
     async def ask(self, question: object, answer: type[A], timeout_s: float | None = None) -> A:
         """See ``actors.Run.ask``."""
+        assert self._ask is not None, "the run of a node can ask"
         found: A = await self._ask(question, answer, timeout_s)
         return found
 

@@ -16,6 +16,7 @@ from runtime.journal.log import Entry, RunLog
 from runtime.journal.records import Record, RecordKind
 from runtime.journal.store import StoredQuestion
 from runtime.messages.codec import MessageCodec
+from runtime.messages.shapes import as_object
 
 FRAME_END: Final = "\n"
 """Between a frame and the path in it; no name can have it."""
@@ -115,4 +116,4 @@ def by_frame(records: Sequence[Record]) -> tuple[list[Record], dict[str, list[Re
 def details_of(record: Record) -> Mapping[str, Any]:
     """What a record tells that is no message: an error, a worker."""
     found: Any = json.loads(record.data or b"{}")
-    return found if isinstance(found, dict) else {}
+    return as_object(found)

@@ -42,6 +42,7 @@ class Outside:
     def __init__(
         self,
         services: Services,
+        desk: Desk,
         runs: Mapping[str, ActiveRun],
         deployed: Callable[[str], Deployment[Any, Any] | None],
         evict_after_s: float,
@@ -59,7 +60,8 @@ class Outside:
         """The ids of runs that are being started."""
         self._early: dict[str, list[Posted]] = {}
         """What came for runs that are being started."""
-        self.desk = Desk(services.timekeeper, self._overdue)
+        self.desk = desk
+        desk.overdue = self._overdue
 
     # --- questions --------------------------------------------------------------------------------------------------------
 

@@ -201,10 +201,11 @@ SCRIPTED: ContextVar[tuple[Scripted, ...]] = ContextVar("understudy_scripted_ans
 class Desk:
     """The open questions of all runs in memory of one runtime."""
 
-    def __init__(self, timekeeper: Timekeeper, overdue: Callable[[Asking], None]) -> None:
-        """`overdue` is called with a durable question whose time is up: only one of its worker and an answer may win."""
+    def __init__(self, timekeeper: Timekeeper) -> None:
+        """No question is open."""
         self._timekeeper = timekeeper
-        self._overdue = overdue
+        self.overdue: Callable[[Asking], None] | None = None
+        """Called with a durable question whose time is up: only one of its worker and an answer may win."""
         self._numbers = itertools.count(1)
         self.open: dict[str, Asking] = {}
         """By id, in the order in which they were asked."""
@@ -314,7 +315,8 @@ class Desk:
             look = functools.partial(self._watch, asking)
             asking.timer = self._timekeeper.call_after(min(left, LONGEST_SLEEP_S), look)
         elif asking.is_durable:
-            self._overdue(asking)
+            assert self.overdue is not None, "a runtime with a store has said what happens"
+            self.overdue(asking)
         else:
             self.deliver(asking, None, None, is_late=True)
 

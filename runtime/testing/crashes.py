@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, final
+from typing import Any, Final, cast, final
 
 import attrs
 import trio
@@ -15,6 +15,10 @@ from runtime.journal.records import Record, RecordKind
 from runtime.journal.store import Created, Done, Existing, Lease, NewRun, Store, StoredQuestion
 
 _ONCE: Final = frozenset({RecordKind.FINISHED, RecordKind.STOOD_IN, RecordKind.EMITTED, RecordKind.STARTED, RecordKind.OVER})
+
+
+def _unheard(_: object) -> None:
+    pass
 
 
 class _Wrapping:
@@ -51,7 +55,7 @@ class CrashingStore(_Wrapping):
             self._store.append(rows, sync, done, question, answered)
             return
         if self._is_written:
-            self._store.append(rows, sync, lambda _: None, question, answered)
+            self._store.append(rows, sync, _unheard, question, answered)
         self._crash()
         done(RunLost(f"the process of run {rows[0].run!r} has died, as this test wants.", run_id=rows[0].run))
 
@@ -117,6 +121,7 @@ async def crash_everywhere(
             first = crash_after(number, written=written)
             await _life(run, first, within_s)
             again = first.beside()
+            made: Any = None
             with trio.move_on_after(within_s) as limit:
                 made = await run(again)
             if limit.cancelled_caught:
@@ -140,7 +145,7 @@ async def _life(run: Callable[[Store], Awaitable[Any]], store: CrashingStore, wi
         nursery.start_soon(watch)
         with trio.move_on_after(within_s):
             try:
-                await run(store)
+                await run(cast("Store", store))
             except BaseExceptionGroup as group:
                 rest = group.split((StoreError, RunLost, trio.Cancelled))[1]
                 if rest is not None and not store.crashed.is_set():

@@ -1,0 +1,72 @@
+"""Taking up: a runtime goes on with stored runs that are due, or that something has come for."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Final, final
+
+import trio
+
+from actors.store_errors import StoreError
+from runtime.graphs.accepting import DurableRuns
+from runtime.graphs.carried import in_context
+from runtime.graphs.deployment import Deployment
+from runtime.graphs.launch import Launch
+from runtime.journal.store import StoredRun, StoredStatus
+
+LOOK_S: Final = 1.0
+"""How often the store is asked for runs that are due."""
+MOST_CLAIMED: Final = 20
+"""How many runs are taken up at a time."""
+
+
+@final
+class TakingUp:
+    """What runs beside the runs of a runtime that has a store."""
+
+    def __init__(self, runs: DurableRuns) -> None:
+        self._runs = runs
+
+    async def take_up(self) -> None:
+        """Take up stored runs that are due, as many as graphs here have room for; for ever."""
+        while True:
+            with contextlib.suppress(StoreError):
+                await self._take_up_due()
+            await trio.sleep(LOOK_S)
+
+    async def fetch(self, run_id: str) -> None:
+        """Take up a run that waits, since something has come for it."""
+        with contextlib.suppress(StoreError):
+            if self._runs.active.is_closed:
+                return
+            stored = await self._runs.keeping.store.take(run_id, StoredStatus.WAITING)
+            deployment = None if stored is None else self._runs.deployments.named(stored.graph)
+            if stored is not None and deployment is not None:
+                await self._take(deployment, stored)
+
+    async def _take_up_due(self) -> None:
+        runs, keeping = self._runs, self._runs.keeping
+        while not runs.active.is_draining:
+            open_for = {(d.graph.name, d.graph.version): d for d in runs.deployments.running() if d.places_left}
+            if not open_for:
+                return
+            most = int(min(MOST_CLAIMED, *(each.places_left for each in open_for.values())))
+            claimed = await keeping.store.claim(list(open_for), most)
+            for stored in claimed:
+                await self._take(open_for[stored.graph, stored.version], stored)
+            if len(claimed) < most:
+                return
+
+    async def _take(self, deployment: Deployment, stored: StoredRun) -> None:
+        try:
+            launch = await self._runs.revive(deployment, stored)
+        except StoreError as error:  # damaged, or not to be read now: somebody else may try
+            self._runs.parked(stored, error)
+            return
+        nursery = self._runs.keeping.nursery
+        if launch is not None and nursery is not None:
+            nursery.start_soon(self._go_on, launch)
+
+    async def _go_on(self, launch: Launch) -> None:
+        async with in_context(self._runs.deployments.context):
+            await launch.begin()
