@@ -68,9 +68,9 @@ from runtime.graphs.events import StoreStalled as StoreStalled
 from runtime.graphs.events import ToolCalled as ToolCalled
 from runtime.graphs.events import ToolsChanged as ToolsChanged
 from runtime.graphs.handle import RunHandle as RunHandle
-from runtime.graphs.questions import Question as Question
 from runtime.graphs.history import History as History
 from runtime.graphs.history import HistoryStep as HistoryStep
+from runtime.graphs.questions import Question as Question
 from runtime.graphs.record import RunStatus as RunStatus
 from runtime.graphs.record import Spend as Spend
 from runtime.graphs.record import Step as Step

@@ -292,6 +292,7 @@ class Runtime:
         """
         if not await self._engine.store("forget()").forget(run_id):
             raise unknown(run_id)
+
     async def questions(self, run_id: str | None = None) -> list[Question]:
         """What people are asked now, oldest first: by one run, or by all of this runtime and of its store.
 

@@ -174,6 +174,8 @@ def _questions(plan: Plan) -> Iterator[str]:
         yield f"`{spec.name}`, answered with {type_names(spec.outputs)}{' or None' if spec.may_end else ''}."
         yield ""
         yield from (f"> {line}".rstrip() for line in (spec.instruction or "(no question)").splitlines())
+
+
 def _tools(plan: Plan) -> Iterator[str]:
     equipped = [spec for spec in plan.nodes.values() if spec.predict is not None and spec.has_tools]
     if equipped:

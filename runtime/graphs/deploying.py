@@ -43,9 +43,7 @@ FURTHER_CHECKS.append(predict_problems)  # the check of a graph then knows what 
 class Deployments:
     """The graphs that are deployed under one root supervisor."""
 
-    def __init__(
-        self, root: SupervisorCell, models: Models, predictors: Predictors, run_inside: RunInside, desk: Desk
-    ) -> None:
+    def __init__(self, root: SupervisorCell, models: Models, predictors: Predictors, run_inside: RunInside, desk: Desk) -> None:
         """None yet; `run_inside` runs a graph as the work of a node, at `desk` nodes ask people."""
         self._root = root
         self._desk = desk

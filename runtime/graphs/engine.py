@@ -248,6 +248,7 @@ class Engine:
 
     def close(self) -> list[str]:
         """Cancel every run, because the runtime is closed; returns a report on each that was never awaited."""
+        self._active.is_closed = True  # what is handed back below must not be taken up here again: test_durable_runs.py
         if self._durable is not None:
             self._durable.keeping.hurry()
         abandoned = [run for run in self._active.by_id.values() if not (run.waits.is_awaited or run.is_ending or run.journal)]

@@ -58,7 +58,7 @@ class Keeping:
         self.nursery: trio.Nursery | None = None
         """For what a stored run needs besides its nodes."""
         self._publish = publish
-        self._retention = retention
+        self.retention = retention
         self._logs: dict[RunLog, None] = {}
         self._stalls: dict[RunLog, _Stall] = {}
         self._is_hurried = False
@@ -128,12 +128,12 @@ class Keeping:
                 stall.next_s = math.inf  # until it answers
                 log.retry()
 
-    async def sweep(self) -> None:
+    async def sweep(self, retention: Retention) -> None:
         """Delete what is kept no longer, again and again; what the store cannot do now is done the next time."""
-        while self._retention is not None:
+        while True:
             with contextlib.suppress(StoreError):
-                await self._retention.sweep(self.store)
-            await trio.sleep(self._retention.sweep_s)
+                await retention.sweep(self.store)
+            await trio.sleep(retention.sweep_s)
 
     async def watch_lease(self, lease: Lease) -> None:
         """End all runs here when another worker may have them."""
@@ -171,7 +171,8 @@ class Keeper(Actor):
                     nursery.start_soon(keeping.watch_lease, opened.value)
                     for task in self._tasks:
                         nursery.start_soon(task)
-                    nursery.start_soon(keeping.sweep)
+                    if keeping.retention is not None:
+                        nursery.start_soon(keeping.sweep, keeping.retention)
                     yield
                 finally:
                     keeping.nursery = None

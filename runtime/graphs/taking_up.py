@@ -37,7 +37,7 @@ class TakingUp:
     async def fetch(self, run_id: str) -> None:
         """Take up a run that waits, since something has come for it."""
         with contextlib.suppress(StoreError):
-            if self._runs.active.is_closed:
+            if not self._runs.active.takes_up:
                 return
             stored = await self._runs.keeping.store.take(run_id, StoredStatus.WAITING)
             deployment = None if stored is None else self._runs.deployments.named(stored.graph)
@@ -46,7 +46,7 @@ class TakingUp:
 
     async def _take_up_due(self) -> None:
         runs, keeping = self._runs, self._runs.keeping
-        while not runs.active.is_draining:
+        while runs.active.takes_up:
             open_for = {(d.graph.name, d.graph.version): d for d in runs.deployments.running() if d.places_left}
             if not open_for:
                 return
@@ -58,14 +58,22 @@ class TakingUp:
                 return
 
     async def _take(self, deployment: Deployment, stored: StoredRun) -> None:
-        try:
-            launch = await self._runs.revive(deployment, stored)
-        except StoreError as error:  # damaged, or not to be read now: somebody else may try
-            self._runs.parked(stored, error)
+        runs, keeping = self._runs, self._runs.keeping
+        if not self._is_open():  # since it was claimed: its actors may have stopped already
+            await keeping.release(stored.id)
             return
-        nursery = self._runs.keeping.nursery
-        if launch is not None and nursery is not None:
-            nursery.start_soon(self._go_on, launch)
+        try:
+            launch = await runs.revive(deployment, stored)
+        except StoreError as error:  # damaged, or not to be read now: somebody else may try
+            runs.parked(stored, error)
+            return
+        if launch is not None and not self._is_open():
+            launch.run.hand_back("the runtime takes no more runs")
+        elif launch is not None and keeping.nursery is not None:
+            keeping.nursery.start_soon(self._go_on, launch)
+
+    def _is_open(self) -> bool:
+        return self._runs.active.takes_up
 
     async def _go_on(self, launch: Launch) -> None:
         async with in_context(self._runs.deployments.context):

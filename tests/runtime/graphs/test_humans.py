@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import attrs
@@ -75,23 +74,15 @@ def letters(ran: list[str] | None = None, **options: Any) -> Graph[Order, Sent]:
     return graph
 
 
-async def until(condition: Callable[[], Awaitable[Any]]) -> Any:
-    """What `condition` gives as soon as that is something."""
-    with trio.fail_after(10_000_000):
-        while not (found := await condition()):
-            await trio.sleep(0.5)
-    return found
-
-
 async def asked(runtime: Any, run_id: str | None = None, count: int = 1) -> list[Any]:
     """The open questions, as soon as there are so many."""
-
-    async def enough() -> list[Any]:
-        found: list[Any] = await runtime.questions(run_id)
-        return found if len(found) >= count else []
-
+    found: list[Any] = []
     await trio.testing.wait_all_tasks_blocked()
-    found: list[Any] = await until(enough)
+    for _ in range(200):
+        found = await runtime.questions(run_id)
+        if len(found) >= count:
+            break
+        await trio.sleep(0.5)
     assert len(found) == count
     return found
 
