@@ -233,7 +233,7 @@ class Runtime:
                 started = await self._engine.start(
                     graph, message, run_id, max_steps, durable=durable, here=here, deadline_s=deadline_s
                 )
-                return RunHandle(started)
+                return RunHandle(started, self._engine.outside.send)
         except UnderstudyError as error:
             raise without_frames(error)  # noqa: B904 - the same error
 
@@ -243,7 +243,7 @@ class Runtime:
         Raises:
             UnknownRun: there is none of this id. StoreError: the store failed.
         """
-        return RunHandle(await self._engine.handle(run_id))
+        return RunHandle(await self._engine.handle(run_id), self._engine.outside.send)
 
     async def stored(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Awaitable, Callable
 from typing import Generic, final
 
 from actors.typevars import Out
@@ -16,8 +17,9 @@ from runtime.graphs.stored import StoredView
 class RunHandle(Generic[Out]):
     """A run that was started with ``runtime.start``; it goes on until it ends, is cancelled, or the runtime closes."""
 
-    def __init__(self, run: ActiveRun | StoredView) -> None:
+    def __init__(self, run: ActiveRun | StoredView, send: Callable[[str, object, str | None], Awaitable[None]]) -> None:
         self._view = run
+        self._send = send
 
     @property
     def _run(self) -> ActiveRun | None:
@@ -90,6 +92,10 @@ class RunHandle(Generic[Out]):
         """
         output: Out = await self._view.result()
         return output
+
+    async def send(self, signal: object, key: str | None = None) -> None:
+        """Send a message of a type in ``Graph(signals=…)`` into the run; see ``Runtime.send``."""
+        await self._send(self.id, signal, key)
 
     async def cancel(self) -> None:
         """Cancel the run and return when nothing of it is alive. Over already: no effect.

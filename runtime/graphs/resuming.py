@@ -22,7 +22,16 @@ from runtime.messages.problems import MessageInvalid
 MAX_LIVES: Final = 3
 """Lives in a row that leave no record before the run is parked."""
 
-_TOLD: Final = frozenset({RecordKind.FINISHED, RecordKind.STOOD_IN, RecordKind.EMITTED, RecordKind.RETRACTED, RecordKind.ENDED})
+_TOLD: Final = frozenset(
+    {
+        RecordKind.FINISHED,
+        RecordKind.STOOD_IN,
+        RecordKind.EMITTED,
+        RecordKind.RETRACTED,
+        RecordKind.ENDED,
+        RecordKind.SIGNALLED,
+    }
+)
 _KNOWN: Final = _TOLD | {
     RecordKind.STARTED,
     RecordKind.FAILED,
@@ -183,6 +192,8 @@ def _tell(state: RunState, kind: RecordKind, path: str, value: Any) -> Commands:
         case RecordKind.EMITTED:
             task, _, index = path.rpartition("#")
             return state.emitted(task, value, int(index))
+        case RecordKind.SIGNALLED:
+            return state.signalled(value)
         case RecordKind.RETRACTED:
             commands = state.retracted(path, _never)
             if commands is None:

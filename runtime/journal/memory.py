@@ -313,6 +313,8 @@ class MemoryStore:
             run.stored, owner=owner, status=StoredStatus.RUNNING, lives=run.stored.lives + 1, wake_at=None, ended=None
         )
         self._handed_out.pop(run.stored.id, None)
+        if run.posted:  # to be handed out to this life
+            self._ring()
         return run.stored
 
     async def release(self, run: str, status: StoredStatus, wake_at: datetime | None) -> None:
@@ -404,9 +406,12 @@ class MemoryStore:
         run.posted.append(attrs.evolve(item, at=now, id=next(self._data.numbers)))
         if run.stored.owner is None and run.stored.status is StoredStatus.WAITING:
             run.stored = attrs.evolve(run.stored, wake_at=now)
+        self._ring()
+        return True
+
+    def _ring(self) -> None:
         news, self._data.news = self._data.news, trio.Event()
         news.set()
-        return True
 
     async def posted(self) -> Sequence[Posted]:
         """See ``Store.posted``."""
