@@ -18,6 +18,7 @@ import attrs
 import trio
 
 from actors.errors import UsageError
+from actors.graphs.annotations import is_message_type
 from actors.words import repr_of, type_names
 from runtime.core.events import Audience, Event
 from runtime.core.timekeeper import Timekeeper, Timer
@@ -402,12 +403,15 @@ def id_in(run_id: str, whole: str) -> str:
 
 
 def _is_function(value: object) -> bool:
-    return callable(value) and not isinstance(value, type) and not attrs.has(type(value))
+    return callable(value) and not is_message_type(type(value))
 
 
 def _scripted(carried: Carried, question: Question) -> Scripted | None:
     for variable, value in carried:
         if variable is SCRIPTED:
             found: Sequence[Scripted] = value
-            return next((each for each in found if isinstance(question.asks, each.asks)), None)
+            asks: tuple[Any, ...] = (question.asks,)
+            if is_object(question.asks):
+                asks = tuple(as_object(question.asks).values())
+            return next((each for each in found if any(isinstance(part, each.asks) for part in asks)), None)
     return None

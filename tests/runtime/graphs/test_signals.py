@@ -189,7 +189,7 @@ async def test_a_signal_outlives_its_process_at_every_record(autojump_clock):
         async with open_runtime(store=store, graphs=[graph], evict_after_s=5) as runtime:
             handle = await runtime.start(graph, Order(7), run_id="it")
             await trio.sleep(10)
-            if not handle.status == "succeeded":
+            if handle.status != "succeeded":
                 await runtime.send("it", Paid(3), key="a")
             return await handle.result()
 
