@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import time
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from html import escape
 from typing import Any
 from urllib.parse import parse_qs
@@ -83,7 +83,11 @@ def form_of(question: Question) -> str:
     return f"<h2>{escape(question.text)}</h2><p>{escape(str(question.asks))}</p>{''.join(forms)}"
 
 
-def make_app(runtime: Runtime, secret: bytes, clock: Callable[[], float] = time.time) -> Starlette:
+def now_s() -> float:
+    return datetime.now(UTC).timestamp()
+
+
+def make_app(runtime: Runtime, secret: bytes, clock: Callable[[], float] = now_s) -> Starlette:
     """The pages; `secret` is the one that the chat signs its requests with."""
 
     async def show(_: Request) -> Response:
@@ -126,10 +130,10 @@ def make_app(runtime: Runtime, secret: bytes, clock: Callable[[], float] = time.
 # --- a chat ---------------------------------------------------------------------------------------------------------------
 
 
-def is_signed(secret: bytes, headers: Any, body: bytes, now_s: float) -> bool:
+def is_signed(secret: bytes, headers: Any, body: bytes, at_s: float) -> bool:
     """Whether a request comes from the chat, and was not kept for later by somebody else: as Slack signs them."""
     sent = headers.get("x-slack-request-timestamp", "")
-    if not sent.isdecimal() or abs(now_s - int(sent)) > 300:
+    if not sent.isdecimal() or abs(at_s - int(sent)) > 300:
         return False
     right = "v0=" + hmac.new(secret, b"v0:" + sent.encode() + b":" + body, hashlib.sha256).hexdigest()
     return hmac.compare_digest(right, headers.get("x-slack-signature", ""))

@@ -17,8 +17,8 @@ def answering(question_type: type, value: Any, *, by: str | None = None) -> Gene
     """While the block lasts, questions about a `question_type` are answered with `value`, in runs that are started in it.
 
     `value` is an answer, a dict of its fields, or a function of what is asked about that returns one. Of several blocks the
-    innermost that fits answers. The answer is recorded as any other. Stored runs that a runtime takes up are answered, too, if the
-    runtime was opened in the block.
+    innermost that fits answers. The answer is recorded as any other. Stored runs that a runtime takes up are answered, too, if
+    the runtime was opened in the block.
 
     >>> import attrs, trio
     >>> from actors import Graph
