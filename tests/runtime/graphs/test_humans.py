@@ -408,6 +408,34 @@ async def test_the_time_brings_a_run_back_that_has_left_memory(autojump_clock):
         assert 600 <= trio.current_time() < 600 + 30
 
 
+async def test_an_answer_that_comes_while_its_run_leaves_memory_is_not_lost(autojump_clock):
+    store, graph = MemoryStore(), letters(timeout_s=1_000_000)
+    async with open_runtime(store=store, graphs=[graph], evict_after_s=1) as runtime, open_runtime(store=store.beside()) as other:
+
+        async def one(number: int) -> None:
+            handle = await runtime.start(graph, Order(number), run_id=f"r{number}")
+            [question] = await runtime.questions(handle.id) or await asked(runtime, handle.id)
+            await trio.sleep(0.9 + number / 100)
+            await (runtime if number % 2 else other).answer(question.id, Approved(handle.id))
+            assert await handle.result() == Sent(f"sent by {handle.id}")
+
+        with trio.fail_after(60):
+            async with trio.open_nursery() as nursery:
+                for number in range(30):
+                    nursery.start_soon(one, number)
+
+
+async def test_a_run_is_cancelled_while_it_has_left_memory(autojump_clock):
+    graph = letters()
+    async with open_runtime(store=MemoryStore(), graphs=[graph], evict_after_s=1) as runtime:
+        handle = await runtime.start(graph, Order(1), run_id="it")
+        await trio.sleep(5)
+        assert (handle.status, len(runtime.runs())) == ("waiting", 0)
+        await handle.cancel()
+        assert handle.status == "cancelled"
+        assert await runtime.questions() == []
+
+
 # --- in the middle of a node ----------------------------------------------------------------------------------------------
 
 
@@ -477,3 +505,32 @@ async def test_records_of_a_question(autojump_clock):
         RecordKind.FINISHED,
         RecordKind.OVER,
     ]
+
+
+@pytest.mark.slow
+def test_ten_thousand_runs_wait_and_none_of_them_is_in_memory():
+    """On trio's own loop: the explored schedules of so many runs would take minutes."""
+
+    async def main() -> None:
+        ran: list[str] = []
+        graph = letters(ran)
+        async with open_runtime(store=MemoryStore(), graphs=[graph], evict_after_s=5) as runtime:
+            for number in range(10_000):
+                await runtime.start(graph, Order(number), run_id=f"many-{number}")
+            await trio.sleep(10)
+            assert len(runtime.runs()) == 0
+            gc.collect()
+            alive = [each for each in gc.get_objects() if isinstance(each, ActiveRun | Work)]
+            runs = [each if isinstance(each, ActiveRun) else each.run for each in alive]
+            assert not [run.id for run in runs if run.id.startswith("many")]
+            questions = await runtime.questions()
+            assert len(questions) == 10_000
+            for question in questions[::100]:
+                await runtime.answer(question.id, Approved(question.run_id))
+            for question in questions[::100]:
+                handle = await runtime.handle(question.run_id)
+                assert await handle.result() == Sent(f"sent by {question.run_id}")
+            assert ran.count("write") == 10_000
+            assert ran.count("send") == 100
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
