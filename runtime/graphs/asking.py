@@ -10,9 +10,9 @@ import trio
 from actors.errors import NodeTimedOut, UsageError
 from actors.graphs.annotations import is_message_type
 from actors.words import repr_of
-from runtime.graphs.answers import ANSWERED, Answer, codec_for, message_data, read_answer
 from runtime.graphs.questions import Talk
 from runtime.graphs.run import Work
+from runtime.graphs.stored_answers import ANSWERED, Answer, codec_for, message_data, read_answer
 from runtime.journal.records import RecordKind
 from runtime.messages.tagged import tag_of
 

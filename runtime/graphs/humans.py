@@ -13,13 +13,13 @@ from runtime.core.envelope import Envelope
 from runtime.core.mailbox import MailboxStatistics
 from runtime.core.pool import InstancePool
 from runtime.core.waits import Waiter
-from runtime.graphs.answers import Answer
 from runtime.graphs.asking import overdue
 from runtime.graphs.delivery import taken
 from runtime.graphs.events import NodeStarted
 from runtime.graphs.questions import Asking, Desk
 from runtime.graphs.record import StepStatus
 from runtime.graphs.run import Work
+from runtime.graphs.stored_answers import Answer
 from runtime.journal.records import RecordKind
 
 

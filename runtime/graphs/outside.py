@@ -18,12 +18,12 @@ from actors.errors import UnderstudyError, UsageError
 from actors.store_errors import AlreadyAnswered, StoreError, UnknownRun
 from actors.words import repr_of, type_names
 from runtime.core.services import Services
-from runtime.graphs.answers import codec_for, is_object, loaded, read_one_of, read_question
 from runtime.graphs.deployment import Deployment
 from runtime.graphs.keeper import Keeping
 from runtime.graphs.questions import NOBODY, Asking, Desk, Question, id_in
 from runtime.graphs.run import ActiveRun
 from runtime.graphs.stored import unknown
+from runtime.graphs.stored_answers import codec_for, is_object, loaded, read_one_of, read_question
 from runtime.journal.records import Record, RecordKind
 from runtime.journal.store import Posted, PostedKind, StoredQuestion, StoredRun, StoredStatus
 from runtime.messages.shapes import as_object

@@ -22,7 +22,11 @@ from actors.graphs.annotations import is_message_type
 from actors.words import repr_of, type_names
 from runtime.core.events import Audience, Event
 from runtime.core.timekeeper import Timekeeper, Timer
-from runtime.graphs.answers import (
+from runtime.graphs.carried import Carried
+from runtime.graphs.events import QuestionAnswered, QuestionAsked
+from runtime.graphs.journaling import Journal
+from runtime.graphs.resuming import Past
+from runtime.graphs.stored_answers import (
     ANSWERED,
     TIMED_OUT,
     WITHDRAWN,
@@ -35,10 +39,6 @@ from runtime.graphs.answers import (
     remember,
     union_of,
 )
-from runtime.graphs.carried import Carried
-from runtime.graphs.events import QuestionAnswered, QuestionAsked
-from runtime.graphs.journaling import Journal
-from runtime.graphs.resuming import Past
 from runtime.journal.records import RecordKind
 from runtime.journal.store import Posted, PostedKind, StoredQuestion
 from runtime.messages import schemas

@@ -10,11 +10,11 @@ import attrs
 from actors.errors import DeclarationError, InternalError
 from actors.graphs.annotations import Many
 from actors.store_errors import RunChanged, RunCrashes, RunParked, RunUndecodable, StoreDamaged
-from runtime.graphs.answers import ANSWERED, TIMED_OUT, WITHDRAWN, read_answer
 from runtime.graphs.journaling import FRAME_END, details_of
 from runtime.graphs.record import Step, StepStatus
 from runtime.graphs.reducer.deliveries import Commands
 from runtime.graphs.reducer.state import RunState
+from runtime.graphs.stored_answers import ANSWERED, TIMED_OUT, WITHDRAWN, read_answer
 from runtime.journal.records import Record, RecordKind
 from runtime.messages.codec import MessageCodec
 from runtime.messages.problems import MessageInvalid

@@ -20,7 +20,6 @@ from actors.graphs.node import Kind
 from runtime.core.envelope import Envelope
 from runtime.core.events import Audience, Event
 from runtime.core.frames import without_frames
-from runtime.graphs.answers import WITHDRAWN, Answer, answer_data
 from runtime.graphs.carried import Carried, carried_from_here
 from runtime.graphs.dependencies import RunDependencies
 from runtime.graphs.ending import Ending, dependency_failed, node_failed, too_many_steps
@@ -45,6 +44,7 @@ from runtime.graphs.reducer.state import RunState
 from runtime.graphs.reducer.wording import stream_broken
 from runtime.graphs.resuming import Past, Resumed
 from runtime.graphs.run_waits import RunMessage, RunWaits
+from runtime.graphs.stored_answers import WITHDRAWN, Answer, answer_data
 from runtime.journal.records import RecordKind
 from runtime.journal.store import Posted, PostedKind
 
