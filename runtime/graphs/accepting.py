@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import secrets
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, final
 
@@ -12,24 +13,26 @@ import trio
 
 from actors.errors import UnderstudyError, UsageError
 from actors.graphs.graph import Graph
-from actors.store_errors import RunExists, RunParked
+from actors.store_errors import RunExists, RunParked, StoreDamaged
 from actors.words import repr_of
 from runtime.core.events import EventStream
 from runtime.core.services import Services
 from runtime.graphs.active_runs import ActiveRuns, check_run_id
+from runtime.graphs.answers import spend_of
 from runtime.graphs.carried import in_context
 from runtime.graphs.deploying import Deployments
 from runtime.graphs.deployment import Deployment
 from runtime.graphs.events import RunParkedEvent, RunResumed
-from runtime.graphs.journaling import Journal, by_frame
+from runtime.graphs.journaling import Journal, by_frame, details_of, is_by_hand
 from runtime.graphs.keeper import Keeping
 from runtime.graphs.launch import Launch
 from runtime.graphs.outside import Outside
 from runtime.graphs.reducer.deliveries import Commands
 from runtime.graphs.reducer.state import RunState
-from runtime.graphs.resuming import MAX_LIVES, check, crashed_too_often, lives_in_vain, read_input, replay
+from runtime.graphs.resuming import MAX_LIVES, Resumed, check, crashed_too_often, lives_in_vain, read_input, replay, told_of
 from runtime.graphs.run import ActiveRun
 from runtime.graphs.stored import StoredView, unknown
+from runtime.graphs.uncertain import Uncertain, decided, find_uncertain
 from runtime.journal.records import Record, RecordKind, digest_of
 from runtime.journal.store import Created, Existing, NewRun, StoredRun, StoredStatus
 from runtime.messages.codec import MessageCodec
@@ -155,29 +158,46 @@ class DurableRuns:
         return self.view(stored)
 
     async def revive(self, deployment: Deployment, stored: StoredRun, events: EventStream | None = None) -> Launch | None:
-        """A run of this worker, ready to go on where its records end; None if it cannot, and was parked or was over."""
+        """A run of this worker, ready to go on where its records end; None if it cannot, and was parked.
+
+        Raises:
+            StoreError: it could not be read, and somebody else may try; StoreDamaged: nobody need try again.
+        """
+        try:
+            return await self._revived(deployment, stored, events)
+        except BaseException as error:  # cancelled, too: it must not stay with a worker that does nothing about it
+            is_damaged = isinstance(error, StoreDamaged)
+            with trio.CancelScope(shield=True):
+                await self.keeping.release(stored.id, StoredStatus.PARKED if is_damaged else StoredStatus.READY)
+            if isinstance(error, StoreDamaged):
+                self.parked(stored, error)
+            raise
+
+    async def _revived(self, deployment: Deployment, stored: StoredRun, events: EventStream | None) -> Launch | None:
         run_id, keeping, store = stored.id, self.keeping, self.keeping.store
         records = [record async for record in store.read(run_id)]
         check(run_id, records, stored.last_seq)
         own, frames = by_frame(records)
         state = RunState(deployment.routing, run_id)
-        lives = lives_in_vain(own)
+        lives = lives_in_vain(records)
         try:
             if lives >= MAX_LIVES:
                 raise crashed_too_often(run_id, lives)
             message = read_input(deployment.codec, records[0])
             resumed = replay(state, message, own[1:], deployment.codec, self._services.now())
+            decided(run_id, await self.uncertain(deployment, resumed, frames), {})
         except RunParked as error:
             log = keeping.open_log(run_id, len(records), _nothing)
-            told = {"error": type(error).__name__, "message": str(error), "reason": error.reason}
-            await log.append(RecordKind.PARKED, error.reason, json.dumps(told).encode()).wait()
+            await log.append(RecordKind.PARKED, error.reason, told_of(error)).wait()
             keeping.close_log(log)
             self.parked(stored, error)
             return None
+        heard = max((details_of(record)["heard"] for record in records if is_by_hand(record)), default=0)
         async with in_context(self.deployments.context):
             run = self.active.activate(deployment, state, message, float(records[0].path or "inf"), events)
         log = keeping.open_log(run_id, len(records), run.lost)
-        run.journal = Journal(log, deployment.codec, frames)
+        run.journal = Journal(log, deployment.codec, frames, known=own)
+        run.spend, run.heard = spend_of(records), heard
         assert keeping.lease is not None, "the store is open"
         began: Any = {"worker": keeping.worker, "epoch": keeping.lease.epoch}
         written = log.append(RecordKind.RESUMED, "", json.dumps(began).encode())
@@ -185,8 +205,18 @@ class DurableRuns:
         await self.outside.revived(run, records)
         if run.wants(RunResumed):
             run.audience.publish(RunResumed(run_id=run_id, graph=stored.graph, records=len(records), lives=stored.lives))
-        await written.wait()
+        try:
+            await written.wait()
+        except UnderstudyError:
+            run.never_began()
+            raise
         return Launch(run, message, resumed.commands, deployment.admit)
+
+    async def uncertain(
+        self, deployment: Deployment, resumed: Resumed, frames: Mapping[str, Sequence[Record]]
+    ) -> list[Uncertain]:
+        """The steps of a run that may run once only and were cut short, those of its nested runs too."""
+        return await find_uncertain(deployment, resumed, frames, self.deployments.of, self._services.now())
 
     def parked(self, stored: StoredRun, error: UnderstudyError) -> None:
         """Tell whoever listens that a run cannot go on."""

@@ -64,14 +64,9 @@ class ActiveRuns:
         """Releases a run that has left memory, since it only waits."""
         self.unheard = Unheard()
         self.is_draining = False
-        self.is_closed = False
+        self.is_closing = False
         self.keeping: Keeping | None = None
         """Set when the runtime has a store."""
-
-    @property
-    def takes_up(self) -> bool:
-        """Whether stored runs are taken up: the runtime is neither draining nor closed."""
-        return not (self.is_draining or self.is_closed)
 
     async def taking(self, graph: Graph, max_steps: float) -> Deployment:
         """The deployed graph, if runs are taken."""

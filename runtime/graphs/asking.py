@@ -14,7 +14,7 @@ from runtime.graphs.questions import Talk
 from runtime.graphs.run import Work
 from runtime.graphs.stored_answers import ANSWERED, Answer, codec_for, message_data, read_answer
 from runtime.journal.records import RecordKind
-from runtime.messages.tagged import tag_of
+from runtime.messages.tags import tag_of
 
 
 def overdue(node: str, timeout_s: float | None, run_id: str) -> NodeTimedOut:

@@ -163,12 +163,14 @@ class Deployment(Generic[In, Out]):
         except BaseException:
             run.never_began("its start was cancelled")
             raise
+        if run.journal is not None and not self.is_running:  # it was stopped while the store was asked
+            run.hand_back("its graph was stopped")
         if run.is_ending:
             run.never_began()
 
     def dismiss(self, run: ActiveRun) -> None:
         """`run` is over."""
-        del self._runs[run]
+        self._runs.pop(run, None)  # one that never got so far as to be admitted
         if self._turns is not None:
             self._turns.give_back(run.waits)
 

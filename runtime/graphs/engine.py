@@ -30,6 +30,7 @@ from runtime.graphs.launch import Launch
 from runtime.graphs.outside import Outside
 from runtime.graphs.questions import Desk
 from runtime.graphs.reducer.state import RunState
+from runtime.graphs.reopening import Reopening
 from runtime.graphs.resuming import Resumed, replay
 from runtime.graphs.run import ActiveRun, Work
 from runtime.graphs.stored import StoredView, unknown
@@ -63,6 +64,11 @@ class Engine:
         """What people and other programs ask and say."""
         self._durable: DurableRuns | None = None
         """Set when the runtime has a store."""
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether it takes no more runs, because it is being shut down."""
+        return self._active.is_draining
 
     def keep(self, keeping: Keeping) -> TakingUp:
         """Keep runs in a store from now on; returns what looks for those that are due, to be run while it is open."""
@@ -145,6 +151,12 @@ class Engine:
         if self._durable is None:
             raise unknown(run_id)
         return await self._durable.handle(run_id)
+
+    async def resume(self, run_id: str, decisions: Mapping[str, Any]) -> ActiveRun | StoredView:
+        """Let a stored run go on that would not by itself; see ``Runtime.resume``."""
+        self.store("resume()")
+        assert self._durable is not None, "it has a store"
+        return await Reopening(self._durable).resume(run_id, decisions)
 
     async def run_inside(self, graph: Graph, message: object, work: Work, path: str | None = None) -> Any:
         """Run `graph` as the work of a node of another run, and return its output; nothing of it is alive afterwards.
@@ -248,7 +260,7 @@ class Engine:
 
     def close(self) -> list[str]:
         """Cancel every run, because the runtime is closed; returns a report on each that was never awaited."""
-        self._active.is_closed = True  # what is handed back below must not be taken up here again: test_durable_runs.py
+        self._active.is_closing = True  # what is handed back below must not be taken up here again: test_durable_runs.py
         if self._durable is not None:
             self._durable.keeping.hurry()
         abandoned = [run for run in self._active.by_id.values() if not (run.waits.is_awaited or run.is_ending or run.journal)]

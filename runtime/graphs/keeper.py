@@ -70,7 +70,7 @@ class Keeping:
             self.close_log(log)
             on_loss(error)
 
-        log = RunLog(self.store, run_id, last_seq, self._stalled, self._recovered, lost)
+        log = RunLog(self.store, run_id, last_seq, self._stalled, self._recovered, lost, lease=self.lease)
         self._logs[log] = None
         return log
 
@@ -109,10 +109,10 @@ class Keeping:
         if self._stalls.pop(log, None) is not None and not self._stalls:
             self._publish(StoreRecovered())
 
-    async def release(self, run_id: str) -> None:
-        """Let anybody have a run that was handed back; when the store is closed, it does so itself."""
+    async def release(self, run_id: str, status: StoredStatus = StoredStatus.READY) -> None:
+        """Give a run back, for anybody to have if it is ready; when the store is closed, it does so itself."""
         with contextlib.suppress(StoreError):
-            await self.store.release(run_id, StoredStatus.READY, self.store.wall_time())
+            await self.store.release(run_id, status, self.store.wall_time() if status is StoredStatus.READY else None)
 
     async def tend(self) -> None:
         """Hand stalled records to the store again, and end runs that have waited for it for too long."""

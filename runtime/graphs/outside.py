@@ -214,7 +214,8 @@ class Outside:
             return
         try:
             if item.kind is PostedKind.CANCEL:
-                run.cancel()
+                if item.id > run.heard:
+                    run.cancel()
             elif item.kind is PostedKind.ANSWER:
                 asking = self.desk.open.get(item.key)
                 if asking is not None:
@@ -284,7 +285,8 @@ class Outside:
                 posted = await keeping.store.inbox(run.id)
             except StoreError:
                 await trio.sleep(RETRY_S)
-        if any((item.kind.value, item.key) not in run.taken_in for item in posted) and self.fetch is not None:
+        news = [item for item in posted if item.id > run.heard and (item.kind.value, item.key) not in run.taken_in]
+        if news and self.fetch is not None:
             await self.fetch(run.id)
 
 

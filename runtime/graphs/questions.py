@@ -43,7 +43,7 @@ from runtime.journal.records import RecordKind
 from runtime.journal.store import Posted, PostedKind, StoredQuestion
 from runtime.messages import schemas
 from runtime.messages.shapes import as_object
-from runtime.messages.tagged import tag_of
+from runtime.messages.tags import tag_of
 
 MOST_REMEMBERED: Final = 10_000
 """How many questions are known to have been answered, though their runs may be over or not have taken that in."""

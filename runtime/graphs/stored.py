@@ -10,9 +10,10 @@ import trio
 from actors.store_errors import RunUndecodable, StoreDamaged, UnknownRun
 from actors.words import repr_of
 from runtime.core.frames import without_frames
+from runtime.graphs.answers import Costs
 from runtime.graphs.outcomes import recorded_error
 from runtime.graphs.questions import Question
-from runtime.graphs.record import RunStatus
+from runtime.graphs.record import RunStatus, Spend
 from runtime.graphs.resuming import parked_by
 from runtime.graphs.run import ActiveRun
 from runtime.journal.records import Record, RecordKind
@@ -67,6 +68,7 @@ class StoredView:
         self._active: ActiveRun | None = None
         self._questions: tuple[Question, ...] = ()
         self._hold(active)
+        self._spend = Spend()
 
     def _hold(self, active: ActiveRun | None) -> None:
         self._active = active
@@ -98,6 +100,12 @@ class StoredView:
         active = self.active
         return self._questions if active is None else active.questions
 
+    @property
+    def spend(self) -> Spend:
+        """What it has used of language models: so far if it is here, else as ``result`` has found it."""
+        active = self.active
+        return self._spend if active is None else active.spend
+
     async def look(self) -> StoredRun:
         """See where it is now.
 
@@ -118,7 +126,10 @@ class StoredView:
         while True:
             active = self.active
             if active is not None:
-                await active.ended()
+                try:
+                    await active.ended()
+                finally:
+                    self._spend = active.spend
                 if not active.is_evicted:
                     return active.outcome()
                 delay_s = LOOK_S
@@ -141,8 +152,11 @@ class StoredView:
 
     async def _last(self, stored: StoredRun) -> Record:
         last: Record | None = None
-        async for record in self._store.read(self.id, max(0, stored.last_seq - 1)):
+        costs = Costs()
+        async for record in self._store.read(self.id):
+            costs.add(record)
             last = record
+        self._spend = costs.spend
         if last is None or last.kind not in (RecordKind.OVER, RecordKind.PARKED) or not last.is_intact:
             raise StoreDamaged(
                 f"run {self.id!r} is over, and its last record does not say how.\n  Fix: restore the store from a backup.",
@@ -177,7 +191,7 @@ class StoredView:
         """Cancel it wherever it is, and return when it is over."""
         active = self.active
         if active is None or active.is_evicted:
-            await self._store.post(Posted(self.id, PostedKind.CANCEL, "cancel"))
+            await self._ask_to_cancel()
         while True:
             active = self.active
             if active is not None:
@@ -188,12 +202,15 @@ class StoredView:
                 await active.over.wait()
                 if not active.is_evicted:
                     return
-                await self._store.post(Posted(self.id, PostedKind.CANCEL, "cancel"))
+                await self._ask_to_cancel()
                 continue
             stored = await self.look()
             if stored.status.is_over or stored.status is StoredStatus.PARKED:
                 return
             await trio.sleep(LOOK_S)
+
+    async def _ask_to_cancel(self) -> None:
+        await self._store.post(Posted(self.id, PostedKind.CANCEL, f"cancel {(await self.look()).lives}"))  # once in each life
 
 
 def unknown(run_id: str) -> UnknownRun:

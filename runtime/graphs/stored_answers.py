@@ -17,7 +17,7 @@ from runtime.messages.codec import MessageCodec
 from runtime.messages.fields import message_kind
 from runtime.messages.problems import MessageInvalid
 from runtime.messages.shapes import as_list, as_object
-from runtime.messages.tagged import tag_of
+from runtime.messages.tags import tag_of
 
 ANSWERED: Final = "answered"
 TIMED_OUT: Final = "timed out"

@@ -7,7 +7,7 @@ from typing import Final, final
 
 import trio
 
-from actors.store_errors import StoreError
+from actors.store_errors import StoreDamaged, StoreError
 from runtime.graphs.accepting import DurableRuns
 from runtime.graphs.carried import in_context
 from runtime.graphs.deployment import Deployment
@@ -37,7 +37,7 @@ class TakingUp:
     async def fetch(self, run_id: str) -> None:
         """Take up a run that waits, since something has come for it."""
         with contextlib.suppress(StoreError):
-            if not self._runs.active.takes_up:
+            if not self._is_open():
                 return
             stored = await self._runs.keeping.store.take(run_id, StoredStatus.WAITING)
             deployment = None if stored is None else self._runs.deployments.named(stored.graph)
@@ -46,7 +46,7 @@ class TakingUp:
 
     async def _take_up_due(self) -> None:
         runs, keeping = self._runs, self._runs.keeping
-        while runs.active.takes_up:
+        while self._is_open():
             open_for = {(d.graph.name, d.graph.version): d for d in runs.deployments.running() if d.places_left}
             if not open_for:
                 return
@@ -59,21 +59,24 @@ class TakingUp:
 
     async def _take(self, deployment: Deployment, stored: StoredRun) -> None:
         runs, keeping = self._runs, self._runs.keeping
-        if not self._is_open():  # since it was claimed: its actors may have stopped already
+        if not self._is_open():
             await keeping.release(stored.id)
             return
         try:
             launch = await runs.revive(deployment, stored)
-        except StoreError as error:  # damaged, or not to be read now: somebody else may try
-            runs.parked(stored, error)
+        except StoreDamaged:
             return
-        if launch is not None and not self._is_open():
-            launch.run.hand_back("the runtime takes no more runs")
-        elif launch is not None and keeping.nursery is not None:
+        if launch is None:
+            return
+        if self._is_open() and keeping.nursery is not None:
             keeping.nursery.start_soon(self._go_on, launch)
+            return
+        launch.run.hand_back("the runtime takes no more runs")
+        await self._go_on(launch)
 
     def _is_open(self) -> bool:
-        return self._runs.active.takes_up
+        """Whether runs are taken up: one that was just handed back would be taken up again by the runtime that closes."""
+        return not (self._runs.active.is_draining or self._runs.active.is_closing)
 
     async def _go_on(self, launch: Launch) -> None:
         async with in_context(self._runs.deployments.context):
