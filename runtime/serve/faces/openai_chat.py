@@ -348,7 +348,7 @@ def _checked(value: Any) -> dict[str, Any]:
     messages: Any = body.get("messages")
     if not isinstance(messages, list) or not messages:
         raise Problem("bad-request", "messages: expected a list of at least one.", more={"param": "messages"})
-    for index, each in enumerate(cast("list[Any]", messages)):
+    for index, each in enumerate(cast("Sequence[Any]", messages)):
         if not isinstance(each, dict) or not isinstance(cast("dict[str, Any]", each).get("role"), str):
             raise Problem("bad-request", f"messages[{index}]: expected an object with a role.", more={"param": "messages"})
     if not isinstance(body.get("stream_options") or {}, dict):
@@ -361,7 +361,7 @@ def _text(message: Mapping[str, Any]) -> str:
     if content is None or isinstance(content, str):
         return content or ""
     texts: list[str] = []
-    for part in cast("list[Any]", content) if isinstance(content, list) else [None]:
+    for part in cast("Sequence[Any]", content) if isinstance(content, list) else [None]:
         given: Any = cast("dict[str, Any]", part).get("text") if isinstance(part, dict) else None
         if not isinstance(given, str):
             raise Problem("bad-request", "messages: expected text and nothing else.", more={"param": "messages"})
