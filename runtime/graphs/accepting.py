@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import secrets
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, final
 
@@ -22,14 +23,15 @@ from runtime.graphs.carried import in_context
 from runtime.graphs.deploying import Deployments
 from runtime.graphs.deployment import Deployment
 from runtime.graphs.events import RunParkedEvent, RunResumed
-from runtime.graphs.journaling import Journal, by_frame
+from runtime.graphs.journaling import Journal, by_frame, details_of, is_by_hand
 from runtime.graphs.keeper import Keeping
 from runtime.graphs.launch import Launch
 from runtime.graphs.reducer.deliveries import Commands
 from runtime.graphs.reducer.state import RunState
-from runtime.graphs.resuming import MAX_LIVES, check, crashed_too_often, lives_in_vain, read_input, replay
+from runtime.graphs.resuming import MAX_LIVES, Resumed, check, crashed_too_often, lives_in_vain, read_input, replay, told_of
 from runtime.graphs.run import ActiveRun
 from runtime.graphs.stored import StoredView, unknown
+from runtime.graphs.uncertain import Uncertain, decided, find_uncertain
 from runtime.journal.records import Record, RecordKind, digest_of
 from runtime.journal.store import Created, Existing, NewRun, PostedKind, StoredRun, StoredStatus
 from runtime.messages.codec import MessageCodec
@@ -167,19 +169,20 @@ class DurableRuns:
                 raise crashed_too_often(run_id, lives)
             message = read_input(deployment.codec, records[0])
             resumed = replay(state, message, own[1:], deployment.codec, self._services.now())
+            decided(run_id, await self.uncertain(deployment, resumed, frames), {})
         except RunParked as error:
             log = keeping.open_log(run_id, len(records), _nothing)
-            told = {"error": type(error).__name__, "message": str(error), "reason": error.reason}
-            await log.append(RecordKind.PARKED, error.reason, json.dumps(told).encode()).wait()
+            await log.append(RecordKind.PARKED, error.reason, told_of(error)).wait()
             keeping.close_log(log)
             self.parked(stored, error)
             return None
-        is_cancelled = any(item.kind is PostedKind.CANCEL for item in await store.inbox(run_id))
+        heard = max((details_of(record)["heard"] for record in records if is_by_hand(record)), default=0)
+        is_cancelled = any(item.kind is PostedKind.CANCEL and item.id > heard for item in await store.inbox(run_id))
         async with in_context(self.deployments.context):
             run = self.active.activate(deployment, state, message, float(records[0].path or "inf"), events)
         log = keeping.open_log(run_id, len(records), run.lost)
         run.journal = Journal(log, deployment.codec, frames, known=own)
-        run.spend = spend_of(records)
+        run.spend, run.heard = spend_of(records), heard
         assert keeping.lease is not None, "the store is open"
         began: Any = {"worker": keeping.worker, "epoch": keeping.lease.epoch}
         written = log.append(RecordKind.RESUMED, "", json.dumps(began).encode())
@@ -194,6 +197,12 @@ class DurableRuns:
             run.never_began()
             raise
         return Launch(run, message, resumed.commands, deployment.admit)
+
+    async def uncertain(
+        self, deployment: Deployment, resumed: Resumed, frames: Mapping[str, Sequence[Record]]
+    ) -> list[Uncertain]:
+        """The steps of a run that may run once only and were cut short, those of its nested runs too."""
+        return await find_uncertain(deployment, resumed, frames, self.deployments.of, self._services.now())
 
     def parked(self, stored: StoredRun, error: UnderstudyError) -> None:
         """Tell whoever listens that a run cannot go on."""

@@ -28,6 +28,7 @@ from runtime.graphs.journaling import Journal
 from runtime.graphs.keeper import Keeping
 from runtime.graphs.launch import Launch
 from runtime.graphs.reducer.state import RunState
+from runtime.graphs.reopening import Reopening
 from runtime.graphs.resuming import Resumed, replay
 from runtime.graphs.run import ActiveRun, Work
 from runtime.graphs.stored import StoredView, unknown
@@ -51,6 +52,11 @@ class Engine:
         self._active = ActiveRuns(services, self._deployments)
         self._durable: DurableRuns | None = None
         """Set when the runtime has a store."""
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether it takes no more runs, because it is being shut down."""
+        return self._active.is_draining
 
     def keep(self, keeping: Keeping) -> TakingUp:
         """Keep runs in a store from now on; returns what looks for those that are due, to be run while it is open."""
@@ -128,6 +134,12 @@ class Engine:
         if self._durable is None:
             raise unknown(run_id)
         return await self._durable.handle(run_id)
+
+    async def resume(self, run_id: str, decisions: Mapping[str, Any]) -> ActiveRun | StoredView:
+        """Let a stored run go on that would not by itself; see ``Runtime.resume``."""
+        self.store("resume()")
+        assert self._durable is not None, "it has a store"
+        return await Reopening(self._durable).resume(run_id, decisions)
 
     async def run_inside(self, graph: Graph, message: object, work: Work, path: str | None = None) -> Any:
         """Run `graph` as the work of a node of another run, and return its output; nothing of it is alive afterwards.

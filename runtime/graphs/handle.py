@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Generic, final
 
 from actors.typevars import Out
@@ -64,6 +65,11 @@ class RunHandle(Generic[Out]):
     def trace(self) -> tuple[Step, ...]:
         """Every message so far, in the order of delivery."""
         return () if self._run is None else tuple(self._run.trace)
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """What its caller noted of it; empty for one that is not under way here."""
+        return {} if self._run is None else self._run.labels
 
     @property
     def spend(self) -> Spend:

@@ -39,7 +39,7 @@ class TakingUp:
             try:
                 for item in await self._runs.keeping.store.posted():
                     run = self._runs.active.by_id.get(item.run)
-                    if run is not None and item.kind is PostedKind.CANCEL:
+                    if run is not None and item.kind is PostedKind.CANCEL and item.id > run.heard:
                         run.cancel()
             except StoreError:
                 await trio.sleep(LOOK_S)
