@@ -63,12 +63,12 @@ class DurableRuns:
     ) -> Launch | ActiveRun | StoredView:
         """Store a new run, which has not begun; or find the one of that id, in whatever state."""
         deployment = await self.active.taking(graph, max_steps)
-        data = deployment.codec.encode(message)
         if wanted is not None:
             check_run_id(wanted)
         run_id = wanted if wanted is not None else f"{graph.name}-{secrets.token_hex(8)}"
         state = RunState(deployment.routing, run_id)
         commands = state.start(message)
+        data = deployment.codec.encode(message)
         lock = self._accepting.setdefault(run_id, trio.Lock())
         async with lock:
             try:

@@ -206,7 +206,7 @@ def _tell(state: RunState, kind: RecordKind, path: str, value: Any) -> Commands:
             task, _, index = path.rpartition("#")
             return state.emitted(task, value, int(index))
         case RecordKind.RETRACTED:
-            commands = state.retracted(path, _never)
+            commands = state.retracted(path, nothing_has_begun)
             if commands is None:
                 raise InternalError(f"what {path} emitted was taken")
             return commands
@@ -214,7 +214,8 @@ def _tell(state: RunState, kind: RecordKind, path: str, value: Any) -> Commands:
             return state.ended(path)
 
 
-def _never(_: str) -> bool:
+def nothing_has_begun(_: str) -> bool:
+    """Of a stream that was taken back once, nothing had begun."""
     return False
 
 

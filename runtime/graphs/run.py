@@ -17,7 +17,7 @@ from actors.conversations import Turn
 from actors.effects import Effect
 from actors.errors import NodeFailed, RunCancelled, RunError, RunFailed, StreamBroken, UnderstudyError
 from actors.graphs.node import Kind
-from actors.store_errors import RunParked
+from actors.store_errors import NotStorable, RunParked
 from runtime.core.envelope import Envelope
 from runtime.core.events import Audience
 from runtime.core.frames import without_frames
@@ -200,7 +200,7 @@ class ActiveRun(RunFacts):
     async def _finished_for_good(self, journal: Journal, work: Work, output: Any) -> None:
         """The same for a durable run: what follows does so when the record is written, in the order of the records."""
         step = work.step
-        data = journal.encode(output)
+        data = self._encoded(journal, work, output)
         commands = (self.state.finished if work.error is None else self.state.stood_in)(step.path, output)
 
         def follow() -> Sequence[Envelope]:
@@ -215,6 +215,15 @@ class ActiveRun(RunFacts):
         if waiting:
             await self._places.wait_for_room(waiting, step.node, self.waits.look_around)
 
+    def _encoded(self, journal: Journal, work: Work, made: Any, index: int | None = None) -> bytes | None:
+        """What a node has made, as it is stored; that it is of a wrong type is said before that it cannot be stored."""
+        try:
+            return journal.encode(made)
+        except NotStorable:
+            if work.error is None:
+                self.state.check(work.step.path, made, index)
+            raise
+
     async def emitted(self, work: Work, item: Any, index: int) -> None:
         """A generator has yielded its item number `index`: note it, and deliver what follows."""
         node, path = work.step.node, work.delivery.path
@@ -224,7 +233,7 @@ class ActiveRun(RunFacts):
             work.tell(NodeEmitted, index=index, output=item)
             await self.carry_out(commands, node)
             return
-        data = journal.encode(item)
+        data = self._encoded(journal, work, item, index)
         is_new = self.state.is_at_work(path) and self.state.emitted_by(path) == index
         commands = self.state.emitted(path, item, index)
 
