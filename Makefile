@@ -12,6 +12,7 @@
 #   make test-all   the test suite on every supported Python of this machine
 #   make test-newest   the tests of language models, graphs and declarations with the newest libraries that pyproject.toml allows, without pins
 #   make test-oldest   the same with the oldest; make quick-newest and make quick-oldest are the short form that .ci/run calls
+#   make faces      write runtime/embed/*_faces.py anew, after a change of a signature of the runtime's
 #   make lock       write requirements/*.txt anew from requirements/*.in
 #   make clean      remove what the targets above have made
 #
@@ -20,7 +21,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
-.PHONY: help demo test postgres chaos explore check docs bench bench-here test-all lock clean
+.PHONY: help demo test postgres chaos explore check docs bench bench-here test-all faces lock clean
 .PHONY: test-newest test-oldest quick-newest quick-oldest env-newest env-oldest install-newest install-oldest
 
 # A name on PATH proves nothing: it can be a shim for a version that is not chosen, or a Python without ensurepip.
@@ -124,6 +125,7 @@ bench-here: $(VENV)/bench.stamp
 ifeq ($(strip $(ARGS)),)
 	@$(BIN)/python -m tests.benchmarks.crossing
 	@$(BIN)/python -m tests.benchmarks.failing_share
+	@$(BIN)/python -m tests.benchmarks.journals
 	@$(BIN)/python -m tests.benchmarks.lm_calls
 endif
 
@@ -169,6 +171,9 @@ install-oldest: $(VENV)/made.stamp
 	@$(BIN)/python -c '$(FLOORS)' > $(VENV)/floors.txt
 	@$(PIP) install --constraint $(VENV)/floors.txt $(TOOLS)
 	@$(PIP) freeze --exclude-editable > $(VENV)/freeze.txt
+
+faces: $(VENV)/check.stamp
+	@$(BIN)/python -m runtime.embed.generate_faces
 
 COMPILE := uv pip compile --generate-hashes --no-emit-index-url --no-annotate --no-header --universal --python-version 3.11 --quiet
 lock: $(VENV)/check.stamp

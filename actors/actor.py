@@ -17,6 +17,7 @@ from actors.checks import refuse
 from actors.mailbox import MailboxSpec, MailboxStatistics
 from actors.restarts import Redelivery, RestartType
 from actors.typevars import M
+from actors.words import repr_of
 
 R = TypeVar("R")
 A = TypeVar("A", covariant=True)
@@ -100,7 +101,7 @@ class Failure:
     no attempt is made again. Where no caller waits for an answer, the message becomes a dead letter with the error.
     """
 
-    error: Exception = attrs.field(validator=_is_failure)
+    error: Exception = attrs.field(validator=_is_failure, repr=repr_of)
 
 
 class ActorRef(ABC, Generic[M]):
@@ -211,7 +212,7 @@ class Terminated:
     ref: Any
     """The ``ActorRef`` or ``SupervisorRef`` that was watched."""
     reason: StopReason
-    error: BaseException | None = None
+    error: BaseException | None = attrs.field(default=None, repr=repr_of)
     """The failure that ended it; None unless the reason is ``FAILED``."""
 
 

@@ -10,11 +10,12 @@ import warnings
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Hashable, Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Unpack, cast, final
+from typing import Any, Unpack, final
 
 import trio
 
 from actors.actor import Actor, ActorRef, SpawnOptions
+from actors.conversations import Policy
 from actors.errors import ActorStartFailed, DeclarationError, UnderstudyError, UsageError
 from actors.graphs.graph import Graph
 from actors.lm import LM
@@ -23,7 +24,7 @@ from actors.restarts import RestartType
 from actors.store_errors import StoreError
 from actors.supervision import ChildSpec, Supervision, SupervisorRef, SupervisorSpec, supervisor_spec
 from actors.typevars import In, M, Out
-from actors.words import repr_of
+from actors.words import listed, repr_of
 from runtime.core.actor_cell import ActorCell
 from runtime.core.bus import Bus
 from runtime.core.cell import Cell, current_cell
@@ -41,14 +42,18 @@ from runtime.core.supervisor import SupervisorCell
 from runtime.core.supervisor_ref import LocalSupervisorRef
 from runtime.core.task_handle import TaskHandle, start_task
 from runtime.core.watchdog import watching
+from runtime.graphs.conversations import IDLE_S, KEEP, Compact, Conversation, Conversations
 from runtime.graphs.deployment import Deployment
 from runtime.graphs.engine import Engine
 from runtime.graphs.events import AnyEvent, AnyRunEvent
 from runtime.graphs.handle import RunHandle
+from runtime.graphs.history import History, history_of
 from runtime.graphs.keeper import Keeper, Keeping
 from runtime.graphs.labels import labelled
+from runtime.graphs.stored import unknown
 from runtime.journal.opening import store_of
-from runtime.journal.store import Store
+from runtime.journal.retention import Retention
+from runtime.journal.store import Page, RunQuery, Store, StoredRun, StoredStatus
 from runtime.lm.limits.budget import Budget, budgets_with, check_budget, spending_all
 from runtime.lm.models import Connections, Models
 from runtime.lm.predictors.serving import Predictors, PredictorStatistics
@@ -68,6 +73,7 @@ class Runtime:
         self._root = root
         self._models = models
         self._engine = engine
+        self._conversations = Conversations(root, engine, lambda: self._charging(None))
 
     # --- actors ---------------------------------------------------------------------------------------------------------
 
@@ -236,6 +242,24 @@ class Runtime:
         except UnderstudyError as error:
             raise without_frames(error)  # noqa: B904 - the same error
 
+    async def resume(self, run_id: str, *, uncertain: Mapping[str, Any] | None = None) -> RunHandle[Any]:
+        """Let a stored run go on that has failed, was cancelled or was parked. Its graph must be deployed here.
+
+        Steps that have failed begin again with as many attempts as at first, those that were cut short begin again, and what is
+        recorded does not: results, what ``run.once`` has returned, answers of language models outside of failed attempts.
+
+        Args:
+            run_id: whose.
+            uncertain: for each step with ``Effect.ONCE`` that was cut short, by its path (``StepUncertain.path``): ``"repeat"``
+                to begin it again, or the message that it returned.
+
+        Raises:
+            StepUncertain: such a step is left without a decision. RunChanged: what is recorded does not fit the graph any more.
+            UnknownRun: there is none of this id. UsageError: it is under way or has succeeded, its graph is not deployed, or a
+                decision is of no such step. StoreError: the store failed.
+        """
+        return RunHandle(await self._engine.resume(run_id, uncertain or {}))
+
     async def handle(self, run_id: str) -> RunHandle[Any]:
         """The handle of a run that is under way here, or of any stored one, wherever it runs and however it ended.
 
@@ -243,6 +267,54 @@ class Runtime:
             UnknownRun: there is none of this id. StoreError: the store failed.
         """
         return RunHandle(await self._engine.handle(run_id))
+
+    async def stored(
+        self,
+        graph: Graph[Any, Any] | str | None = None,
+        status: StoredStatus | str | None = None,
+        started_after: datetime | None = None,
+        label: str | None = None,
+        *,
+        limit: int = 100,
+        after: str | None = None,
+    ) -> Page[StoredRun]:
+        """The runs in the store that fit all that is given, newest first, at most `limit` (1 to 1,000) of them.
+
+        ``page.after`` is where the next page begins: ``await runtime.stored(after=page.after)``; None on the last one.
+
+        Raises:
+            UsageError: the runtime has no store, or a filter cannot be meant. StoreError: the store failed.
+        """
+        store = self._engine.store("stored()")
+        if status is not None and status not in set(StoredStatus):
+            known = listed([each.value for each in StoredStatus], "or")
+            raise UsageError(f"stored(status={repr_of(status)}): expected {known}.\n  Fix: name one of them.")
+        if limit not in range(1, 1_001):
+            raise UsageError(f"stored(limit={repr_of(limit)}): expected 1 to 1,000.\n  Fix: ask by pages: after=page.after.")
+        name = graph.name if isinstance(graph, Graph) else graph
+        where = None if status is None else StoredStatus(status)
+        return await store.runs(RunQuery(name, where, started_after, label, limit, after))
+
+    async def history(self, run_id: str) -> History:
+        """Everything that is stored of a run: its records, its steps, and what people are asked.
+
+        Raises:
+            UnknownRun: none of this id is stored. UsageError: the runtime has no store. StoreError: the store failed.
+        """
+        found = await history_of(self._engine.store("history()"), run_id)
+        if found is None:
+            raise unknown(run_id)
+        return found
+
+    async def forget(self, run_id: str) -> None:
+        """Delete everything that is stored about a run, which must not be at work.
+
+        Raises:
+            UnknownRun: none of this id is stored. UsageError: the runtime has no store.
+            StoreError: a worker has it, so cancel it first; or the store failed.
+        """
+        if not await self._engine.store("forget()").forget(run_id):
+            raise unknown(run_id)
 
     def stream(
         self,
@@ -261,6 +333,34 @@ class Runtime:
         earlier cancels the run. A reader that lags more than `buffer` events behind loses the oldest, and finds ``EventsMissed``.
         """
         return self._streamed(self._engine.stream(graph, message, max_steps, buffer, run_id), budget, labels)
+
+    def conversation(
+        self,
+        graph: Graph[In, Out],
+        *,
+        key: str,
+        policy: Policy = Policy.ENQUEUE,
+        keep: int = KEEP,
+        compact: Compact | None = None,
+        idle_s: float = IDLE_S,
+    ) -> Conversation[In, Out]:
+        """The conversation over `graph` that `key` names: ``await talk.send(message)``, one message at a time.
+
+        Nodes see the earlier turns by ``Annotated[list[Turn], Recall(conversation=True)]``. All handles of one graph and one key
+        stand for one conversation, which lives as long as the runtime.
+
+        Args:
+            graph: what each message is run on.
+            key: whose conversation it is, such as a user's id.
+            policy: what becomes of a message that comes while an earlier one is worked on.
+            keep: how many turns are kept; older ones are forgotten.
+            compact: an async function that makes fewer turns of more than `keep`, by a summary say.
+            idle_s: how long after the last message the conversation's actor stops; what was said is kept.
+
+        Raises:
+            UsageError: `graph` isn't a graph, or `key` isn't a text. DeclarationError: another argument has a wrong value.
+        """
+        return self._conversations.of(graph, key, policy, keep, compact, idle_s)
 
     @contextlib.asynccontextmanager
     async def _streamed(
@@ -395,10 +495,10 @@ class Runtime:
         Raises:
             DeclarationError: `sink` cannot be called, or one of `kinds` isn't a class of events.
         """
-        return self._observing(*_checked_sink(sink, kinds))
+        return self._observed(*_checked_sink(sink, kinds))
 
     @contextlib.contextmanager
-    def _observing(self, sink: Callable[[Any], object], kinds: tuple[type[Event], ...]) -> Generator[None]:
+    def _observed(self, sink: Callable[[Any], object], kinds: tuple[type[Event], ...]) -> Generator[None]:
         remove = self._services.events.add_sink(sink, kinds)
         try:
             yield
@@ -455,6 +555,7 @@ async def open_runtime(
     store: str | Path | Store | None = None,
     graphs: Iterable[Graph[Any, Any]] = (),
     worker: str | None = None,
+    retention: Retention | None = None,
     instruments: Iterable[Callable[[AnyEvent], None]] = (),
     supervision: Supervision | None = None,
     watchdog_s: float | None = None,
@@ -478,7 +579,9 @@ async def open_runtime(
             unfinished are taken up, as soon as their graph is deployed. None: runs end with their process.
         graphs: deployed before the block begins.
         worker: begins the name by which the store knows this process; the rest is drawn.
-        instruments: called synchronously with every event; for logs and metrics.
+        retention: how long the store keeps runs that are over, ``Retention()`` for 30 and 90 days; None: until forgotten.
+        instruments: called synchronously with every event, or with those of the classes in their attribute `kinds`; for logs and
+            metrics. One with a method ``opened(runtime)`` is given the runtime first.
         supervision: of the root supervisor; the default restarts an actor up to 3 times within 5 s.
         watchdog_s: publish ``LoopBlocked``, with the actor and its stack, when code holds the event loop for longer than so many
             seconds of real time (0.25, say) without an ``await`` that waits; None does not watch.
@@ -505,11 +608,16 @@ async def open_runtime(
     services.shows_prompts = show_prompts
     models = Models(lm, lms, services.rng, check_budget(budget))
     trained = Predictors(predictors)
-    for instrument in instruments:
-        services.events.add_sink(instrument)
+    listeners = tuple(instruments)
+    for instrument in listeners:
+        services.events.add_sink(instrument, tuple(getattr(instrument, "kinds", (Event,))))
     session = Session(services, supervisor_spec("root", (), supervision))
     engine = Engine(services, session.root, models, trained)
     services.facade = runtime = Runtime(services, session.root, models, trained, engine)
+    for instrument in listeners:
+        opened: Callable[[Runtime], None] | None = getattr(instrument, "opened", None)
+        if opened is not None:
+            opened(runtime)
     abandoned: list[str] = []
     with watching(services, watchdog_s):
         try:
@@ -518,7 +626,7 @@ async def open_runtime(
                     await session.start(nursery)
                     with session.body:
                         if kept_in is not None:
-                            await _keep(runtime, engine, kept_in, worker)
+                            await _keep(runtime, engine, kept_in, worker, retention)
                         await _prepare(runtime, models, warm_up=warm_up)
                         for graph in graphs:
                             await runtime.deploy(graph)
@@ -547,17 +655,21 @@ def _checked_sink(sink: Any, kinds: Any) -> tuple[Callable[[Any], object], tuple
         raise DeclarationError(
             f"observe({repr_of(sink)}): a sink is a function of one event.\n  Fix: runtime.observe(lambda event: print(event))."
         )
-    given: Any = kinds
-    if not isinstance(kinds, Iterable):
-        given = (kinds,)
-    wanted: tuple[Any, ...] = (Event,) if kinds is None else tuple(given)
+    try:
+        wanted: tuple[Any, ...] = (Event,) if kinds is None else tuple(kinds)
+    except TypeError:
+        wanted = (kinds,)
     for kind in wanted:
-        if not (isinstance(kind, type) and issubclass(kind, Event)):
+        if not _is_event_class(kind):
             raise DeclarationError(
-                f"observe(kinds={repr_of(given)}): {repr_of(cast('object', kind))} isn't a class of events.\n"
+                f"observe(kinds={repr_of(kinds)}): {repr_of(kind)} isn't a class of events.\n"
                 "  Fix: a list of classes such as [RunFinished, NodeGaveUp]; leave kinds out for all."
             )
     return sink, wanted
+
+
+def _is_event_class(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Event)
 
 
 def _checked(dead_letters: object) -> DeadLetterPolicy | None:
@@ -576,11 +688,12 @@ def _check_entry() -> None:
         )
 
 
-async def _keep(runtime: Runtime, engine: Engine, store: Store, worker: str | None) -> None:
+async def _keep(runtime: Runtime, engine: Engine, store: Store, worker: str | None, retention: Retention | None) -> None:
     """Open the store, before anything else is started and so to be closed after it."""
-    engine.keeping = Keeping(store, worker, engine.publish)
+    keeping = Keeping(store, worker, engine.publish, retention)
+    taking_up = engine.keep(keeping)
     try:
-        await runtime.spawn(Keeper, engine.keeping, engine.take_up, name="store", restart=RestartType.TEMPORARY)
+        await runtime.spawn(Keeper, keeping, taking_up.take_up, taking_up.hear, name="store", restart=RestartType.TEMPORARY)
     except ActorStartFailed as error:
         if isinstance(error.__cause__, StoreError):
             raise error.__cause__ from None

@@ -18,7 +18,15 @@ from actors.graphs.components import strong_components
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("actors", "runtime")
 
-_LM = ("runtime/lm", "runtime/lm/dspy", "runtime/lm/http", "runtime/lm/limits", "runtime/lm/predictors", "runtime/lm/providers")
+_LM = (
+    "runtime/lm",
+    "runtime/lm/dspy",
+    "runtime/lm/http",
+    "runtime/lm/limits",
+    "runtime/lm/predictors",
+    "runtime/lm/providers",
+    "runtime/lm/tools",
+)
 _BELOW_APP = ("actors", "actors/graphs", "runtime/core", "runtime/graphs", "runtime/journal", "runtime/messages", *_LM)
 _APP = ("runtime", *_BELOW_APP)
 
@@ -32,6 +40,7 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
     "runtime/lm/limits": ("actors",),
     "runtime/lm/http": ("actors", "runtime/lm/limits"),
     "runtime/lm/providers": ("actors", "runtime/lm/http", "runtime/lm/limits", "runtime/messages"),
+    "runtime/lm/tools": ("actors", "actors/graphs", "runtime/lm/limits", "runtime/messages"),
     "runtime/lm/dspy": ("actors", "actors/graphs", "runtime/lm/limits", "runtime/messages"),
     "runtime/lm/backends": ("actors", "runtime/lm/dspy", "runtime/lm/limits", "runtime/lm/providers", "runtime/messages"),
     "runtime/lm/predictors": ("actors", "actors/graphs", "runtime/lm/backends", "runtime/lm/dspy", "runtime/messages"),
@@ -41,6 +50,7 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
         "runtime/lm/http",
         "runtime/lm/limits",
         "runtime/lm/providers",
+        "runtime/lm/tools",
         "runtime/messages",
     ),
     "runtime/graphs/reducer": ("actors", "actors/graphs"),
@@ -54,7 +64,9 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
         *_LM,
     ),
     "runtime": _BELOW_APP,
+    "runtime/tools": ("actors", "actors/graphs"),
     "runtime/embed": _APP,
+    "runtime/telemetry": _APP,
     # The layout of a graph's picture is part of what is told of it.
     "runtime/serve": (*_APP, "runtime/cli/draw", "runtime/embed", "runtime/recording"),
     "runtime/serve/faces": (*_APP, "runtime/recording", "runtime/serve"),
@@ -98,22 +110,36 @@ FOREIGN: Mapping[str, frozenset[str]] = {
             "runtime/testing/network.py",  # is a transport of httpx, for tests
         }
     ),
+    "opentelemetry": frozenset({"runtime/telemetry/tracing.py"}),
+    "prometheus_client": frozenset({"runtime/telemetry/prometheus.py"}),
     "PIL": frozenset({"runtime/cli/draw/png.py"}),
     "litellm": frozenset({"runtime/lm/providers/library.py"}),
+    "mcp": frozenset({"runtime/tools/mcp_client.py"}),
+    "httpx2": frozenset({"runtime/tools/mcp_client.py"}),  # that of the library mcp, with which it comes
     "rich": frozenset({"runtime/cli/watch.py"}),
     "msgspec": frozenset({"runtime/messages/codec.py"}),
     "psycopg": frozenset({"runtime/journal/postgres_wire.py"}),
     "jwt": frozenset({"runtime/serve/jwt.py"}),
     "hypercorn": frozenset({"runtime/serve/server.py"}),
     "starlette": frozenset({"runtime/serve/web.py"}),
-    "pydantic": frozenset({"runtime/messages/schemas.py"}),
+    "pydantic": frozenset(
+        {
+            "runtime/messages/mirrors.py",  # are made of its models
+            "runtime/messages/schemas.py",  # reads and describes by them
+            "runtime/messages/showing.py",  # what it found wrong, in words
+        }
+    ),
     "pydantic_ai": frozenset({"runtime/lm/backends/pydantic_ai.py"}),
 }
 # Of these, what is not needed by every installation: the distribution, which is in an extra.
 EXTRAS: Mapping[str, str] = {
     "PIL": "pillow",
+    "httpx2": "mcp",
     "hypercorn": "hypercorn[trio]",
     "jwt": "pyjwt[crypto]",
+    "mcp": "mcp",
+    "opentelemetry": "opentelemetry-sdk",
+    "prometheus_client": "prometheus-client",
     "psycopg": "psycopg[binary]",
     "pydantic_ai": "pydantic-ai-slim",
     "rich": "rich",
@@ -124,7 +150,7 @@ HOSTS: Mapping[str, frozenset[str]] = {
     "pytest": frozenset({"runtime/testing/schedules/items.py", "runtime/testing/plugin.py"}),
     "typing_extensions": frozenset({"actors/typevars.py"}),  # read by type checkers alone, which know it
 }
-PARTS: Mapping[str, str] = {"pydantic_core": "pydantic"}  # packages that one distribution cannot do without
+PARTS: Mapping[str, str] = {"pydantic_core": "pydantic", "mcp_types": "mcp"}  # packages that one distribution cannot do without
 EVERYWHERE: Mapping[str, frozenset[str]] = {
     "actors": frozenset({"attrs"}),
     "runtime": frozenset({"attrs", "outcome", "trio"}),
@@ -337,7 +363,7 @@ def loaded_by(statement: str) -> set[str]:
     """Names of the top-level modules that a fresh interpreter has loaded after `statement`."""
     report = "import json, sys; print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
     run = subprocess.run(
-        [sys.executable, "-c", f"{statement}\n{report}"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", f"{statement}\n{report}"], cwd=ROOT, capture_output=True, text=True, timeout=240, check=False
     )
 
     assert run.returncode == 0, run.stderr

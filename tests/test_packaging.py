@@ -39,7 +39,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]
         "out",
         ".",
     ]
-    build = subprocess.run(command, cwd=tree, capture_output=True, text=True, timeout=120, check=False)
+    build = subprocess.run(command, cwd=tree, capture_output=True, text=True, timeout=240, check=False)
     assert build.returncode == 0, build.stderr
     [path] = (tree / "out").iterdir()
     with zipfile.ZipFile(path) as archive:
@@ -63,7 +63,7 @@ def test_the_wheel_asks_for_what_the_packages_import(wheel: zipfile.ZipFile) -> 
     requirements = metadata(wheel).get_all("Requires-Dist") or []
 
     needed = sorted(re.split("[<>=!~]", name)[0] for name in requirements if "extra" not in name)
-    assert needed == ["attrs", "dspy", "h11", "httpx", "litellm", "outcome", "pydantic", "trio"]
+    assert needed == ["attrs", "dspy", "h11", "httpx", "litellm", "msgspec", "outcome", "pydantic", "trio"]
 
 
 def test_no_malicious_release_of_litellm_can_be_chosen() -> None:
@@ -107,3 +107,16 @@ def test_every_pin_has_a_hash_and_no_registry_is_named(name: str) -> None:
     assert "://" not in text
     assert "litellm==1.82.7" not in text
     assert "litellm==1.82.8" not in text
+
+
+def test_the_workflow_calls_make_on_every_supported_python_and_no_strange_action() -> None:
+    workflow = (ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8")
+    about = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    supported = re.findall(r"Python :: (3\.\d+)", "\n".join(about["classifiers"]))
+    calls = re.findall(r"run: make (.*)", re.sub(r"\$\{\{.*?\}\}", "", workflow))
+    targets = {target for call in calls for target in call.split()}
+
+    assert re.findall(r"python: \[(.*)\]", workflow) == [", ".join(f'"{version}"' for version in supported)]
+    assert set(re.findall(r"uses: (\S+)@v\d+\.\d+\.\d+\n", workflow)) == {"actions/checkout", "actions/setup-python"}
+    assert workflow.count("uses: ") == len(re.findall(r"@v\d+\.\d+\.\d+\n", workflow))
+    assert targets == {"test", "check", "env-", "quick-", "PYTHON=python"}

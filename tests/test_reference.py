@@ -32,6 +32,7 @@ DOORS = (
     "runtime.recording",
     "runtime.serve",
     "runtime.testing",
+    "runtime.tools",
     "runtime.embed.asyncio",
     "runtime.embed.portal",
     "runtime.embed.asgi",

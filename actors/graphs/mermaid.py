@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import count
 
 from actors.graphs.dependencies import Dependency
 from actors.graphs.edges import Edge, Receiver, related
@@ -12,15 +13,19 @@ from actors.graphs.plan import Plan
 _ESCAPES = str.maketrans(
     {"#": "#35;", '"': "#34;", "<": "#60;", ">": "#62;", "|": "#124;", "`": "#96;", "&": "#38;", "\\": "#92;", "\n": " "}
 )
+_STEMS = {"-->": "---", "==>": "===", "-.->": "-.-"}
+"""Each arrow's line without a head."""
 
 
 def draw(plan: Plan) -> str:
     """The text, without a newline at its end.
 
-    Input: rounded at the ends; output: with double sides; a node that a language model fills: a hexagon; a node that is an actor:
-    a circle; a node that is a graph: that graph in a frame; other nodes: boxes. A fan-out is a thick arrow, a connection with a
-    condition a dotted one; a gathered type is written ``list[A]``. What a node depends on is joined to it by a line with a dot
-    (functions are leaning boxes), and what makes a message that it recalls by a dotted one.
+    Input: rounded at the ends; output: with double sides; a node that a language model fills: a hexagon; a node that is an
+    actor: a circle; a node that is a graph: that graph in a frame; other nodes: boxes. A fan-out is a thick arrow, a
+    connection with a condition a dotted one; a gathered type is written ``list[A]``. What goes to several nodes bears its
+    name once, on the way to an empty circle from which the arrows leave. What a node depends on is joined to it by a line
+    with a dot (functions are leaning boxes), and what makes a message that it recalls by a dotted one.
+    The tools that a language model may call stand under its node's name.
     """
     return "\n".join(["graph TD", *_body(plan, "", "    ", (plan.name,))])
 
@@ -40,7 +45,7 @@ def _body(plan: Plan, prefix: str, indent: str, around: tuple[str, ...]) -> Iter
         names[key] = f"{prefix}f{index}"
         yield f'{indent}{names[key]}[/"{escape(need.name)}"/]'
     yield f'{indent}{prefix}output[["{_types(plan.output_types)}"]]'
-    yield from (f"{indent}{arrow}" for arrow in dict.fromkeys(_arrows(plan, names, prefix)))
+    yield from (f"{indent}{arrow}" for arrow in _arrows(plan, names, prefix))
     yield from (f"{indent}{names[name]} --o|Dep| {names[user]}" for name, user in needs_of(plan))
     for source, user, kind in recalls_of(plan):
         maker = names[source] if source is not None else f"{prefix}input"
@@ -96,16 +101,28 @@ def _types(kinds: tuple[type, ...]) -> str:
 
 def _box(spec: NodeSpec) -> str:
     label = escape(spec.name)
+    if spec.has_tools:
+        label += f"<br/>calls {escape(', '.join(spec.tool_names))}"
     if spec.kind is Kind.ACTOR:
         return f'(("{label}"))'
     return f'{{{{"{label}"}}}}' if spec.kind is Kind.PREDICT else f'["{label}"]'
 
 
 def _arrows(plan: Plan, names: dict[str, str], prefix: str) -> Iterator[str]:
+    takers: dict[tuple[str, str, str], dict[str, None]] = {}
     for edge in plan.edges:
         source = names[edge.source] if edge.source is not None else f"{prefix}input"
         target = names[edge.target] if edge.target is not None else f"{prefix}output"
-        yield f"{source} {_arrow(edge)}|{_label(edge)}| {target}"
+        takers.setdefault((source, _arrow(edge), _label(edge)), {})[target] = None
+    forks = count(1)
+    for (source, arrow, label), targets in takers.items():
+        if len(targets) == 1:
+            yield from (f"{source} {arrow}|{label}| {target}" for target in targets)
+        else:
+            fork = f"{prefix}j{next(forks)}"
+            yield f"{fork}(( ))"
+            yield f"{source} {_STEMS[arrow]}|{label}| {fork}"
+            yield from (f"{fork} {arrow} {target}" for target in targets)
 
 
 def _arrow(edge: Edge) -> str:

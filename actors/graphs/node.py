@@ -17,11 +17,14 @@ from typing import Any, Protocol, cast, final
 import attrs
 
 from actors.checks import refuse
+from actors.effects import Effect
 from actors.errors import DeclarationError, Problem
 from actors.graphs.annotations import Many, Names, how_to_make_message, is_message_type, location
-from actors.graphs.dependencies import Dependency, Recalled
+from actors.graphs.dependencies import Dependency, Injected, Recalled
 from actors.graphs.markers import Gather
 from actors.graphs.options import PREDICT_OPTIONS, NodeOptions, PredictOptions, check_options, node_options
+from actors.graphs.toolboxes import Toolbox
+from actors.graphs.tools import Tool, ToolSpec, as_tool
 from actors.supervision import check_id
 from actors.words import repr_of
 
@@ -40,14 +43,6 @@ class Kind(enum.Enum):
     """A nested graph, run for each message."""
     ACTOR = "actor"
     """An actor, which is asked."""
-
-
-@final
-class Injected(enum.Enum):
-    """What a parameter that takes no message gets."""
-
-    LM = "LM"
-    RUN = "Run"
 
 
 class Nested(Protocol):
@@ -116,6 +111,12 @@ class NodeDeclaration:
     embedded: Embedded | None = None
     """A graph or an actor that stands as a node; `function` is then a stand-in, or the actor's ``receive``."""
     fallback_names: Names | None = None
+    uncertain_names: Names | None = None
+
+    @property
+    def tools(self) -> tuple[Tool, ...]:
+        """What its language model may call, without the toolboxes."""
+        return () if self.predict is None else tuple(each for each in self.predict.tools if isinstance(each, Tool))
 
     @property
     def origin(self) -> object:
@@ -217,20 +218,43 @@ class NodeSpec:
     embedded: Any = None
     """For a graph or an actor as a node: the graph, the ref, or what makes the actor. Any: the runtime knows which by `kind`."""
     fallback: Fallback | None = None
+    on_uncertain: Fallback | None = None
+    """What finds out whether a step that was cut short took effect; it gets no error."""
+    tools: tuple[ToolSpec, ...] = ()
+    """What its language model may call, besides what the toolboxes of its options offer."""
     is_on_demand: bool = False
     """Another node depends on it: it is run for that, and messages neither come to it nor leave it."""
 
     @property
     def wants_lm(self) -> bool:
         """It, or its fallback, works with a language model; what a nested graph does is that graph's own."""
-        injected = [*self.injected.values(), *(self.fallback.injected.values() if self.fallback is not None else ())]
+        stand_ins = [each for each in (self.fallback, self.on_uncertain) if each is not None]
+        injected = [*self.injected.values(), *(wanted for each in stand_ins for wanted in each.injected.values())]
         return self.kind is Kind.PREDICT or Injected.LM in injected
 
     @property
     def all_needs(self) -> tuple[Dependency, ...]:
         """The dependencies of the node and of its fallback, and those that these need; nearest first."""
-        direct = [*self.needs.values(), *(self.fallback.needs.values() if self.fallback is not None else ())]
+        stand_ins = [each for each in (self.fallback, self.on_uncertain) if each is not None]
+        direct = [*self.needs.values(), *(need for each in stand_ins for need in each.needs.values())]
+        direct += [need for tool in self.tools for need in tool.needs.values()]
         return tuple(each for need in direct for each in need.all())
+
+    @property
+    def toolboxes(self) -> tuple[Toolbox, ...]:
+        """Those whose tools its language model may call."""
+        return () if self.predict is None else tuple(each for each in self.predict.tools if isinstance(each, Toolbox))
+
+    @property
+    def tool_names(self) -> tuple[str, ...]:
+        """What its language model may call, as pictures show it: tools by name, and toolboxes with what they allow."""
+        boxes = (f"{box.name}({', '.join(box.allow)})" for box in self.toolboxes)
+        return (*(tool.name for tool in self.tools), *boxes)
+
+    @property
+    def has_tools(self) -> bool:
+        """Whether its language model may call anything."""
+        return self.predict is not None and bool(self.predict.tools)
 
     @property
     def gathering(self) -> tuple[Input, ...]:
@@ -267,21 +291,50 @@ def declare(
         if name is not None and not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise refuse(NodeOptions, "name", name, "a string or None")
         check_id(name if name is not None else own_name)
-        options = node_options(common, predict=predict)
+        options = node_options(common, predict=predict, has_tools=bool(extra.get("tools")))
         _check_repeatable(options, function)
-        predict_options = PredictOptions(**extra) if predict else None
+        _check_once(options, function)
+        predict_options = _predict_options(extra, names, location(function)) if predict else None
     except DeclarationError as error:
         raise DeclarationError(f"{where}: {error}") from None
-    fallback = None if options.fallback is None else names(options.fallback)  # type: ignore[arg-type]  # checked by its validator
+    fallback, uncertain = _names_of(options.fallback, names), _names_of(options.on_uncertain, names)
     return NodeDeclaration(
-        name or own_name, function, options, predict_options, names(function), message, fallback_names=fallback
+        name or own_name,
+        function,
+        options,
+        predict_options,
+        names(function),
+        message,
+        fallback_names=fallback,
+        uncertain_names=uncertain,
     )
+
+
+def _names_of(function: Any, names: Callable[[types.FunctionType], Names]) -> Names | None:
+    return None if function is None else names(function)
+
+
+def _predict_options(given: Mapping[str, Any], names: Callable[[types.FunctionType], Names], place: str) -> PredictOptions:
+    options = PredictOptions(**given)
+    made = tuple(each if isinstance(each, Toolbox) else as_tool(each, names, place=place) for each in options.tools)
+    return attrs.evolve(options, tools=made) if made else options
 
 
 def _check_repeatable(options: NodeOptions, function: object) -> None:
     if options.repeatable and not inspect.isasyncgenfunction(function):
         raise refuse(
             NodeOptions, "repeatable", options.repeatable, "False: the node isn't an async generator, and so yields no items"
+        )
+
+
+def _check_once(options: NodeOptions, function: object) -> None:
+    if options.effect is Effect.ONCE and inspect.isasyncgenfunction(function):
+        raise refuse(
+            NodeOptions,
+            "effect",
+            options.effect,
+            "Effect.REPEAT for an async generator: its items leave one by one, and it has no one moment at which it took effect",
+            "return a list; or let a node behind it, which takes one item, have the effect.",
         )
 
 
@@ -303,11 +356,15 @@ def embed(
         check_id(name)
         options = node_options(given, predict=False)
         _check_repeatable(options, embedded.what)
+        if embedded.kind is Kind.GRAPH and options.effect is Effect.ONCE:
+            raise refuse(NodeOptions, "effect", options.effect, "Effect.REPEAT for a graph", "set it on nodes of that graph.")
     except DeclarationError as error:
         raise DeclarationError(f"{where}: {error}") from None
     function: Any = getattr(embedded.what, "receive", _stand_in) if embedded.takes is None else _stand_in
-    fallback = None if options.fallback is None else names(options.fallback)  # type: ignore[arg-type]  # checked by its validator
-    return NodeDeclaration(name, function, options, None, names(function), embedded=embedded, fallback_names=fallback)
+    fallback, uncertain = _names_of(options.fallback, names), _names_of(options.on_uncertain, names)
+    return NodeDeclaration(
+        name, function, options, None, names(function), embedded=embedded, fallback_names=fallback, uncertain_names=uncertain
+    )
 
 
 def _handler(kind: type, decorator: str) -> types.FunctionType:

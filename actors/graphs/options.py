@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import types
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, Literal, TypedDict, final
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, Literal, TypedDict, cast, final
 
 import attrs
 
 from actors.checks import is_a, is_count, refuse
+from actors.effects import Effect
 from actors.errors import DeclarationError
 from actors.lm import LM
 from actors.mailbox import MailboxSpec
@@ -18,9 +19,14 @@ from actors.restarts import Backoff, Redelivery, RestartType
 from actors.supervision import Supervision
 
 
-def _is_timeout(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
+def check_timeout(owner: object, name: str, value: object) -> None:
+    """DeclarationError unless `value` is a number of seconds > 0, or None."""
     if value is not None and (not isinstance(value, int | float) or isinstance(value, bool) or not value > 0):
-        raise refuse(owner, attribute.name, value, "None or a number > 0")
+        raise refuse(owner, name, value, "None or a number > 0")
+
+
+def _is_timeout(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    check_timeout(owner, attribute.name, value)
 
 
 Late = Literal["discard", "take"]
@@ -56,13 +62,31 @@ def _is_truncated(owner: object, attribute: attrs.Attribute[Any], value: object)
         raise refuse(owner, attribute.name, value, "one of 'error', 'widen', 'accept', or None")
 
 
+OnToolError = Literal["tell", "fail"]
+"""What becomes of a call of a tool that fails."""
+
+
+def _listed(tools: object) -> Any:
+    return tuple(cast("list[object]", tools)) if isinstance(tools, list | tuple) else tools
+
+
+def _are_tools(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not isinstance(value, tuple):
+        raise refuse(owner, attribute.name, value, "a list of tools, such as [search]")
+
+
+def _is_on_tool_error(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value not in ("tell", "fail"):
+        raise refuse(owner, attribute.name, value, "'tell' or 'fail'")
+
+
 REDELIVERY: Final = Redelivery(max_attempts=1)
 """The default of a node: its effects, if it has any, happen once."""
 NODE_SUPERVISION: Final = Supervision(max_restarts=math.inf, backoff=Backoff(first_s=0.1, cap_s=1.0))
 """How the actors of a graph are restarted unless the graph sets it: one run that fails must not take down what others use.
 Instances of nodes need neither budget nor delay, since they hold no state: see ``runtime.core.restarts``."""
 PREDICT_REDELIVERY: Final = Redelivery(max_attempts=3)
-"""The default of a predict node: it has no effects except the answer."""
+"""The default of a predict node without tools: it has no effects except the answer."""
 
 
 @final
@@ -77,8 +101,8 @@ class NodeOptions:
     restart: RestartType = attrs.field(default=RestartType.PERMANENT, validator=is_a(RestartType))
     """After which ends an instance of the node is started again."""
     redelivery: Redelivery = attrs.field(default=REDELIVERY, validator=is_a(Redelivery))
-    """What happens to a message that crashed the node: a predict node makes 3 attempts, every other node one, unless it is
-    written here. What a ``Redelivery`` does not write is inherited from that."""
+    """What happens to a message that crashed the node: a predict node without tools makes 3 attempts, every other node one,
+    unless it is written here. What a ``Redelivery`` does not write is inherited from that."""
     timeout_s: float | None = attrs.field(default=None, validator=_is_timeout)
     """How many seconds one attempt may take; None: no limit but the run's deadline."""
     idle_timeout_s: float | None = attrs.field(default=None, validator=_is_timeout)
@@ -94,6 +118,13 @@ class NodeOptions:
     after what the earlier one yielded; otherwise it starts again, and there is none once a node has begun to work on an item."""
     lm: str | LM | None = attrs.field(default=None, validator=_is_lm)
     """Which language model: a name from ``open_runtime(lms=…)``, an ``LM``, or None for the runtime's default."""
+    effect: Effect = attrs.field(default=Effect.REPEAT, validator=is_a(Effect))
+    """Whether a step that a crash cut short begins again. With ``Effect.ONCE`` its begin is stored before its code runs, and it
+    does not: ``on_uncertain``, or a person, says what became of it. Such a node has one attempt. Of stored runs only."""
+    on_uncertain: Callable[..., Any] | None = attrs.field(default=None, validator=_is_fallback)
+    """With ``Effect.ONCE``: what finds out whether a step that was cut short took effect. A function of the node's parameters
+    that returns what the node would have returned, or None if nothing happened, and then the step begins again. When it raises,
+    or without it, the run is parked with ``StepUncertain``."""
 
 
 @final
@@ -111,6 +142,16 @@ class PredictOptions:
     """What happens to an answer that stops in the middle, at the longest length allowed: ``"error"`` (LMTruncated), ``"widen"``
     (within ``parse_attempts`` it is asked for again with twice the room) or ``"accept"``; None: as the language model is set, and
     ``"error"`` where it is not."""
+    tools: tuple[Any, ...] = attrs.field(
+        default=(), validator=_are_tools, converter=_listed
+    )  # Any: functions, and what makes tools
+    """What the language model may call before it answers: typed functions, ``tool(…)``, ``dspy.Tool`` instances, toolboxes."""
+    max_rounds: int = attrs.field(default=8, validator=is_count(least=1))
+    """How many turns of calls the model has before it must answer; then the node fails with ``RoundsExceeded``."""
+    on_tool_error: OnToolError = attrs.field(default="tell", validator=_is_on_tool_error)
+    """What becomes of a call that fails: ``"tell"`` (the model reads the error, and goes on) or ``"fail"`` (the node fails)."""
+    hints: bool = attrs.field(default=False, validator=is_a(bool))
+    """Whether the model is told with each result how many rounds, and how many steps of the run, are left."""
 
 
 class NodeKeywords(TypedDict, total=False):
@@ -126,10 +167,16 @@ class NodeKeywords(TypedDict, total=False):
     fallback: Callable[..., Any] | None
     repeatable: bool
     lm: str | LM | None
+    effect: Effect
+    on_uncertain: Callable[..., Any] | None
     module: Any
     parse_attempts: int
     stream: bool
     truncated: str | None
+    tools: Sequence[Any]
+    max_rounds: int
+    on_tool_error: OnToolError
+    hints: bool
 
 
 def node_supervision(own: Supervision | None) -> Supervision:
@@ -137,15 +184,23 @@ def node_supervision(own: Supervision | None) -> Supervision:
     return NODE_SUPERVISION if own is None else inheriting(own, NODE_SUPERVISION)
 
 
-def node_options(given: Mapping[str, Any], *, predict: bool) -> NodeOptions:
-    """The options of a node, of which its author wrote `given`.
+def node_options(given: Mapping[str, Any], *, predict: bool, has_tools: bool = False) -> NodeOptions:
+    """The options of a node, of which its author wrote `given`. What has tools has effects, as any other node.
 
     Raises:
         DeclarationError: an option has a wrong value.
     """
     options = NodeOptions(**given)
-    base = PREDICT_REDELIVERY if predict else REDELIVERY
+    base = PREDICT_REDELIVERY if predict and not has_tools and options.effect is not Effect.ONCE else REDELIVERY
     redelivery = inheriting(given["redelivery"], base) if "redelivery" in given else base
+    if options.effect is Effect.ONCE and redelivery.max_attempts > 1:
+        raise DeclarationError(
+            f"effect=Effect.ONCE with redelivery of {redelivery.max_attempts:g} attempts: a further attempt, after an error, "
+            "would do it a second time.\n"
+            "  Fix: leave redelivery out; or effect=Effect.REPEAT, and give run.key to the other side."
+        )
+    if options.on_uncertain is not None and options.effect is not Effect.ONCE:
+        raise refuse(NodeOptions, "on_uncertain", options.on_uncertain, "None without effect=Effect.ONCE: the step begins again")
     return attrs.evolve(options, redelivery=redelivery)
 
 

@@ -27,10 +27,11 @@ from actors.graphs.annotations import (
     read,
     split,
 )
-from actors.graphs.dependencies import Dependency, Nodes, Recalled, needed
+from actors.graphs.dependencies import Dependency, Injected, Nodes, Recalled, asks_for_turns, needed
 from actors.graphs.folds import gathered_types
 from actors.graphs.markers import Dep, Gather, Recall, Run
-from actors.graphs.node import Fallback, Injected, Input, Kind, NodeDeclaration, NodeSpec, has_no_body, is_empty
+from actors.graphs.node import Fallback, Input, Kind, NodeDeclaration, NodeSpec, has_no_body, is_empty
+from actors.graphs.tools import ToolSpec, read_tool
 from actors.lm import LM
 
 
@@ -78,10 +79,49 @@ def resolve(declaration: NodeDeclaration, nodes: Nodes) -> Resolved:
         location=declaration.location,
         message=declaration.message,
         embedded=None if declaration.embedded is None else declaration.embedded.what,
+        tools=_read_tools(declaration, nodes, returned, report) if declaration.predict is not None else (),
     )
     if declaration.options.fallback is not None and returned is not None:
         spec = attrs.evolve(spec, fallback=_read_fallback(declaration, spec, nodes, report))
+    if declaration.options.on_uncertain is not None and returned is not None:
+        spec = attrs.evolve(spec, on_uncertain=_read_on_uncertain(declaration, spec, nodes, report))
     return Resolved(spec, tuple(problems), knows_inputs, returned is not None)
+
+
+def _read_tools(declaration: NodeDeclaration, nodes: Nodes, returned: Shape | None, report: Report) -> tuple[ToolSpec, ...]:
+    """The tools of a predict node, and what is wrong with them."""
+    found: dict[str, ToolSpec] = {}
+    for tool in declaration.tools:
+        try:
+            spec = read_tool(tool, nodes)
+        except Unreadable as problem:
+            report(problem.code, f"its tool {tool.name!r} ({tool.place}): {problem.text}", problem.fix)
+            continue
+        if spec.name in found:
+            report(
+                "tool-same-name",
+                f"it has two tools of the one name {spec.name!r} ({found[spec.name].tool.place} and {tool.place}): a language "
+                "model calls a tool by its name.",
+                f"write tool({spec.name}, name='other') for one of them.",
+            )
+        found[spec.name] = spec
+    if (
+        found
+        and returned is not None
+        and len(returned.types) == 1
+        and not returned.optional
+        and _has_no_fields(returned.types[0])
+    ):
+        report(
+            "tool-no-answer",
+            f"{returned.types[0].__name__} has no fields, so no language model would ever be asked, and no tool called.",
+            "give it a field for what was found out.",
+        )
+    return tuple(found.values())
+
+
+def _has_no_fields(kind: type) -> bool:
+    return not getattr(kind, "__annotations__", None) and all(not vars(base).get("__annotations__") for base in kind.__mro__)
 
 
 def _instruction(declaration: NodeDeclaration) -> str:
@@ -147,6 +187,8 @@ def _read_parameters(declaration: NodeDeclaration, nodes: Nodes, report: Report)
 
 def _read_parameter(parameter: inspect.Parameter, names: Names, nodes: Nodes) -> Input | Injected | Dependency | Recalled:
     _check_usable(parameter)
+    if asks_for_turns(parameter.annotation, names):
+        return Injected.TURNS
     need = needed(parameter.annotation, parameter.name, names, nodes)
     if need is not None:
         return need
@@ -211,23 +253,53 @@ def _read_fallback(declaration: NodeDeclaration, spec: NodeSpec, nodes: Nodes, r
     function, names = declaration.options.fallback, declaration.fallback_names
     assert function is not None and names is not None, "only called with a fallback"
     who = f"its fallback {function.__name__}"
-    inputs = {entry.name: entry for entry in spec.inputs}
     found, error = _fallback_parameters(function, names, nodes, report, who)
+    _check_fallback_inputs(spec, found, report, who, ", and the error: error: Exception")
+    _check_fallback_return(declaration, spec, function, names, report)
+    kind = Kind.FUNCTION if inspect.iscoroutinefunction(function) else Kind.THREAD
+    taken = tuple(entry.name for entry in found.inputs)
+    failure = _wants_failure(function, error, names)
+    return Fallback(function, kind, taken, error, found.injected, found.needs, wants_failure=failure)
+
+
+def _check_fallback_inputs(spec: NodeSpec, found: _Parameters, report: Report, who: str, also: str) -> None:
+    inputs = {entry.name: entry for entry in spec.inputs}
     for entry in found.inputs:
         own = inputs.get(entry.name)
         if own is None or (own.gather is None) is not (entry.gather is None) or not all(map(entry.takes, own.types)):
             report(
                 "fallback-input",
                 f"{who} takes {entry.name!r}, which is not a parameter of the node, or of another type there.",
-                f"take some of the node's parameters ({', '.join(inputs)}) as they are, and the error: error: Exception.",
+                f"take some of the node's parameters ({', '.join(inputs)}) as they are{also}.",
             )
     if found.recalls:
-        report("fallback-input", f"{who} recalls a message.", "recall it in the node; a fallback gets what the node takes.")
-    _check_fallback_return(declaration, spec, function, names, report)
+        report("fallback-input", f"{who} recalls a message.", "recall it in the node; it gets what the node takes.")
+
+
+def _read_on_uncertain(declaration: NodeDeclaration, spec: NodeSpec, nodes: Nodes, report: Report) -> Fallback | None:
+    """Read what finds out whether a step took effect; it returns what the node returns, or None if it did not."""
+    function, names = declaration.options.on_uncertain, declaration.uncertain_names
+    assert function is not None and names is not None, "only called with one"
+    who = f"its on_uncertain {function.__name__}"
+    found, error = _fallback_parameters(function, names, nodes, report, who)
+    if error is not None:
+        report("fallback-input", f"{who} takes an error, and there is none.", f"leave {error!r} out.")
+    _check_fallback_inputs(spec, found, report, who, "")
+    try:
+        shape = read(inspect.signature(function).return_annotation, names)
+    except Unreadable as problem:
+        report(problem.code, f"{who}, return type: {problem.text}", problem.fix)
+        return None
+    if not spec.outputs or shape.many is not spec.fan_out or not all(issubclass(kind, spec.outputs) for kind in shape.types):
+        report(
+            "on-uncertain-return",
+            f"{who} does not return what {declaration.name!r} returns, or None."
+            if spec.outputs
+            else f"{who} can only say that nothing happened: {declaration.name!r} returns nothing.",
+            "annotate it with the node's return type and None; a node that has on_uncertain returns a message.",
+        )
     kind = Kind.FUNCTION if inspect.iscoroutinefunction(function) else Kind.THREAD
-    taken = tuple(entry.name for entry in found.inputs)
-    failure = _wants_failure(function, error, names)
-    return Fallback(function, kind, taken, error, found.injected, found.needs, wants_failure=failure)
+    return Fallback(function, kind, tuple(entry.name for entry in found.inputs), None, found.injected, found.needs)
 
 
 def read_default_fallback(

@@ -208,6 +208,9 @@ def complain(error: BaseException, code: int, *, whole: bool | None = None) -> i
 
 
 def to_json(value: Any, stream: TextIO) -> str:
-    """`value` as JSON that `stream` can write and a terminal shows without acting on it."""
-    text = json.dumps(schemas.dump(value), indent=2, ensure_ascii=not encodes(stream, "é…語🙂"))
+    """`value` as JSON that `stream` can write and a terminal shows without acting on it.
+
+    Bytes are in base64, as ``--input`` reads them.
+    """
+    text = json.dumps(schemas.dump(value, base64_bytes=True), indent=2, ensure_ascii=not encodes(stream, "é…語🙂"))
     return _TO_ESCAPE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)

@@ -183,27 +183,31 @@ class ActorCell(Cell):
 
     async def _live_within(self, lifespan: contextlib.AbstractAsyncContextManager[None]) -> None:
         """``async with lifespan``, but with a clean-up that cancellation cannot cut short before its time."""
-        await lifespan.__aenter__()
-        self.mark_started()
-        try:
-            await self._serve()
-        except BaseException as error:
-            failure = failure_in(error)
-            if failure is not None:
-                self.hand.settle_unless_redelivered(failure)  # its asker need not wait for the clean-up
-            await self._leave(lifespan, error)
-            raise
-        else:
-            await self._leave(lifespan, None)
+        # Around all of it, because a scope or a nursery that the lifespan holds open must be left within what it was entered in.
+        ended: BaseException | None = None
+        with trio.CancelScope() as scope:
+            await lifespan.__aenter__()
+            self.mark_started()
+            try:
+                await self._serve()
+            except BaseException as error:  # noqa: BLE001 - raised below, whatever becomes of the clean-up
+                ended = error
+                failure = failure_in(error)
+                if failure is not None:
+                    self.hand.settle_unless_redelivered(failure)  # its asker need not wait for the clean-up
+            await self._leave(lifespan, ended, scope)
+        if ended is not None:
+            raise ended
 
-    async def _leave(self, lifespan: contextlib.AbstractAsyncContextManager[None], error: BaseException | None) -> None:
+    async def _leave(
+        self, lifespan: contextlib.AbstractAsyncContextManager[None], error: BaseException | None, scope: trio.CancelScope
+    ) -> None:
         """Leave the lifespan, which cannot suppress `error`: what follows from it is the supervisor's decision."""
         if self._context is not None:
             await self._context.close(kill=self.scope.cancel_called)
-        deadline = trio.current_time() + self.shutdown_s
-        with trio.CancelScope(shield=True, deadline=deadline):
-            trace = error.__traceback__ if error is not None else None
-            await lifespan.__aexit__(type(error) if error is not None else None, error, trace)
+        scope.shield, scope.deadline = True, trio.current_time() + self.shutdown_s
+        trace = error.__traceback__ if error is not None else None
+        await lifespan.__aexit__(type(error) if error is not None else None, error, trace)
 
     async def _lie_idle(self) -> None:
         """Wait for the first message outside the scope of ``_serve``: until then there is nothing that it could cancel."""

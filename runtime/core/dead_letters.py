@@ -14,6 +14,7 @@ import trio
 from actors.errors import UnderstudyError
 from actors.groups import bare
 from actors.mailbox import DeadLetterPolicy
+from actors.words import repr_of
 from runtime.core.envelope import Envelope, content_of
 from runtime.core.events import EventBus, MessageDeadLettered
 from runtime.core.payloads import size_of, summary_of
@@ -46,7 +47,7 @@ class DeadLetter:
     recipient: str
     """The address that it was for; of a late reply, that of the asker, or ``"(asker)"``."""
     reason: DeadReason
-    message: Any
+    message: Any = attrs.field(repr=repr_of)
     """What was sent; of a large message its ``MessageSummary`` (see ``DeadLetterPolicy``)."""
     sender: str | None
     """The address of the actor that sent it; None from outside of actors."""
@@ -54,7 +55,7 @@ class DeadLetter:
     """The age of the message, in seconds."""
     attempts: int = 1
     """How many times it was delivered."""
-    error: BaseException | None = None
+    error: BaseException | None = attrs.field(default=None, repr=repr_of)
     """The last failure, when there was one: a copy without traceback and causes, which would keep dead incarnations alive.
 
     Of one that itself holds a large message, an ``UnderstudyError`` that names its class and shows the beginning of its text."""

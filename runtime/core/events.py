@@ -52,7 +52,7 @@ class ActorStarted(ActorEvent):
 class ActorCrashed(ActorEvent):
     """An incarnation ended with an error, or never started (`while_starting`)."""
 
-    error: BaseException
+    error: BaseException = attrs.field(repr=repr_of)
     while_starting: bool = False
 
 
@@ -72,7 +72,7 @@ class ActorEnded(ActorEvent):
     """The actor is permanently gone."""
 
     reason: StopReason
-    error: BaseException | None = None
+    error: BaseException | None = attrs.field(default=None, repr=repr_of)
 
 
 @final
@@ -104,7 +104,7 @@ class SupervisorParked(ActorEvent):
     """The restart budget is spent; the next attempt comes after `delay_s` seconds."""
 
     delay_s: float
-    error: BaseException | None
+    error: BaseException | None = attrs.field(repr=repr_of)
 
 
 @final
@@ -122,7 +122,7 @@ class MessageRedelivering(ActorEvent):
 
     attempt: int
     delay_s: float
-    error: BaseException
+    error: BaseException = attrs.field(repr=repr_of)
 
 
 @final
@@ -134,7 +134,7 @@ class InstrumentFailed(Event):
     """Its name, and where it is written."""
     event: str
     """The class of the event that it was called with."""
-    error: BaseException
+    error: BaseException = attrs.field(repr=repr_of)
 
 
 @final

@@ -23,6 +23,7 @@ from actors.supervision import AutoShutdown, ChildSpec, Directive, Strategy, Sup
 from runtime.core.actor_cell import ActorCell, ContextMaker, start_failed
 from runtime.core.cell import Cell, Overseer
 from runtime.core.children import Children
+from runtime.core.duty import in_thread
 from runtime.core.events import ActorRestarting, ActorUnresponsive, SupervisorParked
 from runtime.core.incarnation import Exit, ExitKind, Start, classify
 from runtime.core.lifecycle import State
@@ -32,6 +33,7 @@ from runtime.core.restarts import Escalate, Restart, RestartPolicy, Stop
 from runtime.core.services import Doorbell, Services
 from runtime.core.stacks import stack_of
 from runtime.core.supervisor_ref import LocalSupervisorRef
+from runtime.core.worker_threads import thread_not_counted
 
 UNRESPONSIVE_GRACE_S = 1.0
 """How much longer than its ladder allows a cancelled child may take before it is reported."""
@@ -271,7 +273,11 @@ class SupervisorCell(Cell):
         self._launch(cell, start)
         incarnation = cell.incarnation
         try:
-            await start.wait(partial(self._abandon, cell, start))
+            if in_thread.get() is None:  # nearly always
+                await start.wait(partial(self._abandon, cell, start))
+            else:
+                with thread_not_counted():
+                    await start.wait(partial(self._abandon, cell, start))
         except BaseException:  # Cancelled, or KeyboardInterrupt in the main task
             if start.abandoned and cell.incarnation == incarnation:
                 with trio.CancelScope(shield=True):
@@ -304,7 +310,8 @@ class SupervisorCell(Cell):
     async def terminate(self, cell: Cell, *, discard: bool) -> None:
         """Stop `cell` and wait for it; with `discard`, forget it."""
         self.dismiss(cell, discard=discard)
-        await self._see_out(cell)
+        with thread_not_counted():
+            await self._see_out(cell)
 
     def dismiss(self, cell: Cell, *, discard: bool) -> None:
         """As ``terminate``, but without waiting for the end."""

@@ -47,8 +47,9 @@ class UnderstudyLifespan:
 
     Start-up completes when the runtime is open. Shut-down drains it: runs in progress have the grace period to finish, and are
     cancelled after it. Servers wait for open responses before they shut a lifespan down, so the period begins with the SIGTERM
-    where the server's process gets it (uvicorn): when it is over, runs are cancelled and event streams end, and so do the
-    responses made of them. A second SIGTERM cancels the runs immediately.
+    where the application's process receives it (uvicorn): when it is over, runs are cancelled and event streams end, and so do
+    the responses made of them. It is one period, for responses and for the runs that they left behind together. A second SIGTERM
+    cancels the runs immediately.
 
     A runtime that ends on its own (its root supervisor gives up, an actor raises ``KeyboardInterrupt``) ends the server: the
     lifespan fails with the runtime's error, and the server stops as at a SIGTERM, with an exit code that is not 0.
@@ -77,7 +78,7 @@ class UnderstudyLifespan:
                     except BaseException as error:
                         interruption = error
                         raise
-                    await runtime.drain(self.grace_s)
+                    await runtime.drain(self.grace_s)  # hurried by the period that a SIGTERM has begun
         except BaseException as error:
             # Cancelled by its end, the application would raise the cancellation; the runtime puts its own error in its place.
             if interruption is not None and error is not interruption:
@@ -238,7 +239,7 @@ def _sigterm_drains(runtime: Runtime | AsyncioRuntime, grace_s: float) -> Genera
 
 
 async def _end_streams(runtime: Runtime | AsyncioRuntime) -> None:
-    """What is done when the grace period is over and the server still waits for responses."""
+    """What is done when the grace period is over: the server may still wait for responses, or the lifespan for runs."""
     await runtime.drain(0)
     runtime.close_event_streams()
 

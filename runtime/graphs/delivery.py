@@ -12,23 +12,28 @@ from typing import Any, final
 import trio
 
 from actors.actor import Actor
+from actors.effects import Effect
 from actors.errors import LMError, NodeTimedOut, RecallError, RunError
 from actors.graphs.annotations import Many
-from actors.graphs.dependencies import Dependency, Recalled
-from actors.graphs.node import Fallback, Injected, Kind, NodeSpec
+from actors.graphs.dependencies import Dependency, Injected, Recalled
+from actors.graphs.node import Fallback, Kind, NodeSpec
 from actors.groups import leaves_of
 from actors.lm import LM
 from actors.restarts import is_worth_another_attempt
-from actors.words import INTERRUPTS, type_names
+from actors.words import INTERRUPTS, said, type_names
 from runtime.core.failures import failure_in
 from runtime.core.worker_threads import run_in_thread
 from runtime.graphs.carried import take_on
 from runtime.graphs.events import FieldDelta, NodeRetrying, NodeStarted
 from runtime.graphs.generator import hand_out
 from runtime.graphs.injected import NodeLM, NodeRun, Pulse
+from runtime.graphs.journaling import MOST_SAID, Journal
 from runtime.graphs.record import StepStatus
+from runtime.graphs.resuming import step_uncertain
 from runtime.graphs.run import Work
 from runtime.graphs.slowness import telling_when_slow
+from runtime.graphs.tooling import Equipment
+from runtime.journal.records import RecordKind
 from runtime.lm.dspy.choosing import Picking, fill_one_of
 
 
@@ -42,11 +47,13 @@ class NodeActor(Actor):
         lm: LM | None,
         serve: Serve | None = None,
         predictors: Picking | None = None,
+        equipment: Equipment | None = None,
         once: bool = False,
     ) -> None:
         """With `once`, it ends after one message."""
         self._spec = spec
         self._predictors = predictors
+        self._equipment = equipment
         self._lm = lm
         self._serve = serve
         self._once = once
@@ -66,15 +73,17 @@ class NodeActor(Actor):
         step.attempt += message.error is None
         step.status = StepStatus.RUNNING
         step.started_at_s = run.now()  # before the first wait: from here on the message counts as taken
-        if run.audience.listening:
-            message.tell(NodeStarted, waited_s=step.started_at_s - step.waits_since_s)
         if self._slate is None:
             self._slate = contextvars.copy_context()
         elif not _is_same(self._slate):
             await self._wipe(self._slate)
         # Set one by one, since another context for this task would cost a checkpoint; see test_b7_*.
         tokens = take_on(run.carried) if run.carried else ()
+        if run.audience.listening:  # after these, so that what a tracer sets now is what the node's code finds: test_tracing.py
+            message.tell(NodeStarted, waited_s=step.started_at_s - step.waits_since_s)
         try:
+            if run.journal is not None:
+                await run.journal.log.confirm()
             if self._is_call and message.error is None:
                 output = await self._spec.function(**message.delivery.arguments)
             else:
@@ -105,14 +114,14 @@ class NodeActor(Actor):
         if message.error is not None or _is_spent(error):
             message.run.gave_up(message, error)
             return True
-        if message.run.journal is not None:
-            message.run.journal.failed(message.step.path, message.step.attempt, error)
         if self._spec.options.redelivery.wants(error, message.step.attempt):
             if self._spec.fan_out is Many.STREAM and not self._spec.options.repeatable:
                 broken = message.run.take_back(message, error)
                 if broken is not None:
                     message.run.gave_up(message, broken)
                     return True
+            if message.run.journal is not None:
+                message.run.journal.failed(message.step.path, message.step.attempt, error)
             message.step.wait_again(StepStatus.RETRYING, message.run.now())
             message.tell(NodeRetrying, error=error)
         return False
@@ -120,7 +129,7 @@ class NodeActor(Actor):
     async def _attempt(self, message: Work) -> Any:
         timeout_s, idle_s = self._spec.options.timeout_s, self._spec.options.idle_timeout_s
         pulse = Pulse(math.inf if idle_s is None else idle_s)
-        attempt = Attempt(self._spec, self._lm, self._serve, message, pulse, self._predictors)
+        attempt = Attempt(self._spec, self._lm, self._serve, message, pulse, self._predictors, self._equipment)
         if not self._is_bounded:
             return await attempt.perform()
         output, is_done = None, False
@@ -174,7 +183,8 @@ Serve = Callable[[Work, Any], Awaitable[Any]]
 def is_call(spec: NodeSpec) -> bool:
     """Whether an attempt at a node is nothing but a call of its function with its messages, as it is for most."""
     bare = not (spec.needs or spec.recalls or spec.injected or spec.gathering) and spec.message is None
-    return bare and spec.kind is Kind.FUNCTION and spec.fan_out is not Many.STREAM
+    is_bare = bare and spec.options.effect is Effect.REPEAT
+    return is_bare and spec.kind is Kind.FUNCTION and spec.fan_out is not Many.STREAM
 
 
 @final
@@ -189,9 +199,11 @@ class Attempt:
         message: Work,
         pulse: Pulse,
         predictors: Picking | None = None,
+        equipment: Equipment | None = None,
     ) -> None:
         self._spec = spec
         self._predictors = predictors
+        self._equipment = equipment
         self._lm = lm
         self._serve = serve
         self._message = message
@@ -201,19 +213,60 @@ class Attempt:
         """What the node returns for the message; None for a stream, whose items have been sent on."""
         if self._message.error is not None:
             assert self._spec.fallback is not None, "only a node with a fallback falls back"
-            return await self._fall_back(self._spec.fallback, self._message.error)
+            return await self._stand_in(self._spec.fallback, self._message.error)
         if self._spec.fan_out is Many.STREAM:
             return await self._stream()
-        return await self._call()
+        journal = self._message.run.journal
+        if self._spec.options.effect is Effect.ONCE and journal is not None:
+            return await self._once(journal)
+        return await self._call(await self._arguments())
 
-    async def _call(self) -> Any:
-        spec, arguments = self._spec, await self._arguments()
+    async def _once(self, journal: Journal) -> Any:
+        """What the node returns, whose begin is durable before it; or what its author's function finds out that it has done."""
+        message = self._message
+        path = message.delivery.path
+        bought, place = journal.bought(path), f"{path}#{message.step.attempt}"
+        if message.is_uncertain or bought.has_begun:
+            found = await self._found_out()
+            if found is not None:
+                return found
+            await journal.append(RecordKind.REPEATED, place).wait()
+            message.is_uncertain = False
+        arguments = await self._arguments()
+        await journal.log.confirm()
+        bought.has_begun = True
+        await journal.append(RecordKind.BEGAN, place).wait()
+        try:
+            await trio.lowlevel.checkpoint_if_cancelled()
+        except trio.Cancelled:
+            journal.append(RecordKind.REPEATED, place)  # for certain, nothing has happened
+            raise
+        return await self._call(arguments)
+
+    async def _found_out(self) -> Any:
+        """What the step has made, if it took effect, and None if not; where that cannot be known, the run is parked."""
+        spec, message = self._spec, self._message
+        run, path = message.run, message.delivery.path
+        why = ""
+        if spec.on_uncertain is not None:
+            try:
+                return await self._stand_in(spec.on_uncertain, None)
+            except Exception as error:  # noqa: BLE001 - its author's own
+                why = f", and {spec.on_uncertain.function.__name__} could not find out: {said(error, MOST_SAID)}"
+        parked = step_uncertain(run.id, f"{spec.name!r} ({path})", path, why)
+        run.park(parked)
+        raise parked
+
+    async def _call(self, arguments: dict[str, Any]) -> Any:
+        spec = self._spec
         if self._serve is not None:
             return await self._serve(self._message, next(iter(self._message.delivery.arguments.values())))
         if spec.kind is Kind.PREDICT:
             assert self._lm is not None and spec.predict is not None, "a predict node is deployed with its LM"
+            equipment, message, pulse = self._equipment, self._message, self._pulse
+            own = NodeLM(self._lm, message, pulse)
             return await fill_one_of(
-                NodeLM(self._lm, self._message, self._pulse),
+                own if equipment is None else equipment.in_front_of(own, message, pulse),
                 instruction=spec.instruction,
                 inputs=self._shown(arguments),
                 outputs=spec.outputs,
@@ -230,10 +283,10 @@ class Attempt:
         self._pulse.beat()
         self._message.tell(FieldDelta, field=field, text=text, answer=answer)
 
-    async def _fall_back(self, fallback: Fallback, error: BaseException) -> Any:
+    async def _stand_in(self, fallback: Fallback, error: BaseException | None) -> Any:
         taken = self._taken(self._message.delivery.arguments)
         arguments: dict[str, Any] = {name: taken[name] for name in fallback.inputs}
-        if fallback.error is not None:
+        if fallback.error is not None and error is not None:
             run = self._message.run
             arguments[fallback.error] = run.failure_of(self._message, error) if fallback.wants_failure else error
         await self._supply(arguments, fallback.needs, fallback.injected)
@@ -286,19 +339,10 @@ class Attempt:
             if wanted is Injected.LM:
                 assert self._lm is not None, "a node that wants an LM is deployed with one"
                 arguments[parameter] = NodeLM(self._lm, message, self._pulse)
+            elif wanted is Injected.TURNS:
+                arguments[parameter] = list(run.turns_before)
             else:
-                graph, attempt = run.state.plan.name, message.step.attempt
-                arguments[parameter] = NodeRun(
-                    run.id,
-                    graph,
-                    delivery.node,
-                    delivery.path,
-                    attempt,
-                    run.is_resumed,
-                    self._pulse.beat,
-                    run.wall_time,
-                    lambda: run.steps_left,
-                )
+                arguments[parameter] = NodeRun.of(message, self._pulse, delivery.path)
 
     def _nothing_to_recall(self, entry: Recalled) -> RecallError:
         kinds = type_names(entry.types)
@@ -316,7 +360,7 @@ class Attempt:
         return {
             message.__name__ if message is not None and name == own else name: value
             for name, value in arguments.items()
-            if name not in self._spec.injected
+            if self._spec.injected.get(name, Injected.TURNS) is Injected.TURNS
         }
 
 

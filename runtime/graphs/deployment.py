@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextvars
 import math
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Generic, final
+from typing import Any, Generic, Protocol, final
 
 import attrs
 
@@ -26,13 +26,19 @@ from runtime.graphs.delivery import NodeActor, Serve
 from runtime.graphs.demands import Demands
 from runtime.graphs.reducer.routing import RoutingTable
 from runtime.graphs.run import ActiveRun, Work
+from runtime.graphs.tooling import Equipment
 from runtime.graphs.turns import Turns
 from runtime.journal.fingerprint import fingerprint
 from runtime.lm.dspy.choosing import Picking
 from runtime.messages.codec import MessageCodec
 
-RunInside = Callable[[Any, object, Work], Awaitable[Any]]
-"""Runs a graph as the work of a node of another run."""
+
+class RunInside(Protocol):
+    """Runs a graph as the work of a node of another run; `path` begins its paths, None for that of the message."""
+
+    def __call__(self, graph: Any, message: object, work: Work, path: str | None = None, /) -> Awaitable[Any]:
+        """Return its output."""
+        ...
 
 
 @final
@@ -94,6 +100,7 @@ class Deployment(Generic[In, Out]):
         choose: Callable[[NodeSpec], Any],
         run_inside: RunInside,
         predictors: Mapping[str, Picking],
+        equipment: Mapping[str, Equipment],
     ) -> None:
         """Start the first instance of every node, in the order of their declaration.
 
@@ -106,7 +113,7 @@ class Deployment(Generic[In, Out]):
             child = ChildSpec(
                 name,
                 NodeActor,
-                (spec, choose(spec), await self._server(spec, run_inside), predictors.get(name)),
+                (spec, choose(spec), await self._server(spec, run_inside), predictors.get(name), equipment.get(name)),
                 restart=options.restart,
                 mailbox=options.mailbox,
                 redelivery=options.redelivery,
@@ -151,12 +158,14 @@ class Deployment(Generic[In, Out]):
         except BaseException:
             run.never_began("its start was cancelled")
             raise
+        if run.journal is not None and not self.is_running:  # it was stopped while the store was asked
+            run.hand_back("its graph was stopped")
         if run.is_ending:
             run.never_began()
 
     def dismiss(self, run: ActiveRun) -> None:
         """`run` is over."""
-        del self._runs[run]
+        self._runs.pop(run, None)  # one that never got so far as to be admitted
         if self._turns is not None:
             self._turns.give_back(run.waits)
 

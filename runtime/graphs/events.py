@@ -9,6 +9,7 @@ import attrs
 
 from actors.lm import Delta
 from actors.typevars import Out
+from actors.words import repr_of
 from runtime.core.events import (
     ActorCrashed,
     ActorEnded,
@@ -39,7 +40,7 @@ class RunStarted(RunEvent):
     """The run was accepted and its first messages are on their way."""
 
     graph: str
-    input: Any
+    input: Any = attrs.field(repr=repr_of)
     labels: Mapping[str, str] = attrs.field(factory=dict[str, str])
     """What its caller noted of it."""
 
@@ -107,7 +108,7 @@ class NodeStarted(NodeEvent):
 class NodeFinished(NodeEvent):
     """The node is done with the message."""
 
-    output: Any
+    output: Any = attrs.field(repr=repr_of)
     """What it returned; None for an async generator, whose items were :class:`NodeEmitted`."""
 
 
@@ -117,7 +118,7 @@ class NodeEmitted(NodeEvent):
     """An async generator node yielded its item number `index`."""
 
     index: int
-    output: Any
+    output: Any = attrs.field(repr=repr_of)
 
 
 @final
@@ -125,7 +126,7 @@ class NodeEmitted(NodeEvent):
 class NodeRetrying(NodeEvent):
     """The attempt failed and the message will be delivered again."""
 
-    error: BaseException
+    error: BaseException = attrs.field(repr=repr_of)
 
 
 @final
@@ -133,7 +134,7 @@ class NodeRetrying(NodeEvent):
 class NodeFellBack(NodeEvent):
     """The message has had all its attempts, and the node's fallback will work on it."""
 
-    error: BaseException
+    error: BaseException = attrs.field(repr=repr_of)
 
 
 @final
@@ -141,7 +142,7 @@ class NodeFellBack(NodeEvent):
 class NodeGaveUp(NodeEvent):
     """The node gave up on the message; the run fails."""
 
-    error: BaseException
+    error: BaseException = attrs.field(repr=repr_of)
 
 
 @final
@@ -244,13 +245,46 @@ class LMCalled(NodeEvent):
     """Those of the prompt's tokens that the provider had read before, and charges less for."""
     reasoning_tokens: int = 0
     """Those of the completion's tokens that were reasoning."""
-    error: BaseException | None = None
+    error: BaseException | None = attrs.field(default=None, repr=repr_of)
     """With what the call failed."""
 
     @property
     def from_cache(self) -> bool:
         """Whether the answer was kept from an earlier call, so no request was made."""
         return self.requests == 0 and self.finish_reason is not None
+
+
+@final
+@attrs.frozen(kw_only=True)
+class ToolCalled(NodeEvent):
+    """A call of a tool by a node's language model has ended; ``path`` is the call's own."""
+
+    tool: str
+    duration_s: float
+    error: BaseException | None = None
+    """Why it failed; None when it did not. What the model is told of it depends on ``on_tool_error``."""
+
+
+@final
+@attrs.frozen(kw_only=True)
+class ToolsChanged(NodeEvent):
+    """What a server offers a node's language model is not what it was when a model was first shown it."""
+
+    toolbox: str
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    changed: tuple[str, ...]
+    """Those with another description, or with other arguments."""
+
+
+@final
+@attrs.frozen(kw_only=True)
+class NodeReported(NodeEvent):
+    """A node, or a tool of its language model, says how far it is: ``run.report("searching page 3", done=3, of=12)``."""
+
+    text: str
+    done: float | None = None
+    of: float | None = None
 
 
 @final
@@ -268,9 +302,9 @@ class RunFinished(RunEvent, Generic[Out]):
 
     status: RunStatus
     """``"succeeded"``, ``"failed"`` or ``"cancelled"``."""
-    output: Out = None  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    output: Out = attrs.field(default=None, repr=repr_of)
     """None unless it succeeded."""
-    error: BaseException | None = None
+    error: BaseException | None = attrs.field(default=None, repr=repr_of)
     spend: Spend = attrs.field(factory=Spend)
     """What it has used of language models."""
 
@@ -289,6 +323,9 @@ AnyNodeEvent: TypeAlias = (
     | LMAsked
     | LMCallStarted
     | LMCalled
+    | ToolCalled
+    | ToolsChanged
+    | NodeReported
 )
 """Each event of a node: a type checker reports what a ``match`` leaves out. The other unions are like it."""
 

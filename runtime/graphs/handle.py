@@ -74,7 +74,7 @@ class RunHandle(Generic[Out]):
     @property
     def spend(self) -> Spend:
         """What the run has used of language models so far."""
-        return Spend() if self._run is None else self._run.spend
+        return self._view.spend
 
     async def result(self) -> Out:
         """Wait for the end and return the output. Cancelled, only the waiting ends. May be called more than once.
@@ -98,6 +98,8 @@ class RunHandle(Generic[Out]):
             return
         self._view.waits.mark_awaited()
         self._view.cancel()
+        if self._view.journal is not None and not self._view.over.is_set():
+            await self._view.journal.log.ask_to_cancel()  # so that it is cancelled in its next life, should this one end now
         await self._view.over.wait()
 
     def __repr__(self) -> str:

@@ -7,19 +7,71 @@ Its records stand in the journal of the outermost run, each with the frame befor
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, final
+
+import attrs
 
 from actors.errors import UnderstudyError
 from actors.words import said
-from runtime.journal.log import Entry, RunLog
+from runtime.journal.log import Entry, RunLog, nothing
 from runtime.journal.records import Record, RecordKind
 from runtime.messages.codec import MessageCodec
+from runtime.messages.shapes import as_object
 
 FRAME_END: Final = "\n"
 """Between a frame and the path in it; no name can have it."""
 MOST_SAID: Final = 1_000
 """Characters of an error that a record keeps."""
+
+
+@final
+@attrs.define(eq=False)
+class Bought:
+    """What a node has bought or done once for one message, as it is recorded."""
+
+    answers: dict[str, deque[bytes]] = attrs.field(factory=dict[str, deque[bytes]])
+    """Those of earlier lives that nobody has asked for again, by ``attempt:digest``."""
+    done: dict[str, bytes] = attrs.field(factory=dict[str, bytes])
+    """What ``run.once`` has returned, by ``name:n``."""
+    slept: dict[str, bytes] = attrs.field(factory=dict[str, bytes])
+    """When ``run.sleep`` wakes, by ``attempt:n``."""
+    has_begun: bool = False
+    """Whether a step that may run once only has begun, in this life."""
+
+    def add(self, record: Record, rest: str) -> None:
+        """Take in one more record, whose path ends with `rest`."""
+        data = record.data
+        if data is None:  # it is not kept any more
+            return
+        if record.kind is RecordKind.ANSWER:
+            self.answers.setdefault(rest, deque()).append(data)
+        elif record.kind is RecordKind.ONCE:
+            self.done[rest.partition(":")[2]] = data
+        elif record.kind is RecordKind.SLEPT:
+            self.slept[rest] = data
+
+
+def bought_in(records: Iterable[Record]) -> dict[str, Bought]:
+    """What `records`, all of one run or one frame, say was bought, by the path of the message.
+
+    What failed for good, and begins again because somebody has the run resumed, asks anew: the answers are as good as failed
+    attempts. What it has done once stays done.
+    """
+    found: dict[str, Bought] = {}
+    failed: set[str] = set()
+    for record in records:
+        path, _, rest = record.path.rpartition(FRAME_END)[2].rpartition("#")
+        if record.kind in (RecordKind.ANSWER, RecordKind.ONCE, RecordKind.SLEPT):
+            found.setdefault(path, Bought()).add(record, rest)
+        elif gave_up(record):
+            failed.add(path)
+        elif is_by_hand(record):
+            for each in failed & found.keys():
+                found[each] = Bought(done=found[each].done)
+            failed.clear()
+    return found
 
 
 @final
@@ -32,14 +84,19 @@ class Journal:
         codec: MessageCodec,
         frames: dict[str, list[Record]] | None = None,
         frame: str = "",
+        known: Iterable[Record] = (),
         *,
         is_demand: bool = False,
     ) -> None:
-        """The journal of the run of `log`, or of its `frame`; `frames` are records of earlier lives that none has asked for."""
+        """The journal of the run of `log`, or of its `frame`, of which `known` are the records of earlier lives.
+
+        `frames` are records of earlier lives that none has asked for.
+        """
         self.log = log
         self.codec = codec
         self._frames: dict[str, list[Record]] = {} if frames is None else frames
         self._frame = frame
+        self._bought = bought_in(known)
         self.is_demand = is_demand
         """Whether it is of a node that others depend on, whose result need not be storable: it is worked out anew."""
 
@@ -56,15 +113,48 @@ class Journal:
         except UnderstudyError:
             return None
 
-    def append(self, kind: RecordKind, path: str, data: bytes | None = None, then: Callable[[], Any] | None = None) -> Entry:
-        """Write down what the reducer was told; `then` happens in the order of the records."""
+    def append(
+        self,
+        kind: RecordKind,
+        path: str,
+        data: bytes | None = None,
+        then: Callable[[], Any] | None = None,
+        *,
+        is_paid: bool = False,
+    ) -> Entry:
+        """Write down what the reducer was told; `then` happens in the order of the records. See ``RunLog.append``."""
         whole = f"{self._frame}{FRAME_END}{path}" if self._frame else path
-        return self.log.append(kind, whole, data) if then is None else self.log.append(kind, whole, data, then)
+        return self.log.append(kind, whole, data, nothing if then is None else then, is_paid=is_paid)
+
+    async def tell(
+        self, kind: RecordKind, path: str, data: bytes | None, then: Callable[[], Any], *, is_paid: bool = False
+    ) -> Any:
+        """Write down what the reducer was told; return what `then` returns when that is written, None if it never will be.
+
+        Without `data` there is nothing to write, and `then` happens now. A checkpoint otherwise.
+        """
+        if data is None:
+            return then()
+        entry = self.append(kind, path, data, then, is_paid=is_paid)
+        try:
+            return await entry.wait()
+        except UnderstudyError:
+            if self.log.error is None:  # a listener's own
+                raise
+            return None  # the run has ended with the log
 
     def failed(self, path: str, attempt: int, error: BaseException, what: str = "") -> None:
         """Write down that an attempt failed; nobody waits for that. `what` says what came of it."""
         told = {"error": said(error, MOST_SAID), "then": what}
         self.append(RecordKind.FAILED, f"{path}#{attempt}", json.dumps(told).encode())
+
+    def bought(self, path: str) -> Bought:
+        """What was bought for the message of that path, in this life and before."""
+        return self._bought.setdefault(path, Bought())
+
+    def put_away(self, path: str) -> None:
+        """The message of that path is done with: what was bought for it is not asked for any more."""
+        self._bought.pop(path, None)
 
     def inside(self, path: str, attempt: int, codec: MessageCodec) -> tuple[Journal, Sequence[Record]]:
         """The journal of the run that is the work of an attempt at `path`, and what it holds of an earlier life."""
@@ -76,20 +166,37 @@ class Journal:
 
     def _opened(self, frame: str, codec: MessageCodec, *, is_demand: bool) -> tuple[Journal, Sequence[Record]]:
         whole = f"{self._frame}{FRAME_END}{frame}" if self._frame else frame
-        return Journal(self.log, codec, self._frames, whole, is_demand=is_demand), self._frames.pop(whole, ())
+        known: Sequence[Record] = self._frames.pop(whole, ())
+        if is_demand:  # worked out anew after it has failed: what that bought is not to be answered with again
+            ends = [at for at, record in enumerate(known, 1) if gave_up(record)]
+            known = known[ends[-1] :] if ends else known
+        return Journal(self.log, codec, self._frames, whole, known, is_demand=is_demand), known
 
 
 def by_frame(records: Sequence[Record]) -> tuple[list[Record], dict[str, list[Record]]]:
-    """The records of the run itself, and those of each frame, in order."""
+    """The records of the run itself, and those of each frame, in order; that somebody had it resumed is in all of them."""
     own: list[Record] = []
     frames: dict[str, list[Record]] = {}
     for record in records:
+        if is_by_hand(record):
+            for known in frames.values():
+                known.append(record)
         frame, end, _ = record.path.rpartition(FRAME_END)
         (frames.setdefault(frame, []) if end else own).append(record)
     return own, frames
 
 
+def is_by_hand(record: Record) -> bool:
+    """Whether it says that somebody had the run resumed."""
+    return record.kind is RecordKind.RESUMED and "heard" in details_of(record)
+
+
+def gave_up(record: Record) -> bool:
+    """Whether it says that a node gave up on a message."""
+    return record.kind is RecordKind.FAILED and details_of(record).get("then") == "gave up"
+
+
 def details_of(record: Record) -> Mapping[str, Any]:
-    """What a record tells that is no message: an error, a worker."""
+    """What a record tells that is no message: an error, a worker, a cost."""
     found: Any = json.loads(record.data or b"{}")
-    return found if isinstance(found, dict) else {}
+    return as_object(found)

@@ -9,7 +9,7 @@ import contextlib
 import math
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import Any, Final, final
+from typing import Final, final
 
 import attrs
 import outcome
@@ -22,6 +22,7 @@ from actors.words import repr_of
 from runtime.core.events import Event
 from runtime.graphs.events import StoreRecovered, StoreStalled
 from runtime.journal.log import RunLog
+from runtime.journal.retention import Retention
 from runtime.journal.store import Lease, Store, StoredStatus
 
 LOOK_S: Final = 1.0
@@ -46,7 +47,9 @@ class _Stall:
 class Keeping:
     """What keeps the runs of one runtime: its store, its lease, and the logs that are being written."""
 
-    def __init__(self, store: Store, worker: str | None, publish: Callable[[Event], None]) -> None:
+    def __init__(
+        self, store: Store, worker: str | None, publish: Callable[[Event], None], retention: Retention | None = None
+    ) -> None:
         """Nothing is opened yet; the keeper does that."""
         self.store = store
         self.worker = f"{worker or 'worker'}-{secrets.token_hex(6)}"
@@ -55,6 +58,7 @@ class Keeping:
         self.nursery: trio.Nursery | None = None
         """For what a stored run needs besides its nodes."""
         self._publish = publish
+        self.retention = retention
         self._logs: dict[RunLog, None] = {}
         self._stalls: dict[RunLog, _Stall] = {}
         self._is_hurried = False
@@ -66,7 +70,7 @@ class Keeping:
             self.close_log(log)
             on_loss(error)
 
-        log = RunLog(self.store, run_id, last_seq, self._stalled, self._recovered, lost)
+        log = RunLog(self.store, run_id, last_seq, self._stalled, self._recovered, lost, lease=self.lease)
         self._logs[log] = None
         return log
 
@@ -74,6 +78,12 @@ class Keeping:
         """Nothing more of it is to be written. Twice is fine."""
         self._logs.pop(log, None)
         self._recovered(log)
+
+    def put_away(self, run_id: str, log: RunLog, *, handed_back: bool) -> None:
+        """A durable run is over here; if it was handed back, somebody else may have it."""
+        self.close_log(log)
+        if handed_back and log.error is None and self.nursery is not None:
+            self.nursery.start_soon(self.release, run_id)
 
     def hurry(self) -> None:
         """The runtime is closed: what the store cannot write now is not waited for."""
@@ -99,10 +109,10 @@ class Keeping:
         if self._stalls.pop(log, None) is not None and not self._stalls:
             self._publish(StoreRecovered())
 
-    async def release(self, run_id: str) -> None:
-        """Let anybody have a run that was handed back; when the store is closed, it does so itself."""
+    async def release(self, run_id: str, status: StoredStatus = StoredStatus.READY) -> None:
+        """Give a run back, for anybody to have if it is ready; when the store is closed, it does so itself."""
         with contextlib.suppress(StoreError):
-            await self.store.release(run_id, StoredStatus.READY, self.store.wall_time())
+            await self.store.release(run_id, status, self.store.wall_time() if status is StoredStatus.READY else None)
 
     async def tend(self) -> None:
         """Hand stalled records to the store again, and end runs that have waited for it for too long."""
@@ -115,6 +125,13 @@ class Keeping:
                 elif (stall := self._stalls.get(log)) is not None and stall.next_s <= now_s:
                     stall.next_s = math.inf  # until it answers
                     log.retry()
+
+    async def sweep(self, retention: Retention) -> None:
+        """Delete what is kept no longer, again and again; what the store cannot do now is done the next time."""
+        while True:
+            with contextlib.suppress(StoreError):
+                await retention.sweep(self.store)
+            await trio.sleep(retention.sweep_s)
 
     async def watch_lease(self, lease: Lease) -> None:
         """End all runs here when another worker may have them."""
@@ -133,16 +150,16 @@ class Keeping:
 class Keeper(Actor):
     """Owns the store. It takes no messages."""
 
-    def __init__(self, keeping: Keeping, take_up: Callable[[], Awaitable[None]]) -> None:
-        """`take_up` looks for runs that are due, for ever."""
+    def __init__(self, keeping: Keeping, *tasks: Callable[[], Awaitable[None]]) -> None:
+        """`tasks` run while the store is open: one looks for runs that are due, say."""
         self._keeping = keeping
-        self._take_up = take_up
+        self._tasks = tasks
 
     @contextlib.asynccontextmanager
     async def lifespan(self) -> AsyncGenerator[None]:
         """Open the store; on leaving, write what waits, hand back what is not over, and close it."""
         keeping = self._keeping
-        opened: Any = None
+        opened: outcome.Outcome[Lease] = outcome.Error(UsageError("the store was not opened"))
         async with trio.open_nursery() as nursery:
             opened = await outcome.acapture(keeping.store.open, keeping.worker, nursery)
             if isinstance(opened, outcome.Value):
@@ -150,7 +167,10 @@ class Keeper(Actor):
                     keeping.lease, keeping.nursery = opened.value, nursery
                     nursery.start_soon(keeping.tend)
                     nursery.start_soon(keeping.watch_lease, opened.value)
-                    nursery.start_soon(self._take_up)
+                    for task in self._tasks:
+                        nursery.start_soon(task)
+                    if keeping.retention is not None:
+                        nursery.start_soon(keeping.sweep, keeping.retention)
                     yield
                 finally:
                     keeping.nursery = None

@@ -44,7 +44,7 @@ class StepStatus(enum.StrEnum):
 @final
 @attrs.define(eq=False)
 class Step:
-    """One message at one node, in ``RunHandle.trace``."""
+    """One message at one node, or one call of a tool there, in ``RunHandle.trace``."""
 
     node: str
     path: str
@@ -57,6 +57,8 @@ class Step:
     """How many times it was begun."""
     status: StepStatus = StepStatus.QUEUED
     """``"queued"``, ``"running"``, ``"retrying"``, ``"falling back"``, ``"done"``, ``"failed"`` or ``"cancelled"``."""
+    tool: str | None = None
+    """For a call of a tool: the tool. `node` is then the node whose language model called it."""
     _waits_since_s: float | None = attrs.field(default=None, repr=False, init=False)
 
     @property
@@ -82,6 +84,8 @@ class Spend:
     """Of the calls whose model has a known price."""
     estimated_tokens: int = 0
     """Those of the tokens that were counted by the length of prompts and pieces, because no provider reported what was used."""
+    uncertain_calls: int = 0
+    """Calls that were in flight when a process of the run ended: what they cost is not known, and is in none of the figures."""
 
     def plus(self, other: Spend) -> Spend:
         """Both together."""
@@ -92,4 +96,5 @@ class Spend:
             self.completion_tokens + other.completion_tokens,
             self.cost_usd + other.cost_usd,
             self.estimated_tokens + other.estimated_tokens,
+            self.uncertain_calls + other.uncertain_calls,
         )

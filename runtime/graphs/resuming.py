@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, final
 
 import attrs
 
 from actors.errors import DeclarationError, InternalError
 from actors.graphs.annotations import Many
-from actors.store_errors import RunChanged, RunCrashes, RunParked, RunUndecodable, StoreDamaged
-from runtime.graphs.journaling import FRAME_END, details_of
+from actors.graphs.node import Kind
+from actors.store_errors import RunChanged, RunCrashes, RunParked, RunUndecodable, StepUncertain, StoreDamaged
+from runtime.graphs.journaling import FRAME_END, details_of, is_by_hand
 from runtime.graphs.record import Step, StepStatus
+from runtime.graphs.reducer.branches import Delivery
 from runtime.graphs.reducer.deliveries import Commands
 from runtime.graphs.reducer.state import RunState
 from runtime.journal.records import Record, RecordKind
@@ -44,6 +47,8 @@ class Past:
     then: str = ""
     """What came of it: ``"fallback"``, ``"gave up"``, or nothing yet."""
     has_begun: bool = False
+    is_uncertain: bool = False
+    """Whether it may run once only, had begun, and nothing is known of how it ended."""
 
 
 @final
@@ -62,6 +67,15 @@ class Resumed:
     """Generators that were cut short and whose items were taken: they cannot begin again."""
     retracted: list[str] = attrs.field(factory=list[str])
     """Generators whose items were taken back, since they begin again."""
+
+    @property
+    def uncertain(self) -> list[Delivery]:
+        """What is at work, may run once only, and was cut short."""
+        return [each for each in self.commands.deliveries if each.path in self.past and self.past[each.path].is_uncertain]
+
+    def attempt_of(self, path: str) -> int:
+        """Which attempt at a message comes next, from 1."""
+        return self.past[path].attempts + 1 if path in self.past else 1
 
 
 def check(run_id: str, records: Sequence[Record], last_seq: int | None = None) -> None:
@@ -92,8 +106,10 @@ def lives_in_vain(records: Sequence[Record]) -> int:
     """How many lives at the end of `records` have left none of their own, the first one included."""
     count = 0
     for record in reversed(records):
-        if record.kind is RecordKind.RELEASED:
+        if record.kind is RecordKind.RELEASED or is_by_hand(record):
             return count
+        if record.kind in (RecordKind.CALLED, RecordKind.UNANSWERED):  # it has not come further than to ask again
+            continue
         if record.kind is not RecordKind.RESUMED:
             return count + (record.kind is RecordKind.STARTED)
         count += 1
@@ -107,6 +123,18 @@ def crashed_too_often(run_id: str, lives: int) -> RunCrashes:
         "  Fix: find out which of its steps does that, and resume the run.",
         run_id=run_id,
         reason="crashes",
+    )
+
+
+def step_uncertain(run_id: str, names: str, path: str, why: str = "") -> StepUncertain:
+    """The error of a run that waits for a decision on the step of `path`, which is among `names`."""
+    return StepUncertain(
+        f"run {run_id!r} was cut short in {names}, which may run once only: it took effect or not{why}.\n"
+        f"  Fix: find out, and await runtime.resume({run_id!r}, uncertain={{{path!r}: …}}) with what it returned, "
+        "or with 'repeat' if nothing happened.",
+        run_id=run_id,
+        reason="uncertain",
+        path=path,
     )
 
 
@@ -135,6 +163,8 @@ def replay(state: RunState, message: object, records: Sequence[Record], codec: M
         path = record.path.rpartition(FRAME_END)[2]
         if record.kind not in _TOLD:
             _note(resumed, record, path)
+            if is_by_hand(record):
+                _open_again(resumed, {path: step.node for path, step in steps.items()})
             continue
         try:
             value = codec.decode(record.data or b"null")
@@ -176,7 +206,7 @@ def _tell(state: RunState, kind: RecordKind, path: str, value: Any) -> Commands:
             task, _, index = path.rpartition("#")
             return state.emitted(task, value, int(index))
         case RecordKind.RETRACTED:
-            commands = state.retracted(path, _never)
+            commands = state.retracted(path, nothing_has_begun)
             if commands is None:
                 raise InternalError(f"what {path} emitted was taken")
             return commands
@@ -184,7 +214,8 @@ def _tell(state: RunState, kind: RecordKind, path: str, value: Any) -> Commands:
             return state.ended(path)
 
 
-def _never(_: str) -> bool:
+def nothing_has_begun(_: str) -> bool:
+    """Of a stream that was taken back once, nothing had begun."""
     return False
 
 
@@ -196,9 +227,24 @@ def _note(resumed: Resumed, record: Record, path: str) -> None:
         told = details_of(record)
         past.attempts = max(past.attempts, int(attempt))
         past.error, past.then, past.has_begun = str(told.get("error", "")), str(told.get("then", "")), True
+        past.is_uncertain = False
     elif record.kind not in _KNOWN:  # it was bought, or asked, by a node that had begun
-        task = path.partition("#")[0]
-        resumed.past.setdefault(task, Past()).has_begun = True
+        past = resumed.past.setdefault(path.rpartition("#")[0], Past())
+        past.has_begun = True
+        if record.kind in (RecordKind.BEGAN, RecordKind.REPEATED):
+            past.is_uncertain = record.kind is RecordKind.BEGAN
+
+
+def _open_again(resumed: Resumed, nodes: Mapping[str, str]) -> None:
+    """Somebody has the run resumed: what has failed for good begins again, with as many attempts as at first.
+
+    Of a nested run that has failed, only what failed in it does: it goes on where it was, in the attempt that it was.
+    """
+    for path, past in resumed.past.items():
+        if past.then == "gave up":
+            node = nodes.get(path)
+            is_graph = node is not None and resumed.state.plan.nodes[node].kind is Kind.GRAPH
+            past.attempts, past.then, past.error = max(0, past.attempts - 1) if is_graph else 0, "", ""
 
 
 def _begin_streams_again(resumed: Resumed) -> None:
@@ -243,8 +289,18 @@ def changed(run_id: str, why: str) -> RunChanged:
 _PARKED: Final[dict[str, type[RunParked]]] = {each.__name__: each for each in (RunChanged, RunCrashes, RunUndecodable)}
 
 
+def told_of(error: RunParked) -> bytes:
+    """What the record that parks a run says; :func:`parked_by` makes the error of it again."""
+    told = {"error": type(error).__name__, "message": str(error), "reason": error.reason}
+    return json.dumps({**told, "path": error.path} if isinstance(error, StepUncertain) else told).encode()
+
+
 def parked_by(record: Record) -> RunParked:
     """The error of a run that was parked with `record`."""
     told = details_of(record)
+    if told.get("error") == StepUncertain.__name__:
+        return StepUncertain(
+            str(told.get("message")), run_id=record.run, reason=str(told.get("reason", "")), path=str(told.get("path", ""))
+        )
     kind = _PARKED.get(str(told.get("error")), RunParked)
     return kind(str(told.get("message", "it was parked")), run_id=record.run, reason=str(told.get("reason", "")))

@@ -6,8 +6,10 @@ woken. trio wakes the tasks of one batch in random order, and a later event may 
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any, Final, final
 
 import attrs
@@ -17,14 +19,16 @@ import trio
 from actors.errors import UnderstudyError
 from actors.store_errors import RunLost, StoreError, StoreUnavailable
 from runtime.journal.records import PAID, Record, RecordKind
-from runtime.journal.store import Store
+from runtime.journal.store import Lease, Posted, PostedKind, Store
 
 MOST_ROWS: Final = 500
 """Records of one run in one append."""
+LOOK_S: Final = 0.25
+"""How often a lease that has run out is looked at."""
 
 
-def _nothing() -> None:
-    pass
+def nothing() -> None:
+    """Follows from a record from which nothing follows."""
 
 
 @final
@@ -34,6 +38,7 @@ class Entry:
 
     record: Record
     then: Callable[[], Any]
+    is_paid: bool = False
     result: outcome.Outcome[Any] | None = None
     """What ``then`` returned or raised; or why the record was not written."""
     settled: trio.Event | None = None
@@ -73,6 +78,7 @@ class RunLog:
         on_recovery: Callable[[RunLog], None],
         on_loss: Callable[[UnderstudyError], None],
         *,
+        lease: Lease | None = None,
         sync: bool | None = None,
     ) -> None:
         """The log behind record `last_seq`.
@@ -84,14 +90,16 @@ class RunLog:
             on_stall: called when the store cannot write; :meth:`retry` is to be called after a while, or :meth:`give_up`.
             on_recovery: called when the store has written what it could not.
             on_loss: called once, when nothing more of the run will ever be written by this worker.
+            lease: that of the worker which has the run; None: nobody else can have it.
             sync: whether records are on the platter before anything follows; None: those that were paid for or promised.
         """
         self._store = store
         self.run_id = run_id
-        self._seq = last_seq
+        self._seq = self._first_seq = last_seq
         self._on_stall = on_stall
         self._on_recovery = on_recovery
         self._on_loss = on_loss
+        self._lease = lease
         self._sync = sync
         self._waiting: deque[Entry] = deque()
         self._flying: Sequence[Entry] = ()
@@ -112,13 +120,43 @@ class RunLog:
         """Whether everything is written."""
         return not self._flying and not self._waiting
 
+    def wall_time(self) -> datetime:
+        """The store's clock."""
+        return self._store.wall_time()
+
+    async def confirm(self) -> None:
+        """Return when nobody else can have the run now: to be asked before anything that leaves the process.
+
+        While the lease is good, no checkpoint; past it, this waits for a renewal.
+
+        Raises:
+            RunLost: somebody else may have it. StoreUnavailable: nothing more of it is written here.
+        """
+        while self.error is None:
+            if self._lease is None or trio.current_time() < self._lease.good_until():
+                return
+            with trio.move_on_after(LOOK_S):
+                await self._lease.lost.wait()
+            await trio.lowlevel.checkpoint()
+        raise self.error
+
     def append(
-        self, kind: RecordKind, path: str, data: bytes | None, then: Callable[[], Any] = _nothing, inputs: bytes = b""
+        self,
+        kind: RecordKind,
+        path: str,
+        data: bytes | None,
+        then: Callable[[], Any] = nothing,
+        inputs: bytes = b"",
+        *,
+        is_paid: bool = False,
     ) -> Entry:
-        """Write a record behind all others; `then` is called when it is written. Never waits."""
-        at = self._store.wall_time().timestamp()
+        """Write a record behind all others; `then` is called when it is written. Never waits.
+
+        One that `is_paid`, or of a kind in ``PAID``, is on the platter then.
+        """
+        at = self.wall_time().timestamp()
         self._seq += 1
-        entry = Entry(Record.of(self.run_id, self._seq, kind, path, at, data, inputs), then)
+        entry = Entry(Record.of(self.run_id, self._seq, kind, path, at, data, inputs), then, is_paid)
         if self.error is not None:
             entry.settle(outcome.Error(self.error))
             return entry
@@ -140,7 +178,7 @@ class RunLog:
 
     def _fly(self) -> None:
         rows = [entry.record for entry in self._flying]
-        sync = self._sync if self._sync is not None else any(row.kind in PAID for row in rows)
+        sync = self._sync if self._sync is not None else any(each.is_paid or each.record.kind in PAID for each in self._flying)
         self._store.append(rows, sync, self._done)
 
     def _done(self, error: StoreError | RunLost | None) -> None:
@@ -161,6 +199,11 @@ class RunLog:
             self._on_stall(self)
         else:
             self._lose(error)
+
+    async def ask_to_cancel(self) -> None:
+        """Let it be known, wherever the run goes on, that it is to be cancelled. What the store cannot take is left out."""
+        with contextlib.suppress(StoreError):
+            await self._store.post(Posted(self.run_id, PostedKind.CANCEL, f"cancel behind {self._first_seq}"))
 
     def retry(self) -> None:
         """Try the same append again, as it was."""

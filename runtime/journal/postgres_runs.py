@@ -32,14 +32,16 @@ n as (
     select $4::text, $5::text, $6::text, $7::bytea, $8::timestamptz, $9::text, $10::int, $11::text,
         case when $12::bool then 'running' else 'ready' end, case when $12::bool then $1::text end,
         case when $12::bool then 1 else 0 end, case when $12::bool then null else now() end, now()
-    where exists (select from w) on conflict (id) do nothing returning id),
+    where exists (select from w) on conflict (id) do nothing
+    returning id, graph, version, fingerprint, status, owner, 1, lives, wake_at, deadline,
+        parent, parent_seq, label, created, ended),
 j as (
     insert into {{s}}.journal({COLUMNS})
     select u.* from unnest(
         $13::text[], $14::int[], $15::int2[], $16::text[], $17::float8[], $18::bytea[], $19::bytea[], $20::bytea[], $21::int8[]
     ) u where exists (select from n)),
 p as (select case when $12::bool then null else pg_notify($22::text, '') end from n)
-select exists (select from w), exists (select from n), (select count(*) from p)"""
+select exists (select from w), (select count(*) from p), n.* from (values (1)) one left join n on true"""
 _MORE: Final = f"""
 insert into {{s}}.journal({COLUMNS})
 select * from unnest(
@@ -54,7 +56,8 @@ update {{s}}.runs r set owner = $1::text, status = 'running', lives = r.lives + 
 from due where r.id = due.id returning {_RUN}, due.wake_at"""
 _TAKE: Final = f"""{FENCE}
 update {{s}}.runs r set owner = $1::text, status = 'running', lives = r.lives + 1, wake_at = null, ended = null
-where r.id = $4::text and r.owner is null and exists (select from w) returning {_RUN}"""
+where r.id = $4::text and r.owner is null and ($5::text is null or r.status = $5::text) and exists (select from w)
+returning {_RUN}"""
 _MISLAID: Final = f"""
 select {_RUN} from {{s}}.runs r where r.owner = $1::text and not (r.id = any($2::text[]))"""
 # What was posted since the worker last looked makes the run due now. Both sides change the run's row, and so wait for each other.
@@ -99,32 +102,30 @@ _BARED: Final = "update {s}.runs set bare = true where id = $1::text and owner i
 
 @final
 class Runs:
-    """The runs as one worker sees them."""
+    """The runs, as one worker sees them or, before it has a lease, anybody."""
 
-    def __init__(self, pool: Pool, lease: HeldLease, sync: bool, codec: Codec | None) -> None:
+    def __init__(self, pool: Pool, sync: bool, codec: Codec | None) -> None:
         self.held: dict[str, HeldRun] = {}
         """The runs of this worker."""
         self.fresh: set[str] = set()
         """Those whose inbox has not been looked at since they were taken up."""
         self._pool = pool
-        self._lease = lease
+        self.lease: HeldLease | None = None
+        """Set when the store is opened."""
+        self._sync = sync
         self._codec = codec
-        self._fence: tuple[values.Value, ...] = (lease.lease.worker, lease.lease.epoch, sync)
         self._mislaid = False
 
     async def create(self, run: NewRun, first: Record) -> Created | Existing:
         """See ``Store.create``."""
         check_name("the run id", run.id)
         answer = await self._writing(_CREATE, *self._new(run, first))
-        belongs, is_new = answer.rows[0][:2]
+        belongs, _, *made = answer.rows[0]
         self._check(belongs)
-        found = await self.run(run.id)
-        if found is None:
-            raise StoreUnavailable(f"the run {run.id!r} was there and is deleted now.\n  Fix: start it again.")
-        if is_new:
-            return self._created(found)
-        record = await self._first(run.id)
-        if record.crc == first.crc and found.owner == self._worker and run.id not in self.held:
+        if made[0] is not None:
+            return self._created(_stored(made))
+        found, record = await self._known(run.id)
+        if record.crc == first.crc and found.owner == self.worker and run.id not in self.held:
             return self._created(found)  # our own, whose acknowledgement was lost
         return Existing(found, record)
 
@@ -136,33 +137,41 @@ class Runs:
         async with self._pool.transaction() as connection:
             new = self._new(attrs.evolve(run, here=False), records[0])
             answer = await connection.run(self._pool.text(_CREATE), *self._fence, *new)
-            belongs, is_new = answer.rows[0][:2]
+            belongs, _, *made = answer.rows[0]
             self._check(belongs)
-            for at in range(1, len(records), _READ_ROWS) if is_new else ():
+            for at in range(1, len(records), _READ_ROWS) if made[0] is not None else ():
                 await self._copy(connection, records[at : at + _READ_ROWS])
-        found = await self.run(run.id)
-        if found is None:
-            raise StoreUnavailable(f"the run {run.id!r} was there and is deleted now.\n  Fix: fork it again.")
-        return Created(found) if is_new else Existing(found, await self._first(run.id))
+        if made[0] is None:
+            return Existing(*await self._known(run.id))
+        return Created(attrs.evolve(_stored(made), last_seq=len(records)))
+
+    async def _known(self, run: str) -> tuple[StoredRun, Record]:
+        """A run that is there, with its first record."""
+        found = await self.run(run)
+        answer = await self._pool.read(_READ, run, 0, 1, MAX_BATCH_BYTES)
+        if found is None or not answer.rows:
+            raise StoreUnavailable(f"the run {run!r} was there and is deleted now.\n  Fix: start it again.")
+        return found, self._record(answer.rows[0])
 
     async def claim(self, graphs: Collection[tuple[str, str]], limit: int) -> Sequence[StoredRun]:
         """See ``Store.claim``."""
         if self._mislaid:  # a claim whose answer was lost may have given us runs: these come first
-            answer = await self._pool.read(_MISLAID, self._worker, values.texts(self.held))
-            self._mislaid = False
-            if answer.rows:
-                return [self._hold(_stored(row)) for row in answer.rows]
+            answer = await self._pool.read(_MISLAID, self.worker, values.texts(self.held))
+            found = [run for run in map(_stored, answer.rows) if (run.graph, run.version) in graphs][:limit]
+            self._mislaid = len(found) < len(answer.rows)
+            if found:
+                return [self._hold(run) for run in found]
         names, versions = [each[0] for each in graphs], [each[1] for each in graphs]
         answer = await self._writing(_CLAIM, values.texts(names), values.texts(versions), limit)
         return [self._hold(_stored(row)) for row in sorted(answer.rows, key=lambda row: row[-1])]
 
-    async def take(self, run: str) -> StoredRun | None:
+    async def take(self, run: str, only: StoredStatus | None) -> StoredRun | None:
         """See ``Store.take``."""
-        answer = await self._writing(_TAKE, run)
+        answer = await self._writing(_TAKE, run, None if only is None else only.value)
         if answer.rows:
             return self._hold(_stored(answer.rows[0]))
         found = await self.run(run)
-        if found is not None and found.owner == self._worker and run not in self.held:
+        if found is not None and found.owner == self.worker and run not in self.held:
             return self._hold(found)  # taken by the call whose answer was lost
         return None
 
@@ -209,12 +218,6 @@ class Runs:
                 return
             after = answer.rows[-1][1]
 
-    async def _first(self, run: str) -> Record:
-        answer = await self._pool.read(_READ, run, 0, 1, MAX_BATCH_BYTES)
-        if not answer.rows:
-            raise StoreDamaged(f"run {run!r} has no first record.", run_id=run, seq=1)
-        return self._record(answer.rows[0])
-
     async def forget(self, run: str) -> bool:
         """See ``Store.forget``."""
         answer = await self._pool.write(_FORGET, run)
@@ -245,8 +248,20 @@ class Runs:
         await self._pool.write(_BARED, run)
 
     @property
-    def _worker(self) -> str:
-        return self._lease.lease.worker
+    def mine(self) -> HeldLease:
+        """The lease. Raises ``StoreError`` before there is one."""
+        if self.lease is None:
+            raise StoreError("the store in PostgreSQL was not opened.\n  Fix: give it to open_runtime(store=…).")
+        return self.lease
+
+    @property
+    def worker(self) -> str:
+        """This worker's name."""
+        return self.mine.lease.worker
+
+    @property
+    def _fence(self) -> tuple[values.Value, ...]:
+        return self.worker, self.mine.lease.epoch, self._sync
 
     def _new(self, run: NewRun, first: Record) -> list[values.Value]:
         return [
@@ -266,12 +281,12 @@ class Runs:
 
     def _check(self, belongs: bool) -> None:
         if not belongs:
-            self._lease.lose()
-            raise StoreError(f"the lease of worker {self._worker!r} has ended: it can create and take no runs any more.")
+            self.mine.lose()
+            raise StoreError(f"the lease of worker {self.worker!r} has ended: it can create and take no runs any more.")
 
     def _created(self, run: StoredRun) -> Created:
-        self._lease.told(run.created)
-        return Created(self._hold(run) if run.owner == self._worker else run)
+        self.mine.told(run.created)
+        return Created(self._hold(run) if run.owner == self.worker else run)
 
     def _hold(self, run: StoredRun) -> StoredRun:
         self.held[run.id] = HeldRun(run.last_seq)
@@ -315,7 +330,7 @@ def _record(row: tuple[Any, ...]) -> Record:
     return Record(run, seq, kind, path, at, data, digest, inputs, crc)
 
 
-def _stored(row: tuple[Any, ...]) -> StoredRun:
+def _stored(row: Sequence[Any]) -> StoredRun:
     id, graph, version, fingerprint, status, *rest = row[:15]  # noqa: A001
     return StoredRun(id, graph, version, fingerprint, StoredStatus(status), *rest)
 

@@ -172,7 +172,10 @@ class Writer:
         self._queue: deque[_Append] = deque()
         self._wake = trio.Event()
         self._unsynced: list[_Append] = []
+        self._unsynced_rows = 0
+        """How many rows these have, or more: those of a run that parts are not counted off."""
         self._lost: RunLost | None = None
+        self._has_ended = False
         self.rows_waiting = 0
         self.rows_written = 0
         self.commits = 0
@@ -228,20 +231,34 @@ class Writer:
         self._unsynced = [append for append in self._unsynced if all(row.run != run for row in append.rows)]
 
     async def run(self) -> None:
-        """Write until cancelled."""
+        """Write until cancelled; then nobody is left waiting for what was not written."""
+        batch: list[_Append] = []
         try:
             while True:
                 if not self._queue:
                     self._wake = trio.Event()
                     await self._wake.wait()
                 batch = self._batch()
-                self._tell(batch, await self._write(batch))
+                outcomes = await self._write(batch)
+                told, batch = batch, []
+                self._tell(told, outcomes)
         finally:
+            self._has_ended = True
             if self._connection is not None:
                 self._connection.close()
+            left = [*batch, *self._queue]
+            self._queue.clear()
+            self._tell(left, [self._too_late(append) for append in left])
+
+    def _too_late(self, append: _Append) -> Outcome:
+        error = StoreUnavailable("the store was closed before it could write this.\n  Fix: open it again, in a new runtime.")
+        return append.refused or (error if append.rows else None)
 
     def _put(self, append: _Append) -> None:
         self.rows_waiting += len(append.rows)
+        if self._has_ended:
+            self._tell([append], [self._too_late(append)])
+            return
         self._queue.append(append)
         self._wake.set()
 
@@ -380,14 +397,13 @@ class Writer:
 
     async def _send(self, batch: Sequence[_Append]) -> list[Outcome]:
         rows = [row for append in batch for row in append.rows]
-        late = sum(len(append.rows) for append in self._unsynced) + len(rows) > MAX_UNSYNCED_ROWS
+        late = self._unsynced_rows + len(rows) > MAX_UNSYNCED_ROWS
         sync = late or self._sync == "always" or (self._sync == "paid" and any(append.sync for append in batch))
-        given: list[values.Value] = [
-            self._worker,
-            self._epoch,
-            sync,
-            *columns(rows, [data for append in batch for data in append.sealed]),
-        ]
+        try:
+            row_columns = columns(rows, [data for append in batch for data in append.sealed])
+        except Exception as error:  # a row that is none must not stop the others
+            raise Rejected(f"a record cannot be written: {said(error)}") from error
+        given: list[values.Value] = [self._worker, self._epoch, sync, *row_columns]
         if len(batch) == 1 and not batch[0].is_plain:
             answer = await self._run(_APPEND_MORE, *given, *_more(batch[0]))
         else:
@@ -398,8 +414,10 @@ class Writer:
         self.rows_written += len(rows)
         if sync:
             self._unsynced.clear()
+            self._unsynced_rows = 0
         else:
             self._unsynced.extend(batch)
+            self._unsynced_rows += len(rows)
         return [None] * len(batch)
 
     async def _run(self, statement: str, *given: values.Value) -> Answer:

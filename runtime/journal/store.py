@@ -266,8 +266,11 @@ class Store(Protocol):
         """
         ...
 
-    async def take(self, run: str) -> StoredRun | None:
-        """Take this run whatever its status, if nobody has it: one more life. None: another worker has it, or it is unknown."""
+    async def take(self, run: str, only: StoredStatus | None = None) -> StoredRun | None:
+        """Take this run, if nobody has it and its status is `only` (None: whatever it is): one more life.
+
+        None: another worker has it, its status is another one by now, or it is unknown.
+        """
         ...
 
     async def release(self, run: str, status: StoredStatus, wake_at: datetime | None) -> None:

@@ -61,7 +61,7 @@ _cache: weakref.WeakKeyDictionary[type, tuple[MessageField, ...]] = weakref.Weak
 
 
 def message_kind(annotation: object) -> MessageKind | None:
-    """How `annotation` was written; None when it is no message type."""
+    """How `annotation` was written; None when it isn't a message type."""
     if not isinstance(annotation, type) or typing.get_origin(annotation) is not None:
         return None
     if hasattr(annotation, "__pydantic_fields__") and hasattr(annotation, "model_validate"):
@@ -75,7 +75,7 @@ def fields_of(message_type: type) -> tuple[MessageField, ...]:
     """The fields of a message type in the order in which they were written; computed once per type.
 
     Raises:
-        DeclarationError: it is no message type, or an annotation names something that cannot be found.
+        DeclarationError: it isn't a message type, or an annotation names something that cannot be found.
     """
     known = _cache.get(message_type)
     if known is None:
@@ -93,7 +93,7 @@ def _read(message_type: type) -> Iterator[MessageField]:
         yield from _read_dataclass(message_type)
     else:
         raise DeclarationError(
-            f"{repr_of(message_type)} is no message type: it has no declared fields.\n"
+            f"{repr_of(message_type)} isn't a message type: it has no declared fields.\n"
             "  Fix: decorate the class with @attrs.frozen or @dataclass, or derive it from pydantic.BaseModel."
         )
 

@@ -70,7 +70,7 @@ def flaws(value: object, *, max_depth: int = MAX_DEPTH) -> list[FieldProblem]:
             is_object = isinstance(container, dict)
             for name, item in cast("Any", container.items() if is_object else enumerate(container)):
                 if is_object and (type(name) is not str or _SURROGATE.search(name)):
-                    found.append(FieldProblem(path, f"{name!a} is no name: half of a surrogate pair, or no text"))
+                    found.append(FieldProblem(path, f"{name!a} isn't a name: half of a surrogate pair, or not a text"))
                     continue
                 if type(item) in _CONTAINERS:
                     below.append(((*path, name) if depth >= 0 else path, item))
@@ -96,7 +96,7 @@ _CONTAINERS: Final = (dict, list, _Doubled)
 def _flaw(item: Any) -> str | None:
     """What is wrong with a value that is neither a list nor an object."""
     if type(item) is str:
-        return "half of a surrogate pair, which is no character" if _SURROGATE.search(item) else None
+        return "half of a surrogate pair, which isn't a character" if _SURROGATE.search(item) else None
     if type(item) is float:
         return None if math.isfinite(item) else "expected a finite number"
     return None if item is None or type(item) in (bool, int) else f"expected JSON, got Python's {kind_of(item)}"

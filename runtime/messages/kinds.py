@@ -101,7 +101,7 @@ def _of_class(annotation: Any, plain: Any, arguments: tuple[Any, ...]) -> Declar
 
 
 def is_exactly(value: object, kind: Any) -> bool:
-    """Whether `value` is of `kind` and of no subclass: True is no int here."""
+    """Whether `value` is of `kind` and of no subclass: True isn't an int here."""
     return type(value) is kind
 
 

@@ -3,53 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import final
 
-import attrs
-
-from actors.errors import UnderstudyError
+from actors.message_errors import FieldProblem as FieldProblem
+from actors.message_errors import MessageInvalid as MessageInvalid
 
 SHOWN_PROBLEMS = 10
 """How many problems the text of an error names; its ``problems`` have more."""
 MAX_PROBLEMS = 100
 """How many problems one reading collects."""
-
-
-@final
-@attrs.frozen
-class FieldProblem:
-    """One thing wrong with a value."""
-
-    path: tuple[str | int, ...]
-    """The names of fields and the positions in lists that lead to it; empty for the value itself."""
-    message: str
-    """What is wrong, with what was expected."""
-
-    @property
-    def pointer(self) -> str:
-        """The place as a JSON pointer (RFC 6901): ``/bounds/0/low``; empty for the value itself."""
-        return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in self.path)
-
-    @property
-    def place(self) -> str:
-        """The place as an author would write it: ``bounds[0].low``."""
-        place = ""
-        for part in self.path:
-            place += f"[{part}]" if isinstance(part, int) else f".{part}" if place else part
-        return place
-
-    def __str__(self) -> str:
-        return f"{self.place}: {self.message}" if self.path else self.message
-
-
-class MessageInvalid(UnderstudyError):
-    """A value does not make a message. ``problems`` holds everything that is wrong with it, not only the first thing."""
-
-    retryable: bool | None = False
-
-    def __init__(self, message: str, *, problems: Sequence[FieldProblem] = ()) -> None:
-        super().__init__(message)
-        self.problems: tuple[FieldProblem, ...] = tuple(problems)
 
 
 def invalid(what: str, problems: Sequence[FieldProblem]) -> MessageInvalid:

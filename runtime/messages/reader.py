@@ -28,8 +28,8 @@ from runtime.messages.scalars import SCALARS
 def read(annotation: Any, value: object, *, at: Path = (), max_depth: int = MAX_DEPTH) -> Any:
     """The value of `annotation` that the JSON `value` is: dicts by field name, lists, texts, numbers, true, false, null.
 
-    A number is no text and no truth value, nor the reverse; a whole number may be given for a float. Unknown fields are refused,
-    fields with defaults may be left out.
+    Numbers, texts and truth values aren't taken for one another; a whole number may be given for a float. Unknown fields are
+    rejected, fields with defaults may be left out.
 
     Args:
         annotation: a message type, or any type that its fields may have.
@@ -321,7 +321,7 @@ def _add(message: str, path: Path, problems: list[FieldProblem]) -> Any:
 
 
 def _attempted(make: Callable[[], Any], path: Path, problems: list[FieldProblem]) -> Any:
-    """What `make` gives; whatever the author's code raises in it is a problem of the value."""
+    """What `make` gives; what the author's code raises in it is a problem of the value."""
     try:
         return make()
     except DeclarationError:

@@ -18,12 +18,12 @@ import attrs
 @final
 @attrs.frozen
 class Scalar:
-    """One type that is no container."""
+    """One type that isn't a container."""
 
     expected: str
     """What JSON for it looks like, where its name does not say."""
     read: Callable[[Any], Any]
-    """From JSON; raises ``ValueError`` when that is no such value."""
+    """From JSON; raises ``ValueError`` when that isn't such a value."""
     write: Callable[[Any], Any]
     """To JSON, from a value of exactly this type; raises ``ValueError`` when it has none."""
 
@@ -88,7 +88,7 @@ def _write_int(value: int) -> int:
 
 def _write_str(value: str) -> str:
     if _SURROGATE.search(value):
-        raise ValueError("it has half of a surrogate pair, which is no character")
+        raise ValueError("it has half of a surrogate pair, which isn't a character")
     return value
 
 

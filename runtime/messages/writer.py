@@ -1,6 +1,6 @@
 """Writing: a value becomes the JSON from which ``runtime.messages.reader`` makes an equal one.
 
-Unlike ``schemas.dump``, which shows any value in a prompt, this follows the declared type, and refuses what would come back as
+Unlike ``schemas.dump``, which shows any value in a prompt, this follows the declared type, and rejects what would come back as
 something else: a subclass in the place of its base, NaN, half of a surrogate pair.
 """
 

@@ -39,7 +39,7 @@ from runtime.testing.schedules.explore import find_failure as find_failure
 from runtime.testing.schedules.explore import replay as replay
 from runtime.testing.schedules.failure import FoundFailure as FoundFailure
 from runtime.testing.schedules.failure import Schedule as Schedule
-from runtime.testing.schedules.schedule import check_trio as check_trio
+from runtime.testing.schedules.private import check_trio as check_trio
 from runtime.testing.schedules.search import Exploration as Exploration
 from runtime.testing.schedules.search import NotExplored as NotExplored
 from runtime.testing.schedules.search import ScheduleDiverged as ScheduleDiverged

@@ -398,19 +398,22 @@ class StoreContract:
             assert len({run.owner for run in claimed}) == 1
             assert await store.claim([], 5) == []
 
-    async def test_a_run_is_taken_whatever_its_status_unless_somebody_has_it(self, make_store: MakeStore) -> None:
+    async def test_a_run_is_taken_in_any_status_or_the_one_asked_for_unless_somebody_has_it(self, make_store: MakeStore) -> None:
         """Taking it is one more life."""
         async with opened(make_store) as store:
             await create(store)
             assert await store.take("r") is None
             assert await written(store, record(store, 2, kind=RecordKind.OVER, path="cancelled"), sync=True) is None
 
+            assert await store.take("r", StoredStatus.READY) is None
             taken = await store.take("r")
 
             assert taken is not None
             assert (taken.status, taken.lives, taken.ended, taken.last_seq) == (StoredStatus.RUNNING, 2, None, 2)
             assert await written(store, record(store, 3, kind=RecordKind.RESUMED)) is None
             assert await store.take("unknown") is None
+            await store.release("r", StoredStatus.READY, None)
+            assert await store.take("r", StoredStatus.READY) is not None
 
     async def test_a_released_run_is_due_at_its_time(self, make_store: MakeStore) -> None:
         """And nobody's until then: an append of the life that gave it up is refused."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from actors import errors, store_errors
+from actors import errors, message_errors, store_errors
 from actors.errors import (
     ActorFailed,
     AskCycle,
@@ -22,10 +22,11 @@ from actors.errors import (
     UnderstudyError,
     UsageError,
 )
+from actors.message_errors import FieldProblem, MessageInvalid
 
 CLASSES: list[type[UnderstudyError]] = [
     found
-    for module in (errors, store_errors)
+    for module in (errors, message_errors, store_errors)
     for _, found in inspect.getmembers(module, inspect.isclass)
     if found.__module__ == module.__name__ and issubclass(found, UnderstudyError) and not issubclass(found, RunFailed)
 ]
@@ -50,6 +51,7 @@ def test_an_error_takes_its_message_alone_and_survives_pickle(kind):
         ActorFailed("m", address="a"),
         NodeFailed("m", run_id="r", node="n", path="g/n", attempt=3, input=[1], trace=(1, 2)),
         LMRateLimited("m", model="x", attempt=2, status=429, spent=True, retry_after_s=1.5),
+        MessageInvalid("m", problems=[FieldProblem(("a", 0), "text")]),
         GraphInvalid("m", problems=[Problem("unreachable-node", "n", "text", "fix", "f.py:3")]),
     ],
     ids=lambda error: type(error).__name__,

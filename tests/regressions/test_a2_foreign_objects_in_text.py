@@ -10,11 +10,27 @@ import attrs
 import pytest
 import trio
 
-from actors import ActorFailed, Backoff, Gather, Graph, Redelivery, RunFailed, Supervision, UsageError
+from actors import (
+    ActorFailed,
+    Backoff,
+    Failure,
+    Gather,
+    Graph,
+    Redelivery,
+    RunFailed,
+    StopReason,
+    Supervision,
+    Terminated,
+    UsageError,
+)
 from actors.groups import bare, without
 from actors.words import add_note, attribute_of, cut, kind_of, repr_of, said, words_of
 from runtime import open_runtime
 from runtime.cli.failures import describe
+from runtime.core.dead_letters import DeadLetter, DeadReason
+from runtime.core.events import ActorCrashed, ActorEnded
+from runtime.graphs.events import RunFinished, RunStarted
+from runtime.graphs.record import RunStatus
 from runtime.testing.traces import event_line
 from tests.runtime.cast import Echo
 
@@ -31,6 +47,11 @@ class Recursive(Exception):
         return str(self)
 
     __repr__ = __str__
+
+
+class BadRepr(Exception):
+    def __repr__(self):
+        raise ZeroDivisionError("in it")
 
 
 class NoRepr:
@@ -78,6 +99,22 @@ def test_a2_a_value_is_shown_as_its_repr_or_with_what_its_repr_raised():
     assert repr_of({"a": (1, "b")}) == "{'a': (1, 'b')}"
     assert repr_of(NoRepr()) == "(no text: its __repr__ raised ZeroDivisionError: in it)"
     assert repr_of([NoRepr()]) == "(no text: its __repr__ raised ZeroDivisionError: in it)"
+
+
+@pytest.mark.parametrize("error", [ValueError("x" * 1_000_000), BadRepr()], ids=["long", "broken"])
+async def test_a2_what_carries_an_error_has_a_repr_of_bounded_size(error):
+    output = ["x" * 1_000_000]
+    carriers = [
+        Terminated(None, StopReason.FAILED, error),
+        Failure(error),
+        ActorCrashed(address="a", incarnation=1, error=error),
+        ActorEnded(address="a", incarnation=1, reason=StopReason.FAILED, error=error),
+        RunStarted(run_id="r", graph="g", input=output),
+        RunFinished(run_id="r", status=RunStatus.FAILED, output=output, error=error),
+        DeadLetter("a", DeadReason.FAILED, output, None, 0.0, error=error),
+    ]
+
+    assert all(len(repr(carrier)) < 1_500 for carrier in carriers)
 
 
 def test_a2_a_class_that_hides_its_name_is_named():

@@ -250,6 +250,6 @@ def test_e8_mypy_takes_it_without_a_setting(tmp_path):
 
     told = subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "--cache-dir", str(tmp_path / "cache"), str(page)],
-        cwd=ROOT, capture_output=True, text=True, check=False, timeout=120,
+        cwd=ROOT, capture_output=True, text=True, check=False, timeout=240,
     )  # fmt: skip
     assert told.returncode == 0, told.stdout

@@ -104,7 +104,7 @@ os._exit(0)
 def test_g2_a_thread_that_nobody_will_ever_wake_is_a_deadlock_with_its_stack() -> None:
     """In a process of its own: trio gives such a run up, and what is left of it would be found in later tests."""
     command = [sys.executable, "-W", "always", "-c", WAITS_FOR_EVER]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=True)
 
     assert "A worker thread waits:" in run.stdout
     assert "self._cond.wait" in run.stdout

@@ -39,7 +39,7 @@ def run(home: Path, before: str = "") -> list[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("DSPY_", "XDG_"))}
     command = [sys.executable, "-W", "error::ResourceWarning", "-c", PROGRAM.format(before=before)]
     ended = subprocess.run(
-        command, env={**environment, "HOME": str(home)}, capture_output=True, text=True, timeout=120, check=False
+        command, env={**environment, "HOME": str(home)}, capture_output=True, text=True, timeout=240, check=False
     )
     assert ended.returncode == 0, ended.stderr
     if not before:

@@ -29,6 +29,7 @@ from runtime import (
     InstrumentFailed,
     LMAsked,
     LMCalled,
+    LMCallStarted,
     LMDelta,
     LoopBlocked,
     MessageDeadLettered,
@@ -39,6 +40,7 @@ from runtime import (
     NodeFellBack,
     NodeFinished,
     NodeGaveUp,
+    NodeReported,
     NodeRetrying,
     NodeSlowToStop,
     NodeStarted,
@@ -46,13 +48,19 @@ from runtime import (
     RunEvent,
     RunFinished,
     RunHandle,
+    RunParkedEvent,
+    RunResumed,
     RunStarted,
     RunStatus,
     Runtime,
     Step,
     StepStatus,
+    StoreRecovered,
+    StoreStalled,
     SupervisorParked,
     TaskHandle,
+    ToolCalled,
+    ToolsChanged,
     open_runtime,
 )
 from runtime.embed.asyncio import AsyncioActorRef, AsyncioDeployment, AsyncioRunHandle, AsyncioRuntime
@@ -295,16 +303,18 @@ def all_events(event: AnyEvent) -> str:
             return event.address
         case SupervisorParked() | MessageRedelivering():
             return event.address
-        case RunStarted() | RunAbandoned():
+        case RunStarted() | RunResumed() | RunParkedEvent() | RunAbandoned():
             return event.graph
         case RunFinished(status=status):
             assert_type(status, RunStatus)
             return status
         case NodeStarted() | NodeFinished() | NodeEmitted() | NodeRetrying() | NodeFellBack() | NodeGaveUp() | NodeCancelled():
             return event.node
-        case NodeSlowToStop() | LMDelta() | FieldDelta() | LMAsked() | LMCalled():
+        case NodeSlowToStop() | LMDelta() | FieldDelta() | LMAsked() | LMCallStarted() | LMCalled():
             return event.node
-        case MessageDeadLettered() | LoopBlocked() | InstrumentFailed() | EventsMissed():
+        case NodeReported() | ToolCalled() | ToolsChanged():
+            return event.node
+        case StoreStalled() | StoreRecovered() | MessageDeadLettered() | LoopBlocked() | InstrumentFailed() | EventsMissed():
             return ""
 
 
@@ -316,7 +326,7 @@ def by_base(event: AnyEvent) -> str:
             return event.node
         case RunEvent():
             return event.run_id
-        case MessageDeadLettered() | LoopBlocked() | InstrumentFailed() | EventsMissed():
+        case StoreStalled() | StoreRecovered() | MessageDeadLettered() | LoopBlocked() | InstrumentFailed() | EventsMissed():
             return ""
 
 
@@ -367,6 +377,6 @@ def statuses(handle: RunHandle[Answer], step: Step) -> bool:
 def tool_calls(completion: Completion) -> Any:
     for call in completion.tool_calls:
         assert_type(call, ToolCall)
-        assert_type(call["function"]["name"], str)
-        call["functions"]  # error: functions
-        return json.loads(call["function"]["arguments"])
+        assert_type(call.name, str)
+        assert call.names  # error: names
+        return json.loads(call.arguments)

@@ -110,10 +110,8 @@ def read_folder(folder: str | Path) -> tuple[list[StoredNode], list[Path]]:
     """
     root = Path(folder)
     if not root.is_dir():
-        raise DeclarationError(
-            f"predictors={str(folder)!r}: {'it is no folder' if root.exists() else 'there is no such folder'}.\n"
-            "  Fix: pass the folder that `understudy compile -o` wrote."
-        )
+        why = "it isn't a folder" if root.exists() else "there is no such folder"
+        raise DeclarationError(f"predictors={str(folder)!r}: {why}.\n  Fix: pass the folder that `understudy compile -o` wrote.")
     nodes: list[StoredNode] = []
     strange: list[Path] = []
     problems: list[str] = []

@@ -1,4 +1,4 @@
-"""Messages to one provider's HTTP request, and its reply to a completion, by LiteLLM's provider configurations.
+"""Messages to one provider's HTTP request, by LiteLLM's provider configurations; ``replies`` has the way back.
 
 LiteLLM translates and prices here and nothing more: it opens no connection, runs no event loop, retries nothing and logs nothing.
 The requests equal those that ``litellm.acompletion`` sends. litellm is imported on first use: see
@@ -12,21 +12,19 @@ import copy
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, cast, final
 
-import attrs
-
-from actors.errors import LMAuthFailed, LMBadRequest, LMError, LMRefused, LMReplyUnreadable, UnderstudyError, UsageError
-from actors.lm import ChatMessage, Completion, Embeddings, ToolCall, Usage
+from actors.errors import LMAuthFailed, LMBadRequest, LMError, UnderstudyError, UsageError
+from actors.lm import ChatMessage, Completion, Embeddings
 from runtime.lm.http.transport import HttpReply, HttpRequest
 from runtime.lm.limits.abilities import Abilities
-from runtime.lm.limits.redaction import MIN_KEY_CHARS, excerpt, long_enough, raise_alone, redact
+from runtime.lm.limits.redaction import MIN_KEY_CHARS, excerpt, long_enough, raise_alone
 from runtime.lm.providers import embeddings
-from runtime.lm.providers.chunks import ChunkReader, whole_characters
-from runtime.lm.providers.dialects import SilentLog, longest_answer_tokens, outgoing, parser_of, reader_of, reads_as_openai
+from runtime.lm.providers.chunks import ChunkReader
+from runtime.lm.providers.dialects import longest_answer_tokens, outgoing
 from runtime.lm.providers.exchange import Exchange as Exchange
-from runtime.lm.providers.failures import FIXES, error_for, has_error, is_page
+from runtime.lm.providers.failures import FIXES
 from runtime.lm.providers.known import (
     ADDRESS_OPTION,
     CLOUDS,
@@ -37,18 +35,14 @@ from runtime.lm.providers.known import (
     SERVERS_OF_ONES_OWN,
     UNSERVED_PROVIDERS,
 )
-from runtime.lm.providers.lenient import put_right, readable
 from runtime.lm.providers.library import fitted, load, part, quiet, untried
 from runtime.lm.providers.library import is_warm as is_warm
 from runtime.lm.providers.library import warm_up as warm_up
 from runtime.lm.providers.options import check_known, known_options
-from runtime.lm.providers.plain import PlainAnswer, plain_answer
 from runtime.lm.providers.prices import Prices
-from runtime.lm.providers.reasons import known_reason, told_reason
+from runtime.lm.providers.replies import ReplyReader
 from runtime.lm.providers.routes import Route, resolve
 from runtime.lm.providers.threaded import ThreadedCall
-from runtime.lm.providers.usage import usage_of
-from runtime.messages.shapes import as_json, as_list, as_object, text_in
 
 _LOG = logging.getLogger("understudy.lm")
 MAX_MAPPED = 64
@@ -80,7 +74,7 @@ class Translator:
         self._found: Route | None = None
         self._prices = Prices()
         self._mapped: dict[str, dict[str, Any]] = {}
-        self._is_like_openai: bool | None = None
+        self._replies = ReplyReader(model, self.route, self._secrets, self._prices)
         self._abilities: Abilities | None = None
         self._known: dict[str, frozenset[str]] = {}
 
@@ -280,22 +274,7 @@ class Translator:
         Raises:
             LMError: there is none; the class is the error table's.
         """
-        if not 200 <= reply.status < 300 or has_error(reply.body):
-            raise self.error(exchange, reply)
-        try:
-            plain = plain_answer(reply.body) if self._reads_as_openai() else None
-            if plain is not None:
-                return self._plain(plain)
-            parsed = self._parse(exchange, attrs.evolve(reply, body=readable(reply.body, self.route().provider)))
-            raw = _object_in(reply.body)
-            answer = self._answer(parsed, told_reason(raw), raw)
-            message = parsed.choices[0].message
-            extras: Mapping[str, object] = getattr(message, "provider_specific_fields", None) or {}
-        except UsageError:  # the installed litellm has not been tried
-            raise
-        except Exception as error:  # noqa: BLE001 - raised again, without keys
-            raise_alone(self._unreadable(exchange, reply, error, "answer"), error, self._secrets())
-        return self._checked(answer, extras.get("refusal") or getattr(message, "refusal", None))  # the latter from 1.109 on
+        return self._replies.completion(exchange, reply)
 
     def embedded(self, exchange: Exchange, reply: HttpReply) -> Embeddings:
         """The embeddings in `reply`.
@@ -303,51 +282,11 @@ class Translator:
         Raises:
             LMError: there are none; the class is the error table's.
         """
-        if not 200 <= reply.status < 300 or has_error(reply.body):
-            raise self.error(exchange, reply)
-        route, texts = self.route(), exchange.texts or ()
-        try:
-            vectors, parsed = embeddings.read(load(), route, exchange, reply)
-            if len(vectors) != len(texts):
-                raise ValueError(f"{len(vectors)} vectors for {len(texts)} texts")
-        except UsageError:  # the installed litellm has not been tried
-            raise
-        except Exception as error:  # noqa: BLE001 - raised again, without keys
-            raise_alone(self._unreadable(exchange, reply, error, "embeddings"), error, self._secrets())
-        usage = self._usage_of(parsed, "embedding")
-        return Embeddings(vectors, self.model, usage)
-
-    def _unreadable(self, exchange: Exchange, reply: HttpReply, error: Exception, what: str) -> LMReplyUnreadable:
-        words = excerpt(reply.body, self._secrets())
-        failure = LMReplyUnreadable(
-            f"HTTP {reply.status} from {redact(exchange.request.place, self._secrets())} carries no {what} that can be read "
-            f"({type(error).__name__}): {words!r}.\n  Fix: {FIXES[LMReplyUnreadable]}",
-            model=self.model,
-            status=reply.status,
-        )
-        if is_page(reply):
-            failure.retryable = False  # the address is wrong, and stays so
-        return failure
-
-    def _checked(self, answer: Completion, refusal: object) -> Completion:
-        if not answer.text and not answer.tool_calls and (refusal or answer.finish_reason == "content_filter"):
-            words = f": {excerpt(str(refusal), self._secrets())}" if refusal else ""
-            raise LMRefused(f"the model declined to answer{words}.\n  Fix: {FIXES[LMRefused]}", model=self.model, status=200)
-        return answer
+        return self._replies.embedded(exchange, reply)
 
     def chunks(self, exchange: Exchange) -> ChunkReader:
         """What reads the events of a streamed answer to `exchange`."""
-        route = self.route()
-        parser = parser_of(load(), route, json_mode=exchange.json_mode)
-        if hasattr(parser, "tool_name_reverse_map"):  # names that Anthropic would reject have been rewritten
-            parser.tool_name_reverse_map = exchange.litellm_params.get("_anthropic_tool_name_map") or {}
-        read: Callable[[Mapping[str, Any]], Any] = parser.chunk_parser
-
-        def read_leniently(chunk: Mapping[str, Any]) -> Any:
-            put_right(chunk, route.provider)
-            return read(chunk)
-
-        return ChunkReader(read_leniently)
+        return self._replies.chunks(exchange)
 
     def streamed(self, exchange: Exchange, chunks: ChunkReader) -> Completion:
         """The completion that all chunks of a stream make up.
@@ -355,116 +294,13 @@ class Translator:
         Raises:
             LMRefused: the model declined to answer.
         """
-        litellm = load()
-        message = {
-            "role": "assistant",
-            "content": chunks.text,
-            "tool_calls": chunks.tool_calls or None,
-            "reasoning_content": chunks.reasoning,
-            "thinking_blocks": chunks.thinking or None,
-        }
-        choice = {"index": 0, "finish_reason": chunks.finish_reason or "stop", "message": message}
-        whole = litellm.ModelResponse(model=self.route().model, choices=[choice], usage=self._usage(litellm, exchange, chunks))
-        answer = attrs.evolve(
-            self._answer(whole, chunks.finish_reason, None),
-            # LiteLLM's object would lose what is of the provider's own.
-            tool_calls=cast("tuple[ToolCall, ...]", tuple(chunks.tool_calls)),
-            logprobs=chunks.logprobs or None,
-            citations=tuple(chunks.citations),
-            id=chunks.id,
-        )
-        return self._checked(answer, chunks.refusal)
-
-    def _usage(self, litellm: Any, exchange: Exchange, chunks: ChunkReader) -> Any:
-        """The usage of a streamed answer; zero when the provider sent none."""
-        if not any(chunk.usage.completion_tokens for chunk in chunks.priced):
-            return litellm.Usage()  # LiteLLM would count the words itself, with a tokenizer that it first downloads
-        builder = part("litellm_core_utils.streaming_chunk_builder_utils")
-        return fitted(
-            builder.ChunkProcessor(chunks.priced).calculate_usage,
-            chunks=chunks.priced,
-            model=self.route().model,
-            completion_output=chunks.text,
-            messages=exchange.messages,
-        )
+        return self._replies.streamed(exchange, chunks)
 
     def error(self, exchange: Exchange, reply: HttpReply) -> LMError:
         """The error that `reply`, which carries no answer, amounts to."""
-        mapping = part("litellm_core_utils.exception_mapping_utils")
-        return error_for(
-            reply,
-            place=exchange.request.place,
-            model=self.model,
-            secrets=self._secrets(),
-            is_context_too_long=mapping.ExceptionCheckers.is_error_str_context_window_exceeded,
-        )
+        return self._replies.error(exchange, reply)
 
-    def _parse(self, exchange: Exchange, reply: HttpReply) -> Any:
-        litellm, route = load(), self.route()
-        blank = litellm.ModelResponse()
-        if route.provider != "openai":
-            blank.model = f"{route.provider}/{route.model}"
-        return fitted(
-            reader_of(litellm, route).transform_response,
-            model=route.model,
-            raw_response=reply.as_httpx(),
-            model_response=blank,
-            logging_obj=SilentLog(),
-            request_data=exchange.data,
-            messages=exchange.messages,
-            optional_params=exchange.optional_params,
-            litellm_params=exchange.litellm_params,
-            encoding=None,
-            api_key=route.api_key,
-            json_mode=exchange.json_mode,
-        )
-
-    def _reads_as_openai(self) -> bool:
-        if self._is_like_openai is None:
-            self._is_like_openai = reads_as_openai(load(), self.route())
-        return self._is_like_openai
-
-    def _plain(self, plain: PlainAnswer) -> Completion:
-        return self._completed(
-            text=plain.text,
-            finish_reason=plain.finish_reason,
-            usage=usage_of(plain.usage, lambda: self._prices.of_plain(self.route(), plain)),
-            id=text_in(plain.raw, "id"),
-            raw=plain.raw,
-        )
-
-    def _answer(self, parsed: Any, told: str | None, raw: Mapping[str, Any] | None) -> Completion:
-        """LiteLLM's reply `parsed`, whose reason the provider `told` in its own words."""
-        choice = parsed.choices[0]
-        message = choice.message
-        extras: Mapping[str, Any] = getattr(message, "provider_specific_fields", None) or {}
-        cited: Any = extras.get("citations") or getattr(message, "annotations", None) or getattr(parsed, "citations", None) or ()
-        return self._completed(
-            text=message.content or "",
-            finish_reason=known_reason(told, choice.finish_reason or "stop"),
-            usage=self._usage_of(parsed, "completion"),
-            tool_calls=tuple(call.model_dump(exclude_none=True) for call in message.tool_calls or ()),
-            reasoning=getattr(message, "reasoning_content", None) or None,
-            thinking=tuple(dict(block) for block in getattr(message, "thinking_blocks", None) or ()),
-            logprobs=as_json(getattr(choice, "logprobs", None)),
-            citations=tuple(as_json(each) for each in cited),
-            audio=as_json(getattr(message, "audio", None)),
-            id=text_in(raw, "id") or text_in(raw, "responseId"),
-            raw=raw,
-        )
-
-    def _completed(self, *, text: str, reasoning: str | None = None, **fields: Any) -> Completion:
-        """The one place where an answer is made, of a plain reply, of any other and of a stream: its texts can be sent again."""
-        return Completion(
-            text=whole_characters(text),
-            model=self.model,
-            reasoning=None if reasoning is None else whole_characters(reasoning),
-            is_cancellable=not self.route().is_threaded,
-            **{name: _whole(value) if name != "usage" else value for name, value in fields.items()},
-        )
-
-    def _usage_of(self, parsed: Any, kind: str) -> Usage:
-        return usage_of(getattr(parsed, "usage", None), lambda: self._prices.of_reply(self.route(), parsed, kind))
+    # --- about the model ---
 
     @property
     def abilities(self) -> Abilities:
@@ -535,28 +371,6 @@ class Translator:
                     MIN_KEY_CHARS,
                 )
         return self._found
-
-
-def _whole(found: Any) -> Any:
-    """`found`, as JSON has it, with every text in it such that a file and another request can hold it."""
-    if isinstance(found, str):
-        return whole_characters(found)
-    if isinstance(found, Mapping):
-        return {_whole(name): _whole(value) for name, value in cast("dict[str, Any]", found).items()}
-    if isinstance(found, list):
-        return [_whole(value) for value in as_list(cast("object", found))]
-    if isinstance(found, tuple):
-        return tuple(_whole(value) for value in cast("Sequence[Any]", found))
-    return found
-
-
-def _object_in(body: bytes) -> Mapping[str, Any] | None:
-    """The object that `body` is; None when it isn't one."""
-    try:
-        found: object = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    return as_object(found) or None
 
 
 def _abilities_of(litellm: Any, name: str) -> Abilities:

@@ -1,8 +1,8 @@
-"""Trio's scheduler in a test's hands: which task runs next, when the clock moves, when a worker thread counts as running.
+"""Trio's scheduler in a test's hands: which task runs next, and when the clock moves.
 
-The only file that uses trio's private names. :func:`run_chosen` is ``trio.run`` with one runnable task chosen per tick by a
-:class:`Controller`; :func:`watched_threads` tells a :class:`ThreadWatch` when worker threads run. Both first look whether trio
-still has every name they need, and a run compares each step with the choice it belongs to: a harness that silently stops
+:func:`run_chosen` is ``trio.run`` with one runnable task chosen per tick by a :class:`Controller`. With
+``runtime.testing.schedules.threads`` the only file that uses trio's private names, which ``private`` lists. Both first look
+whether trio still has every one, and a run compares each step with the choice it belongs to: a harness that silently stops
 controlling the schedule would be worse than none.
 
 What else makes two runs differ is taken away here as well: ties between equal deadlines, the order in sets of tasks; and, by
@@ -16,43 +16,17 @@ import contextlib
 import functools
 import importlib
 import itertools
-import queue
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, Protocol, cast, final
 
-import attrs
 import trio
 import trio.testing
 
-from actors.errors import InternalError, UsageError
+from actors.errors import UsageError
 from runtime.testing.schedules.chance import chance_of
-
-NAMES = {
-    "trio._core._run": (
-        "CancelStatus",
-        "CancelStatus._children",
-        "CancelStatus._parent",
-        "CancelStatus._scope",
-        "CancelStatus._tasks",
-        "CancelStatus.__attrs_post_init__",
-        "Deadlines._active",
-        "Deadlines._heap",
-        "Deadlines.add",
-        "Deadlines.next_deadline",
-        "GLOBAL_RUN_CONTEXT.runner",
-        "Runner.clock_autojump_threshold",
-        "Runner.deadlines",
-        "Runner.runq",
-        "Task._cancel_status",
-        "Task._counter",
-        "heappush",
-    ),
-    "trio._threads": ("Run.queue", "RunSync.queue", "_send_message_to_trio", "start_thread_soon"),
-    "trio.testing": ("MockClock._autojump",),
-}
-"""Every private name this file uses, by module."""
+from runtime.testing.schedules.private import check_trio, moved
 
 
 class Controller(Protocol):
@@ -76,34 +50,6 @@ class Controller(Protocol):
 
     def idle(self) -> None:
         """No task can run and no I/O is there. Jump to the next deadline, or do something about it."""
-        ...
-
-
-class ThreadWatch(Protocol):
-    """Who is told about worker threads."""
-
-    def running(self) -> None:
-        """One more worker thread runs: it was started, or continues after it waited for the loop. Called in the loop's thread."""
-        ...
-
-    def paused(self) -> None:
-        """One worker thread has ended or waits for the loop, which has its message already. Called in that thread."""
-        ...
-
-    def entered(self) -> None:
-        """The calling thread begins to work for trio. Called in that thread."""
-        ...
-
-    def left(self) -> None:
-        """It has done its work. Called in that thread."""
-        ...
-
-    def stranger_waits(self, token: trio.lowlevel.TrioToken) -> None:
-        """A thread that trio did not start waits for the loop of `token`. Called in that thread."""
-        ...
-
-    def stranger_goes_on(self, token: trio.lowlevel.TrioToken) -> None:
-        """It has its answer. Called in the loop's thread."""
         ...
 
 
@@ -299,7 +245,7 @@ def run_chosen(
             return trio.run(async_fn, clock=clock, instruments=[takeover, *instruments])
         finally:
             if takeover.strayed or not takeover.steps:
-                raise _moved("it runs other tasks than those that were chosen")
+                raise moved("it runs other tasks than those that were chosen")
 
 
 def in_chosen_run() -> bool:
@@ -354,113 +300,3 @@ def when_stuck(clock: trio.testing.MockClock, call: Callable[[], None]) -> Gener
         yield
     finally:
         private._autojump = jump
-
-
-# --- worker threads ---------------------------------------------------------------------------------------------------
-
-
-@final
-class _AnswerQueue:
-    """Stands in for the queue in which a thread waits for the loop's answer."""
-
-    def __init__(self, waits: Callable[[], None], goes_on: Callable[[], None]) -> None:
-        self._waits = waits
-        self._goes_on = goes_on
-        self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
-
-    def get(self) -> Any:
-        self._waits()
-        return self._queue.get()
-
-    def put_nowait(self, answer: Any) -> None:
-        self._goes_on()
-        self._queue.put_nowait(answer)
-
-
-@contextlib.contextmanager
-def watched_threads(watch: ThreadWatch, *, forbid: bool = False) -> Generator[None]:
-    """Tell `watch` about the threads that ``trio.to_thread`` starts for runs of the calling thread, while the block runs.
-
-    With `forbid`, none is started: ``trio.to_thread.run_sync`` raises ``UsageError`` instead.
-    """
-    check_trio()
-    threads: Any = importlib.import_module("trio._threads")
-    former_start, former_send = threads.start_thread_soon, threads._send_message_to_trio
-    home, ours = threading.get_ident(), threading.local()
-
-    def start(function: Callable[[], Any], deliver: Callable[[Any], object], name: str | None = None) -> None:
-        if threading.get_ident() != home:
-            former_start(function, deliver, name)
-            return
-        if forbid:
-            raise UsageError(
-                f"worker threads are forbidden in this test, and {name or 'trio.to_thread.run_sync'} wants one.\n"
-                "  Fix: make the function async, or allow threads with threads='hold'."
-            )
-
-        def work() -> Any:
-            ours.watched = True
-            watch.entered()
-            try:
-                return function()
-            finally:
-                watch.left()
-                ours.watched = False
-
-        def delivered(result: Any) -> None:
-            try:
-                deliver(result)
-            finally:
-                watch.paused()
-
-        watch.running()
-        former_start(work, delivered, name)
-
-    def send(token: Any, message: Any) -> Any:
-        if getattr(ours, "watched", False):
-            object.__setattr__(message, "queue", _AnswerQueue(watch.paused, watch.running))
-        elif token is not None:
-            stranger = functools.partial(watch.stranger_waits, token), functools.partial(watch.stranger_goes_on, token)
-            object.__setattr__(message, "queue", _AnswerQueue(*stranger))
-        return former_send(token, message)
-
-    threads.start_thread_soon, threads._send_message_to_trio = start, send
-    try:
-        yield
-    finally:
-        threads.start_thread_soon, threads._send_message_to_trio = former_start, former_send
-
-
-# --- is this the trio we know? ----------------------------------------------------------------------------------------
-
-
-def missing_names() -> list[str]:
-    """The names of :data:`NAMES` that the installed trio lacks; empty while all is well."""
-    return [f"{module}.{name}" for module, names in NAMES.items() for name in names if not _has(module, name)]
-
-
-def check_trio() -> None:
-    """Raise ``InternalError`` unless the installed trio has everything that this module takes hold of."""
-    missing = missing_names()
-    if missing:
-        raise _moved(f"it has no {', '.join(missing)}")
-
-
-def _has(module: str, name: str) -> bool:
-    found: Any = importlib.import_module(module)
-    for part in name.split("."):
-        fields: Sequence[str] = [each.name for each in attrs.fields(found)] if attrs.has(found) else ()
-        if part in fields:
-            return True
-        slots = getattr(found, "__annotations__", {})
-        if not hasattr(found, part) and part not in slots:
-            return False
-        found = getattr(found, part, None)
-    return True
-
-
-def _moved(what: str) -> InternalError:
-    return InternalError(
-        f"trio {trio.__version__} cannot be scheduled by the test harness: {what}.\n"
-        "  Fix: install a trio that this release of understudy knows, or a release that knows this trio."
-    )

@@ -24,9 +24,10 @@ from runtime.core.cell import current_cell
 from runtime.core.envelope import content_of
 from runtime.core.events import ActorCrashed, ActorEvent, Event, MessageDeadLettered
 from runtime.testing.schedules.deadlock import Names, Place, place_of, report_on, waits_of
-from runtime.testing.schedules.schedule import Loop, run_chosen, watched_threads
+from runtime.testing.schedules.schedule import Loop, run_chosen
 from runtime.testing.schedules.strategies import InTurn, Replay, Strategy
 from runtime.testing.schedules.taps import Handler, tap
+from runtime.testing.schedules.threads import watched_threads
 from runtime.testing.schedules.virtual_time import ThreadHold
 
 MAX_STEPS = 20_000

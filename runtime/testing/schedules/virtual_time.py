@@ -20,7 +20,8 @@ from typing import final
 import trio
 import trio.testing
 
-from runtime.testing.schedules.schedule import in_chosen_run, watched_threads
+from runtime.testing.schedules.schedule import in_chosen_run
+from runtime.testing.schedules.threads import watched_threads
 
 PATIENCE_S = 30.0
 """Real seconds that a chosen schedule waits for a worker thread."""

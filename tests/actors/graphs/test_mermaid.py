@@ -77,6 +77,40 @@ def test_labels_are_escaped():
     assert escape('a|b"<c>`#&\\\n') == "a#124;b#34;#60;c#62;#96;#35;#38;#92; "
 
 
+def test_what_goes_to_several_nodes_bears_its_name_once():
+    graph = Graph("g", input=Ask, output=Out)
+
+    @graph.node
+    async def left(ask: Ask) -> list[A]:
+        raise NotImplementedError
+
+    @graph.node
+    async def right(ask: Ask) -> Out:
+        raise NotImplementedError
+
+    @graph.node
+    async def first(a: A) -> Out:
+        raise NotImplementedError
+
+    @graph.node
+    async def second(a: A) -> Out:
+        raise NotImplementedError
+
+    assert graph.mermaid().splitlines()[7:] == [
+        "    j1(( ))",
+        "    input ---|Ask| j1",
+        "    j1 --> n1",
+        "    j1 --> n2",
+        "    j2(( ))",
+        "    n1 ===|A| j2",
+        "    j2 ==> n3",
+        "    j2 ==> n4",
+        "    n2 -->|Out| output",
+        "    n3 -->|Out| output",
+        "    n4 -->|Out| output",
+    ]
+
+
 def test_a_node_that_others_depend_on_is_joined_to_them_by_a_line_with_a_dot():
     graph = Graph("g", input=Ask, output=Out)
 

@@ -72,7 +72,7 @@ def test_the_graph_takes_as_long_as_its_longest_call() -> None:
         timeline = trio.run(best_ratio, handle, clock=MonotonicClock())
 
     assert timeline.most_in_flight == 3
-    assert timeline.ratio <= 1.05
+    assert timeline.ratio < 1.5  # one after another they would take more than twice the longest
 
 
 def test_a_real_model_without_a_key_gets_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:

@@ -103,7 +103,7 @@ def test_the_fields_are_validated_at_any_depth() -> None:
             {"txt": "a"},
             ("--input does not make a Question: text: missing, expected str; txt: no field of Question; its fields: text, times"),
         ),
-        (Note, {"text": "\ud800"}, "--input does not make a Note: text: half of a surrogate pair, which is no character"),
+        (Note, {"text": "\ud800"}, "--input does not make a Note: text: half of a surrogate pair, which isn't a character"),
     ],
 )
 def test_what_does_not_fit_is_named(kind: type, values: dict[str, Any], line: str) -> None:

@@ -303,3 +303,22 @@ def test_ctrl_c_ends_a_node_that_holds_the_event_loop(folder: Path) -> None:
 
     assert (code, err) == (130, "understudy: interrupted\n")
     assert took_s < 2
+
+
+def test_bytes_in_an_output_are_written_as_an_input_reads_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "parcels.py"
+    file.write_text(
+        "import attrs\n"
+        "from actors import Graph\n"
+        "@attrs.frozen\nclass Parcel:\n    content: bytes\n"
+        "@attrs.frozen\nclass Sent:\n    content: bytes\n"
+        "graph = Graph('post', input=Parcel, output=Sent)\n"
+        "@graph.node\nasync def send(parcel: Parcel) -> Sent:\n    return Sent(parcel.content)\n"
+    )
+
+    main(["run", f"{file}:graph", "--input", '{"content": "/wBhYg=="}', "-q"])
+    first = capsys.readouterr().out
+    main(["run", f"{file}:graph", "--input", first, "-q"])
+
+    assert json.loads(first) == {"content": "/wBhYg=="}
+    assert capsys.readouterr().out == first

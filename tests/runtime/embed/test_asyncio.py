@@ -507,7 +507,7 @@ def test_ctrl_c_cancels_the_run_before_the_program_ends() -> None:
     threading.Event().wait(0.3)
     program.send_signal(signal.SIGINT)
 
-    assert program.communicate(timeout=30) == ("['wait began', 'wait ended']\n", "")
+    assert program.communicate(timeout=240) == ("['wait began', 'wait ended']\n", "")
 
 
 ABANDONED = """
@@ -527,7 +527,7 @@ except RuntimeError as error:
 
 
 def test_a_loop_that_is_closed_under_a_runtime_is_warned_of_and_the_next_one_says_what_is_wrong() -> None:
-    run = subprocess.run([sys.executable, "-c", ABANDONED], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    run = subprocess.run([sys.executable, "-c", ABANDONED], cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
 
     assert run.stderr.partition("RuntimeWarning: ")[2].startswith(
         "an asyncio loop has ended while a runtime was open on it: its runs and actors stopped where they were, without their "

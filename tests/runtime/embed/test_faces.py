@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from runtime.embed import asyncio_faces, portal_faces
-from tests.runtime.embed.generate_faces import HOSTS, NATIVE, ONLY, ROOT, STREAMS, Host, faced, render
+from runtime.embed.generate_faces import HOSTS, NATIVE, ONLY, ROOT, STREAMS, Host, faced, render
 
 MODULES = {"Asyncio": asyncio_faces, "Portal": portal_faces}
 
 
 @pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.prefix)
 def test_the_faces_are_what_the_generator_makes(host: Host) -> None:
-    """Run ``python -m tests.runtime.embed.generate_faces`` after a change of a native signature."""
+    """Run ``make faces`` after a change of a native signature."""
     written = (ROOT / host.file).read_text(encoding="utf-8")
 
     assert tree_of(written) == tree_of(render(host))

@@ -60,7 +60,7 @@ async def test_a_wsgi_service_answers_from_forked_workers_and_ends_in_order(
 CLIENT = """
 import celery_worker
 results = [celery_worker.verdict.delay("Quick and quiet.") for _ in range(6)]
-print([result.get(timeout=60) for result in results])
+print([result.get(timeout=240) for result in results])
 """
 
 CONFIGURATION = """
@@ -98,7 +98,7 @@ def test_a_celery_worker_answers_from_forked_processes_and_ends_in_order(provide
         worker = subprocess.Popen(command, cwd=tmp_path, env=whole, stdout=log, stderr=subprocess.STDOUT)
     try:
         client = [sys.executable, "-c", f"import os; os.environ['CELERY_CONFIG_MODULE'] = 'celeryconfig'\n{CLIENT}"]
-        said = subprocess.run(client, cwd=tmp_path, env=whole, capture_output=True, text=True, timeout=90, check=False)
+        said = subprocess.run(client, cwd=tmp_path, env=whole, capture_output=True, text=True, timeout=240, check=False)
         worker.send_signal(signal.SIGTERM)
         code = worker.wait(30)
     finally:
@@ -117,7 +117,7 @@ from celery.contrib.testing.worker import start_worker
 
 with start_worker(celery_worker.app, pool="threads", concurrency=4, perform_ping_check=False):
     results = [celery_worker.verdict.delay("Quick and quiet.") for _ in range(6)]
-    print([result.get(timeout=60) for result in results])
+    print([result.get(timeout=240) for result in results])
 celery_worker.understudy.close(grace_s=10)
 """
 
@@ -131,7 +131,7 @@ def test_a_celery_worker_in_threads_answers_over_the_broker_in_memory(provider: 
         "BACKEND": "cache+memory://",
     }
     command = [sys.executable, "-c", IN_ONE_PROCESS]
-    said = subprocess.run(command, cwd=tmp_path, env=whole, capture_output=True, text=True, timeout=90, check=False)
+    said = subprocess.run(command, cwd=tmp_path, env=whole, capture_output=True, text=True, timeout=240, check=False)
 
     assert said.stdout == "[4, 4, 4, 4, 4, 4]\n", said.stderr
     assert said.returncode == 0, said.stderr

@@ -30,8 +30,8 @@ def test_json_is_read(value: Any) -> None:
     [
         ('{"a": {"b": 1, "b": 1, "c": 2, "c": 3}}', [("/a/b", "given twice"), ("/a/c", "given twice")]),
         ('{"a": [NaN, -Infinity, 1e999]}', [(f"/a/{index}", "expected a finite number") for index in range(3)]),
-        (r'{"a~/": "\ud800"}', [("/a~0~1", "half of a surrogate pair, which is no character")]),
-        (r'{"\udc00": 1}', [("", r"'\udc00' is no name: half of a surrogate pair, or no text")]),
+        (r'{"a~/": "\ud800"}', [("/a~0~1", "half of a surrogate pair, which isn't a character")]),
+        (r'{"\udc00": 1}', [("", r"'\udc00' isn't a name: half of a surrogate pair, or not a text")]),
         ("[1,]", [("", "Illegal trailing comma before end of array: line 1 column 3 (char 2)")]),
         (b'"\xff"', [("", "the text is not UTF-8 (byte 1)")]),
         ("9" * 5_000, [("", "a number has too many digits")]),
@@ -66,7 +66,7 @@ def test_a_value_that_python_made_may_hold_anything_and_is_refused_for_it(monkey
     assert [flaw.message for flaw in flaws(ring)] == ["it has more than 1,000 lists and objects"]
     assert [str(flaw) for flaw in flaws({"a": (1,), 2: 3})] == [
         "a: expected JSON, got Python's tuple",
-        "2 is no name: half of a surrogate pair, or no text",
+        "2 isn't a name: half of a surrogate pair, or not a text",
     ]
 
 

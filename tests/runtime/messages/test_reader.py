@@ -228,7 +228,7 @@ def test_depth_is_bounded() -> None:
 
 
 def test_half_a_surrogate_pair_and_nan_are_refused_in_values_too() -> None:
-    assert refused(str, "\ud800") == [("", "half of a surrogate pair, which is no character")]
+    assert refused(str, "\ud800") == [("", "half of a surrogate pair, which isn't a character")]
     assert refused(dict[str, float], {"a": float("nan")}) == [("/a", "expected a finite number")]
 
 
@@ -272,10 +272,10 @@ def test_a_converter_that_takes_more_does_not_widen_the_declared_type() -> None:
 
 def test_what_the_class_refuses_is_a_problem_of_its_place() -> None:
     assert refused(list[Guarded], [{"at": "2026-11-28T18:00:00Z", "count": -1}]) == [
-        ("/0", "Guarded refused it: '_count' must be > 0: -1")
+        ("/0", "Guarded rejected it: '_count' must be > 0: -1")
     ]
     assert refused(Holder, {"tagged": {"tags": ["a", "b"]}}) == [
-        ("/tagged", "expected Tagged | None, got an object (Tagged: Tagged refused it: three)")
+        ("/tagged", "expected Tagged | None, got an object (Tagged: Tagged rejected it: three)")
     ]
 
 

@@ -195,7 +195,7 @@ def test_any_json_is_read_or_refused_and_what_is_read_can_be_written(sample: Sam
     [
         (float, float("nan"), ": JSON has finite numbers only"),
         (decimal.Decimal, decimal.Decimal("Infinity"), ": JSON has finite numbers only"),
-        (str, "\udc80", ": it has half of a surrogate pair, which is no character"),
+        (str, "\udc80", ": it has half of a surrogate pair, which isn't a character"),
         pytest.param(int, 10**5_000, ": it has too many digits", id="too many digits"),
         (int, True, ": expected int, got true"),
         (str, Level.LOW, ": expected str, got <Level.LOW: 1>"),

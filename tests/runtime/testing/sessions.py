@@ -18,5 +18,12 @@ def session(folder: Path, source: str, *options: str) -> str:
     plugins = ["-p", "runtime.testing.plugin", "-o", "trio_mode=true", "-p", "no:cacheprovider"]
     command = [sys.executable, "-m", "pytest", *plugins, "-q", *options]
     return subprocess.run(
-        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, check=False
+        command,
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=240,
+        check=False,
     ).stdout

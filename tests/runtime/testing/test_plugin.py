@@ -43,7 +43,14 @@ def pytest_run(folder: Path, *options: str) -> str:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "pytest", "-p", "runtime.testing.plugin", "-o", "trio_mode=true", "-q", *options]
     return subprocess.run(
-        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, check=False
+        command,
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=240,
+        check=False,
     ).stdout
 
 
@@ -81,7 +88,7 @@ def test_an_option_that_makes_no_sense_is_refused_in_a_line(option: str, said: s
     (tmp_path / "test_user.py").write_text("")
     command = [sys.executable, "-m", "pytest", "-p", "runtime.testing.plugin", option]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240, check=False)
 
     assert ended.returncode == 4
     assert ended.stderr.startswith(said), ended.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import AsyncGenerator
@@ -75,6 +76,13 @@ async def watching(request: Request) -> StreamingResponse:
     return StreamingResponse(lines(), media_type="text/event-stream")
 
 
+async def leaving_behind(request: Request) -> JSONResponse:
+    """A run that no response waits for, and a response that takes the given time."""
+    await runtime_of(request).start(waits, Wait(20))
+    await asyncio.sleep(float(request.path_params["seconds"]))
+    return JSONResponse({})
+
+
 async def log(request: Request) -> JSONResponse:
     return JSONResponse({"began": began, "ended": ended})
 
@@ -83,6 +91,7 @@ ROUTES = [
     Route("/wait", waiting, methods=["GET", "POST"]),
     Route("/stream", streaming, methods=["GET", "POST"]),
     Route("/watch", watching),
+    Route("/behind/{seconds}", leaving_behind),
     Route("/log", log),
 ]
 app = Starlette(

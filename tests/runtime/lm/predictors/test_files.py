@@ -178,7 +178,7 @@ def test_there_may_not_be_any_number_of_files(tmp_path: Path, monkeypatch: pytes
         read_folder(tmp_path)
 
 
-@pytest.mark.parametrize(("name", "words"), [("gone", "there is no such folder"), ("file", "it is no folder")])
+@pytest.mark.parametrize(("name", "words"), [("gone", "there is no such folder"), ("file", "it isn't a folder")])
 def test_what_is_no_folder_is_refused(name: str, words: str, tmp_path: Path):
     (tmp_path / "file").write_text("")
 

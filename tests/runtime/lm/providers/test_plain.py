@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from runtime.lm.http.transport import HttpReply
-from runtime.lm.providers import translation
+from runtime.lm.providers import replies
 from runtime.lm.providers.plain import plain_answer
 from runtime.lm.providers.translation import Translator
 
@@ -88,7 +88,7 @@ def test_a_plain_answer_equals_litellms(model: str, case: str, monkeypatch: pyte
 
     ours = translator.completion(exchange, reply)
 
-    monkeypatch.setattr(translation, "plain_answer", lambda body: None)  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
+    monkeypatch.setattr(replies, "plain_answer", lambda body: None)  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
     assert ours == translator.completion(exchange, reply)
 
 
@@ -103,7 +103,7 @@ def test_what_is_no_reply_is_left_to_litellm(other: bytes):
 
 
 def test_a_provider_whose_replies_litellm_reads_differently_is_left_to_it(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(translation, "plain_answer", pytest.fail)
+    monkeypatch.setattr(replies, "plain_answer", pytest.fail)
     translator = Translator("groq/llama-3.3-70b-versatile", api_key="k", api_base="http://127.0.0.1:9/v1")
     exchange = translator.request([{"role": "user", "content": "Hello"}], {})
 

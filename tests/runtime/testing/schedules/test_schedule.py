@@ -14,8 +14,9 @@ import trio
 
 from actors.errors import InternalError
 from runtime.testing import Simulation
-from runtime.testing.schedules import schedule
-from runtime.testing.schedules.schedule import Loop, check_trio, missing_names, run_chosen
+from runtime.testing.schedules import private, schedule, threads
+from runtime.testing.schedules.private import check_trio, missing_names
+from runtime.testing.schedules.schedule import Loop, run_chosen
 from runtime.testing.schedules.strategies import InTurn
 
 
@@ -69,14 +70,17 @@ def test_no_name_of_trio_has_moved() -> None:
 
 def test_every_name_of_trio_that_the_harness_uses_is_looked_for() -> None:
     """What is private, and whatever is read from trio's modules and its runner, and is not the harness's own."""
-    tree = ast.parse(Path(schedule.__file__).read_text(encoding="utf-8"))
+    files = [Path(file) for file in (schedule.__file__, threads.__file__)]
+    tree = ast.parse(
+        "\n".join(file.read_text(encoding="utf-8").replace("from __future__ import annotations", "") for file in files)
+    )
     read = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
     used = {node.attr for node in read if node.attr.startswith("_") and node.attr not in {"__setattr__", "__version__"}}
     used |= {node.attr for node in read if isinstance(node.value, ast.Name) and node.value.id in {"run", "runner", "threads"}}
     classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
     own = {node.attr for each in classes for node in ast.walk(each) if _is_of_self(node)}
     own |= {node.name for each in classes for node in each.body if isinstance(node, ast.FunctionDef)}
-    known = {part for names in schedule.NAMES.values() for name in names for part in name.split(".")}
+    known = {part for names in private.NAMES.values() for name in names for part in name.split(".")}
 
     assert used - own - known == set()
 
@@ -85,7 +89,7 @@ def _is_of_self(node: ast.AST) -> TypeGuard[ast.Attribute]:
     return isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self"
 
 
-@pytest.mark.parametrize(("module", "name"), [(module, name) for module, names in schedule.NAMES.items() for name in names])
+@pytest.mark.parametrize(("module", "name"), [(module, name) for module, names in private.NAMES.items() for name in names])
 def test_each_name_that_trio_loses_is_reported(module: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     owner: Any = importlib.import_module(module)
     *path, last = name.split(".")
@@ -128,7 +132,7 @@ def test_those_that_wake_at_once_do_so_in_a_fixed_order(limit_s: float, order: i
 
 
 def test_a_name_that_moved_is_reported_with_trios_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(schedule.NAMES, "trio._threads", ("start_thread_sometime",))
+    monkeypatch.setitem(private.NAMES, "trio._threads", ("start_thread_sometime",))
 
     with pytest.raises(InternalError) as caught:
         check_trio()

@@ -1,4 +1,4 @@
-"""Makes the runtime's faces for asyncio and for threads: ``python -m tests.runtime.embed.generate_faces``.
+"""Makes the runtime's faces for asyncio and for threads: ``python -m runtime.embed.generate_faces``.
 
 A face has what its native class has, name by name and parameter by parameter; whatever can block gets a ``timeout``. A test
 compares the files with what this makes, so a change of a native signature is followed by a run of this.
@@ -21,11 +21,12 @@ from actors.lm import LM
 from actors.supervision import SupervisorRef
 from runtime.app import Runtime
 from runtime.core.task_handle import TaskHandle
+from runtime.graphs.conversations import Conversation
 from runtime.graphs.deployment import Deployment
 from runtime.graphs.handle import RunHandle
 
-ROOT = Path(__file__).resolve().parents[3]
-NATIVE: tuple[type, ...] = (Runtime, RunHandle, Deployment, TaskHandle, ActorRef, SupervisorRef, LM)
+ROOT = Path(__file__).resolve().parents[2]
+NATIVE: tuple[type, ...] = (Runtime, RunHandle, Deployment, Conversation, TaskHandle, ActorRef, SupervisorRef, LM)
 """In the order of the file. LM last: being a protocol, it recognises by their methods what nothing before it has claimed."""
 ONLY = {Deployment: ("address", "is_running", "active_runs", "stop")}
 """Of classes that have methods for the runtime itself."""
@@ -71,32 +72,32 @@ HOSTS = (
 def render(host: Host) -> str:
     """The file of one host's faces."""
     imports: dict[str, set[str]] = {"typing": {"final"}, host.base: {f"{host.prefix}Face"}}
-    classes = [render_class(host, native, imports) for native in NATIVE]
-    lines = [f'"""{host.title}.\n\nMade by ``python -m tests.runtime.embed.generate_faces``; not to be edited.\n"""', ""]
+    classes = [_render_class(host, native, imports) for native in NATIVE]
+    lines = [f'"""{host.title}.\n\nMade by ``python -m runtime.embed.generate_faces``; not to be edited.\n"""', ""]
     lines += ["from __future__ import annotations", ""]
     lines += [f"import {name}" for name in sorted(name for name in imports if not imports[name])]
     lines += [f"from {name} import {', '.join(sorted(imports[name]))}" for name in sorted(imports) if imports[name]]
     return "\n".join([*lines, "", *classes])
 
 
-def render_class(host: Host, native: type, imports: dict[str, set[str]]) -> str:
+def _render_class(host: Host, native: type, imports: dict[str, set[str]]) -> str:
     module = sys.modules[native.__module__]
     tree = ast.parse(inspect.getsource(module))
-    known = names_of(tree, module.__name__)
+    known = _names_of(tree, module.__name__)
     definition = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == native.__name__)
-    bases = render_bases(host, native, definition, imports)
+    bases = _render_bases(host, native, definition, imports)
     lines = [f"@final\nclass {host.prefix}{native.__name__}({bases}):", f'    """``{native.__name__}`` {host.doc}."""', ""]
     imports.setdefault(module.__name__, set()).add(native.__name__)
     for node in definition.body:
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or node.name.startswith("_"):
             continue
         if native not in ONLY or node.name in ONLY[native]:
-            lines += render_member(host, native, node)
-            add_imports(host, node, known, imports)
+            lines += _render_member(host, native, node)
+            _add_imports(host, node, known, imports)
     return "\n".join(lines) + "\n"
 
 
-def render_bases(host: Host, native: type, definition: ast.ClassDef, imports: dict[str, set[str]]) -> str:
+def _render_bases(host: Host, native: type, definition: ast.ClassDef, imports: dict[str, set[str]]) -> str:
     generic = [ast.unparse(base) for base in definition.bases if ast.unparse(base).startswith("Generic[")]
     if not generic:
         return f"{host.prefix}Face[{native.__name__}], of={native.__name__}"
@@ -106,26 +107,26 @@ def render_bases(host: Host, native: type, definition: ast.ClassDef, imports: di
     return f"{host.prefix}Face[{native.__name__}{given}], {generic[0]}, of={native.__name__}"
 
 
-def render_member(host: Host, native: type, node: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str]:
+def _render_member(host: Host, native: type, node: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str]:
     decorators = [ast.unparse(decorator).rpartition(".")[2] for decorator in node.decorator_list]
     returns = faced(host, ast.unparse(node.returns)) if node.returns is not None else "None"
     blocks = isinstance(node, ast.AsyncFunctionDef)
-    streams = stream_of(node)
+    streams = _stream_of(node)
     wraps = any(name in returns for name in (host.prefix + name for name in FACED))
     if streams:
-        returns = host.prefix + stream_type(node, streams)
+        returns = host.prefix + _stream_type(node, streams)
     if "property" in decorators:
         yield "    @property"
     if "overload" in decorators:
         yield "    @overload"
     noqa = "  # noqa: A002" if any(argument.arg == "id" for argument in node.args.args) else ""
     color = "async " if blocks and host.awaits else ""
-    yield f"    {color}def {node.name}({parameters(host, node, timeout=blocks or bool(streams))}) -> {returns}:{noqa}"
+    yield f"    {color}def {node.name}({_parameters(host, node, timeout=blocks or bool(streams))}) -> {returns}:{noqa}"
     if "overload" in decorators:
         yield "        ..."
         return
     yield f'        """See ``{native.__name__}.{node.name}``."""'
-    expression = body(host, node, "property" in decorators, blocks, streams)
+    expression = _body(host, node, "property" in decorators, blocks, streams)
     if streams or returns in VARIABLES:
         yield f"        result: {returns} = {expression}"
         expression = "result"
@@ -136,10 +137,10 @@ def render_member(host: Host, native: type, node: ast.FunctionDef | ast.AsyncFun
     yield ""
 
 
-def body(host: Host, node: ast.FunctionDef | ast.AsyncFunctionDef, is_property: bool, blocks: bool, streams: str) -> str:
+def _body(host: Host, node: ast.FunctionDef | ast.AsyncFunctionDef, is_property: bool, blocks: bool, streams: str) -> str:
     call = f"self._native.{node.name}"
     if not is_property:
-        given = arguments(node)
+        given = _arguments(node)
         call = ", ".join(filter(None, [call, given]))
         if streams:
             return f"self._stream({host.prefix}{streams}, timeout, {call})"
@@ -148,13 +149,13 @@ def body(host: Host, node: ast.FunctionDef | ast.AsyncFunctionDef, is_property: 
     return call
 
 
-def stream_of(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
+def _stream_of(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
     """The name of the stream that `node` returns; empty when it returns none."""
     returns = ast.unparse(node.returns) if node.returns is not None else ""
     return next((name for name in STREAMS if re.search(rf"\b{name}\b", returns)), "")
 
 
-def stream_type(node: ast.FunctionDef | ast.AsyncFunctionDef, name: str) -> str:
+def _stream_type(node: ast.FunctionDef | ast.AsyncFunctionDef, name: str) -> str:
     """The stream that `node` returns, as it is written there: ``EventStream[AnyEvent]``."""
     parts = ast.walk(node.returns) if node.returns is not None else ()
     return next(
@@ -162,7 +163,7 @@ def stream_type(node: ast.FunctionDef | ast.AsyncFunctionDef, name: str) -> str:
     )
 
 
-def parameters(host: Host, node: ast.FunctionDef | ast.AsyncFunctionDef, *, timeout: bool) -> str:
+def _parameters(host: Host, node: ast.FunctionDef | ast.AsyncFunctionDef, *, timeout: bool) -> str:
     given = ast.parse(ast.unparse(node)).body[0]
     assert isinstance(given, ast.FunctionDef | ast.AsyncFunctionDef)
     if timeout:
@@ -171,7 +172,7 @@ def parameters(host: Host, node: ast.FunctionDef | ast.AsyncFunctionDef, *, time
     return faced(host, ast.unparse(given.args))
 
 
-def arguments(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
+def _arguments(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
     names = [argument.arg for argument in [*node.args.posonlyargs, *node.args.args] if argument.arg != "self"]
     names += [f"*{node.args.vararg.arg}"] if node.args.vararg else []
     names += [f"{argument.arg}={argument.arg}" for argument in node.args.kwonlyargs]
@@ -180,10 +181,11 @@ def arguments(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
 
 
 def faced(host: Host, annotation: str) -> str:
+    """`annotation` with the host's faces in the place of what they are before."""
     return re.sub(rf"\b({'|'.join(FACED)})\b", rf"{host.prefix}\1", annotation)
 
 
-def names_of(tree: ast.Module, module: str) -> dict[str, tuple[str, str | None]]:
+def _names_of(tree: ast.Module, module: str) -> dict[str, tuple[str, str | None]]:
     """Where each global name of a module comes from: its module and its name there; None for a module itself."""
     known: dict[str, tuple[str, str | None]] = {}
     for node in tree.body:
@@ -199,16 +201,20 @@ def names_of(tree: ast.Module, module: str) -> dict[str, tuple[str, str | None]]
     return known
 
 
-def add_imports(
+def _add_imports(
     host: Host,
     node: ast.FunctionDef | ast.AsyncFunctionDef,
     known: dict[str, tuple[str, str | None]],
     imports: dict[str, set[str]],
 ) -> None:
-    parts: list[ast.AST] = [node.args, *node.decorator_list, *([node.returns] if node.returns is not None else [])]
-    if streams := stream_of(node):
+    parts: list[ast.AST] = [
+        node.args,
+        *(each for each in node.decorator_list if ast.unparse(each) == "overload"),
+        *([node.returns] if node.returns is not None else []),
+    ]
+    if streams := _stream_of(node):
         imports[host.base].add(host.prefix + streams)
-        parts[-1] = ast.parse(stream_type(node, streams))
+        parts[-1] = ast.parse(_stream_type(node, streams))
     for name in (part.id for root in parts for part in ast.walk(root) if isinstance(part, ast.Name)):
         if name in FACED or name not in known or name == "abstractmethod":
             continue
@@ -222,6 +228,7 @@ def add_imports(
 
 
 def main() -> None:
+    """Write the files of all hosts."""
     for host in HOSTS:
         file = ROOT / host.file
         file.write_text(render(host), encoding="utf-8")

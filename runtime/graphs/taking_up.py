@@ -1,0 +1,80 @@
+"""Taking up: a runtime goes on with stored runs that are due, and does what is asked of its runs from outside."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Final, final
+
+import trio
+
+from actors.store_errors import StoreDamaged, StoreError
+from runtime.graphs.accepting import DurableRuns
+from runtime.graphs.carried import in_context
+from runtime.graphs.launch import Launch
+from runtime.journal.store import PostedKind
+
+LOOK_S: Final = 1.0
+"""How often the store is asked for runs that are due."""
+MOST_CLAIMED: Final = 20
+"""How many runs are taken up at a time."""
+
+
+@final
+class TakingUp:
+    """What runs beside the runs of a runtime that has a store."""
+
+    def __init__(self, runs: DurableRuns) -> None:
+        self._runs = runs
+
+    async def take_up(self) -> None:
+        """Take up stored runs that are due, as many as graphs here have room for; for ever."""
+        while True:
+            with contextlib.suppress(StoreError):
+                await self._take_up_due()
+            await trio.sleep(LOOK_S)
+
+    async def hear(self) -> None:
+        """Do what is asked of runs here from outside, for ever."""
+        while True:
+            try:
+                for item in await self._runs.keeping.store.posted():
+                    run = self._runs.active.by_id.get(item.run)
+                    if run is not None and item.kind is PostedKind.CANCEL and item.id > run.heard:
+                        run.cancel()
+            except StoreError:
+                await trio.sleep(LOOK_S)
+
+    async def _take_up_due(self) -> None:
+        runs, keeping = self._runs, self._runs.keeping
+        while self._is_open():
+            open_for = {(d.graph.name, d.graph.version): d for d in runs.deployments.running() if d.places_left}
+            if not open_for:
+                return
+            most = int(min(MOST_CLAIMED, *(each.places_left for each in open_for.values())))
+            claimed = await keeping.store.claim(list(open_for), most)
+            for stored in claimed:
+                deployment = open_for[stored.graph, stored.version]
+                if not self._is_open():
+                    await keeping.release(stored.id)
+                    continue
+                try:
+                    launch = await runs.revive(deployment, stored)
+                except StoreDamaged:
+                    continue
+                if launch is None:
+                    continue
+                if self._is_open() and keeping.nursery is not None:
+                    keeping.nursery.start_soon(self._go_on, launch)
+                    continue
+                launch.run.hand_back("the runtime takes no more runs")
+                await self._go_on(launch)
+            if len(claimed) < most:
+                return
+
+    def _is_open(self) -> bool:
+        """Whether runs are taken up: one that was just handed back would be taken up again by the runtime that closes."""
+        return not (self._runs.active.is_draining or self._runs.active.is_closing)
+
+    async def _go_on(self, launch: Launch) -> None:
+        async with in_context(self._runs.deployments.context):
+            await launch.begin()
