@@ -259,7 +259,7 @@ class Runtime:
             UnknownRun: there is none of this id. UsageError: it is under way or has succeeded, its graph is not deployed, or a
                 decision is of no such step. StoreError: the store failed.
         """
-        return RunHandle(await self._engine.resume(run_id, uncertain or {}))
+        return RunHandle(await self._engine.resume(run_id, uncertain or {}), self._engine.outside.send)
 
     async def handle(self, run_id: str) -> RunHandle[Any]:
         """The handle of a run that is under way here, or of any stored one, wherever it runs and however it ended.

@@ -86,7 +86,7 @@ def message_data(value: Any) -> bytes:
         by_name = as_object(cast("object", value))
         return b"{" + b",".join(json.dumps(name).encode() + b":" + message_data(each) for name, each in by_name.items()) + b"}"
     if type(value) is list:
-        return b"[" + b",".join(map(message_data, as_list(cast("object", value)))) + b"]"
+        return b"[" + b",".join(map(message_data, as_list(cast("Any", value)))) + b"]"
     return b"null" if value is None else codec_for(type(value)).encode(value)
 
 
