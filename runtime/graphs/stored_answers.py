@@ -91,7 +91,8 @@ def message_data(value: Any) -> bytes:
         return b"{" + b",".join(json.dumps(name).encode() + b":" + message_data(each) for name, each in by_name.items()) + b"}"
     if _is_list(value):
         return b"[" + b",".join(map(message_data, as_list(value))) + b"]"
-    return b"null" if value is None else codec_for(type(value)).encode(value)
+    kind: type = value.__class__
+    return b"null" if value is None else codec_for(kind).encode(value)
 
 
 def question_data(node: str, text: str, due_s: float | None, to: str | None, asks: Any) -> bytes:
