@@ -416,7 +416,7 @@ def _handler(kind: type, decorator: str) -> types.FunctionType:
         raise DeclarationError(
             f"{decorator}: the class {kind.__name__!r} has no method __call__, so there is nothing to run.\n"
             "  Fix: add 'async def __call__(self) -> A | None: …', with a body under @graph.node, and with '...' under "
-            "@graph.predict and @graph.human."
+            "@graph.predict."
         )
     return found
 

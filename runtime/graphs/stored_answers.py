@@ -76,6 +76,10 @@ def codec_for(*kinds: type) -> MessageCodec:
     return _codec(kinds)
 
 
+def _is_list(value: object) -> bool:
+    return type(value) is list
+
+
 def message_data(value: Any) -> bytes:
     """What a node was given: a message, a list of them, None, or a dict of these by parameter.
 
@@ -85,9 +89,10 @@ def message_data(value: Any) -> bytes:
     if type(value) is dict:
         by_name = as_object(cast("object", value))
         return b"{" + b",".join(json.dumps(name).encode() + b":" + message_data(each) for name, each in by_name.items()) + b"}"
-    if type(value) is list:
-        return b"[" + b",".join(map(message_data, as_list(cast("object", value)))) + b"]"
-    return b"null" if value is None else codec_for(type(value)).encode(value)
+    if _is_list(value):
+        return b"[" + b",".join(map(message_data, as_list(value))) + b"]"
+    kind: type = value.__class__
+    return b"null" if value is None else codec_for(kind).encode(value)
 
 
 def question_data(node: str, text: str, due_s: float | None, to: str | None, asks: Any) -> bytes:
