@@ -26,6 +26,7 @@ from runtime.graphs.events import RunParkedEvent, RunResumed
 from runtime.graphs.journaling import Journal, by_frame, details_of, is_by_hand
 from runtime.graphs.keeper import Keeping
 from runtime.graphs.launch import Launch
+from runtime.graphs.outside import Outside
 from runtime.graphs.reducer.deliveries import Commands
 from runtime.graphs.reducer.state import RunState
 from runtime.graphs.resuming import MAX_LIVES, Resumed, check, crashed_too_often, lives_in_vain, read_input, replay, told_of
@@ -33,7 +34,7 @@ from runtime.graphs.run import ActiveRun
 from runtime.graphs.stored import StoredView, unknown
 from runtime.graphs.uncertain import Uncertain, decided, find_uncertain
 from runtime.journal.records import Record, RecordKind, digest_of
-from runtime.journal.store import Created, Existing, NewRun, PostedKind, StoredRun, StoredStatus
+from runtime.journal.store import Created, Existing, NewRun, StoredRun, StoredStatus
 from runtime.messages.codec import MessageCodec
 
 
@@ -41,13 +42,18 @@ from runtime.messages.codec import MessageCodec
 class DurableRuns:
     """The runs of one runtime that its store has."""
 
-    def __init__(self, keeping: Keeping, active: ActiveRuns, deployments: Deployments, services: Services) -> None:
+    def __init__(
+        self, keeping: Keeping, active: ActiveRuns, deployments: Deployments, services: Services, outside: Outside
+    ) -> None:
         self.keeping = keeping
+        self.outside = outside
         self.active = active
         self.deployments = deployments
         self._services = services
         self._accepting: dict[str, trio.Lock] = {}
         """By the id of each run that is being started."""
+        outside.keeping, outside.accepting = keeping, self._accepting
+        active.put_down = outside.put_down
 
     @trio.lowlevel.enable_ki_protection
     async def accept(
@@ -108,6 +114,7 @@ class DurableRuns:
             run = self.active.activate(deployment, state, message, max_steps, events)
             run.journal = Journal(keeping.open_log(run_id, 1, run.lost), deployment.codec)
             self._watch_deadline(run, deadline)
+            self.outside.begun(run)
             return Launch(run, message, commands, deployment.admit)
         if found.run.graph != graph.name or not _is_same_input(deployment.codec, found.first, data, message):
             raise RunExists(
@@ -117,7 +124,7 @@ class DurableRuns:
             )
         active = self.active.by_id.get(run_id)  # it may have been taken up meanwhile
         if active is not None:
-            return active
+            return self.seen(active)
         if here and found.run.status is StoredStatus.READY and found.run.version == graph.version:
             taken = await store.take(run_id, StoredStatus.READY)
             if taken is not None:
@@ -129,7 +136,16 @@ class DurableRuns:
     def view(self, stored: StoredRun) -> StoredView:
         """A stored run, as its handle sees it."""
         deployment = self.deployments.named(stored.graph)
-        return StoredView(self.keeping.store, stored, None if deployment is None else deployment.codec, self.active.by_id.get)
+        codec = None if deployment is None else deployment.codec
+        find, returning = self.active.by_id.get, self.active.returning
+        return StoredView(self.keeping.store, stored.id, stored.graph, stored.status, codec, find, returning)
+
+    def seen(self, run: ActiveRun) -> ActiveRun | StoredView:
+        """A run here, as its handle sees it: one that is stored may leave memory and come back."""
+        if run.journal is None:
+            return run
+        find, returning, codec = self.active.by_id.get, self.active.returning, run.journal.codec
+        return StoredView(self.keeping.store, run.id, run.graph, StoredStatus.RUNNING, codec, find, returning, run)
 
     async def handle(self, run_id: str) -> StoredView:
         """A stored run.
@@ -178,7 +194,6 @@ class DurableRuns:
             self.parked(stored, error)
             return None
         heard = max((details_of(record)["heard"] for record in records if is_by_hand(record)), default=0)
-        is_cancelled = any(item.kind is PostedKind.CANCEL and item.id > heard for item in await store.inbox(run_id))
         async with in_context(self.deployments.context):
             run = self.active.activate(deployment, state, message, float(records[0].path or "inf"), events)
         log = keeping.open_log(run_id, len(records), run.lost)
@@ -188,8 +203,7 @@ class DurableRuns:
         began: Any = {"worker": keeping.worker, "epoch": keeping.lease.epoch}
         written = log.append(RecordKind.RESUMED, "", json.dumps(began).encode())
         run.resume(resumed)
-        if is_cancelled:
-            run.cancel("it was cancelled before its process ended")
+        await self.outside.revived(run, records)
         if run.wants(RunResumed):
             run.audience.publish(RunResumed(run_id=run_id, graph=stored.graph, records=len(records), lives=stored.lives))
         try:

@@ -17,6 +17,7 @@ from actors.errors import UnderstudyError
 from actors.words import said
 from runtime.journal.log import Entry, RunLog, nothing
 from runtime.journal.records import Record, RecordKind
+from runtime.journal.store import StoredQuestion
 from runtime.messages.codec import MessageCodec
 from runtime.messages.shapes import as_object
 
@@ -121,10 +122,15 @@ class Journal:
         then: Callable[[], Any] | None = None,
         *,
         is_paid: bool = False,
+        question: StoredQuestion | None = None,
+        answered: str | None = None,
     ) -> Entry:
-        """Write down what the reducer was told; `then` happens in the order of the records. See ``RunLog.append``."""
-        whole = f"{self._frame}{FRAME_END}{path}" if self._frame else path
-        return self.log.append(kind, whole, data, nothing if then is None else then, is_paid=is_paid)
+        """Write down what the reducer was told; `then` happens in the order of the records. See ``RunLog.append``.
+
+        `question` is listed in the store with the record, the question of the id `answered` is struck out with it.
+        """
+        call = nothing if then is None else then
+        return self.log.append(kind, self.whole(path), data, call, is_paid=is_paid, question=question, answered=answered)
 
     async def tell(
         self, kind: RecordKind, path: str, data: bytes | None, then: Callable[[], Any], *, is_paid: bool = False
@@ -142,6 +148,10 @@ class Journal:
             if self.log.error is None:  # a listener's own
                 raise
             return None  # the run has ended with the log
+
+    def whole(self, path: str) -> str:
+        """The path of a record, with the frame before it."""
+        return f"{self._frame}{FRAME_END}{path}" if self._frame else path
 
     def failed(self, path: str, attempt: int, error: BaseException, what: str = "") -> None:
         """Write down that an attempt failed; nobody waits for that. `what` says what came of it."""

@@ -17,6 +17,7 @@ from runtime.graphs.record import Step, StepStatus
 from runtime.graphs.reducer.branches import Delivery
 from runtime.graphs.reducer.deliveries import Commands
 from runtime.graphs.reducer.state import RunState
+from runtime.graphs.stored_answers import ANSWERED, TIMED_OUT, WITHDRAWN, read_answer
 from runtime.journal.records import Record, RecordKind
 from runtime.messages.codec import MessageCodec
 from runtime.messages.problems import MessageInvalid
@@ -24,7 +25,16 @@ from runtime.messages.problems import MessageInvalid
 MAX_LIVES: Final = 3
 """Lives in a row that leave no record before the run is parked."""
 
-_TOLD: Final = frozenset({RecordKind.FINISHED, RecordKind.STOOD_IN, RecordKind.EMITTED, RecordKind.RETRACTED, RecordKind.ENDED})
+_TOLD: Final = frozenset(
+    {
+        RecordKind.FINISHED,
+        RecordKind.STOOD_IN,
+        RecordKind.EMITTED,
+        RecordKind.RETRACTED,
+        RecordKind.ENDED,
+        RecordKind.SIGNALLED,
+    }
+)
 _KNOWN: Final = _TOLD | {
     RecordKind.STARTED,
     RecordKind.FAILED,
@@ -47,6 +57,12 @@ class Past:
     then: str = ""
     """What came of it: ``"fallback"``, ``"gave up"``, or nothing yet."""
     has_begun: bool = False
+    is_overdue: bool = False
+    """A person was asked, and there was no answer in time."""
+    asked: dict[str, tuple[float, float | None]] = attrs.field(factory=dict[str, "tuple[float, float | None]"])
+    """Questions by the path of their records: when they were asked, and until when there was time; seconds since 1970."""
+    answers: dict[str, Record] = attrs.field(factory=dict[str, Record])
+    """The answers to questions of ``run.ask``, by that path."""
     is_uncertain: bool = False
     """Whether it may run once only, had begun, and nothing is known of how it ended."""
 
@@ -161,19 +177,20 @@ def replay(state: RunState, message: object, records: Sequence[Record], codec: M
         raise changed(state.run_id, "it does not take its input any more") from error
     for record in records:
         path = record.path.rpartition(FRAME_END)[2]
-        if record.kind not in _TOLD:
-            _note(resumed, record, path)
+        how, data = read_answer(record.data) if record.kind is RecordKind.ANSWERED else (ANSWERED, record.data or b"null")
+        if record.kind not in _TOLD and not (record.kind is RecordKind.ANSWERED and how == ANSWERED and "#" not in path):
+            _note(resumed, record, path, how)
             if is_by_hand(record):
                 _open_again(resumed, {path: step.node for path, step in steps.items()})
             continue
         try:
-            value = codec.decode(record.data or b"null")
+            value = codec.decode(data)
             obeyed(_tell(state, record.kind, path, value))
         except MessageInvalid as error:
             raise _undecodable(record, error) from error
         except (DeclarationError, InternalError, LookupError, ValueError) as error:
             raise changed(record.run, f"record {record.seq}, {record.kind} {path!r}, cannot have happened in it") from error
-        if record.kind in (RecordKind.FINISHED, RecordKind.STOOD_IN) and path in steps:
+        if record.kind in (RecordKind.FINISHED, RecordKind.STOOD_IN, RecordKind.ANSWERED) and path in steps:
             steps[path].status, steps[path].ended_at_s, steps[path].started_at_s = StepStatus.DONE, now_s, now_s
             steps[path].attempt = resumed.past.get(path, Past()).attempts + 1
     _begin_streams_again(resumed)
@@ -198,13 +215,15 @@ def read_input(codec: MessageCodec, first: Record) -> Any:
 
 def _tell(state: RunState, kind: RecordKind, path: str, value: Any) -> Commands:
     match kind:
-        case RecordKind.FINISHED:
+        case RecordKind.FINISHED | RecordKind.ANSWERED:
             return state.finished(path, value)
         case RecordKind.STOOD_IN:
             return state.stood_in(path, value)
         case RecordKind.EMITTED:
             task, _, index = path.rpartition("#")
             return state.emitted(task, value, int(index))
+        case RecordKind.SIGNALLED:
+            return state.signalled(value)
         case RecordKind.RETRACTED:
             commands = state.retracted(path, nothing_has_begun)
             if commands is None:
@@ -219,7 +238,7 @@ def nothing_has_begun(_: str) -> bool:
     return False
 
 
-def _note(resumed: Resumed, record: Record, path: str) -> None:
+def _note(resumed: Resumed, record: Record, path: str, how: str) -> None:
     """What the reducer is not told, and a node is."""
     if record.kind is RecordKind.FAILED:
         task, _, attempt = path.rpartition("#")
@@ -229,8 +248,16 @@ def _note(resumed: Resumed, record: Record, path: str) -> None:
         past.error, past.then, past.has_begun = str(told.get("error", "")), str(told.get("then", "")), True
         past.is_uncertain = False
     elif record.kind not in _KNOWN:  # it was bought, or asked, by a node that had begun
-        past = resumed.past.setdefault(path.rpartition("#")[0], Past())
+        is_of_person = record.kind in (RecordKind.ASKED, RecordKind.ANSWERED)
+        task = path.partition("#")[0] if is_of_person else path.rpartition("#")[0]
+        past = resumed.past.setdefault(task, Past())
         past.has_begun = True
+        if record.kind is RecordKind.ASKED:
+            past.asked[path] = record.at, details_of(record).get("due")
+        elif record.kind is RecordKind.ANSWERED and path == task:
+            past.is_overdue = past.is_overdue or how == TIMED_OUT
+        elif record.kind is RecordKind.ANSWERED and how != WITHDRAWN:
+            past.answers[path] = record
         if record.kind in (RecordKind.BEGAN, RecordKind.REPEATED):
             past.is_uncertain = record.kind is RecordKind.BEGAN
 
