@@ -225,7 +225,7 @@ class Runtime:
             run_id: names the run, and must not be that of another run under way, or of another one in the store; None makes one.
             max_steps: how many messages may be delivered to nodes before the run is given up.
             budget: what the language models of the run may use.
-            deadline_s: noted in the store as the time by which the run should be over.
+            deadline_s: a durable run that is not over so many seconds after its start is cancelled, wherever it is by then.
             durable: whether the run is stored, if the runtime has a store.
             here: False leaves it to any worker that has deployed the graph.
             labels: see :meth:`run`.

@@ -6,7 +6,7 @@ import json
 import math
 import secrets
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, final
 
 import trio
@@ -113,6 +113,7 @@ class DurableRuns:
                 return self.view(found.run)
             run = self.active.activate(deployment, state, message, max_steps, events)
             run.journal = Journal(keeping.open_log(run_id, 1, run.lost), deployment.codec)
+            self._watch_deadline(run, deadline)
             self.outside.begun(run)
             return Launch(run, message, commands, deployment.admit)
         if found.run.graph != graph.name or not _is_same_input(deployment.codec, found.first, data, message):
@@ -210,7 +211,22 @@ class DurableRuns:
         except UnderstudyError:
             run.never_began()
             raise
+        if not any(is_by_hand(record) for record in records):  # whoever resumes it wants it to go on
+            self._watch_deadline(run, stored.deadline)
         return Launch(run, message, resumed.commands, deployment.admit)
+
+    def _watch_deadline(self, run: ActiveRun, deadline: datetime | None) -> None:
+        """Cancel `run` if it is not over at `deadline`, by the store's clock."""
+        if deadline is None or self.keeping.nursery is None:
+            return
+
+        async def watch() -> None:
+            left_s = (deadline - self.keeping.store.wall_time()).total_seconds()
+            with trio.move_on_after(max(0.0, left_s)):
+                await run.over.wait()
+            run.cancel("its deadline_s has passed")
+
+        self.keeping.nursery.start_soon(watch)
 
     async def uncertain(
         self, deployment: Deployment, resumed: Resumed, frames: Mapping[str, Sequence[Record]]
