@@ -44,12 +44,15 @@ from runtime import (
     NodeRetrying,
     NodeSlowToStop,
     NodeStarted,
+    QuestionAnswered,
+    QuestionAsked,
     RunAbandoned,
     RunEvent,
     RunFinished,
     RunHandle,
     RunParkedEvent,
     RunResumed,
+    RunSignalled,
     RunStarted,
     RunStatus,
     Runtime,
@@ -305,6 +308,10 @@ def all_events(event: AnyEvent) -> str:
             return event.address
         case RunStarted() | RunResumed() | RunParkedEvent() | RunAbandoned():
             return event.graph
+        case RunSignalled():
+            return event.key
+        case QuestionAsked() | QuestionAnswered():
+            return event.node
         case RunFinished(status=status):
             assert_type(status, RunStatus)
             return status
