@@ -373,7 +373,7 @@ async def streams(stream: EventStream) -> None:
 
 def statuses(handle: RunHandle[Answer], step: Step) -> bool:
     match step.status:
-        case StepStatus.QUEUED | StepStatus.RUNNING | StepStatus.RETRYING | StepStatus.FALLING_BACK:
+        case StepStatus.QUEUED | StepStatus.RUNNING | StepStatus.ASKED | StepStatus.RETRYING | StepStatus.FALLING_BACK:
             pass
         case StepStatus.DONE | StepStatus.FAILED | StepStatus.CANCELLED:
             pass
