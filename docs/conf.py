@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.metadata
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -86,9 +87,16 @@ def in_plain_words(app: Any, what: str, name: str, obj: Any, options: Any, lines
         lines[:0] = ["..", ""]
 
 
+def without_attrs(app: Any, what: str, name: str, obj: Any, options: Any, signature: str | None, returned: str | None) -> Any:
+    """Show a default that only attrs' generated constructor knows as ``...``, and not as the lookup that it writes."""
+    shown = re.sub(r"attr_dict\['\w+'\]\.default|NOTHING\b", "...", signature) if signature else signature
+    return shown, returned
+
+
 def setup(app: Any) -> None:
     """Sphinx's hook."""
     for generated in (lifecycle, rooms, troubleshooting):
         generated.write(Path(__file__).parent / "_generated")
     app.connect("missing-reference", by_front_door)
+    app.connect("autodoc-process-signature", without_attrs)
     app.connect("autodoc-process-docstring", in_plain_words, priority=400)  # before napoleon, which has 500

@@ -10,10 +10,11 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import final
 
+from actors.effects import Effect
 from actors.errors import Problem
 from actors.graphs.annotations import Many
 from actors.graphs.edges import Edge, Receiver, related
-from actors.graphs.node import Input, NodeSpec
+from actors.graphs.node import Input, Kind, Nested, NodeSpec
 from actors.graphs.plan import Plan
 from actors.graphs.signature import Resolved
 from actors.words import listed, type_names
@@ -46,6 +47,7 @@ def find_problems(plan: Plan, resolved: Mapping[str, Resolved]) -> list[Problem]
     problems += _dependency_inputs(plan)
     problems += _ambiguous_outputs(plan)
     problems += _idle_connections(plan)
+    problems += _done_twice(plan)
     return problems
 
 
@@ -65,6 +67,14 @@ def _not_taken(plan: Plan) -> Iterator[Problem]:
                 "input-not-taken",
                 None,
                 f"no node takes the graph's input {kind.__name__}.",
+                f"give a node a parameter annotated with {kind.__name__}.",
+            )
+    for kind in plan.signal_types:
+        if not any(related(kind, (edge.type,)) for edge in plan.out_of(None)):
+            yield Problem(
+                "signal-not-taken",
+                None,
+                f"no node takes the graph's signal {kind.__name__}.",
                 f"give a node a parameter annotated with {kind.__name__}.",
             )
     for spec in _in_the_flow(plan):
@@ -222,6 +232,8 @@ class _Ways:
     def can_both_arrive(self, one: Receiver, two: Receiver) -> bool:
         """Whether some message splits into ways to both; what a cycle makes one after the other counts too."""
         plan = self._plan
+        if one in plan.signalled or two in plan.signalled:
+            return True  # it comes by itself, whenever it is sent
         first, second = plan.bit_of(one), plan.bit_of(two)
         both = first | second
         for reach, ends in reversed(self._parting):  # mostly they part where the last of them did
@@ -369,3 +381,26 @@ def _idle_connections(plan: Plan) -> Iterator[Problem]:
                 "connect nodes that share a type, or remove the line.",
                 source.location,
             )
+
+
+def _done_twice(plan: Plan) -> Iterator[Problem]:
+    """Nodes that must not begin again after an error, in places where they would."""
+    for spec in plan.nodes.values():
+        if spec.is_on_demand and spec.options.effect is Effect.ONCE:
+            yield _at(
+                spec,
+                "once-as-dependency",
+                "it has effect=Effect.ONCE, and other nodes depend on it: a dependency that failed is worked out anew.",
+                "let it take and return messages, as a node in front of those that need it.",
+            )
+        inner: Nested | None = spec.embedded if spec.kind is Kind.GRAPH else None
+        if inner is not None and spec.options.redelivery.max_attempts > 1:
+            for name, declaration in inner.nodes.items():
+                if declaration.options.effect is Effect.ONCE:
+                    yield _at(
+                        spec,
+                        "once-in-attempts",
+                        f"it makes up to {spec.options.redelivery.max_attempts:g} attempts, each of them a run of "
+                        f"{inner.name!r} from its start, whose node {name!r} has effect=Effect.ONCE.",
+                        f"leave redelivery out here, and give it to other nodes of {inner.name!r}.",
+                    )

@@ -17,11 +17,20 @@ from typing import Any, Protocol, cast, final
 import attrs
 
 from actors.checks import refuse
+from actors.effects import Effect
 from actors.errors import DeclarationError, Problem
 from actors.graphs.annotations import Many, Names, how_to_make_message, is_message_type, location
 from actors.graphs.dependencies import Dependency, Injected, Recalled
 from actors.graphs.markers import Gather
-from actors.graphs.options import PREDICT_OPTIONS, NodeOptions, PredictOptions, check_options, node_options
+from actors.graphs.options import (
+    PREDICT_OPTIONS,
+    HumanOptions,
+    NodeOptions,
+    PredictOptions,
+    check_human_options,
+    check_options,
+    node_options,
+)
 from actors.graphs.toolboxes import Toolbox
 from actors.graphs.tools import Tool, ToolSpec, as_tool
 from actors.supervision import check_id
@@ -38,6 +47,8 @@ class Kind(enum.Enum):
     """A plain ``def``: runs in a worker thread."""
     PREDICT = "predict"
     """A language model chooses among the return types and fills the chosen one."""
+    HUMAN = "human"
+    """A person chooses among the return types and fills the chosen one."""
     GRAPH = "graph"
     """A nested graph, run for each message."""
     ACTOR = "actor"
@@ -60,6 +71,11 @@ class Nested(Protocol):
     @property
     def output_types(self) -> tuple[type, ...]:
         """What a run of it ends with."""
+        ...
+
+    @property
+    def signal_types(self) -> tuple[type, ...]:
+        """What may come into a run of it from outside."""
         ...
 
     @property
@@ -110,6 +126,9 @@ class NodeDeclaration:
     embedded: Embedded | None = None
     """A graph or an actor that stands as a node; `function` is then a stand-in, or the actor's ``receive``."""
     fallback_names: Names | None = None
+    human: HumanOptions | None = None
+    """Set for a node that a person fills."""
+    uncertain_names: Names | None = None
 
     @property
     def tools(self) -> tuple[Tool, ...]:
@@ -137,6 +156,8 @@ class NodeDeclaration:
             return self.embedded.kind
         if self.predict is not None:
             return Kind.PREDICT
+        if self.human is not None:
+            return Kind.HUMAN
         waits = inspect.iscoroutinefunction(self.function) or inspect.isasyncgenfunction(self.function)
         return Kind.FUNCTION if waits else Kind.THREAD
 
@@ -216,6 +237,10 @@ class NodeSpec:
     embedded: Any = None
     """For a graph or an actor as a node: the graph, the ref, or what makes the actor. Any: the runtime knows which by `kind`."""
     fallback: Fallback | None = None
+    human: HumanOptions | None = None
+    """Set for a node that a person fills."""
+    on_uncertain: Fallback | None = None
+    """What finds out whether a step that was cut short took effect; it gets no error."""
     tools: tuple[ToolSpec, ...] = ()
     """What its language model may call, besides what the toolboxes of its options offer."""
     is_on_demand: bool = False
@@ -224,13 +249,15 @@ class NodeSpec:
     @property
     def wants_lm(self) -> bool:
         """It, or its fallback, works with a language model; what a nested graph does is that graph's own."""
-        injected = [*self.injected.values(), *(self.fallback.injected.values() if self.fallback is not None else ())]
+        stand_ins = [each for each in (self.fallback, self.on_uncertain) if each is not None]
+        injected = [*self.injected.values(), *(wanted for each in stand_ins for wanted in each.injected.values())]
         return self.kind is Kind.PREDICT or Injected.LM in injected
 
     @property
     def all_needs(self) -> tuple[Dependency, ...]:
         """The dependencies of the node and of its fallback, and those that these need; nearest first."""
-        direct = [*self.needs.values(), *(self.fallback.needs.values() if self.fallback is not None else ())]
+        stand_ins = [each for each in (self.fallback, self.on_uncertain) if each is not None]
+        direct = [*self.needs.values(), *(need for each in stand_ins for need in each.needs.values())]
         direct += [need for tool in self.tools for need in tool.needs.values()]
         return tuple(each for need in direct for each in need.all())
 
@@ -262,38 +289,62 @@ class NodeSpec:
 
 
 def declare(
-    function: object, names: Callable[[types.FunctionType], Names], *, name: str | None, given: Mapping[str, Any], predict: bool
+    function: object,
+    names: Callable[[types.FunctionType], Names],
+    *,
+    name: str | None,
+    given: Mapping[str, Any],
+    predict: bool,
+    human: bool = False,
 ) -> NodeDeclaration:
     """Make the declaration of one decorated function, or of one class with ``__call__``.
 
     Raises:
         DeclarationError: it is neither a plain function nor such a class, or an option is unknown or has a wrong value.
     """
-    decorator = "@graph.predict" if predict else "@graph.node"
+    decorator = "@graph.human" if human else "@graph.predict" if predict else "@graph.node"
     message, shown = None, function
     if isinstance(function, type):
         message, function = function, _handler(function, decorator)
-        given = {"concurrency": 1, **given}
+        given = given if human else {"concurrency": 1, **given}
     if not isinstance(function, types.FunctionType) or function.__name__ == "<lambda>":
         raise _no_function(shown, decorator)
     own_name = function.__name__ if message is None else message.__name__
     where = f"node {name or own_name!r} ({location(function)})"
-    check_options(given, predict=predict, where=where)
+    if human:
+        check_human_options(given, where=where)
+    else:
+        check_options(given, predict=predict, where=where)
     extra = {key: value for key, value in given.items() if key in PREDICT_OPTIONS}
-    common = {key: value for key, value in given.items() if key not in PREDICT_OPTIONS}
+    addressed = {key: value for key, value in given.items() if key == "to"}
+    common = {key: value for key, value in given.items() if key not in extra and key not in addressed}
     try:
         if name is not None and not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise refuse(NodeOptions, "name", name, "a string or None")
         check_id(name if name is not None else own_name)
         options = node_options(common, predict=predict, has_tools=bool(extra.get("tools")))
         _check_repeatable(options, function)
+        _check_once(options, function)
         predict_options = _predict_options(extra, names, location(function)) if predict else None
+        human_options = HumanOptions(**addressed) if human else None
     except DeclarationError as error:
         raise DeclarationError(f"{where}: {error}") from None
-    fallback = None if options.fallback is None else names(options.fallback)  # type: ignore[arg-type]  # checked by its validator
+    fallback, uncertain = _names_of(options.fallback, names), _names_of(options.on_uncertain, names)
     return NodeDeclaration(
-        name or own_name, function, options, predict_options, names(function), message, fallback_names=fallback
+        name or own_name,
+        function,
+        options,
+        predict_options,
+        names(function),
+        message,
+        fallback_names=fallback,
+        human=human_options,
+        uncertain_names=uncertain,
     )
+
+
+def _names_of(function: Any, names: Callable[[types.FunctionType], Names]) -> Names | None:
+    return None if function is None else names(function)
 
 
 def _predict_options(given: Mapping[str, Any], names: Callable[[types.FunctionType], Names], place: str) -> PredictOptions:
@@ -306,6 +357,17 @@ def _check_repeatable(options: NodeOptions, function: object) -> None:
     if options.repeatable and not inspect.isasyncgenfunction(function):
         raise refuse(
             NodeOptions, "repeatable", options.repeatable, "False: the node isn't an async generator, and so yields no items"
+        )
+
+
+def _check_once(options: NodeOptions, function: object) -> None:
+    if options.effect is Effect.ONCE and inspect.isasyncgenfunction(function):
+        raise refuse(
+            NodeOptions,
+            "effect",
+            options.effect,
+            "Effect.REPEAT for an async generator: its items leave one by one, and it has no one moment at which it took effect",
+            "return a list; or let a node behind it, which takes one item, have the effect.",
         )
 
 
@@ -327,11 +389,15 @@ def embed(
         check_id(name)
         options = node_options(given, predict=False)
         _check_repeatable(options, embedded.what)
+        if embedded.kind is Kind.GRAPH and options.effect is Effect.ONCE:
+            raise refuse(NodeOptions, "effect", options.effect, "Effect.REPEAT for a graph", "set it on nodes of that graph.")
     except DeclarationError as error:
         raise DeclarationError(f"{where}: {error}") from None
     function: Any = getattr(embedded.what, "receive", _stand_in) if embedded.takes is None else _stand_in
-    fallback = None if options.fallback is None else names(options.fallback)  # type: ignore[arg-type]  # checked by its validator
-    return NodeDeclaration(name, function, options, None, names(function), embedded=embedded, fallback_names=fallback)
+    fallback, uncertain = _names_of(options.fallback, names), _names_of(options.on_uncertain, names)
+    return NodeDeclaration(
+        name, function, options, None, names(function), embedded=embedded, fallback_names=fallback, uncertain_names=uncertain
+    )
 
 
 def _handler(kind: type, decorator: str) -> types.FunctionType:

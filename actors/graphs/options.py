@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, TypedDict, cast, final
 import attrs
 
 from actors.checks import is_a, is_count, refuse
+from actors.effects import Effect
 from actors.errors import DeclarationError
 from actors.lm import LM
 from actors.mailbox import MailboxSpec
@@ -117,6 +118,13 @@ class NodeOptions:
     after what the earlier one yielded; otherwise it starts again, and there is none once a node has begun to work on an item."""
     lm: str | LM | None = attrs.field(default=None, validator=_is_lm)
     """Which language model: a name from ``open_runtime(lms=…)``, an ``LM``, or None for the runtime's default."""
+    effect: Effect = attrs.field(default=Effect.REPEAT, validator=is_a(Effect))
+    """Whether a step that a crash cut short begins again. With ``Effect.ONCE`` its begin is stored before its code runs, and it
+    does not: ``on_uncertain``, or a person, says what became of it. Such a node has one attempt. Of stored runs only."""
+    on_uncertain: Callable[..., Any] | None = attrs.field(default=None, validator=_is_fallback)
+    """With ``Effect.ONCE``: what finds out whether a step that was cut short took effect. A function of the node's parameters
+    that returns what the node would have returned, or None if nothing happened, and then the step begins again. When it raises,
+    or without it, the run is parked with ``StepUncertain``."""
 
 
 @final
@@ -146,6 +154,20 @@ class PredictOptions:
     """Whether the model is told with each result how many rounds, and how many steps of the run, are left."""
 
 
+def _is_addressee(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is not None and not (isinstance(value, str) and value.strip()):
+        raise refuse(owner, attribute.name, value, "a name such as 'legal', or None")
+
+
+@final
+@attrs.frozen
+class HumanOptions:
+    """What an author can set on ``@graph.human(…)`` besides ``timeout_s`` and ``fallback``."""
+
+    to: str | None = attrs.field(default=None, validator=_is_addressee)
+    """Whom the question is for: a name that your own program knows. It is told with the question, and nothing else."""
+
+
 class NodeKeywords(TypedDict, total=False):
     """The fields of :class:`NodeOptions` and of :class:`PredictOptions` as keywords, for type checkers."""
 
@@ -159,6 +181,8 @@ class NodeKeywords(TypedDict, total=False):
     fallback: Callable[..., Any] | None
     repeatable: bool
     lm: str | LM | None
+    effect: Effect
+    on_uncertain: Callable[..., Any] | None
     module: Any
     parse_attempts: int
     stream: bool
@@ -181,9 +205,32 @@ def node_options(given: Mapping[str, Any], *, predict: bool, has_tools: bool = F
         DeclarationError: an option has a wrong value.
     """
     options = NodeOptions(**given)
-    base = PREDICT_REDELIVERY if predict and not has_tools else REDELIVERY
+    base = PREDICT_REDELIVERY if predict and not has_tools and options.effect is not Effect.ONCE else REDELIVERY
     redelivery = inheriting(given["redelivery"], base) if "redelivery" in given else base
+    if options.effect is Effect.ONCE and redelivery.max_attempts > 1:
+        raise DeclarationError(
+            f"effect=Effect.ONCE with redelivery of {redelivery.max_attempts:g} attempts: a further attempt, after an error, "
+            "would do it a second time.\n"
+            "  Fix: leave redelivery out; or effect=Effect.REPEAT, and give run.key to the other side."
+        )
+    if options.on_uncertain is not None and options.effect is not Effect.ONCE:
+        raise refuse(NodeOptions, "on_uncertain", options.on_uncertain, "None without effect=Effect.ONCE: the step begins again")
     return attrs.evolve(options, redelivery=redelivery)
+
+
+def check_human_options(given: Iterable[str], *, where: str) -> None:
+    """Reject what a node that a person fills does not have: it has no instances, and makes one attempt."""
+    for option in given:
+        if option in HUMAN_OPTIONS:
+            continue
+        fix = f"leave {option!r} out: a person is asked once, and nothing runs meanwhile."
+        if option not in _OPTIONS and option not in PREDICT_OPTIONS:
+            fix = nearest(
+                option, HUMAN_OPTIONS, {"timeout": "timeout_s=…", "assignee": "to='name'", "on_timeout": "fallback=function"}
+            )
+        raise DeclarationError(
+            f"{where}: @graph.human has no option {option!r}. Expected one of: {', '.join(HUMAN_OPTIONS)}.\n  Fix: {fix}"
+        )
 
 
 def check_options(given: Iterable[str], *, predict: bool, where: str) -> None:
@@ -213,3 +260,5 @@ _ELSEWHERE = {
 _OPTIONS = ("name", *(field.name for field in attrs.fields(NodeOptions)))
 PREDICT_OPTIONS = tuple(field.name for field in attrs.fields(PredictOptions))
 """Those that only a node which a language model fills has."""
+HUMAN_OPTIONS = ("name", "timeout_s", "fallback", "to")
+"""Those of a node that a person fills."""

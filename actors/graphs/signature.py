@@ -59,6 +59,8 @@ def resolve(declaration: NodeDeclaration, nodes: Nodes) -> Resolved:
     shape = returned or Shape()
     if declaration.predict is not None:
         _check_predict(declaration, returned, report)
+    elif declaration.human is not None:
+        _check_human(declaration, found, returned, report)
     elif returned is not None:
         _check_body(declaration, returned, report)
     spec = NodeSpec(
@@ -73,6 +75,7 @@ def resolve(declaration: NodeDeclaration, nodes: Nodes) -> Resolved:
         item_may_end=shape.item_optional,
         options=declaration.options,
         predict=declaration.predict,
+        human=declaration.human,
         needs=types.MappingProxyType(found.needs),
         recalls=tuple(found.recalls),
         instruction=_instruction(declaration),
@@ -83,6 +86,8 @@ def resolve(declaration: NodeDeclaration, nodes: Nodes) -> Resolved:
     )
     if declaration.options.fallback is not None and returned is not None:
         spec = attrs.evolve(spec, fallback=_read_fallback(declaration, spec, nodes, report))
+    if declaration.options.on_uncertain is not None and returned is not None:
+        spec = attrs.evolve(spec, on_uncertain=_read_on_uncertain(declaration, spec, nodes, report))
     return Resolved(spec, tuple(problems), knows_inputs, returned is not None)
 
 
@@ -251,23 +256,53 @@ def _read_fallback(declaration: NodeDeclaration, spec: NodeSpec, nodes: Nodes, r
     function, names = declaration.options.fallback, declaration.fallback_names
     assert function is not None and names is not None, "only called with a fallback"
     who = f"its fallback {function.__name__}"
-    inputs = {entry.name: entry for entry in spec.inputs}
     found, error = _fallback_parameters(function, names, nodes, report, who)
+    _check_fallback_inputs(spec, found, report, who, ", and the error: error: Exception")
+    _check_fallback_return(declaration, spec, function, names, report)
+    kind = Kind.FUNCTION if inspect.iscoroutinefunction(function) else Kind.THREAD
+    taken = tuple(entry.name for entry in found.inputs)
+    failure = _wants_failure(function, error, names)
+    return Fallback(function, kind, taken, error, found.injected, found.needs, wants_failure=failure)
+
+
+def _check_fallback_inputs(spec: NodeSpec, found: _Parameters, report: Report, who: str, also: str) -> None:
+    inputs = {entry.name: entry for entry in spec.inputs}
     for entry in found.inputs:
         own = inputs.get(entry.name)
         if own is None or (own.gather is None) is not (entry.gather is None) or not all(map(entry.takes, own.types)):
             report(
                 "fallback-input",
                 f"{who} takes {entry.name!r}, which is not a parameter of the node, or of another type there.",
-                f"take some of the node's parameters ({', '.join(inputs)}) as they are, and the error: error: Exception.",
+                f"take some of the node's parameters ({', '.join(inputs)}) as they are{also}.",
             )
     if found.recalls:
-        report("fallback-input", f"{who} recalls a message.", "recall it in the node; a fallback gets what the node takes.")
-    _check_fallback_return(declaration, spec, function, names, report)
+        report("fallback-input", f"{who} recalls a message.", "recall it in the node; it gets what the node takes.")
+
+
+def _read_on_uncertain(declaration: NodeDeclaration, spec: NodeSpec, nodes: Nodes, report: Report) -> Fallback | None:
+    """Read what finds out whether a step took effect; it returns what the node returns, or None if it did not."""
+    function, names = declaration.options.on_uncertain, declaration.uncertain_names
+    assert function is not None and names is not None, "only called with one"
+    who = f"its on_uncertain {function.__name__}"
+    found, error = _fallback_parameters(function, names, nodes, report, who)
+    if error is not None:
+        report("fallback-input", f"{who} takes an error, and there is none.", f"leave {error!r} out.")
+    _check_fallback_inputs(spec, found, report, who, "")
+    try:
+        shape = read(inspect.signature(function).return_annotation, names)
+    except Unreadable as problem:
+        report(problem.code, f"{who}, return type: {problem.text}", problem.fix)
+        return None
+    if not spec.outputs or shape.many is not spec.fan_out or not all(issubclass(kind, spec.outputs) for kind in shape.types):
+        report(
+            "on-uncertain-return",
+            f"{who} does not return what {declaration.name!r} returns, or None."
+            if spec.outputs
+            else f"{who} can only say that nothing happened: {declaration.name!r} returns nothing.",
+            "annotate it with the node's return type and None; a node that has on_uncertain returns a message.",
+        )
     kind = Kind.FUNCTION if inspect.iscoroutinefunction(function) else Kind.THREAD
-    taken = tuple(entry.name for entry in found.inputs)
-    failure = _wants_failure(function, error, names)
-    return Fallback(function, kind, taken, error, found.injected, found.needs, wants_failure=failure)
+    return Fallback(function, kind, tuple(entry.name for entry in found.inputs), None, found.injected, found.needs)
 
 
 def read_default_fallback(
@@ -403,11 +438,45 @@ def _read_return(declaration: NodeDeclaration, report: Report) -> Shape | None:
         report(
             "wrong-stream", "it is a synchronous generator.", "make it 'async def' with '-> AsyncIterator[A]', or return list[A]."
         )
-    elif shape.many is Many.STREAM and not generates and declaration.predict is None:
+    elif shape.many is Many.STREAM and not generates and not (declaration.predict or declaration.human):
         report("wrong-stream", "it is annotated as a stream but never yields.", "yield the items, or return list[A].")
     elif generates and shape.many is not Many.STREAM:
         report("wrong-stream", "it yields but is not annotated as a stream.", "annotate it with '-> AsyncIterator[A]'.")
     return shape
+
+
+def _check_human(declaration: NodeDeclaration, found: _Parameters, returned: Shape | None, report: Report) -> None:
+    if returned is not None and (not returned.types or returned.many is not Many.ONE):
+        report(
+            "human-return",
+            "a person fills one message, and the return type is " + ("a list." if returned.many is not Many.ONE else "None."),
+            "return a message type that holds the list as a field, and let a @graph.node fan it out."
+            if returned.many is not Many.ONE
+            else "name the message types to choose among; what only ends its branch asks nobody.",
+        )
+    if not has_no_body(declaration.function):  # type: ignore[arg-type]  # mypy binds a function held in a field
+        report(
+            "human-body",
+            "it has a body, which would never run: a person fills the return type.",
+            "leave only the docstring and '...' (or 'raise NotImplementedError'), or use @graph.node and ask with run.ask(…).",
+        )
+    elif not _instruction(declaration):
+        where = "the class or its __call__" if declaration.message is not None else "the function"
+        report("human-question", "it has no question.", f"write a docstring for {where}: it is what the person is asked.")
+    for name in (*found.injected, *found.needs):
+        report(
+            "human-parameter",
+            f"parameter {name!r} takes no message, and nothing runs while the person is asked.",
+            "take messages, or recall one: Annotated[A, Recall()]; work out the rest in the node before it.",
+        )
+    names = Counter(kind.__name__ for kind in (returned.types if returned is not None else ()))
+    for name, count in names.items():
+        if count > 1:
+            report(
+                "human-same-name",
+                f"the person would choose among {count} types of the one name {name!r}.",
+                f"rename one of the classes {name}.",
+            )
 
 
 def _check_predict(declaration: NodeDeclaration, returned: Shape | None, report: Report) -> None:

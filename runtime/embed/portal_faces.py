@@ -28,6 +28,7 @@ from runtime.graphs.deployment import Deployment
 from runtime.graphs.events import AnyEvent, AnyRunEvent
 from runtime.graphs.handle import RunHandle
 from runtime.graphs.history import History
+from runtime.graphs.questions import Question
 from runtime.graphs.record import RunStatus, Spend, Step
 from runtime.journal.store import Page, StoredRun, StoredStatus
 from runtime.lm.limits.budget import Budget
@@ -135,6 +136,13 @@ class PortalRuntime(PortalFace[Runtime], of=Runtime):
         )
         return face
 
+    def resume(
+        self, run_id: str, *, uncertain: Mapping[str, Any] | None = None, timeout: float | None = None
+    ) -> PortalRunHandle[Any]:
+        """See ``Runtime.resume``."""
+        face: PortalRunHandle[Any] = self._face(self._cross(timeout, self._native.resume, run_id, uncertain=uncertain))
+        return face
+
     def handle(self, run_id: str, *, timeout: float | None = None) -> PortalRunHandle[Any]:
         """See ``Runtime.handle``."""
         face: PortalRunHandle[Any] = self._face(self._cross(timeout, self._native.handle, run_id))
@@ -161,6 +169,18 @@ class PortalRuntime(PortalFace[Runtime], of=Runtime):
     def forget(self, run_id: str, *, timeout: float | None = None) -> None:
         """See ``Runtime.forget``."""
         return self._cross(timeout, self._native.forget, run_id)
+
+    def questions(self, run_id: str | None = None, *, timeout: float | None = None) -> list[Question]:
+        """See ``Runtime.questions``."""
+        return self._cross(timeout, self._native.questions, run_id)
+
+    def answer(self, question_id: str, value: object, by: str | None = None, *, timeout: float | None = None) -> None:
+        """See ``Runtime.answer``."""
+        return self._cross(timeout, self._native.answer, question_id, value, by)
+
+    def send(self, run_id: str, signal: object, key: str | None = None, *, timeout: float | None = None) -> None:
+        """See ``Runtime.send``."""
+        return self._cross(timeout, self._native.send, run_id, signal, key)
 
     def stream(
         self,
@@ -336,6 +356,11 @@ class PortalRunHandle(PortalFace[RunHandle[Out]], Generic[Out], of=RunHandle):
         return self._native.status
 
     @property
+    def questions(self) -> tuple[Question, ...]:
+        """See ``RunHandle.questions``."""
+        return self._native.questions
+
+    @property
     def trace(self) -> tuple[Step, ...]:
         """See ``RunHandle.trace``."""
         return self._native.trace
@@ -354,6 +379,10 @@ class PortalRunHandle(PortalFace[RunHandle[Out]], Generic[Out], of=RunHandle):
         """See ``RunHandle.result``."""
         result: Out = self._cross(timeout, self._native.result)
         return result
+
+    def send(self, signal: object, key: str | None = None, *, timeout: float | None = None) -> None:
+        """See ``RunHandle.send``."""
+        return self._cross(timeout, self._native.send, signal, key)
 
     def cancel(self, *, timeout: float | None = None) -> None:
         """See ``RunHandle.cancel``."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import secrets
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any, final
 
 import trio
@@ -22,16 +23,18 @@ from runtime.graphs.carried import in_context
 from runtime.graphs.deploying import Deployments
 from runtime.graphs.deployment import Deployment
 from runtime.graphs.events import RunParkedEvent, RunResumed
-from runtime.graphs.journaling import Journal, by_frame
+from runtime.graphs.journaling import Journal, by_frame, details_of, is_by_hand
 from runtime.graphs.keeper import Keeping
 from runtime.graphs.launch import Launch
+from runtime.graphs.outside import Outside
 from runtime.graphs.reducer.deliveries import Commands
 from runtime.graphs.reducer.state import RunState
-from runtime.graphs.resuming import MAX_LIVES, check, crashed_too_often, lives_in_vain, read_input, replay
+from runtime.graphs.resuming import MAX_LIVES, Resumed, check, crashed_too_often, lives_in_vain, read_input, replay, told_of
 from runtime.graphs.run import ActiveRun
 from runtime.graphs.stored import StoredView, unknown
+from runtime.graphs.uncertain import Uncertain, decided, find_uncertain
 from runtime.journal.records import Record, RecordKind, digest_of
-from runtime.journal.store import Created, Existing, NewRun, PostedKind, StoredRun, StoredStatus
+from runtime.journal.store import Created, Existing, NewRun, StoredRun, StoredStatus
 from runtime.messages.codec import MessageCodec
 
 
@@ -39,13 +42,18 @@ from runtime.messages.codec import MessageCodec
 class DurableRuns:
     """The runs of one runtime that its store has."""
 
-    def __init__(self, keeping: Keeping, active: ActiveRuns, deployments: Deployments, services: Services) -> None:
+    def __init__(
+        self, keeping: Keeping, active: ActiveRuns, deployments: Deployments, services: Services, outside: Outside
+    ) -> None:
         self.keeping = keeping
+        self.outside = outside
         self.active = active
         self.deployments = deployments
         self._services = services
         self._accepting: dict[str, trio.Lock] = {}
         """By the id of each run that is being started."""
+        outside.keeping, outside.accepting = keeping, self._accepting
+        active.put_down = outside.put_down
 
     @trio.lowlevel.enable_ki_protection
     async def accept(
@@ -61,12 +69,12 @@ class DurableRuns:
     ) -> Launch | ActiveRun | StoredView:
         """Store a new run, which has not begun; or find the one of that id, in whatever state."""
         deployment = await self.active.taking(graph, max_steps)
-        data = deployment.codec.encode(message)
         if wanted is not None:
             check_run_id(wanted)
         run_id = wanted if wanted is not None else f"{graph.name}-{secrets.token_hex(8)}"
         state = RunState(deployment.routing, run_id)
         commands = state.start(message)
+        data = deployment.codec.encode(message)
         lock = self._accepting.setdefault(run_id, trio.Lock())
         async with lock:
             try:
@@ -105,6 +113,8 @@ class DurableRuns:
                 return self.view(found.run)
             run = self.active.activate(deployment, state, message, max_steps, events)
             run.journal = Journal(keeping.open_log(run_id, 1, run.lost), deployment.codec)
+            self._watch_deadline(run, deadline)
+            self.outside.begun(run)
             return Launch(run, message, commands, deployment.admit)
         if found.run.graph != graph.name or not _is_same_input(deployment.codec, found.first, data, message):
             raise RunExists(
@@ -114,7 +124,7 @@ class DurableRuns:
             )
         active = self.active.by_id.get(run_id)  # it may have been taken up meanwhile
         if active is not None:
-            return active
+            return self.seen(active)
         if here and found.run.status is StoredStatus.READY and found.run.version == graph.version:
             taken = await store.take(run_id, StoredStatus.READY)
             if taken is not None:
@@ -126,7 +136,16 @@ class DurableRuns:
     def view(self, stored: StoredRun) -> StoredView:
         """A stored run, as its handle sees it."""
         deployment = self.deployments.named(stored.graph)
-        return StoredView(self.keeping.store, stored, None if deployment is None else deployment.codec, self.active.by_id.get)
+        codec = None if deployment is None else deployment.codec
+        find, returning = self.active.by_id.get, self.active.returning
+        return StoredView(self.keeping.store, stored.id, stored.graph, stored.status, codec, find, returning)
+
+    def seen(self, run: ActiveRun) -> ActiveRun | StoredView:
+        """A run here, as its handle sees it: one that is stored may leave memory and come back."""
+        if run.journal is None:
+            return run
+        find, returning, codec = self.active.by_id.get, self.active.returning, run.journal.codec
+        return StoredView(self.keeping.store, run.id, run.graph, StoredStatus.RUNNING, codec, find, returning, run)
 
     async def handle(self, run_id: str) -> StoredView:
         """A stored run.
@@ -167,25 +186,24 @@ class DurableRuns:
                 raise crashed_too_often(run_id, lives)
             message = read_input(deployment.codec, records[0])
             resumed = replay(state, message, own[1:], deployment.codec, self._services.now())
+            decided(run_id, await self.uncertain(deployment, resumed, frames), {})
         except RunParked as error:
             log = keeping.open_log(run_id, len(records), _nothing)
-            told = {"error": type(error).__name__, "message": str(error), "reason": error.reason}
-            await log.append(RecordKind.PARKED, error.reason, json.dumps(told).encode()).wait()
+            await log.append(RecordKind.PARKED, error.reason, told_of(error)).wait()
             keeping.close_log(log)
             self.parked(stored, error)
             return None
-        is_cancelled = any(item.kind is PostedKind.CANCEL for item in await store.inbox(run_id))
+        heard = max((details_of(record)["heard"] for record in records if is_by_hand(record)), default=0)
         async with in_context(self.deployments.context):
             run = self.active.activate(deployment, state, message, float(records[0].path or "inf"), events)
         log = keeping.open_log(run_id, len(records), run.lost)
         run.journal = Journal(log, deployment.codec, frames, known=own)
-        run.spend = spend_of(records)
+        run.spend, run.heard = spend_of(records), heard
         assert keeping.lease is not None, "the store is open"
         began: Any = {"worker": keeping.worker, "epoch": keeping.lease.epoch}
         written = log.append(RecordKind.RESUMED, "", json.dumps(began).encode())
         run.resume(resumed)
-        if is_cancelled:
-            run.cancel("it was cancelled before its process ended")
+        await self.outside.revived(run, records)
         if run.wants(RunResumed):
             run.audience.publish(RunResumed(run_id=run_id, graph=stored.graph, records=len(records), lives=stored.lives))
         try:
@@ -193,7 +211,28 @@ class DurableRuns:
         except UnderstudyError:
             run.never_began()
             raise
+        if not any(is_by_hand(record) for record in records):  # whoever resumes it wants it to go on
+            self._watch_deadline(run, stored.deadline)
         return Launch(run, message, resumed.commands, deployment.admit)
+
+    def _watch_deadline(self, run: ActiveRun, deadline: datetime | None) -> None:
+        """Cancel `run` if it is not over at `deadline`, by the store's clock."""
+        if deadline is None or self.keeping.nursery is None:
+            return
+
+        async def watch() -> None:
+            left_s = (deadline - self.keeping.store.wall_time()).total_seconds()
+            with trio.move_on_after(max(0.0, left_s)):
+                await run.over.wait()
+            run.cancel("its deadline_s has passed")
+
+        self.keeping.nursery.start_soon(watch)
+
+    async def uncertain(
+        self, deployment: Deployment, resumed: Resumed, frames: Mapping[str, Sequence[Record]]
+    ) -> list[Uncertain]:
+        """The steps of a run that may run once only and were cut short, those of its nested runs too."""
+        return await find_uncertain(deployment, resumed, frames, self.deployments.of, self._services.now())
 
     def parked(self, stored: StoredRun, error: UnderstudyError) -> None:
         """Tell whoever listens that a run cannot go on."""

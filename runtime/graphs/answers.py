@@ -105,7 +105,7 @@ def _encoded(answer: Completion | Embeddings, spend: Spend) -> bytes | None:
 def _fields(value: Any) -> dict[str, Any]:
     """What a value holds besides its defaults, by name."""
     told: dict[str, Any] = {}
-    fields: Any = attrs.fields(type(value))
+    fields: Any = attrs.fields(value.__class__)
     for field in fields:
         held = getattr(value, field.name)
         if isinstance(held, Usage):

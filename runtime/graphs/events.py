@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Generic, TypeAlias, final
 
 import attrs
@@ -55,6 +56,15 @@ class RunResumed(RunEvent):
     """How many there are."""
     lives: int
     """How many times a worker has taken it up, this time included."""
+
+
+@final
+@attrs.frozen(kw_only=True)
+class RunSignalled(RunEvent):
+    """A message was sent into the run with ``runtime.send``."""
+
+    key: str
+    signal: Any = attrs.field(repr=repr_of)
 
 
 @final
@@ -143,6 +153,30 @@ class NodeGaveUp(NodeEvent):
     """The node gave up on the message; the run fails."""
 
     error: BaseException = attrs.field(repr=repr_of)
+
+
+@final
+@attrs.frozen(kw_only=True)
+class QuestionAsked(NodeEvent):
+    """A person is asked. Of a stored run it is told once, and not again in its later lives."""
+
+    question: str
+    """The id, for ``runtime.answer``."""
+    asks: Any = attrs.field(repr=repr_of)
+    """The message that is asked about."""
+    due_at: datetime | None = None
+    to: str | None = None
+
+
+@final
+@attrs.frozen(kw_only=True)
+class QuestionAnswered(NodeEvent):
+    """A question has its answer, or there was none in time."""
+
+    question: str
+    answer: Any = attrs.field(repr=repr_of)
+    by: str | None = None
+    timed_out: bool = False
 
 
 @final
@@ -317,6 +351,8 @@ AnyNodeEvent: TypeAlias = (
     | NodeFellBack
     | NodeGaveUp
     | NodeCancelled
+    | QuestionAsked
+    | QuestionAnswered
     | NodeSlowToStop
     | LMDelta
     | FieldDelta
@@ -329,7 +365,7 @@ AnyNodeEvent: TypeAlias = (
 )
 """Each event of a node: a type checker reports what a ``match`` leaves out. The other unions are like it."""
 
-AnyRunEvent: TypeAlias = RunStarted | RunResumed | AnyNodeEvent | RunAbandoned | RunFinished[Out] | EventsMissed
+AnyRunEvent: TypeAlias = RunStarted | RunResumed | RunSignalled | AnyNodeEvent | RunAbandoned | RunFinished[Out] | EventsMissed
 """Each event of ``runtime.stream``. ``AnyRunEvent[Answer | None]`` names the type of the output in ``RunFinished``."""
 
 AnyActorEvent: TypeAlias = (
@@ -341,6 +377,7 @@ AnyEvent: TypeAlias = (
     AnyActorEvent
     | RunStarted
     | RunResumed
+    | RunSignalled
     | RunParkedEvent
     | AnyNodeEvent
     | RunAbandoned

@@ -15,8 +15,9 @@ import attrs
 
 from actors.errors import UnderstudyError
 from actors.words import said
-from runtime.journal.log import Entry, RunLog
+from runtime.journal.log import Entry, RunLog, nothing
 from runtime.journal.records import Record, RecordKind
+from runtime.journal.store import StoredQuestion
 from runtime.messages.codec import MessageCodec
 from runtime.messages.shapes import as_object
 
@@ -37,6 +38,8 @@ class Bought:
     """What ``run.once`` has returned, by ``name:n``."""
     slept: dict[str, bytes] = attrs.field(factory=dict[str, bytes])
     """When ``run.sleep`` wakes, by ``attempt:n``."""
+    has_begun: bool = False
+    """Whether a step that may run once only has begun, in this life."""
 
     def add(self, record: Record, rest: str) -> None:
         """Take in one more record, whose path ends with `rest`."""
@@ -52,12 +55,23 @@ class Bought:
 
 
 def bought_in(records: Iterable[Record]) -> dict[str, Bought]:
-    """What `records`, all of one run or one frame, say was bought, by the path of the message."""
+    """What `records`, all of one run or one frame, say was bought, by the path of the message.
+
+    What failed for good, and begins again because somebody has the run resumed, asks anew: the answers are as good as failed
+    attempts. What it has done once stays done.
+    """
     found: dict[str, Bought] = {}
+    failed: set[str] = set()
     for record in records:
+        path, _, rest = record.path.rpartition(FRAME_END)[2].rpartition("#")
         if record.kind in (RecordKind.ANSWER, RecordKind.ONCE, RecordKind.SLEPT):
-            path, _, rest = record.path.rpartition(FRAME_END)[2].rpartition("#")
             found.setdefault(path, Bought()).add(record, rest)
+        elif gave_up(record):
+            failed.add(path)
+        elif is_by_hand(record):
+            for each in failed & found.keys():
+                found[each] = Bought(done=found[each].done)
+            failed.clear()
     return found
 
 
@@ -100,25 +114,44 @@ class Journal:
         except UnderstudyError:
             return None
 
-    def append(self, kind: RecordKind, path: str, data: bytes | None = None, then: Callable[[], Any] | None = None) -> Entry:
-        """Write down what the reducer was told; `then` happens in the order of the records."""
-        whole = f"{self._frame}{FRAME_END}{path}" if self._frame else path
-        return self.log.append(kind, whole, data) if then is None else self.log.append(kind, whole, data, then)
+    def append(
+        self,
+        kind: RecordKind,
+        path: str,
+        data: bytes | None = None,
+        then: Callable[[], Any] | None = None,
+        *,
+        is_paid: bool = False,
+        question: StoredQuestion | None = None,
+        answered: str | None = None,
+    ) -> Entry:
+        """Write down what the reducer was told; `then` happens in the order of the records. See ``RunLog.append``.
 
-    async def tell(self, kind: RecordKind, path: str, data: bytes | None, then: Callable[[], Any]) -> Any:
+        `question` is listed in the store with the record, the question of the id `answered` is struck out with it.
+        """
+        call = nothing if then is None else then
+        return self.log.append(kind, self.whole(path), data, call, is_paid=is_paid, question=question, answered=answered)
+
+    async def tell(
+        self, kind: RecordKind, path: str, data: bytes | None, then: Callable[[], Any], *, is_paid: bool = False
+    ) -> Any:
         """Write down what the reducer was told; return what `then` returns when that is written, None if it never will be.
 
         Without `data` there is nothing to write, and `then` happens now. A checkpoint otherwise.
         """
         if data is None:
             return then()
-        entry = self.append(kind, path, data, then)
+        entry = self.append(kind, path, data, then, is_paid=is_paid)
         try:
             return await entry.wait()
         except UnderstudyError:
             if self.log.error is None:  # a listener's own
                 raise
             return None  # the run has ended with the log
+
+    def whole(self, path: str) -> str:
+        """The path of a record, with the frame before it."""
+        return f"{self._frame}{FRAME_END}{path}" if self._frame else path
 
     def failed(self, path: str, attempt: int, error: BaseException, what: str = "") -> None:
         """Write down that an attempt failed; nobody waits for that. `what` says what came of it."""
@@ -151,13 +184,21 @@ class Journal:
 
 
 def by_frame(records: Sequence[Record]) -> tuple[list[Record], dict[str, list[Record]]]:
-    """The records of the run itself, and those of each frame, in order."""
+    """The records of the run itself, and those of each frame, in order; that somebody had it resumed is in all of them."""
     own: list[Record] = []
     frames: dict[str, list[Record]] = {}
     for record in records:
+        if is_by_hand(record):
+            for known in frames.values():
+                known.append(record)
         frame, end, _ = record.path.rpartition(FRAME_END)
         (frames.setdefault(frame, []) if end else own).append(record)
     return own, frames
+
+
+def is_by_hand(record: Record) -> bool:
+    """Whether it says that somebody had the run resumed."""
+    return record.kind is RecordKind.RESUMED and "heard" in details_of(record)
 
 
 def gave_up(record: Record) -> bool:

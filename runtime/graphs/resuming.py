@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, final
 
 import attrs
 
 from actors.errors import DeclarationError, InternalError
 from actors.graphs.annotations import Many
-from actors.store_errors import RunChanged, RunCrashes, RunParked, RunUndecodable, StoreDamaged
-from runtime.graphs.journaling import FRAME_END, details_of
+from actors.graphs.node import Kind
+from actors.store_errors import RunChanged, RunCrashes, RunParked, RunUndecodable, StepUncertain, StoreDamaged
+from runtime.graphs.journaling import FRAME_END, details_of, is_by_hand
 from runtime.graphs.record import Step, StepStatus
+from runtime.graphs.reducer.branches import Delivery
 from runtime.graphs.reducer.deliveries import Commands
 from runtime.graphs.reducer.state import RunState
+from runtime.graphs.stored_answers import ANSWERED, TIMED_OUT, WITHDRAWN, read_answer
 from runtime.journal.records import Record, RecordKind
 from runtime.messages.codec import MessageCodec
 from runtime.messages.problems import MessageInvalid
@@ -21,7 +25,16 @@ from runtime.messages.problems import MessageInvalid
 MAX_LIVES: Final = 3
 """Lives in a row that leave no record before the run is parked."""
 
-_TOLD: Final = frozenset({RecordKind.FINISHED, RecordKind.STOOD_IN, RecordKind.EMITTED, RecordKind.RETRACTED, RecordKind.ENDED})
+_TOLD: Final = frozenset(
+    {
+        RecordKind.FINISHED,
+        RecordKind.STOOD_IN,
+        RecordKind.EMITTED,
+        RecordKind.RETRACTED,
+        RecordKind.ENDED,
+        RecordKind.SIGNALLED,
+    }
+)
 _KNOWN: Final = _TOLD | {
     RecordKind.STARTED,
     RecordKind.FAILED,
@@ -44,6 +57,14 @@ class Past:
     then: str = ""
     """What came of it: ``"fallback"``, ``"gave up"``, or nothing yet."""
     has_begun: bool = False
+    is_overdue: bool = False
+    """A person was asked, and there was no answer in time."""
+    asked: dict[str, tuple[float, float | None]] = attrs.field(factory=dict[str, "tuple[float, float | None]"])
+    """Questions by the path of their records: when they were asked, and until when there was time; seconds since 1970."""
+    answers: dict[str, Record] = attrs.field(factory=dict[str, Record])
+    """The answers to questions of ``run.ask``, by that path."""
+    is_uncertain: bool = False
+    """Whether it may run once only, had begun, and nothing is known of how it ended."""
 
 
 @final
@@ -62,6 +83,15 @@ class Resumed:
     """Generators that were cut short and whose items were taken: they cannot begin again."""
     retracted: list[str] = attrs.field(factory=list[str])
     """Generators whose items were taken back, since they begin again."""
+
+    @property
+    def uncertain(self) -> list[Delivery]:
+        """What is at work, may run once only, and was cut short."""
+        return [each for each in self.commands.deliveries if each.path in self.past and self.past[each.path].is_uncertain]
+
+    def attempt_of(self, path: str) -> int:
+        """Which attempt at a message comes next, from 1."""
+        return self.past[path].attempts + 1 if path in self.past else 1
 
 
 def check(run_id: str, records: Sequence[Record], last_seq: int | None = None) -> None:
@@ -92,7 +122,7 @@ def lives_in_vain(records: Sequence[Record]) -> int:
     """How many lives at the end of `records` have left none of their own, the first one included."""
     count = 0
     for record in reversed(records):
-        if record.kind is RecordKind.RELEASED:
+        if record.kind is RecordKind.RELEASED or is_by_hand(record):
             return count
         if record.kind in (RecordKind.CALLED, RecordKind.UNANSWERED):  # it has not come further than to ask again
             continue
@@ -109,6 +139,18 @@ def crashed_too_often(run_id: str, lives: int) -> RunCrashes:
         "  Fix: find out which of its steps does that, and resume the run.",
         run_id=run_id,
         reason="crashes",
+    )
+
+
+def step_uncertain(run_id: str, names: str, path: str, why: str = "") -> StepUncertain:
+    """The error of a run that waits for a decision on the step of `path`, which is among `names`."""
+    return StepUncertain(
+        f"run {run_id!r} was cut short in {names}, which may run once only: it took effect or not{why}.\n"
+        f"  Fix: find out, and await runtime.resume({run_id!r}, uncertain={{{path!r}: …}}) with what it returned, "
+        "or with 'repeat' if nothing happened.",
+        run_id=run_id,
+        reason="uncertain",
+        path=path,
     )
 
 
@@ -135,17 +177,20 @@ def replay(state: RunState, message: object, records: Sequence[Record], codec: M
         raise changed(state.run_id, "it does not take its input any more") from error
     for record in records:
         path = record.path.rpartition(FRAME_END)[2]
-        if record.kind not in _TOLD:
-            _note(resumed, record, path)
+        how, data = read_answer(record.data) if record.kind is RecordKind.ANSWERED else (ANSWERED, record.data or b"null")
+        if record.kind not in _TOLD and not (record.kind is RecordKind.ANSWERED and how == ANSWERED and "#" not in path):
+            _note(resumed, record, path, how)
+            if is_by_hand(record):
+                _open_again(resumed, {path: step.node for path, step in steps.items()})
             continue
         try:
-            value = codec.decode(record.data or b"null")
+            value = codec.decode(data)
             obeyed(_tell(state, record.kind, path, value))
         except MessageInvalid as error:
             raise _undecodable(record, error) from error
         except (DeclarationError, InternalError, LookupError, ValueError) as error:
             raise changed(record.run, f"record {record.seq}, {record.kind} {path!r}, cannot have happened in it") from error
-        if record.kind in (RecordKind.FINISHED, RecordKind.STOOD_IN) and path in steps:
+        if record.kind in (RecordKind.FINISHED, RecordKind.STOOD_IN, RecordKind.ANSWERED) and path in steps:
             steps[path].status, steps[path].ended_at_s, steps[path].started_at_s = StepStatus.DONE, now_s, now_s
             steps[path].attempt = resumed.past.get(path, Past()).attempts + 1
     _begin_streams_again(resumed)
@@ -170,15 +215,17 @@ def read_input(codec: MessageCodec, first: Record) -> Any:
 
 def _tell(state: RunState, kind: RecordKind, path: str, value: Any) -> Commands:
     match kind:
-        case RecordKind.FINISHED:
+        case RecordKind.FINISHED | RecordKind.ANSWERED:
             return state.finished(path, value)
         case RecordKind.STOOD_IN:
             return state.stood_in(path, value)
         case RecordKind.EMITTED:
             task, _, index = path.rpartition("#")
             return state.emitted(task, value, int(index))
+        case RecordKind.SIGNALLED:
+            return state.signalled(value)
         case RecordKind.RETRACTED:
-            commands = state.retracted(path, _never)
+            commands = state.retracted(path, nothing_has_begun)
             if commands is None:
                 raise InternalError(f"what {path} emitted was taken")
             return commands
@@ -186,11 +233,12 @@ def _tell(state: RunState, kind: RecordKind, path: str, value: Any) -> Commands:
             return state.ended(path)
 
 
-def _never(_: str) -> bool:
+def nothing_has_begun(_: str) -> bool:
+    """Of a stream that was taken back once, nothing had begun."""
     return False
 
 
-def _note(resumed: Resumed, record: Record, path: str) -> None:
+def _note(resumed: Resumed, record: Record, path: str, how: str) -> None:
     """What the reducer is not told, and a node is."""
     if record.kind is RecordKind.FAILED:
         task, _, attempt = path.rpartition("#")
@@ -198,9 +246,32 @@ def _note(resumed: Resumed, record: Record, path: str) -> None:
         told = details_of(record)
         past.attempts = max(past.attempts, int(attempt))
         past.error, past.then, past.has_begun = str(told.get("error", "")), str(told.get("then", "")), True
+        past.is_uncertain = False
     elif record.kind not in _KNOWN:  # it was bought, or asked, by a node that had begun
-        task = path.rpartition("#")[0]
-        resumed.past.setdefault(task, Past()).has_begun = True
+        is_of_person = record.kind in (RecordKind.ASKED, RecordKind.ANSWERED)
+        task = path.partition("#")[0] if is_of_person else path.rpartition("#")[0]
+        past = resumed.past.setdefault(task, Past())
+        past.has_begun = True
+        if record.kind is RecordKind.ASKED:
+            past.asked[path] = record.at, details_of(record).get("due")
+        elif record.kind is RecordKind.ANSWERED and path == task:
+            past.is_overdue = past.is_overdue or how == TIMED_OUT
+        elif record.kind is RecordKind.ANSWERED and how != WITHDRAWN:
+            past.answers[path] = record
+        if record.kind in (RecordKind.BEGAN, RecordKind.REPEATED):
+            past.is_uncertain = record.kind is RecordKind.BEGAN
+
+
+def _open_again(resumed: Resumed, nodes: Mapping[str, str]) -> None:
+    """Somebody has the run resumed: what has failed for good begins again, with as many attempts as at first.
+
+    Of a nested run that has failed, only what failed in it does: it goes on where it was, in the attempt that it was.
+    """
+    for path, past in resumed.past.items():
+        if past.then == "gave up":
+            node = nodes.get(path)
+            is_graph = node is not None and resumed.state.plan.nodes[node].kind is Kind.GRAPH
+            past.attempts, past.then, past.error = max(0, past.attempts - 1) if is_graph else 0, "", ""
 
 
 def _begin_streams_again(resumed: Resumed) -> None:
@@ -245,8 +316,18 @@ def changed(run_id: str, why: str) -> RunChanged:
 _PARKED: Final[dict[str, type[RunParked]]] = {each.__name__: each for each in (RunChanged, RunCrashes, RunUndecodable)}
 
 
+def told_of(error: RunParked) -> bytes:
+    """What the record that parks a run says; :func:`parked_by` makes the error of it again."""
+    told = {"error": type(error).__name__, "message": str(error), "reason": error.reason}
+    return json.dumps({**told, "path": error.path} if isinstance(error, StepUncertain) else told).encode()
+
+
 def parked_by(record: Record) -> RunParked:
     """The error of a run that was parked with `record`."""
     told = details_of(record)
+    if told.get("error") == StepUncertain.__name__:
+        return StepUncertain(
+            str(told.get("message")), run_id=record.run, reason=str(told.get("reason", "")), path=str(told.get("path", ""))
+        )
     kind = _PARKED.get(str(told.get("error")), RunParked)
     return kind(str(told.get("message", "it was parked")), run_id=record.run, reason=str(told.get("reason", "")))

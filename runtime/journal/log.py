@@ -19,7 +19,7 @@ import trio
 from actors.errors import UnderstudyError
 from actors.store_errors import RunLost, StoreError, StoreUnavailable
 from runtime.journal.records import PAID, Record, RecordKind
-from runtime.journal.store import Lease, Posted, PostedKind, Store
+from runtime.journal.store import Lease, Posted, PostedKind, Store, StoredQuestion
 
 MOST_ROWS: Final = 500
 """Records of one run in one append."""
@@ -27,8 +27,8 @@ LOOK_S: Final = 0.25
 """How often a lease that has run out is looked at."""
 
 
-def _nothing() -> None:
-    pass
+def nothing() -> None:
+    """Follows from a record from which nothing follows."""
 
 
 @final
@@ -38,9 +38,14 @@ class Entry:
 
     record: Record
     then: Callable[[], Any]
+    is_paid: bool = False
     result: outcome.Outcome[Any] | None = None
     """What ``then`` returned or raised; or why the record was not written."""
     settled: trio.Event | None = None
+    question: StoredQuestion | None = None
+    """A question to be listed with the record."""
+    answered: str | None = None
+    """The id of a question to be struck out with it."""
 
     def settle(self, result: outcome.Outcome[Any]) -> None:
         """Let whoever waits go on."""
@@ -94,7 +99,7 @@ class RunLog:
         """
         self._store = store
         self.run_id = run_id
-        self._seq = last_seq
+        self._seq = self._first_seq = last_seq
         self._on_stall = on_stall
         self._on_recovery = on_recovery
         self._on_loss = on_loss
@@ -140,12 +145,25 @@ class RunLog:
         raise self.error
 
     def append(
-        self, kind: RecordKind, path: str, data: bytes | None, then: Callable[[], Any] = _nothing, inputs: bytes = b""
+        self,
+        kind: RecordKind,
+        path: str,
+        data: bytes | None,
+        then: Callable[[], Any] = nothing,
+        inputs: bytes = b"",
+        *,
+        is_paid: bool = False,
+        question: StoredQuestion | None = None,
+        answered: str | None = None,
     ) -> Entry:
-        """Write a record behind all others; `then` is called when it is written. Never waits."""
+        """Write a record behind all others; `then` is called when it is written. Never waits.
+
+        One that `is_paid`, or of a kind in ``PAID``, is on the platter then.
+        """
         at = self.wall_time().timestamp()
         self._seq += 1
-        entry = Entry(Record.of(self.run_id, self._seq, kind, path, at, data, inputs), then)
+        record = Record.of(self.run_id, self._seq, kind, path, at, data, inputs)
+        entry = Entry(record, then, is_paid, question=question, answered=answered)
         if self.error is not None:
             entry.settle(outcome.Error(self.error))
             return entry
@@ -160,15 +178,25 @@ class RunLog:
         try:
             while self._waiting and not self._flying and self.error is None:
                 self.waiting_since_s = trio.current_time()
-                self._flying = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_ROWS))]
+                self._flying = self._next_rows()
                 self._fly()
         finally:
             self._is_sending = False
 
+    def _next_rows(self) -> list[Entry]:
+        """Those that go together: one append has room for one question."""
+        rows: list[Entry] = []
+        while self._waiting and len(rows) < MOST_ROWS:
+            rows.append(self._waiting.popleft())
+            if rows[-1].question is not None or rows[-1].answered is not None:
+                break
+        return rows
+
     def _fly(self) -> None:
         rows = [entry.record for entry in self._flying]
-        sync = self._sync if self._sync is not None else any(row.kind in PAID for row in rows)
-        self._store.append(rows, sync, self._done)
+        sync = self._sync if self._sync is not None else any(each.is_paid or each.record.kind in PAID for each in self._flying)
+        last = self._flying[-1]
+        self._store.append(rows, sync, self._done, last.question, last.answered)
 
     def _done(self, error: StoreError | RunLost | None) -> None:
         if self.error is not None:
@@ -192,7 +220,7 @@ class RunLog:
     async def ask_to_cancel(self) -> None:
         """Let it be known, wherever the run goes on, that it is to be cancelled. What the store cannot take is left out."""
         with contextlib.suppress(StoreError):
-            await self._store.post(Posted(self.run_id, PostedKind.CANCEL, "cancel"))
+            await self._store.post(Posted(self.run_id, PostedKind.CANCEL, f"cancel behind {self._first_seq}"))
 
     def retry(self) -> None:
         """Try the same append again, as it was."""

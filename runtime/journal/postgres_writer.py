@@ -53,7 +53,10 @@ answering as (
 ending as (
     update {{s}}.runs r set status = e.status, owner = null, wake_at = null,
         ended = case when e.status = 'parked' then r.ended else now() end
-    from unnest($22::text[], $23::text[]) e(id, status) where r.id = e.id and exists (select from w))
+    from unnest($22::text[], $23::text[]) e(id, status) where r.id = e.id and exists (select from w)),
+striking as (
+    update {{s}}.questions q set answered = now() from unnest($22::text[], $23::text[]) e(id, status)
+    where q.run = e.id and e.status <> 'parked' and q.answered is null and exists (select from w))
 select 1 from rows"""
 """The same with a question to list or to strike out, and with runs that end."""
 

@@ -214,15 +214,13 @@ def dumps(value: object) -> bytes:
         return json.dumps({"unreadable": kind_of(value)}).encode("ascii")
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: object) -> object:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        items: Any = value
-        return {str(name): _finite(item) for name, item in items.items()}
+        return {str(name): _finite(item) for name, item in cast("dict[object, object]", value).items()}
     if isinstance(value, list):
-        parts: Any = value
-        return [_finite(item) for item in parts]
+        return [_finite(item) for item in cast("list[object]", value)]
     return value
 
 
