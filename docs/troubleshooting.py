@@ -76,7 +76,7 @@ FIXES = {
     "RecordTooLarge": "Store the large value elsewhere, and put its name into the message.",
     "RunLost": "Nothing: another worker goes on with the run. If it happens often, look for what blocks the event loop.",
     "RunParked": "Read `reason` and `understudy runs show ID`, then `await runtime.resume(run_id)`.",
-    "StepUncertain": 'Find out whether the step took effect: `await runtime.resume(run_id, uncertain={path: result})`, or `"repeat"`.',
+    "StepUncertain": 'Find out whether it took effect; `await runtime.resume(run_id, uncertain={path: result})`, or `"repeat"`.',
     "RunChanged": "Deploy the graph that the run began with, and `await runtime.resume(run_id)`. Next time: `Graph(version=…)`.",
     "RunCrashes": "Look at why the process died (out of memory, most often), then `await runtime.resume(run_id)`.",
     "RunUndecodable": "Give the type back its old fields, new ones with defaults, and `await runtime.resume(run_id)`.",
@@ -135,7 +135,7 @@ def problems() -> dict[str, list[tuple[str, str]]]:
                 continue
             rest = call.args[place + 1 :]
             texts = rest[1:3] if ast.unparse(call.func) == "Problem" else rest[:2]
-            what, fix = ([re.sub(r"^…[.:,…\s]+", "", words(each)).strip() for each in texts] + ["", ""])[:2]
+            what, fix = ([re.sub(r"^…[.:,]\s*(so |and )?", "", words(each)).strip() for each in texts] + ["", ""])[:2]
             entries = found.setdefault(argument.value, [])
             if re.search(r"\w{3}", what) and all(what != known for known, _ in entries):
                 entries.append((what, fix if re.search(r"\w{3}", fix) else "the message has the line to write."))
