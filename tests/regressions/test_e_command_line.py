@@ -71,7 +71,8 @@ def test_e2_the_traceback_is_shown_when_it_is_asked_for(file: Path, capsys: pyte
 
 
 @pytest.mark.parametrize(
-    "module", ["tests.benchmarks", *(f"tests.benchmarks.{each}" for each in ("lm_calls", "crossing", "duel"))]
+    "module",
+    ["tests.benchmarks", *(f"tests.benchmarks.{each}" for each in ("lm_calls", "crossing", "duel", "journals", "durable_steps"))],
 )
 def test_e3_help_of_a_benchmark_runs_nothing(module: str) -> None:
     done = subprocess.run(
@@ -85,7 +86,7 @@ def test_e3_every_benchmark_with_a_command_is_tried() -> None:
     folder = Path(benchmarks.__file__).parent
     commands = [file.stem for file in folder.glob("*.py") if "parse_args" in file.read_text(encoding="utf-8")]
 
-    assert sorted(commands) == ["__main__", "crossing", "duel", "failing_share", "lm_calls"]
+    assert sorted(commands) == ["__main__", "crossing", "duel", "durable_steps", "failing_share", "journals", "lm_calls"]
 
 
 @pytest.mark.slow
