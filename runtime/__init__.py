@@ -51,6 +51,7 @@ from runtime.graphs.events import NodeSlowToStop as NodeSlowToStop
 from runtime.graphs.events import NodeStarted as NodeStarted
 from runtime.graphs.events import PromptMessage as PromptMessage
 from runtime.graphs.events import RunAbandoned as RunAbandoned
+from runtime.graphs.events import RunAdopted as RunAdopted
 from runtime.graphs.events import RunEvent as RunEvent
 from runtime.graphs.events import RunFinished as RunFinished
 from runtime.graphs.events import RunParkedEvent as RunParkedEvent

@@ -237,6 +237,26 @@ class Runtime:
         """
         return RunHandle(await self._engine.handle(run_id))
 
+    async def resume(self, run_id: str, *, adopt: bool = False) -> RunHandle[Any]:
+        """Let a run go on that has failed, was cancelled, or is parked; returns its handle.
+
+        What had failed begins again, as often as at first; what was finished doesn't.
+
+        Args:
+            run_id: of a stored run, whose graph is deployed here.
+            adopt: take the run over although its graph was changed, or it is of another version: results that still fit are kept,
+                the others are given up. The event ``RunAdopted`` says which.
+
+        Raises:
+            RunParked: it still cannot go on; ``RunChanged`` says what would be kept with `adopt`.
+            UnknownRun: none of this id is stored. UsageError: it has succeeded; its graph or its version is not deployed here.
+            StoreError: the store failed.
+        """
+        try:
+            return RunHandle(await self._engine.resume(run_id, adopt=adopt))
+        except UnderstudyError as error:
+            raise without_frames(error)  # noqa: B904 - the same error
+
     def stream(
         self,
         graph: Graph[In, Out],

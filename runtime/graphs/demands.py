@@ -16,11 +16,11 @@ from actors.errors import NoOutput, RunFailed
 from actors.graphs.annotations import Many
 from actors.graphs.plan import Plan, compile_plan
 from runtime.core.pool import InstancePool
+from runtime.graphs.adopting import Level
 from runtime.graphs.dependencies import RunDependencies
 from runtime.graphs.launch import Launch
 from runtime.graphs.reducer.routing import RoutingTable
 from runtime.graphs.reducer.state import RunState
-from runtime.graphs.resuming import replay
 from runtime.graphs.run import ActiveRun
 from runtime.journal.records import RecordKind
 
@@ -48,7 +48,10 @@ class Demands:
         if outer.journal is not None:
             journal, known = outer.journal.on_demand(name)
             told = [record for record in known if record.kind is RecordKind.FINISHED]  # attempts that failed are made anew
-            commands = replay(state, message, told, journal.codec, outer.now()).commands
+            level = Level(
+                state, journal.codec, journal.digests, told, outer.now(), adopt=True
+            )  # what no longer fits is made anew
+            commands = level.tell_all(message).commands
         else:
             commands = state.start(message)
         run = ActiveRun(state, self._places, outer.audience, lambda _: None, math.inf, outer, outer.now)

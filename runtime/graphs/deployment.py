@@ -22,6 +22,7 @@ from runtime.core.actor_cell import ActorCell
 from runtime.core.cell import current_cell
 from runtime.core.pool import InstancePool
 from runtime.core.supervisor import SupervisorCell
+from runtime.graphs.adopting import Terrain, codec_of
 from runtime.graphs.delivery import NodeActor, Serve
 from runtime.graphs.demands import Demands
 from runtime.graphs.reducer.routing import RoutingTable
@@ -68,8 +69,7 @@ class Deployment(Generic[In, Out]):
     def codec(self) -> MessageCodec:
         """What stores its messages; made when the first is."""
         if self._codec is None:
-            outputs = [kind for spec in self.plan.nodes.values() for kind in spec.outputs]
-            self._codec = MessageCodec([*self.plan.input_types, *self.plan.output_types, *outputs])
+            self._codec = codec_of(self.plan)
         return self._codec
 
     @property
@@ -78,6 +78,11 @@ class Deployment(Generic[In, Out]):
         if self._fingerprint is None:
             self._fingerprint = fingerprint(self.plan)
         return self._fingerprint
+
+    @property
+    def terrain(self) -> Terrain:
+        """What a run needs of it to go on."""
+        return Terrain(self.graph.name, self.graph.version, self.routing, self.codec, self.fingerprint)
 
     @property
     def places_left(self) -> float:

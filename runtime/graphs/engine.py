@@ -33,10 +33,11 @@ from runtime.core.duty import on_duty
 from runtime.core.events import DEFAULT_BUFFER, Audience, Event, EventBus, EventStream, WithStream
 from runtime.core.services import Services
 from runtime.core.supervisor import SupervisorCell
+from runtime.graphs.adopting import restored
 from runtime.graphs.carried import in_context
 from runtime.graphs.dependencies import ContextKeeper, Contexts, RunDependencies
 from runtime.graphs.deployment import Deployment
-from runtime.graphs.events import RunAbandoned, RunParkedEvent, RunResumed
+from runtime.graphs.events import RunAbandoned, RunAdopted, RunParkedEvent, RunResumed
 from runtime.graphs.handle import RunHandle
 from runtime.graphs.journaling import Journal, by_frame
 from runtime.graphs.keeper import Keeping
@@ -44,7 +45,7 @@ from runtime.graphs.launch import Launch
 from runtime.graphs.record import RunStatus
 from runtime.graphs.reducer.deliveries import Commands
 from runtime.graphs.reducer.state import RunState
-from runtime.graphs.resuming import MAX_LIVES, Resumed, check, crashed_too_often, lives_in_vain, read_input, replay
+from runtime.graphs.resuming import MAX_LIVES, Beginning, Resumed, check, crashed_too_often, heard, lives_in_vain, replay
 from runtime.graphs.run import ActiveRun, Work
 from runtime.graphs.stored import StoredView, unknown
 from runtime.graphs.unheard import Unheard
@@ -315,6 +316,7 @@ class Engine:
                 return self._view(found.run)
             run = self._activate(deployment, state, message, max_steps, events)
             run.journal = Journal(keeping.open_log(run_id, 1, run.lost), deployment.codec)
+            run.journal.note(message, data)
             return Launch(run, message, commands, deployment.admit)
         if found.run.graph != graph.name or not _is_same_input(deployment.codec, found.first, data, message):
             raise RunExists(
@@ -329,7 +331,7 @@ class Engine:
             taken = await store.take(run_id, StoredStatus.READY)
             if taken is not None:
                 revived = await self._revive(keeping, deployment, taken, events)
-                if revived is not None:
+                if isinstance(revived, Launch):
                     return revived
         return self._view(found.run)
 
@@ -365,7 +367,8 @@ class Engine:
             try:
                 for item in await self.keeping.store.posted():
                     run = self._runs.get(item.run)
-                    if run is not None and item.kind is PostedKind.CANCEL:
+                    is_news = run is not None and run.journal is not None and item.id > run.journal.heard
+                    if run is not None and is_news and item.kind is PostedKind.CANCEL:
                         run.cancel()
             except StoreError:
                 await trio.sleep(LOOK_S)
@@ -384,7 +387,7 @@ class Engine:
                 except StoreError as error:  # damaged, or not to be read now: somebody else may try
                     self._parked(stored, error)
                     continue
-                if launch is not None and keeping.nursery is not None:
+                if isinstance(launch, Launch) and keeping.nursery is not None:
                     keeping.nursery.start_soon(self._go_on, launch)
             if len(claimed) < most:
                 return
@@ -394,41 +397,101 @@ class Engine:
             await launch.begin()
 
     async def _revive(
-        self, keeping: Keeping, deployment: Deployment, stored: StoredRun, events: EventStream | None = None
-    ) -> Launch | None:
-        """A run of this worker, ready to go on where its records end; None if it cannot, and was parked or was over."""
+        self,
+        keeping: Keeping,
+        deployment: Deployment,
+        stored: StoredRun,
+        events: EventStream | None = None,
+        *,
+        adopt: bool = False,
+        fresh: bool = False,
+    ) -> Launch | RunParked:
+        """A run of this worker, ready to go on where its records end; or why it cannot, for which it was parked.
+
+        Somebody has asked for it with `fresh`: what had failed may then fail as often as at first. See ``restored`` for `adopt`.
+        """
         run_id, store = stored.id, keeping.store
         records = [record async for record in store.read(run_id)]
         check(run_id, records, stored.last_seq)
-        own, frames = by_frame(records)
-        state = RunState(deployment.routing, run_id)
-        lives = lives_in_vain(own)
+        inbox = await store.inbox(run_id)
+        assert keeping.lease is not None, "the store is open"
+        began = Beginning(keeping.worker, keeping.lease.epoch, inbox[-1].id if fresh and inbox else heard(records), fresh=fresh)
+        lives = lives_in_vain(by_frame(records)[0])
         try:
-            if lives >= MAX_LIVES:
+            if lives >= MAX_LIVES and not fresh:
                 raise crashed_too_often(run_id, lives)
-            message = read_input(deployment.codec, records[0])
-            resumed = replay(state, message, own[1:], deployment.codec, self._services.now())
+            known = [*records, began.record(run_id, len(records) + 1)] if fresh else records
+            back = restored(run_id, known, deployment.terrain, stored.fingerprint, self._services.now(), adopt=adopt)
         except RunParked as error:
             log = keeping.open_log(run_id, len(records), _nothing)
             told = {"error": type(error).__name__, "message": str(error), "reason": error.reason}
             await log.append(RecordKind.PARKED, error.reason, json.dumps(told).encode()).wait()
             keeping.close_log(log)
             self._parked(stored, error)
-            return None
+            return error
         async with in_context(self._context):
-            run = self._activate(deployment, state, message, float(records[0].path or "inf"), events)
+            run = self._activate(deployment, back.resumed.state, back.message, float(records[0].path or "inf"), events)
         log = keeping.open_log(run_id, len(records), run.lost)
-        run.journal = Journal(log, deployment.codec, frames)
-        assert keeping.lease is not None, "the store is open"
-        began: Any = {"worker": keeping.worker, "epoch": keeping.lease.epoch}
-        written = log.append(RecordKind.RESUMED, "", json.dumps(began).encode())
-        run.resume(resumed)
-        if any(item.kind is PostedKind.CANCEL for item in await store.inbox(run_id)):
+        run.journal = Journal(log, deployment.codec, back.frames, digests=back.digests, fresh=back.fresh)
+        run.journal.heard = began.heard
+        written = log.append(RecordKind.RESUMED, "", began.data)
+        if back.adopted is not None:
+            written = log.append(RecordKind.ADOPTED, deployment.graph.version, back.adopted)
+        run.resume(back.resumed)
+        if any(item.kind is PostedKind.CANCEL and item.id > began.heard for item in inbox):
             run.cancel("it was cancelled before its process ended")
         if run.wants(RunResumed):
             run.audience.publish(RunResumed(run_id=run_id, graph=stored.graph, records=len(records), lives=stored.lives))
+        if back.report is not None and run.wants(RunAdopted):
+            run.audience.publish(back.report.event(run_id, stored.graph))
         await written.wait()
-        return Launch(run, message, resumed.commands, deployment.admit)
+        return Launch(run, back.message, back.resumed.commands, deployment.admit)
+
+    async def resume(self, run_id: str, *, adopt: bool = False) -> ActiveRun | StoredView:
+        """See ``Runtime.resume``."""
+        await trio.lowlevel.checkpoint()
+        keeping = self._store_for("resume()")
+        active = self._runs.get(run_id)
+        if active is not None:
+            return active
+        stored = await keeping.store.run(run_id)
+        if stored is None:
+            raise unknown(run_id)
+        if stored.status is StoredStatus.SUCCEEDED:
+            raise UsageError(f"run {run_id!r} has succeeded.\n  Fix: await runtime.fork({run_id!r}, before=…) for another end.")
+        deployment = self._deployed(stored, "resume()")
+        if stored.version != deployment.graph.version and not adopt:
+            raise UsageError(
+                f"run {run_id!r} was begun by version {stored.version!r} of graph {stored.graph!r}; "
+                f"version {deployment.graph.version!r} is deployed here.\n"
+                f"  Fix: leave it to a worker that has version {stored.version!r}; or "
+                f"await runtime.resume({run_id!r}, adopt=True)."
+            )
+        launch: Launch | RunParked | None = None
+        with trio.CancelScope(shield=True):  # once it is taken, it must go on or be given back
+            taken = await keeping.store.take(run_id)
+            if taken is not None:
+                launch = await self._revive(keeping, deployment, taken, adopt=adopt, fresh=True)
+        if isinstance(launch, RunParked):
+            raise launch
+        if launch is None or keeping.nursery is None:
+            return self._view(stored)
+        keeping.nursery.start_soon(self._go_on, launch)
+        return launch.run
+
+    def _store_for(self, call: str) -> Keeping:
+        if self.keeping is None:
+            raise UsageError(f"{call}: this runtime keeps no runs.\n  Fix: open_runtime(store='runs.db').")
+        return self.keeping
+
+    def _deployed(self, stored: StoredRun, call: str) -> Deployment:
+        found = next((d for d in self._deployments.values() if d.graph.name == stored.graph and d.is_running), None)
+        if found is None:
+            raise UsageError(
+                f"{call}: run {stored.id!r} is of graph {stored.graph!r}, which is not deployed in this runtime.\n"
+                "  Fix: await runtime.deploy(graph) first, or open the runtime with graphs=[graph]."
+            )
+        return found
 
     def _parked(self, stored: StoredRun, error: UnderstudyError) -> None:
         if self._services.events.wants(RunParkedEvent):
@@ -454,7 +517,7 @@ class Engine:
             commands = state.start(message)
         else:
             journal, known = outer.journal.inside(work.delivery.path, work.step.attempt, deployment.codec)
-            resumed = replay(state, message, known, deployment.codec, outer.now())
+            resumed = replay(state, message, known, deployment.codec, outer.now(), journal.digests, journal.fresh)
             commands = resumed.commands
         run = ActiveRun(state, deployment.pools, outer.audience, deployment.dismiss, outer.max_steps, outer, outer.now)
         run.journal = journal

@@ -56,6 +56,20 @@ class RunResumed(RunEvent):
 
 @final
 @attrs.frozen(kw_only=True)
+class RunAdopted(RunEvent):
+    """A stored run goes on in a graph that was changed. The steps are named by their paths."""
+
+    graph: str
+    kept: tuple[str, ...]
+    """Their results still fit."""
+    again: tuple[str, ...]
+    """Their results no longer fit; they run again when the run comes to them."""
+    dropped: tuple[str, ...]
+    """Their results are of no more use."""
+
+
+@final
+@attrs.frozen(kw_only=True)
 class RunParkedEvent(RunEvent):
     """A stored run cannot go on without a decision."""
 
@@ -290,7 +304,7 @@ AnyNodeEvent: TypeAlias = (
 )
 """Each event of a node: a type checker reports what a ``match`` leaves out. The other unions are like it."""
 
-AnyRunEvent: TypeAlias = RunStarted | RunResumed | AnyNodeEvent | RunAbandoned | RunFinished[Out] | EventsMissed
+AnyRunEvent: TypeAlias = RunStarted | RunResumed | RunAdopted | AnyNodeEvent | RunAbandoned | RunFinished[Out] | EventsMissed
 """Each event of ``runtime.stream``. ``AnyRunEvent[Answer | None]`` names the type of the output in ``RunFinished``."""
 
 AnyActorEvent: TypeAlias = (
@@ -302,6 +316,7 @@ AnyEvent: TypeAlias = (
     AnyActorEvent
     | RunStarted
     | RunResumed
+    | RunAdopted
     | RunParkedEvent
     | AnyNodeEvent
     | RunAbandoned

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, final
+from typing import Any, Final, cast, final
 
 from actors.errors import UnderstudyError
 from actors.words import said
-from runtime.journal.log import Entry, RunLog
-from runtime.journal.records import Record, RecordKind
+from runtime.graphs.digests import Digests
+from runtime.graphs.reducer.branches import Delivery
+from runtime.journal.log import Entry, RunLog, nothing
+from runtime.journal.records import Record, RecordKind, digest_of
 from runtime.messages.codec import MessageCodec
 from runtime.messages.shapes import as_object
 
@@ -35,12 +37,20 @@ class Journal:
         frame: str = "",
         *,
         is_demand: bool = False,
+        digests: Digests | None = None,
+        fresh: int = 0,
     ) -> None:
         """The journal of the run of `log`, or of its `frame`; `frames` are records of earlier lives that none has asked for."""
         self.log = log
         self.codec = codec
         self._frames: dict[str, list[Record]] = {} if frames is None else frames
         self._frame = frame
+        self.digests = Digests() if digests is None else digests
+        """Of what its messages are stored as."""
+        self.fresh = fresh
+        """The number of the record before which attempts don't count, since somebody resumed the run there."""
+        self.heard = 0
+        """The number of the latest thing that was posted to the run and counts no longer."""
         self.is_demand = is_demand
         """Whether it is of a node that others depend on, whose result need not be storable: it is worked out anew."""
 
@@ -57,10 +67,20 @@ class Journal:
         except UnderstudyError:
             return None
 
-    def append(self, kind: RecordKind, path: str, data: bytes | None = None, then: Callable[[], Any] | None = None) -> Entry:
+    def append(
+        self, kind: RecordKind, path: str, data: bytes | None = None, then: Callable[[], Any] = nothing, inputs: bytes = b""
+    ) -> Entry:
         """Write down what the reducer was told; `then` happens in the order of the records."""
         whole = f"{self._frame}{FRAME_END}{path}" if self._frame else path
-        return self.log.append(kind, whole, data) if then is None else self.log.append(kind, whole, data, then)
+        return self.log.append(kind, whole, data, then, inputs)
+
+    def note(self, message: object, data: bytes) -> None:
+        """`message` is stored as `data`: what is made of it says so."""
+        note_parts(self.digests, self.codec, message, data)
+
+    def inputs_of(self, delivery: Delivery) -> bytes:
+        """What the result of `delivery` is made of, for its record."""
+        return self.digests.of_inputs(delivery, self.codec.encode)
 
     def failed(self, path: str, attempt: int, error: BaseException, what: str = "") -> None:
         """Write down that an attempt failed; nobody waits for that. `what` says what came of it."""
@@ -77,7 +97,17 @@ class Journal:
 
     def _opened(self, frame: str, codec: MessageCodec, *, is_demand: bool) -> tuple[Journal, Sequence[Record]]:
         whole = f"{self._frame}{FRAME_END}{frame}" if self._frame else frame
-        return Journal(self.log, codec, self._frames, whole, is_demand=is_demand), self._frames.pop(whole, ())
+        inside = Journal(self.log, codec, self._frames, whole, is_demand=is_demand, digests=self.digests, fresh=self.fresh)
+        return inside, self._frames.pop(whole, ())
+
+
+def note_parts(digests: Digests, codec: MessageCodec, message: object, data: bytes) -> None:
+    """Note what `message` is stored as; of a list, what each of its items is."""
+    if type(message) is list:
+        for item, part in zip(cast("list[object]", message), codec.parts(data), strict=True):
+            digests.note(item, digest_of(part))
+    else:
+        digests.note(message, digest_of(data))
 
 
 def by_frame(records: Sequence[Record]) -> tuple[list[Record], dict[str, list[Record]]]:

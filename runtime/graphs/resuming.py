@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any, Final, final
 
@@ -10,7 +11,8 @@ import attrs
 from actors.errors import DeclarationError, InternalError
 from actors.graphs.annotations import Many
 from actors.store_errors import RunChanged, RunCrashes, RunParked, RunUndecodable, StoreDamaged
-from runtime.graphs.journaling import FRAME_END, details_of
+from runtime.graphs.digests import Digests
+from runtime.graphs.journaling import FRAME_END, details_of, note_parts
 from runtime.graphs.record import Step, StepStatus
 from runtime.graphs.reducer.deliveries import Commands
 from runtime.graphs.reducer.state import RunState
@@ -21,15 +23,20 @@ from runtime.messages.problems import MessageInvalid
 MAX_LIVES: Final = 3
 """Lives in a row that leave no record before the run is parked."""
 
-_TOLD: Final = frozenset({RecordKind.FINISHED, RecordKind.STOOD_IN, RecordKind.EMITTED, RecordKind.RETRACTED, RecordKind.ENDED})
-_KNOWN: Final = _TOLD | {
-    RecordKind.STARTED,
-    RecordKind.FAILED,
-    RecordKind.RESUMED,
-    RecordKind.RELEASED,
-    RecordKind.PARKED,
-    RecordKind.OVER,
-}
+TOLD: Final = frozenset({RecordKind.FINISHED, RecordKind.STOOD_IN, RecordKind.EMITTED, RecordKind.RETRACTED, RecordKind.ENDED})
+"""What a reducer is told again."""
+_OF_THE_RUN: Final = frozenset(
+    {
+        RecordKind.STARTED,
+        RecordKind.RESUMED,
+        RecordKind.RELEASED,
+        RecordKind.PARKED,
+        RecordKind.FORKED,
+        RecordKind.ADOPTED,
+        RecordKind.OVER,
+    }
+)
+"""What tells of the run as a whole, and of no step."""
 
 
 @final
@@ -88,6 +95,34 @@ def _damaged(run_id: str, seq: int, what: str) -> StoreDamaged:
     )
 
 
+@final
+@attrs.frozen
+class Beginning:
+    """What the record ``resumed`` says, with which a life of a run begins."""
+
+    worker: str
+    epoch: int
+    heard: int
+    """The number of the latest thing that was posted to the run and counts no longer."""
+    fresh: bool = False
+    """Somebody asked for it: attempts that failed before don't count."""
+
+    @property
+    def data(self) -> bytes:
+        """As JSON."""
+        return json.dumps(attrs.asdict(self)).encode()
+
+    def record(self, run_id: str, seq: int) -> Record:
+        """The record itself, before it is written."""
+        return Record.of(run_id, seq, RecordKind.RESUMED, "", 0.0, self.data)
+
+
+def heard(records: Sequence[Record]) -> int:
+    """What the latest life says of what was posted to the run."""
+    begun = [record for record in records if record.kind is RecordKind.RESUMED]
+    return int(details_of(begun[-1]).get("heard", 0)) if begun else 0
+
+
 def lives_in_vain(records: Sequence[Record]) -> int:
     """How many lives at the end of `records` have left none of their own, the first one included."""
     count = 0
@@ -110,48 +145,100 @@ def crashed_too_often(run_id: str, lives: int) -> RunCrashes:
     )
 
 
-def replay(state: RunState, message: object, records: Sequence[Record], codec: MessageCodec, now_s: float) -> Resumed:
+@final
+class Retelling:
+    """A new reducer that is told, record by record, what an earlier one was."""
+
+    def __init__(self, state: RunState, codec: MessageCodec, digests: Digests, now_s: float, fresh: int = 0) -> None:
+        """`codec` reads the records, `digests` notes what messages are stored as; attempts before record `fresh` don't count."""
+        self.state = state
+        self._codec = codec
+        self._digests = digests
+        self._now_s = now_s
+        self._fresh = fresh
+        self._resumed = Resumed(state, Commands())
+        self._steps: dict[str, Step] = {}
+
+    def start(self, message: object) -> Commands:
+        """The run begins with `message`.
+
+        Raises:
+            RunChanged: its graph does not take that any more.
+        """
+        try:
+            return self._obeyed(self.state.start(message))
+        except DeclarationError as error:
+            raise changed(self.state.run_id, "it does not take its input any more") from error
+
+    def note(self, record: Record, path: str) -> None:
+        """What the reducer is not told, and a node is."""
+        _note(self._resumed, record, path, self._fresh)
+
+    def tell(self, record: Record, path: str) -> Commands:
+        """What a reducer is told.
+
+        Raises:
+            RunUndecodable: what the record holds is no value of its type any more.
+            RunChanged: the graph is another one, in which what is recorded cannot have happened.
+        """
+        data = record.data or b"null"
+        try:
+            value = self._codec.decode(data)
+            note_parts(self._digests, self._codec, value, data)
+            commands = self._obeyed(_tell(self.state, record.kind, path, value))
+        except MessageInvalid as error:
+            raise undecodable(record, error) from error
+        except (DeclarationError, InternalError, LookupError, ValueError) as error:
+            raise changed(record.run, f"record {record.seq}, {record.kind} {path!r}, cannot have happened in it") from error
+        if record.kind in (RecordKind.FINISHED, RecordKind.STOOD_IN) and path in self._steps:
+            step = self._steps[path]
+            step.status, step.ended_at_s, step.started_at_s = StepStatus.DONE, self._now_s, self._now_s
+            step.attempt = self._resumed.past.get(path, Past()).attempts + 1
+        return commands
+
+    def _obeyed(self, commands: Commands) -> Commands:
+        for path in commands.cancelled:
+            if path in self._steps:
+                self._steps[path].status = StepStatus.CANCELLED
+        for delivery in commands.deliveries:
+            self._steps[delivery.path] = Step(delivery.node, delivery.path, self._now_s)
+        return commands
+
+    def result(self) -> Resumed:
+        """The reducer, and what is to be done now."""
+        resumed, state = self._resumed, self.state
+        _begin_streams_again(resumed)
+        at_work = () if state.output is not None else state.at_work
+        resumed.commands = Commands(at_work)
+        working = {delivery.path for delivery in at_work}
+        resumed.steps = [step for path, step in self._steps.items() if path not in working]
+        return resumed
+
+
+def replay(
+    state: RunState,
+    message: object,
+    records: Sequence[Record],
+    codec: MessageCodec,
+    now_s: float,
+    digests: Digests | None = None,
+    fresh: int = 0,
+) -> Resumed:
     """Tell `state` that it starts with `message`, and then what `records` say, all of one run or one frame.
 
     Raises:
         RunUndecodable: what a record holds is no value of its type any more.
         RunChanged: the graph is another one, in which what is recorded cannot have happened.
     """
-    resumed = Resumed(state, Commands())
-    steps: dict[str, Step] = {}
-
-    def obeyed(commands: Commands) -> None:
-        for path in commands.cancelled:
-            if path in steps:
-                steps[path].status = StepStatus.CANCELLED
-        for delivery in commands.deliveries:
-            steps[delivery.path] = Step(delivery.node, delivery.path, now_s)
-
-    try:
-        obeyed(state.start(message))
-    except DeclarationError as error:
-        raise changed(state.run_id, "it does not take its input any more") from error
+    retelling = Retelling(state, codec, Digests() if digests is None else digests, now_s, fresh)
+    retelling.start(message)
     for record in records:
         path = record.path.rpartition(FRAME_END)[2]
-        if record.kind not in _TOLD:
-            _note(resumed, record, path)
-            continue
-        try:
-            value = codec.decode(record.data or b"null")
-            obeyed(_tell(state, record.kind, path, value))
-        except MessageInvalid as error:
-            raise _undecodable(record, error) from error
-        except (DeclarationError, InternalError, LookupError, ValueError) as error:
-            raise changed(record.run, f"record {record.seq}, {record.kind} {path!r}, cannot have happened in it") from error
-        if record.kind in (RecordKind.FINISHED, RecordKind.STOOD_IN) and path in steps:
-            steps[path].status, steps[path].ended_at_s, steps[path].started_at_s = StepStatus.DONE, now_s, now_s
-            steps[path].attempt = resumed.past.get(path, Past()).attempts + 1
-    _begin_streams_again(resumed)
-    at_work = () if state.output is not None else state.at_work
-    resumed.commands = Commands(at_work)
-    working = {delivery.path for delivery in at_work}
-    resumed.steps = [step for path, step in steps.items() if path not in working]
-    return resumed
+        if record.kind in TOLD:
+            retelling.tell(record, path)
+        else:
+            retelling.note(record, path)
+    return retelling.result()
 
 
 def read_input(codec: MessageCodec, first: Record) -> Any:
@@ -163,7 +250,7 @@ def read_input(codec: MessageCodec, first: Record) -> Any:
     try:
         return codec.decode(first.data or b"null")
     except MessageInvalid as error:
-        raise _undecodable(first, error) from error
+        raise undecodable(first, error) from error
 
 
 def _tell(state: RunState, kind: RecordKind, path: str, value: Any) -> Commands:
@@ -188,15 +275,17 @@ def _never(_: str) -> bool:
     return False
 
 
-def _note(resumed: Resumed, record: Record, path: str) -> None:
-    """What the reducer is not told, and a node is."""
+def _note(resumed: Resumed, record: Record, path: str, fresh: int) -> None:
     if record.kind is RecordKind.FAILED:
         task, _, attempt = path.rpartition("#")
         past = resumed.past.setdefault(task, Past())
+        if record.seq < fresh:
+            past.has_begun = True
+            return
         told = details_of(record)
         past.attempts = max(past.attempts, int(attempt))
         past.error, past.then, past.has_begun = str(told.get("error", "")), str(told.get("then", "")), True
-    elif record.kind not in _KNOWN:  # it was bought, or asked, by a node that had begun
+    elif record.kind not in _OF_THE_RUN:  # it was bought, or asked, by a node that had begun
         task = path.partition("#")[0]
         resumed.past.setdefault(task, Past()).has_begun = True
 
@@ -221,11 +310,13 @@ def _begin_streams_again(resumed: Resumed) -> None:
             resumed.retracted.append(delivery.path)
 
 
-def _undecodable(record: Record, error: MessageInvalid) -> RunUndecodable:
+def undecodable(record: Record, error: MessageInvalid) -> RunUndecodable:
+    """The error for a record that cannot be read as its type any more."""
     where = f"record {record.seq} of run {record.run!r} ({record.kind} {record.path!r})"
     return RunUndecodable(
         f"{where} cannot be read as its type any more: {error.problems[0]}.\n"
-        "  Fix: give the field back, or a default; or run the code that wrote it.",
+        "  Fix: give the field a default, say how old data is read with @upcast(Type, since=…), or run the code that wrote it;\n"
+        "  or let the step run again: await runtime.resume(run_id, adopt=True).",
         run_id=record.run,
         reason="undecodable",
     )

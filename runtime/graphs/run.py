@@ -233,6 +233,7 @@ class ActiveRun:
         """The same for a durable run: what follows does so when the record is written, in the order of the records."""
         step = work.step
         data = journal.encode(output)
+        inputs = journal.inputs_of(work.delivery)
         commands = (self.state.finished if work.error is None else self.state.stood_in)(step.path, output)
 
         def follow() -> Sequence[Envelope]:
@@ -245,7 +246,8 @@ class ActiveRun:
             waiting = follow()
         else:
             kind = RecordKind.FINISHED if work.error is None else RecordKind.STOOD_IN
-            entry = journal.append(kind, step.path, data, follow)
+            journal.note(output, data)
+            entry = journal.append(kind, step.path, data, follow, inputs)
             try:
                 waiting = await entry.wait()
             except UnderstudyError:
@@ -275,7 +277,9 @@ class ActiveRun:
         if data is None or not is_new:
             waiting = follow()
         else:
-            entry = journal.append(RecordKind.EMITTED, f"{path}#{index}", data, follow)
+            inputs = journal.inputs_of(work.delivery)
+            journal.note(item, data)
+            entry = journal.append(RecordKind.EMITTED, f"{path}#{index}", data, follow, inputs)
             try:
                 waiting = await entry.wait()
             except UnderstudyError:

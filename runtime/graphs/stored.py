@@ -126,7 +126,7 @@ class StoredView:
 
     async def cancel(self) -> None:
         """Cancel it wherever it is, and return when it is over."""
-        await self._store.post(Posted(self.id, PostedKind.CANCEL, "cancel"))
+        await self._store.post(Posted(self.id, PostedKind.CANCEL, f"cancel-{self._stored.last_seq}"))
         while True:
             active = self.active
             if active is not None:

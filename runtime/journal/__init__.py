@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from runtime.journal.sqlite import SqliteStore as SqliteStore
 from runtime.journal.store import Codec as Codec
+from runtime.messages.upcasts import upcast as upcast
 
 if TYPE_CHECKING:
     from runtime.journal.postgres import PostgresStore as PostgresStore

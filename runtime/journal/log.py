@@ -24,8 +24,8 @@ MOST_ROWS: Final = 500
 """Records of one run in one append."""
 
 
-def _nothing() -> None:
-    pass
+def nothing() -> None:
+    """What follows from a record from which nothing does."""
 
 
 @final
@@ -114,7 +114,7 @@ class RunLog:
         return not self._flying and not self._waiting
 
     def append(
-        self, kind: RecordKind, path: str, data: bytes | None, then: Callable[[], Any] = _nothing, inputs: bytes = b""
+        self, kind: RecordKind, path: str, data: bytes | None, then: Callable[[], Any] = nothing, inputs: bytes = b""
     ) -> Entry:
         """Write a record behind all others; `then` is called when it is written. Never waits."""
         at = self._store.wall_time().timestamp()
@@ -166,7 +166,7 @@ class RunLog:
     async def ask_to_cancel(self) -> None:
         """Let it be known, wherever the run goes on, that it is to be cancelled. What the store cannot take is left out."""
         with contextlib.suppress(StoreError):
-            await self._store.post(Posted(self.run_id, PostedKind.CANCEL, "cancel"))
+            await self._store.post(Posted(self.run_id, PostedKind.CANCEL, f"cancel-{self._seq}"))
 
     def retry(self) -> None:
         """Try the same append again, as it was."""
