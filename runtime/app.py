@@ -257,6 +257,34 @@ class Runtime:
         except UnderstudyError as error:
             raise without_frames(error)  # noqa: B904 - the same error
 
+    async def fork(
+        self,
+        run_id: str,
+        *,
+        before: str | None = None,
+        edit: Mapping[str, Any] | None = None,
+        run_id_new: str | None = None,
+    ) -> RunHandle[Any]:
+        """Copy what is recorded of a stored run into a run of its own, which goes on from there; returns its handle.
+
+        The run itself stays as it is. What does not depend on what was left out or changed is kept and does not run again.
+
+        Args:
+            run_id: of a stored run, over or not, whose graph is deployed here.
+            before: the path of a step, as in ``handle.trace``: it runs again, and so does what came of it.
+            edit: path → message: what these steps made instead. ``path#index`` is an item of a generator.
+            run_id_new: names the fork; None makes an id. The same id again gives the handle of that fork.
+
+        Raises:
+            UsageError: `before` or `edit` names no such step; the graph is not deployed here. UnknownRun: no such run is stored.
+            NotStorable: a message of `edit` has no JSON. RunExists: `run_id_new` is another run's.
+            RunUndecodable: a record cannot be read as its type any more. StoreError: the store failed.
+        """
+        try:
+            return RunHandle(await self._engine.fork(run_id, before=before, edit=edit or {}, run_id_new=run_id_new))
+        except UnderstudyError as error:
+            raise without_frames(error)  # noqa: B904 - the same error
+
     def stream(
         self,
         graph: Graph[In, Out],

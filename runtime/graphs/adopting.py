@@ -262,6 +262,8 @@ class Adoption:
         """Tell everything that fits. With `adopt`, what cannot be read any more does not fit; else it is an error."""
         self.report = Report()
         self.digests = Digests()
+        self.seen: set[str] = set()
+        """Each step that was ever at work, the frames of the runs around it before its path."""
         self._run_id = run_id
         self._now_s = now_s
         self._fresh = fresh
@@ -300,6 +302,7 @@ class Adoption:
     def _judge(self, level: Level, before: str) -> None:
         report = self.report
         report.told.append(level.told)
+        self.seen.update(before + step for step in level.seen)
         told = set(level.told)
         nodes = level.state.plan.nodes
         left: dict[str, None] = {}

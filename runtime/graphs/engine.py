@@ -38,6 +38,7 @@ from runtime.graphs.carried import in_context
 from runtime.graphs.dependencies import ContextKeeper, Contexts, RunDependencies
 from runtime.graphs.deployment import Deployment
 from runtime.graphs.events import RunAbandoned, RunAdopted, RunParkedEvent, RunResumed
+from runtime.graphs.forking import forked
 from runtime.graphs.handle import RunHandle
 from runtime.graphs.journaling import Journal, by_frame
 from runtime.graphs.keeper import Keeping
@@ -476,6 +477,43 @@ class Engine:
             raise launch
         if launch is None or keeping.nursery is None:
             return self._view(stored)
+        keeping.nursery.start_soon(self._go_on, launch)
+        return launch.run
+
+    async def fork(
+        self, run_id: str, *, before: str | None, edit: Mapping[str, Any], run_id_new: str | None
+    ) -> ActiveRun | StoredView:
+        """See ``Runtime.fork``."""
+        await trio.lowlevel.checkpoint()
+        keeping = self._store_for("fork()")
+        if run_id_new is not None:
+            check_run_id(run_id_new)
+        stored = await keeping.store.run(run_id)
+        if stored is None:
+            raise unknown(run_id)
+        deployment = self._deployed(stored, "fork()")
+        records = [record async for record in keeping.store.read(run_id)]
+        check(run_id, records, stored.last_seq)
+        graph, new_id = deployment.graph, run_id_new or f"{stored.graph}-{secrets.token_hex(8)}"
+        made = forked(run_id, new_id, records, deployment.terrain, before, edit)
+        new = NewRun(
+            new_id, graph.name, graph.version, deployment.fingerprint, None, run_id, len(records), stored.label, here=False
+        )
+        launch: Launch | RunParked | None = None
+        with trio.CancelScope(shield=True):  # or nobody would know whether there is such a run
+            found = await keeping.store.fork(new, made)
+            if isinstance(found, Existing) and found.run.parent != run_id:
+                raise RunExists(
+                    f"run {new_id!r} is stored already, and is no fork of {run_id!r}.\n  Fix: give the fork an id of its own.",
+                    run_id=new_id,
+                )
+            taken = await keeping.store.take(new_id, StoredStatus.READY)
+            if taken is not None:
+                launch = await self._revive(keeping, deployment, taken)
+        if isinstance(launch, RunParked):
+            raise launch
+        if launch is None or keeping.nursery is None:
+            return self._runs.get(new_id) or self._view(found.run)
         keeping.nursery.start_soon(self._go_on, launch)
         return launch.run
 
