@@ -15,6 +15,9 @@ from actors.actor import Request as Request
 from actors.actor import SpawnOptions as SpawnOptions
 from actors.actor import StopReason as StopReason
 from actors.actor import Terminated as Terminated
+from actors.conversations import Policy as Policy
+from actors.conversations import Turn as Turn
+from actors.effects import Effect as Effect
 from actors.errors import ActorError as ActorError
 from actors.errors import ActorFailed as ActorFailed
 from actors.errors import ActorIdle as ActorIdle
@@ -26,6 +29,7 @@ from actors.errors import ChildAlreadyStarted as ChildAlreadyStarted
 from actors.errors import ChildNotFound as ChildNotFound
 from actors.errors import ChildRestarting as ChildRestarting
 from actors.errors import ChildRunning as ChildRunning
+from actors.errors import ConversationBusy as ConversationBusy
 from actors.errors import DeclarationError as DeclarationError
 from actors.errors import DepError as DepError
 from actors.errors import GraphInvalid as GraphInvalid
@@ -48,6 +52,7 @@ from actors.errors import NoOutput as NoOutput
 from actors.errors import Problem as Problem
 from actors.errors import RecallError as RecallError
 from actors.errors import RestartsExhausted as RestartsExhausted
+from actors.errors import RoundsExceeded as RoundsExceeded
 from actors.errors import RunCancelled as RunCancelled
 from actors.errors import RunError as RunError
 from actors.errors import RunFailed as RunFailed
@@ -55,6 +60,9 @@ from actors.errors import RuntimeDraining as RuntimeDraining
 from actors.errors import StepsExceeded as StepsExceeded
 from actors.errors import StreamBroken as StreamBroken
 from actors.errors import SupervisionError as SupervisionError
+from actors.errors import ToolFailed as ToolFailed
+from actors.errors import ToolServerLost as ToolServerLost
+from actors.errors import ToolTimedOut as ToolTimedOut
 from actors.errors import TooManyChildren as TooManyChildren
 from actors.errors import UnderstudyError as UnderstudyError
 from actors.errors import Unhandled as Unhandled
@@ -70,7 +78,6 @@ from actors.lm import LM as LM
 from actors.lm import ChatMessage as ChatMessage
 from actors.lm import Completion as Completion
 from actors.lm import Delta as Delta
-from actors.lm import FunctionCall as FunctionCall
 from actors.lm import LMStream as LMStream
 from actors.lm import ReasoningDelta as ReasoningDelta
 from actors.lm import TextDelta as TextDelta

@@ -32,7 +32,12 @@
     │   ├── RecallError             what a node recalls was never made on the way to it
     │   ├── NoOutput                the run ended and nothing made the output
     │   ├── RunCancelled            somebody cancelled it through its handle
-    │   └── StepsExceeded           it made more steps than ``max_steps``
+    │   ├── StepsExceeded           it made more steps than ``max_steps``
+    │   ├── RoundsExceeded          an agent calls tools and does not answer
+    │   └── ToolTimedOut            a call of a tool took longer than its ``timeout_s``
+    ├── ConversationBusy            another message of the conversation is worked on
+    ├── ToolFailed                  a server of tools says that a call has failed
+    ├── ToolServerLost              a server of tools has ended, or cannot be reached
     ├── LMError                     one call to a language model
     │   ├── LMRateLimited           429 or overload: wait ``retry_after_s``
     │   ├── LMUnavailable           the provider or the way to it is broken
@@ -53,7 +58,7 @@ Every class survives ``pickle``: the message is the only positional argument of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self, final
 
 import attrs
@@ -359,6 +364,52 @@ class StepsExceeded(RunError):
     """The run made more steps than ``max_steps``: most likely a cycle that never returns None or the output."""
 
     retryable: bool | None = False
+
+
+class RoundsExceeded(RunError):
+    """A node with tools called them in ``max_rounds`` rounds, and wants to call more instead of an answer.
+
+    ``messages`` is what there is: what the model asked for and what came of it, in the form of ``lm.chat``.
+    """
+
+    retryable: bool | None = False
+
+    def __init__(
+        self, message: str, *, run_id: str | None = None, rounds: int = 0, messages: Sequence[Mapping[str, Any]] = ()
+    ) -> None:
+        super().__init__(message, run_id=run_id)
+        self.rounds = rounds
+        self.messages = tuple(messages)
+
+
+class ToolTimedOut(RunError):
+    """One call of a tool took longer than the tool's ``timeout_s``; it has ended when this is raised, or told to the model."""
+
+    retryable: bool | None = True
+
+
+class ConversationBusy(UnderstudyError):
+    """A conversation with ``Policy.REJECT`` works on another message."""
+
+    retryable: bool | None = True
+
+
+class ToolFailed(UnderstudyError):
+    """A server of tools says that a call has failed; its words are the message."""
+
+    def __init__(self, message: str, *, tool: str = "") -> None:
+        super().__init__(message)
+        self.tool = tool
+
+
+class ToolServerLost(UnderstudyError):
+    """A server of tools has ended while it worked on a call, or cannot be reached. Supervision starts it again."""
+
+    retryable: bool | None = True
+
+    def __init__(self, message: str, *, toolbox: str = "") -> None:
+        super().__init__(message)
+        self.toolbox = toolbox
 
 
 # --- language models ------------------------------------------------------------------------------------------------

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Literal, Protocol, Self, TypedDict, final, runtime_checkable
+from typing import Any, Protocol, Self, cast, final, runtime_checkable
 
 import attrs
 
@@ -47,20 +48,53 @@ class Usage:
         )
 
 
-class FunctionCall(TypedDict):
-    """What a :class:`ToolCall` calls."""
-
-    name: str
-    arguments: str
-    """JSON, as the model wrote it: not yet read, and perhaps wrong."""
-
-
-class ToolCall(TypedDict):
-    """One call of a tool, in OpenAI's form."""
+@final
+@attrs.frozen
+class ToolCall:
+    """One call of a tool that a model asks for."""
 
     id: str
-    type: Literal["function"]
-    function: FunctionCall
+    """The provider's name for the call, by which its result is told; empty when it gave none."""
+    name: str
+    """The tool's."""
+    arguments: str = "{}"
+    """JSON, as the model wrote it: not yet read, and perhaps wrong. :meth:`values` reads it."""
+    more: Mapping[str, Any] = attrs.field(factory=dict[str, Any], repr=False)
+    """What else the provider sent with the call, a signature perhaps; it goes back unchanged."""
+
+    def values(self) -> dict[str, Any]:
+        """The arguments by name.
+
+        Raises:
+            ValueError: what the model wrote is no JSON object.
+        """
+        found: object = json.loads(self.arguments or "{}")
+        if not isinstance(found, dict):
+            raise ValueError(  # noqa: TRY004 - of what came, not of what the caller gave
+                f"the arguments of {self.name!r} are no JSON object: {self.arguments[:200]!r}"
+            )
+        return cast("dict[str, Any]", found)
+
+    def as_openai(self) -> dict[str, Any]:
+        """The call in OpenAI's form: ``{"id": …, "type": "function", "function": {"name": …, "arguments": "…"}}``."""
+        more = copy.deepcopy(dict(self.more))
+        function = {"name": self.name, "arguments": self.arguments, **more.pop("function", {})}
+        return {"id": self.id, "type": "function", "function": function, **more}
+
+
+def tool_calls_of(calls: Iterable[ToolCall | Mapping[str, Any]]) -> tuple[ToolCall, ...]:
+    """Tool calls out of what a provider sends in OpenAI's form, or a file holds by the names of the fields."""
+    return tuple(call if isinstance(call, ToolCall) else _tool_call_of(call) for call in calls)
+
+
+def _tool_call_of(call: Mapping[str, Any]) -> ToolCall:
+    if "function" not in call:
+        return ToolCall(**call)
+    own = ("id", "type", "function")
+    function = {name: value for name, value in call["function"].items() if name not in ("name", "arguments")}
+    more = {**{name: value for name, value in call.items() if name not in own}, **({"function": function} if function else {})}
+    name, arguments = call["function"].get("name"), call["function"].get("arguments")
+    return ToolCall(call.get("id") or "", name or "", "{}" if arguments is None else arguments, more)
 
 
 @final
@@ -75,8 +109,8 @@ class Completion:
     finish_reason: str = "stop"
     """``"stop"``, ``"length"``, ``"tool_calls"`` or ``"content_filter"``."""
     usage: Usage = attrs.field(factory=Usage)
-    tool_calls: tuple[ToolCall, ...] = ()
-    """OpenAI's form: ``{"id": …, "type": "function", "function": {"name": …, "arguments": "…"}}``."""
+    tool_calls: tuple[ToolCall, ...] = attrs.field(default=(), converter=tool_calls_of)
+    """The calls of tools that the model asks for. Mappings in OpenAI's form may be given, too."""
     reasoning: str | None = None
     """The model's visible reasoning, from providers that send it."""
     attempts: int = 1
@@ -84,7 +118,7 @@ class Completion:
     is_cancellable: bool = True
     """False when a worker thread made the call, as for providers that only LiteLLM itself can ask: cancelling waits for it."""
     thinking: tuple[Mapping[str, Any], ...] = attrs.field(default=(), repr=False)
-    """Blocks of reasoning as the provider signed them; :meth:`as_message` sends them back unchanged."""
+    """Blocks of reasoning as the provider signed them; :meth:`message` sends them back unchanged."""
     logprobs: Mapping[str, Any] | None = attrs.field(default=None, repr=False)
     """OpenAI's form, where ``logprobs=True`` was asked for."""
     citations: tuple[Any, ...] = attrs.field(default=(), repr=False)
@@ -101,7 +135,7 @@ class Completion:
         """Whether the answer stops in the middle, because it reached the longest length that was allowed."""
         return self.finish_reason == "length"
 
-    def as_message(self) -> dict[str, Any]:
+    def message(self) -> dict[str, Any]:
         """The answer as a message of the conversation, for the next call of a tool loop.
 
         It holds the tool calls and the signed blocks of :attr:`thinking` unchanged: a provider that signs its reasoning rejects
@@ -109,7 +143,7 @@ class Completion:
         """
         message: dict[str, Any] = {"role": "assistant", "content": self.text}
         if self.tool_calls:
-            message["tool_calls"] = [copy.deepcopy(dict(call)) for call in self.tool_calls]
+            message["tool_calls"] = [call.as_openai() for call in self.tool_calls]
         if self.thinking:
             message["thinking_blocks"] = [copy.deepcopy(dict(block)) for block in self.thinking]
         return message

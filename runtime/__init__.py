@@ -1,5 +1,7 @@
 """What runs: open a runtime, spawn actors and run graphs in it, look in, close it. ``actors`` is what one declares with."""
 
+from actors.conversations import Policy as Policy
+from actors.conversations import Turn as Turn
 from actors.errors import ActorStartFailed as ActorStartFailed
 from actors.errors import NodeFailed as NodeFailed
 from actors.errors import NoOutput as NoOutput
@@ -30,6 +32,7 @@ from runtime.core.payloads import MessageSummary as MessageSummary
 from runtime.core.routing import Pool as Pool
 from runtime.core.routing import Routing as Routing
 from runtime.core.task_handle import TaskHandle as TaskHandle
+from runtime.graphs.conversations import Conversation as Conversation
 from runtime.graphs.deployment import Deployment as Deployment
 from runtime.graphs.events import AnyActorEvent as AnyActorEvent
 from runtime.graphs.events import AnyEvent as AnyEvent
@@ -46,6 +49,7 @@ from runtime.graphs.events import NodeEvent as NodeEvent
 from runtime.graphs.events import NodeFellBack as NodeFellBack
 from runtime.graphs.events import NodeFinished as NodeFinished
 from runtime.graphs.events import NodeGaveUp as NodeGaveUp
+from runtime.graphs.events import NodeReported as NodeReported
 from runtime.graphs.events import NodeRetrying as NodeRetrying
 from runtime.graphs.events import NodeSlowToStop as NodeSlowToStop
 from runtime.graphs.events import NodeStarted as NodeStarted
@@ -59,7 +63,11 @@ from runtime.graphs.events import RunResumed as RunResumed
 from runtime.graphs.events import RunStarted as RunStarted
 from runtime.graphs.events import StoreRecovered as StoreRecovered
 from runtime.graphs.events import StoreStalled as StoreStalled
+from runtime.graphs.events import ToolCalled as ToolCalled
+from runtime.graphs.events import ToolsChanged as ToolsChanged
 from runtime.graphs.handle import RunHandle as RunHandle
+from runtime.graphs.history import History as History
+from runtime.graphs.history import HistoryStep as HistoryStep
 from runtime.graphs.record import RunStatus as RunStatus
 from runtime.graphs.record import Spend as Spend
 from runtime.graphs.record import Step as Step

@@ -8,12 +8,14 @@ import math
 import random
 import warnings
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Hashable, Iterable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Unpack, final
 
 import trio
 
 from actors.actor import Actor, ActorRef, SpawnOptions
+from actors.conversations import Policy
 from actors.errors import ActorStartFailed, DeclarationError, UnderstudyError, UsageError
 from actors.graphs.graph import Graph
 from actors.lm import LM
@@ -22,7 +24,7 @@ from actors.restarts import RestartType
 from actors.store_errors import StoreError
 from actors.supervision import ChildSpec, Supervision, SupervisorRef, SupervisorSpec, supervisor_spec
 from actors.typevars import In, M, Out
-from actors.words import repr_of
+from actors.words import listed, repr_of
 from runtime.core.actor_cell import ActorCell
 from runtime.core.bus import Bus
 from runtime.core.cell import Cell, current_cell
@@ -40,13 +42,17 @@ from runtime.core.supervisor import SupervisorCell
 from runtime.core.supervisor_ref import LocalSupervisorRef
 from runtime.core.task_handle import TaskHandle, start_task
 from runtime.core.watchdog import watching
+from runtime.graphs.conversations import IDLE_S, KEEP, Compact, Conversation, Conversations
 from runtime.graphs.deployment import Deployment
 from runtime.graphs.engine import Engine
 from runtime.graphs.events import AnyEvent, AnyRunEvent
 from runtime.graphs.handle import RunHandle
+from runtime.graphs.history import History, history_of
 from runtime.graphs.keeper import Keeper, Keeping
+from runtime.graphs.stored import unknown
 from runtime.journal.opening import store_of
-from runtime.journal.store import Store
+from runtime.journal.retention import Retention
+from runtime.journal.store import Page, RunQuery, Store, StoredRun, StoredStatus
 from runtime.lm.limits.budget import Budget, budgets_with, check_budget, spending_all
 from runtime.lm.models import Connections, Models
 from runtime.lm.predictors.serving import Predictors, PredictorStatistics
@@ -66,6 +72,7 @@ class Runtime:
         self._root = root
         self._models = models
         self._engine = engine
+        self._conversations = Conversations(root, engine, lambda: self._charging(None))
 
     # --- actors ---------------------------------------------------------------------------------------------------------
 
@@ -253,7 +260,7 @@ class Runtime:
             StoreError: the store failed.
         """
         try:
-            return RunHandle(await self._engine.resume(run_id, adopt=adopt))
+            return RunHandle(await self._engine.reopening("resume()").resume(run_id, adopt=adopt))
         except UnderstudyError as error:
             raise without_frames(error)  # noqa: B904 - the same error
 
@@ -281,9 +288,58 @@ class Runtime:
             RunUndecodable: a record cannot be read as its type any more. StoreError: the store failed.
         """
         try:
-            return RunHandle(await self._engine.fork(run_id, before=before, edit=edit or {}, run_id_new=run_id_new))
+            forks = self._engine.reopening("fork()")
+            return RunHandle(await forks.fork(run_id, before=before, edit=edit or {}, run_id_new=run_id_new))
         except UnderstudyError as error:
             raise without_frames(error)  # noqa: B904 - the same error
+
+    async def stored(
+        self,
+        graph: Graph[Any, Any] | str | None = None,
+        status: StoredStatus | str | None = None,
+        started_after: datetime | None = None,
+        label: str | None = None,
+        *,
+        limit: int = 100,
+        after: str | None = None,
+    ) -> Page[StoredRun]:
+        """The runs in the store that fit all that is given, newest first, at most `limit` (1 to 1,000) of them.
+
+        ``page.after`` is where the next page begins: ``await runtime.stored(after=page.after)``; None on the last one.
+
+        Raises:
+            UsageError: the runtime has no store, or a filter cannot be meant. StoreError: the store failed.
+        """
+        store = self._engine.store("stored()")
+        if status is not None and status not in set(StoredStatus):
+            known = listed([each.value for each in StoredStatus], "or")
+            raise UsageError(f"stored(status={repr_of(status)}): expected {known}.\n  Fix: name one of them.")
+        if limit not in range(1, 1_001):
+            raise UsageError(f"stored(limit={repr_of(limit)}): expected 1 to 1,000.\n  Fix: ask by pages: after=page.after.")
+        name = graph.name if isinstance(graph, Graph) else graph
+        where = None if status is None else StoredStatus(status)
+        return await store.runs(RunQuery(name, where, started_after, label, limit, after))
+
+    async def history(self, run_id: str) -> History:
+        """Everything that is stored of a run: its records, its steps, and what people are asked.
+
+        Raises:
+            UnknownRun: none of this id is stored. UsageError: the runtime has no store. StoreError: the store failed.
+        """
+        found = await history_of(self._engine.store("history()"), run_id)
+        if found is None:
+            raise unknown(run_id)
+        return found
+
+    async def forget(self, run_id: str) -> None:
+        """Delete everything that is stored about a run, which must not be at work.
+
+        Raises:
+            UnknownRun: none of this id is stored. UsageError: the runtime has no store.
+            StoreError: a worker has it, so cancel it first; or the store failed.
+        """
+        if not await self._engine.store("forget()").forget(run_id):
+            raise unknown(run_id)
 
     def stream(
         self,
@@ -301,6 +357,34 @@ class Runtime:
         earlier cancels the run. A reader that lags more than `buffer` events behind loses the oldest, and finds ``EventsMissed``.
         """
         return self._streamed(self._engine.stream(graph, message, max_steps, buffer, run_id), budget)
+
+    def conversation(
+        self,
+        graph: Graph[In, Out],
+        *,
+        key: str,
+        policy: Policy = Policy.ENQUEUE,
+        keep: int = KEEP,
+        compact: Compact | None = None,
+        idle_s: float = IDLE_S,
+    ) -> Conversation[In, Out]:
+        """The conversation over `graph` that `key` names: ``await talk.send(message)``, one message at a time.
+
+        Nodes see the earlier turns by ``Annotated[list[Turn], Recall(conversation=True)]``. All handles of one graph and one key
+        stand for one conversation, which lives as long as the runtime.
+
+        Args:
+            graph: what each message is run on.
+            key: whose conversation it is, such as a user's id.
+            policy: what becomes of a message that comes while an earlier one is worked on.
+            keep: how many turns are kept; older ones are forgotten.
+            compact: an async function that makes fewer turns of more than `keep`, by a summary say.
+            idle_s: how long after the last message the conversation's actor stops; what was said is kept.
+
+        Raises:
+            UsageError: `graph` isn't a graph, or `key` isn't a text. DeclarationError: another argument has a wrong value.
+        """
+        return self._conversations.of(graph, key, policy, keep, compact, idle_s)
 
     @contextlib.asynccontextmanager
     async def _streamed(
@@ -479,6 +563,7 @@ async def open_runtime(
     store: str | Path | Store | None = None,
     graphs: Iterable[Graph[Any, Any]] = (),
     worker: str | None = None,
+    retention: Retention | None = None,
     instruments: Iterable[Callable[[AnyEvent], None]] = (),
     supervision: Supervision | None = None,
     watchdog_s: float | None = None,
@@ -502,7 +587,9 @@ async def open_runtime(
             unfinished are taken up, as soon as their graph is deployed. None: runs end with their process.
         graphs: deployed before the block begins.
         worker: begins the name by which the store knows this process; the rest is drawn.
-        instruments: called synchronously with every event; for logs and metrics.
+        retention: how long the store keeps runs that are over, ``Retention()`` for 30 and 90 days; None: until forgotten.
+        instruments: called synchronously with every event, or with those of the classes in their attribute `kinds`; for logs and
+            metrics. One with a method ``opened(runtime)`` is given the runtime first.
         supervision: of the root supervisor; the default restarts an actor up to 3 times within 5 s.
         watchdog_s: publish ``LoopBlocked``, with the actor and its stack, when code holds the event loop for longer than so many
             seconds of real time (0.25, say) without an ``await`` that waits; None does not watch.
@@ -529,11 +616,16 @@ async def open_runtime(
     services.shows_prompts = show_prompts
     models = Models(lm, lms, services.rng, check_budget(budget))
     trained = Predictors(predictors)
-    for instrument in instruments:
-        services.events.add_sink(instrument)
+    listeners = tuple(instruments)
+    for instrument in listeners:
+        services.events.add_sink(instrument, tuple(getattr(instrument, "kinds", (Event,))))
     session = Session(services, supervisor_spec("root", (), supervision))
     engine = Engine(services, session.root, models, trained)
     services.facade = runtime = Runtime(services, session.root, models, trained, engine)
+    for instrument in listeners:
+        opened: Callable[[Runtime], None] | None = getattr(instrument, "opened", None)
+        if opened is not None:
+            opened(runtime)
     abandoned: list[str] = []
     with watching(services, watchdog_s):
         try:
@@ -542,7 +634,7 @@ async def open_runtime(
                     await session.start(nursery)
                     with session.body:
                         if kept_in is not None:
-                            await _keep(runtime, engine, kept_in, worker)
+                            await _keep(runtime, engine, kept_in, worker, retention)
                         await _prepare(runtime, models, warm_up=warm_up)
                         for graph in graphs:
                             await runtime.deploy(graph)
@@ -604,11 +696,12 @@ def _check_entry() -> None:
         )
 
 
-async def _keep(runtime: Runtime, engine: Engine, store: Store, worker: str | None) -> None:
+async def _keep(runtime: Runtime, engine: Engine, store: Store, worker: str | None, retention: Retention | None) -> None:
     """Open the store, before anything else is started and so to be closed after it."""
-    engine.keeping = Keeping(store, worker, engine.publish)
+    keeping = Keeping(store, worker, engine.publish, retention)
+    taking_up = engine.keep(keeping)
     try:
-        await runtime.spawn(Keeper, engine.keeping, engine.take_up, engine.hear, name="store", restart=RestartType.TEMPORARY)
+        await runtime.spawn(Keeper, keeping, taking_up.take_up, taking_up.hear, name="store", restart=RestartType.TEMPORARY)
     except ActorStartFailed as error:
         if isinstance(error.__cause__, StoreError):
             raise error.__cause__ from None

@@ -71,7 +71,7 @@ def test_the_readme_opens_with_the_example_that_is_tested() -> None:
 
     block = BLOCK.search(readme)
     assert block is not None
-    assert block["code"] == (ROOT / "docs/examples/property_extraction.py").read_text(encoding="utf-8")
+    assert block["code"] == (ROOT / "docs/examples/reviews.py").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -18,7 +18,15 @@ from actors.graphs.components import strong_components
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("actors", "runtime")
 
-_LM = ("runtime/lm", "runtime/lm/dspy", "runtime/lm/http", "runtime/lm/limits", "runtime/lm/predictors", "runtime/lm/providers")
+_LM = (
+    "runtime/lm",
+    "runtime/lm/dspy",
+    "runtime/lm/http",
+    "runtime/lm/limits",
+    "runtime/lm/predictors",
+    "runtime/lm/providers",
+    "runtime/lm/tools",
+)
 _BELOW_APP = ("actors", "actors/graphs", "runtime/core", "runtime/graphs", "runtime/journal", "runtime/messages", *_LM)
 _APP = ("runtime", *_BELOW_APP)
 
@@ -32,6 +40,7 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
     "runtime/lm/limits": ("actors",),
     "runtime/lm/http": ("actors", "runtime/lm/limits"),
     "runtime/lm/providers": ("actors", "runtime/lm/http", "runtime/lm/limits", "runtime/messages"),
+    "runtime/lm/tools": ("actors", "actors/graphs", "runtime/lm/limits", "runtime/messages"),
     "runtime/lm/dspy": ("actors", "actors/graphs", "runtime/lm/limits", "runtime/messages"),
     "runtime/lm/backends": ("actors", "runtime/lm/dspy", "runtime/lm/limits", "runtime/lm/providers", "runtime/messages"),
     "runtime/lm/predictors": ("actors", "actors/graphs", "runtime/lm/backends", "runtime/lm/dspy", "runtime/messages"),
@@ -41,6 +50,7 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
         "runtime/lm/http",
         "runtime/lm/limits",
         "runtime/lm/providers",
+        "runtime/lm/tools",
         "runtime/messages",
     ),
     "runtime/graphs/reducer": ("actors", "actors/graphs"),
@@ -54,7 +64,9 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
         *_LM,
     ),
     "runtime": _BELOW_APP,
+    "runtime/tools": ("actors", "actors/graphs"),
     "runtime/embed": _APP,
+    "runtime/telemetry": _APP,
     "runtime/testing/models": ("actors", "runtime/lm", "runtime/lm/dspy", "runtime/lm/limits"),
     "runtime/testing/schedules": (*_APP, "runtime/testing/models"),
     "runtime/testing": (*_APP, "runtime/journal", "runtime/testing/models", "runtime/testing/schedules"),
@@ -93,8 +105,12 @@ FOREIGN: Mapping[str, frozenset[str]] = {
             "runtime/testing/network.py",  # is a transport of httpx, for tests
         }
     ),
+    "opentelemetry": frozenset({"runtime/telemetry/tracing.py"}),
+    "prometheus_client": frozenset({"runtime/telemetry/prometheus.py"}),
     "PIL": frozenset({"runtime/cli/draw/png.py"}),
     "litellm": frozenset({"runtime/lm/providers/library.py"}),
+    "mcp": frozenset({"runtime/tools/mcp_client.py"}),
+    "httpx2": frozenset({"runtime/tools/mcp_client.py"}),  # that of the library mcp, with which it comes
     "rich": frozenset({"runtime/cli/watch.py"}),
     "msgspec": frozenset({"runtime/messages/codec.py"}),
     "psycopg": frozenset({"runtime/journal/postgres_wire.py"}),
@@ -108,13 +124,22 @@ FOREIGN: Mapping[str, frozenset[str]] = {
     "pydantic_ai": frozenset({"runtime/lm/backends/pydantic_ai.py"}),
 }
 # Of these, what is not needed by every installation: the distribution, which is in an extra.
-EXTRAS: Mapping[str, str] = {"PIL": "pillow", "psycopg": "psycopg[binary]", "pydantic_ai": "pydantic-ai-slim", "rich": "rich"}
+EXTRAS: Mapping[str, str] = {
+    "PIL": "pillow",
+    "httpx2": "mcp",
+    "mcp": "mcp",
+    "opentelemetry": "opentelemetry-sdk",
+    "prometheus_client": "prometheus-client",
+    "psycopg": "psycopg[binary]",
+    "pydantic_ai": "pydantic-ai-slim",
+    "rich": "rich",
+}
 # Programs that load a file of ours; no dependency, because the file is only imported where they run.
 HOSTS: Mapping[str, frozenset[str]] = {
     "pytest": frozenset({"runtime/testing/schedules/items.py", "runtime/testing/plugin.py"}),
     "typing_extensions": frozenset({"actors/typevars.py"}),  # read by type checkers alone, which know it
 }
-PARTS: Mapping[str, str] = {"pydantic_core": "pydantic"}  # packages that one distribution cannot do without
+PARTS: Mapping[str, str] = {"pydantic_core": "pydantic", "mcp_types": "mcp"}  # packages that one distribution cannot do without
 EVERYWHERE: Mapping[str, frozenset[str]] = {
     "actors": frozenset({"attrs"}),
     "runtime": frozenset({"attrs", "outcome", "trio"}),

@@ -30,6 +30,7 @@ DOORS = (
     "runtime.journal",
     "runtime.lm",
     "runtime.testing",
+    "runtime.tools",
     "runtime.embed.asyncio",
     "runtime.embed.portal",
     "runtime.embed.asgi",

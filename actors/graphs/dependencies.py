@@ -15,11 +15,22 @@ from typing import Any, Union, cast, final, get_args, get_origin
 
 import attrs
 
+from actors.conversations import Turn
 from actors.graphs.annotations import Many, Names, Unreadable, is_message_type, location, read, shown, split
 from actors.graphs.markers import Dep, Recall
 
 ORIGINAL = "__understudy_original__"
 """The attribute by which what ``@graph.predict`` returns knows its function."""
+
+
+@final
+class Injected(enum.Enum):
+    """What a parameter that takes no message gets."""
+
+    LM = "LM"
+    RUN = "Run"
+    TURNS = "list[Turn]"
+    """The earlier turns of the conversation."""
 
 
 @final
@@ -102,6 +113,24 @@ def needed(annotation: object, parameter: str, names: Names, nodes: Nodes) -> De
             )
         return Recalled(parameter, shape.types, shape.optional)
     return None
+
+
+def asks_for_turns(annotation: object, names: Names) -> bool:
+    """Whether a parameter gets the earlier turns of the conversation.
+
+    Raises:
+        Unreadable: it asks for them as something else than ``list[Turn]``.
+    """
+    wanted, markers = split(annotation, names)
+    if not any(isinstance(marker, Recall) and marker.conversation for marker in markers):
+        return False
+    if get_origin(wanted) is not list or get_args(wanted) != (Turn,):
+        raise Unreadable(
+            "recall-type",
+            f"the turns of a conversation are a list[Turn], and it is annotated with {shown(wanted)}.",
+            "write Annotated[list[Turn], Recall(conversation=True)].",
+        )
+    return True
 
 
 def _only_marker(wanted: object, markers: tuple[object, ...]) -> Dep | Recall | None:

@@ -18,6 +18,7 @@ from actors.graphs.mermaid import draw
 from actors.graphs.node import Input, Kind, NodeSpec
 from actors.graphs.options import node_supervision
 from actors.graphs.plan import Plan
+from actors.graphs.tools import ToolSpec
 from actors.supervision import Supervision
 from actors.words import counted, type_names
 
@@ -40,6 +41,7 @@ def describe(
         _problems(problems),
         _nodes(plan),
         _prompts(plan),
+        _tools(plan),
         _dependencies(plan),
         _recalled(plan),
         _types(plan),
@@ -157,6 +159,33 @@ def _prompts(plan: Plan) -> Iterator[str]:
         yield from (
             f"> {line}".rstrip() for line in (spec.instruction or "(no instruction: the names of the types say it)").splitlines()
         )
+
+
+def _tools(plan: Plan) -> Iterator[str]:
+    equipped = [spec for spec in plan.nodes.values() if spec.predict is not None and spec.has_tools]
+    if equipped:
+        yield "## Tools"
+    for spec in equipped:
+        assert spec.predict is not None, "chosen so"
+        yield ""
+        failing = "the model is told" if spec.predict.on_tool_error == "tell" else "the node fails"
+        yield f"`{spec.name}` calls them in up to {counted(spec.predict.max_rounds, 'round')}; of a call that fails, {failing}:"
+        yield ""
+        for tool in spec.tools:
+            first = tool.description.partition("\n")[0]
+            limit = f", {tool.tool.timeout_s:g} s" if tool.tool.timeout_s is not None else ""
+            approved = ", after a person has agreed" if tool.tool.approve is not False else ""
+            fields = ", ".join(_arguments(tool))
+            yield f"- `{tool.name}({fields})` ({_place(tool.tool.place)}{limit}{approved}){f': {first}' if first else ''}"
+        for box in spec.toolboxes:
+            yield f"- what `{box.name}` offers: {', '.join(f'`{pattern}`' for pattern in box.allow)}"
+
+
+def _arguments(tool: ToolSpec) -> Iterator[str]:
+    if tool.arguments is None:
+        yield from (tool.schema or {}).get("properties", {})
+    else:
+        yield from (f"{name}: {kind}" for name, kind in _fields(tool.arguments))
 
 
 def _dependencies(plan: Plan) -> Iterator[str]:

@@ -11,6 +11,7 @@ from actors.errors import DeclarationError
 from actors.factories import actor_class, check_factory
 from actors.graphs.annotations import Names, Shape, Unreadable, how_to_make_message, is_message_type, read
 from actors.graphs.node import Embedded, Kind, Nested
+from actors.graphs.tools import graphs_in
 from actors.words import repr_of
 
 
@@ -61,6 +62,7 @@ def leads_to(graph: Nested, goal: Nested) -> bool:
             seen[id(at)] = at
             inner = [declaration.embedded for declaration in at.nodes.values() if declaration.kind is Kind.GRAPH]
             queue.extend(embedded.what for embedded in inner if embedded is not None)
+            queue.extend(graph for declaration in at.nodes.values() for graph in graphs_in(declaration.tools))
     return False
 
 

@@ -26,6 +26,7 @@ from actors.graphs.mermaid import draw
 from actors.graphs.node import Kind, Nested, NodeDeclaration, declare, embed
 from actors.graphs.options import NodeKeywords
 from actors.graphs.plan import Plan
+from actors.graphs.tools import graphs_in
 from actors.supervision import Supervision, check_id
 from actors.typevars import In, Out
 from actors.words import repr_of
@@ -313,6 +314,9 @@ class Graph(Generic[In, Out]):
                 raise GraphInvalid(_report(self.name, problems), problems=problems)
             for declaration in self._nodes.values():
                 release(declaration.names)
+                for tool in declaration.tools:
+                    if tool.names is not None:
+                        release(tool.names)
                 if declaration.fallback_names is not None:
                     release(declaration.fallback_names)
             if self._fallback_names is not None:
@@ -350,20 +354,24 @@ class Graph(Generic[In, Out]):
 
     def _nested_problems(self) -> Iterator[Problem]:
         for name, declaration in self._nodes.items():
-            if declaration.kind is not Kind.GRAPH or declaration.embedded is None:
-                continue
-            inner: Nested = declaration.embedded.what
-            if leads_to(inner, self):
-                yield Problem(
-                    "graph-in-itself",
-                    name,
-                    f"the graph {inner.name!r} runs {self.name!r} as a node, directly or through others, without end.",
-                    "loop within one graph: let a node return a type that an earlier node takes.",
-                    declaration.location,
-                )
-                continue
-            for problem in inner.check():
-                yield attrs.evolve(problem, node=name if problem.node is None else f"{name}/{problem.node}")
+            is_graph = declaration.kind is Kind.GRAPH and declaration.embedded is not None
+            inner_graphs: list[Nested] = [declaration.embedded.what] if is_graph and declaration.embedded is not None else []
+            for inner in (*inner_graphs, *graphs_in(declaration.tools)):
+                yield from self._problems_of(inner, name, declaration)
+
+    def _problems_of(self, inner: Nested, name: str, declaration: NodeDeclaration) -> Iterator[Problem]:
+        """Those of a graph that is a node, or a tool of a node, of this one."""
+        if leads_to(inner, self):
+            yield Problem(
+                "graph-in-itself",
+                name,
+                f"the graph {inner.name!r} runs {self.name!r} as a node, directly or through others, without end.",
+                "loop within one graph: let a node return a type that an earlier node takes.",
+                declaration.location,
+            )
+            return
+        for problem in inner.check():
+            yield attrs.evolve(problem, node=name if problem.node is None else f"{name}/{problem.node}")
 
     def _declare(
         self,

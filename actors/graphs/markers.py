@@ -73,6 +73,13 @@ class Run(Protocol):
         """Report that the node is alive: its ``idle_timeout_s`` starts again. Also from a worker thread; never waits long."""
         ...
 
+    def report(self, text: str, *, done: float | None = None, of: float | None = None) -> None:
+        """Say how far the node is, to whoever listens to the run (``NodeReported``): ``run.report("page 3", done=3, of=12)``.
+
+        A sign of life, too. Costs nothing when nobody listens; also from a worker thread.
+        """
+        ...
+
 
 def _is_first(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
     check_count(owner, attribute.name, value, optional=True)
@@ -185,4 +192,9 @@ class Recall:
     one with the most nodes before it; of several, that of the node declared last, and of the items of a fan-out the last in item
     order. Timing has no part in it. Without one, the node fails with ``RecallError``, or gets None with
     ``Annotated[Draft | None, Recall()]``.
+
+    ``Annotated[list[Turn], Recall(conversation=True)]`` gets the earlier turns of the run's conversation,
+    oldest first; an empty list in a run that is part of none.
     """
+
+    conversation: bool = False

@@ -25,6 +25,7 @@ def draw(plan: Plan) -> str:
     connection with a condition a dotted one; a gathered type is written ``list[A]``. What goes to several nodes bears its
     name once, on the way to an empty circle from which the arrows leave. What a node depends on is joined to it by a line
     with a dot (functions are leaning boxes), and what makes a message that it recalls by a dotted one.
+    The tools that a language model may call stand under its node's name.
     """
     return "\n".join(["graph TD", *_body(plan, "", "    ", (plan.name,))])
 
@@ -100,6 +101,8 @@ def _types(kinds: tuple[type, ...]) -> str:
 
 def _box(spec: NodeSpec) -> str:
     label = escape(spec.name)
+    if spec.has_tools:
+        label += f"<br/>calls {escape(', '.join(spec.tool_names))}"
     if spec.kind is Kind.ACTOR:
         return f'(("{label}"))'
     return f'{{{{"{label}"}}}}' if spec.kind is Kind.PREDICT else f'["{label}"]'

@@ -19,9 +19,11 @@ import attrs
 from actors.checks import refuse
 from actors.errors import DeclarationError, Problem
 from actors.graphs.annotations import Many, Names, how_to_make_message, is_message_type, location
-from actors.graphs.dependencies import Dependency, Recalled
+from actors.graphs.dependencies import Dependency, Injected, Recalled
 from actors.graphs.markers import Gather
 from actors.graphs.options import PREDICT_OPTIONS, NodeOptions, PredictOptions, check_options, node_options
+from actors.graphs.toolboxes import Toolbox
+from actors.graphs.tools import Tool, ToolSpec, as_tool
 from actors.supervision import check_id
 from actors.words import repr_of
 
@@ -40,14 +42,6 @@ class Kind(enum.Enum):
     """A nested graph, run for each message."""
     ACTOR = "actor"
     """An actor, which is asked."""
-
-
-@final
-class Injected(enum.Enum):
-    """What a parameter that takes no message gets."""
-
-    LM = "LM"
-    RUN = "Run"
 
 
 class Nested(Protocol):
@@ -116,6 +110,11 @@ class NodeDeclaration:
     embedded: Embedded | None = None
     """A graph or an actor that stands as a node; `function` is then a stand-in, or the actor's ``receive``."""
     fallback_names: Names | None = None
+
+    @property
+    def tools(self) -> tuple[Tool, ...]:
+        """What its language model may call, without the toolboxes."""
+        return () if self.predict is None else tuple(each for each in self.predict.tools if isinstance(each, Tool))
 
     @property
     def origin(self) -> object:
@@ -217,6 +216,8 @@ class NodeSpec:
     embedded: Any = None
     """For a graph or an actor as a node: the graph, the ref, or what makes the actor. Any: the runtime knows which by `kind`."""
     fallback: Fallback | None = None
+    tools: tuple[ToolSpec, ...] = ()
+    """What its language model may call, besides what the toolboxes of its options offer."""
     is_on_demand: bool = False
     """Another node depends on it: it is run for that, and messages neither come to it nor leave it."""
 
@@ -230,7 +231,24 @@ class NodeSpec:
     def all_needs(self) -> tuple[Dependency, ...]:
         """The dependencies of the node and of its fallback, and those that these need; nearest first."""
         direct = [*self.needs.values(), *(self.fallback.needs.values() if self.fallback is not None else ())]
+        direct += [need for tool in self.tools for need in tool.needs.values()]
         return tuple(each for need in direct for each in need.all())
+
+    @property
+    def toolboxes(self) -> tuple[Toolbox, ...]:
+        """Those whose tools its language model may call."""
+        return () if self.predict is None else tuple(each for each in self.predict.tools if isinstance(each, Toolbox))
+
+    @property
+    def tool_names(self) -> tuple[str, ...]:
+        """What its language model may call, as pictures show it: tools by name, and toolboxes with what they allow."""
+        boxes = (f"{box.name}({', '.join(box.allow)})" for box in self.toolboxes)
+        return (*(tool.name for tool in self.tools), *boxes)
+
+    @property
+    def has_tools(self) -> bool:
+        """Whether its language model may call anything."""
+        return self.predict is not None and bool(self.predict.tools)
 
     @property
     def gathering(self) -> tuple[Input, ...]:
@@ -267,15 +285,21 @@ def declare(
         if name is not None and not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise refuse(NodeOptions, "name", name, "a string or None")
         check_id(name if name is not None else own_name)
-        options = node_options(common, predict=predict)
+        options = node_options(common, predict=predict, has_tools=bool(extra.get("tools")))
         _check_repeatable(options, function)
-        predict_options = PredictOptions(**extra) if predict else None
+        predict_options = _predict_options(extra, names, location(function)) if predict else None
     except DeclarationError as error:
         raise DeclarationError(f"{where}: {error}") from None
     fallback = None if options.fallback is None else names(options.fallback)  # type: ignore[arg-type]  # checked by its validator
     return NodeDeclaration(
         name or own_name, function, options, predict_options, names(function), message, fallback_names=fallback
     )
+
+
+def _predict_options(given: Mapping[str, Any], names: Callable[[types.FunctionType], Names], place: str) -> PredictOptions:
+    options = PredictOptions(**given)
+    made = tuple(each if isinstance(each, Toolbox) else as_tool(each, names, place=place) for each in options.tools)
+    return attrs.evolve(options, tools=made) if made else options
 
 
 def _check_repeatable(options: NodeOptions, function: object) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import types
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, Literal, TypedDict, final
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, Literal, TypedDict, cast, final
 
 import attrs
 
@@ -18,9 +18,14 @@ from actors.restarts import Backoff, Redelivery, RestartType
 from actors.supervision import Supervision
 
 
-def _is_timeout(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
+def check_timeout(owner: object, name: str, value: object) -> None:
+    """DeclarationError unless `value` is a number of seconds > 0, or None."""
     if value is not None and (not isinstance(value, int | float) or isinstance(value, bool) or not value > 0):
-        raise refuse(owner, attribute.name, value, "None or a number > 0")
+        raise refuse(owner, name, value, "None or a number > 0")
+
+
+def _is_timeout(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    check_timeout(owner, attribute.name, value)
 
 
 Late = Literal["discard", "take"]
@@ -56,13 +61,31 @@ def _is_truncated(owner: object, attribute: attrs.Attribute[Any], value: object)
         raise refuse(owner, attribute.name, value, "one of 'error', 'widen', 'accept', or None")
 
 
+OnToolError = Literal["tell", "fail"]
+"""What becomes of a call of a tool that fails."""
+
+
+def _listed(tools: object) -> Any:
+    return tuple(cast("list[object]", tools)) if isinstance(tools, list | tuple) else tools
+
+
+def _are_tools(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not isinstance(value, tuple):
+        raise refuse(owner, attribute.name, value, "a list of tools, such as [search]")
+
+
+def _is_on_tool_error(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value not in ("tell", "fail"):
+        raise refuse(owner, attribute.name, value, "'tell' or 'fail'")
+
+
 REDELIVERY: Final = Redelivery(max_attempts=1)
 """The default of a node: its effects, if it has any, happen once."""
 NODE_SUPERVISION: Final = Supervision(max_restarts=math.inf, backoff=Backoff(first_s=0.1, cap_s=1.0))
 """How the actors of a graph are restarted unless the graph sets it: one run that fails must not take down what others use.
 Instances of nodes need neither budget nor delay, since they hold no state: see ``runtime.core.restarts``."""
 PREDICT_REDELIVERY: Final = Redelivery(max_attempts=3)
-"""The default of a predict node: it has no effects except the answer."""
+"""The default of a predict node without tools: it has no effects except the answer."""
 
 
 @final
@@ -77,8 +100,8 @@ class NodeOptions:
     restart: RestartType = attrs.field(default=RestartType.PERMANENT, validator=is_a(RestartType))
     """After which ends an instance of the node is started again."""
     redelivery: Redelivery = attrs.field(default=REDELIVERY, validator=is_a(Redelivery))
-    """What happens to a message that crashed the node: a predict node makes 3 attempts, every other node one, unless it is
-    written here. What a ``Redelivery`` does not write is inherited from that."""
+    """What happens to a message that crashed the node: a predict node without tools makes 3 attempts, every other node one,
+    unless it is written here. What a ``Redelivery`` does not write is inherited from that."""
     timeout_s: float | None = attrs.field(default=None, validator=_is_timeout)
     """How many seconds one attempt may take; None: no limit but the run's deadline."""
     idle_timeout_s: float | None = attrs.field(default=None, validator=_is_timeout)
@@ -111,6 +134,16 @@ class PredictOptions:
     """What happens to an answer that stops in the middle, at the longest length allowed: ``"error"`` (LMTruncated), ``"widen"``
     (within ``parse_attempts`` it is asked for again with twice the room) or ``"accept"``; None: as the language model is set, and
     ``"error"`` where it is not."""
+    tools: tuple[Any, ...] = attrs.field(
+        default=(), validator=_are_tools, converter=_listed
+    )  # Any: functions, and what makes tools
+    """What the language model may call before it answers: typed functions, ``tool(…)``, ``dspy.Tool`` instances, toolboxes."""
+    max_rounds: int = attrs.field(default=8, validator=is_count(least=1))
+    """How many turns of calls the model has before it must answer; then the node fails with ``RoundsExceeded``."""
+    on_tool_error: OnToolError = attrs.field(default="tell", validator=_is_on_tool_error)
+    """What becomes of a call that fails: ``"tell"`` (the model reads the error, and goes on) or ``"fail"`` (the node fails)."""
+    hints: bool = attrs.field(default=False, validator=is_a(bool))
+    """Whether the model is told with each result how many rounds, and how many steps of the run, are left."""
 
 
 class NodeKeywords(TypedDict, total=False):
@@ -130,6 +163,10 @@ class NodeKeywords(TypedDict, total=False):
     parse_attempts: int
     stream: bool
     truncated: str | None
+    tools: Sequence[Any]
+    max_rounds: int
+    on_tool_error: OnToolError
+    hints: bool
 
 
 def node_supervision(own: Supervision | None) -> Supervision:
@@ -137,14 +174,14 @@ def node_supervision(own: Supervision | None) -> Supervision:
     return NODE_SUPERVISION if own is None else inheriting(own, NODE_SUPERVISION)
 
 
-def node_options(given: Mapping[str, Any], *, predict: bool) -> NodeOptions:
-    """The options of a node, of which its author wrote `given`.
+def node_options(given: Mapping[str, Any], *, predict: bool, has_tools: bool = False) -> NodeOptions:
+    """The options of a node, of which its author wrote `given`. What has tools has effects, as any other node.
 
     Raises:
         DeclarationError: an option has a wrong value.
     """
     options = NodeOptions(**given)
-    base = PREDICT_REDELIVERY if predict else REDELIVERY
+    base = PREDICT_REDELIVERY if predict and not has_tools else REDELIVERY
     redelivery = inheriting(given["redelivery"], base) if "redelivery" in given else base
     return attrs.evolve(options, redelivery=redelivery)
 

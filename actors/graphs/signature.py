@@ -27,10 +27,11 @@ from actors.graphs.annotations import (
     read,
     split,
 )
-from actors.graphs.dependencies import Dependency, Nodes, Recalled, needed
+from actors.graphs.dependencies import Dependency, Injected, Nodes, Recalled, asks_for_turns, needed
 from actors.graphs.folds import gathered_types
 from actors.graphs.markers import Dep, Gather, Recall, Run
-from actors.graphs.node import Fallback, Injected, Input, Kind, NodeDeclaration, NodeSpec, has_no_body, is_empty
+from actors.graphs.node import Fallback, Input, Kind, NodeDeclaration, NodeSpec, has_no_body, is_empty
+from actors.graphs.tools import ToolSpec, read_tool
 from actors.lm import LM
 
 
@@ -78,10 +79,47 @@ def resolve(declaration: NodeDeclaration, nodes: Nodes) -> Resolved:
         location=declaration.location,
         message=declaration.message,
         embedded=None if declaration.embedded is None else declaration.embedded.what,
+        tools=_read_tools(declaration, nodes, returned, report) if declaration.predict is not None else (),
     )
     if declaration.options.fallback is not None and returned is not None:
         spec = attrs.evolve(spec, fallback=_read_fallback(declaration, spec, nodes, report))
     return Resolved(spec, tuple(problems), knows_inputs, returned is not None)
+
+
+def _read_tools(declaration: NodeDeclaration, nodes: Nodes, returned: Shape | None, report: Report) -> tuple[ToolSpec, ...]:
+    """The tools of a predict node, and what is wrong with them."""
+    found: dict[str, ToolSpec] = {}
+    for tool in declaration.tools:
+        try:
+            spec = read_tool(tool, nodes)
+        except Unreadable as problem:
+            report(problem.code, f"its tool {tool.name!r} ({tool.place}): {problem.text}", problem.fix)
+            continue
+        if spec.name in found:
+            report(
+                "tool-same-name",
+                f"it has two tools of the one name {spec.name!r} ({found[spec.name].tool.place} and {tool.place}): a language "
+                "model calls a tool by its name.",
+                f"write tool({spec.name}, name='other') for one of them.",
+            )
+        found[spec.name] = spec
+    if (
+        found
+        and returned is not None
+        and len(returned.types) == 1
+        and not returned.optional
+        and _has_no_fields(returned.types[0])
+    ):
+        report(
+            "tool-no-answer",
+            f"{returned.types[0].__name__} has no fields, so no language model would ever be asked, and no tool called.",
+            "give it a field for what was found out.",
+        )
+    return tuple(found.values())
+
+
+def _has_no_fields(kind: type) -> bool:
+    return not getattr(kind, "__annotations__", None) and all(not vars(base).get("__annotations__") for base in kind.__mro__)
 
 
 def _instruction(declaration: NodeDeclaration) -> str:
@@ -147,6 +185,8 @@ def _read_parameters(declaration: NodeDeclaration, nodes: Nodes, report: Report)
 
 def _read_parameter(parameter: inspect.Parameter, names: Names, nodes: Nodes) -> Input | Injected | Dependency | Recalled:
     _check_usable(parameter)
+    if asks_for_turns(parameter.annotation, names):
+        return Injected.TURNS
     need = needed(parameter.annotation, parameter.name, names, nodes)
     if need is not None:
         return need

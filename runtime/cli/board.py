@@ -22,10 +22,12 @@ from runtime.graphs.events import (
     NodeFellBack,
     NodeFinished,
     NodeGaveUp,
+    NodeReported,
     NodeRetrying,
     NodeSlowToStop,
     NodeStarted,
     RunFinished,
+    ToolCalled,
 )
 
 MOST_SAID: Final = 2000
@@ -53,6 +55,8 @@ class Row:
     tokens: int = 0
     error: str = ""
     """The last one, on one line."""
+    report: str = ""
+    """How far it says it is, on one line."""
     changed: int = 0
     """The number of the last event; 0: none yet."""
 
@@ -152,6 +156,14 @@ class Board:
             return None
         if isinstance(event, LMCalled):
             return self._book(row, event)
+        if isinstance(event, ToolCalled):
+            row.report = ""
+            failed = "" if event.error is None else f", which failed: {one_line(said(event.error))}"
+            return f"called the tool {one_line(event.tool)} in {event.duration_s:.3f} s{failed}"
+        if isinstance(event, NodeReported):
+            of = "" if event.done is None else f" ({event.done:g}{'' if event.of is None else f' of {event.of:g}'})"
+            row.report = f"{one_line(event.text)}{of}"
+            return f"reports: {row.report}"
         path = event.path
         if isinstance(event, NodeStarted):
             self.messages += 1
@@ -163,6 +175,7 @@ class Board:
             return f"is slow to stop: its time was up {event.overdue_s:.3g} s ago, and it continues"
         if isinstance(event, NodeFinished | NodeRetrying | NodeFellBack | NodeGaveUp | NodeCancelled):
             row.running.pop(path, None)
+            row.report = ""
             row.slow.discard(path)
             return self._end(row, event)
         return None

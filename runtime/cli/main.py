@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import NoReturn, final
 
 from runtime.cli.interrupts import INTERRUPTED, leave_quickly, say_interrupted
@@ -52,6 +53,16 @@ examples:
 Keys come from the environment, where each provider's own tools expect them: OPENAI_API_KEY, ANTHROPIC_API_KEY, …
 {EXIT_CODES}
 """
+
+
+RUNS = """\
+Runs that open_runtime(store=…) has kept. None of their graphs is needed, and the process that works on them may go on.
+"""
+UPKEEP = """\
+Look after the store that open_runtime(store=…) was given. To migrate and to vacuum, no process may have it.
+"""
+STORE = "the store: a SQLite file, or postgresql://…"
+STATUSES = ("ready", "running", "waiting", "parked", "succeeded", "failed", "cancelled")
 
 
 @final
@@ -155,6 +166,20 @@ def _start_run(options: argparse.Namespace) -> int:
     )
 
 
+def _start_runs(options: argparse.Namespace) -> int:
+    from runtime.cli import runs  # noqa: PLC0415 - as above
+
+    given = vars(options)
+    names = ("run", "graph", "status", "label", "since", "limit", "after")
+    return runs.run(runs.Options(options.action, options.store, **{name: given[name] for name in names if name in given}))
+
+
+def _start_store(options: argparse.Namespace) -> int:
+    from runtime.cli import store  # noqa: PLC0415 - as above
+
+    return store.run(store.Options(options.action, options.store))
+
+
 RAW = argparse.RawDescriptionHelpFormatter
 
 
@@ -166,6 +191,8 @@ def _parser() -> _Parser:
     _add_graph(commands)
     _add_compile(commands)
     _add_run(commands)
+    _add_runs(commands)
+    _add_store(commands)
     return parser
 
 
@@ -237,6 +264,43 @@ def _add_run(commands: argparse._SubParsersAction[_Parser]) -> None:  # pyright:
     run.add_argument("--show-prompts", action="store_true", help="write what language models are asked to standard error")
 
 
+def _add_runs(commands: argparse._SubParsersAction[_Parser]) -> None:  # pyright: ignore[reportPrivateUsage]  # as above
+    runs = commands.add_parser("runs", help="stored runs", description=RUNS, epilog=EXIT_CODES, formatter_class=RAW)
+    runs.set_defaults(start=_start_runs)
+    actions = runs.add_subparsers(dest="action", required=True, metavar="ACTION")
+    for name, text in (
+        ("list", "list them, newest first"),
+        ("show", "show the steps of one, when each had ended, and what people are asked"),
+        ("export", "print one as JSON Lines: the run, then each record as it is stored"),
+        ("cancel", "cancel one, wherever it is"),
+        ("forget", "delete everything about one; no process may have the store"),
+    ):
+        action = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        if name != "list":
+            action.add_argument("run", metavar="ID", help="the run's id")
+        action.add_argument("--store", metavar="STORE", required=True, help=STORE)
+    listing = actions.choices["list"]
+    listing.add_argument("--graph", metavar="NAME", help="of this graph only")
+    listing.add_argument("--status", choices=STATUSES, help="that are there")
+    listing.add_argument("--label", metavar="LABEL", help="with this label only")
+    listing.add_argument("--since", metavar="TIME", type=_time, help="started after it, such as 2026-11-28 or 2026-11-28T18:00Z")
+    listing.add_argument("--limit", metavar="N", type=_count, default=100, help="at most so many (100)")
+    listing.add_argument("--after", metavar="PLACE", help="where the page before has ended, as it says")
+
+
+def _add_store(commands: argparse._SubParsersAction[_Parser]) -> None:  # pyright: ignore[reportPrivateUsage]  # as above
+    store = commands.add_parser("store", help="look after a store", description=UPKEEP, epilog=EXIT_CODES, formatter_class=RAW)
+    store.set_defaults(start=_start_store)
+    actions = store.add_subparsers(dest="action", required=True, metavar="ACTION")
+    for name, text in (
+        ("check", "read every record, and say what is damaged; exit code 1 if anything is"),
+        ("migrate", "bring its schema up to date; a copy of the former one is kept beside it"),
+        ("vacuum", "give the space of deleted runs back to the disk"),
+    ):
+        action = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        action.add_argument("--store", metavar="STORE", required=True, help=STORE)
+
+
 def _add_models(parser: _Parser) -> None:
     parser.add_argument("--model", metavar="MODEL", help="the model of every node that has no other, such as openai/gpt-4o-mini")
     parser.add_argument(
@@ -249,6 +313,14 @@ def _count(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number above 0. Got: {text}")
     return int(text)
+
+
+def _time(text: str) -> datetime:
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a time such as 2026-11-28T18:00Z. Got: {text}") from None
+    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
 
 
 def _named_model(text: str) -> tuple[str, str]:

@@ -105,18 +105,19 @@ def join(measured: Measured, requests: Iterable[RequestRecord] = ()) -> Timeline
     return Timeline(tuple(span(name, *times) for name, times in measured.nodes.items()), measured.ended_s - began_s)
 
 
-def draw(timeline: Timeline, *, scale_s: float, style: Style) -> list[str]:
+def draw(timeline: Timeline, *, scale_s: float, style: Style, names: int = NAME_COLUMNS) -> list[str]:
     """The lines of the drawing: an axis, and for each node a bar and its four times. No line is longer than 80 columns.
 
-    `scale_s` is how much time the axis spans, so several drawings can be compared; a longer run stretches it.
+    `scale_s` is how much time the axis spans, so several drawings can be compared; a longer run stretches it. `names` is how many
+    columns the names have, up to 10.
     """
     scale_s = max(scale_s, timeline.makespan_s, *(span.ended_s for span in timeline.spans))
     titles = "".join(title.rjust(NUMBER_COLUMNS) for title in ("start", "arrive", "reply", "end"))
-    lines = [style.dim(f"{'':{NAME_COLUMNS + 2}}{axis(scale_s)}{titles}")]
+    lines = [style.dim(f"{'':{names + 2}}{axis(scale_s)}{titles}")]
     for span in timeline.spans:
         times = (span.started_s, span.arrived_s, span.replied_s, span.ended_s)
         numbers = "".join(_number(time).rjust(NUMBER_COLUMNS) for time in times)
-        lines.append(f"  {span.name[:NAME_COLUMNS]:{NAME_COLUMNS}}{_bar(span, scale_s, style)}{style.dim(numbers)}")
+        lines.append(f"  {span.name[:names]:{names}}{_bar(span, scale_s, style)}{style.dim(numbers)}")
     return lines
 
 

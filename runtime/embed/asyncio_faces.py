@@ -8,9 +8,11 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Generic, Unpack, final, overload
 
 from actors.actor import Actor, ActorRef, ActorStatistics, Asked, R, SpawnOptions, Terminated
+from actors.conversations import Policy, Turn
 from actors.graphs.graph import Graph
 from actors.lm import LM, ChatMessage, Completion
 from actors.restarts import RestartType
@@ -21,10 +23,13 @@ from runtime.core.events import DEFAULT_BUFFER, Event
 from runtime.core.inspection import RuntimeStatistics, TreeNode
 from runtime.core.task_handle import TaskHandle
 from runtime.embed.asyncio_base import AsyncioEventStream, AsyncioFace, AsyncioLMStream, In, M, Out
+from runtime.graphs.conversations import IDLE_S, KEEP, Compact, Conversation
 from runtime.graphs.deployment import Deployment
 from runtime.graphs.events import AnyEvent, AnyRunEvent
 from runtime.graphs.handle import RunHandle
+from runtime.graphs.history import History
 from runtime.graphs.record import RunStatus, Spend, Step
+from runtime.journal.store import Page, StoredRun, StoredStatus
 from runtime.lm.limits.budget import Budget
 from runtime.lm.predictors.serving import PredictorStatistics
 
@@ -136,6 +141,28 @@ class AsyncioRuntime(AsyncioFace[Runtime], of=Runtime):
         face: AsyncioRunHandle[Any] = self._face(await self._cross(timeout, self._native.handle, run_id))
         return face
 
+    async def stored(
+        self,
+        graph: Graph[Any, Any] | str | None = None,
+        status: StoredStatus | str | None = None,
+        started_after: datetime | None = None,
+        label: str | None = None,
+        *,
+        limit: int = 100,
+        after: str | None = None,
+        timeout: float | None = None,
+    ) -> Page[StoredRun]:
+        """See ``Runtime.stored``."""
+        return await self._cross(timeout, self._native.stored, graph, status, started_after, label, limit=limit, after=after)
+
+    async def history(self, run_id: str, *, timeout: float | None = None) -> History:
+        """See ``Runtime.history``."""
+        return await self._cross(timeout, self._native.history, run_id)
+
+    async def forget(self, run_id: str, *, timeout: float | None = None) -> None:
+        """See ``Runtime.forget``."""
+        return await self._cross(timeout, self._native.forget, run_id)
+
     def stream(
         self,
         graph: Graph[In, Out],
@@ -160,6 +187,22 @@ class AsyncioRuntime(AsyncioFace[Runtime], of=Runtime):
             budget=budget,
         )
         return result
+
+    def conversation(
+        self,
+        graph: Graph[In, Out],
+        *,
+        key: str,
+        policy: Policy = Policy.ENQUEUE,
+        keep: int = KEEP,
+        compact: Compact | None = None,
+        idle_s: float = IDLE_S,
+    ) -> AsyncioConversation[In, Out]:
+        """See ``Runtime.conversation``."""
+        face: AsyncioConversation[In, Out] = self._face(
+            self._call(self._native.conversation, graph, key=key, policy=policy, keep=keep, compact=compact, idle_s=idle_s)
+        )
+        return face
 
     async def deploy(
         self, graph: Graph[In, Out], *, max_runs: float = math.inf, timeout: float | None = None
@@ -324,6 +367,49 @@ class AsyncioDeployment(AsyncioFace[Deployment[In, Out]], Generic[In, Out], of=D
     async def stop(self, *, timeout: float | None = None) -> None:
         """See ``Deployment.stop``."""
         return await self._cross(timeout, self._native.stop)
+
+
+@final
+class AsyncioConversation(AsyncioFace[Conversation[In, Out]], Generic[In, Out], of=Conversation):
+    """``Conversation`` for coroutines of asyncio."""
+
+    @property
+    def key(self) -> str:
+        """See ``Conversation.key``."""
+        return self._native.key
+
+    @property
+    def policy(self) -> Policy:
+        """See ``Conversation.policy``."""
+        return self._native.policy
+
+    @property
+    def history(self) -> tuple[Turn, ...]:
+        """See ``Conversation.history``."""
+        return self._native.history
+
+    @property
+    def is_busy(self) -> bool:
+        """See ``Conversation.is_busy``."""
+        return self._native.is_busy
+
+    async def send(self, message: In, *, timeout: float | None = None) -> Out:
+        """See ``Conversation.send``."""
+        result: Out = await self._cross(timeout, self._native.send, message)
+        return result
+
+    def stream(
+        self, message: In, *, buffer: int = DEFAULT_BUFFER, timeout: float | None = None
+    ) -> AsyncioEventStream[AnyRunEvent[Out | None]]:
+        """See ``Conversation.stream``."""
+        result: AsyncioEventStream[AnyRunEvent[Out | None]] = self._stream(
+            AsyncioEventStream, timeout, self._native.stream, message, buffer=buffer
+        )
+        return result
+
+    async def forget(self, *, timeout: float | None = None) -> None:
+        """See ``Conversation.forget``."""
+        return await self._cross(timeout, self._native.forget)
 
 
 @final

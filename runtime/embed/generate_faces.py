@@ -21,11 +21,12 @@ from actors.lm import LM
 from actors.supervision import SupervisorRef
 from runtime.app import Runtime
 from runtime.core.task_handle import TaskHandle
+from runtime.graphs.conversations import Conversation
 from runtime.graphs.deployment import Deployment
 from runtime.graphs.handle import RunHandle
 
 ROOT = Path(__file__).resolve().parents[2]
-NATIVE: tuple[type, ...] = (Runtime, RunHandle, Deployment, TaskHandle, ActorRef, SupervisorRef, LM)
+NATIVE: tuple[type, ...] = (Runtime, RunHandle, Deployment, Conversation, TaskHandle, ActorRef, SupervisorRef, LM)
 """In the order of the file. LM last: being a protocol, it recognises by their methods what nothing before it has claimed."""
 ONLY = {Deployment: ("address", "is_running", "active_runs", "stop")}
 """Of classes that have methods for the runtime itself."""
@@ -206,7 +207,11 @@ def _add_imports(
     known: dict[str, tuple[str, str | None]],
     imports: dict[str, set[str]],
 ) -> None:
-    parts: list[ast.AST] = [node.args, *node.decorator_list, *([node.returns] if node.returns is not None else [])]
+    parts: list[ast.AST] = [
+        node.args,
+        *(each for each in node.decorator_list if ast.unparse(each) == "overload"),
+        *([node.returns] if node.returns is not None else []),
+    ]
     if streams := _stream_of(node):
         imports[host.base].add(host.prefix + streams)
         parts[-1] = ast.parse(_stream_type(node, streams))

@@ -14,8 +14,8 @@ import trio
 from actors.actor import Actor
 from actors.errors import LMError, NodeTimedOut, RecallError, RunError
 from actors.graphs.annotations import Many
-from actors.graphs.dependencies import Dependency, Recalled
-from actors.graphs.node import Fallback, Injected, Kind, NodeSpec
+from actors.graphs.dependencies import Dependency, Injected, Recalled
+from actors.graphs.node import Fallback, Kind, NodeSpec
 from actors.groups import leaves_of
 from actors.lm import LM
 from actors.restarts import is_worth_another_attempt
@@ -29,6 +29,7 @@ from runtime.graphs.injected import NodeLM, NodeRun, Pulse
 from runtime.graphs.record import StepStatus
 from runtime.graphs.run import Work
 from runtime.graphs.slowness import telling_when_slow
+from runtime.graphs.tooling import Equipment
 from runtime.lm.dspy.choosing import Picking, fill_one_of
 
 
@@ -42,11 +43,13 @@ class NodeActor(Actor):
         lm: LM | None,
         serve: Serve | None = None,
         predictors: Picking | None = None,
+        equipment: Equipment | None = None,
         once: bool = False,
     ) -> None:
         """With `once`, it ends after one message."""
         self._spec = spec
         self._predictors = predictors
+        self._equipment = equipment
         self._lm = lm
         self._serve = serve
         self._once = once
@@ -66,14 +69,14 @@ class NodeActor(Actor):
         step.attempt += message.error is None
         step.status = StepStatus.RUNNING
         step.started_at_s = run.now()  # before the first wait: from here on the message counts as taken
-        if run.audience.listening:
-            message.tell(NodeStarted, waited_s=step.started_at_s - step.waits_since_s)
         if self._slate is None:
             self._slate = contextvars.copy_context()
         elif not _is_same(self._slate):
             await self._wipe(self._slate)
         # Set one by one, since another context for this task would cost a checkpoint; see test_b7_*.
         tokens = take_on(run.carried) if run.carried else ()
+        if run.audience.listening:  # after these, so that what a tracer sets now is what the node's code finds: test_tracing.py
+            message.tell(NodeStarted, waited_s=step.started_at_s - step.waits_since_s)
         try:
             if self._is_call and message.error is None:
                 output = await self._spec.function(**message.delivery.arguments)
@@ -120,7 +123,7 @@ class NodeActor(Actor):
     async def _attempt(self, message: Work) -> Any:
         timeout_s, idle_s = self._spec.options.timeout_s, self._spec.options.idle_timeout_s
         pulse = Pulse(math.inf if idle_s is None else idle_s)
-        attempt = Attempt(self._spec, self._lm, self._serve, message, pulse, self._predictors)
+        attempt = Attempt(self._spec, self._lm, self._serve, message, pulse, self._predictors, self._equipment)
         if not self._is_bounded:
             return await attempt.perform()
         output, is_done = None, False
@@ -189,9 +192,11 @@ class Attempt:
         message: Work,
         pulse: Pulse,
         predictors: Picking | None = None,
+        equipment: Equipment | None = None,
     ) -> None:
         self._spec = spec
         self._predictors = predictors
+        self._equipment = equipment
         self._lm = lm
         self._serve = serve
         self._message = message
@@ -212,8 +217,10 @@ class Attempt:
             return await self._serve(self._message, next(iter(self._message.delivery.arguments.values())))
         if spec.kind is Kind.PREDICT:
             assert self._lm is not None and spec.predict is not None, "a predict node is deployed with its LM"
+            equipment, message, pulse = self._equipment, self._message, self._pulse
+            own = NodeLM(self._lm, message, pulse)
             return await fill_one_of(
-                NodeLM(self._lm, self._message, self._pulse),
+                own if equipment is None else equipment.in_front_of(own, message, pulse),
                 instruction=spec.instruction,
                 inputs=self._shown(arguments),
                 outputs=spec.outputs,
@@ -286,19 +293,10 @@ class Attempt:
             if wanted is Injected.LM:
                 assert self._lm is not None, "a node that wants an LM is deployed with one"
                 arguments[parameter] = NodeLM(self._lm, message, self._pulse)
+            elif wanted is Injected.TURNS:
+                arguments[parameter] = list(run.turns_before)
             else:
-                graph, attempt = run.state.plan.name, message.step.attempt
-                arguments[parameter] = NodeRun(
-                    run.id,
-                    graph,
-                    delivery.node,
-                    delivery.path,
-                    attempt,
-                    run.is_resumed,
-                    self._pulse.beat,
-                    run.wall_time,
-                    lambda: run.steps_left,
-                )
+                arguments[parameter] = NodeRun.of(message, self._pulse.beat, delivery.path)
 
     def _nothing_to_recall(self, entry: Recalled) -> RecallError:
         kinds = type_names(entry.types)
@@ -316,7 +314,7 @@ class Attempt:
         return {
             message.__name__ if message is not None and name == own else name: value
             for name, value in arguments.items()
-            if name not in self._spec.injected
+            if self._spec.injected.get(name, Injected.TURNS) is Injected.TURNS
         }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextvars
 import math
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Generic, final
+from typing import Any, Generic, Protocol, final
 
 import attrs
 
@@ -27,13 +27,19 @@ from runtime.graphs.delivery import NodeActor, Serve
 from runtime.graphs.demands import Demands
 from runtime.graphs.reducer.routing import RoutingTable
 from runtime.graphs.run import ActiveRun, Work
+from runtime.graphs.tooling import Equipment
 from runtime.graphs.turns import Turns
 from runtime.journal.fingerprint import fingerprint
 from runtime.lm.dspy.choosing import Picking
 from runtime.messages.codec import MessageCodec
 
-RunInside = Callable[[Any, object, Work], Awaitable[Any]]
-"""Runs a graph as the work of a node of another run."""
+
+class RunInside(Protocol):
+    """Runs a graph as the work of a node of another run; `path` begins its paths, None for that of the message."""
+
+    def __call__(self, graph: Any, message: object, work: Work, path: str | None = None, /) -> Awaitable[Any]:
+        """Return its output."""
+        ...
 
 
 @final
@@ -99,6 +105,7 @@ class Deployment(Generic[In, Out]):
         choose: Callable[[NodeSpec], Any],
         run_inside: RunInside,
         predictors: Mapping[str, Picking],
+        equipment: Mapping[str, Equipment],
     ) -> None:
         """Start the first instance of every node, in the order of their declaration.
 
@@ -111,7 +118,7 @@ class Deployment(Generic[In, Out]):
             child = ChildSpec(
                 name,
                 NodeActor,
-                (spec, choose(spec), await self._server(spec, run_inside), predictors.get(name)),
+                (spec, choose(spec), await self._server(spec, run_inside), predictors.get(name), equipment.get(name)),
                 restart=options.restart,
                 mailbox=options.mailbox,
                 redelivery=options.redelivery,

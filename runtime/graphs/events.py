@@ -267,6 +267,39 @@ class LMCalled(NodeEvent):
 
 @final
 @attrs.frozen(kw_only=True)
+class ToolCalled(NodeEvent):
+    """A call of a tool by a node's language model has ended; ``path`` is the call's own."""
+
+    tool: str
+    duration_s: float
+    error: BaseException | None = None
+    """Why it failed; None when it did not. What the model is told of it depends on ``on_tool_error``."""
+
+
+@final
+@attrs.frozen(kw_only=True)
+class ToolsChanged(NodeEvent):
+    """What a server offers a node's language model is not what it was when a model was first shown it."""
+
+    toolbox: str
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    changed: tuple[str, ...]
+    """Those with another description, or with other arguments."""
+
+
+@final
+@attrs.frozen(kw_only=True)
+class NodeReported(NodeEvent):
+    """A node, or a tool of its language model, says how far it is: ``run.report("searching page 3", done=3, of=12)``."""
+
+    text: str
+    done: float | None = None
+    of: float | None = None
+
+
+@final
+@attrs.frozen(kw_only=True)
 class RunAbandoned(RunEvent):
     """The runtime is being closed, and this run was never awaited; it is cancelled now or has failed before."""
 
@@ -301,6 +334,9 @@ AnyNodeEvent: TypeAlias = (
     | LMAsked
     | LMCallStarted
     | LMCalled
+    | ToolCalled
+    | ToolsChanged
+    | NodeReported
 )
 """Each event of a node: a type checker reports what a ``match`` leaves out. The other unions are like it."""
 

@@ -14,7 +14,7 @@ import trio
 
 from actors.errors import LMError, UsageError
 from actors.lm import LM, ChatMessage, Completion, Delta, Embedder, Embeddings, LMStream, Usage
-from runtime.graphs.events import LMAsked, LMCalled, LMCallStarted, LMDelta
+from runtime.graphs.events import LMAsked, LMCalled, LMCallStarted, LMDelta, NodeReported
 from runtime.graphs.prompts import shown_prompt
 from runtime.graphs.record import Spend
 from runtime.graphs.run import Work
@@ -52,6 +52,41 @@ class NodeRun:
     _beat: Callable[[], None] = attrs.field(repr=False, eq=False)
     _wall_time: Callable[[], datetime] = attrs.field(repr=False, eq=False)
     _steps_left: Callable[[], float] = attrs.field(repr=False, eq=False)
+    _report: Callable[[str, float | None, float | None], None] | None = attrs.field(default=None, repr=False, eq=False)
+
+    @classmethod
+    def of(cls, work: Work, beat: Callable[[], None], path: str) -> NodeRun:
+        """That of `work`, or of a part of it that has a path of its own."""
+        run, step = work.run, work.step
+
+        def report(text: str, done: float | None, of: float | None) -> None:
+            beat()
+            if run.wants(NodeReported):
+                run.audience.publish(
+                    NodeReported(run_id=run.id, node=step.node, path=path, attempt=step.attempt, text=text, done=done, of=of)
+                )
+
+        return cls(
+            run.id,
+            run.state.plan.name,
+            step.node,
+            path,
+            step.attempt,
+            run.is_resumed,
+            beat,
+            run.wall_time,
+            lambda: run.steps_left,
+            report,
+        )
+
+    def report(self, text: str, *, done: float | None = None, of: float | None = None) -> None:
+        """See ``actors.Run.report``."""
+        if self._report is None:
+            return
+        if trio.lowlevel.in_trio_task():
+            self._report(text, done, of)
+        else:  # in the worker thread of a plain function
+            trio.from_thread.run_sync(self._report, text, done, of)
 
     @property
     def steps_left(self) -> float:

@@ -22,6 +22,7 @@ from actors.words import repr_of
 from runtime.core.events import Event
 from runtime.graphs.events import StoreRecovered, StoreStalled
 from runtime.journal.log import RunLog
+from runtime.journal.retention import Retention
 from runtime.journal.store import Lease, Store, StoredStatus
 
 LOOK_S: Final = 1.0
@@ -46,7 +47,9 @@ class _Stall:
 class Keeping:
     """What keeps the runs of one runtime: its store, its lease, and the logs that are being written."""
 
-    def __init__(self, store: Store, worker: str | None, publish: Callable[[Event], None]) -> None:
+    def __init__(
+        self, store: Store, worker: str | None, publish: Callable[[Event], None], retention: Retention | None = None
+    ) -> None:
         """Nothing is opened yet; the keeper does that."""
         self.store = store
         self.worker = f"{worker or 'worker'}-{secrets.token_hex(6)}"
@@ -55,6 +58,7 @@ class Keeping:
         self.nursery: trio.Nursery | None = None
         """For what a stored run needs besides its nodes."""
         self._publish = publish
+        self._retention = retention
         self._logs: dict[RunLog, None] = {}
         self._stalls: dict[RunLog, _Stall] = {}
         self._is_hurried = False
@@ -74,6 +78,12 @@ class Keeping:
         """Nothing more of it is to be written. Twice is fine."""
         self._logs.pop(log, None)
         self._recovered(log)
+
+    def put_away(self, run_id: str, log: RunLog, *, handed_back: bool) -> None:
+        """A durable run is over here; if it was handed back, somebody else may have it."""
+        self.close_log(log)
+        if handed_back and log.error is None and self.nursery is not None:
+            self.nursery.start_soon(self.release, run_id)
 
     def hurry(self) -> None:
         """The runtime is closed: what the store cannot write now is not waited for."""
@@ -116,6 +126,13 @@ class Keeping:
                     stall.next_s = math.inf  # until it answers
                     log.retry()
 
+    async def sweep(self) -> None:
+        """Delete what is kept no longer, again and again; what the store cannot do now is done the next time."""
+        while self._retention is not None:
+            with contextlib.suppress(StoreError):
+                await self._retention.sweep(self.store)
+            await trio.sleep(self._retention.sweep_s)
+
     async def watch_lease(self, lease: Lease) -> None:
         """End all runs here when another worker may have them."""
         await lease.lost.wait()
@@ -152,6 +169,7 @@ class Keeper(Actor):
                     nursery.start_soon(keeping.watch_lease, opened.value)
                     for task in self._tasks:
                         nursery.start_soon(task)
+                    nursery.start_soon(keeping.sweep)
                     yield
                 finally:
                     keeping.nursery = None

@@ -44,7 +44,7 @@ class StepStatus(enum.StrEnum):
 @final
 @attrs.define(eq=False)
 class Step:
-    """One message at one node, in ``RunHandle.trace``."""
+    """One message at one node, or one call of a tool there, in ``RunHandle.trace``."""
 
     node: str
     path: str
@@ -57,6 +57,8 @@ class Step:
     """How many times it was begun."""
     status: StepStatus = StepStatus.QUEUED
     """``"queued"``, ``"running"``, ``"retrying"``, ``"falling back"``, ``"done"``, ``"failed"`` or ``"cancelled"``."""
+    tool: str | None = None
+    """For a call of a tool: the tool. `node` is then the node whose language model called it."""
     _waits_since_s: float | None = attrs.field(default=None, repr=False, init=False)
 
     @property

@@ -14,6 +14,7 @@ from typing import Any, final
 import attrs
 import trio
 
+from actors.conversations import Turn
 from actors.errors import NodeFailed, RunCancelled, RunError, RunFailed, StreamBroken, UnderstudyError
 from actors.graphs.node import Kind
 from runtime.core.envelope import Envelope
@@ -104,6 +105,10 @@ class ActiveRun:
         self.max_steps = max_steps
         self.carried: Carried = carried_from_here() if outer is None else outer.carried
         """The context variables of the task that started it, for its nodes."""
+        self.turns_before: tuple[Turn, ...] = () if outer is None else outer.turns_before
+        """The earlier turns of the conversation that it is a part of."""
+        self.take_merged: Callable[[], Sequence[Any]] | None = None if outer is None else outer.take_merged
+        """Takes the messages that were sent into it; None when none can be."""
         self.trace: list[Step] = [] if outer is None else outer.trace
         self.spend = Spend()
         self.output: Any = None

@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from runtime.journal.sqlite import SqliteStore as SqliteStore
+from runtime.journal.retention import Retention as Retention
 from runtime.journal.store import Codec as Codec
+from runtime.journal.store import Page as Page
+from runtime.journal.store import Store as Store
+from runtime.journal.store import StoredQuestion as StoredQuestion
+from runtime.journal.store import StoredRun as StoredRun
+from runtime.journal.store import StoredStatus as StoredStatus
 from runtime.messages.upcasts import upcast as upcast
 
 if TYPE_CHECKING:
+    from runtime.journal.memory import MemoryStore as MemoryStore
     from runtime.journal.postgres import PostgresStore as PostgresStore
+    from runtime.journal.sqlite import SqliteStore as SqliteStore
+
+_STORES = {
+    "MemoryStore": "runtime.journal.memory",
+    "PostgresStore": "runtime.journal.postgres",
+    "SqliteStore": "runtime.journal.sqlite",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """``PostgresStore``, with which psycopg is imported."""
-    if name == "PostgresStore":
-        try:
-            from runtime.journal.postgres import PostgresStore  # noqa: PLC0415 - psycopg is an extra
-        except ImportError as error:
-            raise ImportError(
-                "PostgresStore needs psycopg.\n  Fix: pip install 'understudy[postgres]'", name=error.name
-            ) from error
-        return PostgresStore
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """The stores, each imported when it is asked for: without one, `import runtime` costs what it did."""
+    if name not in _STORES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        module = import_module(_STORES[name])
+    except ImportError as error:
+        if name != "PostgresStore":
+            raise
+        raise ImportError("PostgresStore needs psycopg.\n  Fix: pip install 'understudy[postgres]'", name=error.name) from error
+    return getattr(module, name)

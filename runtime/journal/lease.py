@@ -95,8 +95,8 @@ class HeldLease:
         self._stopping.set()
         self.lease.lost.set()
         with contextlib.suppress(StoreError):
-            await self._pool.write(_HAND_BACK, self.lease.worker, self.lease.epoch)
-            await self._pool.write(_LEAVE, self.lease.worker, self.lease.epoch)
+            await self._pool.read(_HAND_BACK, self.lease.worker, self.lease.epoch)
+            await self._pool.read(_LEAVE, self.lease.worker, self.lease.epoch)
         await trio.to_thread.run_sync(self._thread.join, 2.0)  # one that still connects ends by itself
 
     def alive(self) -> None:

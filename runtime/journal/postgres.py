@@ -6,7 +6,7 @@ import contextlib
 import math
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Final, final
+from typing import Final, Literal, final
 
 import attrs
 import trio
@@ -18,8 +18,8 @@ from runtime.journal.lease import HeldLease, take_over
 from runtime.journal.postgres_inbox import Inbox
 from runtime.journal.postgres_pool import Pool
 from runtime.journal.postgres_runs import Runs
-from runtime.journal.postgres_schema import check, migrate, quoted
-from runtime.journal.postgres_wire import Address
+from runtime.journal.postgres_schema import migrate, quoted
+from runtime.journal.postgres_wire import Address, Connection
 from runtime.journal.postgres_writer import Writer
 from runtime.journal.records import Record
 from runtime.journal.store import (
@@ -48,8 +48,6 @@ class _Open:
     """What there is between ``open`` and ``close``."""
 
     lease: HeldLease
-    runs: Runs
-    inbox: Inbox
     writer: Writer
     tasks: trio.CancelScope = attrs.field(factory=lambda: trio.CancelScope(shield=True))
     ended: trio.Event = attrs.field(factory=trio.Event)
@@ -64,13 +62,15 @@ class PostgresStore:
     `sync`: ``"paid"`` waits for the server's disk with what was paid for, promised or answered; ``"always"`` with every record;
     ``"never"`` with none. `codec` seals what is stored. A worker that has not renewed its lease for `lease_s` seconds is taken to
     be dead, and others take its runs over. The tables are made and changed only with `migrate`, or by :meth:`migrate`.
+
+    Whoever only looks, or posts something to a run, need not open it: the methods for that work until it is closed.
     """
 
     def __init__(
         self,
         dsn: str,
         schema: str = "understudy",
-        sync: str = "paid",
+        sync: Literal["paid", "always", "never"] = "paid",
         codec: Codec | None = None,
         lease_s: float = LEASE_S,
         *,
@@ -86,6 +86,8 @@ class PostgresStore:
         self._codec = codec
         self._lease_s = float(lease_s)
         self._migrates = migrate
+        self._runs = Runs(self._pool, sync != "never", codec)
+        self._inbox = Inbox(self._pool, self._runs)
         self._now: _Open | None = None
         self._was_opened = False
 
@@ -96,7 +98,7 @@ class PostgresStore:
 
     async def migrate(self) -> int:
         """Bring the tables to this release's version, in one transaction; returns how many versions were made."""
-        connection = await self._pool.connect()
+        connection = await Connection.open(self._pool.address)
         try:
             return await migrate(connection, self._pool.address, self._pool.schema)
         finally:
@@ -108,41 +110,40 @@ class PostgresStore:
             raise UsageError(f"{self!r} was opened before.\n  Fix: make another store for another runtime.")
         if self._migrates:
             await self.migrate()
-        connection = await self._pool.connect()
-        try:
-            await check(connection, self._pool.address, self._pool.schema)
-        finally:
-            connection.close()
         held = HeldLease(self._pool, worker, self._lease_s)
         await held.begin()
         self._was_opened = True
-        runs = Runs(self._pool, held, self._sync != "never", self._codec)
+        self._runs.lease = held
         writer = Writer(
             self._pool,
             worker,
             held.lease.epoch,
             self._sync,
             self._codec,
-            held=runs.held,
-            ended=runs.drop,
+            held=self._runs.held,
+            ended=self._runs.drop,
             lose=held.lose,
         )
-        self._now = _Open(held, runs, Inbox(self._pool, runs, worker), writer)
+        self._now = _Open(held, writer)
         nursery.start_soon(self._work, self._now, name=f"<{self!r}>")
         return held.lease
 
     async def close(self) -> None:
-        """See ``Store.close``."""
-        await trio.lowlevel.checkpoint_if_cancelled()
+        """See ``Store.close``. Cancelled: it ends without a word to the server, and others take the runs over after the lease."""
         now, self._now = self._now, None
         if now is None:
+            self._pool.close()
+            await trio.lowlevel.checkpoint()
             return
-        with trio.CancelScope(shield=True):
+        try:
             await now.writer.flushed()
             await now.lease.end()
+        finally:
+            now.lease.lose()
             now.tasks.cancel()
             now.news.set()
-            await now.ended.wait()
+            with trio.CancelScope(shield=True):  # of a few steps: whatever waits for the server is cancelled
+                await now.ended.wait()
             self._pool.close()
 
     async def _work(self, now: _Open) -> None:
@@ -213,57 +214,57 @@ class PostgresStore:
 
     def read(self, run: str, after: int = 0) -> AsyncIterator[Record]:
         """See ``Store.read``."""
-        return self._opened().runs.read(run, after)
+        return self._runs.read(run, after)
 
     # --------------------------------------------------------------------------------------------------------------------- runs
 
     async def create(self, run: NewRun, first: Record) -> Created | Existing:
         """See ``Store.create``."""
-        return await self._opened().runs.create(run, first)
+        return await self._runs.create(run, first)
 
     async def fork(self, run: NewRun, records: Sequence[Record]) -> Created | Existing:
         """See ``Store.fork``."""
-        return await self._opened().runs.fork(run, records)
+        return await self._runs.fork(run, records)
 
     async def claim(self, graphs: Collection[tuple[str, str]], limit: int) -> Sequence[StoredRun]:
         """See ``Store.claim``."""
-        return await self._opened().runs.claim(graphs, limit)
+        return await self._runs.claim(graphs, limit)
 
     async def take(self, run: str, only: StoredStatus | None = None) -> StoredRun | None:
         """See ``Store.take``."""
-        return await self._opened().runs.take(run, only)
+        return await self._runs.take(run, only)
 
     async def release(self, run: str, status: StoredStatus, wake_at: datetime | None) -> None:
         """See ``Store.release``."""
         now = self._opened()
         await now.writer.flushed()  # nothing of this life may be written once another has the run
-        await now.runs.release(run, status, wake_at)
+        await self._runs.release(run, status, wake_at)
         now.writer.part(run)
 
     async def run(self, run: str) -> StoredRun | None:
         """See ``Store.run``."""
-        return await self._opened().runs.run(run)
+        return await self._runs.run(run)
 
     async def runs(self, query: RunQuery) -> Page[StoredRun]:
         """See ``Store.runs``."""
-        return await self._opened().runs.page(query)
+        return await self._runs.page(query)
 
     async def forget(self, run: str) -> bool:
         """See ``Store.forget``."""
-        now = self._opened()
-        gone = await now.runs.forget(run)
-        now.writer.part(run)
+        gone = await self._runs.forget(run)
+        if self._now is not None:
+            self._now.writer.part(run)
         return gone
 
     async def expire(self, done: datetime | None, failed: datetime | None, payload: datetime | None) -> int:
         """See ``Store.expire``."""
-        return await self._opened().runs.expire(done, failed, payload)
+        return await self._runs.expire(done, failed, payload)
 
     # -------------------------------------------------------------------------------------------------- what comes from outside
 
     async def post(self, item: Posted) -> bool:
         """See ``Store.post``."""
-        return await self._opened().inbox.post(item)
+        return await self._inbox.post(item)
 
     async def posted(self) -> Sequence[Posted]:
         """See ``Store.posted``. It looks again when the store cannot be reached, and ends with an error when it is closed."""
@@ -271,39 +272,39 @@ class PostgresStore:
             now = self._opened()
             news = now.news
             with contextlib.suppress(StoreError):
-                if items := await now.inbox.new():
+                if items := await self._inbox.new():
                     return items
             await news.wait()
 
     async def inbox(self, run: str) -> Sequence[Posted]:
         """See ``Store.inbox``."""
-        return await self._opened().inbox.of(run)
+        return await self._inbox.of(run)
 
     async def questions(self, run: str | None = None) -> Sequence[StoredQuestion]:
         """See ``Store.questions``."""
-        return await self._opened().inbox.questions(run)
+        return await self._inbox.questions(run)
 
     async def question(self, question: str) -> StoredQuestion | None:
         """See ``Store.question``."""
-        return await self._opened().inbox.question(question)
+        return await self._inbox.question(question)
 
     # ---------------------------------------------------------------------------------------------------------------- schedules
 
     async def schedule(self, schedule: StoredSchedule) -> None:
         """See ``Store.schedule``."""
-        await self._opened().inbox.schedule(schedule)
+        await self._inbox.schedule(schedule)
 
     async def unschedule(self, name: str) -> bool:
         """See ``Store.unschedule``."""
-        return await self._opened().inbox.unschedule(name)
+        return await self._inbox.unschedule(name)
 
     async def schedules(self) -> Sequence[StoredSchedule]:
         """See ``Store.schedules``."""
-        return await self._opened().inbox.schedules()
+        return await self._inbox.schedules()
 
     async def tick(self, name: str, seen: datetime | None, next_at: datetime | None) -> bool:
         """See ``Store.tick``."""
-        return await self._opened().inbox.tick(name, seen, next_at)
+        return await self._inbox.tick(name, seen, next_at)
 
     # ------------------------------------------------------------------------------------------------------------------- itself
 
@@ -317,7 +318,7 @@ class PostgresStore:
             "records": writer.rows_written,
             "commits": writer.commits,
             "queued": writer.rows_waiting,
-            "runs": len(now.runs.held),
+            "runs": len(self._runs.held),
         }
 
     def wall_time(self) -> datetime:

@@ -52,12 +52,11 @@ update {s}.schedules set next_at = $3::timestamptz where name = $1::text and nex
 
 @final
 class Inbox:
-    """What has been posted, as one worker sees it."""
+    """What has been posted, as the worker sees it that has `runs`."""
 
-    def __init__(self, pool: Pool, runs: Runs, worker: str) -> None:
+    def __init__(self, pool: Pool, runs: Runs) -> None:
         self._pool = pool
         self._runs = runs
-        self._worker = worker
         self._from = 0
         """The oldest transaction that was at work when the inbox was last looked at."""
 
@@ -77,7 +76,7 @@ class Inbox:
         """What was posted to runs of this worker and not handed out yet."""
         fresh = set(self._runs.fresh)
         oldest = await self._pool.read(_OLDEST)
-        answer = await self._pool.read(_POSTED, self._worker, str(self._from), values.texts(fresh))
+        answer = await self._pool.read(_POSTED, self._runs.worker, str(self._from), values.texts(fresh))
         self._from = oldest.rows[0][0]
         self._runs.fresh -= fresh
         return [item for item in map(_posted, answer.rows) if self._is_new(item)]

@@ -9,7 +9,8 @@ from typing import Final, final
 import attrs
 import trio
 
-from runtime.journal.postgres_schema import quoted
+from actors.store_errors import StoreError
+from runtime.journal.postgres_schema import check, quoted
 from runtime.journal.postgres_values import Value
 from runtime.journal.postgres_wire import Address, Answer, Connection, ConnectionLost
 
@@ -26,6 +27,8 @@ class Pool:
         self._name = quoted(schema)
         self._texts: dict[str, str] = {}
         self._idle: list[Connection] = []
+        self._is_checked = False
+        self._is_closed = False
         self._room = trio.CapacityLimiter(MAX_CONNECTIONS)
 
     def text(self, statement: str) -> str:
@@ -36,8 +39,18 @@ class Pool:
         return found
 
     async def connect(self) -> Connection:
-        """A connection of the caller's own."""
-        return await Connection.open(self.address)
+        """A connection of the caller's own, to tables that are those of this release."""
+        if self._is_closed:
+            raise StoreError(f"the store in PostgreSQL at {self.address!r} is closed.\n  Fix: use it while its runtime is open.")
+        connection = await Connection.open(self.address)
+        if not self._is_checked:
+            try:
+                await check(connection, self.address, self.schema)
+                self._is_checked = True
+            finally:
+                if not self._is_checked:
+                    connection.close()
+        return connection
 
     async def read(self, statement: str, *values: Value) -> Answer:
         """Carry out one statement; if the connection breaks, once more on a new one. Raises ``StoreError``."""
@@ -67,7 +80,11 @@ class Pool:
                     connection.close()
 
     def close(self) -> None:
-        """Close what is idle."""
+        """Close what is idle, and connect no more."""
+        self._is_closed = True
+        self._drop_idle()
+
+    def _drop_idle(self) -> None:
         while self._idle:
             self._idle.pop().close()
 
@@ -83,7 +100,9 @@ class Pool:
             try:
                 yield connection
             finally:
-                if connection.is_open:
+                if connection.is_open and self._is_closed:
+                    connection.close()
+                elif connection.is_open:
                     self._idle.append(connection)
                 else:
-                    self.close()  # what broke one has most likely broken the others
+                    self._drop_idle()  # what broke one has most likely broken the others

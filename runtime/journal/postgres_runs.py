@@ -100,17 +100,18 @@ _BARED: Final = "update {s}.runs set bare = true where id = $1::text and owner i
 
 @final
 class Runs:
-    """The runs as one worker sees them."""
+    """The runs, as one worker sees them or, before it has a lease, anybody."""
 
-    def __init__(self, pool: Pool, lease: HeldLease, sync: bool, codec: Codec | None) -> None:
+    def __init__(self, pool: Pool, sync: bool, codec: Codec | None) -> None:
         self.held: dict[str, HeldRun] = {}
         """The runs of this worker."""
         self.fresh: set[str] = set()
         """Those whose inbox has not been looked at since they were taken up."""
         self._pool = pool
-        self._lease = lease
+        self.lease: HeldLease | None = None
+        """Set when the store is opened."""
+        self._sync = sync
         self._codec = codec
-        self._fence: tuple[values.Value, ...] = (lease.lease.worker, lease.lease.epoch, sync)
         self._mislaid = False
 
     async def create(self, run: NewRun, first: Record) -> Created | Existing:
@@ -125,7 +126,7 @@ class Runs:
         if is_new:
             return self._created(found)
         record = await self._first(run.id)
-        if record.crc == first.crc and found.owner == self._worker and run.id not in self.held:
+        if record.crc == first.crc and found.owner == self.worker and run.id not in self.held:
             return self._created(found)  # our own, whose acknowledgement was lost
         return Existing(found, record)
 
@@ -149,7 +150,7 @@ class Runs:
     async def claim(self, graphs: Collection[tuple[str, str]], limit: int) -> Sequence[StoredRun]:
         """See ``Store.claim``."""
         if self._mislaid:  # a claim whose answer was lost may have given us runs: these come first
-            answer = await self._pool.read(_MISLAID, self._worker, values.texts(self.held))
+            answer = await self._pool.read(_MISLAID, self.worker, values.texts(self.held))
             self._mislaid = False
             if answer.rows:
                 return [self._hold(_stored(row)) for row in answer.rows]
@@ -163,7 +164,7 @@ class Runs:
         if answer.rows:
             return self._hold(_stored(answer.rows[0]))
         found = await self.run(run)
-        if found is not None and found.owner == self._worker and run not in self.held:
+        if found is not None and found.owner == self.worker and run not in self.held:
             return self._hold(found)  # taken by the call whose answer was lost
         return None
 
@@ -246,8 +247,20 @@ class Runs:
         await self._pool.write(_BARED, run)
 
     @property
-    def _worker(self) -> str:
-        return self._lease.lease.worker
+    def mine(self) -> HeldLease:
+        """The lease. Raises ``StoreError`` before there is one."""
+        if self.lease is None:
+            raise StoreError("the store in PostgreSQL was not opened.\n  Fix: give it to open_runtime(store=…).")
+        return self.lease
+
+    @property
+    def worker(self) -> str:
+        """This worker's name."""
+        return self.mine.lease.worker
+
+    @property
+    def _fence(self) -> tuple[values.Value, ...]:
+        return self.worker, self.mine.lease.epoch, self._sync
 
     def _new(self, run: NewRun, first: Record) -> list[values.Value]:
         return [
@@ -267,12 +280,12 @@ class Runs:
 
     def _check(self, belongs: bool) -> None:
         if not belongs:
-            self._lease.lose()
-            raise StoreError(f"the lease of worker {self._worker!r} has ended: it can create and take no runs any more.")
+            self.mine.lose()
+            raise StoreError(f"the lease of worker {self.worker!r} has ended: it can create and take no runs any more.")
 
     def _created(self, run: StoredRun) -> Created:
-        self._lease.told(run.created)
-        return Created(self._hold(run) if run.owner == self._worker else run)
+        self.mine.told(run.created)
+        return Created(self._hold(run) if run.owner == self.worker else run)
 
     def _hold(self, run: StoredRun) -> StoredRun:
         self.held[run.id] = HeldRun(run.last_seq)

@@ -16,9 +16,15 @@ from typing import Any, Final, TypeVar, final
 
 import attrs
 import trio
-from psycopg import Error, conninfo, generators, pq
-from psycopg.pq.abc import PGconn, PGresult
-from psycopg.waiting import Ready, Wait
+
+try:
+    from psycopg import Error, conninfo, generators, pq
+    from psycopg.pq.abc import PGconn, PGresult
+    from psycopg.waiting import Ready, Wait
+except ImportError as error:
+    raise ImportError(
+        "a store in PostgreSQL needs psycopg.\n  Fix: pip install 'understudy[postgres]'", name=error.name
+    ) from error
 
 from actors.errors import UsageError
 from actors.store_errors import StoreError, StoreUnavailable

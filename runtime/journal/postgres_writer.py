@@ -181,6 +181,7 @@ class Writer:
         self._wake = trio.Event()
         self._unsynced: list[_Append] = []
         self._lost: RunLost | None = None
+        self._has_ended = False
         self.rows_waiting = 0
         self.rows_written = 0
         self.commits = 0
@@ -236,20 +237,34 @@ class Writer:
         self._unsynced = [append for append in self._unsynced if all(row.run != run for row in append.rows)]
 
     async def run(self) -> None:
-        """Write until cancelled."""
+        """Write until cancelled; then nobody is left waiting for what was not written."""
+        batch: list[_Append] = []
         try:
             while True:
                 if not self._queue:
                     self._wake = trio.Event()
                     await self._wake.wait()
                 batch = self._batch()
-                self._tell(batch, await self._write(batch))
+                outcomes = await self._write(batch)
+                told, batch = batch, []
+                self._tell(told, outcomes)
         finally:
+            self._has_ended = True
             if self._connection is not None:
                 self._connection.close()
+            left = [*batch, *self._queue]
+            self._queue.clear()
+            self._tell(left, [self._too_late(append) for append in left])
+
+    def _too_late(self, append: _Append) -> Outcome:
+        error = StoreUnavailable("the store was closed before it could write this.\n  Fix: open it again, in a new runtime.")
+        return append.refused or (error if append.rows else None)
 
     def _put(self, append: _Append) -> None:
         self.rows_waiting += len(append.rows)
+        if self._has_ended:
+            self._tell([append], [self._too_late(append)])
+            return
         self._queue.append(append)
         self._wake.set()
 

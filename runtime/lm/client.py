@@ -36,7 +36,6 @@ from runtime.lm.arguments import (
 )
 from runtime.lm.dspy.bridge import run_signature
 from runtime.lm.dspy.calls import check_truncated
-from runtime.lm.dspy.tools import with_schemas
 from runtime.lm.http.transport import CONNECT_TIMEOUT_S, HttpTransport, open_transport
 from runtime.lm.limits.abilities import Abilities
 from runtime.lm.limits.allowance import Allowance, Share
@@ -47,6 +46,7 @@ from runtime.lm.link import Link
 from runtime.lm.providers.known import check_address
 from runtime.lm.providers.translation import Translator, is_warm, warm_up
 from runtime.lm.requester import DEADLINE_S, Requester, Settings
+from runtime.lm.tools.offering import with_schemas
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -317,7 +317,7 @@ class LMClient:
         plain = checked_messages(messages)
         if not is_warm():
             await warm_up()
-        options = dict(await with_schemas(options))
+        options = dict(with_schemas(options))
 
         async def ask(requester: Requester, share: Share) -> Completion:
             return await requester.answer(share, plain, options)
@@ -341,7 +341,7 @@ class LMClient:
         plain = checked_messages(messages)
         if not is_warm():
             await warm_up()
-        options = dict(await with_schemas(options))
+        options = dict(with_schemas(options))
         async with AsyncExitStack() as stack:
 
             async def begin(requester: Requester, share: Share) -> LMStream:

@@ -213,11 +213,7 @@ async def test_a10_the_arguments_of_a_tool_are_read_within_the_same_bounds(shape
     class Native(Saying):
         supports_function_calling = True
 
-    call: ToolCall = {
-        "id": "1",
-        "type": "function",
-        "function": {"name": "weather", "arguments": '{"city": ' + SHAPES[shape](16_000)},
-    }
+    call = ToolCall("1", "weather", '{"city": ' + SHAPES[shape](16_000))
     lm = Native(Completion("", "m", "tool_calls", tool_calls=(call,)))
 
     class Asking(dspy.Signature):  # type: ignore[misc]

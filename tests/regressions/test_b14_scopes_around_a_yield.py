@@ -115,7 +115,7 @@ async def test_b14_a_nursery_in_the_generator_lives_as_long_as_its_block(virtual
         graph = slow_graph(beats_on)
         assert await runtime.run(graph, Ask()) == Done([0, 1, 2, 3])
         assert beats == [0, 1, 2]
-        await runtime._engine._deployments[graph].stop()  # pyright: ignore[reportPrivateUsage]
+        await (await runtime._engine._deployments.of(graph)).stop()  # pyright: ignore[reportPrivateUsage]
         assert living() == alive
 
 

@@ -135,7 +135,7 @@ async def test_c12_signed_reasoning_goes_back_unchanged_in_a_tool_loop(stream: b
     answer = await answer_to(reply, "anthropic/claude-sonnet-4-5", stream=stream)
     result = {"role": "tool", "tool_call_id": "c1", "content": "4 degrees"}
     options = {"tools": [TOOL], "thinking": {"type": "enabled", "budget_tokens": 1024}, "max_tokens": 2048}
-    request = Translator("anthropic/claude-sonnet-4-5", api_key="k").request([*HELLO, answer.as_message(), result], options)
+    request = Translator("anthropic/claude-sonnet-4-5", api_key="k").request([*HELLO, answer.message(), result], options)
 
     assert [dict(block) for block in answer.thinking] == BLOCKS
     sent = next(message for message in request.data["messages"] if message["role"] == "assistant")
@@ -154,10 +154,10 @@ async def test_c12_geminis_signatures_of_thoughts_go_back_with_their_calls():
         else:
             reply = httpx.Response(200, json=body)
         answer = await answer_to(reply, "gemini/gemini-2.5-flash", stream=stream)
-        call = answer.tool_calls[0]["id"]
+        call = answer.tool_calls[0].id
         result = {"role": "tool", "tool_call_id": call, "content": "4 degrees"}
         request = Translator("gemini/gemini-2.5-flash", api_key="k").request(
-            [*HELLO, answer.as_message(), result], {"tools": [TOOL]}
+            [*HELLO, answer.message(), result], {"tools": [TOOL]}
         )
 
         assert answer.id == "r7"

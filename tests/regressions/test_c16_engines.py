@@ -16,7 +16,7 @@ from actors.lm import Completion, ToolCall, Usage
 from runtime.lm import AsyncTrioEngine, TrioEngine, run_dspy, trio_lm
 from runtime.testing import ScriptedLM
 
-CALL: ToolCall = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Ulm"}'}}
+CALL = ToolCall("c1", "weather", '{"city": "Ulm"}')
 WHOLE = Completion(
     text="Rain.",
     model="scripted",

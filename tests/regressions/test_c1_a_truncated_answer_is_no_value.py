@@ -132,7 +132,7 @@ async def test_c1_the_four_coroutines_give_no_cut_value(which: str):
 
 
 async def test_c1_pydantic_ais_agents_give_no_cut_value():
-    call: ToolCall = {"id": "1", "type": "function", "function": {"name": "final_result", "arguments": '{"tags": ["red", "gr'}}
+    call = ToolCall("1", "final_result", '{"tags": ["red", "gr')
     lm = Script(Completion("", "fake/scripted", "length", tool_calls=(call,)))
 
     with pytest.raises(LMTruncated):

@@ -100,8 +100,8 @@ async def test_c5_half_a_character_in_the_arguments_of_a_tool_can_be_sent_again(
     answer, _ = await what_comes(kind, answer_of(kind, content="null", more=f', "tool_calls": {CALL}'))
 
     (call,) = answer.tool_calls
-    assert call["function"]["arguments"].encode()
-    assert json.loads(call["function"]["arguments"]) == {"a": "\ufffd"}
+    assert call.arguments.encode()
+    assert json.loads(call.arguments) == {"a": "\ufffd"}
 
 
 @pytest.mark.parametrize("kind", ["plain", "streamed"])

@@ -14,7 +14,7 @@ from runtime.lm.limits.cache import MemoryCache
 from runtime.lm.providers.translation import Translator
 from tests.runtime.lm.faking import HELLO, faking, said
 
-CALL: ToolCall = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+CALL = ToolCall("c1", "f", "{}", {"signature": {"is": "s"}})
 
 
 def answer() -> Completion:
@@ -31,7 +31,7 @@ def answer() -> Completion:
 
 
 def spoil(completion: Any) -> None:
-    completion.tool_calls[0]["function"]["arguments"] = "spoilt"
+    completion.tool_calls[0].more["signature"]["is"] = "spoilt"
     completion.thinking[0]["thinking"] = "spoilt"
     completion.logprobs["content"].append("spoilt")
     completion.citations[0]["url"] = "spoilt"
@@ -84,7 +84,7 @@ def test_c6_a_call_changes_nothing_that_its_caller_gave(model: str):
     messages: list[dict[str, Any]] = [
         {"role": "system", "content": [{"type": "text", "text": "Be kind.", "cache_control": {"type": "ephemeral"}}]},
         {"role": "user", "content": [{"type": "text", "text": "What is it?"}, picture]},
-        {"role": "assistant", "content": None, "tool_calls": [copy.deepcopy(CALL)]},
+        {"role": "assistant", "content": None, "tool_calls": [CALL.as_openai()]},
         {"role": "tool", "tool_call_id": "c1", "content": "4"},
     ]
     parameters = {"type": "object", "properties": {"a": {"type": "string"}}, "additionalProperties": False}

@@ -40,6 +40,7 @@ from runtime import (
     NodeFellBack,
     NodeFinished,
     NodeGaveUp,
+    NodeReported,
     NodeRetrying,
     NodeSlowToStop,
     NodeStarted,
@@ -58,6 +59,8 @@ from runtime import (
     StoreStalled,
     SupervisorParked,
     TaskHandle,
+    ToolCalled,
+    ToolsChanged,
     open_runtime,
 )
 from runtime.embed.asyncio import AsyncioActorRef, AsyncioDeployment, AsyncioRunHandle, AsyncioRuntime
@@ -309,6 +312,8 @@ def all_events(event: AnyEvent) -> str:
             return event.node
         case NodeSlowToStop() | LMDelta() | FieldDelta() | LMAsked() | LMCallStarted() | LMCalled():
             return event.node
+        case NodeReported() | ToolCalled() | ToolsChanged():
+            return event.node
         case StoreStalled() | StoreRecovered() | MessageDeadLettered() | LoopBlocked() | InstrumentFailed() | EventsMissed():
             return ""
 
@@ -372,6 +377,6 @@ def statuses(handle: RunHandle[Answer], step: Step) -> bool:
 def tool_calls(completion: Completion) -> Any:
     for call in completion.tool_calls:
         assert_type(call, ToolCall)
-        assert_type(call["function"]["name"], str)
-        call["functions"]  # error: functions
-        return json.loads(call["function"]["arguments"])
+        assert_type(call.name, str)
+        assert call.names  # error: names
+        return json.loads(call.arguments)

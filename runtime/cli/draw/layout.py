@@ -211,7 +211,8 @@ def _pill(kinds: Iterable[type], row: int, measure: Measure) -> _Spot:
 
 def _spot(spec: NodeSpec, row: int, measure: Measure, around: tuple[str, ...]) -> _Spot:
     shapes = {Kind.PREDICT: "hexagon", Kind.ACTOR: "circle", Kind.GRAPH: "frame"}
-    spot = _sized(shapes.get(spec.kind, "box"), list(broken(spec.name)), row, measure)
+    calls = broken(f"calls {', '.join(spec.tool_names)}") if spec.has_tools else ()
+    spot = _sized(shapes.get(spec.kind, "box"), [*broken(spec.name), *calls], row, measure)
     if spec.kind is Kind.GRAPH and spec.embedded.name not in around:
         spot.inner = lay_out(spec.embedded.sketch(), measure, around)
         spot.width = max(spot.width, spot.inner.width)

@@ -214,9 +214,7 @@ def _said(parts: Sequence[Any]) -> ChatMessage:
 def _response(library: Any, completion: Completion) -> Any:
     known = library.messages
     parts: list[Any] = [known.TextPart(completion.text)] if completion.text else []
-    for call in completion.tool_calls:
-        function = call["function"]
-        parts.append(known.ToolCallPart(function["name"], function["arguments"], tool_call_id=call.get("id") or "call"))
+    parts += [known.ToolCallPart(call.name, call.arguments, tool_call_id=call.id or "call") for call in completion.tool_calls]
     usage = library.usage.RequestUsage(
         input_tokens=completion.usage.prompt_tokens, output_tokens=completion.usage.completion_tokens
     )

@@ -219,7 +219,7 @@ def openai_shaped(answers: Sequence[Completion]) -> types.SimpleNamespace:
             message=types.SimpleNamespace(
                 content=answer.text or None,
                 reasoning_content=answer.reasoning,
-                tool_calls=[dict(call) for call in answer.tool_calls],
+                tool_calls=[call.as_openai() for call in answer.tool_calls],
                 provider_specific_fields={"citations": list(answer.citations)} if answer.citations else None,
             ),
         )

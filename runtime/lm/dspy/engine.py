@@ -36,7 +36,7 @@ def _as_openai(completion: Completion) -> dict[str, Any]:
         "role": "assistant",
         "content": completion.text or None,
         "reasoning_content": completion.reasoning,
-        "tool_calls": [dict(call) for call in completion.tool_calls] or None,
+        "tool_calls": [call.as_openai() for call in completion.tool_calls] or None,
     }
     usage = completion.usage
     return {

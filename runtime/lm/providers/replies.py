@@ -9,7 +9,7 @@ from typing import Any, cast, final
 import attrs
 
 from actors.errors import LMError, LMRefused, LMReplyUnreadable, UsageError
-from actors.lm import Completion, Embeddings, ToolCall, Usage
+from actors.lm import Completion, Embeddings, Usage, tool_calls_of
 from runtime.lm.http.transport import HttpReply
 from runtime.lm.limits.redaction import excerpt, raise_alone, redact
 from runtime.lm.providers import embeddings
@@ -132,7 +132,7 @@ class ReplyReader:
         answer = attrs.evolve(
             self._answer(whole, chunks.finish_reason, None),
             # LiteLLM's object would lose what is of the provider's own.
-            tool_calls=cast("tuple[ToolCall, ...]", tuple(chunks.tool_calls)),
+            tool_calls=tool_calls_of(chunks.tool_calls),
             logprobs=chunks.logprobs or None,
             citations=tuple(chunks.citations),
             id=chunks.id,

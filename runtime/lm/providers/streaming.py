@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Self, final
+from typing import Self, final
 
 import attrs
 import trio
@@ -274,10 +274,8 @@ def incomplete() -> UsageError:
 
 def pieces_of(completion: Completion) -> list[Delta]:
     """A whole answer as the pieces of a stream."""
-    calls: list[Any] = list(completion.tool_calls)
     pieces: list[Delta] = [ReasoningDelta(completion.reasoning)] if completion.reasoning else []
     pieces += [TextDelta(completion.text)] if completion.text else []
     return pieces + [
-        ToolCallDelta(index, call.get("id"), call["function"]["name"], call["function"]["arguments"])
-        for index, call in enumerate(calls)
+        ToolCallDelta(index, call.id or None, call.name, call.arguments) for index, call in enumerate(completion.tool_calls)
     ]

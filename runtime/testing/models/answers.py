@@ -170,7 +170,7 @@ def _tool_call(call: Mapping[str, Any], index: int) -> ToolCall:
         )
     text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False, default=_plain)
     identifier = call.get("id") or f"call_{index + 1}"
-    return {"id": identifier, "type": "function", "function": {"name": name, "arguments": text}}
+    return ToolCall(identifier, name, text)
 
 
 def _field_text(value: object) -> str:

@@ -64,7 +64,7 @@ def _openai_message(completion: Completion) -> dict[str, Any]:
     if completion.reasoning is not None:
         message["reasoning_content"] = completion.reasoning
     if completion.tool_calls:
-        message["tool_calls"] = list(completion.tool_calls)
+        message["tool_calls"] = [call.as_openai() for call in completion.tool_calls]
     return message
 
 
@@ -99,10 +99,11 @@ def _openai_events(completion: Completion, number: int, body: Mapping[str, Any])
     chunks += [chunk({"reasoning_content": piece}) for piece in pieces_of(completion.reasoning or "")]
     chunks += [chunk({"content": piece}) for piece in pieces_of(completion.text)]
     for index, call in enumerate(completion.tool_calls):
-        name, arguments = call["function"]["name"], call["function"]["arguments"]
-        opening = {"index": index, "id": call["id"], "type": "function", "function": {"name": name, "arguments": ""}}
+        opening = {"index": index, "id": call.id, "type": "function", "function": {"name": call.name, "arguments": ""}}
         chunks.append(chunk({"tool_calls": [opening]}))
-        chunks += [chunk({"tool_calls": [{"index": index, "function": {"arguments": piece}}]}) for piece in pieces_of(arguments)]
+        chunks += [
+            chunk({"tool_calls": [{"index": index, "function": {"arguments": piece}}]}) for piece in pieces_of(call.arguments)
+        ]
     chunks.append(chunk({}, completion.finish_reason))
     if with_usage:
         chunks.append({**base, "choices": [], "usage": _openai_usage(completion)})
@@ -137,10 +138,8 @@ def _anthropic_blocks(completion: Completion) -> list[dict[str, Any]]:
         blocks.append({"type": "thinking", "thinking": completion.reasoning, "signature": ""})
     if completion.text or not completion.tool_calls:
         blocks.append({"type": "text", "text": completion.text})
-    for call in completion.tool_calls:
-        function = call["function"]
-        arguments = json.loads(function["arguments"] or "{}")
-        blocks.append({"type": "tool_use", "id": call["id"], "name": function["name"], "input": arguments})
+    calls = completion.tool_calls
+    blocks += [{"type": "tool_use", "id": call.id, "name": call.name, "input": call.values()} for call in calls]
     return blocks
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Self, cast, final
+from typing import Any, Literal, Self, cast, final
 
 import attrs
 import trio
@@ -86,6 +86,8 @@ class ScriptedLM:
     Under pytest, and in explored runs, a test that passes fails at its end all the same (``ScriptMismatch``) when answers are
     left that were never asked for, or when a call was not foreseen and the code under test managed without an answer.
     ``unused="ok"`` and ``unforeseen="ok"`` allow the one and the other.
+
+    With ``tools="text"`` it is a model without calls of its own: a node's tools are described in its prompts.
     """
 
     def __init__(
@@ -96,6 +98,7 @@ class ScriptedLM:
         latency_s: float | Mapping[Matcher, float] = 0.0,
         usage: Usage | None = None,
         interval_s: float = 0.0,
+        tools: Literal["native", "text"] = "native",
         unused: Tolerance = "fail",
         unforeseen: Tolerance = "fail",
     ) -> None:
@@ -107,6 +110,10 @@ class ScriptedLM:
         self._latency_s: Mapping[Matcher, float] = latency_s if isinstance(latency_s, Mapping) else {"": latency_s}
         self._usage = usage
         self._interval_s = interval_s
+        if tools not in ("native", "text"):
+            raise refuse(self, "tools", tools, "'native' or 'text'")
+        self.supports_function_calling = tools == "native"
+        """Whether a node's tools are offered in ``options["tools"]``; otherwise in the text of the prompt."""
         self._used: dict[Matcher | None, int] = {}
         self.calls: list[ScriptedCall] = []
         """All calls so far, in the order in which they began."""
@@ -291,8 +298,7 @@ def _pieces_of(completion: Completion) -> list[Delta]:
     pieces: list[Delta] = [ReasoningDelta(piece) for piece in pieces_of(completion.reasoning or "")]
     pieces += [TextDelta(piece) for piece in pieces_of(completion.text)]
     for index, call in enumerate(completion.tool_calls):
-        function = call["function"]
-        pieces.append(ToolCallDelta(index, call.get("id"), function["name"], function["arguments"]))
+        pieces.append(ToolCallDelta(index, call.id or None, call.name, call.arguments))
     return pieces
 
 

@@ -12,9 +12,10 @@ import pydantic
 import pytest
 
 from actors.errors import DeclarationError
+from actors.graphs.dependencies import Injected
 from actors.graphs.graph import Graph
 from actors.graphs.markers import Run
-from actors.graphs.node import Injected, Kind
+from actors.graphs.node import Kind
 from actors.lm import LM
 from runtime.graphs.reducer.routing import RoutingTable
 

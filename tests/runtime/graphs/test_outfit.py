@@ -16,7 +16,7 @@ import pytest
 import trio
 
 from actors import LM, Dep, DepError, Graph, LMReplyUnreadable, NodeFailed, Recall, Redelivery, RunFailed, StepsExceeded
-from actors.graphs.node import Injected
+from actors.graphs.dependencies import Injected
 from runtime import open_runtime
 from runtime.testing import ScriptedLM
 from tests.runtime.graphs.stage import Ask, Done, Other, Part

@@ -9,8 +9,9 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -69,7 +70,7 @@ class Server:
         """Start it, on the port that it had before."""
         for _ in range(5):
             port = self.port or _free_port()
-            settings = "-c listen_addresses=127.0.0.1 -c fsync=off -c max_connections=60 -c shared_buffers=16MB"
+            settings = "-c listen_addresses=127.0.0.1 -c fsync=off -c max_connections=120"
             options = f"-p {port} -k {self.folder} {settings}"
             try:
                 self._run("pg_ctl", "-D", self.data, "-o", options, "-l", self.folder / "log", "-w", "-t", "60", "start")
@@ -89,21 +90,17 @@ class Server:
             self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def pause(self) -> None:
-        """Let it hear and answer nothing, as behind a broken network."""
-        os.kill(self._postmaster(), signal.SIGSTOP)
-
-    def go_on(self) -> None:
-        os.kill(self._postmaster(), signal.SIGCONT)
+    def hold_back_log(self) -> Callable[[], None]:
+        """From now on only commits that wait for the disk write to it; what is returned lets the server crash."""
+        [(writer,)] = self.query("select pid from pg_stat_activity where backend_type = 'walwriter'")
+        os.kill(writer, signal.SIGSTOP)
+        return lambda: os.kill(writer, signal.SIGKILL)
 
     def query(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         """Ask it behind the store's back."""
         with psycopg.connect(self.dsn, autocommit=True) as connection:
             cursor = connection.execute(statement.encode(), values)
             return cursor.fetchall() if cursor.description else []
-
-    def _postmaster(self) -> int:
-        return int((self.data / "postmaster.pid").read_text(encoding="utf-8").splitlines()[0])
 
     def _run(self, program: str, *arguments: str | Path) -> None:
         # Its output goes nowhere: a server that is started would keep a pipe open.
@@ -133,6 +130,16 @@ def running() -> Iterator[Server]:
         yield server
     finally:
         server.close()
+
+
+@contextlib.contextmanager
+def started(module: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """A Python process that runs `module`, with a pipe from its output; killed at the end of the block, whatever its state."""
+    with subprocess.Popen([sys.executable, "-m", module, *arguments], stdout=subprocess.PIPE, text=True) as program:
+        try:
+            yield program
+        finally:
+            program.kill()
 
 
 def _is_known(name: str) -> bool:

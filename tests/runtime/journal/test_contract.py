@@ -8,8 +8,14 @@ from typing import Literal
 
 import pytest
 
-from runtime.journal.sqlite import SqliteStore
+from runtime.journal import MemoryStore, SqliteStore
 from runtime.testing.stores import MakeStore, StoreContract
+
+
+class TestMemoryStore(StoreContract):
+    @pytest.fixture
+    def make_store(self) -> MakeStore:
+        return MemoryStore().beside
 
 
 class TestSqliteStore(StoreContract):

@@ -56,7 +56,7 @@ def test_a_developers_message_and_tools_can_be_sent(name: str) -> None:
     with recording("tools") as recorder:
         _, completion = ours(name, "tools", recorder, stream=False)
 
-    assert [call["function"]["name"] for call in completion.tool_calls] == ["weather"]
+    assert [call.name for call in completion.tool_calls] == ["weather"]
 
 
 async def test_a_dspy_module_runs() -> None:

@@ -497,7 +497,7 @@ async def test_a_failure_among_several_answers_is_raised_bare() -> None:
 
 
 async def test_tool_calls_become_dspys() -> None:
-    call: ToolCall = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": json.dumps({"at": "x"})}}
+    call = ToolCall("c1", "look", json.dumps({"at": "x"}))
     lm = Script(Completion("", "fake/scripted", finish_reason="tool_calls", tool_calls=(call,)))
     lm.supports_function_calling = True  # type: ignore[attr-defined]
     make: Any = dspy.Signature

@@ -14,7 +14,7 @@ import pytest
 import trio
 
 from actors.errors import LMBadRequest
-from actors.lm import Completion
+from actors.lm import Completion, ToolCall
 from runtime.lm.client import LMClient
 from runtime.lm.limits.retry import Retry
 from tests.runtime.lm.google import service_account
@@ -141,7 +141,7 @@ def headers_of(name: str, seen: Seen) -> dict[str, str | None]:
 
 
 def calls_of(tool_calls: Any) -> list[tuple[str, Any]]:
-    plain = [call if isinstance(call, Mapping) else call.model_dump() for call in tool_calls or ()]
+    plain = [call.as_openai() if isinstance(call, ToolCall) else call.model_dump() for call in tool_calls or ()]
     return [(call["function"]["name"], json.loads(call["function"]["arguments"])) for call in plain]
 
 

@@ -19,7 +19,7 @@ from runtime.testing.loopback import Failure, LoopbackProvider, ModelScript, ope
 
 HELLO = [{"role": "user", "content": "Hello"}]
 EXACT = Retry(max_attempts=3, backoff=Backoff(first_s=0.5, cap_s=30.0, jitter=0))
-CALL: ToolCall = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Ulm"}'}}
+CALL = ToolCall("call_1", "weather", '{"city": "Ulm"}')
 PROVIDERS = pytest.mark.parametrize("provider", ["openai", "anthropic", "hosted_vllm"])
 
 

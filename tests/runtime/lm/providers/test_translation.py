@@ -65,7 +65,7 @@ def test_tool_calls_are_read():
 
     assert completion.text == ""
     assert completion.finish_reason == "tool_calls"
-    assert [dict(item) for item in completion.tool_calls] == [call]
+    assert [item.as_openai() for item in completion.tool_calls] == [call]
 
 
 def test_visible_reasoning_is_read():
@@ -264,7 +264,7 @@ def test_a_tool_call_of_gemini_is_read():
     completion = translates.completion(exchange, HttpReply(200, {}, json.dumps(body).encode()))
 
     (call,) = completion.tool_calls
-    assert call["function"] == {"name": "weather", "arguments": '{"city": "Ulm"}'}
+    assert (call.name, call.arguments) == ("weather", '{"city": "Ulm"}')
     assert completion.finish_reason == "tool_calls"
 
 
@@ -299,7 +299,7 @@ def test_the_streamed_tool_call_of_cohere_is_read():
         chunks.read(ServerEvent(json.dumps(event)))
 
     whole = translates.streamed(exchange, chunks)
-    assert [call["function"] for call in whole.tool_calls] == [{"name": "weather", "arguments": '{"city":"Ulm"}'}]
+    assert [(call.name, call.arguments) for call in whole.tool_calls] == [("weather", '{"city":"Ulm"}')]
     assert (whole.finish_reason, whole.usage.prompt_tokens, whole.usage.completion_tokens) == ("tool_calls", 3, 4)
 
 

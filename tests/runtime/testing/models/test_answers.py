@@ -64,7 +64,7 @@ def test_a_message_with_tool_calls_becomes_a_completion_with_tool_calls() -> Non
     completion = completion_of(tool_answer("look", where="here"), model="small", messages=ASKED)
 
     function = {"name": "look", "arguments": '{"where": "here"}'}
-    assert completion.tool_calls == ({"id": "call_1", "type": "function", "function": function},)
+    assert [call.as_openai() for call in completion.tool_calls] == [{"id": "call_1", "type": "function", "function": function}]
     assert (completion.text, completion.finish_reason) == ("", "tool_calls")
 
 

@@ -12,7 +12,7 @@ from actors.lm import Completion, ToolCall, Usage
 from runtime.testing import Answer, ChatRequest, Failure, ModelScript, tool_answer
 from runtime.testing.models.script import Plan, Script, ScriptLike, script_from_json, script_to_json
 
-CALL: ToolCall = {"id": "1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+CALL = ToolCall("1", "look", "{}")
 
 
 def asking(model: str) -> ChatRequest:

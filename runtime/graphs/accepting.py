@@ -1,0 +1,222 @@
+"""Durable runs: how one is accepted, so that it is never lost; how a stored one goes on; how each is found by its id."""
+
+from __future__ import annotations
+
+import json
+import math
+import secrets
+from datetime import timedelta
+from typing import final
+
+import trio
+
+from actors.errors import UnderstudyError, UsageError
+from actors.graphs.graph import Graph
+from actors.store_errors import RunExists, RunParked
+from actors.words import repr_of
+from runtime.core.events import EventStream
+from runtime.core.services import Services
+from runtime.graphs.active_runs import ActiveRuns, check_run_id
+from runtime.graphs.adopting import restored
+from runtime.graphs.carried import in_context
+from runtime.graphs.deploying import Deployments
+from runtime.graphs.deployment import Deployment
+from runtime.graphs.events import RunAdopted, RunParkedEvent, RunResumed
+from runtime.graphs.journaling import Journal, by_frame
+from runtime.graphs.keeper import Keeping
+from runtime.graphs.launch import Launch
+from runtime.graphs.reducer.deliveries import Commands
+from runtime.graphs.reducer.state import RunState
+from runtime.graphs.resuming import MAX_LIVES, Beginning, check, crashed_too_often, heard, lives_in_vain
+from runtime.graphs.run import ActiveRun
+from runtime.graphs.stored import StoredView, unknown
+from runtime.journal.records import Record, RecordKind, digest_of
+from runtime.journal.store import Created, Existing, NewRun, PostedKind, StoredRun, StoredStatus
+from runtime.messages.codec import MessageCodec
+
+
+@final
+class DurableRuns:
+    """The runs of one runtime that its store has."""
+
+    def __init__(self, keeping: Keeping, active: ActiveRuns, deployments: Deployments, services: Services) -> None:
+        self.keeping = keeping
+        self.active = active
+        self.deployments = deployments
+        self._services = services
+        self._accepting: dict[str, trio.Lock] = {}
+        """By the id of each run that is being started."""
+
+    @trio.lowlevel.enable_ki_protection
+    async def accept(
+        self,
+        graph: Graph,
+        message: object,
+        wanted: str | None,
+        max_steps: float,
+        events: EventStream | None = None,
+        *,
+        here: bool = True,
+        deadline_s: float | None = None,
+    ) -> Launch | ActiveRun | StoredView:
+        """Store a new run, which has not begun; or find the one of that id, in whatever state."""
+        deployment = await self.active.taking(graph, max_steps)
+        data = deployment.codec.encode(message)
+        if wanted is not None:
+            check_run_id(wanted)
+        run_id = wanted if wanted is not None else f"{graph.name}-{secrets.token_hex(8)}"
+        state = RunState(deployment.routing, run_id)
+        commands = state.start(message)
+        lock = self._accepting.setdefault(run_id, trio.Lock())
+        async with lock:
+            try:
+                return await self._accepted(deployment, state, commands, message, data, max_steps, events, here, deadline_s)
+            finally:
+                if not lock.statistics().tasks_waiting:
+                    self._accepting.pop(run_id, None)
+
+    async def _accepted(
+        self,
+        deployment: Deployment,
+        state: RunState,
+        commands: Commands,
+        message: object,
+        data: bytes,
+        max_steps: float,
+        events: EventStream | None,
+        here: bool,
+        deadline_s: float | None,
+    ) -> Launch | ActiveRun | StoredView:
+        graph, run_id, keeping, store = deployment.graph, state.run_id, self.keeping, self.keeping.store
+        active = self.active.by_id.get(run_id)
+        if active is not None and active.journal is None:
+            raise UsageError(f"a run {repr_of(run_id)} is under way already.\n  Fix: give each run its own run_id.")
+        now = store.wall_time()
+        deadline = None if deadline_s is None else now + timedelta(seconds=deadline_s)
+        limit = "" if max_steps == math.inf else f"{max_steps:g}"
+        first = Record.of(run_id, 1, RecordKind.STARTED, limit, now.timestamp(), data)
+        new = NewRun(run_id, graph.name, graph.version, deployment.fingerprint, deadline, here=here)
+        found: Created | Existing | None = None
+        with trio.CancelScope(shield=True):  # or nobody would know whether there is such a run
+            found = await store.create(new, first)
+        assert found is not None, "nobody cancels the scope"
+        if isinstance(found, Created):
+            if not here:
+                return self.view(found.run)
+            run = self.active.activate(deployment, state, message, max_steps, events)
+            run.journal = Journal(keeping.open_log(run_id, 1, run.lost), deployment.codec)
+            run.journal.note(message, data)
+            return Launch(run, message, commands, deployment.admit)
+        if found.run.graph != graph.name or not _is_same_input(deployment.codec, found.first, data, message):
+            raise RunExists(
+                f"run {run_id!r} is stored already, and is a run of graph {found.run.graph!r} with another input.\n"
+                "  Fix: give the new run an id of its own; the same id, graph and input give the handle of that run.",
+                run_id=run_id,
+            )
+        active = self.active.by_id.get(run_id)  # it may have been taken up meanwhile
+        if active is not None:
+            return active
+        if here and found.run.status is StoredStatus.READY and found.run.version == graph.version:
+            taken = await store.take(run_id, StoredStatus.READY)
+            if taken is not None:
+                revived = await self.revive(deployment, taken, events)
+                if isinstance(revived, Launch):
+                    return revived
+        return self.view(found.run)
+
+    def view(self, stored: StoredRun) -> StoredView:
+        """A stored run, as its handle sees it."""
+        deployment = self.deployments.named(stored.graph)
+        return StoredView(self.keeping.store, stored, None if deployment is None else deployment.codec, self.active.by_id.get)
+
+    async def handle(self, run_id: str) -> StoredView:
+        """A stored run.
+
+        Raises:
+            UnknownRun: there is none of this id.
+        """
+        stored = await self.keeping.store.run(run_id)
+        if stored is None:
+            raise unknown(run_id)
+        return self.view(stored)
+
+    async def revive(
+        self,
+        deployment: Deployment,
+        stored: StoredRun,
+        events: EventStream | None = None,
+        *,
+        adopt: bool = False,
+        fresh: bool = False,
+    ) -> Launch | RunParked:
+        """A run of this worker, ready to go on where its records end; or why it cannot, for which it was parked.
+
+        Somebody has asked for it with `fresh`: what had failed may then fail as often as at first. See ``restored`` for `adopt`.
+        """
+        run_id, keeping, store = stored.id, self.keeping, self.keeping.store
+        records = [record async for record in store.read(run_id)]
+        check(run_id, records, stored.last_seq)
+        inbox = await store.inbox(run_id)
+        assert keeping.lease is not None, "the store is open"
+        known = inbox[-1].id if fresh and inbox else heard(records)
+        began = Beginning(keeping.worker, keeping.lease.epoch, known, fresh=fresh)
+        lives = lives_in_vain(by_frame(records)[0])
+        try:
+            if lives >= MAX_LIVES and not fresh:
+                raise crashed_too_often(run_id, lives)
+            told = [*records, began.record(run_id, len(records) + 1)] if fresh else records
+            back = restored(run_id, told, deployment.terrain, stored.fingerprint, self._services.now(), adopt=adopt)
+        except RunParked as error:
+            log = keeping.open_log(run_id, len(records), _nothing)
+            why = {"error": type(error).__name__, "message": str(error), "reason": error.reason}
+            await log.append(RecordKind.PARKED, error.reason, json.dumps(why).encode()).wait()
+            keeping.close_log(log)
+            self.parked(stored, error)
+            return error
+        async with in_context(self.deployments.context):
+            run = self.active.activate(deployment, back.resumed.state, back.message, float(records[0].path or "inf"), events)
+        log = keeping.open_log(run_id, len(records), run.lost)
+        run.journal = Journal(log, deployment.codec, back.frames, digests=back.digests, fresh=back.fresh)
+        run.journal.heard = began.heard
+        written = log.append(RecordKind.RESUMED, "", began.data)
+        if back.adopted is not None:
+            written = log.append(RecordKind.ADOPTED, deployment.graph.version, back.adopted)
+        run.resume(back.resumed)
+        if any(item.kind is PostedKind.CANCEL and item.id > began.heard for item in inbox):
+            run.cancel("it was cancelled before its process ended")
+        if run.wants(RunResumed):
+            run.audience.publish(RunResumed(run_id=run_id, graph=stored.graph, records=len(records), lives=stored.lives))
+        if back.report is not None and run.wants(RunAdopted):
+            run.audience.publish(back.report.event(run_id, stored.graph))
+        await written.wait()
+        return Launch(run, back.message, back.resumed.commands, deployment.admit)
+
+    def go_on(self, launch: Launch | None) -> ActiveRun | None:
+        """Let a run go on beside its caller; None: the store is about to be closed, so another runtime will."""
+        if launch is None or self.keeping.nursery is None:
+            return None
+        self.keeping.nursery.start_soon(self._begin, launch)
+        return launch.run
+
+    async def _begin(self, launch: Launch) -> None:
+        async with in_context(self.deployments.context):
+            await launch.begin()
+
+    def parked(self, stored: StoredRun, error: UnderstudyError) -> None:
+        """Tell whoever listens that a run cannot go on."""
+        if self._services.events.wants(RunParkedEvent):
+            self._services.events.publish(RunParkedEvent(run_id=stored.id, graph=stored.graph, error=error))
+
+
+def _nothing(_: object) -> None:
+    pass
+
+
+def _is_same_input(codec: MessageCodec, first: Record, data: bytes, message: object) -> bool:
+    """Whether a stored run has begun with `message`: by its bytes, or by what they mean."""
+    if first.digest == digest_of(data):
+        return True
+    try:
+        return bool(codec.decode(first.data or b"null") == message)
+    except Exception:  # noqa: BLE001 - unreadable by now, or a comparison of its author's
+        return False

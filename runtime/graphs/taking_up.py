@@ -1,0 +1,65 @@
+"""Taking up: a runtime goes on with stored runs that are due, and does what is asked of its runs from outside."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Final, final
+
+import trio
+
+from actors.store_errors import StoreError
+from runtime.graphs.accepting import DurableRuns
+from runtime.graphs.launch import Launch
+from runtime.journal.store import PostedKind
+
+LOOK_S: Final = 1.0
+"""How often the store is asked for runs that are due."""
+MOST_CLAIMED: Final = 20
+"""How many runs are taken up at a time."""
+
+
+@final
+class TakingUp:
+    """What runs beside the runs of a runtime that has a store."""
+
+    def __init__(self, runs: DurableRuns) -> None:
+        self._runs = runs
+
+    async def take_up(self) -> None:
+        """Take up stored runs that are due, as many as graphs here have room for; for ever."""
+        while True:
+            with contextlib.suppress(StoreError):
+                await self._take_up_due()
+            await trio.sleep(LOOK_S)
+
+    async def hear(self) -> None:
+        """Do what is asked of runs here from outside, for ever."""
+        while True:
+            try:
+                for item in await self._runs.keeping.store.posted():
+                    run = self._runs.active.by_id.get(item.run)
+                    is_news = run is not None and run.journal is not None and item.id > run.journal.heard
+                    if run is not None and is_news and item.kind is PostedKind.CANCEL:
+                        run.cancel()
+            except StoreError:
+                await trio.sleep(LOOK_S)
+
+    async def _take_up_due(self) -> None:
+        runs, keeping = self._runs, self._runs.keeping
+        while not runs.active.is_draining:
+            open_for = {(d.graph.name, d.graph.version): d for d in runs.deployments.running() if d.places_left}
+            if not open_for:
+                return
+            most = int(min(MOST_CLAIMED, *(each.places_left for each in open_for.values())))
+            claimed = await keeping.store.claim(list(open_for), most)
+            for stored in claimed:
+                deployment = open_for[stored.graph, stored.version]
+                try:
+                    launch = await runs.revive(deployment, stored)
+                except StoreError as error:  # damaged, or not to be read now: somebody else may try
+                    runs.parked(stored, error)
+                    continue
+                if isinstance(launch, Launch):
+                    runs.go_on(launch)
+            if len(claimed) < most:
+                return

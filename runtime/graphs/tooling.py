@@ -1,0 +1,277 @@
+"""The tools of a predict node at work: each call is a step of the run, with a path, a deadline and an end of its own.
+
+The calls of one round run in one nursery inside the node's attempt. So they are cancelled with it, and nothing of them is alive
+when it has ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, final
+
+import attrs
+import trio
+
+from actors.actor import ActorRef
+from actors.errors import ActorError, ActorFailed, DeclarationError, ToolServerLost, ToolTimedOut
+from actors.graphs.dependencies import Injected
+from actors.graphs.node import NodeSpec
+from actors.graphs.toolboxes import CallTool, CancelTool, ListTools, OfferedTool, Toolbox
+from actors.graphs.tools import ToolForm, ToolSpec
+from actors.words import said
+from runtime.core.failures import failure_in
+from runtime.core.worker_threads import run_in_thread
+from runtime.graphs.events import ToolCalled, ToolsChanged
+from runtime.graphs.injected import NodeLM, NodeRun, Pulse
+from runtime.graphs.record import Step, StepStatus
+from runtime.graphs.run import Work
+from runtime.lm.limits.redaction import redact
+from runtime.lm.tools.rounds import Offered, Request, Rounds, hint_text
+from runtime.lm.tools.schemas import by_name
+
+RunInside = Callable[[Any, object, Work, str], Awaitable[Any]]
+"""Runs a graph as a part of the work on a message, under a path of its own."""
+
+
+@final
+@attrs.frozen(eq=False)
+class Equipment:
+    """The tools of one deployed node."""
+
+    spec: NodeSpec
+    toolboxes: tuple[tuple[Toolbox, ActorRef[Any]], ...]
+    """The toolboxes, each with the actor that serves it."""
+    run_inside: RunInside
+    shown: dict[Toolbox, Mapping[str, OfferedTool]] = attrs.field(factory=dict[Toolbox, Mapping[str, OfferedTool]])
+    """What each toolbox has last offered."""
+
+    def in_front_of(self, lm: NodeLM, message: Work, pulse: Pulse) -> Rounds:
+        """The node's language model, which may call the tools, for one attempt at one message."""
+        predict, run = self.spec.predict, message.run
+        assert predict is not None, "only a predict node has tools"
+        calls = ToolCalls(self, lm, message, pulse)
+        return Rounds(
+            lm,
+            calls.offer,
+            calls.perform,
+            max_rounds=predict.max_rounds,
+            wrong_rounds=predict.parse_attempts,
+            hint=(lambda left: hint_text(left, run.steps_left)) if predict.hints else None,
+            merged=run.take_merged,
+            who=f"node {self.spec.name!r} ({self.spec.location})",
+        )
+
+
+def refuse_approval(spec: NodeSpec) -> None:
+    """Tools that wait for a person need a place where the question is kept.
+
+    Raises:
+        DeclarationError: the node has one.
+    """
+    for each in spec.tools:
+        if each.tool.approve is not False:
+            raise DeclarationError(
+                f"node {spec.name!r} ({spec.location}): its tool {each.name!r} has approve=…, so its calls wait for a person, "
+                "and without a store the question would be lost with the process.\n"
+                "  Fix: open the runtime with a store that keeps questions, or leave approve out."
+            )
+
+
+@final
+@attrs.frozen(eq=False)
+class _Failure:
+    """A call that failed, where the model is to be told."""
+
+    error: BaseException
+
+
+@final
+class ToolCalls:
+    """The calls of one attempt."""
+
+    def __init__(self, equipment: Equipment, lm: NodeLM, message: Work, pulse: Pulse) -> None:
+        self._equipment = equipment
+        self._lm = lm
+        self._message = message
+        self._pulse = pulse
+        self._refs: dict[str, ActorRef[Any]] = {}
+        """The actor of each offered tool that has one, by the tool's name."""
+
+    async def offer(self) -> Sequence[Offered]:
+        """The node's own tools, then what its toolboxes have now; of two of one name the first."""
+        found: dict[str, Offered] = {tool.name: tool for tool in self._equipment.spec.tools}
+        for box, ref in self._equipment.toolboxes:
+            offered = await self._offered(box, ref)
+            for name, tool in offered.items():
+                if name not in found:
+                    found[name] = tool
+                    self._refs[name] = ref
+        return list(found.values())
+
+    async def _offered(self, box: Toolbox, ref: ActorRef[Any]) -> Mapping[str, OfferedTool]:
+        """What a toolbox has now; what it had before, if it was lost this moment: a call of that says so."""
+        try:
+            listed: tuple[OfferedTool, ...] = await _asked(ref, ListTools())
+        except ToolServerLost:
+            if box not in self._equipment.shown:
+                raise
+            return self._equipment.shown[box]
+        offered = {tool.name: tool for tool in listed if box.allows(tool.name)}
+        self._compare(box, offered)
+        return offered
+
+    def _compare(self, box: Toolbox, offered: Mapping[str, OfferedTool]) -> None:
+        """Tell when a toolbox offers something else than before."""
+        before = self._equipment.shown.get(box)
+        self._equipment.shown[box] = offered
+        if before is None or before == offered:
+            return
+        self._message.tell(
+            ToolsChanged,
+            toolbox=box.name,
+            added=tuple(name for name in offered if name not in before),
+            removed=tuple(name for name in before if name not in offered),
+            changed=tuple(name for name, tool in offered.items() if name in before and before[name] != tool),
+        )
+
+    async def perform(self, requests: Sequence[Request]) -> Sequence[Any]:
+        """Do the calls of one round at the same time; what each gave, or for the model how it failed.
+
+        Raises:
+            BaseException: what the first of the calls that failed has raised, if failures are the node's.
+        """
+        steps = [self._step(request) for request in requests]
+        self._message.run.trace.extend(steps)  # in the model's order, however the calls end
+        results: list[Any] = [None] * len(requests)
+        predict = self._equipment.spec.predict
+        is_told = predict is not None and predict.on_tool_error == "tell"
+
+        async def one(at: int) -> None:
+            results[at] = await self._ended(requests[at], steps[at])
+            if isinstance(results[at], _Failure) and not is_told:
+                nursery.cancel_scope.cancel()
+
+        try:
+            async with trio.open_nursery() as nursery:
+                for at in range(len(requests)):
+                    nursery.start_soon(one, at)
+        finally:
+            for step in steps:
+                if step.ended_at_s is None:
+                    step.status, step.ended_at_s = StepStatus.CANCELLED, self._message.run.now()
+        failed = next((each for each in results if isinstance(each, _Failure)), None)
+        if failed is not None and not is_told:
+            raise failed.error
+        return [_told(each.error) if isinstance(each, _Failure) else each for each in results]
+
+    def _step(self, request: Request) -> Step:
+        work = self._message
+        path = f"{work.delivery.path}/tool/{request.index}"
+        return Step(work.step.node, path, work.run.now(), attempt=work.step.attempt, tool=request.tool.name)
+
+    async def _ended(self, request: Request, step: Step) -> Any:
+        """What a call gave; a :class:`_Failure` when it failed. Its step and its event say so."""
+        run, error = self._message.run, None
+        step.status, step.started_at_s = StepStatus.RUNNING, run.now()
+        self._pulse.beat()
+        try:
+            given = await self._in_time(request, step.path)
+        except BaseException as raised:
+            error = failure_in(raised)
+            if error is None:
+                raise
+            given = _Failure(error)
+        step.status = StepStatus.DONE if error is None else StepStatus.FAILED
+        step.ended_at_s = run.now()
+        self._pulse.beat()
+        if run.wants(ToolCalled):
+            run.audience.publish(
+                ToolCalled(
+                    run_id=run.id,
+                    node=step.node,
+                    path=step.path,
+                    attempt=step.attempt,
+                    tool=request.tool.name,
+                    duration_s=step.ended_at_s - step.started_at_s,
+                    error=error,
+                )
+            )
+        return given
+
+    async def _in_time(self, request: Request, path: str) -> Any:
+        timeout_s = request.tool.tool.timeout_s if isinstance(request.tool, ToolSpec) else None
+        if timeout_s is None:
+            return await self._called(request, path)
+        with trio.move_on_after(timeout_s) as scope:
+            return await self._called(request, path)
+        assert scope.cancelled_caught, "only its deadline lets the block end without a value"
+        raise ToolTimedOut(
+            f"the tool {request.tool.name!r} did not finish within timeout_s={timeout_s:g}.\n"
+            "  Fix: give it more time, or find what it waits for.",
+            run_id=self._message.run.id,
+        )
+
+    async def _called(self, request: Request, path: str) -> Any:
+        tool, arguments = request.tool, request.arguments
+        if isinstance(tool, OfferedTool):
+            return await self._served(self._refs[tool.name], CallTool(tool.name, arguments, f"{self._message.run.id}:{path}"))
+        what = tool.tool.what
+        match tool.tool.form:
+            case ToolForm.GRAPH:
+                return await self._equipment.run_inside(what, arguments, self._message, path)
+            case ToolForm.ACTOR:
+                return await _asked(what, arguments)
+            case ToolForm.DSPY:
+                if inspect.iscoroutinefunction(what.func):
+                    return await what.acall(**arguments)
+                return await run_in_thread(functools.partial(what, **arguments))
+            case _:
+                call: Any = functools.partial(what, **await self._parameters(tool, arguments, path))
+                if not tool.is_thread:
+                    return await call()
+                (returned,) = await run_in_thread(lambda: (call(),))
+                return await returned if inspect.isawaitable(returned) else returned
+
+    async def _served(self, ref: ActorRef[Any], call: CallTool) -> str:
+        """What a toolbox gives; when nobody wants that any more, it is told."""
+        try:
+            text: str = await _asked(ref, call)
+        except trio.Cancelled:
+            with contextlib.suppress(ActorError):
+                ref.tell_nowait(CancelTool(call.key))
+            raise
+        return text
+
+    async def _parameters(self, tool: ToolSpec, arguments: Any, path: str) -> Mapping[str, Any]:
+        """A function's parameters: what the model gave, and what is injected."""
+        work, run = self._message, self._message.run
+        given = by_name(arguments)
+        if tool.needs:
+            assert run.dependencies is not None, "a run of a graph with dependencies keeps them"
+            given.update(await run.dependencies.resolve(tool.needs, node=self._equipment.spec.name, path=path))
+        for parameter, wanted in tool.injected.items():
+            given[parameter] = self._lm if wanted is Injected.LM else NodeRun.of(work, self._pulse.beat, path)
+        return given
+
+
+async def _asked(ref: ActorRef[Any], message: Any) -> Any:
+    """What the actor answers; what it raised while it handled the message is raised here."""
+    try:
+        return await ref.ask(message)
+    except ActorFailed as error:
+        if isinstance(error.__cause__, Exception):
+            raise error.__cause__ from None
+        raise
+
+
+def _told(error: BaseException) -> str:
+    """A failure in words for a model: the error's own, without what looks like a key, and without advice to the author."""
+    words = redact(said(error, _MOST_SAID), ()).partition("\n  Fix: ")[0]
+    return f"Error: {words}"
+
+
+_MOST_SAID = 2_000
+"""Characters of an error that a model is told."""

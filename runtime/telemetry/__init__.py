@@ -1,0 +1,28 @@
+"""What a runtime tells of itself to the tools of an operator: logs, spans, metrics. Each part is an instrument."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from runtime.telemetry.logs import LogEvents as LogEvents
+
+if TYPE_CHECKING:
+    from runtime.telemetry.prometheus import PrometheusMetrics as PrometheusMetrics
+    from runtime.telemetry.tracing import Tracing as Tracing
+
+
+def __getattr__(name: str) -> Any:
+    """``Tracing`` and ``PrometheusMetrics``, each with the library that it needs."""
+    try:
+        if name == "Tracing":
+            from runtime.telemetry.tracing import Tracing  # noqa: PLC0415 - opentelemetry is an extra
+
+            return Tracing
+        if name == "PrometheusMetrics":
+            from runtime.telemetry.prometheus import PrometheusMetrics  # noqa: PLC0415 - prometheus_client is an extra
+
+            return PrometheusMetrics
+    except ImportError as error:
+        extra, library = ("otel", "opentelemetry") if name == "Tracing" else ("prometheus", "prometheus_client")
+        raise ImportError(f"{name} needs {library}.\n  Fix: pip install 'understudy[{extra}]'", name=error.name) from error
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

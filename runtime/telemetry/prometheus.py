@@ -1,0 +1,186 @@
+"""Metrics for Prometheus: counts and gauges are read when it scrapes, durations are histograms fed by events."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final, final
+
+import attrs
+from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from actors.errors import UsageError
+from runtime.core.events import Event
+from runtime.graphs.events import (
+    LMCalled,
+    NodeEvent,
+    NodeFellBack,
+    NodeFinished,
+    NodeGaveUp,
+    NodeRetrying,
+    NodeStarted,
+    RunFinished,
+    RunStarted,
+)
+
+if TYPE_CHECKING:
+    from runtime.app import Runtime
+
+_RUN_S: Final = (0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000)
+_CALL_S: Final = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60)
+
+
+@final
+@attrs.define(eq=False)
+class _Run:
+    """A run under way."""
+
+    graph: str
+    since_s: float
+    started: dict[str, float] = attrs.field(factory=dict[str, float])
+    """When the latest attempt at each message began, by path."""
+
+
+@final
+class PrometheusMetrics:
+    """An instrument and a collector: ``open_runtime(instruments=[PrometheusMetrics(registry)])``.
+
+    Actors, mailboxes, restarts, dead letters and runs under way are read from the runtime when `registry` is scraped, so they
+    cost nothing in between; runs that ended, durations and calls of language models come from events. Labels are graphs, nodes,
+    models and statuses, never ids of runs.
+
+    Args:
+        registry: where the metrics are registered: ``prometheus_client.REGISTRY``, or one of your own for each runtime.
+    """
+
+    kinds: tuple[type[Event], ...] = (
+        RunStarted,
+        RunFinished,
+        NodeStarted,
+        NodeFinished,
+        NodeRetrying,
+        NodeFellBack,
+        NodeGaveUp,
+        LMCalled,
+    )
+    """The classes of events that it is called with."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._runtime: Runtime | None = None
+        self._runs: dict[str, _Run] = {}
+        """Those under way, by id."""
+        self._ended: Counter[tuple[str, str]] = Counter()
+        self._failed: Counter[tuple[str, str]] = Counter()
+        self._calls: Counter[tuple[str, str]] = Counter()
+        self._tokens: Counter[tuple[str, str]] = Counter()
+        self._cost: dict[str, float] = {}
+        self._run_s = Histogram(
+            "understudy_run_duration_seconds", "How long runs took.", ["graph", "status"], buckets=_RUN_S, registry=registry
+        )
+        self._node_s = Histogram(
+            "understudy_node_duration_seconds", "How long attempts took.", ["graph", "node"], buckets=_RUN_S, registry=registry
+        )
+        self._call_s = Histogram(
+            "understudy_lm_call_duration_seconds", "How long calls took.", ["model"], buckets=_CALL_S, registry=registry
+        )
+        self._first_s = Histogram(
+            "understudy_lm_first_token_seconds", "Until the first piece.", ["model"], buckets=_CALL_S, registry=registry
+        )
+        registry.register(self)
+
+    def opened(self, runtime: Runtime) -> None:
+        """Read the figures of `runtime` from now on.
+
+        Raises:
+            UsageError: it has a runtime already.
+        """
+        if self._runtime is not None:
+            raise UsageError(
+                "PrometheusMetrics belongs to one runtime, and was given a second one.\n"
+                "  Fix: make one for each, with a CollectorRegistry() of its own."
+            )
+        self._runtime = runtime
+
+    def __call__(self, event: Event) -> None:
+        """Count one event."""
+        match event:
+            case RunStarted():
+                self._runs[event.run_id] = _Run(event.graph, event.at_s)
+            case RunFinished():
+                run = self._runs.pop(event.run_id, None)
+                if run is not None:  # else it began before this was there
+                    self._ended[run.graph, str(event.status)] += 1
+                    self._run_s.labels(run.graph, str(event.status)).observe(event.at_s - run.since_s)
+            case NodeStarted():
+                run = self._runs.get(event.run_id)
+                if run is not None:
+                    run.started[event.path] = event.at_s
+            case NodeFinished() | NodeRetrying() | NodeFellBack() | NodeGaveUp():
+                run = self._runs.get(event.run_id)
+                if run is not None:
+                    self._count_attempt(run, event)
+            case LMCalled():
+                self._count_call(event)
+            case _:
+                pass
+
+    def _count_attempt(self, run: _Run, event: NodeEvent) -> None:
+        since_s = run.started.pop(event.path, None)
+        if since_s is not None:
+            self._node_s.labels(run.graph, event.node).observe(event.at_s - since_s)
+        if not isinstance(event, NodeFinished):
+            self._failed[run.graph, event.node] += 1
+
+    def _count_call(self, event: LMCalled) -> None:
+        outcome = "answered" if event.finish_reason is not None else "failed" if event.error is not None else "other"
+        self._calls[event.model, outcome] += 1
+        self._tokens[event.model, "input"] += event.prompt_tokens
+        self._tokens[event.model, "output"] += event.completion_tokens
+        self._cost[event.model] = self._cost.get(event.model, 0.0) + (event.cost_usd or 0.0)
+        self._call_s.labels(event.model).observe(event.duration_s)
+        if event.first_token_s is not None:
+            self._first_s.labels(event.model).observe(event.first_token_s)
+
+    def collect(self) -> Iterator[Metric]:
+        """The counts and gauges as they are now; called when Prometheus scrapes."""
+        yield _counted("understudy_runs", "Runs that ended.", ("graph", "status"), self._ended)
+        yield _counted("understudy_node_failures", "Attempts that failed.", ("graph", "node"), self._failed)
+        yield _counted("understudy_lm_calls", "Calls of language models.", ("model", "outcome"), self._calls)
+        yield _counted("understudy_lm_tokens", "Tokens used.", ("model", "direction"), self._tokens)
+        cost = CounterMetricFamily("understudy_lm_cost_usd", "What the calls cost, where a price is known.", labels=["model"])
+        for model, usd in self._cost.items():
+            cost.add_metric([model], usd)
+        yield cost
+        if self._runtime is not None:
+            yield from _of_runtime(self._runtime)
+
+
+def _of_runtime(runtime: Runtime) -> Iterator[Metric]:
+    statistics = runtime.statistics()
+    under_way: Counter[tuple[str, str]] = Counter((run.graph, str(run.status)) for run in runtime.runs().values())
+    running = GaugeMetricFamily("understudy_runs_running", "Runs under way.", labels=["graph", "status"])
+    for labels, count in under_way.items():
+        running.add_metric(list(labels), count)
+    yield running
+    waiting = handled = failed = restarts = actors = 0
+    for some in statistics.slices():
+        for actor in some.values():
+            actors += 1
+            waiting += actor.mailbox.depth
+            handled += actor.handled
+            failed += actor.failed
+            restarts += actor.restarts
+    yield GaugeMetricFamily("understudy_actors", "Actors there are.", value=actors)
+    yield GaugeMetricFamily("understudy_mailbox_messages", "Messages that wait in mailboxes.", value=waiting)
+    yield GaugeMetricFamily("understudy_handled_messages", "Messages handled by the actors there are.", value=handled)
+    yield GaugeMetricFamily("understudy_failed_deliveries", "Deliveries that crashed the actors there are.", value=failed)
+    yield GaugeMetricFamily("understudy_restarts", "Restarts of the actors there are.", value=restarts)
+    yield CounterMetricFamily("understudy_dead_letters", "Messages that reached no actor.", value=statistics.dead_letters)
+
+
+def _counted(name: str, text: str, labels: tuple[str, str], counts: Counter[tuple[str, str]]) -> CounterMetricFamily:
+    family = CounterMetricFamily(name, text, labels=list(labels))
+    for values, count in counts.items():
+        family.add_metric(list(values), count)
+    return family

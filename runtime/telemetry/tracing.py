@@ -1,0 +1,269 @@
+"""Events as spans of OpenTelemetry: a run, the attempts of its nodes, its calls of language models."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Final, final
+
+import attrs
+import trio
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.trace import Link, Span, SpanKind, StatusCode
+
+from actors.checks import refuse
+from actors.words import said
+from runtime.core.events import Event
+from runtime.graphs.events import (
+    LMCalled,
+    LMCallStarted,
+    NodeCancelled,
+    NodeEvent,
+    NodeFellBack,
+    NodeFinished,
+    NodeGaveUp,
+    NodeRetrying,
+    NodeStarted,
+    RunFinished,
+    RunResumed,
+    RunStarted,
+    ToolCalled,
+)
+from runtime.telemetry import genai
+
+_CONVENTIONS: Final = ("genai", "openinference")
+_ERROR_CHARACTERS: Final = 200
+
+
+@final
+@attrs.define(eq=False)
+class _Attempt:
+    """One attempt at one message that is under way."""
+
+    span: Span
+    task: trio.lowlevel.Task | None
+    """In which the span is the current one; None if it is in none."""
+    token: Any = None
+
+
+@final
+@attrs.define(eq=False)
+class _Run:
+    span: Span
+    attempts: dict[str, _Attempt] = attrs.field(factory=dict[str, _Attempt])
+    """Those under way, by path."""
+    before: dict[str, trace.SpanContext] = attrs.field(factory=dict[str, trace.SpanContext])
+    """By path, the last attempt that failed: the next one is linked to it."""
+    calls: dict[int, Span] = attrs.field(factory=dict[int, Span])
+
+
+@final
+class Tracing:
+    """An instrument that makes spans: ``open_runtime(instruments=[Tracing()])``.
+
+    A run is a span whose parent is the current span of whoever started it; each attempt of a node is one below it, and current in
+    the node's code, so spans of the author, of httpx and of worker threads hang below it, as calls of language models and tools
+    do. A nested graph's nodes hang below the node that it stands for. A later attempt is a new span, linked to the one that
+    failed. What a resumed run did in an earlier process makes no spans.
+
+    Args:
+        tracer_provider: OpenTelemetry's; None takes the global one.
+        conventions: which names are written besides ours: ``"genai"``, ``"openinference"``.
+        content: whether inputs and outputs of runs and nodes are attributes. Off, since they hold what users have written.
+    """
+
+    def __init__(
+        self,
+        tracer_provider: trace.TracerProvider | None = None,
+        conventions: Collection[str] = ("genai",),
+        *,
+        content: bool = False,
+    ) -> None:
+        if isinstance(conventions, str) or not set(conventions) <= set(_CONVENTIONS):
+            raise refuse(Tracing, "conventions", conventions, f"a tuple of {', '.join(map(repr, _CONVENTIONS))}")
+        self.kinds: tuple[type[Event], ...] = tuple(_ABOUT)
+        """The classes of events that it is called with."""
+        self._tracer = trace.get_tracer("understudy", tracer_provider=tracer_provider)
+        self._genai = "genai" in conventions
+        self._openinference = "openinference" in conventions
+        self._content = content
+        self._runs: dict[str, _Run] = {}
+
+    def __call__(self, event: Event) -> None:
+        """Begin or end the span that `event` is about."""
+        _ABOUT[type(event)](self, event)
+
+    # --- runs -----------------------------------------------------------------------------------------------------------
+
+    def begin_run(self, event: RunStarted | RunResumed) -> None:
+        """A run was accepted, or goes on."""
+        fields: dict[str, Any] = {genai.RUN_ID: event.run_id, genai.GRAPH: event.graph}
+        if self._genai:
+            fields |= {
+                genai.OPERATION_NAME: genai.INVOKE_WORKFLOW,
+                genai.AGENT_NAME: event.graph,
+                genai.WORKFLOW_NAME: event.graph,
+            }
+        if self._openinference:
+            fields[genai.OI_KIND] = "CHAIN"
+        if self._content and isinstance(event, RunStarted):
+            fields[genai.OI_INPUT] = repr(event.input)
+        # The current span of this task, that of the caller who starts the run, is the parent.
+        span = self._tracer.start_span(f"{genai.INVOKE_WORKFLOW} {event.graph}", attributes=fields)
+        self._runs[event.run_id] = _Run(span)
+
+    def end_run(self, event: RunFinished[Any]) -> None:
+        """A run has ended."""
+        run = self._runs.pop(event.run_id, None)
+        if run is None:
+            return
+        for attempt in run.attempts.values():  # none, unless the run was observed from its middle on
+            _end(attempt.span)
+        run.span.set_attribute(genai.STATUS, str(event.status))
+        run.span.set_attribute(genai.COST_USD, event.spend.cost_usd)
+        run.span.set_attribute(genai.INPUT_TOKENS, event.spend.prompt_tokens)
+        run.span.set_attribute(genai.OUTPUT_TOKENS, event.spend.completion_tokens)
+        if self._content and event.error is None:
+            run.span.set_attribute(genai.OI_OUTPUT, repr(event.output))
+        _end(run.span, event.error)
+
+    # --- attempts -------------------------------------------------------------------------------------------------------
+
+    def begin_attempt(self, event: NodeStarted) -> None:
+        """A node begins to work on a message."""
+        run = self._runs.get(event.run_id)
+        if run is None:
+            return
+        links = [Link(run.before.pop(event.path))] if event.path in run.before else []
+        fields: dict[str, Any] = {
+            genai.RUN_ID: event.run_id,
+            genai.NODE: event.node,
+            genai.PATH: event.path,
+            genai.ATTEMPT: event.attempt,
+            genai.WAITED_S: event.waited_s,
+        }
+        if self._openinference:
+            fields[genai.OI_KIND] = "CHAIN"
+        parent = trace.set_span_in_context(_above(run, event.path))
+        span = self._tracer.start_span(event.node, context=parent, attributes=fields, links=links)
+        token = otel_context.attach(trace.set_span_in_context(span))
+        run.attempts[event.path] = _Attempt(span, trio.lowlevel.current_task(), token)
+
+    def end_attempt(self, event: NodeEvent) -> None:
+        """The attempt has ended, one way or another."""
+        run = self._runs.get(event.run_id)
+        attempt = run.attempts.pop(event.path, None) if run is not None else None
+        if run is None or attempt is None:
+            return
+        # Of a durable run the journal may report this from another task; the instance wipes its context before its next message.
+        if attempt.task is trio.lowlevel.current_task():
+            otel_context.detach(attempt.token)
+        if isinstance(event, NodeRetrying | NodeFellBack):
+            run.before[event.path] = attempt.span.get_span_context()
+        if self._content and isinstance(event, NodeFinished):
+            attempt.span.set_attribute(genai.OI_OUTPUT, repr(event.output))
+        if isinstance(event, NodeCancelled):
+            attempt.span.set_attribute(genai.STATUS, "cancelled")
+        _end(attempt.span, getattr(event, "error", None))
+
+    # --- calls of language models ---------------------------------------------------------------------------------------
+
+    def begin_call(self, event: LMCallStarted) -> None:
+        """A node calls a language model."""
+        run = self._runs.get(event.run_id)
+        if run is None:
+            return
+        operation = genai.EMBEDDINGS if event.operation == "embed" else genai.CHAT
+        fields: dict[str, Any] = {genai.RUN_ID: event.run_id, genai.NODE: event.node}
+        if self._genai:
+            fields |= {genai.OPERATION_NAME: operation, genai.REQUEST_MODEL: event.model}
+        if self._openinference:
+            fields |= {genai.OI_KIND: "EMBEDDING" if event.operation == "embed" else "LLM", genai.OI_MODEL: event.model}
+        attempt = run.attempts.get(event.path)
+        parent = trace.set_span_in_context(run.span if attempt is None else attempt.span)
+        run.calls[event.call] = self._tracer.start_span(
+            f"{operation} {event.model}", context=parent, kind=SpanKind.CLIENT, attributes=fields
+        )
+
+    def end_call(self, event: LMCalled) -> None:
+        """The call has ended."""
+        run = self._runs.get(event.run_id)
+        span = run.calls.pop(event.call, None) if run is not None else None
+        if span is None:
+            return
+        span.set_attribute(genai.REQUESTS, event.requests)
+        if event.cost_usd is not None:
+            span.set_attribute(genai.COST_USD, event.cost_usd)
+        if self._genai:
+            self._describe_call(span, event)
+        if self._openinference:
+            span.set_attribute(genai.OI_PROMPT_TOKENS, event.prompt_tokens)
+            span.set_attribute(genai.OI_COMPLETION_TOKENS, event.completion_tokens)
+            if event.provider is not None:
+                span.set_attribute(genai.OI_PROVIDER, event.provider)
+        _end(span, event.error)
+
+    def tool_called(self, event: ToolCalled) -> None:
+        """A call of a tool has ended; it began so long ago as it took."""
+        run = self._runs.get(event.run_id)
+        if run is None:
+            return
+        fields: dict[str, Any] = {genai.RUN_ID: event.run_id, genai.NODE: event.node, genai.PATH: event.path}
+        if self._genai:
+            fields |= {genai.OPERATION_NAME: genai.EXECUTE_TOOL, genai.TOOL_NAME: event.tool}
+        if self._openinference:
+            fields[genai.OI_KIND] = "TOOL"
+        ended = time.time_ns()
+        span = self._tracer.start_span(
+            f"{genai.EXECUTE_TOOL} {event.tool}",
+            context=trace.set_span_in_context(_above(run, event.path)),
+            attributes=fields,
+            start_time=ended - int(event.duration_s * 1e9),
+        )
+        _end(span, event.error, ended)
+
+    @staticmethod
+    def _describe_call(span: Span, event: LMCalled) -> None:
+        span.set_attribute(genai.INPUT_TOKENS, event.prompt_tokens)
+        span.set_attribute(genai.OUTPUT_TOKENS, event.completion_tokens)
+        if event.cached_tokens:
+            span.set_attribute(genai.CACHED_TOKENS, event.cached_tokens)
+        if event.provider is not None:
+            span.set_attribute(genai.PROVIDER_NAME, event.provider)
+        if event.response_model is not None:
+            span.set_attribute(genai.RESPONSE_MODEL, event.response_model)
+        if event.finish_reason is not None:
+            span.set_attribute(genai.FINISH_REASONS, [event.finish_reason])
+        if event.first_token_s is not None:
+            span.set_attribute(genai.FIRST_CHUNK_S, event.first_token_s)
+
+
+_ABOUT: Final[Mapping[type[Event], Callable[[Tracing, Any], None]]] = {
+    RunStarted: Tracing.begin_run,
+    RunResumed: Tracing.begin_run,
+    RunFinished: Tracing.end_run,
+    NodeStarted: Tracing.begin_attempt,
+    **dict.fromkeys((NodeFinished, NodeRetrying, NodeFellBack, NodeGaveUp, NodeCancelled), Tracing.end_attempt),
+    LMCallStarted: Tracing.begin_call,
+    LMCalled: Tracing.end_call,
+    ToolCalled: Tracing.tool_called,
+}
+
+
+def _above(run: _Run, path: str) -> Span:
+    """The span that an attempt at `path` hangs below: that of the node whose nested graph it belongs to, or the run's."""
+    above = path.rpartition("/")[0]
+    while above:
+        attempt = run.attempts.get(above)
+        if attempt is not None:
+            return attempt.span
+        above = above.rpartition("/")[0]
+    return run.span
+
+
+def _end(span: Span, error: BaseException | None = None, at_ns: int | None = None) -> None:
+    if error is not None:
+        span.set_attribute(genai.ERROR_TYPE, type(error).__qualname__)
+        span.set_status(StatusCode.ERROR, said(error, _ERROR_CHARACTERS))
+    span.end(at_ns)

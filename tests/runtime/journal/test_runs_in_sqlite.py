@@ -1,0 +1,77 @@
+"""Runs of graphs in a SQLite file: whole runtimes, one after another."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+import trio
+
+from actors import Graph
+from actors.store_errors import StoreInUse
+from runtime import open_runtime
+
+
+@attrs.frozen
+class Order:
+    number: int
+
+
+@attrs.frozen
+class Draft:
+    text: str
+
+
+@attrs.frozen
+class Sent:
+    text: str
+
+
+def letters(begun: list[str], gate: trio.Event, sending: trio.Event | None = None) -> Graph[Order, Sent]:
+    graph = Graph("letters", input=Order, output=Sent)
+
+    @graph.node
+    async def write(order: Order) -> Draft:
+        begun.append("write")
+        return Draft(f"letter {order.number}")
+
+    @graph.node
+    async def send(draft: Draft) -> Sent:
+        begun.append("send")
+        if sending is not None:
+            sending.set()
+        await gate.wait()
+        return Sent(draft.text)
+
+    return graph
+
+
+async def test_a_run_goes_on_in_another_runtime_where_its_records_end(tmp_path):
+    """No finished step begins again."""
+    begun: list[str] = []
+    closed, open_gate, sending = trio.Event(), trio.Event(), trio.Event()
+    open_gate.set()
+    async with open_runtime(store=tmp_path / "runs.db") as runtime:
+        await runtime.start(letters(begun, closed, sending), Order(7), run_id="order-7")
+        with trio.fail_after(60):
+            await sending.wait()
+
+    graph = letters(begun, open_gate)
+    async with open_runtime(store=tmp_path / "runs.db", graphs=[graph]) as runtime:
+        handle = await runtime.handle("order-7")
+        with trio.fail_after(60):
+            assert await handle.result() == Sent("letter 7")
+
+    assert begun == ["write", "send", "send"]
+    async with open_runtime(store=str(tmp_path / "runs.db")) as runtime:
+        await runtime.deploy(graph)
+        again = await runtime.start(graph, Order(7), run_id="order-7")
+        with trio.fail_after(60):
+            assert await again.result() == Sent("letter 7")
+    assert begun == ["write", "send", "send"]
+
+
+async def test_a_second_runtime_on_the_same_file_is_told_who_has_it(tmp_path):
+    async with open_runtime(store=tmp_path / "runs.db"):
+        with pytest.raises(StoreInUse, match="belongs to process"):
+            async with open_runtime(store=tmp_path / "runs.db"):
+                pass
