@@ -199,6 +199,8 @@ class DurableRuns:
         return launch.run
 
     async def _begin(self, launch: Launch) -> None:
+        if self.keeping.is_closing:  # it was taken up too late: its actors have stopped, or are about to
+            launch.run.hand_back("the runtime was closed")
         async with in_context(self.deployments.context):
             await launch.begin()
 

@@ -61,7 +61,8 @@ class Keeping:
         self._retention = retention
         self._logs: dict[RunLog, None] = {}
         self._stalls: dict[RunLog, _Stall] = {}
-        self._is_hurried = False
+        self.is_closing = False
+        """Whether the runtime is being closed: no run begins here any more."""
 
     def open_log(self, run_id: str, last_seq: int, on_loss: Callable[[UnderstudyError], None]) -> RunLog:
         """The log of a run that this worker has."""
@@ -87,13 +88,13 @@ class Keeping:
 
     def hurry(self) -> None:
         """The runtime is closed: what the store cannot write now is not waited for."""
-        self._is_hurried = True
+        self.is_closing = True
         for log in list(self._stalls):
             log.give_up("while the runtime was closed")
 
     def _stalled(self, log: RunLog) -> None:
         now_s = trio.current_time()
-        if self._is_hurried:
+        if self.is_closing:
             log.give_up("while the runtime was closed")
             return
         known = self._stalls.get(log)

@@ -46,7 +46,7 @@ class TakingUp:
 
     async def _take_up_due(self) -> None:
         runs, keeping = self._runs, self._runs.keeping
-        while not runs.active.is_draining:
+        while not (runs.active.is_draining or keeping.is_closing):
             open_for = {(d.graph.name, d.graph.version): d for d in runs.deployments.running() if d.places_left}
             if not open_for:
                 return
