@@ -61,6 +61,7 @@ from runtime.graphs.events import RunFinished as RunFinished
 from runtime.graphs.events import RunParkedEvent as RunParkedEvent
 from runtime.graphs.events import RunResumed as RunResumed
 from runtime.graphs.events import RunStarted as RunStarted
+from runtime.graphs.events import ScheduleFailed as ScheduleFailed
 from runtime.graphs.events import StoreRecovered as StoreRecovered
 from runtime.graphs.events import StoreStalled as StoreStalled
 from runtime.graphs.events import ToolCalled as ToolCalled
@@ -72,3 +73,5 @@ from runtime.graphs.record import RunStatus as RunStatus
 from runtime.graphs.record import Spend as Spend
 from runtime.graphs.record import Step as Step
 from runtime.graphs.record import StepStatus as StepStatus
+from runtime.schedules import CatchUp as CatchUp
+from runtime.schedules import Schedule as Schedule

@@ -57,6 +57,8 @@ from runtime.lm.limits.budget import Budget, budgets_with, check_budget, spendin
 from runtime.lm.models import Connections, Models
 from runtime.lm.predictors.serving import Predictors, PredictorStatistics
 from runtime.lm.warming import warm_up as warm_up_libraries
+from runtime.schedule_times import Times
+from runtime.schedules import CatchUp, Schedule, Scheduler
 
 _LOG = logging.getLogger("understudy.runs")
 
@@ -65,13 +67,22 @@ _LOG = logging.getLogger("understudy.runs")
 class Runtime:
     """Actors under a root supervisor, and graphs whose nodes are such actors. Made by :func:`open_runtime`."""
 
-    def __init__(self, services: Services, root: SupervisorCell, models: Models, predictors: Predictors, engine: Engine) -> None:
+    def __init__(
+        self,
+        services: Services,
+        root: SupervisorCell,
+        models: Models,
+        predictors: Predictors,
+        engine: Engine,
+        scheduler: Scheduler,
+    ) -> None:
         self._services = services
         self._predictors = predictors
         self._bus = Bus(services)
         self._root = root
         self._models = models
         self._engine = engine
+        self._scheduler = scheduler
         self._conversations = Conversations(root, engine, lambda: self._charging(None))
 
     # --- actors ---------------------------------------------------------------------------------------------------------
@@ -340,6 +351,56 @@ class Runtime:
         """
         if not await self._engine.store("forget()").forget(run_id):
             raise unknown(run_id)
+
+    async def schedule(
+        self,
+        name: str,
+        graph: Graph[In, Out],
+        message: In,
+        *,
+        every_s: int | None = None,
+        cron: str | None = None,
+        at: datetime | None = None,
+        zone: str = "UTC",
+        catch_up: CatchUp = CatchUp.LAST,
+    ) -> Schedule:
+        """Have `graph` started on `message` again and again, each time once however many workers have the store.
+
+        The run of each tick is durable and called ``name@2026-11-28T18:00:00Z``. Any worker that has deployed the graph starts it,
+        and any takes it. A schedule that is declared again with the same times keeps its next one.
+
+        Args:
+            name: replaces the schedule of that name.
+            graph: deployed first if need be.
+            message: the input of each run.
+            every_s: a whole number of seconds, counted from now.
+            cron: minute, hour, day, month and weekday, such as ``"0 9 * * MON"``; needs ``understudy[schedules]``.
+            at: once; without a zone of its own, in `zone`.
+            zone: for `cron` and `at`, such as ``"Europe/Berlin"``.
+            catch_up: what to do about ticks that are over a minute late because no worker was there.
+
+        Raises:
+            UsageError: the times cannot be meant, or the runtime has no store. DeclarationError: `message` is of a wrong type.
+            NotStorable: it has no JSON. StoreError: the store failed.
+        """
+        times = Times.of(every_s, cron, at, zone)
+        return await self._scheduler.add(name, graph, message, times, catch_up)
+
+    async def unschedule(self, name: str) -> bool:
+        """Remove a schedule; False: there was none of that name. Runs that it has started go on.
+
+        Raises:
+            UsageError: the runtime has no store. StoreError: the store failed.
+        """
+        return await self._scheduler.remove(name)
+
+    async def schedules(self) -> list[Schedule]:
+        """All schedules in the store, by name.
+
+        Raises:
+            UsageError: the runtime has no store. StoreError: the store failed.
+        """
+        return await self._scheduler.all()
 
     def stream(
         self,
@@ -621,7 +682,8 @@ async def open_runtime(
         services.events.add_sink(instrument, tuple(getattr(instrument, "kinds", (Event,))))
     session = Session(services, supervisor_spec("root", (), supervision))
     engine = Engine(services, session.root, models, trained)
-    services.facade = runtime = Runtime(services, session.root, models, trained, engine)
+    scheduler = Scheduler(engine)
+    services.facade = runtime = Runtime(services, session.root, models, trained, engine, scheduler)
     for instrument in listeners:
         opened: Callable[[Runtime], None] | None = getattr(instrument, "opened", None)
         if opened is not None:
@@ -634,7 +696,7 @@ async def open_runtime(
                     await session.start(nursery)
                     with session.body:
                         if kept_in is not None:
-                            await _keep(runtime, engine, kept_in, worker, retention)
+                            await _keep(runtime, engine, scheduler, kept_in, worker, retention)
                         await _prepare(runtime, models, warm_up=warm_up)
                         for graph in graphs:
                             await runtime.deploy(graph)
@@ -696,12 +758,15 @@ def _check_entry() -> None:
         )
 
 
-async def _keep(runtime: Runtime, engine: Engine, store: Store, worker: str | None, retention: Retention | None) -> None:
+async def _keep(
+    runtime: Runtime, engine: Engine, scheduler: Scheduler, store: Store, worker: str | None, retention: Retention | None
+) -> None:
     """Open the store, before anything else is started and so to be closed after it."""
     keeping = Keeping(store, worker, engine.publish, retention)
     taking_up = engine.keep(keeping)
     try:
-        await runtime.spawn(Keeper, keeping, taking_up.take_up, taking_up.hear, name="store", restart=RestartType.TEMPORARY)
+        tasks = (taking_up.take_up, taking_up.hear, scheduler.run)
+        await runtime.spawn(Keeper, keeping, *tasks, name="store", restart=RestartType.TEMPORARY)
     except ActorStartFailed as error:
         if isinstance(error.__cause__, StoreError):
             raise error.__cause__ from None

@@ -63,6 +63,14 @@ class Engine:
         """Check `graph` and start its actors; see ``Runtime.deploy``."""
         return await self._deployments.deploy(graph, max_runs)
 
+    async def deployment_of(self, graph: Graph[In, Out]) -> Deployment[In, Out]:
+        """That of `graph`, which is deployed now if it was not."""
+        return await self._deployments.of(graph)
+
+    def deployed(self, name: str) -> Deployment | None:
+        """That of the graph of this name; None: there is none here."""
+        return self._deployments.named(name)
+
     # --- runs -------------------------------------------------------------------------------------------------------------
 
     async def start(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, Generic, TypeAlias, final
 
 import attrs
@@ -76,6 +77,17 @@ class RunParkedEvent(RunEvent):
     graph: str
     error: Any
     """The ``RunParked``, or the ``StoreDamaged``."""
+
+
+@final
+@attrs.frozen(kw_only=True)
+class ScheduleFailed(Event):
+    """A tick of a schedule could not be started; it is tried again, here and by other workers."""
+
+    name: str
+    """Of the schedule."""
+    tick: datetime
+    error: Any
 
 
 @final
@@ -357,6 +369,7 @@ AnyEvent: TypeAlias = (
     | AnyNodeEvent
     | RunAbandoned
     | RunFinished
+    | ScheduleFailed
     | StoreStalled
     | StoreRecovered
     | MessageDeadLettered
