@@ -366,8 +366,8 @@ class Runtime:
     ) -> Schedule:
         """Have `graph` started on `message` again and again, each time once however many workers have the store.
 
-        The run of each tick is durable and called ``name@2026-11-28T18:00:00Z``. Any worker that has deployed the graph starts it,
-        and any takes it. A schedule that is declared again with the same times keeps its next one.
+        The run of each tick is durable and called ``name@2026-11-28T18:00:00Z``. Any worker that has deployed the graph may start
+        and take it. A schedule that is declared again with the same times keeps its next one.
 
         Args:
             name: replaces the schedule of that name.
