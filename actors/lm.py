@@ -68,7 +68,10 @@ class ToolCall:
         Raises:
             ValueError: what the model wrote is no JSON object.
         """
-        found: object = json.loads(self.arguments or "{}")
+        try:
+            found: object = json.loads(self.arguments or "{}")
+        except RecursionError:
+            raise ValueError(f"the arguments of {self.name!r} are nested too deeply") from None
         if not isinstance(found, dict):
             raise ValueError(  # noqa: TRY004 - of what came, not of what the caller gave
                 f"the arguments of {self.name!r} are no JSON object: {self.arguments[:200]!r}"

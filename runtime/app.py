@@ -49,6 +49,7 @@ from runtime.graphs.events import AnyEvent, AnyRunEvent
 from runtime.graphs.handle import RunHandle
 from runtime.graphs.history import History, history_of
 from runtime.graphs.keeper import Keeper, Keeping
+from runtime.graphs.labels import labelled
 from runtime.graphs.stored import unknown
 from runtime.journal.opening import store_of
 from runtime.journal.retention import Retention
@@ -181,6 +182,7 @@ class Runtime:
         max_steps: float = math.inf,
         budget: Budget | None = None,
         run_id: str | None = None,
+        labels: Mapping[str, str] | None = None,
     ) -> Out:
         """Run `graph` on `message` and return its output; deploys the graph first if need be.
 
@@ -194,6 +196,8 @@ class Runtime:
             budget: what the language models of the run may use, besides what their clients and the runtime allow. A run that one
                 of its nodes starts is charged to it too.
             run_id: names the run; with a store, the run is then kept in it, and cancelling the call cancels it there, too.
+            labels: what its events say of it beside its id: at most 16 short texts by name. A run that one of its nodes starts
+                has them too, unless it is given its own.
 
         Raises:
             RunFailed: nodes failed for good; a group whose leaves are ``NodeFailed``.
@@ -201,7 +205,7 @@ class Runtime:
             GraphInvalid: the graph has problems. DeclarationError: `message` is of a wrong type, or a language model is missing.
         """
         try:
-            with self._charging(budget):
+            with self._charging(budget), labelled(labels):
                 output: Out = await self._engine.run(graph, message, max_steps, run_id)
         except UnderstudyError as error:
             raise without_frames(error)  # noqa: B904 - the same error
@@ -218,6 +222,7 @@ class Runtime:
         deadline_s: float | None = None,
         durable: bool = True,
         here: bool = True,
+        labels: Mapping[str, str] | None = None,
     ) -> RunHandle[Out]:
         """Start a run and return its handle once its first messages have found room; it goes on without the caller.
 
@@ -233,13 +238,14 @@ class Runtime:
             deadline_s: noted in the store as the time by which the run should be over.
             durable: whether the run is stored, if the runtime has a store.
             here: False leaves it to any worker that has deployed the graph.
+            labels: see :meth:`run`.
 
         Raises:
             RunExists: the store has another run of this id. StoreError: the run could not be stored.
             UsageError: the id is taken, or cannot stand in a path. And what :meth:`run` raises at its start.
         """
         try:
-            with self._charging(budget):
+            with self._charging(budget), labelled(labels):
                 started = await self._engine.start(
                     graph, message, run_id, max_steps, durable=durable, here=here, deadline_s=deadline_s
                 )
@@ -411,13 +417,14 @@ class Runtime:
         max_steps: float = math.inf,
         buffer: int = DEFAULT_BUFFER,
         budget: Budget | None = None,
+        labels: Mapping[str, str] | None = None,
     ) -> contextlib.AbstractAsyncContextManager[EventStream[AnyRunEvent[Out | None]]]:
         """A run as its typed events: ``async with runtime.stream(graph, message) as events: async for event in events``.
 
         The last event is always one ``RunFinished``, with the output or the error; after it the iteration ends. Leaving the block
         earlier cancels the run. A reader that lags more than `buffer` events behind loses the oldest, and finds ``EventsMissed``.
         """
-        return self._streamed(self._engine.stream(graph, message, max_steps, buffer, run_id), budget)
+        return self._streamed(self._engine.stream(graph, message, max_steps, buffer, run_id), budget, labels)
 
     def conversation(
         self,
@@ -449,10 +456,13 @@ class Runtime:
 
     @contextlib.asynccontextmanager
     async def _streamed(
-        self, run: contextlib.AbstractAsyncContextManager[EventStream[Any]], budget: Budget | None
+        self,
+        run: contextlib.AbstractAsyncContextManager[EventStream[Any]],
+        budget: Budget | None,
+        labels: Mapping[str, str] | None,
     ) -> AsyncGenerator[EventStream[Any]]:
         async with contextlib.AsyncExitStack() as stack:
-            with self._charging(budget):  # its start alone: the caller's block is not part of the run
+            with self._charging(budget), labelled(labels):  # its start alone: the caller's block is not part of the run
                 events = await stack.enter_async_context(run)
             yield events
 
@@ -486,6 +496,11 @@ class Runtime:
     def cancel_runs(self, why: str) -> None:
         """Cancel every run under way; returns at once. `why` becomes part of their ``RunCancelled``."""
         self._engine.cancel_runs(why)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it takes runs: it does not drain, and its root supervisor has not spent its restarts."""
+        return self._root.is_serving and not self._engine.is_draining
 
     async def drain(self, grace_s: float) -> None:
         """Take no more runs, let those under way finish for `grace_s` seconds, then cancel them; return when all are over.
@@ -581,6 +596,14 @@ class Runtime:
             yield
         finally:
             remove()
+
+    def wall_time(self, at_s: float) -> datetime:
+        """When the runtime's clock showed `at_s` seconds, in UTC: what an event's ``at_s`` is for people.
+
+        The wall clock was read once, when the runtime was opened, so that times of events never go backwards. In virtual time
+        seconds are counted from 1970.
+        """
+        return self._services.wall_clock.of(at_s)
 
     def close_event_streams(self) -> None:
         """End every subscription that :meth:`events` made; their iterators end after what they hold.

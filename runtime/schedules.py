@@ -23,7 +23,6 @@ from runtime.graphs.active_runs import check_run_id
 from runtime.graphs.deployment import Deployment
 from runtime.graphs.engine import Engine
 from runtime.graphs.events import ScheduleFailed
-from runtime.graphs.reducer.wording import wrong_input
 from runtime.journal.store import Store, StoredSchedule
 from runtime.schedule_times import Times
 
@@ -88,8 +87,7 @@ class Scheduler:
         if catch_up not in set(CatchUp):
             raise UsageError(f"schedule(catch_up={repr_of(catch_up)}): expected 'none', 'last' or 'all'.\n  Fix: CatchUp.LAST.")
         deployment = await self._engine.deployment_of(graph)
-        if not isinstance(message, deployment.plan.input_types):
-            raise wrong_input(deployment.plan, message)
+        deployment.check_input(message)
         data = deployment.codec.encode(message)
         known = next((each for each in await store.schedules() if each.name == name), None)
         made = StoredSchedule(

@@ -67,6 +67,9 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
     "runtime/tools": ("actors", "actors/graphs"),
     "runtime/embed": _APP,
     "runtime/telemetry": _APP,
+    # The layout of a graph's picture is part of what is told of it.
+    "runtime/serve": (*_APP, "runtime/cli/draw", "runtime/embed", "runtime/recording"),
+    "runtime/recording": ("actors", "runtime/core", "runtime/graphs", "runtime/messages"),
     "runtime/testing/models": ("actors", "runtime/lm", "runtime/lm/dspy", "runtime/lm/limits"),
     "runtime/testing/schedules": (*_APP, "runtime/testing/models"),
     "runtime/testing": (*_APP, "runtime/journal", "runtime/testing/models", "runtime/testing/schedules"),
@@ -102,6 +105,7 @@ FOREIGN: Mapping[str, frozenset[str]] = {
         {
             "runtime/lm/http/httpx_clients.py",  # subclasses its transports, so it can only be imported when httpx is
             "runtime/lm/http/transport.py",
+            "runtime/serve/jwt.py",  # fetches a provider's public keys, which is no call of a model
             "runtime/testing/network.py",  # is a transport of httpx, for tests
         }
     ),
@@ -115,6 +119,9 @@ FOREIGN: Mapping[str, frozenset[str]] = {
     "cronsim": frozenset({"runtime/schedule_times.py"}),
     "msgspec": frozenset({"runtime/messages/codec.py"}),
     "psycopg": frozenset({"runtime/journal/postgres_wire.py"}),
+    "jwt": frozenset({"runtime/serve/jwt.py"}),
+    "hypercorn": frozenset({"runtime/serve/server.py"}),
+    "starlette": frozenset({"runtime/serve/web.py"}),
     "pydantic": frozenset(
         {
             "runtime/messages/mirrors.py",  # are made of its models
@@ -129,12 +136,15 @@ EXTRAS: Mapping[str, str] = {
     "cronsim": "cronsim",
     "PIL": "pillow",
     "httpx2": "mcp",
+    "hypercorn": "hypercorn[trio]",
+    "jwt": "pyjwt[crypto]",
     "mcp": "mcp",
     "opentelemetry": "opentelemetry-sdk",
     "prometheus_client": "prometheus-client",
     "psycopg": "psycopg[binary]",
     "pydantic_ai": "pydantic-ai-slim",
     "rich": "rich",
+    "starlette": "starlette",
 }
 # Programs that load a file of ours; no dependency, because the file is only imported where they run.
 HOSTS: Mapping[str, frozenset[str]] = {
@@ -148,7 +158,7 @@ EVERYWHERE: Mapping[str, frozenset[str]] = {
 }
 
 # Loaded when something needs them, never by `import actors, runtime`.
-LAZY = ("dspy", "litellm", "msgspec", "openai", "psycopg", "pydantic")
+LAZY = ("dspy", "hypercorn", "jwt", "litellm", "mcp", "msgspec", "openai", "psycopg", "pydantic", "starlette")
 
 
 def source_files(root: Path = ROOT) -> dict[str, str]:

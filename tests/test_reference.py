@@ -29,6 +29,8 @@ DOORS = (
     "runtime",
     "runtime.journal",
     "runtime.lm",
+    "runtime.recording",
+    "runtime.serve",
     "runtime.testing",
     "runtime.tools",
     "runtime.embed.asyncio",

@@ -73,6 +73,34 @@ class Run(Protocol):
         """Report that the node is alive: its ``idle_timeout_s`` starts again. Also from a worker thread; never waits long."""
         ...
 
+    async def once(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
+        """What ``function(*args)`` returns; of a stored run, what it returned the first time, however often the node begins.
+
+        The result is on the disk before this returns, so a further attempt at the message, or another process that goes on with
+        the run, gets it without calling again. If the process ends while the function is at work, it is called again: pass on
+        :attr:`key` where the other side takes a key. What it raises is not kept. In a run that is not stored it just calls.
+
+        A name may be used again, one call after the other: the second call of a name is the second in each attempt.
+
+        Args:
+            name: what is done, for example ``"charge"``.
+            function: an ``async def``, or a plain ``def``, which works in a thread.
+            args: its arguments.
+
+        Raises:
+            NotStorable: the result is neither text, a number, a bool, None, one of the graph's messages, nor lists and dicts of
+                these. UsageError: a call of that name is under way in this attempt, or it cannot be a name.
+        """
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep. In a stored run whose process ends meanwhile, the sleep ends when it would have ended, or as soon as possible.
+
+        The store's clock says when. It counts towards ``timeout_s``, and not towards ``idle_timeout_s``. A further attempt at the
+        message, after an error, sleeps anew.
+        """
+        ...
+
     def report(self, text: str, *, done: float | None = None, of: float | None = None) -> None:
         """Say how far the node is, to whoever listens to the run (``NodeReported``): ``run.report("page 3", done=3, of=12)``.
 

@@ -15,6 +15,7 @@ from actors.supervision import SupervisorRef
 from runtime.core.dead_letters import DeadLetters
 from runtime.core.events import EventBus
 from runtime.core.timekeeper import Timekeeper
+from runtime.core.wall_clock import WallClock, read_wall_clock
 
 
 class Addressed(Protocol):
@@ -34,6 +35,7 @@ class Services:
     rng: random.Random
     now: Callable[[], float] = trio.current_time
     """The clock of the event loop. Every message is stamped, so a runtime binds its clock once and asks it directly."""
+    wall_clock: WallClock = attrs.field(factory=read_wall_clock)
     events: EventBus = attrs.field(factory=EventBus)
     timekeeper: Timekeeper = attrs.field(factory=Timekeeper)
     dead_letters: DeadLetters = attrs.field(init=False)

@@ -98,11 +98,12 @@ class AsyncioRuntime(AsyncioFace[Runtime], of=Runtime):
         max_steps: float = math.inf,
         budget: Budget | None = None,
         run_id: str | None = None,
+        labels: Mapping[str, str] | None = None,
         timeout: float | None = None,
     ) -> Out:
         """See ``Runtime.run``."""
         result: Out = await self._cross(
-            timeout, self._native.run, graph, message, max_steps=max_steps, budget=budget, run_id=run_id
+            timeout, self._native.run, graph, message, max_steps=max_steps, budget=budget, run_id=run_id, labels=labels
         )
         return result
 
@@ -117,6 +118,7 @@ class AsyncioRuntime(AsyncioFace[Runtime], of=Runtime):
         deadline_s: float | None = None,
         durable: bool = True,
         here: bool = True,
+        labels: Mapping[str, str] | None = None,
         timeout: float | None = None,
     ) -> AsyncioRunHandle[Out]:
         """See ``Runtime.start``."""
@@ -132,6 +134,7 @@ class AsyncioRuntime(AsyncioFace[Runtime], of=Runtime):
                 deadline_s=deadline_s,
                 durable=durable,
                 here=here,
+                labels=labels,
             )
         )
         return face
@@ -172,6 +175,7 @@ class AsyncioRuntime(AsyncioFace[Runtime], of=Runtime):
         max_steps: float = math.inf,
         buffer: int = DEFAULT_BUFFER,
         budget: Budget | None = None,
+        labels: Mapping[str, str] | None = None,
         timeout: float | None = None,
     ) -> AsyncioEventStream[AnyRunEvent[Out | None]]:
         """See ``Runtime.stream``."""
@@ -185,6 +189,7 @@ class AsyncioRuntime(AsyncioFace[Runtime], of=Runtime):
             max_steps=max_steps,
             buffer=buffer,
             budget=budget,
+            labels=labels,
         )
         return result
 
@@ -219,6 +224,11 @@ class AsyncioRuntime(AsyncioFace[Runtime], of=Runtime):
     def cancel_runs(self, why: str) -> None:
         """See ``Runtime.cancel_runs``."""
         return self._call(self._native.cancel_runs, why)
+
+    @property
+    def is_ready(self) -> bool:
+        """See ``Runtime.is_ready``."""
+        return self._native.is_ready
 
     async def drain(self, grace_s: float, *, timeout: float | None = None) -> None:
         """See ``Runtime.drain``."""
@@ -268,6 +278,10 @@ class AsyncioRuntime(AsyncioFace[Runtime], of=Runtime):
     ) -> contextlib.AbstractContextManager[None]:
         """See ``Runtime.observe``."""
         return self._call(self._native.observe, sink, kinds)
+
+    def wall_time(self, at_s: float) -> datetime:
+        """See ``Runtime.wall_time``."""
+        return self._call(self._native.wall_time, at_s)
 
     def close_event_streams(self) -> None:
         """See ``Runtime.close_event_streams``."""
@@ -329,6 +343,11 @@ class AsyncioRunHandle(AsyncioFace[RunHandle[Out]], Generic[Out], of=RunHandle):
     def trace(self) -> tuple[Step, ...]:
         """See ``RunHandle.trace``."""
         return self._native.trace
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """See ``RunHandle.labels``."""
+        return self._native.labels
 
     @property
     def spend(self) -> Spend:

@@ -12,17 +12,18 @@ import trio
 
 from actors.errors import UnderstudyError, UsageError
 from actors.graphs.graph import Graph
-from actors.store_errors import RunExists, RunParked
+from actors.store_errors import RunExists, RunParked, StoreDamaged
 from actors.words import repr_of
 from runtime.core.events import EventStream
 from runtime.core.services import Services
 from runtime.graphs.active_runs import ActiveRuns, check_run_id
 from runtime.graphs.adopting import restored
+from runtime.graphs.answers import spend_of
 from runtime.graphs.carried import in_context
 from runtime.graphs.deploying import Deployments
 from runtime.graphs.deployment import Deployment
 from runtime.graphs.events import RunAdopted, RunParkedEvent, RunResumed
-from runtime.graphs.journaling import Journal, by_frame
+from runtime.graphs.journaling import Journal
 from runtime.graphs.keeper import Keeping
 from runtime.graphs.launch import Launch
 from runtime.graphs.reducer.deliveries import Commands
@@ -152,7 +153,23 @@ class DurableRuns:
         """A run of this worker, ready to go on where its records end; or why it cannot, for which it was parked.
 
         Somebody has asked for it with `fresh`: what had failed may then fail as often as at first. See ``restored`` for `adopt`.
+
+        Raises:
+            StoreError: it could not be read, and somebody else may try; StoreDamaged: nobody need try again.
         """
+        try:
+            return await self._revived(deployment, stored, events, adopt=adopt, fresh=fresh)
+        except BaseException as error:  # cancelled, too: it must not stay with a worker that does nothing about it
+            is_damaged = isinstance(error, StoreDamaged)
+            with trio.CancelScope(shield=True):
+                await self.keeping.release(stored.id, StoredStatus.PARKED if is_damaged else StoredStatus.READY)
+            if isinstance(error, StoreDamaged):
+                self.parked(stored, error)
+            raise
+
+    async def _revived(
+        self, deployment: Deployment, stored: StoredRun, events: EventStream | None, *, adopt: bool, fresh: bool
+    ) -> Launch | RunParked:
         run_id, keeping, store = stored.id, self.keeping, self.keeping.store
         records = [record async for record in store.read(run_id)]
         check(run_id, records, stored.last_seq)
@@ -160,7 +177,7 @@ class DurableRuns:
         assert keeping.lease is not None, "the store is open"
         known = inbox[-1].id if fresh and inbox else heard(records)
         began = Beginning(keeping.worker, keeping.lease.epoch, known, fresh=fresh)
-        lives = lives_in_vain(by_frame(records)[0])
+        lives = lives_in_vain(records)
         try:
             if lives >= MAX_LIVES and not fresh:
                 raise crashed_too_often(run_id, lives)
@@ -176,8 +193,9 @@ class DurableRuns:
         async with in_context(self.deployments.context):
             run = self.active.activate(deployment, back.resumed.state, back.message, float(records[0].path or "inf"), events)
         log = keeping.open_log(run_id, len(records), run.lost)
-        run.journal = Journal(log, deployment.codec, back.frames, digests=back.digests, fresh=back.fresh)
+        run.journal = Journal(log, deployment.codec, back.frames, known=back.own, digests=back.digests, fresh=back.fresh)
         run.journal.heard = began.heard
+        run.spend = spend_of(records)
         written = log.append(RecordKind.RESUMED, "", began.data)
         if back.adopted is not None:
             written = log.append(RecordKind.ADOPTED, deployment.graph.version, back.adopted)
@@ -188,19 +206,27 @@ class DurableRuns:
             run.audience.publish(RunResumed(run_id=run_id, graph=stored.graph, records=len(records), lives=stored.lives))
         if back.report is not None and run.wants(RunAdopted):
             run.audience.publish(back.report.event(run_id, stored.graph))
-        await written.wait()
+        try:
+            await written.wait()
+        except UnderstudyError:
+            run.never_began()
+            raise
         return Launch(run, back.message, back.resumed.commands, deployment.admit)
 
-    def go_on(self, launch: Launch | None) -> ActiveRun | None:
-        """Let a run go on beside its caller; None: the store is about to be closed, so another runtime will."""
-        if launch is None or self.keeping.nursery is None:
-            return None
-        self.keeping.nursery.start_soon(self._begin, launch)
-        return launch.run
+    @property
+    def is_open(self) -> bool:
+        """Whether runs are taken up: one that was just handed back would be taken up again by the runtime that closes."""
+        return not (self.active.is_draining or self.active.is_closing)
+
+    async def go_on(self, launch: Launch) -> None:
+        """Let a run that was taken up go on beside its caller; or hand it back, if it was taken up too late."""
+        if self.is_open and self.keeping.nursery is not None:
+            self.keeping.nursery.start_soon(self._begin, launch)
+            return
+        launch.run.hand_back("the runtime takes no more runs")
+        await self._begin(launch)
 
     async def _begin(self, launch: Launch) -> None:
-        if self.keeping.is_closing:  # it was taken up too late: its actors have stopped, or are about to
-            launch.run.hand_back("the runtime was closed")
         async with in_context(self.deployments.context):
             await launch.begin()
 

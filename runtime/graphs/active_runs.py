@@ -55,6 +55,7 @@ class ActiveRuns:
         """In the order of their start."""
         self.unheard = Unheard()
         self.is_draining = False
+        self.is_closing = False
         self.keeping: Keeping | None = None
         """Set when the runtime has a store."""
 

@@ -78,6 +78,8 @@ class NodeActor(Actor):
         if run.audience.listening:  # after these, so that what a tracer sets now is what the node's code finds: test_tracing.py
             message.tell(NodeStarted, waited_s=step.started_at_s - step.waits_since_s)
         try:
+            if run.journal is not None:
+                await run.journal.log.confirm()
             if self._is_call and message.error is None:
                 output = await self._spec.function(**message.delivery.arguments)
             else:
@@ -296,7 +298,7 @@ class Attempt:
             elif wanted is Injected.TURNS:
                 arguments[parameter] = list(run.turns_before)
             else:
-                arguments[parameter] = NodeRun.of(message, self._pulse.beat, delivery.path)
+                arguments[parameter] = NodeRun.of(message, self._pulse, delivery.path)
 
     def _nothing_to_recall(self, entry: Recalled) -> RecallError:
         kinds = type_names(entry.types)

@@ -26,6 +26,7 @@ from runtime.graphs.adopting import Terrain, codec_of
 from runtime.graphs.delivery import NodeActor, Serve
 from runtime.graphs.demands import Demands
 from runtime.graphs.reducer.routing import RoutingTable
+from runtime.graphs.reducer.wording import wrong_input
 from runtime.graphs.run import ActiveRun, Work
 from runtime.graphs.tooling import Equipment
 from runtime.graphs.turns import Turns
@@ -84,6 +85,11 @@ class Deployment(Generic[In, Out]):
         if self._fingerprint is None:
             self._fingerprint = fingerprint(self.plan)
         return self._fingerprint
+
+    def check_input(self, message: object) -> None:
+        """Raise ``DeclarationError`` if no run can begin with `message`."""
+        if not isinstance(message, self.plan.input_types):
+            raise wrong_input(self.plan, message)
 
     @property
     def terrain(self) -> Terrain:
@@ -163,12 +169,14 @@ class Deployment(Generic[In, Out]):
         except BaseException:
             run.never_began("its start was cancelled")
             raise
+        if run.journal is not None and not self.is_running:  # it was stopped while the store was asked
+            run.hand_back("its graph was stopped")
         if run.is_ending:
             run.never_began()
 
     def dismiss(self, run: ActiveRun) -> None:
         """`run` is over."""
-        del self._runs[run]
+        self._runs.pop(run, None)  # one that never got so far as to be admitted
         if self._turns is not None:
             self._turns.give_back(run.waits)
 

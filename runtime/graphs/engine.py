@@ -53,6 +53,11 @@ class Engine:
         self._durable: DurableRuns | None = None
         """Set when the runtime has a store."""
 
+    @property
+    def is_draining(self) -> bool:
+        """Whether it takes no more runs, because it is being shut down."""
+        return self._active.is_draining
+
     def keep(self, keeping: Keeping) -> TakingUp:
         """Keep runs in a store from now on; returns what looks for those that are due, to be run while it is open."""
         self._active.keeping = keeping
@@ -242,6 +247,7 @@ class Engine:
 
     def close(self) -> list[str]:
         """Cancel every run, because the runtime is closed; returns a report on each that was never awaited."""
+        self._active.is_closing = True  # what is handed back below must not be taken up here again: test_durable_runs.py
         if self._durable is not None:
             self._durable.keeping.hurry()
         abandoned = [run for run in self._active.by_id.values() if not (run.waits.is_awaited or run.is_ending or run.journal)]

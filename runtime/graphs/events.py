@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Generic, TypeAlias, final
 
@@ -41,6 +42,8 @@ class RunStarted(RunEvent):
 
     graph: str
     input: Any = attrs.field(repr=repr_of)
+    labels: Mapping[str, str] = attrs.field(factory=dict[str, str])
+    """What its caller noted of it."""
 
 
 @final

@@ -15,6 +15,7 @@ from runtime.journal.records import Record, RecordKind
 
 _OF_ONE_LIFE: Final = frozenset(
     {
+        RecordKind.CALLED,
         RecordKind.FAILED,
         RecordKind.PARKED,
         RecordKind.RESUMED,
@@ -22,6 +23,7 @@ _OF_ONE_LIFE: Final = frozenset(
         RecordKind.ADOPTED,
         RecordKind.OVER,
         RecordKind.RELEASED,
+        RecordKind.UNANSWERED,
     }
 )
 """What tells of the lives of a run, and is not copied: a fork has none yet."""

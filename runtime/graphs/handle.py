@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Generic, final
 
 from actors.typevars import Out
@@ -66,9 +67,14 @@ class RunHandle(Generic[Out]):
         return () if self._run is None else tuple(self._run.trace)
 
     @property
+    def labels(self) -> Mapping[str, str]:
+        """What its caller noted of it; empty for one that is not under way here."""
+        return {} if self._run is None else self._run.labels
+
+    @property
     def spend(self) -> Spend:
         """What the run has used of language models so far."""
-        return Spend() if self._run is None else self._run.spend
+        return self._view.spend
 
     async def result(self) -> Out:
         """Wait for the end and return the output. Cancelled, only the waiting ends. May be called more than once.

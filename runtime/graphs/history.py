@@ -11,8 +11,9 @@ from typing import Any, Final, final
 import attrs
 
 from actors.errors import UsageError
+from runtime.graphs.answers import spend_of
 from runtime.graphs.journaling import FRAME_END, details_of
-from runtime.graphs.record import StepStatus
+from runtime.graphs.record import Spend, StepStatus
 from runtime.journal.records import Record, RecordKind
 from runtime.journal.store import Store, StoredQuestion, StoredRun, StoredStatus
 
@@ -75,6 +76,14 @@ class History:
                     ended[path] = at
             latest = at
         return tuple(found.values())
+
+    @property
+    def spend(self) -> Spend:
+        """What its calls of language models have used over all lives; ``uncertain_calls`` are those without a recorded end.
+
+        Of a run that is at work, these are also those that are in flight now.
+        """
+        return spend_of(self.records)
 
     @property
     def is_intact(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import datetime
 from typing import Any, Self, final
@@ -14,11 +14,14 @@ import trio
 
 from actors.errors import LMError, UsageError
 from actors.lm import LM, ChatMessage, Completion, Delta, Embedder, Embeddings, LMStream, Usage
+from runtime.graphs.attempt_journal import AttemptJournal, RecordedCall
 from runtime.graphs.events import LMAsked, LMCalled, LMCallStarted, LMDelta, NodeReported
+from runtime.graphs.once import Once
 from runtime.graphs.prompts import shown_prompt
 from runtime.graphs.record import Spend
 from runtime.graphs.run import Work
 from runtime.lm.dspy.bridge import run_signature
+from runtime.lm.kept import KeptStream
 from runtime.lm.limits.abilities import PassesAbilities
 from runtime.lm.limits.budget import listening
 
@@ -30,12 +33,24 @@ class Pulse:
     def __init__(self, idle_s: float) -> None:
         self.scope = trio.CancelScope()
         self._idle_s = idle_s
+        self._resting = 0
         self.beat()
 
     def beat(self) -> None:
         """The attempt is alive. Without effect once it has ended."""
-        if self._idle_s != math.inf:
+        if self._idle_s != math.inf and not self._resting:
             self.scope.deadline = trio.current_time() + self._idle_s
+
+    @contextmanager
+    def rest(self) -> Generator[None]:
+        """While the block lasts, the attempt is alive without a sign of it."""
+        self._resting += 1
+        self.scope.deadline = math.inf
+        try:
+            yield
+        finally:
+            self._resting -= 1
+            self.beat()
 
 
 @final
@@ -52,15 +67,16 @@ class NodeRun:
     _beat: Callable[[], None] = attrs.field(repr=False, eq=False)
     _wall_time: Callable[[], datetime] = attrs.field(repr=False, eq=False)
     _steps_left: Callable[[], float] = attrs.field(repr=False, eq=False)
+    _once: Once = attrs.field(repr=False, eq=False)
     _report: Callable[[str, float | None, float | None], None] | None = attrs.field(default=None, repr=False, eq=False)
 
     @classmethod
-    def of(cls, work: Work, beat: Callable[[], None], path: str) -> NodeRun:
+    def of(cls, work: Work, pulse: Pulse, path: str) -> NodeRun:
         """That of `work`, or of a part of it that has a path of its own."""
         run, step = work.run, work.step
 
         def report(text: str, done: float | None, of: float | None) -> None:
-            beat()
+            pulse.beat()
             if run.wants(NodeReported):
                 run.audience.publish(
                     NodeReported(run_id=run.id, node=step.node, path=path, attempt=step.attempt, text=text, done=done, of=of)
@@ -73,9 +89,10 @@ class NodeRun:
             path,
             step.attempt,
             run.is_resumed,
-            beat,
+            pulse.beat,
             run.wall_time,
             lambda: run.steps_left,
+            Once(attempt_journal(work, path), pulse.rest),
             report,
         )
 
@@ -87,6 +104,14 @@ class NodeRun:
             self._report(text, done, of)
         else:  # in the worker thread of a plain function
             trio.from_thread.run_sync(self._report, text, done, of)
+
+    async def once(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
+        """See ``actors.Run.once``."""
+        return await self._once.call(name, function, args)
+
+    async def sleep(self, seconds: float) -> None:
+        """See ``actors.Run.sleep``."""
+        await self._once.sleep(seconds)
 
     @property
     def steps_left(self) -> float:
@@ -118,7 +143,7 @@ class NodeStream:
         self,
         answer: LMStream,
         on_piece: Callable[[Delta], None],
-        on_end: Callable[[], None],
+        on_end: Callable[[], Awaitable[None]],
         on_failure: Callable[[LMError], None],
     ) -> None:
         self._answer = answer
@@ -137,7 +162,7 @@ class NodeStream:
         except StopAsyncIteration:
             if not self._has_ended:
                 self._has_ended = True
-                self._on_end()
+                await self._on_end()  # of a durable run: the answer is recorded before the node knows that it is whole
             raise
         except LMError as error:
             if not self._has_ended:
@@ -157,14 +182,16 @@ class NodeStream:
 class Call:
     """One call of a node to a language model: what it uses is booked on the run, and its begin and its end are events."""
 
-    def __init__(self, work: Work, model: str, operation: str) -> None:
-        """A call that begins now; `operation` is the method's name."""
+    def __init__(self, work: Work, model: str, operation: str, recorded: RecordedCall | None = None) -> None:
+        """A call that begins now; `operation` is the method's name, `recorded` is its place in the journal."""
         self._work = work
+        self._recorded = recorded
         self._model = model
         self._started_s = trio.current_time()
         self._first_s: float | None = None
         self._requests = 0
         self._used = Usage()
+        self._spend = Spend()
         self._has_ended = False
         self._number = work.run.number_call()
         if work.run.audience.listening:
@@ -174,7 +201,7 @@ class Call:
         """One request has brought no whole answer, and used so much: it is booked immediately."""
         self._requests += 1
         self._used = self._used.plus(usage)
-        self._work.run.book(
+        self._book(
             Spend(
                 prompt_tokens=usage.prompt_tokens,
                 completion_tokens=usage.completion_tokens,
@@ -188,13 +215,13 @@ class Call:
         if self._first_s is None:
             self._first_s = trio.current_time() - self._started_s
 
-    def answered(self, answer: Completion | Embeddings) -> None:
-        """The call has ended with `answer`."""
+    async def answered(self, answer: Completion | Embeddings) -> None:
+        """The call has ended with `answer`. Of a durable run: return when that is recorded."""
         if self._has_ended:
             return
         self._has_ended = True
         usage = answer.usage
-        self._work.run.book(
+        self._book(
             Spend(
                 calls=1,
                 requests=answer.attempts,
@@ -203,10 +230,22 @@ class Call:
                 cost_usd=usage.cost_usd or 0.0,
             )
         )
+        self._tell_answer(answer, usage, answer.attempts)
+        if self._recorded is not None:
+            await self._recorded.answered(answer, self._spend)
+
+    def found(self, answer: Completion | Embeddings) -> None:
+        """The call has ended with an `answer` that an earlier life of the run has paid for."""
+        if self._has_ended:
+            return
+        self._has_ended = True
+        self._tell_answer(answer, Usage(cost_usd=0.0), 0)
+
+    def _tell_answer(self, answer: Completion | Embeddings, usage: Usage, requests: int) -> None:
         if self._work.run.audience.listening:
             reason = answer.finish_reason if isinstance(answer, Completion) else None
             raw = answer.raw if isinstance(answer, Completion) else None
-            self._tell(usage, answer.attempts, model=answer.model, finish_reason=reason, response_model=_named_by(raw))
+            self._tell(usage, requests, model=answer.model, finish_reason=reason, response_model=_named_by(raw))
 
     def failed(self, error: LMError) -> None:
         """The call has ended with `error`, which knows how many requests there were."""
@@ -220,9 +259,16 @@ class Call:
         if self._has_ended:
             return
         self._has_ended = True
-        self._work.run.book(Spend(requests=requests))
+        self._book(Spend(requests=requests))
+        if self._recorded is not None:
+            self._recorded.unanswered(self._spend)
         if self._work.run.audience.listening:
             self._tell(self._used, requests, model=self._model, error=error)
+
+    def _book(self, used: Spend) -> None:
+        self._work.run.book(used)
+        if self._recorded is not None:
+            self._spend = self._spend.plus(used)
 
     def _tell(self, usage: Usage, requests: int, *, model: str, **more: Any) -> None:
         self._work.tell(
@@ -272,11 +318,15 @@ class NodeLM(PassesAbilities):
 
     async def chat(self, messages: Sequence[ChatMessage], /, **options: Any) -> Completion:
         """See ``actors.LM.chat``. Of a call that fails or is cancelled, the requests are booked, and what they used."""
+        recorded = None if self._work.run.journal is None else await self._recorded("chat", messages, options)
+        if recorded is not None and isinstance(recorded.answer, Completion):
+            await self._found(Call(self._work, self.model, "chat"), recorded.answer)
+            return recorded.answer
         self._ask(messages)
-        with self._call("chat") as call:
+        with self._call("chat", recorded) as call:
             completion = await self._lm.chat(messages, **options)
+        await call.answered(completion)
         self._pulse.beat()
-        call.answered(completion)
         return completion
 
     @asynccontextmanager
@@ -285,8 +335,18 @@ class NodeLM(PassesAbilities):
 
         An answer that is left before its end is booked as far as it came.
         """
+        # Under the name of the other: an answer is the same, in pieces or whole.
+        recorded = None if self._work.run.journal is None else await self._recorded("chat", messages, options)
+        if recorded is not None and isinstance(recorded.answer, Completion):
+            call = Call(self._work, self.model, "stream")
+            found = functools.partial(self._found, call, recorded.answer)
+            try:
+                yield NodeStream(KeptStream(recorded.answer), functools.partial(self._piece, call), found, call.failed)
+            finally:
+                await found()
+            return
         self._ask(messages)
-        call = Call(self._work, self.model, "stream")
+        call = Call(self._work, self.model, "stream", recorded)
         try:
             async with AsyncExitStack() as stack:
                 try:
@@ -313,11 +373,19 @@ class NodeLM(PassesAbilities):
                 f"the language model {self._lm.model!r} makes no embeddings: a {type(self._lm).__name__} has no method embed().\n"
                 "  Fix: give the node an LMClient of a model that does, by its option lm."
             )
-        with self._call("embed") as call:
+        recorded = None if self._work.run.journal is None else await self._recorded("embed", texts, options)
+        if recorded is not None and isinstance(recorded.answer, Embeddings):
+            await self._found(Call(self._work, self.model, "embed"), recorded.answer)
+            return recorded.answer
+        with self._call("embed", recorded) as call:
             embeddings = await self._lm.embed(texts, **options)
+        await call.answered(embeddings)
         self._pulse.beat()
-        call.answered(embeddings)
         return embeddings
+
+    async def _recorded(self, operation: str, what: object, options: Mapping[str, Any]) -> RecordedCall | None:
+        journal = attempt_journal(self._work, self._work.delivery.path)
+        return None if journal is None else await journal.call(operation, self.model, what, options)
 
     def _ask(self, messages: Sequence[ChatMessage]) -> None:
         if self._work.run.shows_prompts and self._work.run.wants(LMAsked):
@@ -332,20 +400,34 @@ class NodeLM(PassesAbilities):
         """See ``actors.LM.predict``."""
         return await run_signature(self, signature, inputs)
 
-    def _streamed(self, call: Call, answer: LMStream) -> None:
+    async def _streamed(self, call: Call, answer: LMStream) -> None:
+        await call.answered(answer.completion)
         self._pulse.beat()
-        call.answered(answer.completion)
+
+    async def _found(self, call: Call, answer: Completion | Embeddings) -> None:
+        """An earlier life has paid for `answer`: that is the end of the call."""
+        call.found(answer)
+        self._pulse.beat()
+        await trio.lowlevel.cancel_shielded_checkpoint()
 
     @contextmanager
-    def _call(self, operation: str) -> Generator[Call]:
+    def _call(self, operation: str, recorded: RecordedCall | None) -> Generator[Call]:
         """A call made in the block; one that fails or is cancelled there has ended with the block."""
-        call = Call(self._work, self.model, operation)
+        call = Call(self._work, self.model, operation, recorded)
         try:
             with listening(call.lost):
                 yield call
         except LMError as error:
             call.failed(error)
             raise
-        except trio.Cancelled:
+        except BaseException:
             call.cut_short()
             raise
+
+
+def attempt_journal(work: Work, path: str) -> AttemptJournal | None:
+    """Where the attempt at `work`, or a part of it, of that path, writes what it buys; None for a run that is not durable."""
+    journal = work.run.journal
+    if journal is None:
+        return None
+    return AttemptJournal(journal, path, str(work.step.attempt) if work.error is None else "fallback")

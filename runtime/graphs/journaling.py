@@ -7,8 +7,11 @@ Its records stand in the journal of the outermost run, each with the frame befor
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, cast, final
+
+import attrs
 
 from actors.errors import UnderstudyError
 from actors.words import said
@@ -26,6 +29,41 @@ MOST_SAID: Final = 1_000
 
 
 @final
+@attrs.define(eq=False)
+class Bought:
+    """What a node has bought or done once for one message, as it is recorded."""
+
+    answers: dict[str, deque[bytes]] = attrs.field(factory=dict[str, deque[bytes]])
+    """Those of earlier lives that nobody has asked for again, by ``attempt:digest``."""
+    done: dict[str, bytes] = attrs.field(factory=dict[str, bytes])
+    """What ``run.once`` has returned, by ``name:n``."""
+    slept: dict[str, bytes] = attrs.field(factory=dict[str, bytes])
+    """When ``run.sleep`` wakes, by ``attempt:n``."""
+
+    def add(self, record: Record, rest: str) -> None:
+        """Take in one more record, whose path ends with `rest`."""
+        data = record.data
+        if data is None:  # it is not kept any more
+            return
+        if record.kind is RecordKind.ANSWER:
+            self.answers.setdefault(rest, deque()).append(data)
+        elif record.kind is RecordKind.ONCE:
+            self.done[rest.partition(":")[2]] = data
+        elif record.kind is RecordKind.SLEPT:
+            self.slept[rest] = data
+
+
+def bought_in(records: Iterable[Record]) -> dict[str, Bought]:
+    """What `records`, all of one run or one frame, say was bought, by the path of the message."""
+    found: dict[str, Bought] = {}
+    for record in records:
+        if record.kind in (RecordKind.ANSWER, RecordKind.ONCE, RecordKind.SLEPT):
+            path, _, rest = record.path.rpartition(FRAME_END)[2].rpartition("#")
+            found.setdefault(path, Bought()).add(record, rest)
+    return found
+
+
+@final
 class Journal:
     """What one reducer was told, on its way to the log of its run."""
 
@@ -35,12 +73,16 @@ class Journal:
         codec: MessageCodec,
         frames: dict[str, list[Record]] | None = None,
         frame: str = "",
+        known: Iterable[Record] = (),
         *,
         is_demand: bool = False,
         digests: Digests | None = None,
         fresh: int = 0,
     ) -> None:
-        """The journal of the run of `log`, or of its `frame`; `frames` are records of earlier lives that none has asked for."""
+        """The journal of the run of `log`, or of its `frame`, of which `known` are the records of earlier lives.
+
+        `frames` are records of earlier lives that none has asked for.
+        """
         self.log = log
         self.codec = codec
         self._frames: dict[str, list[Record]] = {} if frames is None else frames
@@ -51,6 +93,7 @@ class Journal:
         """The number of the record before which attempts don't count, since somebody resumed the run there."""
         self.heard = 0
         """The number of the latest thing that was posted to the run and counts no longer."""
+        self._bought = bought_in(known)
         self.is_demand = is_demand
         """Whether it is of a node that others depend on, whose result need not be storable: it is worked out anew."""
 
@@ -82,10 +125,33 @@ class Journal:
         """What the result of `delivery` is made of, for its record."""
         return self.digests.of_inputs(delivery, self.codec.encode)
 
+    async def tell(self, kind: RecordKind, path: str, data: bytes | None, then: Callable[[], Any], inputs: bytes) -> Any:
+        """Write down what the reducer was told; return what `then` returns when that is written, None if it never will be.
+
+        Without `data` there is nothing to write, and `then` happens now. A checkpoint otherwise.
+        """
+        if data is None:
+            return then()
+        entry = self.append(kind, path, data, then, inputs)
+        try:
+            return await entry.wait()
+        except UnderstudyError:
+            if self.log.error is None:  # a listener's own
+                raise
+            return None  # the run has ended with the log
+
     def failed(self, path: str, attempt: int, error: BaseException, what: str = "") -> None:
         """Write down that an attempt failed; nobody waits for that. `what` says what came of it."""
         told = {"error": said(error, MOST_SAID), "then": what}
         self.append(RecordKind.FAILED, f"{path}#{attempt}", json.dumps(told).encode())
+
+    def bought(self, path: str) -> Bought:
+        """What was bought for the message of that path, in this life and before."""
+        return self._bought.setdefault(path, Bought())
+
+    def put_away(self, path: str) -> None:
+        """The message of that path is done with: what was bought for it is not asked for any more."""
+        self._bought.pop(path, None)
 
     def inside(self, path: str, attempt: int, codec: MessageCodec) -> tuple[Journal, Sequence[Record]]:
         """The journal of the run that is the work of an attempt at `path`, and what it holds of an earlier life."""
@@ -97,8 +163,12 @@ class Journal:
 
     def _opened(self, frame: str, codec: MessageCodec, *, is_demand: bool) -> tuple[Journal, Sequence[Record]]:
         whole = f"{self._frame}{FRAME_END}{frame}" if self._frame else frame
-        inside = Journal(self.log, codec, self._frames, whole, is_demand=is_demand, digests=self.digests, fresh=self.fresh)
-        return inside, self._frames.pop(whole, ())
+        known: Sequence[Record] = self._frames.pop(whole, ())
+        if is_demand:  # worked out anew after it has failed: what that bought is not to be answered with again
+            ends = [at for at, record in enumerate(known, 1) if gave_up(record)]
+            known = known[ends[-1] :] if ends else known
+        inside = Journal(self.log, codec, self._frames, whole, known, is_demand=is_demand, digests=self.digests, fresh=self.fresh)
+        return inside, known
 
 
 def note_parts(digests: Digests, codec: MessageCodec, message: object, data: bytes) -> None:
@@ -120,7 +190,12 @@ def by_frame(records: Sequence[Record]) -> tuple[list[Record], dict[str, list[Re
     return own, frames
 
 
+def gave_up(record: Record) -> bool:
+    """Whether it says that a node gave up on a message."""
+    return record.kind is RecordKind.FAILED and details_of(record).get("then") == "gave up"
+
+
 def details_of(record: Record) -> Mapping[str, Any]:
-    """What a record tells that is no message: an error, a worker."""
+    """What a record tells that is no message: an error, a worker, a cost."""
     found: Any = json.loads(record.data or b"{}")
     return as_object(found)

@@ -58,11 +58,10 @@ class Keeping:
         self.nursery: trio.Nursery | None = None
         """For what a stored run needs besides its nodes."""
         self._publish = publish
-        self._retention = retention
+        self.retention = retention
         self._logs: dict[RunLog, None] = {}
         self._stalls: dict[RunLog, _Stall] = {}
-        self.is_closing = False
-        """Whether the runtime is being closed: no run begins here any more."""
+        self._is_hurried = False
 
     def open_log(self, run_id: str, last_seq: int, on_loss: Callable[[UnderstudyError], None]) -> RunLog:
         """The log of a run that this worker has."""
@@ -71,7 +70,7 @@ class Keeping:
             self.close_log(log)
             on_loss(error)
 
-        log = RunLog(self.store, run_id, last_seq, self._stalled, self._recovered, lost)
+        log = RunLog(self.store, run_id, last_seq, self._stalled, self._recovered, lost, lease=self.lease)
         self._logs[log] = None
         return log
 
@@ -88,13 +87,13 @@ class Keeping:
 
     def hurry(self) -> None:
         """The runtime is closed: what the store cannot write now is not waited for."""
-        self.is_closing = True
+        self._is_hurried = True
         for log in list(self._stalls):
             log.give_up("while the runtime was closed")
 
     def _stalled(self, log: RunLog) -> None:
         now_s = trio.current_time()
-        if self.is_closing:
+        if self._is_hurried:
             log.give_up("while the runtime was closed")
             return
         known = self._stalls.get(log)
@@ -110,10 +109,10 @@ class Keeping:
         if self._stalls.pop(log, None) is not None and not self._stalls:
             self._publish(StoreRecovered())
 
-    async def release(self, run_id: str) -> None:
-        """Let anybody have a run that was handed back; when the store is closed, it does so itself."""
+    async def release(self, run_id: str, status: StoredStatus = StoredStatus.READY) -> None:
+        """Give a run back, for anybody to have if it is ready; when the store is closed, it does so itself."""
         with contextlib.suppress(StoreError):
-            await self.store.release(run_id, StoredStatus.READY, self.store.wall_time())
+            await self.store.release(run_id, status, self.store.wall_time() if status is StoredStatus.READY else None)
 
     async def tend(self) -> None:
         """Hand stalled records to the store again, and end runs that have waited for it for too long."""
@@ -127,12 +126,12 @@ class Keeping:
                     stall.next_s = math.inf  # until it answers
                     log.retry()
 
-    async def sweep(self) -> None:
+    async def sweep(self, retention: Retention) -> None:
         """Delete what is kept no longer, again and again; what the store cannot do now is done the next time."""
-        while self._retention is not None:
+        while True:
             with contextlib.suppress(StoreError):
-                await self._retention.sweep(self.store)
-            await trio.sleep(self._retention.sweep_s)
+                await retention.sweep(self.store)
+            await trio.sleep(retention.sweep_s)
 
     async def watch_lease(self, lease: Lease) -> None:
         """End all runs here when another worker may have them."""
@@ -170,7 +169,8 @@ class Keeper(Actor):
                     nursery.start_soon(keeping.watch_lease, opened.value)
                     for task in self._tasks:
                         nursery.start_soon(task)
-                    nursery.start_soon(keeping.sweep)
+                    if keeping.retention is not None:
+                        nursery.start_soon(keeping.sweep, keeping.retention)
                     yield
                 finally:
                     keeping.nursery = None

@@ -84,6 +84,8 @@ class Spend:
     """Of the calls whose model has a known price."""
     estimated_tokens: int = 0
     """Those of the tokens that were counted by the length of prompts and pieces, because no provider reported what was used."""
+    uncertain_calls: int = 0
+    """Calls that were in flight when a process of the run ended: what they cost is not known, and is in none of the figures."""
 
     def plus(self, other: Spend) -> Spend:
         """Both together."""
@@ -94,4 +96,5 @@ class Spend:
             self.completion_tokens + other.completion_tokens,
             self.cost_usd + other.cost_usd,
             self.estimated_tokens + other.estimated_tokens,
+            self.uncertain_calls + other.uncertain_calls,
         )

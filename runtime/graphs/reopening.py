@@ -51,6 +51,8 @@ class Reopening:
             taken = await self._store.take(run_id)
             if taken is not None:
                 launch = await self._runs.revive(deployment, taken, adopt=adopt, fresh=True)
+            if isinstance(launch, Launch):
+                await self._runs.go_on(launch)
         return self._going_on(launch, stored)
 
     async def fork(
@@ -81,6 +83,8 @@ class Reopening:
             taken = await self._store.take(new_id, StoredStatus.READY)
             if taken is not None:
                 launch = await self._runs.revive(deployment, taken)
+            if isinstance(launch, Launch):
+                await self._runs.go_on(launch)
         assert found is not None, "nobody cancels the scope"
         return self._going_on(launch, found.run)
 
@@ -93,7 +97,8 @@ class Reopening:
     def _going_on(self, launch: Launch | RunParked | None, stored: StoredRun) -> ActiveRun | StoredView:
         if isinstance(launch, RunParked):
             raise launch
-        return self._runs.go_on(launch) or self._runs.active.by_id.get(stored.id) or self._runs.view(stored)
+        active = launch.run if launch is not None else self._runs.active.by_id.get(stored.id)
+        return active or self._runs.view(stored)
 
     def _deployed(self, stored: StoredRun, call: str) -> Deployment:
         found = self._runs.deployments.named(stored.graph)

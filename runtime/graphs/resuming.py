@@ -129,6 +129,8 @@ def lives_in_vain(records: Sequence[Record]) -> int:
     for record in reversed(records):
         if record.kind is RecordKind.RELEASED:
             return count
+        if record.kind in (RecordKind.CALLED, RecordKind.UNANSWERED):  # it has not come further than to ask again
+            continue
         if record.kind is not RecordKind.RESUMED:
             return count + (record.kind is RecordKind.STARTED)
         count += 1
@@ -286,7 +288,7 @@ def _note(resumed: Resumed, record: Record, path: str, fresh: int) -> None:
         past.attempts = max(past.attempts, int(attempt))
         past.error, past.then, past.has_begun = str(told.get("error", "")), str(told.get("then", "")), True
     elif record.kind not in _OF_THE_RUN:  # it was bought, or asked, by a node that had begun
-        task = path.partition("#")[0]
+        task = path.rpartition("#")[0]
         resumed.past.setdefault(task, Past()).has_begun = True
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, final
 
 import attrs
@@ -18,22 +17,23 @@ from actors.conversations import Turn
 from actors.errors import NodeFailed, RunCancelled, RunError, RunFailed, StreamBroken, UnderstudyError
 from actors.graphs.node import Kind
 from runtime.core.envelope import Envelope
-from runtime.core.events import Audience, Event
+from runtime.core.events import Audience
 from runtime.core.frames import without_frames
 from runtime.core.pool import InstancePool
-from runtime.graphs.carried import Carried, carried_from_here
 from runtime.graphs.dependencies import RunDependencies
 from runtime.graphs.ending import Ending, dependency_failed, node_failed, too_many_steps
 from runtime.graphs.events import NodeCancelled, NodeEmitted, NodeFellBack, NodeFinished, NodeGaveUp, RunFinished, RunStarted
 from runtime.graphs.journaling import Journal
+from runtime.graphs.labels import labels_here
 from runtime.graphs.outcomes import RecordedError, encoded_outcome
 from runtime.graphs.places import Places
-from runtime.graphs.record import RunStatus, Spend, Step, StepStatus
+from runtime.graphs.record import RunStatus, Step, StepStatus
 from runtime.graphs.reducer.branches import Delivery
 from runtime.graphs.reducer.deliveries import Commands
 from runtime.graphs.reducer.state import RunState
 from runtime.graphs.reducer.wording import stream_broken
 from runtime.graphs.resuming import Past, Resumed
+from runtime.graphs.run_facts import RunFacts
 from runtime.graphs.run_waits import RunMessage, RunWaits
 from runtime.journal.records import RecordKind
 
@@ -84,7 +84,7 @@ class Work(RunMessage):
 
 
 @final
-class ActiveRun:
+class ActiveRun(RunFacts):
     """The life of one run."""
 
     def __init__(
@@ -98,28 +98,13 @@ class ActiveRun:
         now: Callable[[], float] = trio.current_time,
     ) -> None:
         """A run that has not begun; `pools` are the instances of its nodes, `now` is the clock of its runtime."""
-        self.state = state
-        self.status = RunStatus.RUNNING
-        self.outer = outer
-        """The run of whose node this one is the work; its trace, its events and its spending are also that one's."""
-        self.max_steps = max_steps
-        self.carried: Carried = carried_from_here() if outer is None else outer.carried
-        """The context variables of the task that started it, for its nodes."""
+        super().__init__(state, audience, max_steps, outer, now)
+        self.labels: Mapping[str, str] = labels_here() if outer is None else outer.labels
+        """What its caller noted of it."""
         self.turns_before: tuple[Turn, ...] = () if outer is None else outer.turns_before
         """The earlier turns of the conversation that it is a part of."""
         self.take_merged: Callable[[], Sequence[Any]] | None = None if outer is None else outer.take_merged
         """Takes the messages that were sent into it; None when none can be."""
-        self.trace: list[Step] = [] if outer is None else outer.trace
-        self.spend = Spend()
-        self.output: Any = None
-        self.error: UnderstudyError | None = None
-        self.now = now
-        self.started_at_s = now()
-        self.ended_at_s: float | None = None
-        self.audience = audience
-        """Whom it tells what happens."""
-        self.shows_prompts: bool = outer is not None and outer.shows_prompts
-        """Whether its events carry what language models are asked."""
         self._sender = f"run {state.run_id}"
         self._on_over = on_over
         self._envelopes: dict[str, Envelope] = {}
@@ -132,52 +117,15 @@ class ActiveRun:
         self.over: trio.Event = self.waits.over
         self.dependencies: RunDependencies | None = None
         """Set when its graph has any."""
-        self._calls = 0
         self.journal: Journal | None = None
         """Where it writes down what its reducer is told; None for a run that is not durable."""
-        self.wall_time: Callable[[], datetime] = _system_time if outer is None else outer.wall_time
-        """The store's clock, or the system's."""
         self.past: Mapping[str, Past] = {}
         """What is known of its deliveries from earlier lives."""
-        self.is_resumed: bool = outer is not None and outer.is_resumed
-        """Whether it has had a life before this one."""
         self.is_handed_back = False
         """Whether it is durable and was taken down without being over: it goes on in another runtime."""
         self._is_recording_end = False
         self._is_starting = True
         self._when_over: list[Callable[[], None]] = []
-
-    @property
-    def id(self) -> str:
-        """Unique within the runtime, and in its store."""
-        return self.state.run_id
-
-    @property
-    def graph(self) -> str:
-        """The graph's name."""
-        return self.state.plan.name
-
-    @property
-    def steps_left(self) -> float:
-        """How many more messages may be delivered to nodes."""
-        return max(0, self.max_steps - self.state.steps)
-
-    def wants(self, kind: type[Event]) -> bool:
-        """Whether making an event of the class `kind` is worth it."""
-        return self.audience.listening and self.audience.wants(kind)
-
-    def number_call(self) -> int:
-        """The number of the next call of a language model, counted from 1 over the run and those inside it."""
-        if self.outer is not None:
-            return self.outer.number_call()
-        self._calls += 1
-        return self._calls
-
-    def book(self, used: Spend) -> None:
-        """Add what was used of language models."""
-        self.spend = self.spend.plus(used)
-        if self.outer is not None:
-            self.outer.book(used)
 
     def when_over(self, call: Callable[[], None]) -> None:
         """Call `call` once the run is over; immediately if it is."""
@@ -204,10 +152,10 @@ class ActiveRun:
         """Deliver the input, as `commands` say. Cancelled, the run is cancelled."""
         try:
             if self.outer is None and not self.is_resumed and self.wants(RunStarted):
-                self.audience.publish(RunStarted(run_id=self.id, graph=self.state.plan.name, input=message))
+                self.audience.publish(RunStarted(run_id=self.id, graph=self.state.plan.name, input=message, labels=self.labels))
             await self.carry_out(commands, None)
         except BaseException:
-            self.cancel("its start was cancelled")
+            (self.hand_back if self.is_resumed else self.cancel)("its start was cancelled")
             raise
         finally:
             self._is_starting = False
@@ -247,18 +195,10 @@ class ActiveRun:
                 work.tell(NodeFinished, output=output)
             return self._advance(commands, step.node)
 
-        if data is None:
-            waiting = follow()
-        else:
-            kind = RecordKind.FINISHED if work.error is None else RecordKind.STOOD_IN
+        kind = RecordKind.FINISHED if work.error is None else RecordKind.STOOD_IN
+        if data is not None:
             journal.note(output, data)
-            entry = journal.append(kind, step.path, data, follow, inputs)
-            try:
-                waiting = await entry.wait()
-            except UnderstudyError:
-                if journal.log.error is None:  # a listener's own
-                    raise
-                return  # the run has ended with it
+        waiting = await journal.tell(kind, step.path, data, follow, inputs)
         if waiting:
             await self._places.wait_for_room(waiting, step.node, self.waits.look_around)
 
@@ -279,18 +219,10 @@ class ActiveRun:
             work.tell(NodeEmitted, index=index, output=item)
             return self._advance(commands, node)
 
-        if data is None or not is_new:
-            waiting = follow()
-        else:
-            inputs = journal.inputs_of(work.delivery)
+        inputs = journal.inputs_of(work.delivery) if is_new else b""
+        if data is not None and is_new:
             journal.note(item, data)
-            entry = journal.append(RecordKind.EMITTED, f"{path}#{index}", data, follow, inputs)
-            try:
-                waiting = await entry.wait()
-            except UnderstudyError:
-                if journal.log.error is None:
-                    raise
-                return
+        waiting = await journal.tell(RecordKind.EMITTED, f"{path}#{index}", data if is_new else None, follow, inputs)
         if waiting:
             await self._places.wait_for_room(waiting, node, self.waits.look_around)
 
@@ -442,6 +374,8 @@ class ActiveRun:
         if envelope is None or envelope.message is not work:
             return  # over already, or with the fallback
         del self._envelopes[path]
+        if self.journal is not None:
+            self.journal.put_away(path)
         if step.ended_at_s is None:
             step.ended_at_s = self.now()
             if step.started_at_s is not None and self.audience.listening:
@@ -550,7 +484,3 @@ class ActiveRun:
             self._on_over(self)
             for call in self._when_over:
                 call()
-
-
-def _system_time() -> datetime:
-    return datetime.now(UTC)

@@ -10,8 +10,9 @@ import trio
 from actors.store_errors import RunUndecodable, StoreDamaged, UnknownRun
 from actors.words import repr_of
 from runtime.core.frames import without_frames
+from runtime.graphs.answers import Costs
 from runtime.graphs.outcomes import recorded_error
-from runtime.graphs.record import RunStatus
+from runtime.graphs.record import RunStatus, Spend
 from runtime.graphs.resuming import parked_by
 from runtime.graphs.run import ActiveRun
 from runtime.journal.records import Record, RecordKind
@@ -45,6 +46,7 @@ class StoredView:
         self._stored = stored
         self._codec = codec
         self._find = find
+        self._spend = Spend()
 
     @property
     def id(self) -> str:
@@ -67,6 +69,12 @@ class StoredView:
         active = self.active
         return _STATUS[self._stored.status] if active is None else active.status
 
+    @property
+    def spend(self) -> Spend:
+        """What it has used of language models: so far if it is here, else as ``result`` has found it."""
+        active = self.active
+        return self._spend if active is None else active.spend
+
     async def look(self) -> StoredRun:
         """See where it is now.
 
@@ -84,7 +92,10 @@ class StoredView:
         while True:
             active = self.active
             if active is not None:
-                return await active.result()
+                try:
+                    return await active.result()
+                finally:
+                    self._spend = active.spend
             stored = await self.look()
             if stored.status.is_over or stored.status is StoredStatus.PARKED:
                 return self._ended_with(await self._last(stored))
@@ -92,8 +103,11 @@ class StoredView:
 
     async def _last(self, stored: StoredRun) -> Record:
         last: Record | None = None
-        async for record in self._store.read(self.id, max(0, stored.last_seq - 1)):
+        costs = Costs()
+        async for record in self._store.read(self.id):
+            costs.add(record)
             last = record
+        self._spend = costs.spend
         if last is None or last.kind not in (RecordKind.OVER, RecordKind.PARKED) or not last.is_intact:
             raise StoreDamaged(
                 f"run {self.id!r} is over, and its last record does not say how.\n  Fix: restore the store from a backup.",

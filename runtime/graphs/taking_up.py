@@ -7,7 +7,7 @@ from typing import Final, final
 
 import trio
 
-from actors.store_errors import StoreError
+from actors.store_errors import StoreDamaged, StoreError
 from runtime.graphs.accepting import DurableRuns
 from runtime.graphs.launch import Launch
 from runtime.journal.store import PostedKind
@@ -46,7 +46,7 @@ class TakingUp:
 
     async def _take_up_due(self) -> None:
         runs, keeping = self._runs, self._runs.keeping
-        while not (runs.active.is_draining or keeping.is_closing):
+        while self._is_open():
             open_for = {(d.graph.name, d.graph.version): d for d in runs.deployments.running() if d.places_left}
             if not open_for:
                 return
@@ -54,12 +54,19 @@ class TakingUp:
             claimed = await keeping.store.claim(list(open_for), most)
             for stored in claimed:
                 deployment = open_for[stored.graph, stored.version]
+                if not self._is_open():
+                    await keeping.release(stored.id)
+                    continue
                 try:
                     launch = await runs.revive(deployment, stored)
-                except StoreError as error:  # damaged, or not to be read now: somebody else may try
-                    runs.parked(stored, error)
+                except StoreDamaged:
                     continue
-                if isinstance(launch, Launch):
-                    runs.go_on(launch)
+                if not isinstance(launch, Launch):
+                    continue
+                await runs.go_on(launch)
             if len(claimed) < most:
                 return
+
+    def _is_open(self) -> bool:
+        """Whether runs are taken up: one that was just handed back would be taken up again by the runtime that closes."""
+        return self._runs.is_open

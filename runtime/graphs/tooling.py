@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import json
+import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, final
 
@@ -16,21 +18,24 @@ import attrs
 import trio
 
 from actors.actor import ActorRef
-from actors.errors import ActorError, ActorFailed, DeclarationError, ToolServerLost, ToolTimedOut
+from actors.effects import Effect
+from actors.errors import ActorError, ActorFailed, DeclarationError, ToolFailed, ToolServerLost, ToolTimedOut
 from actors.graphs.dependencies import Injected
 from actors.graphs.node import NodeSpec
 from actors.graphs.toolboxes import CallTool, CancelTool, ListTools, OfferedTool, Toolbox
 from actors.graphs.tools import ToolForm, ToolSpec
+from actors.store_errors import RunLost, RunParked, StepUncertain, StoreError
 from actors.words import said
 from runtime.core.failures import failure_in
 from runtime.core.worker_threads import run_in_thread
 from runtime.graphs.events import ToolCalled, ToolsChanged
-from runtime.graphs.injected import NodeLM, NodeRun, Pulse
+from runtime.graphs.injected import NodeLM, NodeRun, Pulse, attempt_journal
+from runtime.graphs.once import Once
 from runtime.graphs.record import Step, StepStatus
 from runtime.graphs.run import Work
 from runtime.lm.limits.redaction import redact
 from runtime.lm.tools.rounds import Offered, Request, Rounds, hint_text
-from runtime.lm.tools.schemas import by_name
+from runtime.lm.tools.schemas import by_name, digest_of, result_text
 
 RunInside = Callable[[Any, object, Work, str], Awaitable[Any]]
 """Runs a graph as a part of the work on a message, under a path of its own."""
@@ -83,9 +88,11 @@ def refuse_approval(spec: NodeSpec) -> None:
 @final
 @attrs.frozen(eq=False)
 class _Failure:
-    """A call that failed, where the model is to be told."""
+    """A call that failed."""
 
     error: BaseException
+    told: str
+    """What the model reads of it."""
 
 
 @final
@@ -97,6 +104,11 @@ class ToolCalls:
         self._lm = lm
         self._message = message
         self._pulse = pulse
+        self._once = None if message.run.journal is None else Once(attempt_journal(message, message.delivery.path), pulse.rest)
+        """Of a stored run: keeps what calls gave."""
+        self._life = secrets.token_hex(8)
+        self._errors: dict[str, BaseException] = {}
+        """What calls have raised, by path, before it was written down in words."""
         self._refs: dict[str, ActorRef[Any]] = {}
         """The actor of each offered tool that has one, by the tool's name."""
 
@@ -146,12 +158,10 @@ class ToolCalls:
         steps = [self._step(request) for request in requests]
         self._message.run.trace.extend(steps)  # in the model's order, however the calls end
         results: list[Any] = [None] * len(requests)
-        predict = self._equipment.spec.predict
-        is_told = predict is not None and predict.on_tool_error == "tell"
 
         async def one(at: int) -> None:
-            results[at] = await self._ended(requests[at], steps[at])
-            if isinstance(results[at], _Failure) and not is_told:
+            results[at] = result = await self._ended(requests[at], steps[at])
+            if isinstance(result, _Failure) and not self._is_told(result.error):
                 nursery.cancel_scope.cancel()
 
         try:
@@ -162,10 +172,15 @@ class ToolCalls:
             for step in steps:
                 if step.ended_at_s is None:
                     step.status, step.ended_at_s = StepStatus.CANCELLED, self._message.run.now()
-        failed = next((each for each in results if isinstance(each, _Failure)), None)
-        if failed is not None and not is_told:
+        failed = next((each for each in results if isinstance(each, _Failure) and not self._is_told(each.error)), None)
+        if failed is not None:
             raise failed.error
-        return [_told(each.error) if isinstance(each, _Failure) else each for each in results]
+        return [each.told if isinstance(each, _Failure) else each for each in results]
+
+    def _is_told(self, error: BaseException) -> bool:
+        """Whether the model hears of a failure, and goes on; what is wrong with the run's own records is none of its business."""
+        predict = self._equipment.spec.predict
+        return predict is not None and predict.on_tool_error == "tell" and not isinstance(error, _OF_RECORDS)
 
     def _step(self, request: Request) -> Step:
         work = self._message
@@ -178,12 +193,14 @@ class ToolCalls:
         step.status, step.started_at_s = StepStatus.RUNNING, run.now()
         self._pulse.beat()
         try:
-            given = await self._in_time(request, step.path)
+            given = await self._kept(request, step.path)
         except BaseException as raised:
             error = failure_in(raised)
             if error is None:
                 raise
-            given = _Failure(error)
+            given = _Failure(error, _told(error))
+        else:
+            error = given.error if isinstance(given, _Failure) else None
         step.status = StepStatus.DONE if error is None else StepStatus.FAILED
         step.ended_at_s = run.now()
         self._pulse.beat()
@@ -200,6 +217,44 @@ class ToolCalls:
                 )
             )
         return given
+
+    async def _kept(self, request: Request, path: str) -> Any:
+        """What a call gave; of a stored run, what it gave the first time, whatever has begun again since.
+
+        Raises:
+            StepUncertain: its effect must not happen twice, and it had begun when its attempt, or its process, ended.
+        """
+        if self._once is None:
+            return await self._in_time(request, path)
+        name = f"{request.tool.name} {request.index} {digest_of(request.arguments)}"
+        work = self._written
+        if isinstance(request.tool, ToolSpec) and request.tool.tool.effect is Effect.ONCE:
+            begun = await self._once.call(f"{name} begun", str, (self._life,))
+            work = self._written if begun == self._life else self._uncertain
+        is_error, text = json.loads(await self._once.call(name, work, (request, path)))
+        if not is_error:
+            return text
+        return _Failure(self._errors.pop(path, ToolFailed(text, tool=request.tool.name)), text)
+
+    async def _written(self, request: Request, path: str) -> str:
+        """What a call gives, as it is written down."""
+        try:
+            return json.dumps([False, result_text(await self._in_time(request, path))])
+        except BaseException as raised:
+            error = failure_in(raised)
+            if error is None or not self._is_told(error):
+                raise
+            self._errors[path] = error
+            return json.dumps([True, _told(error)])
+
+    async def _uncertain(self, request: Request, path: str) -> str:
+        raise StepUncertain(
+            f"the tool {request.tool.name!r} may run once only, and had begun at {path} when its attempt, or its process, ended: "
+            "it may have taken effect or not.\n"
+            "  Fix: look on the other side; declare it Effect.REPEAT if doing it twice does no harm.",
+            run_id=self._message.run.id,
+            path=path,
+        )
 
     async def _in_time(self, request: Request, path: str) -> Any:
         timeout_s = request.tool.tool.timeout_s if isinstance(request.tool, ToolSpec) else None
@@ -253,7 +308,7 @@ class ToolCalls:
             assert run.dependencies is not None, "a run of a graph with dependencies keeps them"
             given.update(await run.dependencies.resolve(tool.needs, node=self._equipment.spec.name, path=path))
         for parameter, wanted in tool.injected.items():
-            given[parameter] = self._lm if wanted is Injected.LM else NodeRun.of(work, self._pulse.beat, path)
+            given[parameter] = self._lm if wanted is Injected.LM else NodeRun.of(work, self._pulse, path)
         return given
 
 
@@ -273,5 +328,6 @@ def _told(error: BaseException) -> str:
     return f"Error: {words}"
 
 
+_OF_RECORDS = (StoreError, RunParked, RunLost)
 _MOST_SAID = 2_000
 """Characters of an error that a model is told."""

@@ -28,12 +28,6 @@ _STORES = {
 
 def __getattr__(name: str) -> Any:
     """The stores, each imported when it is asked for: without one, `import runtime` costs what it did."""
-    if name not in _STORES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        module = import_module(_STORES[name])
-    except ImportError as error:
-        if name != "PostgresStore":
-            raise
-        raise ImportError("PostgresStore needs psycopg.\n  Fix: pip install 'understudy[postgres]'", name=error.name) from error
-    return getattr(module, name)
+    if name in _STORES:
+        return getattr(import_module(_STORES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any, Final, final
 
 import attrs
@@ -18,10 +19,12 @@ import trio
 from actors.errors import UnderstudyError
 from actors.store_errors import RunLost, StoreError, StoreUnavailable
 from runtime.journal.records import PAID, Record, RecordKind
-from runtime.journal.store import Posted, PostedKind, Store
+from runtime.journal.store import Lease, Posted, PostedKind, Store
 
 MOST_ROWS: Final = 500
 """Records of one run in one append."""
+LOOK_S: Final = 0.25
+"""How often a lease that has run out is looked at."""
 
 
 def nothing() -> None:
@@ -74,6 +77,7 @@ class RunLog:
         on_recovery: Callable[[RunLog], None],
         on_loss: Callable[[UnderstudyError], None],
         *,
+        lease: Lease | None = None,
         sync: bool | None = None,
     ) -> None:
         """The log behind record `last_seq`.
@@ -85,6 +89,7 @@ class RunLog:
             on_stall: called when the store cannot write; :meth:`retry` is to be called after a while, or :meth:`give_up`.
             on_recovery: called when the store has written what it could not.
             on_loss: called once, when nothing more of the run will ever be written by this worker.
+            lease: that of the worker which has the run; None: nobody else can have it.
             sync: whether records are on the platter before anything follows; None: those that were paid for or promised.
         """
         self._store = store
@@ -93,6 +98,7 @@ class RunLog:
         self._on_stall = on_stall
         self._on_recovery = on_recovery
         self._on_loss = on_loss
+        self._lease = lease
         self._sync = sync
         self._waiting: deque[Entry] = deque()
         self._flying: Sequence[Entry] = ()
@@ -113,11 +119,31 @@ class RunLog:
         """Whether everything is written."""
         return not self._flying and not self._waiting
 
+    def wall_time(self) -> datetime:
+        """The store's clock."""
+        return self._store.wall_time()
+
+    async def confirm(self) -> None:
+        """Return when nobody else can have the run now: to be asked before anything that leaves the process.
+
+        While the lease is good, no checkpoint; past it, this waits for a renewal.
+
+        Raises:
+            RunLost: somebody else may have it. StoreUnavailable: nothing more of it is written here.
+        """
+        while self.error is None:
+            if self._lease is None or trio.current_time() < self._lease.good_until():
+                return
+            with trio.move_on_after(LOOK_S):
+                await self._lease.lost.wait()
+            await trio.lowlevel.checkpoint()
+        raise self.error
+
     def append(
         self, kind: RecordKind, path: str, data: bytes | None, then: Callable[[], Any] = nothing, inputs: bytes = b""
     ) -> Entry:
         """Write a record behind all others; `then` is called when it is written. Never waits."""
-        at = self._store.wall_time().timestamp()
+        at = self.wall_time().timestamp()
         self._seq += 1
         entry = Entry(Record.of(self.run_id, self._seq, kind, path, at, data, inputs), then)
         if self.error is not None:

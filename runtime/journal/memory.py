@@ -6,7 +6,6 @@ take its runs over, in virtual time.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -16,6 +15,7 @@ import attrs
 import trio
 
 from actors.store_errors import RecordTooLarge, RunLost, StoreDamaged, StoreError, StoreUnavailable
+from runtime.journal.memory_data import MemoryData, MemoryRun, MemoryWorker, lost, without_data
 from runtime.journal.records import MAX_RECORD_BYTES, MAX_RUN_BYTES, Record, RecordKind
 from runtime.journal.store import (
     Created,
@@ -36,49 +36,13 @@ LEASE_S: Final = 15.0
 """How long a worker that gives no sign of life keeps its runs."""
 
 
-@attrs.define(eq=False)
-class _Worker:
-    lease: Lease
-    until_s: float | None = None
-    """When its lease ends, for one that is cut off; None while it is well."""
-    is_over: bool = False
-
-
-@attrs.define(eq=False)
-class _Run:
-    stored: StoredRun
-    number: int
-    records: list[Record] = attrs.field(factory=list[Record])
-    bytes: int = 0
-    posted: list[Posted] = attrs.field(factory=list[Posted])
-
-
-@attrs.define(eq=False)
-class _Data:
-    """What all workers see."""
-
-    runs: dict[str, _Run] = attrs.field(factory=dict[str, _Run])
-    questions: dict[str, StoredQuestion] = attrs.field(factory=dict[str, StoredQuestion])
-    schedules: dict[str, StoredSchedule] = attrs.field(factory=dict[str, StoredSchedule])
-    workers: dict[str, _Worker] = attrs.field(factory=dict[str, _Worker])
-    numbers: itertools.count[int] = attrs.field(factory=lambda: itertools.count(1))
-    commits: int = 0
-    began: datetime | None = None
-    clock_offset_s: float = 0.0
-    clock: object = None
-    latest: datetime | None = None
-    """The last time that anybody was told."""
-    news: trio.Event = attrs.field(factory=trio.Event)
-    """Set, and another put in its place, when something is posted."""
-
-
 @final
 class MemoryStore:
     """Journals in memory, lost with the process. Everything that the protocol says of leases and order holds."""
 
     def __init__(self, *, lease_s: float = LEASE_S, begins: datetime | None = None) -> None:
         """An empty store. Its clock says `begins` when it is opened first (None: the time it is), and goes on with trio's."""
-        self._data = _Data(began=begins)
+        self._data = MemoryData(began=begins)
         self._lease_s = lease_s
         self._lease: Lease | None = None
         self._handed_out: dict[str, int] = {}
@@ -125,7 +89,7 @@ class MemoryStore:
             self._data.clock_offset_s = -trio.current_time()
         self._data.clock = trio.lowlevel.current_clock()
         self._lease = Lease(worker, 1, good_until=partial(self._good_until, worker))
-        self._data.workers[worker] = _Worker(self._lease)
+        self._data.workers[worker] = MemoryWorker(self._lease)
         return self._lease
 
     def _good_until(self, worker: str) -> float:
@@ -138,7 +102,7 @@ class MemoryStore:
         if self._lease is not None:
             self._end(self._data.workers[self._lease.worker])
 
-    def _end(self, worker: _Worker) -> None:
+    def _end(self, worker: MemoryWorker) -> None:
         if worker.is_over:
             return
         worker.is_over = True
@@ -194,12 +158,12 @@ class MemoryStore:
             if worker is None or worker.is_over or run is None or run.stored.owner != worker.lease.worker:
                 if run is not None and row.seq <= len(run.records) and run.records[row.seq - 1].crc == row.crc:
                     continue  # it ended with this very row
-                return _lost(row.run, "this worker does not have it any more")
+                return lost(row.run, "this worker does not have it any more")
             last = fresh.get(row.run, len(run.records))
             if row.seq <= last:
                 if row.seq <= len(run.records) and run.records[row.seq - 1].crc == row.crc:
                     continue
-                return _lost(row.run, f"another record {row.seq} is there")
+                return lost(row.run, f"another record {row.seq} is there")
             if row.seq != last + 1:
                 return StoreDamaged(
                     f"record {row.seq} of run {row.run!r} came before record {last + 1}.", run_id=row.run, seq=row.seq
@@ -277,7 +241,7 @@ class MemoryStore:
             ended=None,
         )
         size = sum(len(record.data or b"") for record in records)
-        self._data.runs[run.id] = _Run(stored, next(self._data.numbers), list(records), size)
+        self._data.runs[run.id] = MemoryRun(stored, next(self._data.numbers), list(records), size)
         return Created(stored)
 
     async def claim(self, graphs: Collection[tuple[str, str]], limit: int) -> Sequence[StoredRun]:
@@ -304,7 +268,7 @@ class MemoryStore:
             return None
         return self._given(known, owner)
 
-    def _given(self, run: _Run, owner: str) -> StoredRun:
+    def _given(self, run: MemoryRun, owner: str) -> StoredRun:
         run.stored = attrs.evolve(
             run.stored, owner=owner, status=StoredStatus.RUNNING, lives=run.stored.lives + 1, wake_at=None, ended=None
         )
@@ -371,7 +335,7 @@ class MemoryStore:
                 self._forget(run_id)
                 gone += 1
             elif payload is not None and ended < payload:
-                run.records = [_without_data(record) for record in run.records]
+                run.records = [without_data(record) for record in run.records]
                 run.bytes = 0
         return gone
 
@@ -470,14 +434,3 @@ class MemoryStore:
         if trio.lowlevel.in_trio_run():
             self._data.latest = began + timedelta(seconds=trio.current_time() + self._data.clock_offset_s)
         return self._data.latest or began
-
-
-def _lost(run: str, why: str) -> RunLost:
-    return RunLost(
-        f"run {run!r} is no longer this worker's: {why}.\n  Fix: nothing; whoever has it now goes on with it.", run_id=run
-    )
-
-
-def _without_data(record: Record) -> Record:
-    bare = attrs.evolve(record, data=None)
-    return attrs.evolve(bare, crc=bare.checksum())

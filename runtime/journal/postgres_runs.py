@@ -32,14 +32,16 @@ n as (
     select $4::text, $5::text, $6::text, $7::bytea, $8::timestamptz, $9::text, $10::int, $11::text,
         case when $12::bool then 'running' else 'ready' end, case when $12::bool then $1::text end,
         case when $12::bool then 1 else 0 end, case when $12::bool then null else now() end, now()
-    where exists (select from w) on conflict (id) do nothing returning id),
+    where exists (select from w) on conflict (id) do nothing
+    returning id, graph, version, fingerprint, status, owner, 1, lives, wake_at, deadline,
+        parent, parent_seq, label, created, ended),
 j as (
     insert into {{s}}.journal({COLUMNS})
     select u.* from unnest(
         $13::text[], $14::int[], $15::int2[], $16::text[], $17::float8[], $18::bytea[], $19::bytea[], $20::bytea[], $21::int8[]
     ) u where exists (select from n)),
 p as (select case when $12::bool then null else pg_notify($22::text, '') end from n)
-select exists (select from w), exists (select from n), (select count(*) from p)"""
+select exists (select from w), (select count(*) from p), n.* from (values (1)) one left join n on true"""
 _MORE: Final = f"""
 insert into {{s}}.journal({COLUMNS})
 select * from unnest(
@@ -118,14 +120,11 @@ class Runs:
         """See ``Store.create``."""
         check_name("the run id", run.id)
         answer = await self._writing(_CREATE, *self._new(run, first))
-        belongs, is_new = answer.rows[0][:2]
+        belongs, _, *made = answer.rows[0]
         self._check(belongs)
-        found = await self.run(run.id)
-        if found is None:
-            raise StoreUnavailable(f"the run {run.id!r} was there and is deleted now.\n  Fix: start it again.")
-        if is_new:
-            return self._created(found)
-        record = await self._first(run.id)
+        if made[0] is not None:
+            return self._created(_stored(made))
+        found, record = await self._known(run.id)
         if record.crc == first.crc and found.owner == self.worker and run.id not in self.held:
             return self._created(found)  # our own, whose acknowledgement was lost
         return Existing(found, record)
@@ -138,22 +137,30 @@ class Runs:
         async with self._pool.transaction() as connection:
             new = self._new(attrs.evolve(run, here=False), records[0])
             answer = await connection.run(self._pool.text(_CREATE), *self._fence, *new)
-            belongs, is_new = answer.rows[0][:2]
+            belongs, _, *made = answer.rows[0]
             self._check(belongs)
-            for at in range(1, len(records), _READ_ROWS) if is_new else ():
+            for at in range(1, len(records), _READ_ROWS) if made[0] is not None else ():
                 await self._copy(connection, records[at : at + _READ_ROWS])
-        found = await self.run(run.id)
-        if found is None:
-            raise StoreUnavailable(f"the run {run.id!r} was there and is deleted now.\n  Fix: fork it again.")
-        return Created(found) if is_new else Existing(found, await self._first(run.id))
+        if made[0] is None:
+            return Existing(*await self._known(run.id))
+        return Created(attrs.evolve(_stored(made), last_seq=len(records)))
+
+    async def _known(self, run: str) -> tuple[StoredRun, Record]:
+        """A run that is there, with its first record."""
+        found = await self.run(run)
+        answer = await self._pool.read(_READ, run, 0, 1, MAX_BATCH_BYTES)
+        if found is None or not answer.rows:
+            raise StoreUnavailable(f"the run {run!r} was there and is deleted now.\n  Fix: start it again.")
+        return found, self._record(answer.rows[0])
 
     async def claim(self, graphs: Collection[tuple[str, str]], limit: int) -> Sequence[StoredRun]:
         """See ``Store.claim``."""
         if self._mislaid:  # a claim whose answer was lost may have given us runs: these come first
             answer = await self._pool.read(_MISLAID, self.worker, values.texts(self.held))
-            self._mislaid = False
-            if answer.rows:
-                return [self._hold(_stored(row)) for row in answer.rows]
+            found = [run for run in map(_stored, answer.rows) if (run.graph, run.version) in graphs][:limit]
+            self._mislaid = len(found) < len(answer.rows)
+            if found:
+                return [self._hold(run) for run in found]
         names, versions = [each[0] for each in graphs], [each[1] for each in graphs]
         answer = await self._writing(_CLAIM, values.texts(names), values.texts(versions), limit)
         return [self._hold(_stored(row)) for row in sorted(answer.rows, key=lambda row: row[-1])]
@@ -210,12 +217,6 @@ class Runs:
             if not answer.rows:
                 return
             after = answer.rows[-1][1]
-
-    async def _first(self, run: str) -> Record:
-        answer = await self._pool.read(_READ, run, 0, 1, MAX_BATCH_BYTES)
-        if not answer.rows:
-            raise StoreDamaged(f"run {run!r} has no first record.", run_id=run, seq=1)
-        return self._record(answer.rows[0])
 
     async def forget(self, run: str) -> bool:
         """See ``Store.forget``."""
@@ -329,7 +330,7 @@ def _record(row: tuple[Any, ...]) -> Record:
     return Record(run, seq, kind, path, at, data, digest, inputs, crc)
 
 
-def _stored(row: tuple[Any, ...]) -> StoredRun:
+def _stored(row: Sequence[Any]) -> StoredRun:
     id, graph, version, fingerprint, status, *rest = row[:15]  # noqa: A001
     return StoredRun(id, graph, version, fingerprint, StoredStatus(status), *rest)
 

@@ -180,6 +180,8 @@ class Writer:
         self._queue: deque[_Append] = deque()
         self._wake = trio.Event()
         self._unsynced: list[_Append] = []
+        self._unsynced_rows = 0
+        """How many rows these have, or more: those of a run that parts are not counted off."""
         self._lost: RunLost | None = None
         self._has_ended = False
         self.rows_waiting = 0
@@ -403,14 +405,13 @@ class Writer:
 
     async def _send(self, batch: Sequence[_Append]) -> list[Outcome]:
         rows = [row for append in batch for row in append.rows]
-        late = sum(len(append.rows) for append in self._unsynced) + len(rows) > MAX_UNSYNCED_ROWS
+        late = self._unsynced_rows + len(rows) > MAX_UNSYNCED_ROWS
         sync = late or self._sync == "always" or (self._sync == "paid" and any(append.sync for append in batch))
-        given: list[values.Value] = [
-            self._worker,
-            self._epoch,
-            sync,
-            *columns(rows, [data for append in batch for data in append.sealed]),
-        ]
+        try:
+            row_columns = columns(rows, [data for append in batch for data in append.sealed])
+        except Exception as error:  # a row that is none must not stop the others
+            raise Rejected(f"a record cannot be written: {said(error)}") from error
+        given: list[values.Value] = [self._worker, self._epoch, sync, *row_columns]
         if len(batch) == 1 and not batch[0].is_plain:
             answer = await self._run(_APPEND_MORE, *given, *_more(batch[0]))
         else:
@@ -421,8 +422,10 @@ class Writer:
         self.rows_written += len(rows)
         if sync:
             self._unsynced.clear()
+            self._unsynced_rows = 0
         else:
             self._unsynced.extend(batch)
+            self._unsynced_rows += len(rows)
         return [None] * len(batch)
 
     async def _run(self, statement: str, *given: values.Value) -> Answer:

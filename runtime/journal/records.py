@@ -32,11 +32,11 @@ class RecordKind(enum.StrEnum):
     ENDED = "ended"
     """The node failed for good or was cancelled, and the run went on without it."""
     ANSWER = "answer"
-    """A language model's answer; the path is ``task#attempt:digest``."""
+    """A language model's answer, and what it cost; the path is ``task#attempt:digest``."""
     ONCE = "once"
-    """The result of ``run.once``; the path is ``task:name:n``."""
+    """The result of ``run.once``; the path is ``task#attempt:name:n``."""
     SLEPT = "slept"
-    """When ``run.sleep`` is to wake; the path is ``task:n``."""
+    """When ``run.sleep`` is to wake; the path is ``task#attempt:n``."""
     BEGAN = "began"
     """A step that may run once only is about to begin; the path is ``task#attempt``."""
     ASKED = "asked"
@@ -56,6 +56,12 @@ class RecordKind(enum.StrEnum):
     """The run has ended; the path is its status, the data the output or the errors."""
     RELEASED = "released"
     """A worker gave the run up in good order, as it was closed: what comes after is no sign of a crash."""
+    CALLED = "called"
+    """A language model is about to be asked; the path is ``task#attempt:digest``."""
+    UNANSWERED = "unanswered"
+    """A call of a language model ended without an answer that is recorded; the data is what it cost. Path as of the call."""
+    REPEATED = "repeated"
+    """It was decided that a step which had begun, and may run once only, begins again; the path is ``task#attempt``."""
 
 
 CODES: Final = {kind: code for code, kind in enumerate(RecordKind, start=1)}

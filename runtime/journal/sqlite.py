@@ -21,7 +21,7 @@ from runtime.journal.records import Record
 from runtime.journal.sqlite_file import SCHEMA, Names, Ownership, bring_up_to_date, connect, make_private, schema_of, store_error
 from runtime.journal.sqlite_inbox import Inbox
 from runtime.journal.sqlite_rows import QUESTION, RECORD, SCHEDULE, Sealing, micros, one
-from runtime.journal.sqlite_writer import Sync, Writer
+from runtime.journal.sqlite_writer import ENDS, Sync, Writer
 from runtime.journal.store import (
     Codec,
     Created,
@@ -162,6 +162,7 @@ class SqliteStore:
         now = self._now()
         kept = dict(db.execute("select key, value from meta").fetchall())
         epoch = int(kept.get("epoch", "0")) + 1
+        seen = min(int(kept.get("inbox", "0")), self._inbox.last())  # less: somebody has deleted the inbox
         db.execute("pragma synchronous=full")
         db.execute("begin immediate")
         db.execute("delete from workers")
@@ -169,7 +170,7 @@ class SqliteStore:
         db.execute("insert or replace into meta values ('epoch', ?)", (str(epoch),))
         sqlite_runs.free_all(now, db)
         db.execute("commit")
-        return epoch, int(kept.get("inbox", "0"))
+        return epoch, seen
 
     async def close(self) -> None:
         """See ``Store.close``."""
@@ -254,6 +255,8 @@ class SqliteStore:
             )
             return
         self._open.writer.append(rows, sync, done, question, answered, self._now())
+        if rows and rows[-1].kind in ENDS:
+            self._ended(rows[-1].run)
 
     async def read(self, run: str, after: int = 0) -> AsyncGenerator[Record]:
         """See ``Store.read``."""
@@ -332,35 +335,43 @@ class SqliteStore:
 
     async def forget(self, run: str) -> bool:
         """See ``Store.forget``."""
-        writer, _ = self._writer()
-        if not await writer.do(partial(sqlite_runs.forgettable, run), sync=False):
-            return False
-        await self._delete([run])
-        return True
+        async with self._looking:  # nobody takes the run meanwhile
+            writer, _ = self._writer()
+            if not await writer.do(partial(sqlite_runs.forgettable, run), sync=False):
+                return False
+            await self._delete([run])
+            return True
 
     async def _delete(self, runs: Collection[str]) -> None:
         """Delete runs whose rows are nobody's; what was posted goes first, since without its run nothing would find it again."""
         writer, _ = self._writer()
-        await self._in_thread(partial(self._inbox.forget, runs))
-        await writer.do(partial(sqlite_runs.delete, runs), sync=True)
+        with trio.CancelScope(shield=True):  # a thread's time: no run is left without what was posted to it
+            await self._in_thread(partial(self._inbox.forget, runs))
+            await writer.do(partial(sqlite_runs.delete, runs, writer.let_go), sync=True)
         for run in runs:
-            writer.let_go(run)
             self._ended(run)
 
     async def expire(self, done: datetime | None, failed: datetime | None, payload: datetime | None) -> int:
         """See ``Store.expire``."""
         writer, _ = self._writer()
         gone = 0
-        while runs := await writer.do(partial(sqlite_runs.expired, micros(done), micros(failed)), sync=False):
-            await self._delete(runs)
-            gone += len(runs)
+        while True:
+            async with self._looking:
+                runs = await writer.do(partial(sqlite_runs.expired, micros(done), micros(failed)), sync=False)
+                if not runs:
+                    break
+                await self._delete(runs)
+                gone += len(runs)
         before, last = micros(payload), ""
+        dropped: list[str] = []
         while before is not None:
-            step = partial(sqlite_runs.drop_payloads, before, last, self._sealing)
-            reached = await writer.do(step, sync=True)
-            if reached is None:
+            await trio.lowlevel.checkpoint()
+            with trio.CancelScope(shield=True):  # both, or the next call would not find the runs again
+                dropped = await writer.do(partial(sqlite_runs.drop_payloads, before, last, self._sealing), sync=True)
+                await self._in_thread(partial(self._inbox.drop_data, dropped))
+            if not dropped:
                 break
-            last = reached
+            last = dropped[-1]
         return gone
 
     # --- from outside -----------------------------------------------------------------------------------------------------

@@ -70,13 +70,28 @@ class Inbox:
             rows = db.execute(f"select {POSTED} from inbox where {where} order by id", (value,)).fetchall()
         return [self._sealing.posted_of(row) for row in rows]
 
+    def last(self) -> int:
+        """The number of the newest item that ever was; 0 before the first."""
+        if not os.path.exists(self._path):
+            return 0
+        with self._opened() as db:
+            row = db.execute("select seq from sqlite_sequence where name = 'inbox'").fetchone()
+        return 0 if row is None else int(row[0])
+
     def forget(self, runs: Collection[str]) -> None:
         """Delete what was posted to these runs."""
+        self._for_each(runs, "delete from inbox where run = ?")
+
+    def drop_data(self, runs: Collection[str]) -> None:
+        """Keep that it was posted, by whom and when, without the data."""
+        self._for_each(runs, "update inbox set data = null where run = ?")
+
+    def _for_each(self, runs: Collection[str], sql: str) -> None:
         if os.path.exists(self._path):
             with self._opened() as db:
                 db.execute("pragma secure_delete=on")
                 db.execute("begin immediate")
-                db.executemany("delete from inbox where run = ?", [(run,) for run in runs])
+                db.executemany(sql, [(run,) for run in runs])
                 db.execute("commit")
 
     def changed(self) -> bool:

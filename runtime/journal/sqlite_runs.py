@@ -151,8 +151,10 @@ def wake(runs: Collection[str], seen: int, owner: str, now: int, db: sqlite3.Con
     return owned
 
 
-def delete(runs: Collection[str], db: sqlite3.Connection) -> None:
+def delete(runs: Collection[str], let_go: Callable[[str], None], db: sqlite3.Connection) -> None:
     """Delete everything about these runs."""
+    for run in runs:
+        let_go(run)
     for table, column in (("journal", "run"), ("questions", "run"), ("runs", "id")):
         db.executemany(f"delete from {table} where {column} = ?", [(run,) for run in runs])
 
@@ -175,10 +177,11 @@ def expired(done: int | None, failed: int | None, db: sqlite3.Connection) -> lis
     return [run for (run,) in rows]
 
 
-def drop_payloads(before: int, behind: str, sealing: Sealing, db: sqlite3.Connection) -> str | None:
-    """Drop the data of some runs that ended before a time, in the order of their ids behind `behind`; returns the last."""
+def drop_payloads(before: int, behind: str, sealing: Sealing, db: sqlite3.Connection) -> list[str]:
+    """Drop the data of some runs that ended before a time, in the order of their ids behind `behind`; returns which."""
     rows = db.execute(
-        f"select id from runs where ended < ? and owner is null and status in {OVER} and id > ? order by id limit ?",
+        f"select id from runs where ended < ? and owner is null and status in {OVER} and id > ? and exists "
+        "(select 1 from journal where run = runs.id and data is not null) order by id limit ?",
         (before, behind, MAX_EXPIRED),
     )
     runs = [run for (run,) in rows]
@@ -188,4 +191,4 @@ def drop_payloads(before: int, behind: str, sealing: Sealing, db: sqlite3.Connec
             f"insert or replace into journal({RECORD}) values (?, ?, ?, ?, ?, ?, ?, ?, ?)", map(sealing.without_data, kept)
         )
         db.execute("update questions set asks = null where run = ?", (run,))
-    return runs[-1] if runs else None
+    return runs

@@ -39,6 +39,8 @@ MAX_BATCH_BYTES: Final = 4 * 2**20
 LOG_PAGES: Final = 1000
 """After about so many pages in the log it is copied into the database."""
 PAGE_BYTES: Final = 4096
+LOOK_EVERY: Final = 32
+"""Plain records between two looks at the names of the files, which cost a third of such a record. Others look each time."""
 
 ENDS: Final = frozenset({RecordKind.OVER, RecordKind.PARKED})
 _INSERT: Final = f"insert into journal({RECORD}) values (?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -144,7 +146,8 @@ class Writer:
             return False
         try:
             self._level_of(sync=False)
-            self._names.check()
+            if not self.commits % LOOK_EVERY:
+                self._names.check()
             self._db.execute(_INSERT, self._sealing.row_of(row))
         except ERRORS as error:
             self._failed(error)

@@ -26,8 +26,10 @@ from runtime.messages.fields import MessageKind, fields_of, message_kind
 from runtime.messages.json_text import MAX_BYTES, MAX_DEPTH, parse
 from runtime.messages.kinds import Kind, declared, is_exactly
 from runtime.messages.problems import FieldProblem, MessageInvalid, invalid
+from runtime.messages.sameness import is_same
 from runtime.messages.scalars import SCALARS
-from runtime.messages.tagged import TaggedReading, TaggedWriting, TooDeep, Types, is_same
+from runtime.messages.tagged import TaggedReading, TaggedWriting, TooDeep
+from runtime.messages.tags import Types
 
 _QUICK: Final = frozenset(SCALARS) - {datetime.time, datetime.datetime}
 """Of the plain types those that msgspec gives back as they were; of two equal times one may have lost its ``fold``."""
@@ -76,6 +78,10 @@ class MessageCodec:
             data = b"[" + b",".join(items) + b"]"
         else:
             data = self._one(value)
+        self._check_size(value, data)
+        return data
+
+    def _check_size(self, value: object, data: bytes) -> None:
         if len(data) > self._max_bytes:
             raise RecordTooLarge(
                 f"{_what(value)} has {len(data):,} bytes as JSON; a record may have {self._max_bytes:,}.\n"
@@ -83,7 +89,6 @@ class MessageCodec:
                 size=len(data),
                 limit=self._max_bytes,
             )
-        return data
 
     def decode(self, data: bytes) -> Any:
         """The value that :meth:`encode` made `data` of.
@@ -106,6 +111,44 @@ class MessageCodec:
         except self._failures:
             parse(data, max_bytes=self._max_bytes, max_depth=self._max_depth)  # says what is wrong with it
             raise
+
+    # --- any value --------------------------------------------------------------------------------------------------------
+
+    def encode_value(self, value: object, what: str) -> bytes:
+        """`value` as it is stored: text, a number, a bool, None, a message of a declared type, or lists and dicts of these.
+
+        Raises:
+            NotStorable: no JSON gives an equal value; `what` begins its text.
+            RecordTooLarge: it has more than the codec's bytes, or is nested too deeply.
+        """
+        try:
+            writing = TaggedWriting(self._types)
+            written = writing.value(Any, value, (), self._max_depth)
+            if writing.problems:
+                raise _value_not_storable(what, value, writing.problems[0])
+            data = json.dumps(written, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode("utf-8")
+        except (TooDeep, RecursionError) as error:
+            raise self._too_deep(value) from error
+        self._check_size(value, data)
+        try:
+            place = is_same(value, self.decode_value(data))
+        except MessageInvalid as error:
+            raise _value_not_storable(what, value, error.problems[0]) from error
+        if place is not None:
+            raise _value_not_storable(what, value, FieldProblem(place, "it comes back from JSON as something else"))
+        return data
+
+    def decode_value(self, data: bytes) -> Any:
+        """The value that :meth:`encode_value` made `data` of.
+
+        Raises:
+            MessageInvalid: a message in it is none of the types as they are now.
+        """
+        reading = TaggedReading(self._types)
+        value = reading.value(Any, parse(data, max_bytes=self._max_bytes, max_depth=self._max_depth), ())
+        if reading.problems:
+            raise invalid("A stored value cannot be read", reading.problems)
+        return value
 
     # --- one message ------------------------------------------------------------------------------------------------------
 
@@ -246,5 +289,15 @@ def _not_storable(kind: type, problem: FieldProblem) -> NotStorable:
         f"{where} cannot be stored: {problem.message}.\n"
         f"  Fix: let {name} declare what it holds, of types that have JSON, or start the run with durable=False.",
         type=name,
+        field=problem.place or None,
+    )
+
+
+def _value_not_storable(what: str, value: object, problem: FieldProblem) -> NotStorable:
+    where = f" at {problem.place}" if problem.path else ""
+    return NotStorable(
+        f"{what} cannot be stored{where}: {problem.message}.\n"
+        "  Fix: return text, numbers, lists and dicts of these, or messages of the graph.",
+        type=kind_of(value),
         field=problem.place or None,
     )

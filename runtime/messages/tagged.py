@@ -8,105 +8,23 @@ from __future__ import annotations
 
 import enum
 import json
-import math
-from collections.abc import Iterable, Iterator
-from typing import Any, Final, cast, final
+from collections.abc import Iterable
+from typing import Any, cast, final
 
 from actors.errors import DeclarationError
 from actors.words import kind_of, words_of
 from runtime.messages import schemas
-from runtime.messages.fields import MessageKind, fields_of, message_kind
+from runtime.messages.fields import fields_of, message_kind
 from runtime.messages.json_text import Path
 from runtime.messages.kinds import Declared, Kind, declared, field_types, is_exactly
 from runtime.messages.problems import FieldProblem
 from runtime.messages.scalars import SCALARS
-from runtime.messages.upcasts import called_before, can_be_older, older_forms
+from runtime.messages.tags import Types
+from runtime.messages.upcasts import can_be_older, older_forms
 
 
 class TooDeep(Exception):
     """Nested more deeply than is stored."""
-
-
-@final
-class Types:
-    """The message types that data may name: some declared ones, those of their fields, and the loaded subclasses of both."""
-
-    def __init__(self, kinds: Iterable[type]) -> None:
-        self.declared: tuple[type, ...] = tuple(dict.fromkeys(kinds))
-        self._reachable: dict[type, None] = {}
-        for kind in self.declared:
-            self._reach(kind)
-        self._by_tag: dict[str, type] = {}
-        self._tags: dict[type, str] = {}
-        for kind in self._reachable:
-            self._add(kind)
-
-    def _reach(self, annotation: Any) -> None:
-        todo: list[Any] = [annotation]
-        while todo:
-            kind = declared(todo.pop())
-            if kind.kind is Kind.MESSAGE:
-                if kind.type in self._reachable:
-                    todo += kind.parts
-                    continue
-                self._reachable[kind.type] = None
-                todo += field_types(kind).values()
-            if kind.kind not in (Kind.LITERAL, Kind.ENUM, Kind.SCALAR, Kind.FOREIGN):
-                todo += [part for part in kind.parts if part is not Ellipsis]
-
-    def _add(self, kind: type) -> None:
-        tag = tag_of(kind)
-        self._by_tag.setdefault(tag, kind)
-        self._tags[kind] = tag
-
-    def tag_of(self, kind: type) -> str | None:
-        """What data calls `kind`; None if it may not name it."""
-        known = self._tags.get(kind)
-        if known is None and any(base in self._reachable for base in kind.__mro__):
-            self._add(kind)
-            known = self._tags[kind]
-        return known if known is not None and self._by_tag[known] is kind else None
-
-    def find(self, tag: object) -> type | None:
-        """The class that data calls `tag`."""
-        if type(tag) is not str:
-            return None
-        known = self._by_tag.get(tag)
-        if known is None and ":" in tag:
-            for kind in self._subclasses():
-                if tag_of(kind) == tag:
-                    self._add(kind)
-                    return kind
-            renamed = called_before(tag)
-            if renamed is not None and self.tag_of(renamed) is not None:
-                return renamed
-        return known
-
-    def find_bytes(self, quoted: bytes) -> type | None:
-        """The class of a tag in quotes, as JSON has it."""
-        try:
-            return self.find(json.loads(quoted))
-        except ValueError:
-            return None
-
-    def _subclasses(self) -> Iterator[type]:
-        todo, seen = list(self._reachable), set[type]()
-        while todo:
-            found: list[type] = type.__subclasses__(todo.pop())
-            for kind in found:
-                if kind not in seen:
-                    seen.add(kind)
-                    todo.append(kind)
-                    if message_kind(kind) is not None:
-                        yield kind
-
-
-def tag_of(kind: type) -> str:
-    """``module:Class``."""
-    return f"{kind.__module__}:{kind.__qualname__}"
-
-
-_CONTAINERS: Final = {list: Kind.LIST, tuple: Kind.TUPLE, set: Kind.SET, frozenset: Kind.SET, dict: Kind.MAPPING}
 
 
 @final
@@ -441,44 +359,3 @@ def _parts_of(kind: Declared, count: int) -> tuple[Any, ...] | None:
     if kind.kind is not Kind.TUPLE or (len(parts) == 2 and parts[1] is Ellipsis):
         return parts[:1] * count
     return parts if len(parts) == count else None
-
-
-def is_same(one: Any, other: Any, path: Path = ()) -> Path | None:
-    """Where `other` differs from `one` in a class or a value; None if nowhere. An int for a float is the same."""
-    kind: Any = one.__class__
-    if other.__class__ is not kind:
-        return None if kind is int and other.__class__ is float and one == other else path
-    if message_kind(kind) is not None:
-        return _same_fields(kind, one, other, path)
-    if kind in (list, tuple):
-        pairs = zip(one, other, strict=True) if len(one) == len(other) else None
-        return path if pairs is None else _first(is_same(a, b, (*path, at)) for at, (a, b) in enumerate(pairs))
-    if kind is dict:
-        if list(map(type, one)) != list(map(type, other)) or list(one) != list(other):
-            return path
-        return _first(is_same(item, other[name], (*path, str(name))) for name, item in one.items())
-    if kind is float and math.isnan(one) and math.isnan(other):
-        return None
-    try:
-        return None if bool(one == other) and getattr(one, "fold", 0) == getattr(other, "fold", 0) else path
-    except Exception:  # noqa: BLE001 - a foreign type's comparison
-        return path
-
-
-def _same_fields(kind: Any, one: Any, other: Any, path: Path) -> Path | None:
-    missing = object()
-    names = [field.attribute for field in fields_of(kind)]
-    if message_kind(kind) is MessageKind.PYDANTIC:
-        names += [name for name in ("__pydantic_private__", "__pydantic_extra__") if getattr(one, name, None)]
-    for name in names:
-        mine, its = getattr(one, name, missing), getattr(other, name, missing)
-        if mine is missing and its is missing:
-            continue
-        found = is_same(mine, its, (*path, name))
-        if found is not None:
-            return found
-    return None
-
-
-def _first(found: Iterable[Path | None]) -> Path | None:
-    return next((path for path in found if path is not None), None)

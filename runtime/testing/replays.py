@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ from actors.errors import UnderstudyError, UsageError
 from actors.graphs.graph import Graph
 from runtime.graphs.adopting import Restored, Terrain, restored
 from runtime.graphs.history import History
-from runtime.graphs.reducer.branches import Delivery
 from runtime.graphs.resuming import check
 from runtime.journal.records import Record, RecordKind
 from runtime.journal.store import StoredStatus
@@ -60,19 +58,16 @@ def _compare(back: Restored, over: Record, graph: Graph[Any, Any], name: str) ->
     state, codec = back.resumed.state, Terrain.of(graph).codec
     if over.path == StoredStatus.SUCCEEDED:
         if state.output is None:
-            raise AssertionError(f"{name}: the run had succeeded, and now {_left(state.at_work)}.")
+            paths = ", ".join(state.live_paths)
+            left = f"this would run: {paths}" if paths else "nothing makes its output"
+            raise AssertionError(f"{name}: the run had succeeded, and now {left}.")
         if codec.encode(state.output) != codec.encode(codec.decode(over.data or b"null")):
             raise AssertionError(f"{name}: the run ends with another output: {state.output!r}.")
         return
     if state.output is not None:
         raise AssertionError(f"{name}: the run ended as {over.path}, and now it has an output: {state.output!r}.")
     known = {record for record in back.resumed.past if back.resumed.past[record].then == "gave up"}
-    at_work = {delivery.path for delivery in state.at_work}
+    at_work = set(state.live_paths)
     if known and not known <= at_work:
         gone = ", ".join(sorted(known - at_work))
         raise AssertionError(f"{name}: the run failed at {gone}, and does not come there any more.")
-
-
-def _left(at_work: Sequence[Delivery]) -> str:
-    paths = ", ".join(delivery.path for delivery in at_work)
-    return f"this would run: {paths}" if paths else "nothing makes its output"

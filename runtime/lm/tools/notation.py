@@ -11,6 +11,8 @@ import attrs
 
 from actors.lm import ChatMessage, Completion, ToolCall
 from runtime.lm.tools.schemas import ToolSchema
+from runtime.messages.json_text import parse
+from runtime.messages.problems import MessageInvalid
 from runtime.messages.shapes import as_list, as_object
 
 _MARK = "[[ ## tool_calls ## ]]"
@@ -89,8 +91,8 @@ class Text:
             return ()
         written = _FENCE.sub("", found.group(1))
         try:
-            calls: object = json.loads(written)
-        except ValueError:
+            calls: object = parse(written)
+        except MessageInvalid:
             return (ToolCall("call_1", "", written),)
         return tuple(_read(call, number) for number, call in enumerate(as_list(calls) or [calls], 1))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any, cast, final
@@ -107,6 +108,12 @@ def read_arguments(tool: ToolSpec | OfferedTool, call: ToolCall) -> Any:
 def by_name(arguments: Any) -> dict[str, Any]:
     """A function's parameters out of the message that :func:`read_arguments` made for it."""
     return {field.name: getattr(arguments, field.attribute) for field in fields_of(cast("object", arguments).__class__)}
+
+
+def digest_of(arguments: Any) -> str:
+    """Sixteen characters that tell these arguments from others."""
+    text = json.dumps(schemas.dump(arguments), sort_keys=True, default=str)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def result_text(value: object) -> str:

@@ -16,10 +16,12 @@ from runtime.graphs.events import (
     NodeFellBack,
     NodeFinished,
     NodeGaveUp,
+    NodeReported,
     NodeRetrying,
     NodeSlowToStop,
     NodeStarted,
     RunFinished,
+    ToolCalled,
 )
 from runtime.graphs.record import RunStatus
 
@@ -110,6 +112,20 @@ def test_of_an_answer_the_end_is_kept_and_made_plain_even_if_a_sequence_came_in_
     board.note(called())
     board.note(at(LMDelta, node="other", path="g/other/0", delta=TextDelta("new\nanswer")))
     assert (board.said_by, last_words(board, 20)) == ("other", "new answer")
+
+
+def test_calls_of_tools_and_reports_are_told() -> None:
+    board = Board("g", ["work"])
+    board.note(at(NodeStarted))
+
+    assert board.note(at(NodeReported, text="page\x1b[2J 3", done=3, of=12)) == "work reports: page 3 (3 of 12)"
+    assert board.rows["work"].report == "page 3 (3 of 12)"
+    assert board.note(at(ToolCalled, path="g/work/0/tool/0", tool="search", duration_s=0.25)) == (
+        "work called the tool search in 0.250 s"
+    )
+    failed = at(ToolCalled, path="g/work/0/tool/1", tool="search", duration_s=1.0, error=LookupError("no shelf"))
+    assert board.note(failed) == "work called the tool search in 1.000 s, which failed: LookupError: no shelf"
+    assert (states(board), board.rows["work"].report) == ("running", "")
 
 
 def test_a_sequence_that_is_cut_where_the_kept_end_begins_shows_no_control_character() -> None:

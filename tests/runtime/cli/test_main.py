@@ -53,9 +53,8 @@ def test_wrong_arguments_get_one_line_and_exit_code_2(
     assert main(arguments) == 2
 
     out, err = capsys.readouterr()
-    said = err.replace("choose from demo, graph, run", "choose from 'demo', 'graph', 'run'")
-    assert (out, said.count("\n")) == ("", 1)
-    assert said.startswith(f"understudy: {line}")
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.replace("'", "").startswith(f"understudy: {line}".replace("'", ""))  # Python 3.12 quotes no choices
 
 
 def test_help_names_the_commands_and_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,13 +3,19 @@ import inspect
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Annotated, Any
 
 import httpx
 import pytest
 import trio.testing
 from fastapi import Depends, FastAPI
-from starlette.requests import HTTPConnection
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import Response
+from starlette.routing import Mount, Route
 
 from actors.errors import UsageError
 from runtime import Runtime, open_runtime
@@ -234,3 +240,47 @@ def test_a_request_that_its_server_cancels_is_over_when_that_returns() -> None:
         assert log == ["stopped"]
 
     asyncio.run(main())
+
+
+async def _status(app: Any, headers: list[tuple[bytes, bytes]], parts: list[bytes]) -> int:
+    """That of the response to a request whose body comes in `parts`."""
+    statuses: list[int] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": parts.pop(0), "more_body": bool(parts)}
+
+    async def send(message: Any) -> None:
+        statuses.extend([message["status"]] if "status" in message else [])
+
+    await app({"type": "http", "method": "POST", "path": "/", "headers": headers, "query_string": b""}, receive, send)
+    return statuses[0]
+
+
+@pytest.mark.parametrize("run", [trio.run, lambda main: asyncio.run(main())], ids=["trio", "asyncio"])
+def test_what_a_limit_of_the_framework_raises_reaches_it_bare(run: Callable[[Any], Any]) -> None:
+    """A limit raises inside ``receive``, where the watch for a departure calls it; in a group it would be a 500."""
+
+    async def endpoint(request: Request) -> Response:
+        await request.body()
+        return Response()
+
+    limits = [Middleware(RequestBodyLimitMiddleware, max_body_size=10), Middleware(CancelOnDisconnect)]
+    app = Starlette(routes=[Route("/", endpoint, methods=["POST"])], middleware=limits)
+
+    assert run(partial(_status, app, [(b"content-length", b"20")], [b"x" * 20])) == 413
+    assert run(partial(_status, app, [], [b"abcdef"] * 5)) == 413
+
+
+@pytest.mark.parametrize("run", [trio.run, lambda main: asyncio.run(main())], ids=["trio", "asyncio"])
+def test_a_mounted_application_finds_the_runtime_of_the_one_around_it(run: Callable[[Any], Any]) -> None:
+    async def endpoint(request: Request) -> Response:
+        return Response(type(runtime_of(request)).__name__)
+
+    app = Starlette(routes=[Mount("/inner", Starlette(routes=[Route("/", endpoint)]))], lifespan=understudy_lifespan())
+
+    async def main() -> str:
+        async with app.router.lifespan_context(app):
+            async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+                return (await client.get("/inner/")).text
+
+    assert run(main) in ("Runtime", "AsyncioRuntime")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import attrs
-import trio
 
 from actors import Graph
 
@@ -30,26 +29,26 @@ class Sent:
     text: str
 
 
-def letters(begun: Callable[[str], object], step_s: float) -> Graph[Order, Sent]:
-    """Three steps, each of which says ``order step`` when it begins and takes `step_s` seconds."""
+def letters(begun: Callable[[str], object], work: Callable[[], Awaitable[object]]) -> Graph[Order, Sent]:
+    """Three steps, each of which says ``order step`` when it begins and then does `work`."""
     graph = Graph("letters", input=Order, output=Sent)
 
     @graph.node
     async def write(order: Order) -> Draft:
         begun(f"order-{order.number} write")
-        await trio.sleep(step_s)
+        await work()
         return Draft(f"order-{order.number}")
 
     @graph.node
     async def check(draft: Draft) -> Checked:
         begun(f"{draft.text} check")
-        await trio.sleep(step_s)
+        await work()
         return Checked(draft.text)
 
     @graph.node
     async def send(checked: Checked) -> Sent:
         begun(f"{checked.text} send")
-        await trio.sleep(step_s)
+        await work()
         return Sent(checked.text)
 
     return graph

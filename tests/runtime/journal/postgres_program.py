@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 
 import trio
 
@@ -18,7 +19,7 @@ def say(words: str) -> None:
 
 async def main(*arguments: str) -> None:
     dsn, schema, lease_s, runs = arguments
-    graph = letters(say, 0.3)
+    graph = letters(say, partial(trio.sleep, 0.3))
     async with open_runtime(store=PostgresStore(dsn, schema, lease_s=float(lease_s)), graphs=[graph]) as runtime:
         for number in range(int(runs)):
             await runtime.start(graph, Order(number), run_id=f"order-{number}")

@@ -36,8 +36,10 @@ def programs() -> Path | None:
 class Server:
     """One cluster, started and stopped as a test likes."""
 
-    def __init__(self, bin_folder: Path) -> None:
+    def __init__(self, bin_folder: Path, *, fsync: bool = False) -> None:
+        """Without `fsync` what it has written outlives it, and not the machine: all that tests stop is the server."""
         self._bin = bin_folder
+        self._fsync = "on" if fsync else "off"
         self._user: dict[str, Any] = {}
         self.folder = Path(tempfile.mkdtemp(prefix="understudy-pg-", dir="/tmp"))
         if os.geteuid() == 0:
@@ -70,7 +72,7 @@ class Server:
         """Start it, on the port that it had before."""
         for _ in range(5):
             port = self.port or _free_port()
-            settings = "-c listen_addresses=127.0.0.1 -c fsync=off -c max_connections=120"
+            settings = f"-c listen_addresses=127.0.0.1 -c fsync={self._fsync} -c max_connections=120"
             options = f"-p {port} -k {self.folder} {settings}"
             try:
                 self._run("pg_ctl", "-D", self.data, "-o", options, "-l", self.folder / "log", "-w", "-t", "60", "start")

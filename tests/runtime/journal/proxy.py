@@ -13,8 +13,8 @@ class Proxy:
     def __init__(self, target: int) -> None:
         self.port = 0
         self._target = target
-        self._open = trio.Event()
-        self._open.set()
+        self._asking, self._answering = trio.Event(), trio.Event()
+        self.heal()
         self._pairs: list[tuple[trio.SocketStream, trio.SocketStream]] = []
 
     @classmethod
@@ -27,13 +27,16 @@ class Proxy:
             proxy.port = listener.socket.getsockname()[1]
             task_status.started(proxy)
 
-    def drop(self) -> None:
-        """Let nothing through, without a word to either side."""
-        self._open = trio.Event()
+    def drop(self, *, answers_only: bool = False) -> None:
+        """Let nothing through, without a word to either side; with `answers_only` the server still hears what it is told."""
+        self._answering = trio.Event()
+        if not answers_only:
+            self._asking = trio.Event()
 
     def heal(self) -> None:
         """Let through what comes, and what was held back."""
-        self._open.set()
+        self._asking.set()
+        self._answering.set()
 
     def reset(self, *, answers_only: bool = False) -> None:
         """Break all connections. With `answers_only` the server has heard what it was told, and its answer is lost."""
@@ -48,17 +51,17 @@ class Proxy:
         self._pairs.append((near, far))
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._forward, near, far, nursery.cancel_scope)
-                nursery.start_soon(self._forward, far, near, nursery.cancel_scope)
+                nursery.start_soon(self._forward, near, far, nursery.cancel_scope, True)
+                nursery.start_soon(self._forward, far, near, nursery.cancel_scope, False)
         finally:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
                 await near.aclose()
                 await far.aclose()
 
-    async def _forward(self, source: trio.SocketStream, sink: trio.SocketStream, end: trio.CancelScope) -> None:
+    async def _forward(self, source: trio.SocketStream, sink: trio.SocketStream, end: trio.CancelScope, is_asking: bool) -> None:
         try:
             while data := await source.receive_some():
-                await self._open.wait()
+                await (self._asking if is_asking else self._answering).wait()
                 await sink.send_all(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass

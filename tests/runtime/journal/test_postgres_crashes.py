@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Literal
 
@@ -62,6 +62,14 @@ async def keep_writing(store: PostgresStore, run: str, acknowledged: list[Record
         await trio.lowlevel.checkpoint()
 
 
+async def grow(runs: Mapping[str, list[Record]], by: int = 5) -> None:
+    """Wait until each run has some more records."""
+    wanted = {run: len(acknowledged) + by for run, acknowledged in runs.items()}
+    with trio.fail_after(PATIENCE_S):
+        while any(len(runs[run]) < count for run, count in wanted.items()):  # noqa: ASYNC110
+            await trio.sleep(0.01)
+
+
 async def crash_under_load(server: Server, schema: str, crashes: int, sync: Sync) -> None:
     async with open_store(server, schema, sync) as store:
         runs: dict[str, list[Record]] = {}
@@ -74,13 +82,12 @@ async def crash_under_load(server: Server, schema: str, crashes: int, sync: Sync
             for run, acknowledged in runs.items():
                 nursery.start_soon(keep_writing, store, run, acknowledged, ending)
             for _ in range(crashes):
-                await trio.sleep(0.3)
+                await grow(runs)
                 await crash(server)
-            await trio.sleep(0.2)
+            await grow(runs)
             ending.set()
 
         for run, acknowledged in runs.items():
-            assert len(acknowledged) > 5
             assert await journal(store, run) == acknowledged
 
 

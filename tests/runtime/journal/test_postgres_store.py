@@ -4,17 +4,18 @@ import itertools
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 
+import attrs
 import pytest
 import trio
 
 from actors.errors import DeclarationError, UsageError
-from actors.store_errors import RunLost, StoreDamaged, StoreError, StoreTooNew
+from actors.store_errors import RunLost, StoreDamaged, StoreError, StoreTooNew, StoreUnavailable
 from runtime.cli.main import main
 from runtime.journal import postgres_schema
 from runtime.journal.postgres import PostgresStore
 from runtime.journal.postgres_schema import MIGRATIONS
 from runtime.journal.store import Posted, PostedKind, RunQuery, Store
-from runtime.testing.stores import MakeStore, StoreContract, create, journal, opened, record, written
+from runtime.testing.stores import MakeStore, StoreContract, create, journal, new_run, opened, record, written
 from tests.runtime.journal.postgres_server import Server
 
 
@@ -101,6 +102,48 @@ async def test_who_only_looks_or_posts_need_not_open_it(postgres: Server, schema
     await other.close()
     with pytest.raises(StoreError, match="is closed"):
         await other.run("r")
+
+
+async def test_a_record_that_cannot_be_written_stops_no_other_run(postgres: Server, schema: str) -> None:
+    """They go to the server in one statement, which it rejects as a whole."""
+    async with opened_on(PostgresStore(postgres.dsn, schema, migrate=True)) as store:
+        for name in ("good", "bad"):
+            await create(store, new_run(name))
+        broken = attrs.evolve(record(store, 2, run="bad"), at="yesterday")  # type: ignore[arg-type]
+        outcomes: list[object] = []
+
+        store.append([record(store, 2, run="good")], False, outcomes.append)
+        store.append([broken], False, outcomes.append)
+        store.append([record(store, 3, run="bad")], False, outcomes.append)
+        store.append([record(store, 3, run="good")], False, outcomes.append)
+        assert await written(store, record(store, 4, run="good")) is None
+
+        assert [type(outcome).__name__ for outcome in outcomes] == ["NoneType", "Rejected", "Rejected", "NoneType"]
+        assert len(await journal(store, "bad")) == 1
+        assert await written(store, record(store, 2, run="bad")) is None
+
+
+@pytest.mark.slow
+async def test_more_than_ten_thousand_records_do_not_wait(postgres: Server, schema: str) -> None:
+    """Those beyond are given back, and everything behind them of the same run, so that it can be appended again in order."""
+    async with opened_on(PostgresStore(postgres.dsn, schema, migrate=True)) as store:
+        await create(store)
+        rows = [record(store, seq) for seq in range(2, 10_006)]
+        outcomes: list[object] = []
+
+        for row in rows:
+            store.append([row], False, outcomes.append)
+        assert outcomes == []
+        with trio.fail_after(60):
+            while len(outcomes) < len(rows):  # noqa: ASYNC110
+                await trio.sleep(0.01)
+
+        refused = [row for row, outcome in zip(rows, outcomes, strict=True) if outcome is not None]
+        assert [row.seq for row in refused] == [10_002, 10_003, 10_004, 10_005]
+        assert {type(outcome) for outcome in outcomes} == {type(None), StoreUnavailable}
+        assert await written(store, *refused) is None
+        assert await journal(store, after=1) == rows
+        assert store.statistics()["queued"] == 0
 
 
 class Xor:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import attrs
 import pytest
 import trio
@@ -75,3 +78,32 @@ async def test_a_second_runtime_on_the_same_file_is_told_who_has_it(tmp_path):
         with pytest.raises(StoreInUse, match="belongs to process"):
             async with open_runtime(store=tmp_path / "runs.db"):
                 pass
+
+
+@pytest.mark.slow
+def test_killed_processes_lose_no_run_and_begin_no_finished_step_again():
+    killed(8)
+
+
+@pytest.mark.chaos
+def test_a_thousand_kills_lose_no_run_and_begin_no_finished_step_again():
+    killed(1_000)
+
+
+@pytest.mark.chaos
+def test_a_thousand_kills_of_a_writer_lose_nothing_that_was_acknowledged():
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.runtime.journal.kills", "1000"], capture_output=True, text=True, check=False
+    )
+
+    assert (done.returncode, done.stdout) == (0, "1000 kills, 0 lost, 0 gaps, 0 damaged\n"), done.stderr
+
+
+def killed(times: int) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.runtime.journal.chaos", str(times)], capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.endswith(": nothing lost or done again\n")
+    assert "taken up 0 times" not in done.stdout

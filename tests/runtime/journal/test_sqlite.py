@@ -231,6 +231,44 @@ async def test_what_was_posted_while_no_process_had_the_store_wakes_a_run(path):
         assert await store.claim({("g", "1")}, 10) == []
 
 
+async def test_posts_are_seen_after_somebody_has_deleted_the_inbox(path):
+    """Its numbers begin again at 1."""
+    async with opened(lambda: SqliteStore(path)) as store:
+        await create(store)
+        for key in "abc":
+            await store.post(Posted("r", PostedKind.SIGNAL, key))
+    path.with_name("runs.db-inbox").unlink()
+
+    async with opened(lambda: SqliteStore(path)) as store:
+        await store.take("r")
+        await store.release("r", StoredStatus.WAITING, None)
+        await store.post(Posted("r", PostedKind.SIGNAL, "d"))
+        assert [run.id for run in await store.claim({("g", "1")}, 10)] == ["r"]
+
+
+async def test_a_run_that_is_taken_while_it_is_forgotten_is_either_gone_or_whole(path):
+    async with opened(lambda: SqliteStore(path)) as store:
+        for number in range(20):
+            run = f"r{number}"
+            await create(store, new_run(run, here=False))
+            await store.post(Posted(run, PostedKind.SIGNAL, "k"))
+            outcomes: dict[str, object] = {}
+
+            async def note(name: str, call: Any, outcomes: dict[str, object] = outcomes, run: str = run) -> None:
+                try:
+                    outcomes[name] = await call(run)
+                except StoreError as error:
+                    outcomes[name] = error
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(note, "taken", store.take)
+                nursery.start_soon(note, "forgotten", store.forget)
+
+            left = (len(await journal(store, run)), len(await store.inbox(run)))
+            assert left == ((0, 0) if outcomes["forgotten"] is True else (1, 1)), outcomes
+            assert (outcomes["taken"] is None) == (outcomes["forgotten"] is True)
+
+
 async def test_a_store_that_is_not_there_is_not_made_by_reading(path):
     store = SqliteStore(path)
 
@@ -414,8 +452,9 @@ async def test_after_an_error_of_the_disk_no_sync_is_believed_before_the_log_was
 
 
 @pytest.mark.parametrize("end", ["", "-wal"])
-async def test_a_file_that_was_moved_away_is_noticed_and_used_again_when_it_is_back(path, end):
+async def test_a_file_that_was_moved_away_is_noticed_and_used_again_when_it_is_back(path, end, monkeypatch):
     """SQLite itself would go on writing to a file that has no name any more."""
+    monkeypatch.setattr(sqlite_writer, "LOOK_EVERY", 1)
     file = path.with_name(f"runs.db{end}")
     async with opened(lambda: SqliteStore(path)) as store:
         await create(store)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from actors.store_errors import NotStorable, RecordTooLarge
 from runtime.messages.codec import MessageCodec
 from runtime.messages.problems import MessageInvalid
-from runtime.messages.tagged import is_same
+from runtime.messages.sameness import is_same
 from tests.runtime.messages.test_writer import _makers as _MAKERS
 from tests.runtime.messages.test_writer import _message, samples
 

@@ -59,7 +59,7 @@ class Spans:
 
 
 def below(span: ReadableSpan, above: ReadableSpan) -> bool:
-    return span.parent is not None and span.parent.span_id == above.context.span_id
+    return span.parent is not None and above.context is not None and span.parent.span_id == above.context.span_id
 
 
 def fields(span: ReadableSpan) -> dict[str, Any]:

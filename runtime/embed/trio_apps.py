@@ -1,0 +1,59 @@
+"""An ASGI application of trio code under a server of asyncio: each connection is handled in the guest, in the same thread.
+
+So an application that works with the runtime is written once, on trio. What it waits for at the server (``receive``, ``send``)
+is awaited by the server's loop, and cancelled there when the handling is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import trio
+
+from runtime.app import Runtime
+from runtime.embed.asyncio_faces import AsyncioRuntime
+from runtime.embed.disconnects import ASGIApp, Message, Receive, Scope, Send
+
+T = TypeVar("T")
+
+
+async def call_on_trio(runtime: Runtime | AsyncioRuntime, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """``await app(scope, receive, send)`` on trio, wherever this is awaited. Cancelled, it cancels that and waits for its end."""
+    if isinstance(runtime, Runtime):
+        await app(scope, receive, send)
+        return
+    loop = asyncio.get_running_loop()
+
+    async def receive_there() -> Message:
+        return await _awaited_by(loop, receive)
+
+    async def send_there(message: Message) -> None:
+        await _awaited_by(loop, send, message)
+
+    async def handled() -> None:
+        await app(scope, receive_there, send_there)
+
+    await runtime._cross(None, handled)  # pyright: ignore[reportPrivateUsage]  # a face has no such method
+
+
+async def _awaited_by(loop: asyncio.AbstractEventLoop, function: Callable[..., Awaitable[T]], *args: Any) -> T:
+    """Await ``function(*args)`` in a task of `loop`, from trio in its thread; cancelled, cancel that and wait for its end."""
+    done = trio.Event()
+
+    async def awaited() -> T:
+        return await function(*args)
+
+    task = loop.create_task(awaited())
+    task.add_done_callback(lambda _: done.set())
+    try:
+        await done.wait()
+    except trio.Cancelled:
+        task.cancel()
+        with trio.CancelScope(shield=True):
+            await done.wait()
+        if not task.cancelled():
+            task.exception()  # seen: asyncio complains of others
+        raise
+    return task.result()

@@ -1,0 +1,82 @@
+"""The part of a journal that one attempt writes itself: what it buys of language models.
+
+An answer is found again by what was asked, not by when: concurrent calls of a node never get each other's. Each one that was
+recorded is given out once, so the same request made twice gets two.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any, final
+
+import trio
+
+from actors.lm import Completion, Embeddings
+from runtime.graphs.answers import decode_answer, digest_of_request, encode_answer, encode_spend
+from runtime.graphs.journaling import Journal
+from runtime.graphs.record import Spend
+from runtime.journal.records import RecordKind
+
+_LOG = logging.getLogger("understudy.journal")
+
+
+@final
+class AttemptJournal:
+    """What one attempt at one message has bought."""
+
+    def __init__(self, journal: Journal, path: str, attempt: str) -> None:
+        """That of the attempt called `attempt`, its number or ``"fallback"``, at the message of `path`."""
+        self.journal = journal
+        self.path = path
+        self.attempt = attempt
+
+    async def call(self, operation: str, model: str, what: object, options: Mapping[str, Any]) -> RecordedCall | None:
+        """A call that is about to be made, or that an earlier life has made; None for one that cannot be found again.
+
+        Raises:
+            RunLost: this process no longer owns the run.
+        """
+        digest = digest_of_request(operation, model, what, options)
+        if digest is None:
+            await self.journal.log.confirm()
+            return None
+        await trio.lowlevel.checkpoint_if_cancelled()  # before an answer is taken that nobody would get
+        known = self.journal.bought(self.path).answers.get(f"{self.attempt}:{digest}")
+        place = f"{self.path}#{self.attempt}:{digest}"
+        if known:
+            return RecordedCall(self.journal, place, decode_answer(known.popleft()))
+        await self.journal.log.confirm()
+        self.journal.append(RecordKind.CALLED, place)
+        return RecordedCall(self.journal, place, None)
+
+
+@final
+class RecordedCall:
+    """One call of a language model, which begins or has its answer."""
+
+    def __init__(self, journal: Journal, place: str, answer: Completion | Embeddings | None) -> None:
+        self._journal = journal
+        self._place = place
+        self.answer = answer
+        """What an earlier life was answered; None: the model is to be asked."""
+
+    async def answered(self, answer: Completion | Embeddings, spend: Spend) -> None:
+        """Write down `answer`, for which `spend` was used, and return when it is durable.
+
+        One that cannot be stored is not kept, and what it cost is.
+
+        Raises:
+            StoreError: it is not written, and is not going to be. RunLost: the run is another worker's.
+        """
+        data = encode_answer(answer, spend)
+        if data is None:
+            _LOG.warning("an answer of %s has no JSON, or too much of it, and is not kept: %s", answer.model, self._place)
+            self.unanswered(spend)
+            await trio.lowlevel.cancel_shielded_checkpoint()
+        else:
+            await self._journal.append(RecordKind.ANSWER, self._place, data).wait()
+
+    def unanswered(self, spend: Spend) -> None:
+        """Write down that the call has ended without an answer, and has used `spend`; nobody waits for that."""
+        self._journal.append(RecordKind.UNANSWERED, self._place, encode_spend(spend))

@@ -1,0 +1,59 @@
+"""What a caller notes of a run: labels, which its events carry, for lists, filters and traces."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+from collections.abc import Generator, Mapping
+from typing import Any, Final
+
+from actors.errors import UsageError
+from actors.words import repr_of
+
+MAX_LABELS: Final = 16
+"""How many labels a run may have."""
+MAX_LABEL: Final = 200
+"""Characters of a name or a value."""
+
+_labels: contextvars.ContextVar[Mapping[str, str]] = contextvars.ContextVar("labels")
+_NONE: Final[Mapping[str, str]] = {}
+
+
+def labels_here() -> Mapping[str, str]:
+    """Those of a run that is made now."""
+    return _labels.get(_NONE)
+
+
+@contextlib.contextmanager
+def labelled(labels: Mapping[str, str] | None) -> Generator[None]:
+    """Runs that are made in the block have `labels`; with None, those of the run whose node makes them, if one does.
+
+    Raises:
+        UsageError: they are no short texts by short names, or too many.
+    """
+    if labels is None:
+        yield
+        return
+    token = _labels.set(_checked(labels))
+    try:
+        yield
+    finally:
+        _labels.reset(token)
+
+
+def _checked(labels: Any) -> Mapping[str, str]:
+    try:
+        given: dict[Any, Any] = dict(labels.items())
+    except (AttributeError, TypeError, ValueError):
+        given = {}
+    made = {name: text for name, text in given.items() if _is_label(name, text)}
+    if not issubclass(type(labels), Mapping) or len(made) != len(given) or len(made) > MAX_LABELS:
+        raise UsageError(
+            f"labels={repr_of(labels)}: expected at most {MAX_LABELS} texts by name, of at most {MAX_LABEL} "
+            "characters.\n  Fix: labels={'customer': '7'}, and the rest into the input."
+        )
+    return made
+
+
+def _is_label(name: object, text: object) -> bool:
+    return name != "" and all(isinstance(part, str) and len(part) <= MAX_LABEL for part in (name, text))

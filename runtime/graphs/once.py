@@ -1,0 +1,126 @@
+"""What a node does once however often it begins: ``run.once`` and ``run.sleep``.
+
+Of a run that is not durable, the one calls and the other sleeps, and nothing is kept.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+from collections import Counter
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, Final, final
+
+import trio
+
+from actors.errors import UsageError
+from actors.store_errors import RunUndecodable
+from actors.words import repr_of
+from runtime.core.worker_threads import run_in_thread
+from runtime.graphs.attempt_journal import AttemptJournal
+from runtime.journal.records import RecordKind
+from runtime.messages.problems import MessageInvalid
+
+_MOST_NAMED: Final = 200
+"""Characters of a name."""
+
+
+@final
+class Once:
+    """For one attempt at one message."""
+
+    def __init__(self, journal: AttemptJournal | None, resting: Callable[[], AbstractContextManager[None]]) -> None:
+        """That of an attempt with this `journal`; while it sleeps, it is `resting`."""
+        self._journal = journal
+        self._resting = resting
+        self._times: Counter[str] = Counter()
+        self._under_way: set[str] = set()
+        self._sleeps = 0
+
+    async def call(self, name: object, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        """See ``actors.Run.once``."""
+        name = _checked_name(name)
+        if not callable(function):
+            raise UsageError(
+                f"run.once({name!r}, {repr_of(function)}): expected a function.\n"
+                f"  Fix: await run.once({name!r}, function, argument): the function itself, not what it returns."
+            )
+        if name in self._under_way:
+            raise UsageError(
+                f"run.once({name!r}, …): a call of this name is under way, and which of the two is the first is left to chance.\n"
+                f"  Fix: give each a name of its own, such as run.once(f'{name} {{number}}', …); or call one after the other."
+            )
+        self._under_way.add(name)
+        try:
+            self._times[name] += 1
+            return await self._do(f"{name}:{self._times[name]}", name, functools.partial(function, *args))
+        finally:
+            self._under_way.discard(name)
+
+    async def _do(self, key: str, name: str, call: Callable[[], Any]) -> Any:
+        attempt = self._journal
+        if attempt is None:
+            return await _called(call)
+        journal, bought = attempt.journal, attempt.journal.bought(attempt.path)
+        await trio.lowlevel.checkpoint()
+        known = bought.done.get(key)
+        if known is not None:
+            try:
+                return journal.codec.decode_value(known)
+            except MessageInvalid as error:
+                raise RunUndecodable(
+                    f"what run.once({name!r}, …) has returned cannot be read any more: {error.problems[0]}.\n"
+                    "  Fix: give the field back, or a default; or run the code that wrote it.",
+                    run_id=journal.log.run_id,
+                    reason="undecodable",
+                ) from error
+        await journal.log.confirm()
+        result = await _called(call)
+        data = journal.codec.encode_value(result, f"what run.once({name!r}, …) returned")
+        entry = journal.append(RecordKind.ONCE, f"{attempt.path}#{attempt.attempt}:{key}", data)
+        await entry.wait()
+        bought.done[key] = data
+        return result
+
+    async def sleep(self, seconds: object) -> None:
+        """See ``actors.Run.sleep``."""
+        if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 0 <= seconds < math.inf:
+            raise UsageError(
+                f"run.sleep({repr_of(seconds)}): expected a finite number of seconds >= 0.\n  Fix: await run.sleep(60)."
+            )
+        with self._resting():
+            await trio.sleep(seconds if self._journal is None else await self._left(self._journal, seconds))
+
+    async def _left(self, attempt: AttemptJournal, seconds: float) -> float:
+        """How many of `seconds` are left, for a sleep that may have begun in an earlier life."""
+        journal = attempt.journal
+        now_s = journal.log.wall_time().timestamp()
+        self._sleeps += 1
+        key = f"{attempt.attempt}:{self._sleeps}"
+        known = journal.bought(attempt.path).slept.get(key)
+        if known is None:
+            await journal.append(RecordKind.SLEPT, f"{attempt.path}#{key}", str(now_s + seconds).encode()).wait()
+            return seconds - (journal.log.wall_time().timestamp() - now_s)
+        return min(seconds, max(0.0, float(known) - now_s))  # a clock that was put back makes no sleep longer
+
+
+async def _called(call: Callable[[], Any]) -> Any:
+    """What `call` returns: a coroutine function is awaited, a plain one works in a thread."""
+    plain: Any = call
+    while isinstance(plain, functools.partial):
+        plain = plain.func
+    if inspect.iscoroutinefunction(plain) or inspect.iscoroutinefunction(getattr(plain, "__call__", None)):  # noqa: B004
+        return await call()
+    (returned,) = await run_in_thread(lambda: (call(),))  # in a tuple: trio says nothing of use of a coroutine
+    return await returned if inspect.isawaitable(returned) else returned
+
+
+def _checked_name(name: object) -> str:
+    if not isinstance(name, str) or not name or len(name) > _MOST_NAMED or "#" in name or not name.isprintable():
+        raise UsageError(
+            f"run.once({repr_of(name, 60)}, …): expected a name of 1 to {_MOST_NAMED} printable characters without '#'.\n"
+            "  Fix: name what is done: await run.once('charge', charge, order)."
+        )
+    return name

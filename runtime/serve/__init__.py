@@ -1,0 +1,12 @@
+"""Graphs over HTTP: ``Service([graph]).app`` for any ASGI server, or ``await serve(service)`` in a trio program.
+
+Needs the extra ``serve``: ``pip install 'understudy[serve]'``.
+"""
+
+from runtime.recording.recorder import Recording as Recording
+from runtime.serve.auth import Authenticator as Authenticator
+from runtime.serve.auth import Caller as Caller
+from runtime.serve.keys import APIKeys as APIKeys
+from runtime.serve.limits import Limits as Limits
+from runtime.serve.service import Face as Face
+from runtime.serve.service import Service as Service

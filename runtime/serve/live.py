@@ -1,0 +1,264 @@
+"""A service that is up: its runtime, its graphs, the runs that it has started, and what is kept of them."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Any, Final, final
+
+import attrs
+import trio
+
+from actors.errors import UnderstudyError
+from actors.graphs.graph import Graph
+from runtime.app import Runtime
+from runtime.graphs.events import RunEvent
+from runtime.graphs.record import RunStatus
+from runtime.lm.limits.budget import Budget
+from runtime.recording.recorder import Recorder, Recording, RunRecord
+from runtime.recording.wire import Encoder
+from runtime.serve.auth import Caller
+from runtime.serve.limits import Limits, Usage
+from runtime.serve.problems import RETRY_S, Problem, problem_of
+
+ADMIT_S: Final = 0.2
+"""How long the answer to a start waits for the run to begin, before it says that the run waits, in seconds."""
+_MOST_KEYS: Final = 10_000
+"""How many idempotency keys are known."""
+
+
+@final
+@attrs.frozen
+class Order:
+    """A run that somebody wants."""
+
+    graph: Graph
+    message: Any
+    run_id: str | None = None
+    labels: Mapping[str, str] = attrs.field(factory=dict[str, str])
+    max_steps: float = float("inf")
+    timeout_s: float = float("inf")
+    budget: Budget | None = None
+
+
+@final
+@attrs.define(eq=False)
+class Launch:
+    """A run that the service has started, from before its start until it is over."""
+
+    record: RunRecord
+    caller: Caller
+    key: tuple[str, str] | None = None
+    """The idempotency key with which it was asked for, and the digest of that request."""
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    """Cancels it."""
+    begun: trio.Event = attrs.field(factory=trio.Event)
+    """Set when it was accepted by the runtime, or has failed to be."""
+    ended: trio.Event = attrs.field(factory=trio.Event)
+    """Set when nothing of it is alive."""
+    error: BaseException | None = None
+    """Why it did not begin."""
+    is_told: bool = False
+    """Whether its caller has been told that it was accepted."""
+
+
+@final
+class Live:
+    """One service while its lifespan lasts. All of it is on trio, whatever the server is on."""
+
+    def __init__(self, graphs: Sequence[Graph], limits: Limits, recording: Recording, runtime: Runtime) -> None:
+        self.graphs: Mapping[str, Graph] = {graph.name: graph for graph in graphs}
+        self.limits = limits
+        self.runtime = runtime
+        self.recorder = Recorder(recording)
+        self.encoder = Encoder(runtime.wall_time, recording.content, recording.redact)
+        self.usage = Usage(limits)
+        self.is_draining = False
+        """Whether no more runs are taken."""
+        self.launches: dict[str, Launch] = {}
+        """Those under way, by id."""
+        self._late: OrderedDict[str, None] = OrderedDict()
+        self._answered: OrderedDict[tuple[str, str], tuple[str, str]] = OrderedDict()
+        """By caller and idempotency key: the digest of the request, and the run."""
+        self._nursery: trio.Nursery | None = None
+
+    @contextlib.asynccontextmanager
+    async def serving(self) -> AsyncGenerator[trio.Nursery]:
+        """Take runs while the block lasts; gives the nursery of what faces have to run beside it."""
+        with self.runtime.observe(self.recorder, [RunEvent]):
+            async with trio.open_nursery() as self._nursery:
+                try:
+                    yield self._nursery
+                finally:
+                    self._nursery.cancel_scope.cancel()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether runs are taken."""
+        return not self.is_draining and self.runtime.is_ready
+
+    def graph(self, name: str) -> Graph:
+        """The graph of that name.
+
+        Raises:
+            Problem: there is none.
+        """
+        found = self.graphs.get(name)
+        if found is None:
+            raise Problem("no-such-graph")
+        return found
+
+    def run(self, run_id: str, caller: Caller, *, operating: bool = False) -> RunRecord:
+        """What is kept of a run, if `caller` may see it, or (`operating`) change it.
+
+        Raises:
+            Problem: there is none, or it is another's: nobody learns which.
+        """
+        record = self.recorder.get(run_id)
+        if record is not None and self.may_see(record, caller):
+            if operating and record.owner != caller.name and not caller.operates:
+                raise Problem("forbidden", "Only its owner, and callers with the scope 'operate', may do this.")
+            return record
+        if record is None and caller.sees_all and self.recorder.is_forgotten(run_id):
+            raise Problem("run-forgotten", run=run_id)
+        raise Problem("no-such-run")
+
+    def may_see(self, record: RunRecord, caller: Caller) -> bool:
+        """Whether `caller` may see that run."""
+        return record.owner == caller.name or caller.sees_all or caller.operates
+
+    # --- starting ---------------------------------------------------------------------------------------------------------
+
+    def accept(self, order: Order, caller: Caller, key: tuple[str, str] | None = None) -> tuple[Launch, bool]:
+        """Start a run for `caller`, which goes on without it; or find the one that was started with the same `key`.
+
+        `key` is an idempotency key and the digest of its request. Returns the run and whether it was there already.
+
+        Raises:
+            Problem: it cannot be started.
+        """
+        if key is not None and (replayed := self._replayed(caller, key)) is not None:
+            return replayed, True
+        if not self.is_ready or self._nursery is None:
+            raise Problem("draining", retry_after_s=RETRY_S)
+        run_id = order.run_id if order.run_id is not None else secrets.token_urlsafe(16)
+        if self.recorder.get(run_id) is not None or run_id in self.runtime.runs():
+            raise Problem("run-exists")
+        self.usage.begin_run(caller.name)
+        record = self.recorder.accept(run_id, order.graph.name, caller.name, order.labels)
+        launch = self.launches[run_id] = Launch(record, caller, key)
+        if key is not None:
+            self._answered[caller.name, key[0]] = (key[1], run_id)
+            if len(self._answered) > _MOST_KEYS:
+                self._answered.popitem(last=False)
+        self._nursery.start_soon(self._carry_out, launch, order, name=f"understudy run {run_id}")
+        return launch, False
+
+    async def begun(self, launch: Launch) -> None:
+        """Return once the run has begun, or waits for its turn or for room.
+
+        Raises:
+            Problem: it could not begin.
+        """
+        with trio.move_on_after(ADMIT_S):
+            await launch.begun.wait()
+        launch.is_told = True
+        if launch.error is not None:
+            raise problem_of(launch.error, inside=launch.caller.sees_all)
+
+    def _replayed(self, caller: Caller, key: tuple[str, str]) -> Launch | None:
+        known = self._answered.get((caller.name, key[0]))
+        if known is None:
+            return None
+        digest, run_id = known
+        if digest != key[1]:
+            raise Problem("idempotency-conflict")
+        launch = self.launches.get(run_id)
+        if launch is not None:
+            return launch
+        record = self.recorder.get(run_id)
+        if record is None:
+            raise Problem("run-forgotten", run=run_id)
+        over = Launch(record, caller)
+        over.begun.set()
+        over.ended.set()
+        return over
+
+    async def _carry_out(self, launch: Launch, order: Order) -> None:
+        """Start the run and wait for its end; cancelled, cancel it."""
+        run_id = launch.record.id
+        try:
+            with launch.scope, trio.move_on_after(min(order.timeout_s, self.limits.run_s)) as limit:
+                await self._run(launch, order, limit)
+        except Exception as error:  # noqa: BLE001 - the request's to tell, or the run's
+            launch.error = error
+        finally:
+            self.usage.end_run(launch.caller.name)
+            del self.launches[run_id]
+            self._settle(launch)
+            launch.begun.set()
+            launch.ended.set()
+
+    async def _run(self, launch: Launch, order: Order, limit: trio.CancelScope) -> None:
+        run_id, handle = launch.record.id, None
+        try:
+            handle = await self.runtime.start(
+                order.graph,
+                order.message,
+                run_id,
+                max_steps=order.max_steps,
+                budget=order.budget,
+                labels=order.labels,
+            )
+            launch.begun.set()
+            with contextlib.suppress(UnderstudyError):
+                await handle.result()
+        except trio.Cancelled:
+            if limit.cancel_called:  # noted before the run's last event, with which its readers look
+                self._note_late(run_id)
+            if handle is not None:
+                with trio.CancelScope(shield=True):
+                    await handle.cancel()
+            raise
+
+    def _note_late(self, run_id: str) -> None:
+        self._late[run_id] = None
+        if len(self._late) > _MOST_KEYS:
+            self._late.popitem(last=False)
+
+    def _settle(self, launch: Launch) -> None:
+        """Nothing of the run is alive; if no event has said so, it never began."""
+        record = launch.record
+        if record.is_over:
+            return
+        if launch.error is not None and not launch.is_told:
+            self.recorder.withdraw(record.id)  # the request tells, and there is no such run
+            if launch.key is not None:
+                self._answered.pop((launch.caller.name, launch.key[0]), None)
+            return
+        record.status = RunStatus.CANCELLED if launch.error is None else RunStatus.FAILED
+        record.error, record.ended_at_s = launch.error, trio.current_time()
+        record.wake()
+
+    def is_late(self, run_id: str) -> bool:
+        """Whether the run was cancelled because it took too long."""
+        return run_id in self._late
+
+    async def cancel(self, record: RunRecord) -> None:
+        """Cancel the run; return when nothing of it is alive. Over already: no effect."""
+        launch = self.launches.get(record.id)
+        if launch is not None:
+            launch.scope.cancel()
+            await launch.ended.wait()
+            return
+        handle = self.runtime.runs().get(record.id)
+        if handle is not None:
+            await handle.cancel()
+
+    async def wait(self, record: RunRecord, limit_s: float) -> None:
+        """Return when the run is over, or `limit_s` seconds later."""
+        with trio.move_on_after(limit_s):
+            while not record.is_over:
+                await record.wait()

@@ -1,0 +1,167 @@
+"""What a request is answered with when it cannot be served: problem documents (RFC 9457)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, final
+
+from actors.errors import (
+    LMBudgetExhausted,
+    LMError,
+    LMRateLimited,
+    LMTimeout,
+    LMUnavailable,
+    NodeFailed,
+    RunCancelled,
+    RunFailed,
+    RuntimeDraining,
+    UnderstudyError,
+)
+from actors.groups import leaves_of
+from actors.store_errors import RunExists, StoreError
+from actors.words import kind_of
+from runtime.messages.problems import FieldProblem, MessageInvalid
+from runtime.recording.wire import error_told
+
+URN: Final = "urn:understudy:problem:"
+KINDS: Final[Mapping[str, tuple[int, str]]] = {
+    "malformed-json": (400, "The body is no JSON that can be read"),
+    "bad-request": (400, "The request cannot be understood"),
+    "unauthenticated": (401, "No valid key or token was given"),
+    "forbidden": (403, "The caller may not do this"),
+    "no-such-graph": (404, "There is no graph of this name"),
+    "no-such-run": (404, "There is no run of this id"),
+    "no-such-question": (404, "There is no question of this id"),
+    "not-found": (404, "There is nothing here"),
+    "method-not-allowed": (405, "This cannot be done here"),
+    "not-acceptable": (406, "No form of the answer is acceptable"),
+    "body-too-slow": (408, "The body took too long to come"),
+    "run-exists": (409, "There is a run of this id already"),
+    "idempotency-conflict": (409, "The idempotency key was used for another request"),
+    "already-answered": (409, "The question has been answered"),
+    "run-forgotten": (410, "Nothing is kept of this run any more"),
+    "body-too-large": (413, "The body is too large"),
+    "not-json": (415, "The body must be application/json"),
+    "input-invalid": (422, "The input does not fit its type"),
+    "rate-limited": (429, "Too many requests"),
+    "too-many-runs": (429, "Too many runs are under way"),
+    "too-many-streams": (429, "Too many streams are open"),
+    "budget-exhausted": (429, "A budget is used up"),
+    "run-failed": (500, "The run failed"),
+    "run-cancelled": (500, "The run was cancelled"),
+    "internal": (500, "The service has failed"),
+    "model-failed": (502, "A language model failed"),
+    "draining": (503, "The service is shutting down"),
+    "model-overloaded": (503, "A language model is overloaded or cannot be reached"),
+    "store-failed": (503, "The store of runs failed"),
+    "deadline": (504, "The run took too long"),
+}
+"""Every kind of problem: its status and its title."""
+RETRY_S: Final = 1
+"""How long a caller is asked to wait where nothing better is known, in seconds."""
+
+
+@final
+class Problem(Exception):
+    """A request is answered with this. `detail` is for people, and says nothing of the inside."""
+
+    def __init__(
+        self,
+        kind: str,
+        detail: str = "",
+        *,
+        errors: Sequence[FieldProblem] = (),
+        run: str | None = None,
+        retry_after_s: float | None = None,
+        headers: Mapping[str, str] | None = None,
+        more: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(kind, detail)
+        self.kind = kind
+        self.status, self.title = KINDS[kind]
+        self.detail = detail or f"{self.title}."
+        self.errors = tuple(errors)
+        self.run = run
+        self.headers = dict(headers or {})
+        self.more = dict(more or {})
+        if retry_after_s is not None:
+            self.headers["Retry-After"] = str(max(1, math.ceil(retry_after_s)))
+
+    def document(self) -> dict[str, Any]:
+        """The body."""
+        document: dict[str, Any] = {
+            "type": f"{URN}{self.kind}",
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+            **self.more,
+        }
+        if self.errors:
+            document["errors"] = [{"pointer": problem.pointer, "message": problem.message} for problem in self.errors]
+        if self.run is not None:
+            document["run"] = self.run
+        return document
+
+
+def invalid_input(error: MessageInvalid) -> Problem:
+    """A value that does not fit its type."""
+    count = len(error.problems)
+    return Problem("input-invalid", f"{count} {'thing is' if count == 1 else 'things are'} wrong.", errors=error.problems)
+
+
+def problem_of(error: BaseException, *, inside: bool, run: str | None = None) -> Problem:
+    """What to say of an error with which a run ended, or did not begin."""
+    match error:
+        case Problem():
+            return error
+        case MessageInvalid():
+            return invalid_input(error)
+        case RuntimeDraining():
+            return Problem("draining", retry_after_s=RETRY_S, run=run)
+        case RunExists():
+            return Problem("run-exists", run=run)
+        case StoreError():
+            return Problem("store-failed", retry_after_s=RETRY_S, run=run, more=_told(error, inside=inside))
+        case RunCancelled():
+            return Problem("run-cancelled", run=run)
+        case _:
+            pass
+    model = next((each for each in _causes(error) if isinstance(each, LMError)), None)
+    more = _told(error, inside=inside)
+    if isinstance(model, LMBudgetExhausted):
+        return Problem("budget-exhausted", run=run, retry_after_s=RETRY_S, more=more)
+    if isinstance(model, LMRateLimited | LMUnavailable | LMTimeout):
+        wait_s = model.retry_after_s if model.retry_after_s is not None else RETRY_S
+        return Problem("model-overloaded", run=run, retry_after_s=wait_s, more=more)
+    if model is not None:
+        return Problem("model-failed", run=run, more=more)
+    if isinstance(error, UnderstudyError):
+        return Problem("run-failed", _words(error), run=run, more=more)
+    return Problem("internal", run=run, more=more if inside else {})
+
+
+def model_error(error: BaseException) -> LMError | None:
+    """The error of a language model that a run failed with, if that is what it failed with."""
+    return next((each for each in _causes(error) if isinstance(each, LMError)), None)
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    found: list[BaseException] = []
+    for leaf in leaves_of(error):
+        each: BaseException | None = leaf
+        while each is not None and len(found) < 100:
+            found.append(each)
+            each = each.__cause__
+    return found
+
+
+def _told(error: BaseException, *, inside: bool) -> dict[str, Any]:
+    return {"error": error_told(error, inside=inside)}
+
+
+def _words(error: UnderstudyError) -> str:
+    if isinstance(error, RunFailed):
+        nodes = ", ".join(repr(leaf.node) for leaf in leaves_of(error) if isinstance(leaf, NodeFailed))
+        return f"Failed: node {nodes}."
+    return f"The run ended with {kind_of(error)}."

@@ -1,0 +1,240 @@
+"""The routes of graphs and runs: what each does, and which scope it wants."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, final
+
+import attrs
+import trio
+
+from runtime.recording.recorder import RunRecord
+from runtime.recording.wire import dumps
+from runtime.serve.auth import Caller, Scope
+from runtime.serve.live import Launch, Live
+from runtime.serve.problems import Problem
+from runtime.serve.requests import (
+    accepts,
+    idempotency_of,
+    json_body,
+    order_of,
+    preferences_of,
+    whole_number,
+)
+from runtime.serve.sse import EventStreamResponse, JSONLinesResponse, Reader
+from runtime.serve.trace import attempts_of, chrome_trace
+from runtime.serve.views import graph_told, layout_told, run_told
+from runtime.serve.web import Request, Response
+
+Answer = Callable[[Any, Any, Any], Awaitable[None]]
+"""An ASGI response."""
+Handler = Callable[[Live, Caller, Request], Awaitable[Answer]]
+MAX_PAGE: Final = 500
+"""How many runs a page of a list has at most."""
+STREAM: Final = "text/event-stream"
+LINES: Final = "application/jsonl"
+
+
+@final
+@attrs.frozen
+class Endpoint:
+    """One route."""
+
+    method: str
+    path: str
+    scope: Scope | None
+    """What its caller must have; None: nobody need say who calls."""
+    handler: Handler
+    summary: str
+
+
+def as_json(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """A response of JSON."""
+    return Response(dumps(value), status, headers=dict(headers or {}), media_type="application/json")
+
+
+def prefix_of(request: Request) -> str:
+    """The path under which the service is mounted."""
+    root: str = request.scope.get("root_path", "")
+    return root.rstrip("/")
+
+
+# --- graphs -----------------------------------------------------------------------------------------------------------
+
+
+async def list_graphs(live: Live, _: Caller, request: Request) -> Answer:
+    """All graphs."""
+    return as_json({"graphs": [graph_told(graph, prefix_of(request)) for graph in live.graphs.values()]})
+
+
+async def show_graph(live: Live, _: Caller, request: Request) -> Answer:
+    """One graph, with the layout of its picture."""
+    graph = live.graph(request.path_params["graph"])
+    return as_json({**graph_told(graph, prefix_of(request)), "layout": layout_told(graph)})
+
+
+# --- runs -------------------------------------------------------------------------------------------------------------
+
+
+async def start_run(live: Live, caller: Caller, request: Request) -> Answer:
+    """Start a run; answer when it was accepted, or when it is over, or with its events."""
+    graph = live.graph(request.path_params["graph"])
+    value, body = await json_body(request, live.limits)
+    wanted = preferences_of(request, live.limits)
+    launch, is_replayed = live.accept(order_of(value, graph, live.limits), caller, idempotency_of(request, graph.name, body))
+    headers = {"X-Run-Id": launch.record.id, "Location": f"{prefix_of(request)}/v1/runs/{launch.record.id}"}
+    if is_replayed:
+        headers["Idempotency-Replayed"] = "true"
+    if wanted.applied:
+        headers["Preference-Applied"] = wanted.applied
+    answer: Answer
+    try:
+        await live.begun(launch)
+        if accepts(request, STREAM):
+            answer = _stream(live, caller, request, launch.record, -1, headers)
+            return _Bound(answer, live, launch) if wanted.cancels_on_disconnect else answer
+        if wanted.wait_s is not None:
+            await live.wait(launch.record, wanted.wait_s)
+    except trio.Cancelled:
+        if wanted.cancels_on_disconnect:
+            launch.scope.cancel()
+        raise
+    told = run_told(live, launch.record, caller, prefix_of(request))
+    return as_json(told, 200 if launch.record.is_over and wanted.wait_s is not None else 202, headers)
+
+
+@final
+class _Bound:
+    """A response whose run is cancelled when its client leaves."""
+
+    def __init__(self, answer: Answer, live: Live, launch: Launch) -> None:
+        self._answer = answer
+        self._live = live
+        self._launch = launch
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await self._answer(scope, receive, send)
+        finally:
+            if not self._launch.record.is_over:
+                self._launch.scope.cancel()
+
+
+async def list_runs(live: Live, caller: Caller, request: Request) -> Answer:
+    """Runs, newest first: the caller's own, or all for who may inspect."""
+    query = request.query_params
+    limit = whole_number(query.get("limit"), "limit", 50, MAX_PAGE)
+    labels = [_label(text) for text in query.getlist("label")]
+    found: list[RunRecord] = []
+    is_reached = (cursor := query.get("cursor")) is None
+    for record in live.recorder.newest_first():
+        if not live.may_see(record, caller):
+            continue
+        if not is_reached:
+            is_reached = record.id == cursor
+            continue
+        if query.get("graph", record.graph) != record.graph or query.get("status", record.status) != record.status:
+            continue
+        if any(record.labels.get(name) != value for name, value in labels):
+            continue
+        found.append(record)
+        if len(found) > limit:
+            break
+    if not is_reached:
+        raise Problem("bad-request", "cursor: nothing is kept of the run that it names.")
+    told: dict[str, Any] = {"runs": [run_told(live, record, caller, prefix_of(request)) for record in found[:limit]]}
+    if len(found) > limit and limit:
+        told["cursor"] = found[limit - 1].id
+    return as_json(told)
+
+
+def _label(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon or not name:
+        raise Problem("bad-request", "label: expected NAME:VALUE.")
+    return name, value
+
+
+async def show_run(live: Live, caller: Caller, request: Request) -> Answer:
+    """One run."""
+    record = live.run(request.path_params["run"], caller)
+    return as_json(run_told(live, record, caller, prefix_of(request)), 200, {"X-Run-Id": record.id})
+
+
+async def follow_run(live: Live, caller: Caller, request: Request) -> Answer:
+    """The events of a run, as they come, or what there is."""
+    record = live.run(request.path_params["run"], caller)
+    after = request.headers.get("last-event-id") or request.query_params.get("after")
+    last = -1 if after is None else whole_number(after, "Last-Event-ID or after", 0)
+    return _stream(live, caller, request, record, last, {"X-Run-Id": record.id})
+
+
+def _stream(live: Live, caller: Caller, request: Request, record: RunRecord, after: int, headers: Mapping[str, str]) -> Answer:
+    kinds = tuple(kind for text in request.query_params.getlist("kinds") for kind in text.split(",") if kind)
+    reader = Reader(live.encoder, caller.sees_all, kinds)
+    raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+    if accepts(request, LINES):
+        return JSONLinesResponse(record, reader, after, live.limits.stall_s, raw)
+    if not (accepts(request, STREAM) or accepts(request, "*/*") or "accept" not in request.headers):
+        raise Problem("not-acceptable", f"There are {STREAM} and {LINES}.")
+    return _Counted(EventStreamResponse(record, reader, after, live.limits.stall_s, raw), live, caller)
+
+
+@final
+class _Counted:
+    """A response that counts as one of the caller's streams."""
+
+    def __init__(self, answer: Answer, live: Live, caller: Caller) -> None:
+        self._answer = answer
+        self._live = live
+        self._caller = caller
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        with self._live.usage.stream(self._caller.name):
+            await self._answer(scope, receive, send)
+
+
+async def show_trace(live: Live, caller: Caller, request: Request) -> Answer:
+    """What the run's nodes did, attempt by attempt."""
+    record = live.run(request.path_params["run"], caller)
+    match request.query_params.get("as", "json"):
+        case "json":
+            return as_json({"run": record.id, "graph": record.graph, "attempts": attempts_of(record)})
+        case "chrome":
+            return as_json(chrome_trace(record))
+        case _:
+            raise Problem("not-acceptable", "as: expected 'json' or 'chrome'.")
+
+
+async def cancel_run(live: Live, caller: Caller, request: Request) -> Answer:
+    """Cancel a run; answer when nothing of it is alive."""
+    record = live.run(request.path_params["run"], caller, operating=True)
+    await live.cancel(record)
+    return as_json(run_told(live, record, caller, prefix_of(request)), 200, {"X-Run-Id": record.id})
+
+
+# --- the service itself -----------------------------------------------------------------------------------------------
+
+
+async def healthz(_: Live, __: Caller, ___: Request) -> Answer:
+    """Whether the process answers."""
+    return Response("ok", media_type="text/plain")
+
+
+async def readyz(live: Live, _: Caller, __: Request) -> Answer:
+    """Whether runs are taken."""
+    return Response("ok" if live.is_ready else "not ready", 200 if live.is_ready else 503, media_type="text/plain")
+
+
+ENDPOINTS: Final[Sequence[Endpoint]] = (
+    Endpoint("GET", "/v1/graphs", "run", list_graphs, "List the graphs"),
+    Endpoint("GET", "/v1/graphs/{graph}", "run", show_graph, "Show a graph"),
+    Endpoint("POST", "/v1/graphs/{graph}/runs", "run", start_run, "Start a run"),
+    Endpoint("GET", "/v1/runs", "run", list_runs, "List runs, newest first"),
+    Endpoint("GET", "/v1/runs/{run}", "run", show_run, "Show a run"),
+    Endpoint("GET", "/v1/runs/{run}/events", "run", follow_run, "Follow the events of a run"),
+    Endpoint("GET", "/v1/runs/{run}/trace", "run", show_trace, "Show what the nodes of a run did"),
+    Endpoint("POST", "/v1/runs/{run}/cancel", "run", cancel_run, "Cancel a run"),
+    Endpoint("GET", "/healthz", None, healthz, "Whether the process answers"),
+    Endpoint("GET", "/readyz", None, readyz, "Whether runs are taken"),
+)

@@ -1,0 +1,260 @@
+"""Graphs as a service: an ASGI application with its lifespan, under any server, by itself or mounted in a bigger one."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from importlib import metadata
+from typing import Any, Final, Protocol, final
+
+from actors.errors import DeclarationError
+from actors.graphs.graph import Graph
+from actors.words import repr_of
+from runtime.app import Runtime, open_runtime
+from runtime.embed.asgi import GRACE_S, STATE, UnderstudyLifespan
+from runtime.embed.asyncio_faces import AsyncioRuntime
+from runtime.embed.disconnects import Receive, Scope, Send
+from runtime.embed.trio_apps import call_on_trio
+from runtime.recording.recorder import Recording
+from runtime.serve.auth import Authenticator
+from runtime.serve.gate import REFUSES, Gate, caller_of, problem_response
+from runtime.serve.limits import Limits
+from runtime.serve.live import Live
+from runtime.serve.openapi import openapi
+from runtime.serve.problems import Problem
+from runtime.serve.routes import ENDPOINTS, Answer, Endpoint, as_json
+from runtime.serve.web import HTTPException, Mount, Request, Route, Router, Starlette
+
+
+class Face(Protocol):
+    """Another form in which a service's graphs are served: routes of its own, behind the same gate."""
+
+    def endpoints(self) -> Sequence[Endpoint]:
+        """Its routes."""
+        ...
+
+    def check(self, graphs: Sequence[Graph]) -> None:
+        """Raise ``DeclarationError`` if it cannot serve `graphs` as it was declared."""
+        ...
+
+    def refuse(self, problem: Problem) -> Answer:
+        """A problem in its form."""
+        ...
+
+    def running(self, live: Live) -> contextlib.AbstractAsyncContextManager[None]:
+        """What it needs beside its requests, while the service is up."""
+        ...
+
+
+@final
+class Service:
+    """Graphs over HTTP. Opens nothing until its lifespan; may be started again when that is over.
+
+    Args:
+        graphs: what is served, by their names.
+        auth: who may call; None: everybody whom `hosts` lets in.
+        limits: what callers may use.
+        faces: other forms of the same graphs, such as ``OpenAIFace()``.
+        cors: origins whose pages may call.
+        hosts: names under which the service is reached, besides those of this machine itself.
+        record: how much of runs is kept.
+        grace_s: how long a shut-down waits for runs, in seconds.
+        options: of :func:`runtime.open_runtime`.
+
+    Raises:
+        DeclarationError: two graphs have one name, or a face cannot serve them. GraphInvalid: a graph has problems.
+    """
+
+    def __init__(
+        self,
+        graphs: Iterable[Graph[Any, Any]],
+        *,
+        auth: Authenticator | None = None,
+        limits: Limits | None = None,
+        faces: Iterable[Face] = (),
+        cors: Iterable[str] = (),
+        hosts: Iterable[str] = (),
+        record: Recording | None = None,
+        grace_s: float = GRACE_S,
+        **options: Any,
+    ) -> None:
+        self.graphs: tuple[Graph[Any, Any], ...] = _checked(graphs)
+        self.limits = limits if limits is not None else Limits()
+        self.hosts = _texts("hosts", hosts)
+        self.cors = _texts("cors", cors)
+        if "*" in self.cors or "*" in self.hosts:
+            raise DeclarationError("Service(cors=…, hosts=…): '*' would let everybody in.\n  Fix: name each origin and host.")
+        self.auth = auth
+        self._faces = tuple(faces)
+        for face in self._faces:
+            face.check(self.graphs)
+        self._record = record if record is not None else Recording()
+        self._options: Mapping[str, Any] = {**options, "graphs": self.graphs}
+        self._lifespan = UnderstudyLifespan(self._opened, grace_s)
+        self._runtime: Runtime | AsyncioRuntime | None = None
+        self._live: Live | None = None
+        self._gate = Gate(self._router(), self.limits, self.hosts, self.cors)
+        self._document: dict[str, Any] | None = None
+        self.app: Final = Starlette(routes=[Mount("/", self.routes)], lifespan=self.lifespan)
+        """A whole application with its lifespan, for uvicorn, hypercorn or any ASGI server."""
+
+    @property
+    def routes(self) -> _Routes:
+        """All routes, to be mounted in an application whose lifespan is :attr:`lifespan`."""
+        return _Routes(self)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self, app: Any = None) -> AsyncGenerator[Mapping[str, Any]]:
+        """Open the runtime and serve while the block lasts; then take no more runs, let those under way finish, and close."""
+        if self._live is not None:
+            raise DeclarationError("this service is up already.\n  Fix: one lifespan at a time, or two services.")
+        async with self._lifespan(app) as state:
+            self._runtime = state[STATE]
+            try:
+                yield state
+            finally:
+                self.refuse_runs()
+
+    def refuse_runs(self) -> None:
+        """Take no more runs: what a shut-down begins with. Everything else is still answered."""
+        if self._live is not None:
+            self._live.is_draining = True
+
+    @property
+    def live(self) -> Live:
+        """The service that is up.
+
+        Raises:
+            Problem: it is not.
+        """
+        if self._live is None:
+            raise Problem("draining", "The service is not up.", retry_after_s=1)
+        return self._live
+
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document."""
+        if self._document is None:
+            shown = [each for each in self._endpoints() if not each.path.startswith("/openapi")]
+            version = metadata.version("understudy")
+            self._document = openapi(self.graphs, shown, self.limits, is_open=self.auth is None, version=version)
+        return self._document
+
+    @contextlib.asynccontextmanager
+    async def _opened(self) -> AsyncGenerator[Runtime]:
+        async with open_runtime(**self._options) as runtime:
+            live = Live(self.graphs, self.limits, self._record, runtime)
+            async with live.serving(), contextlib.AsyncExitStack() as stack:
+                for face in self._faces:
+                    await stack.enter_async_context(face.running(live))
+                self._live = live
+                try:
+                    yield runtime
+                finally:
+                    self._live = self._runtime = None
+
+    # --- requests ---------------------------------------------------------------------------------------------------------
+
+    def _endpoints(self) -> list[Endpoint]:
+        own = [*ENDPOINTS, Endpoint("GET", "/openapi.json", None, self._show_openapi, "This document")]
+        return [*own, *(endpoint for face in self._faces for endpoint in face.endpoints())]
+
+    async def _show_openapi(self, *_: Any) -> Answer:
+        return as_json(self.openapi())
+
+    def _router(self) -> Router:
+        refusing = {endpoint.path: face.refuse for face in self._faces for endpoint in face.endpoints()}
+        routes = [
+            Route(endpoint.path, _Handled(self, endpoint, refusing.get(endpoint.path)), methods=[endpoint.method])
+            for endpoint in self._endpoints()
+        ]
+        return Router(_merged(routes), redirect_slashes=False)
+
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One connection, on trio."""
+        scope["app"] = self.app  # by which Starlette's router knows that somebody catches what it raises
+        await self._gate(scope, receive, send)
+
+    async def dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One connection, wherever the server is."""
+        runtime = self._runtime
+        if runtime is not None:
+            await call_on_trio(runtime, self.serve, scope, receive, send)
+            return
+        if scope["type"] != "http":
+            return
+        is_probe = scope["path"].endswith("/healthz")
+        answer = as_json("ok") if is_probe else problem_response(Problem("draining", "The service is not up.", retry_after_s=1))
+        await answer(scope, receive, send)
+
+
+@final
+class _Routes:
+    """The ASGI application of all routes; a class, so that frameworks take it for one."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._service.dispatch(scope, receive, send)
+
+
+@final
+class _Handled:
+    """One endpoint as the application that Starlette's routes take."""
+
+    def __init__(self, service: Service, endpoint: Endpoint, refuse: Any) -> None:
+        self._service = service
+        self.endpoint = endpoint
+        self._refuse = refuse
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._refuse is not None:
+            scope[REFUSES] = self._refuse
+        caller = await caller_of(scope, self._service.auth, self.endpoint.scope)
+        answer = await self.endpoint.handler(self._service.live, caller, Request(scope, receive))
+        await answer(scope, receive, send)
+
+
+@final
+class _ByMethod:
+    """Several endpoints of one path."""
+
+    def __init__(self, handled: Mapping[str, Any]) -> None:
+        self._handled = handled
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        method = "GET" if scope["method"] == "HEAD" and "GET" in self._handled else scope["method"]
+        found = self._handled.get(method)
+        if found is None:
+            raise HTTPException(405, headers={"Allow": ", ".join(self._handled)})
+        await found(scope, receive, send)
+
+
+def _merged(routes: Iterable[Route]) -> list[Route]:
+    """One route for each path, which knows all of its methods."""
+    by_path: dict[str, dict[str, Any]] = {}
+    for route in routes:
+        for method in (route.methods or set()) - {"HEAD"}:
+            by_path.setdefault(route.path, {})[method] = route.endpoint
+    return [Route(path, _ByMethod(handled)) for path, handled in by_path.items()]
+
+
+def _checked(graphs: Iterable[Any]) -> tuple[Graph[Any, Any], ...]:
+    found: dict[str, Graph[Any, Any]] = {}
+    for graph in graphs:
+        if not isinstance(graph, Graph):
+            raise DeclarationError(f"Service([{repr_of(graph)}]): expected graphs.\n  Fix: Service([graph]).")
+        graph.plan()
+        known: Any = graph  # pyright: ignore[reportUnknownVariableType]  # Graph[Unknown, Unknown], by isinstance
+        if found.setdefault(known.name, known) is not known:
+            raise DeclarationError(f"two graphs are named {known.name!r}.\n  Fix: give each served graph a name of its own.")
+    if not found:
+        raise DeclarationError("Service([]): there is nothing to serve.\n  Fix: Service([graph]).")
+    return tuple(found.values())
+
+
+def _texts(option: str, given: Any) -> tuple[str, ...]:
+    texts: tuple[Any, ...] = (given,) if isinstance(given, str) else tuple(given)
+    if isinstance(given, str) or not all(isinstance(text, str) and text for text in texts):
+        raise DeclarationError(f"Service({option}={repr_of(given)}): expected a list of texts.\n  Fix: {option}=['example.org'].")
+    return texts

@@ -1,0 +1,145 @@
+"""The events of a run over HTTP: server-sent events, at the pace of each reader, and JSON Lines of what there is.
+
+A run never waits for its readers: they read what is kept of it. What has come since a reader last took something goes out in
+slices, so that one which takes nothing holds little memory, and none of the others'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, final
+
+import attrs
+import trio
+
+from runtime.embed.disconnects import Receive, Scope, Send
+from runtime.recording.recorder import Entry, RunRecord
+from runtime.recording.wire import Encoder
+
+SLICE_BYTES: Final = 65_536
+"""How much goes out in one write."""
+QUIET_S: Final = 15.0
+"""After how long without an event a comment shows that the connection lives."""
+RETRY: Final = b"retry: 1000\n\n"
+HEADERS: Final = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),  # nginx would hold events back
+)
+
+
+@final
+@attrs.frozen
+class Reader:
+    """Who reads: what is shown, and which events."""
+
+    encoder: Encoder
+    inside: bool
+    """Whether it sees what errors say, and stacks."""
+    kinds: tuple[str, ...] = ()
+    """Beginnings of the names of events; empty for all."""
+
+    def texts(self, record: RunRecord, entries: Sequence[Entry]) -> Iterator[tuple[Entry, bytes]]:
+        """What it wants of `entries`, as JSON."""
+        for entry in entries:
+            if not self.kinds or entry.name.startswith(self.kinds) or entry.name == "events.missed":
+                yield entry, entry.text(self.encoder, record.created_at_s, inside=self.inside)
+
+
+def frame(seq: int, name: str, text: bytes) -> bytes:
+    """One event."""
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (seq, name.encode("ascii"), text)
+
+
+def slices(parts: Iterator[bytes]) -> Iterator[bytes]:
+    """`parts` put together to writes of at most ``SLICE_BYTES``, and cut where one is longer."""
+    waiting = bytearray()
+    for part in parts:
+        if waiting and len(waiting) + len(part) > SLICE_BYTES:
+            yield bytes(waiting)
+            waiting.clear()
+        waiting += part
+        while len(waiting) > SLICE_BYTES:
+            yield bytes(waiting[:SLICE_BYTES])
+            del waiting[:SLICE_BYTES]
+    if waiting:
+        yield bytes(waiting)
+
+
+@final
+class EventStreamResponse:
+    """An ASGI response: the events of `record` after number `after`, until the run is over or the client leaves."""
+
+    def __init__(
+        self, record: RunRecord, reader: Reader, after: int, stall_s: float, headers: Sequence[tuple[bytes, bytes]] = ()
+    ) -> None:
+        self._record = record
+        self._reader = reader
+        self._after = after
+        self._stall_s = stall_s
+        self._headers = headers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        await send({"type": "http.response.start", "status": 200, "headers": [*HEADERS, *self._headers]})
+        writer = Writer(send, self._stall_s)
+        is_taken = await writer.write(RETRY) and await self._follow(writer)
+        if is_taken:
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _follow(self, writer: Writer) -> bool:
+        record, last = self._record, self._after
+        while True:
+            entries = record.after(last)
+            if entries:
+                last = entries[-1].seq
+                texts = self._reader.texts(record, entries)
+                for part in slices(frame(entry.seq, entry.name, text) for entry, text in texts):
+                    if not await writer.write(part):
+                        return False
+            elif record.is_over:
+                return True
+            else:
+                with trio.move_on_after(QUIET_S) as quiet:
+                    await record.wait()
+                if quiet.cancelled_caught and not await writer.write(b":\n\n"):
+                    return False
+
+
+@final
+class Writer:
+    """Writes the pieces of a response, each within a time."""
+
+    def __init__(self, send: Send, stall_s: float) -> None:
+        self._send = send
+        self._stall_s = stall_s
+
+    async def write(self, part: bytes) -> bool:
+        """Write `part`; False when the client has taken nothing for too long, and the response is to be given up."""
+        with trio.move_on_after(self._stall_s) as stalled:
+            await self._send({"type": "http.response.body", "body": part, "more_body": True})
+        return not stalled.cancelled_caught
+
+
+@final
+class JSONLinesResponse:
+    """An ASGI response: the events that there are, one a line, without waiting."""
+
+    def __init__(
+        self, record: RunRecord, reader: Reader, after: int, stall_s: float, headers: Sequence[tuple[bytes, bytes]] = ()
+    ) -> None:
+        self._parts: Callable[[], Iterator[bytes]] = lambda: (
+            text + b"\n" for _, text in reader.texts(record, record.after(after))
+        )
+        self._stall_s = stall_s
+        self._headers = headers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        kind = (b"content-type", b"application/jsonl")
+        await send({"type": "http.response.start", "status": 200, "headers": [kind, *self._headers]})
+        writer = Writer(send, self._stall_s)
+        for part in slices(self._parts()):
+            if not await writer.write(part):
+                return
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
