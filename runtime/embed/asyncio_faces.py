@@ -32,6 +32,7 @@ from runtime.graphs.record import RunStatus, Spend, Step
 from runtime.journal.store import Page, StoredRun, StoredStatus
 from runtime.lm.limits.budget import Budget
 from runtime.lm.predictors.serving import PredictorStatistics
+from runtime.schedules import CatchUp, Schedule
 
 
 @final
@@ -144,6 +145,26 @@ class AsyncioRuntime(AsyncioFace[Runtime], of=Runtime):
         face: AsyncioRunHandle[Any] = self._face(await self._cross(timeout, self._native.handle, run_id))
         return face
 
+    async def resume(self, run_id: str, *, adopt: bool = False, timeout: float | None = None) -> AsyncioRunHandle[Any]:
+        """See ``Runtime.resume``."""
+        face: AsyncioRunHandle[Any] = self._face(await self._cross(timeout, self._native.resume, run_id, adopt=adopt))
+        return face
+
+    async def fork(
+        self,
+        run_id: str,
+        *,
+        before: str | None = None,
+        edit: Mapping[str, Any] | None = None,
+        run_id_new: str | None = None,
+        timeout: float | None = None,
+    ) -> AsyncioRunHandle[Any]:
+        """See ``Runtime.fork``."""
+        face: AsyncioRunHandle[Any] = self._face(
+            await self._cross(timeout, self._native.fork, run_id, before=before, edit=edit, run_id_new=run_id_new)
+        )
+        return face
+
     async def stored(
         self,
         graph: Graph[Any, Any] | str | None = None,
@@ -165,6 +186,32 @@ class AsyncioRuntime(AsyncioFace[Runtime], of=Runtime):
     async def forget(self, run_id: str, *, timeout: float | None = None) -> None:
         """See ``Runtime.forget``."""
         return await self._cross(timeout, self._native.forget, run_id)
+
+    async def schedule(
+        self,
+        name: str,
+        graph: Graph[In, Out],
+        message: In,
+        *,
+        every_s: int | None = None,
+        cron: str | None = None,
+        at: datetime | None = None,
+        zone: str = "UTC",
+        catch_up: CatchUp = CatchUp.LAST,
+        timeout: float | None = None,
+    ) -> Schedule:
+        """See ``Runtime.schedule``."""
+        return await self._cross(
+            timeout, self._native.schedule, name, graph, message, every_s=every_s, cron=cron, at=at, zone=zone, catch_up=catch_up
+        )
+
+    async def unschedule(self, name: str, *, timeout: float | None = None) -> bool:
+        """See ``Runtime.unschedule``."""
+        return await self._cross(timeout, self._native.unschedule, name)
+
+    async def schedules(self, *, timeout: float | None = None) -> list[Schedule]:
+        """See ``Runtime.schedules``."""
+        return await self._cross(timeout, self._native.schedules)
 
     def stream(
         self,

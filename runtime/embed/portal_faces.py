@@ -32,6 +32,7 @@ from runtime.graphs.record import RunStatus, Spend, Step
 from runtime.journal.store import Page, StoredRun, StoredStatus
 from runtime.lm.limits.budget import Budget
 from runtime.lm.predictors.serving import PredictorStatistics
+from runtime.schedules import CatchUp, Schedule
 
 
 @final
@@ -140,6 +141,26 @@ class PortalRuntime(PortalFace[Runtime], of=Runtime):
         face: PortalRunHandle[Any] = self._face(self._cross(timeout, self._native.handle, run_id))
         return face
 
+    def resume(self, run_id: str, *, adopt: bool = False, timeout: float | None = None) -> PortalRunHandle[Any]:
+        """See ``Runtime.resume``."""
+        face: PortalRunHandle[Any] = self._face(self._cross(timeout, self._native.resume, run_id, adopt=adopt))
+        return face
+
+    def fork(
+        self,
+        run_id: str,
+        *,
+        before: str | None = None,
+        edit: Mapping[str, Any] | None = None,
+        run_id_new: str | None = None,
+        timeout: float | None = None,
+    ) -> PortalRunHandle[Any]:
+        """See ``Runtime.fork``."""
+        face: PortalRunHandle[Any] = self._face(
+            self._cross(timeout, self._native.fork, run_id, before=before, edit=edit, run_id_new=run_id_new)
+        )
+        return face
+
     def stored(
         self,
         graph: Graph[Any, Any] | str | None = None,
@@ -161,6 +182,32 @@ class PortalRuntime(PortalFace[Runtime], of=Runtime):
     def forget(self, run_id: str, *, timeout: float | None = None) -> None:
         """See ``Runtime.forget``."""
         return self._cross(timeout, self._native.forget, run_id)
+
+    def schedule(
+        self,
+        name: str,
+        graph: Graph[In, Out],
+        message: In,
+        *,
+        every_s: int | None = None,
+        cron: str | None = None,
+        at: datetime | None = None,
+        zone: str = "UTC",
+        catch_up: CatchUp = CatchUp.LAST,
+        timeout: float | None = None,
+    ) -> Schedule:
+        """See ``Runtime.schedule``."""
+        return self._cross(
+            timeout, self._native.schedule, name, graph, message, every_s=every_s, cron=cron, at=at, zone=zone, catch_up=catch_up
+        )
+
+    def unschedule(self, name: str, *, timeout: float | None = None) -> bool:
+        """See ``Runtime.unschedule``."""
+        return self._cross(timeout, self._native.unschedule, name)
+
+    def schedules(self, *, timeout: float | None = None) -> list[Schedule]:
+        """See ``Runtime.schedules``."""
+        return self._cross(timeout, self._native.schedules)
 
     def stream(
         self,

@@ -17,7 +17,6 @@ from actors.graphs.graph import Graph
 from actors.graphs.node import Kind
 from actors.graphs.plan import Plan
 from actors.store_errors import RunChanged, RunUndecodable
-from actors.words import listed
 from runtime.graphs.digests import Digests
 from runtime.graphs.events import RunAdopted
 from runtime.graphs.journaling import FRAME_END, by_frame, details_of
@@ -90,7 +89,7 @@ class Paid:
             parts.append(f"{self.cost_usd:.4f} USD")
         if self.others:
             parts.append(f"{self.others} results of run.once or of people")
-        return listed(parts, "and")
+        return f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else parts[0]
 
 
 @final

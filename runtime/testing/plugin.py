@@ -122,7 +122,8 @@ def _journals(session: pytest.Session) -> Iterator[JournalItem]:
     if not folder.is_dir():
         raise pytest.UsageError(f"--understudy-journals={folder}: there is no such folder.")
     for path in sorted(folder.glob("*.jsonl")):
-        item = JournalItem.from_parent(session, name=f"journal:{path.name}")
+        make: Any = JournalItem.from_parent  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] - pytest's is untyped
+        item: JournalItem = make(session, name=f"journal:{path.name}")
         item.journal = path
         yield item
 

@@ -9,10 +9,11 @@ import attrs
 import pytest
 import trio
 
-from actors import Gather, Graph, Redelivery, Run, RunCancelled, RunChanged, RunFailed, RunUndecodable, UsageError
+from actors import LM, Gather, Graph, Redelivery, Run, RunCancelled, RunChanged, RunFailed, RunUndecodable, Usage, UsageError
 from runtime import RunAdopted, RunParkedEvent, open_runtime
 from runtime.journal import upcast
 from runtime.journal.memory import MemoryStore
+from runtime.testing import ScriptedLM
 
 
 @attrs.frozen
@@ -617,3 +618,58 @@ async def test_a_run_inside_of_whose_input_nothing_is_left_begins_anew(autojump_
 
     assert (await ended(store, changed, adopt=True))[0] == Out("qnew12")
     assert ran == ["a", "b", "one", "two"]
+
+
+# --- what was paid for -------------------------------------------------------------------------------------------------------
+
+USED = Usage(prompt_tokens=10, completion_tokens=5, cost_usd=0.25)
+
+
+def asking(name: str, held: bool, fails: list[bool]) -> Graph[Q, Out]:
+    graph = Graph("g", input=Q, output=Out)
+
+    @graph.node(name=name)
+    async def write(q: Q, lm: LM) -> A:
+        return A((await lm.chat([{"role": "user", "content": q.t}])).text)
+
+    @graph.node
+    async def last(a: A, lm: LM) -> Out:
+        answer = await lm.chat([{"role": "user", "content": f"better: {a.t}"}])
+        if held:
+            await trio.sleep_forever()
+        if fails and fails.pop():
+            raise OSError(answer.text)
+        return Out(answer.text)
+
+    return graph
+
+
+async def test_a_paid_answer_is_not_dropped_without_a_word_and_what_stays_is_not_paid_again(autojump_clock):
+    store = MemoryStore()
+    async with open_runtime(store=store, lm=ScriptedLM(["one", "two"], usage=USED)) as runtime:
+        await runtime.start(asking("write", True, []), Q("q"), run_id="it")
+        await trio.sleep(1)
+        store.crash()
+    lm = ScriptedLM(["one"], usage=USED)
+    async with open_runtime(store=store.beside(), lm=lm, graphs=[asking("compose", False, [])]) as runtime:
+        await trio.sleep(2)
+        with pytest.raises(RunChanged) as parked:
+            await (await runtime.handle("it")).result()
+        assert "what is not kept had used: 2 answers of language models, 30 tokens and 0.5000 USD" in str(parked.value)
+
+        handle = await runtime.resume("it", adopt=True)
+        assert await handle.result() == Out("two")  # the same question as before in the same step: its answer is there
+    assert len(lm.calls) == 1
+
+
+async def test_a_step_that_failed_asks_anew_when_its_run_is_resumed(autojump_clock):
+    """The answers that it failed with would let it fail again."""
+    lm = ScriptedLM(["one", "bad", "good", "other"], usage=USED)
+    graph = asking("write", False, [True])
+    async with open_runtime(store=MemoryStore(), lm=lm, graphs=[graph]) as runtime:
+        with pytest.raises(RunFailed):
+            await (await runtime.start(graph, Q("q"), run_id="it")).result()
+        assert await (await runtime.resume("it")).result() == Out("good")
+        forked = await runtime.fork("it", before="g/last/0")
+        assert await forked.result() == Out("other")
+    assert [call.text for call in lm.calls] == ["q", "better: one", "better: one", "better: one"]
