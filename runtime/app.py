@@ -253,6 +253,27 @@ class Runtime:
         except UnderstudyError as error:
             raise without_frames(error)  # noqa: B904 - the same error
 
+    async def resume(self, run_id: str, *, adopt: bool = False, uncertain: Mapping[str, Any] | None = None) -> RunHandle[Any]:
+        """Let a stored run go on that has failed, was cancelled or was parked. Its graph must be deployed here.
+
+        Steps that have failed begin again with as many attempts as at first, those that were cut short begin again, and what is
+        recorded does not: results, what ``run.once`` has returned, answers of language models outside of failed attempts.
+
+        Args:
+            run_id: whose.
+            adopt: take the run over although its graph was changed, or it is of another version: results that still fit are kept,
+                the others are given up. The event ``RunAdopted`` says which.
+            uncertain: for each step with ``Effect.ONCE`` that was cut short, by its path (``StepUncertain.path``): ``"repeat"``
+                to begin it again, or the message that it returned.
+
+        Raises:
+            StepUncertain: such a step is left without a decision. RunChanged: something recorded does not fit the graph any more.
+            UnknownRun: there is none of this id. UsageError: it is under way or has succeeded, its graph is not deployed, or a
+                decision is of no such step. StoreError: the store failed.
+        """
+        reopening = self._engine.reopening("resume()")
+        return RunHandle(await reopening.resume(run_id, uncertain or {}, adopt=adopt))
+
     async def handle(self, run_id: str) -> RunHandle[Any]:
         """The handle of a run that is under way here, or of any stored one, wherever it runs and however it ended.
 
@@ -260,26 +281,6 @@ class Runtime:
             UnknownRun: there is none of this id. StoreError: the store failed.
         """
         return RunHandle(await self._engine.handle(run_id))
-
-    async def resume(self, run_id: str, *, adopt: bool = False) -> RunHandle[Any]:
-        """Let a run go on that has failed, was cancelled, or is parked; returns its handle.
-
-        What had failed begins again, as often as at first; what was finished doesn't.
-
-        Args:
-            run_id: of a stored run, whose graph is deployed here.
-            adopt: take the run over although its graph was changed, or it is of another version: results that still fit are kept,
-                the others are given up. The event ``RunAdopted`` says which.
-
-        Raises:
-            RunParked: it still cannot go on; ``RunChanged`` says what would be kept with `adopt`.
-            UnknownRun: none of this id is stored. UsageError: it has succeeded; its graph or its version is not deployed here.
-            StoreError: the store failed.
-        """
-        try:
-            return RunHandle(await self._engine.reopening("resume()").resume(run_id, adopt=adopt))
-        except UnderstudyError as error:
-            raise without_frames(error)  # noqa: B904 - the same error
 
     async def fork(
         self,

@@ -10,10 +10,11 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import final
 
+from actors.effects import Effect
 from actors.errors import Problem
 from actors.graphs.annotations import Many
 from actors.graphs.edges import Edge, Receiver, related
-from actors.graphs.node import Input, NodeSpec
+from actors.graphs.node import Input, Kind, Nested, NodeSpec
 from actors.graphs.plan import Plan
 from actors.graphs.signature import Resolved
 from actors.words import listed, type_names
@@ -46,6 +47,7 @@ def find_problems(plan: Plan, resolved: Mapping[str, Resolved]) -> list[Problem]
     problems += _dependency_inputs(plan)
     problems += _ambiguous_outputs(plan)
     problems += _idle_connections(plan)
+    problems += _done_twice(plan)
     return problems
 
 
@@ -369,3 +371,26 @@ def _idle_connections(plan: Plan) -> Iterator[Problem]:
                 "connect nodes that share a type, or remove the line.",
                 source.location,
             )
+
+
+def _done_twice(plan: Plan) -> Iterator[Problem]:
+    """Nodes that must not begin again after an error, in places where they would."""
+    for spec in plan.nodes.values():
+        if spec.is_on_demand and spec.options.effect is Effect.ONCE:
+            yield _at(
+                spec,
+                "once-as-dependency",
+                "it has effect=Effect.ONCE, and other nodes depend on it: a dependency that failed is worked out anew.",
+                "let it take and return messages, as a node in front of those that need it.",
+            )
+        inner: Nested | None = spec.embedded if spec.kind is Kind.GRAPH else None
+        if inner is not None and spec.options.redelivery.max_attempts > 1:
+            for name, declaration in inner.nodes.items():
+                if declaration.options.effect is Effect.ONCE:
+                    yield _at(
+                        spec,
+                        "once-in-attempts",
+                        f"it makes up to {spec.options.redelivery.max_attempts:g} attempts, each of them a run of "
+                        f"{inner.name!r} from its start, whose node {name!r} has effect=Effect.ONCE.",
+                        f"leave redelivery out here, and give it to other nodes of {inner.name!r}.",
+                    )

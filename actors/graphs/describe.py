@@ -11,6 +11,7 @@ from typing import Any
 
 import attrs
 
+from actors.effects import Effect
 from actors.errors import Problem
 from actors.graphs.annotations import Many, description_of, shown
 from actors.graphs.finish import Finish
@@ -107,7 +108,8 @@ def _kind(spec: NodeSpec) -> str:
 
 
 def _attempts(spec: NodeSpec) -> str:
-    attempts = str(spec.options.redelivery.max_attempts)
+    is_once = spec.options.effect is Effect.ONCE
+    attempts = "at most once" if is_once else str(spec.options.redelivery.max_attempts)
     if spec.fallback is None:
         return attempts
     whose = "the graph's " if spec.fallback.is_default else ""

@@ -317,8 +317,9 @@ class Graph(Generic[In, Out]):
                 for tool in declaration.tools:
                     if tool.names is not None:
                         release(tool.names)
-                if declaration.fallback_names is not None:
-                    release(declaration.fallback_names)
+                for names in (declaration.fallback_names, declaration.uncertain_names):
+                    if names is not None:
+                        release(names)
             if self._fallback_names is not None:
                 release(self._fallback_names)
             self._plan = plan

@@ -17,6 +17,7 @@ from typing import Any, Protocol, cast, final
 import attrs
 
 from actors.checks import refuse
+from actors.effects import Effect
 from actors.errors import DeclarationError, Problem
 from actors.graphs.annotations import Many, Names, how_to_make_message, is_message_type, location
 from actors.graphs.dependencies import Dependency, Injected, Recalled
@@ -110,6 +111,7 @@ class NodeDeclaration:
     embedded: Embedded | None = None
     """A graph or an actor that stands as a node; `function` is then a stand-in, or the actor's ``receive``."""
     fallback_names: Names | None = None
+    uncertain_names: Names | None = None
 
     @property
     def tools(self) -> tuple[Tool, ...]:
@@ -216,6 +218,8 @@ class NodeSpec:
     embedded: Any = None
     """For a graph or an actor as a node: the graph, the ref, or what makes the actor. Any: the runtime knows which by `kind`."""
     fallback: Fallback | None = None
+    on_uncertain: Fallback | None = None
+    """What finds out whether a step that was cut short took effect; it gets no error."""
     tools: tuple[ToolSpec, ...] = ()
     """What its language model may call, besides what the toolboxes of its options offer."""
     is_on_demand: bool = False
@@ -224,13 +228,15 @@ class NodeSpec:
     @property
     def wants_lm(self) -> bool:
         """It, or its fallback, works with a language model; what a nested graph does is that graph's own."""
-        injected = [*self.injected.values(), *(self.fallback.injected.values() if self.fallback is not None else ())]
+        stand_ins = [each for each in (self.fallback, self.on_uncertain) if each is not None]
+        injected = [*self.injected.values(), *(wanted for each in stand_ins for wanted in each.injected.values())]
         return self.kind is Kind.PREDICT or Injected.LM in injected
 
     @property
     def all_needs(self) -> tuple[Dependency, ...]:
         """The dependencies of the node and of its fallback, and those that these need; nearest first."""
-        direct = [*self.needs.values(), *(self.fallback.needs.values() if self.fallback is not None else ())]
+        stand_ins = [each for each in (self.fallback, self.on_uncertain) if each is not None]
+        direct = [*self.needs.values(), *(need for each in stand_ins for need in each.needs.values())]
         direct += [need for tool in self.tools for need in tool.needs.values()]
         return tuple(each for need in direct for each in need.all())
 
@@ -287,13 +293,25 @@ def declare(
         check_id(name if name is not None else own_name)
         options = node_options(common, predict=predict, has_tools=bool(extra.get("tools")))
         _check_repeatable(options, function)
+        _check_once(options, function)
         predict_options = _predict_options(extra, names, location(function)) if predict else None
     except DeclarationError as error:
         raise DeclarationError(f"{where}: {error}") from None
-    fallback = None if options.fallback is None else names(options.fallback)  # type: ignore[arg-type]  # checked by its validator
+    fallback, uncertain = _names_of(options.fallback, names), _names_of(options.on_uncertain, names)
     return NodeDeclaration(
-        name or own_name, function, options, predict_options, names(function), message, fallback_names=fallback
+        name or own_name,
+        function,
+        options,
+        predict_options,
+        names(function),
+        message,
+        fallback_names=fallback,
+        uncertain_names=uncertain,
     )
+
+
+def _names_of(function: Any, names: Callable[[types.FunctionType], Names]) -> Names | None:
+    return None if function is None else names(function)
 
 
 def _predict_options(given: Mapping[str, Any], names: Callable[[types.FunctionType], Names], place: str) -> PredictOptions:
@@ -306,6 +324,17 @@ def _check_repeatable(options: NodeOptions, function: object) -> None:
     if options.repeatable and not inspect.isasyncgenfunction(function):
         raise refuse(
             NodeOptions, "repeatable", options.repeatable, "False: the node isn't an async generator, and so yields no items"
+        )
+
+
+def _check_once(options: NodeOptions, function: object) -> None:
+    if options.effect is Effect.ONCE and inspect.isasyncgenfunction(function):
+        raise refuse(
+            NodeOptions,
+            "effect",
+            options.effect,
+            "Effect.REPEAT for an async generator: its items leave one by one, and it has no one moment at which it took effect",
+            "return a list; or let a node behind it, which takes one item, have the effect.",
         )
 
 
@@ -327,11 +356,15 @@ def embed(
         check_id(name)
         options = node_options(given, predict=False)
         _check_repeatable(options, embedded.what)
+        if embedded.kind is Kind.GRAPH and options.effect is Effect.ONCE:
+            raise refuse(NodeOptions, "effect", options.effect, "Effect.REPEAT for a graph", "set it on nodes of that graph.")
     except DeclarationError as error:
         raise DeclarationError(f"{where}: {error}") from None
     function: Any = getattr(embedded.what, "receive", _stand_in) if embedded.takes is None else _stand_in
-    fallback = None if options.fallback is None else names(options.fallback)  # type: ignore[arg-type]  # checked by its validator
-    return NodeDeclaration(name, function, options, None, names(function), embedded=embedded, fallback_names=fallback)
+    fallback, uncertain = _names_of(options.fallback, names), _names_of(options.on_uncertain, names)
+    return NodeDeclaration(
+        name, function, options, None, names(function), embedded=embedded, fallback_names=fallback, uncertain_names=uncertain
+    )
 
 
 def _handler(kind: type, decorator: str) -> types.FunctionType:

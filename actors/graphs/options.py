@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, TypedDict, cast, final
 import attrs
 
 from actors.checks import is_a, is_count, refuse
+from actors.effects import Effect
 from actors.errors import DeclarationError
 from actors.lm import LM
 from actors.mailbox import MailboxSpec
@@ -117,6 +118,13 @@ class NodeOptions:
     after what the earlier one yielded; otherwise it starts again, and there is none once a node has begun to work on an item."""
     lm: str | LM | None = attrs.field(default=None, validator=_is_lm)
     """Which language model: a name from ``open_runtime(lms=…)``, an ``LM``, or None for the runtime's default."""
+    effect: Effect = attrs.field(default=Effect.REPEAT, validator=is_a(Effect))
+    """Whether a step that a crash cut short begins again. With ``Effect.ONCE`` its begin is stored before its code runs, and it
+    does not: ``on_uncertain``, or a person, says what became of it. Such a node has one attempt. Of stored runs only."""
+    on_uncertain: Callable[..., Any] | None = attrs.field(default=None, validator=_is_fallback)
+    """With ``Effect.ONCE``: what finds out whether a step that was cut short took effect. A function of the node's parameters
+    that returns what the node would have returned, or None if nothing happened, and then the step begins again. When it raises,
+    or without it, the run is parked with ``StepUncertain``."""
 
 
 @final
@@ -159,6 +167,8 @@ class NodeKeywords(TypedDict, total=False):
     fallback: Callable[..., Any] | None
     repeatable: bool
     lm: str | LM | None
+    effect: Effect
+    on_uncertain: Callable[..., Any] | None
     module: Any
     parse_attempts: int
     stream: bool
@@ -181,8 +191,16 @@ def node_options(given: Mapping[str, Any], *, predict: bool, has_tools: bool = F
         DeclarationError: an option has a wrong value.
     """
     options = NodeOptions(**given)
-    base = PREDICT_REDELIVERY if predict and not has_tools else REDELIVERY
+    base = PREDICT_REDELIVERY if predict and not has_tools and options.effect is not Effect.ONCE else REDELIVERY
     redelivery = inheriting(given["redelivery"], base) if "redelivery" in given else base
+    if options.effect is Effect.ONCE and redelivery.max_attempts > 1:
+        raise DeclarationError(
+            f"effect=Effect.ONCE with redelivery of {redelivery.max_attempts:g} attempts: a further attempt, after an error, "
+            "would do it a second time.\n"
+            "  Fix: leave redelivery out; or effect=Effect.REPEAT, and give run.key to the other side."
+        )
+    if options.on_uncertain is not None and options.effect is not Effect.ONCE:
+        raise refuse(NodeOptions, "on_uncertain", options.on_uncertain, "None without effect=Effect.ONCE: the step begins again")
     return attrs.evolve(options, redelivery=redelivery)
 
 

@@ -83,6 +83,8 @@ def resolve(declaration: NodeDeclaration, nodes: Nodes) -> Resolved:
     )
     if declaration.options.fallback is not None and returned is not None:
         spec = attrs.evolve(spec, fallback=_read_fallback(declaration, spec, nodes, report))
+    if declaration.options.on_uncertain is not None and returned is not None:
+        spec = attrs.evolve(spec, on_uncertain=_read_on_uncertain(declaration, spec, nodes, report))
     return Resolved(spec, tuple(problems), knows_inputs, returned is not None)
 
 
@@ -251,23 +253,53 @@ def _read_fallback(declaration: NodeDeclaration, spec: NodeSpec, nodes: Nodes, r
     function, names = declaration.options.fallback, declaration.fallback_names
     assert function is not None and names is not None, "only called with a fallback"
     who = f"its fallback {function.__name__}"
-    inputs = {entry.name: entry for entry in spec.inputs}
     found, error = _fallback_parameters(function, names, nodes, report, who)
+    _check_fallback_inputs(spec, found, report, who, ", and the error: error: Exception")
+    _check_fallback_return(declaration, spec, function, names, report)
+    kind = Kind.FUNCTION if inspect.iscoroutinefunction(function) else Kind.THREAD
+    taken = tuple(entry.name for entry in found.inputs)
+    failure = _wants_failure(function, error, names)
+    return Fallback(function, kind, taken, error, found.injected, found.needs, wants_failure=failure)
+
+
+def _check_fallback_inputs(spec: NodeSpec, found: _Parameters, report: Report, who: str, also: str) -> None:
+    inputs = {entry.name: entry for entry in spec.inputs}
     for entry in found.inputs:
         own = inputs.get(entry.name)
         if own is None or (own.gather is None) is not (entry.gather is None) or not all(map(entry.takes, own.types)):
             report(
                 "fallback-input",
                 f"{who} takes {entry.name!r}, which is not a parameter of the node, or of another type there.",
-                f"take some of the node's parameters ({', '.join(inputs)}) as they are, and the error: error: Exception.",
+                f"take some of the node's parameters ({', '.join(inputs)}) as they are{also}.",
             )
     if found.recalls:
-        report("fallback-input", f"{who} recalls a message.", "recall it in the node; a fallback gets what the node takes.")
-    _check_fallback_return(declaration, spec, function, names, report)
+        report("fallback-input", f"{who} recalls a message.", "recall it in the node; it gets what the node takes.")
+
+
+def _read_on_uncertain(declaration: NodeDeclaration, spec: NodeSpec, nodes: Nodes, report: Report) -> Fallback | None:
+    """Read what finds out whether a step took effect; it returns what the node returns, or None if it did not."""
+    function, names = declaration.options.on_uncertain, declaration.uncertain_names
+    assert function is not None and names is not None, "only called with one"
+    who = f"its on_uncertain {function.__name__}"
+    found, error = _fallback_parameters(function, names, nodes, report, who)
+    if error is not None:
+        report("fallback-input", f"{who} takes an error, and there is none.", f"leave {error!r} out.")
+    _check_fallback_inputs(spec, found, report, who, "")
+    try:
+        shape = read(inspect.signature(function).return_annotation, names)
+    except Unreadable as problem:
+        report(problem.code, f"{who}, return type: {problem.text}", problem.fix)
+        return None
+    if not spec.outputs or shape.many is not spec.fan_out or not all(issubclass(kind, spec.outputs) for kind in shape.types):
+        report(
+            "on-uncertain-return",
+            f"{who} does not return what {declaration.name!r} returns, or None."
+            if spec.outputs
+            else f"{who} can only say that nothing happened: {declaration.name!r} returns nothing.",
+            "annotate it with the node's return type and None; a node that has on_uncertain returns a message.",
+        )
     kind = Kind.FUNCTION if inspect.iscoroutinefunction(function) else Kind.THREAD
-    taken = tuple(entry.name for entry in found.inputs)
-    failure = _wants_failure(function, error, names)
-    return Fallback(function, kind, taken, error, found.injected, found.needs, wants_failure=failure)
+    return Fallback(function, kind, tuple(entry.name for entry in found.inputs), None, found.injected, found.needs)
 
 
 def read_default_fallback(

@@ -63,6 +63,10 @@ Look after the store that open_runtime(store=…) was given. To migrate and to v
 """
 STORE = "the store: a SQLite file, or postgresql://…"
 STATUSES = ("ready", "running", "waiting", "parked", "succeeded", "failed", "cancelled")
+SERVE = """\
+Serve graphs over HTTP until SIGTERM or Ctrl-C; runs under way then have --grace seconds. Without keys, one is made for
+this process and shown.
+"""
 
 
 @final
@@ -180,6 +184,34 @@ def _start_store(options: argparse.Namespace) -> int:
     return store.run(store.Options(options.action, options.store))
 
 
+def _start_serve(options: argparse.Namespace) -> int:
+    from runtime.cli import serve  # noqa: PLC0415 - as above
+
+    return serve.run(
+        serve.Options(
+            options.graphs,
+            options.model,
+            dict(options.lm),
+            options.api_base,
+            options.host,
+            options.port,
+            options.keys,
+            options.no_auth,
+            options.allowed_host,
+            options.cors,
+            options.grace,
+            options.check,
+            options.store,
+        )
+    )
+
+
+def _start_keys(options: argparse.Namespace) -> int:
+    from runtime.cli import serve  # noqa: PLC0415 - as above
+
+    return serve.new_key_command(options.name, options.scopes, options.file)
+
+
 RAW = argparse.RawDescriptionHelpFormatter
 
 
@@ -193,6 +225,8 @@ def _parser() -> _Parser:
     _add_run(commands)
     _add_runs(commands)
     _add_store(commands)
+    _add_serve(commands)
+    _add_keys(commands)
     return parser
 
 
@@ -299,6 +333,38 @@ def _add_store(commands: argparse._SubParsersAction[_Parser]) -> None:  # pyrigh
     ):
         action = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
         action.add_argument("--store", metavar="STORE", required=True, help=STORE)
+
+
+def _add_serve(commands: argparse._SubParsersAction[_Parser]) -> None:  # pyright: ignore[reportPrivateUsage]  # as above
+    serve = commands.add_parser("serve", help="serve graphs over HTTP", description=SERVE, epilog=EXIT_CODES, formatter_class=RAW)
+    serve.set_defaults(start=_start_serve)
+    serve.add_argument("graphs", metavar="FILE.py:NAME", nargs="+", help="where a graph is")
+    _add_models(serve)
+    serve.add_argument("--host", metavar="HOST", default="127.0.0.1", help="the address to listen at (127.0.0.1)")
+    serve.add_argument("--port", metavar="PORT", type=_port, default=8321, help="the port (8321); 0 takes a free one")
+    serve.add_argument("--keys", metavar="FILE", help="the keys of callers, as `understudy keys new --file FILE` writes them")
+    serve.add_argument("--no-auth", action="store_true", help="let every program on this machine call without a key")
+    serve.add_argument("--allowed-host", metavar="HOST", action="append", default=[], help="a name under which it is reached")
+    serve.add_argument("--cors", metavar="ORIGIN", action="append", default=[], help="an origin whose pages may call")
+    serve.add_argument("--grace", metavar="SECONDS", type=_seconds, default=30.0, help="how long a shut-down waits for runs (30)")
+    serve.add_argument("--store", metavar="PLACE", help="where runs are kept: a file for SQLite, or postgresql://…")
+    serve.add_argument("--check", action="store_true", help="print the OpenAPI document and exit")
+
+
+def _add_keys(commands: argparse._SubParsersAction[_Parser]) -> None:  # pyright: ignore[reportPrivateUsage]  # as above
+    keys = commands.add_parser("keys", help="make a key for a caller", epilog=EXIT_CODES, formatter_class=RAW)
+    actions = keys.add_subparsers(dest="action", required=True, metavar="ACTION")
+    new = actions.add_parser("new", help="make a key and print it, once", epilog=EXIT_CODES, formatter_class=RAW)
+    new.set_defaults(start=_start_keys)
+    new.add_argument("name", metavar="NAME", help="whose it is: letters, digits and hyphens")
+    new.add_argument("--scopes", metavar="SCOPES", default="run", help="of run, inspect and operate, with commas (run)")
+    new.add_argument("--file", metavar="FILE", help="add the key's line to this file, which its owner alone may read")
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) > 65_535:
+        raise argparse.ArgumentTypeError(f"expected a port, 0 to 65535. Got: {text}")
+    return int(text)
 
 
 def _add_models(parser: _Parser) -> None:

@@ -140,14 +140,18 @@ class AsyncioRuntime(AsyncioFace[Runtime], of=Runtime):
         )
         return face
 
+    async def resume(
+        self, run_id: str, *, adopt: bool = False, uncertain: Mapping[str, Any] | None = None, timeout: float | None = None
+    ) -> AsyncioRunHandle[Any]:
+        """See ``Runtime.resume``."""
+        face: AsyncioRunHandle[Any] = self._face(
+            await self._cross(timeout, self._native.resume, run_id, adopt=adopt, uncertain=uncertain)
+        )
+        return face
+
     async def handle(self, run_id: str, *, timeout: float | None = None) -> AsyncioRunHandle[Any]:
         """See ``Runtime.handle``."""
         face: AsyncioRunHandle[Any] = self._face(await self._cross(timeout, self._native.handle, run_id))
-        return face
-
-    async def resume(self, run_id: str, *, adopt: bool = False, timeout: float | None = None) -> AsyncioRunHandle[Any]:
-        """See ``Runtime.resume``."""
-        face: AsyncioRunHandle[Any] = self._face(await self._cross(timeout, self._native.resume, run_id, adopt=adopt))
         return face
 
     async def fork(

@@ -136,14 +136,18 @@ class PortalRuntime(PortalFace[Runtime], of=Runtime):
         )
         return face
 
+    def resume(
+        self, run_id: str, *, adopt: bool = False, uncertain: Mapping[str, Any] | None = None, timeout: float | None = None
+    ) -> PortalRunHandle[Any]:
+        """See ``Runtime.resume``."""
+        face: PortalRunHandle[Any] = self._face(
+            self._cross(timeout, self._native.resume, run_id, adopt=adopt, uncertain=uncertain)
+        )
+        return face
+
     def handle(self, run_id: str, *, timeout: float | None = None) -> PortalRunHandle[Any]:
         """See ``Runtime.handle``."""
         face: PortalRunHandle[Any] = self._face(self._cross(timeout, self._native.handle, run_id))
-        return face
-
-    def resume(self, run_id: str, *, adopt: bool = False, timeout: float | None = None) -> PortalRunHandle[Any]:
-        """See ``Runtime.resume``."""
-        face: PortalRunHandle[Any] = self._face(self._cross(timeout, self._native.resume, run_id, adopt=adopt))
         return face
 
     def fork(

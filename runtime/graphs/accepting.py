@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 import secrets
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import final
+from typing import Any, final
 
 import trio
 
@@ -23,14 +24,15 @@ from runtime.graphs.carried import in_context
 from runtime.graphs.deploying import Deployments
 from runtime.graphs.deployment import Deployment
 from runtime.graphs.events import RunAdopted, RunParkedEvent, RunResumed
-from runtime.graphs.journaling import Journal
+from runtime.graphs.journaling import Journal, details_of, is_by_hand
 from runtime.graphs.keeper import Keeping
 from runtime.graphs.launch import Launch
 from runtime.graphs.reducer.deliveries import Commands
 from runtime.graphs.reducer.state import RunState
-from runtime.graphs.resuming import MAX_LIVES, Beginning, check, crashed_too_often, heard, lives_in_vain
+from runtime.graphs.resuming import MAX_LIVES, Resumed, check, crashed_too_often, lives_in_vain, told_of
 from runtime.graphs.run import ActiveRun
 from runtime.graphs.stored import StoredView, unknown
+from runtime.graphs.uncertain import Uncertain, decided, find_uncertain
 from runtime.journal.records import Record, RecordKind, digest_of
 from runtime.journal.store import Created, Existing, NewRun, PostedKind, StoredRun, StoredStatus
 from runtime.messages.codec import MessageCodec
@@ -62,12 +64,12 @@ class DurableRuns:
     ) -> Launch | ActiveRun | StoredView:
         """Store a new run, which has not begun; or find the one of that id, in whatever state."""
         deployment = await self.active.taking(graph, max_steps)
-        data = deployment.codec.encode(message)
         if wanted is not None:
             check_run_id(wanted)
         run_id = wanted if wanted is not None else f"{graph.name}-{secrets.token_hex(8)}"
         state = RunState(deployment.routing, run_id)
         commands = state.start(message)
+        data = deployment.codec.encode(message)
         lock = self._accepting.setdefault(run_id, trio.Lock())
         async with lock:
             try:
@@ -148,17 +150,16 @@ class DurableRuns:
         events: EventStream | None = None,
         *,
         adopt: bool = False,
-        fresh: bool = False,
     ) -> Launch | RunParked:
         """A run of this worker, ready to go on where its records end; or why it cannot, for which it was parked.
 
-        Somebody has asked for it with `fresh`: what had failed may then fail as often as at first. See ``restored`` for `adopt`.
+        With `adopt`, what no longer fits its graph is given up.
 
         Raises:
             StoreError: it could not be read, and somebody else may try; StoreDamaged: nobody need try again.
         """
         try:
-            return await self._revived(deployment, stored, events, adopt=adopt, fresh=fresh)
+            return await self._revived(deployment, stored, events, adopt=adopt)
         except BaseException as error:  # cancelled, too: it must not stay with a worker that does nothing about it
             is_damaged = isinstance(error, StoreDamaged)
             with trio.CancelScope(shield=True):
@@ -168,39 +169,37 @@ class DurableRuns:
             raise
 
     async def _revived(
-        self, deployment: Deployment, stored: StoredRun, events: EventStream | None, *, adopt: bool, fresh: bool
+        self, deployment: Deployment, stored: StoredRun, events: EventStream | None, *, adopt: bool
     ) -> Launch | RunParked:
         run_id, keeping, store = stored.id, self.keeping, self.keeping.store
         records = [record async for record in store.read(run_id)]
         check(run_id, records, stored.last_seq)
-        inbox = await store.inbox(run_id)
-        assert keeping.lease is not None, "the store is open"
-        known = inbox[-1].id if fresh and inbox else heard(records)
-        began = Beginning(keeping.worker, keeping.lease.epoch, known, fresh=fresh)
         lives = lives_in_vain(records)
         try:
-            if lives >= MAX_LIVES and not fresh:
+            if lives >= MAX_LIVES:
                 raise crashed_too_often(run_id, lives)
-            told = [*records, began.record(run_id, len(records) + 1)] if fresh else records
-            back = restored(run_id, told, deployment.terrain, stored.fingerprint, self._services.now(), adopt=adopt)
+            back = restored(run_id, records, deployment.terrain, stored.fingerprint, self._services.now(), adopt=adopt)
+            decided(run_id, await self.uncertain(deployment, back.resumed, back.frames), {})
         except RunParked as error:
             log = keeping.open_log(run_id, len(records), _nothing)
-            why = {"error": type(error).__name__, "message": str(error), "reason": error.reason}
-            await log.append(RecordKind.PARKED, error.reason, json.dumps(why).encode()).wait()
+            await log.append(RecordKind.PARKED, error.reason, told_of(error)).wait()
             keeping.close_log(log)
             self.parked(stored, error)
             return error
+        heard = max((details_of(record)["heard"] for record in records if is_by_hand(record)), default=0)
+        is_cancelled = any(item.kind is PostedKind.CANCEL and item.id > heard for item in await store.inbox(run_id))
         async with in_context(self.deployments.context):
             run = self.active.activate(deployment, back.resumed.state, back.message, float(records[0].path or "inf"), events)
         log = keeping.open_log(run_id, len(records), run.lost)
-        run.journal = Journal(log, deployment.codec, back.frames, known=back.own, digests=back.digests, fresh=back.fresh)
-        run.journal.heard = began.heard
-        run.spend = spend_of(records)
-        written = log.append(RecordKind.RESUMED, "", began.data)
+        run.journal = Journal(log, deployment.codec, back.frames, known=back.own, digests=back.digests)
+        run.spend, run.heard = spend_of(records), heard
+        assert keeping.lease is not None, "the store is open"
+        began: Any = {"worker": keeping.worker, "epoch": keeping.lease.epoch}
+        written = log.append(RecordKind.RESUMED, "", json.dumps(began).encode())
         if back.adopted is not None:
             written = log.append(RecordKind.ADOPTED, deployment.graph.version, back.adopted)
         run.resume(back.resumed)
-        if any(item.kind is PostedKind.CANCEL and item.id > began.heard for item in inbox):
+        if is_cancelled:
             run.cancel("it was cancelled before its process ended")
         if run.wants(RunResumed):
             run.audience.publish(RunResumed(run_id=run_id, graph=stored.graph, records=len(records), lives=stored.lives))
@@ -229,6 +228,12 @@ class DurableRuns:
     async def _begin(self, launch: Launch) -> None:
         async with in_context(self.deployments.context):
             await launch.begin()
+
+    async def uncertain(
+        self, deployment: Deployment, resumed: Resumed, frames: Mapping[str, Sequence[Record]]
+    ) -> list[Uncertain]:
+        """The steps of a run that may run once only and were cut short, those of its nested runs too."""
+        return await find_uncertain(deployment, resumed, frames, self.deployments.of, self._services.now())
 
     def parked(self, stored: StoredRun, error: UnderstudyError) -> None:
         """Tell whoever listens that a run cannot go on."""

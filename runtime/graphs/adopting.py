@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, final
 
 import attrs
@@ -32,7 +32,6 @@ from runtime.messages.codec import MessageCodec
 _RESULTS: Final = frozenset({RecordKind.FINISHED, RecordKind.STOOD_IN, RecordKind.EMITTED})
 PAID: Final = frozenset({RecordKind.ANSWER, RecordKind.ONCE, RecordKind.ANSWERED})
 """What was bought for a step, or answered by a person."""
-_OF_AN_ATTEMPT: Final = frozenset({RecordKind.ANSWER, RecordKind.SLEPT})
 _MOST_LISTED: Final = 20
 """Paths that an error names."""
 
@@ -131,7 +130,6 @@ class Restored:
     """Those of its records that still count, of the run itself."""
     frames: dict[str, list[Record]]
     """And of the runs inside it."""
-    fresh: int
     report: Report | None
     """Of an adoption; None for a run whose graph was not changed."""
     adopted: bytes | None
@@ -156,7 +154,7 @@ def restored(
         RunUndecodable: a record cannot be read as its type any more.
     """
     message = read_input(terrain.codec, records[0])
-    counted, latest, fresh = effective(records)
+    counted, latest = effective(records)
     is_same = (known if latest is None else latest) == terrain.fingerprint
     if is_same and not adopt:
         own, frames = by_frame(counted[1:])
@@ -164,11 +162,11 @@ def restored(
         digests.note(message, digest_of(records[0].data))
         try:
             state = RunState(terrain.routing, run_id)
-            resumed = replay(state, message, own, terrain.codec, now_s, digests, fresh)
-            return Restored(message, resumed, digests, own, frames, fresh, None, None)
+            resumed = replay(state, message, own, terrain.codec, now_s, digests)
+            return Restored(message, resumed, digests, own, frames, None, None)
         except RunChanged:
             pass  # a condition has changed, say, which no fingerprint shows
-    adoption = Adoption(run_id, terrain, counted, message, now_s, fresh, adopt=adopt)
+    adoption = Adoption(run_id, terrain, counted, message, now_s, adopt=adopt)
     report = adoption.report
     if not report.is_whole and not adopt:
         raise _no_longer_fits(run_id, report)
@@ -176,36 +174,23 @@ def restored(
     own, frames = by_frame(in_order(counted, order)[1:])
     told = {"fingerprint": terrain.fingerprint.hex(), "order": order, "again": report.again, "dropped": report.dropped}
     adopted = json.dumps(told).encode()
-    return Restored(message, adoption.resumed, adoption.digests, own, frames, fresh, report, adopted)
+    return Restored(message, adoption.resumed, adoption.digests, own, frames, report, adopted)
 
 
-def effective(records: Sequence[Record]) -> tuple[list[Record], bytes | None, int]:
+def effective(records: Sequence[Record]) -> tuple[list[Record], bytes | None]:
     """Those of `records` that count after the adoptions among them, in the order in which they are to be told.
 
-    Also the fingerprint of the graph that adopted the run last, and the number of the record before which attempts don't count.
+    Also the fingerprint of the graph that adopted the run last.
     """
     found: list[Record] = []
     latest: bytes | None = None
-    fresh = 0
     for record in records:
         found.append(record)
         if record.kind is RecordKind.ADOPTED:
             told = details_of(record)
             found = in_order(found, told.get("order"))
             latest = bytes.fromhex(str(told.get("fingerprint", "")))
-        elif record.kind is RecordKind.RESUMED and details_of(record).get("fresh"):
-            fresh = record.seq
-    if fresh:
-        failed = {record.path for record in found if record.kind is RecordKind.FAILED and record.seq < fresh}
-        failed |= {f"{path.rpartition('#')[0]}#fallback" for path in failed}
-        found = [record for record in found if record.seq > fresh or not _was_for_one_of(failed, record)]
-    return found, latest, fresh
-
-
-def _was_for_one_of(attempts: Collection[str], record: Record) -> bool:
-    """Whether a record is of no more use, since the attempt that it was bought for has failed."""
-    frame, end, path = record.path.rpartition(FRAME_END)
-    return record.kind in _OF_AN_ATTEMPT and f"{frame}{end}{path.partition(':')[0]}" in attempts
+    return found, latest
 
 
 def in_order(records: Sequence[Record], order: Any) -> list[Record]:
@@ -254,7 +239,6 @@ class Adoption:
         records: Sequence[Record],
         message: Any,
         now_s: float,
-        fresh: int = 0,
         *,
         adopt: bool,
     ) -> None:
@@ -265,7 +249,6 @@ class Adoption:
         """Each step that was ever at work, the frames of the runs around it before its path."""
         self._run_id = run_id
         self._now_s = now_s
-        self._fresh = fresh
         self._adopt = adopt
         self._records = records
         self._terrains: dict[int, Terrain] = {}
@@ -276,7 +259,7 @@ class Adoption:
     def _level(self, terrain: Terrain, prefix: str | None, frame: str, own: Sequence[Record], message: Any) -> Resumed:
         """The run itself, or the run in a frame; then those inside it."""
         state = RunState(terrain.routing, self._run_id, prefix)
-        level = Level(state, terrain.codec, self.digests, own, self._now_s, self._fresh, adopt=self._adopt)
+        level = Level(state, terrain.codec, self.digests, own, self._now_s, adopt=self._adopt)
         resumed = level.tell_all(message)
         before = f"{frame}{FRAME_END}" if frame else ""
         self._judge(level, before)
@@ -347,7 +330,6 @@ class Level:
         digests: Digests,
         records: Sequence[Record],
         now_s: float,
-        fresh: int = 0,
         *,
         adopt: bool,
     ) -> None:
@@ -360,7 +342,7 @@ class Level:
         self._adopt = adopt
         self._codec = codec
         self._digests = digests
-        self._retelling = Retelling(state, codec, digests, now_s, fresh)
+        self._retelling = Retelling(state, codec, digests, now_s)
         self._waiting: dict[str, list[tuple[int, Record]]] = {}
         """What is recorded of each step and not told yet, the next one last; with its place in the order."""
         self._next: list[tuple[int, str, Record]] = []

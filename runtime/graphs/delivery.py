@@ -12,6 +12,7 @@ from typing import Any, final
 import trio
 
 from actors.actor import Actor
+from actors.effects import Effect
 from actors.errors import LMError, NodeTimedOut, RecallError, RunError
 from actors.graphs.annotations import Many
 from actors.graphs.dependencies import Dependency, Injected, Recalled
@@ -19,17 +20,20 @@ from actors.graphs.node import Fallback, Kind, NodeSpec
 from actors.groups import leaves_of
 from actors.lm import LM
 from actors.restarts import is_worth_another_attempt
-from actors.words import INTERRUPTS, type_names
+from actors.words import INTERRUPTS, said, type_names
 from runtime.core.failures import failure_in
 from runtime.core.worker_threads import run_in_thread
 from runtime.graphs.carried import take_on
 from runtime.graphs.events import FieldDelta, NodeRetrying, NodeStarted
 from runtime.graphs.generator import hand_out
 from runtime.graphs.injected import NodeLM, NodeRun, Pulse
+from runtime.graphs.journaling import MOST_SAID, Journal
 from runtime.graphs.record import StepStatus
+from runtime.graphs.resuming import step_uncertain
 from runtime.graphs.run import Work
 from runtime.graphs.slowness import telling_when_slow
 from runtime.graphs.tooling import Equipment
+from runtime.journal.records import RecordKind
 from runtime.lm.dspy.choosing import Picking, fill_one_of
 
 
@@ -179,7 +183,8 @@ Serve = Callable[[Work, Any], Awaitable[Any]]
 def is_call(spec: NodeSpec) -> bool:
     """Whether an attempt at a node is nothing but a call of its function with its messages, as it is for most."""
     bare = not (spec.needs or spec.recalls or spec.injected or spec.gathering) and spec.message is None
-    return bare and spec.kind is Kind.FUNCTION and spec.fan_out is not Many.STREAM
+    is_bare = bare and spec.options.effect is Effect.REPEAT
+    return is_bare and spec.kind is Kind.FUNCTION and spec.fan_out is not Many.STREAM
 
 
 @final
@@ -208,13 +213,52 @@ class Attempt:
         """What the node returns for the message; None for a stream, whose items have been sent on."""
         if self._message.error is not None:
             assert self._spec.fallback is not None, "only a node with a fallback falls back"
-            return await self._fall_back(self._spec.fallback, self._message.error)
+            return await self._stand_in(self._spec.fallback, self._message.error)
         if self._spec.fan_out is Many.STREAM:
             return await self._stream()
-        return await self._call()
+        journal = self._message.run.journal
+        if self._spec.options.effect is Effect.ONCE and journal is not None:
+            return await self._once(journal)
+        return await self._call(await self._arguments())
 
-    async def _call(self) -> Any:
-        spec, arguments = self._spec, await self._arguments()
+    async def _once(self, journal: Journal) -> Any:
+        """What the node returns, whose begin is durable before it; or what its author's function finds out that it has done."""
+        message = self._message
+        path = message.delivery.path
+        bought, place = journal.bought(path), f"{path}#{message.step.attempt}"
+        if message.is_uncertain or bought.has_begun:
+            found = await self._found_out()
+            if found is not None:
+                return found
+            await journal.append(RecordKind.REPEATED, place).wait()
+            message.is_uncertain = False
+        arguments = await self._arguments()
+        await journal.log.confirm()
+        bought.has_begun = True
+        await journal.append(RecordKind.BEGAN, place).wait()
+        try:
+            await trio.lowlevel.checkpoint_if_cancelled()
+        except trio.Cancelled:
+            journal.append(RecordKind.REPEATED, place)  # for certain, nothing has happened
+            raise
+        return await self._call(arguments)
+
+    async def _found_out(self) -> Any:
+        """What the step has made, if it took effect, and None if not; where that cannot be known, the run is parked."""
+        spec, message = self._spec, self._message
+        run, path = message.run, message.delivery.path
+        why = ""
+        if spec.on_uncertain is not None:
+            try:
+                return await self._stand_in(spec.on_uncertain, None)
+            except Exception as error:  # noqa: BLE001 - its author's own
+                why = f", and {spec.on_uncertain.function.__name__} could not find out: {said(error, MOST_SAID)}"
+        parked = step_uncertain(run.id, f"{spec.name!r} ({path})", path, why)
+        run.park(parked)
+        raise parked
+
+    async def _call(self, arguments: dict[str, Any]) -> Any:
+        spec = self._spec
         if self._serve is not None:
             return await self._serve(self._message, next(iter(self._message.delivery.arguments.values())))
         if spec.kind is Kind.PREDICT:
@@ -239,10 +283,10 @@ class Attempt:
         self._pulse.beat()
         self._message.tell(FieldDelta, field=field, text=text, answer=answer)
 
-    async def _fall_back(self, fallback: Fallback, error: BaseException) -> Any:
+    async def _stand_in(self, fallback: Fallback, error: BaseException | None) -> Any:
         taken = self._taken(self._message.delivery.arguments)
         arguments: dict[str, Any] = {name: taken[name] for name in fallback.inputs}
-        if fallback.error is not None:
+        if fallback.error is not None and error is not None:
             run = self._message.run
             arguments[fallback.error] = run.failure_of(self._message, error) if fallback.wants_failure else error
         await self._supply(arguments, fallback.needs, fallback.injected)

@@ -7,6 +7,7 @@ from typing import Any, final
 
 from actors.errors import NodeFailed, NoOutput, RunCancelled, RunError, RunFailed, StepsExceeded, UnderstudyError
 from actors.groups import leaves_of
+from actors.store_errors import RunParked
 from actors.words import said
 from runtime.core.frames import raised_at, trim
 from runtime.graphs.record import RunStatus, Step
@@ -45,6 +46,8 @@ class Ending:
             nodes = ", ".join(dict.fromkeys(repr(failure.node) for failure in self.failures))
             text = f"run {state.run_id!r} of {state.plan.name!r} failed at {nodes}"
             return RunStatus.FAILED, None, RunFailed(text, self.failures)
+        if isinstance(reason, RunParked):
+            return RunStatus.PARKED, None, reason
         if reason is not None:
             return RunStatus.CANCELLED if isinstance(reason, RunCancelled) else RunStatus.FAILED, None, reason
         if state.output is not None:

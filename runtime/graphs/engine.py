@@ -170,7 +170,7 @@ class Engine:
             commands = state.start(message)
         else:
             journal, known = outer.journal.inside(path, work.step.attempt, deployment.codec)
-            resumed = replay(state, message, known, deployment.codec, outer.now(), journal.digests, journal.fresh)
+            resumed = replay(state, message, known, deployment.codec, outer.now(), journal.digests)
             commands = resumed.commands
         run = ActiveRun(state, deployment.pools, outer.audience, deployment.dismiss, outer.max_steps, outer, outer.now)
         run.journal = journal

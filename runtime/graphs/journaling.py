@@ -39,6 +39,8 @@ class Bought:
     """What ``run.once`` has returned, by ``name:n``."""
     slept: dict[str, bytes] = attrs.field(factory=dict[str, bytes])
     """When ``run.sleep`` wakes, by ``attempt:n``."""
+    has_begun: bool = False
+    """Whether a step that may run once only has begun, in this life."""
 
     def add(self, record: Record, rest: str) -> None:
         """Take in one more record, whose path ends with `rest`."""
@@ -54,12 +56,23 @@ class Bought:
 
 
 def bought_in(records: Iterable[Record]) -> dict[str, Bought]:
-    """What `records`, all of one run or one frame, say was bought, by the path of the message."""
+    """What `records`, all of one run or one frame, say was bought, by the path of the message.
+
+    What failed for good, and begins again because somebody has the run resumed, asks anew: the answers are as good as failed
+    attempts. What it has done once stays done.
+    """
     found: dict[str, Bought] = {}
+    failed: set[str] = set()
     for record in records:
+        path, _, rest = record.path.rpartition(FRAME_END)[2].rpartition("#")
         if record.kind in (RecordKind.ANSWER, RecordKind.ONCE, RecordKind.SLEPT):
-            path, _, rest = record.path.rpartition(FRAME_END)[2].rpartition("#")
             found.setdefault(path, Bought()).add(record, rest)
+        elif gave_up(record):
+            failed.add(path)
+        elif is_by_hand(record):
+            for each in failed & found.keys():
+                found[each] = Bought(done=found[each].done)
+            failed.clear()
     return found
 
 
@@ -77,7 +90,6 @@ class Journal:
         *,
         is_demand: bool = False,
         digests: Digests | None = None,
-        fresh: int = 0,
     ) -> None:
         """The journal of the run of `log`, or of its `frame`, of which `known` are the records of earlier lives.
 
@@ -89,10 +101,6 @@ class Journal:
         self._frame = frame
         self.digests = Digests() if digests is None else digests
         """Of what its messages are stored as."""
-        self.fresh = fresh
-        """The number of the record before which attempts don't count, since somebody resumed the run there."""
-        self.heard = 0
-        """The number of the latest thing that was posted to the run and counts no longer."""
         self._bought = bought_in(known)
         self.is_demand = is_demand
         """Whether it is of a node that others depend on, whose result need not be storable: it is worked out anew."""
@@ -111,11 +119,18 @@ class Journal:
             return None
 
     def append(
-        self, kind: RecordKind, path: str, data: bytes | None = None, then: Callable[[], Any] = nothing, inputs: bytes = b""
+        self,
+        kind: RecordKind,
+        path: str,
+        data: bytes | None = None,
+        then: Callable[[], Any] | None = None,
+        inputs: bytes = b"",
+        *,
+        is_paid: bool = False,
     ) -> Entry:
-        """Write down what the reducer was told; `then` happens in the order of the records."""
+        """Write down what the reducer was told; `then` happens in the order of the records. See ``RunLog.append``."""
         whole = f"{self._frame}{FRAME_END}{path}" if self._frame else path
-        return self.log.append(kind, whole, data, then, inputs)
+        return self.log.append(kind, whole, data, nothing if then is None else then, inputs, is_paid=is_paid)
 
     def note(self, message: object, data: bytes) -> None:
         """`message` is stored as `data`: what is made of it says so."""
@@ -125,14 +140,23 @@ class Journal:
         """What the result of `delivery` is made of, for its record."""
         return self.digests.of_inputs(delivery, self.codec.encode)
 
-    async def tell(self, kind: RecordKind, path: str, data: bytes | None, then: Callable[[], Any], inputs: bytes) -> Any:
+    async def tell(
+        self,
+        kind: RecordKind,
+        path: str,
+        data: bytes | None,
+        then: Callable[[], Any],
+        inputs: bytes = b"",
+        *,
+        is_paid: bool = False,
+    ) -> Any:
         """Write down what the reducer was told; return what `then` returns when that is written, None if it never will be.
 
         Without `data` there is nothing to write, and `then` happens now. A checkpoint otherwise.
         """
         if data is None:
             return then()
-        entry = self.append(kind, path, data, then, inputs)
+        entry = self.append(kind, path, data, then, inputs, is_paid=is_paid)
         try:
             return await entry.wait()
         except UnderstudyError:
@@ -167,7 +191,7 @@ class Journal:
         if is_demand:  # worked out anew after it has failed: what that bought is not to be answered with again
             ends = [at for at, record in enumerate(known, 1) if gave_up(record)]
             known = known[ends[-1] :] if ends else known
-        inside = Journal(self.log, codec, self._frames, whole, known, is_demand=is_demand, digests=self.digests, fresh=self.fresh)
+        inside = Journal(self.log, codec, self._frames, whole, known, is_demand=is_demand, digests=self.digests)
         return inside, known
 
 
@@ -181,13 +205,21 @@ def note_parts(digests: Digests, codec: MessageCodec, message: object, data: byt
 
 
 def by_frame(records: Sequence[Record]) -> tuple[list[Record], dict[str, list[Record]]]:
-    """The records of the run itself, and those of each frame, in order."""
+    """The records of the run itself, and those of each frame, in order; that somebody had it resumed is in all of them."""
     own: list[Record] = []
     frames: dict[str, list[Record]] = {}
     for record in records:
+        if is_by_hand(record):
+            for known in frames.values():
+                known.append(record)
         frame, end, _ = record.path.rpartition(FRAME_END)
         (frames.setdefault(frame, []) if end else own).append(record)
     return own, frames
+
+
+def is_by_hand(record: Record) -> bool:
+    """Whether it says that somebody had the run resumed."""
+    return record.kind is RecordKind.RESUMED and "heard" in details_of(record)
 
 
 def gave_up(record: Record) -> bool:

@@ -1,59 +1,69 @@
-"""Reopening: somebody lets a stored run go on that had ended or waits for a decision, or forks one."""
+"""Resuming by hand: somebody lets a run go on that has failed, was cancelled, or waits for a decision; or forks one."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import secrets
-from collections.abc import Mapping
-from typing import Any, final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, final
 
 import trio
 
-from actors.errors import UsageError
-from actors.store_errors import RunExists, RunParked
+from actors.errors import UnderstudyError, UsageError
+from actors.store_errors import RunExists, RunParked, StoreError
 from runtime.graphs.accepting import DurableRuns
 from runtime.graphs.active_runs import check_run_id
+from runtime.graphs.adopting import restored
 from runtime.graphs.deployment import Deployment
 from runtime.graphs.forking import forked
 from runtime.graphs.launch import Launch
 from runtime.graphs.resuming import check
 from runtime.graphs.run import ActiveRun
 from runtime.graphs.stored import StoredView, unknown
+from runtime.graphs.uncertain import Decided, decided
+from runtime.journal.log import nothing
+from runtime.journal.records import Record, RecordKind
 from runtime.journal.store import Created, Existing, NewRun, StoredRun, StoredStatus
+
+_RESUMABLE: Final = (StoredStatus.FAILED, StoredStatus.CANCELLED, StoredStatus.PARKED)
 
 
 @final
 class Reopening:
-    """Lets stored runs go on when somebody asks for it."""
+    """What lets stored runs go on that would not by themselves."""
 
     def __init__(self, runs: DurableRuns) -> None:
         self._runs = runs
-        self._store = runs.keeping.store
 
-    async def resume(self, run_id: str, *, adopt: bool = False) -> ActiveRun | StoredView:
+    async def resume(self, run_id: str, decisions: Mapping[str, Any], *, adopt: bool = False) -> ActiveRun | StoredView:
         """See ``Runtime.resume``."""
-        await trio.lowlevel.checkpoint()
-        active = self._runs.active.by_id.get(run_id)
-        if active is not None:
-            return active
-        stored = await self._found(run_id)
-        if stored.status is StoredStatus.SUCCEEDED:
-            raise UsageError(f"run {run_id!r} has succeeded.\n  Fix: await runtime.fork({run_id!r}, before=…) for another end.")
-        deployment = self._deployed(stored, "resume()")
-        if stored.version != deployment.graph.version and not adopt:
-            raise UsageError(
-                f"run {run_id!r} was begun by version {stored.version!r} of graph {stored.graph!r}; "
-                f"version {deployment.graph.version!r} is deployed here.\n"
-                f"  Fix: leave it to a worker that has version {stored.version!r}; or "
-                f"await runtime.resume({run_id!r}, adopt=True)."
-            )
+        keeping, store = self._runs.keeping, self._runs.keeping.store
+        stored = await store.run(run_id)
+        if stored is None:
+            raise unknown(run_id)
+        deployment = self._check(stored, adopt=adopt)
+        records = [record async for record in store.read(run_id)]
+        check(run_id, records, stored.last_seq)
+        heard = max((item.id for item in await store.inbox(run_id)), default=0)
+        assert keeping.lease is not None, "the store is open"
+        told: Any = {"worker": keeping.worker, "epoch": keeping.lease.epoch, "heard": heard}
+        data, at = json.dumps(told).encode(), store.wall_time().timestamp()
+        resumed = [*records, Record.of(run_id, len(records) + 1, RecordKind.RESUMED, "", at, data)]
+        back = restored(run_id, resumed, deployment.terrain, stored.fingerprint, trio.current_time(), adopt=adopt)
+        written = decided(run_id, await self._runs.uncertain(deployment, back.resumed, back.frames), decisions)
         launch: Launch | RunParked | None = None
-        with trio.CancelScope(shield=True):  # once it is taken, it must go on or be given back
-            taken = await self._store.take(run_id)
-            if taken is not None:
-                launch = await self._runs.revive(deployment, taken, adopt=adopt, fresh=True)
+        taken: StoredRun | None = None
+        with trio.CancelScope(shield=True):  # or it would be this worker's, and nobody would have it
+            taken = await store.take(run_id, stored.status)
+            if taken is None:
+                raise UsageError(f"resume({run_id!r}): somebody else has just resumed it.\n  Fix: nothing; it goes on there.")
+            await self._write(taken, [(RecordKind.RESUMED, "", data), *written], stored.status)
+            launch = await self._runs.revive(deployment, taken, adopt=adopt)
             if isinstance(launch, Launch):
                 await self._runs.go_on(launch)
-        return self._going_on(launch, stored)
+        assert taken is not None, "nobody cancels the scope"
+        return self._going_on(launch, taken)
 
     async def fork(
         self, run_id: str, *, before: str | None, edit: Mapping[str, Any], run_id_new: str | None
@@ -62,9 +72,12 @@ class Reopening:
         await trio.lowlevel.checkpoint()
         if run_id_new is not None:
             check_run_id(run_id_new)
-        stored = await self._found(run_id)
+        store = self._runs.keeping.store
+        stored = await store.run(run_id)
+        if stored is None:
+            raise unknown(run_id)
         deployment = self._deployed(stored, "fork()")
-        records = [record async for record in self._store.read(run_id)]
+        records = [record async for record in store.read(run_id)]
         check(run_id, records, stored.last_seq)
         graph, new_id = deployment.graph, run_id_new or f"{stored.graph}-{secrets.token_hex(8)}"
         made = forked(run_id, new_id, records, deployment.terrain, before, edit)
@@ -74,13 +87,13 @@ class Reopening:
         found: Created | Existing | None = None
         launch: Launch | RunParked | None = None
         with trio.CancelScope(shield=True):  # or nobody would know whether there is such a run
-            found = await self._store.fork(new, made)
+            found = await store.fork(new, made)
             if isinstance(found, Existing) and found.run.parent != run_id:
                 raise RunExists(
                     f"run {new_id!r} is stored already, and is no fork of {run_id!r}.\n  Fix: give the fork an id of its own.",
                     run_id=new_id,
                 )
-            taken = await self._store.take(new_id, StoredStatus.READY)
+            taken = await store.take(new_id, StoredStatus.READY)
             if taken is not None:
                 launch = await self._runs.revive(deployment, taken)
             if isinstance(launch, Launch):
@@ -88,23 +101,48 @@ class Reopening:
         assert found is not None, "nobody cancels the scope"
         return self._going_on(launch, found.run)
 
-    async def _found(self, run_id: str) -> StoredRun:
-        stored = await self._store.run(run_id)
-        if stored is None:
-            raise unknown(run_id)
-        return stored
-
     def _going_on(self, launch: Launch | RunParked | None, stored: StoredRun) -> ActiveRun | StoredView:
         if isinstance(launch, RunParked):
             raise launch
         active = launch.run if launch is not None else self._runs.active.by_id.get(stored.id)
         return active or self._runs.view(stored)
 
-    def _deployed(self, stored: StoredRun, call: str) -> Deployment:
-        found = self._runs.deployments.named(stored.graph)
-        if found is None:
+    def _check(self, stored: StoredRun, *, adopt: bool) -> Deployment:
+        """The deployment of its graph, if it is a run that can be resumed."""
+        is_under_way = stored.id in self._runs.active.by_id or stored.owner is not None
+        if is_under_way or not (stored.status in _RESUMABLE or (adopt and stored.status is StoredStatus.READY)):
+            what = "is under way" if is_under_way else f"is {stored.status.value}"
             raise UsageError(
-                f"{call}: run {stored.id!r} is of graph {stored.graph!r}, which is not deployed in this runtime.\n"
+                f"resume({stored.id!r}): the run {what}, and only one that has failed, was cancelled or was parked is resumed.\n"
+                "  Fix: await (await runtime.handle(run_id)).result() tells what becomes of it."
+            )
+        deployment = self._deployed(stored, "resume()")
+        if deployment.graph.version != stored.version and not adopt:
+            raise UsageError(
+                f"resume({stored.id!r}): version {stored.version!r} of graph {stored.graph!r} has begun it, and version "
+                f"{deployment.graph.version!r} is deployed in this runtime.\n"
+                "  Fix: leave it to a worker that has its version; or await runtime.resume(run_id, adopt=True)."
+            )
+        return deployment
+
+    def _deployed(self, stored: StoredRun, call: str) -> Deployment:
+        found = [each for each in self._runs.deployments.running() if each.graph.name == stored.graph]
+        if not found:
+            raise UsageError(
+                f"{call}: graph {stored.graph!r} of run {stored.id!r} is not deployed in this runtime.\n"
                 "  Fix: await runtime.deploy(graph) first, or open the runtime with graphs=[graph]."
             )
-        return found
+        return next((each for each in found if each.graph.version == stored.version), found[0])
+
+    async def _write(self, taken: StoredRun, written: Sequence[Decided], before: StoredStatus) -> None:
+        """Write down that it was resumed, and what was decided."""
+        log = self._runs.keeping.open_log(taken.id, taken.last_seq, lambda _: None)
+        try:
+            entries = [log.append(kind, path, data, nothing, is_paid=True) for kind, path, data in written]
+            await entries[-1].wait()
+        except UnderstudyError:
+            with contextlib.suppress(StoreError):
+                await self._runs.keeping.store.release(taken.id, before, None)
+            raise
+        finally:
+            self._runs.keeping.close_log(log)

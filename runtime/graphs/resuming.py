@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, final
 
 import attrs
 
 from actors.errors import DeclarationError, InternalError
 from actors.graphs.annotations import Many
-from actors.store_errors import RunChanged, RunCrashes, RunParked, RunUndecodable, StoreDamaged
+from actors.graphs.node import Kind
+from actors.store_errors import RunChanged, RunCrashes, RunParked, RunUndecodable, StepUncertain, StoreDamaged
 from runtime.graphs.digests import Digests
-from runtime.graphs.journaling import FRAME_END, details_of, note_parts
+from runtime.graphs.journaling import FRAME_END, details_of, is_by_hand, note_parts
 from runtime.graphs.record import Step, StepStatus
+from runtime.graphs.reducer.branches import Delivery
 from runtime.graphs.reducer.deliveries import Commands
 from runtime.graphs.reducer.state import RunState
 from runtime.journal.records import Record, RecordKind
@@ -51,6 +53,8 @@ class Past:
     then: str = ""
     """What came of it: ``"fallback"``, ``"gave up"``, or nothing yet."""
     has_begun: bool = False
+    is_uncertain: bool = False
+    """Whether it may run once only, had begun, and nothing is known of how it ended."""
 
 
 @final
@@ -69,6 +73,15 @@ class Resumed:
     """Generators that were cut short and whose items were taken: they cannot begin again."""
     retracted: list[str] = attrs.field(factory=list[str])
     """Generators whose items were taken back, since they begin again."""
+
+    @property
+    def uncertain(self) -> list[Delivery]:
+        """What is at work, may run once only, and was cut short."""
+        return [each for each in self.commands.deliveries if each.path in self.past and self.past[each.path].is_uncertain]
+
+    def attempt_of(self, path: str) -> int:
+        """Which attempt at a message comes next, from 1."""
+        return self.past[path].attempts + 1 if path in self.past else 1
 
 
 def check(run_id: str, records: Sequence[Record], last_seq: int | None = None) -> None:
@@ -95,39 +108,11 @@ def _damaged(run_id: str, seq: int, what: str) -> StoreDamaged:
     )
 
 
-@final
-@attrs.frozen
-class Beginning:
-    """What the record ``resumed`` says, with which a life of a run begins."""
-
-    worker: str
-    epoch: int
-    heard: int
-    """The number of the latest thing that was posted to the run and counts no longer."""
-    fresh: bool = False
-    """Somebody asked for it: attempts that failed before don't count."""
-
-    @property
-    def data(self) -> bytes:
-        """As JSON."""
-        return json.dumps(attrs.asdict(self)).encode()
-
-    def record(self, run_id: str, seq: int) -> Record:
-        """The record itself, before it is written."""
-        return Record.of(run_id, seq, RecordKind.RESUMED, "", 0.0, self.data)
-
-
-def heard(records: Sequence[Record]) -> int:
-    """What the latest life says of what was posted to the run."""
-    begun = [record for record in records if record.kind is RecordKind.RESUMED]
-    return int(details_of(begun[-1]).get("heard", 0)) if begun else 0
-
-
 def lives_in_vain(records: Sequence[Record]) -> int:
     """How many lives at the end of `records` have left none of their own, the first one included."""
     count = 0
     for record in reversed(records):
-        if record.kind is RecordKind.RELEASED:
+        if record.kind is RecordKind.RELEASED or is_by_hand(record):
             return count
         if record.kind in (RecordKind.CALLED, RecordKind.UNANSWERED):  # it has not come further than to ask again
             continue
@@ -147,17 +132,28 @@ def crashed_too_often(run_id: str, lives: int) -> RunCrashes:
     )
 
 
+def step_uncertain(run_id: str, names: str, path: str, why: str = "") -> StepUncertain:
+    """The error of a run that waits for a decision on the step of `path`, which is among `names`."""
+    return StepUncertain(
+        f"run {run_id!r} was cut short in {names}, which may run once only: it took effect or not{why}.\n"
+        f"  Fix: find out, and await runtime.resume({run_id!r}, uncertain={{{path!r}: …}}) with what it returned, "
+        "or with 'repeat' if nothing happened.",
+        run_id=run_id,
+        reason="uncertain",
+        path=path,
+    )
+
+
 @final
 class Retelling:
     """A new reducer that is told, record by record, what an earlier one was."""
 
-    def __init__(self, state: RunState, codec: MessageCodec, digests: Digests, now_s: float, fresh: int = 0) -> None:
-        """`codec` reads the records, `digests` notes what messages are stored as; attempts before record `fresh` don't count."""
+    def __init__(self, state: RunState, codec: MessageCodec, digests: Digests, now_s: float) -> None:
+        """`codec` reads the records, `digests` notes what messages are stored as."""
         self.state = state
         self._codec = codec
         self._digests = digests
         self._now_s = now_s
-        self._fresh = fresh
         self._resumed = Resumed(state, Commands())
         self._steps: dict[str, Step] = {}
 
@@ -174,7 +170,9 @@ class Retelling:
 
     def note(self, record: Record, path: str) -> None:
         """What the reducer is not told, and a node is."""
-        _note(self._resumed, record, path, self._fresh)
+        _note(self._resumed, record, path)
+        if is_by_hand(record):
+            _open_again(self._resumed, {path: step.node for path, step in self._steps.items()})
 
     def tell(self, record: Record, path: str) -> Commands:
         """What a reducer is told.
@@ -224,7 +222,6 @@ def replay(
     codec: MessageCodec,
     now_s: float,
     digests: Digests | None = None,
-    fresh: int = 0,
 ) -> Resumed:
     """Tell `state` that it starts with `message`, and then what `records` say, all of one run or one frame.
 
@@ -232,7 +229,7 @@ def replay(
         RunUndecodable: what a record holds is no value of its type any more.
         RunChanged: the graph is another one, in which what is recorded cannot have happened.
     """
-    retelling = Retelling(state, codec, Digests() if digests is None else digests, now_s, fresh)
+    retelling = Retelling(state, codec, Digests() if digests is None else digests, now_s)
     retelling.start(message)
     for record in records:
         path = record.path.rpartition(FRAME_END)[2]
@@ -265,7 +262,7 @@ def _tell(state: RunState, kind: RecordKind, path: str, value: Any) -> Commands:
             task, _, index = path.rpartition("#")
             return state.emitted(task, value, int(index))
         case RecordKind.RETRACTED:
-            commands = state.retracted(path, _never)
+            commands = state.retracted(path, nothing_has_begun)
             if commands is None:
                 raise InternalError(f"what {path} emitted was taken")
             return commands
@@ -273,23 +270,36 @@ def _tell(state: RunState, kind: RecordKind, path: str, value: Any) -> Commands:
             return state.ended(path)
 
 
-def _never(_: str) -> bool:
+def nothing_has_begun(_: str) -> bool:
+    """Of a stream that was taken back once, nothing had begun."""
     return False
 
 
-def _note(resumed: Resumed, record: Record, path: str, fresh: int) -> None:
+def _note(resumed: Resumed, record: Record, path: str) -> None:
     if record.kind is RecordKind.FAILED:
         task, _, attempt = path.rpartition("#")
         past = resumed.past.setdefault(task, Past())
-        if record.seq < fresh:
-            past.has_begun = True
-            return
         told = details_of(record)
         past.attempts = max(past.attempts, int(attempt))
         past.error, past.then, past.has_begun = str(told.get("error", "")), str(told.get("then", "")), True
+        past.is_uncertain = False
     elif record.kind not in _OF_THE_RUN:  # it was bought, or asked, by a node that had begun
-        task = path.rpartition("#")[0]
-        resumed.past.setdefault(task, Past()).has_begun = True
+        past = resumed.past.setdefault(path.rpartition("#")[0], Past())
+        past.has_begun = True
+        if record.kind in (RecordKind.BEGAN, RecordKind.REPEATED):
+            past.is_uncertain = record.kind is RecordKind.BEGAN
+
+
+def _open_again(resumed: Resumed, nodes: Mapping[str, str]) -> None:
+    """Somebody has the run resumed: what has failed for good begins again, with as many attempts as at first.
+
+    Of a nested run that has failed, only what failed in it does: it goes on where it was, in the attempt that it was.
+    """
+    for path, past in resumed.past.items():
+        if past.then == "gave up":
+            node = nodes.get(path)
+            is_graph = node is not None and resumed.state.plan.nodes[node].kind is Kind.GRAPH
+            past.attempts, past.then, past.error = max(0, past.attempts - 1) if is_graph else 0, "", ""
 
 
 def _begin_streams_again(resumed: Resumed) -> None:
@@ -336,8 +346,18 @@ def changed(run_id: str, why: str) -> RunChanged:
 _PARKED: Final[dict[str, type[RunParked]]] = {each.__name__: each for each in (RunChanged, RunCrashes, RunUndecodable)}
 
 
+def told_of(error: RunParked) -> bytes:
+    """What the record that parks a run says; :func:`parked_by` makes the error of it again."""
+    told = {"error": type(error).__name__, "message": str(error), "reason": error.reason}
+    return json.dumps({**told, "path": error.path} if isinstance(error, StepUncertain) else told).encode()
+
+
 def parked_by(record: Record) -> RunParked:
     """The error of a run that was parked with `record`."""
     told = details_of(record)
+    if told.get("error") == StepUncertain.__name__:
+        return StepUncertain(
+            str(told.get("message")), run_id=record.run, reason=str(told.get("reason", "")), path=str(told.get("path", ""))
+        )
     kind = _PARKED.get(str(told.get("error")), RunParked)
     return kind(str(told.get("message", "it was parked")), run_id=record.run, reason=str(told.get("reason", "")))

@@ -14,15 +14,26 @@ import attrs
 import trio
 
 from actors.conversations import Turn
+from actors.effects import Effect
 from actors.errors import NodeFailed, RunCancelled, RunError, RunFailed, StreamBroken, UnderstudyError
 from actors.graphs.node import Kind
+from actors.store_errors import NotStorable, RunParked
 from runtime.core.envelope import Envelope
 from runtime.core.events import Audience
 from runtime.core.frames import without_frames
 from runtime.core.pool import InstancePool
 from runtime.graphs.dependencies import RunDependencies
 from runtime.graphs.ending import Ending, dependency_failed, node_failed, too_many_steps
-from runtime.graphs.events import NodeCancelled, NodeEmitted, NodeFellBack, NodeFinished, NodeGaveUp, RunFinished, RunStarted
+from runtime.graphs.events import (
+    NodeCancelled,
+    NodeEmitted,
+    NodeFellBack,
+    NodeFinished,
+    NodeGaveUp,
+    RunFinished,
+    RunParkedEvent,
+    RunStarted,
+)
 from runtime.graphs.journaling import Journal
 from runtime.graphs.labels import labels_here
 from runtime.graphs.outcomes import RecordedError, encoded_outcome
@@ -32,7 +43,7 @@ from runtime.graphs.reducer.branches import Delivery
 from runtime.graphs.reducer.deliveries import Commands
 from runtime.graphs.reducer.state import RunState
 from runtime.graphs.reducer.wording import stream_broken
-from runtime.graphs.resuming import Past, Resumed
+from runtime.graphs.resuming import Past, Resumed, told_of
 from runtime.graphs.run_facts import RunFacts
 from runtime.graphs.run_waits import RunMessage, RunWaits
 from runtime.journal.records import RecordKind
@@ -48,6 +59,8 @@ class Work(RunMessage):
     step: Step
     error: BaseException | None = None
     """The last error of the node, when it has given the message up and its fallback is to work on it."""
+    is_uncertain: bool = False
+    """Whether an earlier life began it, it may run once only, and nobody knows whether it took effect."""
 
     def tell(self, kind: type[Any], **more: Any) -> None:
         """Publish an event about this message, if anybody listens."""
@@ -121,6 +134,8 @@ class ActiveRun(RunFacts):
         """Where it writes down what its reducer is told; None for a run that is not durable."""
         self.past: Mapping[str, Past] = {}
         """What is known of its deliveries from earlier lives."""
+        self.heard = 0
+        """The newest item in its inbox when somebody had it resumed: that one and those before it are done with."""
         self.is_handed_back = False
         """Whether it is durable and was taken down without being over: it goes on in another runtime."""
         self._is_recording_end = False
@@ -185,7 +200,7 @@ class ActiveRun(RunFacts):
     async def _finished_for_good(self, journal: Journal, work: Work, output: Any) -> None:
         """The same for a durable run: what follows does so when the record is written, in the order of the records."""
         step = work.step
-        data = journal.encode(output)
+        data = self._encoded(journal, work, output)
         inputs = journal.inputs_of(work.delivery)
         commands = (self.state.finished if work.error is None else self.state.stood_in)(step.path, output)
 
@@ -198,9 +213,19 @@ class ActiveRun(RunFacts):
         kind = RecordKind.FINISHED if work.error is None else RecordKind.STOOD_IN
         if data is not None:
             journal.note(output, data)
-        waiting = await journal.tell(kind, step.path, data, follow, inputs)
+        is_once = self.state.plan.nodes[step.node].options.effect is Effect.ONCE
+        waiting = await journal.tell(kind, step.path, data, follow, inputs, is_paid=is_once)
         if waiting:
             await self._places.wait_for_room(waiting, step.node, self.waits.look_around)
+
+    def _encoded(self, journal: Journal, work: Work, made: Any, index: int | None = None) -> bytes | None:
+        """What a node has made, as it is stored; that it is of a wrong type is said before that it cannot be stored."""
+        try:
+            return journal.encode(made)
+        except NotStorable:
+            if work.error is None:
+                self.state.check(work.step.path, made, index)
+            raise
 
     async def emitted(self, work: Work, item: Any, index: int) -> None:
         """A generator has yielded its item number `index`: note it, and deliver what follows."""
@@ -211,7 +236,7 @@ class ActiveRun(RunFacts):
             work.tell(NodeEmitted, index=index, output=item)
             await self.carry_out(commands, node)
             return
-        data = journal.encode(item)
+        data = self._encoded(journal, work, item, index)
         is_new = self.state.is_at_work(path) and self.state.emitted_by(path) == index
         commands = self.state.emitted(path, item, index)
 
@@ -280,7 +305,7 @@ class ActiveRun(RunFacts):
             past = self.past.get(work.delivery.path)
             if past is None or envelope.withdrawn:
                 continue
-            work.step.attempt, envelope.attempt = past.attempts, past.attempts + 1
+            work.step.attempt, envelope.attempt, work.is_uncertain = past.attempts, past.attempts + 1, past.is_uncertain
             if past.then == "fallback":
                 work.error, work.step.status = RecordedError(past.error), StepStatus.FALLING_BACK
             elif past.then == "gave up":
@@ -415,6 +440,13 @@ class ActiveRun(RunFacts):
         if self.status is RunStatus.RUNNING and not self.is_ending:
             self._end_early(RunCancelled(f"run {self.id!r} of {self.state.plan.name!r} was cancelled: {why}.", run_id=self.id))
 
+    def park(self, error: RunParked) -> None:
+        """Take the run down, with what it is a part of; it goes on when somebody has decided what `error` asks."""
+        if isinstance(self.outer, ActiveRun):
+            self.outer.park(error)
+        else:
+            self._end_early(error)
+
     def hand_back(self, why: str) -> None:
         """Take the run down; if it is durable, it is not over in the store, and goes on in another runtime."""
         self.is_handed_back = self.journal is not None and not self.is_ending
@@ -464,6 +496,9 @@ class ActiveRun(RunFacts):
             journal.append(RecordKind.RELEASED, "", None, self._conclude)
             return
         status, output, error = self._ending.outcome(self.trace)
+        if isinstance(error, RunParked):
+            journal.append(RecordKind.PARKED, error.reason, told_of(error), self._conclude)
+            return
         journal.append(RecordKind.OVER, status.value, encoded_outcome(journal.codec, output, error), self._conclude)
 
     def _conclude(self) -> None:
@@ -479,6 +514,8 @@ class ActiveRun(RunFacts):
                 self.audience.publish(
                     RunFinished(run_id=self.id, status=self.status, output=self.output, error=self.error, spend=self.spend)
                 )
+            if isinstance(self.error, RunParked) and self.wants(RunParkedEvent):
+                self.audience.publish(RunParkedEvent(run_id=self.id, graph=self.graph, error=self.error))
         finally:  # even if a listener raises, no caller may wait for ever
             self.waits.end()
             self._on_over(self)

@@ -12,8 +12,9 @@ from actors.supervision import ChildSpec, Supervision, supervisor_spec
 from runtime.core.actor_cell import ActorCell
 from runtime.core.supervisor import SupervisorCell
 
-SUPERVISION: Final = Supervision(max_restarts=math.inf, backoff=Backoff(first_s=0.1, cap_s=30.0))
-"""A server of tools that dies is started again without a budget: it must not take down what does without it."""
+SUPERVISION: Final = Supervision(max_restarts=math.inf, backoff=Backoff(first_s=0.1, cap_s=2.0, reset_after_s=5.0))
+"""A server of tools that dies is started again without a budget, since it must not take down what does without it; and
+soon, since calls wait for it."""
 
 
 @final

@@ -140,7 +140,7 @@ class StoredView:
 
     async def cancel(self) -> None:
         """Cancel it wherever it is, and return when it is over."""
-        await self._store.post(Posted(self.id, PostedKind.CANCEL, f"cancel-{self._stored.last_seq}"))
+        await self._store.post(Posted(self.id, PostedKind.CANCEL, f"cancel {(await self.look()).lives}"))  # once in each life
         while True:
             active = self.active
             if active is not None:

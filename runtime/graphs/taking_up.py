@@ -38,8 +38,7 @@ class TakingUp:
             try:
                 for item in await self._runs.keeping.store.posted():
                     run = self._runs.active.by_id.get(item.run)
-                    is_news = run is not None and run.journal is not None and item.id > run.journal.heard
-                    if run is not None and is_news and item.kind is PostedKind.CANCEL:
+                    if run is not None and item.kind is PostedKind.CANCEL and item.id > run.heard:
                         run.cancel()
             except StoreError:
                 await trio.sleep(LOOK_S)

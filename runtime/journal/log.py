@@ -28,7 +28,7 @@ LOOK_S: Final = 0.25
 
 
 def nothing() -> None:
-    """What follows from a record from which nothing does."""
+    """Follows from a record from which nothing follows."""
 
 
 @final
@@ -38,6 +38,7 @@ class Entry:
 
     record: Record
     then: Callable[[], Any]
+    is_paid: bool = False
     result: outcome.Outcome[Any] | None = None
     """What ``then`` returned or raised; or why the record was not written."""
     settled: trio.Event | None = None
@@ -94,7 +95,7 @@ class RunLog:
         """
         self._store = store
         self.run_id = run_id
-        self._seq = last_seq
+        self._seq = self._first_seq = last_seq
         self._on_stall = on_stall
         self._on_recovery = on_recovery
         self._on_loss = on_loss
@@ -140,12 +141,22 @@ class RunLog:
         raise self.error
 
     def append(
-        self, kind: RecordKind, path: str, data: bytes | None, then: Callable[[], Any] = nothing, inputs: bytes = b""
+        self,
+        kind: RecordKind,
+        path: str,
+        data: bytes | None,
+        then: Callable[[], Any] = nothing,
+        inputs: bytes = b"",
+        *,
+        is_paid: bool = False,
     ) -> Entry:
-        """Write a record behind all others; `then` is called when it is written. Never waits."""
+        """Write a record behind all others; `then` is called when it is written. Never waits.
+
+        One that `is_paid`, or of a kind in ``PAID``, is on the platter then.
+        """
         at = self.wall_time().timestamp()
         self._seq += 1
-        entry = Entry(Record.of(self.run_id, self._seq, kind, path, at, data, inputs), then)
+        entry = Entry(Record.of(self.run_id, self._seq, kind, path, at, data, inputs), then, is_paid)
         if self.error is not None:
             entry.settle(outcome.Error(self.error))
             return entry
@@ -167,7 +178,7 @@ class RunLog:
 
     def _fly(self) -> None:
         rows = [entry.record for entry in self._flying]
-        sync = self._sync if self._sync is not None else any(row.kind in PAID for row in rows)
+        sync = self._sync if self._sync is not None else any(each.is_paid or each.record.kind in PAID for each in self._flying)
         self._store.append(rows, sync, self._done)
 
     def _done(self, error: StoreError | RunLost | None) -> None:
@@ -192,7 +203,7 @@ class RunLog:
     async def ask_to_cancel(self) -> None:
         """Let it be known, wherever the run goes on, that it is to be cancelled. What the store cannot take is left out."""
         with contextlib.suppress(StoreError):
-            await self._store.post(Posted(self.run_id, PostedKind.CANCEL, f"cancel-{self._seq}"))
+            await self._store.post(Posted(self.run_id, PostedKind.CANCEL, f"cancel behind {self._first_seq}"))
 
     def retry(self) -> None:
         """Try the same append again, as it was."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import Iterable
-from typing import Any, cast, final
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, Final, cast, final, get_origin
 
 from actors.errors import DeclarationError
 from actors.words import kind_of, words_of
@@ -21,6 +21,9 @@ from runtime.messages.problems import FieldProblem
 from runtime.messages.scalars import SCALARS
 from runtime.messages.tags import Types
 from runtime.messages.upcasts import can_be_older, older_forms
+
+TUPLE: Final = "builtins:tuple"
+"""What says that a list in JSON was a tuple, where the declared type leaves that open."""
 
 
 class TooDeep(Exception):
@@ -125,9 +128,13 @@ class TaggedWriting:
             return [self.value(Any, item, (*path, at), depth - 1) for at, item in enumerate(value)]
         if is_exactly(value, dict):
             return self._mapping(Declared(Kind.MAPPING, dict, (str, Any)), annotation, value, path, depth)
+        if is_exactly(value, tuple):
+            return {TUPLE: [self.value(Any, item, (*path, at), depth - 1) for at, item in enumerate(value)]}
         return self._named(annotation, value, path, depth)
 
     def _items(self, kind: Declared, annotation: Any, value: Any, path: Path, depth: int) -> Any:
+        if is_exactly(value, tuple) and _takes_tuples(annotation):
+            return {TUPLE: [self.value(kind.parts[0], item, (*path, at), depth - 1) for at, item in enumerate(value)]}
         if not is_exactly(value, kind.type):
             return self._misfit(annotation, value, path)
         items: list[Any] = list(value)
@@ -302,11 +309,17 @@ class TaggedReading:
             return self.message(*named, path)
         if is_exactly(value, list):
             return [self._any(item, (*path, at)) for at, item in enumerate(value)]
+        inside = _in_tuple(value)
+        if inside is not None:
+            return tuple(self._any(item, (*path, at)) for at, item in enumerate(inside))
         if isinstance(value, dict):
             return {name: self._any(item, (*path, name)) for name, item in cast("dict[str, Any]", value).items()}
         return value
 
     def _items(self, kind: Declared, annotation: Any, value: Any, path: Path) -> Any:
+        inside = _in_tuple(value)
+        if inside is not None and _takes_tuples(annotation):
+            return tuple(self.value(kind.parts[0], item, (*path, at)) for at, item in enumerate(inside))
         parts = _parts_of(kind, len(value)) if is_exactly(value, list) else None
         if parts is None:
             return self._misfit(annotation, value, path)
@@ -347,6 +360,19 @@ class TaggedReading:
 
     def _add(self, message: str, path: Path) -> None:
         self.problems.append(FieldProblem(path, message))
+
+
+def _takes_tuples(annotation: Any) -> bool:
+    """Whether a tuple stands where a list could: its declared type is one that both are."""
+    return (get_origin(annotation) or annotation) in (Sequence, Collection)
+
+
+def _in_tuple(value: Any) -> list[Any] | None:
+    """What was in a tuple that was written where a list could stand; None if `value` is something else."""
+    if not isinstance(value, dict) or len(cast("dict[str, Any]", value)) != 1:
+        return None
+    inside = cast("dict[str, Any]", value).get(TUPLE)
+    return cast("list[Any]", inside) if is_exactly(inside, list) else None
 
 
 def _of_member(member: enum.Enum) -> object:

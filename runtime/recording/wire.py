@@ -214,13 +214,13 @@ def dumps(value: object) -> bytes:
         return json.dumps({"unreadable": kind_of(value)}).encode("ascii")
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: object) -> object:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {str(name): _finite(item) for name, item in cast("Any", value).items()}
+        return {str(name): _finite(item) for name, item in cast("dict[object, object]", value).items()}
     if isinstance(value, list):
-        return [_finite(item) for item in cast("Any", value)]
+        return [_finite(item) for item in cast("list[object]", value)]
     return value
 
 

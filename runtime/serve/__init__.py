@@ -6,7 +6,10 @@ Needs the extra ``serve``: ``pip install 'understudy[serve]'``.
 from runtime.recording.recorder import Recording as Recording
 from runtime.serve.auth import Authenticator as Authenticator
 from runtime.serve.auth import Caller as Caller
+from runtime.serve.faces.openai_chat import ChatFace as ChatFace
+from runtime.serve.faces.openai_chat import OpenAIFace as OpenAIFace
 from runtime.serve.keys import APIKeys as APIKeys
 from runtime.serve.limits import Limits as Limits
+from runtime.serve.server import serve as serve
 from runtime.serve.service import Face as Face
 from runtime.serve.service import Service as Service

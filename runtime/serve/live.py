@@ -87,12 +87,20 @@ class Live:
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncGenerator[trio.Nursery]:
         """Take runs while the block lasts; gives the nursery of what faces have to run beside it."""
+        failure: BaseException | None = None
         with self.runtime.observe(self.recorder, [RunEvent]):
-            async with trio.open_nursery() as self._nursery:
-                try:
-                    yield self._nursery
-                finally:
+            try:
+                async with trio.open_nursery() as self._nursery:
+                    try:
+                        yield self._nursery
+                    except BaseException as error:  # noqa: BLE001 - raised below, bare: the nursery would put it into a group
+                        failure = error
                     self._nursery.cancel_scope.cancel()
+            except BaseException:
+                if failure is None:
+                    raise
+        if failure is not None:
+            raise failure
 
     @property
     def is_ready(self) -> bool:

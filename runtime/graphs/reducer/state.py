@@ -216,6 +216,22 @@ class RunState:
         fork.next_index = 0
         return self._commands()
 
+    def check(self, path: str, made: object, index: int | None = None) -> None:
+        """Reject what the node at `path` does not declare: what it returned, or its item number `index`. Changes nothing.
+
+        Raises:
+            DeclarationError: as the event itself would.
+        """
+        delivery = self._deliveries.find(path)
+        if delivery is None:
+            return
+        spec = self.plan.nodes[delivery.node]
+        one_by_one = index is None and spec.fan_out is not Many.ONE
+        nothing = spec.may_end if spec.fan_out is Many.ONE else spec.item_may_end
+        for at, value in enumerate(items_of(spec, made) or ()) if one_by_one else [(index, made)]:
+            if not isinstance(value, spec.outputs) and not (value is None and nothing):
+                raise undeclared(spec, value, at)
+
     # --- sending ----------------------------------------------------------------------------------------------------
 
     def _route(self, spec: NodeSpec, value: object, *, nothing: bool, index: int | None = None) -> Route:

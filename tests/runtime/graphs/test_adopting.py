@@ -191,7 +191,7 @@ async def test_what_no_longer_fits_parks_the_run_and_is_given_up_only_when_someb
             await handle.result()
         with pytest.raises(RunChanged):
             await runtime.resume("it")
-        assert [type(event.error) for event in events if isinstance(event, RunParkedEvent)] == [RunChanged] * 2
+        assert [type(event.error) for event in events if isinstance(event, RunParkedEvent)] == [RunChanged]
         assert ran == []
         for word, names in (("kept", kept), ("runs again", again), ("dropped", dropped)):
             said = [
@@ -232,7 +232,7 @@ async def test_another_version_is_left_to_a_worker_that_has_it_until_somebody_sa
     async with open_runtime(store=later, graphs=[diamond(Ran("d"), version="2")]) as runtime:
         await trio.sleep(5)
         assert (await runtime.handle("it")).status == "waiting"
-        with pytest.raises(UsageError, match="begun by version '1'"):
+        with pytest.raises(UsageError, match="the run is ready"):
             await runtime.resume("it")
         await runtime.resume("it", adopt=True)
         await trio.sleep(1)
@@ -305,7 +305,7 @@ async def test_a_failed_run_that_is_resumed_begins_again_where_it_failed_with_fr
         broken[0] = False
         again = await runtime.resume("it")
         assert await again.result() == Out("qa")
-        with pytest.raises(UsageError, match="has succeeded"):
+        with pytest.raises(UsageError, match="is succeeded"):
             await runtime.resume("it")
 
     assert ran == ["a", "last 1", "last 2", "last 1", "last 2", "last 1"]

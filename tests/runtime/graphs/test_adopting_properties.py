@@ -125,7 +125,7 @@ def test_whatever_the_graph_becomes_each_step_is_accounted_for_and_later_lives_s
 
     assert back.adopted is not None
     adopted = Record.of("run", len(records) + 1, RecordKind.ADOPTED, "", NOW_S, back.adopted)
-    counted, latest, _ = effective([*records, adopted])
+    counted, latest = effective([*records, adopted])
     assert latest == changed.fingerprint
     again = restored("run", [*records, adopted], changed, terrain.fingerprint, NOW_S)
     assert again.report is None

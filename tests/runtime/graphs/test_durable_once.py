@@ -134,7 +134,7 @@ class Stranger:
     ("made", "words"),
     [
         (Stranger(1), "what run.once('it', …) returned cannot be stored"),
-        ((1, 2), "expected Any, got a value of tuple"),
+        ({1, 2}, "expected Any, got a value of set"),
         ({"a": [object()]}, "cannot be stored at a[0]"),
         (float("nan"), "cannot be stored"),
     ],

@@ -1,0 +1,1 @@
+"""Other forms in which the graphs of a service are served."""

@@ -1,0 +1,132 @@
+"""A service on a port, in a trio program: hypercorn's trio worker, with our signals and our drain.
+
+Servers close their port at the first signal, and then probes fail and pollers lose their runs while those still go on. Here the
+port closes last: new runs are refused first, and everything else is answered until the runs are over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import socket
+import threading
+from functools import partial
+from typing import Any, Final, cast
+
+import trio
+from hypercorn.config import Config
+from hypercorn.trio import serve as serve_hypercorn  # pyright: ignore[reportUnknownVariableType]
+
+from actors.errors import UsageError
+from runtime.embed.asgi import GRACE_S
+from runtime.embed.disconnects import Receive, Scope, Send
+from runtime.serve.service import Service
+
+_LOG = logging.getLogger("understudy.serve")
+
+BACKLOG: Final = 2048
+"""Connections that may wait to be accepted; with fewer, a thousand clients that arrive together retry for seconds."""
+LAST_WORDS_S: Final = 1.0
+"""How long open responses have when all runs are over, in seconds."""
+_STOPS: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+async def serve(
+    service: Service,
+    host: str = "127.0.0.1",
+    port: int = 8321,
+    *,
+    grace_s: float = GRACE_S,
+    task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve until SIGTERM or SIGINT, and then until the runs under way are over, for at most `grace_s` seconds.
+
+    The first signal makes ``/readyz`` a 503 and refuses new runs; a second one cancels the runs. ``await nursery.start(serve,
+    service)`` returns the address once it can be called; `port` 0 takes a free one. In threads other than the main one, signals
+    are left alone: cancel it.
+
+    Raises:
+        UsageError: called outside of trio. OSError: the port cannot be had.
+    """
+    if not trio.lowlevel.in_trio_run():
+        raise UsageError("serve() was called outside of trio.\n  Fix: trio.run(serve, service); uvicorn serves service.app.")
+    listening = await _bound(host, port, service.limits.stall_s)
+    shown = f"[{host}]" if ":" in host else host
+    address = f"http://{shown}:{listening.getsockname()[1]}"
+    config = Config()
+    config.bind = [f"fd://{listening.detach()}"]
+    config.backlog = BACKLOG
+    config.graceful_timeout = LAST_WORDS_S
+    config.include_server_header = False
+    config.accesslog = None
+    config.errorlog = logging.getLogger("understudy.serve.http")
+    stop = trio.Event()
+    app = partial(_served, service)
+    async with service.lifespan():
+        async with trio.open_nursery() as nursery:
+
+            async def listen(task_status: trio.TaskStatus[Any]) -> None:
+                run: Any = cast("Any", serve_hypercorn)
+                await run(app, config, shutdown_trigger=stop.wait, mode="asgi", task_status=task_status)
+                nursery.cancel_scope.cancel()
+
+            await nursery.start(listen)
+            nursery.start_soon(_until_stopped, service, grace_s, stop, nursery.cancel_scope)
+            _LOG.info("serving %s", address)
+            task_status.started(address)
+
+
+async def _served(service: Service, scope: Scope, receive: Receive, send: Send) -> None:
+    """The routes, with a lifespan that is nothing: the service is up already."""
+    if scope["type"] != "lifespan":
+        await service.dispatch(scope, receive, send)
+        return
+    kind = ""
+    while kind != "lifespan.shutdown":
+        kind = (await receive())["type"]
+        await send({"type": f"{kind}.complete"})
+
+
+async def _bound(host: str, port: int, stall_s: float) -> socket.socket:
+    found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, kind, protocol, _, address = found[0]
+    bound = socket.socket(family, kind, protocol)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # Hypercorn's writes cannot be cancelled, so the kernel has to end a connection whose client takes nothing.
+        with contextlib.suppress(AttributeError, OSError):  # Linux alone has it
+            bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(stall_s * 1000))
+        bound.bind(address)
+    except BaseException:
+        bound.close()
+        raise
+    return bound
+
+
+async def _until_stopped(service: Service, grace_s: float, stop: trio.Event, scope: trio.CancelScope) -> None:
+    """Wait for a signal, drain, and let the server stop."""
+    if threading.current_thread() is not threading.main_thread():
+        await trio.sleep_forever()
+    with trio.open_signal_receiver(*_STOPS) as signals:
+        async with trio.open_nursery() as nursery:
+            count = 0
+            async for number in signals:
+                count += 1
+                name = signal.Signals(number).name
+                if count == 1:
+                    _LOG.info("%s: no more runs are taken; those under way have %g s", name, grace_s)
+                    service.refuse_runs()
+                    nursery.start_soon(_drained, service, grace_s, stop)
+                elif count == 2:
+                    _LOG.info("%s again: all runs are cancelled", name)
+                    service.live.runtime.cancel_runs(f"a second {name} came")
+                else:
+                    scope.cancel()
+
+
+async def _drained(service: Service, grace_s: float, stop: trio.Event) -> None:
+    await service.live.runtime.drain(grace_s)
+    await trio.lowlevel.checkpoint()  # readers of the runs' last events come first
+    stop.set()

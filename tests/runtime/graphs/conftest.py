@@ -1,0 +1,26 @@
+"""Every run of these tests has a shadow: a second reducer that is told the same through stored bytes, and must say the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.runtime.graphs import stored
+from tests.runtime.graphs.shadow import Shadows
+
+UNSHADOWED = {
+    "test_steps_of_chains_and_loops_go_the_short_way": "it counts the steps of one reducer",
+    "test_a_step_that_goes_the_short_way_takes_few_calls": "it counts the calls of one reducer",
+}
+
+
+@pytest.fixture(autouse=True)
+def shadows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shadows]:
+    found = Shadows()
+    if request.function.__name__ not in UNSHADOWED:
+        found.install(monkeypatch)
+    if stored.is_wanted():
+        stored.store_every_run(monkeypatch)
+    yield found
+    assert not found.differences, found.differences[:5]

@@ -1,0 +1,23 @@
+"""Applications that the tests start under real servers."""
+
+from __future__ import annotations
+
+import os
+
+from fastapi import FastAPI
+
+from runtime.serve import Service
+from tests.runtime.serve.cast import answers
+
+graph = answers()
+service = Service([graph])
+app = service.app
+
+mounted_service = Service([answers()])
+mounted = FastAPI(lifespan=mounted_service.lifespan)
+mounted.mount("/agents", mounted_service.routes)
+
+
+@mounted.get("/own")
+async def own() -> str:
+    return os.environ.get("HOME", "")
