@@ -54,12 +54,15 @@ from runtime.graphs.events import NodeRetrying as NodeRetrying
 from runtime.graphs.events import NodeSlowToStop as NodeSlowToStop
 from runtime.graphs.events import NodeStarted as NodeStarted
 from runtime.graphs.events import PromptMessage as PromptMessage
+from runtime.graphs.events import QuestionAnswered as QuestionAnswered
+from runtime.graphs.events import QuestionAsked as QuestionAsked
 from runtime.graphs.events import RunAbandoned as RunAbandoned
 from runtime.graphs.events import RunAdopted as RunAdopted
 from runtime.graphs.events import RunEvent as RunEvent
 from runtime.graphs.events import RunFinished as RunFinished
 from runtime.graphs.events import RunParkedEvent as RunParkedEvent
 from runtime.graphs.events import RunResumed as RunResumed
+from runtime.graphs.events import RunSignalled as RunSignalled
 from runtime.graphs.events import RunStarted as RunStarted
 from runtime.graphs.events import ScheduleFailed as ScheduleFailed
 from runtime.graphs.events import StoreRecovered as StoreRecovered
@@ -69,6 +72,7 @@ from runtime.graphs.events import ToolsChanged as ToolsChanged
 from runtime.graphs.handle import RunHandle as RunHandle
 from runtime.graphs.history import History as History
 from runtime.graphs.history import HistoryStep as HistoryStep
+from runtime.graphs.questions import Question as Question
 from runtime.graphs.record import RunStatus as RunStatus
 from runtime.graphs.record import Spend as Spend
 from runtime.graphs.record import Step as Step

@@ -50,6 +50,7 @@ from runtime.graphs.handle import RunHandle
 from runtime.graphs.history import History, history_of
 from runtime.graphs.keeper import Keeper, Keeping
 from runtime.graphs.labels import labelled
+from runtime.graphs.questions import Question
 from runtime.graphs.stored import unknown
 from runtime.journal.opening import store_of
 from runtime.journal.retention import Retention
@@ -235,7 +236,7 @@ class Runtime:
             run_id: names the run, and must not be that of another run under way, or of another one in the store; None makes one.
             max_steps: how many messages may be delivered to nodes before the run is given up.
             budget: what the language models of the run may use.
-            deadline_s: noted in the store as the time by which the run should be over.
+            deadline_s: a durable run that is not over so many seconds after its start is cancelled, wherever it is by then.
             durable: whether the run is stored, if the runtime has a store.
             here: False leaves it to any worker that has deployed the graph.
             labels: see :meth:`run`.
@@ -249,7 +250,7 @@ class Runtime:
                 started = await self._engine.start(
                     graph, message, run_id, max_steps, durable=durable, here=here, deadline_s=deadline_s
                 )
-                return RunHandle(started)
+                return RunHandle(started, self._engine.outside.send)
         except UnderstudyError as error:
             raise without_frames(error)  # noqa: B904 - the same error
 
@@ -272,7 +273,7 @@ class Runtime:
                 decision is of no such step. StoreError: the store failed.
         """
         reopening = self._engine.reopening("resume()")
-        return RunHandle(await reopening.resume(run_id, uncertain or {}, adopt=adopt))
+        return RunHandle(await reopening.resume(run_id, uncertain or {}, adopt=adopt), self._engine.outside.send)
 
     async def handle(self, run_id: str) -> RunHandle[Any]:
         """The handle of a run that is under way here, or of any stored one, wherever it runs and however it ended.
@@ -280,7 +281,7 @@ class Runtime:
         Raises:
             UnknownRun: there is none of this id. StoreError: the store failed.
         """
-        return RunHandle(await self._engine.handle(run_id))
+        return RunHandle(await self._engine.handle(run_id), self._engine.outside.send)
 
     async def fork(
         self,
@@ -307,7 +308,8 @@ class Runtime:
         """
         try:
             forks = self._engine.reopening("fork()")
-            return RunHandle(await forks.fork(run_id, before=before, edit=edit or {}, run_id_new=run_id_new))
+            made = await forks.fork(run_id, before=before, edit=edit or {}, run_id_new=run_id_new)
+            return RunHandle(made, self._engine.outside.send)
         except UnderstudyError as error:
             raise without_frames(error)  # noqa: B904 - the same error
 
@@ -408,6 +410,48 @@ class Runtime:
             UsageError: the runtime has no store. StoreError: the store failed.
         """
         return await self._scheduler.all()
+
+    async def questions(self, run_id: str | None = None) -> list[Question]:
+        """What people are asked now, oldest first: by one run, or by all of this runtime and of its store.
+
+        Raises:
+            UnknownRun: there is no run of that id. StoreError: the store failed.
+        """
+        return await self._engine.outside.questions(run_id)
+
+    async def answer(self, question_id: str, value: object, by: str | None = None) -> None:
+        """Answer a question, from any process that has the store; returns when the answer is durable.
+
+        The run goes on with it where it is, or is taken up by a worker that has deployed its graph. The first answer counts.
+
+        Args:
+            question_id: the ``id`` of one of :meth:`questions`.
+            value: an instance of one of the question's ``answers``, or a dict of its fields, which is read strictly: nothing is
+                converted. ``{"Approved": {…}}`` says which of several types is meant.
+            by: who has answered; it is recorded.
+
+        Raises:
+            MessageInvalid: the dict makes none of the types; it names the fields. UsageError: it is no answer.
+            AlreadyAnswered: the question has its answer, or its time was up. UnknownRun: there is no such question.
+            StoreError: the store failed; the same call can be made again.
+        """
+        await self._engine.outside.answer(question_id, value, by)
+
+    async def send(self, run_id: str, signal: object, key: str | None = None) -> None:
+        """Send a message of a type in ``Graph(signals=…)`` into a run, from any process that has the store.
+
+        Returns when it is durable. It goes where an input of its type would.
+
+        Args:
+            run_id: the run; it must not be over.
+            signal: the message, or a dict of its fields, which is read strictly.
+            key: names the signal within the run: one that was sent with the same key before has no effect, whatever it holds.
+
+        Raises:
+            MessageInvalid: the dict makes no signal. UsageError: it is no signal of the graph, or the run is over.
+            UnknownRun: there is no run of that id. StoreError: the store failed; the same call can be made again.
+        """
+        await self._engine.outside.send(run_id, signal, key)
 
     def stream(
         self,
@@ -648,6 +692,7 @@ async def open_runtime(
     store: str | Path | Store | None = None,
     graphs: Iterable[Graph[Any, Any]] = (),
     worker: str | None = None,
+    evict_after_s: float = 60.0,
     retention: Retention | None = None,
     instruments: Iterable[Callable[[AnyEvent], None]] = (),
     supervision: Supervision | None = None,
@@ -672,6 +717,8 @@ async def open_runtime(
             unfinished are taken up, as soon as their graph is deployed. None: runs end with their process.
         graphs: deployed before the block begins.
         worker: begins the name by which the store knows this process; the rest is drawn.
+        evict_after_s: a stored run that only waits for people, signals or a time leaves memory after so many seconds, and comes
+            back when there is something for it; ``math.inf`` keeps it.
         retention: how long the store keeps runs that are over, ``Retention()`` for 30 and 90 days; None: until forgotten.
         instruments: called synchronously with every event, or with those of the classes in their attribute `kinds`; for logs and
             metrics. One with a method ``opened(runtime)`` is given the runtime first.
@@ -705,7 +752,7 @@ async def open_runtime(
     for instrument in listeners:
         services.events.add_sink(instrument, tuple(getattr(instrument, "kinds", (Event,))))
     session = Session(services, supervisor_spec("root", (), supervision))
-    engine = Engine(services, session.root, models, trained)
+    engine = Engine(services, session.root, models, trained, _checked_wait(evict_after_s))
     scheduler = Scheduler(engine)
     services.facade = runtime = Runtime(services, session.root, models, trained, engine, scheduler)
     for instrument in listeners:
@@ -774,6 +821,14 @@ def _checked(dead_letters: object) -> DeadLetterPolicy | None:
     )
 
 
+def _checked_wait(seconds: object) -> float:
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not seconds >= 0:
+        raise DeclarationError(
+            f"open_runtime(evict_after_s={repr_of(seconds)}): expected a number of seconds >= 0.\n  Fix: leave it out for 60."
+        )
+    return float(seconds)
+
+
 def _check_entry() -> None:
     if not trio.lowlevel.in_trio_run():
         raise UsageError(
@@ -789,7 +844,7 @@ async def _keep(
     keeping = Keeping(store, worker, engine.publish, retention)
     taking_up = engine.keep(keeping)
     try:
-        tasks = (taking_up.take_up, taking_up.hear, scheduler.run)
+        tasks = (taking_up.take_up, engine.outside.hear, scheduler.run)
         await runtime.spawn(Keeper, keeping, *tasks, name="store", restart=RestartType.TEMPORARY)
     except ActorStartFailed as error:
         if isinstance(error.__cause__, StoreError):

@@ -69,6 +69,14 @@ def _not_taken(plan: Plan) -> Iterator[Problem]:
                 f"no node takes the graph's input {kind.__name__}.",
                 f"give a node a parameter annotated with {kind.__name__}.",
             )
+    for kind in plan.signal_types:
+        if not any(related(kind, (edge.type,)) for edge in plan.out_of(None)):
+            yield Problem(
+                "signal-not-taken",
+                None,
+                f"no node takes the graph's signal {kind.__name__}.",
+                f"give a node a parameter annotated with {kind.__name__}.",
+            )
     for spec in _in_the_flow(plan):
         for kind in spec.outputs:
             if not any(related(kind, (edge.type,)) for edge in plan.out_of(spec.name)):
@@ -224,6 +232,8 @@ class _Ways:
     def can_both_arrive(self, one: Receiver, two: Receiver) -> bool:
         """Whether some message splits into ways to both; what a cycle makes one after the other counts too."""
         plan = self._plan
+        if one in plan.signalled or two in plan.signalled:
+            return True  # it comes by itself, whenever it is sent
         first, second = plan.bit_of(one), plan.bit_of(two)
         both = first | second
         for reach, ends in reversed(self._parting):  # mostly they part where the last of them did

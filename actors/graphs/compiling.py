@@ -31,6 +31,7 @@ def compiled(
     output_types: tuple[type, ...],
     finish: Finish,
     fallback: GraphFallback | None,
+    signal_types: tuple[type, ...] = (),
 ) -> tuple[Plan, list[Problem], list[Problem]]:
     """The plan of a graph, the problems of the graph without its nested ones, and those of connections to unknown nodes."""
     origins = {each.origin: (node, each.names) for node, each in nodes.items() if each.embedded is None}
@@ -41,7 +42,7 @@ def compiled(
     if fallback is not None:
         specs = _with_fallback(specs, fallback, origins, output_types, problems)
     specs = with_demands(_apart(specs))
-    plan = compile_plan(name, specs, input_types, output_types, known)
+    plan = compile_plan(name, specs, input_types, output_types, known, signal_types)
     if not specs:
         empty = Problem("no-nodes", None, "it has no nodes.", "decorate a function with @graph.node or @graph.predict.")
         return plan, [empty], unknown

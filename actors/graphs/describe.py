@@ -27,6 +27,7 @@ _KINDS = {
     Kind.FUNCTION: "async function",
     Kind.THREAD: "function in a worker thread",
     Kind.PREDICT: "language model",
+    Kind.HUMAN: "person",
     Kind.GRAPH: "graph",
     Kind.ACTOR: "actor",
 }
@@ -42,6 +43,7 @@ def describe(
         _problems(problems),
         _nodes(plan),
         _prompts(plan),
+        _questions(plan),
         _tools(plan),
         _dependencies(plan),
         _recalled(plan),
@@ -100,6 +102,8 @@ def _kind(spec: NodeSpec) -> str:
     if spec.predict is not None:
         module = spec.predict.module
         details.append(f"`{module if isinstance(module, str) else getattr(module, '__name__', type(module).__name__)}`")
+    if spec.human is not None and spec.human.to is not None:
+        details.append(f"to {spec.human.to!r}")
     if isinstance(spec.options.lm, str):
         details.append(f"`lm={spec.options.lm!r}`")
     if spec.predict is not None and spec.predict.stream:
@@ -161,6 +165,17 @@ def _prompts(plan: Plan) -> Iterator[str]:
         yield from (
             f"> {line}".rstrip() for line in (spec.instruction or "(no instruction: the names of the types say it)").splitlines()
         )
+
+
+def _questions(plan: Plan) -> Iterator[str]:
+    asked = [spec for spec in plan.nodes.values() if spec.kind is Kind.HUMAN]
+    if asked:
+        yield "## Questions"
+    for spec in asked:
+        yield ""
+        yield f"`{spec.name}`, answered with {type_names(spec.outputs)}{' or None' if spec.may_end else ''}."
+        yield ""
+        yield from (f"> {line}".rstrip() for line in (spec.instruction or "(no question)").splitlines())
 
 
 def _tools(plan: Plan) -> Iterator[str]:

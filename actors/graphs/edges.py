@@ -158,7 +158,7 @@ def _may_flow(made: type, entry: Input) -> bool:
 def edges_of(
     specs: Mapping[str, NodeSpec], input_types: tuple[type, ...], output_types: tuple[type, ...], takers: Takers
 ) -> Iterator[Edge]:
-    """All edges that messages can take, in declaration order; the graph's input first."""
+    """All edges that messages can take, in declaration order; what comes from outside first: the graph's input and signals."""
     makers: list[tuple[str | None, tuple[type, ...]]] = [(None, input_types)]
     makers += [(spec.name, spec.outputs) for spec in specs.values() if not spec.is_on_demand]
     for source, outputs in makers:

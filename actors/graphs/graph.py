@@ -7,7 +7,7 @@ import functools
 import inspect
 import types
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Generic, TypeVar, Unpack, final, overload
+from typing import Any, Generic, TypeVar, Unpack, cast, final, overload
 
 import attrs
 
@@ -69,6 +69,7 @@ class Graph(Generic[In, Out]):
         fallback: Callable[..., Any] | None = None,
         finish: Finish = Finish.FIRST_OUTPUT,
         version: str = "",
+        signals: Any = (),
     ) -> None: ...
     @overload  # for a union, which is no type[…]: write Graph[A, B | C](…)
     def __init__(
@@ -81,6 +82,7 @@ class Graph(Generic[In, Out]):
         fallback: Callable[..., Any] | None = None,
         finish: Finish = Finish.FIRST_OUTPUT,
         version: str = "",
+        signals: Any = (),
     ) -> None: ...
     @overload
     def __init__(
@@ -93,6 +95,7 @@ class Graph(Generic[In, Out]):
         fallback: Callable[..., Any] | None = None,
         finish: Finish = Finish.FIRST_OUTPUT,
         version: str = "",
+        signals: Any = (),
     ) -> None: ...
     @overload
     def __init__(
@@ -105,6 +108,7 @@ class Graph(Generic[In, Out]):
         fallback: Callable[..., Any] | None = None,
         finish: Finish = Finish.FIRST_OUTPUT,
         version: str = "",
+        signals: Any = (),
     ) -> None: ...
     def __init__(
         self,
@@ -116,6 +120,7 @@ class Graph(Generic[In, Out]):
         fallback: Callable[..., Any] | None = None,
         finish: Finish = Finish.FIRST_OUTPUT,
         version: str = "",
+        signals: Any = (),
     ) -> None:
         """Begin a graph without nodes.
 
@@ -130,6 +135,8 @@ class Graph(Generic[In, Out]):
             finish: when a run returns: with its first output, which cancels all else that is in progress, or when nothing is in
                 progress any more.
             version: whose stored runs it takes up: those that were begun with the same name and the same version.
+            signals: a message type, or several, that may come into a run from outside with ``runtime.send``. They go where an
+                input of their type would; a join that lacks nothing else waits for one.
 
         Raises:
             DeclarationError: the name, a type, the supervision, the fallback, `finish` or the version is of the wrong kind.
@@ -156,6 +163,7 @@ class Graph(Generic[In, Out]):
         self.finish = finish
         self.input_types = message_types(f"Graph({name!r}", "input", input)
         self.output_types = message_types(f"Graph({name!r}", "output", output)
+        self.signal_types = _signal_types(name, signals)
         self.supervision = supervision
         if fallback is not None and (not isinstance(fallback, types.FunctionType) or fallback.__name__ == "<lambda>"):
             raise DeclarationError(
@@ -219,6 +227,39 @@ class Graph(Generic[In, Out]):
             DeclarationError: as for :meth:`node`. Calling the function itself raises UsageError.
         """
         declaring = functools.partial(self._declare, name=name, given=given, predict=True)
+        return _decorator(declaring, function, _caller())
+
+    @overload
+    def human(self, function: F, /) -> F: ...
+    @overload
+    def human(
+        self,
+        /,
+        *,
+        name: str | enum.Enum | None = None,
+        timeout_s: float | None = None,
+        fallback: Callable[..., Any] | None = None,
+        to: str | None = None,
+    ) -> Callable[[F], F]: ...
+    def human(self, function: Any = None, /, *, name: str | enum.Enum | None = None, **given: Any) -> Any:
+        """Make a function without a body, or a message class whose ``__call__`` has none, a node that a person fills.
+
+        The parameters are what the person is shown, the docstring is the question, the return type is the form: of several
+        types the person chooses one, and None, where that is allowed, is one of the choices. ``runtime.questions()`` lists what
+        is asked, ``runtime.answer(id, value)`` answers it. A question waits without an instance, a task or a frame: of a run in a
+        store it outlives the process, and nothing is run again for it.
+
+        Args:
+            function: the function or class, when the decorator is used without options.
+            name: the node's name, by default the function's; it may be the member of an enumeration.
+            given: `timeout_s`, how many seconds the person has, by the store's clock, over all lives of the run (after that the
+                node has failed with ``NodeTimedOut``, or its fallback works on the message); `fallback`, as for :meth:`node`;
+                `to`, whom the question is for: a name that your own program knows.
+
+        Raises:
+            DeclarationError: as for :meth:`node`. Calling the function itself raises UsageError.
+        """
+        declaring = functools.partial(self._declare, name=name, given=given, predict=False, human=True)
         return _decorator(declaring, function, _caller())
 
     def add(
@@ -347,7 +388,14 @@ class Graph(Generic[In, Out]):
         self._checks = len(FURTHER_CHECKS)
         fallback = None if self._fallback is None or self._fallback_names is None else (self._fallback, self._fallback_names)
         plan, own, unknown = compiled(
-            self.name, self._nodes, self._connections, self.input_types, self.output_types, self.finish, fallback
+            self.name,
+            self._nodes,
+            self._connections,
+            self.input_types,
+            self.output_types,
+            self.finish,
+            fallback,
+            self.signal_types,
         )
         if not own and not unknown:
             self._sound = plan
@@ -371,6 +419,14 @@ class Graph(Generic[In, Out]):
                 declaration.location,
             )
             return
+        if inner.signal_types:
+            yield Problem(
+                "nested-signals",
+                name,
+                f"the graph {inner.name!r} declares signals, and as a node it never gets one: they go to the outermost run.",
+                "let this graph take the signal, and pass it on with the message that the nested graph takes.",
+                declaration.location,
+            )
         for problem in inner.check():
             yield attrs.evolve(problem, node=name if problem.node is None else f"{name}/{problem.node}")
 
@@ -382,9 +438,12 @@ class Graph(Generic[In, Out]):
         name: str | enum.Enum | None,
         given: Mapping[str, Any],
         predict: bool,
+        human: bool = False,
     ) -> Any:
         function = getattr(function, ORIGINAL, function)
-        declaration = declare(function, lambda found: capture(found, frame), name=plain(name), given=given, predict=predict)
+        declaration = declare(
+            function, lambda found: capture(found, frame), name=plain(name), given=given, predict=predict, human=human
+        )
         for other in self._origins.get(id(declaration.origin), ()):
             if other.origin is declaration.origin:
                 what = "class" if declaration.message is not None else "function"
@@ -394,7 +453,7 @@ class Graph(Generic[In, Out]):
                     f"of graph {self.name!r}.\n  Fix: remove one decorator, or define {second}."
                 )
         self._add(declaration)
-        return _unfilled(function, declaration) if predict and declaration.message is None else function
+        return _unfilled(function, declaration) if (predict or human) and declaration.message is None else function
 
     def _add(self, declaration: NodeDeclaration) -> None:
         if declaration.name in self._nodes:
@@ -408,6 +467,13 @@ class Graph(Generic[In, Out]):
 
     def _changed(self) -> None:
         self._plan = self._sound = None
+
+
+def _signal_types(name: str, signals: Any) -> tuple[type, ...]:
+    is_several = isinstance(signals, tuple | list)
+    given: tuple[Any, ...] = tuple(cast("tuple[Any, ...]", signals)) if is_several else (signals,)
+    found = [kind for each in given for kind in message_types(f"Graph({name!r}", "signals", each)]
+    return tuple(dict.fromkeys(found))
 
 
 def _caller() -> types.FrameType | None:
@@ -431,6 +497,11 @@ def _decorator(declaring: Callable[[Any, types.FrameType | None], Any], function
 def _unfilled(function: types.FunctionType, declaration: NodeDeclaration) -> Callable[..., Any]:
     @functools.wraps(function)
     def unfilled(*_args: Any, **_kwargs: Any) -> Any:
+        if declaration.human is not None:
+            raise UsageError(
+                f"{declaration.name!r} is filled by a person; it has no body to call ({location(function)}).\n"
+                "  Fix: run the graph, in a test with runtime.testing.answering(…)."
+            )
         raise UsageError(
             f"{declaration.name!r} is filled by a language model; it has no body to call ({location(function)}).\n"
             "  Fix: run the graph, in a test with a scripted LM; or call lm.predict(…) yourself."

@@ -8,12 +8,14 @@ import inspect
 import types
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import Any, Protocol, final
+from typing import Any, Protocol, TypeVar, final
 
 import attrs
 
 from actors.checks import check_count, refuse
 from actors.errors import DeclarationError
+
+A = TypeVar("A")
 
 
 class Run(Protocol):
@@ -66,6 +68,19 @@ class Run(Protocol):
         """How many more messages the run may deliver to nodes before its ``max_steps`` fails it; ``math.inf`` without one.
 
         So a loop can end in time: at 0, return the output or None. What has been delivered already counts, queued messages too.
+        """
+        ...
+
+    async def ask(self, question: object, answer: type[A], timeout_s: float | None = None) -> A:
+        """Ask a person about `question`, any message, and wait for an `answer`: a message type, or a union of several.
+
+        The question is in ``runtime.questions()`` until somebody calls ``runtime.answer()``. The node waits in the middle of its
+        work: it holds its instance, and a stored run stays in memory. When the process ends meanwhile, the next one runs the
+        node from its beginning, so its own lines before this one run again; answers that were given come from the journal, in
+        a further attempt too. An ``@graph.human`` node waits without any of that: prefer one where a question has its own step.
+
+        Raises:
+            NodeTimedOut: nobody has answered within `timeout_s` seconds, by the store's clock, counted from the first time.
         """
         ...
 

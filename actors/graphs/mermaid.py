@@ -105,6 +105,8 @@ def _box(spec: NodeSpec) -> str:
         label += f"<br/>calls {escape(', '.join(spec.tool_names))}"
     if spec.kind is Kind.ACTOR:
         return f'(("{label}"))'
+    if spec.kind is Kind.HUMAN:
+        return f'[/"{label}"\\]'
     return f'{{{{"{label}"}}}}' if spec.kind is Kind.PREDICT else f'["{label}"]'
 
 

@@ -22,7 +22,15 @@ from actors.errors import DeclarationError, Problem
 from actors.graphs.annotations import Many, Names, how_to_make_message, is_message_type, location
 from actors.graphs.dependencies import Dependency, Injected, Recalled
 from actors.graphs.markers import Gather
-from actors.graphs.options import PREDICT_OPTIONS, NodeOptions, PredictOptions, check_options, node_options
+from actors.graphs.options import (
+    PREDICT_OPTIONS,
+    HumanOptions,
+    NodeOptions,
+    PredictOptions,
+    check_human_options,
+    check_options,
+    node_options,
+)
 from actors.graphs.toolboxes import Toolbox
 from actors.graphs.tools import Tool, ToolSpec, as_tool
 from actors.supervision import check_id
@@ -39,6 +47,8 @@ class Kind(enum.Enum):
     """A plain ``def``: runs in a worker thread."""
     PREDICT = "predict"
     """A language model chooses among the return types and fills the chosen one."""
+    HUMAN = "human"
+    """A person chooses among the return types and fills the chosen one."""
     GRAPH = "graph"
     """A nested graph, run for each message."""
     ACTOR = "actor"
@@ -61,6 +71,11 @@ class Nested(Protocol):
     @property
     def output_types(self) -> tuple[type, ...]:
         """What a run of it ends with."""
+        ...
+
+    @property
+    def signal_types(self) -> tuple[type, ...]:
+        """What may come into a run of it from outside."""
         ...
 
     @property
@@ -111,6 +126,8 @@ class NodeDeclaration:
     embedded: Embedded | None = None
     """A graph or an actor that stands as a node; `function` is then a stand-in, or the actor's ``receive``."""
     fallback_names: Names | None = None
+    human: HumanOptions | None = None
+    """Set for a node that a person fills."""
     uncertain_names: Names | None = None
 
     @property
@@ -139,6 +156,8 @@ class NodeDeclaration:
             return self.embedded.kind
         if self.predict is not None:
             return Kind.PREDICT
+        if self.human is not None:
+            return Kind.HUMAN
         waits = inspect.iscoroutinefunction(self.function) or inspect.isasyncgenfunction(self.function)
         return Kind.FUNCTION if waits else Kind.THREAD
 
@@ -218,6 +237,8 @@ class NodeSpec:
     embedded: Any = None
     """For a graph or an actor as a node: the graph, the ref, or what makes the actor. Any: the runtime knows which by `kind`."""
     fallback: Fallback | None = None
+    human: HumanOptions | None = None
+    """Set for a node that a person fills."""
     on_uncertain: Fallback | None = None
     """What finds out whether a step that was cut short took effect; it gets no error."""
     tools: tuple[ToolSpec, ...] = ()
@@ -268,25 +289,35 @@ class NodeSpec:
 
 
 def declare(
-    function: object, names: Callable[[types.FunctionType], Names], *, name: str | None, given: Mapping[str, Any], predict: bool
+    function: object,
+    names: Callable[[types.FunctionType], Names],
+    *,
+    name: str | None,
+    given: Mapping[str, Any],
+    predict: bool,
+    human: bool = False,
 ) -> NodeDeclaration:
     """Make the declaration of one decorated function, or of one class with ``__call__``.
 
     Raises:
         DeclarationError: it is neither a plain function nor such a class, or an option is unknown or has a wrong value.
     """
-    decorator = "@graph.predict" if predict else "@graph.node"
+    decorator = "@graph.human" if human else "@graph.predict" if predict else "@graph.node"
     message, shown = None, function
     if isinstance(function, type):
         message, function = function, _handler(function, decorator)
-        given = {"concurrency": 1, **given}
+        given = given if human else {"concurrency": 1, **given}
     if not isinstance(function, types.FunctionType) or function.__name__ == "<lambda>":
         raise _no_function(shown, decorator)
     own_name = function.__name__ if message is None else message.__name__
     where = f"node {name or own_name!r} ({location(function)})"
-    check_options(given, predict=predict, where=where)
+    if human:
+        check_human_options(given, where=where)
+    else:
+        check_options(given, predict=predict, where=where)
     extra = {key: value for key, value in given.items() if key in PREDICT_OPTIONS}
-    common = {key: value for key, value in given.items() if key not in PREDICT_OPTIONS}
+    addressed = {key: value for key, value in given.items() if key == "to"}
+    common = {key: value for key, value in given.items() if key not in extra and key not in addressed}
     try:
         if name is not None and not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise refuse(NodeOptions, "name", name, "a string or None")
@@ -295,6 +326,7 @@ def declare(
         _check_repeatable(options, function)
         _check_once(options, function)
         predict_options = _predict_options(extra, names, location(function)) if predict else None
+        human_options = HumanOptions(**addressed) if human else None
     except DeclarationError as error:
         raise DeclarationError(f"{where}: {error}") from None
     fallback, uncertain = _names_of(options.fallback, names), _names_of(options.on_uncertain, names)
@@ -306,6 +338,7 @@ def declare(
         names(function),
         message,
         fallback_names=fallback,
+        human=human_options,
         uncertain_names=uncertain,
     )
 

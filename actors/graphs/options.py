@@ -154,6 +154,20 @@ class PredictOptions:
     """Whether the model is told with each result how many rounds, and how many steps of the run, are left."""
 
 
+def _is_addressee(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is not None and not (isinstance(value, str) and value.strip()):
+        raise refuse(owner, attribute.name, value, "a name such as 'legal', or None")
+
+
+@final
+@attrs.frozen
+class HumanOptions:
+    """What an author can set on ``@graph.human(…)`` besides ``timeout_s`` and ``fallback``."""
+
+    to: str | None = attrs.field(default=None, validator=_is_addressee)
+    """Whom the question is for: a name that your own program knows. It is told with the question, and nothing else."""
+
+
 class NodeKeywords(TypedDict, total=False):
     """The fields of :class:`NodeOptions` and of :class:`PredictOptions` as keywords, for type checkers."""
 
@@ -204,6 +218,21 @@ def node_options(given: Mapping[str, Any], *, predict: bool, has_tools: bool = F
     return attrs.evolve(options, redelivery=redelivery)
 
 
+def check_human_options(given: Iterable[str], *, where: str) -> None:
+    """Reject what a node that a person fills does not have: it has no instances, and makes one attempt."""
+    for option in given:
+        if option in HUMAN_OPTIONS:
+            continue
+        fix = f"leave {option!r} out: a person is asked once, and nothing runs meanwhile."
+        if option not in _OPTIONS and option not in PREDICT_OPTIONS:
+            fix = nearest(
+                option, HUMAN_OPTIONS, {"timeout": "timeout_s=…", "assignee": "to='name'", "on_timeout": "fallback=function"}
+            )
+        raise DeclarationError(
+            f"{where}: @graph.human has no option {option!r}. Expected one of: {', '.join(HUMAN_OPTIONS)}.\n  Fix: {fix}"
+        )
+
+
 def check_options(given: Iterable[str], *, predict: bool, where: str) -> None:
     """Reject options that do not exist, naming the nearest one that does."""
     known = [*_OPTIONS, *(PREDICT_OPTIONS if predict else ())]
@@ -231,3 +260,5 @@ _ELSEWHERE = {
 _OPTIONS = ("name", *(field.name for field in attrs.fields(NodeOptions)))
 PREDICT_OPTIONS = tuple(field.name for field in attrs.fields(PredictOptions))
 """Those that only a node which a language model fills has."""
+HUMAN_OPTIONS = ("name", "timeout_s", "fallback", "to")
+"""Those of a node that a person fills."""

@@ -40,6 +40,10 @@ class Plan:
     """Node → its place in the declaration."""
     recalled: tuple[type, ...]
     """The types that nodes recall."""
+    signal_types: tuple[type, ...]
+    """What may come into a run from outside while it is open."""
+    signalled: frozenset[Receiver]
+    """The parameters that a signal may bring a value for by itself: directly, or over nodes that take nothing else."""
     takers: Takers = attrs.field(repr=False)
     """Which parameters take what: what routes are looked up in."""
     alternatives: frozenset[tuple[str | None, str, str]] = attrs.field(default=frozenset(), init=False)
@@ -101,10 +105,11 @@ def compile_plan(
     input_types: tuple[type, ...],
     output_types: tuple[type, ...],
     connections: Sequence[Connection],
+    signal_types: tuple[type, ...] = (),
 ) -> Plan:
     """Compile; never fails, even if the graph is wrong."""
     takers = Takers(specs, connections)
-    edges = list(edges_of(specs, input_types, output_types, takers))
+    edges = list(edges_of(specs, tuple(dict.fromkeys((*input_types, *signal_types))), output_types, takers))
     after: dict[str, dict[str, None]] = {node: {} for node in specs}
     for edge in edges:
         if edge.source is not None and edge.target is not None:
@@ -143,6 +148,8 @@ def compile_plan(
         order={node: index for index, node in enumerate(specs)},
         recalled=tuple(dict.fromkeys(kind for spec in specs.values() for entry in spec.recalls for kind in entry.types)),
         back=frozenset[tuple[str | None, str]](back),
+        signal_types=signal_types,
+        signalled=_signalled(specs, signal_types, out_of),
         takers=takers,
         into=into,
         out_of=out_of,
@@ -152,6 +159,21 @@ def compile_plan(
         level_reach=level_reach,
         inward_reach=inward_reach,
     )
+
+
+def _signalled(
+    specs: Mapping[str, NodeSpec], signal_types: tuple[type, ...], out_of: Mapping[str | None, Sequence[Edge]]
+) -> frozenset[Receiver]:
+    found: set[Receiver] = set()
+    queue = [edge for edge in out_of.get(None, ()) if signal_types and issubclass(edge.type, signal_types)]
+    while queue:
+        edge = queue.pop()
+        receiver = Receiver(edge.target or "", edge.parameter or "")
+        if edge.target is not None and receiver not in found:
+            found.add(receiver)
+            if not specs[edge.target].is_join:
+                queue += out_of.get(edge.target, ())
+    return frozenset(found)
 
 
 def _direct(specs: Mapping[str, NodeSpec], edges: Iterable[Edge]) -> dict[str, list[Receiver]]:

@@ -59,6 +59,8 @@ def resolve(declaration: NodeDeclaration, nodes: Nodes) -> Resolved:
     shape = returned or Shape()
     if declaration.predict is not None:
         _check_predict(declaration, returned, report)
+    elif declaration.human is not None:
+        _check_human(declaration, found, returned, report)
     elif returned is not None:
         _check_body(declaration, returned, report)
     spec = NodeSpec(
@@ -73,6 +75,7 @@ def resolve(declaration: NodeDeclaration, nodes: Nodes) -> Resolved:
         item_may_end=shape.item_optional,
         options=declaration.options,
         predict=declaration.predict,
+        human=declaration.human,
         needs=types.MappingProxyType(found.needs),
         recalls=tuple(found.recalls),
         instruction=_instruction(declaration),
@@ -435,11 +438,45 @@ def _read_return(declaration: NodeDeclaration, report: Report) -> Shape | None:
         report(
             "wrong-stream", "it is a synchronous generator.", "make it 'async def' with '-> AsyncIterator[A]', or return list[A]."
         )
-    elif shape.many is Many.STREAM and not generates and declaration.predict is None:
+    elif shape.many is Many.STREAM and not generates and not (declaration.predict or declaration.human):
         report("wrong-stream", "it is annotated as a stream but never yields.", "yield the items, or return list[A].")
     elif generates and shape.many is not Many.STREAM:
         report("wrong-stream", "it yields but is not annotated as a stream.", "annotate it with '-> AsyncIterator[A]'.")
     return shape
+
+
+def _check_human(declaration: NodeDeclaration, found: _Parameters, returned: Shape | None, report: Report) -> None:
+    if returned is not None and (not returned.types or returned.many is not Many.ONE):
+        report(
+            "human-return",
+            "a person fills one message, and the return type is " + ("a list." if returned.many is not Many.ONE else "None."),
+            "return a message type that holds the list as a field, and let a @graph.node fan it out."
+            if returned.many is not Many.ONE
+            else "name the message types to choose among; what only ends its branch asks nobody.",
+        )
+    if not has_no_body(declaration.function):  # type: ignore[arg-type]  # mypy binds a function held in a field
+        report(
+            "human-body",
+            "it has a body, which would never run: a person fills the return type.",
+            "leave only the docstring and '...' (or 'raise NotImplementedError'), or use @graph.node and ask with run.ask(…).",
+        )
+    elif not _instruction(declaration):
+        where = "the class or its __call__" if declaration.message is not None else "the function"
+        report("human-question", "it has no question.", f"write a docstring for {where}: it is what the person is asked.")
+    for name in (*found.injected, *found.needs):
+        report(
+            "human-parameter",
+            f"parameter {name!r} takes no message, and nothing runs while the person is asked.",
+            "take messages, or recall one: Annotated[A, Recall()]; work out the rest in the node before it.",
+        )
+    names = Counter(kind.__name__ for kind in (returned.types if returned is not None else ()))
+    for name, count in names.items():
+        if count > 1:
+            report(
+                "human-same-name",
+                f"the person would choose among {count} types of the one name {name!r}.",
+                f"rename one of the classes {name}.",
+            )
 
 
 def _check_predict(declaration: NodeDeclaration, returned: Shape | None, report: Report) -> None:

@@ -87,10 +87,14 @@ class InstancePool:
 
     async def start(self) -> None:
         """Start the first instance; return once it has started or failed to."""
-        self.mailbox.on_unattended = self._grow
+        self.attend()
         self.mailbox.call()
         for cell in list(self._instances.values()):
             await cell.wait_started()
+
+    def attend(self) -> None:
+        """Start an instance when the first message waits, and not before."""
+        self.mailbox.on_unattended = self._grow
 
     def _grow(self) -> bool:
         """Start another instance, if there may be one more. Called often while all are busy, so it looks at none of them."""

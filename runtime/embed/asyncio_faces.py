@@ -28,6 +28,7 @@ from runtime.graphs.deployment import Deployment
 from runtime.graphs.events import AnyEvent, AnyRunEvent
 from runtime.graphs.handle import RunHandle
 from runtime.graphs.history import History
+from runtime.graphs.questions import Question
 from runtime.graphs.record import RunStatus, Spend, Step
 from runtime.journal.store import Page, StoredRun, StoredStatus
 from runtime.lm.limits.budget import Budget
@@ -217,6 +218,18 @@ class AsyncioRuntime(AsyncioFace[Runtime], of=Runtime):
         """See ``Runtime.schedules``."""
         return await self._cross(timeout, self._native.schedules)
 
+    async def questions(self, run_id: str | None = None, *, timeout: float | None = None) -> list[Question]:
+        """See ``Runtime.questions``."""
+        return await self._cross(timeout, self._native.questions, run_id)
+
+    async def answer(self, question_id: str, value: object, by: str | None = None, *, timeout: float | None = None) -> None:
+        """See ``Runtime.answer``."""
+        return await self._cross(timeout, self._native.answer, question_id, value, by)
+
+    async def send(self, run_id: str, signal: object, key: str | None = None, *, timeout: float | None = None) -> None:
+        """See ``Runtime.send``."""
+        return await self._cross(timeout, self._native.send, run_id, signal, key)
+
     def stream(
         self,
         graph: Graph[In, Out],
@@ -391,6 +404,11 @@ class AsyncioRunHandle(AsyncioFace[RunHandle[Out]], Generic[Out], of=RunHandle):
         return self._native.status
 
     @property
+    def questions(self) -> tuple[Question, ...]:
+        """See ``RunHandle.questions``."""
+        return self._native.questions
+
+    @property
     def trace(self) -> tuple[Step, ...]:
         """See ``RunHandle.trace``."""
         return self._native.trace
@@ -409,6 +427,10 @@ class AsyncioRunHandle(AsyncioFace[RunHandle[Out]], Generic[Out], of=RunHandle):
         """See ``RunHandle.result``."""
         result: Out = await self._cross(timeout, self._native.result)
         return result
+
+    async def send(self, signal: object, key: str | None = None, *, timeout: float | None = None) -> None:
+        """See ``RunHandle.send``."""
+        return await self._cross(timeout, self._native.send, signal, key)
 
     async def cancel(self, *, timeout: float | None = None) -> None:
         """See ``RunHandle.cancel``."""

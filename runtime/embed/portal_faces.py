@@ -28,6 +28,7 @@ from runtime.graphs.deployment import Deployment
 from runtime.graphs.events import AnyEvent, AnyRunEvent
 from runtime.graphs.handle import RunHandle
 from runtime.graphs.history import History
+from runtime.graphs.questions import Question
 from runtime.graphs.record import RunStatus, Spend, Step
 from runtime.journal.store import Page, StoredRun, StoredStatus
 from runtime.lm.limits.budget import Budget
@@ -213,6 +214,18 @@ class PortalRuntime(PortalFace[Runtime], of=Runtime):
         """See ``Runtime.schedules``."""
         return self._cross(timeout, self._native.schedules)
 
+    def questions(self, run_id: str | None = None, *, timeout: float | None = None) -> list[Question]:
+        """See ``Runtime.questions``."""
+        return self._cross(timeout, self._native.questions, run_id)
+
+    def answer(self, question_id: str, value: object, by: str | None = None, *, timeout: float | None = None) -> None:
+        """See ``Runtime.answer``."""
+        return self._cross(timeout, self._native.answer, question_id, value, by)
+
+    def send(self, run_id: str, signal: object, key: str | None = None, *, timeout: float | None = None) -> None:
+        """See ``Runtime.send``."""
+        return self._cross(timeout, self._native.send, run_id, signal, key)
+
     def stream(
         self,
         graph: Graph[In, Out],
@@ -387,6 +400,11 @@ class PortalRunHandle(PortalFace[RunHandle[Out]], Generic[Out], of=RunHandle):
         return self._native.status
 
     @property
+    def questions(self) -> tuple[Question, ...]:
+        """See ``RunHandle.questions``."""
+        return self._native.questions
+
+    @property
     def trace(self) -> tuple[Step, ...]:
         """See ``RunHandle.trace``."""
         return self._native.trace
@@ -405,6 +423,10 @@ class PortalRunHandle(PortalFace[RunHandle[Out]], Generic[Out], of=RunHandle):
         """See ``RunHandle.result``."""
         result: Out = self._cross(timeout, self._native.result)
         return result
+
+    def send(self, signal: object, key: str | None = None, *, timeout: float | None = None) -> None:
+        """See ``RunHandle.send``."""
+        return self._cross(timeout, self._native.send, signal, key)
 
     def cancel(self, *, timeout: float | None = None) -> None:
         """See ``RunHandle.cancel``."""

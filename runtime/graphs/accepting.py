@@ -6,7 +6,7 @@ import json
 import math
 import secrets
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, final
 
 import trio
@@ -27,6 +27,7 @@ from runtime.graphs.events import RunAdopted, RunParkedEvent, RunResumed
 from runtime.graphs.journaling import Journal, details_of, is_by_hand
 from runtime.graphs.keeper import Keeping
 from runtime.graphs.launch import Launch
+from runtime.graphs.outside import Outside
 from runtime.graphs.reducer.deliveries import Commands
 from runtime.graphs.reducer.state import RunState
 from runtime.graphs.resuming import MAX_LIVES, Resumed, check, crashed_too_often, lives_in_vain, told_of
@@ -34,7 +35,7 @@ from runtime.graphs.run import ActiveRun
 from runtime.graphs.stored import StoredView, unknown
 from runtime.graphs.uncertain import Uncertain, decided, find_uncertain
 from runtime.journal.records import Record, RecordKind, digest_of
-from runtime.journal.store import Created, Existing, NewRun, PostedKind, StoredRun, StoredStatus
+from runtime.journal.store import Created, Existing, NewRun, StoredRun, StoredStatus
 from runtime.messages.codec import MessageCodec
 
 
@@ -42,13 +43,18 @@ from runtime.messages.codec import MessageCodec
 class DurableRuns:
     """The runs of one runtime that its store has."""
 
-    def __init__(self, keeping: Keeping, active: ActiveRuns, deployments: Deployments, services: Services) -> None:
+    def __init__(
+        self, keeping: Keeping, active: ActiveRuns, deployments: Deployments, services: Services, outside: Outside
+    ) -> None:
         self.keeping = keeping
+        self.outside = outside
         self.active = active
         self.deployments = deployments
         self._services = services
         self._accepting: dict[str, trio.Lock] = {}
         """By the id of each run that is being started."""
+        outside.keeping, outside.accepting = keeping, self._accepting
+        active.put_down = outside.put_down
 
     @trio.lowlevel.enable_ki_protection
     async def accept(
@@ -109,6 +115,8 @@ class DurableRuns:
             run = self.active.activate(deployment, state, message, max_steps, events)
             run.journal = Journal(keeping.open_log(run_id, 1, run.lost), deployment.codec)
             run.journal.note(message, data)
+            self._watch_deadline(run, deadline)
+            self.outside.begun(run)
             return Launch(run, message, commands, deployment.admit)
         if found.run.graph != graph.name or not _is_same_input(deployment.codec, found.first, data, message):
             raise RunExists(
@@ -118,7 +126,7 @@ class DurableRuns:
             )
         active = self.active.by_id.get(run_id)  # it may have been taken up meanwhile
         if active is not None:
-            return active
+            return self.seen(active)
         if here and found.run.status is StoredStatus.READY and found.run.version == graph.version:
             taken = await store.take(run_id, StoredStatus.READY)
             if taken is not None:
@@ -130,7 +138,16 @@ class DurableRuns:
     def view(self, stored: StoredRun) -> StoredView:
         """A stored run, as its handle sees it."""
         deployment = self.deployments.named(stored.graph)
-        return StoredView(self.keeping.store, stored, None if deployment is None else deployment.codec, self.active.by_id.get)
+        codec = None if deployment is None else deployment.codec
+        find, returning = self.active.by_id.get, self.active.returning
+        return StoredView(self.keeping.store, stored.id, stored.graph, stored.status, codec, find, returning)
+
+    def seen(self, run: ActiveRun) -> ActiveRun | StoredView:
+        """A run here, as its handle sees it: one that is stored may leave memory and come back."""
+        if run.journal is None:
+            return run
+        find, returning, codec = self.active.by_id.get, self.active.returning, run.journal.codec
+        return StoredView(self.keeping.store, run.id, run.graph, StoredStatus.RUNNING, codec, find, returning, run)
 
     async def handle(self, run_id: str) -> StoredView:
         """A stored run.
@@ -187,7 +204,6 @@ class DurableRuns:
             self.parked(stored, error)
             return error
         heard = max((details_of(record)["heard"] for record in records if is_by_hand(record)), default=0)
-        is_cancelled = any(item.kind is PostedKind.CANCEL and item.id > heard for item in await store.inbox(run_id))
         async with in_context(self.deployments.context):
             run = self.active.activate(deployment, back.resumed.state, back.message, float(records[0].path or "inf"), events)
         log = keeping.open_log(run_id, len(records), run.lost)
@@ -199,8 +215,7 @@ class DurableRuns:
         if back.adopted is not None:
             written = log.append(RecordKind.ADOPTED, deployment.graph.version, back.adopted)
         run.resume(back.resumed)
-        if is_cancelled:
-            run.cancel("it was cancelled before its process ended")
+        await self.outside.revived(run, records)
         if run.wants(RunResumed):
             run.audience.publish(RunResumed(run_id=run_id, graph=stored.graph, records=len(records), lives=stored.lives))
         if back.report is not None and run.wants(RunAdopted):
@@ -210,6 +225,8 @@ class DurableRuns:
         except UnderstudyError:
             run.never_began()
             raise
+        if not any(is_by_hand(record) for record in records):  # whoever resumes it wants it to go on
+            self._watch_deadline(run, stored.deadline)
         return Launch(run, back.message, back.resumed.commands, deployment.admit)
 
     @property
@@ -228,6 +245,19 @@ class DurableRuns:
     async def _begin(self, launch: Launch) -> None:
         async with in_context(self.deployments.context):
             await launch.begin()
+
+    def _watch_deadline(self, run: ActiveRun, deadline: datetime | None) -> None:
+        """Cancel `run` if it is not over at `deadline`, by the store's clock."""
+        if deadline is None or self.keeping.nursery is None:
+            return
+
+        async def watch() -> None:
+            left_s = (deadline - self.keeping.store.wall_time()).total_seconds()
+            with trio.move_on_after(max(0.0, left_s)):
+                await run.over.wait()
+            run.cancel("its deadline_s has passed")
+
+        self.keeping.nursery.start_soon(watch)
 
     async def uncertain(
         self, deployment: Deployment, resumed: Resumed, frames: Mapping[str, Sequence[Record]]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, final
+
+import trio
 
 from actors.errors import RuntimeDraining, UsageError
 from actors.graphs.graph import Graph
@@ -15,6 +18,7 @@ from runtime.graphs.dependencies import RunDependencies
 from runtime.graphs.deploying import Deployments
 from runtime.graphs.deployment import Deployment
 from runtime.graphs.keeper import Keeping
+from runtime.graphs.questions import Desk
 from runtime.graphs.record import RunStatus
 from runtime.graphs.reducer.state import RunState
 from runtime.graphs.run import ActiveRun
@@ -46,13 +50,18 @@ def check_run_id(wanted: object) -> None:
 class ActiveRuns:
     """The runs of all graphs that are not over."""
 
-    def __init__(self, services: Services, deployments: Deployments) -> None:
+    def __init__(self, services: Services, deployments: Deployments, desk: Desk) -> None:
         """None yet."""
+        self._desk = desk
         self._services = services
         self._deployments = deployments
         self._numbers = itertools.count(1)
         self.by_id: dict[str, ActiveRun] = {}
         """In the order of their start."""
+        self.returning: dict[str, trio.Event] = {}
+        """By the id of each stored run whose end is awaited here: set when it is here again."""
+        self.put_down: Callable[[ActiveRun], Awaitable[None]] | None = None
+        """Releases a run that has left memory, since it only waits."""
         self.unheard = Unheard()
         self.is_draining = False
         self.is_closing = False
@@ -74,7 +83,11 @@ class ActiveRuns:
         def dismiss(run: ActiveRun) -> None:
             del self.by_id[run.id]
             deployment.dismiss(run)
-            if run.journal is not None and self.keeping is not None:
+            if run.is_evicted and run.journal is not None and self.keeping is not None and self.put_down is not None:
+                self.keeping.close_log(run.journal.log)
+                if run.journal.log.error is None and self.keeping.nursery is not None:
+                    self.keeping.nursery.start_soon(self.put_down, run)
+            elif run.journal is not None and self.keeping is not None:
                 self.keeping.put_away(run.id, run.journal.log, handed_back=run.is_handed_back)
             elif run.status is RunStatus.FAILED and not run.waits.is_awaited:
                 self.unheard.add(run)
@@ -82,7 +95,10 @@ class ActiveRuns:
         run = self.by_id[state.run_id] = ActiveRun(
             state, deployment.pools, self._audience(events), dismiss, max_steps, now=self._services.now
         )
-        run.shows_prompts = self._services.shows_prompts
+        run.shows_prompts, run.desk = self._services.shows_prompts, self._desk
+        awaited = self.returning.pop(state.run_id, None)
+        if awaited is not None:
+            awaited.set()
         if self.keeping is not None:
             run.wall_time = self.keeping.store.wall_time
         if deployment.has_needs:

@@ -24,12 +24,12 @@ from runtime.graphs.reducer.branches import Delivery
 from runtime.graphs.reducer.deliveries import Commands
 from runtime.graphs.reducer.routing import RoutingTable
 from runtime.graphs.reducer.state import RunState
-from runtime.graphs.resuming import TOLD, Resumed, Retelling, read_input, replay
+from runtime.graphs.resuming import Resumed, Retelling, is_told, read_input, replay
 from runtime.journal.fingerprint import fingerprint
 from runtime.journal.records import Record, RecordKind, digest_of
 from runtime.messages.codec import MessageCodec
 
-_RESULTS: Final = frozenset({RecordKind.FINISHED, RecordKind.STOOD_IN, RecordKind.EMITTED})
+_RESULTS: Final = frozenset({RecordKind.FINISHED, RecordKind.STOOD_IN, RecordKind.EMITTED, RecordKind.ANSWERED})
 PAID: Final = frozenset({RecordKind.ANSWER, RecordKind.ONCE, RecordKind.ANSWERED})
 """What was bought for a step, or answered by a person."""
 _MOST_LISTED: Final = 20
@@ -57,7 +57,7 @@ class Terrain:
 def codec_of(plan: Plan) -> MessageCodec:
     """What stores the messages of a graph."""
     outputs = [kind for spec in plan.nodes.values() for kind in spec.outputs]
-    return MessageCodec([*plan.input_types, *plan.output_types, *outputs])
+    return MessageCodec([*plan.input_types, *plan.signal_types, *plan.output_types, *outputs])
 
 
 @final
@@ -291,11 +291,11 @@ class Adoption:
         kept: dict[str, None] = {}
         for record in level.records:
             step = step_of(record)
-            if record.kind in _RESULTS:
+            if record.kind in _RESULTS and is_told(record):
                 (kept if record.seq in told else left)[step] = None
             elif record.kind in PAID and step not in level.seen:
                 left[step] = None
-            if record.kind in TOLD and record.seq not in told:
+            if is_told(record) and record.seq not in told:
                 report.without.add(record.seq)
         for frame in self._frames:
             step = frame.removeprefix(before).partition("#")[0]
@@ -315,7 +315,7 @@ class Adoption:
                 continue
             if record.kind in PAID:
                 self.report.paid = self.report.paid.plus(paid_for(record))
-            elif record.kind is RecordKind.FAILED or record.kind in TOLD:
+            if record.kind is RecordKind.FAILED or is_told(record) or is_question(record):
                 self.report.without.add(record.seq)
 
 
@@ -351,8 +351,11 @@ class Level:
     def tell_all(self, message: object) -> Resumed:
         """Tell everything that fits, in the recorded order."""
         for place, record in reversed(list(enumerate(self.records))):
-            if record.kind in TOLD:
+            if record.kind is RecordKind.SIGNALLED:  # of no step: it came when it came
+                self._next.append((place, "", record))
+            elif is_told(record):
                 self._waiting.setdefault(step_of(record), []).append((place, record))
+        heapq.heapify(self._next)
         self._look_at(self._retelling.start(message))
         while self._next:
             _, path, record = heapq.heappop(self._next)
@@ -368,9 +371,10 @@ class Level:
             self._look_at(commands)
             self._offer(path)
         told = set(self.told)
-        failed = {step_of(record) for record in self.records if record.kind in TOLD and record.seq not in told}
+        failed = {step_of(record) for record in self.records if is_told(record) and record.seq not in told}
         for record in self.records:
-            if record.kind not in TOLD and not (record.kind is RecordKind.FAILED and step_of(record) in failed):
+            is_of_result = record.kind is RecordKind.FAILED or is_question(record)
+            if not is_told(record) and not (is_of_result and step_of(record) in failed):
                 self._retelling.note(record, record.path.rpartition(FRAME_END)[2])
         return self._retelling.result()
 
@@ -395,6 +399,12 @@ class Level:
 def step_of(record: Record) -> str:
     """The path, in its own run, of the step that a record is about."""
     return record.path.rpartition(FRAME_END)[2].partition("#")[0]
+
+
+def is_question(record: Record) -> bool:
+    """Whether it says that a human node asked, or how that ended; not what ``run.ask`` did, which is asked for by content."""
+    is_of_person = record.kind in (RecordKind.ASKED, RecordKind.ANSWERED)
+    return is_of_person and "#" not in record.path.rpartition(FRAME_END)[2]
 
 
 def is_of_step(record: Record, whole: str) -> bool:

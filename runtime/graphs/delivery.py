@@ -284,8 +284,8 @@ class Attempt:
         self._message.tell(FieldDelta, field=field, text=text, answer=answer)
 
     async def _stand_in(self, fallback: Fallback, error: BaseException | None) -> Any:
-        taken = self._taken(self._message.delivery.arguments)
-        arguments: dict[str, Any] = {name: taken[name] for name in fallback.inputs}
+        messages = taken(self._spec, self._message.delivery.arguments)
+        arguments: dict[str, Any] = {name: messages[name] for name in fallback.inputs}
         if fallback.error is not None and error is not None:
             run = self._message.run
             arguments[fallback.error] = run.failure_of(self._message, error) if fallback.wants_failure else error
@@ -314,21 +314,12 @@ class Attempt:
     async def _arguments(self) -> dict[str, Any]:
         """The node's parameters by name: its messages, what it recalls and depends on, and what is injected."""
         spec, delivery = self._spec, self._message.delivery
-        arguments = {**self._taken(delivery.arguments), **delivery.recalled}
+        arguments = {**taken(spec, delivery.arguments), **delivery.recalled}
         for entry in spec.recalls:
             if entry.name not in arguments:
                 raise self._nothing_to_recall(entry)
         await self._supply(arguments, spec.needs, spec.injected)
         return arguments
-
-    def _taken(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-        """`arguments` for this attempt: gathered lists are its own to change, and those that are to be reduced have been."""
-        fresh = {
-            entry.name: list(arguments[entry.name]) if entry.gather.reduce is None else entry.gather.fold(arguments[entry.name])
-            for entry in self._spec.gathering
-            if entry.gather is not None and arguments[entry.name] is not None
-        }
-        return {**arguments, **fresh} if fresh else arguments
 
     async def _supply(self, arguments: dict[str, Any], needs: Mapping[str, Dependency], injected: Mapping[str, Injected]) -> None:
         message, delivery, run = self._message, self._message.delivery, self._message.run
@@ -362,6 +353,16 @@ class Attempt:
             for name, value in arguments.items()
             if self._spec.injected.get(name, Injected.TURNS) is Injected.TURNS
         }
+
+
+def taken(spec: NodeSpec, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`arguments` for one attempt: gathered lists are its own to change, and those that are to be reduced have been."""
+    fresh = {
+        entry.name: list(arguments[entry.name]) if entry.gather.reduce is None else entry.gather.fold(arguments[entry.name])
+        for entry in spec.gathering
+        if entry.gather is not None and arguments[entry.name] is not None
+    }
+    return {**arguments, **fresh} if fresh else arguments
 
 
 async def _called(kind: Kind, call: Callable[[], Any]) -> Any:

@@ -15,21 +15,24 @@ import attrs
 from actors.errors import NoOutput, RunFailed
 from actors.graphs.annotations import Many
 from actors.graphs.plan import Plan, compile_plan
-from runtime.core.pool import InstancePool
 from runtime.graphs.adopting import Level
 from runtime.graphs.dependencies import RunDependencies
 from runtime.graphs.launch import Launch
+from runtime.graphs.places import NodePlace
 from runtime.graphs.reducer.routing import RoutingTable
 from runtime.graphs.reducer.state import RunState
+from runtime.graphs.resuming import Past
 from runtime.graphs.run import ActiveRun
 from runtime.journal.records import RecordKind
+
+_KEPT = frozenset({RecordKind.FINISHED, RecordKind.ASKED, RecordKind.ANSWERED})
 
 
 @final
 class Demands:
     """The nodes of one deployed graph that others depend on."""
 
-    def __init__(self, plan: Plan, places: Mapping[str, InstancePool]) -> None:
+    def __init__(self, plan: Plan, places: Mapping[str, NodePlace]) -> None:
         self._plan = plan
         self._places = places
         self._tables: dict[str, RoutingTable] = {}
@@ -44,18 +47,17 @@ class Demands:
             NodeFailed: it gave up.
         """
         state = RunState(self._table_of(name), outer.id, prefix)
-        journal = None
+        journal, past = None, dict[str, Past]()
         if outer.journal is not None:
             journal, known = outer.journal.on_demand(name)
-            told = [record for record in known if record.kind is RecordKind.FINISHED]  # attempts that failed are made anew
-            level = Level(
-                state, journal.codec, journal.digests, told, outer.now(), adopt=True
-            )  # what no longer fits is made anew
-            commands = level.tell_all(message).commands
+            told = [record for record in known if record.kind in _KEPT]  # attempts that failed are made anew
+            level = Level(state, journal.codec, journal.digests, told, outer.now(), adopt=True)  # and what no longer fits
+            resumed = level.tell_all(message)
+            commands, past = resumed.commands, resumed.past
         else:
             commands = state.start(message)
         run = ActiveRun(state, self._places, outer.audience, lambda _: None, math.inf, outer, outer.now)
-        run.journal = journal
+        run.journal, run.past = journal, past
         run.dependencies = RunDependencies.borrowed(lender)
         try:
             return await Launch(run, message, commands).result("its result is no longer needed")

@@ -26,6 +26,7 @@ from runtime.core.supervisor import SupervisorCell
 from runtime.graphs.carried import in_context
 from runtime.graphs.dependencies import ContextKeeper, Contexts
 from runtime.graphs.deployment import Deployment, RunInside
+from runtime.graphs.questions import Desk
 from runtime.graphs.served import ServedToolboxes
 from runtime.graphs.tooling import Equipment, refuse_approval
 from runtime.lm.dspy import bridge
@@ -42,9 +43,10 @@ FURTHER_CHECKS.append(predict_problems)  # the check of a graph then knows what 
 class Deployments:
     """The graphs that are deployed under one root supervisor."""
 
-    def __init__(self, root: SupervisorCell, models: Models, predictors: Predictors, run_inside: RunInside) -> None:
-        """None yet; `run_inside` runs a graph as the work of a node."""
+    def __init__(self, root: SupervisorCell, models: Models, predictors: Predictors, run_inside: RunInside, desk: Desk) -> None:
+        """None yet; `run_inside` runs a graph as the work of a node, at `desk` nodes ask people."""
         self._root = root
+        self._desk = desk
         self._models = models
         self._predictors = predictors
         self._run_inside = run_inside
@@ -95,7 +97,7 @@ class Deployments:
         deployment = Deployment(graph, plan, supervisor, max_runs)
         try:
             equip = await self._equipped(plan)
-            await deployment.start(lambda node: chosen[node.name], self._run_inside, predictors, equip)
+            await deployment.start(lambda node: chosen[node.name], self._run_inside, predictors, equip, self._desk)
         except BaseException:
             with trio.CancelScope(shield=True):
                 await self._root.terminate(supervisor, discard=True)

@@ -25,6 +25,8 @@ from runtime.core.supervisor import SupervisorCell
 from runtime.graphs.adopting import Terrain, codec_of
 from runtime.graphs.delivery import NodeActor, Serve
 from runtime.graphs.demands import Demands
+from runtime.graphs.humans import HumanPlace
+from runtime.graphs.questions import Desk
 from runtime.graphs.reducer.routing import RoutingTable
 from runtime.graphs.reducer.wording import wrong_input
 from runtime.graphs.run import ActiveRun, Work
@@ -55,7 +57,7 @@ class Deployment(Generic[In, Out]):
         """Whether any node has dependencies."""
         self._codec: MessageCodec | None = None
         self._fingerprint: bytes | None = None
-        self.pools: dict[str, InstancePool] = {}
+        self.pools: dict[str, InstancePool | HumanPlace] = {}
         self.demands = Demands(plan, self.pools)
         self._supervisor = supervisor
         self._runs: dict[ActiveRun, None] = {}
@@ -112,6 +114,7 @@ class Deployment(Generic[In, Out]):
         run_inside: RunInside,
         predictors: Mapping[str, Picking],
         equipment: Mapping[str, Equipment],
+        desk: Desk,
     ) -> None:
         """Start the first instance of every node, in the order of their declaration.
 
@@ -131,8 +134,10 @@ class Deployment(Generic[In, Out]):
             )
             unbounded = MailboxSpec(capacity=math.inf)
             spare = attrs.evolve(child, args=(*child.args, True), restart=RestartType.TEMPORARY, mailbox=unbounded)
-            pool = self.pools[name] = InstancePool(self._supervisor, child, options.concurrency, blank, spare)
-            await pool.start()
+            pool = InstancePool(self._supervisor, child, options.concurrency, blank, spare)
+            place = HumanPlace(pool.address, spec, desk, pool) if spec.kind is Kind.HUMAN else pool
+            self.pools[name] = place
+            await place.start()
 
     async def _server(self, spec: NodeSpec, run_inside: RunInside) -> Serve | None:
         """What works on the messages of a node that is a graph or an actor; such an actor is started here."""

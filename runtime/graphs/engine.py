@@ -27,6 +27,8 @@ from runtime.graphs.handle import RunHandle
 from runtime.graphs.journaling import Journal
 from runtime.graphs.keeper import Keeping
 from runtime.graphs.launch import Launch
+from runtime.graphs.outside import Outside
+from runtime.graphs.questions import Desk
 from runtime.graphs.reducer.state import RunState
 from runtime.graphs.reopening import Reopening
 from runtime.graphs.resuming import Resumed, replay
@@ -46,10 +48,20 @@ Begun = Callable[[ActiveRun], None]
 class Engine:
     """Deploys graphs under a supervisor and starts their runs."""
 
-    def __init__(self, services: Services, root: SupervisorCell, models: Models, predictors: Predictors) -> None:
+    def __init__(
+        self,
+        services: Services,
+        root: SupervisorCell,
+        models: Models,
+        predictors: Predictors,
+        evict_after_s: float = math.inf,
+    ) -> None:
         self._services = services
-        self._deployments = Deployments(root, models, predictors, self.run_inside)
-        self._active = ActiveRuns(services, self._deployments)
+        desk = Desk(services.timekeeper)
+        self._deployments = Deployments(root, models, predictors, self.run_inside, desk)
+        self._active = ActiveRuns(services, self._deployments, desk)
+        self.outside = Outside(services, desk, self._active.by_id, self._deployments.named, evict_after_s)
+        """What people and other programs ask and say."""
         self._durable: DurableRuns | None = None
         """Set when the runtime has a store."""
 
@@ -61,8 +73,10 @@ class Engine:
     def keep(self, keeping: Keeping) -> TakingUp:
         """Keep runs in a store from now on; returns what looks for those that are due, to be run while it is open."""
         self._active.keeping = keeping
-        self._durable = DurableRuns(keeping, self._active, self._deployments, self._services)
-        return TakingUp(self._durable)
+        self._durable = DurableRuns(keeping, self._active, self._deployments, self._services, self.outside)
+        taking_up = TakingUp(self._durable)
+        self.outside.fetch = taking_up.fetch
+        return taking_up
 
     async def deploy(self, graph: Graph[In, Out], max_runs: float = math.inf) -> Deployment[In, Out]:
         """Check `graph` and start its actors; see ``Runtime.deploy``."""
@@ -102,7 +116,10 @@ class Engine:
         cell = on_duty()
         with nullcontext() if cell is None else launch.run.waits.started_by(cell):
             await launch.begin()
-        return launch.run
+        return self._seen(launch.run)
+
+    def _seen(self, run: ActiveRun) -> ActiveRun | StoredView:
+        return run if self._durable is None else self._durable.seen(run)
 
     @trio.lowlevel.enable_ki_protection  # Ctrl-C comes at its waits; between two lines it would leave a run that never ends
     async def _prepare(
@@ -149,7 +166,7 @@ class Engine:
         await trio.lowlevel.checkpoint()
         active = self._active.by_id.get(run_id)
         if active is not None:
-            return active
+            return self._seen(active)
         if self._durable is None:
             raise unknown(run_id)
         return await self._durable.handle(run_id)
@@ -174,12 +191,18 @@ class Engine:
             commands = resumed.commands
         run = ActiveRun(state, deployment.pools, outer.audience, deployment.dismiss, outer.max_steps, outer, outer.now)
         run.journal = journal
+        if path == work.delivery.path:
+            outer.inside[path] = run
         if resumed is not None and known:
             run.resume(resumed)
         if deployment.has_needs:
             run.dependencies = self._active.dependencies(deployment, run, message, path)
         launch = Launch(run, message, commands, deployment.admit)
-        return await launch.result("the run that it is a part of no longer wants it")
+        try:
+            return await launch.result("the run that it is a part of no longer wants it")
+        finally:
+            if outer.inside.get(path) is run:
+                del outer.inside[path]
 
     def publish(self, event: Event) -> None:
         """Tell whoever listens to the runtime."""
@@ -201,6 +224,7 @@ class Engine:
             if not isinstance(accepted, Launch):
                 return await accepted.result()
             launch = accepted
+            launch.run.is_held = True
         return await launch.result("the caller of run() was cancelled")
 
     @contextlib.asynccontextmanager
@@ -221,6 +245,7 @@ class Engine:
                     "  Fix: handle = await runtime.handle(run_id), and await handle.result()."
                 )
             launch = accepted
+            launch.run.is_held = True
         try:
             with launch.run.waits.awaited() as cell:  # by the reader of its events
                 await launch.begin()
@@ -233,6 +258,7 @@ class Engine:
     async def drain(self, grace_s: float) -> None:
         """Take no more runs; let those in progress finish for `grace_s` seconds, then cancel them; return when all are over."""
         self._active.is_draining = True
+        self.outside.evict_all()
         with trio.move_on_after(grace_s):
             await self._deployments.wait()  # runs that wait for their graph are behind the same lock, in front of us
             while self._active.by_id:
@@ -243,7 +269,7 @@ class Engine:
 
     def runs(self) -> Mapping[str, RunHandle]:
         """Those that are not over, by id, in the order of their start."""
-        return {run_id: RunHandle(run) for run_id, run in self._active.by_id.items()}
+        return {run_id: RunHandle(self._seen(run), self.outside.send) for run_id, run in self._active.by_id.items()}
 
     def close(self) -> list[str]:
         """Cancel every run, because the runtime is closed; returns a report on each that was never awaited."""

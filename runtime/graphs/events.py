@@ -74,6 +74,15 @@ class RunAdopted(RunEvent):
 
 @final
 @attrs.frozen(kw_only=True)
+class RunSignalled(RunEvent):
+    """A message was sent into the run with ``runtime.send``."""
+
+    key: str
+    signal: Any = attrs.field(repr=repr_of)
+
+
+@final
+@attrs.frozen(kw_only=True)
 class RunParkedEvent(RunEvent):
     """A stored run cannot go on without a decision."""
 
@@ -169,6 +178,30 @@ class NodeGaveUp(NodeEvent):
     """The node gave up on the message; the run fails."""
 
     error: BaseException = attrs.field(repr=repr_of)
+
+
+@final
+@attrs.frozen(kw_only=True)
+class QuestionAsked(NodeEvent):
+    """A person is asked. Of a stored run it is told once, and not again in its later lives."""
+
+    question: str
+    """The id, for ``runtime.answer``."""
+    asks: Any = attrs.field(repr=repr_of)
+    """The message that is asked about."""
+    due_at: datetime | None = None
+    to: str | None = None
+
+
+@final
+@attrs.frozen(kw_only=True)
+class QuestionAnswered(NodeEvent):
+    """A question has its answer, or there was none in time."""
+
+    question: str
+    answer: Any = attrs.field(repr=repr_of)
+    by: str | None = None
+    timed_out: bool = False
 
 
 @final
@@ -343,6 +376,8 @@ AnyNodeEvent: TypeAlias = (
     | NodeFellBack
     | NodeGaveUp
     | NodeCancelled
+    | QuestionAsked
+    | QuestionAnswered
     | NodeSlowToStop
     | LMDelta
     | FieldDelta
@@ -355,7 +390,9 @@ AnyNodeEvent: TypeAlias = (
 )
 """Each event of a node: a type checker reports what a ``match`` leaves out. The other unions are like it."""
 
-AnyRunEvent: TypeAlias = RunStarted | RunResumed | RunAdopted | AnyNodeEvent | RunAbandoned | RunFinished[Out] | EventsMissed
+AnyRunEvent: TypeAlias = (
+    RunStarted | RunResumed | RunAdopted | RunSignalled | AnyNodeEvent | RunAbandoned | RunFinished[Out] | EventsMissed
+)
 """Each event of ``runtime.stream``. ``AnyRunEvent[Answer | None]`` names the type of the output in ``RunFinished``."""
 
 AnyActorEvent: TypeAlias = (
@@ -368,6 +405,7 @@ AnyEvent: TypeAlias = (
     | RunStarted
     | RunResumed
     | RunAdopted
+    | RunSignalled
     | RunParkedEvent
     | AnyNodeEvent
     | RunAbandoned

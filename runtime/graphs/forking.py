@@ -10,7 +10,8 @@ from actors.errors import UsageError
 from actors.words import repr_of
 from runtime.graphs.adopting import Adoption, Terrain, effective, in_order, is_of_step, order_of, step_of
 from runtime.graphs.journaling import FRAME_END
-from runtime.graphs.resuming import read_input
+from runtime.graphs.resuming import is_told, read_input
+from runtime.graphs.stored_answers import ANSWERED, answer_data
 from runtime.journal.records import Record, RecordKind
 
 _OF_ONE_LIFE: Final = frozenset(
@@ -27,7 +28,7 @@ _OF_ONE_LIFE: Final = frozenset(
     }
 )
 """What tells of the lives of a run, and is not copied: a fork has none yet."""
-_RESULTS: Final = frozenset({RecordKind.FINISHED, RecordKind.STOOD_IN})
+_RESULTS: Final = frozenset({RecordKind.FINISHED, RecordKind.STOOD_IN, RecordKind.ANSWERED})
 _MOST_LISTED: Final = 20
 
 
@@ -69,6 +70,8 @@ class _Copy:
         self._steps: dict[str, str] = {}
         """Steps by their paths in the trace: where each is in the records, the runs around it before it."""
         for record in records[1:]:
+            if record.kind is RecordKind.SIGNALLED:
+                continue
             frame, end, _ = record.path.rpartition(FRAME_END)
             self._steps[step_of(record)] = f"{frame}{end}{step_of(record)}"
         self._edited: dict[int, str] = {}
@@ -89,7 +92,8 @@ class _Copy:
         self._open_around(whole)
         wanted = whole + path[len(step) :]
         for at, record in enumerate(self._records):
-            if record.path == wanted and record.kind in ({RecordKind.EMITTED} if is_item else _RESULTS):
+            if record.path == wanted and is_told(record) and record.kind in ({RecordKind.EMITTED} if is_item else _RESULTS):
+                data = answer_data(ANSWERED, data) if record.kind is RecordKind.ANSWERED else data
                 self._records[at] = Record.of(record.run, record.seq, record.kind, record.path, record.at, data, record.inputs)
                 self._edited[record.seq] = path
                 return
@@ -117,8 +121,10 @@ class _Copy:
         return [each for each in in_order(self._records, order_of(self._records, report)) if self._stays(each, adoption, gone)]
 
     def _stays(self, record: Record, adoption: Adoption, gone: set[str]) -> bool:
-        if record.kind is RecordKind.STARTED:
+        if record.kind in (RecordKind.STARTED, RecordKind.SIGNALLED):
             return True
+        if record.kind is RecordKind.ASKED:  # the question has the id of its run: a fork asks its own
+            return False
         frame, end, _ = record.path.rpartition(FRAME_END)
         if frame.rpartition(FRAME_END)[2].startswith("?"):
             return True  # a node that others depend on

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Generic, final
 
 from actors.typevars import Out
+from runtime.graphs.questions import Question
 from runtime.graphs.record import RunStatus, Spend, Step
 from runtime.graphs.run import ActiveRun
 from runtime.graphs.stored import StoredView
@@ -16,8 +17,9 @@ from runtime.graphs.stored import StoredView
 class RunHandle(Generic[Out]):
     """A run that was started with ``runtime.start``; it goes on until it ends, is cancelled, or the runtime closes."""
 
-    def __init__(self, run: ActiveRun | StoredView) -> None:
+    def __init__(self, run: ActiveRun | StoredView, send: Callable[[str, object, str | None], Awaitable[None]]) -> None:
         self._view = run
+        self._send = send
 
     @property
     def _run(self) -> ActiveRun | None:
@@ -37,7 +39,7 @@ class RunHandle(Generic[Out]):
     @property
     def durable(self) -> bool:
         """Whether it is kept in the runtime's store, and so survives its process."""
-        return isinstance(self._view, StoredView) or self._view.journal is not None
+        return isinstance(self._view, StoredView)
 
     @property
     def started_at_s(self) -> float:
@@ -51,15 +53,23 @@ class RunHandle(Generic[Out]):
 
     @property
     def status(self) -> RunStatus:
-        """Where the run is now: ``"running"``, ``"succeeded"``, ``"failed"`` or ``"cancelled"``.
+        """Where the run is now: ``"running"``, ``"waiting"``, ``"succeeded"``, ``"failed"`` or ``"cancelled"``.
 
-        Of a stored run that is not under way here: where it was when this handle looked last, and also ``"waiting"`` (for a
-        worker, a person or a time) or ``"parked"`` (for a decision).
+        It is waiting while all that is left of it waits for people or signals. Of a stored run that is not under way here: where
+        it was when this handle looked last, and also ``"waiting"`` for a worker or a time, or ``"parked"`` (for a decision).
         """
         run = self._run
         if run is not None and run.status is RunStatus.FAILED:
             run.waits.mark_awaited()  # the caller knows by now
-        return self._view.status
+        return self._view.status if isinstance(self._view, StoredView) else self._view.seen_status
+
+    @property
+    def questions(self) -> tuple[Question, ...]:
+        """What the run asks people now, oldest first, those of nested graphs among them.
+
+        Of a stored run that is not under way here: what this process last knew. ``runtime.questions(run_id)`` asks the store.
+        """
+        return self._view.questions
 
     @property
     def trace(self) -> tuple[Step, ...]:
@@ -88,6 +98,10 @@ class RunHandle(Generic[Out]):
         output: Out = await self._view.result()
         return output
 
+    async def send(self, signal: object, key: str | None = None) -> None:
+        """Send a message of a type in ``Graph(signals=…)`` into the run; see ``Runtime.send``."""
+        await self._send(self.id, signal, key)
+
     async def cancel(self) -> None:
         """Cancel the run and return when nothing of it is alive. Over already: no effect.
 
@@ -98,8 +112,6 @@ class RunHandle(Generic[Out]):
             return
         self._view.waits.mark_awaited()
         self._view.cancel()
-        if self._view.journal is not None and not self._view.over.is_set():
-            await self._view.journal.log.ask_to_cancel()  # so that it is cancelled in its next life, should this one end now
         await self._view.over.wait()
 
     def __repr__(self) -> str:

@@ -7,13 +7,14 @@ import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import datetime
-from typing import Any, Self, final
+from typing import Any, Self, TypeVar, final
 
 import attrs
 import trio
 
 from actors.errors import LMError, UsageError
 from actors.lm import LM, ChatMessage, Completion, Delta, Embedder, Embeddings, LMStream, Usage
+from runtime.graphs.asking import ask
 from runtime.graphs.attempt_journal import AttemptJournal, RecordedCall
 from runtime.graphs.events import LMAsked, LMCalled, LMCallStarted, LMDelta, NodeReported
 from runtime.graphs.once import Once
@@ -24,6 +25,8 @@ from runtime.lm.dspy.bridge import run_signature
 from runtime.lm.kept import KeptStream
 from runtime.lm.limits.abilities import PassesAbilities
 from runtime.lm.limits.budget import listening
+
+A = TypeVar("A")
 
 
 @final
@@ -69,6 +72,7 @@ class NodeRun:
     _steps_left: Callable[[], float] = attrs.field(repr=False, eq=False)
     _once: Once = attrs.field(repr=False, eq=False)
     _report: Callable[[str, float | None, float | None], None] | None = attrs.field(default=None, repr=False, eq=False)
+    _ask: Callable[[object, Any, float | None], Awaitable[Any]] | None = attrs.field(default=None, repr=False, eq=False)
 
     @classmethod
     def of(cls, work: Work, pulse: Pulse, path: str) -> NodeRun:
@@ -82,6 +86,10 @@ class NodeRun:
                     NodeReported(run_id=run.id, node=step.node, path=path, attempt=step.attempt, text=text, done=done, of=of)
                 )
 
+        async def ask_person(question: object, answer: Any, timeout_s: float | None) -> Any:
+            with pulse.rest():  # a person who thinks is no sign of a node that hangs
+                return await ask(work, question, answer, timeout_s)
+
         return cls(
             run.id,
             run.state.plan.name,
@@ -94,6 +102,7 @@ class NodeRun:
             lambda: run.steps_left,
             Once(attempt_journal(work, path), pulse.rest),
             report,
+            ask_person,
         )
 
     def report(self, text: str, *, done: float | None = None, of: float | None = None) -> None:
@@ -126,6 +135,12 @@ class NodeRun:
     def wall_time(self) -> datetime:
         """See ``actors.Run.wall_time``."""
         return self._wall_time()
+
+    async def ask(self, question: object, answer: type[A], timeout_s: float | None = None) -> A:
+        """See ``actors.Run.ask``."""
+        assert self._ask is not None, "the run of a node can ask"
+        found: A = await self._ask(question, answer, timeout_s)
+        return found
 
     def heartbeat(self) -> None:
         """See ``actors.Run.heartbeat``."""

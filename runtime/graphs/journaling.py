@@ -19,6 +19,7 @@ from runtime.graphs.digests import Digests
 from runtime.graphs.reducer.branches import Delivery
 from runtime.journal.log import Entry, RunLog, nothing
 from runtime.journal.records import Record, RecordKind, digest_of
+from runtime.journal.store import StoredQuestion
 from runtime.messages.codec import MessageCodec
 from runtime.messages.shapes import as_object
 
@@ -127,10 +128,15 @@ class Journal:
         inputs: bytes = b"",
         *,
         is_paid: bool = False,
+        question: StoredQuestion | None = None,
+        answered: str | None = None,
     ) -> Entry:
-        """Write down what the reducer was told; `then` happens in the order of the records. See ``RunLog.append``."""
-        whole = f"{self._frame}{FRAME_END}{path}" if self._frame else path
-        return self.log.append(kind, whole, data, nothing if then is None else then, inputs, is_paid=is_paid)
+        """Write down what the reducer was told; `then` happens in the order of the records. See ``RunLog.append``.
+
+        `question` is listed in the store with the record, the question of the id `answered` is struck out with it.
+        """
+        call = nothing if then is None else then
+        return self.log.append(kind, self.whole(path), data, call, inputs, is_paid=is_paid, question=question, answered=answered)
 
     def note(self, message: object, data: bytes) -> None:
         """`message` is stored as `data`: what is made of it says so."""
@@ -163,6 +169,10 @@ class Journal:
             if self.log.error is None:  # a listener's own
                 raise
             return None  # the run has ended with the log
+
+    def whole(self, path: str) -> str:
+        """The path of a record, with the frame before it."""
+        return f"{self._frame}{FRAME_END}{path}" if self._frame else path
 
     def failed(self, path: str, attempt: int, error: BaseException, what: str = "") -> None:
         """Write down that an attempt failed; nobody waits for that. `what` says what came of it."""

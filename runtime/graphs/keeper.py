@@ -118,13 +118,15 @@ class Keeping:
         """Hand stalled records to the store again, and end runs that have waited for it for too long."""
         while True:
             await trio.sleep(LOOK_S)
-            now_s = trio.current_time()
-            for log in list(self._logs):
-                if log.waiting_since_s is not None and now_s - log.waiting_since_s >= MAX_STALL_S:
-                    log.give_up(f"for {MAX_STALL_S:g} s")
-                elif (stall := self._stalls.get(log)) is not None and stall.next_s <= now_s:
-                    stall.next_s = math.inf  # until it answers
-                    log.retry()
+            self._look(trio.current_time())
+
+    def _look(self, now_s: float) -> None:  # by itself, so that no variable keeps the last of them for a second
+        for log in list(self._logs):
+            if log.waiting_since_s is not None and now_s - log.waiting_since_s >= MAX_STALL_S:
+                log.give_up(f"for {MAX_STALL_S:g} s")
+            elif (stall := self._stalls.get(log)) is not None and stall.next_s <= now_s:
+                stall.next_s = math.inf  # until it answers
+                log.retry()
 
     async def sweep(self, retention: Retention) -> None:
         """Delete what is kept no longer, again and again; what the store cannot do now is done the next time."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 from collections.abc import Generator, Mapping
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from actors.errors import UsageError
 from actors.words import repr_of
@@ -41,13 +41,14 @@ def labelled(labels: Mapping[str, str] | None) -> Generator[None]:
         _labels.reset(token)
 
 
-def _checked(labels: object) -> Mapping[str, str]:
-    given = dict(cast("Mapping[object, object]", labels)) if isinstance(labels, Mapping) else None
+def _checked(labels: Any) -> Mapping[str, str]:
+    told: object = labels
+    given = dict(cast("Mapping[object, object]", told)) if isinstance(told, Mapping) else None
     if given is not None and len(given) <= MAX_LABELS and "" not in given:
         parts = [part for item in given.items() for part in item if isinstance(part, str) and len(part) <= MAX_LABEL]
         if len(parts) == 2 * len(given):
             return dict(zip(parts[::2], parts[1::2], strict=True))
     raise UsageError(
-        f"labels={repr_of(cast('object', labels))}: expected at most {MAX_LABELS} texts by name, of at most {MAX_LABEL} "
+        f"labels={repr_of(labels)}: expected at most {MAX_LABELS} texts by name, of at most {MAX_LABEL} "
         "characters.\n  Fix: labels={'customer': '7'}, and the rest into the input."
     )

@@ -5,18 +5,32 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from typing import TypeAlias, final
+from typing import Any, Protocol, TypeAlias, final
 
 from actors.errors import AskCycle, MailboxFull
 from actors.graphs.plan import Plan
 from runtime.core.duty import on_duty
 from runtime.core.envelope import Envelope
-from runtime.core.pool import InstancePool
-from runtime.core.waits import waiting
+from runtime.core.waits import Waiter, waiting
 from runtime.graphs.reducer.branches import Delivery
 from runtime.graphs.turns import Turns
 
-Place: TypeAlias = InstancePool | Turns
+
+class NodePlace(Waiter, Protocol):
+    """Where the messages of one node go: instances of it, or a person."""
+
+    @property
+    def mailbox(self) -> Any:
+        """Where they wait."""
+        ...
+
+    @property
+    def beyond(self) -> Any:
+        """Where those go that must not wait behind others."""
+        ...
+
+
+Place: TypeAlias = NodePlace | Turns
 """What a message of a run can hold while others wait for the like of it."""
 
 
@@ -24,7 +38,7 @@ Place: TypeAlias = InstancePool | Turns
 class Places:
     """Where the messages of a run go: by their order and the capacity of mailboxes, or past both where waiting has no end."""
 
-    def __init__(self, pools: Mapping[str, InstancePool], plan: Plan) -> None:
+    def __init__(self, pools: Mapping[str, NodePlace], plan: Plan) -> None:
         self._pools = pools
         self._plan = plan
         self.lent: frozenset[Place] = frozenset()
@@ -32,11 +46,11 @@ class Places:
         self.spared: frozenset[Place] = frozenset()
         """While it starts: places held by who starts it, whose mailboxes must not make that wait."""
 
-    def pool(self, node: str) -> InstancePool:
+    def pool(self, node: str) -> NodePlace:
         """The instances of `node`."""
         return self._pools[node]
 
-    def pool_of(self, envelope: Envelope) -> InstancePool:
+    def pool_of(self, envelope: Envelope) -> NodePlace:
         """The instances that a message is for."""
         return self._pools[envelope.message.delivery.node]
 
@@ -111,7 +125,7 @@ class Places:
         except AskCycle:  # there will be room only when this handler has ended
             pool.mailbox.put_beyond(envelope)
 
-    def _found_place(self, envelope: Envelope, pool: InstancePool) -> bool:
+    def _found_place(self, envelope: Envelope, pool: NodePlace) -> bool:
         """Put a message beyond those that wait for `pool`, if the run may use it besides its holders."""
         if pool not in self.lent:
             return False

@@ -14,7 +14,7 @@ class RunStatus(enum.StrEnum):
 
     RUNNING = "running"
     WAITING = "waiting"
-    """Of a stored run: no worker has it in memory; it waits for one, or for what it needs to go on."""
+    """For a person or a signal; of a stored run also: no worker has it in memory, and it waits for one."""
     PARKED = "parked"
     """Of a stored run: it waits for a decision; see ``RunParked``."""
     SUCCEEDED = "succeeded"
@@ -30,6 +30,8 @@ class StepStatus(enum.StrEnum):
     """It waits in the node's mailbox."""
     RUNNING = "running"
     """The node works on it."""
+    ASKED = "asked"
+    """A person was asked, and has not answered."""
     RETRYING = "retrying"
     """An attempt has failed, and it will be delivered again."""
     FALLING_BACK = "falling back"

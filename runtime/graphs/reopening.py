@@ -105,7 +105,7 @@ class Reopening:
         if isinstance(launch, RunParked):
             raise launch
         active = launch.run if launch is not None else self._runs.active.by_id.get(stored.id)
-        return active or self._runs.view(stored)
+        return self._runs.view(stored) if active is None else self._runs.seen(active)
 
     def _check(self, stored: StoredRun, *, adopt: bool) -> Deployment:
         """The deployment of its graph, if it is a run that can be resumed."""

@@ -18,6 +18,7 @@ from runtime.graphs.record import Step, StepStatus
 from runtime.graphs.reducer.branches import Delivery
 from runtime.graphs.reducer.deliveries import Commands
 from runtime.graphs.reducer.state import RunState
+from runtime.graphs.stored_answers import ANSWERED, TIMED_OUT, WITHDRAWN, read_answer
 from runtime.journal.records import Record, RecordKind
 from runtime.messages.codec import MessageCodec
 from runtime.messages.problems import MessageInvalid
@@ -25,8 +26,18 @@ from runtime.messages.problems import MessageInvalid
 MAX_LIVES: Final = 3
 """Lives in a row that leave no record before the run is parked."""
 
-TOLD: Final = frozenset({RecordKind.FINISHED, RecordKind.STOOD_IN, RecordKind.EMITTED, RecordKind.RETRACTED, RecordKind.ENDED})
-"""What a reducer is told again."""
+TOLD: Final = frozenset(
+    {
+        RecordKind.FINISHED,
+        RecordKind.STOOD_IN,
+        RecordKind.EMITTED,
+        RecordKind.RETRACTED,
+        RecordKind.ENDED,
+        RecordKind.SIGNALLED,
+    }
+)
+"""What a reducer is told again; see :func:`is_told`."""
+_DONE: Final = frozenset({RecordKind.FINISHED, RecordKind.STOOD_IN, RecordKind.ANSWERED})
 _OF_THE_RUN: Final = frozenset(
     {
         RecordKind.STARTED,
@@ -53,6 +64,12 @@ class Past:
     then: str = ""
     """What came of it: ``"fallback"``, ``"gave up"``, or nothing yet."""
     has_begun: bool = False
+    is_overdue: bool = False
+    """A person was asked, and there was no answer in time."""
+    asked: dict[str, tuple[float, float | None]] = attrs.field(factory=dict[str, "tuple[float, float | None]"])
+    """Questions by the path of their records: when they were asked, and until when there was time; seconds since 1970."""
+    answers: dict[str, Record] = attrs.field(factory=dict[str, Record])
+    """The answers to questions of ``run.ask``, by that path."""
     is_uncertain: bool = False
     """Whether it may run once only, had begun, and nothing is known of how it ended."""
 
@@ -170,7 +187,8 @@ class Retelling:
 
     def note(self, record: Record, path: str) -> None:
         """What the reducer is not told, and a node is."""
-        _note(self._resumed, record, path)
+        how = read_answer(record.data)[0] if record.kind is RecordKind.ANSWERED else ANSWERED
+        _note(self._resumed, record, path, how)
         if is_by_hand(record):
             _open_again(self._resumed, {path: step.node for path, step in self._steps.items()})
 
@@ -181,7 +199,7 @@ class Retelling:
             RunUndecodable: what the record holds is no value of its type any more.
             RunChanged: the graph is another one, in which what is recorded cannot have happened.
         """
-        data = record.data or b"null"
+        data = read_answer(record.data)[1] if record.kind is RecordKind.ANSWERED else record.data or b"null"
         try:
             value = self._codec.decode(data)
             note_parts(self._digests, self._codec, value, data)
@@ -190,7 +208,7 @@ class Retelling:
             raise undecodable(record, error) from error
         except (DeclarationError, InternalError, LookupError, ValueError) as error:
             raise changed(record.run, f"record {record.seq}, {record.kind} {path!r}, cannot have happened in it") from error
-        if record.kind in (RecordKind.FINISHED, RecordKind.STOOD_IN) and path in self._steps:
+        if record.kind in _DONE and path in self._steps:
             step = self._steps[path]
             step.status, step.ended_at_s, step.started_at_s = StepStatus.DONE, self._now_s, self._now_s
             step.attempt = self._resumed.past.get(path, Past()).attempts + 1
@@ -233,7 +251,7 @@ def replay(
     retelling.start(message)
     for record in records:
         path = record.path.rpartition(FRAME_END)[2]
-        if record.kind in TOLD:
+        if is_told(record):
             retelling.tell(record, path)
         else:
             retelling.note(record, path)
@@ -254,13 +272,15 @@ def read_input(codec: MessageCodec, first: Record) -> Any:
 
 def _tell(state: RunState, kind: RecordKind, path: str, value: Any) -> Commands:
     match kind:
-        case RecordKind.FINISHED:
+        case RecordKind.FINISHED | RecordKind.ANSWERED:
             return state.finished(path, value)
         case RecordKind.STOOD_IN:
             return state.stood_in(path, value)
         case RecordKind.EMITTED:
             task, _, index = path.rpartition("#")
             return state.emitted(task, value, int(index))
+        case RecordKind.SIGNALLED:
+            return state.signalled(value)
         case RecordKind.RETRACTED:
             commands = state.retracted(path, nothing_has_begun)
             if commands is None:
@@ -270,12 +290,20 @@ def _tell(state: RunState, kind: RecordKind, path: str, value: Any) -> Commands:
             return state.ended(path)
 
 
+def is_told(record: Record) -> bool:
+    """Whether a reducer is told of `record`: the answer of a person is what a human node makes, or goes to ``run.ask``."""
+    if record.kind is not RecordKind.ANSWERED:
+        return record.kind in TOLD
+    return "#" not in record.path.rpartition(FRAME_END)[2] and read_answer(record.data)[0] == ANSWERED
+
+
 def nothing_has_begun(_: str) -> bool:
     """Of a stream that was taken back once, nothing had begun."""
     return False
 
 
-def _note(resumed: Resumed, record: Record, path: str) -> None:
+def _note(resumed: Resumed, record: Record, path: str, how: str) -> None:
+    """What the reducer is not told, and a node is."""
     if record.kind is RecordKind.FAILED:
         task, _, attempt = path.rpartition("#")
         past = resumed.past.setdefault(task, Past())
@@ -284,8 +312,16 @@ def _note(resumed: Resumed, record: Record, path: str) -> None:
         past.error, past.then, past.has_begun = str(told.get("error", "")), str(told.get("then", "")), True
         past.is_uncertain = False
     elif record.kind not in _OF_THE_RUN:  # it was bought, or asked, by a node that had begun
-        past = resumed.past.setdefault(path.rpartition("#")[0], Past())
+        is_of_person = record.kind in (RecordKind.ASKED, RecordKind.ANSWERED)
+        task = path.partition("#")[0] if is_of_person else path.rpartition("#")[0]
+        past = resumed.past.setdefault(task, Past())
         past.has_begun = True
+        if record.kind is RecordKind.ASKED:
+            past.asked[path] = record.at, details_of(record).get("due")
+        elif record.kind is RecordKind.ANSWERED and path == task:
+            past.is_overdue = past.is_overdue or how == TIMED_OUT
+        elif record.kind is RecordKind.ANSWERED and how != WITHDRAWN:
+            past.answers[path] = record
         if record.kind in (RecordKind.BEGAN, RecordKind.REPEATED):
             past.is_uncertain = record.kind is RecordKind.BEGAN
 

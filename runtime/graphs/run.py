@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, final
 
 import attrs
@@ -21,7 +22,6 @@ from actors.store_errors import NotStorable, RunParked
 from runtime.core.envelope import Envelope
 from runtime.core.events import Audience
 from runtime.core.frames import without_frames
-from runtime.core.pool import InstancePool
 from runtime.graphs.dependencies import RunDependencies
 from runtime.graphs.ending import Ending, dependency_failed, node_failed, too_many_steps
 from runtime.graphs.events import (
@@ -32,12 +32,14 @@ from runtime.graphs.events import (
     NodeGaveUp,
     RunFinished,
     RunParkedEvent,
+    RunSignalled,
     RunStarted,
 )
 from runtime.graphs.journaling import Journal
 from runtime.graphs.labels import labels_here
 from runtime.graphs.outcomes import RecordedError, encoded_outcome
-from runtime.graphs.places import Places
+from runtime.graphs.places import NodePlace, Places
+from runtime.graphs.questions import Desk, Question, Talk
 from runtime.graphs.record import RunStatus, Step, StepStatus
 from runtime.graphs.reducer.branches import Delivery
 from runtime.graphs.reducer.deliveries import Commands
@@ -46,7 +48,9 @@ from runtime.graphs.reducer.wording import stream_broken
 from runtime.graphs.resuming import Past, Resumed, told_of
 from runtime.graphs.run_facts import RunFacts
 from runtime.graphs.run_waits import RunMessage, RunWaits
+from runtime.graphs.stored_answers import WITHDRAWN, Answer, answer_data, read_answer
 from runtime.journal.records import RecordKind
+from runtime.journal.store import Posted, PostedKind
 
 
 @final
@@ -57,6 +61,8 @@ class Work(RunMessage):
     run: ActiveRun
     delivery: Delivery
     step: Step
+    talk: Talk | None = None
+    """What its node has asked people, if anything."""
     error: BaseException | None = None
     """The last error of the node, when it has given the message up and its fallback is to work on it."""
     is_uncertain: bool = False
@@ -103,7 +109,7 @@ class ActiveRun(RunFacts):
     def __init__(
         self,
         state: RunState,
-        pools: Mapping[str, InstancePool],
+        pools: Mapping[str, NodePlace],
         audience: Audience,
         on_over: Callable[[ActiveRun], None],
         max_steps: float = math.inf,
@@ -138,9 +144,57 @@ class ActiveRun(RunFacts):
         """The newest item in its inbox when somebody had it resumed: that one and those before it are done with."""
         self.is_handed_back = False
         """Whether it is durable and was taken down without being over: it goes on in another runtime."""
+        self.is_held = False
+        """Whether somebody waits for it in a frame of this runtime, so that it must stay in memory."""
+        self.is_evicted = False
+        """Whether it only waited for people or signals, and has left memory: it goes on when something comes for it."""
+        self.desk: Desk | None = None if outer is None else outer.desk
+        """Where its nodes ask people."""
+        self.when_resting: Callable[[ActiveRun], None] | None = None
+        """Called when something of it begins to wait for a person or a signal."""
+        self.inside: dict[str, ActiveRun] = {}
+        """The runs of nested graphs at work, by the path of the message that each is the work of."""
+        self.early: dict[str, Posted] = {}
+        """Answers that were posted for questions which it has not asked again yet in this life, by their ids."""
+        self.signals: list[tuple[str, object]] = []
+        """Signals that came before it had begun, with their keys."""
+        self.taken_in: set[tuple[str, str]] = set()
+        """What was posted to it, by kind and key, that it has had."""
+        self.rests_since_s: float | None = None
+        """Since when it may only be waiting, while that is watched."""
+        self.wake_at: datetime | None = None
+        """When it is to be taken up again, if nothing comes for it before."""
+        self._left_open: tuple[Question, ...] = ()
         self._is_recording_end = False
         self._is_starting = True
         self._when_over: list[Callable[[], None]] = []
+
+    @property
+    def outermost(self) -> ActiveRun:
+        """The run that this one is a part of, or itself."""
+        return self.outer.outermost if isinstance(self.outer, ActiveRun) else self
+
+    @property
+    def seen_status(self) -> RunStatus:
+        """Where it is, as its handle shows it."""
+        return RunStatus.WAITING if self.status is RunStatus.RUNNING and self.only_waits else self.status
+
+    @property
+    def questions(self) -> tuple[Question, ...]:
+        """What it and the runs inside it ask people, in the order in which it was asked."""
+        if self.desk is None or self.is_evicted:
+            return self._left_open
+        return tuple(asking.question for asking in self.desk.of_run(self.id))
+
+    @property
+    def only_waits(self) -> bool:
+        """Whether all that is left of it waits for people and signals, so that nothing runs."""
+        if self._is_starting or self.is_ending or self.over.is_set():
+            return False
+        return all(
+            self.inside[path].only_waits if path in self.inside else envelope.message.step.status is StepStatus.ASKED
+            for path, envelope in self._envelopes.items()
+        )
 
     def when_over(self, call: Callable[[], None]) -> None:
         """Call `call` once the run is over; immediately if it is."""
@@ -151,9 +205,13 @@ class ActiveRun(RunFacts):
 
     async def result(self) -> Any:
         """Wait for the end and return the output; raises what :meth:`RunHandle.result` does. Cancelled, only the waiting ends."""
+        await self.ended()
+        return self.outcome()
+
+    async def ended(self) -> None:
+        """Wait for the end."""
         with self.waits.awaited() as cell:
             await self.waits.wait_over(cell)
-        return self.outcome()
 
     def outcome(self) -> Any:
         """The output of the run, which is over; or the error with which it ended is raised."""
@@ -174,6 +232,8 @@ class ActiveRun(RunFacts):
             raise
         finally:
             self._is_starting = False
+            for key, signal in self.signals:
+                self.signalled(signal, key)
             self._finish_if_over()
         self.waits.look_around()
 
@@ -226,6 +286,70 @@ class ActiveRun(RunFacts):
             if work.error is None:
                 self.state.check(work.step.path, made, index)
             raise
+
+    def answered(
+        self, work: Work, answer: Answer, when_done: Callable[[], None], when_failed: Callable[[Exception], None]
+    ) -> None:
+        """A person has answered: note it, and deliver what follows, which waits for no room."""
+        step = work.step
+        try:
+            commands = self.state.finished(step.path, answer.value)
+        except Exception as error:  # noqa: BLE001 - the condition of a connection, which is its author's
+            if self.journal is not None:
+                self.journal.append(RecordKind.ANSWERED, step.path, answer_data(WITHDRAWN), answered=answer.question)
+            when_failed(error)
+            return
+
+        def follow() -> None:
+            step.status, step.ended_at_s = StepStatus.DONE, self.now()
+            if self.audience.listening:
+                work.tell(NodeFinished, output=answer.value)
+            when_done()
+            self._deliver(commands, step.node)
+            self.let_go(work)
+
+        if self.journal is None:
+            follow()
+        else:
+            inputs = self.journal.inputs_of(work.delivery)
+            self.journal.note(answer.value, read_answer(answer.record)[1])
+            self.journal.append(RecordKind.ANSWERED, step.path, answer.record, follow, inputs, answered=answer.question)
+
+    def signalled(self, signal: object, key: str) -> None:
+        """A message has come from outside: note it, and deliver what follows. The same key again, or its end: no effect."""
+        if self._is_starting:
+            self.signals.append((key, signal))
+            return
+        name = PostedKind.SIGNAL.value, key
+        if name in self.taken_in or self.is_ending or self.over.is_set():
+            return
+        data = None if self.journal is None else self.journal.encode(signal)
+        if self.journal is not None and data is not None:
+            self.journal.note(signal, data)
+        commands = self.state.signalled(signal)
+        self.taken_in.add(name)
+
+        def follow() -> None:
+            if self.wants(RunSignalled):
+                self.audience.publish(RunSignalled(run_id=self.id, key=key, signal=signal))
+            self._deliver(commands, None)
+            self._finish_if_over()
+
+        if self.journal is None:
+            follow()
+        else:
+            self.journal.append(RecordKind.SIGNALLED, key, data, follow)
+
+    def _deliver(self, commands: Commands, deliverer: str | None) -> None:
+        """Do what `commands` say, beyond the room that there is: who made the message has no task that could wait."""
+        for envelope in self._advance(commands, deliverer):
+            self._places.pool_of(envelope).mailbox.put_beyond(envelope)
+
+    def rests(self) -> None:
+        """Something of it waits for a person or a signal from now on."""
+        outermost = self.outermost
+        if outermost.when_resting is not None:
+            outermost.when_resting(outermost)
 
     async def emitted(self, work: Work, item: Any, index: int) -> None:
         """A generator has yielded its item number `index`: note it, and deliver what follows."""
@@ -373,7 +497,7 @@ class ActiveRun(RunFacts):
         work.step.wait_again(StepStatus.FALLING_BACK, self.now())
         if self.journal is not None:
             self.journal.failed(path, work.step.attempt, error, "fallback")
-        again = Work(self, work.delivery, work.step, error)
+        again = Work(self, work.delivery, work.step, error=error)
         envelope = self._envelopes[path] = Envelope(again, self._sender, again, self.now())
         again.tell(NodeFellBack, error=error)
         self._places.put_again(envelope)
@@ -395,6 +519,9 @@ class ActiveRun(RunFacts):
     def let_go(self, work: Work) -> None:
         """No actor holds the message any more: it was finished, given up, or withdrawn."""
         path, step = work.delivery.path, work.step
+        if work.talk is not None and self.desk is not None:
+            for asking in work.talk.asks.values():
+                self.desk.withdraw(asking)
         envelope = self._envelopes.get(path)
         if envelope is None or envelope.message is not work:
             return  # over already, or with the fallback
@@ -403,7 +530,7 @@ class ActiveRun(RunFacts):
             self.journal.put_away(path)
         if step.ended_at_s is None:
             step.ended_at_s = self.now()
-            if step.started_at_s is not None and self.audience.listening:
+            if step.started_at_s is not None and self.audience.listening and not self.outermost.is_evicted:
                 work.tell(NodeCancelled)
             step.status = StepStatus.CANCELLED
         if not self._envelopes:
@@ -452,6 +579,14 @@ class ActiveRun(RunFacts):
         self.is_handed_back = self.journal is not None and not self.is_ending
         self.cancel(why)
 
+    def evict(self) -> bool:
+        """Leave memory, if all that is left of it waits for people and signals; whether it does."""
+        if self.journal is None or self.is_held or not self.only_waits:
+            return False
+        self._left_open, self.is_evicted = self.questions, True
+        self.hand_back("it only waits")
+        return True
+
     def lost(self, error: UnderstudyError) -> None:
         """Nothing more of it will be written here: it ends with `error`, whatever was decided before."""
         self._ending.loss = error
@@ -479,6 +614,9 @@ class ActiveRun(RunFacts):
 
     def _finish_if_over(self) -> None:
         if self._envelopes or self._is_starting or self.over.is_set():
+            return
+        if self.state.awaits_signal and not self.is_ending:
+            self.rests()
             return
         if self.dependencies is not None and not self.dependencies.close():
             return  # it comes back when they have closed
@@ -510,7 +648,7 @@ class ActiveRun(RunFacts):
         if isinstance(self.error, RunError):
             self.error.trace = tuple(self.trace)
         try:
-            if self.outer is None and self.wants(RunFinished):
+            if self.outer is None and not self.is_evicted and self.wants(RunFinished):
                 self.audience.publish(
                     RunFinished(run_id=self.id, status=self.status, output=self.output, error=self.error, spend=self.spend)
                 )
@@ -519,5 +657,6 @@ class ActiveRun(RunFacts):
         finally:  # even if a listener raises, no caller may wait for ever
             self.waits.end()
             self._on_over(self)
-            for call in self._when_over:
+            calls, self._when_over = self._when_over, []
+            for call in calls:
                 call()

@@ -20,12 +20,11 @@ from runtime.core.duty import on_duty
 from runtime.core.envelope import Envelope, OneShot, Wrapper
 from runtime.core.events import EventStream
 from runtime.core.hand import Hand
-from runtime.core.pool import InstancePool
 from runtime.core.refs import Ask
 from runtime.core.waits import Waiter, no_end, resolve, ring, waiting
 from runtime.core.worker_threads import thread_not_counted
 from runtime.graphs.ending import Ending
-from runtime.graphs.places import Place, Places
+from runtime.graphs.places import NodePlace, Place, Places
 from runtime.graphs.reducer.state import RunState
 from runtime.graphs.turns import Turns
 
@@ -207,7 +206,7 @@ class RunWaits:
         found: dict[Waiter, None] = {}
         for envelope in self._envelopes.values():
             holder = envelope.holder
-            other: Cell | InstancePool
+            other: Cell | NodePlace
             if isinstance(holder, Hand):
                 other = holder.cell
             else:

@@ -12,6 +12,7 @@ from actors.words import repr_of
 from runtime.core.frames import without_frames
 from runtime.graphs.answers import Costs
 from runtime.graphs.outcomes import recorded_error
+from runtime.graphs.questions import Question
 from runtime.graphs.record import RunStatus, Spend
 from runtime.graphs.resuming import parked_by
 from runtime.graphs.run import ActiveRun
@@ -21,7 +22,8 @@ from runtime.messages.codec import MessageCodec
 from runtime.messages.problems import MessageInvalid
 
 LOOK_S: Final = 1.0
-"""How often a run that another worker has is looked at, while somebody waits for it."""
+LONGEST_LOOK_S: Final = 15.0
+"""How often a run that is not here is looked at while somebody waits for it: at first, and in the end."""
 
 _STATUS: Final = {
     StoredStatus.READY: RunStatus.WAITING,
@@ -39,35 +41,64 @@ class StoredView:
     """One stored run, which this worker need not have."""
 
     def __init__(
-        self, store: Store, stored: StoredRun, codec: MessageCodec | None, find: Callable[[str], ActiveRun | None]
+        self,
+        store: Store,
+        run_id: str,
+        graph: str,
+        status: StoredStatus,
+        codec: MessageCodec | None,
+        find: Callable[[str], ActiveRun | None],
+        returning: dict[str, trio.Event],
+        active: ActiveRun | None = None,
     ) -> None:
-        """What `store` knows; `codec` reads its output (None: its graph is not deployed here), `find` finds it if it is here."""
+        """What `store` knows of a run, and `active`, if it is here.
+
+        `codec` reads its output (None: its graph is not deployed here), `find` finds it if it is here by then; the event under
+        its id in `returning` is set when it is here again.
+        """
+        self.id = run_id
+        """Unique in the store."""
+        self.graph = graph
+        """The graph's name."""
         self._store = store
-        self._stored = stored
+        self._status = _STATUS[status]
         self._codec = codec
         self._find = find
+        self._returning = returning
+        self._active: ActiveRun | None = None
+        self._questions: tuple[Question, ...] = ()
+        self._hold(active)
         self._spend = Spend()
 
-    @property
-    def id(self) -> str:
-        """Unique in the store."""
-        return self._stored.id
+    def _hold(self, active: ActiveRun | None) -> None:
+        self._active = active
+        if active is not None:
+            active.when_over(self._left)
 
-    @property
-    def graph(self) -> str:
-        """The graph's name."""
-        return self._stored.graph
+    def _left(self) -> None:
+        """The run here is over, or it only waited and has left memory; then nothing here keeps it."""
+        active = self._active
+        if active is not None and active.is_evicted:
+            self._active, self._status, self._questions = None, RunStatus.WAITING, active.questions
 
     @property
     def active(self) -> ActiveRun | None:
-        """The run itself, while this runtime has it."""
-        return self._find(self.id)
+        """The run itself, while this runtime has it; also when it has ended here."""
+        if self._active is None:
+            self._hold(self._find(self.id))
+        return self._active
 
     @property
     def status(self) -> RunStatus:
         """Where it was when it was looked at last."""
         active = self.active
-        return _STATUS[self._stored.status] if active is None else active.status
+        return self._status if active is None else active.seen_status
+
+    @property
+    def questions(self) -> tuple[Question, ...]:
+        """Its open questions, as far as this process knows them."""
+        active = self.active
+        return self._questions if active is None else active.questions
 
     @property
     def spend(self) -> Spend:
@@ -84,22 +115,40 @@ class StoredView:
         found = await self._store.run(self.id)
         if found is None:
             raise unknown(self.id)
-        self._stored = found
+        self._status = _STATUS[found.status]
+        if found.status.is_over:
+            self._questions = ()
         return found
 
     async def result(self) -> Any:
         """Wait for its end, wherever it runs, and return the output or raise the error that is recorded."""
+        delay_s = LOOK_S
         while True:
             active = self.active
             if active is not None:
                 try:
-                    return await active.result()
+                    await active.ended()
                 finally:
                     self._spend = active.spend
+                if not active.is_evicted:
+                    return active.outcome()
+                delay_s = LOOK_S
+                continue
             stored = await self.look()
             if stored.status.is_over or stored.status is StoredStatus.PARKED:
                 return self._ended_with(await self._last(stored))
-            await trio.sleep(LOOK_S)
+            await self._wait_a_while(delay_s)
+            delay_s = min(2 * delay_s, LONGEST_LOOK_S)
+
+    async def _wait_a_while(self, delay_s: float) -> None:
+        """Until it is here again, or it is time to look."""
+        returned = self._returning.setdefault(self.id, trio.Event())
+        try:
+            with trio.move_on_after(delay_s):
+                await returned.wait()
+        finally:
+            if not returned.is_set() and not returned.statistics().tasks_waiting:
+                self._returning.pop(self.id, None)
 
     async def _last(self, stored: StoredRun) -> Record:
         last: Record | None = None
@@ -140,18 +189,28 @@ class StoredView:
 
     async def cancel(self) -> None:
         """Cancel it wherever it is, and return when it is over."""
-        await self._store.post(Posted(self.id, PostedKind.CANCEL, f"cancel {(await self.look()).lives}"))  # once in each life
+        active = self.active
+        if active is None or active.is_evicted:
+            await self._ask_to_cancel()
         while True:
             active = self.active
             if active is not None:
                 active.waits.mark_awaited()
                 active.cancel()
+                if active.journal is not None and not active.over.is_set():
+                    await active.journal.log.ask_to_cancel()  # so that it is cancelled in its next life, should this one end now
                 await active.over.wait()
-                return
+                if not active.is_evicted:
+                    return
+                await self._ask_to_cancel()
+                continue
             stored = await self.look()
             if stored.status.is_over or stored.status is StoredStatus.PARKED:
                 return
             await trio.sleep(LOOK_S)
+
+    async def _ask_to_cancel(self) -> None:
+        await self._store.post(Posted(self.id, PostedKind.CANCEL, f"cancel {(await self.look()).lives}"))  # once in each life
 
 
 def unknown(run_id: str) -> UnknownRun:

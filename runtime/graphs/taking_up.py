@@ -1,4 +1,4 @@
-"""Taking up: a runtime goes on with stored runs that are due, and does what is asked of its runs from outside."""
+"""Taking up: a runtime goes on with stored runs that are due, or that something has come for."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import trio
 
 from actors.store_errors import StoreDamaged, StoreError
 from runtime.graphs.accepting import DurableRuns
+from runtime.graphs.deployment import Deployment
 from runtime.graphs.launch import Launch
-from runtime.journal.store import PostedKind
+from runtime.journal.store import StoredRun, StoredStatus
 
 LOOK_S: Final = 1.0
 """How often the store is asked for runs that are due."""
@@ -32,16 +33,15 @@ class TakingUp:
                 await self._take_up_due()
             await trio.sleep(LOOK_S)
 
-    async def hear(self) -> None:
-        """Do what is asked of runs here from outside, for ever."""
-        while True:
-            try:
-                for item in await self._runs.keeping.store.posted():
-                    run = self._runs.active.by_id.get(item.run)
-                    if run is not None and item.kind is PostedKind.CANCEL and item.id > run.heard:
-                        run.cancel()
-            except StoreError:
-                await trio.sleep(LOOK_S)
+    async def fetch(self, run_id: str) -> None:
+        """Take up a run that waits, since something has come for it."""
+        with contextlib.suppress(StoreError):
+            if not self._is_open():
+                return
+            stored = await self._runs.keeping.store.take(run_id, StoredStatus.WAITING)
+            deployment = None if stored is None else self._runs.deployments.named(stored.graph)
+            if stored is not None and deployment is not None:
+                await self._take(deployment, stored)
 
     async def _take_up_due(self) -> None:
         runs, keeping = self._runs, self._runs.keeping
@@ -52,19 +52,21 @@ class TakingUp:
             most = int(min(MOST_CLAIMED, *(each.places_left for each in open_for.values())))
             claimed = await keeping.store.claim(list(open_for), most)
             for stored in claimed:
-                deployment = open_for[stored.graph, stored.version]
-                if not self._is_open():
-                    await keeping.release(stored.id)
-                    continue
-                try:
-                    launch = await runs.revive(deployment, stored)
-                except StoreDamaged:
-                    continue
-                if not isinstance(launch, Launch):
-                    continue
-                await runs.go_on(launch)
+                await self._take(open_for[stored.graph, stored.version], stored)
             if len(claimed) < most:
                 return
+
+    async def _take(self, deployment: Deployment, stored: StoredRun) -> None:
+        runs = self._runs
+        if not self._is_open():
+            await runs.keeping.release(stored.id)
+            return
+        try:
+            launch = await runs.revive(deployment, stored)
+        except StoreDamaged:
+            return
+        if isinstance(launch, Launch):
+            await runs.go_on(launch)
 
     def _is_open(self) -> bool:
         """Whether runs are taken up: one that was just handed back would be taken up again by the runtime that closes."""

@@ -48,6 +48,8 @@ def fingerprint(plan: Plan) -> bytes:
         "connections": [[c.source, c.target, c.when is not None] for c in plan.connections],
         "types": kinds,
     }
+    if plan.signal_types:
+        told["signals"] = [named(kind) for kind in plan.signal_types]
     return blake2s(json.dumps(told, sort_keys=True, default=repr).encode(), digest_size=16).digest()
 
 

@@ -19,7 +19,7 @@ import trio
 from actors.errors import UnderstudyError
 from actors.store_errors import RunLost, StoreError, StoreUnavailable
 from runtime.journal.records import PAID, Record, RecordKind
-from runtime.journal.store import Lease, Posted, PostedKind, Store
+from runtime.journal.store import Lease, Posted, PostedKind, Store, StoredQuestion
 
 MOST_ROWS: Final = 500
 """Records of one run in one append."""
@@ -42,6 +42,10 @@ class Entry:
     result: outcome.Outcome[Any] | None = None
     """What ``then`` returned or raised; or why the record was not written."""
     settled: trio.Event | None = None
+    question: StoredQuestion | None = None
+    """A question to be listed with the record."""
+    answered: str | None = None
+    """The id of a question to be struck out with it."""
 
     def settle(self, result: outcome.Outcome[Any]) -> None:
         """Let whoever waits go on."""
@@ -149,6 +153,8 @@ class RunLog:
         inputs: bytes = b"",
         *,
         is_paid: bool = False,
+        question: StoredQuestion | None = None,
+        answered: str | None = None,
     ) -> Entry:
         """Write a record behind all others; `then` is called when it is written. Never waits.
 
@@ -156,7 +162,8 @@ class RunLog:
         """
         at = self.wall_time().timestamp()
         self._seq += 1
-        entry = Entry(Record.of(self.run_id, self._seq, kind, path, at, data, inputs), then, is_paid)
+        record = Record.of(self.run_id, self._seq, kind, path, at, data, inputs)
+        entry = Entry(record, then, is_paid, question=question, answered=answered)
         if self.error is not None:
             entry.settle(outcome.Error(self.error))
             return entry
@@ -171,15 +178,25 @@ class RunLog:
         try:
             while self._waiting and not self._flying and self.error is None:
                 self.waiting_since_s = trio.current_time()
-                self._flying = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_ROWS))]
+                self._flying = self._next_rows()
                 self._fly()
         finally:
             self._is_sending = False
 
+    def _next_rows(self) -> list[Entry]:
+        """Those that go together: one append has room for one question."""
+        rows: list[Entry] = []
+        while self._waiting and len(rows) < MOST_ROWS:
+            rows.append(self._waiting.popleft())
+            if rows[-1].question is not None or rows[-1].answered is not None:
+                break
+        return rows
+
     def _fly(self) -> None:
         rows = [entry.record for entry in self._flying]
         sync = self._sync if self._sync is not None else any(each.is_paid or each.record.kind in PAID for each in self._flying)
-        self._store.append(rows, sync, self._done)
+        last = self._flying[-1]
+        self._store.append(rows, sync, self._done, last.question, last.answered)
 
     def _done(self, error: StoreError | RunLost | None) -> None:
         if self.error is not None:

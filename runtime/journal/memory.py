@@ -187,6 +187,7 @@ class MemoryStore:
             run.stored = attrs.evolve(run.stored, last_seq=row.seq)
             if row.kind is RecordKind.OVER:
                 run.stored = attrs.evolve(run.stored, status=StoredStatus(row.path), owner=None, wake_at=None, ended=now)
+                self._strike_out(row.run, now)
             elif row.kind is RecordKind.PARKED:
                 run.stored = attrs.evolve(run.stored, status=StoredStatus.PARKED, owner=None, wake_at=None)
             elif row.kind is RecordKind.ADOPTED:
@@ -196,6 +197,11 @@ class MemoryStore:
         if answered is not None and answered in self._data.questions:
             self._data.questions[answered] = attrs.evolve(self._data.questions[answered], answered=now)
         self._data.commits += 1
+
+    def _strike_out(self, run: str, now: datetime) -> None:
+        for key, question in self._data.questions.items():
+            if question.run == run and question.answered is None:
+                self._data.questions[key] = attrs.evolve(question, answered=now)
 
     async def read(self, run: str, after: int = 0) -> AsyncIterator[Record]:
         """See ``Store.read``."""
@@ -273,6 +279,8 @@ class MemoryStore:
             run.stored, owner=owner, status=StoredStatus.RUNNING, lives=run.stored.lives + 1, wake_at=None, ended=None
         )
         self._handed_out.pop(run.stored.id, None)
+        if run.posted:  # to be handed out to this life
+            self._ring()
         return run.stored
 
     async def release(self, run: str, status: StoredStatus, wake_at: datetime | None) -> None:
@@ -364,9 +372,12 @@ class MemoryStore:
         run.posted.append(attrs.evolve(item, at=now, id=next(self._data.numbers)))
         if run.stored.owner is None and run.stored.status is StoredStatus.WAITING:
             run.stored = attrs.evolve(run.stored, wake_at=now)
+        self._ring()
+        return True
+
+    def _ring(self) -> None:
         news, self._data.news = self._data.news, trio.Event()
         news.set()
-        return True
 
     async def posted(self) -> Sequence[Posted]:
         """See ``Store.posted``."""

@@ -55,7 +55,10 @@ ending as (
         version = case e.status when '' then e.version else r.version end,
         owner = case e.status when '' then r.owner end, wake_at = case e.status when '' then r.wake_at end,
         ended = case when e.status in ('', 'parked') then r.ended else now() end
-    from unnest($22::text[], $23::text[], $24::text[]) e(id, status, version) where r.id = e.id and exists (select from w))
+    from unnest($22::text[], $23::text[], $24::text[]) e(id, status, version) where r.id = e.id and exists (select from w)),
+striking as (
+    update {{s}}.questions q set answered = now() from unnest($22::text[], $23::text[]) e(id, status)
+    where q.run = e.id and e.status not in ('', 'parked') and q.answered is null and exists (select from w))
 select 1 from rows"""
 """The same with a question to list or to strike out, with runs that end, and with runs that another version has adopted."""
 

@@ -369,6 +369,8 @@ class Writer:
             "update runs set status = ?, owner = null, wake_at = null, ended = ? where id = ?",
             (row.path if over else "parked", now if over else None, row.run),
         )
+        if over:
+            db.execute("update questions set answered = ? where run = ? and answered is null", (now, row.run))
         self._held.pop(row.run, None)
 
     def let_go(self, run: str) -> None:

@@ -136,7 +136,7 @@ class StoredQuestion:
     run: str
     path: str
     asks: bytes | None = attrs.field(repr=False)
-    """The message that the node was given, as JSON."""
+    """What is asked, as JSON: the ``node``, its ``text`` in words, and in ``asks`` the message that the node was given."""
     answers: tuple[str, ...]
     """The types that the answer may have, as ``module:Class``."""
     asked: datetime
@@ -251,8 +251,8 @@ class Store(Protocol):
 
         With a record ``asked`` comes the `question` to list, with ``answered`` the id of the question to strike out; both in the
         same transaction as the rows. A row of kind ``over`` sets the run's status to its path (``succeeded``, ``failed`` or
-        ``cancelled``), one of kind ``parked`` to parked; the run then has no owner. One of kind ``adopted`` sets the version of
-        its graph to its path.
+        ``cancelled``) and strikes out its questions, one of kind ``parked`` to parked; the run then has no owner. One of kind
+        ``adopted`` sets the version of its graph to its path.
         """
         ...
 

@@ -3,9 +3,16 @@
 ``runtime.testing.network`` is apart, because it needs httpx immediately.
 """
 
+from runtime.testing.answering import answering as answering
 from runtime.testing.assertions import MessageLedger as MessageLedger
 from runtime.testing.assertions import assert_conserved as assert_conserved
 from runtime.testing.assertions import no_orphans as no_orphans
+from runtime.testing.crashes import Crashes as Crashes
+from runtime.testing.crashes import CrashingStore as CrashingStore
+from runtime.testing.crashes import FlakyStore as FlakyStore
+from runtime.testing.crashes import SlowStore as SlowStore
+from runtime.testing.crashes import crash_after as crash_after
+from runtime.testing.crashes import crash_everywhere as crash_everywhere
 from runtime.testing.faults import Fault as Fault
 from runtime.testing.faults import FaultPlan as FaultPlan
 from runtime.testing.faults import InjectedFault as InjectedFault

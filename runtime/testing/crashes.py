@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, cast, final
@@ -101,11 +102,13 @@ async def crash_everywhere(
     *,
     same: Callable[[Any, Any], bool] = lambda one, other: one == other,
     within_s: float = 3_600.0,
+    pairs: bool = False,
 ) -> Crashes:
     """Let `run` crash before and after each record that it writes, go on with the same store, and see that it ends the same.
 
     `run` opens a runtime with the store it is given, starts its runs by ``run_id``, and returns what they make; it is called
-    again for each life. Use it in virtual time.
+    again for each life. With `pairs`, the life after a crash crashes, too, before and after each record of its own. Use it in
+    virtual time.
 
     Raises:
         AssertionError: a life after a crash made something else, or wrote down again what was recorded.
@@ -113,25 +116,40 @@ async def crash_everywhere(
     whole = MemoryStore()
     with trio.fail_after(within_s):
         expected = await run(whole)
-    records = int(whole.statistics()["records"])
-    points = 0
-    for number in range(1, records + 1):
-        for written in (False, True):
-            where = f"a crash {'after' if written else 'before'} record {number} of {records}"
-            first = crash_after(number, written=written)
-            await _life(run, first, within_s)
-            again = first.beside()
-            made: Any = None
-            with trio.move_on_after(within_s) as limit:
-                made = await run(again)
-            if limit.cancelled_caught:
-                raise AssertionError(f"{where}: the next life did not end within {within_s:g} s of virtual time")
-            if not same(made, expected):
-                raise AssertionError(f"{where}: the next life made {made!r}, expected {expected!r}")
-            for twice in await _recorded_twice(again):
-                raise AssertionError(f"{where}: recorded twice: {twice}")
+    records, points = _records_in(whole), 0
+
+    async def goes_on(store: MemoryStore, where: str) -> None:
+        made: Any = None
+        with trio.move_on_after(within_s) as limit:
+            made = await run(store)
+        if limit.cancelled_caught:
+            raise AssertionError(f"{where}: the next life did not end within {within_s:g} s of virtual time")
+        if not same(made, expected):
+            raise AssertionError(f"{where}: the next life made {made!r}, expected {expected!r}")
+        for twice in await _recorded_twice(store):
+            raise AssertionError(f"{where}: recorded twice: {twice}")
+
+    async def crashed(number: int, written: bool) -> CrashingStore:
+        first = crash_after(number, written=written)
+        await _life(run, first, within_s)
+        return first
+
+    for number, written in itertools.product(range(1, records + 1), (False, True)):
+        where = f"a crash {'after' if written else 'before'} record {number} of {records}"
+        first = await crashed(number, written)
+        known, again = _records_in(first), first.beside()
+        await goes_on(again, where)
+        points += 1
+        for later, also in itertools.product(range(1, _records_in(again) - known + 1) if pairs else (), (False, True)):
+            second = crash_after(later, store=(await crashed(number, written)).beside(), written=also)
+            await _life(run, second, within_s)
+            await goes_on(second.beside(), f"{where}, then one {'after' if also else 'before'} record {later} of the next life")
             points += 1
     return Crashes(expected, points)
+
+
+def _records_in(store: Any) -> int:
+    return int(store.statistics()["records"])
 
 
 async def _life(run: Callable[[Store], Awaitable[Any]], store: CrashingStore, within_s: float) -> None:

@@ -554,6 +554,24 @@ class StoreContract:
             assert attrs.evolve(known, answered=None) == question
             assert await store.question("none") is None
 
+    async def test_the_end_of_a_run_strikes_out_its_questions(self, make_store: MakeStore) -> None:
+        """And leaves those of other runs alone; a parked run keeps its own."""
+        async with opened(make_store) as store:
+            for name in ("r", "s", "t"):
+                await create(store, new_run(name))
+                asked = record(store, 2, kind=RecordKind.ASKED, run=name)
+                assert await written(store, asked, question=_question(store, name)) is None
+            over = record(store, 3, kind=RecordKind.OVER, run="r", path="cancelled")
+            parked = record(store, 3, kind=RecordKind.PARKED, run="s")
+
+            assert await written(store, over, sync=True) is None
+            assert await written(store, parked) is None
+
+            assert {each.run for each in await store.questions()} == {"s", "t"}
+            known = await store.question("r/q")
+            assert known is not None
+            assert known.answered is not None
+
     async def test_a_tick_of_a_schedule_is_won_once(self, make_store: MakeStore) -> None:
         """By whoever saw the time that it moves on from."""
         async with opened(make_store) as store:

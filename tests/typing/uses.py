@@ -44,12 +44,15 @@ from runtime import (
     NodeRetrying,
     NodeSlowToStop,
     NodeStarted,
+    QuestionAnswered,
+    QuestionAsked,
     RunAbandoned,
     RunEvent,
     RunFinished,
     RunHandle,
     RunParkedEvent,
     RunResumed,
+    RunSignalled,
     RunStarted,
     RunStatus,
     Runtime,
@@ -305,6 +308,10 @@ def all_events(event: AnyEvent) -> str:
             return event.address
         case RunStarted() | RunResumed() | RunParkedEvent() | RunAbandoned():
             return event.graph
+        case RunSignalled():
+            return event.key
+        case QuestionAsked() | QuestionAnswered():
+            return event.node
         case RunFinished(status=status):
             assert_type(status, RunStatus)
             return status
@@ -366,7 +373,7 @@ async def streams(stream: EventStream) -> None:
 
 def statuses(handle: RunHandle[Answer], step: Step) -> bool:
     match step.status:
-        case StepStatus.QUEUED | StepStatus.RUNNING | StepStatus.RETRYING | StepStatus.FALLING_BACK:
+        case StepStatus.QUEUED | StepStatus.RUNNING | StepStatus.ASKED | StepStatus.RETRYING | StepStatus.FALLING_BACK:
             pass
         case StepStatus.DONE | StepStatus.FAILED | StepStatus.CANCELLED:
             pass

@@ -64,8 +64,13 @@ class Joins:
 
     def may_complete(self, branch: Branch, spec: NodeSpec) -> bool:
         """Whether everything that the join cannot do without can still come; for the rest it waits no longer than it may come."""
-        needed = [entry for entry in self.missing(branch, spec) if not entry.optional]
-        return all(self._may_come(branch, Receiver(spec.name, entry.name)) for entry in needed)
+        needed = [Receiver(spec.name, entry.name) for entry in self.missing(branch, spec) if not entry.optional]
+        return all(receiver in self._plan.signalled or self._may_come(branch, receiver) for receiver in needed)
+
+    def may_be_signalled(self, branch: Branch, spec: NodeSpec) -> bool:
+        """Whether all that the join cannot do without may still be brought by a signal."""
+        needed = [Receiver(spec.name, entry.name) for entry in self.missing(branch, spec) if not entry.optional]
+        return bool(needed) and all(receiver in self._plan.signalled for receiver in needed)
 
     def ready_without(self, branch: Branch, *, force: bool = False) -> tuple[NodeSpec, list[Input]] | None:
         """The join in `branch` that is to start without what it lacks, all of it optional and none of it still to come.

@@ -29,7 +29,7 @@ from runtime.graphs.reducer.deliveries import Commands, Deliveries
 from runtime.graphs.reducer.memory import before, including, recall
 from runtime.graphs.reducer.routing import NOWHERE, Destination, Route, RoutingTable
 from runtime.graphs.reducer.values import gathered, sent, way_along
-from runtime.graphs.reducer.wording import items_of, no_output, undeclared, wrong_input, wrong_stand_in
+from runtime.graphs.reducer.wording import items_of, no_output, undeclared, wrong_input, wrong_signal, wrong_stand_in
 
 _Precedence = tuple[tuple[int, ...], int, int, str]
 """Branch, round of a loop, place of the maker in the declaration, way: of several outputs the least is taken."""
@@ -231,6 +231,31 @@ class RunState:
         for at, value in enumerate(items_of(spec, made) or ()) if one_by_one else [(index, made)]:
             if not isinstance(value, spec.outputs) and not (value is None and nothing):
                 raise undeclared(spec, value, at)
+
+    def signalled(self, message: object) -> Commands:
+        """A message came into the run from outside; it goes where an input of its type would.
+
+        Raises:
+            DeclarationError: it is none of the graph's signals.
+        """
+        if not isinstance(message, self.plan.signal_types):
+            raise wrong_signal(self.plan, message)
+        route = self.routing.route(None, message)
+        if self.output is None:
+            self._send(None, self._root, message, route)
+            self._quiet.append((self._root, None))
+        return self._commands()
+
+    @property
+    def awaits_signal(self) -> bool:
+        """Whether nothing is at work, and a join waits that lacks only what a signal may bring."""
+        if not self.plan.signal_types or self.output is not None or self._deliveries.at_work:
+            return False
+        return any(
+            buffer.is_waiting and self._joins.may_be_signalled(branch, self.plan.nodes[node])
+            for branch in self._root.open_branches()
+            for node, buffer in branch.joins.items()
+        )
 
     # --- sending ----------------------------------------------------------------------------------------------------
 
@@ -482,7 +507,7 @@ class RunState:
     def _commands(self) -> Commands:
         """Settle what the event left quiet, and hand over what was decided since the last event."""
         self._settle()
-        while not self._deliveries.at_work and self.output is None and self._break_standstill():
+        while not self._deliveries.at_work and self.output is None and not self.awaits_signal and self._break_standstill():
             self._settle()
         if self._outputs and self.output is None and not self._deliveries.at_work:
             self.output = min(self._outputs, key=lambda entry: entry[0])[2]

@@ -13,7 +13,7 @@ from actors.graphs.annotations import Many, is_message_type
 from actors.graphs.node import Input, Kind, NodeSpec
 from actors.graphs.plan import Plan
 from actors.restarts import wants_asyncio
-from actors.words import attribute_of, said
+from actors.words import attribute_of, repr_of, said
 
 
 def wrong_input(plan: Plan, got: object) -> DeclarationError:
@@ -172,6 +172,15 @@ def stream_broken(spec: NodeSpec, path: str, emitted: int, error: BaseException,
         node=spec.name,
         path=path,
         emitted=emitted,
+    )
+
+
+def wrong_signal(plan: Plan, got: object) -> DeclarationError:
+    """The error for a signal that the graph does not declare."""
+    declared = type_names(plan.signal_types) or "none"
+    return DeclarationError(
+        f"graph {plan.name!r} takes as signals: {declared}. Got: {repr_of(got)}.\n"
+        f"  Fix: send one of these, or declare it: Graph({plan.name!r}, …, signals={type(got).__name__})."
     )
 
 

@@ -222,8 +222,8 @@ class Completion:
             raise _problem(record.error, record.id, inside=self.launch.caller.sees_all)
         if self.chat is not None and self.chat.output is not None:
             return self.chat.output(record.output)
-        kind: Any = type(record.output)
-        field = text_field(kind)
+        output: object = record.output
+        field = text_field(type(output))
         if field is not None:
             return cast("str", getattr(record.output, field[1]))
         return json.dumps(output_told(record.output), ensure_ascii=False)
@@ -345,10 +345,10 @@ def _checked(value: Any) -> dict[str, Any]:
         if body.get(name) is not None and body[name] not in nothing:
             what = f"{name!r} isn't supported: a graph decides this itself."
             raise Problem("bad-request", what, more={"param": name, "code": "unsupported_parameter"})
-    messages: Any = body.get("messages")
+    messages: object = body.get("messages")
     if not isinstance(messages, list) or not messages:
         raise Problem("bad-request", "messages: expected a list of at least one.", more={"param": "messages"})
-    for index, each in enumerate(cast("list[Any]", messages)):
+    for index, each in enumerate(cast("list[object]", messages)):
         if not isinstance(each, dict) or not isinstance(cast("dict[str, Any]", each).get("role"), str):
             raise Problem("bad-request", f"messages[{index}]: expected an object with a role.", more={"param": "messages"})
     if not isinstance(body.get("stream_options") or {}, dict):
@@ -357,11 +357,11 @@ def _checked(value: Any) -> dict[str, Any]:
 
 
 def _text(message: Mapping[str, Any]) -> str:
-    content: Any = message.get("content")
+    content: object = message.get("content")
     if content is None or isinstance(content, str):
         return content or ""
     texts: list[str] = []
-    for part in cast("list[Any]", content) if isinstance(content, list) else [None]:
+    for part in cast("list[object]", content) if isinstance(content, list) else [None]:
         given: Any = cast("dict[str, Any]", part).get("text") if isinstance(part, dict) else None
         if not isinstance(given, str):
             raise Problem("bad-request", "messages: expected text and nothing else.", more={"param": "messages"})

@@ -38,8 +38,10 @@ async def same(a: A) -> B:
         ([], "the following arguments are required: COMMAND (see understudy --help)"),
         (
             ["fly"],
-            "argument COMMAND: invalid choice: 'fly' "
-            "(choose from 'demo', 'graph', 'compile', 'run', 'runs', 'store', 'serve', 'keys')",
+            (
+                "argument COMMAND: invalid choice: 'fly' "
+                "(choose from 'demo', 'graph', 'compile', 'run', 'runs', 'store', 'serve', 'keys')"
+            ),
         ),
         (["demo", "--loud"], "unrecognized arguments: --loud (see understudy --help)"),
         (["run"], "the following arguments are required: FILE.py:NAME (see understudy run --help)"),

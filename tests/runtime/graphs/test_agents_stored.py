@@ -104,5 +104,5 @@ async def test_a_call_whose_effect_must_not_happen_twice_is_not_made_again(autoj
         with pytest.raises(RunFailed) as caught:
             await (await runtime.handle("it")).result()
 
-    assert str(caught.value.exceptions[0].__cause__).startswith("StepUncertain: the tool 'charge' may run once only")
+    assert "the tool 'charge' may run once only" in str(caught.value.exceptions[0].__cause__)
     assert calls == ["charge 5"]

@@ -19,7 +19,7 @@ from runtime.journal.memory import MemoryStore
 from runtime.journal.records import RecordKind
 from runtime.journal.store import Store
 from runtime.lm.limits.budget import Budget
-from runtime.testing import ScriptedLM
+from runtime.testing import ScriptedLM, cancel_at_every_checkpoint
 from runtime.testing.crashes import crash_everywhere
 from tests.runtime.graphs.lives import Lives
 from tests.runtime.graphs.stage import Ask, Done, Other, Part, graph_of
@@ -591,3 +591,32 @@ async def test_a_crash_at_any_record_pays_no_recorded_answer_again(autojump_cloc
 
     assert crashes.output == Done([9, 11, "text"])
     assert crashes.points == 2 * 24
+
+
+@pytest.mark.explore(runs=1, timer_races=0)
+async def test_a_cancellation_at_any_checkpoint_loses_no_answer_that_came(autojump_clock):
+    async def work(ask: Ask, lm: LM) -> Done:
+        one = (await lm.chat(asking("one"))).text
+        async with lm.stream(asking("two")) as stream:
+            async for _ in stream:
+                pass
+        return Done([one, stream.completion.text])
+
+    graph = graph_of(work)
+
+    async def run_it() -> None:
+        lm = ScriptedLM(lambda _: "an answer", usage=USED, latency_s=0.5, interval_s=0.1)
+        store = MemoryStore()
+        try:
+            async with open_runtime(store=store, lm=lm) as runtime:
+                await runtime.run(graph, Ask(1), run_id="it")
+        finally:
+            with trio.CancelScope(shield=True):
+                told = [record async for record in store.beside().read("it")]
+            kinds = Counter(record.kind for record in told)
+            assert kinds[RecordKind.CALLED] == kinds[RecordKind.ANSWER] + kinds[RecordKind.UNANSWERED]
+            assert spend_of(told).uncertain_calls == 0
+            if len(lm.calls) == 2:  # the chat had its answer
+                assert kinds[RecordKind.ANSWER] >= 1
+
+    assert await cancel_at_every_checkpoint(run_it) > 10

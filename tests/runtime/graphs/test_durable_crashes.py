@@ -216,6 +216,28 @@ async def test_a_crash_at_any_record_changes_nothing_of_the_end(name, autojump_c
     assert crashes.points >= 8
 
 
+LONG = pytest.mark.chaos
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", [name if name in ("chain", "failing_once") else pytest.param(name, marks=LONG) for name in GRAPHS]
+)
+@pytest.mark.explore(runs=1, max_steps=1_000_000)
+async def test_a_second_crash_in_the_life_after_the_first_changes_nothing_either(name, autojump_clock):
+    graph = GRAPHS[name]()
+
+    async def run(store: Store) -> Any:
+        async with open_runtime(store=store, seed=1) as runtime:
+            handle = await runtime.start(graph, Ask(2), run_id="it")
+            return await handle.result()
+
+    crashes = await crash_everywhere(run, pairs=True)
+
+    assert isinstance(crashes.output, Done)
+    assert crashes.points >= 50
+
+
 async def test_a_run_that_fails_fails_in_every_life_with_the_same_words(autojump_clock):
     async def first(ask: Ask) -> Part:
         return Part(ask.n)

@@ -9,7 +9,7 @@ import attrs
 import pytest
 import trio
 
-from actors import Graph
+from actors import Effect, Graph, Run, RunFailed, UsageError
 from actors.store_errors import StoreInUse
 from runtime import open_runtime
 
@@ -107,3 +107,36 @@ def killed(times: int) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.endswith(": nothing lost or done again\n")
     assert "taken up 0 times" not in done.stdout
+
+
+async def test_a_run_that_failed_is_resumed_where_it_failed(tmp_path):
+    begun: list[str] = []
+    broken = [True]
+    graph = Graph("letters", input=Order, output=Sent)
+
+    @graph.node
+    async def write(order: Order, run: Run) -> Draft:
+        begun.append("write")
+        return Draft(await run.once("text", str, order.number))
+
+    @graph.node(effect=Effect.ONCE)
+    async def send(draft: Draft) -> Sent:
+        begun.append("send")
+        if broken[0]:
+            raise OSError("away")
+        return Sent(draft.text)
+
+    async with open_runtime(store=tmp_path / "runs.db", graphs=[graph]) as runtime:
+        with pytest.raises(RunFailed):
+            await (await runtime.start(graph, Order(7), run_id="order-7")).result()
+    async with open_runtime(store=tmp_path / "runs.db", graphs=[graph]) as runtime:
+        handle = await runtime.resume("order-7")
+        with pytest.raises(RunFailed):
+            await handle.result()
+        broken[0] = False
+        assert await (await runtime.resume("order-7")).result() == Sent("7")
+        await (await runtime.handle("order-7")).result()
+        with pytest.raises(UsageError, match="is succeeded"):
+            await runtime.resume("order-7")
+
+    assert begun == ["write", "send", "send", "send"]

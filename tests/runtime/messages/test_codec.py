@@ -7,6 +7,7 @@ import datetime
 import enum
 import math
 import sys
+from collections.abc import Collection, Sequence
 from typing import Any, Generic, Literal, TypeVar
 
 import attrs
@@ -99,7 +100,13 @@ class Private:
     count: int = attrs.field(init=False, default=0)
 
 
-DECLARED = (Hit, Draft, Vote, Box, Holds, Form, Same, Private)
+@attrs.frozen
+class Lists:
+    names: Sequence[str] = ()
+    some: Collection[Hit] | None = None
+
+
+DECLARED = (Hit, Draft, Vote, Box, Holds, Form, Same, Private, Lists)
 
 
 @pytest.fixture
@@ -127,6 +134,10 @@ def codec() -> MessageCodec:
         Form(name="x", hits=[Hit(1.0), Better(2.0)], kind="b"),
         Same(None),
         Private([Private()]),
+        Lists(),
+        Lists(("a", "b"), (Hit(1.0), Better(2.0))),
+        Lists(["a"], [Hit(1.0)]),
+        Vote(None, (1, ("x", Hit(1.0)), [()])),
     ],
     ids=lambda value: type(value).__name__,  # the order in a set is another in each process of the suite,
 )
@@ -156,6 +167,7 @@ def late(n: int) -> Private:
         (Vote(None, ...), "Vote", "notes"),
         (Vote(None, {"tests.runtime.messages.test_codec:Yes": {"by": "me"}}), "Vote", "notes"),
         (Hit(1.0, datetime.datetime(2026, 10, 25, 2, 30, fold=1)), "Hit", "at"),
+        (Vote(None, {"builtins:tuple": [1]}), "Vote", "notes"),
         (late(3), "Private", "count"),
         (7, "int", None),
         (Yes("reached by a field, and so storable"), None, None),

@@ -68,7 +68,7 @@ class Up:
 @pytest.fixture
 async def up() -> AsyncIterator[Up]:
     keys = Keys()
-    graphs = [answers(), talking(), counting()]
+    graphs: list[Graph[Any, Any]] = [answers(), talking(), counting()]
     service = Service(graphs, auth=keys.auth, faces=[OpenAIFace()], lm=ScriptedLM(["Hello there, Ann."] * 60, unused="ok"))
     async with trio.open_nursery() as nursery:
         address = await nursery.start(lambda task_status: serve(service, port=0, task_status=task_status))

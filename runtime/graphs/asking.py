@@ -1,0 +1,124 @@
+"""How a node asks a person in the middle of its work: its frame waits, and the answer outlives the process."""
+
+from __future__ import annotations
+
+from hashlib import blake2s
+from typing import Any, get_args
+
+import trio
+
+from actors.errors import NodeTimedOut, UsageError
+from actors.graphs.annotations import is_message_type
+from actors.words import repr_of
+from runtime.graphs.questions import Talk
+from runtime.graphs.run import Work
+from runtime.graphs.stored_answers import ANSWERED, Answer, codec_for, message_data, read_answer
+from runtime.journal.records import RecordKind
+from runtime.messages.tags import tag_of
+
+
+def overdue(node: str, timeout_s: float | None, run_id: str) -> NodeTimedOut:
+    """The error for a question that nobody has answered in time."""
+    within = "" if timeout_s is None else f" within timeout_s={timeout_s:g}"
+    return NodeTimedOut(
+        f"nobody has answered the question of node {node!r}{within}.\n"
+        "  Fix: give people more time, or write what happens then: fallback=function.",
+        run_id=run_id,
+    )
+
+
+async def ask(
+    work: Work, question: object, answer: Any, timeout_s: float | None = None, *, text: str = "", to: str | None = None
+) -> Any:
+    """Ask a person about `question` in the middle of the work on a message, and wait; returns an `answer`, a type or a union.
+
+    Asked again with an equal question, in a later attempt at the message or in a later life of the run, it is the same question:
+    what was answered is not asked again. Cancelled, the question stays open as long as the message is at work.
+
+    Raises:
+        NodeTimedOut: there was no answer within `timeout_s` seconds, by the store's clock, counted from the first time.
+        NotStorable: the run is stored, and `question` cannot be.
+        UsageError: `question` is no message, or `answer` no message type.
+    """
+    answers = _types(answer)
+    if not is_message_type(type(question)):
+        raise UsageError(
+            f"run.ask({repr_of(question)}): a question is a message, such as an attrs class or a dataclass.\n"
+            "  Fix: @attrs.frozen class MayISend: text: str; and await run.ask(MayISend('…'), Approved)."
+        )
+    run, path = work.run, work.delivery.path
+    digest = blake2s(message_data(question) + "|".join(map(tag_of, answers)).encode(), digest_size=6).hexdigest()
+    talk = work.talk = work.talk or Talk()
+    part = "ask" if work.error is None else "fallback"
+    key = f"{path}#{part}:{digest}:{talk.number(digest, work.step.attempt)}"
+    known = run.past[path].answers.get(key) if path in run.past else None
+    if known is not None and key not in talk.answers:
+        how, data = read_answer(known.data)
+        value = codec_for(*answers).decode(data) if how == ANSWERED else None
+        talk.answers[key] = Answer(value, None, how != ANSWERED, None, "")
+    if key not in talk.answers:
+        await _answered(work, talk, question, answers, key, timeout_s, text, to)
+    else:
+        await trio.lowlevel.checkpoint()
+    found = talk.answers[key]
+    if found.is_late:
+        raise overdue(work.node, timeout_s, run.id)
+    return found.value
+
+
+async def _answered(
+    work: Work,
+    talk: Talk,
+    question: object,
+    answers: tuple[type, ...],
+    key: str,
+    timeout_s: float | None,
+    text: str,
+    to: str | None,
+) -> None:
+    """Wait until the question has its answer, or none in time."""
+    run = work.run
+    heard = talk.heard.setdefault(key, trio.Event())
+    if key not in talk.asks:
+        assert run.desk is not None, "a runtime has a desk"
+
+        def settled(answer: Answer) -> None:
+            def follow() -> None:
+                talk.answers[key] = answer
+                heard.set()
+
+            if run.journal is None:
+                follow()
+            else:
+                run.journal.append(RecordKind.ANSWERED, key, answer.record, follow, answered=answer.question)
+
+        talk.asks[key] = run.desk.ask(
+            run,
+            key,
+            node=work.node,
+            path=work.delivery.path,
+            attempt=work.step.attempt,
+            text=text,
+            asks=question,
+            answers=answers,
+            may_be_none=False,
+            timeout_s=timeout_s,
+            to=to,
+            settle=settled,
+            when_open=_nothing,
+        )
+    await heard.wait()
+
+
+def _types(answer: Any) -> tuple[type, ...]:
+    kinds: tuple[Any, ...] = (answer,) if isinstance(answer, type) else get_args(answer)
+    if not kinds or not all(is_message_type(kind) for kind in kinds):
+        raise UsageError(
+            f"run.ask(…, {repr_of(answer)}): an answer is a message type, or a union of several.\n"
+            "  Fix: await run.ask(question, Approved | Rejected)."
+        )
+    return kinds
+
+
+def _nothing() -> None:
+    pass

@@ -1,0 +1,319 @@
+"""What comes into runs from outside of them: answers to their questions, signals, and the wish to cancel them.
+
+For a stored run all of it is posted to the store first. The store takes one item of each kind and key, so the first answer
+counts, from whatever process it comes, and that nobody has answered in time is posted like an answer. The worker that has the
+run takes the item in as a record; a run that nobody has is woken by it.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, final
+
+import trio
+
+from actors.errors import UnderstudyError, UsageError
+from actors.store_errors import AlreadyAnswered, StoreError, UnknownRun
+from actors.words import repr_of, type_names
+from runtime.core.services import Services
+from runtime.graphs.deployment import Deployment
+from runtime.graphs.keeper import Keeping
+from runtime.graphs.questions import NOBODY, Asking, Desk, Question, id_in
+from runtime.graphs.run import ActiveRun
+from runtime.graphs.stored import unknown
+from runtime.graphs.stored_answers import codec_for, is_object, loaded, read_one_of, read_question
+from runtime.journal.records import Record, RecordKind
+from runtime.journal.store import Posted, PostedKind, StoredQuestion, StoredRun, StoredStatus
+from runtime.messages.shapes import as_object
+
+_LOG = logging.getLogger("understudy.runs")
+RETRY_S: Final = 1.0
+"""How long after a failure of the store it is asked again."""
+MAX_KEY: Final = 200
+"""Characters of the key of a signal."""
+
+
+@final
+class Outside:
+    """What is asked and what comes in, for all runs of one runtime."""
+
+    def __init__(
+        self,
+        services: Services,
+        desk: Desk,
+        runs: Mapping[str, ActiveRun],
+        deployed: Callable[[str], Deployment[Any, Any] | None],
+        evict_after_s: float,
+    ) -> None:
+        """`runs` are those that are not over, `deployed` finds a graph by its name."""
+        self._services = services
+        self._runs = runs
+        self._deployed = deployed
+        self._evict_after_s = evict_after_s
+        self.keeping: Keeping | None = None
+        """Set when the runtime has a store."""
+        self.fetch: Callable[[str], Awaitable[None]] | None = None
+        """Takes up a stored run that has been woken."""
+        self.accepting: Mapping[str, object] = {}
+        """The ids of runs that are being started."""
+        self._early: dict[str, list[Posted]] = {}
+        """What came for runs that are being started."""
+        self.desk = desk
+        desk.overdue = self._overdue
+
+    # --- questions --------------------------------------------------------------------------------------------------------
+
+    async def questions(self, run_id: str | None) -> list[Question]:
+        """Open questions, oldest first."""
+        found = [
+            asking.question
+            for asking in self.desk.open.values()
+            if not asking.is_durable and run_id in (None, asking.question.run_id)
+        ]
+        if self.keeping is None:
+            await trio.lowlevel.checkpoint()
+        else:
+            stored = await self.keeping.store.questions(run_id)
+            found += [self._question_of(each) for each in stored if not self.desk.was_answered(each.id)]
+        if not found and run_id is not None and run_id not in self._runs and await self._stored(run_id) is None:
+            raise unknown(run_id)
+        return sorted(found, key=lambda question: question.asked_at)
+
+    async def _stored(self, run_id: str) -> StoredRun | None:
+        return None if self.keeping is None else await self.keeping.store.run(run_id)
+
+    def _question_of(self, stored: StoredQuestion) -> Question:
+        asking = self.desk.open.get(stored.id)
+        if asking is not None:
+            return asking.question
+        told = read_question(stored.asks)
+        kinds = [loaded(name) for name in stored.answers if name != NOBODY]
+        answers = tuple(kind for kind in kinds if kind is not None)
+        return Question(
+            id=stored.id,
+            run_id=stored.run,
+            path=stored.path,
+            asks=told["asks"],
+            answers=answers if len(answers) == len(kinds) else (),
+            asked_at=stored.asked,
+            due_at=stored.due,
+            to=stored.to,
+            text=str(told.get("text", "")),
+            node=str(told.get("node", "")),
+            may_be_none=NOBODY in stored.answers,
+        )
+
+    async def answer(self, question_id: str, value: object, by: str | None) -> None:
+        """Answer a question, wherever its run is; returns when the answer is durable."""
+        if by is not None and not isinstance(by, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise UsageError(f"answer(by={repr_of(by)}): expected a name, or None.\n  Fix: by='anna', for example.")
+        await trio.lowlevel.checkpoint_if_cancelled()
+        asking = self.desk.open.get(question_id)
+        if asking is not None and not asking.is_durable:
+            self.desk.deliver(asking, asking.question.read(value), by)
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            return
+        question = asking.question if asking is not None else await self._stored_question(question_id)
+        if not question.answers:
+            raise UsageError(
+                f"question {question_id!r} cannot be answered here: the types of its answers are not loaded in this process.\n"
+                "  Fix: import the module that defines its graph, or deploy the graph."
+            )
+        answer = question.read(value)
+        data = b"null" if answer is None else codec_for(*question.answers).encode(answer)
+        assert self.keeping is not None, "a stored question has a store"
+        if not await self.keeping.store.post(Posted(question.run_id, PostedKind.ANSWER, question_id, data, by)):
+            raise _answered(question_id)
+        self.desk.remember(question_id)
+        asking = self.desk.open.get(question_id)
+        if asking is not None:
+            self.desk.deliver(asking, answer, by)
+
+    async def _stored_question(self, question_id: str) -> Question:
+        if self.desk.was_answered(question_id):
+            raise _answered(question_id)
+        stored = None if self.keeping is None else await self.keeping.store.question(question_id)
+        if stored is None:
+            raise UnknownRun(f"no question {repr_of(question_id)} is open.\n  Fix: give the id of one of runtime.questions().")
+        if stored.answered is not None:
+            raise _answered(question_id)
+        return self._question_of(stored)
+
+    def _overdue(self, asking: Asking) -> None:
+        if self.keeping is not None and self.keeping.nursery is not None:
+            self.keeping.nursery.start_soon(self._post_overdue, asking)
+
+    async def _post_overdue(self, asking: Asking) -> None:
+        """Nobody has answered in time, unless an answer was posted at this moment: that is then on its way here."""
+        assert self.keeping is not None, "only stored questions come here"
+        question = asking.question
+        while self.desk.open.get(question.id) is asking:
+            try:
+                if await self.keeping.store.post(Posted(question.run_id, PostedKind.ANSWER, question.id)):
+                    self.desk.deliver(asking, None, None, is_late=True)
+                return
+            except StoreError:
+                await trio.sleep(RETRY_S)
+
+    # --- signals ----------------------------------------------------------------------------------------------------------
+
+    async def send(self, run_id: str, signal: object, key: str | None) -> None:
+        """Send a signal into a run, wherever it is; returns when it is durable."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        name = _checked_key(key)
+        run = self._runs.get(run_id)
+        if run is not None and run.journal is None:
+            run.signalled(_read_signal(run.graph, run.state.plan.signal_types, signal), name)
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            return
+        stored = await self._stored(run_id)
+        if self.keeping is None or stored is None:
+            raise unknown(run_id)
+        deployment = self._deployed(stored.graph)
+        if deployment is not None:
+            signal = _read_signal(stored.graph, deployment.plan.signal_types, signal)
+        elif is_object(signal):
+            raise UsageError(
+                f"run {run_id!r} is one of graph {stored.graph!r}, which is not deployed here, so a dict cannot be read.\n"
+                "  Fix: send an instance of the signal's class, or deploy the graph."
+            )
+        data = codec_for(type(signal)).encode(signal)
+        if stored.status.is_over:
+            if any((each.kind, each.key) == (PostedKind.SIGNAL, name) for each in await self.keeping.store.inbox(run_id)):
+                return
+            raise UsageError(
+                f"run {run_id!r} is over ({stored.status.value}), and takes no more signals.\n  Fix: start another run."
+            )
+        item = Posted(run_id, PostedKind.SIGNAL, name, data)
+        if await self.keeping.store.post(item):
+            run = self._runs.get(run_id)
+            if run is not None:
+                self.take_in(run, item)
+
+    # --- taking in --------------------------------------------------------------------------------------------------------
+
+    async def hear(self) -> None:
+        """Take in what is posted to runs here, for ever."""
+        assert self.keeping is not None, "a store is opened"
+        while True:
+            try:
+                for item in await self.keeping.store.posted():
+                    run = self._runs.get(item.run)
+                    if run is not None:
+                        self.take_in(run, item)
+                    elif item.run in self.accepting:
+                        self._early.setdefault(item.run, []).append(item)
+            except StoreError:
+                await trio.sleep(RETRY_S)
+
+    def take_in(self, run: ActiveRun, item: Posted) -> None:
+        """Do what was posted to a run. What it has had already has no effect."""
+        if (item.kind.value, item.key) in run.taken_in:
+            return
+        try:
+            if item.kind is PostedKind.CANCEL:
+                if item.id > run.heard:
+                    run.cancel()
+            elif item.kind is PostedKind.ANSWER:
+                asking = self.desk.open.get(item.key)
+                if asking is not None:
+                    self.desk.deliver_posted(asking, item)
+                else:
+                    run.early[item.key] = item
+            elif item.kind is PostedKind.SIGNAL and run.journal is not None:
+                run.signalled(run.journal.codec.decode(item.data or b"null"), item.key)
+        except UnderstudyError as error:  # posted by a program that has other types
+            run.taken_in.add((item.kind.value, item.key))
+            _LOG.warning("what was posted to run %r as %s %r cannot be taken in: %s", run.id, item.kind, item.key, error)
+
+    def begun(self, run: ActiveRun) -> None:
+        """A durable run was started: it gets what was posted meanwhile."""
+        run.when_resting = self._rests
+        for item in self._early.pop(run.id, ()):
+            self.take_in(run, item)
+
+    async def revived(self, run: ActiveRun, records: Sequence[Record]) -> None:
+        """A durable run goes on: what was posted to it and is in none of its `records` is taken in."""
+        assert self.keeping is not None, "a durable run has a store"
+        run.when_resting = self._rests
+        for record in records:
+            if record.kind is RecordKind.SIGNALLED:
+                run.taken_in.add((PostedKind.SIGNAL.value, record.path))
+            elif record.kind is RecordKind.ANSWERED:
+                run.taken_in.add((PostedKind.ANSWER.value, f"{run.id}.{id_in(run.id, record.path)}"))
+        for item in await self.keeping.store.inbox(run.id):
+            self.take_in(run, item)
+
+    # --- leaving memory ---------------------------------------------------------------------------------------------------
+
+    def _rests(self, run: ActiveRun) -> None:
+        is_watched = run.rests_since_s is not None
+        run.rests_since_s = trio.current_time()
+        if not is_watched and self._evict_after_s != float("inf"):
+            self._watch(run)
+
+    def _watch(self, run: ActiveRun) -> None:
+        if run.over.is_set() or run.rests_since_s is None:
+            return
+        at_s = run.rests_since_s + self._evict_after_s
+        if trio.current_time() < at_s:
+            self._services.timekeeper.call_at(at_s, lambda: self._watch(run))
+            return
+        run.rests_since_s = None
+        self._evict(run)
+
+    def _evict(self, run: ActiveRun) -> None:
+        due = (asking.question.due_at for asking in self.desk.of_run(run.id))
+        run.wake_at = min((at for at in due if at is not None), default=None)
+        run.evict()
+
+    def evict_all(self) -> None:
+        """Let all runs leave memory that only wait."""
+        for run in list(self._runs.values()):
+            self._evict(run)
+
+    async def put_down(self, run: ActiveRun) -> None:
+        """Release a run that has left memory, and take it up again if something has come for it at this moment."""
+        keeping = self.keeping
+        assert keeping is not None, "a durable run has a store"
+        posted: Sequence[Posted] | None = None
+        while posted is None:
+            try:
+                await keeping.store.release(run.id, StoredStatus.WAITING, run.wake_at)
+                posted = await keeping.store.inbox(run.id)
+            except StoreError:
+                await trio.sleep(RETRY_S)
+        news = [item for item in posted if item.id > run.heard and (item.kind.value, item.key) not in run.taken_in]
+        if news and self.fetch is not None:
+            await self.fetch(run.id)
+
+
+def _answered(question_id: str) -> AlreadyAnswered:
+    return AlreadyAnswered(
+        f"question {question_id!r} has its answer, or its time was up; the first counts.\n"
+        "  Fix: nothing, if it is the same; look at the run with runtime.handle(run_id)."
+    )
+
+
+def _checked_key(key: object) -> str:
+    if key is None:
+        return secrets.token_hex(8)
+    if not isinstance(key, str) or not key.strip() or len(key) > MAX_KEY or not key.isprintable():
+        raise UsageError(
+            f"send(key={repr_of(key, 60)}): expected up to {MAX_KEY} printable characters, or None.\n"
+            "  Fix: the id of the event at its source, say."
+        )
+    return key
+
+
+def _read_signal(graph: str, signal_types: tuple[type, ...], signal: object) -> Any:
+    if isinstance(signal, signal_types):
+        return signal
+    if is_object(signal) and signal_types:
+        return read_one_of(signal_types, as_object(signal))
+    raise UsageError(
+        f"graph {graph!r} takes as signals: {type_names(signal_types) or 'none'}. Got: {repr_of(signal)}.\n"
+        "  Fix: send an instance of one of these; they are declared with Graph(…, signals=…)."
+    )
