@@ -14,6 +14,7 @@ from actors.store_errors import RunLost, StoreError, StoreUnavailable
 from runtime.journal.memory import MemoryStore
 from runtime.journal.records import Record, RecordKind
 from runtime.journal.store import Created, Done, Existing, Lease, NewRun, Store, StoredQuestion
+from runtime.testing.passing_store import PassingStore
 
 _ONCE: Final = frozenset({RecordKind.FINISHED, RecordKind.STOOD_IN, RecordKind.EMITTED, RecordKind.STARTED, RecordKind.OVER})
 
@@ -22,26 +23,26 @@ def _unheard(_: object) -> None:
     pass
 
 
-class _Wrapping:
-    """A store that passes everything on to another one."""
-
-    def __init__(self, store: Any) -> None:
-        self._store = store
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
-
-
 @final
-class CrashingStore(_Wrapping):
+class CrashingStore(PassingStore):
     """A store whose process dies at one record: nothing after that is written, and its runs are free."""
 
     def __init__(self, store: MemoryStore, record: int, *, written: bool) -> None:
         """Die at the record number `record` of all that are written, from 1: after it if `written`, else before."""
         super().__init__(store)
+        self._memory = store
         self._left = record
         self._is_written = written
         self.crashed = trio.Event()
+
+    def beside(self) -> MemoryStore:
+        """See ``MemoryStore.beside``."""
+        return self._memory.beside()
+
+    @property
+    def run_ids(self) -> tuple[str, ...]:
+        """See ``MemoryStore.run_ids``."""
+        return self._memory.run_ids
 
     def append(
         self,
@@ -78,7 +79,7 @@ class CrashingStore(_Wrapping):
 
     def _crash(self) -> None:
         self.crashed.set()
-        self._store.crash()
+        self._memory.crash()
 
 
 def crash_after(record: int, *, store: MemoryStore | None = None, written: bool = True) -> CrashingStore:
@@ -182,7 +183,7 @@ async def _recorded_twice(store: MemoryStore) -> Sequence[str]:
 
 
 @final
-class FlakyStore(_Wrapping):
+class FlakyStore(PassingStore):
     """A store whose appends fail as a plan says: by their number, counted from 1, tries again included."""
 
     def __init__(self, store: Store, plan: Mapping[int, StoreError | None] | Callable[[int], bool]) -> None:
@@ -213,7 +214,7 @@ class FlakyStore(_Wrapping):
 
 
 @final
-class SlowStore(_Wrapping):
+class SlowStore(PassingStore):
     """A store whose appends are written a while after they were asked for, in their order."""
 
     def __init__(self, store: Store, delay_s: float) -> None:

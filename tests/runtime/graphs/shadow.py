@@ -18,7 +18,7 @@ from runtime.graphs.resuming import nothing_has_begun
 from runtime.messages.codec import MessageCodec
 from runtime.messages.sameness import is_same
 
-EVENTS = ("start", "emitted", "finished", "stood_in", "ended", "retracted")
+EVENTS = ("start", "emitted", "finished", "stood_in", "ended", "retracted", "signalled")
 
 
 @attrs.define(eq=False)
@@ -76,7 +76,7 @@ class Shadows:
         """The arguments of an event as they come out of a store."""
         if name == "retracted":
             return args[0], nothing_has_begun
-        at = 0 if name == "start" else 1
+        at = 0 if name in ("start", "signalled") else 1
         if name == "ended" or len(args) <= at:
             return args
         try:
