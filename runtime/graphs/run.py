@@ -158,6 +158,8 @@ class ActiveRun(RunFacts):
         """Answers that were posted for questions which it has not asked again yet in this life, by their ids."""
         self.signals: list[tuple[str, object]] = []
         """Signals that came before it had begun, with their keys."""
+        self.times_asked: dict[str, int] = {}
+        """Questions in all lives, by the whole paths of their records."""
         self.taken_in: set[tuple[str, str]] = set()
         """What was posted to it, by kind and key, that it has had."""
         self.rests_since_s: float | None = None
