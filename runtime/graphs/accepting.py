@@ -206,9 +206,10 @@ class DurableRuns:
         heard = max((details_of(record)["heard"] for record in records if is_by_hand(record)), default=0)
         async with in_context(self.deployments.context):
             run = self.active.activate(deployment, back.resumed.state, back.message, float(records[0].path or "inf"), events)
-        log = keeping.open_log(run_id, len(records), run.lost)
-        run.journal = Journal(log, deployment.codec, back.frames, known=back.own, digests=back.digests)
-        run.spend, run.heard = spend_of(records), heard
+            # Before anybody can look: what it was told in earlier lives would be taken for news.
+            log = keeping.open_log(run_id, len(records), run.lost)
+            run.journal = Journal(log, deployment.codec, back.frames, known=back.own, digests=back.digests)
+            run.spend, run.heard = spend_of(records), heard
         assert keeping.lease is not None, "the store is open"
         began: Any = {"worker": keeping.worker, "epoch": keeping.lease.epoch}
         written = log.append(RecordKind.RESUMED, "", json.dumps(began).encode())
