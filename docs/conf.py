@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.metadata
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,19 +11,24 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # for `tests`, which holds t
 sys.path.insert(0, str(Path(__file__).parent))
 import lifecycle
 import rooms
+import troubleshooting
 
 project = "understudy"
 author = "the understudy authors"
 copyright = "the understudy authors"  # noqa: A001 - the name Sphinx reads
 release = version = importlib.metadata.version("understudy")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton", "sphinx_design"]
 exclude_patterns = ["_build", "_generated"]
-html_theme = "alabaster"
-html_theme_options = {"fixed_sidebar": True, "page_width": "76rem", "body_max_width": "none", "code_font_size": "0.85em"}
+html_theme = "furo"
+html_title = "understudy"
+pygments_dark_style = "github-dark"  # furo's own underlines the names of classes
 html_static_path = ["_static"]
+html_css_files = ["custom.css"]
+copybutton_prompt_text = "$ "  # of console blocks the commands alone are copied
+copybutton_exclude = ".linenos, .gp, .go"
 
-myst_enable_extensions = ["deflist"]
+myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 
 # Signatures name types of other libraries, whose inventories are on the network; ours are checked.
@@ -81,9 +87,16 @@ def in_plain_words(app: Any, what: str, name: str, obj: Any, options: Any, lines
         lines[:0] = ["..", ""]
 
 
+def without_attrs(app: Any, what: str, name: str, obj: Any, options: Any, signature: str | None, returned: str | None) -> Any:
+    """Show a default that only attrs' generated constructor knows as ``...``, and not as the lookup that it writes."""
+    shown = re.sub(r"attr_dict\['\w+'\]\.default|NOTHING\b", "...", signature) if signature else signature
+    return shown, returned
+
+
 def setup(app: Any) -> None:
     """Sphinx's hook."""
-    for picture in (lifecycle, rooms):
-        picture.write(Path(__file__).parent / "_generated")
+    for generated in (lifecycle, rooms, troubleshooting):
+        generated.write(Path(__file__).parent / "_generated")
     app.connect("missing-reference", by_front_door)
+    app.connect("autodoc-process-signature", without_attrs)
     app.connect("autodoc-process-docstring", in_plain_words, priority=400)  # before napoleon, which has 500

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import subprocess
 import sys
 import textwrap
@@ -21,6 +22,7 @@ EXAMPLES = sorted((ROOT / "docs/examples").glob("*.py"))
 
 BLOCK = re.compile(r"(?P<before>[^\n]*\n)?^(?P<indent> *)```python\n(?P<code>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL)
 SKIPPED = re.compile(r"<!-- not executed: (?P<reason>.+) -->")
+PROMISE = re.compile(r"^\| (?P<promise>[^|]+) \| `(?P<file>tests/[\w/]+\.py)`: `(?P<test>test_\w+)` \|$", re.MULTILINE)
 
 
 def script(page: str) -> str:
@@ -79,6 +81,27 @@ def test_a_block_is_left_out_only_for_want_of_a_key(page: Path) -> None:
     reasons = [match["reason"] for match in SKIPPED.finditer(page.read_text(encoding="utf-8"))]
 
     assert all("key" in reason for reason in reasons), reasons
+
+
+def test_each_promise_on_the_page_of_guarantees_names_a_test_that_exists() -> None:
+    page = (ROOT / "docs/guarantees.md").read_text(encoding="utf-8")
+    rows = [row for row in page.splitlines() if row.startswith("| ") and not row.startswith("| promise")]
+
+    promises = list(PROMISE.finditer(page))
+    assert [promise[0] for promise in promises] == rows
+    for promise in promises:
+        source = (ROOT / promise["file"]).read_text(encoding="utf-8")
+        assert re.search(rf"def {promise['test']}\b", source), promise[0]
+
+
+def test_troubleshooting_has_a_fix_for_each_error_and_an_entry_for_each_code_of_the_check() -> None:
+    page = runpy.run_path(str(ROOT / "docs/troubleshooting.py"))
+    modules = [page[name] for name in ("errors", "message_errors", "store_errors")]
+
+    assert {each.__name__ for module in modules for each in page["classes"](module)} == set(page["FIXES"])
+    problems = page["problems"]()
+    assert {"join-by-timing", "unreachable-node", "predict-module", "tool-name"} <= set(problems)
+    assert all(problems[code] for code in ("join-by-timing", "unreachable-node", "tool-kind"))
 
 
 def test_a_broken_block_is_reported_with_its_line_on_the_page(tmp_path: Path) -> None:

@@ -91,6 +91,7 @@ class SqliteStore:
         if sync not in {"paid", "always", "never"}:
             raise UsageError(f"SqliteStore(sync={sync!r}) isn't a way to sync.\n  Fix: 'paid', 'always' or 'never'.")
         self.path = Path(os.path.abspath(name))
+        """The file."""
         self._sync: Sync = sync
         self._sealing = Sealing(codec)
         self._wall_time = wall_time
