@@ -57,12 +57,14 @@ from runtime.graphs.events import PromptMessage as PromptMessage
 from runtime.graphs.events import QuestionAnswered as QuestionAnswered
 from runtime.graphs.events import QuestionAsked as QuestionAsked
 from runtime.graphs.events import RunAbandoned as RunAbandoned
+from runtime.graphs.events import RunAdopted as RunAdopted
 from runtime.graphs.events import RunEvent as RunEvent
 from runtime.graphs.events import RunFinished as RunFinished
 from runtime.graphs.events import RunParkedEvent as RunParkedEvent
 from runtime.graphs.events import RunResumed as RunResumed
 from runtime.graphs.events import RunSignalled as RunSignalled
 from runtime.graphs.events import RunStarted as RunStarted
+from runtime.graphs.events import ScheduleFailed as ScheduleFailed
 from runtime.graphs.events import StoreRecovered as StoreRecovered
 from runtime.graphs.events import StoreStalled as StoreStalled
 from runtime.graphs.events import ToolCalled as ToolCalled
@@ -75,3 +77,5 @@ from runtime.graphs.record import RunStatus as RunStatus
 from runtime.graphs.record import Spend as Spend
 from runtime.graphs.record import Step as Step
 from runtime.graphs.record import StepStatus as StepStatus
+from runtime.schedules import CatchUp as CatchUp
+from runtime.schedules import Schedule as Schedule

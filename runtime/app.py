@@ -59,6 +59,8 @@ from runtime.lm.limits.budget import Budget, budgets_with, check_budget, spendin
 from runtime.lm.models import Connections, Models
 from runtime.lm.predictors.serving import Predictors, PredictorStatistics
 from runtime.lm.warming import warm_up as warm_up_libraries
+from runtime.schedule_times import Times
+from runtime.schedules import CatchUp, Schedule, Scheduler
 
 _LOG = logging.getLogger("understudy.runs")
 
@@ -67,13 +69,22 @@ _LOG = logging.getLogger("understudy.runs")
 class Runtime:
     """Actors under a root supervisor, and graphs whose nodes are such actors. Made by :func:`open_runtime`."""
 
-    def __init__(self, services: Services, root: SupervisorCell, models: Models, predictors: Predictors, engine: Engine) -> None:
+    def __init__(
+        self,
+        services: Services,
+        root: SupervisorCell,
+        models: Models,
+        predictors: Predictors,
+        engine: Engine,
+        scheduler: Scheduler,
+    ) -> None:
         self._services = services
         self._predictors = predictors
         self._bus = Bus(services)
         self._root = root
         self._models = models
         self._engine = engine
+        self._scheduler = scheduler
         self._conversations = Conversations(root, engine, lambda: self._charging(None))
 
     # --- actors ---------------------------------------------------------------------------------------------------------
@@ -243,7 +254,7 @@ class Runtime:
         except UnderstudyError as error:
             raise without_frames(error)  # noqa: B904 - the same error
 
-    async def resume(self, run_id: str, *, uncertain: Mapping[str, Any] | None = None) -> RunHandle[Any]:
+    async def resume(self, run_id: str, *, adopt: bool = False, uncertain: Mapping[str, Any] | None = None) -> RunHandle[Any]:
         """Let a stored run go on that has failed, was cancelled or was parked. Its graph must be deployed here.
 
         Steps that have failed begin again with as many attempts as at first, those that were cut short begin again, and what is
@@ -251,15 +262,18 @@ class Runtime:
 
         Args:
             run_id: whose.
+            adopt: take the run over although its graph was changed, or it is of another version: results that still fit are kept,
+                the others are given up. The event ``RunAdopted`` says which.
             uncertain: for each step with ``Effect.ONCE`` that was cut short, by its path (``StepUncertain.path``): ``"repeat"``
                 to begin it again, or the message that it returned.
 
         Raises:
-            StepUncertain: such a step is left without a decision. RunChanged: what is recorded does not fit the graph any more.
+            StepUncertain: such a step is left without a decision. RunChanged: something recorded does not fit the graph any more.
             UnknownRun: there is none of this id. UsageError: it is under way or has succeeded, its graph is not deployed, or a
                 decision is of no such step. StoreError: the store failed.
         """
-        return RunHandle(await self._engine.resume(run_id, uncertain or {}), self._engine.outside.send)
+        reopening = self._engine.reopening("resume()")
+        return RunHandle(await reopening.resume(run_id, uncertain or {}, adopt=adopt), self._engine.outside.send)
 
     async def handle(self, run_id: str) -> RunHandle[Any]:
         """The handle of a run that is under way here, or of any stored one, wherever it runs and however it ended.
@@ -268,6 +282,36 @@ class Runtime:
             UnknownRun: there is none of this id. StoreError: the store failed.
         """
         return RunHandle(await self._engine.handle(run_id), self._engine.outside.send)
+
+    async def fork(
+        self,
+        run_id: str,
+        *,
+        before: str | None = None,
+        edit: Mapping[str, Any] | None = None,
+        run_id_new: str | None = None,
+    ) -> RunHandle[Any]:
+        """Copy what is recorded of a stored run into a run of its own, which goes on from there; returns its handle.
+
+        The run itself stays as it is. What does not depend on what was left out or changed is kept and does not run again.
+
+        Args:
+            run_id: of a stored run, over or not, whose graph is deployed here.
+            before: the path of a step, as in ``handle.trace``: it runs again, and so does what came of it.
+            edit: path → message: what these steps made instead. ``path#index`` is an item of a generator.
+            run_id_new: names the fork; None makes an id. The same id again gives the handle of that fork.
+
+        Raises:
+            UsageError: `before` or `edit` names no such step; the graph is not deployed here. UnknownRun: no such run is stored.
+            NotStorable: a message of `edit` has no JSON. RunExists: `run_id_new` is another run's.
+            RunUndecodable: a record cannot be read as its type any more. StoreError: the store failed.
+        """
+        try:
+            forks = self._engine.reopening("fork()")
+            made = await forks.fork(run_id, before=before, edit=edit or {}, run_id_new=run_id_new)
+            return RunHandle(made, self._engine.outside.send)
+        except UnderstudyError as error:
+            raise without_frames(error)  # noqa: B904 - the same error
 
     async def stored(
         self,
@@ -316,6 +360,56 @@ class Runtime:
         """
         if not await self._engine.store("forget()").forget(run_id):
             raise unknown(run_id)
+
+    async def schedule(
+        self,
+        name: str,
+        graph: Graph[In, Out],
+        message: In,
+        *,
+        every_s: int | None = None,
+        cron: str | None = None,
+        at: datetime | None = None,
+        zone: str = "UTC",
+        catch_up: CatchUp = CatchUp.LAST,
+    ) -> Schedule:
+        """Have `graph` started on `message` again and again, each time once however many workers have the store.
+
+        The run of each tick is durable and called ``name@2026-11-28T18:00:00Z``. Any worker that has deployed the graph may start
+        and take it. A schedule that is declared again with the same times keeps its next one.
+
+        Args:
+            name: replaces the schedule of that name.
+            graph: deployed first if need be.
+            message: the input of each run.
+            every_s: a whole number of seconds, counted from now.
+            cron: minute, hour, day, month and weekday, such as ``"0 9 * * MON"``; needs ``understudy[schedules]``.
+            at: once; without a zone of its own, in `zone`.
+            zone: for `cron` and `at`, such as ``"Europe/Berlin"``.
+            catch_up: what to do about ticks that are over a minute late because no worker was there.
+
+        Raises:
+            UsageError: the times cannot be meant, or the runtime has no store. DeclarationError: `message` is of a wrong type.
+            NotStorable: it has no JSON. StoreError: the store failed.
+        """
+        times = Times.of(every_s, cron, at, zone)
+        return await self._scheduler.add(name, graph, message, times, catch_up)
+
+    async def unschedule(self, name: str) -> bool:
+        """Remove a schedule; False: there was none of that name. Runs that it has started go on.
+
+        Raises:
+            UsageError: the runtime has no store. StoreError: the store failed.
+        """
+        return await self._scheduler.remove(name)
+
+    async def schedules(self) -> list[Schedule]:
+        """All schedules in the store, by name.
+
+        Raises:
+            UsageError: the runtime has no store. StoreError: the store failed.
+        """
+        return await self._scheduler.all()
 
     async def questions(self, run_id: str | None = None) -> list[Question]:
         """What people are asked now, oldest first: by one run, or by all of this runtime and of its store.
@@ -659,7 +753,8 @@ async def open_runtime(
         services.events.add_sink(instrument, tuple(getattr(instrument, "kinds", (Event,))))
     session = Session(services, supervisor_spec("root", (), supervision))
     engine = Engine(services, session.root, models, trained, _checked_wait(evict_after_s))
-    services.facade = runtime = Runtime(services, session.root, models, trained, engine)
+    scheduler = Scheduler(engine)
+    services.facade = runtime = Runtime(services, session.root, models, trained, engine, scheduler)
     for instrument in listeners:
         opened: Callable[[Runtime], None] | None = getattr(instrument, "opened", None)
         if opened is not None:
@@ -672,7 +767,7 @@ async def open_runtime(
                     await session.start(nursery)
                     with session.body:
                         if kept_in is not None:
-                            await _keep(runtime, engine, kept_in, worker, retention)
+                            await _keep(runtime, engine, scheduler, kept_in, worker, retention)
                         await _prepare(runtime, models, warm_up=warm_up)
                         for graph in graphs:
                             await runtime.deploy(graph)
@@ -742,12 +837,15 @@ def _check_entry() -> None:
         )
 
 
-async def _keep(runtime: Runtime, engine: Engine, store: Store, worker: str | None, retention: Retention | None) -> None:
+async def _keep(
+    runtime: Runtime, engine: Engine, scheduler: Scheduler, store: Store, worker: str | None, retention: Retention | None
+) -> None:
     """Open the store, before anything else is started and so to be closed after it."""
     keeping = Keeping(store, worker, engine.publish, retention)
     taking_up = engine.keep(keeping)
     try:
-        await runtime.spawn(Keeper, keeping, taking_up.take_up, engine.outside.hear, name="store", restart=RestartType.TEMPORARY)
+        tasks = (taking_up.take_up, engine.outside.hear, scheduler.run)
+        await runtime.spawn(Keeper, keeping, *tasks, name="store", restart=RestartType.TEMPORARY)
     except ActorStartFailed as error:
         if isinstance(error.__cause__, StoreError):
             raise error.__cause__ from None

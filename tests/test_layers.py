@@ -117,6 +117,7 @@ FOREIGN: Mapping[str, frozenset[str]] = {
     "mcp": frozenset({"runtime/tools/mcp_client.py"}),
     "httpx2": frozenset({"runtime/tools/mcp_client.py"}),  # that of the library mcp, with which it comes
     "rich": frozenset({"runtime/cli/watch.py"}),
+    "cronsim": frozenset({"runtime/schedule_times.py"}),
     "msgspec": frozenset({"runtime/messages/codec.py"}),
     "psycopg": frozenset({"runtime/journal/postgres_wire.py"}),
     "jwt": frozenset({"runtime/serve/jwt.py"}),
@@ -133,6 +134,7 @@ FOREIGN: Mapping[str, frozenset[str]] = {
 }
 # Of these, what is not needed by every installation: the distribution, which is in an extra.
 EXTRAS: Mapping[str, str] = {
+    "cronsim": "cronsim",
     "PIL": "pillow",
     "httpx2": "mcp",
     "hypercorn": "hypercorn[trio]",

@@ -183,7 +183,7 @@ async def _cancel(store: Store, options: Options) -> None:
     if found.status.is_over:
         out(f"run {options.run} is over already: {found.status}")
         return
-    await store.post(Posted(options.run, PostedKind.CANCEL, "cancel"))
+    await store.post(Posted(options.run, PostedKind.CANCEL, f"cancel-{found.last_seq}"))
     out(f"run {options.run} ends as cancelled " + ("shortly" if found.owner else "when a worker takes it up"))
 
 

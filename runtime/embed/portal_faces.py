@@ -33,6 +33,7 @@ from runtime.graphs.record import RunStatus, Spend, Step
 from runtime.journal.store import Page, StoredRun, StoredStatus
 from runtime.lm.limits.budget import Budget
 from runtime.lm.predictors.serving import PredictorStatistics
+from runtime.schedules import CatchUp, Schedule
 
 
 @final
@@ -137,15 +138,32 @@ class PortalRuntime(PortalFace[Runtime], of=Runtime):
         return face
 
     def resume(
-        self, run_id: str, *, uncertain: Mapping[str, Any] | None = None, timeout: float | None = None
+        self, run_id: str, *, adopt: bool = False, uncertain: Mapping[str, Any] | None = None, timeout: float | None = None
     ) -> PortalRunHandle[Any]:
         """See ``Runtime.resume``."""
-        face: PortalRunHandle[Any] = self._face(self._cross(timeout, self._native.resume, run_id, uncertain=uncertain))
+        face: PortalRunHandle[Any] = self._face(
+            self._cross(timeout, self._native.resume, run_id, adopt=adopt, uncertain=uncertain)
+        )
         return face
 
     def handle(self, run_id: str, *, timeout: float | None = None) -> PortalRunHandle[Any]:
         """See ``Runtime.handle``."""
         face: PortalRunHandle[Any] = self._face(self._cross(timeout, self._native.handle, run_id))
+        return face
+
+    def fork(
+        self,
+        run_id: str,
+        *,
+        before: str | None = None,
+        edit: Mapping[str, Any] | None = None,
+        run_id_new: str | None = None,
+        timeout: float | None = None,
+    ) -> PortalRunHandle[Any]:
+        """See ``Runtime.fork``."""
+        face: PortalRunHandle[Any] = self._face(
+            self._cross(timeout, self._native.fork, run_id, before=before, edit=edit, run_id_new=run_id_new)
+        )
         return face
 
     def stored(
@@ -169,6 +187,32 @@ class PortalRuntime(PortalFace[Runtime], of=Runtime):
     def forget(self, run_id: str, *, timeout: float | None = None) -> None:
         """See ``Runtime.forget``."""
         return self._cross(timeout, self._native.forget, run_id)
+
+    def schedule(
+        self,
+        name: str,
+        graph: Graph[In, Out],
+        message: In,
+        *,
+        every_s: int | None = None,
+        cron: str | None = None,
+        at: datetime | None = None,
+        zone: str = "UTC",
+        catch_up: CatchUp = CatchUp.LAST,
+        timeout: float | None = None,
+    ) -> Schedule:
+        """See ``Runtime.schedule``."""
+        return self._cross(
+            timeout, self._native.schedule, name, graph, message, every_s=every_s, cron=cron, at=at, zone=zone, catch_up=catch_up
+        )
+
+    def unschedule(self, name: str, *, timeout: float | None = None) -> bool:
+        """See ``Runtime.unschedule``."""
+        return self._cross(timeout, self._native.unschedule, name)
+
+    def schedules(self, *, timeout: float | None = None) -> list[Schedule]:
+        """See ``Runtime.schedules``."""
+        return self._cross(timeout, self._native.schedules)
 
     def questions(self, run_id: str | None = None, *, timeout: float | None = None) -> list[Question]:
         """See ``Runtime.questions``."""

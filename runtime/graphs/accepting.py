@@ -18,18 +18,19 @@ from actors.words import repr_of
 from runtime.core.events import EventStream
 from runtime.core.services import Services
 from runtime.graphs.active_runs import ActiveRuns, check_run_id
+from runtime.graphs.adopting import restored
 from runtime.graphs.answers import spend_of
 from runtime.graphs.carried import in_context
 from runtime.graphs.deploying import Deployments
 from runtime.graphs.deployment import Deployment
-from runtime.graphs.events import RunParkedEvent, RunResumed
-from runtime.graphs.journaling import Journal, by_frame, details_of, is_by_hand
+from runtime.graphs.events import RunAdopted, RunParkedEvent, RunResumed
+from runtime.graphs.journaling import Journal, details_of, is_by_hand
 from runtime.graphs.keeper import Keeping
 from runtime.graphs.launch import Launch
 from runtime.graphs.outside import Outside
 from runtime.graphs.reducer.deliveries import Commands
 from runtime.graphs.reducer.state import RunState
-from runtime.graphs.resuming import MAX_LIVES, Resumed, check, crashed_too_often, lives_in_vain, read_input, replay, told_of
+from runtime.graphs.resuming import MAX_LIVES, Resumed, check, crashed_too_often, lives_in_vain, told_of
 from runtime.graphs.run import ActiveRun
 from runtime.graphs.stored import StoredView, unknown
 from runtime.graphs.uncertain import Uncertain, decided, find_uncertain
@@ -113,6 +114,7 @@ class DurableRuns:
                 return self.view(found.run)
             run = self.active.activate(deployment, state, message, max_steps, events)
             run.journal = Journal(keeping.open_log(run_id, 1, run.lost), deployment.codec)
+            run.journal.note(message, data)
             self._watch_deadline(run, deadline)
             self.outside.begun(run)
             return Launch(run, message, commands, deployment.admit)
@@ -129,7 +131,7 @@ class DurableRuns:
             taken = await store.take(run_id, StoredStatus.READY)
             if taken is not None:
                 revived = await self.revive(deployment, taken, events)
-                if revived is not None:
+                if isinstance(revived, Launch):
                     return revived
         return self.view(found.run)
 
@@ -158,14 +160,23 @@ class DurableRuns:
             raise unknown(run_id)
         return self.view(stored)
 
-    async def revive(self, deployment: Deployment, stored: StoredRun, events: EventStream | None = None) -> Launch | None:
-        """A run of this worker, ready to go on where its records end; None if it cannot, and was parked.
+    async def revive(
+        self,
+        deployment: Deployment,
+        stored: StoredRun,
+        events: EventStream | None = None,
+        *,
+        adopt: bool = False,
+    ) -> Launch | RunParked:
+        """A run of this worker, ready to go on where its records end; or why it cannot, for which it was parked.
+
+        With `adopt`, what no longer fits its graph is given up.
 
         Raises:
             StoreError: it could not be read, and somebody else may try; StoreDamaged: nobody need try again.
         """
         try:
-            return await self._revived(deployment, stored, events)
+            return await self._revived(deployment, stored, events, adopt=adopt)
         except BaseException as error:  # cancelled, too: it must not stay with a worker that does nothing about it
             is_damaged = isinstance(error, StoreDamaged)
             with trio.CancelScope(shield=True):
@@ -174,38 +185,42 @@ class DurableRuns:
                 self.parked(stored, error)
             raise
 
-    async def _revived(self, deployment: Deployment, stored: StoredRun, events: EventStream | None) -> Launch | None:
+    async def _revived(
+        self, deployment: Deployment, stored: StoredRun, events: EventStream | None, *, adopt: bool
+    ) -> Launch | RunParked:
         run_id, keeping, store = stored.id, self.keeping, self.keeping.store
         records = [record async for record in store.read(run_id)]
         check(run_id, records, stored.last_seq)
-        own, frames = by_frame(records)
-        state = RunState(deployment.routing, run_id)
         lives = lives_in_vain(records)
         try:
             if lives >= MAX_LIVES:
                 raise crashed_too_often(run_id, lives)
-            message = read_input(deployment.codec, records[0])
-            resumed = replay(state, message, own[1:], deployment.codec, self._services.now())
-            decided(run_id, await self.uncertain(deployment, resumed, frames), {})
+            back = restored(run_id, records, deployment.terrain, stored.fingerprint, self._services.now(), adopt=adopt)
+            decided(run_id, await self.uncertain(deployment, back.resumed, back.frames), {})
         except RunParked as error:
             log = keeping.open_log(run_id, len(records), _nothing)
             await log.append(RecordKind.PARKED, error.reason, told_of(error)).wait()
             keeping.close_log(log)
             self.parked(stored, error)
-            return None
+            return error
         heard = max((details_of(record)["heard"] for record in records if is_by_hand(record)), default=0)
         async with in_context(self.deployments.context):
-            run = self.active.activate(deployment, state, message, float(records[0].path or "inf"), events)
-        log = keeping.open_log(run_id, len(records), run.lost)
-        run.journal = Journal(log, deployment.codec, frames, known=own)
-        run.spend, run.heard = spend_of(records), heard
+            run = self.active.activate(deployment, back.resumed.state, back.message, float(records[0].path or "inf"), events)
+            # Before anybody can look: what it was told in earlier lives would be taken for news.
+            log = keeping.open_log(run_id, len(records), run.lost)
+            run.journal = Journal(log, deployment.codec, back.frames, known=back.own, digests=back.digests)
+            run.spend, run.heard = spend_of(records), heard
         assert keeping.lease is not None, "the store is open"
         began: Any = {"worker": keeping.worker, "epoch": keeping.lease.epoch}
         written = log.append(RecordKind.RESUMED, "", json.dumps(began).encode())
-        run.resume(resumed)
+        if back.adopted is not None:
+            written = log.append(RecordKind.ADOPTED, deployment.graph.version, back.adopted)
+        run.resume(back.resumed)
         await self.outside.revived(run, records)
         if run.wants(RunResumed):
             run.audience.publish(RunResumed(run_id=run_id, graph=stored.graph, records=len(records), lives=stored.lives))
+        if back.report is not None and run.wants(RunAdopted):
+            run.audience.publish(back.report.event(run_id, stored.graph))
         try:
             await written.wait()
         except UnderstudyError:
@@ -213,7 +228,24 @@ class DurableRuns:
             raise
         if not any(is_by_hand(record) for record in records):  # whoever resumes it wants it to go on
             self._watch_deadline(run, stored.deadline)
-        return Launch(run, message, resumed.commands, deployment.admit)
+        return Launch(run, back.message, back.resumed.commands, deployment.admit)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether runs are taken up: one that was just handed back would be taken up again by the runtime that closes."""
+        return not (self.active.is_draining or self.active.is_closing)
+
+    async def go_on(self, launch: Launch) -> None:
+        """Let a run that was taken up go on beside its caller; or hand it back, if it was taken up too late."""
+        if self.is_open and self.keeping.nursery is not None:
+            self.keeping.nursery.start_soon(self._begin, launch)
+            return
+        launch.run.hand_back("the runtime takes no more runs")
+        await self._begin(launch)
+
+    async def _begin(self, launch: Launch) -> None:
+        async with in_context(self.deployments.context):
+            await launch.begin()
 
     def _watch_deadline(self, run: ActiveRun, deadline: datetime | None) -> None:
         """Cancel `run` if it is not over at `deadline`, by the store's clock."""

@@ -15,12 +15,13 @@ import attrs
 from actors.errors import NoOutput, RunFailed
 from actors.graphs.annotations import Many
 from actors.graphs.plan import Plan, compile_plan
+from runtime.graphs.adopting import Level
 from runtime.graphs.dependencies import RunDependencies
 from runtime.graphs.launch import Launch
 from runtime.graphs.places import NodePlace
 from runtime.graphs.reducer.routing import RoutingTable
 from runtime.graphs.reducer.state import RunState
-from runtime.graphs.resuming import Past, replay
+from runtime.graphs.resuming import Past
 from runtime.graphs.run import ActiveRun
 from runtime.journal.records import RecordKind
 
@@ -50,7 +51,8 @@ class Demands:
         if outer.journal is not None:
             journal, known = outer.journal.on_demand(name)
             told = [record for record in known if record.kind in _KEPT]  # attempts that failed are made anew
-            resumed = replay(state, message, told, journal.codec, outer.now())
+            level = Level(state, journal.codec, journal.digests, told, outer.now(), adopt=True)  # and what no longer fits
+            resumed = level.tell_all(message)
             commands, past = resumed.commands, resumed.past
         else:
             commands = state.start(message)

@@ -22,11 +22,13 @@ from runtime.core.actor_cell import ActorCell
 from runtime.core.cell import current_cell
 from runtime.core.pool import InstancePool
 from runtime.core.supervisor import SupervisorCell
+from runtime.graphs.adopting import Terrain, codec_of
 from runtime.graphs.delivery import NodeActor, Serve
 from runtime.graphs.demands import Demands
 from runtime.graphs.humans import HumanPlace
 from runtime.graphs.questions import Desk
 from runtime.graphs.reducer.routing import RoutingTable
+from runtime.graphs.reducer.wording import wrong_input
 from runtime.graphs.run import ActiveRun, Work
 from runtime.graphs.tooling import Equipment
 from runtime.graphs.turns import Turns
@@ -76,8 +78,7 @@ class Deployment(Generic[In, Out]):
     def codec(self) -> MessageCodec:
         """What stores its messages; made when the first is."""
         if self._codec is None:
-            outputs = [kind for spec in self.plan.nodes.values() for kind in spec.outputs]
-            self._codec = MessageCodec([*self.plan.input_types, *self.plan.signal_types, *self.plan.output_types, *outputs])
+            self._codec = codec_of(self.plan)
         return self._codec
 
     @property
@@ -86,6 +87,16 @@ class Deployment(Generic[In, Out]):
         if self._fingerprint is None:
             self._fingerprint = fingerprint(self.plan)
         return self._fingerprint
+
+    def check_input(self, message: object) -> None:
+        """Raise ``DeclarationError`` if no run can begin with `message`."""
+        if not isinstance(message, self.plan.input_types):
+            raise wrong_input(self.plan, message)
+
+    @property
+    def terrain(self) -> Terrain:
+        """What a run needs of it to go on."""
+        return Terrain(self.graph.name, self.graph.version, self.routing, self.codec, self.fingerprint)
 
     @property
     def places_left(self) -> float:

@@ -82,6 +82,14 @@ class Engine:
         """Check `graph` and start its actors; see ``Runtime.deploy``."""
         return await self._deployments.deploy(graph, max_runs)
 
+    async def deployment_of(self, graph: Graph[In, Out]) -> Deployment[In, Out]:
+        """That of `graph`, which is deployed now if it was not."""
+        return await self._deployments.of(graph)
+
+    def deployed(self, name: str) -> Deployment | None:
+        """That of the graph of this name; None: there is none here."""
+        return self._deployments.named(name)
+
     # --- runs -------------------------------------------------------------------------------------------------------------
 
     async def start(
@@ -138,9 +146,20 @@ class Engine:
         Raises:
             UsageError: it has none.
         """
+        return self._kept(call).keeping.store
+
+    def reopening(self, call: str) -> Reopening:
+        """What resumes and forks stored runs, for `call`.
+
+        Raises:
+            UsageError: the runtime has no store.
+        """
+        return Reopening(self._kept(call))
+
+    def _kept(self, call: str) -> DurableRuns:
         if self._durable is None:
             raise UsageError(f"{call}: this runtime keeps no runs.\n  Fix: open_runtime(store='runs.db').")
-        return self._durable.keeping.store
+        return self._durable
 
     async def handle(self, run_id: str) -> ActiveRun | StoredView:
         """A run that is under way here, or stored."""
@@ -151,12 +170,6 @@ class Engine:
         if self._durable is None:
             raise unknown(run_id)
         return await self._durable.handle(run_id)
-
-    async def resume(self, run_id: str, decisions: Mapping[str, Any]) -> ActiveRun | StoredView:
-        """Let a stored run go on that would not by itself; see ``Runtime.resume``."""
-        self.store("resume()")
-        assert self._durable is not None, "it has a store"
-        return await Reopening(self._durable).resume(run_id, decisions)
 
     async def run_inside(self, graph: Graph, message: object, work: Work, path: str | None = None) -> Any:
         """Run `graph` as the work of a node of another run, and return its output; nothing of it is alive afterwards.
@@ -174,7 +187,7 @@ class Engine:
             commands = state.start(message)
         else:
             journal, known = outer.journal.inside(path, work.step.attempt, deployment.codec)
-            resumed = replay(state, message, known, deployment.codec, outer.now())
+            resumed = replay(state, message, known, deployment.codec, outer.now(), journal.digests)
             commands = resumed.commands
         run = ActiveRun(state, deployment.pools, outer.audience, deployment.dismiss, outer.max_steps, outer, outer.now)
         run.journal = journal

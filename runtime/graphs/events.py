@@ -60,6 +60,20 @@ class RunResumed(RunEvent):
 
 @final
 @attrs.frozen(kw_only=True)
+class RunAdopted(RunEvent):
+    """A stored run goes on in a graph that was changed. The steps are named by their paths."""
+
+    graph: str
+    kept: tuple[str, ...]
+    """Their results still fit."""
+    again: tuple[str, ...]
+    """Their results no longer fit; they run again when the run comes to them."""
+    dropped: tuple[str, ...]
+    """Their results are of no more use."""
+
+
+@final
+@attrs.frozen(kw_only=True)
 class RunSignalled(RunEvent):
     """A message was sent into the run with ``runtime.send``."""
 
@@ -75,6 +89,17 @@ class RunParkedEvent(RunEvent):
     graph: str
     error: Any
     """The ``RunParked``, or the ``StoreDamaged``."""
+
+
+@final
+@attrs.frozen(kw_only=True)
+class ScheduleFailed(Event):
+    """A tick of a schedule could not be started; it is tried again, here and by other workers."""
+
+    name: str
+    """Of the schedule."""
+    tick: datetime
+    error: Any
 
 
 @final
@@ -365,7 +390,9 @@ AnyNodeEvent: TypeAlias = (
 )
 """Each event of a node: a type checker reports what a ``match`` leaves out. The other unions are like it."""
 
-AnyRunEvent: TypeAlias = RunStarted | RunResumed | RunSignalled | AnyNodeEvent | RunAbandoned | RunFinished[Out] | EventsMissed
+AnyRunEvent: TypeAlias = (
+    RunStarted | RunResumed | RunAdopted | RunSignalled | AnyNodeEvent | RunAbandoned | RunFinished[Out] | EventsMissed
+)
 """Each event of ``runtime.stream``. ``AnyRunEvent[Answer | None]`` names the type of the output in ``RunFinished``."""
 
 AnyActorEvent: TypeAlias = (
@@ -377,11 +404,13 @@ AnyEvent: TypeAlias = (
     AnyActorEvent
     | RunStarted
     | RunResumed
+    | RunAdopted
     | RunSignalled
     | RunParkedEvent
     | AnyNodeEvent
     | RunAbandoned
     | RunFinished
+    | ScheduleFailed
     | StoreStalled
     | StoreRecovered
     | MessageDeadLettered

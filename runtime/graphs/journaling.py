@@ -9,14 +9,16 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, final
+from typing import Any, Final, cast, final
 
 import attrs
 
 from actors.errors import UnderstudyError
 from actors.words import said
+from runtime.graphs.digests import Digests
+from runtime.graphs.reducer.branches import Delivery
 from runtime.journal.log import Entry, RunLog, nothing
-from runtime.journal.records import Record, RecordKind
+from runtime.journal.records import Record, RecordKind, digest_of
 from runtime.journal.store import StoredQuestion
 from runtime.messages.codec import MessageCodec
 from runtime.messages.shapes import as_object
@@ -88,6 +90,7 @@ class Journal:
         known: Iterable[Record] = (),
         *,
         is_demand: bool = False,
+        digests: Digests | None = None,
     ) -> None:
         """The journal of the run of `log`, or of its `frame`, of which `known` are the records of earlier lives.
 
@@ -97,6 +100,8 @@ class Journal:
         self.codec = codec
         self._frames: dict[str, list[Record]] = {} if frames is None else frames
         self._frame = frame
+        self.digests = Digests() if digests is None else digests
+        """Of what its messages are stored as."""
         self._bought = bought_in(known)
         self.is_demand = is_demand
         """Whether it is of a node that others depend on, whose result need not be storable: it is worked out anew."""
@@ -120,6 +125,7 @@ class Journal:
         path: str,
         data: bytes | None = None,
         then: Callable[[], Any] | None = None,
+        inputs: bytes = b"",
         *,
         is_paid: bool = False,
         question: StoredQuestion | None = None,
@@ -130,10 +136,25 @@ class Journal:
         `question` is listed in the store with the record, the question of the id `answered` is struck out with it.
         """
         call = nothing if then is None else then
-        return self.log.append(kind, self.whole(path), data, call, is_paid=is_paid, question=question, answered=answered)
+        return self.log.append(kind, self.whole(path), data, call, inputs, is_paid=is_paid, question=question, answered=answered)
+
+    def note(self, message: object, data: bytes) -> None:
+        """`message` is stored as `data`: what is made of it says so."""
+        note_parts(self.digests, self.codec, message, data)
+
+    def inputs_of(self, delivery: Delivery) -> bytes:
+        """What the result of `delivery` is made of, for its record."""
+        return self.digests.of_inputs(delivery, self.codec.encode)
 
     async def tell(
-        self, kind: RecordKind, path: str, data: bytes | None, then: Callable[[], Any], *, is_paid: bool = False
+        self,
+        kind: RecordKind,
+        path: str,
+        data: bytes | None,
+        then: Callable[[], Any],
+        inputs: bytes = b"",
+        *,
+        is_paid: bool = False,
     ) -> Any:
         """Write down what the reducer was told; return what `then` returns when that is written, None if it never will be.
 
@@ -141,7 +162,7 @@ class Journal:
         """
         if data is None:
             return then()
-        entry = self.append(kind, path, data, then, is_paid=is_paid)
+        entry = self.append(kind, path, data, then, inputs, is_paid=is_paid)
         try:
             return await entry.wait()
         except UnderstudyError:
@@ -180,7 +201,17 @@ class Journal:
         if is_demand:  # worked out anew after it has failed: what that bought is not to be answered with again
             ends = [at for at, record in enumerate(known, 1) if gave_up(record)]
             known = known[ends[-1] :] if ends else known
-        return Journal(self.log, codec, self._frames, whole, known, is_demand=is_demand), known
+        inside = Journal(self.log, codec, self._frames, whole, known, is_demand=is_demand, digests=self.digests)
+        return inside, known
+
+
+def note_parts(digests: Digests, codec: MessageCodec, message: object, data: bytes) -> None:
+    """Note what `message` is stored as; of a list, what each of its items is."""
+    if type(message) is list:
+        for item, part in zip(cast("list[object]", message), codec.parts(data), strict=True):
+            digests.note(item, digest_of(part))
+    else:
+        digests.note(message, digest_of(data))
 
 
 def by_frame(records: Sequence[Record]) -> tuple[list[Record], dict[str, list[Record]]]:

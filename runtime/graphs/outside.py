@@ -241,8 +241,11 @@ class Outside:
         for record in records:
             if record.kind is RecordKind.SIGNALLED:
                 run.taken_in.add((PostedKind.SIGNAL.value, record.path))
+            elif record.kind is RecordKind.ASKED:
+                run.times_asked[record.path] = run.times_asked.get(record.path, 0) + 1
             elif record.kind is RecordKind.ANSWERED:
-                run.taken_in.add((PostedKind.ANSWER.value, f"{run.id}.{id_in(run.id, record.path)}"))
+                number = id_in(run.id, record.path, run.times_asked.get(record.path, 0))
+                run.taken_in.add((PostedKind.ANSWER.value, f"{run.id}.{number}"))
         for item in await self.keeping.store.inbox(run.id):
             self.take_in(run, item)
 

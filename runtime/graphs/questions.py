@@ -114,6 +114,7 @@ class Asker(Protocol):
     wall_time: Callable[[], datetime]
     early: dict[str, Posted]
     taken_in: set[tuple[str, str]]
+    times_asked: dict[str, int]
 
     @property
     def id(self) -> str:
@@ -241,7 +242,12 @@ class Desk:
         journal, now = run.journal, run.wall_time()
         known = run.past[path].asked.get(key) if path in run.past else None
         asked_s, due_s = known or (now.timestamp(), None if timeout_s is None else now.timestamp() + timeout_s)
-        number = next(self._numbers) if journal is None else id_in(run.id, journal.whole(key))
+        if journal is None:
+            number = str(next(self._numbers))
+        else:
+            times_asked, whole = run.outermost.times_asked, journal.whole(key)
+            times_asked[whole] = times_asked.get(whole, 0) + (known is None)
+            number = id_in(run.id, whole, times_asked[whole])
         question = Question(
             id=f"{run.id}.{number}",
             run_id=run.id,
@@ -397,9 +403,13 @@ class Desk:
         return True
 
 
-def id_in(run_id: str, whole: str) -> str:
-    """What tells the question with records of the path `whole` from others of its run."""
-    return blake2s(f"{run_id}\n{whole}".encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+def id_in(run_id: str, whole: str, times_asked: int) -> str:
+    """What tells the question with records of the path `whole` from others of its run.
+
+    It is asked a second time if the run was adopted by a graph that asks it about something else.
+    """
+    again = f"\n{times_asked}" if times_asked > 1 else ""
+    return blake2s(f"{run_id}\n{whole}{again}".encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
 def _is_function(value: object) -> bool:

@@ -1,29 +1,30 @@
-"""Resuming by hand: somebody lets a run go on that has failed, was cancelled, or waits for a decision."""
+"""Resuming by hand: somebody lets a run go on that has failed, was cancelled, or waits for a decision; or forks one."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, final
 
 import trio
 
 from actors.errors import UnderstudyError, UsageError
-from actors.store_errors import StoreError
+from actors.store_errors import RunExists, RunParked, StoreError
 from runtime.graphs.accepting import DurableRuns
-from runtime.graphs.carried import in_context
+from runtime.graphs.active_runs import check_run_id
+from runtime.graphs.adopting import restored
 from runtime.graphs.deployment import Deployment
-from runtime.graphs.journaling import by_frame
+from runtime.graphs.forking import forked
 from runtime.graphs.launch import Launch
-from runtime.graphs.reducer.state import RunState
-from runtime.graphs.resuming import check, read_input, replay
+from runtime.graphs.resuming import check
 from runtime.graphs.run import ActiveRun
 from runtime.graphs.stored import StoredView, unknown
 from runtime.graphs.uncertain import Decided, decided
 from runtime.journal.log import nothing
 from runtime.journal.records import Record, RecordKind
-from runtime.journal.store import StoredRun, StoredStatus
+from runtime.journal.store import Created, Existing, NewRun, StoredRun, StoredStatus
 
 _RESUMABLE: Final = (StoredStatus.FAILED, StoredStatus.CANCELLED, StoredStatus.PARKED)
 
@@ -35,53 +36,103 @@ class Reopening:
     def __init__(self, runs: DurableRuns) -> None:
         self._runs = runs
 
-    async def resume(self, run_id: str, decisions: Mapping[str, Any]) -> ActiveRun | StoredView:
+    async def resume(self, run_id: str, decisions: Mapping[str, Any], *, adopt: bool = False) -> ActiveRun | StoredView:
         """See ``Runtime.resume``."""
         keeping, store = self._runs.keeping, self._runs.keeping.store
         stored = await store.run(run_id)
         if stored is None:
             raise unknown(run_id)
-        deployment = self._check(stored)
+        deployment = self._check(stored, adopt=adopt)
         records = [record async for record in store.read(run_id)]
         check(run_id, records, stored.last_seq)
         heard = max((item.id for item in await store.inbox(run_id)), default=0)
         assert keeping.lease is not None, "the store is open"
         told: Any = {"worker": keeping.worker, "epoch": keeping.lease.epoch, "heard": heard}
         data, at = json.dumps(told).encode(), store.wall_time().timestamp()
-        own, frames = by_frame([*records, Record.of(run_id, len(records) + 1, RecordKind.RESUMED, "", at, data)])
-        state, message = RunState(deployment.routing, run_id), read_input(deployment.codec, records[0])
-        resumed = replay(state, message, own[1:], deployment.codec, trio.current_time())
-        written = decided(run_id, await self._runs.uncertain(deployment, resumed, frames), decisions)
-        launch: Launch | None = None
+        resumed = [*records, Record.of(run_id, len(records) + 1, RecordKind.RESUMED, "", at, data)]
+        back = restored(run_id, resumed, deployment.terrain, stored.fingerprint, trio.current_time(), adopt=adopt)
+        written = decided(run_id, await self._runs.uncertain(deployment, back.resumed, back.frames), decisions)
+        launch: Launch | RunParked | None = None
         taken: StoredRun | None = None
         with trio.CancelScope(shield=True):  # or it would be this worker's, and nobody would have it
             taken = await store.take(run_id, stored.status)
             if taken is None:
                 raise UsageError(f"resume({run_id!r}): somebody else has just resumed it.\n  Fix: nothing; it goes on there.")
             await self._write(taken, [(RecordKind.RESUMED, "", data), *written], stored.status)
-            launch = await self._runs.revive(deployment, taken)
+            launch = await self._runs.revive(deployment, taken, adopt=adopt)
+            if isinstance(launch, Launch):
+                await self._runs.go_on(launch)
         assert taken is not None, "nobody cancels the scope"
-        if launch is None or keeping.nursery is None:
-            return self._runs.view(taken)
-        keeping.nursery.start_soon(self._go_on, launch)
-        return launch.run
+        return self._going_on(launch, taken)
 
-    def _check(self, stored: StoredRun) -> Deployment:
+    async def fork(
+        self, run_id: str, *, before: str | None, edit: Mapping[str, Any], run_id_new: str | None
+    ) -> ActiveRun | StoredView:
+        """See ``Runtime.fork``."""
+        await trio.lowlevel.checkpoint()
+        if run_id_new is not None:
+            check_run_id(run_id_new)
+        store = self._runs.keeping.store
+        stored = await store.run(run_id)
+        if stored is None:
+            raise unknown(run_id)
+        deployment = self._deployed(stored, "fork()")
+        records = [record async for record in store.read(run_id)]
+        check(run_id, records, stored.last_seq)
+        graph, new_id = deployment.graph, run_id_new or f"{stored.graph}-{secrets.token_hex(8)}"
+        made = forked(run_id, new_id, records, deployment.terrain, before, edit)
+        new = NewRun(
+            new_id, graph.name, graph.version, deployment.fingerprint, None, run_id, len(records), stored.label, here=False
+        )
+        found: Created | Existing | None = None
+        launch: Launch | RunParked | None = None
+        with trio.CancelScope(shield=True):  # or nobody would know whether there is such a run
+            found = await store.fork(new, made)
+            if isinstance(found, Existing) and found.run.parent != run_id:
+                raise RunExists(
+                    f"run {new_id!r} is stored already, and is no fork of {run_id!r}.\n  Fix: give the fork an id of its own.",
+                    run_id=new_id,
+                )
+            taken = await store.take(new_id, StoredStatus.READY)
+            if taken is not None:
+                launch = await self._runs.revive(deployment, taken)
+            if isinstance(launch, Launch):
+                await self._runs.go_on(launch)
+        assert found is not None, "nobody cancels the scope"
+        return self._going_on(launch, found.run)
+
+    def _going_on(self, launch: Launch | RunParked | None, stored: StoredRun) -> ActiveRun | StoredView:
+        if isinstance(launch, RunParked):
+            raise launch
+        active = launch.run if launch is not None else self._runs.active.by_id.get(stored.id)
+        return self._runs.view(stored) if active is None else self._runs.seen(active)
+
+    def _check(self, stored: StoredRun, *, adopt: bool) -> Deployment:
         """The deployment of its graph, if it is a run that can be resumed."""
         is_under_way = stored.id in self._runs.active.by_id or stored.owner is not None
-        if is_under_way or stored.status not in _RESUMABLE:
+        if is_under_way or not (stored.status in _RESUMABLE or (adopt and stored.status is StoredStatus.READY)):
             what = "is under way" if is_under_way else f"is {stored.status.value}"
             raise UsageError(
                 f"resume({stored.id!r}): the run {what}, and only one that has failed, was cancelled or was parked is resumed.\n"
                 "  Fix: await (await runtime.handle(run_id)).result() tells what becomes of it."
             )
-        for deployment in self._runs.deployments.running():
-            if (deployment.graph.name, deployment.graph.version) == (stored.graph, stored.version):
-                return deployment
-        raise UsageError(
-            f"resume({stored.id!r}): its graph {stored.graph!r}, version {stored.version!r}, is not deployed in this runtime.\n"
-            "  Fix: await runtime.deploy(graph) first."
-        )
+        deployment = self._deployed(stored, "resume()")
+        if deployment.graph.version != stored.version and not adopt:
+            raise UsageError(
+                f"resume({stored.id!r}): version {stored.version!r} of graph {stored.graph!r} has begun it, and version "
+                f"{deployment.graph.version!r} is deployed in this runtime.\n"
+                "  Fix: leave it to a worker that has its version; or await runtime.resume(run_id, adopt=True)."
+            )
+        return deployment
+
+    def _deployed(self, stored: StoredRun, call: str) -> Deployment:
+        found = [each for each in self._runs.deployments.running() if each.graph.name == stored.graph]
+        if not found:
+            raise UsageError(
+                f"{call}: graph {stored.graph!r} of run {stored.id!r} is not deployed in this runtime.\n"
+                "  Fix: await runtime.deploy(graph) first, or open the runtime with graphs=[graph]."
+            )
+        return next((each for each in found if each.graph.version == stored.version), found[0])
 
     async def _write(self, taken: StoredRun, written: Sequence[Decided], before: StoredStatus) -> None:
         """Write down that it was resumed, and what was decided."""
@@ -95,7 +146,3 @@ class Reopening:
             raise
         finally:
             self._runs.keeping.close_log(log)
-
-    async def _go_on(self, launch: Launch) -> None:
-        async with in_context(self._runs.deployments.context):
-            await launch.begin()

@@ -12,7 +12,8 @@ from actors.errors import DeclarationError, InternalError
 from actors.graphs.annotations import Many
 from actors.graphs.node import Kind
 from actors.store_errors import RunChanged, RunCrashes, RunParked, RunUndecodable, StepUncertain, StoreDamaged
-from runtime.graphs.journaling import FRAME_END, details_of, is_by_hand
+from runtime.graphs.digests import Digests
+from runtime.graphs.journaling import FRAME_END, details_of, is_by_hand, note_parts
 from runtime.graphs.record import Step, StepStatus
 from runtime.graphs.reducer.branches import Delivery
 from runtime.graphs.reducer.deliveries import Commands
@@ -25,7 +26,7 @@ from runtime.messages.problems import MessageInvalid
 MAX_LIVES: Final = 3
 """Lives in a row that leave no record before the run is parked."""
 
-_TOLD: Final = frozenset(
+TOLD: Final = frozenset(
     {
         RecordKind.FINISHED,
         RecordKind.STOOD_IN,
@@ -35,14 +36,20 @@ _TOLD: Final = frozenset(
         RecordKind.SIGNALLED,
     }
 )
-_KNOWN: Final = _TOLD | {
-    RecordKind.STARTED,
-    RecordKind.FAILED,
-    RecordKind.RESUMED,
-    RecordKind.RELEASED,
-    RecordKind.PARKED,
-    RecordKind.OVER,
-}
+"""What a reducer is told again; see :func:`is_told`."""
+_DONE: Final = frozenset({RecordKind.FINISHED, RecordKind.STOOD_IN, RecordKind.ANSWERED})
+_OF_THE_RUN: Final = frozenset(
+    {
+        RecordKind.STARTED,
+        RecordKind.RESUMED,
+        RecordKind.RELEASED,
+        RecordKind.PARKED,
+        RecordKind.FORKED,
+        RecordKind.ADOPTED,
+        RecordKind.OVER,
+    }
+)
+"""What tells of the run as a whole, and of no step."""
 
 
 @final
@@ -154,51 +161,101 @@ def step_uncertain(run_id: str, names: str, path: str, why: str = "") -> StepUnc
     )
 
 
-def replay(state: RunState, message: object, records: Sequence[Record], codec: MessageCodec, now_s: float) -> Resumed:
+@final
+class Retelling:
+    """A new reducer that is told, record by record, what an earlier one was."""
+
+    def __init__(self, state: RunState, codec: MessageCodec, digests: Digests, now_s: float) -> None:
+        """`codec` reads the records, `digests` notes what messages are stored as."""
+        self.state = state
+        self._codec = codec
+        self._digests = digests
+        self._now_s = now_s
+        self._resumed = Resumed(state, Commands())
+        self._steps: dict[str, Step] = {}
+
+    def start(self, message: object) -> Commands:
+        """The run begins with `message`.
+
+        Raises:
+            RunChanged: its graph does not take that any more.
+        """
+        try:
+            return self._obeyed(self.state.start(message))
+        except DeclarationError as error:
+            raise changed(self.state.run_id, "it does not take its input any more") from error
+
+    def note(self, record: Record, path: str) -> None:
+        """What the reducer is not told, and a node is."""
+        how = read_answer(record.data)[0] if record.kind is RecordKind.ANSWERED else ANSWERED
+        _note(self._resumed, record, path, how)
+        if is_by_hand(record):
+            _open_again(self._resumed, {path: step.node for path, step in self._steps.items()})
+
+    def tell(self, record: Record, path: str) -> Commands:
+        """What a reducer is told.
+
+        Raises:
+            RunUndecodable: what the record holds is no value of its type any more.
+            RunChanged: the graph is another one, in which what is recorded cannot have happened.
+        """
+        data = read_answer(record.data)[1] if record.kind is RecordKind.ANSWERED else record.data or b"null"
+        try:
+            value = self._codec.decode(data)
+            note_parts(self._digests, self._codec, value, data)
+            commands = self._obeyed(_tell(self.state, record.kind, path, value))
+        except MessageInvalid as error:
+            raise undecodable(record, error) from error
+        except (DeclarationError, InternalError, LookupError, ValueError) as error:
+            raise changed(record.run, f"record {record.seq}, {record.kind} {path!r}, cannot have happened in it") from error
+        if record.kind in _DONE and path in self._steps:
+            step = self._steps[path]
+            step.status, step.ended_at_s, step.started_at_s = StepStatus.DONE, self._now_s, self._now_s
+            step.attempt = self._resumed.past.get(path, Past()).attempts + 1
+        return commands
+
+    def _obeyed(self, commands: Commands) -> Commands:
+        for path in commands.cancelled:
+            if path in self._steps:
+                self._steps[path].status = StepStatus.CANCELLED
+        for delivery in commands.deliveries:
+            self._steps[delivery.path] = Step(delivery.node, delivery.path, self._now_s)
+        return commands
+
+    def result(self) -> Resumed:
+        """The reducer, and what is to be done now."""
+        resumed, state = self._resumed, self.state
+        _begin_streams_again(resumed)
+        at_work = () if state.output is not None else state.at_work
+        resumed.commands = Commands(at_work)
+        working = {delivery.path for delivery in at_work}
+        resumed.steps = [step for path, step in self._steps.items() if path not in working]
+        return resumed
+
+
+def replay(
+    state: RunState,
+    message: object,
+    records: Sequence[Record],
+    codec: MessageCodec,
+    now_s: float,
+    digests: Digests | None = None,
+) -> Resumed:
     """Tell `state` that it starts with `message`, and then what `records` say, all of one run or one frame.
 
     Raises:
         RunUndecodable: what a record holds is no value of its type any more.
         RunChanged: the graph is another one, in which what is recorded cannot have happened.
     """
-    resumed = Resumed(state, Commands())
-    steps: dict[str, Step] = {}
-
-    def obeyed(commands: Commands) -> None:
-        for path in commands.cancelled:
-            if path in steps:
-                steps[path].status = StepStatus.CANCELLED
-        for delivery in commands.deliveries:
-            steps[delivery.path] = Step(delivery.node, delivery.path, now_s)
-
-    try:
-        obeyed(state.start(message))
-    except DeclarationError as error:
-        raise changed(state.run_id, "it does not take its input any more") from error
+    retelling = Retelling(state, codec, Digests() if digests is None else digests, now_s)
+    retelling.start(message)
     for record in records:
         path = record.path.rpartition(FRAME_END)[2]
-        how, data = read_answer(record.data) if record.kind is RecordKind.ANSWERED else (ANSWERED, record.data or b"null")
-        if record.kind not in _TOLD and not (record.kind is RecordKind.ANSWERED and how == ANSWERED and "#" not in path):
-            _note(resumed, record, path, how)
-            if is_by_hand(record):
-                _open_again(resumed, {path: step.node for path, step in steps.items()})
-            continue
-        try:
-            value = codec.decode(data)
-            obeyed(_tell(state, record.kind, path, value))
-        except MessageInvalid as error:
-            raise _undecodable(record, error) from error
-        except (DeclarationError, InternalError, LookupError, ValueError) as error:
-            raise changed(record.run, f"record {record.seq}, {record.kind} {path!r}, cannot have happened in it") from error
-        if record.kind in (RecordKind.FINISHED, RecordKind.STOOD_IN, RecordKind.ANSWERED) and path in steps:
-            steps[path].status, steps[path].ended_at_s, steps[path].started_at_s = StepStatus.DONE, now_s, now_s
-            steps[path].attempt = resumed.past.get(path, Past()).attempts + 1
-    _begin_streams_again(resumed)
-    at_work = () if state.output is not None else state.at_work
-    resumed.commands = Commands(at_work)
-    working = {delivery.path for delivery in at_work}
-    resumed.steps = [step for path, step in steps.items() if path not in working]
-    return resumed
+        if is_told(record):
+            retelling.tell(record, path)
+        else:
+            retelling.note(record, path)
+    return retelling.result()
 
 
 def read_input(codec: MessageCodec, first: Record) -> Any:
@@ -210,7 +267,7 @@ def read_input(codec: MessageCodec, first: Record) -> Any:
     try:
         return codec.decode(first.data or b"null")
     except MessageInvalid as error:
-        raise _undecodable(first, error) from error
+        raise undecodable(first, error) from error
 
 
 def _tell(state: RunState, kind: RecordKind, path: str, value: Any) -> Commands:
@@ -233,6 +290,13 @@ def _tell(state: RunState, kind: RecordKind, path: str, value: Any) -> Commands:
             return state.ended(path)
 
 
+def is_told(record: Record) -> bool:
+    """Whether a reducer is told of `record`: the answer of a person is what a human node makes, or goes to ``run.ask``."""
+    if record.kind is not RecordKind.ANSWERED:
+        return record.kind in TOLD
+    return "#" not in record.path.rpartition(FRAME_END)[2] and read_answer(record.data)[0] == ANSWERED
+
+
 def nothing_has_begun(_: str) -> bool:
     """Of a stream that was taken back once, nothing had begun."""
     return False
@@ -247,7 +311,7 @@ def _note(resumed: Resumed, record: Record, path: str, how: str) -> None:
         past.attempts = max(past.attempts, int(attempt))
         past.error, past.then, past.has_begun = str(told.get("error", "")), str(told.get("then", "")), True
         past.is_uncertain = False
-    elif record.kind not in _KNOWN:  # it was bought, or asked, by a node that had begun
+    elif record.kind not in _OF_THE_RUN:  # it was bought, or asked, by a node that had begun
         is_of_person = record.kind in (RecordKind.ASKED, RecordKind.ANSWERED)
         task = path.partition("#")[0] if is_of_person else path.rpartition("#")[0]
         past = resumed.past.setdefault(task, Past())
@@ -294,11 +358,13 @@ def _begin_streams_again(resumed: Resumed) -> None:
             resumed.retracted.append(delivery.path)
 
 
-def _undecodable(record: Record, error: MessageInvalid) -> RunUndecodable:
+def undecodable(record: Record, error: MessageInvalid) -> RunUndecodable:
+    """The error for a record that cannot be read as its type any more."""
     where = f"record {record.seq} of run {record.run!r} ({record.kind} {record.path!r})"
     return RunUndecodable(
         f"{where} cannot be read as its type any more: {error.problems[0]}.\n"
-        "  Fix: give the field back, or a default; or run the code that wrote it.",
+        "  Fix: give the field a default, say how old data is read with @upcast(Type, since=…), or run the code that wrote it;\n"
+        "  or let the step run again: await runtime.resume(run_id, adopt=True).",
         run_id=record.run,
         reason="undecodable",
     )

@@ -48,7 +48,7 @@ from runtime.graphs.reducer.wording import stream_broken
 from runtime.graphs.resuming import Past, Resumed, told_of
 from runtime.graphs.run_facts import RunFacts
 from runtime.graphs.run_waits import RunMessage, RunWaits
-from runtime.graphs.stored_answers import WITHDRAWN, Answer, answer_data
+from runtime.graphs.stored_answers import WITHDRAWN, Answer, answer_data, read_answer
 from runtime.journal.records import RecordKind
 from runtime.journal.store import Posted, PostedKind
 
@@ -158,6 +158,8 @@ class ActiveRun(RunFacts):
         """Answers that were posted for questions which it has not asked again yet in this life, by their ids."""
         self.signals: list[tuple[str, object]] = []
         """Signals that came before it had begun, with their keys."""
+        self.times_asked: dict[str, int] = {}
+        """Questions in all lives, by the whole paths of their records."""
         self.taken_in: set[tuple[str, str]] = set()
         """What was posted to it, by kind and key, that it has had."""
         self.rests_since_s: float | None = None
@@ -261,6 +263,7 @@ class ActiveRun(RunFacts):
         """The same for a durable run: what follows does so when the record is written, in the order of the records."""
         step = work.step
         data = self._encoded(journal, work, output)
+        inputs = journal.inputs_of(work.delivery)
         commands = (self.state.finished if work.error is None else self.state.stood_in)(step.path, output)
 
         def follow() -> Sequence[Envelope]:
@@ -270,8 +273,10 @@ class ActiveRun(RunFacts):
             return self._advance(commands, step.node)
 
         kind = RecordKind.FINISHED if work.error is None else RecordKind.STOOD_IN
+        if data is not None:
+            journal.note(output, data)
         is_once = self.state.plan.nodes[step.node].options.effect is Effect.ONCE
-        waiting = await journal.tell(kind, step.path, data, follow, is_paid=is_once)
+        waiting = await journal.tell(kind, step.path, data, follow, inputs, is_paid=is_once)
         if waiting:
             await self._places.wait_for_room(waiting, step.node, self.waits.look_around)
 
@@ -308,7 +313,9 @@ class ActiveRun(RunFacts):
         if self.journal is None:
             follow()
         else:
-            self.journal.append(RecordKind.ANSWERED, step.path, answer.record, follow, answered=answer.question)
+            inputs = self.journal.inputs_of(work.delivery)
+            self.journal.note(answer.value, read_answer(answer.record)[1])
+            self.journal.append(RecordKind.ANSWERED, step.path, answer.record, follow, inputs, answered=answer.question)
 
     def signalled(self, signal: object, key: str) -> None:
         """A message has come from outside: note it, and deliver what follows. The same key again, or its end: no effect."""
@@ -319,6 +326,8 @@ class ActiveRun(RunFacts):
         if name in self.taken_in or self.is_ending or self.over.is_set():
             return
         data = None if self.journal is None else self.journal.encode(signal)
+        if self.journal is not None and data is not None:
+            self.journal.note(signal, data)
         commands = self.state.signalled(signal)
         self.taken_in.add(name)
 
@@ -361,7 +370,10 @@ class ActiveRun(RunFacts):
             work.tell(NodeEmitted, index=index, output=item)
             return self._advance(commands, node)
 
-        waiting = await journal.tell(RecordKind.EMITTED, f"{path}#{index}", data if is_new else None, follow)
+        inputs = journal.inputs_of(work.delivery) if is_new else b""
+        if data is not None and is_new:
+            journal.note(item, data)
+        waiting = await journal.tell(RecordKind.EMITTED, f"{path}#{index}", data if is_new else None, follow, inputs)
         if waiting:
             await self._places.wait_for_room(waiting, node, self.waits.look_around)
 

@@ -9,7 +9,6 @@ import trio
 
 from actors.store_errors import StoreDamaged, StoreError
 from runtime.graphs.accepting import DurableRuns
-from runtime.graphs.carried import in_context
 from runtime.graphs.deployment import Deployment
 from runtime.graphs.launch import Launch
 from runtime.journal.store import StoredRun, StoredStatus
@@ -58,26 +57,17 @@ class TakingUp:
                 return
 
     async def _take(self, deployment: Deployment, stored: StoredRun) -> None:
-        runs, keeping = self._runs, self._runs.keeping
+        runs = self._runs
         if not self._is_open():
-            await keeping.release(stored.id)
+            await runs.keeping.release(stored.id)
             return
         try:
             launch = await runs.revive(deployment, stored)
         except StoreDamaged:
             return
-        if launch is None:
-            return
-        if self._is_open() and keeping.nursery is not None:
-            keeping.nursery.start_soon(self._go_on, launch)
-            return
-        launch.run.hand_back("the runtime takes no more runs")
-        await self._go_on(launch)
+        if isinstance(launch, Launch):
+            await runs.go_on(launch)
 
     def _is_open(self) -> bool:
         """Whether runs are taken up: one that was just handed back would be taken up again by the runtime that closes."""
-        return not (self._runs.active.is_draining or self._runs.active.is_closing)
-
-    async def _go_on(self, launch: Launch) -> None:
-        async with in_context(self._runs.deployments.context):
-            await launch.begin()
+        return self._runs.is_open

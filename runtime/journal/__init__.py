@@ -12,6 +12,7 @@ from runtime.journal.store import Store as Store
 from runtime.journal.store import StoredQuestion as StoredQuestion
 from runtime.journal.store import StoredRun as StoredRun
 from runtime.journal.store import StoredStatus as StoredStatus
+from runtime.messages.upcasts import upcast as upcast
 
 if TYPE_CHECKING:
     from runtime.journal.memory import MemoryStore as MemoryStore

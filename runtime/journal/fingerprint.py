@@ -7,6 +7,7 @@ from hashlib import blake2s
 from typing import Any
 
 from actors.graphs.markers import Gather
+from actors.graphs.node import Kind as NodeKind
 from actors.graphs.plan import Plan
 from runtime.messages.fields import fields_of, message_kind
 from runtime.messages.kinds import Kind, declared, field_types
@@ -35,6 +36,7 @@ def fingerprint(plan: Plan) -> bytes:
             "many": spec.fan_out.name,
             "may_end": spec.may_end,
             "recalls": [[entry.name, [named(each) for each in entry.types]] for entry in spec.recalls],
+            "inside": fingerprint(spec.embedded.plan()).hex() if spec.kind is NodeKind.GRAPH else None,
             "falls_back": spec.fallback is not None and spec.fallback.is_default,
         }
         for name, spec in plan.nodes.items()

@@ -190,6 +190,8 @@ class MemoryStore:
                 self._strike_out(row.run, now)
             elif row.kind is RecordKind.PARKED:
                 run.stored = attrs.evolve(run.stored, status=StoredStatus.PARKED, owner=None, wake_at=None)
+            elif row.kind is RecordKind.ADOPTED:
+                run.stored = attrs.evolve(run.stored, version=row.path)
         if question is not None:
             self._data.questions.setdefault(question.id, question)
         if answered is not None and answered in self._data.questions:

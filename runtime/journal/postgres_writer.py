@@ -51,14 +51,16 @@ asking as (
 answering as (
     update {{s}}.questions set answered = now() where id = $21::text and answered is null and exists (select from w)),
 ending as (
-    update {{s}}.runs r set status = e.status, owner = null, wake_at = null,
-        ended = case when e.status = 'parked' then r.ended else now() end
-    from unnest($22::text[], $23::text[]) e(id, status) where r.id = e.id and exists (select from w)),
+    update {{s}}.runs r set status = case e.status when '' then r.status else e.status end,
+        version = case e.status when '' then e.version else r.version end,
+        owner = case e.status when '' then r.owner end, wake_at = case e.status when '' then r.wake_at end,
+        ended = case when e.status in ('', 'parked') then r.ended else now() end
+    from unnest($22::text[], $23::text[], $24::text[]) e(id, status, version) where r.id = e.id and exists (select from w)),
 striking as (
     update {{s}}.questions q set answered = now() from unnest($22::text[], $23::text[]) e(id, status)
-    where q.run = e.id and e.status <> 'parked' and q.answered is null and exists (select from w))
+    where q.run = e.id and e.status not in ('', 'parked') and q.answered is null and exists (select from w))
 select 1 from rows"""
-"""The same with a question to list or to strike out, and with runs that end."""
+"""The same with a question to list or to strike out, with runs that end, and with runs that another version has adopted."""
 
 _FIND: Final = """
 select j.run, j.seq, j.crc from {s}.journal j join unnest($1::text[], $2::int[]) w(run, seq) on j.run = w.run and j.seq = w.seq"""
@@ -144,7 +146,13 @@ class _Append:
 
     @property
     def is_plain(self) -> bool:
-        return self.question is None and self.answered is None and not self.ends
+        return self.question is None and self.answered is None and not self.changes
+
+    @property
+    def changes(self) -> list[Record]:
+        """What changes its run's row: of each run the last word, since one statement can change a row once."""
+        kinds = (RecordKind.OVER, RecordKind.PARKED, RecordKind.ADOPTED)
+        return list({row.run: row for row in self.rows if row.kind in kinds}.values())
 
 
 @final
@@ -441,5 +449,11 @@ def _more(append: _Append) -> list[values.Value]:
         due: datetime | None = question.due
         answers = values.texts(question.answers)
         asked = [question.id, question.run, question.path, question.asks, answers, question.asked, due, question.to]
-    statuses = ["parked" if end.kind is RecordKind.PARKED else end.path for end in append.ends]
-    return [*asked, append.answered, values.texts(end.run for end in append.ends), values.texts(statuses)]
+    changes = append.changes
+    statuses = [_STATUS.get(row.kind, row.path) for row in changes]
+    versions = [row.path for row in changes]
+    runs = values.texts(row.run for row in changes)
+    return [*asked, append.answered, runs, values.texts(statuses), values.texts(versions)]
+
+
+_STATUS: Final = {RecordKind.PARKED: "parked", RecordKind.ADOPTED: ""}

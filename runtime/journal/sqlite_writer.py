@@ -319,6 +319,8 @@ class Writer:
             held.bytes += 0 if row.data is None else len(row.data)
             if row.kind in ENDS:
                 self._end(db, row, now)
+            elif row.kind is RecordKind.ADOPTED:
+                db.execute("update runs set version = ? where id = ?", (row.path, row.run))
         if question is not None:
             db.execute(
                 f"insert or ignore into questions({QUESTION}) values (?, ?, ?, ?, ?, ?, ?, ?, ?)",

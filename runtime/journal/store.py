@@ -251,7 +251,8 @@ class Store(Protocol):
 
         With a record ``asked`` comes the `question` to list, with ``answered`` the id of the question to strike out; both in the
         same transaction as the rows. A row of kind ``over`` sets the run's status to its path (``succeeded``, ``failed`` or
-        ``cancelled``) and strikes out its questions, one of kind ``parked`` to parked; the run then has no owner.
+        ``cancelled``) and strikes out its questions, one of kind ``parked`` to parked; the run then has no owner. One of kind
+        ``adopted`` sets the version of its graph to its path.
         """
         ...
 

@@ -102,12 +102,15 @@ class MessageCodec:
             raise invalid("A stored value cannot be read", [FieldProblem((), f"it has more than {self._max_bytes:,} bytes")])
         if data[:1] != b"[":
             return self._decode_one(data)
+        return [None if part == b"null" else self._decode_one(part) for part in self.parts(data)]
+
+    def parts(self, data: bytes) -> list[bytes]:
+        """What each item of a list is stored as, of which `data` was made."""
         try:
-            parts: list[bytes] = [bytes(raw) for raw in self._raw_list.decode(data)]
+            return [bytes(raw) for raw in self._raw_list.decode(data)]
         except self._failures:
             parse(data, max_bytes=self._max_bytes, max_depth=self._max_depth)  # says what is wrong with it
             raise
-        return [None if part == b"null" else self._decode_one(part) for part in parts]
 
     # --- any value --------------------------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from runtime.messages.kinds import Declared, Kind, declared, field_types, is_exa
 from runtime.messages.problems import FieldProblem
 from runtime.messages.scalars import SCALARS
 from runtime.messages.tags import Types
+from runtime.messages.upcasts import can_be_older, older_forms
 
 TUPLE: Final = "builtins:tuple"
 """What says that a list in JSON was a tuple, where the declared type leaves that open."""
@@ -189,7 +190,26 @@ class TaggedReading:
         self.problems: list[FieldProblem] = []
 
     def message(self, kind: Any, value: Any, path: Path) -> Any:
-        """A message of the class of `kind`, of its fields."""
+        """A message of the class of `kind`, of its fields, or of those that it had in an earlier form."""
+        before = len(self.problems)
+        made = self._message(kind, value, path)
+        if len(self.problems) == before or not can_be_older(kind) or not isinstance(value, dict):
+            return made
+        found = self.problems[before:]
+        for way, fields in older_forms(kind, cast("dict[str, Any]", value)):
+            del self.problems[before:]
+            try:
+                now = fields()
+            except Exception as error:  # noqa: BLE001 - the author's own code
+                found.append(FieldProblem(path, f"the upcast {way} raised {words_of(error) or type(error).__name__}"))
+                continue
+            made = self._message(kind, now, path)
+            if len(self.problems) == before:
+                return made
+        self.problems[before:] = found
+        return None
+
+    def _message(self, kind: Any, value: Any, path: Path) -> Any:
         form = declared(kind)
         if type(value) is not dict and not isinstance(value, dict):
             return self._misfit(kind, value, path)

@@ -8,6 +8,7 @@ from typing import Any, final
 
 from runtime.messages.fields import message_kind
 from runtime.messages.kinds import Kind, declared, field_types
+from runtime.messages.upcasts import called_before
 
 
 @final
@@ -60,6 +61,9 @@ class Types:
                 if tag_of(kind) == tag:
                     self._add(kind)
                     return kind
+            renamed = called_before(tag)
+            if renamed is not None and self.tag_of(renamed) is not None:
+                return renamed
         return known
 
     def find_bytes(self, quoted: bytes) -> type | None:

@@ -41,6 +41,7 @@ from runtime.testing.models.scripted import UnscriptedCall as UnscriptedCall
 from runtime.testing.models.scripts import ScriptMismatch as ScriptMismatch
 from runtime.testing.patterns import Unordered as Unordered
 from runtime.testing.probes import TestProbe as TestProbe
+from runtime.testing.replays import replays as replays
 from runtime.testing.schedules.explore import explore as explore
 from runtime.testing.schedules.explore import find_failure as find_failure
 from runtime.testing.schedules.explore import replay as replay

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import random
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from runtime.testing.models import scripts
 if TYPE_CHECKING:
     import trio.testing
 
+    from actors.graphs.graph import Graph
     from runtime.app import Runtime
     from runtime.testing.schedules.items import Plan
 
@@ -47,6 +48,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--understudy-runs", type=int, help="schedules to try in each explored test, instead of its own number")
     group.addoption("--understudy-explore", type=int, metavar="RUNS", help="explore every async test, under RUNS schedules")
     group.addoption("--understudy-replay", help="run this one schedule: the word from a failure's report, or its JSON file")
+    group.addoption("--understudy-journals", type=Path, metavar="DIR", help="also replay each exported run (*.jsonl) in DIR")
     group.addoption("--understudy-save", type=Path, metavar="DIR", help="write each failure that is found into DIR")
 
 
@@ -71,9 +73,65 @@ def pytest_configure(config: pytest.Config) -> None:
         overrides.set(Overrides(runs=runs, seed=seed, replay=replay, save_to=folder))
 
 
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Let a ``conftest.py`` say which graphs there are: ``def pytest_understudy_graphs(): return [letters, bills]``."""
+    pluginmanager.add_hookspecs(Hooks)
+
+
+class Hooks:
+    """What a ``conftest.py`` may define for the plugin."""
+
+    @pytest.hookspec
+    def pytest_understudy_graphs(self) -> Iterable[Graph[Any, Any]]:  # type: ignore[empty-body]
+        """The graphs that the journals in ``--understudy-journals`` are of."""
+
+
+class JournalItem(pytest.Item):
+    """An exported run that must replay."""
+
+    journal: Path
+
+    def runtest(self) -> None:
+        """Replay it, in the graph of its name."""
+        from runtime.graphs.history import History  # noqa: PLC0415 - see the module's docstring
+        from runtime.testing.replays import assert_replays  # noqa: PLC0415 - see the module's docstring
+
+        history = History.of_export(self.journal.read_text(encoding="utf-8"))
+        graphs = [graph for found in self.config.hook.pytest_understudy_graphs() for graph in found or ()]
+        graph = next((graph for graph in graphs if graph.name == history.run.graph), None)
+        if graph is None:
+            raise DeclarationError(
+                f"{self.journal}: no graph {history.run.graph!r} is known here.\n"
+                "  Fix: in conftest.py: def pytest_understudy_graphs(): return [graph]."
+            )
+        assert_replays(history, graph, str(self.journal))
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> str:
+        """What is wrong, in words."""
+        return str(excinfo.value)
+
+    def reportinfo(self) -> tuple[Path, int | None, str]:
+        """Where it is."""
+        return self.journal, None, f"journal {self.journal.name}"
+
+
+def _journals(session: pytest.Session) -> Iterator[JournalItem]:
+    folder: Path | None = session.config.getoption("--understudy-journals")
+    if folder is None:
+        return
+    if not folder.is_dir():
+        raise pytest.UsageError(f"--understudy-journals={folder}: there is no such folder.")
+    for path in sorted(folder.glob("*.jsonl")):
+        make: Any = JournalItem.from_parent  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] - pytest's is untyped
+        item: JournalItem = make(session, name=f"journal:{path.name}")
+        item.journal = path
+        yield item
+
+
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run pytest-trio's tests as the harness does: on the virtual clock where they ask for it, or explored."""
+def pytest_collection_modifyitems(session: pytest.Session, items: list[pytest.Item]) -> None:
+    """Run pytest-trio's tests as the harness does: on the virtual clock where they ask for it, or explored. Add journals."""
+    items.extend(_journals(session))
     marked = [item for item in items if isinstance(item, pytest.Function) and item.get_closest_marker("trio")]
     if not marked:
         return

@@ -599,6 +599,23 @@ class StoreContract:
 
     # --- copies and ends --------------------------------------------------------------------------------------------------
 
+    async def test_a_run_that_another_version_has_adopted_is_of_that_version(self, make_store: MakeStore) -> None:
+        """Otherwise a worker with the old code would take it up after a crash."""
+        async with opened(make_store) as store:
+            await store.create(new_run("r"), record(store, 1, kind=RecordKind.STARTED))
+            await store.create(new_run("other"), record(store, 1, run="other", kind=RecordKind.STARTED))
+            assert await written(store, record(store, 2, kind=RecordKind.ADOPTED, path="2")) is None
+            adopted = await store.run("r")
+            assert adopted is not None
+            assert (adopted.version, adopted.status, adopted.owner is None) == ("2", StoredStatus.RUNNING, False)
+            assert await written(store, record(store, 3)) is None
+            other = await store.run("other")
+            assert other is not None
+            assert other.version == "1"
+            await store.release("r", StoredStatus.READY, store.wall_time())
+            assert await store.claim({("g", "1")}, 10) == []
+            assert [each.id for each in await store.claim({("g", "2")}, 10)] == ["r"]
+
     async def test_a_fork_is_a_run_of_its_own(self, make_store: MakeStore) -> None:
         """Its records are its own; anybody may take it up."""
         async with opened(make_store) as store:

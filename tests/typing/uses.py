@@ -47,6 +47,7 @@ from runtime import (
     QuestionAnswered,
     QuestionAsked,
     RunAbandoned,
+    RunAdopted,
     RunEvent,
     RunFinished,
     RunHandle,
@@ -56,6 +57,7 @@ from runtime import (
     RunStarted,
     RunStatus,
     Runtime,
+    ScheduleFailed,
     Step,
     StepStatus,
     StoreRecovered,
@@ -306,8 +308,10 @@ def all_events(event: AnyEvent) -> str:
             return event.address
         case SupervisorParked() | MessageRedelivering():
             return event.address
-        case RunStarted() | RunResumed() | RunParkedEvent() | RunAbandoned():
+        case RunStarted() | RunResumed() | RunAdopted() | RunParkedEvent() | RunAbandoned():
             return event.graph
+        case ScheduleFailed():
+            return event.name
         case RunSignalled():
             return event.key
         case QuestionAsked() | QuestionAnswered():
@@ -333,6 +337,8 @@ def by_base(event: AnyEvent) -> str:
             return event.node
         case RunEvent():
             return event.run_id
+        case ScheduleFailed():
+            return event.name
         case StoreStalled() | StoreRecovered() | MessageDeadLettered() | LoopBlocked() | InstrumentFailed() | EventsMissed():
             return ""
 
