@@ -119,7 +119,7 @@ async def test_what_cannot_be_forked_says_why(autojump_clock):
     async with open_runtime(store=store, graphs=[graph]) as runtime:
         await (await runtime.start(graph, Q("q"), run_id="it")).result()
         await (await runtime.start(graph, Q("r"), run_id="own")).result()
-        for options, error, words in (
+        cases: list[tuple[dict[str, Any], type[Exception], str]] = [
             ({"before": "g/none/0"}, UsageError, "recorded nothing of such a step. Recorded: g/"),
             ({"edit": {"g/none/0": D("")}}, UsageError, "recorded nothing"),
             ({"edit": {"g/b/0#3": B("")}}, UsageError, "recorded nothing"),
@@ -128,7 +128,8 @@ async def test_what_cannot_be_forked_says_why(autojump_clock):
             ({"edit": {"g/b/0": object()}}, NotStorable, "none of the graph's message types"),
             ({"run_id_new": "own"}, RunExists, "no fork of 'it'"),
             ({"run_id_new": "a/b"}, UsageError, "cannot stand in it"),
-        ):
+        ]
+        for options, error, words in cases:
             with pytest.raises(error, match=words.replace("(", r"\(")):
                 await runtime.fork("it", **options)
         with pytest.raises(UnknownRun):
