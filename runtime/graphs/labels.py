@@ -17,6 +17,8 @@ MAX_LABEL: Final = 200
 
 _labels: contextvars.ContextVar[Mapping[str, str]] = contextvars.ContextVar("labels")
 _NONE: Final[Mapping[str, str]] = {}
+_UNCHANGED: Final = contextlib.nullcontext()
+"""Most runs have none, and making a context manager costs more than a call."""
 
 
 def labels_here() -> Mapping[str, str]:
@@ -24,17 +26,18 @@ def labels_here() -> Mapping[str, str]:
     return _labels.get(_NONE)
 
 
-@contextlib.contextmanager
-def labelled(labels: Mapping[str, str] | None) -> Generator[None]:
+def labelled(labels: Mapping[str, str] | None) -> contextlib.AbstractContextManager[None]:
     """Runs that are made in the block have `labels`; with None, those of the run whose node makes them, if one does.
 
     Raises:
         UsageError: they are no short texts by short names, or too many.
     """
-    if labels is None:
-        yield
-        return
-    token = _labels.set(_checked(labels))
+    return _UNCHANGED if labels is None else _labelled(_checked(labels))
+
+
+@contextlib.contextmanager
+def _labelled(labels: Mapping[str, str]) -> Generator[None]:
+    token = _labels.set(labels)
     try:
         yield
     finally:
