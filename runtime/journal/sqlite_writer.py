@@ -332,8 +332,8 @@ class Writer:
     def _looked_up(self, db: sqlite3.Connection, run: str) -> _Held | None:
         row = db.execute(
             "select coalesce(max(seq), 0), coalesce(sum(length(data)), 0) from journal "
-            "where run = ?1 and exists (select 1 from runs where id = ?1 and owner = ?2)",
-            (run, self._worker),
+            "where run = ? and exists (select 1 from runs where id = ? and owner = ?)",
+            (run, run, self._worker),
         ).fetchone()
         if not row[0]:
             return None
