@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import Any, Final, final
 
 import httpx
-import jwt
 import trio
 
 from actors.errors import DeclarationError
 from actors.words import repr_of
 from runtime.serve.auth import SCOPES, Caller, bearer_of
+
+try:
+    import jwt
+except ImportError as missing:
+    raise ImportError("JWTBearer needs pyjwt.\n  Fix: pip install 'understudy[jwt]'", name=missing.name) from missing
 
 ALGORITHMS: Final = ("RS256", "ES256")
 _ALLOWED: Final = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"})
