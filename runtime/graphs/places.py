@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any, Protocol, TypeAlias, final
+from typing import Any, Final, Protocol, TypeAlias, final
 
 from actors.errors import AskCycle, MailboxFull
 from actors.graphs.plan import Plan
@@ -33,17 +33,21 @@ class NodePlace(Waiter, Protocol):
 Place: TypeAlias = NodePlace | Turns
 """What a message of a run can hold while others wait for the like of it."""
 
+_NONE: Final[frozenset[Place]] = frozenset()
+
 
 @final
 class Places:
     """Where the messages of a run go: by their order and the capacity of mailboxes, or past both where waiting has no end."""
 
+    __slots__ = ("_plan", "_pools", "lent", "spared")
+
     def __init__(self, pools: Mapping[str, NodePlace], plan: Plan) -> None:
         self._pools = pools
         self._plan = plan
-        self.lent: frozenset[Place] = frozenset()
+        self.lent = _NONE
         """Places that are held by those who wait for this run: what it does itself does not count there."""
-        self.spared: frozenset[Place] = frozenset()
+        self.spared = _NONE
         """While it starts: places held by who starts it, whose mailboxes must not make that wait."""
 
     def pool(self, node: str) -> NodePlace:

@@ -27,15 +27,17 @@ class Commands:
 class Deliveries:
     """What is at work, and what the engine has not been told yet."""
 
+    __slots__ = ("_cancelled", "_cancelling", "_in_line", "_run_id", "_starting", "at_work", "begun", "current")
+
     def __init__(self, routing: RoutingTable, run_id: str) -> None:
-        self._in_line = routing.feeds_joins | routing.gathers_for_joins
+        self._in_line = routing.in_line
         self._run_id = run_id
         self.at_work: dict[str, Delivery] = {}
         """By path, in the order of their start."""
         self.begun = 0
         self.current = ""
         """The path of the delivery whose end is being handled: it needs no cancelling."""
-        self._cancelled: set[str] = set()
+        self._cancelled: dict[str, None] = {}
         self._starting: list[Delivery] = []
         self._cancelling: list[str] = []
 
@@ -100,7 +102,7 @@ class Deliveries:
     def end(self, delivery: Delivery) -> bool:
         """The delivery is no longer at work; False when it was cancelled before."""
         if self.at_work.pop(delivery.path, None) is None:
-            self._cancelled.discard(delivery.path)
+            self._cancelled.pop(delivery.path, None)
             return False
         branch = delivery.branch
         branch.deliveries.pop(delivery.path, None)
@@ -114,7 +116,7 @@ class Deliveries:
         for path in list(paths):
             delivery = self.at_work.pop(path)
             delivery.branch.deliveries.pop(path, None)
-            self._cancelled.add(path)
+            self._cancelled[path] = None
             if path != self.current:
                 self._cancelling.append(path)
 

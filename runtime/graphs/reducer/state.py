@@ -52,7 +52,7 @@ class RunState:
         self.output: object | None = None
         self._root = Branch(prefix or plan.name)
         self._deliveries = Deliveries(routing, run_id)
-        self._quiet: deque[tuple[Branch, str | None]] = deque()
+        self._quiet: list[tuple[Branch, str | None]] = []
         self._left: list[tuple[Branch, str]] = []  # ended branches with the joins that they left waiting
         self._lost: dict[tuple[str | None, str], int] = {}  # messages that every condition was false for
         self._empty: dict[str, int] = {}  # fan-outs without an item, which nothing gathers
@@ -109,7 +109,8 @@ class RunState:
         route = self.routing.route(None, message)
         self._is_started = True
         self._send(None, self._root, message, route)
-        self._quiet.append((self._root, None))
+        if self._root.joins:
+            self._quiet.append((self._root, None))
         return self._commands()
 
     def emitted(self, path: str, value: object, index: int) -> Commands:
@@ -243,7 +244,8 @@ class RunState:
         route = self.routing.route(None, message)
         if self.output is None:
             self._send(None, self._root, message, route)
-            self._quiet.append((self._root, None))
+            if self._root.joins:
+                self._quiet.append((self._root, None))
         return self._commands()
 
     @property
@@ -515,15 +517,18 @@ class RunState:
 
     def _settle(self) -> None:
         while self._quiet and self.output is None:
-            branch, node = self._quiet.popleft()
-            if branch.has_ended:
-                continue
-            self._settle_branch(branch)
-            for join in list(branch.below) if node is not None else ():
-                receivers = [Receiver(join, entry.name) for entry in self.plan.nodes[join].inputs]
-                if any(self.plan.reaches_on_level(node or "", receiver) for receiver in receivers):
-                    for inner in sorted(branch.below.get(join, ()), key=lambda inner: inner.indices):
-                        self._settle_branch(inner)
+            quiet, self._quiet = self._quiet, []
+            for branch, node in quiet:
+                if self.output is None and not branch.has_ended:
+                    self._settle_around(branch, node)
+
+    def _settle_around(self, branch: Branch, node: str | None) -> None:
+        self._settle_branch(branch)
+        for join in list(branch.below) if node is not None else ():
+            receivers = [Receiver(join, entry.name) for entry in self.plan.nodes[join].inputs]
+            if any(self.plan.reaches_on_level(node or "", receiver) for receiver in receivers):
+                for inner in sorted(branch.below.get(join, ()), key=lambda inner: inner.indices):
+                    self._settle_branch(inner)
 
     def _settle_branch(self, branch: Branch) -> None:
         """Fire joins whose missing values are optional and can no longer come; end a branch in which nothing can happen."""
