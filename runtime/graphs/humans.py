@@ -32,6 +32,8 @@ class HumanPlace:
     """
 
     makes_wait = False
+    has_room = False
+    """It is no queue: there is always more to do than to put a message into it."""
 
     def __init__(self, address: str, spec: NodeSpec, desk: Desk, fallbacks: InstancePool) -> None:
         """A place where nothing waits; its questions go to `desk`."""

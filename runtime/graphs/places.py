@@ -83,7 +83,9 @@ class Places:
         pool = self._pools[delivery.node]
         if self.lent and self._found_place(envelope, pool):
             return True
-        if (
+        if pool.mailbox.has_room:  # nearly always; what follows only tells how it is where there is none
+            pool.mailbox.put_nowait(envelope)
+        elif (
             (self.spared and pool in self.spared)
             or delivery.back_edge
             or not (deliverer is None or self._plan.leads_forward(deliverer, delivery.node))
@@ -97,6 +99,11 @@ class Places:
             except MailboxFull as error:  # rejected: the sender is not at fault, and must not do its work again
                 envelope.give_up(error)
         return True
+
+    def room(self, node: str) -> Any:
+        """The mailbox of `node`, if a message finds room there as any other does; None if there is more to be looked at."""
+        mailbox = self._pools[node].mailbox
+        return mailbox if mailbox.has_room and not self.lent else None
 
     async def wait_for_room(self, envelopes: Sequence[Envelope], deliverer: str | None, look_around: Callable[[], None]) -> None:
         """Deliver in order, waiting where there is no room. Cancelled, the rest is queued past the capacity.

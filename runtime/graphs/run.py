@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, final
+from typing import Any, Final, final
 
 import attrs
 import trio
@@ -51,6 +51,8 @@ from runtime.graphs.run_waits import RunMessage, RunWaits
 from runtime.graphs.stored_answers import WITHDRAWN, Answer, answer_data, read_answer
 from runtime.journal.records import RecordKind
 from runtime.journal.store import Posted, PostedKind
+
+_DONE: Final = StepStatus.DONE
 
 
 @final
@@ -244,6 +246,34 @@ class ActiveRun(RunFacts):
         self.cancel(why)
         self._is_starting = False
         self._finish_if_over()
+
+    def passed_on(self, work: Work, output: Any) -> bool:
+        """:meth:`finished`, where one message follows and finds room, and nobody is to be told: what most steps are.
+
+        False: nothing was done, and there may be more to do. True: `work` is done, and no longer held by anybody.
+        """
+        state, delivery = self.state, work.delivery
+        to = state.only_way(delivery, output)
+        if to is None or self.audience.listening or state.steps >= self.max_steps:
+            return False
+        envelopes, path = self._envelopes, delivery.path
+        envelope = envelopes.get(path)
+        if envelope is None or envelope.withdrawn or envelope.message is not work or work.error is not None:
+            return False
+        mailbox = self._places.room(to.spec.name) if self.journal is None else None
+        if mailbox is None:
+            return False
+        following = state.followed(delivery, to, output)
+        if following is None:
+            return False
+        step = work.step
+        step.status, step.ended_at_s = _DONE, self.now()
+        next_envelope = self._register(following, step.ended_at_s, ending=False)
+        del envelopes[path]
+        envelope.slot = None  # nobody is left to be told of it
+        mailbox.put_nowait(next_envelope)
+        self.waits.look_around()
+        return True
 
     async def finished(self, work: Work, output: Any) -> None:
         """A node is done with `work` and has made `output`: note it, and deliver what follows."""

@@ -76,28 +76,27 @@ class Deliveries:
         self.begun += 1
         self._starting.append(delivery)
 
-    def follow(self, delivery: Delivery, to: Destination, message: object) -> bool:
-        """End `delivery` and begin the one that follows of its message, which has no other way on.
+    def follow(self, delivery: Delivery, to: Destination, message: object) -> Delivery | None:
+        """End `delivery` and begin the one that follows of its message, which has no other way on; that is all there is to do.
 
-        False, and no change, where anything besides may hang on that: a join that waits, a path that was taken before.
+        None, and no change, where anything besides may hang on that: a join that waits, a path that was taken before.
         """
         branch, node, way, iteration = delivery.branch, to.spec.name, delivery.way, delivery.iteration + to.rounds
         path = f"{branch.prefix}/{node}@{way}/{iteration}" if way else f"{branch.prefix}/{node}/{iteration}"
         if branch.joins or branch.below or branch.has_ended or path in branch.paths or self._starting or self._cancelling:
-            return False
+            return None
         branch.paths[path] = 1
         arguments = {to.receiver.parameter: message}
         following = Delivery(path, node, branch, iteration, way, arguments, to.back, delivery.depth + 1)
         self.at_work[path] = branch.deliveries[path] = following
-        self._starting.append(following)
         self.begun += 1
         del self.at_work[delivery.path], branch.deliveries[delivery.path]
         if branch.fork is not None:
             branch.fork.is_taken = True
         delivery.is_done = True
-        branch.own[node] = branch.own.get(node, 0) + 1
+        branch.enter(node)
         branch.leave(delivery.node)
-        return True
+        return following
 
     def end(self, delivery: Delivery) -> bool:
         """The delivery is no longer at work; False when it was cancelled before."""

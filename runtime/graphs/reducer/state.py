@@ -141,9 +141,10 @@ class RunState:
         delivery = self._deliveries.find(path)
         if delivery is None:
             return Commands()
-        to = self._only_ways.get((delivery.node, type(returned)))
-        if to is not None and self.output is None and not self._quiet and self._deliveries.follow(delivery, to, returned):
-            return self._deliveries.hand_over()  # what the rest of this method would do, as it is for most messages
+        to = self.only_way(delivery, returned)
+        following = None if to is None else self.followed(delivery, to, returned)
+        if following is not None:
+            return Commands((following,))  # what the rest of this method would do, as it is for most messages
         spec = self.plan.nodes[delivery.node]
         self._deliveries.current = path
         if spec.fan_out is Many.ONE:
@@ -160,6 +161,17 @@ class RunState:
                 self._close_fork(fork)
         self._end(delivery)
         return self._commands()
+
+    def only_way(self, delivery: Delivery, returned: object) -> Destination | None:
+        """Where what a node returned goes, if that is one node that takes nothing else; None if there may be more to it."""
+        return self._only_ways.get((delivery.node, type(returned)))
+
+    def followed(self, delivery: Delivery, to: Destination, returned: object) -> Delivery | None:
+        """:meth:`finished` for a delivery at work whose node returned what goes only `to`: the delivery that comes of it.
+
+        None, and nothing has changed, if there is more to do than that.
+        """
+        return None if self.output is not None or self._quiet else self._deliveries.follow(delivery, to, returned)
 
     def stood_in(self, path: str, returned: object) -> Commands:
         """A fallback returned in place of the node; that of the graph gives the output of the run, or None to end the branch.
@@ -349,7 +361,7 @@ class RunState:
         while line and line[0].has_made_all:
             first = line.popleft()
             for receiver, value in first.held or ():
-                if self.output is None and not branch.has_ended:
+                if not branch.has_ended:
                     self._arrive(branch, receiver, value)
             if first.fork is not None or node not in self.routing.gathers_for_joins:
                 self._leave(branch, node)
@@ -519,7 +531,7 @@ class RunState:
         while self._quiet and self.output is None:
             quiet, self._quiet = self._quiet, []
             for branch, node in quiet:
-                if self.output is None and not branch.has_ended:
+                if not branch.has_ended:
                     self._settle_around(branch, node)
 
     def _settle_around(self, branch: Branch, node: str | None) -> None:
