@@ -137,7 +137,8 @@ def seen(
 
     patched: Any = ActiveRun
     patched.passed_on = passed_on
-    trio._core._run._r = random.Random(seed)  # pyright: ignore
+    scheduler: Any = trio._core._run
+    before, scheduler._r = scheduler._r, random.Random(seed)
     watch = CancelAt(cancel_at)
     try:
         return trio.run(
@@ -152,7 +153,7 @@ def seen(
             instruments=[watch],
         )
     finally:
-        patched.passed_on = PASSED_ON
+        patched.passed_on, scheduler._r = PASSED_ON, before
 
 
 async def _seen(
