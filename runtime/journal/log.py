@@ -194,7 +194,9 @@ class RunLog:
 
     def _fly(self) -> None:
         rows = [entry.record for entry in self._flying]
-        sync = self._sync if self._sync is not None else any(each.is_paid or each.record.kind in PAID for each in self._flying)
+        sync = self._sync
+        if sync is None:
+            sync = any(each.is_paid or each.record.kind in PAID for each in self._flying)
         last = self._flying[-1]
         self._store.append(rows, sync, self._done, last.question, last.answered)
 
