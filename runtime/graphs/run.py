@@ -108,6 +108,40 @@ class Work(RunMessage):
 class ActiveRun(RunFacts):
     """The life of one run."""
 
+    __slots__ = (  # Python keeps at most 30 attributes of a class in instances; a dict each is slower to make and to read
+        "__weakref__",
+        "_ending",
+        "_envelopes",
+        "_is_recording_end",
+        "_is_starting",
+        "_left_open",
+        "_on_over",
+        "_places",
+        "_sender",
+        "_when_over",
+        "dependencies",
+        "desk",
+        "early",
+        "heard",
+        "inside",
+        "is_evicted",
+        "is_handed_back",
+        "is_held",
+        "journal",
+        "labels",
+        "over",
+        "past",
+        "rests_since_s",
+        "signals",
+        "take_merged",
+        "taken_in",
+        "times_asked",
+        "turns_before",
+        "waits",
+        "wake_at",
+        "when_resting",
+    )
+
     def __init__(
         self,
         state: RunState,

@@ -14,7 +14,7 @@ from runtime.graphs.reducer.routing import Destination, RoutingTable
 
 
 @final
-@attrs.frozen
+@attrs.define  # not frozen, which takes twice as long to make: there is one for nearly every step
 class Commands:
     """What the engine is to do after an event, in this order of priority: cancel, then deliver."""
 
