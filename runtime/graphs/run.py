@@ -455,6 +455,8 @@ class ActiveRun(RunFacts):
         """Do what `commands` say as far as nothing has to wait for room; returns what is left to deliver."""
         for path in commands.cancelled:
             self._withdraw(path)
+        if not commands.deliveries:
+            return ()
         # All are registered before the first wait: the run can neither look finished nor miss one when it is cancelled.
         now_s, ending = self.now(), self._ending.is_decided
         envelopes = [self._register(delivery, now_s, ending=ending) for delivery in commands.deliveries]

@@ -442,7 +442,7 @@ class RunState:
                 f"{receiver.node!r} gathers {receiver.parameter!r}, but {value.source!r} made a {type(value.message).__name__} "
                 "outside of any fan-out.\n  Fix: let a node return list[…] on the way there."
             )
-        if receiver in fork.fired:
+        if fork.fired and receiver in fork.fired:
             return
         collected = fork.collected.setdefault(receiver, [])
         collected.append((branch.indices[-1], value))
@@ -548,7 +548,8 @@ class RunState:
             pass
         if branch.has_ended or branch.own or branch.fork is None:
             return
-        if not any(self._joins.may_complete(branch, self.plan.nodes[node]) for node, b in branch.joins.items() if b.is_waiting):
+        waiting = [self.plan.nodes[node] for node, buffer in branch.joins.items() if buffer.is_waiting]
+        if not any(self._joins.may_complete(branch, spec) for spec in waiting):
             self._end_branch(branch)
 
     def _fire_without(self, branch: Branch, *, force: bool = False) -> bool:
