@@ -28,7 +28,6 @@ from runtime.graphs.places import NodePlace, Place, Places
 from runtime.graphs.reducer.state import RunState
 from runtime.graphs.turns import Turns
 
-
 _NOBODY: Final = nullcontext()
 """Waits as no handler does."""
 
