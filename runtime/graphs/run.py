@@ -108,8 +108,7 @@ class Work(RunMessage):
 class ActiveRun(RunFacts):
     """The life of one run."""
 
-    __slots__ = (  # Python keeps at most 30 attributes of a class in instances; a dict each is slower to make and to read
-        "__weakref__",
+    __slots__ = (  # besides those of RunFacts: Python keeps 30 in an instance, and one with more has a dict, which costs more
         "_ending",
         "_envelopes",
         "_is_recording_end",

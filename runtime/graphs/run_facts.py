@@ -16,26 +16,6 @@ from runtime.graphs.reducer.state import RunState
 class RunFacts:
     """The facts of one run; those of a run inside another one are partly its outer run's."""
 
-    __slots__ = (  # see ActiveRun
-        "_calls",
-        "audience",
-        "carried",
-        "ended_at_s",
-        "error",
-        "is_resumed",
-        "max_steps",
-        "now",
-        "outer",
-        "output",
-        "shows_prompts",
-        "spend",
-        "started_at_s",
-        "state",
-        "status",
-        "trace",
-        "wall_time",
-    )
-
     def __init__(
         self, state: RunState, audience: Audience, max_steps: float, outer: RunFacts | None, now: Callable[[], float]
     ) -> None:
