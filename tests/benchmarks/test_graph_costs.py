@@ -69,7 +69,7 @@ async def test_a_step_of_a_graph_calls_no_more_functions_than_it_did() -> None:
 
 
 async def test_a_step_of_a_run_that_is_not_stored_costs_the_same_where_others_are() -> None:
-    assert await calls_of_steps(MemoryStore(), None) <= 1.01 * await calls_of_steps(None, None)
+    assert await calls_of_steps(MemoryStore(), None) <= 1.05 * await calls_of_steps(None, None)
 
 
 async def test_a_step_that_is_recorded_calls_no_more_functions_than_it_did() -> None:
