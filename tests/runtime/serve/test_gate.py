@@ -24,7 +24,7 @@ async def client() -> AsyncIterator[Client]:
 def all_endpoints(service: Service) -> list[tuple[str, str, Any]]:
     """Method, path and scope of every route, with names filled in."""
     return [
-        (each.method, each.path.replace("{graph}", "answers").replace("{run}", "theirs").replace("{question}", "q"), each.scope)
+        (each.method, each.path.replace("{graph}", "answers").replace("{run}", "theirs").replace("{question}", "q").replace("{file:path}", "app.js"), each.scope)
         for each in service._endpoints()
     ]
 
@@ -36,7 +36,7 @@ async def test_without_a_key_every_route_but_the_open_ones_is_a_401() -> None:
         statuses = {(method, path): (await client.call(method, path, {})).status for method, path, _ in all_endpoints(service)}
 
     is_open = {path for _, path, scope in all_endpoints(service) if scope is None}
-    assert is_open == {"/healthz", "/readyz", "/openapi.json"}
+    assert is_open == {"/healthz", "/readyz", "/openapi.json", "/inspector", "/inspector/", "/inspector/static/app.js"}
     assert {path for (_, path), status in statuses.items() if status != 401} == is_open
     assert len(statuses) >= 11
 
