@@ -36,8 +36,10 @@ NEWEST: Final = 50
 
 async def overview(watch: Watch) -> dict[str, Any]:
     """What a service is doing: its figures, its slowest nodes, what went wrong lately."""
-    nodes = [
-        {"graph": graph, "node": node, **figures.told()} for (graph, node), figures in watch.tally.nodes.items() if figures.started
+    nodes: list[dict[str, Any]] = [
+        {"graph": graph, "node": node, **figures.told()}
+        for (graph, node), figures in watch.tally.nodes.items()
+        if figures.started
     ]
     nodes.sort(key=lambda each: each["took"].get("p95_s", 0.0), reverse=True)
     await trio.lowlevel.checkpoint()

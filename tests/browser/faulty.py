@@ -47,7 +47,7 @@ def make() -> Graph[Question, Answer]:
         return Draft(f"{question.text} {HOSTILE}")
 
     @graph.human
-    async def approve(draft: Draft) -> Approved:
+    async def approve(draft: Draft) -> Approved:  # type: ignore[empty-body]
         """May this be sent?"""
         ...
 
@@ -83,7 +83,8 @@ async def main(port: int, extras: int) -> None:
         crashing = await runtime.spawn(Crashing, name="crashing")
         refs = [await runtime.spawn(Quiet, name=f"quiet-{number}") for number in range(extras)]
         handles = [await runtime.start(graph, Question(text), labels={"why": HOSTILE}) for text in ("fail", "approve me")]
-        print("up", len(handles), flush=True)
+        sys.stdout.write(f"up {len(handles)}\n")
+        sys.stdout.flush()
         while True:
             crashing.tell_nowait(HOSTILE)
             for ref in refs:

@@ -37,8 +37,7 @@ class App extends Component {
   async begin() {
     try {
       const about = await get("about");
-      this.setState({ about, needsKey: false });
-      this.feed();
+      this.setState({ about, needsKey: false }, () => this.feed());
     } catch (error) {
       if (error.status === 401 || error.status === 403) this.setState({ needsKey: true, told: error.message });
       else setTimeout(() => this.begin(), 1000);
@@ -118,8 +117,7 @@ class App extends Component {
   render(_, { place: at, view, about, link, needsKey, told, events }) {
     if (events) return html`<main><${Run} id=${(events[0] || {}).run || ""} events=${events} /></main>`;
     const s = (view || about || {}).summary;
-    return html`<header><div class="head"><b>understudy</b>${s ? html`<span>${count(s.graphs)} graphs · ${count(Object.values(s.runs || {}).reduce((a, b) => a + b, 0))} runs · ${count(s.actors)} actors ·
-        ${s.restarting} restarting · ${count(s.letters)} dead letters · ${usd(s.cost_usd)}</span>` : null}<span class=${`link ${link}`} role="status">${link}</span><span class="label">${about && about.operates ? "may operate" : "read only"}</span></div>
+    return html`<header><div class="head"><b>understudy</b>${s ? html`<span>${count(s.graphs)} graphs · ${count(Object.values(s.runs || {}).reduce((a, b) => a + b, 0))} runs · ${count(s.actors)} actors · ${s.restarting} restarting · ${count(s.letters)} dead letters · ${usd(s.cost_usd)}</span>` : null}<span class=${`link ${link}`} role="status">${link}</span><span class="label">${about && about.operates ? "may operate" : "read only"}</span></div>
       <nav aria-label="views">${TABS.map(([name, title], index) => html`<a href=${`#/${name}`} class=${at.name === name ? "on" : ""} aria-current=${at.name === name ? "page" : null} title=${`key ${index + 1}`}>${title}</a>`)}
       <input id="search" type="search" placeholder="search actors  /" aria-label="search actors" value=${at.query.search || ""} onChange=${(event) => { location.hash = event.target.value ? `#/actors?search=${encodeURIComponent(event.target.value)}` : "#/actors"; }} /></nav></header>
       <main>${needsKey ? html`<section><h1>A key, please</h1><p>This service is shown to callers with the scope <code>inspect</code>. ${shown(told || "")}</p>
