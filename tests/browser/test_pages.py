@@ -28,6 +28,13 @@ def start(port: int, extras: int = 3) -> subprocess.Popen[str]:
     return process
 
 
+def stop(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.wait()
+    assert process.stdout is not None
+    process.stdout.close()
+
+
 @pytest.fixture
 def port(unused_tcp_port_factory: Callable[[], int]) -> int:
     return unused_tcp_port_factory()
@@ -72,8 +79,7 @@ def page(browser: Any, port: int) -> Iterator[Any]:
 def service(port: int) -> Iterator[subprocess.Popen[str]]:
     process = start(port)
     yield process
-    process.kill()
-    process.wait()
+    stop(process)
 
 
 def test_every_view_shows_hostile_text_as_text_and_asks_no_other_origin(service: Any, page: Any, port: int) -> None:
@@ -114,14 +120,12 @@ def test_the_page_comes_back_after_the_service_was_restarted(page: Any, port: in
     process = start(port)
     page.goto(f"http://127.0.0.1:{port}/inspector/#/actors")
     playwright.expect(page.locator("header .link")).to_have_text("live")
-    process.kill()
-    process.wait()
+    stop(process)
     playwright.expect(page.locator("header .link")).to_have_text("offline")
     process = start(port)
 
     playwright.expect(page.locator("header .link")).to_have_text("live", timeout=15_000)
-    process.kill()
-    process.wait()
+    stop(process)
 
 
 def test_a_thousand_actors_are_shown_by_pages_and_searched(page: Any, port: int) -> None:
@@ -134,8 +138,7 @@ def test_a_thousand_actors_are_shown_by_pages_and_searched(page: Any, port: int)
 
     playwright.expect(page.locator("tbody tr")).to_have_count(1)
     assert page.wrong == []
-    process.kill()
-    process.wait()
+    stop(process)
 
 
 def test_nothing_is_wider_than_a_small_screen(service: Any, page: Any, port: int) -> None:
