@@ -32,7 +32,7 @@ from runtime.core.dead_letters import DeadLetters
 from runtime.core.events import DEFAULT_BUFFER, Event, EventStream
 from runtime.core.failures import failure_in
 from runtime.core.frames import without_frames
-from runtime.core.inspection import RuntimeStatistics, TreeNode, statistics_of, tree_of
+from runtime.core.inspection import Look, RuntimeStatistics, TreeNode, cell_at, look_at, statistics_of, tree_of
 from runtime.core.opening import explained
 from runtime.core.refs import LocalRef, Recipient, not_a_ref
 from runtime.core.services import Services
@@ -58,6 +58,7 @@ from runtime.journal.store import Page, RunQuery, Store, StoredRun, StoredStatus
 from runtime.lm.limits.budget import Budget, budgets_with, check_budget, spending_all
 from runtime.lm.models import Connections, Models
 from runtime.lm.predictors.serving import Predictors, PredictorStatistics
+from runtime.lm.statistics import ModelStatistics
 from runtime.lm.warming import warm_up as warm_up_libraries
 from runtime.schedule_times import Times
 from runtime.schedules import CatchUp, Schedule, Scheduler
@@ -680,6 +681,19 @@ class Runtime:
     def tree(self) -> TreeNode:
         """The supervision tree as it is now; ``print(runtime.tree())`` draws it."""
         return tree_of(self._root)
+
+    def look(self, address: str = "", *, skip: int = 0, limit: int = 0) -> Look | None:
+        """The actor or supervisor of that address as it is now ("" for the root); None when there is none.
+
+        With `limit`, also so many of those directly below it, after the first `skip`: what a page of a very large tree shows
+        without a walk through all of it.
+        """
+        cell = cell_at(self._root, address)
+        return None if cell is None else look_at(cell, skip, limit)
+
+    def model_statistics(self) -> tuple[ModelStatistics, ...]:
+        """One look at every language model of this runtime: its limits, what is on its way, and whether its provider is down."""
+        return self._models.statistics()
 
 
 @explained

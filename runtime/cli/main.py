@@ -200,6 +200,8 @@ def _start_serve(options: argparse.Namespace) -> int:
             options.allowed_host,
             options.cors,
             options.grace,
+            not options.no_inspector,
+            options.operate,
             options.check,
             options.store,
         )
@@ -344,6 +346,8 @@ def _add_serve(commands: argparse._SubParsersAction[_Parser]) -> None:  # pyrigh
     serve.add_argument("--port", metavar="PORT", type=_port, default=8321, help="the port (8321); 0 takes a free one")
     serve.add_argument("--keys", metavar="FILE", help="the keys of callers, as `understudy keys new --file FILE` writes them")
     serve.add_argument("--no-auth", action="store_true", help="let every program on this machine call without a key")
+    serve.add_argument("--no-inspector", action="store_true", help="without the page that shows what goes on inside")
+    serve.add_argument("--operate", action="store_true", help="let that page cancel runs and answer questions")
     serve.add_argument("--allowed-host", metavar="HOST", action="append", default=[], help="a name under which it is reached")
     serve.add_argument("--cors", metavar="ORIGIN", action="append", default=[], help="an origin whose pages may call")
     serve.add_argument("--grace", metavar="SECONDS", type=_seconds, default=30.0, help="how long a shut-down waits for runs (30)")
