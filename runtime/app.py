@@ -49,7 +49,7 @@ from runtime.graphs.events import AnyEvent, AnyRunEvent
 from runtime.graphs.handle import RunHandle
 from runtime.graphs.history import History, history_of
 from runtime.graphs.keeper import Keeper, Keeping
-from runtime.graphs.labels import labelled
+from runtime.graphs.labels import escaped, labelled
 from runtime.graphs.questions import Question
 from runtime.graphs.stored import unknown
 from runtime.journal.opening import store_of
@@ -255,7 +255,15 @@ class Runtime:
         except UnderstudyError as error:
             raise without_frames(error)  # noqa: B904 - the same error
 
-    async def resume(self, run_id: str, *, adopt: bool = False, uncertain: Mapping[str, Any] | None = None) -> RunHandle[Any]:
+    async def resume(
+        self,
+        run_id: str,
+        *,
+        adopt: bool = False,
+        uncertain: Mapping[str, Any] | None = None,
+        max_steps: float | None = None,
+        budget: Budget | None = None,
+    ) -> RunHandle[Any]:
         """Let a stored run go on that has failed, was cancelled or was parked. Its graph must be deployed here.
 
         Steps that have failed begin again with as many attempts as at first, those that were cut short begin again, and what is
@@ -267,6 +275,8 @@ class Runtime:
                 the others are given up. The event ``RunAdopted`` says which.
             uncertain: for each step with ``Effect.ONCE`` that was cut short, by its path (``StepUncertain.path``): ``"repeat"``
                 to begin it again, or the message that it returned.
+            max_steps: how many messages may be delivered from its start on; None: as many as before.
+            budget: what its language models may use from its start on, what it has used counted; None: the budgets that it had.
 
         Raises:
             StepUncertain: such a step is left without a decision. RunChanged: something recorded does not fit the graph any more.
@@ -274,7 +284,8 @@ class Runtime:
                 decision is of no such step. StoreError: the store failed.
         """
         reopening = self._engine.reopening("resume()")
-        return RunHandle(await reopening.resume(run_id, uncertain or {}, adopt=adopt), self._engine.outside.send)
+        resumed = await reopening.resume(run_id, uncertain or {}, adopt=adopt, max_steps=max_steps, budget=check_budget(budget))
+        return RunHandle(resumed, self._engine.outside.send)
 
     async def handle(self, run_id: str) -> RunHandle[Any]:
         """The handle of a run that is under way here, or of any stored one, wherever it runs and however it ended.
@@ -326,6 +337,7 @@ class Runtime:
     ) -> Page[StoredRun]:
         """The runs in the store that fit all that is given, newest first, at most `limit` (1 to 1,000) of them.
 
+        `label` is a name and a value such as ``"customer:7"``, of the ``labels`` with which a run was started.
         ``page.after`` is where the next page begins: ``await runtime.stored(after=page.after)``; None on the last one.
 
         Raises:
@@ -339,7 +351,8 @@ class Runtime:
             raise UsageError(f"stored(limit={repr_of(limit)}): expected 1 to 1,000.\n  Fix: ask by pages: after=page.after.")
         name = graph.name if isinstance(graph, Graph) else graph
         where = None if status is None else StoredStatus(status)
-        return await store.runs(RunQuery(name, where, started_after, label, limit, after))
+        line = None if label is None else escaped(label)
+        return await store.runs(RunQuery(name, where, started_after, line, limit, after))
 
     async def history(self, run_id: str) -> History:
         """Everything that is stored of a run: its records, its steps, and what people are asked.

@@ -143,11 +143,20 @@ class AsyncioRuntime(AsyncioFace[Runtime], of=Runtime):
         return face
 
     async def resume(
-        self, run_id: str, *, adopt: bool = False, uncertain: Mapping[str, Any] | None = None, timeout: float | None = None
+        self,
+        run_id: str,
+        *,
+        adopt: bool = False,
+        uncertain: Mapping[str, Any] | None = None,
+        max_steps: float | None = None,
+        budget: Budget | None = None,
+        timeout: float | None = None,
     ) -> AsyncioRunHandle[Any]:
         """See ``Runtime.resume``."""
         face: AsyncioRunHandle[Any] = self._face(
-            await self._cross(timeout, self._native.resume, run_id, adopt=adopt, uncertain=uncertain)
+            await self._cross(
+                timeout, self._native.resume, run_id, adopt=adopt, uncertain=uncertain, max_steps=max_steps, budget=budget
+            )
         )
         return face
 

@@ -139,11 +139,20 @@ class PortalRuntime(PortalFace[Runtime], of=Runtime):
         return face
 
     def resume(
-        self, run_id: str, *, adopt: bool = False, uncertain: Mapping[str, Any] | None = None, timeout: float | None = None
+        self,
+        run_id: str,
+        *,
+        adopt: bool = False,
+        uncertain: Mapping[str, Any] | None = None,
+        max_steps: float | None = None,
+        budget: Budget | None = None,
+        timeout: float | None = None,
     ) -> PortalRunHandle[Any]:
         """See ``Runtime.resume``."""
         face: PortalRunHandle[Any] = self._face(
-            self._cross(timeout, self._native.resume, run_id, adopt=adopt, uncertain=uncertain)
+            self._cross(
+                timeout, self._native.resume, run_id, adopt=adopt, uncertain=uncertain, max_steps=max_steps, budget=budget
+            )
         )
         return face
 

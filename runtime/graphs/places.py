@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol, TypeAlias, final
 
 from actors.errors import AskCycle, MailboxFull
 from actors.graphs.plan import Plan
+from actors.restarts import Backoff
 from runtime.core.duty import on_duty
 from runtime.core.envelope import Envelope
 from runtime.core.waits import Waiter, waiting
@@ -27,6 +28,10 @@ class NodePlace(Waiter, Protocol):
     @property
     def beyond(self) -> Any:
         """Where those go that must not wait behind others."""
+        ...
+
+    def hold_back(self, envelope: Envelope, backoff: Backoff, failures: int) -> None:
+        """Deliver a message after the delay that follows its failure number `failures`."""
         ...
 
 

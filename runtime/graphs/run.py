@@ -460,7 +460,7 @@ class ActiveRun(RunFacts):
         now_s, ending = self.now(), self._ending.is_decided
         envelopes = [self._register(delivery, now_s, ending=ending) for delivery in commands.deliveries]
         if self.past:
-            self._take_up(envelopes)
+            envelopes = self._take_up(envelopes)
         if self.state.steps > self.max_steps:
             self._end_early(too_many_steps(self.state, self.max_steps))
         for index, envelope in enumerate(envelopes):
@@ -489,18 +489,30 @@ class ActiveRun(RunFacts):
         for path in resumed.broken:
             self.past[path] = Past(then="gave up", error=f"its process ended, and what {path} had emitted was taken")
 
-    def _take_up(self, envelopes: Sequence[Envelope]) -> None:
-        """Let messages that were at work in an earlier life go on there: at their attempt, or at their fallback."""
+    def _take_up(self, envelopes: Sequence[Envelope]) -> list[Envelope]:
+        """Let messages that were at work in an earlier life go on there: at their attempt, or at their fallback.
+
+        Returns those that are not held back: a further attempt waits out its backoff anew.
+        """
+        found: list[Envelope] = []
         for envelope in envelopes:
             work: Work = envelope.message
             past = self.past.get(work.delivery.path)
             if past is None or envelope.withdrawn:
+                found.append(envelope)
                 continue
             work.step.attempt, envelope.attempt, work.is_uncertain = past.attempts, past.attempts + 1, past.is_uncertain
+            if past.is_retried:
+                work.step.wait_again(StepStatus.RETRYING, self.now())
+                backoff = self.state.plan.nodes[work.step.node].options.redelivery.backoff
+                self._places.pool_of(envelope).hold_back(envelope, backoff, past.attempts)
+                continue
+            found.append(envelope)
             if past.then == "fallback":
                 work.error, work.step.status = RecordedError(past.error), StepStatus.FALLING_BACK
             elif past.then == "gave up":
                 self.gave_up(work, RecordedError(past.error), is_dead=True)
+        return found
 
     # --- what becomes of messages -----------------------------------------------------------------------------------------
 

@@ -308,7 +308,7 @@ class MemoryStore:
             if (query.graph is None or run.stored.graph == query.graph)
             and (query.status is None or run.stored.status is query.status)
             and (query.started_after is None or run.stored.created > query.started_after)
-            and (query.label is None or run.stored.label == query.label)
+            and (query.label is None or f"\n{query.label}\n" in f"\n{run.stored.label or ''}\n")
             and (before is None or run.number < before)
         ]
         page = fitting[: query.limit]
