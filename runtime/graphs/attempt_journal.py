@@ -34,8 +34,10 @@ class AttemptJournal:
     async def call(self, operation: str, model: str, what: object, options: Mapping[str, Any]) -> RecordedCall | None:
         """A call that is about to be made, or that an earlier life has made; None for one that cannot be found again.
 
+        Returns when it is written that the call is about to be made: what may be paid for is counted, whenever the process ends.
+
         Raises:
-            RunLost: this process no longer owns the run.
+            RunLost: this process no longer owns the run. StoreUnavailable: the store has not taken it for too long.
         """
         digest = digest_of_request(operation, model, what, options)
         if digest is None:
@@ -47,7 +49,9 @@ class AttemptJournal:
         if known:
             return RecordedCall(self.journal, place, decode_answer(known.popleft()))
         await self.journal.log.confirm()
-        self.journal.append(RecordKind.CALLED, place)
+        entry = self.journal.append(RecordKind.CALLED, place)
+        if entry.result is None:  # it waits behind others: a crash would lose it, and not the request
+            await entry.wait()
         return RecordedCall(self.journal, place, None)
 
 

@@ -20,7 +20,7 @@ from runtime.journal.records import RecordKind
 from runtime.journal.store import Store
 from runtime.lm.limits.budget import Budget
 from runtime.testing import ScriptedLM, cancel_at_every_checkpoint
-from runtime.testing.crashes import crash_everywhere
+from runtime.testing.crashes import SlowStore, crash_everywhere
 from tests.runtime.graphs.lives import Lives
 from tests.runtime.graphs.stage import Ask, Done, Other, Part, graph_of
 
@@ -100,6 +100,26 @@ async def test_a_call_in_flight_when_the_process_ends_is_made_again_and_counted(
     assert len(lm.calls) == 2
     assert lives.spend == Spend(1, 1, 10, 5, 0.25, uncertain_calls=1)
     assert spend_of(await lives.records()) == lives.spend
+
+
+async def test_a_model_is_asked_when_it_is_written_that_it_is_going_to_be(autojump_clock):
+    """Else a process that ends in between has paid for a call of which nothing tells."""
+    stored: list[int] = []
+    memory = MemoryStore()
+
+    def answer(_: object) -> str:
+        stored.append(memory.statistics()["records"])
+        return "1"
+
+    async def work(ask: Ask, lm: LM) -> Done:
+        return Done((await lm.chat(asking("one"))).text)
+
+    async with open_runtime(store=SlowStore(memory, 5), lm=ScriptedLM(answer)) as runtime:
+        handle = await runtime.start(graph_of(work), Ask(1), run_id="it")
+        assert await handle.result() == Done("1")
+
+    kinds = [record.kind.value async for record in memory.read("it")]
+    assert kinds[: int(stored[0])] == ["started", "called"]
 
 
 async def test_calls_that_end_with_their_run_are_certain(autojump_clock):
