@@ -113,6 +113,7 @@ FOREIGN: Mapping[str, frozenset[str]] = {
     ),
     "opentelemetry": frozenset({"runtime/telemetry/tracing.py"}),
     "prometheus_client": frozenset({"runtime/telemetry/prometheus.py"}),
+    "packaging": frozenset({"runtime/cli/doctor.py"}),
     "PIL": frozenset({"runtime/cli/draw/png.py"}),
     "litellm": frozenset({"runtime/lm/providers/library.py"}),
     "mcp": frozenset({"runtime/tools/mcp_client.py"}),
