@@ -63,7 +63,7 @@ def test_the_wheel_asks_for_what_the_packages_import(wheel: zipfile.ZipFile) -> 
     requirements = metadata(wheel).get_all("Requires-Dist") or []
 
     needed = sorted(re.split("[<>=!~]", name)[0] for name in requirements if "extra" not in name)
-    assert needed == ["attrs", "dspy", "h11", "httpx", "litellm", "msgspec", "outcome", "pydantic", "trio"]
+    assert needed == ["attrs", "dspy", "h11", "httpx", "litellm", "msgspec", "outcome", "packaging", "pydantic", "trio"]
 
 
 def test_no_malicious_release_of_litellm_can_be_chosen() -> None:
