@@ -6,6 +6,7 @@
 #                   actors, supervision and graphs, 100 each   (make explore RUNS=500 TREES=500 ROUNDS=10 for fewer)
 #   make postgres   the tests of the store in PostgreSQL, and it is an error if there is no server to start; `make test` leaves them out then
 #   make chaos      the long tests with killed, stopped and cut off processes and servers
+#   make browser    the inspector's page in a headless Chromium
 #   make check      format, lint, types, layers, docs
 #   make docs       the pages, in docs/_build/html
 #   make bench      the benchmarks, beside other libraries   (make bench ARGS='ask ring' chooses among them)
@@ -21,7 +22,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
-.PHONY: help demo test postgres chaos explore check docs bench bench-here test-all faces lock clean
+.PHONY: help demo test postgres chaos browser browser-here explore check docs bench bench-here test-all faces lock clean
 .PHONY: test-newest test-oldest quick-newest quick-oldest env-newest env-oldest install-newest install-oldest
 
 # A name on PATH proves nothing: it can be a shim for a version that is not chosen, or a Python without ensurepip.
@@ -68,6 +69,11 @@ $(VENV)/check.stamp: requirements/check.txt $(VENV)/test.stamp
 	@$(PIP) install --require-hashes --no-deps -r requirements/check.txt
 	@touch $@
 
+$(VENV)/browser.stamp: requirements/browser.txt $(VENV)/test.stamp
+	@echo "== installing requirements/browser.txt"
+	@$(PIP) install --require-hashes --no-deps -r requirements/browser.txt
+	@touch $@
+
 $(VENV)/bench.stamp: requirements/bench.txt $(VENV)/run.stamp
 	@echo "== installing requirements/bench.txt"
 	@$(PIP) install --require-hashes --no-deps -r requirements/bench.txt
@@ -85,6 +91,13 @@ test: $(VENV)/test.stamp
 # Installs nothing but what the tests need anyway: the server is the machine's own (on Debian and Ubuntu: apt install postgresql).
 postgres: $(VENV)/test.stamp
 	@UNDERSTUDY_POSTGRES=1 $(BIN)/python -m pytest tests/runtime/journal -k postgres $(ARGS)
+
+# The browser is the machine's own (on Debian and Ubuntu: apt install chromium); what drives it stays out of the other environments.
+browser:
+	@$(MAKE) browser-here VENV=.venv-browser
+
+browser-here: $(VENV)/browser.stamp
+	@$(BIN)/python -m pytest -m browser tests/browser $(ARGS)
 
 chaos: $(VENV)/test.stamp
 	@$(BIN)/python -m pytest -m chaos tests/runtime $(ARGS)
@@ -177,7 +190,7 @@ faces: $(VENV)/check.stamp
 
 COMPILE := uv pip compile --generate-hashes --no-emit-index-url --no-annotate --no-header --universal --python-version 3.11 --quiet
 lock: $(VENV)/check.stamp
-	@for set in run test check bench; do echo "== requirements/$$set.txt"; \
+	@for set in run test check bench browser; do echo "== requirements/$$set.txt"; \
 		(cd requirements && "$(abspath $(BIN))"/$(COMPILE) $(ARGS) $$set.in -o $$set.txt) || exit 1; done
 
 clean:

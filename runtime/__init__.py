@@ -26,7 +26,9 @@ from runtime.core.events import LoopBlocked as LoopBlocked
 from runtime.core.events import MessageDeadLettered as MessageDeadLettered
 from runtime.core.events import MessageRedelivering as MessageRedelivering
 from runtime.core.events import SupervisorParked as SupervisorParked
+from runtime.core.inspection import Look as Look
 from runtime.core.inspection import RuntimeStatistics as RuntimeStatistics
+from runtime.core.inspection import SupervisorStatistics as SupervisorStatistics
 from runtime.core.inspection import TreeNode as TreeNode
 from runtime.core.payloads import MessageSummary as MessageSummary
 from runtime.core.routing import Pool as Pool

@@ -32,7 +32,7 @@ from runtime.core.dead_letters import DeadLetters
 from runtime.core.events import DEFAULT_BUFFER, Event, EventStream
 from runtime.core.failures import failure_in
 from runtime.core.frames import without_frames
-from runtime.core.inspection import RuntimeStatistics, TreeNode, statistics_of, tree_of
+from runtime.core.inspection import Look, RuntimeStatistics, TreeNode, cell_at, look_at, statistics_of, tree_of
 from runtime.core.opening import explained
 from runtime.core.refs import LocalRef, Recipient, not_a_ref
 from runtime.core.services import Services
@@ -49,7 +49,7 @@ from runtime.graphs.events import AnyEvent, AnyRunEvent
 from runtime.graphs.handle import RunHandle
 from runtime.graphs.history import History, history_of
 from runtime.graphs.keeper import Keeper, Keeping
-from runtime.graphs.labels import labelled
+from runtime.graphs.labels import escaped, labelled
 from runtime.graphs.questions import Question
 from runtime.graphs.stored import unknown
 from runtime.journal.opening import store_of
@@ -58,6 +58,7 @@ from runtime.journal.store import Page, RunQuery, Store, StoredRun, StoredStatus
 from runtime.lm.limits.budget import Budget, budgets_with, check_budget, spending_all
 from runtime.lm.models import Connections, Models
 from runtime.lm.predictors.serving import Predictors, PredictorStatistics
+from runtime.lm.statistics import ModelStatistics
 from runtime.lm.warming import warm_up as warm_up_libraries
 from runtime.schedule_times import Times
 from runtime.schedules import CatchUp, Schedule, Scheduler
@@ -254,7 +255,15 @@ class Runtime:
         except UnderstudyError as error:
             raise without_frames(error)  # noqa: B904 - the same error
 
-    async def resume(self, run_id: str, *, adopt: bool = False, uncertain: Mapping[str, Any] | None = None) -> RunHandle[Any]:
+    async def resume(
+        self,
+        run_id: str,
+        *,
+        adopt: bool = False,
+        uncertain: Mapping[str, Any] | None = None,
+        max_steps: float | None = None,
+        budget: Budget | None = None,
+    ) -> RunHandle[Any]:
         """Let a stored run go on that has failed, was cancelled or was parked. Its graph must be deployed here.
 
         Steps that have failed begin again with as many attempts as at first, those that were cut short begin again, and what is
@@ -266,6 +275,8 @@ class Runtime:
                 the others are given up. The event ``RunAdopted`` says which.
             uncertain: for each step with ``Effect.ONCE`` that was cut short, by its path (``StepUncertain.path``): ``"repeat"``
                 to begin it again, or the message that it returned.
+            max_steps: how many messages may be delivered from its start on; None: as many as before.
+            budget: what its language models may use from its start on, what it has used counted; None: the budgets that it had.
 
         Raises:
             StepUncertain: such a step is left without a decision. RunChanged: something recorded does not fit the graph any more.
@@ -273,7 +284,8 @@ class Runtime:
                 decision is of no such step. StoreError: the store failed.
         """
         reopening = self._engine.reopening("resume()")
-        return RunHandle(await reopening.resume(run_id, uncertain or {}, adopt=adopt), self._engine.outside.send)
+        resumed = await reopening.resume(run_id, uncertain or {}, adopt=adopt, max_steps=max_steps, budget=check_budget(budget))
+        return RunHandle(resumed, self._engine.outside.send)
 
     async def handle(self, run_id: str) -> RunHandle[Any]:
         """The handle of a run that is under way here, or of any stored one, wherever it runs and however it ended.
@@ -325,6 +337,7 @@ class Runtime:
     ) -> Page[StoredRun]:
         """The runs in the store that fit all that is given, newest first, at most `limit` (1 to 1,000) of them.
 
+        `label` is a name and a value such as ``"customer:7"``, of the ``labels`` with which a run was started.
         ``page.after`` is where the next page begins: ``await runtime.stored(after=page.after)``; None on the last one.
 
         Raises:
@@ -338,7 +351,8 @@ class Runtime:
             raise UsageError(f"stored(limit={repr_of(limit)}): expected 1 to 1,000.\n  Fix: ask by pages: after=page.after.")
         name = graph.name if isinstance(graph, Graph) else graph
         where = None if status is None else StoredStatus(status)
-        return await store.runs(RunQuery(name, where, started_after, label, limit, after))
+        line = None if label is None else escaped(label)
+        return await store.runs(RunQuery(name, where, started_after, line, limit, after))
 
     async def history(self, run_id: str) -> History:
         """Everything that is stored of a run: its records, its steps, and what people are asked.
@@ -680,6 +694,19 @@ class Runtime:
     def tree(self) -> TreeNode:
         """The supervision tree as it is now; ``print(runtime.tree())`` draws it."""
         return tree_of(self._root)
+
+    def look(self, address: str = "", *, skip: int = 0, limit: int = 0) -> Look | None:
+        """The actor or supervisor of that address as it is now ("" for the root); None when there is none.
+
+        With `limit`, also so many of those directly below it, after the first `skip`: what a page of a very large tree shows
+        without a walk through all of it.
+        """
+        cell = cell_at(self._root, address)
+        return None if cell is None else look_at(cell, skip, limit)
+
+    def model_statistics(self) -> tuple[ModelStatistics, ...]:
+        """One look at every language model of this runtime: its limits, what is on its way, and whether its provider is down."""
+        return self._models.statistics()
 
 
 @explained

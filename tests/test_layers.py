@@ -68,7 +68,8 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
     "runtime/embed": _APP,
     "runtime/telemetry": _APP,
     # The layout of a graph's picture is part of what is told of it.
-    "runtime/serve": (*_APP, "runtime/cli/draw", "runtime/embed", "runtime/recording"),
+    "runtime/serve": (*_APP, "runtime/cli/draw", "runtime/embed", "runtime/inspector", "runtime/recording"),
+    "runtime/inspector": (*_APP, "runtime/recording"),
     "runtime/serve/faces": (*_APP, "runtime/recording", "runtime/serve"),
     "runtime/recording": ("actors", "runtime/core", "runtime/graphs", "runtime/messages"),
     "runtime/testing/models": ("actors", "runtime/lm", "runtime/lm/dspy", "runtime/lm/limits"),
@@ -112,6 +113,7 @@ FOREIGN: Mapping[str, frozenset[str]] = {
     ),
     "opentelemetry": frozenset({"runtime/telemetry/tracing.py"}),
     "prometheus_client": frozenset({"runtime/telemetry/prometheus.py"}),
+    "packaging": frozenset({"runtime/cli/doctor.py"}),
     "PIL": frozenset({"runtime/cli/draw/png.py"}),
     "litellm": frozenset({"runtime/lm/providers/library.py"}),
     "mcp": frozenset({"runtime/tools/mcp_client.py"}),

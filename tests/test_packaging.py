@@ -83,6 +83,14 @@ def test_the_wheel_holds_both_packages_and_nothing_else(wheel: zipfile.ZipFile) 
     assert {name for name in names if name.endswith(".py")} == sources
 
 
+def test_the_wheel_holds_every_file_of_the_inspector(wheel: zipfile.ZipFile) -> None:
+    static = ROOT / "runtime/inspector/static"
+    files = {path.relative_to(ROOT).as_posix() for path in static.rglob("*") if path.is_file()}
+
+    assert len(files) > 10
+    assert files <= set(wheel.namelist())
+
+
 def test_the_wheel_is_marked_as_typed(wheel: zipfile.ZipFile) -> None:
     assert {"actors/py.typed", "runtime/py.typed"} <= set(wheel.namelist())
 
@@ -98,7 +106,7 @@ def test_the_wheel_brings_the_command_the_pytest_plugin_and_the_licence(wheel: z
     assert licence == (ROOT / "LICENSE").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", ["run", "test", "check", "bench"])
+@pytest.mark.parametrize("name", ["run", "test", "check", "bench", "browser"])
 def test_every_pin_has_a_hash_and_no_registry_is_named(name: str) -> None:
     text = (ROOT / "requirements" / f"{name}.txt").read_text(encoding="utf-8")
     pins = [block for block in text.replace("\\\n", " ").splitlines() if block and not block.startswith("#")]

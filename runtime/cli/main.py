@@ -69,6 +69,15 @@ this process and shown.
 """
 
 
+NEW = """\
+Make a package with a graph, a test of it in virtual time, and a service. All of it runs as it is.
+"""
+DOCTOR = """\
+Report which Python, libraries and extras are installed, and which providers' keys are set, never their values. With --model it
+asks that model one short question, which costs a few tokens; the exit code is 1 if it doesn't answer.
+"""
+
+
 @final
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
@@ -149,6 +158,18 @@ def _start_compile(options: argparse.Namespace) -> int:
     )
 
 
+def _start_new(options: argparse.Namespace) -> int:
+    from runtime.cli import new  # noqa: PLC0415 - as above
+
+    return new.run(new.Options(options.name, options.folder))
+
+
+def _start_doctor(options: argparse.Namespace) -> int:
+    from runtime.cli import doctor  # noqa: PLC0415 - as above
+
+    return doctor.run(doctor.Options(options.model, options.api_base))
+
+
 def _start_run(options: argparse.Namespace) -> int:
     from runtime.cli import run  # noqa: PLC0415 - as above
 
@@ -200,6 +221,8 @@ def _start_serve(options: argparse.Namespace) -> int:
             options.allowed_host,
             options.cors,
             options.grace,
+            not options.no_inspector,
+            options.operate,
             options.check,
             options.store,
         )
@@ -227,7 +250,27 @@ def _parser() -> _Parser:
     _add_store(commands)
     _add_serve(commands)
     _add_keys(commands)
+    _add_new(commands)
+    _add_doctor(commands)
     return parser
+
+
+def _add_new(commands: argparse._SubParsersAction[_Parser]) -> None:  # pyright: ignore[reportPrivateUsage]  # no public name
+    new = commands.add_parser("new", help="make a project", description=NEW, epilog=EXIT_CODES, formatter_class=RAW)
+    new.set_defaults(start=_start_new)
+    new.add_argument(
+        "name", metavar="NAME", help="of the project and its package: lower-case letters, digits, hyphens, underscores"
+    )
+    new.add_argument("--folder", metavar="FOLDER", help="where it is made (./NAME)")
+
+
+def _add_doctor(commands: argparse._SubParsersAction[_Parser]) -> None:  # pyright: ignore[reportPrivateUsage]  # as above
+    doctor = commands.add_parser(
+        "doctor", help="what is installed, and what is missing", description=DOCTOR, epilog=EXIT_CODES, formatter_class=RAW
+    )
+    doctor.set_defaults(start=_start_doctor)
+    doctor.add_argument("--model", metavar="MODEL", help="ask this model one short question, such as openai/gpt-4o-mini")
+    doctor.add_argument("--api-base", metavar="URL", help="the provider's address, with --model")
 
 
 def _add_demo(commands: argparse._SubParsersAction[_Parser]) -> None:  # pyright: ignore[reportPrivateUsage]  # no public name
@@ -344,6 +387,8 @@ def _add_serve(commands: argparse._SubParsersAction[_Parser]) -> None:  # pyrigh
     serve.add_argument("--port", metavar="PORT", type=_port, default=8321, help="the port (8321); 0 takes a free one")
     serve.add_argument("--keys", metavar="FILE", help="the keys of callers, as `understudy keys new --file FILE` writes them")
     serve.add_argument("--no-auth", action="store_true", help="let every program on this machine call without a key")
+    serve.add_argument("--no-inspector", action="store_true", help="without the page that shows what goes on inside")
+    serve.add_argument("--operate", action="store_true", help="let that page cancel runs and answer questions")
     serve.add_argument("--allowed-host", metavar="HOST", action="append", default=[], help="a name under which it is reached")
     serve.add_argument("--cors", metavar="ORIGIN", action="append", default=[], help="an origin whose pages may call")
     serve.add_argument("--grace", metavar="SECONDS", type=_seconds, default=30.0, help="how long a shut-down waits for runs (30)")

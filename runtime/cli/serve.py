@@ -43,6 +43,8 @@ class Options:
     allowed_hosts: Sequence[str] = ()
     cors: Sequence[str] = ()
     grace_s: float = 30.0
+    inspector: bool = True
+    operate: bool = False
     check: bool = False
     store: str | None = None
 
@@ -55,6 +57,8 @@ def run(options: Options) -> int:
     """
     if options.no_auth and options.keys is not None:
         raise WrongUsage("--no-auth lets everybody in and --keys some: give one of them")
+    if options.operate and not options.inspector:
+        raise WrongUsage("--operate is about the inspector, and --no-inspector leaves it out: give one of them")
     is_local = options.host in LOOPBACK
     has_keys = options.keys is not None or bool(os.environ.get(VARIABLE, "").strip())
     if not is_local and (options.no_auth or not has_keys):
@@ -106,7 +110,7 @@ def _service(options: Options, graphs: Sequence[Graph[Any, Any]], nodes: Sequenc
     elif os.environ.get(VARIABLE, "").strip():
         auth = APIKeys.from_environment(VARIABLE)
     elif not options.no_auth:
-        key, line = new_key("local", ["run", "inspect"])
+        key, line = new_key("local", ["run", "inspect", *(["operate"] if options.operate else [])])
         auth = APIKeys([line])
     if options.no_auth:
         auth = None
@@ -115,6 +119,8 @@ def _service(options: Options, graphs: Sequence[Graph[Any, Any]], nodes: Sequenc
         auth=auth,
         hosts=options.allowed_hosts,
         cors=options.cors,
+        inspector=options.inspector,
+        operate=options.operate,
         grace_s=options.grace_s,
         lm=client,
         lms=clients,
@@ -138,6 +144,8 @@ async def _main(service: Any, options: Options, key: str | None, clients: Sequen
         address = await nursery.start(served)
         lines = [f"{address}/v1/graphs/{graph.name}/runs" for graph in service.graphs]
         lines += [f"{address}/openapi.json"]
+        if options.inspector:
+            lines.append(f"{address}/inspector/" + (f"#token={key}" if key is not None else ""))
         lines += [f"key for this process: {key}"] if key is not None else []
         sys.stderr.write(printable("".join(f"  {line}\n" for line in lines), sys.stderr))
         sys.stderr.flush()

@@ -59,6 +59,8 @@ class DeadLetter:
     """The last failure, when there was one: a copy without traceback and causes, which would keep dead incarnations alive.
 
     Of one that itself holds a large message, an ``UnderstudyError`` that names its class and shows the beginning of its text."""
+    at_s: float = attrs.field(default=0.0, eq=False, repr=False)
+    """When it became one; the runtime's clock, in seconds."""
 
 
 @final
@@ -93,10 +95,11 @@ class DeadLetters:
         self._total += 1
         if not self.policy.keep and not self._events.listening:
             return
-        age_s = trio.current_time() - envelope.sent_at
+        now_s = trio.current_time()
+        age_s = now_s - envelope.sent_at
         message, message_bytes = self._bounded(content_of(envelope.message))
         kept, error_bytes = self._bounded_error(error) if error is not None else (None, 0)
-        letter = DeadLetter(recipient, reason, message, envelope.sender, age_s, envelope.attempt, kept)
+        letter = DeadLetter(recipient, reason, message, envelope.sender, age_s, envelope.attempt, kept, now_s)
         self._keep(letter, _LETTER_BYTES + message_bytes + error_bytes)
         if self._events.wants(MessageDeadLettered):
             self._events.publish(MessageDeadLettered(letter=letter))

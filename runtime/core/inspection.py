@@ -9,6 +9,7 @@ from typing import Any, cast, final, overload
 import attrs
 
 from actors.actor import ActorState
+from actors.supervision import Strategy
 from runtime.core.actor_cell import ActorCell
 from runtime.core.cell import Cell
 from runtime.core.lifecycle import State
@@ -80,6 +81,44 @@ class TreeNode:
             lines.append(f"{indent}{node.address or '(root)'} [{node.kind}, {node.state}, incarnation {node.incarnation}]")
             line += [(child, indent + "  ") for child in reversed(node.children)]
         return "\n".join(lines)
+
+
+@final
+@attrs.frozen
+class SupervisorStatistics:
+    """One look at what a supervisor does about failures."""
+
+    strategy: Strategy
+    max_restarts: float
+    """Restarts that are allowed within `within_s` seconds; ``math.inf`` for no bound, and then none are counted."""
+    within_s: float
+    restarts: int
+    """Those within the last `within_s` seconds."""
+
+
+@final
+@attrs.frozen
+class Look:
+    """One actor or supervisor as it is now, and some of what is below it: see ``Runtime.look``."""
+
+    address: str
+    """Its name within the runtime; empty for the root."""
+    kind: str
+    """``"actor"`` or ``"supervisor"``."""
+    state: ActorState
+    incarnation: int
+    restarts: int
+    """How often it was started again after its first start."""
+    backoff_left_s: float
+    """Seconds until the next incarnation; 0.0 unless it waits for one."""
+    actor: ActorStatistics | None
+    """What it has handled and what waits for it, of an actor."""
+    supervisor: SupervisorStatistics | None
+    """Of a supervisor, and of an actor that has children."""
+    children: int
+    """How many are directly below it."""
+    below: tuple[Look, ...] = ()
+    """Those that were asked for."""
 
 
 @final
@@ -161,3 +200,49 @@ def statistics_of(services: Services) -> RuntimeStatistics:
 def tree_of(cell: Cell) -> TreeNode:
     """`cell` and what is below it, as it is now."""
     return _Snapshot(cell).node(0)
+
+
+def look_at(cell: Cell, skip: int = 0, limit: int = 0) -> Look:
+    """`cell` as it is now, and at most `limit` of its children after the first `skip`, in the order of start."""
+    supervisor = _supervisor_of(cell)
+    cells = {} if supervisor is None else supervisor.children.cells
+    below = tuple(look_at(child) for child in itertools.islice(cells.values(), skip, skip + limit)) if limit else ()
+    now = cell.services.now()
+    actor = cell.statistics() if isinstance(cell, ActorCell) else None
+    timer = cell.retry_timer if cell.state is State.BACKING_OFF else None
+    return Look(
+        address=cell.address,
+        kind="supervisor" if actor is None else "actor",
+        state=cell.state,
+        incarnation=cell.incarnation,
+        restarts=cell.restarts,
+        backoff_left_s=max(0.0, timer.deadline - now) if timer is not None else 0.0,
+        actor=actor,
+        supervisor=None if supervisor is None else _statistics_of(supervisor, now),
+        children=len(cells),
+        below=below,
+    )
+
+
+def _supervisor_of(cell: Cell) -> SupervisorCell | None:
+    supervisor = cell.own_supervisor if isinstance(cell, ActorCell) else cell
+    return supervisor if isinstance(supervisor, SupervisorCell) else None
+
+
+def _statistics_of(supervisor: SupervisorCell, now: float) -> SupervisorStatistics:
+    declared = supervisor.supervision
+    spent = supervisor.restarts_spent(now)
+    return SupervisorStatistics(declared.strategy, declared.max_restarts, declared.within_s, spent)
+
+
+def cell_at(root: Cell, address: str) -> Cell | None:
+    """The actor or supervisor of that address, a stopped one that its supervisor still knows too; None when there is none."""
+    if not address:
+        return root
+    found = root.services.registry.get(address)
+    if isinstance(found, Cell):
+        return found
+    above, _, child_id = address.rpartition("/")
+    parent = cell_at(root, above)
+    supervisor = None if parent is None else _supervisor_of(parent)
+    return None if supervisor is None else supervisor.children.cells.get(child_id)

@@ -99,6 +99,11 @@ class Mailbox:
         """Whether ``put`` would wait for room."""
         return self._live >= self._capacity and not self._closed and self._spec.overflow is Overflow.BLOCK
 
+    @property
+    def has_room(self) -> bool:
+        """Whether ``put_nowait`` would queue a message as it is: neither turn it away nor drop another one."""
+        return self._live < self._capacity and not self._closed
+
     def put_nowait(self, envelope: Envelope) -> None:
         """Queue `envelope` or apply the overflow policy; ``BLOCK`` raises ``MailboxFull`` like ``REJECT``."""
         if self._closed:

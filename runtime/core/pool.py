@@ -9,9 +9,12 @@ from collections.abc import Sequence
 from typing import final
 
 from actors.actor import Terminated
+from actors.restarts import Backoff
 from actors.supervision import ChildSpec, spec_like
 from runtime.core.actor_cell import ActorCell
+from runtime.core.envelope import Envelope
 from runtime.core.mailbox import Mailbox, MailboxStatistics
+from runtime.core.stash import Redeliveries
 from runtime.core.supervisor import SupervisorCell
 from runtime.core.waits import Waiter
 
@@ -48,6 +51,7 @@ class InstancePool:
         self._number = 0
         self._spare = spare
         self._beyond: InstancePool | None = None
+        self._held_back: Redeliveries | None = None
         self.mailbox = Mailbox(self.address, spec.mailbox, supervisor.services.dead_letters)
         """Where messages for any of the instances go."""
 
@@ -82,6 +86,13 @@ class InstancePool:
     def make_way(self) -> bool:
         """It is for the run whose message waits to have it handled beyond the others."""
         return False
+
+    def hold_back(self, envelope: Envelope, backoff: Backoff, failures: int) -> None:
+        """Put a message into the mailbox after the delay that follows its failure number `failures`, of an earlier process."""
+        services = self._supervisor.services
+        if self._held_back is None:
+            self._held_back = Redeliveries(services, self.mailbox)
+        self._held_back.put(envelope, backoff.delay_s(failures - 1, services.rng))
 
     # --- instances --------------------------------------------------------------------------------------------------------
 
@@ -146,6 +157,8 @@ class InstancePool:
     def close(self) -> None:
         """Turn away all that waits and all that will come; for when the supervisor has ended."""
         self.mailbox.on_unattended = None
+        for envelope in self._held_back.drain() if self._held_back is not None else ():
+            self.mailbox.bury(envelope)
         self.mailbox.close()
         if self._beyond is not None:
             self._beyond.close()

@@ -82,6 +82,10 @@ class RestartBudget:
         """Attempts in the window as of the last ``record``."""
         return len(self._attempts)
 
+    def spent(self, now: float) -> int:
+        """Attempts in the window that ends at `now`."""
+        return sum(attempt >= now - self._supervision.within_s for attempt in self._attempts)
+
 
 @final
 class RestartPolicy:
@@ -98,6 +102,10 @@ class RestartPolicy:
     def forget(self) -> None:
         """Start with a fresh budget."""
         self._budget.forget()
+
+    def spent(self, now: float) -> int:
+        """How much of the restart budget is used at `now`."""
+        return self._budget.spent(now)
 
     def directive(self, error: BaseException) -> Directive:
         """What the declaration says about `error`."""

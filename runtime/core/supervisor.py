@@ -427,6 +427,10 @@ class SupervisorCell(Cell):
         if not cell.is_kept:
             self.children.forget(cell)
 
+    def restarts_spent(self, now: float) -> int:
+        """How much of its restart budget is used at `now`."""
+        return self._policy.spent(now)
+
     def directive(self, error: BaseException) -> Directive:
         """What this supervisor does about `error`."""
         return self._policy.directive(error)

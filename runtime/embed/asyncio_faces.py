@@ -20,7 +20,7 @@ from actors.supervision import ChildCounts, ChildInfo, ChildSpec, Supervision, S
 from runtime.app import Runtime
 from runtime.core.dead_letters import DeadLetters
 from runtime.core.events import DEFAULT_BUFFER, Event
-from runtime.core.inspection import RuntimeStatistics, TreeNode
+from runtime.core.inspection import Look, RuntimeStatistics, TreeNode
 from runtime.core.task_handle import TaskHandle
 from runtime.embed.asyncio_base import AsyncioEventStream, AsyncioFace, AsyncioLMStream, In, M, Out
 from runtime.graphs.conversations import IDLE_S, KEEP, Compact, Conversation
@@ -33,6 +33,7 @@ from runtime.graphs.record import RunStatus, Spend, Step
 from runtime.journal.store import Page, StoredRun, StoredStatus
 from runtime.lm.limits.budget import Budget
 from runtime.lm.predictors.serving import PredictorStatistics
+from runtime.lm.statistics import ModelStatistics
 from runtime.schedules import CatchUp, Schedule
 
 
@@ -142,11 +143,20 @@ class AsyncioRuntime(AsyncioFace[Runtime], of=Runtime):
         return face
 
     async def resume(
-        self, run_id: str, *, adopt: bool = False, uncertain: Mapping[str, Any] | None = None, timeout: float | None = None
+        self,
+        run_id: str,
+        *,
+        adopt: bool = False,
+        uncertain: Mapping[str, Any] | None = None,
+        max_steps: float | None = None,
+        budget: Budget | None = None,
+        timeout: float | None = None,
     ) -> AsyncioRunHandle[Any]:
         """See ``Runtime.resume``."""
         face: AsyncioRunHandle[Any] = self._face(
-            await self._cross(timeout, self._native.resume, run_id, adopt=adopt, uncertain=uncertain)
+            await self._cross(
+                timeout, self._native.resume, run_id, adopt=adopt, uncertain=uncertain, max_steps=max_steps, budget=budget
+            )
         )
         return face
 
@@ -367,6 +377,14 @@ class AsyncioRuntime(AsyncioFace[Runtime], of=Runtime):
     def tree(self) -> TreeNode:
         """See ``Runtime.tree``."""
         return self._call(self._native.tree)
+
+    def look(self, address: str = "", *, skip: int = 0, limit: int = 0) -> Look | None:
+        """See ``Runtime.look``."""
+        return self._call(self._native.look, address, skip=skip, limit=limit)
+
+    def model_statistics(self) -> tuple[ModelStatistics, ...]:
+        """See ``Runtime.model_statistics``."""
+        return self._call(self._native.model_statistics)
 
 
 @final

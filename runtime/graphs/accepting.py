@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import secrets
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -26,6 +25,7 @@ from runtime.graphs.deployment import Deployment
 from runtime.graphs.events import RunAdopted, RunParkedEvent, RunResumed
 from runtime.graphs.journaling import Journal, details_of, is_by_hand
 from runtime.graphs.keeper import Keeping
+from runtime.graphs.labels import labels_here, labels_in, text_of
 from runtime.graphs.launch import Launch
 from runtime.graphs.outside import Outside
 from runtime.graphs.reducer.deliveries import Commands
@@ -33,6 +33,7 @@ from runtime.graphs.reducer.state import RunState
 from runtime.graphs.resuming import MAX_LIVES, Resumed, check, crashed_too_often, lives_in_vain, told_of
 from runtime.graphs.run import ActiveRun
 from runtime.graphs.stored import StoredView, unknown
+from runtime.graphs.terms import Purse, Terms, terms_of
 from runtime.graphs.uncertain import Uncertain, decided, find_uncertain
 from runtime.journal.records import Record, RecordKind, digest_of
 from runtime.journal.store import Created, Existing, NewRun, StoredRun, StoredStatus
@@ -44,10 +45,17 @@ class DurableRuns:
     """The runs of one runtime that its store has."""
 
     def __init__(
-        self, keeping: Keeping, active: ActiveRuns, deployments: Deployments, services: Services, outside: Outside
+        self,
+        keeping: Keeping,
+        active: ActiveRuns,
+        deployments: Deployments,
+        services: Services,
+        outside: Outside,
+        purse: Purse,
     ) -> None:
         self.keeping = keeping
         self.outside = outside
+        self.purse = purse
         self.active = active
         self.deployments = deployments
         self._services = services
@@ -79,7 +87,8 @@ class DurableRuns:
         lock = self._accepting.setdefault(run_id, trio.Lock())
         async with lock:
             try:
-                return await self._accepted(deployment, state, commands, message, data, max_steps, events, here, deadline_s)
+                terms = Terms(max_steps, labels_here(), self.purse.limits_here())
+                return await self._accepted(deployment, state, commands, message, data, terms, events, here, deadline_s)
             finally:
                 if not lock.statistics().tasks_waiting:
                     self._accepting.pop(run_id, None)
@@ -91,7 +100,7 @@ class DurableRuns:
         commands: Commands,
         message: object,
         data: bytes,
-        max_steps: float,
+        terms: Terms,
         events: EventStream | None,
         here: bool,
         deadline_s: float | None,
@@ -102,9 +111,9 @@ class DurableRuns:
             raise UsageError(f"a run {repr_of(run_id)} is under way already.\n  Fix: give each run its own run_id.")
         now = store.wall_time()
         deadline = None if deadline_s is None else now + timedelta(seconds=deadline_s)
-        limit = "" if max_steps == math.inf else f"{max_steps:g}"
-        first = Record.of(run_id, 1, RecordKind.STARTED, limit, now.timestamp(), data)
-        new = NewRun(run_id, graph.name, graph.version, deployment.fingerprint, deadline, here=here)
+        first = Record.of(run_id, 1, RecordKind.STARTED, terms.written(), now.timestamp(), data)
+        label = text_of(terms.labels)
+        new = NewRun(run_id, graph.name, graph.version, deployment.fingerprint, deadline, label=label, here=here)
         found: Created | Existing | None = None
         with trio.CancelScope(shield=True):  # or nobody would know whether there is such a run
             found = await store.create(new, first)
@@ -112,7 +121,8 @@ class DurableRuns:
         if isinstance(found, Created):
             if not here:
                 return self.view(found.run)
-            run = self.active.activate(deployment, state, message, max_steps, events)
+            run = self.active.activate(deployment, state, message, terms.max_steps, events)
+            self.purse.watch(run, terms)
             run.journal = Journal(keeping.open_log(run_id, 1, run.lost), deployment.codec)
             run.journal.note(message, data)
             self._watch_deadline(run, deadline)
@@ -140,7 +150,8 @@ class DurableRuns:
         deployment = self.deployments.named(stored.graph)
         codec = None if deployment is None else deployment.codec
         find, returning = self.active.by_id.get, self.active.returning
-        return StoredView(self.keeping.store, stored.id, stored.graph, stored.status, codec, find, returning)
+        labels = labels_in(stored.label)
+        return StoredView(self.keeping.store, stored.id, stored.graph, stored.status, codec, find, returning, labels=labels)
 
     def seen(self, run: ActiveRun) -> ActiveRun | StoredView:
         """A run here, as its handle sees it: one that is stored may leave memory and come back."""
@@ -204,12 +215,15 @@ class DurableRuns:
             self.parked(stored, error)
             return error
         heard = max((details_of(record)["heard"] for record in records if is_by_hand(record)), default=0)
+        terms, used = terms_of(records), spend_of(records)
         async with in_context(self.deployments.context):
-            run = self.active.activate(deployment, back.resumed.state, back.message, float(records[0].path or "inf"), events)
+            with self.purse.on(terms, run_id, used):
+                run = self.active.activate(deployment, back.resumed.state, back.message, terms.max_steps, events)
+            self.purse.watch(run, terms)
             # Before anybody can look: what it was told in earlier lives would be taken for news.
             log = keeping.open_log(run_id, len(records), run.lost)
             run.journal = Journal(log, deployment.codec, back.frames, known=back.own, digests=back.digests)
-            run.spend, run.heard = spend_of(records), heard
+            run.spend, run.heard = used, heard
         assert keeping.lease is not None, "the store is open"
         began: Any = {"worker": keeping.worker, "epoch": keeping.lease.epoch}
         written = log.append(RecordKind.RESUMED, "", json.dumps(began).encode())
@@ -218,7 +232,9 @@ class DurableRuns:
         run.resume(back.resumed)
         await self.outside.revived(run, records)
         if run.wants(RunResumed):
-            run.audience.publish(RunResumed(run_id=run_id, graph=stored.graph, records=len(records), lives=stored.lives))
+            run.audience.publish(
+                RunResumed(run_id=run_id, graph=stored.graph, records=len(records), lives=stored.lives, labels=run.labels)
+            )
         if back.report is not None and run.wants(RunAdopted):
             run.audience.publish(back.report.event(run_id, stored.graph))
         try:

@@ -72,7 +72,7 @@ class ActiveRuns:
         """The deployed graph, if runs are taken."""
         if self.is_draining and current_cell.get() is None:  # a run that drains may still need runs of its own
             raise RuntimeDraining("the runtime is draining: it takes no more runs.\n  Fix: start runs before drain() is called.")
-        _check_max_steps(max_steps)
+        check_max_steps(max_steps)
         return await self._deployments.of(graph)
 
     def activate(
@@ -128,6 +128,7 @@ class ActiveRuns:
         return bus if stream is None else WithStream(stream, bus)
 
 
-def _check_max_steps(max_steps: object) -> None:
+def check_max_steps(max_steps: object) -> None:
+    """Reject what is no number of steps."""
     if not isinstance(max_steps, int | float) or isinstance(max_steps, bool) or not max_steps >= 1:
         raise UsageError(f"max_steps={repr_of(max_steps)}: expected a number >= 1.\n  Fix: leave it out for no limit.")

@@ -88,7 +88,7 @@ class NodeActor(Actor):
                 output = await self._spec.function(**message.delivery.arguments)
             else:
                 output = await self._attempt(message)
-            if not run.is_withdrawn(message):
+            if not run.passed_on(message, output) and not run.is_withdrawn(message):
                 await run.finished(message, output)
         except BaseException as error:
             failure = failure_in(error)

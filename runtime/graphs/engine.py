@@ -35,6 +35,7 @@ from runtime.graphs.resuming import Resumed, replay
 from runtime.graphs.run import ActiveRun, Work
 from runtime.graphs.stored import StoredView, unknown
 from runtime.graphs.taking_up import TakingUp
+from runtime.graphs.terms import Purse
 from runtime.journal.records import Record
 from runtime.journal.store import Store
 from runtime.lm.models import Models
@@ -57,6 +58,7 @@ class Engine:
         evict_after_s: float = math.inf,
     ) -> None:
         self._services = services
+        self._budget = models.budget
         desk = Desk(services.timekeeper)
         self._deployments = Deployments(root, models, predictors, self.run_inside, desk)
         self._active = ActiveRuns(services, self._deployments, desk)
@@ -73,7 +75,7 @@ class Engine:
     def keep(self, keeping: Keeping) -> TakingUp:
         """Keep runs in a store from now on; returns what looks for those that are due, to be run while it is open."""
         self._active.keeping = keeping
-        self._durable = DurableRuns(keeping, self._active, self._deployments, self._services, self.outside)
+        self._durable = DurableRuns(keeping, self._active, self._deployments, self._services, self.outside, Purse(self._budget))
         taking_up = TakingUp(self._durable)
         self.outside.fetch = taking_up.fetch
         return taking_up

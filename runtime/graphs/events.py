@@ -56,6 +56,8 @@ class RunResumed(RunEvent):
     """How many there are."""
     lives: int
     """How many times a worker has taken it up, this time included."""
+    labels: Mapping[str, str] = attrs.field(factory=dict[str, str])
+    """What its caller noted of it when it was started."""
 
 
 @final

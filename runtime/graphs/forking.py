@@ -12,6 +12,7 @@ from runtime.graphs.adopting import Adoption, Terrain, effective, in_order, is_o
 from runtime.graphs.journaling import FRAME_END
 from runtime.graphs.resuming import is_told, read_input
 from runtime.graphs.stored_answers import ANSWERED, answer_data
+from runtime.graphs.terms import terms_of
 from runtime.journal.records import Record, RecordKind
 
 _OF_ONE_LIFE: Final = frozenset(
@@ -46,6 +47,7 @@ def forked(
         UsageError: `before` or `edit` names no step of the run. NotStorable: a message has no JSON.
         RunUndecodable: a record cannot be read as its type any more. RunChanged: the graph takes another input.
     """
+    terms = terms_of(records).of_fork().written()
     copy = _Copy([each for each in effective(records)[0] if each.kind not in _OF_ONE_LIFE], terrain)
     if before is not None:
         copy.drop(before)
@@ -55,7 +57,8 @@ def forked(
     told = {"run": run_id, "records": len(records), "before": before, "edited": list(edit)}
     at = records[-1].at
     made = [
-        Record.of(new_id, seq, each.kind, each.path, each.at, each.data, each.inputs) for seq, each in enumerate(kept, start=1)
+        Record.of(new_id, seq, each.kind, each.path if seq > 1 else terms, each.at, each.data, each.inputs)
+        for seq, each in enumerate(kept, start=1)
     ]
     return [*made, Record.of(new_id, len(made) + 1, RecordKind.FORKED, "", at, json.dumps(told).encode())]
 

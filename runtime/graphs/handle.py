@@ -78,8 +78,8 @@ class RunHandle(Generic[Out]):
 
     @property
     def labels(self) -> Mapping[str, str]:
-        """What its caller noted of it; empty for one that is not under way here."""
-        return {} if self._run is None else self._run.labels
+        """What its caller noted of it."""
+        return self._view.labels
 
     @property
     def spend(self) -> Spend:

@@ -8,6 +8,7 @@ from typing import Any, final
 
 from actors.errors import RecallError
 from actors.graphs.node import NodeSpec
+from actors.restarts import Backoff
 from actors.words import type_names
 from runtime.core.envelope import Envelope
 from runtime.core.mailbox import MailboxStatistics
@@ -32,6 +33,8 @@ class HumanPlace:
     """
 
     makes_wait = False
+    has_room = False
+    """It is no queue: there is always more to do than to put a message into it."""
 
     def __init__(self, address: str, spec: NodeSpec, desk: Desk, fallbacks: InstancePool) -> None:
         """A place where nothing waits; its questions go to `desk`."""
@@ -134,6 +137,11 @@ class HumanPlace:
             return
         if envelope in self._asked:  # or it has its answer already
             self._asked[envelope] = asking
+
+    def hold_back(self, envelope: Envelope, backoff: Backoff, failures: int) -> None:
+        """Ask a person now: the delay is between attempts, and a question is none."""
+        del backoff, failures
+        self.put_beyond(envelope)
 
     def let_go(self, envelope: Envelope) -> None:
         """Nobody wants the answer any more (see ``Envelope.withdraw``)."""

@@ -158,13 +158,14 @@ class Journal:
     ) -> Any:
         """Write down what the reducer was told; return what `then` returns when that is written, None if it never will be.
 
-        Without `data` there is nothing to write, and `then` happens now. A checkpoint otherwise.
+        Without `data` there is nothing to write, and `then` happens now. Not a checkpoint if the record is written immediately:
+        a step is none without a store either, and one would cost more than the record.
         """
         if data is None:
             return then()
         entry = self.append(kind, path, data, then, inputs, is_paid=is_paid)
         try:
-            return await entry.wait()
+            return await entry.wait() if entry.result is None else entry.result.unwrap()
         except UnderstudyError:
             if self.log.error is None:  # a listener's own
                 raise

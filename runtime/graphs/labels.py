@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import re
 from collections.abc import Generator, Mapping
 from typing import Any, Final, cast
 
@@ -42,6 +43,28 @@ def _labelled(labels: Mapping[str, str]) -> Generator[None]:
         yield
     finally:
         _labels.reset(token)
+
+
+def text_of(labels: Mapping[str, str]) -> str | None:
+    """Labels as a store lists them: a line ``name:value`` for each; None if there are none."""
+    return "\n".join(f"{escaped(name, ':')}:{escaped(value)}" for name, value in labels.items()) or None
+
+
+def labels_in(text: str | None) -> dict[str, str]:
+    """The labels that :func:`text_of` has made `text` of; a line of another form is a name."""
+    parts = [line.partition(":") for line in (text or "").split("\n") if line]
+    return {_unescaped(name): _unescaped(value) for name, _, value in parts}
+
+
+def escaped(text: str, besides: str = "") -> str:
+    """`text` on one line, as :func:`text_of` writes it; what is printable stays as it is, but for `besides`."""
+    if text.isprintable() and "\\" not in text and not any(each in text for each in besides):
+        return text
+    return "".join(f"\\{ord(c):06x}" if c in f"\\{besides}" or not c.isprintable() else c for c in text)
+
+
+def _unescaped(text: str) -> str:
+    return re.sub(r"\\([0-9a-f]{6})", lambda found: chr(int(found[1], 16)), text)
 
 
 def _checked(labels: Any) -> Mapping[str, str]:

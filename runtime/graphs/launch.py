@@ -13,7 +13,7 @@ from runtime.graphs.run import ActiveRun
 
 
 @final
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class Launch:
     """A run that is about to begin."""
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any, Protocol, TypeAlias, final
+from typing import Any, Final, Protocol, TypeAlias, final
 
 from actors.errors import AskCycle, MailboxFull
 from actors.graphs.plan import Plan
+from actors.restarts import Backoff
 from runtime.core.duty import on_duty
 from runtime.core.envelope import Envelope
 from runtime.core.waits import Waiter, waiting
@@ -29,21 +30,29 @@ class NodePlace(Waiter, Protocol):
         """Where those go that must not wait behind others."""
         ...
 
+    def hold_back(self, envelope: Envelope, backoff: Backoff, failures: int) -> None:
+        """Deliver a message after the delay that follows its failure number `failures`."""
+        ...
+
 
 Place: TypeAlias = NodePlace | Turns
 """What a message of a run can hold while others wait for the like of it."""
+
+_NONE: Final[frozenset[Place]] = frozenset()
 
 
 @final
 class Places:
     """Where the messages of a run go: by their order and the capacity of mailboxes, or past both where waiting has no end."""
 
+    __slots__ = ("_plan", "_pools", "lent", "spared")
+
     def __init__(self, pools: Mapping[str, NodePlace], plan: Plan) -> None:
         self._pools = pools
         self._plan = plan
-        self.lent: frozenset[Place] = frozenset()
+        self.lent = _NONE
         """Places that are held by those who wait for this run: what it does itself does not count there."""
-        self.spared: frozenset[Place] = frozenset()
+        self.spared = _NONE
         """While it starts: places held by who starts it, whose mailboxes must not make that wait."""
 
     def pool(self, node: str) -> NodePlace:
@@ -79,7 +88,9 @@ class Places:
         pool = self._pools[delivery.node]
         if self.lent and self._found_place(envelope, pool):
             return True
-        if (
+        if pool.mailbox.has_room:  # nearly always; what follows only tells how it is where there is none
+            pool.mailbox.put_nowait(envelope)
+        elif (
             (self.spared and pool in self.spared)
             or delivery.back_edge
             or not (deliverer is None or self._plan.leads_forward(deliverer, delivery.node))
@@ -93,6 +104,11 @@ class Places:
             except MailboxFull as error:  # rejected: the sender is not at fault, and must not do its work again
                 envelope.give_up(error)
         return True
+
+    def room(self, node: str) -> Any:
+        """The mailbox of `node`, if a message finds room there as any other does; None if there is more to be looked at."""
+        mailbox = self._pools[node].mailbox
+        return mailbox if mailbox.has_room and not self.lent else None
 
     async def wait_for_room(self, envelopes: Sequence[Envelope], deliverer: str | None, look_around: Callable[[], None]) -> None:
         """Deliver in order, waiting where there is no room. Cancelled, the rest is queued past the capacity.

@@ -8,12 +8,13 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, final
 
+import attrs
 import trio
 
 from actors.errors import UnderstudyError, UsageError
 from actors.store_errors import RunExists, RunParked, StoreError
 from runtime.graphs.accepting import DurableRuns
-from runtime.graphs.active_runs import check_run_id
+from runtime.graphs.active_runs import check_max_steps, check_run_id
 from runtime.graphs.adopting import restored
 from runtime.graphs.deployment import Deployment
 from runtime.graphs.forking import forked
@@ -21,10 +22,12 @@ from runtime.graphs.launch import Launch
 from runtime.graphs.resuming import check
 from runtime.graphs.run import ActiveRun
 from runtime.graphs.stored import StoredView, unknown
+from runtime.graphs.terms import Terms, terms_of
 from runtime.graphs.uncertain import Decided, decided
 from runtime.journal.log import nothing
 from runtime.journal.records import Record, RecordKind
 from runtime.journal.store import Created, Existing, NewRun, StoredRun, StoredStatus
+from runtime.lm.limits.budget import Budget
 
 _RESUMABLE: Final = (StoredStatus.FAILED, StoredStatus.CANCELLED, StoredStatus.PARKED)
 
@@ -36,8 +39,18 @@ class Reopening:
     def __init__(self, runs: DurableRuns) -> None:
         self._runs = runs
 
-    async def resume(self, run_id: str, decisions: Mapping[str, Any], *, adopt: bool = False) -> ActiveRun | StoredView:
+    async def resume(
+        self,
+        run_id: str,
+        decisions: Mapping[str, Any],
+        *,
+        adopt: bool = False,
+        max_steps: float | None = None,
+        budget: Budget | None = None,
+    ) -> ActiveRun | StoredView:
         """See ``Runtime.resume``."""
+        if max_steps is not None:
+            check_max_steps(max_steps)
         keeping, store = self._runs.keeping, self._runs.keeping.store
         stored = await store.run(run_id)
         if stored is None:
@@ -48,6 +61,9 @@ class Reopening:
         heard = max((item.id for item in await store.inbox(run_id)), default=0)
         assert keeping.lease is not None, "the store is open"
         told: Any = {"worker": keeping.worker, "epoch": keeping.lease.epoch, "heard": heard}
+        terms = self._terms(records, max_steps, budget)
+        if terms is not None:
+            told["terms"] = terms.written()
         data, at = json.dumps(told).encode(), store.wall_time().timestamp()
         resumed = [*records, Record.of(run_id, len(records) + 1, RecordKind.RESUMED, "", at, data)]
         back = restored(run_id, resumed, deployment.terrain, stored.fingerprint, trio.current_time(), adopt=adopt)
@@ -100,6 +116,17 @@ class Reopening:
                 await self._runs.go_on(launch)
         assert found is not None, "nobody cancels the scope"
         return self._going_on(launch, found.run)
+
+    def _terms(self, records: Sequence[Record], max_steps: float | None, budget: Budget | None) -> Terms | None:
+        """On what terms a run goes on from now; None: on those that it had."""
+        if max_steps is None and budget is None:
+            return None
+        terms = terms_of(records)
+        if max_steps is not None:
+            terms = attrs.evolve(terms, max_steps=max_steps)
+        if budget is not None:
+            terms = attrs.evolve(terms, budgets=(self._runs.purse.limits_of(budget),))
+        return terms
 
     def _going_on(self, launch: Launch | RunParked | None, stored: StoredRun) -> ActiveRun | StoredView:
         if isinstance(launch, RunParked):

@@ -73,6 +73,11 @@ class Past:
     is_uncertain: bool = False
     """Whether it may run once only, had begun, and nothing is known of how it ended."""
 
+    @property
+    def is_retried(self) -> bool:
+        """Whether its last attempt has failed, another is to come, and nobody has had the run resumed since."""
+        return self.attempts > 0 and bool(self.error) and not self.then and not self.is_uncertain
+
 
 @final
 @attrs.define(eq=False)

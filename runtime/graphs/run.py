@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, final
+from typing import Any, Final, final
 
 import attrs
 import trio
@@ -51,6 +51,8 @@ from runtime.graphs.run_waits import RunMessage, RunWaits
 from runtime.graphs.stored_answers import WITHDRAWN, Answer, answer_data, read_answer
 from runtime.journal.records import RecordKind
 from runtime.journal.store import Posted, PostedKind
+
+_DONE: Final = StepStatus.DONE
 
 
 @final
@@ -105,6 +107,39 @@ class Work(RunMessage):
 @final
 class ActiveRun(RunFacts):
     """The life of one run."""
+
+    __slots__ = (  # besides those of RunFacts: Python keeps 30 in an instance, and one with more has a dict, which costs more
+        "_ending",
+        "_envelopes",
+        "_is_recording_end",
+        "_is_starting",
+        "_left_open",
+        "_on_over",
+        "_places",
+        "_sender",
+        "_when_over",
+        "dependencies",
+        "desk",
+        "early",
+        "heard",
+        "inside",
+        "is_evicted",
+        "is_handed_back",
+        "is_held",
+        "journal",
+        "labels",
+        "over",
+        "past",
+        "rests_since_s",
+        "signals",
+        "take_merged",
+        "taken_in",
+        "times_asked",
+        "turns_before",
+        "waits",
+        "wake_at",
+        "when_resting",
+    )
 
     def __init__(
         self,
@@ -244,6 +279,34 @@ class ActiveRun(RunFacts):
         self.cancel(why)
         self._is_starting = False
         self._finish_if_over()
+
+    def passed_on(self, work: Work, output: Any) -> bool:
+        """:meth:`finished`, where one message follows and finds room, and nobody is to be told: what most steps are.
+
+        False: nothing was done, and there may be more to do. True: `work` is done, and no longer held by anybody.
+        """
+        state, delivery = self.state, work.delivery
+        to = state.only_way(delivery, output)
+        if to is None or self.audience.listening or state.steps >= self.max_steps:
+            return False
+        envelopes, path = self._envelopes, delivery.path
+        envelope = envelopes.get(path)
+        if envelope is None or envelope.withdrawn or envelope.message is not work or work.error is not None:
+            return False
+        mailbox = self._places.room(to.spec.name) if self.journal is None else None
+        if mailbox is None:
+            return False
+        following = state.followed(delivery, to, output)
+        if following is None:
+            return False
+        step = work.step
+        step.status, step.ended_at_s = _DONE, self.now()
+        next_envelope = self._register(following, step.ended_at_s, ending=False)
+        del envelopes[path]
+        envelope.slot = None  # nobody is left to be told of it
+        mailbox.put_nowait(next_envelope)
+        self.waits.look_around()
+        return True
 
     async def finished(self, work: Work, output: Any) -> None:
         """A node is done with `work` and has made `output`: note it, and deliver what follows."""
@@ -391,11 +454,13 @@ class ActiveRun(RunFacts):
         """Do what `commands` say as far as nothing has to wait for room; returns what is left to deliver."""
         for path in commands.cancelled:
             self._withdraw(path)
+        if not commands.deliveries:
+            return ()
         # All are registered before the first wait: the run can neither look finished nor miss one when it is cancelled.
         now_s, ending = self.now(), self._ending.is_decided
         envelopes = [self._register(delivery, now_s, ending=ending) for delivery in commands.deliveries]
         if self.past:
-            self._take_up(envelopes)
+            envelopes = self._take_up(envelopes)
         if self.state.steps > self.max_steps:
             self._end_early(too_many_steps(self.state, self.max_steps))
         for index, envelope in enumerate(envelopes):
@@ -424,18 +489,30 @@ class ActiveRun(RunFacts):
         for path in resumed.broken:
             self.past[path] = Past(then="gave up", error=f"its process ended, and what {path} had emitted was taken")
 
-    def _take_up(self, envelopes: Sequence[Envelope]) -> None:
-        """Let messages that were at work in an earlier life go on there: at their attempt, or at their fallback."""
+    def _take_up(self, envelopes: Sequence[Envelope]) -> list[Envelope]:
+        """Let messages that were at work in an earlier life go on there: at their attempt, or at their fallback.
+
+        Returns those that are not held back: a further attempt waits out its backoff anew.
+        """
+        found: list[Envelope] = []
         for envelope in envelopes:
             work: Work = envelope.message
             past = self.past.get(work.delivery.path)
             if past is None or envelope.withdrawn:
+                found.append(envelope)
                 continue
             work.step.attempt, envelope.attempt, work.is_uncertain = past.attempts, past.attempts + 1, past.is_uncertain
+            if past.is_retried:
+                work.step.wait_again(StepStatus.RETRYING, self.now())
+                backoff = self.state.plan.nodes[work.step.node].options.redelivery.backoff
+                self._places.pool_of(envelope).hold_back(envelope, backoff, past.attempts)
+                continue
+            found.append(envelope)
             if past.then == "fallback":
                 work.error, work.step.status = RecordedError(past.error), StepStatus.FALLING_BACK
             elif past.then == "gave up":
                 self.gave_up(work, RecordedError(past.error), is_dead=True)
+        return found
 
     # --- what becomes of messages -----------------------------------------------------------------------------------------
 

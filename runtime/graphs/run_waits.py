@@ -9,7 +9,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
-from typing import final
+from typing import Final, final
 
 import trio
 
@@ -27,6 +27,9 @@ from runtime.graphs.ending import Ending
 from runtime.graphs.places import NodePlace, Place, Places
 from runtime.graphs.reducer.state import RunState
 from runtime.graphs.turns import Turns
+
+_NOBODY: Final = nullcontext()
+"""Waits as no handler does."""
 
 
 class RunMessage(Wrapper):
@@ -94,7 +97,7 @@ class RunWaits:
         """
         self.mark_awaited()
         cell = None if self.over.is_set() else on_duty()
-        return nullcontext() if cell is None else self._awaited_by(cell)
+        return _NOBODY if cell is None else self._awaited_by(cell)
 
     @contextmanager
     def _awaited_by(self, cell: Cell) -> Generator[Cell]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, final
 
 import trio
@@ -50,6 +50,7 @@ class StoredView:
         find: Callable[[str], ActiveRun | None],
         returning: dict[str, trio.Event],
         active: ActiveRun | None = None,
+        labels: Mapping[str, str] | None = None,
     ) -> None:
         """What `store` knows of a run, and `active`, if it is here.
 
@@ -60,6 +61,7 @@ class StoredView:
         """Unique in the store."""
         self.graph = graph
         """The graph's name."""
+        self._labels: Mapping[str, str] = labels or {}
         self._store = store
         self._status = _STATUS[status]
         self._codec = codec
@@ -80,6 +82,7 @@ class StoredView:
         active = self._active
         if active is not None and active.is_evicted:
             self._active, self._status, self._questions = None, RunStatus.WAITING, active.questions
+            self._labels = active.labels
 
     @property
     def active(self) -> ActiveRun | None:
@@ -99,6 +102,12 @@ class StoredView:
         """Its open questions, as far as this process knows them."""
         active = self.active
         return self._questions if active is None else active.questions
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """What its caller noted of it."""
+        active = self.active
+        return self._labels if active is None else active.labels
 
     @property
     def spend(self) -> Spend:

@@ -27,6 +27,10 @@ LOOK_S: Final = 0.25
 """How often a lease that has run out is looked at."""
 
 
+def _shielded(_: object) -> trio.lowlevel.Abort:
+    return trio.lowlevel.Abort.FAILED
+
+
 def nothing() -> None:
     """Follows from a record from which nothing follows."""
 
@@ -41,7 +45,8 @@ class Entry:
     is_paid: bool = False
     result: outcome.Outcome[Any] | None = None
     """What ``then`` returned or raised; or why the record was not written."""
-    settled: trio.Event | None = None
+    waiter: trio.lowlevel.Task | None = None
+    """The one task that waits for it, if any."""
     question: StoredQuestion | None = None
     """A question to be listed with the record."""
     answered: str | None = None
@@ -50,8 +55,9 @@ class Entry:
     def settle(self, result: outcome.Outcome[Any]) -> None:
         """Let whoever waits go on."""
         self.result = result
-        if self.settled is not None:
-            self.settled.set()
+        if self.waiter is not None:
+            trio.lowlevel.reschedule(self.waiter)
+            self.waiter = None
 
     async def wait(self) -> Any:
         """Wait until the record is written and what follows from it has happened. A checkpoint, shielded: it must be known.
@@ -60,9 +66,9 @@ class Entry:
             StoreError: it was not written, and is not going to be. RunLost: the run is another worker's.
         """
         if self.result is None:
-            self.settled = trio.Event()
-            with trio.CancelScope(shield=True):
-                await self.settled.wait()
+            assert self.waiter is None, "one task has told it, and waits"
+            self.waiter = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(_shielded)  # a shielded scope would cost more than the record
         else:
             await trio.lowlevel.cancel_shielded_checkpoint()
         assert self.result is not None, "it was settled"
@@ -194,7 +200,9 @@ class RunLog:
 
     def _fly(self) -> None:
         rows = [entry.record for entry in self._flying]
-        sync = self._sync if self._sync is not None else any(each.is_paid or each.record.kind in PAID for each in self._flying)
+        sync = self._sync
+        if sync is None:
+            sync = any(each.is_paid or each.record.kind in PAID for each in self._flying)
         last = self._flying[-1]
         self._store.append(rows, sync, self._done, last.question, last.answered)
 

@@ -155,7 +155,7 @@ class MemoryStore:
         fresh: dict[str, int] = {}
         for row in rows:
             run = self._data.runs.get(row.run)
-            if worker is None or worker.is_over or run is None or run.stored.owner != worker.lease.worker:
+            if worker is None or worker.is_over or run is None or run.owner != worker.lease.worker:
                 if run is not None and row.seq <= len(run.records) and run.records[row.seq - 1].crc == row.crc:
                     continue  # it ended with this very row
                 return lost(row.run, "this worker does not have it any more")
@@ -177,15 +177,14 @@ class MemoryStore:
         return None
 
     def _commit(self, rows: Sequence[Record], question: StoredQuestion | None, answered: str | None) -> None:
-        now = self.wall_time()
         for row in rows:
             run = self._data.runs[row.run]
             if row.seq != len(run.records) + 1:
                 continue
             run.records.append(row)
             run.bytes += len(row.data or b"")
-            run.stored = attrs.evolve(run.stored, last_seq=row.seq)
             if row.kind is RecordKind.OVER:
+                now = self.wall_time()
                 run.stored = attrs.evolve(run.stored, status=StoredStatus(row.path), owner=None, wake_at=None, ended=now)
                 self._strike_out(row.run, now)
             elif row.kind is RecordKind.PARKED:
@@ -195,7 +194,7 @@ class MemoryStore:
         if question is not None:
             self._data.questions.setdefault(question.id, question)
         if answered is not None and answered in self._data.questions:
-            self._data.questions[answered] = attrs.evolve(self._data.questions[answered], answered=now)
+            self._data.questions[answered] = attrs.evolve(self._data.questions[answered], answered=self.wall_time())
         self._data.commits += 1
 
     def _strike_out(self, run: str, now: datetime) -> None:
@@ -309,7 +308,7 @@ class MemoryStore:
             if (query.graph is None or run.stored.graph == query.graph)
             and (query.status is None or run.stored.status is query.status)
             and (query.started_after is None or run.stored.created > query.started_after)
-            and (query.label is None or run.stored.label == query.label)
+            and (query.label is None or f"\n{query.label}\n" in f"\n{run.stored.label or ''}\n")
             and (before is None or run.number < before)
         ]
         page = fitting[: query.limit]

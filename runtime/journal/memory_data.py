@@ -27,11 +27,27 @@ class MemoryWorker:
 class MemoryRun:
     """Everything that is stored of one run."""
 
-    stored: StoredRun
+    _stored: StoredRun
     number: int
     records: list[Record] = attrs.field(factory=list[Record])
     bytes: int = 0
     posted: list[Posted] = attrs.field(factory=list[Posted])
+
+    @property
+    def stored(self) -> StoredRun:
+        """As others see it. Its newest record is looked up now: to copy all fields for each would be a fifth of a step."""
+        if self._stored.last_seq != len(self.records):
+            self._stored = attrs.evolve(self._stored, last_seq=len(self.records))
+        return self._stored
+
+    @stored.setter
+    def stored(self, stored: StoredRun) -> None:
+        self._stored = stored
+
+    @property
+    def owner(self) -> str | None:
+        """The worker that has it."""
+        return self._stored.owner
 
 
 @attrs.define(eq=False)

@@ -69,7 +69,8 @@ _ONE: Final = f"select {_RUN} from {{s}}.runs r where r.id = $1::text"
 _LIST: Final = f"""
 select {_RUN} from {{s}}.runs r
 where ($1::text is null or r.graph = $1::text) and ($2::text is null or r.status = $2::text)
-and ($3::timestamptz is null or r.created > $3::timestamptz) and ($4::text is null or r.label = $4::text)
+and ($3::timestamptz is null or r.created > $3::timestamptz)
+and ($4::text is null or strpos(chr(10) || r.label || chr(10), chr(10) || $4::text || chr(10)) > 0)
 and ($5::timestamptz is null or (r.created, r.id) < ($5::timestamptz, $6::text))
 order by r.created desc, r.id desc limit $7::int"""
 _READ: Final = f"""

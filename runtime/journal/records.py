@@ -129,4 +129,4 @@ def _checksum(
     run: str, seq: int, kind: RecordKind, path: str, at: float, data: bytes | None, digest: bytes, inputs: bytes
 ) -> int:
     head = f"{run}\n{seq}\n{kind.value}\n{path}\n{at!r}\n{data is None}\n".encode("utf-8", "surrogatepass")
-    return zlib.crc32(b"" if data is None else data, zlib.crc32(inputs, zlib.crc32(digest, zlib.crc32(head))))
+    return zlib.crc32(b"".join((head, digest, inputs, b"" if data is None else data)))

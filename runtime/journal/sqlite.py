@@ -255,7 +255,7 @@ class SqliteStore:
                 )
             )
             return
-        self._open.writer.append(rows, sync, done, question, answered, self._now())
+        self._open.writer.append(rows, sync, done, question, answered, self._now)
         if rows and rows[-1].kind in ENDS:
             self._ended(rows[-1].run)
 

@@ -66,7 +66,7 @@ def listed(query: RunQuery, db: sqlite3.Connection) -> Page[StoredRun]:
         ("graph = ?", query.graph),
         ("status = ?", None if query.status is None else query.status.value),
         ("created > ?", micros(query.started_after)),
-        ("label = ?", query.label),
+        ("instr(char(10) || label || char(10), ?)", None if query.label is None else f"\n{query.label}\n"),
         ("number < ?", None if before is None else int(before)),
     ):
         if value is not None:

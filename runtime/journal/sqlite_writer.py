@@ -107,9 +107,15 @@ class Writer:
     # --- on the loop ------------------------------------------------------------------------------------------------------
 
     def append(
-        self, rows: Sequence[Record], sync: bool, done: Done, question: StoredQuestion | None, answered: str | None, now: int
+        self,
+        rows: Sequence[Record],
+        sync: bool,
+        done: Done,
+        question: StoredQuestion | None,
+        answered: str | None,
+        now: Callable[[], int],
     ) -> None:
-        """See ``Store.append``; `now` is the store's time in microseconds."""
+        """See ``Store.append``; `now` tells the store's time in microseconds, for what is more than an insert."""
         if self._is_closed or os.getpid() != self._pid:
             done(
                 self._lost(
@@ -121,7 +127,7 @@ class Writer:
         is_inline = not marked and not self._is_busy and self._pages < LOG_PAGES and not self._is_suspect
         if is_inline and len(rows) == 1 and question is None and answered is None and self._appended(rows[0], done):
             return
-        call = partial(self._append, rows, question, answered, now)
+        call = partial(self._append, rows, question, answered, now())
         size = sum(len(row.data or b"") for row in rows)
         work = _Work(call, partial(_tell, done), marked, len(rows), size)
         if self._waiting + len(rows) > MAX_WAITING:

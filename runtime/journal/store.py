@@ -53,6 +53,7 @@ class NewRun:
     parent_seq: int | None = None
     """Up to which record."""
     label: str | None = None
+    """The labels of the run, a line each."""
     here: bool = True
 
 
@@ -170,6 +171,7 @@ class RunQuery:
     status: StoredStatus | None = None
     started_after: datetime | None = None
     label: str | None = None
+    """One of its lines."""
     limit: int = 100
     after: str | None = None
     """``Page.after`` of the page before."""

@@ -53,6 +53,7 @@ from runtime.lm.predictors.training import read_rows as read_rows
 from runtime.lm.predictors.transitions import node_transition_metric as node_transition_metric
 from runtime.lm.predictors.transitions import optimize_node as optimize_node
 from runtime.lm.predictors.transitions import trace_to_examples as trace_to_examples
+from runtime.lm.statistics import ModelStatistics as ModelStatistics
 from runtime.lm.warming import load_libraries as load_libraries
 
 

@@ -46,6 +46,7 @@ from runtime.lm.link import Link
 from runtime.lm.providers.known import check_address
 from runtime.lm.providers.translation import Translator, is_warm, warm_up
 from runtime.lm.requester import DEADLINE_S, Requester, Settings
+from runtime.lm.statistics import ModelStatistics
 from runtime.lm.tools.offering import with_schemas
 
 if TYPE_CHECKING:
@@ -193,6 +194,25 @@ class LMClient:
         """Whether it has a transport that works."""
         link = self._requester.link
         return link is not None and not link.transport.closed
+
+    def statistics(self) -> ModelStatistics:
+        """One look at it: its limits, what is on its way, and whether its provider is down."""
+        settings, link = self._settings, self._requester.link
+        account = None if link is None else link.account
+        return ModelStatistics(
+            model=self._model,
+            is_open=self.is_open,
+            max_connections=settings.max_connections,
+            in_flight=0 if link is None else link.limiter.borrowed_tokens,
+            waiting=0 if link is None else link.limiter.statistics().tasks_waiting,
+            rpm=account.quota.requests.most if account is not None else settings.rpm or math.inf,
+            tpm=account.quota.tokens.most if account is not None else settings.tpm or math.inf,
+            requests_used=0.0 if account is None else account.quota.requests.used,
+            tokens_used=0.0 if account is None else account.quota.tokens.used,
+            account=None if account is None else account.statistics(),
+            budget=settings.budget,
+            fallbacks=tuple(each.model for each in self._fallbacks),
+        )
 
     # --- what it can do ---
 

@@ -7,6 +7,8 @@ import random
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from typing import Any, final
 
+import attrs
+
 from actors.actor import Actor
 from actors.errors import DeclarationError, UsageError
 from actors.lm import LM
@@ -14,6 +16,7 @@ from actors.words import repr_of
 from runtime.lm.client import LMClient
 from runtime.lm.http.transport import HttpTransport, open_transport
 from runtime.lm.limits.budget import Budget
+from runtime.lm.statistics import ModelStatistics
 
 DEFAULT_CONNECTIONS = 100
 
@@ -72,6 +75,18 @@ class Models(Mapping[str, LM]):
                 'this runtime has no default language model.\n  Fix: open_runtime(lm="openai/gpt-4o-mini"), for example.'
             )
         return self._default
+
+    def statistics(self) -> tuple[ModelStatistics, ...]:
+        """One look at each: the default, the named ones in their order, then those that only nodes have."""
+        named = [*([("default", self._default)] if self._default is not None else []), *self._named.items()]
+        models = list({id(lm): lm for lm in [*(lm for _, lm in named), *self._clients]}.values())
+        return tuple(
+            attrs.evolve(
+                lm.statistics() if isinstance(lm, LMClient) else ModelStatistics(type(lm).__name__, is_client=False),
+                names=tuple(name for name, each in named if each is lm),
+            )
+            for lm in models
+        )
 
     @property
     def needs_transport(self) -> bool:

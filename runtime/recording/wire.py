@@ -119,6 +119,7 @@ class Encoder:
         told: dict[str, Any] = {
             "v": VERSION,
             "seq": seq,
+            "event": name_of(type(event)),
             "at": time_text(self.wall_time(event.at_s)),
             "elapsed_s": round(event.at_s - since_s, 6),
         }
@@ -249,6 +250,7 @@ def schema_of_event(kind: type[Event]) -> dict[str, Any]:
     properties: dict[str, Any] = {
         "v": {"const": VERSION},
         "seq": {"type": "integer"},
+        "event": {"const": name_of(kind)},
         "at": {"type": "string", "format": "date-time"},
         "elapsed_s": {"type": "number"},
     }

@@ -52,6 +52,8 @@ class Caller:
 
 EVERYBODY: Final = Caller("everybody", frozenset({"run", "inspect"}))
 """The caller of a service without an authenticator."""
+OPERATING: Final = Caller("everybody", frozenset(SCOPES))
+"""The same of one whose inspector may change what goes on."""
 
 
 class Authenticator(Protocol):

@@ -16,6 +16,8 @@ from actors.graphs.graph import Graph
 from runtime.app import Runtime
 from runtime.graphs.events import RunEvent
 from runtime.graphs.record import RunStatus
+from runtime.inspector.incidents import KINDS as INCIDENTS
+from runtime.inspector.watch import Watch
 from runtime.lm.limits.budget import Budget
 from runtime.recording.recorder import Recorder, Recording, RunRecord
 from runtime.recording.wire import Encoder
@@ -75,6 +77,10 @@ class Live:
         self.recorder = Recorder(recording)
         self.encoder = Encoder(runtime.wall_time, recording.content, recording.redact)
         self.usage = Usage(limits)
+        self.watch: Watch | None = None
+        """What the inspector knows; None without one."""
+        self.is_operated = False
+        """Whether the inspector may change anything."""
         self.is_draining = False
         """Whether no more runs are taken."""
         self.launches: dict[str, Launch] = {}
@@ -88,7 +94,10 @@ class Live:
     async def serving(self) -> AsyncGenerator[trio.Nursery]:
         """Take runs while the block lasts; gives the nursery of what faces have to run beside it."""
         failure: BaseException | None = None
-        with self.runtime.observe(self.recorder, [RunEvent]):
+        with contextlib.ExitStack() as observing:
+            observing.enter_context(self.runtime.observe(self.recorder, [RunEvent]))
+            if self.watch is not None:
+                observing.enter_context(self.runtime.observe(self.watch.incidents, INCIDENTS))
             try:
                 async with trio.open_nursery() as self._nursery:
                     try:

@@ -122,6 +122,15 @@ class _Bound:
 
 async def list_runs(live: Live, caller: Caller, request: Request) -> Answer:
     """Runs, newest first: the caller's own, or all for who may inspect."""
+    return as_json(runs_told(live, caller, request))
+
+
+def runs_told(live: Live, caller: Caller, request: Request) -> dict[str, Any]:
+    """A page of the list of runs, as the query wants it.
+
+    Raises:
+        Problem: it cannot be meant.
+    """
     query = request.query_params
     limit = whole_number(query.get("limit"), "limit", 50, MAX_PAGE)
     labels = [_label(text) for text in query.getlist("label")]
@@ -145,7 +154,7 @@ async def list_runs(live: Live, caller: Caller, request: Request) -> Answer:
     told: dict[str, Any] = {"runs": [run_told(live, record, caller, prefix_of(request)) for record in found[:limit]]}
     if len(found) > limit and limit:
         told["cursor"] = found[limit - 1].id
-    return as_json(told)
+    return told
 
 
 def _label(text: str) -> tuple[str, str]:

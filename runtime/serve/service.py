@@ -15,9 +15,12 @@ from runtime.embed.asgi import GRACE_S, STATE, UnderstudyLifespan
 from runtime.embed.asyncio_faces import AsyncioRuntime
 from runtime.embed.disconnects import Receive, Scope, Send
 from runtime.embed.trio_apps import call_on_trio
+from runtime.inspector.watch import Watch
 from runtime.recording.recorder import Recording
-from runtime.serve.auth import Authenticator
+from runtime.serve.auth import EVERYBODY, OPERATING, Authenticator
 from runtime.serve.gate import REFUSES, Gate, caller_of, problem_response
+from runtime.serve.inspecting import PATH as INSPECTOR
+from runtime.serve.inspecting import endpoints as inspector_endpoints
 from runtime.serve.limits import Limits
 from runtime.serve.live import Live
 from runtime.serve.openapi import openapi
@@ -57,6 +60,9 @@ class Service:
         faces: other forms of the same graphs, such as ``OpenAIFace()``.
         cors: origins whose pages may call.
         hosts: names under which the service is reached, besides those of this machine itself.
+        inspector: whether the page ``/inspector/`` shows what goes on inside, to callers with the scope ``inspect``.
+        operate: whether that page also cancels runs and answers questions, for callers with the scope ``operate``; for everybody
+            without `auth`.
         record: how much of runs is kept.
         grace_s: how long a shut-down waits for runs, in seconds.
         options: of :func:`runtime.open_runtime`.
@@ -74,6 +80,8 @@ class Service:
         faces: Iterable[Face] = (),
         cors: Iterable[str] = (),
         hosts: Iterable[str] = (),
+        inspector: bool = True,
+        operate: bool = False,
         record: Recording | None = None,
         grace_s: float = GRACE_S,
         **options: Any,
@@ -85,6 +93,11 @@ class Service:
         if "*" in self.cors or "*" in self.hosts:
             raise DeclarationError("Service(cors=…, hosts=…): '*' would let everybody in.\n  Fix: name each origin and host.")
         self.auth = auth
+        self.inspector = inspector
+        """Whether it has the inspector's page."""
+        self._operate = operate and inspector
+        self.anybody: Final = OPERATING if self._operate else EVERYBODY
+        """Who calls where nobody need say so."""
         self._faces = tuple(faces)
         for face in self._faces:
             face.check(self.graphs)
@@ -134,7 +147,7 @@ class Service:
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI document."""
         if self._document is None:
-            shown = [each for each in self._endpoints() if not each.path.startswith("/openapi")]
+            shown = [each for each in self._endpoints() if not each.path.startswith(("/openapi", INSPECTOR))]
             version = metadata.version("understudy")
             self._document = openapi(self.graphs, shown, self.limits, is_open=self.auth is None, version=version)
         return self._document
@@ -143,6 +156,9 @@ class Service:
     async def _opened(self) -> AsyncGenerator[Runtime]:
         async with open_runtime(**self._options) as runtime:
             live = Live(self.graphs, self.limits, self._record, runtime)
+            if self.inspector:
+                live.watch = Watch(runtime, live.graphs, live.recorder, live.encoder)
+                live.is_operated = self._operate
             async with live.serving(), contextlib.AsyncExitStack() as stack:
                 for face in self._faces:
                     await stack.enter_async_context(face.running(live))
@@ -156,6 +172,8 @@ class Service:
 
     def _endpoints(self) -> list[Endpoint]:
         own = [*ENDPOINTS, Endpoint("GET", "/openapi.json", None, self._show_openapi, "This document")]
+        if self.inspector:
+            own += inspector_endpoints(operated=self._operate)
         return [*own, *(endpoint for face in self._faces for endpoint in face.endpoints())]
 
     async def _show_openapi(self, *_: Any) -> Answer:
@@ -210,7 +228,7 @@ class _Handled:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._refuse is not None:
             scope[REFUSES] = self._refuse
-        caller = await caller_of(scope, self._service.auth, self.endpoint.scope)
+        caller = await caller_of(scope, self._service.auth, self.endpoint.scope, self._service.anybody)
         answer = await self.endpoint.handler(self._service.live, caller, Request(scope, receive))
         await answer(scope, receive, send)
 

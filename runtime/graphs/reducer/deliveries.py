@@ -14,7 +14,7 @@ from runtime.graphs.reducer.routing import Destination, RoutingTable
 
 
 @final
-@attrs.frozen
+@attrs.define  # not frozen, which takes twice as long to make: there is one for nearly every step
 class Commands:
     """What the engine is to do after an event, in this order of priority: cancel, then deliver."""
 
@@ -27,15 +27,17 @@ class Commands:
 class Deliveries:
     """What is at work, and what the engine has not been told yet."""
 
+    __slots__ = ("_cancelled", "_cancelling", "_in_line", "_run_id", "_starting", "at_work", "begun", "current")
+
     def __init__(self, routing: RoutingTable, run_id: str) -> None:
-        self._in_line = routing.feeds_joins | routing.gathers_for_joins
+        self._in_line = routing.in_line
         self._run_id = run_id
         self.at_work: dict[str, Delivery] = {}
         """By path, in the order of their start."""
         self.begun = 0
         self.current = ""
         """The path of the delivery whose end is being handled: it needs no cancelling."""
-        self._cancelled: set[str] = set()
+        self._cancelled: dict[str, None] = {}
         self._starting: list[Delivery] = []
         self._cancelling: list[str] = []
 
@@ -74,33 +76,32 @@ class Deliveries:
         self.begun += 1
         self._starting.append(delivery)
 
-    def follow(self, delivery: Delivery, to: Destination, message: object) -> bool:
-        """End `delivery` and begin the one that follows of its message, which has no other way on.
+    def follow(self, delivery: Delivery, to: Destination, message: object) -> Delivery | None:
+        """End `delivery` and begin the one that follows of its message, which has no other way on; that is all there is to do.
 
-        False, and no change, where anything besides may hang on that: a join that waits, a path that was taken before.
+        None, and no change, where anything besides may hang on that: a join that waits, a path that was taken before.
         """
         branch, node, way, iteration = delivery.branch, to.spec.name, delivery.way, delivery.iteration + to.rounds
         path = f"{branch.prefix}/{node}@{way}/{iteration}" if way else f"{branch.prefix}/{node}/{iteration}"
         if branch.joins or branch.below or branch.has_ended or path in branch.paths or self._starting or self._cancelling:
-            return False
+            return None
         branch.paths[path] = 1
         arguments = {to.receiver.parameter: message}
         following = Delivery(path, node, branch, iteration, way, arguments, to.back, delivery.depth + 1)
         self.at_work[path] = branch.deliveries[path] = following
-        self._starting.append(following)
         self.begun += 1
         del self.at_work[delivery.path], branch.deliveries[delivery.path]
         if branch.fork is not None:
             branch.fork.is_taken = True
         delivery.is_done = True
-        branch.own[node] = branch.own.get(node, 0) + 1
+        branch.enter(node)
         branch.leave(delivery.node)
-        return True
+        return following
 
     def end(self, delivery: Delivery) -> bool:
         """The delivery is no longer at work; False when it was cancelled before."""
         if self.at_work.pop(delivery.path, None) is None:
-            self._cancelled.discard(delivery.path)
+            self._cancelled.pop(delivery.path, None)
             return False
         branch = delivery.branch
         branch.deliveries.pop(delivery.path, None)
@@ -114,7 +115,7 @@ class Deliveries:
         for path in list(paths):
             delivery = self.at_work.pop(path)
             delivery.branch.deliveries.pop(path, None)
-            self._cancelled.add(path)
+            self._cancelled[path] = None
             if path != self.current:
                 self._cancelling.append(path)
 

@@ -88,6 +88,8 @@ class RoutingTable:
             node for node, ends in plan.gathers.items() if any(plan.nodes[e.node].is_join for e in ends)
         )
         """Fan-outs of which a join takes what is gathered."""
+        self.in_line = self.feeds_joins | self.gathers_for_joins
+        """Nodes whose deliveries are waited for in the order of their start."""
         self._known: dict[tuple[str | None, type], Route | _Choice] = {}
         self.only_ways: dict[tuple[str, type], Destination] = {}
         """Node and class of what it made → its one destination, which takes nothing else; see ``RunState.finished``."""
@@ -110,9 +112,8 @@ class RoutingTable:
         if len(route.destinations) != 1 or route.is_output or self.plan.recalled:
             return False
         (to,) = route.destinations
-        in_line = self.feeds_joins | self.gathers_for_joins
         is_one = self.plan.nodes[source].fan_out is Many.ONE
-        return is_one and to.starts and not to.merges and not {source, to.spec.name} & in_line
+        return is_one and to.starts and not to.merges and not {source, to.spec.name} & self.in_line
 
     def _choose(self, choice: _Choice, source: str | None, message: object) -> Route:
         found = [to for to, whens in choice.entries if not whens or _holds(whens, message, source, to.receiver.node)]

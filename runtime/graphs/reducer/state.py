@@ -52,7 +52,7 @@ class RunState:
         self.output: object | None = None
         self._root = Branch(prefix or plan.name)
         self._deliveries = Deliveries(routing, run_id)
-        self._quiet: deque[tuple[Branch, str | None]] = deque()
+        self._quiet: list[tuple[Branch, str | None]] = []
         self._left: list[tuple[Branch, str]] = []  # ended branches with the joins that they left waiting
         self._lost: dict[tuple[str | None, str], int] = {}  # messages that every condition was false for
         self._empty: dict[str, int] = {}  # fan-outs without an item, which nothing gathers
@@ -109,7 +109,8 @@ class RunState:
         route = self.routing.route(None, message)
         self._is_started = True
         self._send(None, self._root, message, route)
-        self._quiet.append((self._root, None))
+        if self._root.joins:
+            self._quiet.append((self._root, None))
         return self._commands()
 
     def emitted(self, path: str, value: object, index: int) -> Commands:
@@ -140,9 +141,10 @@ class RunState:
         delivery = self._deliveries.find(path)
         if delivery is None:
             return Commands()
-        to = self._only_ways.get((delivery.node, type(returned)))
-        if to is not None and self.output is None and not self._quiet and self._deliveries.follow(delivery, to, returned):
-            return self._deliveries.hand_over()  # what the rest of this method would do, as it is for most messages
+        to = self.only_way(delivery, returned)
+        following = None if to is None else self.followed(delivery, to, returned)
+        if following is not None:
+            return Commands((following,))  # what the rest of this method would do, as it is for most messages
         spec = self.plan.nodes[delivery.node]
         self._deliveries.current = path
         if spec.fan_out is Many.ONE:
@@ -159,6 +161,17 @@ class RunState:
                 self._close_fork(fork)
         self._end(delivery)
         return self._commands()
+
+    def only_way(self, delivery: Delivery, returned: object) -> Destination | None:
+        """Where what a node returned goes, if that is one node that takes nothing else; None if there may be more to it."""
+        return self._only_ways.get((delivery.node, type(returned)))
+
+    def followed(self, delivery: Delivery, to: Destination, returned: object) -> Delivery | None:
+        """:meth:`finished` for a delivery at work whose node returned what goes only `to`: the delivery that comes of it.
+
+        None, and nothing has changed, if there is more to do than that.
+        """
+        return None if self.output is not None or self._quiet else self._deliveries.follow(delivery, to, returned)
 
     def stood_in(self, path: str, returned: object) -> Commands:
         """A fallback returned in place of the node; that of the graph gives the output of the run, or None to end the branch.
@@ -243,7 +256,8 @@ class RunState:
         route = self.routing.route(None, message)
         if self.output is None:
             self._send(None, self._root, message, route)
-            self._quiet.append((self._root, None))
+            if self._root.joins:
+                self._quiet.append((self._root, None))
         return self._commands()
 
     @property
@@ -347,7 +361,7 @@ class RunState:
         while line and line[0].has_made_all:
             first = line.popleft()
             for receiver, value in first.held or ():
-                if self.output is None and not branch.has_ended:
+                if not branch.has_ended:
                     self._arrive(branch, receiver, value)
             if first.fork is not None or node not in self.routing.gathers_for_joins:
                 self._leave(branch, node)
@@ -428,7 +442,7 @@ class RunState:
                 f"{receiver.node!r} gathers {receiver.parameter!r}, but {value.source!r} made a {type(value.message).__name__} "
                 "outside of any fan-out.\n  Fix: let a node return list[…] on the way there."
             )
-        if receiver in fork.fired:
+        if fork.fired and receiver in fork.fired:
             return
         collected = fork.collected.setdefault(receiver, [])
         collected.append((branch.indices[-1], value))
@@ -515,15 +529,18 @@ class RunState:
 
     def _settle(self) -> None:
         while self._quiet and self.output is None:
-            branch, node = self._quiet.popleft()
-            if branch.has_ended:
-                continue
-            self._settle_branch(branch)
-            for join in list(branch.below) if node is not None else ():
-                receivers = [Receiver(join, entry.name) for entry in self.plan.nodes[join].inputs]
-                if any(self.plan.reaches_on_level(node or "", receiver) for receiver in receivers):
-                    for inner in sorted(branch.below.get(join, ()), key=lambda inner: inner.indices):
-                        self._settle_branch(inner)
+            quiet, self._quiet = self._quiet, []
+            for branch, node in quiet:
+                if not branch.has_ended:
+                    self._settle_around(branch, node)
+
+    def _settle_around(self, branch: Branch, node: str | None) -> None:
+        self._settle_branch(branch)
+        for join in list(branch.below) if node is not None else ():
+            receivers = [Receiver(join, entry.name) for entry in self.plan.nodes[join].inputs]
+            if any(self.plan.reaches_on_level(node or "", receiver) for receiver in receivers):
+                for inner in sorted(branch.below.get(join, ()), key=lambda inner: inner.indices):
+                    self._settle_branch(inner)
 
     def _settle_branch(self, branch: Branch) -> None:
         """Fire joins whose missing values are optional and can no longer come; end a branch in which nothing can happen."""
@@ -531,7 +548,8 @@ class RunState:
             pass
         if branch.has_ended or branch.own or branch.fork is None:
             return
-        if not any(self._joins.may_complete(branch, self.plan.nodes[node]) for node, b in branch.joins.items() if b.is_waiting):
+        waiting = [self.plan.nodes[node] for node, buffer in branch.joins.items() if buffer.is_waiting]
+        if not any(self._joins.may_complete(branch, spec) for spec in waiting):
             self._end_branch(branch)
 
     def _fire_without(self, branch: Branch, *, force: bool = False) -> bool:

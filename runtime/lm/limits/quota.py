@@ -59,6 +59,13 @@ class MinuteLimit:
         self._corrected.set()
         self._corrected = trio.Event()
 
+    @property
+    def used(self) -> float:
+        """How much of a minute's worth has been taken and is not paid back yet; 0 without a limit."""
+        if math.isinf(self.most):
+            return 0.0
+        return max(0.0, self._paid_at_s - trio.current_time()) * self.most / WINDOW_S
+
     def _wait_s(self, amount: float) -> float:
         due_s = self._paid_at_s + min(amount * WINDOW_S / self.most, WINDOW_S) - WINDOW_S
         return due_s - trio.current_time()

@@ -12,7 +12,9 @@ import attrs
 import pytest
 
 from actors.store_errors import StoreError
+from runtime.graphs.reducer.branches import Delivery
 from runtime.graphs.reducer.deliveries import Commands
+from runtime.graphs.reducer.routing import Destination
 from runtime.graphs.reducer.state import RunState
 from runtime.graphs.resuming import nothing_has_begun
 from runtime.messages.codec import MessageCodec
@@ -52,6 +54,23 @@ class Shadows:
         monkeypatch.setattr(RunState, "__init__", make)
         for name in EVENTS:
             monkeypatch.setattr(RunState, name, self._shadowed(name, getattr(RunState, name)))
+        monkeypatch.setattr(RunState, "followed", self._following(RunState.followed, RunState.finished))
+
+    def _following(self, followed: Callable[..., Delivery | None], finished: Callable[..., Commands]) -> Callable[..., Any]:
+        """The event ``finished`` as the engine tells it of most steps: a store keeps it as any other."""
+
+        def told(state: RunState, delivery: Delivery, to: Destination, returned: object) -> Delivery | None:
+            shadow: Shadow | None = vars(state).get("shadow")
+            following = followed(state, delivery, to, returned)
+            if shadow is not None and not shadow.is_told and following is not None:
+                self.events += 1
+                where = f"{state.run_id} followed {delivery.path}"
+                again = finished(shadow.state, *self._stored("finished", (delivery.path, returned), shadow, where))
+                differences = _differences(state, Commands((following,)), shadow.state, again)
+                self.differences += [f"{where}: {what}" for what in differences]
+            return following
+
+        return told
 
     def _shadowed(self, name: str, event: Callable[..., Commands | None]) -> Callable[..., Commands | None]:
         def told(state: RunState, *args: Any) -> Commands | None:

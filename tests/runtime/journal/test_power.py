@@ -142,7 +142,7 @@ async def cut_once(folder: Path, mode: str, seed: int) -> tuple[int, int]:
                 acknowledged.append((row, sync))
                 written.set()
 
-            writer.append([row], sync, partial(done, row=row, sync=sync, written=written), None, None, 1)
+            writer.append([row], sync, partial(done, row=row, sync=sync, written=written), None, None, lambda: 1)
             if chance.random() < 0.7:
                 await written.wait()
         await writer.close(lambda db: None)

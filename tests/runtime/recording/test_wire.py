@@ -65,6 +65,7 @@ def test_an_event_is_one_line_with_its_number_and_its_times() -> None:
     assert told(NodeFinished(at_s=2.5, output=Reply("a"), **NODE)) == {
         "v": 1,
         "seq": 3,
+        "event": "node.finished",
         "at": "1970-01-01T00:00:02.500000Z",
         "elapsed_s": 1.5,
         "run": "r",

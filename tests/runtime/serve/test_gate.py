@@ -23,10 +23,14 @@ async def client() -> AsyncIterator[Client]:
 
 def all_endpoints(service: Service) -> list[tuple[str, str, Any]]:
     """Method, path and scope of every route, with names filled in."""
-    return [
-        (each.method, each.path.replace("{graph}", "answers").replace("{run}", "theirs").replace("{question}", "q"), each.scope)
-        for each in service._endpoints()
-    ]
+    given = {"{graph}": "answers", "{run}": "theirs", "{question}": "q", "{file:path}": "app.js"}
+
+    def filled(path: str) -> str:
+        for name, value in given.items():
+            path = path.replace(name, value)
+        return path
+
+    return [(each.method, filled(each.path), each.scope) for each in service._endpoints()]
 
 
 async def test_without_a_key_every_route_but_the_open_ones_is_a_401() -> None:
@@ -36,7 +40,7 @@ async def test_without_a_key_every_route_but_the_open_ones_is_a_401() -> None:
         statuses = {(method, path): (await client.call(method, path, {})).status for method, path, _ in all_endpoints(service)}
 
     is_open = {path for _, path, scope in all_endpoints(service) if scope is None}
-    assert is_open == {"/healthz", "/readyz", "/openapi.json"}
+    assert is_open == {"/healthz", "/readyz", "/openapi.json", "/inspector", "/inspector/", "/inspector/static/app.js"}
     assert {path for (_, path), status in statuses.items() if status != 401} == is_open
     assert len(statuses) >= 11
 
@@ -47,7 +51,7 @@ async def test_another_callers_run_is_not_there_on_any_route() -> None:
     async with service.lifespan():
         client = Client(service.app)
         await client.of(keys.ann).start("a", run_id="theirs")
-        paths = [(method, path) for method, path, _ in all_endpoints(service) if "theirs" in path]
+        paths = [(method, path) for method, path, scope in all_endpoints(service) if "theirs" in path and scope == "run"]
         replies = [await client.of(keys.ben).call(method, path, {}) for method, path in paths]
         never = [await client.of(keys.ben).call(m, p.replace("theirs", "never"), {}) for m, p in paths]
         listed = (await client.of(keys.ben).get("/v1/runs")).json()

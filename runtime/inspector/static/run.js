@@ -1,0 +1,86 @@
+// One run: its timeline with waiting, attempts and calls, its critical path, its events, and its replay.
+
+import { follow, get, post } from "./client.js";
+import { Badge, Component, Fault, Json, go, html, seconds, shown, usd } from "./parts.js";
+import { Picture } from "./picture.js";
+import { criticalPath, nodeStates, timeline } from "./timeline.js";
+
+const MOST_BARS = 400;
+
+export class Run extends Component {
+  constructor(props) {
+    super(props);
+    this.events = props.events ? [...props.events] : [];
+    this.state = { until: Infinity, playing: false, speed: 1, chosen: null, tab: "timeline", cancelled: "" };
+  }
+
+  componentDidMount() {
+    if (this.props.events) return;
+    this.close = follow(`runs/${encodeURIComponent(this.props.id)}/events`, {
+      resumes: true,
+      onState: (told, error) => this.setState({ stream: told, refused: error }),
+      onFrame: (frame) => {
+        this.events.push({ event: frame.event, ...JSON.parse(frame.data) });
+        if (!this.due) this.due = setTimeout(() => { this.due = null; this.setState({}); }, 100);
+      },
+    });
+  }
+
+  componentDidUpdate() {
+    const { graph } = timeline(this.events);
+    if (!graph || this.loaded || this.props.events) return;
+    this.loaded = true;
+    get(`graphs/${encodeURIComponent(graph)}`).then((layout) => this.setState({ graph: layout }), () => {});
+  }
+
+  componentWillUnmount() {
+    if (this.close) this.close();
+    clearInterval(this.timer);
+    clearTimeout(this.due);
+  }
+
+  play(span) {
+    clearInterval(this.timer);
+    if (this.state.playing) return this.setState({ playing: false });
+    let at = this.state.until >= span ? 0 : this.state.until;
+    this.setState({ playing: true, until: at });
+    this.timer = setInterval(() => {
+      at += 0.05 * this.state.speed;
+      if (at >= span) clearInterval(this.timer);
+      this.setState({ until: at >= span ? Infinity : at, playing: at < span });
+    }, 50);
+  }
+
+  render({ id, about }, { until, playing, speed, chosen, tab, graph, stream, refused, cancelled }) {
+    if (refused) return html`<section><h1>Run ${shown(id)}</h1><p class="fault">${shown(refused.message)}</p></section>`;
+    const whole = timeline(this.events), told = until === Infinity ? whole : timeline(this.events, until);
+    const span = Math.max(whole.span, 0.000001), critical = criticalPath(told.bars), place = (at) => `${(100 * Math.min(at, span)) / span}%`;
+    const picked = chosen && told.bars.find((bar) => `${bar.path} ${bar.attempt}` === chosen);
+    const cancel = () => post(`runs/${encodeURIComponent(id)}/cancel`, {}).then(() => this.setState({ cancelled: "Cancelled." }), (error) => this.setState({ cancelled: error.message }));
+    let left = MOST_BARS;
+    return html`<section><h1>Run ${shown(id)} <${Badge} state=${told.status} /></h1>
+      <p>${told.graph ? html`<a href=${go("graphs", told.graph)}>${shown(told.graph)}</a>, ` : ""}${seconds(whole.span)}, ${told.bars.length} attempts${told.missed ? `, ${told.missed} events are not kept any more` : ""}
+        ${Object.entries(told.labels).map(([k, v]) => html` <small class="label">${shown(k)}: ${shown(v)}</small>`)}
+        ${about && about.operates && ["running", "waiting", "queued"].includes(whole.status) ? html` <button onClick=${cancel}>Cancel the run</button>` : null} <span role="status">${shown(cancelled)}</span></p>
+      <p class="filters">${["timeline", "picture", "events"].map((each) => html`<button class=${tab === each ? "on" : ""} onClick=${() => this.setState({ tab: each })}>${each}</button>`)}
+        <span class="replay"><button aria-label=${playing ? "pause" : "play"} onClick=${() => this.play(span)}>${playing ? "▮▮" : "▶"}</button>
+        <button onClick=${() => this.setState({ speed: speed >= 8 ? 1 : speed * 2 })}>×${speed}</button>
+        <input type="range" aria-label="time" min="0" max="1000" value=${until === Infinity ? 1000 : (1000 * until) / span} onInput=${(event) => { const at = Number(event.target.value); this.setState({ until: at >= 1000 ? Infinity : (at / 1000) * span }); }} /></span></p>
+      ${tab === "timeline" ? html`<div class="timeline" role="list">${told.rows.map((row) => html`<div class="lane" role="listitem"><span class="lane-name" title=${shown(row.node)}>${shown(row.node)}</span><div class="track">
+        ${row.bars.map((bar) => (left-- > 0 ? html`<span key=${`w${bar.path} ${bar.attempt}`} class="waiting" style=${{ left: place(bar.delivered), width: place(bar.began - bar.delivered) }}></span>
+          <button key=${`${bar.path} ${bar.attempt}`} class=${`bar ${bar.status.replace(/\W/g, "-")} ${critical.has(bar) ? "critical" : ""}`} style=${{ left: place(bar.began), width: place((bar.ended === null ? told.span : bar.ended) - bar.began) }}
+            aria-label=${`${shown(bar.path)} attempt ${bar.attempt}: ${bar.status}${critical.has(bar) ? ", on the critical path" : ""}`} onClick=${() => this.setState({ chosen: `${bar.path} ${bar.attempt}` })}></button>` : null))}</div></div>`)}
+        <p class="legend"><span class="key waiting"></span> waits <span class="key done"></span> works <span class="key retrying"></span> failed attempt <span class="key critical"></span> critical path: ${seconds([...critical].reduce((sum, bar) => sum + bar.ended - bar.began, 0))} of work</p></div>` : null}
+      ${tab === "picture" ? (graph ? html`<${Picture} layout=${graph.layout} states=${nodeStates(told)} />` : html`<p class="empty">The picture is not there.</p>`) : null}
+      ${tab === "events" ? html`<ol class="feed">${this.events.filter((each) => each.elapsed_s <= until).slice(-500).map((each) => html`<li><time>${seconds(each.elapsed_s)}</time> <b>${shown(each.event)}</b> ${each.node ? shown(each.path || each.node) : ""} <${Json} value=${each} /></li>`)}</ol>` : null}
+      ${picked ? html`<aside aria-label="chosen attempt"><h2>${shown(picked.path)}, attempt ${picked.attempt} <${Badge} state=${picked.status} /></h2><dl><dt>waited</dt><dd>${seconds(picked.began - picked.delivered)}</dd>
+        <dt>took</dt><dd>${picked.ended === null ? "–" : seconds(picked.ended - picked.began)}</dd>${picked.error ? html`<dt>error</dt><dd><${Fault} error=${picked.error} /></dd>` : null}
+        ${picked.calls.map((call) => html`<dt>call</dt><dd>${shown(call.model)} ${call.ended === null ? "…" : `${call.prompt_tokens}+${call.completion_tokens} tokens, ${usd(call.cost_usd)}, ${seconds(call.duration_s)}${call.first_token_s ? `, first ${seconds(call.first_token_s)}` : ""}`} <${Fault} error=${call.error} /></dd>`)}
+        ${picked.tools.map((tool) => html`<dt>tool</dt><dd>${shown(tool.tool)} ${seconds(tool.duration_s)} <${Fault} error=${tool.error} /></dd>`)}
+        ${picked.text ? html`<dt>streamed</dt><dd><pre>${shown(picked.text)}</pre></dd>` : null}${picked.output !== undefined ? html`<dt>output</dt><dd><${Json} value=${picked.output} open=${true} /></dd>` : null}</dl></aside>` : null}
+      ${told.questions.filter((each) => !each.answered).map((each) => html`<p>A person is asked at ${shown(each.path)}: <a href="#/questions">questions</a></p>`)}
+      <h2>Input</h2><${Json} value=${told.input} open=${true} />${told.error ? html`<h2>Error</h2><${Fault} error=${told.error} />` : null}
+      ${told.status === "succeeded" ? html`<h2>Output</h2><${Json} value=${told.output} open=${true} />` : null}
+      ${stream === "offline" ? html`<p class="empty">The service is away.</p>` : null}</section>`;
+  }
+}

@@ -1,0 +1,149 @@
+"""The inspector's page in Chromium, on a service in which much goes wrong."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.browser.faulty import HOSTILE
+
+playwright = pytest.importorskip("playwright.sync_api", reason="installed by `make browser`")
+pytestmark = pytest.mark.browser
+VIEWS = ("overview", "runs", "actors/crashing", "graphs", "letters", "models", "questions")
+REPORT = (
+    """addEventListener("securitypolicyviolation", (event) => console.error("CSP", event.violatedDirective, event.blockedURI))"""
+)
+
+
+def start(port: int, extras: int = 3) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "tests.browser.faulty", str(port), str(extras)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("up")
+    return process
+
+
+def stop(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.wait()
+    assert process.stdout is not None
+    process.stdout.close()
+
+
+@pytest.fixture
+def port(unused_tcp_port_factory: Callable[[], int]) -> int:
+    return unused_tcp_port_factory()
+
+
+@pytest.fixture(scope="session")
+def unused_tcp_port_factory() -> Callable[[], int]:
+    import socket
+
+    def find() -> int:
+        with socket.socket() as bound:
+            bound.bind(("127.0.0.1", 0))
+            return int(bound.getsockname()[1])
+
+    return find
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def page(browser: Any, port: int) -> Iterator[Any]:
+    context = browser.new_context()
+    page = context.new_page()
+    page.add_init_script(REPORT)
+    page.wrong = []
+    page.foreign = []
+    page.on("pageerror", lambda error: page.wrong.append(str(error)))
+    page.on("console", lambda message: page.wrong.append(message.text) if message.type == "error" else None)
+    page.on("dialog", lambda dialog: page.wrong.append("a dialog"))
+    page.on("request", lambda each: page.foreign.append(each.url) if f"127.0.0.1:{port}/" not in each.url else None)
+    yield page
+    context.close()
+
+
+@pytest.fixture
+def service(port: int) -> Iterator[subprocess.Popen[str]]:
+    process = start(port)
+    yield process
+    stop(process)
+
+
+def test_every_view_shows_hostile_text_as_text_and_asks_no_other_origin(service: Any, page: Any, port: int) -> None:
+    for view in VIEWS:
+        page.goto(f"http://127.0.0.1:{port}/inspector/#/{view}")
+        page.locator("main h1").wait_for()
+        assert page.locator("main img, main script").count() == 0
+    page.goto(f"http://127.0.0.1:{port}/inspector/#/actors/crashing")
+    playwright.expect(page.locator("aside")).to_contain_text(HOSTILE[:-1])
+    playwright.expect(page.locator("aside")).to_contain_text("\\u202e")
+
+    assert page.wrong == []
+    assert page.foreign == []
+
+
+def test_a_run_has_a_timeline_a_replay_and_its_events(service: Any, page: Any, port: int) -> None:
+    page.goto(f"http://127.0.0.1:{port}/inspector/#/runs?status=failed")
+    page.locator("tbody a").first.click()
+    page.locator(".bar").first.click()
+    playwright.expect(page.locator("aside")).to_contain_text("LookupError")
+    page.locator("input[type=range]").fill("0")
+    playwright.expect(page.locator("main h1")).not_to_contain_text("failed")
+    page.get_by_role("button", name="events").click()
+
+    assert page.wrong == []
+
+
+def test_a_question_is_answered_and_goes_away(service: Any, page: Any, port: int) -> None:
+    page.goto(f"http://127.0.0.1:{port}/inspector/#/questions")
+    page.get_by_role("button", name="Answer").click()
+
+    playwright.expect(page.locator("main")).to_contain_text("Nobody is asked anything.")
+    page.goto(f"http://127.0.0.1:{port}/inspector/#/runs?status=succeeded")
+    playwright.expect(page.locator("tbody tr")).to_have_count(1)
+
+
+def test_the_page_comes_back_after_the_service_was_restarted(page: Any, port: int) -> None:
+    process = start(port)
+    page.goto(f"http://127.0.0.1:{port}/inspector/#/actors")
+    playwright.expect(page.locator("header .link")).to_have_text("live")
+    stop(process)
+    playwright.expect(page.locator("header .link")).to_have_text("offline")
+    process = start(port)
+
+    playwright.expect(page.locator("header .link")).to_have_text("live", timeout=15_000)
+    stop(process)
+
+
+def test_a_thousand_actors_are_shown_by_pages_and_searched(page: Any, port: int) -> None:
+    process = start(port, 1_000)
+    page.goto(f"http://127.0.0.1:{port}/inspector/#/actors")
+    playwright.expect(page.locator("header")).to_contain_text(re.compile("1,00[0-9] actors"))
+    playwright.expect(page.locator("tbody tr")).to_have_count(202)
+    page.locator("#search").fill("quiet-999")
+    page.locator("#search").press("Enter")
+
+    playwright.expect(page.locator("tbody tr")).to_have_count(1)
+    assert page.wrong == []
+    stop(process)
+
+
+def test_nothing_is_wider_than_a_small_screen(service: Any, page: Any, port: int) -> None:
+    page.set_viewport_size({"width": 320, "height": 640})
+    for view in VIEWS:
+        page.goto(f"http://127.0.0.1:{port}/inspector/#/{view}")
+        page.locator("main h1").wait_for()
+        assert page.locator("main").bounding_box()["width"] <= 320

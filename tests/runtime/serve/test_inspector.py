@@ -1,0 +1,174 @@
+"""What the inspector shows over HTTP, to whom, and that it changes nothing unless it is told to."""
+
+import hashlib
+import json
+from typing import Any
+
+import attrs
+import pytest
+
+from actors import Actor, Graph
+from runtime.inspector.api import patch
+from runtime.inspector.page import POLICY, files
+from runtime.serve import Service
+from tests.runtime.serve.cast import Client, Keys, Reply, answers, serving
+
+API = "/inspector/api"
+
+
+class Quiet(Actor[Any]):
+    async def receive(self, message: Any) -> None:
+        pass
+
+
+async def test_the_page_has_the_strict_policy_and_all_of_its_files() -> None:
+    async with serving() as client:
+        page = await client.get("/inspector/")
+        script = await client.get("/inspector/static/vendor/preact.mjs")
+        again = await client.get("/inspector/static/app.js", headers={"if-none-match": files()["app.js"].tag})
+        strange = [await client.get(f"/inspector/static/{path}") for path in ("../page.py", "nothing.js", "%2e%2e/page.py")]
+
+    assert page.headers["content-security-policy"] == POLICY
+    assert page.headers["referrer-policy"] == "no-referrer"
+    assert b"://" not in page.body
+    assert script.headers["content-type"].startswith("text/javascript")
+    assert again.status == 304
+    assert [reply.status for reply in strange] == [404, 404, 404]
+
+
+@pytest.mark.parametrize(
+    ("name", "digest"),
+    [
+        ("vendor/preact.mjs", "bdcbd9abdf2c77c5c45326eab42191e949222d479d0d5f69467387a77040cb55"),  # preact 11.2.0
+        ("vendor/htm.mjs", "ab33dd3f38059b9be4d5f5350128eefb2356639c4e0bbe9d9e8b3ba75847e9e4"),  # htm 3.1.1
+    ],
+)
+def test_what_is_vendored_is_what_was_published(name: str, digest: str) -> None:
+    assert hashlib.sha256(files()[name].content).hexdigest() == digest
+    assert files()[name.replace(".mjs", ".LICENSE")].content
+
+
+async def test_the_data_wants_the_scope_to_inspect() -> None:
+    keys = Keys()
+    async with serving(auth=keys.auth) as client:
+        statuses = {key: (await client.of(key).get(f"{API}/overview")).status for key in (keys.ann, keys.eve)}
+        nobody = await client.get(f"{API}/overview")
+
+    assert statuses == {keys.ann: 403, keys.eve: 200}
+    assert nobody.status == 401
+
+
+async def test_the_overview_counts_runs_and_shows_what_has_crashed() -> None:
+    async with serving() as client:
+        await client.start("a")
+        await client.start("fail")
+        told = (await client.get(f"{API}/overview")).json()
+
+    assert told["summary"]["ended"] == {"succeeded": 1, "failed": 1}
+    assert [(each["node"], each["started"], each["finished"], each["failed"]) for each in told["slowest"]] == [
+        ("answer", 2, 1, 1)
+    ]
+    assert "LookupError: the secret path /etc/passwd" in [each.get("error") for each in told["incidents"]]
+
+
+async def test_actors_are_paged_searched_and_shown_in_full() -> None:
+    service = Service([answers()])
+    async with service.lifespan():
+        for number in range(5):
+            await service.live.runtime.spawn(Quiet, name=f"quiet-{number}")
+        client = Client(service.app)
+        page = (await client.get(f"{API}/actors?limit=2&skip=1")).json()
+        found = (await client.get(f"{API}/actors?search=quiet-3")).json()
+        one = (await client.get(f"{API}/actors?chosen=quiet-3")).json()["chosen"]
+
+    assert page["lists"][""]["order"] == ["quiet-0", "quiet-1"]
+    assert page["lists"][""]["total"] == 6
+    assert found["lists"][""]["order"] == ["quiet-3"]
+    assert (one["state"], one["mailbox"]["capacity"], one["incidents"]) == ("running", 64, [])
+
+
+async def test_dead_letters_come_newest_first_and_by_pages() -> None:
+    async with serving() as client:
+        for _ in range(3):
+            await client.start("fail")
+        newest = (await client.get(f"{API}/letters?limit=2")).json()
+        older = (await client.get(f"{API}/letters?before={newest['order'][-1]}")).json()
+
+    assert (newest["order"], older["order"]) == (["2", "1"], ["0"])
+    assert newest["rows"]["2"]["message"] == {"text": "fail", "wait_s": 0.0}
+
+
+async def test_a_view_is_sent_whole_and_then_what_changes(autojump_clock: Any) -> None:
+    service = Service([answers()])
+    async with service.lifespan():
+        client = Client(service.app)
+        reply = Reply()
+        seen = 0
+
+        def enough(reply: Reply) -> bool:
+            nonlocal seen
+            seen = reply.body.count(b"event: ")
+            if seen == 1 and not service.live.launches:
+                service.live.runtime.dead_letters._total += 1
+            return seen == 2
+
+        await client.get(f"{API}/changes?view=letters", until=enough, reply=reply)
+
+    [(_, first, whole), (_, second, changed)] = reply.events()[:2]
+    assert (first, second) == ("view", "patch")
+    assert whole["view"]["summary"]["letters"] == 0
+    assert changed["view"]["summary"] == {"letters": changed["view"]["total"]}
+
+
+async def test_it_reads_only_unless_it_may_operate() -> None:
+    keys = Keys()
+    async with serving(auth=keys.auth) as client:
+        assert (await client.of(keys.oz).post(f"{API}/runs/x/cancel", {})).status in (404, 405)
+    async with serving(auth=keys.auth, operate=True) as client:
+        assert (await client.of(keys.eve).post(f"{API}/runs/x/cancel", {})).problem == "forbidden"
+        assert (await client.of(keys.oz).post(f"{API}/runs/x/cancel", {})).problem == "no-such-run"
+
+
+@attrs.frozen
+class Draft:
+    text: str
+
+
+@attrs.frozen
+class Verdict:
+    good: bool
+
+
+async def test_a_question_is_shown_and_answered_by_who_operates() -> None:
+    graph = Graph("reviews", input=Draft, output=Verdict)
+
+    @graph.human
+    async def review(draft: Draft) -> Verdict:  # type: ignore[empty-body]
+        """Is it good?"""
+        ...
+
+    async with serving(graph, operate=True) as client:
+        await client.post("/v1/graphs/reviews/runs", {"input": {"text": "a"}, "run_id": "r"})
+        told = (await client.get(f"{API}/questions")).json()
+        [question] = told["order"]
+        wrong = await client.post(f"{API}/questions/{question}/answer", {"good": "yes"})
+        right = await client.post(f"{API}/questions/{question}/answer", {"good": True})
+        run = await client.get("/v1/runs/r")
+
+    assert told["rows"][question]["text"] == "Is it good?"
+    assert wrong.problem == "input-invalid"
+    assert right.status == 200
+    assert run.json()["status"] in ("running", "succeeded")
+
+
+async def test_a_service_without_the_inspector_has_none_of_its_routes() -> None:
+    async with serving(inspector=False) as client:
+        assert {(await client.get(path)).status for path in ("/inspector/", f"{API}/overview")} == {404}
+
+
+def test_a_patch_names_what_has_changed_and_nothing_else() -> None:
+    old: dict[str, Any] = {"a": {"b": 1, "c": 2}, "d": [1], "e": 3}
+    new: dict[str, Any] = {"a": {"b": 1, "c": 4}, "d": [1, 2]}
+
+    assert patch(old, new) == {"a": {"c": 4}, "d": [1, 2], "e": None}
+    assert json.dumps(patch(new, new)) == "{}"
