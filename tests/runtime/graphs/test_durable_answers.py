@@ -108,7 +108,7 @@ async def test_a_model_is_asked_when_it_is_written_that_it_is_going_to_be(autoju
     memory = MemoryStore()
 
     def answer(_: object) -> str:
-        stored.append(memory.statistics()["records"])
+        stored.append(int(memory.statistics()["records"]))
         return "1"
 
     async def work(ask: Ask, lm: LM) -> Done:
@@ -119,7 +119,7 @@ async def test_a_model_is_asked_when_it_is_written_that_it_is_going_to_be(autoju
         assert await handle.result() == Done("1")
 
     kinds = [record.kind.value async for record in memory.read("it")]
-    assert kinds[: int(stored[0])] == ["started", "called"]
+    assert kinds[: stored[0]] == ["started", "called"]
 
 
 async def test_calls_that_end_with_their_run_are_certain(autojump_clock):

@@ -1,7 +1,8 @@
-"""Kill a process that runs graphs on a SQLite store, again and again, and see that nothing was done twice.
+"""Kill a process that runs graphs on a SQLite store, again and again, and see that nothing was lost and nothing done twice.
 
 ``python -m tests.runtime.journal.chaos 1000``. Each life is a fork of a process without threads. A life takes up what the ones
-before have left, starts runs of its own, and is killed at a random point; at last one is let live until every run is over.
+before have left, starts runs of its own, answers what they ask, and is killed at a random point; at last one is let live until
+every run is over. The language model is a provider in a process of its own, which knows best what it was asked.
 """
 
 from __future__ import annotations
@@ -14,269 +15,134 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Final, final
+from typing import Any, Final
 
-import attrs
 import trio
 
-from actors import Graph, Run
 from runtime import open_runtime
 from runtime.journal import SqliteStore, sqlite_writer
 from runtime.journal.records import RecordKind
 from runtime.journal.store import RunQuery
+from runtime.lm.client import LMClient
+from runtime.lm.providers.translation import warm_up
+from runtime.testing.loopback import LoopbackHandle, ModelScript, loopback_process
 from tests.runtime.journal.kills import forked
+from tests.runtime.journal.workload import ANSWER, ASKED, Notes, attend, ended, faults_of, finished_in, workload
 
 RUNS: Final = 3
 """That each life starts."""
-WITHIN_S: Final = 0.12
-"""Seconds after its first step within which a life is killed: about as long as its runs take."""
+AGAIN: Final = 3
+"""Lives before the present one whose runs it goes on with from its first moment: so that what was resumed is killed, too."""
+MOST_STEPS: Final = 60
+"""A life is killed when it has begun so many steps at most: fewer than its runs have, so on no machine are they all over."""
+WITHIN_S: Final = 0.005
+"""Seconds after its last step within which it is killed: as long as a step takes."""
 LIVES: Final = 25
 """On one store."""
+LATENCY_S: Final = 0.01
 
 
-@attrs.frozen
-class Job:
-    number: int
-
-
-@attrs.frozen
-class Piece:
-    number: int
-
-
-@attrs.frozen
-class Weighed:
-    grams: int
-
-
-@attrs.frozen
-class Sized:
-    grams: int
-
-
-@attrs.frozen
-class Total:
-    grams: int
-
-
-@attrs.frozen
-class Tick:
-    number: int
-
-
-@attrs.frozen
-class Square:
-    number: int
-
-
-@attrs.frozen
-class Round:
-    left: int
-    made: int
-
-
-@attrs.frozen
-class End:
-    made: int
-
-
-@attrs.frozen
-class Report:
-    grams: int
-    made: int
-
-
-def workload(log: int) -> Graph[Job, Report]:
-    """A fan-out into nested runs, a join, a generator with a fan-in, a loop and a join of two; each node notes that it begins."""
-
-    async def begin(run: Run) -> None:
-        os.write(log, f"{run.id}\t{run.path}\n".encode())
-        await trio.sleep(random.random() / 200)
-
-    inner = Graph("inner", input=Piece, output=Sized)
-
-    @inner.node
-    async def weigh(piece: Piece, run: Run) -> Weighed:
-        await begin(run)
-        return Weighed(piece.number * 10)
-
-    @inner.node
-    async def size(weighed: Weighed, run: Run) -> Sized:
-        await begin(run)
-        return Sized(weighed.grams + 1)
-
-    graph = Graph("chaos", input=Job, output=Report)
-
-    @graph.node
-    async def split(job: Job, run: Run) -> list[Piece]:
-        await begin(run)
-        return [Piece(job.number + index) for index in range(4)]
-
-    graph.add(inner)
-
-    @graph.node
-    async def total(sizes: list[Sized], run: Run) -> Total:
-        await begin(run)
-        return Total(sum(each.grams for each in sizes))
-
-    @graph.node(repeatable=True)
-    async def count(total: Total, run: Run) -> AsyncIterator[Tick]:
-        await begin(run)
-        for number in range(4):
-            yield Tick(number)
-
-    @graph.node
-    async def square(tick: Tick, run: Run) -> Square:
-        await begin(run)
-        return Square(tick.number**2)
-
-    @graph.node
-    async def gather(squares: list[Square], run: Run) -> Round:
-        await begin(run)
-        return Round(3, sum(each.number for each in squares))
-
-    @graph.node
-    async def again(turn: Round, run: Run) -> Round | End:
-        await begin(run)
-        return Round(turn.left - 1, turn.made + 1) if turn.left else End(turn.made)
-
-    @graph.node
-    async def finish(end: End, total: Total, run: Run) -> Report:
-        await begin(run)
-        return Report(total.grams, end.made)
-
-    return graph
-
-
-def expected(number: int) -> Report:
-    """What a run of ``Job(number)`` makes."""
-    return Report(sum((number + index) * 10 + 1 for index in range(4)), sum(each**2 for each in range(4)) + 3)
-
-
-@final
-@attrs.frozen
-class Place:
-    """The files of one store and what is noted beside it."""
-
-    folder: Path
-
-    @property
-    def store(self) -> Path:
-        """The store."""
-        return self.folder / "runs.db"
-
-    @property
-    def begun(self) -> Path:
-        """The steps that the present life has begun: run and path."""
-        return self.folder / "begun"
-
-    @property
-    def told(self) -> Path:
-        """What was acknowledged: a run, and nothing or its output."""
-        return self.folder / "told"
-
-    @property
-    def finished(self) -> Path:
-        """The steps that were recorded before the present life."""
-        return self.folder / "finished"
-
-
-async def live(place: Place, life: int, seed: int, runs: int, is_last: bool) -> None:
+async def live(folder: Path, address: str, life: int, seed: int, runs: int, is_last: bool) -> None:
     """One life; the last one ends when all runs are over."""
     sqlite_writer.__dict__["LOG_PAGES"] = random.Random(seed).choice([20, 1000])
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-    told, begun = os.open(place.told, flags, 0o600), os.open(place.begun, flags, 0o600)
+    notes = Notes(folder)
+    graph = workload(
+        lambda run_id, path: notes.write("begun", f"{run_id}\t{path}"),
+        lambda run_id, path: notes.write("done", f"{run_id}\t{path}"),
+        lambda run_id, path: f"{run_id}\t{path}" in notes.read("done"),
+    )
+    lm = LMClient("openai/m", api_key="key-of-a-test", api_base=address)
+    async with (
+        open_runtime(store=SqliteStore(folder / "runs.db"), graphs=[graph], lm=lm) as runtime,
+        trio.open_nursery() as all_of_it,
+    ):
+        all_of_it.start_soon(attend, runtime, notes)
+        async with trio.open_nursery() as nursery:
+            for number in range(0 if is_last else max(0, life - AGAIN) * RUNS, runs):
+                nursery.start_soon(ended, runtime, graph, number, notes)
+        all_of_it.cancel_scope.cancel()
 
-    async def wait_for(number: int) -> None:
-        handle = await runtime.start(graph, Job(number), run_id=f"run-{number}")
-        os.write(told, f"run-{number}\t\n".encode())
-        output = await handle.result()
-        os.write(told, f"run-{number}\t{output.grams},{output.made}\n".encode())
 
-    graph = workload(begun)
-    async with open_runtime(store=SqliteStore(place.store), graphs=[graph]) as runtime, trio.open_nursery() as nursery:
-        for number in range(0 if is_last else life * RUNS, runs):
-            nursery.start_soon(wait_for, number)
-
-
-async def look(place: Place) -> None:
-    """Compare what is stored with what is noted, and print what is wrong as a JSON object."""
-    wrong: Counter[str] = Counter()
-    before = set(place.finished.read_text().splitlines()) if place.finished.exists() else set()
-    begun = place.begun.read_text().splitlines() if place.begun.exists() else []
-    wrong["begun again"] = sum(line in before for line in begun)
-    place.begun.unlink(missing_ok=True)
-    store = SqliteStore(place.store)
-    finished: set[str] = set()
-    stored: dict[str, str] = {}
-    taken_up = 0
-    if place.store.exists() and place.store.stat().st_size:
-        for run in (await store.runs(RunQuery(limit=10_000))).items:
-            stored[run.id] = run.status
-            taken_up += run.lives - 1
+async def look(folder: Path, calls: Sequence[str]) -> None:
+    """Compare what is stored with what was noted and what the provider was asked, and write what is wrong as a JSON object."""
+    notes, store = Notes(folder), SqliteStore(folder / "runs.db")
+    found: dict[str, Any] = {"wrong": {}, "figures": {}, "finished": [], "answered": []}
+    if (folder / "runs.db").exists() and (folder / "runs.db").stat().st_size:
+        found["wrong"], found["figures"] = await faults_of(store, notes, calls)
+        for run in (await store.runs(RunQuery(limit=1_000))).items:
             rows = [row async for row in store.read(run.id)]
-            wrong["gaps"] += [row.seq for row in rows] != list(range(1, len(rows) + 1))
-            wrong["damaged"] += not all(row.is_intact for row in rows)
-            ended = [row.path.rpartition("\n")[2] for row in rows if row.kind is RecordKind.FINISHED]
-            wrong["finished twice"] += len(ended) - len(set(ended))
-            finished |= {f"{run.id}\t{path}" for path in ended}
+            found["finished"] += [f"{run.id}\t{path}" for path in finished_in(rows)]
+            found["answered"] += [f"{run.id} {what}" for what in ASKED[: sum(row.kind is RecordKind.ANSWER for row in rows)]]
         await store.close()
-    for line in place.told.read_text().splitlines() if place.told.exists() else []:
-        run_id, _, output = line.partition("\t")
-        wrong["lost"] += run_id not in stored
-        wanted = expected(int(run_id.partition("-")[2]))
-        wrong["other outputs"] += output not in {"", f"{wanted.grams},{wanted.made}"}
-    place.finished.write_text("".join(f"{line}\n" for line in sorted(finished)))
-    wrong["parked"] = sum(status == "parked" for status in stored.values())
-    wrong["failed"] = sum(status in {"failed", "cancelled"} for status in stored.values())
-    place.folder.joinpath("wrong").write_text(json.dumps({"wrong": wrong, "taken up": taken_up}))
+    folder.joinpath("found").write_text(json.dumps(found))
 
 
-def looked(place: Place) -> tuple[Counter[str], int]:
-    """What is wrong, and how often runs were taken up; found by a process of its own: this one must not open SQLite and fork."""
-    _, status = os.waitpid(forked(partial(look, place)), 0)
-    assert os.waitstatus_to_exitcode(status) == 0, "the look failed"
-    found = json.loads(place.folder.joinpath("wrong").read_text())
-    return Counter(found["wrong"]), found["taken up"]
+class Place:
+    """One store, and what is known of it after each life."""
 
+    def __init__(self, folder: Path, provider: LoopbackHandle) -> None:
+        self.folder = folder
+        self._provider = provider
+        self._finished: set[str] = set()
+        self._answered: set[str] = set()
+        self._calls = 0
+        provider.clear()
 
-def wait_for_steps(place: Place) -> None:
-    """Wait until the present life has begun a step."""
-    deadline_s = time.monotonic() + 60
-    while not place.begun.exists() or not place.begun.stat().st_size:
-        assert time.monotonic() < deadline_s, "no step has begun"
-        time.sleep(0.001)
+    def look(self) -> tuple[Counter[str], Counter[str]]:
+        """What is wrong after one more life, and other figures."""
+        notes = Notes(self.folder)
+        calls = [record.body["messages"][-1]["content"] for record in self._provider.snapshot().requests]
+        # A process of its own: this one must not open SQLite and fork.
+        _, status = os.waitpid(forked(partial(look, self.folder, calls)), 0)
+        assert os.waitstatus_to_exitcode(status) == 0, "the look failed"
+        found = json.loads((self.folder / "found").read_text())
+        wrong = Counter[str](found["wrong"])
+        wrong["steps begun again"] = sum(line in self._finished for line in notes.read("begun"))
+        wrong["answers paid for again"] = sum(call in self._answered for call in calls[self._calls :])
+        notes.delete("begun")
+        self._finished, self._answered, self._calls = set(found["finished"]), set(found["answered"]), len(calls)
+        return wrong, Counter(found["figures"])
+
+    def wait_for_steps(self, count: int) -> None:
+        """Wait until the present life has begun so many steps."""
+        deadline_s, notes = time.monotonic() + 60, Notes(self.folder)
+        while len(notes.read("begun")) < count:
+            assert time.monotonic() < deadline_s, f"{len(notes.read('begun'))} steps have begun, and {count} were to begin"
+            time.sleep(0.001)
 
 
 def main(kills: int, seed: int = 0) -> int:
     chance = random.Random(seed)
-    wrong: Counter[str] = Counter()
-    done = runs = taken_up = 0
-    with tempfile.TemporaryDirectory() as folder:
+    wrong, figures = Counter[str](), Counter[str]()
+    done = runs = 0
+    seen = Counter[str]()
+    trio.run(warm_up)  # once, for all forks
+    models = {"m": ModelScript(ANSWER, latency_s=LATENCY_S)}
+    with tempfile.TemporaryDirectory() as folder, loopback_process(models) as provider:
         while done < kills:
-            place = Place(Path(folder) / f"{done}")
+            place = Place(Path(folder) / f"{done}", provider)
             place.folder.mkdir()
             lives = min(LIVES, kills - done)
-            for life in range(lives):
-                child = forked(partial(live, place, life, chance.getrandbits(32), (life + 1) * RUNS, False))
-                wait_for_steps(place)
-                time.sleep(chance.uniform(0.0, WITHIN_S))
-                os.kill(child, signal.SIGKILL)
+            for life in range(lives + 1):
+                seed, is_last = chance.getrandbits(32), life == lives
+                wanted = (lives if is_last else life + 1) * RUNS
+                child = forked(partial(live, place.folder, provider.api_base, life, seed, wanted, is_last))
+                if not is_last:
+                    place.wait_for_steps(chance.randint(1, MOST_STEPS))
+                    time.sleep(chance.uniform(0.0, WITHIN_S))
+                    os.kill(child, signal.SIGKILL)
                 _, status = os.waitpid(child, 0)
                 if not os.WIFSIGNALED(status) and os.waitstatus_to_exitcode(status):
                     return 1
-                wrong += looked(place)[0]
-            _, status = os.waitpid(forked(partial(live, place, lives, 1, lives * RUNS, True)), 0)
-            if os.waitstatus_to_exitcode(status):
-                return 1
-            found, lived = looked(place)
-            wrong += found
-            done, runs, taken_up = done + lives, runs + lives * RUNS, taken_up + lived
+                found, seen = place.look()
+                wrong += found
+            done, runs, figures = done + lives, runs + lives * RUNS, figures + seen
     said = ", ".join(f"{count} {what}" for what, count in sorted(wrong.items()) if count) or "nothing lost or done again"
-    print(f"{done} kills, {runs} runs, taken up {taken_up} times: {said}")  # noqa: T201
+    more = ", ".join(f"{count} {what}" for what, count in sorted(figures.items()))
+    print(f"{done} kills, {runs} runs, taken up {figures['lives'] - runs} times, {more}: {said}")  # noqa: T201
     return int(any(wrong.values()))
 
 

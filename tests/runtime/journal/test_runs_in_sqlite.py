@@ -107,6 +107,7 @@ def killed(times: int) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.endswith(": nothing lost or done again\n")
     assert "taken up 0 times" not in done.stdout
+    assert "runs that were killed more than once" in done.stdout, "what was resumed is to be killed, too"
 
 
 async def test_a_run_that_failed_is_resumed_where_it_failed(tmp_path):
