@@ -267,7 +267,8 @@ class Engine:
                 await next(iter(self._active.by_id.values())).over.wait()
         while self._active.by_id:
             self.cancel_runs(f"the runtime was drained, and it was not over after grace_s={grace_s:g} s")
-            await next(iter(self._active.by_id.values())).over.wait()
+            for run in list(self._active.by_id.values()):  # one that only waits for people is over by now
+                await run.over.wait()
 
     def runs(self) -> Mapping[str, RunHandle]:
         """Those that are not over, by id, in the order of their start."""

@@ -15,6 +15,7 @@ from actors.errors import UnderstudyError
 from actors.graphs.graph import Graph
 from runtime.app import Runtime
 from runtime.graphs.events import RunEvent
+from runtime.graphs.handle import RunHandle
 from runtime.graphs.record import RunStatus
 from runtime.inspector.incidents import KINDS as INCIDENTS
 from runtime.inspector.watch import Watch
@@ -27,6 +28,8 @@ from runtime.serve.problems import RETRY_S, Problem, problem_of
 
 ADMIT_S: Final = 0.2
 """How long the answer to a start waits for the run to begin, before it says that the run waits, in seconds."""
+CANCEL_S: Final = 30.0
+"""How long the end of a stored run that was cancelled is waited for, in seconds: it may be another process that has it."""
 _MOST_KEYS: Final = 10_000
 """How many idempotency keys are known."""
 
@@ -62,6 +65,10 @@ class Launch:
     """Set when nothing of it is alive."""
     error: BaseException | None = None
     """Why it did not begin."""
+    handle: RunHandle[Any] | None = None
+    """Of one that has begun."""
+    is_left: bool = False
+    """Whether it is stored, and goes on after the service has ended."""
     is_told: bool = False
     """Whether its caller has been told that it was accepted."""
 
@@ -221,7 +228,7 @@ class Live:
     async def _run(self, launch: Launch, order: Order, limit: trio.CancelScope) -> None:
         run_id, handle = launch.record.id, None
         try:
-            handle = await self.runtime.start(
+            handle = launch.handle = await self.runtime.start(
                 order.graph,
                 order.message,
                 run_id,
@@ -235,7 +242,13 @@ class Live:
         except trio.Cancelled:
             if limit.cancel_called:  # noted before the run's last event, with which its readers look
                 self._note_late(run_id)
-            if handle is not None:
+            is_wanted = limit.cancel_called or launch.scope.cancel_called
+            if handle is not None and handle.durable:  # or else the service ends, and the run goes on where it starts again
+                launch.is_left = not is_wanted
+                if is_wanted:
+                    with trio.move_on_after(CANCEL_S, shield=True):  # that it is cancelled is stored long before
+                        await handle.cancel()
+            elif handle is not None:
                 with trio.CancelScope(shield=True):
                     await handle.cancel()
             raise
@@ -248,7 +261,7 @@ class Live:
     def _settle(self, launch: Launch) -> None:
         """Nothing of the run is alive; if no event has said so, it never began."""
         record = launch.record
-        if record.is_over:
+        if record.is_over or launch.is_left:
             return
         if launch.error is not None and not launch.is_told:
             self.recorder.withdraw(record.id)  # the request tells, and there is no such run
@@ -258,6 +271,16 @@ class Live:
         record.status = RunStatus.CANCELLED if launch.error is None else RunStatus.FAILED
         record.error, record.ended_at_s = launch.error, trio.current_time()
         record.wake()
+
+    def status(self, record: RunRecord) -> str:
+        """Where the run is now."""
+        if record.status != RunStatus.RUNNING:
+            return record.status
+        launch = self.launches.get(record.id)
+        handle = launch.handle if launch is not None else None
+        if handle is None:
+            handle = self.runtime.runs().get(record.id)
+        return RunStatus.WAITING if handle is not None and handle.status is RunStatus.WAITING else record.status
 
     def is_late(self, run_id: str) -> bool:
         """Whether the run was cancelled because it took too long."""

@@ -80,8 +80,33 @@ def _common(limits: Limits) -> dict[str, Any]:
         "properties": {"runs": {"type": "array", "items": _ref("Run")}, "cursor": _TEXT},
         "required": ["runs"],
     }
+    question = {
+        "type": "object",
+        "properties": {
+            **dict.fromkeys(("id", "run", "node", "path", "text"), _TEXT),
+            "asks": {},
+            "answer_schema": {"type": ["object", "null"]},
+            "asked_at": {"type": "string", "format": "date-time"},
+            "due_at": {"type": ["string", "null"], "format": "date-time"},
+            "to": {"type": ["string", "null"]},
+            "links": {"type": "object", "additionalProperties": _TEXT},
+        },
+        "required": ["id", "run", "node", "path", "text", "asks", "answer_schema", "asked_at", "due_at", "to", "links"],
+    }
+    questions = {
+        "type": "object",
+        "properties": {"questions": {"type": "array", "items": _ref("Question")}},
+        "required": ["questions"],
+    }
     events = {f"event.{name_of(kind)}": schema_of_event(kind) for kind in event_classes()}
-    schemas: dict[str, Any] = {"Problem": problem, "Run": run, "Runs": runs, **events}
+    schemas: dict[str, Any] = {
+        "Problem": problem,
+        "Run": run,
+        "Runs": runs,
+        "Question": question,
+        "Questions": questions,
+        **events,
+    }
     schemas["Bounds"] = {
         "type": "object",
         "properties": {
@@ -120,6 +145,9 @@ def _operation(endpoint: Endpoint, *, is_open: bool) -> dict[str, Any]:
         told["requestBody"] = _body({"type": "object", "properties": {"input": {}}, "required": ["input"]})
         told["responses"] |= _accepted()
         parameters += _START_HEADERS
+    if endpoint.handler.__name__ == "answer_question":
+        what = "The answer, as the question's answer_schema has it."
+        told["requestBody"] = {"required": True, "description": what, "content": _json({})}
     parameters += _QUERIES.get(endpoint.handler.__name__, [])
     if parameters:
         told["parameters"] = parameters
@@ -158,6 +186,8 @@ _ANSWERS: Final[Mapping[str, Mapping[str, Any]]] = {
     "list_runs": _json(_ref("Runs")),
     "show_run": _json(_ref("Run")),
     "cancel_run": _json(_ref("Run")),
+    "list_questions": _json(_ref("Questions")),
+    "answer_question": _json(_ref("Run")),
     "start_run": {**_json(_ref("Run")), **_EVENTS},
     "follow_run": _EVENTS,
 }

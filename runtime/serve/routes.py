@@ -142,7 +142,7 @@ def runs_told(live: Live, caller: Caller, request: Request) -> dict[str, Any]:
         if not is_reached:
             is_reached = record.id == cursor
             continue
-        if query.get("graph", record.graph) != record.graph or query.get("status", record.status) != record.status:
+        if query.get("graph", record.graph) != record.graph or query.get("status") not in (None, live.status(record)):
             continue
         if any(record.labels.get(name) != value for name, value in labels):
             continue

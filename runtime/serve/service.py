@@ -25,6 +25,7 @@ from runtime.serve.limits import Limits
 from runtime.serve.live import Live
 from runtime.serve.openapi import openapi
 from runtime.serve.problems import Problem
+from runtime.serve.questions import ENDPOINTS as QUESTIONS
 from runtime.serve.routes import ENDPOINTS, Answer, Endpoint, as_json
 from runtime.serve.web import HTTPException, Mount, Request, Route, Router, Starlette
 
@@ -171,7 +172,7 @@ class Service:
     # --- requests ---------------------------------------------------------------------------------------------------------
 
     def _endpoints(self) -> list[Endpoint]:
-        own = [*ENDPOINTS, Endpoint("GET", "/openapi.json", None, self._show_openapi, "This document")]
+        own = [*ENDPOINTS, *QUESTIONS, Endpoint("GET", "/openapi.json", None, self._show_openapi, "This document")]
         if self.inspector:
             own += inspector_endpoints(operated=self._operate)
         return [*own, *(endpoint for face in self._faces for endpoint in face.endpoints())]

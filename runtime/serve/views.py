@@ -90,7 +90,7 @@ def run_told(live: Live, record: RunRecord, caller: Caller, prefix: str) -> dict
     told: dict[str, Any] = {
         "id": record.id,
         "graph": record.graph,
-        "status": str(record.status),
+        "status": str(live.status(record)),
         "labels": dict(record.labels),
         "created_at": _time(live, record.created_at_s),
         "started_at": _time(live, record.started_at_s),
@@ -115,6 +115,7 @@ def run_told(live: Live, record: RunRecord, caller: Caller, prefix: str) -> dict
         "graph": f"{prefix}/v1/graphs/{quote(record.graph, safe='')}",
         "events": f"{here}/events",
         "trace": f"{here}/trace",
+        "questions": f"{here}/questions",
         "cancel": f"{here}/cancel",
     }
     return told

@@ -534,3 +534,13 @@ def test_ten_thousand_runs_wait_and_none_of_them_is_in_memory():
             assert ran.count("send") == 100
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+async def test_a_drain_ends_a_run_that_waits_for_a_person_when_its_grace_is_over(autojump_clock):
+    async with open_runtime() as runtime:
+        handle = await runtime.start(letters(), Order(7))
+        await asked(runtime)
+
+        await runtime.drain(3)
+
+        assert handle.status == "cancelled"
