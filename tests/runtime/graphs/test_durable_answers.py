@@ -104,7 +104,7 @@ async def test_a_call_in_flight_when_the_process_ends_is_made_again_and_counted(
 
 async def test_a_model_is_asked_when_it_is_written_that_it_is_going_to_be(autojump_clock):
     """Else a process that ends in between has paid for a call of which nothing tells."""
-    stored: list[float] = []
+    stored: list[int] = []
     memory = MemoryStore()
 
     def answer(_: object) -> str:
