@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -93,10 +94,30 @@ class Server:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def hold_back_log(self) -> Callable[[], None]:
-        """From now on only commits that wait for the disk write to it; what is returned lets the server crash."""
-        [(writer,)] = self.query("select pid from pg_stat_activity where backend_type = 'walwriter'")
+        """From now on only commits that wait for the disk write to it.
+
+        What is returned lets the server crash, and returns when it is back: until it has noticed, a busy machine's still answers.
+        """
+        writer = self._log_writer()
+        assert writer is not None
         os.kill(writer, signal.SIGSTOP)
-        return lambda: os.kill(writer, signal.SIGKILL)
+
+        def crash() -> None:
+            os.kill(writer, signal.SIGKILL)
+            deadline_s = time.monotonic() + 120
+            while self._log_writer() in {None, writer}:
+                assert time.monotonic() < deadline_s, "the server has not come back"
+                time.sleep(0.02)
+
+        return crash
+
+    def _log_writer(self) -> int | None:
+        """The process that writes the log to the disk; None while the server is away."""
+        try:
+            found = self.query("select pid from pg_stat_activity where backend_type = 'walwriter'")
+        except psycopg.OperationalError:
+            return None
+        return found[0][0] if found else None
 
     def query(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         """Ask it behind the store's back."""
