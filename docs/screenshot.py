@@ -1,4 +1,4 @@
-"""Writes ``_static/inspector.png`` anew, with what `make browser` installs: ``.venv-browser/bin/python -m docs.screenshot``."""
+"""Writes ``_static/inspector.png`` again, with what `make browser` installs: ``.venv-browser/bin/python -m docs.screenshot``."""
 
 import socket
 import subprocess

@@ -55,13 +55,15 @@ class UnderstudyLifespan:
     lifespan fails with the runtime's error, and the server stops as at a SIGTERM, with an exit code that is not 0.
     """
 
-    def __init__(self, opens: OpenRuntime, grace_s: float = GRACE_S) -> None:
+    def __init__(self, opens: OpenRuntime, grace_s: float = GRACE_S, on_sigterm: Callable[[], None] | None = None) -> None:
         self.grace_s = grace_s
         self._opens = opens
+        self._on_sigterm = on_sigterm
+        """Called in the loop at the first SIGTERM: to end responses that would have no end of their own."""
 
     def with_grace(self, grace_s: float) -> UnderstudyLifespan:
         """The same with another grace period, in seconds."""
-        return UnderstudyLifespan(self._opens, grace_s)
+        return UnderstudyLifespan(self._opens, grace_s, self._on_sigterm)
 
     @contextlib.asynccontextmanager
     async def __call__(self, app: Any = None) -> AsyncGenerator[Mapping[str, Any]]:
@@ -72,7 +74,7 @@ class UnderstudyLifespan:
             async with opens() as runtime:
                 for each in _applications(app):
                     setattr(each.state, STATE, runtime)
-                with _sigterm_drains(runtime, self.grace_s):
+                with _sigterm_drains(runtime, self.grace_s, self._on_sigterm):
                     try:
                         yield {STATE: runtime}
                     except BaseException as error:
@@ -212,7 +214,7 @@ def _end_server(error: BaseException) -> None:
 
 
 @contextlib.contextmanager
-def _sigterm_drains(runtime: Runtime | AsyncioRuntime, grace_s: float) -> Generator[None]:
+def _sigterm_drains(runtime: Runtime | AsyncioRuntime, grace_s: float, on_sigterm: Callable[[], None] | None) -> Generator[None]:
     previous = signal.getsignal(signal.SIGTERM)
     if threading.current_thread() is not threading.main_thread() or not callable(previous):
         yield  # no drain on a signal here, or the server's own process keeps the signals
@@ -226,6 +228,8 @@ def _sigterm_drains(runtime: Runtime | AsyncioRuntime, grace_s: float) -> Genera
         previous(number, frame)
         if count == 1:
             post(countdown.start)
+            if on_sigterm is not None:
+                post(on_sigterm)
         if count == 2:
             post(partial(runtime.cancel_runs, "a second SIGTERM came"))
 

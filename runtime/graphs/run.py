@@ -492,7 +492,7 @@ class ActiveRun(RunFacts):
     def _take_up(self, envelopes: Sequence[Envelope]) -> list[Envelope]:
         """Let messages that were at work in an earlier life go on there: at their attempt, or at their fallback.
 
-        Returns those that are not held back: a further attempt waits out its backoff anew.
+        Returns those that are not held back: a further attempt waits out its whole backoff.
         """
         found: list[Envelope] = []
         for envelope in envelopes:

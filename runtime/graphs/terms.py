@@ -52,7 +52,7 @@ class Terms:
         return json.dumps(told) if told else ""
 
     def of_fork(self) -> Terms:
-        """Those of a copy of the run, which spends from budgets of its own."""
+        """Those of a copy of the run, which spends from new budgets."""
         return attrs.evolve(self, budgets=tuple(attrs.evolve(each, key=secrets.token_hex(8)) for each in self.budgets))
 
 

@@ -139,9 +139,9 @@ class _Progress:
     record: RunRecord
     last: int = -1
     began: dict[tuple[str, int], tuple[str, float]] = attrs.field(factory=dict[tuple[str, int], tuple[str, float]])
-    """Attempts under way: node, and when it began, by path and attempt."""
+    """Attempts in progress: node, and when it began, by path and attempt."""
     calls: dict[int, str] = attrs.field(factory=dict[int, str])
-    """Calls of models under way: the model, by the number of the call."""
+    """Calls of models in progress: the model, by the number of the call."""
 
 
 @final
@@ -253,7 +253,7 @@ class Tally:
             figures.last_error = type(event.error).__name__
 
     def _close(self, progress: _Progress, graph: str | None = None) -> None:
-        """Nothing of the run is under way any more."""
+        """Nothing of the run is in progress any more."""
         for node, _ in progress.began.values():
             self._node(graph or progress.record.graph, node).running -= 1
         for model in progress.calls.values():

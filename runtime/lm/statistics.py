@@ -40,6 +40,6 @@ class ModelStatistics:
     account: AccountStatistics | None = None
     """What its provider bears; None before the first call."""
     budget: Budget | None = None
-    """What the client may spend; None without a limit of its own."""
+    """What the client may spend; None where only the runtime limits it."""
     fallbacks: tuple[str, ...] = ()
     """The models that answer when this one cannot."""

@@ -9,18 +9,16 @@ from typing import Any, Final, final
 
 import trio
 
-from actors.errors import UsageError
-from actors.store_errors import AlreadyAnswered, UnknownRun
 from runtime.embed.disconnects import Receive, Scope, Send
 from runtime.inspector import api
 from runtime.inspector.page import HEADERS as PAGE_HEADERS
 from runtime.inspector.page import files
 from runtime.inspector.watch import PAGE, TICK_S, Watch
-from runtime.messages.problems import MessageInvalid
 from runtime.recording.wire import dumps
 from runtime.serve.auth import Caller
 from runtime.serve.live import Live
-from runtime.serve.problems import Problem, invalid_input
+from runtime.serve.problems import Problem
+from runtime.serve.questions import answer_any
 from runtime.serve.requests import json_body, whole_number
 from runtime.serve.routes import Answer, Endpoint, as_json, cancel_run, follow_run, prefix_of, runs_told, show_graph, show_run
 from runtime.serve.sse import HEADERS, QUIET_S, RETRY, Writer, frame, slices
@@ -29,7 +27,7 @@ from runtime.serve.web import Request, Response
 
 _LOG = logging.getLogger("understudy.serve")
 PATH: Final = "/inspector"
-BUSY: Final = 10.0
+BUSY: Final = 20.0
 """A view that took some time to make is not made again for so many times as long: looking may not hold up what is looked at."""
 MAX_OPEN: Final = 50
 """How many branches of the tree a view shows open."""
@@ -160,18 +158,22 @@ class _Changes:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self._live.usage.stream(self._caller.name):
+            begun = trio.current_time()
+            shown = await self._shown()  # before the response begins: a query that cannot be meant is still told so
             await send({"type": "http.response.start", "status": 200, "headers": [*HEADERS]})
             writer = Writer(send, self._live.limits.stall_s)
-            if await writer.write(RETRY) and await self._follow(writer):
+            if await writer.write(RETRY) and await self._follow(writer, shown, begun):
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _follow(self, writer: Writer) -> bool:
+    async def _shown(self) -> dict[str, Any]:
+        return {"summary": await _watch(self._live).summary(), **await self._make()}
+
+    async def _follow(self, writer: Writer, told: dict[str, Any], begun: float) -> bool:
+        """Send `told`, which has been made since `begun`, and what changes; until the service stops and has no run left."""
         watch = _watch(self._live)
         shown: dict[str, Any] = {}
         quiet_since = trio.current_time()
         for number in itertools.count():
-            begun = trio.current_time()
-            told = {"summary": await watch.summary(), **await self._make()}
             changed = api.patch(shown, told) if number else told
             now = trio.current_time()
             if changed or not number:
@@ -184,7 +186,11 @@ class _Changes:
                 if not await writer.write(b":\n\n"):
                     return False
                 quiet_since = now
+            if self._live.is_over:
+                return True
             await trio.sleep(max(self._tick_s, BUSY * (now - begun)))
+            begun = trio.current_time()
+            told = await self._shown()
         raise AssertionError("counted to infinity")
 
 
@@ -202,16 +208,7 @@ async def answer(live: Live, caller: Caller, request: Request) -> Answer:
     """Answer a question; the body is the answer's JSON."""
     question = request.path_params["question"]
     value, _ = await json_body(request, live.limits)
-    try:
-        await live.runtime.answer(question, value, by=caller.name)
-    except MessageInvalid as error:
-        raise invalid_input(error) from error
-    except AlreadyAnswered as error:
-        raise Problem("already-answered") from error
-    except UnknownRun as error:
-        raise Problem("no-such-question") from error
-    except UsageError as error:
-        raise Problem("input-invalid", str(error).partition("\n")[0]) from error
+    await answer_any(live, question, value, caller.name)
     _LOG.info("inspector: %s answered question %s", caller.name, question)
     return as_json({"question": question})
 

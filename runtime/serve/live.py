@@ -118,6 +118,18 @@ class Live:
         if failure is not None:
             raise failure
 
+    def refuse_runs(self) -> None:
+        """Take no more, and let those who follow runs that go on elsewhere, or later, find out that the service stops."""
+        self.is_draining = True
+        for record in self.recorder.newest_first():
+            record.wake()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the service stops and has no run left: a response that would go on now keeps its server from ending."""
+        is_queued = any(launch.handle is None for launch in self.launches.values())
+        return self.is_draining and not is_queued and not self.runtime.runs()
+
     @property
     def is_ready(self) -> bool:
         """Whether runs are taken."""

@@ -41,14 +41,23 @@ async def give_answer(live: Live, record: RunRecord, question: str, value: objec
     """
     if question.rpartition(".")[0] != record.id:  # an id begins with that of its run
         raise Problem("no-such-question", run=record.id)
+    await answer_any(live, question, value, by, record.id)
+
+
+async def answer_any(live: Live, question: str, value: object, by: str, run: str | None = None) -> None:
+    """Answer a question of any run; returns when the answer is durable.
+
+    Raises:
+        Problem: there is none, it has its answer, or `value` is none.
+    """
     try:
         await live.runtime.answer(question, value, by)
     except MessageInvalid as error:
         raise invalid_input(error) from error
     except AlreadyAnswered as error:
-        raise Problem("already-answered", run=record.id) from error
+        raise Problem("already-answered", run=run) from error
     except UnknownRun as error:
-        raise Problem("no-such-question", run=record.id) from error
+        raise Problem("no-such-question", run=run) from error
     except UsageError as error:
         raise Problem("input-invalid", errors=[FieldProblem((), "it fits none of the types that the question takes")]) from error
 

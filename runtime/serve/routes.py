@@ -186,7 +186,7 @@ def _stream(live: Live, caller: Caller, request: Request, record: RunRecord, aft
         return JSONLinesResponse(record, reader, after, live.limits.stall_s, raw)
     if not (accepts(request, STREAM) or accepts(request, "*/*") or "accept" not in request.headers):
         raise Problem("not-acceptable", f"There are {STREAM} and {LINES}.")
-    return _Counted(EventStreamResponse(record, reader, after, live.limits.stall_s, raw), live, caller)
+    return _Counted(EventStreamResponse(record, reader, after, lambda: live.is_over, live.limits.stall_s, raw), live, caller)
 
 
 @final

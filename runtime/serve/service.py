@@ -104,7 +104,7 @@ class Service:
             face.check(self.graphs)
         self._record = record if record is not None else Recording()
         self._options: Mapping[str, Any] = {**options, "graphs": self.graphs}
-        self._lifespan = UnderstudyLifespan(self._opened, grace_s)
+        self._lifespan = UnderstudyLifespan(self._opened, grace_s, self.refuse_runs)
         self._runtime: Runtime | AsyncioRuntime | None = None
         self._live: Live | None = None
         self._gate = Gate(self._router(), self.limits, self.hosts, self.cors)
@@ -132,7 +132,7 @@ class Service:
     def refuse_runs(self) -> None:
         """Take no more runs: what a shut-down begins with. Everything else is still answered."""
         if self._live is not None:
-            self._live.is_draining = True
+            self._live.refuse_runs()
 
     @property
     def live(self) -> Live:

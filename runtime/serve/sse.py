@@ -68,14 +68,21 @@ def slices(parts: Iterator[bytes]) -> Iterator[bytes]:
 
 @final
 class EventStreamResponse:
-    """An ASGI response: the events of `record` after number `after`, until the run is over or the client leaves."""
+    """An ASGI response: the events of `record` after number `after`, until the run is over, the service or the client leaves."""
 
     def __init__(
-        self, record: RunRecord, reader: Reader, after: int, stall_s: float, headers: Sequence[tuple[bytes, bytes]] = ()
+        self,
+        record: RunRecord,
+        reader: Reader,
+        after: int,
+        is_ending: Callable[[], bool],
+        stall_s: float,
+        headers: Sequence[tuple[bytes, bytes]] = (),
     ) -> None:
         self._record = record
         self._reader = reader
         self._after = after
+        self._is_ending = is_ending
         self._stall_s = stall_s
         self._headers = headers
 
@@ -99,6 +106,10 @@ class EventStreamResponse:
                         return False
             elif record.is_over:
                 return True
+            elif self._is_ending():
+                await trio.lowlevel.checkpoint()  # the last event of a run that has just ended comes first
+                if not record.after(last):
+                    return True  # it waits out of memory, and goes on where the service starts again
             else:
                 with trio.move_on_after(QUIET_S) as quiet:
                     await record.wait()

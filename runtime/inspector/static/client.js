@@ -65,7 +65,7 @@ export function framesIn(waiting) {
 }
 
 /**
- * Follows a stream until it is closed; begins anew when it is cut, after what was seen last if `resumes`.
+ * Follows a stream until it is closed; begins again when it is cut, after what was seen last if `resumes`.
  * @returns {() => void} closes it
  */
 export function follow(path, { onFrame, onState, resumes = false }) {

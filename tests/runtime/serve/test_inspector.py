@@ -1,13 +1,16 @@
 """What the inspector shows over HTTP, to whom, and that it changes nothing unless it is told to."""
 
 import hashlib
+import itertools
 import json
 from typing import Any
 
 import attrs
 import pytest
+import trio
 
 from actors import Actor, Graph
+from runtime.inspector import api
 from runtime.inspector.api import patch
 from runtime.inspector.page import POLICY, files
 from runtime.serve import Service
@@ -118,6 +121,50 @@ async def test_a_view_is_sent_whole_and_then_what_changes(autojump_clock: Any) -
     assert (first, second) == ("view", "patch")
     assert whole["view"]["summary"]["letters"] == 0
     assert changed["view"]["summary"] == {"letters": changed["view"]["total"]}
+
+
+async def test_a_query_that_cannot_be_meant_is_a_problem_and_no_broken_stream() -> None:
+    async with serving() as client:
+        replies = [await client.get(f"{API}/changes?view={query}") for query in ("runs&label=x", "runs&limit=x", "nothing")]
+
+    assert [reply.status for reply in replies] == [400, 400, 404]
+
+
+async def test_a_view_that_takes_long_is_made_less_often(autojump_clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[float] = []
+
+    async def slow(_: Any) -> dict[str, Any]:
+        await trio.sleep(1)
+        made.append(trio.current_time())
+        return {"number": len(made)}
+
+    monkeypatch.setattr(api, "overview", slow)
+    async with serving() as client:
+        await client.get(f"{API}/changes?view=overview", until=lambda reply: reply.body.count(b"event: ") == 3)
+
+    assert [round(later - earlier) for earlier, later in itertools.pairwise(made)] == [21, 21]
+
+
+async def test_the_stream_of_changes_ends_when_the_service_stops_and_its_runs_are_over(autojump_clock: Any) -> None:
+    """A server waits for its responses: a page that somebody leaves open would keep it from ending."""
+    service = Service([answers()])
+    async with service.lifespan():
+        client = Client(service.app)
+        await client.start("a", wait=None, wait_s=7)
+        reply = Reply()
+        with trio.fail_after(60):
+            async with trio.open_nursery() as nursery:
+
+                async def look() -> None:
+                    await client.get(f"{API}/changes?view=overview", reply=reply)
+                    assert trio.current_time() - began >= 7, "it showed the last run to its end"
+
+                began = trio.current_time()
+                nursery.start_soon(look)
+                await trio.sleep(1)
+                service.refuse_runs()
+
+    assert reply.is_whole
 
 
 async def test_it_reads_only_unless_it_may_operate() -> None:

@@ -11,7 +11,7 @@ import trio
 from actors import Graph, Run
 from runtime import open_runtime
 from runtime.journal import MemoryStore
-from runtime.serve import Recording
+from runtime.serve import Recording, Service
 from tests.runtime.serve.cast import Client, Keys, Reply, serving
 
 
@@ -234,6 +234,28 @@ async def test_a_run_that_has_left_memory_is_answered_all_the_same(virtual_clock
         await trio.sleep(5)
 
         assert (await client.get("/v1/runs/r")).json()["output"] == {"text": "sent late"}
+
+
+async def test_who_follows_a_run_that_has_left_memory_does_not_keep_the_server_from_ending(virtual_clock: Any) -> None:
+    service = Service([letters(timeout_s=600)], store=MemoryStore(), evict_after_s=5)
+    async with service.lifespan():
+        client, reply = Client(service.app), Reply()
+        await start(client)
+        await trio.sleep(30)
+        with trio.fail_after(60):
+            async with trio.open_nursery() as nursery:
+
+                async def follow() -> None:
+                    await client.get("/v1/runs/r/events", headers={"accept": "text/event-stream"}, reply=reply)
+
+                nursery.start_soon(follow)
+                await trio.sleep(1)
+                assert reply.status == 200
+                service.refuse_runs()
+
+    assert reply.is_whole
+    assert "question.asked" in reply.body.decode()
+    assert "run.finished" not in reply.body.decode()
 
 
 async def test_strangers_learn_nothing_and_who_inspects_answers_nothing(virtual_clock: Any) -> None:

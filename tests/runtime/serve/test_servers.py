@@ -131,6 +131,20 @@ async def test_a_second_signal_cancels_the_runs(tmp_path: Path) -> None:
         assert await up.wait() == 0
 
 
+@pytest.mark.slow
+async def test_an_open_inspector_does_not_keep_a_server_from_ending(tmp_path: Path) -> None:
+    async with serving(COMMANDS["uvicorn"], {}, tmp_path) as up:
+        message = asking("GET", "/inspector/api/changes?view=overview")
+        with trio.fail_after(PATIENCE_S):
+            async with await trio.open_tcp_stream("127.0.0.1", up.port) as stream:
+                await stream.send_all(message)
+                received = b""
+                while b"event: view" not in received:
+                    received += await stream.receive_some()
+                up.process.send_signal(signal.SIGTERM)
+                assert await up.wait() == -signal.SIGTERM  # which uvicorn raises again when it has ended
+
+
 async def test_serve_says_where_it_is_and_ends_when_it_is_cancelled() -> None:
     service = Service([answers()], auth=Keys().auth)
     with trio.fail_after(PATIENCE_S):
