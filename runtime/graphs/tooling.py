@@ -149,15 +149,15 @@ class ToolCalls:
             changed=tuple(name for name, tool in offered.items() if name in before and before[name] != tool),
         )
 
-    async def perform(self, requests: Sequence[Request]) -> Sequence[Any]:
-        """Do the calls of one round at the same time; what each gave, or for the model how it failed.
+    async def perform(self, requests: Sequence[Request]) -> Sequence[str]:
+        """Do the calls of one round at the same time; what each gave, or how it failed, as the model reads it.
 
         Raises:
             BaseException: what the first of the calls that failed has raised, if failures are the node's.
         """
         steps = [self._step(request) for request in requests]
         self._message.run.trace.extend(steps)  # in the model's order, however the calls end
-        results: list[Any] = [None] * len(requests)
+        results: list[str | _Failure] = [""] * len(requests)
 
         async def one(at: int) -> None:
             results[at] = result = await self._ended(requests[at], steps[at])
@@ -187,13 +187,13 @@ class ToolCalls:
         path = f"{work.delivery.path}/tool/{request.index}"
         return Step(work.step.node, path, work.run.now(), attempt=work.step.attempt, tool=request.tool.name)
 
-    async def _ended(self, request: Request, step: Step) -> Any:
+    async def _ended(self, request: Request, step: Step) -> str | _Failure:
         """What a call gave; a :class:`_Failure` when it failed. Its step and its event say so."""
         run, error = self._message.run, None
         step.status, step.started_at_s = StepStatus.RUNNING, run.now()
         self._pulse.beat()
         try:
-            given = await self._kept(request, step.path)
+            given: str | _Failure = await self._kept(request, step.path)
         except BaseException as raised:
             error = failure_in(raised)
             if error is None:
@@ -218,20 +218,21 @@ class ToolCalls:
             )
         return given
 
-    async def _kept(self, request: Request, path: str) -> Any:
+    async def _kept(self, request: Request, path: str) -> str | _Failure:
         """What a call gave; of a stored run, what it gave the first time, whatever has begun again since.
 
         Raises:
             StepUncertain: its effect must not happen twice, and it had begun when its attempt, or its process, ended.
         """
         if self._once is None:
-            return await self._in_time(request, path)
+            return result_text(await self._in_time(request, path))
         name = f"{request.tool.name} {request.index} {digest_of(request.arguments)}"
         work = self._written
         if isinstance(request.tool, ToolSpec) and request.tool.tool.effect is Effect.ONCE:
             begun = await self._once.call(f"{name} begun", str, (self._life,))
             work = self._written if begun == self._life else self._uncertain
-        is_error, text = json.loads(await self._once.call(name, work, (request, path)))
+        kept: tuple[bool, str] = json.loads(await self._once.call(name, work, (request, path)))
+        is_error, text = kept
         if not is_error:
             return text
         return _Failure(self._errors.pop(path, ToolFailed(text, tool=request.tool.name)), text)

@@ -37,7 +37,7 @@ class Request:
     """A message of the tool's class of arguments; a mapping where only a schema is known."""
 
 
-Perform = Callable[[Sequence[Request]], Awaitable[Sequence[Any]]]
+Perform = Callable[[Sequence[Request]], Awaitable[Sequence[str]]]
 """Does the calls of one round, concurrently; what each gave, or a text for the model."""
 Offer = Callable[[], Awaitable[Sequence[Offered]]]
 """The tools that there are now."""
@@ -163,8 +163,8 @@ class Rounds(PassesAbilities):
         if self._wrong >= self._wrong_rounds:
             raise self._unreadable([text for text in results if text is not None], completion)
         if requests:
-            for (at, _), value in zip(requests, await self._perform([request for _, request in requests]), strict=True):
-                results[at] = result_text(value)
+            for (at, _), text in zip(requests, await self._perform([request for _, request in requests]), strict=True):
+                results[at] = text
         told = [text or "" for text in results]
         if self._hint is not None:
             told[-1] = f"{told[-1]}\n\n{self._hint(self._max_rounds - self.rounds)}"

@@ -34,6 +34,11 @@ OTHERWISE = {
     "test_run_ids_are_the_callers_if_given_and_unique_while_they_live": "the same id again is the same durable run",
     "test_what_is_not_durable_is_not_stored": "it has runs that are not stored",
     "test_a_result_that_has_no_json_is_an_error_that_says_so": "it has runs that are not stored, which take any result",
+    "test_what_cannot_be_resumed_says_why": "it has a runtime that keeps no runs",
+    "test_what_cannot_be_forked_says_why": "it has a runtime that keeps no runs",
+    "test_a_person_is_asked_in_a_graph_three_deep": "it has runs that are not stored, which do not leave memory",
+    "test_a_drain_ends_a_run_that_waits_for_a_person_when_its_grace_is_over": "a stored one waits on, out of memory",
+    "test_a_run_that_is_cancelled_at_any_point_does_too": "it counts the steps that only a run without a store takes",
     "test_each_node_gets_the_model_that_it_names_or_brings_or_the_default": "its message contradicts its annotation",
 }
 """Tests that say something else of runs that are stored, by name, with the reason."""

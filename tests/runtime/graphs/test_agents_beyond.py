@@ -13,6 +13,7 @@ import trio
 from actors import LM, Actor, Graph, Request
 from actors.errors import DeclarationError, LMReplyUnreadable, RunFailed
 from runtime import FieldDelta, ToolCalled, open_runtime
+from runtime.journal import MemoryStore
 from runtime.lm import Budget, LMClient
 from runtime.testing import ScriptedLM, open_loopback, tool_answer
 from runtime.tools import tool
@@ -182,7 +183,8 @@ async def test_a_hundred_calls_in_one_turn_are_all_answered():
     assert len({message["tool_call_id"] for message in told}) == 100
 
 
-async def test_a_long_result_is_cut_and_a_strange_one_is_shown():
+@pytest.mark.parametrize("stored", [False, True], ids=["without a store", "stored"])
+async def test_a_long_result_is_cut_and_a_strange_one_is_shown(stored: bool):
     async def long() -> str:
         """Much."""
         return "x" * 1_000_000
@@ -192,8 +194,8 @@ async def test_a_long_result_is_cut_and_a_strange_one_is_shown():
         return {b"\xff": {1, 2}, "self": object}
 
     lm = ScriptedLM([tool_answer("long"), tool_answer("strange"), {"text": "ok"}])
-    async with open_runtime(lm=lm) as runtime:
-        await runtime.run(agent(long, strange), Question("x"))
+    async with open_runtime(lm=lm, store=MemoryStore() if stored else None) as runtime:
+        await runtime.run(agent(long, strange), Question("x"), run_id="r")
 
     assert lm.calls[1].messages[-1]["content"].endswith("… (950000 more characters)")
     assert "[1, 2]" in lm.calls[2].messages[-1]["content"]
