@@ -13,6 +13,7 @@ import pytest
 from tests.browser.faulty import HOSTILE
 
 playwright = pytest.importorskip("playwright.sync_api", reason="installed by `make browser`")
+playwright.expect.set_options(timeout=30_000)  # milliseconds: a busy machine is no fault of the page
 pytestmark = pytest.mark.browser
 VIEWS = ("overview", "runs", "actors/crashing", "graphs", "letters", "models", "questions")
 REPORT = (

@@ -1,7 +1,7 @@
 // The page: which view is open, what feeds it, and the keys. Its state is in the address, so that every view has a link.
 
 import { get, setToken, takeToken, watch } from "./client.js";
-import { Component, count, html, render, shown, usd } from "./parts.js";
+import { Component, html, many, render, shown, usd } from "./parts.js";
 import { Run } from "./run.js";
 import { eventsOf } from "./timeline.js";
 import { Actors, Graphs, Letters, Models, Overview, Questions, Runs } from "./views.js";
@@ -117,7 +117,7 @@ class App extends Component {
   render(_, { place: at, view, about, link, needsKey, told, events }) {
     if (events) return html`<main><${Run} id=${(events[0] || {}).run || ""} events=${events} /></main>`;
     const s = (view || about || {}).summary;
-    return html`<header><div class="head"><b>understudy</b>${s ? html`<span>${count(s.graphs)} graphs · ${count(Object.values(s.runs || {}).reduce((a, b) => a + b, 0))} runs · ${count(s.actors)} actors · ${s.restarting} restarting · ${count(s.letters)} dead letters · ${usd(s.cost_usd)}</span>` : null}<span class=${`link ${link}`} role="status">${link}</span><span class="label">${about && about.operates ? "may operate" : "read only"}</span></div>
+    return html`<header><div class="head"><b>understudy</b>${s ? html`<span>${many(s.graphs, "graph")} · ${many(Object.values(s.runs || {}).reduce((a, b) => a + b, 0), "run")} · ${many(s.actors, "actor")} · ${s.restarting} restarting · ${many(s.letters, "dead letter")} · ${usd(s.cost_usd)}</span>` : null}<span class=${`link ${link}`} role="status">${link}</span><span class="label">${about && about.operates ? "may operate" : "read only"}</span></div>
       <nav aria-label="views">${TABS.map(([name, title], index) => html`<a href=${`#/${name}`} class=${at.name === name ? "on" : ""} aria-current=${at.name === name ? "page" : null} title=${`key ${index + 1}`}>${title}</a>`)}
       <input id="search" type="search" placeholder="search actors  /" aria-label="search actors" value=${at.query.search || ""} onChange=${(event) => { location.hash = event.target.value ? `#/actors?search=${encodeURIComponent(event.target.value)}` : "#/actors"; }} /></nav></header>
       <main>${needsKey ? html`<section><h1>A key, please</h1><p>This service is shown to callers with the scope <code>inspect</code>. ${shown(told || "")}</p>

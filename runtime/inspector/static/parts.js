@@ -22,6 +22,8 @@ export function seconds(s) {
 }
 
 export const count = (n) => (n === null || n === undefined ? "∞" : Number(n).toLocaleString("en"));
+/** "1 run", "2 runs". */
+export const many = (n, noun) => `${count(n)} ${noun}${n === 1 ? "" : "s"}`;
 export const usd = (n) => `$${Number(n || 0).toFixed(n && n < 0.01 ? 5 : 3)}`;
 export const clock = (at) => new Date(typeof at === "number" ? at * 1000 : at).toLocaleTimeString();
 export const go = (...parts) => `#/${parts.map(encodeURIComponent).join("/")}`;

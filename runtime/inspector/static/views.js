@@ -119,7 +119,7 @@ export const Models = ({ view, now }) => html`<section><h1>Models</h1><div class
     ${part(each.in_flight, each.max_connections, "in flight")}${part(each.requests_used, each.rpm, "requests a minute")}${part(each.tokens_used, each.tpm, "tokens a minute")}
     ${each.budget ? html`<dt>budget</dt><dd>${usd(each.budget.cost_usd)} of ${each.budget.max_cost_usd === undefined ? "∞" : usd(each.budget.max_cost_usd)}, ${count(each.budget.tokens)} of ${count(each.budget.max_tokens)} tokens</dd>` : null}
     ${a.limit !== undefined ? html`<dt>adaptive limit</dt><dd>${a.limit}, ${a.waiting} wait</dd>` : null}${a.failures_in_a_row ? html`<dt>failures in a row</dt><dd class="bad">${a.failures_in_a_row}</dd>` : null}
-    <dt>calls</dt><dd>${count(f.calls || 0)}, ${f.failed || 0} failed ${f.last_error ? `(${shown(f.last_error)})` : ""}, ${f.from_cache || 0} from the cache</dd>
+    <dt>calls</dt><dd>${count(f.calls || 0)}, ${f.failed || 0} failed${f.last_error ? ` (${shown(f.last_error)})` : ""}, ${f.from_cache || 0} from the cache</dd>
     <dt>tokens</dt><dd>${count(f.prompt_tokens || 0)} in, ${count(f.completion_tokens || 0)} out</dd><dt>spend</dt><dd>${usd(f.cost_usd)}</dd>
     <dt>took</dt><dd>median ${seconds((f.took || {}).median_s)}, 95 % ${seconds((f.took || {}).p95_s)}</dd>
     ${(each.fallbacks || []).length ? html`<dt>fallbacks</dt><dd>${each.fallbacks.map(shown).join(", ")}</dd>` : null}</dl></article>`;
