@@ -119,7 +119,7 @@ FOREIGN: Mapping[str, frozenset[str]] = {
     "mcp": frozenset({"runtime/tools/mcp_client.py"}),
     "httpx2": frozenset({"runtime/tools/mcp_client.py"}),  # that of the library mcp, with which it comes
     "rich": frozenset({"runtime/cli/watch.py"}),
-    "cronsim": frozenset({"runtime/schedule_times.py"}),
+    "cronsim": frozenset({"runtime/graphs/schedule_times.py"}),
     "msgspec": frozenset({"runtime/messages/codec.py"}),
     "psycopg": frozenset({"runtime/journal/postgres_wire.py"}),
     "jwt": frozenset({"runtime/serve/jwt.py"}),

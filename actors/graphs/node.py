@@ -17,10 +17,10 @@ from typing import Any, Protocol, cast, final
 import attrs
 
 from actors.checks import refuse
-from actors.effects import Effect
 from actors.errors import DeclarationError, Problem
 from actors.graphs.annotations import Many, Names, how_to_make_message, is_message_type, location
 from actors.graphs.dependencies import Dependency, Injected, Recalled
+from actors.graphs.effects import Effect
 from actors.graphs.markers import Gather
 from actors.graphs.options import (
     PREDICT_OPTIONS,
