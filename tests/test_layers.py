@@ -106,6 +106,7 @@ FOREIGN: Mapping[str, frozenset[str]] = {
     "httpx": frozenset(
         {
             "runtime/lm/http/httpx_clients.py",  # subclasses its transports, so it can only be imported when httpx is
+            "runtime/lm/http/http_messages.py",  # gives a reply as one of its responses, to libraries that read those
             "runtime/lm/http/transport.py",
             "runtime/serve/jwt.py",  # fetches a provider's public keys, which is no call of a model
             "runtime/testing/network.py",  # is a transport of httpx, for tests
