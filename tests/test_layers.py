@@ -71,7 +71,7 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
     "runtime/serve": (*_APP, "runtime/cli/draw", "runtime/embed", "runtime/inspector", "runtime/recording"),
     "runtime/inspector": (*_APP, "runtime/recording"),
     "runtime/serve/faces": (*_APP, "runtime/recording", "runtime/serve"),
-    "runtime/recording": ("actors", "runtime/core", "runtime/graphs", "runtime/messages"),
+    "runtime/recording": ("actors", "runtime/core", "runtime/graphs", "runtime/journal", "runtime/messages"),
     "runtime/testing/models": ("actors", "runtime/lm", "runtime/lm/dspy", "runtime/lm/limits"),
     "runtime/testing/schedules": (*_APP, "runtime/testing/models"),
     "runtime/testing": (*_APP, "runtime/journal", "runtime/testing/models", "runtime/testing/schedules"),

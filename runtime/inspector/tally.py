@@ -28,7 +28,8 @@ from runtime.graphs.events import (
     RunResumed,
     RunStarted,
 )
-from runtime.recording.recorder import RunRecord, RunRecords
+from runtime.recording.record import RunRecord
+from runtime.recording.recorder import RunRecords
 
 SLICE: Final = 500
 """Events that are counted before other tasks get their turn: about a millisecond."""

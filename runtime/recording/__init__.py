@@ -1,7 +1,7 @@
 """What runs did, kept and written: ``Recording`` for services, and the encoder of events."""
 
+from runtime.recording.record import RunRecord as RunRecord
 from runtime.recording.recorder import Recorder as Recorder
 from runtime.recording.recorder import Recording as Recording
-from runtime.recording.recorder import RunRecord as RunRecord
 from runtime.recording.recorder import RunRecords as RunRecords
 from runtime.recording.wire import Encoder as Encoder

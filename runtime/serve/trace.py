@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from runtime.core.events import Event
 from runtime.graphs.events import NodeCancelled, NodeEvent, NodeFellBack, NodeFinished, NodeGaveUp, NodeRetrying, NodeStarted
-from runtime.recording.recorder import RunRecord
+from runtime.recording.record import RunRecord
 
 _ENDS: Final[dict[type[Event], str]] = {
     NodeFinished: "done",

@@ -20,7 +20,7 @@ from runtime.graphs.record import Spend
 from runtime.messages.fields import fields_of
 from runtime.messages.problems import MessageInvalid
 from runtime.messages.reader import read
-from runtime.recording.recorder import RunRecord
+from runtime.recording.record import RunRecord
 from runtime.recording.wire import dumps
 from runtime.serve.auth import Caller
 from runtime.serve.live import Launch, Live, Order
