@@ -59,9 +59,9 @@ from runtime.journal.store import Page, RunQuery, Store, StoredRun, StoredStatus
 from runtime.lm.limits.budget import Budget, budgets_with, check_budget, spending_all
 from runtime.lm.models import Connections, Models
 from runtime.lm.predictors.serving import Predictors, PredictorStatistics
-from runtime.record.cassettes import Cassettes
 from runtime.lm.statistics import ModelStatistics
 from runtime.lm.warming import warm_up as warm_up_libraries
+from runtime.record.cassettes import Cassettes
 from runtime.schedule_times import Times
 from runtime.schedules import CatchUp, Schedule, Scheduler
 

@@ -14,6 +14,7 @@ from trio.testing import MockClock
 
 from actors.errors import DeclarationError, LMBadRequest, LMRateLimited, LMUnavailable, UsageError
 from actors.lm import TextDelta
+from runtime import open_runtime
 from runtime.lm.client import LMClient
 from runtime.lm.limits.retry import Retry
 from runtime.record import Cassettes, RecordingMissing, RecordingUnreadable
@@ -301,3 +302,20 @@ async def test_a_provider_that_litellm_calls_itself_cannot_be_recorded(tmp_path:
     async with VirtualNetwork().client("sagemaker_chat/x", record=tmp_path) as lm:
         with pytest.raises(UsageError, match="so they can't be recorded"):
             await lm.chat(ASK)
+
+
+async def test_a_whole_runtime_is_replayed_without_a_key(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await recorded(tmp_path, Exchange.reply(answering("Vega")))
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    runtime_options: dict[str, Any] = {"record": Cassettes(tmp_path, mode="none")}
+
+    async with open_runtime(lm="openai/gpt-4o-mini", lms={"same": "openai/gpt-4o-mini"}, **runtime_options) as runtime:
+        answer = await runtime.lm.chat(ASK)
+        with pytest.raises(RecordingMissing, match="is asked 2 times"):
+            await runtime.lms["same"].chat(ASK)
+    async with open_runtime(lm="openai/gpt-4o-mini", **runtime_options) as runtime:
+        again = await runtime.lm.chat(ASK)
+
+    assert answer.text == again.text == "Vega"
