@@ -18,9 +18,9 @@ import attrs
 import trio
 
 from actors.actor import ActorRef
-from actors.effects import Effect
 from actors.errors import ActorError, ActorFailed, DeclarationError, ToolFailed, ToolServerLost, ToolTimedOut
 from actors.graphs.dependencies import Injected
+from actors.graphs.effects import Effect
 from actors.graphs.node import NodeSpec
 from actors.graphs.toolboxes import CallTool, CancelTool, ListTools, OfferedTool, Toolbox
 from actors.graphs.tools import ToolForm, ToolSpec

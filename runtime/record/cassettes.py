@@ -15,8 +15,8 @@ import trio
 
 from actors.errors import DeclarationError, LMBadRequest, LMError, LMReplyUnreadable, LMTimeout, LMUnavailable
 from actors.words import repr_of
+from runtime.lm.http.http_messages import HttpRequest, HttpStream
 from runtime.lm.http.tape import Live
-from runtime.lm.http.transport import HttpRequest, HttpStream
 from runtime.record.difference import SHOWN, differences
 from runtime.record.recording import FAILED, LEFT, WHOLE, Asked, Piece, Recording, Reply
 from runtime.record.redacting import Redaction, kept_headers, secrets_of

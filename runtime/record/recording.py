@@ -17,7 +17,7 @@ from typing import Any, Self, cast, final
 import attrs
 
 from actors.errors import UsageError
-from runtime.lm.http.transport import HttpRequest
+from runtime.lm.http.http_messages import HttpRequest
 from runtime.record.redacting import Redaction, secrets_of
 
 VERSION = 1

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from actors.errors import DeclarationError
 from actors.words import repr_of
-from runtime.lm.http.transport import HttpRequest
+from runtime.lm.http.http_messages import HttpRequest
 from runtime.lm.limits.redaction import REDACTED, redact
 
 FIELDS = (

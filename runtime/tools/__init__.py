@@ -1,6 +1,6 @@
 """Tools: what language models may call in ``@graph.predict(tools=[…])`` and ``lm.chat(messages, tools=[…])``."""
 
-from actors.effects import Effect as Effect
+from actors.graphs.effects import Effect as Effect
 from actors.graphs.toolboxes import Toolbox as Toolbox
 from actors.graphs.tools import Tool as Tool
 from runtime.tools.mcp_client import mcp as mcp

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from runtime.lm.http.transport import HttpRequest, HttpStream
+from runtime.lm.http.http_messages import HttpRequest, HttpStream
 
 Live = Callable[[], AbstractAsyncContextManager[HttpStream]]
 """Sends the request over the network, when it is entered."""

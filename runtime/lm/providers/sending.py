@@ -10,8 +10,9 @@ from typing import TypeVar
 import trio
 
 from actors.errors import UsageError
+from runtime.lm.http.http_messages import HttpReply, HttpStream
 from runtime.lm.http.tape import Tape
-from runtime.lm.http.transport import HttpReply, HttpStream, HttpTransport, whole_reply
+from runtime.lm.http.transport import HttpTransport, whole_reply
 from runtime.lm.providers.exchange import Exchange
 
 Answer = TypeVar("Answer")
