@@ -34,7 +34,9 @@ def _between(recorded: Any, asked: Any, pointer: str) -> Iterator[str]:
             step = name.replace("~", "~0").replace("/", "~1")
             yield from _between(old.get(name, _MISSING), new.get(name, _MISSING), f"{pointer}/{step}")
     elif isinstance(recorded, list) and isinstance(asked, list):
-        pairs = itertools.zip_longest(cast("list[Any]", recorded), cast("list[Any]", asked), fillvalue=_MISSING)
+        ours: list[Any] = recorded
+        theirs: list[Any] = asked
+        pairs = itertools.zip_longest(ours, theirs, fillvalue=_MISSING)
         for index, (before, after) in enumerate(pairs):
             yield from _between(before, after, f"{pointer}/{index}")
     elif not _same(recorded, asked):
