@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Self, final
+from typing import Any, Self, final
 
 import trio
 
@@ -69,7 +69,7 @@ class Cassettes:
         redact: Iterable[str | re.Pattern[str]] = (),
         timed: bool = True,
     ) -> None:
-        given: object = folder
+        given: Any = folder
         if not isinstance(given, str | os.PathLike) or not str(folder):
             raise DeclarationError(f'record={repr_of(folder)}: expected a folder.\n  Fix: record="tests/cassettes", for example.')
         self.folder = Path(folder)

@@ -34,9 +34,8 @@ def _between(recorded: Any, asked: Any, pointer: str) -> Iterator[str]:
             step = name.replace("~", "~0").replace("/", "~1")
             yield from _between(old.get(name, _MISSING), new.get(name, _MISSING), f"{pointer}/{step}")
     elif isinstance(recorded, list) and isinstance(asked, list):
-        ours: list[Any] = recorded
-        theirs: list[Any] = asked
-        pairs = itertools.zip_longest(ours, theirs, fillvalue=_MISSING)
+        before_all, after_all = cast("list[object]", recorded), cast("list[object]", asked)
+        pairs = itertools.zip_longest(before_all, after_all, fillvalue=_MISSING)
         for index, (before, after) in enumerate(pairs):
             yield from _between(before, after, f"{pointer}/{index}")
     elif not _same(recorded, asked):

@@ -58,8 +58,7 @@ class Asked:
     @property
     def model(self) -> str:
         """The model that is asked; of providers that name it in the address, the last part of that."""
-        body = cast("Mapping[str, Any]", self.body) if isinstance(self.body, dict) else {}
-        named = body.get("model")
+        named = cast("dict[str, object]", self.body).get("model") if isinstance(self.body, dict) else None
         return named if isinstance(named, str) and named else self.address.partition("?")[0].rstrip("/").rpartition("/")[2]
 
     @property

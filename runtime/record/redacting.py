@@ -48,7 +48,7 @@ class Redaction:
     """
 
     def __init__(self, more: Iterable[str | re.Pattern[str]] = ()) -> None:
-        names = list(FIELDS)
+        names: list[str] = list(FIELDS)
         self._patterns: list[re.Pattern[str]] = []
         wanted: list[object] = [more] if isinstance(more, str | re.Pattern) else list(more)
         for each in wanted:
