@@ -15,8 +15,8 @@ from typing import Any, Unpack, final
 import trio
 
 from actors.actor import Actor, ActorRef, SpawnOptions
-from actors.conversations import Policy
 from actors.errors import ActorStartFailed, DeclarationError, UnderstudyError, UsageError
+from actors.graphs.conversations import Policy
 from actors.graphs.graph import Graph
 from actors.lm import LM
 from actors.mailbox import DeadLetterPolicy
@@ -51,6 +51,8 @@ from runtime.graphs.history import History, history_of
 from runtime.graphs.keeper import Keeper, Keeping
 from runtime.graphs.labels import escaped, labelled
 from runtime.graphs.questions import Question
+from runtime.graphs.schedule_times import Times
+from runtime.graphs.schedules import CatchUp, Schedule, Scheduler
 from runtime.graphs.stored import unknown
 from runtime.journal.opening import store_of
 from runtime.journal.retention import Retention
@@ -60,8 +62,6 @@ from runtime.lm.models import Connections, Models
 from runtime.lm.predictors.serving import Predictors, PredictorStatistics
 from runtime.lm.statistics import ModelStatistics
 from runtime.lm.warming import warm_up as warm_up_libraries
-from runtime.schedule_times import Times
-from runtime.schedules import CatchUp, Schedule, Scheduler
 
 _LOG = logging.getLogger("understudy.runs")
 

@@ -19,11 +19,11 @@ from weakref import WeakKeyDictionary
 import attrs
 
 from actors.actor import ActorRef
-from actors.effects import Effect
 from actors.errors import DeclarationError
 from actors.graphs.annotations import Names, Unreadable, capture, description_of, is_message_type, location, split
 from actors.graphs.dependencies import Dependency, Injected, Nodes, needed
 from actors.graphs.docstrings import read_docstring
+from actors.graphs.effects import Effect
 from actors.graphs.markers import Run
 from actors.lm import LM
 from actors.words import repr_of

@@ -15,8 +15,8 @@ import attrs
 import trio
 
 from actors.actor import ActorRef
-from actors.effects import Effect
 from actors.errors import ToolFailed, ToolRefused, ToolServerLost
+from actors.graphs.effects import Effect
 from actors.graphs.node import NodeSpec
 from actors.graphs.toolboxes import ListTools, OfferedTool, Toolbox
 from actors.graphs.tools import ToolSpec
