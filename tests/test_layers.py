@@ -26,6 +26,7 @@ _LM = (
     "runtime/lm/predictors",
     "runtime/lm/providers",
     "runtime/lm/tools",
+    "runtime/record",
 )
 _BELOW_APP = ("actors", "actors/graphs", "runtime/core", "runtime/graphs", "runtime/journal", "runtime/messages", *_LM)
 _APP = ("runtime", *_BELOW_APP)
@@ -39,6 +40,7 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
     "runtime/journal": ("actors", "actors/graphs", "runtime/messages"),
     "runtime/lm/limits": ("actors",),
     "runtime/lm/http": ("actors", "runtime/lm/limits"),
+    "runtime/record": ("actors", "runtime/lm/http", "runtime/lm/limits"),
     "runtime/lm/providers": ("actors", "runtime/lm/http", "runtime/lm/limits", "runtime/messages"),
     "runtime/lm/tools": ("actors", "actors/graphs", "runtime/lm/limits", "runtime/messages"),
     "runtime/lm/dspy": ("actors", "actors/graphs", "runtime/lm/limits", "runtime/messages"),
@@ -52,6 +54,7 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
         "runtime/lm/providers",
         "runtime/lm/tools",
         "runtime/messages",
+        "runtime/record",
     ),
     "runtime/graphs/reducer": ("actors", "actors/graphs"),
     "runtime/graphs": (
@@ -106,6 +109,7 @@ FOREIGN: Mapping[str, frozenset[str]] = {
     "httpx": frozenset(
         {
             "runtime/lm/http/httpx_clients.py",  # subclasses its transports, so it can only be imported when httpx is
+            "runtime/lm/http/http_messages.py",  # gives a reply as one of its responses, to libraries that read those
             "runtime/lm/http/transport.py",
             "runtime/serve/jwt.py",  # fetches a provider's public keys, which is no call of a model
             "runtime/testing/network.py",  # is a transport of httpx, for tests
