@@ -154,7 +154,7 @@ async def test_a_client_that_cancels_its_call_cancels_the_run(up: Up, era: str) 
         await up.until("cancelled")
 
 
-async def approve(_: Any, params: Any) -> types.ElicitResult:
+async def approve(context: Any, params: Any) -> types.ElicitResult:
     assert "May this letter be sent?" in params.message
     assert "order 7" in params.message
     assert params.requested_schema["properties"]["answer"]["enum"] == ["Approved", "Rejected"]
@@ -169,7 +169,7 @@ async def test_what_a_run_asks_a_person_goes_to_the_clients_user(up: Up, era: st
 
     asked: list[str] = []
 
-    async def reject(_: Any, params: Any) -> types.ElicitResult:
+    async def reject(context: Any, params: Any) -> types.ElicitResult:
         asked.append(params.message)
         if "really?" in params.message:
             return types.ElicitResult(action="accept", content={"remark": "sure"})
@@ -181,7 +181,7 @@ async def test_what_a_run_asks_a_person_goes_to_the_clients_user(up: Up, era: st
         assert (await client.call_tool("letters", {"number": 7})).structured_content == {"text": "dropped: too long, sure"}
     assert len(asked) == 3
 
-    async def decline(_: Any, __: Any) -> types.ElicitResult:
+    async def decline(context: Any, params: Any) -> types.ElicitResult:
         return types.ElicitResult(action="decline")
 
     async with up.client(era, elicitation_callback=decline) as client:
