@@ -58,6 +58,7 @@ from actors.errors import StepsExceeded as StepsExceeded
 from actors.errors import StreamBroken as StreamBroken
 from actors.errors import SupervisionError as SupervisionError
 from actors.errors import ToolFailed as ToolFailed
+from actors.errors import ToolRefused as ToolRefused
 from actors.errors import ToolServerLost as ToolServerLost
 from actors.errors import ToolTimedOut as ToolTimedOut
 from actors.errors import TooManyChildren as TooManyChildren

@@ -7,6 +7,7 @@ nobody was sent need not be kept: whatever they are numbered later, nobody has s
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -21,7 +22,7 @@ from actors.errors import UnderstudyError
 from actors.store_errors import StoreError
 from runtime.core.events import Event, EventsMissed
 from runtime.graphs.answers import spend_of
-from runtime.graphs.events import NodeFinished, NodeStarted, RunEvent, RunResumed
+from runtime.graphs.events import NodeFinished, NodeStarted, RunEvent, RunResumed, StoreStalled
 from runtime.graphs.labels import labels_in
 from runtime.graphs.record import RunStatus
 from runtime.journal.records import Record, RecordKind
@@ -34,6 +35,10 @@ from runtime.recording.wire import Encoder, is_sensitive, name_of
 
 MOST_AWAY: Final = 100
 """How many runs that are not here are kept in memory."""
+FRESH_S: Final = 1.0
+"""For how long it is believed that a store answers."""
+PATIENCE_S: Final = 2.0
+"""How long it has to."""
 SLICE: Final = 200
 """Events that are read before other tasks get their turn."""
 _EVENT_BYTES: Final = 400
@@ -71,11 +76,29 @@ class Archive:
         self._away: WeakValueDictionary[str, RunRecord] = WeakValueDictionary()
         self._recent: OrderedDict[str, RunRecord] = OrderedDict()
         self._locks: WeakValueDictionary[str, trio.Lock] = WeakValueDictionary()
+        self._is_stalled = False
+        self._answers = True
+        self._asked_s = float("-inf")
         recorder.taken_up = self._taken_up
 
     def at_s(self, time: datetime) -> float:
         """The runtime's clock at a time."""
         return (time - self._encoder.wall_time(0.0)).total_seconds()
+
+    # --- the store --------------------------------------------------------------------------------------------------------
+
+    def note(self, event: Event) -> None:
+        """The store cannot write, or can again: an observer of :class:`StoreStalled` and :class:`StoreRecovered`."""
+        self._is_stalled = isinstance(event, StoreStalled)
+
+    async def is_well(self) -> bool:
+        """Whether the store answers, and can write as far as is known; asked at most once in :data:`FRESH_S` seconds."""
+        if trio.current_time() - self._asked_s >= FRESH_S:
+            self._asked_s, self._answers = trio.current_time(), False
+            with contextlib.suppress(StoreError), trio.move_on_after(PATIENCE_S):
+                await self._store.run("")
+                self._answers = True
+        return self._answers and not self._is_stalled
 
     # --- finding ----------------------------------------------------------------------------------------------------------
 
@@ -115,9 +138,8 @@ class Archive:
         records = await self._records(run.id, earlier)
         past = await self._past(run, records)
         before = record.weight
-        record.created_at_s = self.at_s(run.created)
         record.steps += _steps(past.entries)
-        past.put_before(record)
+        past.put_before(record, self.at_s(run.created))
         self._recorder.weighed(record, before)
         return record
 
@@ -128,7 +150,7 @@ class Archive:
         record = await self._headed(run, records)
         # Whoever has it numbers what comes, so here is what was sent there, and the rest when nobody has it.
         past = await self._past(run, [] if is_elsewhere else records)
-        past.put_before(record)
+        past.put_before(record, record.created_at_s)
         record.steps = max(record.steps, _steps(past.entries))
         live = self._recorder.get(run.id)
         if live is not None:  # it has come here meanwhile
@@ -210,15 +232,18 @@ class Archive:
             if not page:
                 return
             for count, row in enumerate(page, 1):
-                past.add_sent(self._entry(run_id, row))
+                told = json.loads(row.inside)
+                past.add_sent(self._entry(run_id, row, told))
+                if past.accepted_s is None:
+                    past.accepted_s = entries[-1].event.at_s - float(told["elapsed_s"])
                 if not count % SLICE:
                     await trio.lowlevel.checkpoint()
 
-    def _entry(self, run_id: str, row: ToldEvent) -> Entry:
-        event = event_of(json.loads(row.inside), run_id, self.at_s)
+    def _entry(self, run_id: str, row: ToldEvent, told: dict[str, Any]) -> Entry:
+        event = event_of(told, run_id, self.at_s)
         texts = {True: row.inside, False: row.inside if row.outside is None else row.outside}
         if event is None:  # of a later release: it is still what was sent
-            event = EventsMissed(count=0, at_s=0.0)
+            event = EventsMissed(count=0, at_s=self.at_s(datetime.fromisoformat(str(told["at"]))))
         return Entry(row.seq, row.name, event, _EVENT_BYTES + len(row.inside), texts)
 
     def _taken_up(self, event: RunResumed) -> RunRecord | None:
@@ -279,6 +304,8 @@ class _Past:
     entries: list[Entry] = attrs.field(factory=list[Entry])
     kept_seq: int = 0
     """The number of the first event that the store does not have."""
+    accepted_s: float | None = None
+    """When it was accepted, as was told of its events."""
     _sent: Counter[Identity] = attrs.field(factory=Counter[Identity])
     _known: set[Identity] = attrs.field(factory=set[Identity])
     """Events that a later life makes again."""
@@ -312,8 +339,9 @@ class _Past:
         if is_made_again(event):
             self._known.add(identity)
 
-    def put_before(self, record: RunRecord) -> None:
-        """Put it before what this process has heard of the run."""
+    def put_before(self, record: RunRecord, created_s: float) -> None:
+        """Put it before what this process has heard of the run, which was stored at `created_s`."""
+        record.created_at_s = self.accepted_s if self.accepted_s is not None else created_s
         record.put_before(self.entries, self._known)
         record.kept_seq = self.kept_seq
 

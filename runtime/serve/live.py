@@ -18,6 +18,7 @@ from actors.errors import UnderstudyError
 from actors.graphs.graph import Graph
 from actors.store_errors import StoreError, UnknownRun
 from runtime.app import Runtime
+from runtime.graphs.events import StoreRecovered, StoreStalled
 from runtime.graphs.handle import RunHandle
 from runtime.graphs.record import RunStatus
 from runtime.inspector.incidents import KINDS as INCIDENTS
@@ -100,8 +101,12 @@ class Live:
         """What the inspector knows; None without one."""
         self.is_operated = False
         """Whether the inspector may change anything."""
-        self.is_draining = False
-        """Whether no more runs are taken."""
+        self.hosts: Sequence[str] = ()
+        """Under which names the service is reached."""
+        self.origins: Sequence[str] = ()
+        """Whose pages may call, besides the service's own."""
+        self.drains = trio.Event()
+        """Set when no more runs are taken."""
         self.launches: dict[str, Launch] = {}
         """Those under way, by id."""
         self._late: OrderedDict[str, None] = OrderedDict()
@@ -114,6 +119,8 @@ class Live:
         """Take runs while the block lasts; gives the nursery of what faces have to run beside it."""
         failure: BaseException | None = None
         with contextlib.ExitStack() as observing:
+            if self.archive is not None:
+                observing.enter_context(self.runtime.observe(self.archive.note, [StoreStalled, StoreRecovered]))
             if self.watch is not None:
                 observing.enter_context(self.runtime.observe(self.watch.incidents, INCIDENTS))
             try:
@@ -131,9 +138,14 @@ class Live:
 
     def refuse_runs(self) -> None:
         """Take no more, and let those who follow runs that go on elsewhere, or later, find out that the service stops."""
-        self.is_draining = True
+        self.drains.set()
         for record in self.recorder.newest_first():
             record.wake()
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether no more runs are taken."""
+        return self.drains.is_set()
 
     @property
     def is_over(self) -> bool:

@@ -195,7 +195,8 @@ async def healthz(_: Live, __: Caller, ___: Request) -> Answer:
 
 async def readyz(live: Live, _: Caller, __: Request) -> Answer:
     """Whether runs are taken."""
-    return Response("ok" if live.is_ready else "not ready", 200 if live.is_ready else 503, media_type="text/plain")
+    is_ready = live.is_ready and (live.archive is None or await live.archive.is_well())
+    return Response("ok" if is_ready else "not ready", 200 if is_ready else 503, media_type="text/plain")
 
 
 ENDPOINTS: Final[Sequence[Endpoint]] = (

@@ -18,7 +18,10 @@ _ENDS: Final[dict[type[Event], str]] = {
 
 
 def attempts_of(record: RunRecord) -> list[dict[str, Any]]:
-    """Each attempt of a node at a message, in the order in which they began; times in seconds since the run was accepted."""
+    """Each attempt of a node at a message, in the order in which they began; times in seconds since the run was accepted.
+
+    Of an earlier process, whose run nobody followed, nobody knows when they began: then that is None.
+    """
     open_: dict[tuple[str, int], dict[str, Any]] = {}
     found: list[dict[str, Any]] = []
     for entry in record.entries:
@@ -40,8 +43,10 @@ def attempts_of(record: RunRecord) -> list[dict[str, Any]]:
             found.append(told)
         elif type(event) in _ENDS:
             ended = open_.pop((event.path, event.attempt), None)
-            if ended is not None:
-                ended["ended_s"], ended["status"] = at_s, _ENDS[type(event)]
+            if ended is None:  # its journal tells when it ended alone
+                ended = {"node": event.node, "path": event.path, "attempt": event.attempt, "waited_s": None, "began_s": None}
+                found.append(ended)
+            ended["ended_s"], ended["status"] = at_s, _ENDS[type(event)]
     return found
 
 
@@ -52,8 +57,9 @@ def chrome_trace(record: RunRecord) -> dict[str, Any]:
     for index, attempt in enumerate(attempts_of(record)):
         row = rows.setdefault(attempt["node"], len(rows) + 1)
         common = {"cat": "node", "id": index, "pid": 1, "tid": row, "name": f"{attempt['node']} {attempt['attempt']}"}
+        began_s = attempt["ended_s"] if attempt["began_s"] is None else attempt["began_s"]
         details = {"path": attempt["path"], "status": attempt["status"], "waited_s": attempt["waited_s"]}
-        events.append({**common, "ph": "b", "ts": attempt["began_s"] * 1e6, "args": details})
+        events.append({**common, "ph": "b", "ts": began_s * 1e6, "args": details})
         if attempt["ended_s"] is not None:
             events.append({**common, "ph": "e", "ts": attempt["ended_s"] * 1e6})
     names = [{"ph": "M", "pid": 1, "tid": row, "name": "thread_name", "args": {"name": node}} for node, row in rows.items()]

@@ -14,24 +14,15 @@ import trio
 from actors import Graph
 from actors.store_errors import StoreUnavailable
 from runtime.journal import MemoryStore
+from runtime.journal.store import StoredRun
 from runtime.journal.told import ToldEvent
 from runtime.serve import Service
+from runtime.testing.crashes import FlakyStore
 from runtime.testing.passing_store import PassingStore
-from tests.runtime.serve.cast import Answer, Client, Keys, Many, answers
+from tests.runtime.serve.cast import Answer, Client, Keys, Many, answers, counting
 
 SSE = {"accept": "text/event-stream"}
 LINES = {"accept": "application/jsonl"}
-
-
-def counting() -> Graph[Many, Answer]:
-    graph = Graph("counting", input=Many, output=Answer)
-
-    @graph.node
-    async def count(many: Many) -> Many | Answer:
-        await trio.sleep(1)
-        return Many(many.n - 1) if many.n > 1 else Answer("done")
-
-    return graph
 
 
 @attrs.frozen
@@ -50,7 +41,7 @@ def asking() -> Graph[Draft, Approved]:
     @graph.human
     async def approve(draft: Draft) -> Approved:
         """May this be sent?"""
-        ...
+        raise NotImplementedError
 
     return graph
 
@@ -146,7 +137,9 @@ async def test_runs_of_earlier_processes_are_listed_and_shown_with_owner_and_lab
     lives = Lives(answers(), auth=keys.auth)
     async with lives.life() as client:
         ann, ben = client.of(keys.ann), client.of(keys.ben)
-        before = [(await ann.start(text, run_id=f"a{n}", labels={"n": f"{n}"})).json() for n, text in enumerate(("a", "fail", "c"))]
+        before = [
+            (await ann.start(text, run_id=f"a{n}", labels={"n": f"{n}"})).json() for n, text in enumerate(("a", "fail", "c"))
+        ]
         await ben.start("b", run_id="b")
         traced = (await ann.get("/v1/runs/a0/trace")).json()
         followed = (await ann.get("/v1/runs/a0/events", headers=SSE)).events()
@@ -276,7 +269,7 @@ async def test_an_idempotency_key_holds_over_restarts(virtual_clock: Any) -> Non
     keys = Keys()
     lives = Lives(answers(), auth=keys.auth)
     body: Any = {"input": {"text": "a"}}
-    path, headers = "/v1/graphs/answers/runs", {"idempotency-key": "k 1", "prefer": "wait=9"}
+    path, headers = "/v1/graphs/answers/runs", {"idempotency-key": "k-1", "prefer": "wait=9"}
     async with lives.life() as client:
         first = await client.of(keys.ann).post(path, body, headers=headers)
     async with lives.life() as client:
@@ -285,10 +278,10 @@ async def test_an_idempotency_key_holds_over_restarts(virtual_clock: Any) -> Non
         other = await ann.post(path, {"input": {"text": "b"}}, headers=headers)
         bounds = await ann.post(path, {**body, "max_steps": 3}, headers=headers)
         bens = await client.of(keys.ben).post(path, body, headers=headers)
-        named = await ann.post(path, {**body, "run_id": "mine"}, headers={"idempotency-key": "k 2"})
+        named = await ann.post(path, {**body, "run_id": "mine"}, headers={"idempotency-key": "k-2"})
     async with lives.life() as client:
-        renamed = await client.of(keys.ann).post(path, {**body, "run_id": "mine"}, headers={"idempotency-key": "k 2"})
-        stolen = await client.of(keys.ben).post(path, {**body, "run_id": "mine"}, headers={"idempotency-key": "k 2"})
+        renamed = await client.of(keys.ann).post(path, {**body, "run_id": "mine"}, headers={"idempotency-key": "k-2"})
+        stolen = await client.of(keys.ben).post(path, {**body, "run_id": "mine"}, headers={"idempotency-key": "k-2"})
         listed = (await client.of(keys.eve).get("/v1/runs")).json()["runs"]
 
     assert (first.status, second.status) == (200, 200)
@@ -328,7 +321,7 @@ async def test_labels_of_the_service_itself_cannot_be_given(virtual_clock: Any) 
 
 
 class AwayStore(PassingStore):
-    """Keeps nothing of what readers are told while it is away."""
+    """Keeps nothing of what readers are told while it is away, and answers no questions."""
 
     def __init__(self, store: Any) -> None:
         super().__init__(store)
@@ -339,6 +332,12 @@ class AwayStore(PassingStore):
             await trio.lowlevel.checkpoint()
             raise StoreUnavailable("away, as the test wants")
         return await super().tell(run, rows)
+
+    async def run(self, run: str) -> StoredRun | None:
+        if self.is_away:
+            await trio.lowlevel.checkpoint()
+            raise StoreUnavailable("away, as the test wants")
+        return await super().run(run)
 
 
 async def test_nothing_is_sent_that_cannot_be_kept(virtual_clock: Any) -> None:
@@ -360,8 +359,13 @@ async def test_nothing_is_sent_that_cannot_be_kept(virtual_clock: Any) -> None:
         nursery.start_soon(follow)
         await trio.sleep(2.5)
         assert (await client.get(path, headers=LINES)).problem == "store-failed"
+        assert (await client.get("/v1/runs/unknown")).problem == "store-failed"
+        assert (await client.get("/readyz")).status == 503
+        assert (await client.get("/healthz")).status == 200
         assert replies == []
         stores[0].is_away = False
+        await trio.sleep(1.5)
+        assert (await client.get("/readyz")).status == 200
 
     once(replies[0].events())
     assert b"\n:\n" in replies[0].body  # so that the connection stayed
@@ -380,3 +384,15 @@ async def test_another_event_under_a_number_ends_a_stream_and_what_was_sent_firs
     assert (cut.events(), cut.is_whole) == ([], True)
     assert whole.events()[0][2] == json.loads(text)
     once(whole.events())
+
+
+async def test_a_service_whose_store_cannot_write_is_not_ready(virtual_clock: Any) -> None:
+    lives = Lives()
+    failing = True
+    async with lives.life(store=lambda store: FlakyStore(store, lambda _: failing)) as client:
+        body = {"input": {"n": 1}}
+        await client.post("/v1/graphs/counting/runs", body, headers={"prefer": "wait=5"})
+        assert (await client.get("/readyz")).status == 503
+        failing = False
+        await trio.sleep(60)
+        assert (await client.get("/readyz")).status == 200
