@@ -33,13 +33,13 @@ from runtime.core.watchdog import watching
 from runtime.graphs.engine import Engine
 from runtime.graphs.events import AnyEvent
 from runtime.graphs.keeper import Keeper, Keeping
+from runtime.graphs.schedules import Scheduler
 from runtime.journal.opening import store_of
 from runtime.journal.retention import Retention
 from runtime.journal.store import Store
 from runtime.lm.limits.budget import Budget, check_budget
 from runtime.lm.models import Connections, Models
 from runtime.lm.predictors.serving import Predictors
-from runtime.schedules import Scheduler
 
 _LOG = logging.getLogger("understudy.runs")
 

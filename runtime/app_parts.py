@@ -10,10 +10,10 @@ from runtime.core.services import Services
 from runtime.core.supervisor import SupervisorCell
 from runtime.graphs.conversations import Conversations
 from runtime.graphs.engine import Engine
+from runtime.graphs.schedules import Scheduler
 from runtime.lm.limits.budget import Budget, budgets_with, check_budget, spending_all
 from runtime.lm.models import Models
 from runtime.lm.predictors.serving import Predictors
-from runtime.schedules import Scheduler
 
 
 class RuntimeParts:

@@ -7,8 +7,8 @@ import math
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
-from actors.conversations import Policy
 from actors.errors import UnderstudyError
+from actors.graphs.conversations import Policy
 from actors.graphs.graph import Graph
 from actors.lm import LM
 from actors.typevars import In, Out

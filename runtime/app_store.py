@@ -16,11 +16,11 @@ from runtime.graphs.handle import RunHandle
 from runtime.graphs.history import History, history_of
 from runtime.graphs.labels import escaped
 from runtime.graphs.questions import Question
+from runtime.graphs.schedule_times import Times
+from runtime.graphs.schedules import CatchUp, Schedule
 from runtime.graphs.stored import unknown
 from runtime.journal.store import Page, RunQuery, StoredRun, StoredStatus
 from runtime.lm.limits.budget import Budget, check_budget
-from runtime.schedule_times import Times
-from runtime.schedules import CatchUp, Schedule
 
 
 class RuntimeStore(RuntimeParts):

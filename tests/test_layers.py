@@ -106,6 +106,7 @@ FOREIGN: Mapping[str, frozenset[str]] = {
     "httpx": frozenset(
         {
             "runtime/lm/http/httpx_clients.py",  # subclasses its transports, so it can only be imported when httpx is
+            "runtime/lm/http/http_messages.py",  # gives a reply as one of its responses, to libraries that read those
             "runtime/lm/http/transport.py",
             "runtime/serve/jwt.py",  # fetches a provider's public keys, which is no call of a model
             "runtime/testing/network.py",  # is a transport of httpx, for tests
@@ -119,7 +120,7 @@ FOREIGN: Mapping[str, frozenset[str]] = {
     "mcp": frozenset({"runtime/tools/mcp_client.py"}),
     "httpx2": frozenset({"runtime/tools/mcp_client.py"}),  # that of the library mcp, with which it comes
     "rich": frozenset({"runtime/cli/watch.py"}),
-    "cronsim": frozenset({"runtime/schedule_times.py"}),
+    "cronsim": frozenset({"runtime/graphs/schedule_times.py"}),
     "msgspec": frozenset({"runtime/messages/codec.py"}),
     "psycopg": frozenset({"runtime/journal/postgres_wire.py"}),
     "jwt": frozenset({"runtime/serve/jwt.py"}),

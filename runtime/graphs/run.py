@@ -12,8 +12,8 @@ from typing import Any, Final, final
 import attrs
 import trio
 
-from actors.effects import Effect
 from actors.errors import NodeFailed, RunFailed, StreamBroken
+from actors.graphs.effects import Effect
 from actors.graphs.node import Kind
 from actors.store_errors import NotStorable
 from runtime.core.envelope import Envelope

@@ -12,8 +12,8 @@ from typing import Any, Self
 
 import trio
 
-from actors.conversations import Turn
 from actors.errors import RunCancelled, RunError, UnderstudyError
+from actors.graphs.conversations import Turn
 from actors.store_errors import RunParked
 from runtime.core.envelope import Envelope
 from runtime.core.events import Audience

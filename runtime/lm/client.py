@@ -36,7 +36,8 @@ from runtime.lm.arguments import (
 )
 from runtime.lm.dspy.bridge import run_signature
 from runtime.lm.dspy.calls import check_truncated
-from runtime.lm.http.transport import CONNECT_TIMEOUT_S, HttpTransport, open_transport
+from runtime.lm.http.http_messages import CONNECT_TIMEOUT_S
+from runtime.lm.http.transport import HttpTransport, open_transport
 from runtime.lm.limits.abilities import Abilities
 from runtime.lm.limits.allowance import Allowance, Share
 from runtime.lm.limits.budget import Budget

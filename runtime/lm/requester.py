@@ -20,7 +20,7 @@ import trio
 from actors.errors import LMBudgetExhausted, LMError, LMTimeout, UsageError
 from actors.lm import Completion, Embeddings, LMStream, Usage
 from runtime.lm.arguments import names_remote_media
-from runtime.lm.http.transport import CONNECT_TIMEOUT_S, HttpReply
+from runtime.lm.http.http_messages import CONNECT_TIMEOUT_S, HttpReply
 from runtime.lm.kept import KeptStream
 from runtime.lm.limits.account import Account, Ticket
 from runtime.lm.limits.allowance import Share

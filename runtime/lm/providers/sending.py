@@ -8,7 +8,8 @@ from typing import TypeVar
 
 import trio
 
-from runtime.lm.http.transport import HttpReply, HttpStream, HttpTransport
+from runtime.lm.http.http_messages import HttpReply, HttpStream
+from runtime.lm.http.transport import HttpTransport
 from runtime.lm.providers.exchange import Exchange
 
 Answer = TypeVar("Answer")

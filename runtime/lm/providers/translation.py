@@ -17,7 +17,7 @@ from typing import Any, NoReturn, cast, final
 
 from actors.errors import LMAuthFailed, LMBadRequest, LMError, UnderstudyError, UsageError
 from actors.lm import ChatMessage, Completion, Embeddings
-from runtime.lm.http.transport import HttpReply, HttpRequest
+from runtime.lm.http.http_messages import HttpReply, HttpRequest
 from runtime.lm.limits.abilities import Abilities
 from runtime.lm.limits.redaction import MIN_KEY_CHARS, excerpt, long_enough, raise_alone
 from runtime.lm.providers import embeddings
