@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import random
 import warnings
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
@@ -40,6 +41,7 @@ from runtime.journal.store import Store
 from runtime.lm.limits.budget import Budget, check_budget
 from runtime.lm.models import Connections, Models
 from runtime.lm.predictors.serving import Predictors
+from runtime.record.cassettes import Cassettes
 
 _LOG = logging.getLogger("understudy.runs")
 
@@ -68,6 +70,7 @@ async def open_runtime(
     warm_up: bool = False,
     budget: Budget | None = None,
     show_prompts: bool = False,
+    record: str | os.PathLike[str] | Cassettes | None = None,
     dead_letters: DeadLetterPolicy | None = None,
 ) -> AsyncGenerator[Runtime]:
     """Open a runtime inside any trio program, as an async context manager.
@@ -97,6 +100,8 @@ async def open_runtime(
         warm_up: do what :meth:`Runtime.warm_up` does before the block begins.
         show_prompts: let the events of runs say what language models are asked, as ``LMAsked``. Off by default, since prompts
             hold what users have written, and whoever listens keeps them.
+        record: a folder, or ``Cassettes``, where the calls of its language models are recorded and replayed, except for those of
+            clients with their own; see ``runtime.record``.
         budget: what all runs, and all calls through clients that the runtime opens, may use of language models together.
         dead_letters: how many messages that reached nobody are kept, and how much memory they may hold; None: the newest 1,000,
             in 8 MiB at most.
@@ -113,7 +118,8 @@ async def open_runtime(
         random.Random(seed), trio.lowlevel.current_clock().current_time, dead_letter_policy=_checked(dead_letters)
     )
     services.shows_prompts = show_prompts
-    models = Models(lm, lms, services.rng, check_budget(budget))
+    cassettes = Cassettes.of(record)
+    models = Models(lm, lms, services.rng, check_budget(budget), None if cassettes is None else cassettes.tape())
     trained = Predictors(predictors)
     listeners = tuple(instruments)
     for instrument in listeners:

@@ -26,6 +26,7 @@ _LM = (
     "runtime/lm/predictors",
     "runtime/lm/providers",
     "runtime/lm/tools",
+    "runtime/record",
 )
 _BELOW_APP = ("actors", "actors/graphs", "runtime/core", "runtime/graphs", "runtime/journal", "runtime/messages", *_LM)
 _APP = ("runtime", *_BELOW_APP)
@@ -39,6 +40,7 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
     "runtime/journal": ("actors", "actors/graphs", "runtime/messages"),
     "runtime/lm/limits": ("actors",),
     "runtime/lm/http": ("actors", "runtime/lm/limits"),
+    "runtime/record": ("actors", "runtime/lm/http", "runtime/lm/limits"),
     "runtime/lm/providers": ("actors", "runtime/lm/http", "runtime/lm/limits", "runtime/messages"),
     "runtime/lm/tools": ("actors", "actors/graphs", "runtime/lm/limits", "runtime/messages"),
     "runtime/lm/dspy": ("actors", "actors/graphs", "runtime/lm/limits", "runtime/messages"),
@@ -52,6 +54,7 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
         "runtime/lm/providers",
         "runtime/lm/tools",
         "runtime/messages",
+        "runtime/record",
     ),
     "runtime/graphs/reducer": ("actors", "actors/graphs"),
     "runtime/graphs": (
