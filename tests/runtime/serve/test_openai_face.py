@@ -198,8 +198,6 @@ async def test_the_synchronous_client_gets_responses(up: Up) -> None:
             assert (whole.output_text, whole.status, whole.model, whole.error) == ("HI", "completed", "answers", None)
             parts: Any = [{"role": "user", "content": [{"type": "input_text", "text": "a"}]}]
             listed = client.responses.create(model="answers", input=parts)
-                model="answers", input=[{"role": "user", "content": [{"type": "input_text", "text": "a"}]}]
-            )
             assert listed.output_text == "A"
 
             events = list(client.responses.create(model="talking", input=user("hi"), stream=True))
