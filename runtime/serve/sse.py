@@ -23,11 +23,12 @@ SLICE_BYTES: Final = 65_536
 """How much goes out in one write."""
 QUIET_S: Final = 15.0
 """After how long without an event a comment shows that the connection lives."""
+QUIET: Final = b":\n\n"
+"""That comment."""
 AWAY_S: Final = 1.0
 """How often it is tried again to keep events in a store that fails."""
 BATCH: Final = 500
 """Events that are kept and written at a time."""
-COMMENT: Final = b":\n\n"
 RETRY: Final = b"retry: 1000\n\n"
 HEADERS: Final = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -125,7 +126,7 @@ class EventStreamResponse:
             else:
                 with trio.move_on_after(QUIET_S) as quiet:
                     await record.wait()
-                if quiet.cancelled_caught and not await writer.write(COMMENT):
+                if quiet.cancelled_caught and not await writer.write(QUIET):
                     return False
                 if quiet.cancelled_caught and self._archive is not None and await self._archive.is_replaced(record):
                     return True
@@ -138,7 +139,7 @@ class EventStreamResponse:
             try:
                 return await self._archive.keep(self._record, entries)
             except StoreError:
-                if self._is_ending() or not await writer.write(COMMENT):
+                if self._is_ending() or not await writer.write(QUIET):
                     return False
                 await trio.sleep(AWAY_S)
 

@@ -17,8 +17,8 @@ from runtime.journal import MemoryStore
 from runtime.journal.store import StoredRun
 from runtime.journal.told import ToldEvent
 from runtime.serve import Service
-from runtime.testing.crashes import FlakyStore
-from runtime.testing.passing_store import PassingStore
+from runtime.testing.stores.passing import PassingStore
+from runtime.testing.stores.troubled import FlakyStore
 from tests.runtime.serve.cast import Answer, Client, Keys, Many, answers, counting
 
 SSE = {"accept": "text/event-stream"}
