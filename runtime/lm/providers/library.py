@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.metadata
+import importlib.util
 import inspect
 import logging
 import os
@@ -16,6 +17,7 @@ import re
 import warnings
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import trio
@@ -78,6 +80,20 @@ def load() -> Any:
     litellm.suppress_debug_info = True
     litellm.telemetry = False
     return litellm
+
+
+@functools.cache
+def read_env_file() -> None:
+    """Set what the file ``.env`` says that importing litellm would read: the nearest one above its own folder.
+
+    Keys and addresses may stand there, and a call without litellm finds them as one with it does.
+    """
+    found = None if is_warm() else importlib.util.find_spec("litellm")
+    if found is None or found.origin is None or os.environ.get("LITELLM_MODE", "DEV") != "DEV":
+        return
+    path = next((above / ".env" for above in Path(found.origin).parents if (above / ".env").is_file()), None)
+    if path is not None:
+        importlib.import_module("dotenv").load_dotenv(path, override=os.environ.get("LITELLM_DEV_ENV_HOT_RELOAD") == "True")
 
 
 @functools.cache
