@@ -54,6 +54,7 @@ FIXES = {
     "ToolTimedOut": "Raise the tool's `timeout_s`, or let the tool answer in parts.",
     "ConversationBusy": "Try again when the turn is over, or choose another `Policy`.",
     "ToolFailed": "Read the server's words in the message; by default the model is told, and may call again (`on_tool_error`).",
+    "ToolRefused": "The model has read the reason. Ask the person who refused, or change which calls need approval.",
     "ToolServerLost": "Try again: supervision restarts the server. If it stays away, start its command by hand and look.",
     "LMError": "See the class that was raised; `status`, `attempt` and `model` tell which request it was.",
     "LMRateLimited": "Set `rpm` and `tpm` to what your account may use, add `fallbacks`, or ask the provider for more.",
@@ -103,7 +104,8 @@ def error_entries(module: types.ModuleType) -> Iterator[str]:
     for each in classes(module):
         retryable = getattr(each, "retryable", None)
         again = {True: " *Retryable.*", False: " *Not retryable.*", None: ""}[retryable]
-        yield f"`{each.__name__}`\n: {plain(each.__doc__ or '')}{again}\n: **Fix:** {FIXES[each.__name__]}\n"
+        place = f"{{#{each.__name__.lower()}}}"
+        yield f"`{each.__name__}`{place}\n: {plain(each.__doc__ or '')}{again}\n: **Fix:** {FIXES[each.__name__]}\n"
 
 
 def words(node: ast.expr) -> str:
@@ -151,7 +153,7 @@ def problem_entries() -> Iterator[str]:
     """One entry for each code."""
     for code, entries in problems().items():
         lines = [f": {safe(what)} **Fix:** {safe(fix)}" for what, fix in entries] or [": The message has the reason and the fix."]
-        yield "\n".join([f"`{code}`", *lines, ""])
+        yield "\n".join([f"`{code}`{{#{code}}}", *lines, ""])
 
 
 def write(folder: Path) -> None:

@@ -27,7 +27,7 @@ def read(*events: list[Piece]) -> tuple[list[tuple[str, str, str]], list[ToolCal
     deltas: list[Any] = []
     for pieces in events:
         chunk = {"id": "1", "choices": [{"index": 0, "delta": {"tool_calls": pieces}, "finish_reason": None}]}
-        deltas += reader.read(ServerEvent(json.dumps(chunk)))
+        deltas += reader.read(ServerEvent(json.dumps(chunk))) or []
     calls = [(call["id"], call["function"]["name"], call["function"]["arguments"]) for call in reader.tool_calls]
     return calls, deltas
 

@@ -16,7 +16,7 @@ from typing import Any, cast, final
 import attrs
 
 from actors.lm import ChatMessage
-from runtime.lm.http.transport import HttpRequest
+from runtime.lm.http.http_messages import HttpRequest
 from runtime.lm.limits.abilities import Abilities
 from runtime.lm.providers import price_list
 from runtime.lm.providers.exchange import Exchange

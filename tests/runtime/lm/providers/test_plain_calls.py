@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from actors.lm import Delta
+from runtime.lm.http.http_messages import HttpReply
 from runtime.lm.http.sse import ServerEvent
-from runtime.lm.http.transport import HttpReply
 from runtime.lm.providers import chunks, library, price_list, replies
 from runtime.lm.providers.failures import is_context_too_long
 from runtime.lm.providers.library import load, part
@@ -42,7 +42,8 @@ OWN_NAMES = ["openai/my-own", "openai/meta-llama/Llama-3", "openai/claude-3-haik
 
 
 def table() -> dict[str, Any]:
-    return json.loads(Path(load().__file__).with_name(price_list._FILE).read_text())
+    found: dict[str, Any] = json.loads(Path(load().__file__).with_name(price_list._FILE).read_text())
+    return found
 
 
 def plain(name: str, base: str = BASE) -> PlainModel | None:
