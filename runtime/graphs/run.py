@@ -35,6 +35,7 @@ from runtime.graphs.events import (
     RunSignalled,
     RunStarted,
 )
+from runtime.graphs.inbox import Inbox, Note
 from runtime.graphs.journaling import Journal
 from runtime.graphs.labels import labels_here
 from runtime.graphs.outcomes import RecordedError, encoded_outcome
@@ -122,6 +123,7 @@ class ActiveRun(RunFacts):
         "desk",
         "early",
         "heard",
+        "inbox",
         "inside",
         "is_evicted",
         "is_handed_back",
@@ -132,7 +134,6 @@ class ActiveRun(RunFacts):
         "past",
         "rests_since_s",
         "signals",
-        "take_merged",
         "taken_in",
         "times_asked",
         "turns_before",
@@ -157,8 +158,8 @@ class ActiveRun(RunFacts):
         """What its caller noted of it."""
         self.turns_before: tuple[Turn, ...] = () if outer is None else outer.turns_before
         """The earlier turns of the conversation that it is a part of."""
-        self.take_merged: Callable[[], Sequence[Any]] | None = None if outer is None else outer.take_merged
-        """Takes the messages that were sent into it; None when none can be."""
+        self.inbox: Inbox | None = None
+        """What was said into it and is for its agents; None before the first of that. Of an outermost run."""
         self._sender = f"run {state.run_id}"
         self._on_over = on_over
         self._envelopes: dict[str, Envelope] = {}
@@ -393,8 +394,11 @@ class ActiveRun(RunFacts):
             self.journal.note(signal, data)
         commands = self.state.signalled(signal)
         self.taken_in.add(name)
+        note = self.say(key, signal, is_open=False) if isinstance(signal, self.state.plan.steering) else None
 
         def follow() -> None:
+            if note is not None:
+                note.is_open = True
             if self.wants(RunSignalled):
                 self.audience.publish(RunSignalled(run_id=self.id, key=key, signal=signal))
             self._deliver(commands, None)
@@ -404,6 +408,27 @@ class ActiveRun(RunFacts):
             follow()
         else:
             self.journal.append(RecordKind.SIGNALLED, key, data, follow)
+
+    def say(self, key: str, message: object, *, is_open: bool = True) -> Note:
+        """Put a message where its agents, and those of runs inside it, hear it between two rounds."""
+        self.inbox = self.inbox or Inbox()
+        return self.inbox.put(key, message, is_open=is_open)
+
+    async def withdraw(self, key: str) -> bool:
+        """Take back what was said into it; False: it was taken before, or goes to a node. Returns when that is durable."""
+        waiting = [each for each in self.signals if each[0] == key] if self._is_starting else []
+        for each in waiting:
+            self.signals.remove(each)
+        is_over = self.is_ending or self.over.is_set()
+        if not waiting and (is_over or self.inbox is None or not self.inbox.withdraw(key)):
+            await trio.lowlevel.checkpoint()
+            return False
+        self.taken_in.add((PostedKind.SIGNAL.value, key))
+        if self.journal is None:
+            await trio.lowlevel.checkpoint()
+        else:
+            await self.journal.append(RecordKind.WITHDRAWN, key).wait()
+        return True
 
     def _deliver(self, commands: Commands, deliverer: str | None) -> None:
         """Do what `commands` say, beyond the room that there is: who made the message has no task that could wait."""
