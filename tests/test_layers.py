@@ -26,6 +26,7 @@ _LM = (
     "runtime/lm/predictors",
     "runtime/lm/providers",
     "runtime/lm/tools",
+    "runtime/record",
 )
 _BELOW_APP = ("actors", "actors/graphs", "runtime/core", "runtime/graphs", "runtime/journal", "runtime/messages", *_LM)
 _APP = ("runtime", *_BELOW_APP)
@@ -39,6 +40,7 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
     "runtime/journal": ("actors", "actors/graphs", "runtime/messages"),
     "runtime/lm/limits": ("actors",),
     "runtime/lm/http": ("actors", "runtime/lm/limits"),
+    "runtime/record": ("actors", "runtime/lm/http", "runtime/lm/limits"),
     "runtime/lm/providers": ("actors", "runtime/lm/http", "runtime/lm/limits", "runtime/messages"),
     "runtime/lm/tools": ("actors", "actors/graphs", "runtime/lm/limits", "runtime/messages"),
     "runtime/lm/dspy": ("actors", "actors/graphs", "runtime/lm/limits", "runtime/messages"),
@@ -52,6 +54,7 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
         "runtime/lm/providers",
         "runtime/lm/tools",
         "runtime/messages",
+        "runtime/record",
     ),
     "runtime/graphs/reducer": ("actors", "actors/graphs"),
     "runtime/graphs": (
@@ -76,7 +79,7 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
     "runtime/testing/schedules": (*_APP, "runtime/testing/models"),
     "runtime/testing": (*_APP, "runtime/journal", "runtime/testing/models", "runtime/testing/schedules"),
     "runtime/cli/draw": ("actors", "actors/graphs"),
-    "runtime/cli": (*_APP, "runtime/cli/draw", "runtime/recording", "runtime/serve"),
+    "runtime/cli": (*_APP, "runtime/cli/draw", "runtime/recording", "runtime/serve", "runtime/serve/faces"),
 }
 # Beyond their room's arrows: the demo shows its model calls with what tests are made of.
 ALSO: Mapping[str, tuple[str, ...]] = {
@@ -117,7 +120,12 @@ FOREIGN: Mapping[str, frozenset[str]] = {
     "packaging": frozenset({"runtime/cli/doctor.py"}),
     "PIL": frozenset({"runtime/cli/draw/png.py"}),
     "litellm": frozenset({"runtime/lm/providers/library.py"}),
-    "mcp": frozenset({"runtime/tools/mcp_client.py"}),
+    "mcp": frozenset(
+        {
+            "runtime/tools/mcp_client.py",
+            "runtime/serve/faces/mcp_server.py",  # the other side of it
+        }
+    ),
     "httpx2": frozenset({"runtime/tools/mcp_client.py"}),  # that of the library mcp, with which it comes
     "rich": frozenset({"runtime/cli/watch.py"}),
     "cronsim": frozenset({"runtime/graphs/schedule_times.py"}),

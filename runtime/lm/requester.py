@@ -183,7 +183,7 @@ class Requester:
         try:
             with place, ticket:
                 sent()
-                passage.reply = await sending.send(exchange, link.transport, share.take, passage.sent)
+                passage.reply = await sending.send(exchange, link.transport, share.take, passage.sent, link.tape)
                 answer = await sending.read_reply(read, exchange, passage.reply)
                 ticket.used(self._charged(exchange, answer).total_tokens)
         except BaseException as error:
@@ -269,7 +269,7 @@ class Requester:
             ticket.succeeded()
 
         with trio.move_on_after(waits.first_token_s):
-            http = await held.enter_async_context(sending.stream(exchange, link.transport, share.take, passage.sent))
+            http = await held.enter_async_context(sending.stream(exchange, link.transport, share.take, passage.sent, link.tape))
             answer = passage.answer = AnswerStream(self._translator, exchange, http, waits, share.allowance.made)
             answer.explain = broke_off
             answer.limit = self._limit_of(opening)
