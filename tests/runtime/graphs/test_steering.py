@@ -115,7 +115,7 @@ async def test_an_agent_in_a_nested_graph_hears_it():
     inner = agent()
     silent: Graph[Question, Answer] = Graph("silent", input=Question, output=Answer)
     silent.add(inner)
-    assert "signals=…" in silent.check()[0].mend
+    assert "signals=…" in silent.check()[0].fix
     outer: Graph[Question, Answer] = Graph("outer", input=Question, output=Answer, signals=Hint)
     outer.add(inner)
     assert outer.check() == []
