@@ -82,18 +82,22 @@ def load() -> Any:
     return litellm
 
 
-@functools.cache
-def read_env_file() -> None:
-    """Set what the file ``.env`` says that importing litellm would read: the nearest one above its own folder.
+_OF_CALLS = re.compile(
+    rb"^[ \t]*(?:export[ \t]+)?((?:OPENAI|HOSTED_VLLM|LM_STUDIO|USE_LITELLM|LITELLM|SSL)_\w+|\w+_PROXY)[ \t]*=",
+    re.MULTILINE | re.IGNORECASE,
+)
+"""Lines that set a variable on which calls depend."""
 
-    Keys and addresses may stand there, and a call without litellm finds them as one with it does.
-    """
+
+@functools.cache
+def has_env_file() -> bool:
+    """Whether importing litellm would set variables on which calls depend, out of a file ``.env`` above its own folder."""
     found = None if is_warm() else importlib.util.find_spec("litellm")
     if found is None or found.origin is None or os.environ.get("LITELLM_MODE", "DEV") != "DEV":
-        return
+        return False
     path = next((above / ".env" for above in Path(found.origin).parents if (above / ".env").is_file()), None)
-    if path is not None:
-        importlib.import_module("dotenv").load_dotenv(path, override=os.environ.get("LITELLM_DEV_ENV_HOT_RELOAD") == "True")
+    names = [] if path is None else [name.decode() for name in _OF_CALLS.findall(path.read_bytes())]
+    return any(name not in os.environ for name in names) or (bool(names) and "LITELLM_DEV_ENV_HOT_RELOAD" in os.environ)
 
 
 @functools.cache

@@ -21,7 +21,7 @@ from runtime.lm.limits.abilities import Abilities
 from runtime.lm.providers import price_list
 from runtime.lm.providers.exchange import Exchange
 from runtime.lm.providers.known import DEFAULT_BASES, KEY_VARIABLES
-from runtime.lm.providers.library import read_env_file
+from runtime.lm.providers.library import has_env_file
 from runtime.lm.providers.plain import PlainAnswer
 from runtime.lm.providers.price_list import TokenPrices, cached_tokens
 from runtime.lm.providers.routes import Route, organisation_headers
@@ -215,8 +215,7 @@ def plain_model(name: str, *, api_key: str | None, api_base: str | None, options
     provider, _, model = name.partition("/")
     if provider not in _PROVIDERS or not model or options or _PECULIAR.search(model) or not price_list.is_readable():
         return None
-    read_env_file()
-    if any(os.environ.get(variable) for variable in _REDIRECTIONS):
+    if has_env_file() or any(os.environ.get(variable) for variable in _REDIRECTIONS):
         return None
     bases, keys, no_key, _ = _PROVIDERS[provider]
     base = api_base or _first(bases) or DEFAULT_BASES.get(provider, ((), None))[1]

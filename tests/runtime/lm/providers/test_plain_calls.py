@@ -3,7 +3,6 @@
 import inspect
 import itertools
 import json
-import os
 import re
 import subprocess
 import sys
@@ -337,20 +336,29 @@ def test_a_prompt_that_is_too_long_is_known_by_litellms_words():
     assert [text for text in texts if is_context_too_long(text) != theirs(text)] == []
 
 
-def test_a_file_of_variables_is_read_as_importing_litellm_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(
+    ("text", "says_more"),
+    [
+        ("", False),
+        ("DATABASE=x\n# OPENAI_API_KEY=x\n", False),
+        ("UNDERSTUDY=1\nexport OPENAI_BASE_URL = http://h\n", True),
+        ("OPENAI_SET=1\n", False),
+        ("https_proxy=http://h\n", True),
+    ],
+)
+def test_a_file_of_variables_that_importing_litellm_would_read_is_left_to_it(
+    text: str, says_more: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     (tmp_path / "lib" / "litellm").mkdir(parents=True)
     (tmp_path / "lib" / "litellm" / "__init__.py").touch()
-    (tmp_path / ".env").write_text("UNDERSTUDY_TEST_A=1\nUNDERSTUDY_TEST_B=2\n")
-    monkeypatch.setenv("UNDERSTUDY_TEST_A", "kept")
-    monkeypatch.setenv("UNDERSTUDY_TEST_B", "")
-    monkeypatch.delenv("UNDERSTUDY_TEST_B")
+    (tmp_path / ".env").write_text(text)
+    monkeypatch.delenv("https_proxy", raising=False)
+    monkeypatch.setenv("OPENAI_SET", "2")
     monkeypatch.delitem(sys.modules, "litellm", raising=False)
     monkeypatch.syspath_prepend(str(tmp_path / "lib"))
     monkeypatch.setattr(library, "is_warm", lambda: False)
 
-    library.read_env_file.__wrapped__()
-
-    assert (os.environ["UNDERSTUDY_TEST_A"], os.environ["UNDERSTUDY_TEST_B"]) == ("kept", "2")
+    assert library.has_env_file.__wrapped__() == says_more
 
 
 PROGRAM = """
