@@ -54,6 +54,19 @@ Keys come from the environment, where each provider's own tools expect them: OPE
 {EXIT_CODES}
 """
 
+TRACE = """\
+Show what a run did and when: on the terminal, or as a file to look at. A file of .html is a page with the run inside, which
+opens without a network; .json is for https://ui.perfetto.dev and chrome://tracing; .svg is a picture.
+"""
+TRACE_MORE = """\
+examples:
+  understudy run graphs.py:graph --record run.jsonl
+  understudy trace run.jsonl
+  understudy trace run.jsonl -o run.html
+  understudy trace JJ1dUL4-75Wkajb8hRy6gw --url http://127.0.0.1:8321 -o run.json
+
+exit codes: 0 it went well, 1 there is no such trace, 2 the command line is wrong
+"""
 
 RUNS = """\
 Runs that open_runtime(store=…) has kept. None of their graphs is needed, and the process that works on them may go on.
@@ -187,8 +200,15 @@ def _start_run(options: argparse.Namespace) -> int:
             options.predictors,
             options.traceback,
             options.show_prompts,
+            options.record,
         )
     )
+
+
+def _start_trace(options: argparse.Namespace) -> int:
+    from runtime.cli import trace  # noqa: PLC0415 - as above
+
+    return trace.run(trace.Options(options.source, options.output, options.url, options.key, options.run))
 
 
 def _start_runs(options: argparse.Namespace) -> int:
@@ -246,6 +266,7 @@ def _parser() -> _Parser:
     _add_graph(commands)
     _add_compile(commands)
     _add_run(commands)
+    _add_trace(commands)
     _add_runs(commands)
     _add_store(commands)
     _add_serve(commands)
@@ -339,6 +360,17 @@ def _add_run(commands: argparse._SubParsersAction[_Parser]) -> None:  # pyright:
     run.add_argument("-q", "--quiet", action="store_true", help="no progress")
     run.add_argument("--traceback", action="store_true", help="show a failure with the traceback of every error")
     run.add_argument("--show-prompts", action="store_true", help="write what language models are asked to standard error")
+    run.add_argument("--record", metavar="FILE.jsonl", help="write what happens to a file, for `understudy trace`")
+
+
+def _add_trace(commands: argparse._SubParsersAction[_Parser]) -> None:  # pyright: ignore[reportPrivateUsage]  # as above
+    trace = commands.add_parser("trace", help="show what a run did", description=TRACE, epilog=TRACE_MORE, formatter_class=RAW)
+    trace.set_defaults(start=_start_trace)
+    trace.add_argument("source", metavar="FILE.jsonl|RUN", help="a recorded run, - for standard input; with --url a run's id")
+    trace.add_argument("-o", "--output", metavar="FILE", help="write it to FILE.html, FILE.json (Chrome, Perfetto) or FILE.svg")
+    trace.add_argument("--url", metavar="URL", help="of the service that has the run")
+    trace.add_argument("--key", metavar="KEY", help="of a caller of that service (or UNDERSTUDY_KEY)")
+    trace.add_argument("--run", metavar="RUN", help="which run, of a file that holds several")
 
 
 def _add_runs(commands: argparse._SubParsersAction[_Parser]) -> None:  # pyright: ignore[reportPrivateUsage]  # as above
