@@ -15,9 +15,6 @@ from actors.actor import Request as Request
 from actors.actor import SpawnOptions as SpawnOptions
 from actors.actor import StopReason as StopReason
 from actors.actor import Terminated as Terminated
-from actors.conversations import Policy as Policy
-from actors.conversations import Turn as Turn
-from actors.effects import Effect as Effect
 from actors.errors import ActorError as ActorError
 from actors.errors import ActorFailed as ActorFailed
 from actors.errors import ActorIdle as ActorIdle
@@ -61,12 +58,16 @@ from actors.errors import StepsExceeded as StepsExceeded
 from actors.errors import StreamBroken as StreamBroken
 from actors.errors import SupervisionError as SupervisionError
 from actors.errors import ToolFailed as ToolFailed
+from actors.errors import ToolRefused as ToolRefused
 from actors.errors import ToolServerLost as ToolServerLost
 from actors.errors import ToolTimedOut as ToolTimedOut
 from actors.errors import TooManyChildren as TooManyChildren
 from actors.errors import UnderstudyError as UnderstudyError
 from actors.errors import Unhandled as Unhandled
 from actors.errors import UsageError as UsageError
+from actors.graphs.conversations import Policy as Policy
+from actors.graphs.conversations import Turn as Turn
+from actors.graphs.effects import Effect as Effect
 from actors.graphs.finish import Finish as Finish
 from actors.graphs.graph import Graph as Graph
 from actors.graphs.markers import Dep as Dep

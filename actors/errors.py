@@ -37,6 +37,7 @@
     │   └── ToolTimedOut            a call of a tool took longer than its ``timeout_s``
     ├── ConversationBusy            another message of the conversation is worked on
     ├── ToolFailed                  a server of tools says that a call has failed
+    │   └── ToolRefused             a person has not agreed to a call
     ├── ToolServerLost              a server of tools has ended, or cannot be reached
     ├── LMError                     one call to a language model
     │   ├── LMRateLimited           429 or overload: wait ``retry_after_s``
@@ -400,6 +401,12 @@ class ToolFailed(UnderstudyError):
     def __init__(self, message: str, *, tool: str = "") -> None:
         super().__init__(message)
         self.tool = tool
+
+
+class ToolRefused(ToolFailed):
+    """A person has not agreed to a call of a tool with ``approve=``; it was not made, and the model is always told."""
+
+    retryable: bool | None = False
 
 
 class ToolServerLost(UnderstudyError):

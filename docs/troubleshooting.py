@@ -54,6 +54,7 @@ FIXES = {
     "ToolTimedOut": "Raise the tool's `timeout_s`, or let the tool answer in parts.",
     "ConversationBusy": "Try again when the turn is over, or choose another `Policy`.",
     "ToolFailed": "Read the server's words in the message; by default the model is told, and may call again (`on_tool_error`).",
+    "ToolRefused": "The model has read the reason. Ask the person who refused, or change which calls need approval.",
     "ToolServerLost": "Try again: supervision restarts the server. If it stays away, start its command by hand and look.",
     "LMError": "See the class that was raised; `status`, `attempt` and `model` tell which request it was.",
     "LMRateLimited": "Set `rpm` and `tpm` to what your account may use, add `fallbacks`, or ask the provider for more.",

@@ -1,12 +1,12 @@
 """What runs: open a runtime, spawn actors and run graphs in it, look in, close it. ``actors`` is what one declares with."""
 
-from actors.conversations import Policy as Policy
-from actors.conversations import Turn as Turn
 from actors.errors import ActorStartFailed as ActorStartFailed
 from actors.errors import NodeFailed as NodeFailed
 from actors.errors import NoOutput as NoOutput
 from actors.errors import RunCancelled as RunCancelled
 from actors.errors import RunFailed as RunFailed
+from actors.graphs.conversations import Policy as Policy
+from actors.graphs.conversations import Turn as Turn
 from actors.mailbox import DeadLetterPolicy as DeadLetterPolicy
 from runtime.app import Runtime as Runtime
 from runtime.app import open_runtime as open_runtime
@@ -79,5 +79,5 @@ from runtime.graphs.record import RunStatus as RunStatus
 from runtime.graphs.record import Spend as Spend
 from runtime.graphs.record import Step as Step
 from runtime.graphs.record import StepStatus as StepStatus
-from runtime.schedules import CatchUp as CatchUp
-from runtime.schedules import Schedule as Schedule
+from runtime.graphs.schedules import CatchUp as CatchUp
+from runtime.graphs.schedules import Schedule as Schedule

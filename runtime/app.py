@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import os
 import random
 import warnings
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Hashable, Iterable, Mapping
@@ -15,8 +16,8 @@ from typing import Any, Unpack, final
 import trio
 
 from actors.actor import Actor, ActorRef, SpawnOptions
-from actors.conversations import Policy
 from actors.errors import ActorStartFailed, DeclarationError, UnderstudyError, UsageError
+from actors.graphs.conversations import Policy
 from actors.graphs.graph import Graph
 from actors.lm import LM
 from actors.mailbox import DeadLetterPolicy
@@ -51,6 +52,8 @@ from runtime.graphs.history import History, history_of
 from runtime.graphs.keeper import Keeper, Keeping
 from runtime.graphs.labels import escaped, labelled
 from runtime.graphs.questions import Question
+from runtime.graphs.schedule_times import Times
+from runtime.graphs.schedules import CatchUp, Schedule, Scheduler
 from runtime.graphs.stored import unknown
 from runtime.journal.opening import store_of
 from runtime.journal.retention import Retention
@@ -60,8 +63,7 @@ from runtime.lm.models import Connections, Models
 from runtime.lm.predictors.serving import Predictors, PredictorStatistics
 from runtime.lm.statistics import ModelStatistics
 from runtime.lm.warming import warm_up as warm_up_libraries
-from runtime.schedule_times import Times
-from runtime.schedules import CatchUp, Schedule, Scheduler
+from runtime.record.cassettes import Cassettes
 
 _LOG = logging.getLogger("understudy.runs")
 
@@ -728,6 +730,7 @@ async def open_runtime(
     warm_up: bool = False,
     budget: Budget | None = None,
     show_prompts: bool = False,
+    record: str | os.PathLike[str] | Cassettes | None = None,
     dead_letters: DeadLetterPolicy | None = None,
 ) -> AsyncGenerator[Runtime]:
     """Open a runtime inside any trio program, as an async context manager.
@@ -757,6 +760,8 @@ async def open_runtime(
         warm_up: do what :meth:`Runtime.warm_up` does before the block begins.
         show_prompts: let the events of runs say what language models are asked, as ``LMAsked``. Off by default, since prompts
             hold what users have written, and whoever listens keeps them.
+        record: a folder, or ``Cassettes``, where the calls of its language models are recorded and replayed, except for those of
+            clients with their own; see ``runtime.record``.
         budget: what all runs, and all calls through clients that the runtime opens, may use of language models together.
         dead_letters: how many messages that reached nobody are kept, and how much memory they may hold; None: the newest 1,000,
             in 8 MiB at most.
@@ -773,7 +778,8 @@ async def open_runtime(
         random.Random(seed), trio.lowlevel.current_clock().current_time, dead_letter_policy=_checked(dead_letters)
     )
     services.shows_prompts = show_prompts
-    models = Models(lm, lms, services.rng, check_budget(budget))
+    cassettes = Cassettes.of(record)
+    models = Models(lm, lms, services.rng, check_budget(budget), None if cassettes is None else cassettes.tape())
     trained = Predictors(predictors)
     listeners = tuple(instruments)
     for instrument in listeners:

@@ -8,11 +8,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import attrs
 import pytest
 
 from actors import RunFailed
 from runtime import open_runtime
-from runtime.testing import ScriptedLM, tool_answer
+from runtime.testing import ScriptedLM, answering, tool_answer
 
 FOLDER = Path(__file__).parents[1] / "docs/examples/agents"
 
@@ -59,6 +60,19 @@ async def test_react() -> None:
 
     assert output == module.Answer("12 degrees")
     assert [call.messages[-1]["content"] for call in lm.calls[1:]] == ["4 degrees, rain", "12.0"]
+
+
+async def test_approval() -> None:
+    module = example("approval")
+    calls: Any = [tool_answer("book_hotel", name="Grand", nights=3), tool_answer("book_hotel", name="Inn", nights=1)]
+    with answering(module.book_hotel, lambda call: attrs.evolve(call, nights=2)):
+        output, lm = await run(module.graph, module.Request("Oslo"), [*calls, {"text": "Booked."}])
+
+    assert output == module.Report("Booked.")
+    assert [call.messages[-1]["content"].rpartition("\n")[2] for call in lm.calls[1:]] == [
+        "booked 2 nights at Grand",
+        "booked 1 nights at Inn",
+    ]
 
 
 async def test_router() -> None:

@@ -26,6 +26,7 @@ _LM = (
     "runtime/lm/predictors",
     "runtime/lm/providers",
     "runtime/lm/tools",
+    "runtime/record",
 )
 _BELOW_APP = ("actors", "actors/graphs", "runtime/core", "runtime/graphs", "runtime/journal", "runtime/messages", *_LM)
 _APP = ("runtime", *_BELOW_APP)
@@ -39,6 +40,7 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
     "runtime/journal": ("actors", "actors/graphs", "runtime/messages"),
     "runtime/lm/limits": ("actors",),
     "runtime/lm/http": ("actors", "runtime/lm/limits"),
+    "runtime/record": ("actors", "runtime/lm/http", "runtime/lm/limits"),
     "runtime/lm/providers": ("actors", "runtime/lm/http", "runtime/lm/limits", "runtime/messages"),
     "runtime/lm/tools": ("actors", "actors/graphs", "runtime/lm/limits", "runtime/messages"),
     "runtime/lm/dspy": ("actors", "actors/graphs", "runtime/lm/limits", "runtime/messages"),
@@ -52,6 +54,7 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
         "runtime/lm/providers",
         "runtime/lm/tools",
         "runtime/messages",
+        "runtime/record",
     ),
     "runtime/graphs/reducer": ("actors", "actors/graphs"),
     "runtime/graphs": (
@@ -108,6 +111,7 @@ FOREIGN: Mapping[str, frozenset[str]] = {
     "httpx": frozenset(
         {
             "runtime/lm/http/httpx_clients.py",  # subclasses its transports, so it can only be imported when httpx is
+            "runtime/lm/http/http_messages.py",  # gives a reply as one of its responses, to libraries that read those
             "runtime/lm/http/transport.py",
             "runtime/serve/jwt.py",  # fetches a provider's public keys, which is no call of a model
             "runtime/cli/fetching.py",  # asks a service for the events of a run, from a command line
@@ -122,7 +126,7 @@ FOREIGN: Mapping[str, frozenset[str]] = {
     "mcp": frozenset({"runtime/tools/mcp_client.py"}),
     "httpx2": frozenset({"runtime/tools/mcp_client.py"}),  # that of the library mcp, with which it comes
     "rich": frozenset({"runtime/cli/watch.py"}),
-    "cronsim": frozenset({"runtime/schedule_times.py"}),
+    "cronsim": frozenset({"runtime/graphs/schedule_times.py"}),
     "msgspec": frozenset({"runtime/messages/codec.py"}),
     "psycopg": frozenset({"runtime/journal/postgres_wire.py"}),
     "jwt": frozenset({"runtime/serve/jwt.py"}),

@@ -16,7 +16,8 @@ from actors.graphs.dependencies import Nodes
 from actors.graphs.finish import Finish
 from actors.graphs.node import NodeDeclaration, NodeSpec
 from actors.graphs.plan import Plan, compile_plan
-from actors.graphs.signature import read_default_fallback, resolve
+from actors.graphs.signature import resolve
+from actors.graphs.stand_ins import read_default_fallback
 from actors.graphs.timing import find_races
 
 GraphFallback = tuple[types.FunctionType, Names]

@@ -15,8 +15,8 @@ from typing import Any, Union, cast, final, get_args, get_origin
 
 import attrs
 
-from actors.conversations import Turn
 from actors.graphs.annotations import Many, Names, Unreadable, is_message_type, location, read, shown, split
+from actors.graphs.conversations import Turn
 from actors.graphs.markers import Dep, Recall
 
 ORIGINAL = "__understudy_original__"

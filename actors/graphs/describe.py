@@ -11,9 +11,9 @@ from typing import Any
 
 import attrs
 
-from actors.effects import Effect
 from actors.errors import Problem
 from actors.graphs.annotations import Many, description_of, shown
+from actors.graphs.effects import Effect
 from actors.graphs.finish import Finish
 from actors.graphs.mermaid import draw
 from actors.graphs.node import Input, Kind, NodeSpec

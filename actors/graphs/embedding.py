@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import types
+from collections.abc import Iterator, Mapping
 from typing import Any
+
+import attrs
 
 from actors.actor import Actor, ActorRef
 from actors.checks import COROUTINE
-from actors.errors import DeclarationError
+from actors.errors import DeclarationError, Problem
 from actors.factories import actor_class, check_factory
 from actors.graphs.annotations import Names, Shape, Unreadable, how_to_make_message, is_message_type, read
-from actors.graphs.node import Embedded, Kind, Nested
+from actors.graphs.node import Embedded, Kind, Nested, NodeDeclaration
 from actors.graphs.tools import graphs_in
 from actors.words import repr_of
 
@@ -64,6 +67,46 @@ def leads_to(graph: Nested, goal: Nested) -> bool:
             queue.extend(embedded.what for embedded in inner if embedded is not None)
             queue.extend(graph for declaration in at.nodes.values() for graph in graphs_in(declaration.tools))
     return False
+
+
+def nested_hints(nodes: Mapping[str, NodeDeclaration]) -> Iterator[Problem]:
+    """The hints of the graphs among `nodes`, each under the name of its node."""
+    for name, declaration in nodes.items():
+        if declaration.kind is Kind.GRAPH and declaration.embedded is not None:
+            inner: Nested = declaration.embedded.what
+            for hint in inner.hints():
+                yield attrs.evolve(hint, node=name if hint.node is None else f"{name}/{hint.node}")
+
+
+def nested_problems(outer: Nested, nodes: Mapping[str, NodeDeclaration]) -> Iterator[Problem]:
+    """The problems of the graphs that are nodes of `outer`, or tools of its nodes."""
+    for name, declaration in nodes.items():
+        is_graph = declaration.kind is Kind.GRAPH and declaration.embedded is not None
+        inner_graphs: list[Nested] = [declaration.embedded.what] if is_graph and declaration.embedded is not None else []
+        for inner in (*inner_graphs, *graphs_in(declaration.tools)):
+            yield from _problems_of(inner, outer, name, declaration)
+
+
+def _problems_of(inner: Nested, outer: Nested, name: str, declaration: NodeDeclaration) -> Iterator[Problem]:
+    if leads_to(inner, outer):
+        yield Problem(
+            "graph-in-itself",
+            name,
+            f"the graph {inner.name!r} runs {outer.name!r} as a node, directly or through others, without end.",
+            "loop within one graph: let a node return a type that an earlier node takes.",
+            declaration.location,
+        )
+        return
+    if inner.signal_types:
+        yield Problem(
+            "nested-signals",
+            name,
+            f"the graph {inner.name!r} declares signals, and as a node it never gets one: they go to the outermost run.",
+            "let this graph take the signal, and pass it on with the message that the nested graph takes.",
+            declaration.location,
+        )
+    for problem in inner.check():
+        yield attrs.evolve(problem, node=name if problem.node is None else f"{name}/{problem.node}")
 
 
 def message_types(call: str, role: str, annotation: object, at: str = "") -> tuple[type, ...]:

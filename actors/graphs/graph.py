@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import enum
 import functools
-import inspect
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar, Unpack, cast, final, overload
 
-import attrs
-
 from actors.actor import Actor, ActorRef
-from actors.errors import DeclarationError, GraphInvalid, Problem, UsageError
-from actors.graphs.annotations import capture, location, release
+from actors.errors import DeclarationError, GraphInvalid, Problem
+from actors.graphs.annotations import capture, release
 from actors.graphs.check import FURTHER_CHECKS
 from actors.graphs.compiling import compiled
 from actors.graphs.connections import Connect, check_when, plain
+from actors.graphs.declaring import declare, embed
+from actors.graphs.decorating import caller, decorator, unfilled
 from actors.graphs.dependencies import ORIGINAL
 from actors.graphs.describe import describe
-from actors.graphs.embedding import embedded_in, leads_to, message_types
+from actors.graphs.embedding import embedded_in, message_types, nested_hints, nested_problems
 from actors.graphs.finish import Finish
 from actors.graphs.hints import find_hints
 from actors.graphs.mermaid import draw
-from actors.graphs.node import Kind, Nested, NodeDeclaration, declare, embed
+from actors.graphs.node import NodeDeclaration
 from actors.graphs.options import NodeKeywords
 from actors.graphs.plan import Plan
-from actors.graphs.tools import graphs_in
 from actors.supervision import Supervision, check_id
 from actors.typevars import In, Out
 from actors.words import repr_of
@@ -171,7 +169,7 @@ class Graph(Generic[In, Out]):
                 f"  Fix: async def fallback(failure: NodeFailed) -> {self.output_types[0].__name__}: …"
             )
         self._fallback = fallback
-        self._fallback_names = None if fallback is None else capture(fallback, _caller())
+        self._fallback_names = None if fallback is None else capture(fallback, caller())
         self._nodes: dict[str, NodeDeclaration] = {}
         self._origins: dict[int, list[NodeDeclaration]] = {}
         """The nodes by the id of what was decorated or added."""
@@ -209,7 +207,7 @@ class Graph(Generic[In, Out]):
                 with a wrong value.
         """
         declaring = functools.partial(self._declare, name=name, given=given, predict=False)
-        return _decorator(declaring, function, _caller())
+        return decorator(declaring, function, caller())
 
     @overload
     def predict(self, function: F, /) -> F: ...
@@ -227,7 +225,7 @@ class Graph(Generic[In, Out]):
             DeclarationError: as for :meth:`node`. Calling the function itself raises UsageError.
         """
         declaring = functools.partial(self._declare, name=name, given=given, predict=True)
-        return _decorator(declaring, function, _caller())
+        return decorator(declaring, function, caller())
 
     @overload
     def human(self, function: F, /) -> F: ...
@@ -260,7 +258,7 @@ class Graph(Generic[In, Out]):
             DeclarationError: as for :meth:`node`. Calling the function itself raises UsageError.
         """
         declaring = functools.partial(self._declare, name=name, given=given, predict=False, human=True)
-        return _decorator(declaring, function, _caller())
+        return decorator(declaring, function, caller())
 
     def add(
         self,
@@ -291,7 +289,7 @@ class Graph(Generic[In, Out]):
         Raises:
             DeclarationError: it is none of these, its types are not known, or an option is unknown or has a wrong value.
         """
-        frame = _caller()
+        frame = caller()
         place = f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else "unknown place"
         embedded, own_name = embedded_in(what, takes, returns, place, is_graph=isinstance(what, Graph))
         self._add(embed(embedded, lambda found: capture(found, frame), name=plain(name) or own_name, given=given))
@@ -309,7 +307,7 @@ class Graph(Generic[In, Out]):
         Raises:
             DeclarationError: `when` cannot be called, or not without waiting; or `parameter` isn't a name.
         """
-        frame = _caller()
+        frame = caller()
         place = f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else "unknown place"
         check_when(when, place)
         if parameter is not None and not isinstance(parameter, str):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -334,14 +332,7 @@ class Graph(Generic[In, Out]):
         graph that :meth:`check` rejects: fix that first.
         """
         plan, problems = self._compile()
-        return [] if problems else [*find_hints(plan), *self._nested_hints()]
-
-    def _nested_hints(self) -> Iterator[Problem]:
-        for name, declaration in self._nodes.items():
-            if declaration.kind is Kind.GRAPH and declaration.embedded is not None:
-                inner: Nested = declaration.embedded.what
-                for hint in inner.hints():
-                    yield attrs.evolve(hint, node=name if hint.node is None else f"{name}/{hint.node}")
+        return [] if problems else [*find_hints(plan), *nested_hints(self._nodes)]
 
     def plan(self) -> Plan:
         """The compiled graph; made once, until the graph changes.
@@ -384,7 +375,7 @@ class Graph(Generic[In, Out]):
     def _compile(self) -> tuple[Plan, tuple[Problem, ...]]:
         """The plan, and all problems. Work is done once for a graph that has none, until it changes; its parts may change too."""
         if self._sound is not None and self._checks == len(FURTHER_CHECKS):
-            return self._sound, tuple(self._nested_problems())
+            return self._sound, tuple(nested_problems(self, self._nodes))
         self._checks = len(FURTHER_CHECKS)
         fallback = None if self._fallback is None or self._fallback_names is None else (self._fallback, self._fallback_names)
         plan, own, unknown = compiled(
@@ -399,36 +390,7 @@ class Graph(Generic[In, Out]):
         )
         if not own and not unknown:
             self._sound = plan
-        return plan, (*own, *self._nested_problems(), *unknown)
-
-    def _nested_problems(self) -> Iterator[Problem]:
-        for name, declaration in self._nodes.items():
-            is_graph = declaration.kind is Kind.GRAPH and declaration.embedded is not None
-            inner_graphs: list[Nested] = [declaration.embedded.what] if is_graph and declaration.embedded is not None else []
-            for inner in (*inner_graphs, *graphs_in(declaration.tools)):
-                yield from self._problems_of(inner, name, declaration)
-
-    def _problems_of(self, inner: Nested, name: str, declaration: NodeDeclaration) -> Iterator[Problem]:
-        """Those of a graph that is a node, or a tool of a node, of this one."""
-        if leads_to(inner, self):
-            yield Problem(
-                "graph-in-itself",
-                name,
-                f"the graph {inner.name!r} runs {self.name!r} as a node, directly or through others, without end.",
-                "loop within one graph: let a node return a type that an earlier node takes.",
-                declaration.location,
-            )
-            return
-        if inner.signal_types:
-            yield Problem(
-                "nested-signals",
-                name,
-                f"the graph {inner.name!r} declares signals, and as a node it never gets one: they go to the outermost run.",
-                "let this graph take the signal, and pass it on with the message that the nested graph takes.",
-                declaration.location,
-            )
-        for problem in inner.check():
-            yield attrs.evolve(problem, node=name if problem.node is None else f"{name}/{problem.node}")
+        return plan, (*own, *nested_problems(self, self._nodes), *unknown)
 
     def _declare(
         self,
@@ -453,7 +415,7 @@ class Graph(Generic[In, Out]):
                     f"of graph {self.name!r}.\n  Fix: remove one decorator, or define {second}."
                 )
         self._add(declaration)
-        return _unfilled(function, declaration) if (predict or human) and declaration.message is None else function
+        return unfilled(function, declaration) if (predict or human) and declaration.message is None else function
 
     def _add(self, declaration: NodeDeclaration) -> None:
         if declaration.name in self._nodes:
@@ -474,41 +436,6 @@ def _signal_types(name: str, signals: Any) -> tuple[type, ...]:
     given: tuple[Any, ...] = tuple(cast("tuple[Any, ...]", signals)) if is_several else (signals,)
     found = [kind for each in given for kind in message_types(f"Graph({name!r}", "signals", each)]
     return tuple(dict.fromkeys(found))
-
-
-def _caller() -> types.FrameType | None:
-    """The frame of the caller of the function that calls this."""
-    here = inspect.currentframe()
-    asking = here.f_back if here is not None else None
-    return asking.f_back if asking is not None else None
-
-
-def _decorator(declaring: Callable[[Any, types.FrameType | None], Any], function: Any, frame: types.FrameType | None) -> Any:
-    """What ``@graph.node`` (with `function`, in `frame`) or ``@graph.node(…)`` (without) gives."""
-    if function is not None:
-        return declaring(function, frame)
-
-    def decorate(function: Any) -> Any:
-        return declaring(function, _caller())
-
-    return decorate
-
-
-def _unfilled(function: types.FunctionType, declaration: NodeDeclaration) -> Callable[..., Any]:
-    @functools.wraps(function)
-    def unfilled(*_args: Any, **_kwargs: Any) -> Any:
-        if declaration.human is not None:
-            raise UsageError(
-                f"{declaration.name!r} is filled by a person; it has no body to call ({location(function)}).\n"
-                "  Fix: run the graph, in a test with runtime.testing.answering(…)."
-            )
-        raise UsageError(
-            f"{declaration.name!r} is filled by a language model; it has no body to call ({location(function)}).\n"
-            "  Fix: run the graph, in a test with a scripted LM; or call lm.predict(…) yourself."
-        )
-
-    setattr(unfilled, ORIGINAL, function)
-    return unfilled
 
 
 def _report(name: str, problems: tuple[Problem, ...]) -> str:

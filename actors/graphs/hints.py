@@ -9,8 +9,9 @@ from typing import Any
 
 from actors.errors import Problem
 from actors.graphs.annotations import Many
+from actors.graphs.bodies import is_empty
 from actors.graphs.edges import related
-from actors.graphs.node import Kind, NodeSpec, is_empty
+from actors.graphs.node import Kind, NodeSpec
 from actors.graphs.plan import Plan
 from actors.words import listed
 

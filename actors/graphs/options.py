@@ -10,8 +10,8 @@ from typing import Any, Final, Literal, TypedDict, cast, final
 import attrs
 
 from actors.checks import is_a, is_count, refuse
-from actors.effects import Effect
 from actors.errors import DeclarationError
+from actors.graphs.effects import Effect
 from actors.lm import LM
 from actors.mailbox import MailboxSpec
 from actors.options import ELSEWHERE, inheriting, nearest

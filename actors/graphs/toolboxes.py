@@ -23,6 +23,13 @@ class Toolbox:
     allow: tuple[str, ...] = ("*",)
     """Which of its tools a model may see: names, with ``*`` for any characters."""
 
+    approve: tuple[str, ...] = ()
+    """To which calls a person has to agree: names of tools, with ``*`` for any characters."""
+
+    def approves(self, tool: str) -> bool:
+        """Whether a person has to agree to a call of the tool of that name."""
+        return any(fnmatch.fnmatchcase(tool, pattern) for pattern in self.approve)
+
     def allows(self, tool: str) -> bool:
         """Whether a model may see the tool of that name."""
         return any(fnmatch.fnmatchcase(tool, pattern) for pattern in self.allow)

@@ -14,15 +14,16 @@ import re
 import types
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, final
+from weakref import WeakKeyDictionary
 
 import attrs
 
 from actors.actor import ActorRef
-from actors.effects import Effect
 from actors.errors import DeclarationError
 from actors.graphs.annotations import Names, Unreadable, capture, description_of, is_message_type, location, split
 from actors.graphs.dependencies import Dependency, Injected, Nodes, needed
 from actors.graphs.docstrings import read_docstring
+from actors.graphs.effects import Effect
 from actors.graphs.markers import Run
 from actors.lm import LM
 from actors.words import repr_of
@@ -67,6 +68,10 @@ class Tool:
     """Whether a call may be made again after a crash."""
     approve: bool | Callable[..., bool] = False
     """Whether a person has to agree to a call, or a predicate of the arguments that says so."""
+    approve_s: float | None = None
+    """How many seconds people have to decide; None: no limit."""
+    approve_to: str | None = None
+    """Who is asked, as ``to`` of ``@graph.human``; None: anybody."""
     place: str = attrs.field(default="unknown place", repr=False)
     """``file.py:line`` of the function, or of the line that made the tool."""
     names: Names | None = attrs.field(default=None, repr=False)
@@ -246,7 +251,10 @@ def _read_function(tool: Tool, nodes: Nodes) -> ToolSpec:
         else:
             kind, said = found
             fields[parameter.name] = _field(parameter, kind, said or texts.get(parameter.name, ""))
+    _check_predicate(tool, fields)
     arguments: Any = attrs.make_class("".join(part.title() for part in tool.name.split("_")) or "Arguments", fields, frozen=True)
+    arguments.__module__, arguments.__qualname__ = tool.what.__module__, f"{tool.what.__qualname__}.{arguments.__name__}"
+    _FUNCTIONS[arguments] = inspect.unwrap(tool.what)
     return ToolSpec(
         tool,
         tool.name,
@@ -255,6 +263,26 @@ def _read_function(tool: Tool, nodes: Nodes) -> ToolSpec:
         injected=types.MappingProxyType(injected),
         needs=types.MappingProxyType(needs),
     )
+
+
+def _check_predicate(tool: Tool, fields: Mapping[str, Any]) -> None:
+    if isinstance(tool.approve, bool):
+        return
+    unknown = [name for name in inspect.signature(tool.approve).parameters if name not in fields]
+    if unknown:
+        raise Unreadable(
+            "tool-approve",
+            f"its approve= takes {unknown[0]!r}, and the arguments that a model gives are {', '.join(fields) or 'none'}.",
+            f"write approve=lambda {next(iter(fields), '…')}: …, with names of its parameters.",
+        )
+
+
+_FUNCTIONS: WeakKeyDictionary[type, Any] = WeakKeyDictionary()
+
+
+def function_of(arguments: type) -> Any:
+    """The function whose parameters the class `arguments` was made of; None for any other class."""
+    return _FUNCTIONS.get(arguments)
 
 
 def _field(parameter: inspect.Parameter, kind: Any, said: str) -> Any:

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, Generic, Unpack, final, overload
 
 from actors.actor import Actor, ActorRef, ActorStatistics, Asked, R, SpawnOptions, Terminated
-from actors.conversations import Policy, Turn
+from actors.graphs.conversations import Policy, Turn
 from actors.graphs.graph import Graph
 from actors.lm import LM, ChatMessage, Completion
 from actors.restarts import RestartType
@@ -30,11 +30,11 @@ from runtime.graphs.handle import RunHandle
 from runtime.graphs.history import History
 from runtime.graphs.questions import Question
 from runtime.graphs.record import RunStatus, Spend, Step
+from runtime.graphs.schedules import CatchUp, Schedule
 from runtime.journal.store import Page, StoredRun, StoredStatus
 from runtime.lm.limits.budget import Budget
 from runtime.lm.predictors.serving import PredictorStatistics
 from runtime.lm.statistics import ModelStatistics
-from runtime.schedules import CatchUp, Schedule
 
 
 @final

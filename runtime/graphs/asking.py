@@ -28,9 +28,18 @@ def overdue(node: str, timeout_s: float | None, run_id: str) -> NodeTimedOut:
 
 
 async def ask(
-    work: Work, question: object, answer: Any, timeout_s: float | None = None, *, text: str = "", to: str | None = None
+    work: Work,
+    question: object,
+    answer: Any,
+    timeout_s: float | None = None,
+    *,
+    text: str = "",
+    to: str | None = None,
+    place: str = "",
 ) -> Any:
     """Ask a person about `question` in the middle of the work on a message, and wait; returns an `answer`, a type or a union.
+
+    `place` is the path of the part of the work that asks, such as a call of a tool: equal questions of two are two.
 
     Asked again with an equal question, in a later attempt at the message or in a later life of the run, it is the same question:
     what was answered is not asked again. Cancelled, the question stays open as long as the message is at work.
@@ -47,7 +56,8 @@ async def ask(
             "  Fix: @attrs.frozen class MayISend: text: str; and await run.ask(MayISend('…'), Approved)."
         )
     run, path = work.run, work.delivery.path
-    digest = blake2s(message_data(question) + "|".join(map(tag_of, answers)).encode(), digest_size=6).hexdigest()
+    told = message_data(question) + "|".join(map(tag_of, answers)).encode() + place.encode()
+    digest = blake2s(told, digest_size=6).hexdigest()
     talk = work.talk = work.talk or Talk()
     part = "ask" if work.error is None else "fallback"
     key = f"{path}#{part}:{digest}:{talk.number(digest, work.step.attempt)}"
@@ -57,7 +67,7 @@ async def ask(
         value = codec_for(*answers).decode(data) if how == ANSWERED else None
         talk.answers[key] = Answer(value, None, how != ANSWERED, None, "")
     if key not in talk.answers:
-        await _answered(work, talk, question, answers, key, timeout_s, text, to)
+        await _answered(work, talk, question, answers, key, timeout_s, text, to, place)
     else:
         await trio.lowlevel.checkpoint()
     found = talk.answers[key]
@@ -75,6 +85,7 @@ async def _answered(
     timeout_s: float | None,
     text: str,
     to: str | None,
+    place: str,
 ) -> None:
     """Wait until the question has its answer, or none in time."""
     run = work.run
@@ -97,6 +108,7 @@ async def _answered(
             key,
             node=work.node,
             path=work.delivery.path,
+            shown_path=place or work.delivery.path,
             attempt=work.step.attempt,
             text=text,
             asks=question,

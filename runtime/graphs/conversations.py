@@ -19,8 +19,8 @@ import trio
 
 from actors.actor import Actor, ActorRef, Reply, Request
 from actors.checks import check_count, refuse
-from actors.conversations import Policy, Turn
 from actors.errors import ActorStopped, ConversationBusy, RunCancelled, UsageError
+from actors.graphs.conversations import Policy, Turn
 from actors.graphs.graph import Graph
 from actors.graphs.options import check_timeout
 from actors.restarts import RestartType

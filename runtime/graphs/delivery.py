@@ -12,10 +12,10 @@ from typing import Any, final
 import trio
 
 from actors.actor import Actor
-from actors.effects import Effect
 from actors.errors import LMError, NodeTimedOut, RecallError, RunError
 from actors.graphs.annotations import Many
 from actors.graphs.dependencies import Dependency, Injected, Recalled
+from actors.graphs.effects import Effect
 from actors.graphs.node import Fallback, Kind, NodeSpec
 from actors.groups import leaves_of
 from actors.lm import LM

@@ -23,12 +23,13 @@ from actors.supervision import ChildSpec, supervisor_spec
 from actors.typevars import In, Out
 from actors.words import repr_of
 from runtime.core.supervisor import SupervisorCell
+from runtime.graphs.approvals import remember_forms
 from runtime.graphs.carried import in_context
 from runtime.graphs.dependencies import ContextKeeper, Contexts
 from runtime.graphs.deployment import Deployment, RunInside
 from runtime.graphs.questions import Desk
 from runtime.graphs.served import ServedToolboxes
-from runtime.graphs.tooling import Equipment, refuse_approval
+from runtime.graphs.tooling import Equipment
 from runtime.lm.dspy import bridge
 from runtime.lm.dspy.checking import predict_problems
 from runtime.lm.models import Connections, Models
@@ -79,8 +80,7 @@ class Deployments:
         if any(spec.kind is Kind.PREDICT for spec in plan.nodes.values()):
             await bridge.warm_up()
         predictors = self._predictors.of_graph(graph.name, plan.nodes.values())
-        for node in plan.nodes.values():
-            refuse_approval(node)
+        remember_forms(plan)
         for nested in _graphs_within(plan):
             known = self._by_graph.get(nested)
             if known is None or not known.is_running:

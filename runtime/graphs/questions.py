@@ -19,6 +19,7 @@ import trio
 
 from actors.errors import UsageError
 from actors.graphs.annotations import is_message_type
+from actors.graphs.tools import function_of
 from actors.words import repr_of, type_names
 from runtime.core.events import Audience, Event
 from runtime.core.timekeeper import Timekeeper, Timer
@@ -191,7 +192,8 @@ class Talk:
 class Scripted:
     """An answer that a test has ready; see ``runtime.testing.answering``."""
 
-    asks: type
+    asks: Any
+    """The type that is asked about; or the function that is a tool, for calls of it."""
     value: Any
     by: str | None
 
@@ -230,11 +232,13 @@ class Desk:
         to: str | None,
         settle: Settle,
         when_open: Callable[[], None],
+        shown_path: str = "",
     ) -> Asking:
         """Ask a person; `settle` is called with the answer, or with none when the time is up.
 
         `key` is the place in the run. In a run with a journal the question is open once that is written, and the same one again
-        if it was open in an earlier life; ``when_open`` is called then.
+        if it was open in an earlier life; ``when_open`` is called then. `path` is that of the message at work, `shown_path`
+        that of the part of it that asks.
 
         Raises:
             NotStorable: `asks` cannot be stored, and the run is.
@@ -251,7 +255,7 @@ class Desk:
         question = Question(
             id=f"{run.id}.{number}",
             run_id=run.id,
-            path=path,
+            path=shown_path or path,
             asks=asks,
             answers=answers,
             asked_at=datetime.fromtimestamp(asked_s, UTC),
@@ -269,7 +273,7 @@ class Desk:
             return asking
         data = question_data(node, text, due_s, to, asks)
         names = (*map(tag_of, answers), *([NOBODY] if may_be_none else []))
-        stored = StoredQuestion(question.id, run.id, path, data, names, question.asked_at, question.due_at, to)
+        stored = StoredQuestion(question.id, run.id, question.path, data, names, question.asked_at, question.due_at, to)
         journal.append(RecordKind.ASKED, key, data, functools.partial(self._open, asking, is_new=True), question=stored)
         return asking
 
@@ -412,6 +416,11 @@ def id_in(run_id: str, whole: str, times_asked: int) -> str:
     return blake2s(f"{run_id}\n{whole}{again}".encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
+def _is_about(what: Any, asked: object) -> bool:
+    """Whether `what`, a type or the function of a tool, is that of the message `asked`."""
+    return isinstance(asked, what) if isinstance(what, type) else function_of(type(asked)) is what
+
+
 def _is_function(value: object) -> bool:
     return callable(value) and not is_message_type(type(value))
 
@@ -423,5 +432,5 @@ def _scripted(carried: Carried, question: Question) -> Scripted | None:
             asks: tuple[Any, ...] = (question.asks,)
             if is_object(question.asks):
                 asks = tuple(as_object(question.asks).values())
-            return next((each for each in found if any(isinstance(part, each.asks) for part in asks)), None)
+            return next((each for each in found if any(_is_about(each.asks, part) for part in asks)), None)
     return None

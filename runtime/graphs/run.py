@@ -14,9 +14,9 @@ from typing import Any, Final, final
 import attrs
 import trio
 
-from actors.conversations import Turn
-from actors.effects import Effect
 from actors.errors import NodeFailed, RunCancelled, RunError, RunFailed, StreamBroken, UnderstudyError
+from actors.graphs.conversations import Turn
+from actors.graphs.effects import Effect
 from actors.graphs.node import Kind
 from actors.store_errors import NotStorable, RunParked
 from runtime.core.envelope import Envelope

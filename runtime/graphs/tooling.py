@@ -6,39 +6,33 @@ when it has ended.
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import inspect
 import json
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, final
 
 import attrs
 import trio
 
 from actors.actor import ActorRef
-from actors.effects import Effect
-from actors.errors import ActorError, ActorFailed, DeclarationError, ToolFailed, ToolServerLost, ToolTimedOut
-from actors.graphs.dependencies import Injected
+from actors.errors import ToolFailed, ToolRefused, ToolServerLost
+from actors.graphs.effects import Effect
 from actors.graphs.node import NodeSpec
-from actors.graphs.toolboxes import CallTool, CancelTool, ListTools, OfferedTool, Toolbox
-from actors.graphs.tools import ToolForm, ToolSpec
+from actors.graphs.toolboxes import ListTools, OfferedTool, Toolbox
+from actors.graphs.tools import ToolSpec
 from actors.store_errors import RunLost, RunParked, StepUncertain, StoreError
 from actors.words import said
 from runtime.core.failures import failure_in
-from runtime.core.worker_threads import run_in_thread
+from runtime.graphs.approvals import agreed
+from runtime.graphs.calling import Calling, RunInside, answer_of
 from runtime.graphs.events import ToolCalled, ToolsChanged
-from runtime.graphs.injected import NodeLM, NodeRun, Pulse, attempt_journal
+from runtime.graphs.injected import NodeLM, Pulse, attempt_journal
 from runtime.graphs.once import Once
 from runtime.graphs.record import Step, StepStatus
 from runtime.graphs.run import Work
 from runtime.lm.limits.redaction import redact
 from runtime.lm.tools.rounds import Offered, Request, Rounds, hint_text
-from runtime.lm.tools.schemas import by_name, digest_of, result_text
-
-RunInside = Callable[[Any, object, Work, str], Awaitable[Any]]
-"""Runs a graph as a part of the work on a message, under a path of its own."""
+from runtime.lm.tools.schemas import digest_of, result_text
 
 
 @final
@@ -70,21 +64,6 @@ class Equipment:
         )
 
 
-def refuse_approval(spec: NodeSpec) -> None:
-    """Tools that wait for a person need a place where the question is kept.
-
-    Raises:
-        DeclarationError: the node has one.
-    """
-    for each in spec.tools:
-        if each.tool.approve is not False:
-            raise DeclarationError(
-                f"node {spec.name!r} ({spec.location}): its tool {each.name!r} has approve=…, so its calls wait for a person, "
-                "and without a store the question would be lost with the process.\n"
-                "  Fix: open the runtime with a store that keeps questions, or leave approve out."
-            )
-
-
 @final
 @attrs.frozen(eq=False)
 class _Failure:
@@ -106,11 +85,10 @@ class ToolCalls:
         self._pulse = pulse
         self._once = None if message.run.journal is None else Once(attempt_journal(message, message.delivery.path), pulse.rest)
         """Of a stored run: keeps what calls gave."""
+        self._calling = Calling(equipment.spec, equipment.run_inside, lm, message, pulse)
         self._life = secrets.token_hex(8)
         self._errors: dict[str, BaseException] = {}
         """What calls have raised, by path, before it was written down in words."""
-        self._refs: dict[str, ActorRef[Any]] = {}
-        """The actor of each offered tool that has one, by the tool's name."""
 
     async def offer(self) -> Sequence[Offered]:
         """The node's own tools, then what its toolboxes have now; of two of one name the first."""
@@ -120,13 +98,13 @@ class ToolCalls:
             for name, tool in offered.items():
                 if name not in found:
                     found[name] = tool
-                    self._refs[name] = ref
+                    self._calling.boxes[name] = box, ref
         return list(found.values())
 
     async def _offered(self, box: Toolbox, ref: ActorRef[Any]) -> Mapping[str, OfferedTool]:
         """What a toolbox has now; what it had before, if it was lost this moment: a call of that says so."""
         try:
-            listed: tuple[OfferedTool, ...] = await _asked(ref, ListTools())
+            listed: tuple[OfferedTool, ...] = await answer_of(ref, ListTools())
         except ToolServerLost:
             if box not in self._equipment.shown:
                 raise
@@ -180,7 +158,8 @@ class ToolCalls:
     def _is_told(self, error: BaseException) -> bool:
         """Whether the model hears of a failure, and goes on; what is wrong with the run's own records is none of its business."""
         predict = self._equipment.spec.predict
-        return predict is not None and predict.on_tool_error == "tell" and not isinstance(error, _OF_RECORDS)
+        is_told = isinstance(error, ToolRefused) or (predict is not None and predict.on_tool_error == "tell")
+        return is_told and not isinstance(error, _OF_RECORDS)
 
     def _step(self, request: Request) -> Step:
         work = self._message
@@ -193,7 +172,7 @@ class ToolCalls:
         step.status, step.started_at_s = StepStatus.RUNNING, run.now()
         self._pulse.beat()
         try:
-            given: str | _Failure = await self._kept(request, step.path)
+            given: str | _Failure = await self._agreed(request, step)
         except BaseException as raised:
             error = failure_in(raised)
             if error is None:
@@ -218,6 +197,16 @@ class ToolCalls:
             )
         return given
 
+    async def _agreed(self, request: Request, step: Step) -> str | _Failure:
+        """What a call gave, once a person has agreed to it, if that is wanted."""
+        if not self._calling.needs_approval(request):
+            return await self._kept(request, step.path)
+        step.status = StepStatus.ASKED
+        allowed = await agreed(self._message, self._pulse, request, step.path)
+        step.status = StepStatus.RUNNING
+        given = await self._kept(allowed.request, step.path)
+        return given if isinstance(given, _Failure) else allowed.told(given)
+
     async def _kept(self, request: Request, path: str) -> str | _Failure:
         """What a call gave; of a stored run, what it gave the first time, whatever has begun again since.
 
@@ -225,7 +214,7 @@ class ToolCalls:
             StepUncertain: its effect must not happen twice, and it had begun when its attempt, or its process, ended.
         """
         if self._once is None:
-            return result_text(await self._in_time(request, path))
+            return result_text(await self._calling.in_time(request, path))
         name = f"{request.tool.name} {request.index} {digest_of(request.arguments)}"
         work = self._written
         if isinstance(request.tool, ToolSpec) and request.tool.tool.effect is Effect.ONCE:
@@ -240,7 +229,7 @@ class ToolCalls:
     async def _written(self, request: Request, path: str) -> str:
         """What a call gives, as it is written down."""
         try:
-            return json.dumps([False, result_text(await self._in_time(request, path))])
+            return json.dumps([False, result_text(await self._calling.in_time(request, path))])
         except BaseException as raised:
             error = failure_in(raised)
             if error is None or not self._is_told(error):
@@ -256,71 +245,6 @@ class ToolCalls:
             run_id=self._message.run.id,
             path=path,
         )
-
-    async def _in_time(self, request: Request, path: str) -> Any:
-        timeout_s = request.tool.tool.timeout_s if isinstance(request.tool, ToolSpec) else None
-        if timeout_s is None:
-            return await self._called(request, path)
-        with trio.move_on_after(timeout_s) as scope:
-            return await self._called(request, path)
-        assert scope.cancelled_caught, "only its deadline lets the block end without a value"
-        raise ToolTimedOut(
-            f"the tool {request.tool.name!r} did not finish within timeout_s={timeout_s:g}.\n"
-            "  Fix: give it more time, or find what it waits for.",
-            run_id=self._message.run.id,
-        )
-
-    async def _called(self, request: Request, path: str) -> Any:
-        tool, arguments = request.tool, request.arguments
-        if isinstance(tool, OfferedTool):
-            return await self._served(self._refs[tool.name], CallTool(tool.name, arguments, f"{self._message.run.id}:{path}"))
-        what = tool.tool.what
-        match tool.tool.form:
-            case ToolForm.GRAPH:
-                return await self._equipment.run_inside(what, arguments, self._message, path)
-            case ToolForm.ACTOR:
-                return await _asked(what, arguments)
-            case ToolForm.DSPY:
-                if inspect.iscoroutinefunction(what.func):
-                    return await what.acall(**arguments)
-                return await run_in_thread(functools.partial(what, **arguments))
-            case _:
-                call: Any = functools.partial(what, **await self._parameters(tool, arguments, path))
-                if not tool.is_thread:
-                    return await call()
-                (returned,) = await run_in_thread(lambda: (call(),))
-                return await returned if inspect.isawaitable(returned) else returned
-
-    async def _served(self, ref: ActorRef[Any], call: CallTool) -> str:
-        """What a toolbox gives; when nobody wants that any more, it is told."""
-        try:
-            text: str = await _asked(ref, call)
-        except trio.Cancelled:
-            with contextlib.suppress(ActorError):
-                ref.tell_nowait(CancelTool(call.key))
-            raise
-        return text
-
-    async def _parameters(self, tool: ToolSpec, arguments: Any, path: str) -> Mapping[str, Any]:
-        """A function's parameters: what the model gave, and what is injected."""
-        work, run = self._message, self._message.run
-        given = by_name(arguments)
-        if tool.needs:
-            assert run.dependencies is not None, "a run of a graph with dependencies keeps them"
-            given.update(await run.dependencies.resolve(tool.needs, node=self._equipment.spec.name, path=path))
-        for parameter, wanted in tool.injected.items():
-            given[parameter] = self._lm if wanted is Injected.LM else NodeRun.of(work, self._pulse, path)
-        return given
-
-
-async def _asked(ref: ActorRef[Any], message: Any) -> Any:
-    """What the actor answers; what it raised while it handled the message is raised here."""
-    try:
-        return await ref.ask(message)
-    except ActorFailed as error:
-        if isinstance(error.__cause__, Exception):
-            raise error.__cause__ from None
-        raise
 
 
 def _told(error: BaseException) -> str:

@@ -8,6 +8,7 @@ own, a runtime binds all of its clients to the one it owns.
 from __future__ import annotations
 
 import math
+import os
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -36,7 +37,9 @@ from runtime.lm.arguments import (
 )
 from runtime.lm.dspy.bridge import run_signature
 from runtime.lm.dspy.calls import check_truncated
-from runtime.lm.http.transport import CONNECT_TIMEOUT_S, HttpTransport, open_transport
+from runtime.lm.http.http_messages import CONNECT_TIMEOUT_S
+from runtime.lm.http.tape import Tape
+from runtime.lm.http.transport import HttpTransport, open_transport
 from runtime.lm.limits.abilities import Abilities
 from runtime.lm.limits.allowance import Allowance, Share
 from runtime.lm.limits.budget import Budget
@@ -48,6 +51,7 @@ from runtime.lm.providers.translation import Translator, is_warm, warm_up
 from runtime.lm.requester import DEADLINE_S, Requester, Settings
 from runtime.lm.statistics import ModelStatistics
 from runtime.lm.tools.offering import with_schemas
+from runtime.record.cassettes import Cassettes
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -96,6 +100,8 @@ class LMClient:
         provider_options: what a provider asks for beside key and address, by LiteLLM's names: ``aws_region_name`` and similar of
             Bedrock, ``vertex_project``, ``vertex_location`` and ``vertex_credentials`` of Vertex AI,
             ``api_version`` of Azure. Left out, they come from the provider's usual environment variables.
+        record: a folder, or ``Cassettes``, where its calls are recorded and replayed; see ``runtime.record``. None: that of the
+            runtime, if it has one. Fallbacks that are names record there too.
 
     Raises:
         DeclarationError: an argument is wrong. An unknown provider shows when the client is opened or first called.
@@ -121,6 +127,7 @@ class LMClient:
         budget: Budget | None = None,
         truncated: str = "error",
         provider_options: Mapping[str, Any] | None = None,
+        record: str | os.PathLike[str] | Cassettes | None = None,
     ) -> None:
         check_truncated(LMClient, truncated)
         check_provider_options(LMClient, provider_options)
@@ -154,6 +161,8 @@ class LMClient:
         )
         self._translator = Translator(model, api_key=api_key, api_base=api_base, provider_options=provider_options)
         self._requester = Requester(model, self._translator, self._settings)
+        self._cassettes = Cassettes.of(record)
+        self._tape = None if self._cassettes is None else self._cassettes.tape()
         self._fallbacks = tuple(self._fallback(each) for each in fallbacks)
         self._own: AsyncExitStack | None = None
 
@@ -174,6 +183,7 @@ class LMClient:
             hedge=settings.hedge_s,
             cache=settings.cache,
             budget=settings.budget,
+            record=self._cassettes,
         )
 
     def __repr__(self) -> str:
@@ -258,8 +268,10 @@ class LMClient:
         """
         self._refuse_second_link(None)
         await warm_up()
+        self._needs_no_key(self._tape)
         self._translator.route()
         for fallback in self._fallbacks:
+            fallback._needs_no_key(fallback._tape)
             fallback._translator.route()
         async with AsyncExitStack() as stack:
             transport = await stack.enter_async_context(open_transport(max_connections=self.max_connections))
@@ -276,7 +288,7 @@ class LMClient:
         if own is not None:
             await own.aclose()
 
-    def bind(self, transport: HttpTransport, rng: random.Random, budget: Budget | None = None) -> None:
+    def bind(self, transport: HttpTransport, rng: random.Random, budget: Budget | None = None, tape: Tape | None = None) -> None:
         """Use `transport`, which the caller owns, until :meth:`unbind`.
 
         Binding again is how an owner replaces a transport that has been closed.
@@ -285,16 +297,24 @@ class LMClient:
             transport: shared by all clients of one owner.
             rng: makes the jitter of the pauses.
             budget: the owner's; every call is charged to it as well.
+            tape: the owner's, for clients without one.
 
         Raises:
             UsageError: it is open on another transport.
         """
         self._refuse_second_link(transport)
+        used = self._tape or tape
+        self._needs_no_key(used)
         self._requester.rng = rng
-        self._requester.link = Link(transport, trio.CapacityLimiter(self.max_connections), budget)
+        self._requester.link = Link(transport, trio.CapacityLimiter(self.max_connections), budget, used)
         for fallback in self._fallbacks:
             if not fallback.is_open:
-                fallback.bind(transport, rng, budget)
+                fallback.bind(transport, rng, budget, tape)
+
+    def _needs_no_key(self, tape: Tape | None) -> None:
+        """A tape that only replays asks no provider, so a machine without keys can use it."""
+        if tape is not None and not tape.may_send:
+            self._translator.stand_in_key()
 
     def unbind(self) -> None:
         """Be a declaration again. Calls in flight end on the transport that they began on."""

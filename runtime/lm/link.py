@@ -8,6 +8,7 @@ from typing import final
 import attrs
 import trio
 
+from runtime.lm.http.tape import Tape
 from runtime.lm.http.transport import HttpTransport
 from runtime.lm.limits.account import Account
 from runtime.lm.limits.budget import Budget
@@ -23,6 +24,8 @@ class Link:
     """The client's own share of the transport's connections."""
     budget: Budget | None = None
     """The owner's; every call is charged to it as well."""
+    tape: Tape | None = None
+    """Records what passes, or answers in its place."""
     account: Account | None = None
     """Found at the first call, when the provider and the key are known."""
 

@@ -14,6 +14,7 @@ from actors.errors import DeclarationError, UsageError
 from actors.lm import LM
 from actors.words import repr_of
 from runtime.lm.client import LMClient
+from runtime.lm.http.tape import Tape
 from runtime.lm.http.transport import HttpTransport, open_transport
 from runtime.lm.limits.budget import Budget
 from runtime.lm.statistics import ModelStatistics
@@ -25,12 +26,18 @@ DEFAULT_CONNECTIONS = 100
 class Models(Mapping[str, LM]):
     """The named models, as a mapping, and the default. A string stands for ``LMClient(string)``.
 
-    All calls through clients that this opens are charged to `budget`.
+    All calls through clients that this opens are charged to `budget`, and pass `tape` where a client has none.
     """
 
     def __init__(
-        self, default: str | LM | None, named: Mapping[str, str | LM] | None, rng: random.Random, budget: Budget | None = None
+        self,
+        default: str | LM | None,
+        named: Mapping[str, str | LM] | None,
+        rng: random.Random,
+        budget: Budget | None = None,
+        tape: Tape | None = None,
     ) -> None:
+        self._tape = tape
         self._rng = rng
         self.budget = budget
         self._clients: list[LMClient] = []
@@ -135,7 +142,7 @@ class Models(Mapping[str, LM]):
 
     def _bind(self, client: LMClient, transport: HttpTransport) -> None:
         if not client.is_open:
-            client.bind(transport, self._rng, self.budget)
+            client.bind(transport, self._rng, self.budget, self._tape)
             self._bound.append(client)
 
     def unbind(self) -> None:

@@ -20,7 +20,7 @@ import trio
 from actors.errors import LMBudgetExhausted, LMError, LMTimeout, UsageError
 from actors.lm import Completion, Embeddings, LMStream, Usage
 from runtime.lm.arguments import names_remote_media
-from runtime.lm.http.transport import CONNECT_TIMEOUT_S, HttpReply
+from runtime.lm.http.http_messages import CONNECT_TIMEOUT_S, HttpReply
 from runtime.lm.kept import KeptStream
 from runtime.lm.limits.account import Account, Ticket
 from runtime.lm.limits.allowance import Share
@@ -183,7 +183,7 @@ class Requester:
         try:
             with place, ticket:
                 sent()
-                passage.reply = await sending.send(exchange, link.transport, share.take, passage.sent)
+                passage.reply = await sending.send(exchange, link.transport, share.take, passage.sent, link.tape)
                 answer = await sending.read_reply(read, exchange, passage.reply)
                 ticket.used(self._charged(exchange, answer).total_tokens)
         except BaseException as error:
@@ -269,7 +269,7 @@ class Requester:
             ticket.succeeded()
 
         with trio.move_on_after(waits.first_token_s):
-            http = await held.enter_async_context(sending.stream(exchange, link.transport, share.take, passage.sent))
+            http = await held.enter_async_context(sending.stream(exchange, link.transport, share.take, passage.sent, link.tape))
             answer = passage.answer = AnswerStream(self._translator, exchange, http, waits, share.allowance.made)
             answer.explain = broke_off
             answer.limit = self._limit_of(opening)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
+import types
 from collections.abc import Generator
 from typing import Any
 
 from actors.errors import DeclarationError
 from actors.graphs.annotations import is_message_type
+from actors.graphs.tools import Tool
 from actors.words import repr_of
 from runtime.graphs.questions import SCRIPTED, Scripted
 
 
 @contextlib.contextmanager
-def answering(question_type: type, value: Any, *, by: str | None = None) -> Generator[None]:
+def answering(question_type: Any, value: Any, *, by: str | None = None) -> Generator[None]:
     """While the block lasts, questions about a `question_type` are answered with `value`, in runs that are started in it.
+
+    `question_type` is the type of the message that is asked about, or a function that is a tool with ``approve=``.
 
     `value` is an answer, a dict of its fields, or a function of what is asked about that returns one. Of several blocks the
     innermost that fits answers. The answer is recorded as any other. Stored runs that a runtime takes up are answered, too, if
@@ -41,14 +46,15 @@ def answering(question_type: type, value: Any, *, by: str | None = None) -> Gene
     Approved(text='HELLO')
 
     Raises:
-        DeclarationError: `question_type` is no message type.
+        DeclarationError: `question_type` is no message type, and no function.
     """
-    if not is_message_type(question_type):
+    asks = inspect.unwrap(question_type.what) if isinstance(question_type, Tool) else question_type
+    if not (isinstance(asks, types.FunctionType) or (isinstance(asks, type) and is_message_type(asks))):
         raise DeclarationError(
             f"answering({repr_of(question_type)}, …): expected the message type that is asked about.\n"
             "  Fix: answering(Draft, Approved(…)), for a question about a Draft."
         )
-    token = SCRIPTED.set((Scripted(question_type, value, by), *SCRIPTED.get()))
+    token = SCRIPTED.set((Scripted(asks, value, by), *SCRIPTED.get()))
     try:
         yield
     finally:

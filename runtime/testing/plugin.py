@@ -49,6 +49,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--understudy-explore", type=int, metavar="RUNS", help="explore every async test, under RUNS schedules")
     group.addoption("--understudy-replay", help="run this one schedule: the word from a failure's report, or its JSON file")
     group.addoption("--understudy-journals", type=Path, metavar="DIR", help="also replay each exported run (*.jsonl) in DIR")
+    group.addoption("--understudy-record", metavar="MODE", help="what record= does where it has no mode: none, once, new, all")
     group.addoption("--understudy-save", type=Path, metavar="DIR", help="write each failure that is found into DIR")
 
 
@@ -59,6 +60,13 @@ def pytest_configure(config: pytest.Config) -> None:
     seed, runs = config.getoption("--understudy-seed"), config.getoption("--understudy-runs")
     word, folder = config.getoption("--understudy-replay"), config.getoption("--understudy-save")
     config.stash[SEED] = seed if seed is not None else 0
+    mode = config.getoption("--understudy-record")
+    if mode is not None:
+        from runtime.record.cassettes import DEFAULT_MODE, MODES  # noqa: PLC0415 - see the module's docstring
+
+        if mode not in MODES:
+            raise pytest.UsageError(f"--understudy-record={mode}: expected one of {', '.join(MODES)}.")
+        DEFAULT_MODE.set(mode)
     if (seed, runs, word, folder, config.getoption("--understudy-explore")) != (None,) * 5:
         from runtime.testing.schedules.failure import Schedule  # noqa: PLC0415 - see the module's docstring
         from runtime.testing.schedules.search import Overrides, overrides  # noqa: PLC0415 - see the module's docstring

@@ -42,6 +42,7 @@ def mcp(
     env: Mapping[str, str] | None = None,
     headers: Mapping[str, str] | None = None,
     allow: Sequence[str] = ("*",),
+    approve: Sequence[str] = (),
     call_s: float | None = 60.0,
 ) -> Toolbox:
     """The tools of an MCP server, for ``@graph.predict(tools=[mcp("files", command=["files-server", "/srv"])])``.
@@ -56,6 +57,7 @@ def mcp(
         env: what is added to the small environment that the program gets.
         headers: what is sent with each request to `url`, such as ``Authorization``.
         allow: which tools models may see: names, with ``*`` for any characters.
+        approve: to which calls a person has to agree, such as ``["write_*"]``; see :func:`tool`.
         call_s: how many seconds one call may take; None: no limit.
 
     Raises:
@@ -68,11 +70,12 @@ def mcp(
         )
     if command is not None and (isinstance(command, str) or not command or not all(isinstance(each, str) for each in command)):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise refuse("mcp", "command", command, "a list of texts, such as ['files-server', '/srv']")
-    if isinstance(allow, str):
-        raise refuse("mcp", "allow", allow, "a list of names, such as ['read_*']")
+    for option, names in (("allow", allow), ("approve", approve)):
+        if isinstance(names, str):
+            raise refuse("mcp", option, names, "a list of names, such as ['read_*']")
     check_timeout("mcp", "call_s", call_s)
     target = _Target(name, tuple(command or ()), url, dict(env or {}), dict(headers or {}))
-    return Toolbox(name, functools.partial(McpServer, target, call_s), tuple(allow))
+    return Toolbox(name, functools.partial(McpServer, target, call_s), tuple(allow), tuple(approve))
 
 
 @final

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, overload
+from typing import Any, cast, overload
 
 from actors.checks import refuse
-from actors.effects import Effect
+from actors.graphs.effects import Effect
 from actors.graphs.options import check_timeout
 from actors.graphs.tools import Tool, as_tool, captured_here
 
@@ -25,6 +25,8 @@ def tool(
     timeout_s: float | None = None,
     effect: Effect = Effect.REPEAT,
     approve: bool | Callable[..., bool] = False,
+    approve_s: float | None = None,
+    approve_to: str | None = None,
 ) -> Tool: ...
 @overload
 def tool(
@@ -34,6 +36,8 @@ def tool(
     timeout_s: float | None = None,
     effect: Effect = Effect.REPEAT,
     approve: bool | Callable[..., bool] = False,
+    approve_s: float | None = None,
+    approve_to: str | None = None,
 ) -> Callable[[Any], Tool]: ...
 def tool(
     what: Any = None,
@@ -45,6 +49,8 @@ def tool(
     timeout_s: float | None = None,
     effect: Effect = Effect.REPEAT,
     approve: bool | Callable[..., bool] = False,
+    approve_s: float | None = None,
+    approve_to: str | None = None,
 ) -> Any:
     """Make `what` a tool: ``@tool``, ``@tool(timeout_s=5)``, ``tool(graph)``, ``tool(ref, Withdraw)``.
 
@@ -61,7 +67,11 @@ def tool(
         description: what models are told; None: the docstring up to its first section.
         timeout_s: how many seconds one call may take; None: no limit but the node's and the run's.
         effect: whether a call may be made again after a crash.
-        approve: whether a person has to agree to each call, or a predicate of the arguments that says so. Needs a store.
+        approve: whether a person has to agree to each call: True, or a function of some of the arguments, by name, that says so
+            (for a graph and an actor: of the message). The call is then a question of the run, as that of a ``@graph.human`` node
+            is, and the arguments are the form: ``Approved()``, other arguments, or ``Refused("why")``, which the model reads.
+        approve_s: how many seconds people have for that; a call that nobody has agreed to in time has failed. None: no limit.
+        approve_to: who is asked; None: anybody.
 
     Raises:
         DeclarationError: an option has a wrong value.
@@ -69,8 +79,11 @@ def tool(
     check_timeout("tool", "timeout_s", timeout_s)
     if not isinstance(effect, Effect):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise refuse("tool", "effect", effect, "a member of Effect")
-    if not isinstance(approve, bool) and not callable(approve):  # pyright: ignore[reportUnnecessaryIsInstance, reportUnnecessaryCallable]
-        raise refuse("tool", "approve", approve, "True, False or a function of the arguments")
+    if not isinstance(approve, bool) and (not callable(cast("object", approve)) or inspect.iscoroutinefunction(approve)):
+        raise refuse("tool", "approve", approve, "True, False or a plain function of the arguments")
+    check_timeout("tool", "approve_s", approve_s)
+    if approve_to is not None and not isinstance(approve_to, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise refuse("tool", "approve_to", approve_to, "a name, or None for anybody")
     frame = inspect.currentframe()
     frame = frame.f_back if frame is not None else None
     place = f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else "unknown place"
@@ -87,6 +100,8 @@ def tool(
             timeout_s=timeout_s,
             effect=effect,
             approve=approve,
+            approve_s=approve_s,
+            approve_to=approve_to,
         )
 
     return made if what is None else made(what)

@@ -7,8 +7,9 @@ import pytest
 import trio
 
 from runtime.lm.client import LMClient
+from runtime.lm.http.http_messages import HttpRequest
 from runtime.lm.http.keepalive import KEEP_S
-from runtime.lm.http.transport import HttpRequest, open_transport
+from runtime.lm.http.transport import open_transport
 from runtime.lm.limits.cache import MemoryCache
 from tests.runtime.lm.faking import HELLO, faking, said
 

@@ -11,7 +11,8 @@ import trio
 
 from actors.errors import LMBadRequest, LMError, LMReplyUnreadable, LMUnavailable
 from runtime.lm.client import LMClient
-from runtime.lm.http.transport import MAX_ERROR_BYTES, HttpRequest, open_transport
+from runtime.lm.http.http_messages import HttpRequest
+from runtime.lm.http.transport import MAX_ERROR_BYTES, open_transport
 from runtime.lm.limits import redaction
 from runtime.lm.limits.redaction import excerpt, redact
 from runtime.lm.limits.retry import Retry

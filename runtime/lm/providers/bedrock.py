@@ -14,7 +14,7 @@ from typing import Any, final
 import attrs
 
 from actors.errors import DeclarationError, LMAuthFailed
-from runtime.lm.http.transport import HttpRequest
+from runtime.lm.http.http_messages import HttpRequest
 from runtime.lm.limits.redaction import raise_alone
 from runtime.lm.providers.known import PROVIDER_OPTIONS
 from runtime.lm.providers.library import fitted, part

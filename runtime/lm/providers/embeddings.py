@@ -7,7 +7,7 @@ import struct
 from collections.abc import Sequence
 from typing import Any, cast
 
-from runtime.lm.http.transport import HttpReply
+from runtime.lm.http.http_messages import HttpReply
 from runtime.lm.providers.dialects import SilentLog, azure_place
 from runtime.lm.providers.exchange import Exchange
 from runtime.lm.providers.library import fitted, part

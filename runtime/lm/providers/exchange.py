@@ -6,7 +6,7 @@ from typing import Any, final
 
 import attrs
 
-from runtime.lm.http.transport import HttpRequest
+from runtime.lm.http.http_messages import HttpRequest
 from runtime.lm.providers.sign_in import SignIn
 from runtime.lm.providers.threaded import ThreadedCall
 

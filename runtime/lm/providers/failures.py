@@ -26,7 +26,7 @@ from runtime.lm.limits.retry import retry_after_s
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from runtime.lm.http.transport import HttpReply
+    from runtime.lm.http.http_messages import HttpReply
 
 STATUSES: Mapping[int, type[LMError]] = {
     401: LMAuthFailed,

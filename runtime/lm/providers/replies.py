@@ -10,7 +10,7 @@ import attrs
 
 from actors.errors import LMError, LMRefused, LMReplyUnreadable, UsageError
 from actors.lm import Completion, Embeddings, Usage, tool_calls_of
-from runtime.lm.http.transport import HttpReply
+from runtime.lm.http.http_messages import HttpReply
 from runtime.lm.limits.redaction import excerpt, raise_alone, redact
 from runtime.lm.providers import embeddings
 from runtime.lm.providers.chunks import ChunkReader, whole_characters

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TypeVar
 
 import trio
 
-from runtime.lm.http.transport import HttpReply, HttpStream, HttpTransport
+from actors.errors import UsageError
+from runtime.lm.http.http_messages import HttpReply, HttpStream
+from runtime.lm.http.tape import Tape
+from runtime.lm.http.transport import HttpTransport, whole_reply
 from runtime.lm.providers.exchange import Exchange
 
 Answer = TypeVar("Answer")
@@ -17,9 +21,16 @@ READ_ON_THE_LOOP_BYTES = 500_000
 
 
 async def send(
-    exchange: Exchange, transport: HttpTransport, may_resend: Callable[[], bool], on_sent: Callable[[], None]
+    exchange: Exchange,
+    transport: HttpTransport,
+    may_resend: Callable[[], bool],
+    on_sent: Callable[[], None],
+    tape: Tape | None = None,
 ) -> HttpReply:
     """The whole reply to one attempt at `exchange`. Raises what ``HttpTransport.send`` raises, and LMAuthFailed."""
+    if tape is not None:
+        async with stream(exchange, transport, may_resend, on_sent, tape) as http:
+            return await whole_reply(http)
     if exchange.threaded is not None:
         on_sent()
         return await exchange.threaded.reply()
@@ -30,9 +41,24 @@ async def send(
 
 
 def stream(
-    exchange: Exchange, transport: HttpTransport, may_resend: Callable[[], bool], on_sent: Callable[[], None]
+    exchange: Exchange,
+    transport: HttpTransport,
+    may_resend: Callable[[], bool],
+    on_sent: Callable[[], None],
+    tape: Tape | None = None,
 ) -> AbstractAsyncContextManager[HttpStream]:
-    """The reply to one attempt at `exchange` as it comes; that of a thread comes whole. Raises what :func:`send` raises."""
+    """The reply to one attempt at `exchange` as it comes; that of a thread comes whole. Raises what :func:`send` raises.
+
+    With a `tape` it is a recorded one, or it is recorded: a request that it answers doesn't sign in, and counts as sent.
+    """
+    if tape is not None:
+        if exchange.threaded is not None:
+            raise UsageError(
+                f"{exchange.request.place}: LiteLLM makes the calls of this provider itself, so they can't be recorded.\n"
+                "  Fix: leave record= out for this model, or ask it through a gateway that speaks OpenAI's protocol."
+            )
+        on_sent()
+        return tape.stream(exchange.request, functools.partial(stream, exchange, transport, may_resend, on_sent))
     if exchange.threaded is None and exchange.sign_in is None:
         return transport.stream(exchange.request, may_resend=may_resend, on_sent=on_sent)
     return _prepared(exchange, transport, may_resend, on_sent)

@@ -12,7 +12,8 @@ from typing import Protocol, final
 
 import trio
 
-from runtime.lm.http.transport import HttpReply, HttpRequest, HttpTransport
+from runtime.lm.http.http_messages import HttpReply, HttpRequest
+from runtime.lm.http.transport import HttpTransport
 
 Post = Callable[[HttpRequest], HttpReply]
 """Sends one request from the worker thread and waits for the whole reply. A cancelled caller ends the wait."""

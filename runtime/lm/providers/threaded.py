@@ -14,7 +14,7 @@ from typing import Any, final
 import attrs
 import trio
 
-from runtime.lm.http.transport import HttpReply
+from runtime.lm.http.http_messages import HttpReply
 
 LONGEST_S = 600.0
 """The timeout for LiteLLM where the caller has no deadline."""

@@ -17,7 +17,7 @@ from typing import Any, NoReturn, cast, final
 
 from actors.errors import LMAuthFailed, LMBadRequest, LMError, UnderstudyError, UsageError
 from actors.lm import ChatMessage, Completion, Embeddings
-from runtime.lm.http.transport import HttpReply, HttpRequest
+from runtime.lm.http.http_messages import HttpReply, HttpRequest
 from runtime.lm.limits.abilities import Abilities
 from runtime.lm.limits.redaction import MIN_KEY_CHARS, excerpt, long_enough, raise_alone
 from runtime.lm.providers import embeddings
@@ -50,6 +50,8 @@ MAX_MAPPED = 64
 CHARS_PER_TOKEN = 4
 USUAL_ANSWER_TOKENS = 1024
 """For estimates, where a call says nothing."""
+NO_KEY = "recorded"
+"""Stands for a key where none is needed, as every call is answered from a recording."""
 
 
 @final
@@ -71,6 +73,7 @@ class Translator:
         self._api_key = api_key
         self._api_base = api_base
         self._options = dict(provider_options or {})
+        self._needs_no_key = False
         self._found: Route | None = None
         self._prices = Prices()
         self._mapped: dict[str, dict[str, Any]] = {}
@@ -80,6 +83,10 @@ class Translator:
 
     def __repr__(self) -> str:
         return f"Translator({self.model!r})"
+
+    def stand_in_key(self) -> None:
+        """Let requests be made without a key, as none will be sent; one that is given, or in the environment, is used still."""
+        self._needs_no_key = True
 
     # --- out ---
 
@@ -347,6 +354,15 @@ class Translator:
         """Whether the next translation reads files first: a cloud's own settings, to find out where the model lives."""
         return self._found is None and self.model.partition("/")[0] in CLOUDS
 
+    def _resolved(self) -> Route:
+        base, options = self._api_base, self._options
+        try:
+            return resolve(load(), self.model, api_key=self._api_key, api_base=base, options=options)
+        except LMAuthFailed:
+            if not self._needs_no_key:
+                raise
+            return resolve(load(), self.model, api_key=NO_KEY, api_base=base, options=options)
+
     def route(self) -> Route:
         """Resolve model, provider, address and key, once.
 
@@ -357,8 +373,7 @@ class Translator:
         if self._found is None:
             try:
                 with quiet():
-                    key, base = self._api_key, self._api_base
-                    self._found = resolve(load(), self.model, api_key=key, api_base=base, options=self._options)
+                    self._found = self._resolved()
                     for name in PARTS.get(self._found.provider, ()):
                         part(name)
             except (AttributeError, ImportError) as error:

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from actors import LM, Actor, Graph, Request
-from actors.errors import DeclarationError, LMReplyUnreadable, RunFailed
+from actors.errors import LMReplyUnreadable, RunFailed
 from runtime import FieldDelta, ToolCalled, open_runtime
 from runtime.journal import MemoryStore
 from runtime.lm import Budget, LMClient
@@ -106,15 +106,6 @@ async def test_a_tool_of_dspys_is_a_tool():
     described = lm.calls[0].options["tools"][0]["function"]
     assert (described["name"], described["description"]) == ("shelf", "Name a shelf.")
     assert lm.calls[1].messages[-1]["content"] == "shelf 7"
-
-
-@pytest.mark.parametrize("approve", [True, lambda at: at == "home"], ids=["always", "sometimes"])
-async def test_a_tool_that_a_person_must_approve_needs_a_store(approve: Any):
-    async with open_runtime(lm=ScriptedLM([])) as runtime:
-        with pytest.raises(DeclarationError, match="the question would be lost") as caught:
-            await runtime.deploy(agent(tool(look, approve=approve)))
-
-    assert "Fix: open the runtime with a store" in str(caught.value)
 
 
 async def test_a_tool_that_calls_its_own_language_model_is_charged_to_the_run():

@@ -13,7 +13,8 @@ import trio
 from actors.errors import LMAuthFailed, LMBadRequest, LMError, LMReplyUnreadable, LMUnavailable
 from runtime import open_runtime
 from runtime.lm.client import LMClient
-from runtime.lm.http.transport import HttpRequest, open_transport
+from runtime.lm.http.http_messages import HttpRequest
+from runtime.lm.http.transport import open_transport
 from runtime.lm.limits.retry import Retry
 from runtime.testing.loopback import Failure, ModelScript, open_loopback
 from tests.runtime.lm.faking import HELLO

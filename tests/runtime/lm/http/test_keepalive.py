@@ -8,9 +8,10 @@ import trio.testing
 
 from actors.errors import LMBadRequest, LMReplyUnreadable, LMTimeout, LMUnavailable
 from runtime.lm.http.http1 import BrokenWire, Http1Connection
+from runtime.lm.http.http_messages import HttpRequest
 from runtime.lm.http.httpx_clients import StaleConnection
 from runtime.lm.http.keepalive import KEEP_S, PoolStatistics
-from runtime.lm.http.transport import HttpRequest, HttpTransport, open_transport
+from runtime.lm.http.transport import HttpTransport, open_transport
 from tests.runtime.lm.wires import OK, encrypted, hear, made_certificate, talking
 
 

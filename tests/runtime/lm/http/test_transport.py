@@ -18,7 +18,8 @@ from actors.errors import (
     UsageError,
 )
 from runtime.lm.http.http_errors import FOREIGN_ERRORS
-from runtime.lm.http.transport import HttpReply, HttpRequest, HttpTransport, open_transport
+from runtime.lm.http.http_messages import HttpReply, HttpRequest
+from runtime.lm.http.transport import HttpTransport, open_transport
 from runtime.testing.loopback import Failure, LoopbackProvider, ModelScript, open_loopback
 
 BODY = b'{"model": "m", "messages": [{"role": "user", "content": "hi"}]}'

@@ -13,7 +13,7 @@ from actors.errors import (
     LMTimeout,
     LMUnavailable,
 )
-from runtime.lm.http.transport import HttpReply
+from runtime.lm.http.http_messages import HttpReply
 from runtime.lm.limits.redaction import redact
 from runtime.lm.providers.failures import error_class, error_for, has_error
 

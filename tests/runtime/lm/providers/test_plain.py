@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from runtime.lm.http.transport import HttpReply
+from runtime.lm.http.http_messages import HttpReply
 from runtime.lm.providers import replies
 from runtime.lm.providers.plain import plain_answer
 from runtime.lm.providers.translation import Translator

@@ -14,8 +14,8 @@ from actors.errors import (
     UsageError,
 )
 from runtime.lm.client import LMClient
+from runtime.lm.http.http_messages import HttpReply
 from runtime.lm.http.sse import ServerEvent
-from runtime.lm.http.transport import HttpReply
 from runtime.lm.providers.known import EXAMPLES
 from runtime.lm.providers.translation import Exchange, Translator
 

@@ -13,8 +13,8 @@ import trio
 from actors import DeclarationError, Graph, StoreUnavailable, UsageError
 from runtime import CatchUp, Runtime, ScheduleFailed, open_runtime
 from runtime.graphs import keeper, taking_up
+from runtime.graphs.schedule_times import Times
 from runtime.journal.memory import MemoryStore
-from runtime.schedule_times import Times
 
 START = datetime(2026, 11, 28, 0, 0, 0, tzinfo=UTC)
 

@@ -23,8 +23,8 @@ from runtime.graphs.active_runs import check_run_id
 from runtime.graphs.deployment import Deployment
 from runtime.graphs.engine import Engine
 from runtime.graphs.events import ScheduleFailed
+from runtime.graphs.schedule_times import Times
 from runtime.journal.store import Store, StoredSchedule
-from runtime.schedule_times import Times
 
 LOOK_S: Final = 10.0
 """How often the store is asked for schedules that other workers have made, and for its clock."""

@@ -1,0 +1,148 @@
+"""The commands that work with one graph: look at it, compile it, run it."""
+
+from __future__ import annotations
+
+import argparse
+
+from runtime.cli.parser import EXIT_CODES, RAW, Commands, add_models, to_count, to_seconds
+
+GRAPH = """\
+Look at a graph without running it. FILE.py:NAME is the Python file that declares it and the name it has there;
+package.module:NAME does as well.
+"""
+
+
+COMPILE = """\
+Optimise the predictors of a graph's predict nodes with DSPy, and save them, one JSON file for each node, for
+open_runtime(predictors=FOLDER). A row of the training set is one line such as
+{"node": "answer", "input": {"text": "…"}, "output": {"text": "…"}}; a node with fewer than 10 is left as it is.
+"""
+
+
+RUN = """\
+Run a graph once. FILE.py:NAME is the Python file that declares it and the name it has there;
+package.module:NAME does as well. The output is printed
+on standard output as JSON; progress goes to standard error, and so does what the file itself prints.
+"""
+
+
+RUN_MORE = f"""\
+examples:
+  understudy run graphs.py:graph --input '{{"text": "…", "label": "Idea"}}' --model openai/gpt-4o-mini
+  understudy run graphs.py:graph --input @question.json --model openai/gpt-4o-mini --lm large=anthropic/claude-sonnet-4-5
+  understudy run graphs.py:graph --input - --model openai/local --api-base http://127.0.0.1:8000/v1 < question.json
+
+Keys come from the environment, where each provider's own tools expect them: OPENAI_API_KEY, ANTHROPIC_API_KEY, …
+{EXIT_CODES}
+"""
+
+
+def _start_graph(options: argparse.Namespace) -> int:
+    from runtime.cli import graph  # noqa: PLC0415 - `understudy --help` need not wait for it
+
+    return graph.run(graph.Options(options.action, options.graph, getattr(options, "output", None)))
+
+
+def _start_compile(options: argparse.Namespace) -> int:
+    from runtime.cli import compile  # noqa: A004, PLC0415 - `understudy --help` need not wait for it; the command is called so
+
+    return compile.run(
+        compile.Options(
+            options.graph,
+            options.trainset,
+            options.output,
+            options.metric,
+            options.optimizer,
+            options.effort,
+            options.trials,
+            options.seed,
+            options.model,
+            dict(options.lm),
+            options.api_base,
+            options.quiet,
+            options.verbose,
+        )
+    )
+
+
+def _start_run(options: argparse.Namespace) -> int:
+    from runtime.cli import run  # noqa: PLC0415 - `understudy --help` need not wait for it
+
+    return run.run(
+        run.Options(
+            options.graph,
+            options.input,
+            options.input_type,
+            options.model,
+            dict(options.lm),
+            options.api_base,
+            options.timeout,
+            options.quiet,
+            options.watch,
+            options.predictors,
+            options.traceback,
+            options.show_prompts,
+            options.record,
+        )
+    )
+
+
+def add_graph(commands: Commands) -> None:
+    """The command ``understudy graph``."""
+    graph = commands.add_parser("graph", help="look at a graph", description=GRAPH, epilog=EXIT_CODES, formatter_class=RAW)
+    graph.set_defaults(start=_start_graph)
+    actions = graph.add_subparsers(dest="action", required=True, metavar="ACTION")
+    for name, text in (
+        ("show", "print it as Mermaid text"),
+        ("check", "print everything that is wrong with it, and how to fix it; exit code 1 if anything is"),
+        ("describe", "print its design page: picture, nodes, prompts, types, supervision, mailboxes, limits"),
+        ("export", "write it to a file: .svg, .png, .mmd (Mermaid) or .md (the design page)"),
+    ):
+        action = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        action.add_argument("graph", metavar="FILE.py:NAME", help="where the graph is")
+        if name == "export":
+            action.add_argument("-o", "--output", metavar="FILE", required=True, help="where to write it")
+
+
+def add_compile(commands: Commands) -> None:
+    """The command ``understudy compile``."""
+    compiling = commands.add_parser(
+        "compile",
+        help="optimise the prompts of a graph's predict nodes",
+        description=COMPILE,
+        epilog=EXIT_CODES,
+        formatter_class=RAW,
+    )
+    compiling.set_defaults(start=_start_compile)
+    compiling.add_argument("graph", metavar="FILE.py:NAME", help="where the graph is")
+    compiling.add_argument("--trainset", metavar="FILE", required=True, help="the training set: JSON Lines, or a JSON list")
+    compiling.add_argument("-o", "--output", metavar="FOLDER", required=True, help="where the predictors are written")
+    compiling.add_argument("--metric", metavar="FILE.py:NAME", help="a function (example, prediction, trace=None) -> number")
+    compiling.add_argument("--optimizer", choices=("bootstrap", "mipro", "gepa"), default="bootstrap", help="of DSPy")
+    compiling.add_argument("--effort", choices=("light", "medium", "heavy"), default="light", help="of mipro and gepa")
+    compiling.add_argument("--trials", metavar="N", type=to_count, help="instead: mipro's trials, or gepa's calls of the metric")
+    compiling.add_argument("--seed", metavar="N", type=int, default=0, help="of mipro and gepa")
+    add_models(compiling)
+    compiling.add_argument("-q", "--quiet", action="store_true", help="no progress")
+    compiling.add_argument("-v", "--verbose", action="store_true", help="show DSPy's output")
+
+
+def add_run(commands: Commands) -> None:
+    """The command ``understudy run``."""
+    run = commands.add_parser("run", help="run a graph once", description=RUN, epilog=RUN_MORE, formatter_class=RAW)
+    run.set_defaults(start=_start_run)
+    run.add_argument("graph", metavar="FILE.py:NAME", help="where the graph is")
+    run.add_argument("--input", metavar="JSON", default="{}", help="the input's fields; @FILE reads a file, - standard input")
+    run.add_argument("--input-type", metavar="TYPE", help="the type's name, when the graph takes several and the fields fit more")
+    add_models(run)
+    run.add_argument(
+        "--predictors", metavar="FOLDER", help="trained predictors for its nodes, as `understudy compile` wrote them"
+    )
+    run.add_argument("--timeout", metavar="SECONDS", type=to_seconds, help="give up after so long")
+    run.add_argument(
+        "-w", "--watch", action="store_true", help="show every node while it works; a line per step outside terminals"
+    )
+    run.add_argument("-q", "--quiet", action="store_true", help="no progress")
+    run.add_argument("--traceback", action="store_true", help="show a failure with the traceback of every error")
+    run.add_argument("--show-prompts", action="store_true", help="write what language models are asked to standard error")
+    run.add_argument("--record", metavar="FILE.jsonl", help="write what happens to a file, for `understudy trace`")
