@@ -31,6 +31,7 @@ from runtime.journal.store import (
     StoredSchedule,
     StoredStatus,
 )
+from runtime.journal.told import ToldEvent, first_page
 
 LEASE_S: Final = 15.0
 """How long a worker that gives no sign of life keeps its runs."""
@@ -209,6 +210,21 @@ class MemoryStore:
         for record in [] if known is None else known.records[after:]:
             yield record
 
+    async def tell(self, run: str, rows: Sequence[ToldEvent]) -> bool:
+        """See ``EventLog.tell``."""
+        await self._reached()
+        known = self._data.runs.get(run)
+        if known is None or any(known.told.get(row.seq, row) != row for row in rows):
+            return False
+        known.told.update((row.seq, row) for row in rows)
+        return True
+
+    async def told(self, run: str, after: int = -1) -> Sequence[ToldEvent]:
+        """See ``EventLog.told``."""
+        await self._reached()
+        known = self._data.runs.get(run)
+        return first_page([] if known is None else [row for seq, row in sorted(known.told.items()) if seq > after])
+
     # --- runs -------------------------------------------------------------------------------------------------------------
 
     async def create(self, run: NewRun, first: Record) -> Created | Existing:
@@ -343,6 +359,7 @@ class MemoryStore:
                 gone += 1
             elif payload is not None and ended < payload:
                 run.records = [without_data(record) for record in run.records]
+                run.told.clear()
                 run.bytes = 0
         return gone
 

@@ -40,6 +40,7 @@ from runtime.journal.store import (
     StoredSchedule,
     StoredStatus,
 )
+from runtime.journal.told import EventLog, ToldEvent
 
 MakeStore = Callable[[], Store]
 
@@ -685,6 +686,36 @@ class StoreContract:
             assert await store.expire(soon, None, None) == 1
             assert await store.expire(None, soon, None) == 2
             assert [run.id for run in (await store.runs(RunQuery())).items] == ["running"]
+
+    async def test_what_readers_were_told_is_kept_as_it_was(self, make_store: MakeStore) -> None:
+        """Of a store that keeps it: once under each number, for runs that are stored, until they are forgotten."""
+        rows = [ToldEvent(n, "node.finished", b'{"seq":%d}' % n, b"{}" if n % 2 else None) for n in range(1_200)]
+        async with opened(make_store) as store:
+            if not isinstance(store, EventLog):
+                return
+            assert not await store.tell("r", rows[:1])
+            await create(store)
+
+            assert await store.tell("r", rows[:3])
+            assert await store.tell("r", rows[1:4])  # again, as after an answer that was lost
+            assert not await store.tell("r", [attrs.evolve(rows[3], inside=b"another"), *rows[4:6]])
+            assert await store.told("r", 3) == []
+            assert await store.tell("r", rows[4:])
+        async with opened(make_store) as store:
+            assert isinstance(store, EventLog)
+            found: list[ToldEvent] = []
+            while page := await store.told("r", found[-1].seq if found else -1):
+                found += page
+            assert found == rows
+            assert await store.told("s") == []
+            assert await store.take("r") is not None
+            assert await written(store, record(store, 2, kind=RecordKind.OVER, path="succeeded"), sync=True) is None
+            await store.expire(None, None, store.wall_time() + timedelta(hours=1))
+            assert await store.told("r") == []  # they hold what was dropped
+            assert await store.tell("r", rows[:1])
+            assert await store.forget("r")
+            await create(store)
+            assert await store.told("r") == []
 
     # --- looking in -------------------------------------------------------------------------------------------------------
 

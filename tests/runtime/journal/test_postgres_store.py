@@ -66,7 +66,7 @@ async def test_the_tables_of_a_later_release_are_left_alone(postgres: Server, sc
 
     store = PostgresStore(postgres.dsn, schema)
     for call in (partial(store.run, "r"), store.migrate):
-        with pytest.raises(StoreTooNew, match="version 99 of the tables; this release knows 1"):
+        with pytest.raises(StoreTooNew, match=f"version 99 of the tables; this release knows {len(MIGRATIONS)}"):
             await call()
 
 
