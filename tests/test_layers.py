@@ -76,8 +76,9 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
     "runtime/serve/faces": (*_APP, "runtime/recording", "runtime/serve"),
     "runtime/recording": ("actors", "runtime/core", "runtime/graphs", "runtime/messages"),
     "runtime/testing/models": ("actors", "runtime/lm", "runtime/lm/dspy", "runtime/lm/limits"),
-    "runtime/testing/schedules": (*_APP, "runtime/testing/models"),
-    "runtime/testing": (*_APP, "runtime/journal", "runtime/testing/models", "runtime/testing/schedules"),
+    "runtime/testing/stores": ("actors", "runtime/journal"),
+    "runtime/testing/schedules": (*_APP, "runtime/testing/models", "runtime/testing/stores"),
+    "runtime/testing": (*_APP, "runtime/testing/models", "runtime/testing/schedules", "runtime/testing/stores"),
     "runtime/cli/draw": ("actors", "actors/graphs"),
     "runtime/cli": (*_APP, "runtime/cli/draw", "runtime/recording", "runtime/serve", "runtime/serve/faces"),
 }
