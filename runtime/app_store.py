@@ -44,8 +44,8 @@ class RuntimeStore(RuntimeParts):
             run_id: whose.
             adopt: take the run over although its graph was changed, or it is of another version: results that still fit are kept,
                 the others are given up. The event ``RunAdopted`` says which.
-            uncertain: for each step with ``Effect.ONCE`` that was cut short, by its path (``StepUncertain.path``): ``"repeat"``
-                to begin it again, or the message that it returned.
+            uncertain: for each step, and each tool's call, with ``Effect.ONCE`` that was cut short, by its path
+                (``StepUncertain.path``): ``"repeat"`` to begin it again, or what it returned.
             max_steps: how many messages may be delivered from its start on; None: as many as before.
             budget: what its language models may use from its start on, what it has used counted; None: the budgets that it had.
 
