@@ -200,14 +200,12 @@ async def test_a_run_that_nobody_followed_is_told_from_its_journal(virtual_clock
         run = (await client.post("/v1/graphs/counting/runs", {"input": {"n": 2}}, headers={"prefer": "wait=9"})).json()["id"]
     async with lives.life() as client:
         events = (await client.get(f"/v1/runs/{run}/events", headers=SSE)).events()
-        attempts = (await client.get(f"/v1/runs/{run}/trace")).json()["attempts"]
-        chrome = (await client.get(f"/v1/runs/{run}/trace?as=chrome")).json()["traceEvents"]
+        trace = (await client.get(f"/v1/runs/{run}/trace")).json()
 
     once(events)
     assert [name for _, name, _ in events] == ["run.started", "node.finished", "node.finished", "run.finished"]
     assert [data["output"] for _, name, data in events if name == "node.finished"] == [{"n": 1}, {"text": "done"}]
-    assert [(each["node"], each["status"], each["began_s"]) for each in attempts] == [("count", "done", None)] * 2
-    assert [each["ph"] for each in chrome] == ["M", "b", "e", "b", "e"]
+    assert (trace["status"], trace["attempts"]) == ("succeeded", [])  # nobody knows when they began
 
 
 async def test_a_follower_of_a_run_that_waits_for_a_person_sees_it_go_on(virtual_clock: Any) -> None:
