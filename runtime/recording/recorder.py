@@ -8,22 +8,18 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from typing import Final, Protocol, final
+from typing import Any, Final, Protocol, final
 
 import attrs
 import trio
 
 from actors.checks import refuse
-from runtime.core.events import Event
-from runtime.core.payloads import size_of
 from runtime.graphs.events import NodeStarted, RunEvent, RunFinished, RunParkedEvent, RunResumed, RunStarted
 from runtime.graphs.record import RunStatus
 from runtime.recording.past import identity_of
 from runtime.recording.record import RunRecord
+from runtime.recording.weight import weight_of
 from runtime.recording.wire import Content, Redact
-
-_EVENT_BYTES: Final = 400
-"""What an event weighs beside what it shows."""
 
 
 @final
@@ -137,16 +133,21 @@ class Recorder:
             record = self._begun(event, record)
         if record is None or record.ended_at_s is not None or (record.known and identity_of(event) in record.known):
             return
-        self._note(record, event)
-        weight = _EVENT_BYTES + _weight_of(event)
+        kind: Any = type(event)
+        if kind is NodeStarted:
+            record.steps += 1
+        elif kind in _TURNS:
+            self._note(record, event)
+        weight = weight_of(event)
         record.add(event, weight)
         self._weight += weight
         while len(record.entries) > self.recording.events_per_run:
             gone = record.entries.popleft().weight
             record.weight -= gone
             self._weight -= gone
-        record.wake()
-        if record.is_over:
+        if record.readers:
+            record.wake()
+        if record.ended_at_s is not None:
             for call in self.on_over:
                 call(record)
         if self._weight > self.recording.bytes:
@@ -190,8 +191,6 @@ class Recorder:
 
     def _note(self, record: RunRecord, event: RunEvent) -> None:
         match event:
-            case NodeStarted():
-                record.steps += 1
             case RunStarted() | RunResumed():
                 record.note_made_again()
                 record.status, record.started_at_s = RunStatus.RUNNING, event.at_s
@@ -223,9 +222,5 @@ class Recorder:
                 self._weight -= gone
 
 
-_SHOWN: Final = ("input", "output", "delta", "text", "prompt")
-
-
-def _weight_of(event: Event) -> int:
-    """About how many bytes its content holds."""
-    return sum(size_of(getattr(event, name), 1 << 20) for name in _SHOWN if getattr(event, name, None) is not None)
+_TURNS: Final = frozenset({RunStarted, RunResumed, RunParkedEvent, RunFinished})
+"""Events that say where a run is."""

@@ -1,6 +1,6 @@
-"""``python -m tests.benchmarks.service``: what a service costs beside the handler that somebody writes by hand, and what observers do.
+"""``python -m tests.benchmarks.service``: what a service costs beside a handler written by hand, and what observers cost.
 
-Requests and streams: CPU of the server's process, which is one of its own. Steps of graphs and asks of actors: CPU of this process.
+Requests and streams: CPU of the server, which is a process of its own. Steps of graphs and asks of actors: CPU of this process.
 All ways take turns, and the best of the rounds counts: the others have waited for something else on the machine.
 """
 
@@ -51,12 +51,12 @@ async def readers(rounds: int, count: int, steps: int) -> list[str]:
     async with hosting("hypercorn-trio", "service") as host:
         await event_cost_us(host, 10, 10)
         before = await host.bytes()
-        for _ in range(rounds):
-            costs.append(await event_cost_us(host, count, steps))
+        costs += [await event_cost_us(host, count, steps) for _ in range(rounds)]
         grown = await host.bytes() - before
     best = min(costs)
+    memory = f"{grown / count / 1024:.0f} KiB a reader"
     return [
-        f"an event to each of {count:,} readers, hypercorn-trio: {best:.1f} µs of the server's CPU ({grown / count / 1024:.0f} KiB a reader)",
+        f"an event to each of {count:,} readers, hypercorn-trio: {best:.1f} µs of the server's CPU, {memory}",
         f"  {judged(f'{best:.1f} µs, at most {EVENT_US:g}', best <= EVENT_US)}",
     ]
 

@@ -1,4 +1,4 @@
-"""What a request costs its server, and an event each of its readers: servers in processes of their own, clients on plain sockets."""
+"""What a request costs its server, and an event each of its readers: servers in processes of their own, plain sockets."""
 
 from __future__ import annotations
 
