@@ -207,14 +207,20 @@ class Recorder:
 
     def _shrink(self) -> None:
         """Forget runs that are over, the oldest first; then the oldest events of those that are not."""
-        newest = next(reversed(self._runs), None)
-        for run_id in [run_id for run_id, record in self._runs.items() if record.is_over and run_id != newest]:
-            if len(self._runs) <= self.recording.runs and self._weight <= self.recording.bytes:
-                return
-            self._weight -= self._runs.pop(run_id).weight
+        newest, weight, gone = next(reversed(self._runs), None), self._weight, list[str]()
+        most, count = self.recording.bytes, len(self._runs) - self.recording.runs
+        for run_id, record in self._runs.items():  # as far as need be: at each start the oldest goes
+            if len(gone) >= count and weight <= most:
+                break
+            if record.ended_at_s is not None and run_id != newest:
+                gone.append(run_id)
+                weight -= record.weight
+        for run_id in gone:
+            del self._runs[run_id]
             self._forgotten[run_id] = None
             if len(self._forgotten) > _KEPT_NAMES:
                 self._forgotten.popitem(last=False)
+        self._weight = weight
         for record in self._runs.values():
             while self._weight > self.recording.bytes and len(record.entries) > 1:
                 gone = record.entries.popleft().weight
