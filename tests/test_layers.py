@@ -75,11 +75,12 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
     "runtime/inspector": (*_APP, "runtime/recording"),
     "runtime/serve/faces": (*_APP, "runtime/recording", "runtime/serve"),
     "runtime/recording": ("actors", "runtime/core", "runtime/graphs", "runtime/messages"),
+    "runtime/evaluate": _APP,
     "runtime/testing/models": ("actors", "runtime/lm", "runtime/lm/dspy", "runtime/lm/limits"),
     "runtime/testing/schedules": (*_APP, "runtime/testing/models"),
     "runtime/testing": (*_APP, "runtime/journal", "runtime/testing/models", "runtime/testing/schedules"),
     "runtime/cli/draw": ("actors", "actors/graphs"),
-    "runtime/cli": (*_APP, "runtime/cli/draw", "runtime/recording", "runtime/serve"),
+    "runtime/cli": (*_APP, "runtime/cli/draw", "runtime/evaluate", "runtime/recording", "runtime/serve"),
 }
 # Beyond their room's arrows: the demo shows its model calls with what tests are made of.
 ALSO: Mapping[str, tuple[str, ...]] = {

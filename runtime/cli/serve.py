@@ -16,7 +16,7 @@ import trio
 from actors.errors import DeclarationError, UnderstudyError
 from actors.graphs.graph import Graph
 from runtime.cli.failures import describe
-from runtime.cli.loading import load_graph
+from runtime.cli.loading import load_graphs
 from runtime.cli.models import check_clients, choose_models, make_client
 from runtime.cli.terminal import one_line, printable
 from runtime.cli.wrong_usage import WrongUsage
@@ -67,7 +67,7 @@ def run(options: Options) -> int:
             "(understudy keys new NAME --file FILE makes one)"
         )
     with contextlib.redirect_stdout(sys.stderr):
-        graphs = [load_graph(target) for target in options.graphs]
+        graphs = load_graphs(options.graphs)
         try:
             nodes = [spec for graph in graphs for spec in graph.plan().nodes.values()]
         except DeclarationError as error:
