@@ -60,9 +60,12 @@ Every class survives ``pickle``: the message is the only positional argument of 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Self, final
+from typing import Any, Final, Self, final
 
 import attrs
+
+TROUBLESHOOTING: Final = "how-to/troubleshooting.html"
+"""The page that has every class of errors and every code of a problem; tests compare it with what there is."""
 
 
 class UnderstudyError(Exception):
@@ -70,6 +73,12 @@ class UnderstudyError(Exception):
 
     retryable: bool | None = None
     """True: the same call may succeed later. False: it cannot. None: unknown, treat as an ordinary failure."""
+
+    @property
+    def page(self) -> str:
+        """Where the documentation explains this class, and how to fix it: a page below its root, and the place on it."""
+        ours = next(kind for kind in type(self).__mro__ if kind.__module__.partition(".")[0] == "actors")
+        return f"{TROUBLESHOOTING}#{ours.__name__.lower()}"
 
 
 class DeclarationError(UnderstudyError):
@@ -101,10 +110,15 @@ class Problem:
     """The node at fault, or None for the graph itself."""
     message: str
     """What is wrong, with the values."""
-    mend: str
+    fix: str
     """What to write instead."""
     location: str | None = None
     """``file.py:line`` of the node, when it is known."""
+
+    @property
+    def page(self) -> str:
+        """Where the documentation explains this code: a page below its root, and the place on it."""
+        return f"{TROUBLESHOOTING}#{self.code}"
 
     @property
     def file(self) -> str | None:
@@ -119,7 +133,7 @@ class Problem:
     def __str__(self) -> str:
         place = f" ({self.location})" if self.location else ""
         subject = f"node {self.node!r}{place}: " if self.node else ""
-        return f"{subject}{self.message}\n    Fix: {self.mend} [{self.code}]"
+        return f"{subject}{self.message}\n    Fix: {self.fix} [{self.code}]"
 
 
 class GraphInvalid(DeclarationError):

@@ -28,7 +28,7 @@ html_css_files = ["custom.css"]
 copybutton_prompt_text = "$ "  # of console blocks the commands alone are copied
 copybutton_exclude = ".linenos, .gp, .go"
 
-myst_enable_extensions = ["colon_fence", "deflist"]
+myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist"]  # the first: each error is a place that `error.page` names
 myst_heading_anchors = 3
 
 # Signatures name types of other libraries, whose inventories are on the network; ours are checked.

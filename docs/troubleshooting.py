@@ -104,7 +104,8 @@ def error_entries(module: types.ModuleType) -> Iterator[str]:
     for each in classes(module):
         retryable = getattr(each, "retryable", None)
         again = {True: " *Retryable.*", False: " *Not retryable.*", None: ""}[retryable]
-        yield f"`{each.__name__}`\n: {plain(each.__doc__ or '')}{again}\n: **Fix:** {FIXES[each.__name__]}\n"
+        place = f"{{#{each.__name__.lower()}}}"
+        yield f"`{each.__name__}`{place}\n: {plain(each.__doc__ or '')}{again}\n: **Fix:** {FIXES[each.__name__]}\n"
 
 
 def words(node: ast.expr) -> str:
@@ -152,7 +153,7 @@ def problem_entries() -> Iterator[str]:
     """One entry for each code."""
     for code, entries in problems().items():
         lines = [f": {safe(what)} **Fix:** {safe(fix)}" for what, fix in entries] or [": The message has the reason and the fix."]
-        yield "\n".join([f"`{code}`", *lines, ""])
+        yield "\n".join([f"`{code}`{{#{code}}}", *lines, ""])
 
 
 def write(folder: Path) -> None:

@@ -16,7 +16,7 @@ from actors.lm import LM
 from runtime.app import Runtime, open_runtime
 from runtime.cli.interrupts import run_until_interrupted
 from runtime.cli.loading import load_beside, load_graphs
-from runtime.cli.models import check_clients, choose_models, make_client
+from runtime.cli.models import check_clients, make_clients
 from runtime.cli.run import complain
 from runtime.cli.terminal import Progress, Style, printable
 from runtime.cli.ticking import ticking
@@ -66,20 +66,20 @@ def run(options: Options) -> int:
     """
     _check(options)
     out, progress = sys.stdout, Progress(sys.stderr, Style.of(sys.stderr), quiet=options.quiet)
+    targets = [options.graph, *([options.versus] if options.versus is not None else [])]
+    try:
+        graph, *beside = load_graphs(targets)
+    except DeclarationError as error:
+        return complain(error, 2)
     with contextlib.redirect_stdout(sys.stderr):  # what the files print must not get between the lines of the report
-        graph, *beside = load_graphs([options.graph, *([options.versus] if options.versus is not None else [])])
-        versus = beside[0] if beside else None
         metrics = [exact if name == exact.__name__ else _loaded(name) for name in options.metrics or (exact.__name__,)]
         try:
             data = Dataset.load(options.data, graph)
             baseline = Evaluation.load(options.against) if options.against is not None else None
-            nodes = [node for each in (graph, versus) if each is not None for node in each.plan().nodes.values()]
         except (DeclarationError, UsageError) as error:
             return complain(error, 2)
-        default, named = choose_models(nodes, options.model, options.lms)
-        clients = {name: make_client(model, options.api_base) for name, model in named.items()}
-        client = None if default is None else make_client(default, options.api_base)
-        work = _Work(options, graph, versus, data, metrics, client, clients, progress)
+        default, named = make_clients([graph, *beside], options.model, options.lms, options.api_base)
+        work = _Work(options, graph, beside[0] if beside else None, data, metrics, default, named, progress)
         result = run_until_interrupted(work.main)
     progress.clear()
     if isinstance(result, int):
@@ -113,7 +113,8 @@ def _check(options: Options) -> None:
 def _loaded(target: str) -> Any:
     """A metric: a function, a graph or a ``Metric``."""
     found: Any = load_beside(target)
-    if not (isinstance(found, Metric | Graph) or callable(found)):
+    is_metric = isinstance(found, Metric | Graph) or callable(found)
+    if not is_metric:
         path, _, name = target.rpartition(":")
         raise WrongUsage(f"{path!r} has no metric {name!r}: expected a function (example, output, trace), a Metric or a graph")
     return found

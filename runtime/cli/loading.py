@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import sys
@@ -32,14 +33,24 @@ def load_graph(target: str) -> Graph:
     Raises:
         WrongUsage: there is no such module, it cannot be loaded, or it has no graph of that name.
     """
-    return load_graphs([target])[0]
+    return _graphs([target])[0]
 
 
 def load_graphs(targets: Iterable[str]) -> list[Graph]:
-    """The graphs that `targets` name, spelt as for :func:`load_graph`; a file that several are in is run once.
+    """The graphs that `targets` name, checked. What their files print goes to standard error.
 
-    Run twice, its types would be others, and a message of one graph no input of the other.
+    Raises:
+        WrongUsage: one cannot be loaded. DeclarationError: one has problems.
     """
+    with contextlib.redirect_stdout(sys.stderr):
+        graphs = _graphs(targets)
+        for graph in graphs:
+            graph.plan()
+    return graphs
+
+
+def _graphs(targets: Iterable[str]) -> list[Graph]:
+    """Run each file once: run twice, its types would be others, and a message of one graph no input of the other."""
     modules: dict[Path, ModuleType] = {}
     graphs: list[Graph] = []
     for target in targets:

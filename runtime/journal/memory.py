@@ -31,6 +31,7 @@ from runtime.journal.store import (
     StoredSchedule,
     StoredStatus,
 )
+from runtime.journal.told import ToldEvent, first_page
 
 LEASE_S: Final = 15.0
 """How long a worker that gives no sign of life keeps its runs."""
@@ -58,6 +59,13 @@ class MemoryStore:
         """End as a process does that is killed: nothing more is written, and its runs are free at once."""
         if self._lease is not None:
             self._end(self._data.workers[self._lease.worker])
+
+    def freeze(self) -> None:
+        """End as a process does that was stopped for longer than its lease: its runs are free, and it does not know that."""
+        if self._lease is not None:
+            worker = self._data.workers[self._lease.worker]
+            worker.until_s = trio.current_time()
+            self._end(worker, is_told=False)
 
     def cut_off(self) -> None:
         """Be unreachable: calls fail with ``StoreUnavailable``, and after the lease others may take the runs over."""
@@ -102,11 +110,12 @@ class MemoryStore:
         if self._lease is not None:
             self._end(self._data.workers[self._lease.worker])
 
-    def _end(self, worker: MemoryWorker) -> None:
+    def _end(self, worker: MemoryWorker, *, is_told: bool = True) -> None:
+        if is_told:
+            worker.lease.lost.set()
         if worker.is_over:
             return
         worker.is_over = True
-        worker.lease.lost.set()
         now = self.wall_time()
         for run in self._data.runs.values():
             if run.stored.owner == worker.lease.worker:
@@ -208,6 +217,21 @@ class MemoryStore:
         known = self._data.runs.get(run)
         for record in [] if known is None else known.records[after:]:
             yield record
+
+    async def tell(self, run: str, rows: Sequence[ToldEvent]) -> bool:
+        """See ``EventLog.tell``."""
+        await self._reached()
+        known = self._data.runs.get(run)
+        if known is None or any(known.told.get(row.seq, row) != row for row in rows):
+            return False
+        known.told.update((row.seq, row) for row in rows)
+        return True
+
+    async def told(self, run: str, after: int = -1) -> Sequence[ToldEvent]:
+        """See ``EventLog.told``."""
+        await self._reached()
+        known = self._data.runs.get(run)
+        return first_page([] if known is None else [row for seq, row in sorted(known.told.items()) if seq > after])
 
     # --- runs -------------------------------------------------------------------------------------------------------------
 
@@ -343,6 +367,7 @@ class MemoryStore:
                 gone += 1
             elif payload is not None and ended < payload:
                 run.records = [without_data(record) for record in run.records]
+                run.told.clear()
                 run.bytes = 0
         return gone
 

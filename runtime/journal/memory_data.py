@@ -11,6 +11,7 @@ import trio
 from actors.store_errors import RunLost
 from runtime.journal.records import Record
 from runtime.journal.store import Lease, Posted, StoredQuestion, StoredRun, StoredSchedule
+from runtime.journal.told import ToldEvent
 
 
 @attrs.define(eq=False)
@@ -32,6 +33,8 @@ class MemoryRun:
     records: list[Record] = attrs.field(factory=list[Record])
     bytes: int = 0
     posted: list[Posted] = attrs.field(factory=list[Posted])
+    told: dict[int, ToldEvent] = attrs.field(factory=dict[int, ToldEvent])
+    """What readers were told, by number."""
 
     @property
     def stored(self) -> StoredRun:

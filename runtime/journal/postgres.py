@@ -19,6 +19,7 @@ from runtime.journal.postgres_inbox import Inbox
 from runtime.journal.postgres_pool import Pool
 from runtime.journal.postgres_runs import Runs
 from runtime.journal.postgres_schema import migrate, quoted
+from runtime.journal.postgres_told import ToldEvents
 from runtime.journal.postgres_wire import Address, Connection
 from runtime.journal.postgres_writer import Writer
 from runtime.journal.records import Record
@@ -37,6 +38,7 @@ from runtime.journal.store import (
     StoredSchedule,
     StoredStatus,
 )
+from runtime.journal.told import ToldEvent
 
 LEASE_S: Final = 15.0
 POLL_S: Final = 1.0
@@ -88,6 +90,7 @@ class PostgresStore:
         self._migrates = migrate
         self._runs = Runs(self._pool, sync != "never", codec)
         self._inbox = Inbox(self._pool, self._runs)
+        self._told = ToldEvents(self._pool, codec)
         self._now: _Open | None = None
         self._was_opened = False
 
@@ -240,6 +243,14 @@ class PostgresStore:
         await now.writer.flushed()  # nothing of this life may be written once another has the run
         await self._runs.release(run, status, wake_at)
         now.writer.part(run)
+
+    async def tell(self, run: str, rows: Sequence[ToldEvent]) -> bool:
+        """See ``EventLog.tell``."""
+        return await self._told.tell(run, rows)
+
+    async def told(self, run: str, after: int = -1) -> Sequence[ToldEvent]:
+        """See ``EventLog.told``."""
+        return await self._told.told(run, after)
 
     async def run(self, run: str) -> StoredRun | None:
         """See ``Store.run``."""

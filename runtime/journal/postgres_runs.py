@@ -98,7 +98,9 @@ order by seq limit 1000"""
 _BARE: Final = """
 update {s}.journal j set data = null, crc = u.crc from unnest($2::int[], $3::int8[]) u(seq, crc)
 where j.run = $1::text and j.seq = u.seq"""
-_BARED: Final = "update {s}.runs set bare = true where id = $1::text and owner is null"
+_BARED: Final = """
+with b as (update {s}.runs set bare = true where id = $1::text and owner is null returning id)
+delete from {s}.told where run in (select id from b)"""
 
 
 @final

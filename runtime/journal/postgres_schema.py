@@ -43,6 +43,11 @@ MIGRATIONS: Final = (
         name text primary key, graph text not null, spec text not null, zone text not null, catch_up text not null,
         message bytea not null, next_at timestamptz)
     """,
+    """
+    create table {s}.told(
+        run text not null references {s}.runs on delete cascade, seq int not null, name text not null, inside bytea not null,
+        outside bytea, primary key(run, seq))
+    """,
 )
 """Each makes the next version of the one before it; what has been released is never changed."""
 

@@ -20,7 +20,7 @@ from runtime.journal import sqlite_runs
 from runtime.journal.records import Record
 from runtime.journal.sqlite_file import SCHEMA, Names, Ownership, bring_up_to_date, connect, make_private, schema_of, store_error
 from runtime.journal.sqlite_inbox import Inbox
-from runtime.journal.sqlite_rows import QUESTION, RECORD, SCHEDULE, Sealing, micros, one
+from runtime.journal.sqlite_rows import QUESTION, RECORD, SCHEDULE, TOLD, Sealing, micros, one
 from runtime.journal.sqlite_writer import ENDS, Sync, Writer
 from runtime.journal.store import (
     Codec,
@@ -37,6 +37,7 @@ from runtime.journal.store import (
     StoredSchedule,
     StoredStatus,
 )
+from runtime.journal.told import PAGE_ROWS, ToldEvent, first_page
 
 T = TypeVar("T")
 
@@ -280,6 +281,20 @@ class SqliteStore:
             if size > CHUNK_BYTES:
                 break
         return found
+
+    async def tell(self, run: str, rows: Sequence[ToldEvent]) -> bool:
+        """See ``EventLog.tell``."""
+        writer, _ = self._writer()
+        return await writer.do(partial(sqlite_runs.tell, run, rows, self._sealing), sync=False)
+
+    async def told(self, run: str, after: int = -1) -> Sequence[ToldEvent]:
+        """See ``EventLog.told``."""
+
+        def read(db: sqlite3.Connection) -> Sequence[ToldEvent]:
+            sql = f"select {TOLD} from told where run = ? and seq > ? order by seq limit ?"
+            return first_page([self._sealing.told_of(run, row) for row in db.execute(sql, (run, after, PAGE_ROWS))])
+
+        return await self._read(read)
 
     # --- runs -------------------------------------------------------------------------------------------------------------
 

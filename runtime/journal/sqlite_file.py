@@ -15,13 +15,16 @@ from typing import Final, final
 from actors.store_errors import NotStorable, StoreDamaged, StoreError, StoreInUse, StoreTooNew, StoreUnavailable
 from actors.words import said
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 """The version of the schema below."""
 BUSY_S: Final = 5.0
 """Seconds for which a thread waits while another process has the file locked. On the event loop nothing waits."""
 APPLICATION: Final = 0x756E6473
 """``unds``, in the header of the file."""
 
+_TOLD: Final = """create table told(
+    run text not null, seq integer not null, name text not null, inside blob not null, outside blob,
+    primary key(run, seq)) strict, without rowid"""
 _TABLES: Final = (
     "create table meta(key text primary key, value text not null) strict, without rowid",
     """create table workers(
@@ -45,8 +48,9 @@ _TABLES: Final = (
     """create table schedules(
         name text primary key, graph text not null, spec text not null, zone text not null, catch_up text not null,
         message blob not null, next_at integer) strict, without rowid""",
+    _TOLD,
 )
-MIGRATIONS: Final[Mapping[int, Sequence[str]]] = {}
+MIGRATIONS: Final[Mapping[int, Sequence[str]]] = {1: (_TOLD,)}
 """Schema → the statements that make the next one of it. Only ever added to."""
 
 _UNAVAILABLE: Final = {

@@ -14,6 +14,7 @@ from actors.store_errors import StoreDamaged, StoreError, StoreTooNew
 from actors.words import said
 from runtime.journal.records import CODES, KINDS, Record
 from runtime.journal.store import Codec, Posted, PostedKind, StoredQuestion, StoredRun, StoredSchedule, StoredStatus
+from runtime.journal.told import ToldEvent
 
 T = TypeVar("T")
 Row = tuple[Any, ...]
@@ -26,6 +27,7 @@ RUN: Final = (
 QUESTION: Final = "id, run, path, asks, answers, asked, due, addressee, answered"
 SCHEDULE: Final = "name, graph, spec, zone, catch_up, message, next_at"
 POSTED: Final = "run, kind, key, data, by, at, id"
+TOLD: Final = "seq, name, inside, outside"
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -190,6 +192,17 @@ class Sealing:
         """What was posted in a row."""
         run, kind, key, data, by, at, number = row
         return Posted(run, PostedKind(kind), key, self.open(data, f"posted\n{run}\n{kind}\n{key}"), by, time_of(at), number)
+
+    def told_row(self, run: str, event: ToldEvent) -> Row:
+        """The columns of :data:`TOLD`."""
+        inside = self.seal(event.inside, f"told\n{run}\n{event.seq}")
+        return event.seq, event.name, inside, self.seal(event.outside, f"told\n{run}\n{event.seq}\noutside")
+
+    def told_of(self, run: str, row: Row) -> ToldEvent:
+        """The event in a row."""
+        seq, name, inside, outside = row
+        opened = self.open(inside, f"told\n{run}\n{seq}") or b""
+        return ToldEvent(seq, name, opened, self.open(outside, f"told\n{run}\n{seq}\noutside"))
 
 
 def run_of(row: Row) -> StoredRun:

@@ -8,8 +8,9 @@ from typing import Final
 
 from actors.store_errors import StoreError
 from runtime.journal.records import Record
-from runtime.journal.sqlite_rows import RECORD, RUN, Row, Sealing, micros, one, run_of
+from runtime.journal.sqlite_rows import RECORD, RUN, TOLD, Row, Sealing, micros, one, run_of
 from runtime.journal.store import Created, Existing, NewRun, Page, RunQuery, StoredRun, StoredStatus
+from runtime.journal.told import ToldEvent
 
 OVER: Final = "('succeeded', 'failed', 'cancelled')"
 MAX_EXPIRED: Final = 50
@@ -155,7 +156,7 @@ def delete(runs: Collection[str], let_go: Callable[[str], None], db: sqlite3.Con
     """Delete everything about these runs."""
     for run in runs:
         let_go(run)
-    for table, column in (("journal", "run"), ("questions", "run"), ("runs", "id")):
+    for table, column in (("journal", "run"), ("questions", "run"), ("told", "run"), ("runs", "id")):
         db.executemany(f"delete from {table} where {column} = ?", [(run,) for run in runs])
 
 
@@ -191,4 +192,19 @@ def drop_payloads(before: int, behind: str, sealing: Sealing, db: sqlite3.Connec
             f"insert or replace into journal({RECORD}) values (?, ?, ?, ?, ?, ?, ?, ?, ?)", map(sealing.without_data, kept)
         )
         db.execute("update questions set asks = null where run = ?", (run,))
+        db.execute("delete from told where run = ?", (run,))
     return runs
+
+
+def tell(run: str, rows: Sequence[ToldEvent], sealing: Sealing, db: sqlite3.Connection) -> bool:
+    """Keep what readers are told. See ``EventLog.tell``."""
+    if db.execute("select 1 from runs where id = ?", (run,)).fetchone() is None:
+        return False
+    where = "run = ? and seq between ? and ?"
+    found = db.execute(f"select {TOLD} from told where {where}", (run, rows[0].seq, rows[-1].seq)).fetchall()
+    kept = {row[0]: sealing.told_of(run, row) for row in found}
+    if any(kept.get(row.seq, row) != row for row in rows):
+        return False
+    new = [(run, *sealing.told_row(run, row)) for row in rows if row.seq not in kept]
+    db.executemany(f"insert into told(run, {TOLD}) values (?, ?, ?, ?, ?)", new)
+    return True

@@ -109,7 +109,7 @@ def test_a6_an_empty_body_under_node_is_a_problem_with_the_line_to_write(functio
         "its body is empty ('...', 'pass' and 'return None' are the same to Python), so it would return None, and it declares "
         "Out."
     )
-    assert problem.mend == "write the body; or put @graph.predict above the function, and a language model fills Out."
+    assert problem.fix == "write the body; or put @graph.predict above the function, and a language model fills Out."
 
 
 def test_a6_the_old_spelling_of_a_class_node_is_refused_by_name():
@@ -126,7 +126,7 @@ def test_a6_the_old_spelling_of_a_class_node_is_refused_by_name():
     problem = next(problem for problem in graph.check() if problem.code == "empty-body")
 
     assert problem.node == "Old"
-    assert problem.mend == "write the body; or put @graph.predict above the class, and a language model fills Out | Mid."
+    assert problem.fix == "write the body; or put @graph.predict above the class, and a language model fills Out | Mid."
 
 
 def test_a6_an_empty_list_node_is_told_to_have_a_body():
@@ -137,7 +137,7 @@ def test_a6_an_empty_list_node_is_told_to_have_a_body():
 
     problem = next(problem for problem in graph.check() if problem.code == "empty-body")
     assert "it declares list[Mid]." in problem.message
-    assert problem.mend == "write the body."
+    assert problem.fix == "write the body."
 
 
 def test_a6_an_empty_body_is_fine_where_none_is_declared_and_a_hint_where_something_else_is_too():

@@ -179,7 +179,7 @@ def test_b10_what_is_no_message_type_is_told_what_to_write(kind, fix):
 
     work.__annotations__["more"] = kind
     [problem] = new(work).check()
-    assert problem.mend == fix
+    assert problem.fix == fix
     if kind is int:
         return
 

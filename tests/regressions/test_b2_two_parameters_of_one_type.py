@@ -60,7 +60,7 @@ def test_b2_one_message_that_fits_two_parameters_is_refused_with_both_fixes():
     assert problem.message == (
         "one Mid goes to both 'left' and 'right': each that 'left_maker' or 'right_maker' makes would be joined with itself."
     )
-    assert problem.mend == (
+    assert problem.fix == (
         "declare which is for which: graph.connect(left_maker, compare, parameter='left') and "
         "graph.connect(right_maker, compare, parameter='right'); "
         "or let one node return them as list[Mid], and take list[Mid] in one parameter."
@@ -127,7 +127,7 @@ def test_b2_the_graph_itself_does_not_say_which_of_its_uses_is_meant():
     [problem] = graph.check()
     assert problem.code == "connect-several-nodes"
     assert "inner stands as the nodes 'once' and 'again', and it isn't clear which of them is meant." in problem.message
-    assert problem.mend == "pass the node's name: 'once'."
+    assert problem.fix == "pass the node's name: 'once'."
 
 
 async def optional(left: Mid, right: Mid | None) -> Out:

@@ -74,7 +74,7 @@ def test_b6_a_type_that_can_be_changed_and_goes_to_several_nodes_is_a_hint(kind,
     [hint] = graph.hints()
     assert hint.code == "mutable-message"
     assert f".{kind.__qualname__} can be changed, and one message of it goes to 'work0' and 'work1'" in hint.message
-    assert hint.mend.startswith(fix)
+    assert hint.fix.startswith(fix)
 
 
 @pytest.mark.parametrize("kind", [Frozen, FrozenData, FrozenModel])

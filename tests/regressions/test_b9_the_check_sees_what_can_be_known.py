@@ -148,7 +148,7 @@ def test_b9_a_predict_node_without_any_instruction():
 
     [problem] = graph.check()
     assert (problem.code, problem.node) == ("predict-instruction", "fill")
-    assert problem.mend == "write a docstring for the function that tells the model what to do: it is the prompt."
+    assert problem.fix == "write a docstring for the function that tells the model what to do: it is the prompt."
 
 
 async def test_b9_all_of_it_is_said_at_once_when_the_graph_is_deployed(autojump_clock):

@@ -1,4 +1,4 @@
-"""SQL agent: a model looks at the tables, writes a query, and mends it when the database complains."""
+"""SQL agent: a model looks at the tables, writes a query, and corrects it when the database complains."""
 
 import sqlite3
 from collections.abc import AsyncIterator
@@ -54,7 +54,7 @@ graph = Graph("sql-agent", input=Question, output=Answer)
 
 @graph.predict(tools=[tables, query])
 async def answer(question: Question) -> Answer:
-    """Answer from the database. Look at its tables first; if a query fails, mend it."""
+    """Answer from the database. Look at its tables first; if a query fails, correct it."""
     ...
 
 

@@ -71,7 +71,7 @@ def new() -> Graph:
 
 def only(graph: Graph) -> tuple[str, str, str]:
     (problem,) = graph.check()
-    return problem.code, problem.message, problem.mend
+    return problem.code, problem.message, problem.fix
 
 
 def test_dependencies_of_every_kind_are_read_with_what_they_need():
@@ -253,7 +253,7 @@ def test_a_node_that_a_model_fills_is_no_dependency_in_another_graph():
         raise NotImplementedError
 
     (problem,) = graph.check()
-    assert (problem.code, problem.mend) == ("dep-is-node", "declare it in this graph too, or write a function.")
+    assert (problem.code, problem.fix) == ("dep-is-node", "declare it in this graph too, or write a function.")
     assert problem.message == (
         "parameter 'mid': filled is filled by a language model as a node of another graph, and cannot be called."
     )
@@ -267,7 +267,7 @@ def test_a_class_that_is_no_node_is_no_dependency():
         raise NotImplementedError
 
     (problem,) = graph.check()
-    assert (problem.code, problem.mend) == ("dep-is-class", "put @graph.node above it, or write a function that returns Place.")
+    assert (problem.code, problem.fix) == ("dep-is-class", "put @graph.node above it, or write a function that returns Place.")
     assert problem.message == (
         "parameter 'place': the class Caller isn't a node of the graph, and a dependency is a function or a node."
     )
@@ -337,7 +337,7 @@ def test_what_a_node_returns_must_fit_those_that_depend_on_it():
         raise NotImplementedError
 
     (problem,) = graph.check()
-    assert (problem.code, problem.mend) == ("dep-type", "change one of the two annotations.")
+    assert (problem.code, problem.fix) == ("dep-type", "change one of the two annotations.")
     assert "dependency needed (" in problem.message
     assert problem.message.endswith("returns Mid | None, and Mid is wanted.")
 
@@ -363,7 +363,7 @@ def test_what_a_node_makes_for_those_that_depend_on_it_is_no_message():
         "end",
         "parameter 'mid' takes Mid, which no node sends it.",
     )
-    assert problem.mend == "'needed' makes it only for those that depend on it: write Annotated[Mid, Dep(needed)] here too."
+    assert problem.fix == "'needed' makes it only for those that depend on it: write Annotated[Mid, Dep(needed)] here too."
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ def test_a_graph_within_itself_is_reported():
 
     (problem,) = [problem for problem in one.check() if problem.code == "graph-in-itself"]
     assert problem.message == "the graph 'two' runs 'one' as a node, directly or through others, without end."
-    assert problem.mend == "loop within one graph: let a node return a type that an earlier node takes."
+    assert problem.fix == "loop within one graph: let a node return a type that an earlier node takes."
 
 
 def test_the_picture_frames_a_graph_within_and_rounds_an_actor():

@@ -57,7 +57,7 @@ def codes(graph: Graph) -> list[tuple[str, str | None]]:
 
 def only(graph: Graph) -> tuple[str, str]:
     (problem,) = graph.check()
-    return problem.message, problem.mend
+    return problem.message, problem.fix
 
 
 def test_a_graph_of_all_three_kinds_of_message_types_has_no_problems():
@@ -629,7 +629,7 @@ def test_a_class_without_attrs_is_told_what_it_lacks():
     async def one(plain: Plain) -> Out:
         raise NotImplementedError
 
-    text, fix = graph.check()[0].message, graph.check()[0].mend
+    text, fix = graph.check()[0].message, graph.check()[0].fix
 
     assert text.startswith(
         "parameter 'plain': Plain is neither a message type (attrs class, dataclass or pydantic model) nor inj"

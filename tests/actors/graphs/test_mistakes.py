@@ -100,7 +100,7 @@ def test_a_parameter_that_nothing_fills_is_named_with_what_to_write_instead(func
     graph.node(function)
 
     (problem,) = graph.check()
-    assert (problem.node, problem.message, problem.mend) == (function.__name__, message, fix)
+    assert (problem.node, problem.message, problem.fix) == (function.__name__, message, fix)
     assert problem.location == f"{__file__}:{function.__code__.co_firstlineno}"
 
 
@@ -111,7 +111,7 @@ def test_a_marker_that_cannot_be_is_told_with_its_own_words():
     (problem,) = graph.check()
     assert problem.message.startswith("parameter 'size': Dep(function=<function <lambda> at ")
     assert problem.message.endswith(f"expected {FUNCTION}.")
-    assert problem.mend == f"pass {FUNCTION} as 'function'."
+    assert problem.fix == f"pass {FUNCTION} as 'function'."
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_the_error_of_a_fallback_is_annotated_too():
         raise NotImplementedError
 
     (problem,) = graph.check()
-    assert (problem.code, problem.message, problem.mend) == (
+    assert (problem.code, problem.message, problem.fix) == (
         "missing-annotation",
         "its fallback stands_in, parameter 'error': it has no annotation.",
         "write error: Exception for the error, or the type of the node's parameter of that name.",

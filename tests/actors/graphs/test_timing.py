@@ -100,7 +100,7 @@ def test_the_refusal_says_what_lies_inside_of_a_fan_out_and_outside():
         "it joins the A in 'p0' with its other inputs, both in branches of a fan-out and outside of them: which one a branch "
         "takes depends on timing."
     )
-    assert problem.mend == (
+    assert problem.fix == (
         "give what is made outside of the fan-out its own type; or do the work of one branch in a separate graph: graph.add(…)."
     )
 

@@ -83,7 +83,7 @@ def problems_of(*tools: Any, **options: Any) -> list[tuple[str, str, str]]:
 
     import runtime  # noqa: F401 - whose checks look at types
 
-    return [(problem.code, problem.message, problem.mend) for problem in graph.check()]
+    return [(problem.code, problem.message, problem.fix) for problem in graph.check()]
 
 
 def parameters_of(what: Any) -> Any:

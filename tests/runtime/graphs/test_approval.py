@@ -356,4 +356,4 @@ def test_a_predicate_of_what_no_model_gives_is_a_problem_of_the_check():
 
     assert problem.code == "tool-approve"
     assert "takes 'total', and the arguments that a model gives are to, amount" in problem.message
-    assert problem.mend.startswith("write approve=lambda to: …")
+    assert problem.fix.startswith("write approve=lambda to: …")

@@ -27,7 +27,8 @@ from actors.store_errors import RunLost, StoreDamaged, StoreError, StoreInUse, S
 from runtime.journal import SqliteStore, sqlite, sqlite_file, sqlite_writer
 from runtime.journal.records import Record, RecordKind
 from runtime.journal.store import Posted, PostedKind, RunQuery, StoredStatus
-from runtime.testing.stores import create, journal, new_run, opened, record, written
+from runtime.journal.told import EventLog, ToldEvent
+from runtime.testing.stores.samples import create, journal, new_run, opened, record, written
 
 OVER = RecordKind.OVER
 
@@ -326,23 +327,24 @@ async def test_the_clock_is_the_one_that_is_given(path):
 async def test_a_migration_is_whole_and_keeps_a_copy(path, monkeypatch):
     async with opened(lambda: SqliteStore(path)) as store:
         await create(store)
-    steps = {1: ("alter table runs add column color text", "update runs set color = 'red'")}
+    steps = ("alter table runs add column color text", "update runs set color = 'red'")
+    now = sqlite_file.SCHEMA
     for module in (sqlite_file, sqlite):
-        monkeypatch.setattr(module, "SCHEMA", 2)
+        monkeypatch.setattr(module, "SCHEMA", now + 1)
 
-    monkeypatch.setattr(sqlite_file, "MIGRATIONS", {1: (*steps[1], "nonsense")})
+    monkeypatch.setattr(sqlite_file, "MIGRATIONS", {now: (*steps, "nonsense")})
     async with trio.open_nursery() as nursery:
         with pytest.raises(StoreError, match="nonsense"):
             await SqliteStore(path).open("w", nursery)
-    monkeypatch.setattr(sqlite_file, "MIGRATIONS", steps)
+    monkeypatch.setattr(sqlite_file, "MIGRATIONS", {now: steps})
     reader = SqliteStore(path)
-    with pytest.raises(StoreError, match="has the older schema 1"):
+    with pytest.raises(StoreError, match=f"has the older schema {now}"):
         await reader.runs(RunQuery())
     await reader.close()
     async with opened(lambda: SqliteStore(path)) as store:
         assert [run.id for run in (await store.runs(RunQuery())).items] == ["r"]
 
-    for file, schema in ((path, "2"), (path.with_name("runs.db-schema-1"), "1")):
+    for file, schema in ((path, f"{now + 1}"), (path.with_name(f"runs.db-schema-{now}"), f"{now}")):
         db = sqlite3.connect(file)
         assert db.execute("select value from meta where key = 'schema'").fetchall() == [(schema,)]
         assert db.execute("select count(*) from journal").fetchall() == [(1,)]
@@ -350,8 +352,21 @@ async def test_a_migration_is_whole_and_keeps_a_copy(path, monkeypatch):
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
     monkeypatch.undo()
     async with trio.open_nursery() as nursery:
-        with pytest.raises(StoreTooNew, match="has schema 2, and this release knows 1"):
+        with pytest.raises(StoreTooNew, match=f"has schema {now + 1}, and this release knows {now}"):
             await SqliteStore(path).open("w", nursery)
+
+
+async def test_a_file_of_the_first_schema_goes_on(path):
+    async with opened(lambda: SqliteStore(path)) as store:
+        await create(store)
+    db = sqlite3.connect(path)
+    db.executescript("drop table told; update meta set value = '1' where key = 'schema'")
+    db.close()
+
+    async with opened(lambda: SqliteStore(path)) as store:
+        assert isinstance(store, EventLog)
+        assert await store.tell("r", [ToldEvent(0, "run.started", b"{}")])
+        assert [run.id for run in (await store.runs(RunQuery())).items] == ["r"]
 
 
 # --- faults of the disk -----------------------------------------------------------------------------------------------------
@@ -693,7 +708,7 @@ def test_a_forked_child_neither_writes_nor_keeps_the_store_from_others(path):
     script = textwrap.dedent("""
         import os, sys, trio
         from runtime.journal import SqliteStore
-        from runtime.testing.stores import create, record, written
+        from runtime.testing.stores.samples import create, record, written
         async def main():
             store = SqliteStore(sys.argv[1])
             async with trio.open_nursery() as nursery:

@@ -24,6 +24,7 @@ from runtime.journal.store import (
     StoredSchedule,
     StoredStatus,
 )
+from runtime.journal.told import EventLog, ToldEvent
 
 
 class PassingStore:
@@ -70,6 +71,20 @@ class PassingStore:
     def read(self, run: str, after: int = 0) -> AsyncIterator[Record]:
         """See ``Store.read``."""
         return self._store.read(run, after)
+
+    async def tell(self, run: str, rows: Sequence[ToldEvent]) -> bool:
+        """See ``EventLog.tell``."""
+        return await self._log.tell(run, rows)
+
+    async def told(self, run: str, after: int = -1) -> Sequence[ToldEvent]:
+        """See ``EventLog.told``."""
+        return await self._log.told(run, after)
+
+    @property
+    def _log(self) -> EventLog:
+        store: Any = self._store
+        log: EventLog = store
+        return log
 
     async def run(self, run: str) -> StoredRun | None:
         """See ``Store.run``."""
