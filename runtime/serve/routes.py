@@ -46,6 +46,15 @@ class Endpoint:
     """What its caller must have; None: nobody need say who calls."""
     handler: Handler
     summary: str
+    body: Mapping[str, Any] | None = None
+    """The schema of the JSON that a face takes; None of other routes."""
+    has_own_errors: bool = False
+    """Whether errors have the form of another protocol, rather than that of problem documents."""
+
+    @property
+    def id(self) -> str:
+        """What the operation is called in the OpenAPI document."""
+        return self.handler.__name__.lstrip("_")
 
 
 def as_json(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

@@ -29,7 +29,7 @@ from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.server.transport_security import TransportSecuritySettings
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
-from runtime.graphs.events import NodeFinished, QuestionAsked
+from runtime.graphs.events import NodeFinished, NodeReported, QuestionAsked
 from runtime.graphs.questions import Question
 from runtime.messages.problems import MessageInvalid
 from runtime.recording.recorder import RunRecord
@@ -223,9 +223,10 @@ class _Call:
             if entries is None:
                 break
             for entry in entries:
-                if isinstance(entry.event, NodeFinished):
+                if isinstance(entry.event, NodeFinished | NodeReported):
                     done += 1
-                    await self.context.session.report_progress(done, None, f"{entry.event.node} finished")
+                    words = entry.event.text if isinstance(entry.event, NodeReported) else f"{entry.event.node} finished"
+                    await self.context.session.report_progress(done, None, words)
             is_asking = any(isinstance(entry.event, QuestionAsked) for entry in entries)
         text, structured = told(output_of(self.live, record, self.caller))
         return types.CallToolResult(content=[types.TextContent(text=text)], structured_content=structured)
