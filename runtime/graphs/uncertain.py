@@ -1,4 +1,4 @@
-"""Steps that may run once only and were cut short: nobody knows whether they took effect, until somebody decides it."""
+"""Steps that may run once only and were cut short: no one knows whether they took effect, until somebody decides it."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ class CrashingStore(PassingStore):
 
     def _dies_with(self, rows: int) -> bool:
         if self.crashed.is_set():
-            return False  # what it is asked now, the store refuses itself
+            return False  # what it is asked now, the store itself rejects
         self._left -= rows
         return self._left <= 0
 
@@ -108,7 +108,7 @@ async def crash_everywhere(
     """Let `run` crash before and after each record that it writes, go on with the same store, and see that it ends the same.
 
     `run` opens a runtime with the store it is given, starts its runs by ``run_id``, and returns what they make; it is called
-    again for each life. With `pairs`, the life after a crash crashes, too, before and after each record of its own. Use it in
+    again for each life. With `pairs`, the life after a crash crashes, too, before and after each of its records. Use it in
     virtual time.
 
     Raises:

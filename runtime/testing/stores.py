@@ -417,7 +417,7 @@ class StoreContract:
             assert await store.take("r", StoredStatus.READY) is not None
 
     async def test_a_released_run_is_due_at_its_time(self, make_store: MakeStore) -> None:
-        """And nobody's until then: an append of the life that gave it up is refused."""
+        """And no one's until then: an append of the life that gave it up is rejected."""
         async with opened(make_store) as store:
             for name in ("now", "later", "asked"):
                 await create(store, new_run(name))
@@ -435,7 +435,7 @@ class StoreContract:
     async def test_closing_hands_the_runs_back_and_ends_the_right_to_write(
         self, make_store: MakeStore, nursery: trio.Nursery
     ) -> None:
-        """The next worker takes them up; what the former one still appends is refused."""
+        """The next worker takes them up; what the former one still appends is rejected."""
         old = make_store()
         lease = await old.open("former", nursery)
         await create(old)
@@ -453,7 +453,7 @@ class StoreContract:
             assert await written(store, row) is None
 
     async def test_two_writers_never_share_a_run(self, make_store: MakeStore, nursery: trio.Nursery) -> None:
-        """A store for one process refuses the second; any other gives each run to one of them."""
+        """A store for one process rejects the second; any other gives each run to one of them."""
         async with opened(make_store) as store:
             await create(store)
             other = make_store()
@@ -574,7 +574,7 @@ class StoreContract:
             assert known.answered is not None
 
     async def test_a_tick_of_a_schedule_is_won_once(self, make_store: MakeStore) -> None:
-        """By whoever saw the time that it moves on from."""
+        """By the one who saw the time that it moves on from."""
         async with opened(make_store) as store:
             first = _schedule(store)
             await store.schedule(first)
@@ -665,7 +665,7 @@ class StoreContract:
             assert [row.seq for row in await journal(store)] == [1]
 
     async def test_only_what_is_over_expires(self, make_store: MakeStore) -> None:
-        """Successes and failures by limits of their own; data may go before the rest."""
+        """Successes and failures by their own limits; data may go before the rest."""
         async with opened(make_store) as store:
             for name, status in (("done", "succeeded"), ("failed", "failed"), ("cancelled", "cancelled"), ("running", "")):
                 await create(store, new_run(name))

@@ -65,7 +65,7 @@ class OpenAIFace:
     """Serves graphs to clients of OpenAI's chat completions: ``Service([graph], faces=[OpenAIFace()])``.
 
     A graph is a model if its one input type has a field ``messages``, or one required ``str`` field, which gets the user's last
-    text; or if a :class:`ChatFace` says how. The answer is the output's one ``str`` field, else its JSON.
+    text; or if a :class:`ChatFace` tells how. The answer is the output's one ``str`` field, else its JSON.
     """
 
     def __init__(self, *chats: ChatFace) -> None:
@@ -113,12 +113,12 @@ class OpenAIFace:
         if graph is None:
             raise Problem("no-such-graph", f"The model {repr_of(name, 60)} does not exist.", more={"param": "model"})
         if self._taken_by(graph) is None:
-            what = f"The graph {graph.name!r} takes no text: it is no chat model."
+            what = f"The graph {graph.name!r} takes no text: it isn't a chat model."
             raise Problem("bad-request", what, more={"param": "model", "code": "unsupported_model"})
         return graph
 
     def _taken_by(self, graph: Graph[Any, Any]) -> str | None:
-        """The field of the input that gets the conversation; empty if the author says how; None if there is none."""
+        """The field of the input that gets the conversation; empty if the author decides how; None if there is none."""
         chat = self._chats.get(graph.name)
         if chat is not None and chat.input is not None:
             return ""
