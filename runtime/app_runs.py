@@ -103,7 +103,7 @@ class RuntimeRuns(RuntimeParts):
                 started = await self._engine.start(
                     graph, message, run_id, max_steps, durable=durable, here=here, deadline_s=deadline_s
                 )
-                return RunHandle(started, self._engine.outside.send)
+                return RunHandle(started, self._engine.outside)
         except UnderstudyError as error:
             raise without_frames(error)  # noqa: B904 - the same error
 

@@ -56,7 +56,7 @@ class RuntimeStore(RuntimeParts):
         """
         reopening = self._engine.reopening("resume()")
         resumed = await reopening.resume(run_id, uncertain or {}, adopt=adopt, max_steps=max_steps, budget=check_budget(budget))
-        return RunHandle(resumed, self._engine.outside.send)
+        return RunHandle(resumed, self._engine.outside)
 
     async def handle(self, run_id: str) -> RunHandle[Any]:
         """The handle of a run that is in progress here, or of any stored one, wherever it runs and however it ended.
@@ -64,7 +64,7 @@ class RuntimeStore(RuntimeParts):
         Raises:
             UnknownRun: there is none of this id. StoreError: the store failed.
         """
-        return RunHandle(await self._engine.handle(run_id), self._engine.outside.send)
+        return RunHandle(await self._engine.handle(run_id), self._engine.outside)
 
     async def fork(
         self,
@@ -92,7 +92,7 @@ class RuntimeStore(RuntimeParts):
         try:
             forks = self._engine.reopening("fork()")
             made = await forks.fork(run_id, before=before, edit=edit or {}, run_id_new=run_id_new)
-            return RunHandle(made, self._engine.outside.send)
+            return RunHandle(made, self._engine.outside)
         except UnderstudyError as error:
             raise without_frames(error)  # noqa: B904 - the same error
 
@@ -225,7 +225,8 @@ class RuntimeStore(RuntimeParts):
     async def send(self, run_id: str, signal: object, key: str | None = None) -> None:
         """Send a message of a type in ``Graph(signals=…)`` into a run, from any process that has the store.
 
-        Returns when it is durable. It goes where an input of its type would.
+        Returns when it is durable. It goes where an input of its type would; one that no node takes goes to the agents of the run
+        (predict nodes with tools): the first that comes between two rounds takes it, and its model reads it.
 
         Args:
             run_id: the run; it must not be over.
@@ -237,3 +238,18 @@ class RuntimeStore(RuntimeParts):
             UnknownRun: there is no run of that id. StoreError: the store failed; the same call can be made again.
         """
         await self._engine.outside.send(run_id, signal, key)
+
+    async def withdraw(self, run_id: str, key: str) -> bool:
+        """Take back a signal that was sent to the agents of a run, which must be at work in this process.
+
+        Returns when that is durable: True, and no agent will hear it; or False, because one has taken it, it went to a node, or
+        none of this key was sent.
+
+        Args:
+            run_id: the run.
+            key: the key with which it was sent.
+
+        Raises:
+            UsageError: the run is at work elsewhere. UnknownRun: there is none of that id. StoreError: the store failed.
+        """
+        return await self._engine.outside.withdraw(run_id, key)

@@ -71,15 +71,25 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
     "runtime/embed": _APP,
     "runtime/telemetry": _APP,
     # The layout of a graph's picture is part of what is told of it.
-    "runtime/serve": (*_APP, "runtime/cli/draw", "runtime/embed", "runtime/inspector", "runtime/recording"),
+    "runtime/serve": (*_APP, "runtime/cli/draw", "runtime/embed", "runtime/inspector", "runtime/recording", "runtime/traces"),
     "runtime/inspector": (*_APP, "runtime/recording"),
+    "runtime/traces": ("actors", "runtime/recording"),
     "runtime/serve/faces": (*_APP, "runtime/recording", "runtime/serve"),
     "runtime/recording": ("actors", "runtime/core", "runtime/graphs", "runtime/messages"),
     "runtime/testing/models": ("actors", "runtime/lm", "runtime/lm/dspy", "runtime/lm/limits"),
-    "runtime/testing/schedules": (*_APP, "runtime/testing/models"),
-    "runtime/testing": (*_APP, "runtime/journal", "runtime/testing/models", "runtime/testing/schedules"),
+    "runtime/testing/stores": ("actors", "runtime/journal"),
+    "runtime/testing/schedules": (*_APP, "runtime/testing/models", "runtime/testing/stores"),
+    "runtime/testing": (*_APP, "runtime/testing/models", "runtime/testing/schedules", "runtime/testing/stores"),
     "runtime/cli/draw": ("actors", "actors/graphs"),
-    "runtime/cli": (*_APP, "runtime/cli/draw", "runtime/recording", "runtime/serve", "runtime/serve/faces"),
+    "runtime/cli": (
+        *_APP,
+        "runtime/cli/draw",
+        "runtime/inspector",
+        "runtime/recording",
+        "runtime/serve",
+        "runtime/serve/faces",
+        "runtime/traces",
+    ),
 }
 # Beyond their room's arrows: the demo shows its model calls with what tests are made of.
 ALSO: Mapping[str, tuple[str, ...]] = {
@@ -94,6 +104,7 @@ PURE = (
     "runtime/core/restarts.py",
     "runtime/graphs/reducer/",
     "runtime/messages/",
+    "runtime/traces/",
 )
 
 # One foreign library, one file. A second file is an exception that gives its reason beside its row.
@@ -112,6 +123,7 @@ FOREIGN: Mapping[str, frozenset[str]] = {
             "runtime/lm/http/http_messages.py",  # gives a reply as one of its responses, to libraries that read those
             "runtime/lm/http/transport.py",
             "runtime/serve/jwt.py",  # fetches a provider's public keys, which is no call of a model
+            "runtime/cli/fetching.py",  # asks a service for the events of a run, from a command line
             "runtime/testing/network.py",  # is a transport of httpx, for tests
         }
     ),

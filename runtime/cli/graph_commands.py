@@ -82,6 +82,7 @@ def _start_run(options: argparse.Namespace) -> int:
             options.predictors,
             options.traceback,
             options.show_prompts,
+            options.record,
         )
     )
 
@@ -144,3 +145,4 @@ def add_run(commands: Commands) -> None:
     run.add_argument("-q", "--quiet", action="store_true", help="no progress")
     run.add_argument("--traceback", action="store_true", help="show a failure with the traceback of every error")
     run.add_argument("--show-prompts", action="store_true", help="write what language models are asked to standard error")
+    run.add_argument("--record", metavar="FILE.jsonl", help="write what happens to a file, for `understudy trace`")

@@ -15,6 +15,7 @@ from runtime.cli.project_commands import add_demo, add_doctor, add_new
 from runtime.cli.service_commands import add_keys, add_mcp, add_serve
 from runtime.cli.store_commands import add_runs, add_store
 from runtime.cli.terminal import printable
+from runtime.cli.trace_commands import add_trace
 from runtime.cli.wrong_usage import WrongUsage
 
 DESCRIPTION = """\
@@ -72,6 +73,7 @@ def _parser() -> Parser:
     add_graph(commands)
     add_compile(commands)
     add_run(commands)
+    add_trace(commands)
     add_runs(commands)
     add_store(commands)
     add_serve(commands)

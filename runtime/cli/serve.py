@@ -96,7 +96,7 @@ def _service(options: Options, graphs: Sequence[Graph[Any, Any]]) -> tuple[Any, 
     """The service, the key that was made for this process if one was, and the clients of its models."""
     try:
         from runtime.serve.faces.mcp import MCPFace  # noqa: PLC0415 - an extra installs what it needs
-        from runtime.serve.faces.openai_chat import OpenAIFace  # noqa: PLC0415 - as above
+        from runtime.serve.faces.openai import OpenAIFace  # noqa: PLC0415 - as above
         from runtime.serve.keys import APIKeys, new_key  # noqa: PLC0415 - as above
         from runtime.serve.service import Face, Service  # noqa: PLC0415 - as above
     except ImportError as error:

@@ -47,6 +47,7 @@ _OF_THE_RUN: Final = frozenset(
         RecordKind.FORKED,
         RecordKind.ADOPTED,
         RecordKind.OVER,
+        RecordKind.WITHDRAWN,
     }
 )
 """What tells of the run as a whole, and of no step."""

@@ -28,6 +28,7 @@ from runtime.graphs.events import (
     RunSignalled,
     RunStarted,
 )
+from runtime.graphs.inbox import Inbox, Note
 from runtime.graphs.journaling import Journal
 from runtime.graphs.outcomes import RecordedError
 from runtime.graphs.questions import Talk
@@ -230,8 +231,11 @@ class ActiveRun(RunLife):
             self.journal.note(signal, data)
         commands = self.state.signalled(signal)
         self.taken_in.add(name)
+        note = self.say(key, signal, is_open=False) if isinstance(signal, self.state.plan.steering) else None
 
         def follow() -> None:
+            if note is not None:
+                note.is_open = True
             if self.wants(RunSignalled):
                 self.audience.publish(RunSignalled(run_id=self.id, key=key, signal=signal))
             self._deliver(commands, None)
@@ -241,6 +245,27 @@ class ActiveRun(RunLife):
             follow()
         else:
             self.journal.append(RecordKind.SIGNALLED, key, data, follow)
+
+    def say(self, key: str, message: object, *, is_open: bool = True) -> Note:
+        """Put a message where its agents, and those of runs inside it, hear it between two rounds."""
+        self.inbox = self.inbox or Inbox()
+        return self.inbox.put(key, message, is_open=is_open)
+
+    async def withdraw(self, key: str) -> bool:
+        """Take back what was said into it; False: it was taken before, or goes to a node. Returns when that is durable."""
+        waiting = [each for each in self.signals if each[0] == key] if self._is_starting else []
+        for each in waiting:
+            self.signals.remove(each)
+        is_over = self.is_ending or self.over.is_set()
+        if not waiting and (is_over or self.inbox is None or not self.inbox.withdraw(key)):
+            await trio.lowlevel.checkpoint()
+            return False
+        self.taken_in.add((PostedKind.SIGNAL.value, key))
+        if self.journal is None:
+            await trio.lowlevel.checkpoint()
+        else:
+            await self.journal.append(RecordKind.WITHDRAWN, key).wait()
+        return True
 
     def _deliver(self, commands: Commands, deliverer: str | None) -> None:
         """Do what `commands` say, beyond the room that there is: who made the message has no task that could wait."""

@@ -6,7 +6,7 @@ It has no task: it is over when its last message is released.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Self
 
@@ -21,6 +21,7 @@ from runtime.core.frames import without_frames
 from runtime.graphs.dependencies import RunDependencies
 from runtime.graphs.ending import Ending, dependency_failed
 from runtime.graphs.events import RunFinished, RunParkedEvent
+from runtime.graphs.inbox import Inbox
 from runtime.graphs.journaling import Journal
 from runtime.graphs.labels import labels_here
 from runtime.graphs.outcomes import encoded_outcome
@@ -52,6 +53,7 @@ class RunLife(RunFacts):
         "desk",
         "early",
         "heard",
+        "inbox",
         "inside",
         "is_evicted",
         "is_handed_back",
@@ -62,7 +64,6 @@ class RunLife(RunFacts):
         "past",
         "rests_since_s",
         "signals",
-        "take_merged",
         "taken_in",
         "times_asked",
         "turns_before",
@@ -87,8 +88,8 @@ class RunLife(RunFacts):
         """What its caller noted of it."""
         self.turns_before: tuple[Turn, ...] = () if outer is None else outer.turns_before
         """The earlier turns of the conversation that it is a part of."""
-        self.take_merged: Callable[[], Sequence[Any]] | None = None if outer is None else outer.take_merged
-        """Takes the messages that were sent into it; None when none can be."""
+        self.inbox: Inbox | None = None
+        """What was said into it and is for its agents; None before the first of that. Of an outermost run."""
         self._sender = f"run {state.run_id}"
         self._on_over: Callable[[Any], None] = on_over
         self._envelopes: dict[str, Envelope] = {}

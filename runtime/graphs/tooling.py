@@ -26,6 +26,7 @@ from runtime.core.failures import failure_in
 from runtime.graphs.approvals import agreed
 from runtime.graphs.calling import Calling, RunInside, answer_of
 from runtime.graphs.events import ToolCalled, ToolsChanged
+from runtime.graphs.hearing import Hearing
 from runtime.graphs.injected import NodeLM, Pulse, attempt_journal
 from runtime.graphs.once import Once
 from runtime.graphs.record import Step, StepStatus
@@ -59,7 +60,7 @@ class Equipment:
             max_rounds=predict.max_rounds,
             wrong_rounds=predict.parse_attempts,
             hint=(lambda left: hint_text(left, run.steps_left)) if predict.hints else None,
-            merged=run.take_merged,
+            hear=calls.hear,
             who=f"node {self.spec.name!r} ({self.spec.location})",
         )
 
@@ -86,6 +87,8 @@ class ToolCalls:
         self._once = None if message.run.journal is None else Once(attempt_journal(message, message.delivery.path), pulse.rest)
         """Of a stored run: keeps what calls gave."""
         self._calling = Calling(equipment.spec, equipment.run_inside, lm, message, pulse)
+        self.hear = Hearing(message, self._once, lambda: lm.is_replayed)
+        """Takes what was said into the run."""
         self._life = secrets.token_hex(8)
         self._errors: dict[str, BaseException] = {}
         """What calls have raised, by path, before it was written down in words."""

@@ -168,7 +168,7 @@ _QUERIES: Final[Mapping[str, list[dict[str, Any]]]] = {
         {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 0, "maximum": 500}},
         {"name": "cursor", "in": "query", "schema": _TEXT},
     ],
-    "show_trace": [{"name": "as", "in": "query", "schema": {"type": "string", "enum": ["json", "chrome"]}}],
+    "show_trace": [{"name": "as", "in": "query", "schema": {"type": "string", "enum": ["json", "chrome", "html"]}}],
     "follow_run": [
         {"name": "after", "in": "query", "schema": {"type": "integer", "minimum": 0}},
         {"name": "kinds", "in": "query", "schema": _TEXT},

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Generator, Sequence
 from typing import Any, final
 
 import trio
@@ -41,6 +42,23 @@ class Following:
                 return ()
         self._last = entries[-1].seq
         return entries
+
+
+@contextlib.contextmanager
+def cancelling(live: Live, record: RunRecord) -> Generator[None]:
+    """Cancel the run if the block is cancelled: its client does not want it any more."""
+    try:
+        yield
+    except trio.Cancelled:
+        cancel(live, record)
+        raise
+
+
+def cancel(live: Live, record: RunRecord) -> None:
+    """Cancel a run that was started here, without waiting for its end."""
+    launch = live.launches.get(record.id)
+    if launch is not None:
+        launch.scope.cancel()
 
 
 def output_of(live: Live, record: RunRecord, caller: Caller) -> Any:

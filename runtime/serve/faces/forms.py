@@ -49,6 +49,22 @@ class Form:
         given = {name: content.get(f"{kind}.{name}") for name in self.kinds[kind]}
         return {kind: {name: value for name, value in given.items() if value is not None}}
 
+    def read_text(self, text: str) -> Any:
+        """The answer that somebody writes in a conversation: JSON, one of several types by its name, or the one text of the form.
+
+        Raises:
+            MessageInvalid: it is none.
+        """
+        fields = cast("Mapping[str, Mapping[str, Any]]", self.schema["properties"])
+        if text.lstrip().startswith("{") or self.is_json:
+            return parse(text, max_bytes=_MAX_ANSWER, max_depth=_MAX_DEPTH)
+        if self.kinds:
+            return self.read({ANSWER: text.strip()})
+        if len(fields) == 1:
+            name, field = next(iter(fields.items()))
+            return {name: text if field.get("type") == "string" else parse(text.strip().lower())}
+        raise invalid("The text isn't an answer", [FieldProblem((), f"expected JSON with {', '.join(fields) or 'nothing'}")])
+
 
 def form_of(schema: Mapping[str, Any] | None) -> Form:
     """The form for an answer of this schema; None: nothing is known of it."""

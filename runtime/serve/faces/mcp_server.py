@@ -34,12 +34,12 @@ from runtime.graphs.questions import Question
 from runtime.messages.problems import MessageInvalid
 from runtime.recording.recorder import RunRecord
 from runtime.serve.auth import EVERYBODY, Caller
-from runtime.serve.faces.following import Following, output_of, words_of
+from runtime.serve.faces.following import Following, cancelling, output_of, words_of
 from runtime.serve.faces.forms import form_of
 from runtime.serve.faces.mcp_tools import GraphTool, told, tools_of
 from runtime.serve.live import Live, Order
 from runtime.serve.problems import Problem, invalid_input
-from runtime.serve.questions import asked, give_answer, open_questions
+from runtime.serve.questions import give_answer, open_questions, question_words
 
 CALLER: Final = "understudy.caller"
 """Where the one who calls stands in the scope of a request."""
@@ -190,14 +190,14 @@ class _Call:
         except MessageInvalid as error:
             raise invalid_input(error) from error
         launch, _ = self.live.accept(Order(tool.graph, message), self.caller)
-        with _cancelling(self.live, launch.record):
+        with cancelling(self.live, launch.record):
             await self.live.begun(launch)
             return await self._follow(launch.record, Following(self.live, launch.record))
 
     async def go_on(self, run_id: str, answers: Mapping[str, Any]) -> _Result:
         """Give a run the answers that it waits for, and follow it."""
         record = self.live.run(run_id, self.caller, operating=True)
-        with _cancelling(self.live, record):
+        with cancelling(self.live, record):
             following = Following(self.live, record, record.next_seq - 1)
             wrong: dict[str, str] = {}
             for question in await open_questions(self.live, record):
@@ -309,21 +309,8 @@ class _Call:
         return types.ElicitRequestFormParams(message=self._text(record, question, wrong), requested_schema=schema)
 
     def _text(self, record: RunRecord, question: Question, wrong: str) -> str:
-        about = json.dumps(asked(self.live, question, record, self.caller), ensure_ascii=False)
-        parts = [f"The last answer did not fit: {wrong}" if wrong else "", question.text, about]
-        return "\n\n".join(part for part in parts if part)
-
-
-@contextlib.contextmanager
-def _cancelling(live: Live, record: RunRecord) -> Any:
-    """Cancel the run if the block is cancelled: its client does not want it any more."""
-    try:
-        yield
-    except trio.Cancelled:
-        launch = live.launches.get(record.id)
-        if launch is not None:
-            launch.scope.cancel()
-        raise
+        said = f"The last answer did not fit: {wrong}\n\n" if wrong else ""
+        return said + question_words(self.live, question, record, self.caller)
 
 
 def _failed(text: str) -> types.CallToolResult:

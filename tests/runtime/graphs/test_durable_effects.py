@@ -27,7 +27,7 @@ from runtime.journal.memory import MemoryStore
 from runtime.journal.records import RecordKind
 from runtime.journal.store import Store
 from runtime.testing import ScriptedLM
-from runtime.testing.crashes import crash_everywhere
+from runtime.testing.stores.crashes import crash_everywhere
 from tests.runtime.graphs.lives import Lives
 from tests.runtime.graphs.stage import EXACT, Ask, Done, Other, Part, graph_of
 
