@@ -44,8 +44,8 @@ class RuntimeStore(RuntimeParts):
             run_id: whose.
             adopt: take the run over although its graph was changed, or it is of another version: results that still fit are kept,
                 the others are given up. The event ``RunAdopted`` tells which.
-            uncertain: for each step with ``Effect.ONCE`` that was cut short, by its path (``StepUncertain.path``): ``"repeat"``
-                to begin it again, or the message that it returned.
+            uncertain: for each step, and each tool's call, with ``Effect.ONCE`` that was cut short, by its path
+                (``StepUncertain.path``): ``"repeat"`` to begin it again, or what it returned.
             max_steps: how many messages may be delivered from its start on; None: as many as before.
             budget: what its language models may use from its start on, what it has used counted; None: the budgets that it had.
 
@@ -79,7 +79,7 @@ class RuntimeStore(RuntimeParts):
         The run itself stays as it is. What does not depend on what was left out or changed is kept and does not run again.
 
         Args:
-            run_id: that of a stored run, over or not, whose graph is deployed here.
+            run_id: of a stored run, over or not, whose graph is deployed here.
             before: the path of a step, as in ``handle.trace``: it runs again, and so does what came of it.
             edit: path → message: what these steps made instead. ``path#index`` is an item of a generator.
             run_id_new: names the fork; None makes an id. The same id again gives the handle of that fork.
