@@ -45,7 +45,7 @@ class MCPFace:
         session_idle_s: after how many seconds without a request a session ends.
 
     Raises:
-        DeclarationError: a key is too short, or `session_idle_s` is no time. UsageError: the library ``mcp`` isn't installed.
+        DeclarationError: a key is too short, or `session_idle_s` isn't a time. UsageError: the library ``mcp`` isn't installed.
     """
 
     def __init__(self, *, keys: Sequence[bytes] = (), session_idle_s: float = 1_800.0) -> None:

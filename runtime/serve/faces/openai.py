@@ -22,7 +22,7 @@ class OpenAIFace:
     """Serves graphs to clients of OpenAI's chat completions and responses: ``Service([graph], faces=[OpenAIFace()])``.
 
     A graph is a model if its one input type has a field ``messages``, or one required ``str`` field, which gets the user's last
-    text; or if a :class:`ChatFace` says how. The answer is the output's one ``str`` field, else its JSON.
+    text; or if a :class:`ChatFace` tells how. The answer is the output's one ``str`` field, else its JSON.
     """
 
     def __init__(self, *chats: ChatFace) -> None:
