@@ -141,6 +141,7 @@ FOREIGN: Mapping[str, frozenset[str]] = {
         }
     ),
     "httpx2": frozenset({"runtime/tools/mcp_client.py"}),  # that of the library mcp, with which it comes
+    "ag_ui": frozenset({"runtime/serve/faces/agui_events.py"}),
     "rich": frozenset({"runtime/cli/watch.py"}),
     "cronsim": frozenset({"runtime/graphs/schedule_times.py"}),
     "msgspec": frozenset({"runtime/messages/codec.py"}),
@@ -153,12 +154,14 @@ FOREIGN: Mapping[str, frozenset[str]] = {
             "runtime/messages/mirrors.py",  # are made of its models
             "runtime/messages/schemas.py",  # reads and describes by them
             "runtime/messages/showing.py",  # what it found wrong, in words
+            "runtime/serve/faces/agui_events.py",  # what the types of a protocol, which are its models, found wrong
         }
     ),
     "pydantic_ai": frozenset({"runtime/lm/backends/pydantic_ai.py"}),
 }
 # Of these, what is not needed by every installation: the distribution, which is in an extra.
 EXTRAS: Mapping[str, str] = {
+    "ag_ui": "ag-ui-protocol",
     "cronsim": "cronsim",
     "PIL": "pillow",
     "httpx2": "mcp",

@@ -133,7 +133,7 @@ class Recording:
         try:
             document = json.loads(text)
         except ValueError as error:
-            raise _unreadable(name, f"it is no JSON ({error})") from error
+            raise _unreadable(name, f"it isn't JSON ({error})") from error
         if not isinstance(document, dict) or "understudy_recording" not in document:
             raise _unreadable(name, "it has no field 'understudy_recording'")
         fields = cast("dict[str, Any]", document)
