@@ -77,10 +77,19 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
     "runtime/serve/faces": (*_APP, "runtime/recording", "runtime/serve"),
     "runtime/recording": ("actors", "runtime/core", "runtime/graphs", "runtime/messages"),
     "runtime/testing/models": ("actors", "runtime/lm", "runtime/lm/dspy", "runtime/lm/limits"),
-    "runtime/testing/schedules": (*_APP, "runtime/testing/models"),
-    "runtime/testing": (*_APP, "runtime/journal", "runtime/testing/models", "runtime/testing/schedules"),
+    "runtime/testing/stores": ("actors", "runtime/journal"),
+    "runtime/testing/schedules": (*_APP, "runtime/testing/models", "runtime/testing/stores"),
+    "runtime/testing": (*_APP, "runtime/testing/models", "runtime/testing/schedules", "runtime/testing/stores"),
     "runtime/cli/draw": ("actors", "actors/graphs"),
-    "runtime/cli": (*_APP, "runtime/cli/draw", "runtime/inspector", "runtime/recording", "runtime/serve", "runtime/traces"),
+    "runtime/cli": (
+        *_APP,
+        "runtime/cli/draw",
+        "runtime/inspector",
+        "runtime/recording",
+        "runtime/serve",
+        "runtime/serve/faces",
+        "runtime/traces",
+    ),
 }
 # Beyond their room's arrows: the demo shows its model calls with what tests are made of.
 ALSO: Mapping[str, tuple[str, ...]] = {
@@ -123,7 +132,12 @@ FOREIGN: Mapping[str, frozenset[str]] = {
     "packaging": frozenset({"runtime/cli/doctor.py"}),
     "PIL": frozenset({"runtime/cli/draw/png.py"}),
     "litellm": frozenset({"runtime/lm/providers/library.py"}),
-    "mcp": frozenset({"runtime/tools/mcp_client.py"}),
+    "mcp": frozenset(
+        {
+            "runtime/tools/mcp_client.py",
+            "runtime/serve/faces/mcp_server.py",  # the other side of it
+        }
+    ),
     "httpx2": frozenset({"runtime/tools/mcp_client.py"}),  # that of the library mcp, with which it comes
     "rich": frozenset({"runtime/cli/watch.py"}),
     "cronsim": frozenset({"runtime/graphs/schedule_times.py"}),

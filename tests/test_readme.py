@@ -1,4 +1,4 @@
-"""What README.md shows is what happens: its picture is of its graph, and its test finds the race with the lines that it shows."""
+"""What README.md shows is what happens: pictures of its graph and of real runs, and a test that finds its race."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from actors import Graph
+from runtime.app import open_runtime
 from runtime.cli.draw.svg import draw_svg
+from runtime.testing import ScriptedLM, run_in_virtual_time
 
 ROOT = Path(__file__).resolve().parent.parent
-GRAPH: Graph = runpy.run_path(str(ROOT / "docs/examples/reviews.py"))["graph"]
+EXAMPLE = runpy.run_path(str(ROOT / "docs/examples/reviews.py"))
+GRAPH: Graph[object, object] = EXAMPLE["graph"]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -31,12 +35,41 @@ def test_the_graph_has_no_problems() -> None:
     assert GRAPH.check() == []
 
 
+def test_the_output_is_what_the_graph_gives() -> None:
+    """A scripted model says what a real one might; the rest is the graph's."""
+    shown = next(block for block in re.findall(r"^```text\n(.*?)^```$", README, re.MULTILINE | re.DOTALL) if "Reply(" in block)
+    text = re.fullmatch(r"Reply\(text='(.*)'\)\n", shown)
+    assert text is not None
+    answers: dict[Any, Any] = {
+        "Name the writer's mood": {"word": "disappointed"},
+        "List what the review claims": {"facts": ["The tea came cold.", "It did so twice."]},
+        "disappointed": {"text": text[1]},
+    }
+
+    async def run() -> object:
+        async with open_runtime(lm=ScriptedLM(answers)) as runtime:
+            return await runtime.run(GRAPH, EXAMPLE["Review"]("The tea came cold, twice."))
+
+    assert f"{run_in_virtual_time(run)!r}\n" == shown
+
+
+def test_the_timelines_are_those_of_the_runs() -> None:
+    """All in virtual time: five ways to make three calls, and the survived crash."""
+    drawn = (ROOT / "docs/_static/timelines.svg").read_text(encoding="utf-8")
+
+    page = runpy.run_path(str(ROOT / "docs/timelines.py"))
+    runs = page["measured"]()
+    assert [round(run.end_s, 3) for run in runs[:5]] == [3.004, 3.004, 1.153, 1.153, 1.153]
+    assert [page["in_flight"](run) for run in runs] == [1, 1, 3, 3, 3, 3]
+    assert [len(row.crashes) for row in runs[5].rows] == [0, 1, 0]
+    assert drawn == page["draw"](runs), "Fix: .venv/bin/python -m docs.timelines"
+
+
 @pytest.mark.slow
 def test_the_test_that_finds_a_race_finds_it_and_prints_what_is_shown(tmp_path: Path) -> None:
     blocks = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
     [code] = [block for block in blocks if "@explore" in block]
-    shown = re.search(r"^```text\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-    assert shown is not None
+    [shown] = [block for block in re.findall(r"^```text\n(.*?)^```$", README, re.MULTILINE | re.DOTALL) if "Replay:" in block]
     (tmp_path / "test_race.py").write_text(code, encoding="utf-8")
 
     ran = subprocess.run(
@@ -50,5 +83,5 @@ def test_the_test_that_finds_a_race_finds_it_and_prints_what_is_shown(tmp_path: 
     )
 
     printed = [line.strip(" |") for line in ran.stdout.splitlines()]
-    missing = [line for line in shown[1].splitlines() if line.strip(" |") not in printed]
+    missing = [line for line in shown.splitlines() if line.strip(" |") not in printed]
     assert missing == [], ran.stdout

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from runtime.app import Runtime
+from tests.test_layers import PACKAGES
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = sorted((ROOT / "docs/reference").glob("*.md"))
@@ -130,7 +131,12 @@ def test_every_public_name_says_what_it_is(door: str) -> None:
 
 
 def methods(found: Any) -> Iterator[tuple[str, Any]]:
-    for name, member in vars(found).items() if inspect.isclass(found) else ():
+    ours = (
+        [base for base in inspect.getmro(found) if base.__module__.partition(".")[0] in PACKAGES]
+        if inspect.isclass(found)
+        else []
+    )
+    for name, member in {name: member for base in reversed(ours) for name, member in vars(base).items()}.items():
         function = member.fget if isinstance(member, property) else getattr(member, "__func__", member)
         if not name.startswith("_") and inspect.isfunction(function):
             yield name, function

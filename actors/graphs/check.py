@@ -14,6 +14,7 @@ from actors.errors import Problem
 from actors.graphs.annotations import Many
 from actors.graphs.edges import Edge, Receiver, related
 from actors.graphs.effects import Effect
+from actors.graphs.embedding import has_agents
 from actors.graphs.node import Input, Kind, Nested, NodeSpec
 from actors.graphs.plan import Plan
 from actors.graphs.signature import Resolved
@@ -69,14 +70,13 @@ def _not_taken(plan: Plan) -> Iterator[Problem]:
                 f"no node takes the graph's input {kind.__name__}.",
                 f"give a node a parameter annotated with {kind.__name__}.",
             )
-    for kind in plan.signal_types:
-        if not any(related(kind, (edge.type,)) for edge in plan.out_of(None)):
-            yield Problem(
-                "signal-not-taken",
-                None,
-                f"no node takes the graph's signal {kind.__name__}.",
-                f"give a node a parameter annotated with {kind.__name__}.",
-            )
+    for kind in plan.steering if not has_agents(plan.nodes.values()) else ():
+        yield Problem(
+            "signal-not-taken",
+            None,
+            f"no node takes the graph's signal {kind.__name__}, and it has no agent to hear it.",
+            f"give a node a parameter annotated with {kind.__name__}, or tools=[…].",
+        )
     for spec in _in_the_flow(plan):
         for kind in spec.outputs:
             if not any(related(kind, (edge.type,)) for edge in plan.out_of(spec.name)):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, final
@@ -34,6 +35,19 @@ def load_graph(target: str) -> Graph:
     """
     place, name = _split(target, "a graph", "graphs.py:graph or package.graphs:graph")
     return _graph_in(_load(place, MODULE_NAME), place.shown, name)
+
+
+def load_graphs(targets: Iterable[str]) -> list[Graph]:
+    """The graphs that `targets` name. What their files print goes to standard error.
+
+    Raises:
+        WrongUsage: one cannot be loaded. DeclarationError: one has problems.
+    """
+    with contextlib.redirect_stdout(sys.stderr):
+        graphs = [load_graph(target) for target in targets]
+        for graph in graphs:
+            graph.plan()
+    return graphs
 
 
 def load_function(target: str) -> Callable[..., Any]:

@@ -12,7 +12,7 @@ from runtime.cli.graph_commands import add_compile, add_graph, add_run
 from runtime.cli.interrupts import INTERRUPTED, leave_quickly, say_interrupted
 from runtime.cli.parser import EXIT_CODES, RAW, Parser
 from runtime.cli.project_commands import add_demo, add_doctor, add_new
-from runtime.cli.service_commands import add_keys, add_serve
+from runtime.cli.service_commands import add_keys, add_mcp, add_serve
 from runtime.cli.store_commands import add_runs, add_store
 from runtime.cli.terminal import printable
 from runtime.cli.trace_commands import add_trace
@@ -77,6 +77,7 @@ def _parser() -> Parser:
     add_runs(commands)
     add_store(commands)
     add_serve(commands)
+    add_mcp(commands)
     add_keys(commands)
     add_new(commands)
     add_doctor(commands)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from actors.errors import DeclarationError, LMAuthFailed
+from actors.graphs.graph import Graph
 from actors.graphs.node import Kind, NodeSpec
 from runtime.cli.terminal import one_line
 from runtime.cli.wrong_usage import WrongUsage
@@ -22,6 +23,20 @@ def make_client(model: str, api_base: str | None = None) -> LMClient:
         return LMClient(model, api_base=api_base)
     except DeclarationError as error:
         raise WrongUsage(_for_a_command_line(error)) from error
+
+
+def make_clients(
+    graphs: Iterable[Graph], default: str | None, named: Mapping[str, str], api_base: str | None
+) -> tuple[LMClient | None, dict[str, LMClient]]:
+    """The clients of the models that the nodes of `graphs` need: the default one, and those by name.
+
+    Raises:
+        WrongUsage: as :func:`choose_models` and :func:`make_client`.
+    """
+    nodes = [spec for graph in graphs for spec in graph.plan().nodes.values()]
+    chosen, models = choose_models(nodes, default, named)
+    clients = {name: make_client(model, api_base) for name, model in models.items()}
+    return None if chosen is None else make_client(chosen, api_base), clients
 
 
 async def check_clients(clients: Iterable[LMClient]) -> None:

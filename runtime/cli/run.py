@@ -22,7 +22,7 @@ from runtime.cli.board import Board
 from runtime.cli.failures import describe, describe_whole
 from runtime.cli.interrupts import run_until_interrupted
 from runtime.cli.loading import load_graph
-from runtime.cli.models import check_clients, choose_models, make_client
+from runtime.cli.models import check_clients, make_clients
 from runtime.cli.terminal import Progress, Style, encodes, plain, printable
 from runtime.cli.ticking import View, ticking
 from runtime.cli.wrong_usage import WrongUsage
@@ -81,9 +81,7 @@ def run(options: Options) -> int:
         except DeclarationError as error:
             return complain(error, 2, whole=options.traceback)
         message = inputs.build_input(graph.input_types, values, options.input_type)
-        default, named = choose_models(nodes.values(), options.model, options.lms)
-        clients = {name: make_client(model, options.api_base) for name, model in named.items()}
-        client = None if default is None else make_client(default, options.api_base)
+        client, clients = make_clients([graph], options.model, options.lms, options.api_base)
         board = Board(graph.name, nodes)
         progress = Progress(err, style, quiet=options.quiet)
         view = _view(board, err, style) if options.watch and style.live else progress

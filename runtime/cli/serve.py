@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
@@ -13,11 +12,11 @@ from typing import Any, Final, final
 import attrs
 import trio
 
-from actors.errors import DeclarationError, UnderstudyError
+from actors.errors import DeclarationError, UnderstudyError, UsageError
 from actors.graphs.graph import Graph
 from runtime.cli.failures import describe
-from runtime.cli.loading import load_graph
-from runtime.cli.models import check_clients, choose_models, make_client
+from runtime.cli.loading import load_graphs
+from runtime.cli.models import check_clients, make_clients
 from runtime.cli.terminal import one_line, printable
 from runtime.cli.wrong_usage import WrongUsage
 from runtime.lm.client import LMClient
@@ -47,6 +46,8 @@ class Options:
     operate: bool = False
     check: bool = False
     store: str | None = None
+    openai: bool = True
+    mcp: bool = False
 
 
 def run(options: Options) -> int:
@@ -66,15 +67,13 @@ def run(options: Options) -> int:
             f"--host {options.host} can be reached from other machines, so callers need keys: give --keys FILE "
             "(understudy keys new NAME --file FILE makes one)"
         )
-    with contextlib.redirect_stdout(sys.stderr):
-        graphs = [load_graph(target) for target in options.graphs]
-        try:
-            nodes = [spec for graph in graphs for spec in graph.plan().nodes.values()]
-        except DeclarationError as error:
-            print(printable(describe(error), sys.stderr), file=sys.stderr)
-            return 2
     try:
-        service, key, clients = _service(options, graphs, nodes)
+        graphs = load_graphs(options.graphs)
+    except DeclarationError as error:
+        print(printable(describe(error), sys.stderr), file=sys.stderr)
+        return 2
+    try:
+        service, key, clients = _service(options, graphs)
     except DeclarationError as error:
         raise WrongUsage(one_line(str(error))) from error
     if options.check:
@@ -93,16 +92,19 @@ def run(options: Options) -> int:
     return 0
 
 
-def _service(options: Options, graphs: Sequence[Graph[Any, Any]], nodes: Sequence[Any]) -> tuple[Any, str | None, list[LMClient]]:
+def _service(options: Options, graphs: Sequence[Graph[Any, Any]]) -> tuple[Any, str | None, list[LMClient]]:
     """The service, the key that was made for this process if one was, and the clients of its models."""
     try:
-        from runtime.serve.keys import APIKeys, new_key  # noqa: PLC0415 - an extra installs what it needs
-        from runtime.serve.service import Service  # noqa: PLC0415 - as above
+        from runtime.serve.faces.mcp import MCPFace  # noqa: PLC0415 - an extra installs what it needs
+        from runtime.serve.faces.openai import OpenAIFace  # noqa: PLC0415 - as above
+        from runtime.serve.keys import APIKeys, new_key  # noqa: PLC0415 - as above
+        from runtime.serve.service import Face, Service  # noqa: PLC0415 - as above
     except ImportError as error:
         raise WrongUsage(_NOT_INSTALLED) from error
-    default, named = (None, {}) if options.check else choose_models(nodes, options.model, options.lms)
-    clients = {name: make_client(model, options.api_base) for name, model in named.items()}
-    client = None if default is None else make_client(default, options.api_base)
+    client: LMClient | None = None
+    clients: dict[str, LMClient] = {}
+    if not options.check:
+        client, clients = make_clients(graphs, options.model, options.lms, options.api_base)
     key: str | None = None
     auth: APIKeys | None = None
     if options.keys is not None:
@@ -114,9 +116,16 @@ def _service(options: Options, graphs: Sequence[Graph[Any, Any]], nodes: Sequenc
         auth = APIKeys([line])
     if options.no_auth:
         auth = None
+    faces: list[Face] = [OpenAIFace()] if options.openai else []
+    if options.mcp:
+        try:
+            faces.append(MCPFace())
+        except UsageError as error:
+            raise WrongUsage("--mcp needs the extra 'mcp', which is not installed. Fix: pip install 'understudy[mcp]'") from error
     service = Service(
         graphs,
         auth=auth,
+        faces=faces,
         hosts=options.allowed_hosts,
         cors=options.cors,
         inspector=options.inspector,
@@ -144,6 +153,8 @@ async def _main(service: Any, options: Options, key: str | None, clients: Sequen
         address = await nursery.start(served)
         lines = [f"{address}/v1/graphs/{graph.name}/runs" for graph in service.graphs]
         lines += [f"{address}/openapi.json"]
+        lines += [f"{address}/v1  (for clients of OpenAI)"] if options.openai else []
+        lines += [f"{address}/mcp"] if options.mcp else []
         if options.inspector:
             lines.append(f"{address}/inspector/" + (f"#token={key}" if key is not None else ""))
         lines += [f"key for this process: {key}"] if key is not None else []

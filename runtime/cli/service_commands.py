@@ -10,6 +10,10 @@ SERVE = """\
 Serve graphs over HTTP until SIGTERM or Ctrl-C; runs in progress then have --grace seconds. Without keys, one is made for
 this process and shown.
 """
+MCP = """\
+Serve graphs as tools of the Model Context Protocol over standard input and output, until standard input ends: the command for
+the configuration of an MCP client. `understudy serve --mcp` serves them over HTTP.
+"""
 
 
 def _start_serve(options: argparse.Namespace) -> int:
@@ -32,8 +36,16 @@ def _start_serve(options: argparse.Namespace) -> int:
             options.operate,
             options.check,
             options.store,
+            not options.no_openai,
+            options.mcp,
         )
     )
+
+
+def _start_mcp(options: argparse.Namespace) -> int:
+    from runtime.cli import mcp  # noqa: PLC0415 - `understudy --help` need not wait for it
+
+    return mcp.run(mcp.Options(options.graphs, options.model, dict(options.lm), options.api_base, options.store))
 
 
 def _start_keys(options: argparse.Namespace) -> int:
@@ -54,6 +66,8 @@ def add_serve(commands: Commands) -> None:
     serve.add_argument("--no-auth", action="store_true", help="let every program on this machine call without a key")
     serve.add_argument("--no-inspector", action="store_true", help="without the page that shows what goes on inside")
     serve.add_argument("--operate", action="store_true", help="let that page cancel runs and answer questions")
+    serve.add_argument("--no-openai", action="store_true", help="without the routes for clients of OpenAI")
+    serve.add_argument("--mcp", action="store_true", help="also as tools of the Model Context Protocol, at /mcp")
     serve.add_argument("--allowed-host", metavar="HOST", action="append", default=[], help="a name under which it is reached")
     serve.add_argument("--cors", metavar="ORIGIN", action="append", default=[], help="an origin whose pages may call")
     serve.add_argument(
@@ -61,6 +75,17 @@ def add_serve(commands: Commands) -> None:
     )
     serve.add_argument("--store", metavar="PLACE", help="where runs are kept: a file for SQLite, or postgresql://…")
     serve.add_argument("--check", action="store_true", help="print the OpenAPI document and exit")
+
+
+def add_mcp(commands: Commands) -> None:
+    """The command ``understudy mcp``."""
+    mcp = commands.add_parser(
+        "mcp", help="serve graphs to an MCP client", description=MCP, epilog=EXIT_CODES, formatter_class=RAW
+    )
+    mcp.set_defaults(start=_start_mcp)
+    mcp.add_argument("graphs", metavar="FILE.py:NAME", nargs="+", help="where a graph is")
+    add_models(mcp)
+    mcp.add_argument("--store", metavar="PLACE", help="where runs are kept: a file for SQLite, or postgresql://…")
 
 
 def add_keys(commands: Commands) -> None:

@@ -93,6 +93,18 @@ class AsyncioRuntime(AsyncioFace[Runtime], of=Runtime):
         face: AsyncioActorRef[Any] | AsyncioSupervisorRef | None = self._face(self._call(self._native.whereis, name))
         return face
 
+    def subscribe(self, kind: type, ref: AsyncioActorRef[Any], *, topic: Hashable | None = None) -> None:
+        """See ``Runtime.subscribe``."""
+        return self._call(self._native.subscribe, kind, ref, topic=topic)
+
+    def unsubscribe(self, kind: type, ref: AsyncioActorRef[Any], *, topic: Hashable | None = None) -> None:
+        """See ``Runtime.unsubscribe``."""
+        return self._call(self._native.unsubscribe, kind, ref, topic=topic)
+
+    def publish(self, message: Any, *, topic: Hashable | None = None) -> int:
+        """See ``Runtime.publish``."""
+        return self._call(self._native.publish, message, topic=topic)
+
     async def run(
         self,
         graph: Graph[In, Out],
@@ -141,6 +153,94 @@ class AsyncioRuntime(AsyncioFace[Runtime], of=Runtime):
             )
         )
         return face
+
+    def stream(
+        self,
+        graph: Graph[In, Out],
+        message: In,
+        *,
+        run_id: str | None = None,
+        max_steps: float = math.inf,
+        buffer: int = DEFAULT_BUFFER,
+        budget: Budget | None = None,
+        labels: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> AsyncioEventStream[AnyRunEvent[Out | None]]:
+        """See ``Runtime.stream``."""
+        result: AsyncioEventStream[AnyRunEvent[Out | None]] = self._stream(
+            AsyncioEventStream,
+            timeout,
+            self._native.stream,
+            graph,
+            message,
+            run_id=run_id,
+            max_steps=max_steps,
+            buffer=buffer,
+            budget=budget,
+            labels=labels,
+        )
+        return result
+
+    def conversation(
+        self,
+        graph: Graph[In, Out],
+        *,
+        key: str,
+        policy: Policy = Policy.ENQUEUE,
+        keep: int = KEEP,
+        compact: Compact | None = None,
+        idle_s: float = IDLE_S,
+    ) -> AsyncioConversation[In, Out]:
+        """See ``Runtime.conversation``."""
+        face: AsyncioConversation[In, Out] = self._face(
+            self._call(self._native.conversation, graph, key=key, policy=policy, keep=keep, compact=compact, idle_s=idle_s)
+        )
+        return face
+
+    async def deploy(
+        self, graph: Graph[In, Out], *, max_runs: float = math.inf, timeout: float | None = None
+    ) -> AsyncioDeployment[In, Out]:
+        """See ``Runtime.deploy``."""
+        face: AsyncioDeployment[In, Out] = self._face(await self._cross(timeout, self._native.deploy, graph, max_runs=max_runs))
+        return face
+
+    def runs(self) -> Mapping[str, AsyncioRunHandle[Any]]:
+        """See ``Runtime.runs``."""
+        face: Mapping[str, AsyncioRunHandle[Any]] = self._face(self._call(self._native.runs))
+        return face
+
+    def cancel_runs(self, why: str) -> None:
+        """See ``Runtime.cancel_runs``."""
+        return self._call(self._native.cancel_runs, why)
+
+    @property
+    def is_ready(self) -> bool:
+        """See ``Runtime.is_ready``."""
+        return self._native.is_ready
+
+    async def drain(self, grace_s: float, *, timeout: float | None = None) -> None:
+        """See ``Runtime.drain``."""
+        return await self._cross(timeout, self._native.drain, grace_s)
+
+    @property
+    def lm(self) -> AsyncioLM:
+        """See ``Runtime.lm``."""
+        face: AsyncioLM = self._face(self._native.lm)
+        return face
+
+    @property
+    def lms(self) -> Mapping[str, AsyncioLM]:
+        """See ``Runtime.lms``."""
+        face: Mapping[str, AsyncioLM] = self._face(self._native.lms)
+        return face
+
+    async def warm_up(self, *, timeout: float | None = None) -> None:
+        """See ``Runtime.warm_up``."""
+        return await self._cross(timeout, self._native.warm_up)
+
+    def predictor_statistics(self) -> PredictorStatistics:
+        """See ``Runtime.predictor_statistics``."""
+        return self._call(self._native.predictor_statistics)
 
     async def resume(
         self,
@@ -240,105 +340,9 @@ class AsyncioRuntime(AsyncioFace[Runtime], of=Runtime):
         """See ``Runtime.send``."""
         return await self._cross(timeout, self._native.send, run_id, signal, key)
 
-    def stream(
-        self,
-        graph: Graph[In, Out],
-        message: In,
-        *,
-        run_id: str | None = None,
-        max_steps: float = math.inf,
-        buffer: int = DEFAULT_BUFFER,
-        budget: Budget | None = None,
-        labels: Mapping[str, str] | None = None,
-        timeout: float | None = None,
-    ) -> AsyncioEventStream[AnyRunEvent[Out | None]]:
-        """See ``Runtime.stream``."""
-        result: AsyncioEventStream[AnyRunEvent[Out | None]] = self._stream(
-            AsyncioEventStream,
-            timeout,
-            self._native.stream,
-            graph,
-            message,
-            run_id=run_id,
-            max_steps=max_steps,
-            buffer=buffer,
-            budget=budget,
-            labels=labels,
-        )
-        return result
-
-    def conversation(
-        self,
-        graph: Graph[In, Out],
-        *,
-        key: str,
-        policy: Policy = Policy.ENQUEUE,
-        keep: int = KEEP,
-        compact: Compact | None = None,
-        idle_s: float = IDLE_S,
-    ) -> AsyncioConversation[In, Out]:
-        """See ``Runtime.conversation``."""
-        face: AsyncioConversation[In, Out] = self._face(
-            self._call(self._native.conversation, graph, key=key, policy=policy, keep=keep, compact=compact, idle_s=idle_s)
-        )
-        return face
-
-    async def deploy(
-        self, graph: Graph[In, Out], *, max_runs: float = math.inf, timeout: float | None = None
-    ) -> AsyncioDeployment[In, Out]:
-        """See ``Runtime.deploy``."""
-        face: AsyncioDeployment[In, Out] = self._face(await self._cross(timeout, self._native.deploy, graph, max_runs=max_runs))
-        return face
-
-    def runs(self) -> Mapping[str, AsyncioRunHandle[Any]]:
-        """See ``Runtime.runs``."""
-        face: Mapping[str, AsyncioRunHandle[Any]] = self._face(self._call(self._native.runs))
-        return face
-
-    def cancel_runs(self, why: str) -> None:
-        """See ``Runtime.cancel_runs``."""
-        return self._call(self._native.cancel_runs, why)
-
-    @property
-    def is_ready(self) -> bool:
-        """See ``Runtime.is_ready``."""
-        return self._native.is_ready
-
-    async def drain(self, grace_s: float, *, timeout: float | None = None) -> None:
-        """See ``Runtime.drain``."""
-        return await self._cross(timeout, self._native.drain, grace_s)
-
-    @property
-    def lm(self) -> AsyncioLM:
-        """See ``Runtime.lm``."""
-        face: AsyncioLM = self._face(self._native.lm)
-        return face
-
-    @property
-    def lms(self) -> Mapping[str, AsyncioLM]:
-        """See ``Runtime.lms``."""
-        face: Mapping[str, AsyncioLM] = self._face(self._native.lms)
-        return face
-
-    async def warm_up(self, *, timeout: float | None = None) -> None:
-        """See ``Runtime.warm_up``."""
-        return await self._cross(timeout, self._native.warm_up)
-
-    def predictor_statistics(self) -> PredictorStatistics:
-        """See ``Runtime.predictor_statistics``."""
-        return self._call(self._native.predictor_statistics)
-
-    def subscribe(self, kind: type, ref: AsyncioActorRef[Any], *, topic: Hashable | None = None) -> None:
-        """See ``Runtime.subscribe``."""
-        return self._call(self._native.subscribe, kind, ref, topic=topic)
-
-    def unsubscribe(self, kind: type, ref: AsyncioActorRef[Any], *, topic: Hashable | None = None) -> None:
-        """See ``Runtime.unsubscribe``."""
-        return self._call(self._native.unsubscribe, kind, ref, topic=topic)
-
-    def publish(self, message: Any, *, topic: Hashable | None = None) -> int:
-        """See ``Runtime.publish``."""
-        return self._call(self._native.publish, message, topic=topic)
+    async def withdraw(self, run_id: str, key: str, *, timeout: float | None = None) -> bool:
+        """See ``Runtime.withdraw``."""
+        return await self._cross(timeout, self._native.withdraw, run_id, key)
 
     def events(
         self, keep: Callable[[AnyEvent], bool] | None = None, *, buffer: int = DEFAULT_BUFFER, timeout: float | None = None
@@ -449,6 +453,10 @@ class AsyncioRunHandle(AsyncioFace[RunHandle[Out]], Generic[Out], of=RunHandle):
     async def send(self, signal: object, key: str | None = None, *, timeout: float | None = None) -> None:
         """See ``RunHandle.send``."""
         return await self._cross(timeout, self._native.send, signal, key)
+
+    async def withdraw(self, key: str, *, timeout: float | None = None) -> bool:
+        """See ``RunHandle.withdraw``."""
+        return await self._cross(timeout, self._native.withdraw, key)
 
     async def cancel(self, *, timeout: float | None = None) -> None:
         """See ``RunHandle.cancel``."""

@@ -81,20 +81,33 @@ def render(host: Host) -> str:
 
 
 def _render_class(host: Host, native: type, imports: dict[str, set[str]]) -> str:
-    module = sys.modules[native.__module__]
-    tree = ast.parse(inspect.getsource(module))
-    known = _names_of(tree, module.__name__)
-    definition = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == native.__name__)
+    definition, _ = _definition(native)
     bases = _render_bases(host, native, definition, imports)
     lines = [f"@final\nclass {host.prefix}{native.__name__}({bases}):", f'    """``{native.__name__}`` {host.doc}."""', ""]
-    imports.setdefault(module.__name__, set()).add(native.__name__)
-    for node in definition.body:
-        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or node.name.startswith("_"):
-            continue
+    imports.setdefault(native.__module__, set()).add(native.__name__)
+    for node, known in _members(native):
         if native not in ONLY or node.name in ONLY[native]:
             lines += _render_member(host, native, node)
             _add_imports(host, node, known, imports)
     return "\n".join(lines) + "\n"
+
+
+def _members(native: type) -> Iterator[tuple[ast.FunctionDef | ast.AsyncFunctionDef, dict[str, tuple[str, str | None]]]]:
+    """The public members that the class and its bases of this package define, each with the names that its module knows."""
+    for base in native.__mro__:
+        if base.__module__.partition(".")[0] in ("actors", "runtime"):
+            definition, known = _definition(base)
+            for node in definition.body:
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not node.name.startswith("_"):
+                    yield node, known
+
+
+def _definition(native: type) -> tuple[ast.ClassDef, dict[str, tuple[str, str | None]]]:
+    """How a class is written, and the names that its module knows."""
+    module = sys.modules[native.__module__]
+    tree = ast.parse(inspect.getsource(module))
+    found = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == native.__name__)
+    return found, _names_of(tree, module.__name__)
 
 
 def _render_bases(host: Host, native: type, definition: ast.ClassDef, imports: dict[str, set[str]]) -> str:

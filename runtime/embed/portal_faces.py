@@ -89,6 +89,18 @@ class PortalRuntime(PortalFace[Runtime], of=Runtime):
         face: PortalActorRef[Any] | PortalSupervisorRef | None = self._face(self._call(self._native.whereis, name))
         return face
 
+    def subscribe(self, kind: type, ref: PortalActorRef[Any], *, topic: Hashable | None = None) -> None:
+        """See ``Runtime.subscribe``."""
+        return self._call(self._native.subscribe, kind, ref, topic=topic)
+
+    def unsubscribe(self, kind: type, ref: PortalActorRef[Any], *, topic: Hashable | None = None) -> None:
+        """See ``Runtime.unsubscribe``."""
+        return self._call(self._native.unsubscribe, kind, ref, topic=topic)
+
+    def publish(self, message: Any, *, topic: Hashable | None = None) -> int:
+        """See ``Runtime.publish``."""
+        return self._call(self._native.publish, message, topic=topic)
+
     def run(
         self,
         graph: Graph[In, Out],
@@ -137,6 +149,94 @@ class PortalRuntime(PortalFace[Runtime], of=Runtime):
             )
         )
         return face
+
+    def stream(
+        self,
+        graph: Graph[In, Out],
+        message: In,
+        *,
+        run_id: str | None = None,
+        max_steps: float = math.inf,
+        buffer: int = DEFAULT_BUFFER,
+        budget: Budget | None = None,
+        labels: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> PortalEventStream[AnyRunEvent[Out | None]]:
+        """See ``Runtime.stream``."""
+        result: PortalEventStream[AnyRunEvent[Out | None]] = self._stream(
+            PortalEventStream,
+            timeout,
+            self._native.stream,
+            graph,
+            message,
+            run_id=run_id,
+            max_steps=max_steps,
+            buffer=buffer,
+            budget=budget,
+            labels=labels,
+        )
+        return result
+
+    def conversation(
+        self,
+        graph: Graph[In, Out],
+        *,
+        key: str,
+        policy: Policy = Policy.ENQUEUE,
+        keep: int = KEEP,
+        compact: Compact | None = None,
+        idle_s: float = IDLE_S,
+    ) -> PortalConversation[In, Out]:
+        """See ``Runtime.conversation``."""
+        face: PortalConversation[In, Out] = self._face(
+            self._call(self._native.conversation, graph, key=key, policy=policy, keep=keep, compact=compact, idle_s=idle_s)
+        )
+        return face
+
+    def deploy(
+        self, graph: Graph[In, Out], *, max_runs: float = math.inf, timeout: float | None = None
+    ) -> PortalDeployment[In, Out]:
+        """See ``Runtime.deploy``."""
+        face: PortalDeployment[In, Out] = self._face(self._cross(timeout, self._native.deploy, graph, max_runs=max_runs))
+        return face
+
+    def runs(self) -> Mapping[str, PortalRunHandle[Any]]:
+        """See ``Runtime.runs``."""
+        face: Mapping[str, PortalRunHandle[Any]] = self._face(self._call(self._native.runs))
+        return face
+
+    def cancel_runs(self, why: str) -> None:
+        """See ``Runtime.cancel_runs``."""
+        return self._call(self._native.cancel_runs, why)
+
+    @property
+    def is_ready(self) -> bool:
+        """See ``Runtime.is_ready``."""
+        return self._native.is_ready
+
+    def drain(self, grace_s: float, *, timeout: float | None = None) -> None:
+        """See ``Runtime.drain``."""
+        return self._cross(timeout, self._native.drain, grace_s)
+
+    @property
+    def lm(self) -> PortalLM:
+        """See ``Runtime.lm``."""
+        face: PortalLM = self._face(self._native.lm)
+        return face
+
+    @property
+    def lms(self) -> Mapping[str, PortalLM]:
+        """See ``Runtime.lms``."""
+        face: Mapping[str, PortalLM] = self._face(self._native.lms)
+        return face
+
+    def warm_up(self, *, timeout: float | None = None) -> None:
+        """See ``Runtime.warm_up``."""
+        return self._cross(timeout, self._native.warm_up)
+
+    def predictor_statistics(self) -> PredictorStatistics:
+        """See ``Runtime.predictor_statistics``."""
+        return self._call(self._native.predictor_statistics)
 
     def resume(
         self,
@@ -236,105 +336,9 @@ class PortalRuntime(PortalFace[Runtime], of=Runtime):
         """See ``Runtime.send``."""
         return self._cross(timeout, self._native.send, run_id, signal, key)
 
-    def stream(
-        self,
-        graph: Graph[In, Out],
-        message: In,
-        *,
-        run_id: str | None = None,
-        max_steps: float = math.inf,
-        buffer: int = DEFAULT_BUFFER,
-        budget: Budget | None = None,
-        labels: Mapping[str, str] | None = None,
-        timeout: float | None = None,
-    ) -> PortalEventStream[AnyRunEvent[Out | None]]:
-        """See ``Runtime.stream``."""
-        result: PortalEventStream[AnyRunEvent[Out | None]] = self._stream(
-            PortalEventStream,
-            timeout,
-            self._native.stream,
-            graph,
-            message,
-            run_id=run_id,
-            max_steps=max_steps,
-            buffer=buffer,
-            budget=budget,
-            labels=labels,
-        )
-        return result
-
-    def conversation(
-        self,
-        graph: Graph[In, Out],
-        *,
-        key: str,
-        policy: Policy = Policy.ENQUEUE,
-        keep: int = KEEP,
-        compact: Compact | None = None,
-        idle_s: float = IDLE_S,
-    ) -> PortalConversation[In, Out]:
-        """See ``Runtime.conversation``."""
-        face: PortalConversation[In, Out] = self._face(
-            self._call(self._native.conversation, graph, key=key, policy=policy, keep=keep, compact=compact, idle_s=idle_s)
-        )
-        return face
-
-    def deploy(
-        self, graph: Graph[In, Out], *, max_runs: float = math.inf, timeout: float | None = None
-    ) -> PortalDeployment[In, Out]:
-        """See ``Runtime.deploy``."""
-        face: PortalDeployment[In, Out] = self._face(self._cross(timeout, self._native.deploy, graph, max_runs=max_runs))
-        return face
-
-    def runs(self) -> Mapping[str, PortalRunHandle[Any]]:
-        """See ``Runtime.runs``."""
-        face: Mapping[str, PortalRunHandle[Any]] = self._face(self._call(self._native.runs))
-        return face
-
-    def cancel_runs(self, why: str) -> None:
-        """See ``Runtime.cancel_runs``."""
-        return self._call(self._native.cancel_runs, why)
-
-    @property
-    def is_ready(self) -> bool:
-        """See ``Runtime.is_ready``."""
-        return self._native.is_ready
-
-    def drain(self, grace_s: float, *, timeout: float | None = None) -> None:
-        """See ``Runtime.drain``."""
-        return self._cross(timeout, self._native.drain, grace_s)
-
-    @property
-    def lm(self) -> PortalLM:
-        """See ``Runtime.lm``."""
-        face: PortalLM = self._face(self._native.lm)
-        return face
-
-    @property
-    def lms(self) -> Mapping[str, PortalLM]:
-        """See ``Runtime.lms``."""
-        face: Mapping[str, PortalLM] = self._face(self._native.lms)
-        return face
-
-    def warm_up(self, *, timeout: float | None = None) -> None:
-        """See ``Runtime.warm_up``."""
-        return self._cross(timeout, self._native.warm_up)
-
-    def predictor_statistics(self) -> PredictorStatistics:
-        """See ``Runtime.predictor_statistics``."""
-        return self._call(self._native.predictor_statistics)
-
-    def subscribe(self, kind: type, ref: PortalActorRef[Any], *, topic: Hashable | None = None) -> None:
-        """See ``Runtime.subscribe``."""
-        return self._call(self._native.subscribe, kind, ref, topic=topic)
-
-    def unsubscribe(self, kind: type, ref: PortalActorRef[Any], *, topic: Hashable | None = None) -> None:
-        """See ``Runtime.unsubscribe``."""
-        return self._call(self._native.unsubscribe, kind, ref, topic=topic)
-
-    def publish(self, message: Any, *, topic: Hashable | None = None) -> int:
-        """See ``Runtime.publish``."""
-        return self._call(self._native.publish, message, topic=topic)
+    def withdraw(self, run_id: str, key: str, *, timeout: float | None = None) -> bool:
+        """See ``Runtime.withdraw``."""
+        return self._cross(timeout, self._native.withdraw, run_id, key)
 
     def events(
         self, keep: Callable[[AnyEvent], bool] | None = None, *, buffer: int = DEFAULT_BUFFER, timeout: float | None = None
@@ -445,6 +449,10 @@ class PortalRunHandle(PortalFace[RunHandle[Out]], Generic[Out], of=RunHandle):
     def send(self, signal: object, key: str | None = None, *, timeout: float | None = None) -> None:
         """See ``RunHandle.send``."""
         return self._cross(timeout, self._native.send, signal, key)
+
+    def withdraw(self, key: str, *, timeout: float | None = None) -> bool:
+        """See ``RunHandle.withdraw``."""
+        return self._cross(timeout, self._native.withdraw, key)
 
     def cancel(self, *, timeout: float | None = None) -> None:
         """See ``RunHandle.cancel``."""

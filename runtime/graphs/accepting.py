@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, final
 
@@ -17,7 +16,7 @@ from actors.words import repr_of
 from runtime.core.events import EventStream
 from runtime.core.services import Services
 from runtime.graphs.active_runs import ActiveRuns, check_run_id
-from runtime.graphs.adopting import restored
+from runtime.graphs.adopting import Restored, restored
 from runtime.graphs.answers import spend_of
 from runtime.graphs.carried import in_context
 from runtime.graphs.deploying import Deployments
@@ -30,11 +29,11 @@ from runtime.graphs.launch import Launch
 from runtime.graphs.outside import Outside
 from runtime.graphs.reducer.deliveries import Commands
 from runtime.graphs.reducer.state import RunState
-from runtime.graphs.resuming import MAX_LIVES, Resumed, check, crashed_too_often, lives_in_vain, told_of
+from runtime.graphs.resuming import MAX_LIVES, check, crashed_too_often, lives_in_vain, told_of
 from runtime.graphs.run import ActiveRun
 from runtime.graphs.stored import StoredView, unknown
 from runtime.graphs.terms import Purse, Terms, terms_of
-from runtime.graphs.uncertain import Uncertain, decided, find_uncertain
+from runtime.graphs.uncertain import Open, decided, find_uncertain
 from runtime.journal.records import Record, RecordKind, digest_of
 from runtime.journal.store import Created, Existing, NewRun, StoredRun, StoredStatus
 from runtime.messages.codec import MessageCodec
@@ -207,7 +206,7 @@ class DurableRuns:
             if lives >= MAX_LIVES:
                 raise crashed_too_often(run_id, lives)
             back = restored(run_id, records, deployment.terrain, stored.fingerprint, self._services.now(), adopt=adopt)
-            decided(run_id, await self.uncertain(deployment, back.resumed, back.frames), {})
+            decided(run_id, await self.uncertain(deployment, back), {})
         except RunParked as error:
             log = keeping.open_log(run_id, len(records), _nothing)
             await log.append(RecordKind.PARKED, error.reason, told_of(error)).wait()
@@ -276,11 +275,9 @@ class DurableRuns:
 
         self.keeping.nursery.start_soon(watch)
 
-    async def uncertain(
-        self, deployment: Deployment, resumed: Resumed, frames: Mapping[str, Sequence[Record]]
-    ) -> list[Uncertain]:
-        """The steps of a run that may run once only and were cut short, those of its nested runs too."""
-        return await find_uncertain(deployment, resumed, frames, self.deployments.of, self._services.now())
+    async def uncertain(self, deployment: Deployment, back: Restored) -> Open:
+        """What may run once only and was cut short of a run and its nested runs: steps, and calls of tools."""
+        return await find_uncertain(deployment, back.resumed, back.own, back.frames, self.deployments.of, self._services.now())
 
     def parked(self, stored: StoredRun, error: UnderstudyError) -> None:
         """Tell whoever listens that a run cannot go on."""

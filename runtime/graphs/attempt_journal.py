@@ -31,6 +31,12 @@ class AttemptJournal:
         self.path = path
         self.attempt = attempt
 
+    @property
+    def is_ahead(self) -> bool:
+        """Whether an earlier life has bought answers for this attempt that were not asked for yet."""
+        answers = self.journal.bought(self.path).answers
+        return any(kept for key, kept in answers.items() if key.startswith(f"{self.attempt}:"))
+
     async def call(self, operation: str, model: str, what: object, options: Mapping[str, Any]) -> RecordedCall | None:
         """A call that is about to be made, or that an earlier life has made; None for one that cannot be found again.
 

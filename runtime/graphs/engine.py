@@ -272,7 +272,7 @@ class Engine:
 
     def runs(self) -> Mapping[str, RunHandle]:
         """Those that are not over, by id, in the order of their start."""
-        return {run_id: RunHandle(self._seen(run), self.outside.send) for run_id, run in self._active.by_id.items()}
+        return {run_id: RunHandle(self._seen(run), self.outside) for run_id, run in self._active.by_id.items()}
 
     def close(self) -> list[str]:
         """Cancel every run, because the runtime is closed; returns a report on each that was never awaited."""

@@ -348,6 +348,15 @@ class ToolsChanged(NodeEvent):
 
 @final
 @attrs.frozen(kw_only=True)
+class SignalTaken(NodeEvent):
+    """An agent has taken a message that was said into the run: its model reads it with its next call."""
+
+    key: str
+    signal: Any = attrs.field(repr=repr_of)
+
+
+@final
+@attrs.frozen(kw_only=True)
 class NodeReported(NodeEvent):
     """A node, or a tool of its language model, says how far it is: ``run.report("searching page 3", done=3, of=12)``."""
 
@@ -396,6 +405,7 @@ AnyNodeEvent: TypeAlias = (
     | LMCalled
     | ToolCalled
     | ToolsChanged
+    | SignalTaken
     | NodeReported
 )
 """Each event of a node: a type checker reports what a ``match`` leaves out. The other unions are like it."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Generic, final
 
 from actors.typevars import Out
+from runtime.graphs.outside import Outside
 from runtime.graphs.questions import Question
 from runtime.graphs.record import RunStatus, Spend, Step
 from runtime.graphs.run import ActiveRun
@@ -17,9 +18,10 @@ from runtime.graphs.stored import StoredView
 class RunHandle(Generic[Out]):
     """A run that was started with ``runtime.start``; it goes on until it ends, is cancelled, or the runtime closes."""
 
-    def __init__(self, run: ActiveRun | StoredView, send: Callable[[str, object, str | None], Awaitable[None]]) -> None:
+    def __init__(self, run: ActiveRun | StoredView, outside: Outside) -> None:
+        """`outside` brings in what is sent to it."""
         self._view = run
-        self._send = send
+        self._outside = outside
 
     @property
     def _run(self) -> ActiveRun | None:
@@ -100,7 +102,13 @@ class RunHandle(Generic[Out]):
 
     async def send(self, signal: object, key: str | None = None) -> None:
         """Send a message of a type in ``Graph(signals=…)`` into the run; see ``Runtime.send``."""
-        await self._send(self.id, signal, key)
+        await self._outside.send(self.id, signal, key)
+
+    async def withdraw(self, key: str) -> bool:
+        """Take back what was sent under `key`, if no agent has taken it; see ``Runtime.withdraw``."""
+        if isinstance(self._view, StoredView):
+            return await self._outside.withdraw(self.id, key)
+        return await self._view.withdraw(key)  # also when it is over
 
     async def cancel(self) -> None:
         """Cancel the run and return when nothing of it is alive. Over already: no effect.

@@ -338,6 +338,8 @@ class NodeLM(PassesAbilities):
         self._lm = lm
         self._work = work
         self._pulse = pulse
+        self._has_found = True
+        """Whether the last call was answered from the journal, or there was none yet."""
 
     @property
     def model(self) -> str:
@@ -417,9 +419,17 @@ class NodeLM(PassesAbilities):
         self._pulse.beat()
         return embeddings
 
+    @property
+    def is_replayed(self) -> bool:
+        """Whether the last answer is of an earlier life, and more of that attempt's answers are left to be asked for."""
+        journal = attempt_journal(self._work, self._work.delivery.path)
+        return self._has_found and journal is not None and journal.is_ahead
+
     async def _recorded(self, operation: str, what: object, options: Mapping[str, Any]) -> RecordedCall | None:
         journal = attempt_journal(self._work, self._work.delivery.path)
-        return None if journal is None else await journal.call(operation, self.model, what, options)
+        call = None if journal is None else await journal.call(operation, self.model, what, options)
+        self._has_found = call is not None and call.answer is not None
+        return call
 
     def _ask(self, messages: Sequence[ChatMessage]) -> None:
         if self._work.run.shows_prompts and self._work.run.wants(LMAsked):

@@ -55,6 +55,10 @@ class Bought:
         elif record.kind is RecordKind.SLEPT:
             self.slept[rest] = data
 
+    def forget(self, rest: str) -> None:
+        """It was decided that what the record of a path ending with `rest` tells is as if it had not been."""
+        self.done.pop(rest.partition(":")[2], None)
+
 
 def bought_in(records: Iterable[Record]) -> dict[str, Bought]:
     """What `records`, all of one run or one frame, say was bought, by the path of the message.
@@ -68,6 +72,8 @@ def bought_in(records: Iterable[Record]) -> dict[str, Bought]:
         path, _, rest = record.path.rpartition(FRAME_END)[2].rpartition("#")
         if record.kind in (RecordKind.ANSWER, RecordKind.ONCE, RecordKind.SLEPT):
             found.setdefault(path, Bought()).add(record, rest)
+        elif record.kind is RecordKind.REPEATED and path in found:
+            found[path].forget(rest)
         elif gave_up(record):
             failed.add(path)
         elif is_by_hand(record):

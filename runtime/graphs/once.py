@@ -39,6 +39,11 @@ class Once:
         self._under_way: set[str] = set()
         self._sleeps = 0
 
+    def knows(self, name: str) -> bool:
+        """Whether the next call of `name` has its result from earlier."""
+        attempt = self._journal
+        return attempt is not None and f"{name}:{self._times[name] + 1}" in attempt.journal.bought(attempt.path).done
+
     async def call(self, name: object, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         """See ``actors.Run.once``."""
         name = _checked_name(name)

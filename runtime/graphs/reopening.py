@@ -67,7 +67,7 @@ class Reopening:
         data, at = json.dumps(told).encode(), store.wall_time().timestamp()
         resumed = [*records, Record.of(run_id, len(records) + 1, RecordKind.RESUMED, "", at, data)]
         back = restored(run_id, resumed, deployment.terrain, stored.fingerprint, trio.current_time(), adopt=adopt)
-        written = decided(run_id, await self._runs.uncertain(deployment, back.resumed, back.frames), decisions)
+        written = decided(run_id, await self._runs.uncertain(deployment, back), decisions)
         launch: Launch | RunParked | None = None
         taken: StoredRun | None = None
         with trio.CancelScope(shield=True):  # or it would be this worker's, and nobody would have it

@@ -47,6 +47,7 @@ _OF_THE_RUN: Final = frozenset(
         RecordKind.FORKED,
         RecordKind.ADOPTED,
         RecordKind.OVER,
+        RecordKind.WITHDRAWN,
     }
 )
 """What tells of the run as a whole, and of no step."""
@@ -157,7 +158,7 @@ def crashed_too_often(run_id: str, lives: int) -> RunCrashes:
 def step_uncertain(run_id: str, names: str, path: str, why: str = "") -> StepUncertain:
     """The error of a run that waits for a decision on the step of `path`, which is among `names`."""
     return StepUncertain(
-        f"run {run_id!r} was cut short in {names}, which may run once only: it took effect or not{why}.\n"
+        f"run {run_id!r} was cut short in {names}, which may run once only: it may have taken effect or not{why}.\n"
         f"  Fix: find out, and await runtime.resume({run_id!r}, uncertain={{{path!r}: …}}) with what it returned, "
         "or with 'repeat' if nothing happened.",
         run_id=run_id,
@@ -327,7 +328,7 @@ def _note(resumed: Resumed, record: Record, path: str, how: str) -> None:
             past.is_overdue = past.is_overdue or how == TIMED_OUT
         elif record.kind is RecordKind.ANSWERED and how != WITHDRAWN:
             past.answers[path] = record
-        if record.kind in (RecordKind.BEGAN, RecordKind.REPEATED):
+        if record.kind in (RecordKind.BEGAN, RecordKind.REPEATED) and ":" not in path.rpartition("#")[2]:  # none of a tool's
             past.is_uncertain = record.kind is RecordKind.BEGAN
 
 

@@ -60,6 +60,13 @@ class MemoryStore:
         if self._lease is not None:
             self._end(self._data.workers[self._lease.worker])
 
+    def freeze(self) -> None:
+        """End as a process does that was stopped for longer than its lease: its runs are free, and it does not know that."""
+        if self._lease is not None:
+            worker = self._data.workers[self._lease.worker]
+            worker.until_s = trio.current_time()
+            self._end(worker, is_told=False)
+
     def cut_off(self) -> None:
         """Be unreachable: calls fail with ``StoreUnavailable``, and after the lease others may take the runs over."""
         self._is_cut_off = True
@@ -103,11 +110,12 @@ class MemoryStore:
         if self._lease is not None:
             self._end(self._data.workers[self._lease.worker])
 
-    def _end(self, worker: MemoryWorker) -> None:
+    def _end(self, worker: MemoryWorker, *, is_told: bool = True) -> None:
+        if is_told:
+            worker.lease.lost.set()
         if worker.is_over:
             return
         worker.is_over = True
-        worker.lease.lost.set()
         now = self.wall_time()
         for run in self._data.runs.values():
             if run.stored.owner == worker.lease.worker:

@@ -62,6 +62,8 @@ class RecordKind(enum.StrEnum):
     """A call of a language model ended without an answer that is recorded; the data is what it cost. Path as of the call."""
     REPEATED = "repeated"
     """It was decided that a step which had begun, and may run once only, begins again; the path is ``task#attempt``."""
+    WITHDRAWN = "withdrawn"
+    """A message that came into the run was taken back before anything took it; the path is its key."""
 
 
 CODES: Final = {kind: code for code, kind in enumerate(RecordKind, start=1)}
@@ -77,6 +79,7 @@ PAID: Final = frozenset(
         RecordKind.BEGAN,
         RecordKind.ANSWERED,
         RecordKind.SIGNALLED,
+        RecordKind.WITHDRAWN,
         RecordKind.OVER,
     }
 )

@@ -6,8 +6,9 @@ Needs the extra ``serve``: ``pip install 'understudy[serve]'``.
 from runtime.recording.recorder import Recording as Recording
 from runtime.serve.auth import Authenticator as Authenticator
 from runtime.serve.auth import Caller as Caller
-from runtime.serve.faces.openai_chat import ChatFace as ChatFace
-from runtime.serve.faces.openai_chat import OpenAIFace as OpenAIFace
+from runtime.serve.faces.mcp import MCPFace as MCPFace
+from runtime.serve.faces.openai import OpenAIFace as OpenAIFace
+from runtime.serve.faces.openai_models import ChatFace as ChatFace
 from runtime.serve.keys import APIKeys as APIKeys
 from runtime.serve.limits import Limits as Limits
 from runtime.serve.server import serve as serve

@@ -9,7 +9,7 @@ import contextlib
 import logging
 import re
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final, final
 
 import trio
@@ -32,6 +32,8 @@ Refuse = Callable[[Problem], Response]
 """Puts a problem into the form of a route."""
 REFUSES: Final = "understudy.refuse"
 """Where a route's form of problems stands in the scope."""
+_LET_IN: Final = "understudy.host"
+"""Where it stands that the host is one of ours."""
 
 
 def problem_response(problem: Problem) -> Response:
@@ -45,7 +47,6 @@ class Gate:
 
     def __init__(self, app: ASGIApp, limits: Limits, hosts: Sequence[str], cors: Sequence[str]) -> None:
         self._limits = limits
-        self._cors = frozenset(cors)
         inner: ASGIApp = self._limit
         self._app = app
         if cors:
@@ -57,7 +58,8 @@ class Gate:
                 expose_headers=["Location", "X-Run-Id", "X-Request-Id", "Retry-After"],
             )
         allowed = [*LOOPBACK, *hosts]
-        self._inner: ASGIApp = TrustedHostMiddleware(CancelOnDisconnect(inner), allowed_hosts=allowed, www_redirect=False)
+        self._hosts: ASGIApp = TrustedHostMiddleware(_let_in, allowed_hosts=allowed, www_redirect=False)
+        self._inner: ASGIApp = CancelOnDisconnect(inner)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -81,6 +83,9 @@ class Gate:
             await send(message)
 
         try:
+            await self._hosts(scope, receive, _nowhere)
+            if not scope.get(_LET_IN):
+                raise Problem("unknown-host")
             await self._inner(scope, receive, send_with_headers)
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer, and the log the rest
             problem = _problem_in(error)
@@ -94,11 +99,19 @@ class Gate:
                     await refuse(problem)(scope, receive, send_with_headers)
 
     async def _limit(self, scope: Scope, receive: Receive, send: Send) -> None:
-        refuse_foreign_origin(Headers(scope=scope), scope, self._cors)
         await self._app(scope, limited(scope, receive, self._limits), send)
 
 
-def refuse_foreign_origin(headers: Headers, scope: Scope, cors: frozenset[str]) -> None:
+async def _let_in(scope: Scope, _: Receive, __: Send) -> None:
+    """What stands behind the check of hosts, which answers in words of its own where it lets nobody in."""
+    scope[_LET_IN] = True
+
+
+async def _nowhere(_: Message) -> None:
+    """Where that answer goes."""
+
+
+def refuse_foreign_origin(scope: Scope, cors: Collection[str]) -> None:
     """Pages of other origins may not make their readers' browsers change anything here.
 
     Raises:
@@ -106,6 +119,7 @@ def refuse_foreign_origin(headers: Headers, scope: Scope, cors: frozenset[str]) 
     """
     if scope["method"] in ("GET", "HEAD", "OPTIONS"):
         return
+    headers = Headers(scope=scope)
     origin = headers.get("origin")
     if origin is not None and origin in cors:
         return

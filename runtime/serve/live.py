@@ -88,8 +88,12 @@ class Live:
         """What the inspector knows; None without one."""
         self.is_operated = False
         """Whether the inspector may change anything."""
-        self.is_draining = False
-        """Whether no more runs are taken."""
+        self.hosts: Sequence[str] = ()
+        """Under which names the service is reached."""
+        self.origins: Sequence[str] = ()
+        """Whose pages may call, besides the service's own."""
+        self.drains = trio.Event()
+        """Set when no more runs are taken."""
         self.launches: dict[str, Launch] = {}
         """Those under way, by id."""
         self._late: OrderedDict[str, None] = OrderedDict()
@@ -120,9 +124,14 @@ class Live:
 
     def refuse_runs(self) -> None:
         """Take no more, and let those who follow runs that go on elsewhere, or later, find out that the service stops."""
-        self.is_draining = True
+        self.drains.set()
         for record in self.recorder.newest_first():
             record.wake()
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether no more runs are taken."""
+        return self.drains.is_set()
 
     @property
     def is_over(self) -> bool:

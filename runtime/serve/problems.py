@@ -28,6 +28,7 @@ URN: Final = "urn:understudy:problem:"
 KINDS: Final[Mapping[str, tuple[int, str]]] = {
     "malformed-json": (400, "The body is no JSON that can be read"),
     "bad-request": (400, "The request cannot be understood"),
+    "unknown-host": (400, "The service isn't reached under this name"),
     "unauthenticated": (401, "No valid key or token was given"),
     "forbidden": (403, "The caller may not do this"),
     "no-such-graph": (404, "There is no graph of this name"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any, Final
 from urllib.parse import quote
@@ -87,6 +88,12 @@ def asked(live: Live, question: Question, record: RunRecord, caller: Caller) -> 
     if is_object(question.asks):
         return {name: output_told(part) for name, part in as_object(question.asks).items()}
     return output_told(question.asks)
+
+
+def question_words(live: Live, question: Question, record: RunRecord, caller: Caller) -> str:
+    """The question and what it is about, as text."""
+    about = json.dumps(asked(live, question, record, caller), ensure_ascii=False)
+    return "\n\n".join(part for part in (question.text, about) if part)
 
 
 async def list_questions(live: Live, caller: Caller, request: Request) -> Answer:

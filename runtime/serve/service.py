@@ -18,7 +18,7 @@ from runtime.embed.trio_apps import call_on_trio
 from runtime.inspector.watch import Watch
 from runtime.recording.recorder import Recording
 from runtime.serve.auth import EVERYBODY, OPERATING, Authenticator
-from runtime.serve.gate import REFUSES, Gate, caller_of, problem_response
+from runtime.serve.gate import LOOPBACK, REFUSES, Gate, caller_of, problem_response, refuse_foreign_origin
 from runtime.serve.inspecting import PATH as INSPECTOR
 from runtime.serve.inspecting import endpoints as inspector_endpoints
 from runtime.serve.limits import Limits
@@ -157,6 +157,7 @@ class Service:
     async def _opened(self) -> AsyncGenerator[Runtime]:
         async with open_runtime(**self._options) as runtime:
             live = Live(self.graphs, self.limits, self._record, runtime)
+            live.hosts, live.origins = (*LOOPBACK, *self.hosts), self.cors
             if self.inspector:
                 live.watch = Watch(runtime, live.graphs, live.recorder, live.encoder)
                 live.is_operated = self._operate
@@ -229,6 +230,7 @@ class _Handled:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._refuse is not None:
             scope[REFUSES] = self._refuse
+        refuse_foreign_origin(scope, self._service.cors)
         caller = await caller_of(scope, self._service.auth, self.endpoint.scope, self._service.anybody)
         answer = await self.endpoint.handler(self._service.live, caller, Request(scope, receive))
         await answer(scope, receive, send)

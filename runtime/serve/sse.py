@@ -20,6 +20,8 @@ SLICE_BYTES: Final = 65_536
 """How much goes out in one write."""
 QUIET_S: Final = 15.0
 """After how long without an event a comment shows that the connection lives."""
+QUIET: Final = b":\n\n"
+"""That comment."""
 RETRY: Final = b"retry: 1000\n\n"
 HEADERS: Final = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -113,7 +115,7 @@ class EventStreamResponse:
             else:
                 with trio.move_on_after(QUIET_S) as quiet:
                     await record.wait()
-                if quiet.cancelled_caught and not await writer.write(b":\n\n"):
+                if quiet.cancelled_caught and not await writer.write(QUIET):
                     return False
 
 

@@ -19,7 +19,7 @@ from runtime.cli.main import main
 from runtime.journal import SqliteStore
 from runtime.journal.records import RecordKind
 from runtime.journal.store import PostedKind
-from runtime.testing.stores import create, new_run, opened, record, written
+from runtime.testing.stores.samples import create, new_run, opened, record, written
 
 
 @attrs.frozen

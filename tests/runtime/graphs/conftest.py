@@ -1,6 +1,7 @@
 """Every run of these tests has a shadow: a second reducer that is told the same through stored bytes, and must say the same.
 
-With ``EVERY_RUN_STORED`` in the environment every run is also kept in a store: see ``test_every_run_stored.py``.
+With ``EVERY_RUN_STORED`` in the environment every run is also kept in a store: see ``test_every_run_stored.py``. With
+``EVERY_RUN_CRASHED`` each graph is run again, without a shadow, and crashes everywhere: see ``test_every_run_crashed.py``.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.runtime.graphs import stored
+from tests.runtime.graphs import crashed, stored
 from tests.runtime.graphs.shadow import Shadows
 
 UNSHADOWED = {
@@ -21,6 +22,13 @@ UNSHADOWED = {
 @pytest.fixture(autouse=True)
 def shadows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shadows]:
     found, name = Shadows(), request.function.__name__
+    if crashed.is_wanted():
+        runs = crashed.Crashed(name)
+        runs.install(monkeypatch)
+        yield found
+        monkeypatch.undo()
+        runs.crash()
+        return
     if name not in UNSHADOWED:
         found.install(monkeypatch)
     if stored.is_wanted():

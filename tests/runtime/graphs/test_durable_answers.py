@@ -20,7 +20,8 @@ from runtime.journal.records import RecordKind
 from runtime.journal.store import Store
 from runtime.lm.limits.budget import Budget
 from runtime.testing import ScriptedLM, cancel_at_every_checkpoint
-from runtime.testing.crashes import SlowStore, crash_everywhere
+from runtime.testing.stores.crashes import crash_everywhere
+from runtime.testing.stores.troubled import SlowStore
 from tests.runtime.graphs.lives import Lives
 from tests.runtime.graphs.stage import Ask, Done, Other, Part, graph_of
 

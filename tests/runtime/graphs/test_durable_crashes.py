@@ -12,7 +12,7 @@ import trio
 from actors import Backoff, Dep, Gather, Graph, NodeFailed, Redelivery, Run, RunFailed
 from runtime import open_runtime
 from runtime.journal.store import Store
-from runtime.testing.crashes import crash_everywhere
+from runtime.testing.stores.crashes import crash_everywhere
 from tests.runtime.graphs.stage import EXACT, TWICE, Ask, Done, Other, Part, graph_of
 
 

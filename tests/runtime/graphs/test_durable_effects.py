@@ -27,7 +27,7 @@ from runtime.journal.memory import MemoryStore
 from runtime.journal.records import RecordKind
 from runtime.journal.store import Store
 from runtime.testing import ScriptedLM
-from runtime.testing.crashes import crash_everywhere
+from runtime.testing.stores.crashes import crash_everywhere
 from tests.runtime.graphs.lives import Lives
 from tests.runtime.graphs.stage import EXACT, Ask, Done, Other, Part, graph_of
 
@@ -117,7 +117,7 @@ async def test_a_decision_on_no_such_step_or_of_another_type_is_refused(autojump
         with pytest.raises(StepUncertain):
             await (await runtime.handle("it")).result()
         for wrong, words in (
-            ({"g/last/0": "repeat"}, f"those that are: '{PATH}'"),
+            ({"g/last/0": "repeat"}, f"what is: '{PATH}'"),
             ({PATH: Part(1)}, "not what node 'send' returns: Other"),
             ({PATH: "again"}, "not what node 'send' returns"),
         ):

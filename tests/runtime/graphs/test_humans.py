@@ -17,7 +17,7 @@ from runtime import QuestionAnswered, QuestionAsked, open_runtime
 from runtime.graphs.run import ActiveRun, Work
 from runtime.journal.memory import MemoryStore
 from runtime.journal.records import RecordKind
-from runtime.testing.crashes import crash_everywhere
+from runtime.testing.stores.crashes import crash_everywhere
 
 
 @attrs.frozen

@@ -12,7 +12,7 @@ from actors import DeclarationError, Graph, NoOutput, UnknownRun, UsageError
 from actors.message_errors import MessageInvalid
 from runtime import RunSignalled, open_runtime
 from runtime.journal.memory import MemoryStore
-from runtime.testing.crashes import crash_everywhere
+from runtime.testing.stores.crashes import crash_everywhere
 from tests.runtime.graphs.test_humans import STORES, made
 
 

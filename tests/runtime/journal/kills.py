@@ -20,7 +20,7 @@ import trio
 
 from runtime.journal import SqliteStore, sqlite_writer
 from runtime.journal.records import RecordKind
-from runtime.testing.stores import new_run, record
+from runtime.testing.stores.samples import new_run, record
 
 RUNS = 6
 LOST, GAP, DAMAGED = 10, 11, 12

@@ -10,7 +10,7 @@ import sys
 import trio
 
 from runtime.journal.postgres import PostgresStore
-from runtime.testing.stores import new_run, record, written
+from runtime.testing.stores.samples import new_run, record, written
 
 
 async def main(*arguments: str) -> None:

@@ -9,7 +9,8 @@ from typing import Literal
 import pytest
 
 from runtime.journal import MemoryStore, SqliteStore
-from runtime.testing.stores import MakeStore, StoreContract
+from runtime.testing.stores.contract import StoreContract
+from runtime.testing.stores.samples import MakeStore
 
 
 class TestMemoryStore(StoreContract):

@@ -17,7 +17,7 @@ from actors.store_errors import StoreUnavailable
 from runtime.journal.postgres import PostgresStore
 from runtime.journal.records import Record, RecordKind
 from runtime.journal.store import Created, StoredStatus
-from runtime.testing.stores import journal, new_run, record, written
+from runtime.testing.stores.samples import journal, new_run, record, written
 from tests.runtime.journal.postgres_server import Server, running
 from tests.runtime.journal.proxy import Proxy
 

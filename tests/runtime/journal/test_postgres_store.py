@@ -15,7 +15,8 @@ from runtime.journal import postgres_schema
 from runtime.journal.postgres import PostgresStore
 from runtime.journal.postgres_schema import MIGRATIONS
 from runtime.journal.store import Posted, PostedKind, RunQuery, Store
-from runtime.testing.stores import MakeStore, StoreContract, create, journal, new_run, opened, record, written
+from runtime.testing.stores.contract import StoreContract
+from runtime.testing.stores.samples import MakeStore, create, journal, new_run, opened, record, written
 from tests.runtime.journal.postgres_server import Server
 
 

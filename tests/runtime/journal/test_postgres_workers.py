@@ -21,7 +21,7 @@ from runtime.journal.postgres_pool import Pool
 from runtime.journal.postgres_wire import Address
 from runtime.journal.records import Record
 from runtime.journal.store import Created, Existing, Lease, StoredStatus
-from runtime.testing.stores import journal, new_run, record, written
+from runtime.testing.stores.samples import journal, new_run, record, written
 from tests.patience import first_line, patience
 from tests.runtime.journal.postgres_server import Server, started
 from tests.runtime.journal.proxy import Proxy

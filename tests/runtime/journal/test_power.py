@@ -22,7 +22,7 @@ from runtime.journal.records import Record, RecordKind
 from runtime.journal.sqlite_file import Names, bring_up_to_date
 from runtime.journal.sqlite_rows import Sealing
 from runtime.journal.sqlite_runs import create
-from runtime.testing.stores import journal, new_run
+from runtime.testing.stores.samples import journal, new_run
 
 MODES: Final = ("nothing", "prefix", "any")
 """Of the writes that were not synced, which are on the platter: none, the first few, any of them."""

@@ -13,7 +13,7 @@ from actors.errors import UsageError
 from runtime import open_runtime
 from runtime.journal import MemoryStore, Retention, SqliteStore
 from runtime.journal.records import RecordKind
-from runtime.testing.stores import create, journal, new_run, opened, record, written
+from runtime.testing.stores.samples import create, journal, new_run, opened, record, written
 
 
 @attrs.frozen

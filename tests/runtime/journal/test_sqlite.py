@@ -28,7 +28,7 @@ from runtime.journal import SqliteStore, sqlite, sqlite_file, sqlite_writer
 from runtime.journal.records import Record, RecordKind
 from runtime.journal.store import Posted, PostedKind, RunQuery, StoredStatus
 from runtime.journal.told import EventLog, ToldEvent
-from runtime.testing.stores import create, journal, new_run, opened, record, written
+from runtime.testing.stores.samples import create, journal, new_run, opened, record, written
 
 OVER = RecordKind.OVER
 
@@ -708,7 +708,7 @@ def test_a_forked_child_neither_writes_nor_keeps_the_store_from_others(path):
     script = textwrap.dedent("""
         import os, sys, trio
         from runtime.journal import SqliteStore
-        from runtime.testing.stores import create, record, written
+        from runtime.testing.stores.samples import create, record, written
         async def main():
             store = SqliteStore(sys.argv[1])
             async with trio.open_nursery() as nursery:

@@ -8,8 +8,10 @@ from fastapi import FastAPI
 
 from runtime.serve import Service
 from tests.runtime.serve.cast import answers
+from tests.runtime.serve.test_questions import letters
 
 graph = answers()
+letters_graph = letters()
 service = Service([graph])
 app = service.app
 

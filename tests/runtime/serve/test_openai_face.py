@@ -9,10 +9,11 @@ import pytest
 import trio
 
 from actors import LM, Graph
-from runtime.serve import ChatFace, OpenAIFace, Service, serve
+from runtime.serve import ChatFace, OpenAIFace, Service
 from runtime.testing import ScriptedLM
 from tests.patience import PATIENCE_S
 from tests.runtime.serve.cast import Keys, Many, answers, serving
+from tests.runtime.serve.listening import SERVERS, listening
 
 
 @attrs.frozen
@@ -24,6 +25,21 @@ class Message:
 @attrs.frozen
 class Conversation:
     messages: list[Message]
+
+
+@attrs.frozen
+class Wish:
+    text: str
+
+
+@attrs.frozen
+class Yes:
+    count: int = 1
+
+
+@attrs.frozen
+class No:
+    pass
 
 
 @attrs.frozen
@@ -42,6 +58,25 @@ def talking() -> Graph[Conversation, Reply]:
             async for delta in stream:
                 text += getattr(delta, "text", "")
         return Reply(text)
+
+    return graph
+
+
+def ordering() -> Graph[Wish, Reply]:
+    graph = Graph("ordering", input=Wish, output=Reply)
+
+    @graph.human
+    async def approve(wish: Wish) -> Yes | No:
+        """Shall this be ordered?"""
+        raise NotImplementedError
+
+    @graph.node
+    async def order(yes: Yes) -> Reply:
+        return Reply(f"ordered {yes.count}")
+
+    @graph.node
+    async def forget(no: No) -> Reply:
+        return Reply("forgotten")
 
     return graph
 
@@ -65,15 +100,13 @@ class Up:
         return {"base_url": f"{self.address}/v1", "api_key": self.key, "max_retries": 0, "timeout": PATIENCE_S}
 
 
-@pytest.fixture
-async def up() -> AsyncIterator[Up]:
+@pytest.fixture(params=SERVERS)
+async def up(request: pytest.FixtureRequest) -> AsyncIterator[Up]:
     keys = Keys()
-    graphs: list[Graph[Any, Any]] = [answers(), talking(), counting()]
+    graphs: list[Graph[Any, Any]] = [answers(), talking(), counting(), ordering()]
     service = Service(graphs, auth=keys.auth, faces=[OpenAIFace()], lm=ScriptedLM(["Hello there, Ann."] * 60, unused="ok"))
-    async with trio.open_nursery() as nursery:
-        address = await nursery.start(lambda task_status: serve(service, port=0, task_status=task_status))
+    async with listening(request.param, service) as address:
         yield Up(address, keys.ann)
-        nursery.cancel_scope.cancel()
 
 
 def user(text: str) -> Any:
@@ -84,7 +117,7 @@ def user(text: str) -> Any:
 async def test_the_synchronous_client_chats_streams_and_lists(up: Up) -> None:
     def talk() -> None:
         with openai.OpenAI(**up.options()) as client:
-            assert [model.id for model in client.models.list()] == ["answers", "talking"]
+            assert [model.id for model in client.models.list()] == ["answers", "talking", "ordering"]
             assert client.models.retrieve("answers").owned_by == "understudy"
             answer = client.chat.completions.create(model="answers", messages=user("hi"), temperature=0.2)
             assert answer.choices[0].message.content == "HI"
@@ -143,10 +176,108 @@ async def test_fifty_asynchronous_clients_at_once(up: Up) -> None:
 
     async def talk() -> list[str | None]:
         async with openai.AsyncOpenAI(**up.options()) as client:
-            made = [client.chat.completions.create(model="answers", messages=user(f"n{number}")) for number in range(50)]
-            return [answer.choices[0].message.content for answer in await asyncio.gather(*made)]
+
+            async def chat(number: int) -> str | None:
+                answer = await client.chat.completions.create(model="answers", messages=user(f"n{number}"))
+                return answer.choices[0].message.content
+
+            async def respond(number: int) -> str:
+                async with client.responses.stream(model="answers", input=f"n{number}") as stream:
+                    return (await stream.get_final_response()).output_text
+
+            return list(await asyncio.gather(*((chat, respond)[number % 2](number) for number in range(50))))
 
     assert await trio.to_thread.run_sync(lambda: asyncio.run(talk())) == [f"N{number}" for number in range(50)]
+
+
+@pytest.mark.slow
+async def test_the_synchronous_client_gets_responses(up: Up) -> None:
+    def talk() -> None:
+        with openai.OpenAI(**up.options()) as client:
+            whole = client.responses.create(model="answers", input="hi", instructions="be kind", temperature=0.1)
+            assert (whole.output_text, whole.status, whole.model, whole.error) == ("HI", "completed", "answers", None)
+            parts: Any = [{"role": "user", "content": [{"type": "input_text", "text": "a"}]}]
+            listed = client.responses.create(model="answers", input=parts)
+            assert listed.output_text == "A"
+
+            events = list(client.responses.create(model="talking", input=user("hi"), stream=True))
+            assert [event.sequence_number for event in events] == list(range(len(events)))
+            kinds = [event.type.removeprefix("response.") for event in events]
+            deltas = kinds.count("output_text.delta")
+            assert deltas > 2
+            assert kinds == [
+                *("created", "in_progress", "output_item.added", "content_part.added"),
+                *["output_text.delta"] * deltas,
+                *("output_text.done", "content_part.done", "output_item.done", "completed"),
+            ]
+            assert "".join(event.delta for event in events if event.type == "response.output_text.delta") == "Hello there, Ann."
+            [*_, last] = events
+            assert last.type == "response.completed"
+            assert last.response.output_text == "Hello there, Ann."
+            assert last.response.usage is not None
+            assert last.response.usage.total_tokens > 0
+            with client.responses.stream(model="talking", input="hi") as stream:
+                assert stream.get_final_response().output_text == "Hello there, Ann."
+
+    await trio.to_thread.run_sync(talk)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("up", ["uvicorn"], indirect=True)
+async def test_responses_that_fail_are_the_clients_own_errors(up: Up) -> None:
+    def fail() -> None:
+        with openai.OpenAI(**up.options()) as client:
+            respond: Any = client.responses.create
+            with pytest.raises(openai.NotFoundError):
+                respond(model="none", input="hi")
+            for option in (
+                {"tools": [{"type": "web_search"}]},
+                {"text": {"format": {"type": "json_object"}}},
+                {"background": True},
+                {"include": ["message.output_text.logprobs"]},
+            ):
+                with pytest.raises(openai.BadRequestError) as unsupported:
+                    respond(model="answers", input="hi", **option)
+                assert (unsupported.value.code, unsupported.value.param) == ("unsupported_parameter", next(iter(option)))
+            with pytest.raises(openai.BadRequestError) as unknown:
+                respond(model="answers", input="hi", previous_response_id="resp_none")
+            assert unknown.value.code == "previous_response_not_found"
+            with pytest.raises(openai.RateLimitError) as spent:
+                respond(model="answers", input="budget")
+            assert spent.value.code == "insufficient_quota"
+            with pytest.raises(openai.RateLimitError):
+                respond(model="answers", input="busy")
+            with pytest.raises(openai.InternalServerError):
+                respond(model="answers", input="fail")
+            *_, last = respond(model="answers", input="fail", stream=True)
+            assert (last.type, last.response.status) == ("response.failed", "failed")
+            assert last.response.error.message == "Failed: node 'answer'."
+
+    await trio.to_thread.run_sync(fail)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("up", ["hypercorn"], indirect=True)
+async def test_a_response_asks_and_the_next_one_answers(up: Up) -> None:
+    def talk() -> None:
+        with openai.OpenAI(**up.options()) as client:
+            asked = client.responses.create(model="ordering", input="bread")
+            assert asked.output_text == 'Shall this be ordered?\n\n{"text": "bread"}'
+            with pytest.raises(openai.BadRequestError, match="expected one of: Yes, No"):
+                client.responses.create(model="ordering", input="perhaps", previous_response_id=asked.id)
+            done = client.responses.create(model="ordering", input='{"Yes": {"count": 3}}', previous_response_id=asked.id)
+            assert (done.output_text, done.previous_response_id) == ("ordered 3", asked.id)
+            assert done.id != asked.id
+            with pytest.raises(openai.BadRequestError, match="asks nothing"):
+                client.responses.create(model="ordering", input="No", previous_response_id=asked.id)
+
+            with client.responses.stream(model="ordering", input="cheese") as stream:
+                first = stream.get_final_response()
+            assert first.output_text.startswith("Shall this be ordered?")
+            with client.responses.stream(model="ordering", input=" No ", previous_response_id=first.id) as stream:
+                assert stream.get_final_response().output_text == "forgotten"
+
+    await trio.to_thread.run_sync(talk)
 
 
 async def test_a_client_that_leaves_cancels_the_run(virtual_clock: Any) -> None:
@@ -162,11 +293,13 @@ async def test_a_client_that_leaves_cancels_the_run(virtual_clock: Any) -> None:
             body = {"model": "answers", "messages": user("x"), "stream": stream}
             with trio.move_on_after(1):
                 await client.post("/v1/chat/completions", body)
+            with trio.move_on_after(1):
+                await client.post("/v1/responses", {"model": "answers", "input": "x", "stream": stream})
         await trio.sleep(1)
         runs = (await client.get("/v1/runs")).json()["runs"]
 
-    assert [run["status"] for run in runs] == ["cancelled", "cancelled"]
-    assert trio.current_time() < 5
+    assert [run["status"] for run in runs] == ["cancelled"] * 4
+    assert trio.current_time() < 8
 
 
 @pytest.mark.parametrize(
@@ -192,3 +325,40 @@ async def test_what_is_wrong_is_said_in_openais_form(body: Any) -> None:
 
     assert reply.status in (400, 404)
     assert set(reply.json()["error"]) == {"message", "type", "param", "code"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        [],
+        {"model": "answers"},
+        {"model": "answers", "input": []},
+        {"model": "answers", "input": 3},
+        {"model": "answers", "input": [3]},
+        {"model": "answers", "input": [{"content": "x"}]},
+        {"model": "answers", "input": [{"type": "function_call_output", "call_id": "a", "output": "b"}]},
+        {"model": "answers", "input": [{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}]},
+        {"model": "answers", "input": [{"role": "assistant", "content": "x"}]},
+        {"model": "answers", "input": "x", "instructions": 3},
+        {"model": "answers", "input": "x", "previous_response_id": 3},
+        {"model": "answers", "input": "x", "previous_response_id": "resp_"},
+        {"model": {}, "input": "x"},
+    ],
+    ids=str,
+)
+async def test_a_response_that_cannot_be_made_is_refused_in_openais_form(body: Any) -> None:
+    async with serving(faces=[OpenAIFace()]) as client:
+        reply = await client.post("/v1/responses", body)
+
+    assert reply.status in (400, 404)
+    assert set(reply.json()["error"]) == {"message", "type", "param", "code"}
+
+
+async def test_what_an_author_cannot_make_of_messages_is_a_400(caplog: Any) -> None:
+    graph = answers()
+    async with serving(graph, faces=[OpenAIFace(ChatFace(graph, input=lambda messages: messages[7]))]) as client:
+        reply = await client.post("/v1/chat/completions", {"model": "answers", "messages": user("x")})
+
+    assert (reply.status, reply.json()["error"]["param"]) == (400, "messages")
+    assert "IndexError" in caplog.text
