@@ -314,6 +314,9 @@ class LMCalled(NodeEvent):
     """Those of the completion's tokens that were reasoning."""
     error: BaseException | None = attrs.field(default=None, repr=repr_of)
     """With what the call failed."""
+    text: str | None = None
+    """The answer's text, at most :data:`MOST_SHOWN` characters of it, without what looks like a key. Only with
+    ``open_runtime(show_prompts=True)``."""
     made: tuple[LMRequest, ...] = ()
     """Its requests, as they ended; none of an answer from a cache, or of a model that isn't asked over HTTP."""
 

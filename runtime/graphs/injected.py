@@ -18,7 +18,7 @@ from runtime.graphs.asking import ask
 from runtime.graphs.attempt_journal import AttemptJournal, RecordedCall
 from runtime.graphs.events import LMAsked, LMCalled, LMCallStarted, LMDelta, NodeReported
 from runtime.graphs.once import Once
-from runtime.graphs.prompts import shown_prompt
+from runtime.graphs.prompts import shown_prompt, shown_text
 from runtime.graphs.record import Spend
 from runtime.graphs.run import Work
 from runtime.lm.dspy.bridge import run_signature
@@ -272,7 +272,8 @@ class Call:
             reason = answer.finish_reason if isinstance(answer, Completion) else None
             raw = answer.raw if isinstance(answer, Completion) else None
             whole = self._used.plus(usage) if self._used.total_tokens else usage
-            self._tell(whole, requests, model=answer.model, finish_reason=reason, response_model=_named_by(raw))
+            text = shown_text(answer.text) if isinstance(answer, Completion) and self._work.run.shows_prompts else None
+            self._tell(whole, requests, model=answer.model, finish_reason=reason, response_model=_named_by(raw), text=text)
 
     def failed(self, error: LMError) -> None:
         """The call has ended with `error`, which knows how many requests there were."""

@@ -24,6 +24,8 @@ from runtime.traces.steps import Attempt, Call, Request, Trace
 
 SLACK_US: Final = 2_000
 """How much later than its message was delivered the end of what made it may be noted: both are read from the clock one by one."""
+ROUNDED_US: Final = 2
+"""A wait and the time of its end are rounded one by one: so much between two steps is none."""
 
 
 @final
@@ -187,7 +189,7 @@ class _Walk:
                 yield from self._between(around, begin_us, at_us)
                 return
             attempt, output_us = found
-            output_us = min(output_us, at_us)
+            output_us = at_us if at_us - output_us <= ROUNDED_US else min(output_us, at_us)
             if output_us < at_us:
                 yield from self._between(around, max(output_us, begin_us), at_us)
             at_us = min(at_us, max(output_us, begin_us))

@@ -41,7 +41,7 @@ T = TypeVar("T")
 
 
 def virtually(work: Callable[[], Awaitable[T]]) -> T:
-    return trio.run(work, clock=trio.testing.MockClock(autojump_threshold=0))  # type: ignore[arg-type]
+    return trio.run(work, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
 def start(port: int, extras: int = 3) -> subprocess.Popen[str]:

@@ -1,6 +1,6 @@
 // Where the time and the money of a run went, by node and by cause. The same as runtime/traces/blame.py, which says what is meant.
 
-const SLACK = 2000;
+const SLACK = 2000, ROUNDED = 2;
 const FAILED_AS = { LMReplyUnreadable: "parse failure", LMTruncated: "truncation" };
 const AGAIN = { unreadable: "parse failure", truncated: "truncation" };
 const us = (s) => Math.round((s || 0) * 1e6);
@@ -87,7 +87,7 @@ function* back(bars, begin, end, around, asked) {
       if (last && (latest === null || (seq === null && last[0] > latest[0] + SLACK))) latest = last;
     }
     if (latest === null) return yield* between(around, begin, at, asked);
-    const each = latest[2], output = Math.min(latest[0], at);
+    const each = latest[2], output = at - latest[0] <= ROUNDED ? at : Math.min(latest[0], at);
     if (output < at) yield* between(around, Math.max(output, begin), at, asked);
     at = Math.min(at, Math.max(output, begin));
     const began = Math.min(at, Math.max(each.began, begin));

@@ -50,7 +50,7 @@ def random_graph(rng: random.Random) -> Graph[Any, Any]:
     for level in range(count):
         takes, makes, name = LEVELS[level], LEVELS[level + 1], f"n{level}"
         options: dict[str, Any] = {
-            "concurrency": rng.choice((1, 2, 8)),
+            "concurrency": rng.choice((1, 1, 2)),
             "redelivery": Redelivery(max_attempts=4, backoff=Backoff(first_s=rng.random(), factor=2.0, jitter=0.5)),
         }
         many, asks, fails, nap = (
