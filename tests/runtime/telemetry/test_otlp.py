@@ -76,7 +76,7 @@ class Collector:
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
-            def log_message(self, format: str, *args: Any) -> None:
+            def log_message(self, *args: Any) -> None:
                 """Say nothing."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -113,7 +113,7 @@ def collector() -> Iterator[Collector]:
 
 def sending_to(endpoint: str, timeout_s: float = 10.0) -> TracerProvider:
     provider = TracerProvider(resource=Resource({"service.name": "test"}), shutdown_on_exit=False)
-    exporter = OTLPSpanExporter(endpoint=endpoint, timeout=timeout_s)  # type: ignore[arg-type]  # the SDK takes fractions too
+    exporter = OTLPSpanExporter(endpoint=endpoint, timeout=timeout_s)
     provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=5))
     return provider
 
