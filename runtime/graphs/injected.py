@@ -284,7 +284,7 @@ class Call:
         self._error = error
 
     def cut_short(self) -> None:
-        """The call has ended without an answer, and nothing of it is open. Ended before: no effect."""
+        """The call has ended without an answer, and its requests are closed. Ended before: no effect."""
         if self._error is not None:
             self.failed(self._error)
         self._end_without_answer(self._requests, None)

@@ -39,7 +39,7 @@ class GenAIMetrics:
             genai.OPERATION_DURATION, "s", "How long a call took.", explicit_bucket_boundaries_advisory=_SECONDS
         )
         self._operations: dict[str, dict[int, str]] = {}
-        """Of the calls in progress, by run and number."""
+        """The operations of the calls in progress, by run and number."""
 
     def __call__(self, event: Event) -> None:
         """Measure a call that has ended."""

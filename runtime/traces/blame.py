@@ -70,7 +70,7 @@ class Share:
     """Empty for what belongs to none: the cause is ``"runtime"`` then."""
     cause: Cause
     time_us: int = 0
-    """Of the critical path, in microseconds. All of them together are the run's duration."""
+    """Its part of the critical path, in microseconds. All of them together are the run's duration."""
     requests: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -113,7 +113,7 @@ class Blame:
 def blame_of(trace: Trace) -> Blame:
     """Where the time and the money of a run went, by node and by cause.
 
-    Of a run that goes on, so far; of events that are missing, nothing is known. Times are exact sums: the shares' ``time_us`` add
+    A run that goes on is told so far, and nothing is known about events that are missing. Times are exact sums: the shares' ``time_us`` add
     up to ``duration_us``, their tokens and requests to those of the run's calls, in its spend too.
     """
     pieces = list(_Walk(trace).pieces())[::-1]
@@ -320,7 +320,7 @@ def call_causes(attempt: Attempt) -> dict[int, Cause]:
 
 
 def _call_spans(attempt: Attempt, trace: Trace) -> Iterator[tuple[int, int, Cause]]:
-    """From when to when something in the attempt's calls has a cause of its own, or is work."""
+    """From when to when something in the attempt's calls has its own cause, or is work."""
     causes = call_causes(attempt)
     for call in attempt.calls:
         end_us = trace.end_of(attempt) if call.ended_us is None else call.ended_us
