@@ -67,6 +67,7 @@ from runtime.graphs.events import RunResumed as RunResumed
 from runtime.graphs.events import RunSignalled as RunSignalled
 from runtime.graphs.events import RunStarted as RunStarted
 from runtime.graphs.events import ScheduleFailed as ScheduleFailed
+from runtime.graphs.events import SignalTaken as SignalTaken
 from runtime.graphs.events import StoreRecovered as StoreRecovered
 from runtime.graphs.events import StoreStalled as StoreStalled
 from runtime.graphs.events import ToolCalled as ToolCalled

@@ -14,6 +14,7 @@ from actors.errors import Problem
 from actors.graphs.annotations import Many
 from actors.graphs.edges import Edge, Receiver, related
 from actors.graphs.effects import Effect
+from actors.graphs.embedding import has_agents
 from actors.graphs.node import Input, Kind, Nested, NodeSpec
 from actors.graphs.plan import Plan
 from actors.graphs.signature import Resolved
@@ -69,14 +70,13 @@ def _not_taken(plan: Plan) -> Iterator[Problem]:
                 f"no node takes the graph's input {kind.__name__}.",
                 f"give a node a parameter annotated with {kind.__name__}.",
             )
-    for kind in plan.signal_types:
-        if not any(related(kind, (edge.type,)) for edge in plan.out_of(None)):
-            yield Problem(
-                "signal-not-taken",
-                None,
-                f"no node takes the graph's signal {kind.__name__}.",
-                f"give a node a parameter annotated with {kind.__name__}.",
-            )
+    for kind in plan.steering if not has_agents(plan.nodes.values()) else ():
+        yield Problem(
+            "signal-not-taken",
+            None,
+            f"no node takes the graph's signal {kind.__name__}, and it has no agent to hear it.",
+            f"give a node a parameter annotated with {kind.__name__}, or tools=[…].",
+        )
     for spec in _in_the_flow(plan):
         for kind in spec.outputs:
             if not any(related(kind, (edge.type,)) for edge in plan.out_of(spec.name)):
@@ -233,7 +233,7 @@ class _Ways:
         """Whether some message splits into ways to both; what a cycle makes one after the other counts too."""
         plan = self._plan
         if one in plan.signalled or two in plan.signalled:
-            return True  # it comes by itself, whenever it is sent
+            return True  # it comes on its own, whenever it is sent
         first, second = plan.bit_of(one), plan.bit_of(two)
         both = first | second
         for reach, ends in reversed(self._parting):  # mostly they part where the last of them did
@@ -390,7 +390,7 @@ def _done_twice(plan: Plan) -> Iterator[Problem]:
             yield _at(
                 spec,
                 "once-as-dependency",
-                "it has effect=Effect.ONCE, and other nodes depend on it: a dependency that failed is worked out anew.",
+                "it has effect=Effect.ONCE, and other nodes depend on it: a dependency that failed is computed again.",
                 "let it take and return messages, as a node in front of those that need it.",
             )
         inner: Nested | None = spec.embedded if spec.kind is Kind.GRAPH else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -13,9 +13,9 @@ from actors.checks import COROUTINE
 from actors.errors import DeclarationError, Problem
 from actors.factories import actor_class, check_factory
 from actors.graphs.annotations import Names, Shape, Unreadable, how_to_make_message, is_message_type, read
-from actors.graphs.node import Embedded, Kind, Nested, NodeDeclaration
+from actors.graphs.node import Embedded, Kind, Nested, NodeDeclaration, NodeSpec
 from actors.graphs.tools import graphs_in
-from actors.words import repr_of
+from actors.words import listed, repr_of
 
 
 def embedded_in(what: Any, takes: object, returns: object, place: str, *, is_graph: bool) -> tuple[Embedded, str]:
@@ -69,6 +69,21 @@ def leads_to(graph: Nested, goal: Nested) -> bool:
     return False
 
 
+def has_agents(nodes: Iterable[NodeDeclaration | NodeSpec]) -> bool:
+    """Whether any of `nodes`, or of the graphs among them, has a language model that may call tools."""
+    seen: set[int] = set()  # a graph may wrongly be within itself
+    queue: list[NodeDeclaration | NodeSpec] = list(nodes)
+    while queue:
+        node = queue.pop()
+        if node.predict is not None and node.predict.tools:
+            return True
+        inner: Any = node.embedded.what if isinstance(node.embedded, Embedded) else node.embedded
+        if node.kind is Kind.GRAPH and id(inner) not in seen:
+            seen.add(id(inner))
+            queue.extend(inner.nodes.values())
+    return False
+
+
 def nested_hints(nodes: Mapping[str, NodeDeclaration]) -> Iterator[Problem]:
     """The hints of the graphs among `nodes`, each under the name of its node."""
     for name, declaration in nodes.items():
@@ -97,12 +112,15 @@ def _problems_of(inner: Nested, outer: Nested, name: str, declaration: NodeDecla
             declaration.location,
         )
         return
-    if inner.signal_types:
+    lacking = [kind.__name__ for kind in inner.signal_types if not issubclass(kind, outer.signal_types)]
+    if lacking or (inner.signal_types and not has_agents(inner.nodes.values())):
         yield Problem(
             "nested-signals",
             name,
             f"the graph {inner.name!r} declares signals, and as a node it never gets one: they go to the outermost run.",
-            "let this graph take the signal, and pass it on with the message that the nested graph takes.",
+            f"declare {listed(lacking, 'and')} for this graph too for agents to hear them: Graph({outer.name!r}, …, signals=…)."
+            if lacking and has_agents(inner.nodes.values())
+            else "let this graph take the signal, and pass it on with the message that the nested graph takes.",
             declaration.location,
         )
     for problem in inner.check():

@@ -12,7 +12,7 @@ import attrs
 
 from actors.graphs.annotations import Many
 from actors.graphs.components import returning_edges, strong_components
-from actors.graphs.edges import Connection, Edge, Receiver, Takers, edges_of
+from actors.graphs.edges import Connection, Edge, Receiver, Takers, edges_of, related
 from actors.graphs.nesting import Nesting, nest
 from actors.graphs.node import NodeSpec
 
@@ -42,8 +42,10 @@ class Plan:
     """The types that nodes recall."""
     signal_types: tuple[type, ...]
     """What may come into a run from outside while it is open."""
+    steering: tuple[type, ...]
+    """Those of the signal types that no node takes: agents hear them."""
     signalled: frozenset[Receiver]
-    """The parameters that a signal may bring a value for by itself: directly, or over nodes that take nothing else."""
+    """The parameters that a signal may bring a value for on its own: directly, or over nodes that take nothing else."""
     takers: Takers = attrs.field(repr=False)
     """Which parameters take what: what routes are looked up in."""
     alternatives: frozenset[tuple[str | None, str, str]] = attrs.field(default=frozenset(), init=False)
@@ -149,6 +151,7 @@ def compile_plan(
         recalled=tuple(dict.fromkeys(kind for spec in specs.values() for entry in spec.recalls for kind in entry.types)),
         back=frozenset[tuple[str | None, str]](back),
         signal_types=signal_types,
+        steering=tuple(kind for kind in signal_types if not any(related(kind, (e.type,)) for e in out_of.get(None, ()))),
         signalled=_signalled(specs, signal_types, out_of),
         takers=takers,
         into=into,

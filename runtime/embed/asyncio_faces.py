@@ -340,6 +340,10 @@ class AsyncioRuntime(AsyncioFace[Runtime], of=Runtime):
         """See ``Runtime.send``."""
         return await self._cross(timeout, self._native.send, run_id, signal, key)
 
+    async def withdraw(self, run_id: str, key: str, *, timeout: float | None = None) -> bool:
+        """See ``Runtime.withdraw``."""
+        return await self._cross(timeout, self._native.withdraw, run_id, key)
+
     def events(
         self, keep: Callable[[AnyEvent], bool] | None = None, *, buffer: int = DEFAULT_BUFFER, timeout: float | None = None
     ) -> AsyncioEventStream[AnyEvent]:
@@ -449,6 +453,10 @@ class AsyncioRunHandle(AsyncioFace[RunHandle[Out]], Generic[Out], of=RunHandle):
     async def send(self, signal: object, key: str | None = None, *, timeout: float | None = None) -> None:
         """See ``RunHandle.send``."""
         return await self._cross(timeout, self._native.send, signal, key)
+
+    async def withdraw(self, key: str, *, timeout: float | None = None) -> bool:
+        """See ``RunHandle.withdraw``."""
+        return await self._cross(timeout, self._native.withdraw, key)
 
     async def cancel(self, *, timeout: float | None = None) -> None:
         """See ``RunHandle.cancel``."""

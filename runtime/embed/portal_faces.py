@@ -336,6 +336,10 @@ class PortalRuntime(PortalFace[Runtime], of=Runtime):
         """See ``Runtime.send``."""
         return self._cross(timeout, self._native.send, run_id, signal, key)
 
+    def withdraw(self, run_id: str, key: str, *, timeout: float | None = None) -> bool:
+        """See ``Runtime.withdraw``."""
+        return self._cross(timeout, self._native.withdraw, run_id, key)
+
     def events(
         self, keep: Callable[[AnyEvent], bool] | None = None, *, buffer: int = DEFAULT_BUFFER, timeout: float | None = None
     ) -> PortalEventStream[AnyEvent]:
@@ -445,6 +449,10 @@ class PortalRunHandle(PortalFace[RunHandle[Out]], Generic[Out], of=RunHandle):
     def send(self, signal: object, key: str | None = None, *, timeout: float | None = None) -> None:
         """See ``RunHandle.send``."""
         return self._cross(timeout, self._native.send, signal, key)
+
+    def withdraw(self, key: str, *, timeout: float | None = None) -> bool:
+        """See ``RunHandle.withdraw``."""
+        return self._cross(timeout, self._native.withdraw, key)
 
     def cancel(self, *, timeout: float | None = None) -> None:
         """See ``RunHandle.cancel``."""

@@ -31,6 +31,12 @@ class AttemptJournal:
         self.path = path
         self.attempt = attempt
 
+    @property
+    def is_ahead(self) -> bool:
+        """Whether an earlier life has bought answers for this attempt that were not asked for yet."""
+        answers = self.journal.bought(self.path).answers
+        return any(kept for key, kept in answers.items() if key.startswith(f"{self.attempt}:"))
+
     async def call(self, operation: str, model: str, what: object, options: Mapping[str, Any]) -> RecordedCall | None:
         """A call that is about to be made, or that an earlier life has made; None for one that cannot be found again.
 
@@ -43,7 +49,7 @@ class AttemptJournal:
         if digest is None:
             await self.journal.log.confirm()
             return None
-        await trio.lowlevel.checkpoint_if_cancelled()  # before an answer is taken that nobody would get
+        await trio.lowlevel.checkpoint_if_cancelled()  # before an answer is taken that no one would get
         known = self.journal.bought(self.path).answers.get(f"{self.attempt}:{digest}")
         place = f"{self.path}#{self.attempt}:{digest}"
         if known:
@@ -82,5 +88,5 @@ class RecordedCall:
             await self._journal.append(RecordKind.ANSWER, self._place, data).wait()
 
     def unanswered(self, spend: Spend) -> None:
-        """Write down that the call has ended without an answer, and has used `spend`; nobody waits for that."""
+        """Write down that the call has ended without an answer, and has used `spend`; no one waits for that."""
         self._journal.append(RecordKind.UNANSWERED, self._place, encode_spend(spend))

@@ -1,7 +1,7 @@
-"""Conversations in memory: an actor per key gives turns, so that the messages of one person have one order.
+"""Conversations in memory: an actor per key gives turns, so the messages of one person have one order.
 
 The actor is started by the first message and stops when nothing was said for a while; only what was said is kept then. It does
-not run anything: whoever sends runs its message, in its own task, with its own deadline and budget, once it has the turn.
+not run anything: who sends a message runs it, in its own task, with its own deadline and budget, once it has the turn.
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any, Final, Generic, cast, final
 
@@ -84,15 +83,6 @@ class TurnKeeper(Actor):
 
 @final
 @attrs.define(eq=False)
-class _Merged:
-    """A message that was sent into the run under way."""
-
-    message: Any
-    taken_by: ActiveRun | None = None
-
-
-@final
-@attrs.define(eq=False)
 class _Talk:
     """What is known of one conversation."""
 
@@ -103,7 +93,8 @@ class _Talk:
     waiting: int = 0
     """Messages that wait for the turn, or have it."""
     interruptions: int = 0
-    inbox: deque[_Merged] = attrs.field(factory=deque[_Merged])
+    merged: int = 0
+    """Messages that were said into runs."""
 
 
 @final
@@ -262,7 +253,7 @@ class Conversation(Generic[In, Out]):
             yield events
 
     async def forget(self) -> None:
-        """Forget what was said, once nobody speaks."""
+        """Forget what was said, once no one speaks."""
         talk = self._owner.talk(self._name)
         async with self._held(talk):
             talk.turns = ()
@@ -271,18 +262,19 @@ class Conversation(Generic[In, Out]):
     # --- turns ----------------------------------------------------------------------------------------------------------
 
     async def _merged(self, message: In) -> ActiveRun | None:
-        """The run under way that has taken `message`; None when there is none, or none has."""
+        """The run in progress that has taken `message`; None when there is none, or none has."""
         talk = self._owner.known(self._name)
         if self.policy is not Policy.MERGE or talk is None or talk.run is None:
             return None
-        run, merged = talk.run, _Merged(message)
-        talk.inbox.append(merged)
+        run = talk.run
+        talk.merged += 1
+        note = run.say(f"merged {talk.merged}", message)
         try:
             await run.over.wait()
         finally:
-            if merged.taken_by is None and merged in talk.inbox:
-                talk.inbox.remove(merged)
-        return merged.taken_by
+            if run.inbox is not None:
+                run.inbox.withdraw(note.key)
+        return run if note.taken_by is not None else None
 
     @contextlib.asynccontextmanager
     async def _turn(self, message: In) -> AsyncGenerator[Callable[[ActiveRun], None]]:
@@ -304,7 +296,6 @@ class Conversation(Generic[In, Out]):
             runs.append(run)
             talk.run = run
             run.turns_before = talk.turns
-            run.take_merged = lambda: _taken(talk, run)
 
         async with self._held(talk):
             if talk.interruptions > mine:
@@ -350,12 +341,3 @@ class Conversation(Generic[In, Out]):
                 talk.turns = tuple(await self._compact(list(talk.turns)))
         finally:
             talk.turns = talk.turns[-self._keep :]
-
-
-def _taken(talk: _Talk, run: ActiveRun) -> Sequence[Any]:
-    """The messages that were merged since the last look; an agent of `run` has taken them."""
-    found = list(talk.inbox)
-    talk.inbox.clear()
-    for merged in found:
-        merged.taken_by = run
-    return [merged.message for merged in found]

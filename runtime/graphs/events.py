@@ -185,7 +185,7 @@ class NodeGaveUp(NodeEvent):
 @final
 @attrs.frozen(kw_only=True)
 class QuestionAsked(NodeEvent):
-    """A person is asked. Of a stored run it is told once, and not again in its later lives."""
+    """A person is asked. In a stored run it is told once, and not again in its later lives."""
 
     question: str
     """The id, for ``runtime.answer``."""
@@ -340,8 +340,17 @@ class ToolsChanged(NodeEvent):
 
 @final
 @attrs.frozen(kw_only=True)
+class SignalTaken(NodeEvent):
+    """An agent has taken a message that was said into the run: its model reads it with its next call."""
+
+    key: str
+    signal: Any = attrs.field(repr=repr_of)
+
+
+@final
+@attrs.frozen(kw_only=True)
 class NodeReported(NodeEvent):
-    """A node, or a tool of its language model, says how far it is: ``run.report("searching page 3", done=3, of=12)``."""
+    """A node, or a tool of its language model, tells how far it is: ``run.report("searching page 3", done=3, of=12)``."""
 
     text: str
     done: float | None = None
@@ -388,6 +397,7 @@ AnyNodeEvent: TypeAlias = (
     | LMCalled
     | ToolCalled
     | ToolsChanged
+    | SignalTaken
     | NodeReported
 )
 """Each event of a node: a type checker reports what a ``match`` leaves out. The other unions are like it."""

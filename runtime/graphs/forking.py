@@ -1,4 +1,4 @@
-"""Forks: the records of a run up to some step, or with another result for one, as those of a run of its own. Pure."""
+"""Forks: the records of a run up to some step, or with another result for one, as those of a new run. Pure."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class _Copy:
         self._steps: dict[str, str] = {}
         """Steps by their paths in the trace: where each is in the records, the runs around it before it."""
         for record in records[1:]:
-            if record.kind is RecordKind.SIGNALLED:
+            if record.kind in (RecordKind.SIGNALLED, RecordKind.WITHDRAWN):
                 continue
             frame, end, _ = record.path.rpartition(FRAME_END)
             self._steps[step_of(record)] = f"{frame}{end}{step_of(record)}"
@@ -124,7 +124,7 @@ class _Copy:
         return [each for each in in_order(self._records, order_of(self._records, report)) if self._stays(each, adoption, gone)]
 
     def _stays(self, record: Record, adoption: Adoption, gone: set[str]) -> bool:
-        if record.kind in (RecordKind.STARTED, RecordKind.SIGNALLED):
+        if record.kind in (RecordKind.STARTED, RecordKind.SIGNALLED, RecordKind.WITHDRAWN):
             return True
         if record.kind is RecordKind.ASKED:  # the question has the id of its run: a fork asks its own
             return False

@@ -76,7 +76,7 @@ class NodeRun:
 
     @classmethod
     def of(cls, work: Work, pulse: Pulse, path: str) -> NodeRun:
-        """That of `work`, or of a part of it that has a path of its own."""
+        """That of `work`, or of a part of it with a path below it."""
         run, step = work.run, work.step
 
         def report(text: str, done: float | None, of: float | None) -> None:
@@ -87,7 +87,7 @@ class NodeRun:
                 )
 
         async def ask_person(question: object, answer: Any, timeout_s: float | None) -> Any:
-            with pulse.rest():  # a person who thinks is no sign of a node that hangs
+            with pulse.rest():  # a person who thinks isn't a sign of a node that hangs
                 return await ask(work, question, answer, timeout_s)
 
         return cls(
@@ -231,7 +231,7 @@ class Call:
             self._first_s = trio.current_time() - self._started_s
 
     async def answered(self, answer: Completion | Embeddings) -> None:
-        """The call has ended with `answer`. Of a durable run: return when that is recorded."""
+        """The call has ended with `answer`. In a durable run: return when that is recorded."""
         if self._has_ended:
             return
         self._has_ended = True
@@ -319,6 +319,8 @@ class NodeLM(PassesAbilities):
         self._lm = lm
         self._work = work
         self._pulse = pulse
+        self._has_found = True
+        """Whether the last call was answered from the journal, or there was none yet."""
 
     @property
     def model(self) -> str:
@@ -332,7 +334,7 @@ class NodeLM(PassesAbilities):
         return found
 
     async def chat(self, messages: Sequence[ChatMessage], /, **options: Any) -> Completion:
-        """See ``actors.LM.chat``. Of a call that fails or is cancelled, the requests are booked, and what they used."""
+        """See ``actors.LM.chat``. If the call fails or is cancelled, its requests are booked, and what they used."""
         recorded = None if self._work.run.journal is None else await self._recorded("chat", messages, options)
         if recorded is not None and isinstance(recorded.answer, Completion):
             await self._found(Call(self._work, self.model, "chat"), recorded.answer)
@@ -346,7 +348,7 @@ class NodeLM(PassesAbilities):
 
     @asynccontextmanager
     async def stream(self, messages: Sequence[ChatMessage], /, **options: Any) -> AsyncGenerator[NodeStream]:
-        """See ``actors.LM.stream``; each piece is an event of the run. Of an answer that fails, the requests are booked.
+        """See ``actors.LM.stream``; each piece is an event of the run. If the answer fails, its requests are booked.
 
         An answer that is left before its end is booked as far as it came.
         """
@@ -378,7 +380,7 @@ class NodeLM(PassesAbilities):
             call.cut_short()
 
     async def embed(self, texts: Sequence[str], /, **options: Any) -> Embeddings:
-        """See ``actors.lm.Embedder.embed``. Of a call that fails, the requests are booked.
+        """See ``actors.lm.Embedder.embed``. If the call fails, its requests are booked.
 
         Raises:
             UsageError: the node's model makes no embeddings.
@@ -398,9 +400,17 @@ class NodeLM(PassesAbilities):
         self._pulse.beat()
         return embeddings
 
+    @property
+    def is_replayed(self) -> bool:
+        """Whether the last answer is of an earlier life, and more of that attempt's answers are left to be asked for."""
+        journal = attempt_journal(self._work, self._work.delivery.path)
+        return self._has_found and journal is not None and journal.is_ahead
+
     async def _recorded(self, operation: str, what: object, options: Mapping[str, Any]) -> RecordedCall | None:
         journal = attempt_journal(self._work, self._work.delivery.path)
-        return None if journal is None else await journal.call(operation, self.model, what, options)
+        call = None if journal is None else await journal.call(operation, self.model, what, options)
+        self._has_found = call is not None and call.answer is not None
+        return call
 
     def _ask(self, messages: Sequence[ChatMessage]) -> None:
         if self._work.run.shows_prompts and self._work.run.wants(LMAsked):

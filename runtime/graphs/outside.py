@@ -1,12 +1,13 @@
 """What comes into runs from outside of them: answers to their questions, signals, and the wish to cancel them.
 
 For a stored run all of it is posted to the store first. The store takes one item of each kind and key, so the first answer
-counts, from whatever process it comes, and that nobody has answered in time is posted like an answer. The worker that has the
-run takes the item in as a record; a run that nobody has is woken by it.
+counts, from any process, and that no one has answered in time is posted like an answer. The worker that has the
+run takes the item in as a record; a run that no one has is woken by it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -26,6 +27,7 @@ from runtime.graphs.stored import unknown
 from runtime.graphs.stored_answers import codec_for, is_object, loaded, read_one_of, read_question
 from runtime.journal.records import Record, RecordKind
 from runtime.journal.store import Posted, PostedKind, StoredQuestion, StoredRun, StoredStatus
+from runtime.messages.problems import MessageInvalid
 from runtime.messages.shapes import as_object
 
 _LOG = logging.getLogger("understudy.runs")
@@ -146,7 +148,7 @@ class Outside:
             self.keeping.nursery.start_soon(self._post_overdue, asking)
 
     async def _post_overdue(self, asking: Asking) -> None:
-        """Nobody has answered in time, unless an answer was posted at this moment: that is then on its way here."""
+        """No one has answered in time, unless an answer was posted at this moment: that is then on its way here."""
         assert self.keeping is not None, "only stored questions come here"
         question = asking.question
         while self.desk.open.get(question.id) is asking:
@@ -191,6 +193,21 @@ class Outside:
             run = self._runs.get(run_id)
             if run is not None:
                 self.take_in(run, item)
+
+    async def withdraw(self, run_id: str, key: str) -> bool:
+        """Take back a signal that no agent has taken; whether it was to be had."""
+        run = self._runs.get(run_id)
+        if run is not None:
+            return await run.withdraw(_checked_key(key))
+        stored = await self._stored(run_id)
+        if stored is None:
+            raise unknown(run_id)
+        if stored.status.is_over:
+            return False
+        raise UsageError(
+            f"run {run_id!r} is not at work in this process, and only there it is known what its agents have taken.\n"
+            "  Fix: withdraw it where the run is, or send another message that corrects it."
+        )
 
     # --- taking in --------------------------------------------------------------------------------------------------------
 
@@ -239,8 +256,11 @@ class Outside:
         assert self.keeping is not None, "a durable run has a store"
         run.when_resting = self._rests
         for record in records:
-            if record.kind is RecordKind.SIGNALLED:
+            if record.kind in (RecordKind.SIGNALLED, RecordKind.WITHDRAWN):
                 run.taken_in.add((PostedKind.SIGNAL.value, record.path))
+                _recall(run, record)
+            elif record.kind is RecordKind.ONCE and run.inbox is not None:
+                run.inbox.recall(record)
             elif record.kind is RecordKind.ASKED:
                 run.times_asked[record.path] = run.times_asked.get(record.path, 0) + 1
             elif record.kind is RecordKind.ANSWERED:
@@ -291,6 +311,19 @@ class Outside:
         news = [item for item in posted if item.id > run.heard and (item.kind.value, item.key) not in run.taken_in]
         if news and self.fetch is not None:
             await self.fetch(run.id)
+
+
+def _recall(run: ActiveRun, record: Record) -> None:
+    """Note again what was said into a run in an earlier life, or that it was withdrawn."""
+    assert run.journal is not None, "only a durable run has records"
+    if record.kind is RecordKind.WITHDRAWN:
+        if run.inbox is not None:
+            run.inbox.withdraw(record.path)
+        return
+    with contextlib.suppress(MessageInvalid):  # of a type that the graph, which was changed, does not know
+        signal = run.journal.codec.decode(record.data or b"null")
+        if isinstance(signal, run.state.plan.steering):
+            run.say(record.path, signal)
 
 
 def _answered(question_id: str) -> AlreadyAnswered:

@@ -1,7 +1,8 @@
 """One run: what its messages are doing now, what went wrong, and when it is really over.
 
 The pure :class:`~runtime.graphs.reducer.state.RunState` decides what a result means; this carries it out. A run has no task:
-each step happens in the instance that finished a message. It is over when nothing of it is queued, handled or to be redelivered.
+each step happens in the instance that finished a message. It is over when none of its messages is queued, at work or to be
+redelivered.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from runtime.graphs.events import (
     RunSignalled,
     RunStarted,
 )
+from runtime.graphs.inbox import Inbox, Note
 from runtime.graphs.journaling import Journal
 from runtime.graphs.outcomes import RecordedError
 from runtime.graphs.questions import Talk
@@ -56,7 +58,7 @@ class Work(RunMessage):
     error: BaseException | None = None
     """The last error of the node, when it has given the message up and its fallback is to work on it."""
     is_uncertain: bool = False
-    """Whether an earlier life began it, it may run once only, and nobody knows whether it took effect."""
+    """Whether an earlier life began it, it may run once only, and no one knows whether it took effect."""
 
     def tell(self, kind: type[Any], **more: Any) -> None:
         """Publish an event about this message, if anybody listens."""
@@ -117,7 +119,7 @@ class ActiveRun(RunLife):
         self.waits.look_around()
 
     def passed_on(self, work: Work, output: Any) -> bool:
-        """:meth:`finished`, where one message follows and finds room, and nobody is to be told: what most steps are.
+        """:meth:`finished`, where one message follows and finds room, and no one is to be told: what most steps are.
 
         False: nothing was done, and there may be more to do. True: `work` is done, and no longer held by anybody.
         """
@@ -139,7 +141,7 @@ class ActiveRun(RunLife):
         step.status, step.ended_at_s = _DONE, self.now()
         next_envelope = self._register(following, step.ended_at_s, ending=False)
         del envelopes[path]
-        envelope.slot = None  # nobody is left to be told of it
+        envelope.slot = None  # no one is left to be told of it
         mailbox.put_nowait(next_envelope)
         self.waits.look_around()
         return True
@@ -229,8 +231,11 @@ class ActiveRun(RunLife):
             self.journal.note(signal, data)
         commands = self.state.signalled(signal)
         self.taken_in.add(name)
+        note = self.say(key, signal, is_open=False) if isinstance(signal, self.state.plan.steering) else None
 
         def follow() -> None:
+            if note is not None:
+                note.is_open = True
             if self.wants(RunSignalled):
                 self.audience.publish(RunSignalled(run_id=self.id, key=key, signal=signal))
             self._deliver(commands, None)
@@ -240,6 +245,27 @@ class ActiveRun(RunLife):
             follow()
         else:
             self.journal.append(RecordKind.SIGNALLED, key, data, follow)
+
+    def say(self, key: str, message: object, *, is_open: bool = True) -> Note:
+        """Put a message where its agents, and those of runs inside it, hear it between two rounds."""
+        self.inbox = self.inbox or Inbox()
+        return self.inbox.put(key, message, is_open=is_open)
+
+    async def withdraw(self, key: str) -> bool:
+        """Take back what was said into it; False: it was taken before, or goes to a node. Returns when that is durable."""
+        waiting = [each for each in self.signals if each[0] == key] if self._is_starting else []
+        for each in waiting:
+            self.signals.remove(each)
+        is_over = self.is_ending or self.over.is_set()
+        if not waiting and (is_over or self.inbox is None or not self.inbox.withdraw(key)):
+            await trio.lowlevel.checkpoint()
+            return False
+        self.taken_in.add((PostedKind.SIGNAL.value, key))
+        if self.journal is None:
+            await trio.lowlevel.checkpoint()
+        else:
+            await self.journal.append(RecordKind.WITHDRAWN, key).wait()
+        return True
 
     def _deliver(self, commands: Commands, deliverer: str | None) -> None:
         """Do what `commands` say, beyond the room that there is: who made the message has no task that could wait."""
@@ -400,7 +426,7 @@ class ActiveRun(RunLife):
         self._places.put_again(envelope)
 
     def failed_too(self, work: Work, error: BaseException) -> None:
-        """A node failed on a message that was withdrawn: of a run that fails, that is one more failure."""
+        """A node failed on a message that was withdrawn: if the run fails, that is one more failure."""
         if self._ending.failures and self.is_withdrawn(work) and work.step.ended_at_s is None:
             self.gave_up(work, error)
 

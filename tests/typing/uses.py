@@ -58,6 +58,7 @@ from runtime import (
     RunStatus,
     Runtime,
     ScheduleFailed,
+    SignalTaken,
     Step,
     StepStatus,
     StoreRecovered,
@@ -323,7 +324,7 @@ def all_events(event: AnyEvent) -> str:
             return event.node
         case NodeSlowToStop() | LMDelta() | FieldDelta() | LMAsked() | LMCallStarted() | LMCalled():
             return event.node
-        case NodeReported() | ToolCalled() | ToolsChanged():
+        case NodeReported() | ToolCalled() | ToolsChanged() | SignalTaken():
             return event.node
         case StoreStalled() | StoreRecovered() | MessageDeadLettered() | LoopBlocked() | InstrumentFailed() | EventsMissed():
             return ""

@@ -58,13 +58,13 @@ class Rounds(PassesAbilities):
         max_rounds: int,
         wrong_rounds: int,
         hint: Callable[[int], str] | None = None,
-        merged: Callable[[], Sequence[Any]] | None = None,
+        hear: Callable[[], Awaitable[Sequence[Any]]] | None = None,
         who: str = "the agent",
     ) -> None:
         """Up to `max_rounds` rounds of calls.
 
         After `wrong_rounds` rounds in succession in which no call fits, the answer counts as unreadable. `hint` is told how many
-        rounds are left, and says what the model reads of it. `merged` takes what users have said since the last round.
+        rounds are left, and tells what the model reads of it. `hear` takes what was said into the run since the last round.
         """
         self._lm = lm
         self._offer = offer
@@ -72,7 +72,7 @@ class Rounds(PassesAbilities):
         self._max_rounds = max_rounds
         self._wrong_rounds = wrong_rounds
         self._hint = hint
-        self._merged = merged
+        self._hear = hear
         self._who = who
         self._base: list[ChatMessage] = []
         """The prompt that is asked now, without what is said of an answer that could not be read."""
@@ -81,6 +81,7 @@ class Rounds(PassesAbilities):
         self.rounds = 0
         self._calls = 0
         self._wrong = 0
+        self._has_begun = False
 
     @property
     def model(self) -> str:
@@ -99,11 +100,12 @@ class Rounds(PassesAbilities):
 
         Raises:
             RoundsExceeded: it goes on calling them after the last round.
-            LMReplyUnreadable: it cannot call them so that the arguments fit.
+            LMReplyUnreadable: it cannot call them with arguments that fit.
         """
-        if options.get("tools"):  # a module with tools of its own
+        if options.get("tools"):  # a module with its own tools
             own: Completion = await self._lm.chat(messages, **options)
             return own
+        await self.begin()
         conversation = _Conversation(self, messages)
         while True:
             tools = await self._offer()
@@ -119,6 +121,7 @@ class Rounds(PassesAbilities):
             async with self._lm.stream(messages, **options) as own:
                 yield own
             return
+        await self.begin()
         async with AsyncExitStack() as stack:
             yield _Stream(self._lm, _Conversation(self, messages), self._offer, options, stack)
 
@@ -169,10 +172,19 @@ class Rounds(PassesAbilities):
         if self._hint is not None:
             told[-1] = f"{told[-1]}\n\n{self._hint(self._max_rounds - self.rounds)}"
         said = notation.told(completion, calls, told)
-        if self._merged is not None:
-            said += [{"role": "user", "content": result_text(message)} for message in self._merged()]
+        said += await self._heard()
         self.transcript += said
         return said
+
+    async def begin(self) -> None:
+        """Hear what was said before the first call of the model."""
+        if not self._has_begun:
+            self._has_begun = True
+            self.transcript += await self._heard()
+
+    async def _heard(self) -> list[ChatMessage]:
+        heard = () if self._hear is None else await self._hear()
+        return [{"role": "user", "content": result_text(message)} for message in heard]
 
     def _exceeded(self, calls: Sequence[ToolCall]) -> RoundsExceeded:
         wanted = ", ".join(call.name for call in calls)
@@ -199,7 +211,7 @@ def _found(known: Mapping[str, Offered], call: ToolCall) -> Offered:
     tool = known.get(call.name)
     if tool is None:
         names = ", ".join(known) or "none"
-        asked = f"There is no tool {call.name!r}" if call.name else f"That is no JSON list of calls: {cut(call.arguments, 200)}"
+        asked = f"There is no tool {call.name!r}" if call.name else f"That isn't a JSON list of calls: {cut(call.arguments, 200)}"
         raise WrongArguments(f"{asked}; the tools are: {names}.")
     return tool
 
