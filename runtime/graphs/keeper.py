@@ -139,17 +139,7 @@ class Keeping:
         """End all runs here when another worker may have them."""
         await lease.lost.wait()
         for log in list(self._logs):
-<<<<<<< HEAD
             log.lose_lease()
-=======
-            log.lose(
-                RunLost(
-                    f"run {log.run_id!r} is no longer this worker's: its lease has ended.\n"
-                    "  Fix: nothing; anyone who takes the run over goes on with it.",
-                    run_id=log.run_id,
-                )
-            )
->>>>>>> main
 
 
 @final

@@ -264,7 +264,7 @@ class RunLog:
         self._lose(
             RunLost(
                 f"run {self.run_id!r} is no longer this worker's: its lease has ended.\n"
-                "  Fix: nothing; whoever takes the run over goes on with it.",
+                "  Fix: nothing; the worker that takes the run over continues it.",
                 run_id=self.run_id,
             )
         )
