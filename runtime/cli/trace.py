@@ -96,6 +96,6 @@ def _decoded(data: bytes, source: str) -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise UsageError(
-            f"{source}, line {line} is no text in UTF-8.\n"
+            f"{source}, line {line} isn't text in UTF-8.\n"
             "  Fix: give a file that `understudy run --record FILE.jsonl` has written."
         ) from error

@@ -1,6 +1,6 @@
-"""The tools of a predict node at work: each call is a step of the run, with a path, a deadline and an end of its own.
+"""The tools of a predict node at work: each call is a step of the run, with its own path, deadline and end.
 
-The calls of one round run in one nursery inside the node's attempt. So they are cancelled with it, and nothing of them is alive
+The calls of one round run in one nursery inside the node's attempt. So they are cancelled with it, and none of them is alive
 when it has ended.
 """
 
@@ -213,7 +213,7 @@ class ToolCalls:
         return given if isinstance(given, _Failure) else allowed.told(given)
 
     async def _kept(self, request: Request, path: str) -> str | _Failure:
-        """What a call gave; of a stored run, what it gave the first time, whatever has begun again since.
+        """What a call gave; of a stored run, what it gave the first time, no matter what has begun again since.
 
         Raises:
             StepUncertain: its effect must not happen twice, and it had begun when its attempt, or its process, ended; the run is

@@ -99,7 +99,7 @@ def test_files_that_cannot_be_shown_and_services_that_cannot_be_reached_are_exit
     assert codes == [1] * 5
     told = capsys.readouterr().err
     assert told.count("  Fix: ") == 5
-    assert "binary.jsonl, line 2 is no text in UTF-8" in told
+    assert "binary.jsonl, line 2 isn't text in UTF-8" in told
 
 
 def test_wrong_command_lines_are_exit_code_2(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
