@@ -119,7 +119,7 @@ async def _resumed(live: Live, caller: Caller, graph: Graph[Any, Any], answers: 
     runs = {question.rpartition(".")[0] for question in answers}
     if len(runs) != 1:
         raise Problem("bad-request", "resume: expected the interrupts of one run.")
-    record = live.run(runs.pop(), caller, operating=True)
+    record = await live.find(runs.pop(), caller, operating=True)
     if record.graph != graph.name:
         raise Problem("bad-request", f"resume: these interrupts are of the graph {record.graph!r}.")
     after = record.next_seq - 1
