@@ -7,9 +7,11 @@
 #   make postgres   the tests of the store in PostgreSQL, and it is an error if there is no server to start; `make test` leaves them out then
 #   make chaos      the long tests with killed, stopped and cut off processes and servers
 #   make browser    the inspector's page in a headless Chromium
-#   make check      format, lint, types, layers, docs
+#   make check      format, lint, types, words, layers, docs
 #   make docs       the pages, in docs/_build/html
 #   make bench      the benchmarks, beside other libraries   (make bench ARGS='ask ring' chooses among them)
+#   make bench-service   the part of it that is about services and observers
+#   make load       a thousand clients of a service, readers that stall, connections that come and go
 #   make test-all   the test suite on every supported Python of this machine
 #   make test-newest   the tests of language models, graphs and declarations with the newest libraries that pyproject.toml allows, without pins
 #   make test-oldest   the same with the oldest; make quick-newest and make quick-oldest are the short form that .ci/run calls
@@ -22,7 +24,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
-.PHONY: help demo test postgres chaos browser browser-here explore check docs bench bench-here test-all faces lock clean
+.PHONY: help demo test postgres chaos browser browser-here explore check docs bench bench-here bench-service load test-all faces lock clean
 .PHONY: test-newest test-oldest quick-newest quick-oldest env-newest env-oldest install-newest install-oldest
 
 # A name on PATH proves nothing: it can be a shim for a version that is not chosen, or a Python without ensurepip.
@@ -99,6 +101,9 @@ browser:
 browser-here: $(VENV)/browser.stamp
 	@$(BIN)/python -m pytest -m browser tests/browser $(ARGS)
 
+load: $(VENV)/test.stamp
+	@$(BIN)/python -m tests.load $(ARGS)
+
 chaos: $(VENV)/test.stamp
 	@$(BIN)/python -m pytest -m chaos tests/runtime $(ARGS)
 
@@ -121,6 +126,8 @@ check: $(VENV)/check.stamp
 	@$(BIN)/pyright --pythonpath $(BIN)/python
 	@echo "== uses of types, right and wrong"
 	@$(BIN)/python -m pytest -q tests/typing/judge.py
+	@echo "== words"
+	@$(BIN)/python docs/vocabulary.py
 	@echo "== layers"
 	@$(BIN)/python -m pytest -q tests/test_layers.py
 	@$(MAKE) docs
@@ -132,6 +139,9 @@ docs: $(VENV)/check.stamp
 # The peers and what they bring stay out of the environment of the tests.
 bench:
 	@$(MAKE) bench-here VENV=.venv-bench
+ifeq ($(strip $(ARGS)),)
+	@$(MAKE) bench-service
+endif
 
 bench-here: $(VENV)/bench.stamp
 	@$(BIN)/python -m tests.benchmarks $(ARGS)
@@ -141,6 +151,10 @@ ifeq ($(strip $(ARGS)),)
 	@$(BIN)/python -m tests.benchmarks.journals
 	@$(BIN)/python -m tests.benchmarks.lm_calls
 endif
+
+# With the servers and the observers that the tests have.
+bench-service: $(VENV)/test.stamp
+	@$(BIN)/python -m tests.benchmarks.service $(ARGS)
 
 test-all:
 	@ran=; for version in 3.11 3.12 3.13; do found=; \

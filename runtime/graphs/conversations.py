@@ -1,7 +1,7 @@
-"""Conversations in memory: an actor per key gives turns, so that the messages of one person have one order.
+"""Conversations in memory: an actor per key gives turns, so the messages of one person have one order.
 
 The actor is started by the first message and stops when nothing was said for a while; only what was said is kept then. It does
-not run anything: whoever sends runs its message, in its own task, with its own deadline and budget, once it has the turn.
+not run anything: who sends a message runs it, in its own task, with its own deadline and budget, once it has the turn.
 """
 
 from __future__ import annotations
@@ -253,7 +253,7 @@ class Conversation(Generic[In, Out]):
             yield events
 
     async def forget(self) -> None:
-        """Forget what was said, once nobody speaks."""
+        """Forget what was said, once no one speaks."""
         talk = self._owner.talk(self._name)
         async with self._held(talk):
             talk.turns = ()
@@ -262,7 +262,7 @@ class Conversation(Generic[In, Out]):
     # --- turns ----------------------------------------------------------------------------------------------------------
 
     async def _merged(self, message: In) -> ActiveRun | None:
-        """The run under way that has taken `message`; None when there is none, or none has."""
+        """The run in progress that has taken `message`; None when there is none, or none has."""
         talk = self._owner.known(self._name)
         if self.policy is not Policy.MERGE or talk is None or talk.run is None:
             return None

@@ -209,7 +209,7 @@ class _Changes:
 
 
 async def cancel(live: Live, caller: Caller, request: Request) -> Answer:
-    """Cancel a run; answer when nothing of it is alive."""
+    """Cancel a run; answer when none of it is alive."""
     answer = await cancel_run(live, caller, request)
     _LOG.info("inspector: %s cancelled run %s", caller.name, request.path_params["run"])
     return answer

@@ -71,7 +71,7 @@ class Launch:
     begun: trio.Event = attrs.field(factory=trio.Event)
     """Set when it was accepted by the runtime, or has failed to be."""
     ended: trio.Event = attrs.field(factory=trio.Event)
-    """Set when nothing of it is alive."""
+    """Set when none of it is alive."""
     error: BaseException | None = None
     """Why it did not begin."""
     handle: RunHandle[Any] | None = None
@@ -84,7 +84,7 @@ class Launch:
 
 @final
 class Live:
-    """One service while its lifespan lasts. All of it is on trio, whatever the server is on."""
+    """One service while its lifespan lasts. All of it is on trio, no matter what the server is on."""
 
     def __init__(
         self, graphs: Sequence[Graph], limits: Limits, recorder: Recorder, runtime: Runtime, store: Store | None = None
@@ -108,7 +108,7 @@ class Live:
         self.drains = trio.Event()
         """Set when no more runs are taken."""
         self.launches: dict[str, Launch] = {}
-        """Those under way, by id."""
+        """Those in progress, by id."""
         self._late: OrderedDict[str, None] = OrderedDict()
         self._answered: OrderedDict[tuple[str, str], tuple[str, str]] = OrderedDict()
         """By caller and idempotency key: the digest of the request, and the run."""
@@ -173,7 +173,7 @@ class Live:
         """What is kept of a run, if `caller` may see it, or (`operating`) change it.
 
         Raises:
-            Problem: there is none, or it is another's: nobody learns which.
+            Problem: there is none, or it is another's: no one learns which.
         """
         return self._checked(self.recorder.get(run_id), run_id, caller, operating=operating)
 
@@ -375,7 +375,7 @@ class Live:
         return run_id in self._late
 
     async def cancel(self, record: RunRecord) -> None:
-        """Cancel the run; return when nothing of it is alive. Over already: no effect."""
+        """Cancel the run; return when none of it is alive. Over already: no effect."""
         launch = self.launches.get(record.id)
         if launch is not None:
             launch.scope.cancel()

@@ -43,9 +43,18 @@ class Endpoint:
     method: str
     path: str
     scope: Scope | None
-    """What its caller must have; None: nobody need say who calls."""
+    """What its caller must have; None: no one need say who calls."""
     handler: Handler
     summary: str
+    body: Mapping[str, Any] | None = None
+    """The schema of the JSON that a face takes; None of other routes."""
+    has_own_errors: bool = False
+    """Whether errors have the form of another protocol, rather than that of problem documents."""
+
+    @property
+    def id(self) -> str:
+        """What the operation is called in the OpenAPI document."""
+        return self.handler.__name__.lstrip("_")
 
 
 def as_json(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -183,7 +192,7 @@ async def show_trace(live: Live, caller: Caller, request: Request) -> Answer:
 
 
 async def cancel_run(live: Live, caller: Caller, request: Request) -> Answer:
-    """Cancel a run; answer when nothing of it is alive."""
+    """Cancel a run; answer when none of it is alive."""
     record = await live.find(request.path_params["run"], caller, operating=True)
     await live.cancel(record)
     record = await live.find(record.id, caller, operating=True)
