@@ -154,7 +154,7 @@ class Recorder:
             self._shrink()
 
     def _begun(self, event: RunEvent, record: RunRecord | None) -> RunRecord | None:
-        """The record of a run that is not under way as far as is known; `record` is one that is over. None: it is forgotten."""
+        """The record of a run that is not in progress as far as is known; `record` is one that is over. None: it is forgotten."""
         if isinstance(event, RunResumed):
             found = record if record is not None else self.taken_up(event)
             if found is not None:
@@ -221,7 +221,7 @@ class Recorder:
             if len(self._forgotten) > _KEPT_NAMES:
                 self._forgotten.popitem(last=False)
         self._weight = weight
-        for record in self._runs.values():
+        for record in self._runs.values() if weight > most else ():
             while self._weight > self.recording.bytes and len(record.entries) > 1:
                 gone = record.entries.popleft().weight
                 record.weight -= gone
