@@ -66,7 +66,7 @@ class ToolCall:
         """The arguments by name.
 
         Raises:
-            ValueError: what the model wrote is no JSON object.
+            ValueError: what the model wrote isn't a JSON object.
         """
         try:
             found: object = json.loads(self.arguments or "{}")
@@ -74,7 +74,7 @@ class ToolCall:
             raise ValueError(f"the arguments of {self.name!r} are nested too deeply") from None
         if not isinstance(found, dict):
             raise ValueError(  # noqa: TRY004 - of what came, not of what the caller gave
-                f"the arguments of {self.name!r} are no JSON object: {self.arguments[:200]!r}"
+                f"the arguments of {self.name!r} are not a JSON object: {self.arguments[:200]!r}"
             )
         return cast("dict[str, Any]", found)
 

@@ -13,7 +13,7 @@
     ├── RunError
     │   ├── RunLost                 this process no longer owns the run
     │   └── RunParked               the run waits for a decision of a person
-    │       ├── StepUncertain       a step that may run once only was cut short
+    │       ├── StepUncertain       a step, or a tool's call, that may run once only was cut short
     │       ├── RunChanged          what is recorded does not fit the graph as it is now
     │       ├── RunCrashes          its process has died again and again, and nothing new was recorded
     │       └── RunUndecodable      a recorded value cannot be read as its type any more
@@ -90,7 +90,7 @@ class RunLost(RunError):
 
 
 class RunParked(RunError):
-    """The run waits for a decision of a person, and goes on once it is resumed. ``reason`` says why in a few words."""
+    """The run waits for a decision of a person, and goes on once it is resumed. ``reason`` tells why in a few words."""
 
     retryable: bool | None = False
 
@@ -100,7 +100,10 @@ class RunParked(RunError):
 
 
 class StepUncertain(RunParked):
-    """A step that may run once only had begun when its process ended; it may have taken effect or not. ``path`` is the step's."""
+    """A step, or a tool's call, that may run once only had begun when its process ended: it may have taken effect or not.
+
+    ``path`` is that of the step or the call, as in ``handle.trace``.
+    """
 
     def __init__(self, message: str, *, run_id: str | None = None, reason: str = "", path: str = "") -> None:
         super().__init__(message, run_id=run_id, reason=reason)

@@ -71,16 +71,27 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
     "runtime/embed": _APP,
     "runtime/telemetry": _APP,
     # The layout of a graph's picture is part of what is told of it.
-    "runtime/serve": (*_APP, "runtime/cli/draw", "runtime/embed", "runtime/inspector", "runtime/recording"),
+    "runtime/serve": (*_APP, "runtime/cli/draw", "runtime/embed", "runtime/inspector", "runtime/recording", "runtime/traces"),
     "runtime/inspector": (*_APP, "runtime/recording"),
+    "runtime/traces": ("actors", "runtime/recording"),
     "runtime/serve/faces": (*_APP, "runtime/recording", "runtime/serve"),
     "runtime/recording": ("actors", "runtime/core", "runtime/graphs", "runtime/messages"),
+    "runtime/evaluate": _APP,
     "runtime/testing/models": ("actors", "runtime/lm", "runtime/lm/dspy", "runtime/lm/limits"),
     "runtime/testing/stores": ("actors", "runtime/journal"),
     "runtime/testing/schedules": (*_APP, "runtime/testing/models", "runtime/testing/stores"),
     "runtime/testing": (*_APP, "runtime/testing/models", "runtime/testing/schedules", "runtime/testing/stores"),
     "runtime/cli/draw": ("actors", "actors/graphs"),
-    "runtime/cli": (*_APP, "runtime/cli/draw", "runtime/recording", "runtime/serve", "runtime/serve/faces"),
+    "runtime/cli": (
+        *_APP,
+        "runtime/cli/draw",
+        "runtime/evaluate",
+        "runtime/inspector",
+        "runtime/recording",
+        "runtime/serve",
+        "runtime/serve/faces",
+        "runtime/traces",
+    ),
 }
 # Beyond their room's arrows: the demo shows its model calls with what tests are made of.
 ALSO: Mapping[str, tuple[str, ...]] = {
@@ -95,6 +106,7 @@ PURE = (
     "runtime/core/restarts.py",
     "runtime/graphs/reducer/",
     "runtime/messages/",
+    "runtime/traces/",
 )
 
 # One foreign library, one file. A second file is an exception that gives its reason beside its row.
@@ -113,6 +125,7 @@ FOREIGN: Mapping[str, frozenset[str]] = {
             "runtime/lm/http/http_messages.py",  # gives a reply as one of its responses, to libraries that read those
             "runtime/lm/http/transport.py",
             "runtime/serve/jwt.py",  # fetches a provider's public keys, which is no call of a model
+            "runtime/cli/fetching.py",  # asks a service for the events of a run, from a command line
             "runtime/testing/network.py",  # is a transport of httpx, for tests
         }
     ),
@@ -128,6 +141,7 @@ FOREIGN: Mapping[str, frozenset[str]] = {
         }
     ),
     "httpx2": frozenset({"runtime/tools/mcp_client.py"}),  # that of the library mcp, with which it comes
+    "ag_ui": frozenset({"runtime/serve/faces/agui_events.py"}),
     "rich": frozenset({"runtime/cli/watch.py"}),
     "cronsim": frozenset({"runtime/graphs/schedule_times.py"}),
     "msgspec": frozenset({"runtime/messages/codec.py"}),
@@ -140,12 +154,14 @@ FOREIGN: Mapping[str, frozenset[str]] = {
             "runtime/messages/mirrors.py",  # are made of its models
             "runtime/messages/schemas.py",  # reads and describes by them
             "runtime/messages/showing.py",  # what it found wrong, in words
+            "runtime/serve/faces/agui_events.py",  # what the types of a protocol, which are its models, found wrong
         }
     ),
     "pydantic_ai": frozenset({"runtime/lm/backends/pydantic_ai.py"}),
 }
 # Of these, what is not needed by every installation: the distribution, which is in an extra.
 EXTRAS: Mapping[str, str] = {
+    "ag_ui": "ag-ui-protocol",
     "cronsim": "cronsim",
     "PIL": "pillow",
     "httpx2": "mcp",

@@ -101,7 +101,7 @@ async def _cancel_at_sigterm(scope: trio.CancelScope) -> None:
 
 
 def _standard_input() -> IO[str]:
-    """Standard input as it was; what the graphs read from it is empty, so that nobody takes the client's messages."""
+    """Standard input as it was; what the graphs read from it is empty, so no one takes the client's messages."""
     kept = os.dup(0)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)

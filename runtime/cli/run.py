@@ -30,6 +30,7 @@ from runtime.graphs.events import LMAsked, LMCalled, RunFinished
 from runtime.lm.client import LMClient
 from runtime.lm.predictors.serving import Predictors
 from runtime.messages import schemas
+from runtime.recording.event_file import EventFile
 
 # JSON writes the controls below space as escapes on its own; these it does not have to, and a terminal may act on them.
 _TO_ESCAPE = re.compile(r"[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -52,6 +53,8 @@ class Options:
     predictors: str | None = None
     traceback: bool = False
     show_prompts: bool = False
+    record: str | None = None
+    """The file to which the run's events are written."""
 
 
 def run(options: Options) -> int:
@@ -95,8 +98,10 @@ def run(options: Options) -> int:
             predictors=options.predictors,
             whole=options.traceback,
             shows_prompts=options.show_prompts,
+            record=None if options.record is None else _record(options.record),
         )
-        result = run_until_interrupted(run.main)
+        with run.record or contextlib.nullcontext():
+            result = run_until_interrupted(run.main)
     if not isinstance(result, _Output):
         return result
     if not options.quiet:
@@ -134,6 +139,8 @@ class _Run:
     """Whether an error is told with its traceback."""
     shows_prompts: bool = False
     """Whether what language models are asked is written to standard error."""
+    record: EventFile | None = None
+    """Where the run's events are written."""
 
     async def main(self) -> _Output | int:
         """Run the graph to its end; its output, or the exit code when there is none."""
@@ -141,8 +148,13 @@ class _Run:
             self.preparing.update("getting ready")  # a library that takes seconds to load is loaded here
             await check_clients([*self.named.values(), *([self.default] if self.default is not None else [])])
         try:
-            show = self.shows_prompts
-            async with open_runtime(lm=self.default, lms=self.named, predictors=self.predictors, show_prompts=show) as runtime:
+            async with open_runtime(
+                lm=self.default,
+                lms=self.named,
+                predictors=self.predictors,
+                show_prompts=self.shows_prompts,
+                instruments=[] if self.record is None else [self.record],
+            ) as runtime:
                 with trio.move_on_after(math.inf if self.timeout_s is None else self.timeout_s):
                     finished = await ticking(self.view, self.board.now, partial(self._follow, runtime))
                     picks = self._picks(runtime)
@@ -186,6 +198,13 @@ def _prompt(event: LMAsked) -> str:
     return plain("\n".join([head, *messages, "---"]))
 
 
+def _record(path: str) -> EventFile:
+    try:
+        return EventFile(path)
+    except OSError as error:
+        raise WrongUsage(f"--record {path}: {error.strerror or error}") from error
+
+
 def _view(board: Board, stream: TextIO, style: Style) -> View:
     try:
         from runtime.cli.watch import Watch  # noqa: PLC0415 - an extra installs what it needs
@@ -195,7 +214,7 @@ def _view(board: Board, stream: TextIO, style: Style) -> View:
 
 
 def complain(error: BaseException, code: int, *, whole: bool | None = None) -> int:
-    """Say on standard error what went wrong; `code`, for the caller to return.
+    """Report on standard error what went wrong; `code`, for the caller to return.
 
     `whole`: True shows the traceback, False tells of ``--traceback``, None is for a command that has no such option.
     """

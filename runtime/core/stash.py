@@ -16,7 +16,7 @@ from runtime.core.timekeeper import Timer
 
 @final
 class Stash:
-    """Envelopes set aside, in order; at most `capacity`. Holds them, so that a withdrawn ask leaves it."""
+    """Envelopes set aside, in order; at most `capacity`. Holds them, so a withdrawn ask leaves it."""
 
     __slots__ = ("_address", "_capacity", "_kept")
 

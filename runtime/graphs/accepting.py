@@ -1,10 +1,9 @@
-"""Durable runs: how one is accepted, so that it is never lost; how a stored one goes on; how each is found by its id."""
+"""Durable runs: how one is accepted, so it is never lost; how a stored one goes on; how each is found by its id."""
 
 from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, final
 
@@ -17,7 +16,7 @@ from actors.words import repr_of
 from runtime.core.events import EventStream
 from runtime.core.services import Services
 from runtime.graphs.active_runs import ActiveRuns, check_run_id
-from runtime.graphs.adopting import restored
+from runtime.graphs.adopting import Restored, restored
 from runtime.graphs.answers import spend_of
 from runtime.graphs.carried import in_context
 from runtime.graphs.deploying import Deployments
@@ -30,12 +29,12 @@ from runtime.graphs.launch import Launch
 from runtime.graphs.outside import Outside
 from runtime.graphs.reducer.deliveries import Commands
 from runtime.graphs.reducer.state import RunState
-from runtime.graphs.resuming import MAX_LIVES, Resumed, check, crashed_too_often, lives_in_vain, told_of
+from runtime.graphs.resuming import MAX_LIVES, check, crashed_too_often, lives_in_vain, told_of
 from runtime.graphs.run import ActiveRun
 from runtime.graphs.stored import StoredView, unknown
 from runtime.graphs.stored_talks import turns_before
 from runtime.graphs.terms import Purse, Terms, terms_of
-from runtime.graphs.uncertain import Uncertain, decided, find_uncertain
+from runtime.graphs.uncertain import Open, decided, find_uncertain
 from runtime.journal.records import Record, RecordKind, digest_of
 from runtime.journal.store import Created, Existing, NewRun, StoredRun, StoredStatus
 from runtime.messages.codec import MessageCodec
@@ -77,7 +76,7 @@ class DurableRuns:
         here: bool = True,
         deadline_s: float | None = None,
     ) -> Launch | ActiveRun | StoredView:
-        """Store a new run, which has not begun; or find the one of that id, in whatever state."""
+        """Store a new run, which has not begun; or find the one of that id, in any state."""
         deployment = await self.active.taking(graph, max_steps)
         if wanted is not None:
             check_run_id(wanted)
@@ -109,16 +108,16 @@ class DurableRuns:
         graph, run_id, keeping, store = deployment.graph, state.run_id, self.keeping, self.keeping.store
         active = self.active.by_id.get(run_id)
         if active is not None and active.journal is None:
-            raise UsageError(f"a run {repr_of(run_id)} is under way already.\n  Fix: give each run its own run_id.")
+            raise UsageError(f"a run {repr_of(run_id)} is in progress already.\n  Fix: give each run its own run_id.")
         now = store.wall_time()
         deadline = None if deadline_s is None else now + timedelta(seconds=deadline_s)
         first = Record.of(run_id, 1, RecordKind.STARTED, terms.written(), now.timestamp(), data)
         label = text_of(terms.labels)
         new = NewRun(run_id, graph.name, graph.version, deployment.fingerprint, deadline, label=label, here=here)
         found: Created | Existing | None = None
-        with trio.CancelScope(shield=True):  # or nobody would know whether there is such a run
+        with trio.CancelScope(shield=True):  # or no one would know whether there is such a run
             found = await store.create(new, first)
-        assert found is not None, "nobody cancels the scope"
+        assert found is not None, "no one cancels the scope"
         if isinstance(found, Created):
             if not here:
                 return self.view(found.run)
@@ -132,7 +131,7 @@ class DurableRuns:
         if found.run.graph != graph.name or not _is_same_input(deployment.codec, found.first, data, message):
             raise RunExists(
                 f"run {run_id!r} is stored already, and is a run of graph {found.run.graph!r} with another input.\n"
-                "  Fix: give the new run an id of its own; the same id, graph and input give the handle of that run.",
+                "  Fix: give the new run its own id; the same id, graph and input give the handle of that run.",
                 run_id=run_id,
             )
         active = self.active.by_id.get(run_id)  # it may have been taken up meanwhile
@@ -185,7 +184,7 @@ class DurableRuns:
         With `adopt`, what no longer fits its graph is given up.
 
         Raises:
-            StoreError: it could not be read, and somebody else may try; StoreDamaged: nobody need try again.
+            StoreError: it could not be read, and somebody else may try; StoreDamaged: no one need try again.
         """
         try:
             return await self._revived(deployment, stored, events, adopt=adopt)
@@ -208,7 +207,7 @@ class DurableRuns:
             if lives >= MAX_LIVES:
                 raise crashed_too_often(run_id, lives)
             back = restored(run_id, records, deployment.terrain, stored.fingerprint, self._services.now(), adopt=adopt)
-            decided(run_id, await self.uncertain(deployment, back.resumed, back.frames), {})
+            decided(run_id, await self.uncertain(deployment, back), {})
         except RunParked as error:
             log = keeping.open_log(run_id, len(records), _nothing)
             await log.append(RecordKind.PARKED, error.reason, told_of(error)).wait()
@@ -244,7 +243,7 @@ class DurableRuns:
         except UnderstudyError:
             run.never_began()
             raise
-        if not any(is_by_hand(record) for record in records):  # whoever resumes it wants it to go on
+        if not any(is_by_hand(record) for record in records):  # anyone who resumes it wants it to go on
             self._watch_deadline(run, stored.deadline)
         return Launch(run, back.message, back.resumed.commands, deployment.admit)
 
@@ -278,14 +277,12 @@ class DurableRuns:
 
         self.keeping.nursery.start_soon(watch)
 
-    async def uncertain(
-        self, deployment: Deployment, resumed: Resumed, frames: Mapping[str, Sequence[Record]]
-    ) -> list[Uncertain]:
-        """The steps of a run that may run once only and were cut short, those of its nested runs too."""
-        return await find_uncertain(deployment, resumed, frames, self.deployments.of, self._services.now())
+    async def uncertain(self, deployment: Deployment, back: Restored) -> Open:
+        """What may run once only and was cut short of a run and its nested runs: steps, and calls of tools."""
+        return await find_uncertain(deployment, back.resumed, back.own, back.frames, self.deployments.of, self._services.now())
 
     def parked(self, stored: StoredRun, error: UnderstudyError) -> None:
-        """Tell whoever listens that a run cannot go on."""
+        """Tell anyone who listens that a run cannot go on."""
         if self._services.events.wants(RunParkedEvent):
             self._services.events.publish(RunParkedEvent(run_id=stored.id, graph=stored.graph, error=error))
 

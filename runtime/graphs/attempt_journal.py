@@ -49,7 +49,7 @@ class AttemptJournal:
         if digest is None:
             await self.journal.log.confirm()
             return None
-        await trio.lowlevel.checkpoint_if_cancelled()  # before an answer is taken that nobody would get
+        await trio.lowlevel.checkpoint_if_cancelled()  # before an answer is taken that no one would get
         known = self.journal.bought(self.path).answers.get(f"{self.attempt}:{digest}")
         place = f"{self.path}#{self.attempt}:{digest}"
         if known:
@@ -88,5 +88,5 @@ class RecordedCall:
             await self._journal.append(RecordKind.ANSWER, self._place, data).wait()
 
     def unanswered(self, spend: Spend) -> None:
-        """Write down that the call has ended without an answer, and has used `spend`; nobody waits for that."""
+        """Write down that the call has ended without an answer, and has used `spend`; no one waits for that."""
         self._journal.append(RecordKind.UNANSWERED, self._place, encode_spend(spend))

@@ -23,7 +23,7 @@ from runtime.lm.tools.rounds import Request
 from runtime.lm.tools.schemas import by_name
 
 RunInside = Callable[[Any, object, Work, str], Awaitable[Any]]
-"""Runs a graph as a part of the work on a message, under a path of its own."""
+"""Runs a graph as a part of the work on a message, under its own path."""
 
 
 @final
@@ -95,7 +95,7 @@ class Calling:
                 return await returned if inspect.isawaitable(returned) else returned
 
     async def _served(self, ref: ActorRef[Any], call: CallTool) -> str:
-        """What a toolbox gives; when nobody wants that any more, it is told."""
+        """What a toolbox gives; when no one wants that any more, it is told."""
         try:
             text: str = await answer_of(ref, call)
         except trio.Cancelled:

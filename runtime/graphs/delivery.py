@@ -66,7 +66,7 @@ class NodeActor(Actor):
         """Work on one message and deliver what comes of it.
 
         An exception of the node's own code passes: it crashes this instance, and the message is delivered again within the
-        node's ``Redelivery``. What nothing is gained by trying again, and what is no fault of this instance, is no crash: a
+        node's ``Redelivery``. What nothing is gained by trying again, and what isn't a fault of this instance, isn't a crash: a
         language-model call that its client has given up on, a nested run that has failed, a fallback that fails.
         """
         run, step = message.run, message.step
@@ -79,7 +79,7 @@ class NodeActor(Actor):
             await self._wipe(self._slate)
         # Set one by one, since another context for this task would cost a checkpoint; see test_b7_*.
         tokens = take_on(run.carried) if run.carried else ()
-        if run.audience.listening:  # after these, so that what a tracer sets now is what the node's code finds: test_tracing.py
+        if run.audience.listening:  # after these, so what a tracer sets now is what the node's code finds: test_tracing.py
             message.tell(NodeStarted, waited_s=step.started_at_s - step.waits_since_s)
         try:
             if run.journal is not None:

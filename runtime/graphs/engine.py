@@ -116,7 +116,7 @@ class Engine:
         here: bool = True,
         deadline_s: float | None = None,
     ) -> ActiveRun | StoredView:
-        """Start a run; return once its first messages have found room. Cancelled, nothing of it is alive."""
+        """Start a run; return once its first messages have found room. Cancelled, none of it is alive."""
         await trio.lowlevel.checkpoint()
         if self._durable is None or not durable:
             _check_kept(here=here)
@@ -175,7 +175,7 @@ class Engine:
         return self._durable
 
     async def handle(self, run_id: str) -> ActiveRun | StoredView:
-        """A run that is under way here, or stored."""
+        """A run that is in progress here, or stored."""
         await trio.lowlevel.checkpoint()
         active = self._active.by_id.get(run_id)
         if active is not None:
@@ -185,7 +185,7 @@ class Engine:
         return await self._durable.handle(run_id)
 
     async def run_inside(self, graph: Graph, message: object, work: Work, path: str | None = None) -> Any:
-        """Run `graph` as the work of a node of another run, and return its output; nothing of it is alive afterwards.
+        """Run `graph` as the work of a node of another run, and return its output; none of it is alive afterwards.
 
         `path` is where its paths begin, None for that of the message.
         """
@@ -218,14 +218,14 @@ class Engine:
                 del outer.inside[path]
 
     def publish(self, event: Event) -> None:
-        """Tell whoever listens to the runtime."""
+        """Tell anyone who listens to the runtime."""
         if self._services.events.listening:
             self._services.events.publish(event)
 
     async def run(
         self, graph: Graph, message: object, max_steps: float, run_id: str | None = None, begun: Begun | None = None
     ) -> Any:
-        """Start a run and wait for its output; nothing of it is alive afterwards. It is durable if it has an id and a store.
+        """Start a run and wait for its output; none of it is alive afterwards. It is durable if it has an id and a store.
 
         `begun` is told of the run before it begins, if it begins here.
         """

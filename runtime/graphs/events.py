@@ -185,7 +185,7 @@ class NodeGaveUp(NodeEvent):
 @final
 @attrs.frozen(kw_only=True)
 class QuestionAsked(NodeEvent):
-    """A person is asked. Of a stored run it is told once, and not again in its later lives."""
+    """A person is asked. In a stored run it is told once, and not again in its later lives."""
 
     question: str
     """The id, for ``runtime.answer``."""
@@ -350,7 +350,7 @@ class SignalTaken(NodeEvent):
 @final
 @attrs.frozen(kw_only=True)
 class NodeReported(NodeEvent):
-    """A node, or a tool of its language model, says how far it is: ``run.report("searching page 3", done=3, of=12)``."""
+    """A node, or a tool of its language model, tells how far it is: ``run.report("searching page 3", done=3, of=12)``."""
 
     text: str
     done: float | None = None

@@ -76,7 +76,7 @@ class NodeRun:
 
     @classmethod
     def of(cls, work: Work, pulse: Pulse, path: str) -> NodeRun:
-        """That of `work`, or of a part of it that has a path of its own."""
+        """That of `work`, or of a part of it with a path below it."""
         run, step = work.run, work.step
 
         def report(text: str, done: float | None, of: float | None) -> None:
@@ -87,7 +87,7 @@ class NodeRun:
                 )
 
         async def ask_person(question: object, answer: Any, timeout_s: float | None) -> Any:
-            with pulse.rest():  # a person who thinks is no sign of a node that hangs
+            with pulse.rest():  # a person who thinks isn't a sign of a node that hangs
                 return await ask(work, question, answer, timeout_s)
 
         return cls(
@@ -231,7 +231,7 @@ class Call:
             self._first_s = trio.current_time() - self._started_s
 
     async def answered(self, answer: Completion | Embeddings) -> None:
-        """The call has ended with `answer`. Of a durable run: return when that is recorded."""
+        """The call has ended with `answer`. In a durable run: return when that is recorded."""
         if self._has_ended:
             return
         self._has_ended = True
@@ -334,7 +334,7 @@ class NodeLM(PassesAbilities):
         return found
 
     async def chat(self, messages: Sequence[ChatMessage], /, **options: Any) -> Completion:
-        """See ``actors.LM.chat``. Of a call that fails or is cancelled, the requests are booked, and what they used."""
+        """See ``actors.LM.chat``. If the call fails or is cancelled, its requests are booked, and what they used."""
         recorded = None if self._work.run.journal is None else await self._recorded("chat", messages, options)
         if recorded is not None and isinstance(recorded.answer, Completion):
             await self._found(Call(self._work, self.model, "chat"), recorded.answer)
@@ -348,7 +348,7 @@ class NodeLM(PassesAbilities):
 
     @asynccontextmanager
     async def stream(self, messages: Sequence[ChatMessage], /, **options: Any) -> AsyncGenerator[NodeStream]:
-        """See ``actors.LM.stream``; each piece is an event of the run. Of an answer that fails, the requests are booked.
+        """See ``actors.LM.stream``; each piece is an event of the run. If the answer fails, its requests are booked.
 
         An answer that is left before its end is booked as far as it came.
         """
@@ -380,7 +380,7 @@ class NodeLM(PassesAbilities):
             call.cut_short()
 
     async def embed(self, texts: Sequence[str], /, **options: Any) -> Embeddings:
-        """See ``actors.lm.Embedder.embed``. Of a call that fails, the requests are booked.
+        """See ``actors.lm.Embedder.embed``. If the call fails, its requests are booked.
 
         Raises:
             UsageError: the node's model makes no embeddings.

@@ -53,7 +53,7 @@ class Keeping:
         """Nothing is opened yet; the keeper does that."""
         self.store = store
         self.worker = f"{worker or 'worker'}-{secrets.token_hex(6)}"
-        """New for each process, so that two deployments never share one."""
+        """New for each process, so two deployments never share one."""
         self.lease: Lease | None = None
         self.nursery: trio.Nursery | None = None
         """For what a stored run needs besides its nodes."""
@@ -120,7 +120,7 @@ class Keeping:
             await trio.sleep(LOOK_S)
             self._look(trio.current_time())
 
-    def _look(self, now_s: float) -> None:  # by itself, so that no variable keeps the last of them for a second
+    def _look(self, now_s: float) -> None:  # on its own, so no variable keeps the last of them for a second
         for log in list(self._logs):
             if log.waiting_since_s is not None and now_s - log.waiting_since_s >= MAX_STALL_S:
                 log.give_up(f"for {MAX_STALL_S:g} s")
@@ -142,7 +142,7 @@ class Keeping:
             log.lose(
                 RunLost(
                     f"run {log.run_id!r} is no longer this worker's: its lease has ended.\n"
-                    "  Fix: nothing; whoever takes the run over goes on with it.",
+                    "  Fix: nothing; anyone who takes the run over goes on with it.",
                     run_id=log.run_id,
                 )
             )
@@ -182,5 +182,5 @@ class Keeper(Actor):
         opened.unwrap()
 
     async def receive(self, message: object) -> None:
-        """Refuse it."""
-        raise UsageError(f"this actor takes no messages. Got: {repr_of(message)}.\n  Fix: send it to an actor of your own.")
+        """Reject it."""
+        raise UsageError(f"this actor takes no messages. Got: {repr_of(message)}.\n  Fix: send it to another actor.")

@@ -31,7 +31,7 @@ def labelled(labels: Mapping[str, str] | None) -> contextlib.AbstractContextMana
     """Runs that are made in the block have `labels`; with None, those of the run whose node makes them, if one does.
 
     Raises:
-        UsageError: they are no short texts by short names, or too many.
+        UsageError: they aren't short texts by short names, or too many.
     """
     return _UNCHANGED if labels is None else _labelled(_checked(labels))
 
@@ -57,7 +57,7 @@ def labels_in(text: str | None) -> dict[str, str]:
 
 
 def escaped(text: str, besides: str = "") -> str:
-    """`text` on one line, as :func:`text_of` writes it; what is printable stays as it is, but for `besides`."""
+    """`text` on one line, as :func:`text_of` writes it; what is printable stays as it is, except for `besides`."""
     if text.isprintable() and "\\" not in text and not any(each in text for each in besides):
         return text
     return "".join(f"\\{ord(c):06x}" if c in f"\\{besides}" or not c.isprintable() else c for c in text)

@@ -1,6 +1,6 @@
 """What a node does once however often it begins: ``run.once`` and ``run.sleep``.
 
-Of a run that is not durable, the one calls and the other sleeps, and nothing is kept.
+In a run that is not durable, the one calls and the other sleeps, and nothing is kept.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class Once:
             )
         if name in self._under_way:
             raise UsageError(
-                f"run.once({name!r}, …): a call of this name is under way, and which of the two is the first is left to chance.\n"
-                f"  Fix: give each a name of its own, such as run.once(f'{name} {{number}}', …); or call one after the other."
+                f"run.once({name!r}, …): a call of this name is in progress, and chance decides which of the two is the first.\n"
+                f"  Fix: give each its own name, such as run.once(f'{name} {{number}}', …); or call one after the other."
             )
         self._under_way.add(name)
         try:

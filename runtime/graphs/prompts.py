@@ -11,7 +11,7 @@ from runtime.graphs.events import MOST_SHOWN, PromptMessage
 from runtime.lm.limits.redaction import redact
 
 _BEYOND = 1_000
-"""Read beyond the cut, so that a key that it would halve is seen whole."""
+"""Read beyond the cut, so a key that it would halve is seen whole."""
 
 
 def shown_prompt(messages: Sequence[ChatMessage]) -> tuple[PromptMessage, ...]:

@@ -1,4 +1,4 @@
-"""What a run shows of itself: where it is, its steps, and what it has used of language models."""
+"""What a run shows: where it is, its steps, and what it has used of language models."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class StepStatus(enum.StrEnum):
     FAILED = "failed"
     """The node gave up on it."""
     CANCELLED = "cancelled"
-    """Nobody wants its result any more."""
+    """No one wants its result any more."""
 
 
 @final

@@ -76,7 +76,7 @@ class Past:
 
     @property
     def is_retried(self) -> bool:
-        """Whether its last attempt has failed, another is to come, and nobody has had the run resumed since."""
+        """Whether its last attempt has failed, another is to come, and no one has had the run resumed since."""
         return self.attempts > 0 and bool(self.error) and not self.then and not self.is_uncertain
 
 
@@ -111,7 +111,7 @@ def check(run_id: str, records: Sequence[Record], last_seq: int | None = None) -
     """See that `records` are whole: numbered without gaps, each as it was written.
 
     Raises:
-        StoreDamaged: they are not; ``seq`` says where.
+        StoreDamaged: they are not; ``seq`` tells where.
     """
     for expected, record in enumerate(records, start=1):
         if record.seq != expected or record.run != run_id or not record.is_intact:
@@ -132,7 +132,7 @@ def _damaged(run_id: str, seq: int, what: str) -> StoreDamaged:
 
 
 def lives_in_vain(records: Sequence[Record]) -> int:
-    """How many lives at the end of `records` have left none of their own, the first one included."""
+    """How many lives at the end of `records` have left no record, the first one included."""
     count = 0
     for record in reversed(records):
         if record.kind is RecordKind.RELEASED or is_by_hand(record):
@@ -158,7 +158,7 @@ def crashed_too_often(run_id: str, lives: int) -> RunCrashes:
 def step_uncertain(run_id: str, names: str, path: str, why: str = "") -> StepUncertain:
     """The error of a run that waits for a decision on the step of `path`, which is among `names`."""
     return StepUncertain(
-        f"run {run_id!r} was cut short in {names}, which may run once only: it took effect or not{why}.\n"
+        f"run {run_id!r} was cut short in {names}, which may run once only: it may have taken effect or not{why}.\n"
         f"  Fix: find out, and await runtime.resume({run_id!r}, uncertain={{{path!r}: …}}) with what it returned, "
         "or with 'repeat' if nothing happened.",
         run_id=run_id,
@@ -202,7 +202,7 @@ class Retelling:
         """What a reducer is told.
 
         Raises:
-            RunUndecodable: what the record holds is no value of its type any more.
+            RunUndecodable: what the record holds isn't a value of its type any more.
             RunChanged: the graph is another one, in which what is recorded cannot have happened.
         """
         data = read_answer(record.data)[1] if record.kind is RecordKind.ANSWERED else record.data or b"null"
@@ -250,7 +250,7 @@ def replay(
     """Tell `state` that it starts with `message`, and then what `records` say, all of one run or one frame.
 
     Raises:
-        RunUndecodable: what a record holds is no value of its type any more.
+        RunUndecodable: what a record holds isn't a value of its type any more.
         RunChanged: the graph is another one, in which what is recorded cannot have happened.
     """
     retelling = Retelling(state, codec, Digests() if digests is None else digests, now_s)
@@ -268,7 +268,7 @@ def read_input(codec: MessageCodec, first: Record) -> Any:
     """The message that a run began with.
 
     Raises:
-        RunUndecodable: it is no value of its type any more.
+        RunUndecodable: it isn't a value of its type any more.
     """
     try:
         return codec.decode(first.data or b"null")
@@ -304,7 +304,7 @@ def is_told(record: Record) -> bool:
 
 
 def nothing_has_begun(_: str) -> bool:
-    """Of a stream that was taken back once, nothing had begun."""
+    """Nothing had begun with a stream that was taken back once."""
     return False
 
 
@@ -328,14 +328,14 @@ def _note(resumed: Resumed, record: Record, path: str, how: str) -> None:
             past.is_overdue = past.is_overdue or how == TIMED_OUT
         elif record.kind is RecordKind.ANSWERED and how != WITHDRAWN:
             past.answers[path] = record
-        if record.kind in (RecordKind.BEGAN, RecordKind.REPEATED):
+        if record.kind in (RecordKind.BEGAN, RecordKind.REPEATED) and ":" not in path.rpartition("#")[2]:  # none of a tool's
             past.is_uncertain = record.kind is RecordKind.BEGAN
 
 
 def _open_again(resumed: Resumed, nodes: Mapping[str, str]) -> None:
-    """Somebody has the run resumed: what has failed for good begins again, with as many attempts as at first.
+    """Somebody has the run resumed: what has failed permanently begins again, with as many attempts as at first.
 
-    Of a nested run that has failed, only what failed in it does: it goes on where it was, in the attempt that it was.
+    In a nested run that has failed, only what failed does: it goes on where it was, in the attempt that it was.
     """
     for path, past in resumed.past.items():
         if past.then == "gave up":
@@ -345,7 +345,7 @@ def _open_again(resumed: Resumed, nodes: Mapping[str, str]) -> None:
 
 
 def _begin_streams_again(resumed: Resumed) -> None:
-    """Generators at work were cut short: they begin again, and their items are made again, if nobody has taken one."""
+    """Generators at work were cut short: they begin again, and their items are made again, if no one has taken one."""
     state = resumed.state
 
     def has_begun(path: str) -> bool:

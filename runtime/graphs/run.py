@@ -1,7 +1,8 @@
 """One run: what its messages are doing now, what went wrong, and when it is really over.
 
 The pure :class:`~runtime.graphs.reducer.state.RunState` decides what a result means; this carries it out. A run has no task:
-each step happens in the instance that finished a message. It is over when nothing of it is queued, handled or to be redelivered.
+each step happens in the instance that finished a message. It is over when none of its messages is queued, at work or to be
+redelivered.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class Work(RunMessage):
     error: BaseException | None = None
     """The last error of the node, when it has given the message up and its fallback is to work on it."""
     is_uncertain: bool = False
-    """Whether an earlier life began it, it may run once only, and nobody knows whether it took effect."""
+    """Whether an earlier life began it, it may run once only, and no one knows whether it took effect."""
 
     def tell(self, kind: type[Any], **more: Any) -> None:
         """Publish an event about this message, if anybody listens."""
@@ -118,7 +119,7 @@ class ActiveRun(RunLife):
         self.waits.look_around()
 
     def passed_on(self, work: Work, output: Any) -> bool:
-        """:meth:`finished`, where one message follows and finds room, and nobody is to be told: what most steps are.
+        """:meth:`finished`, where one message follows and finds room, and no one is to be told: what most steps are.
 
         False: nothing was done, and there may be more to do. True: `work` is done, and no longer held by anybody.
         """
@@ -140,7 +141,7 @@ class ActiveRun(RunLife):
         step.status, step.ended_at_s = _DONE, self.now()
         next_envelope = self._register(following, step.ended_at_s, ending=False)
         del envelopes[path]
-        envelope.slot = None  # nobody is left to be told of it
+        envelope.slot = None  # no one is left to be told of it
         mailbox.put_nowait(next_envelope)
         self.waits.look_around()
         return True
@@ -425,7 +426,7 @@ class ActiveRun(RunLife):
         self._places.put_again(envelope)
 
     def failed_too(self, work: Work, error: BaseException) -> None:
-        """A node failed on a message that was withdrawn: of a run that fails, that is one more failure."""
+        """A node failed on a message that was withdrawn: if the run fails, that is one more failure."""
         if self._ending.failures and self.is_withdrawn(work) and work.step.ended_at_s is None:
             self.gave_up(work, error)
 

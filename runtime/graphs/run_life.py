@@ -1,6 +1,6 @@
 """The life of a run: what of it is queued, handled or to be redelivered, and how it ends.
 
-It has no task: it is over when the last message of it is let go.
+It has no task: it is over when its last message is released.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from runtime.journal.store import Posted
 
 
 class RunLife(RunFacts):
-    """A run from its start to its end, whatever its messages do in between."""
+    """A run from its start to its end, no matter what its messages do in between."""
 
     __slots__ = (  # besides those of RunFacts: Python keeps 30 in an instance, and one with more has a dict, which costs more
         "_ending",
@@ -111,7 +111,7 @@ class RunLife(RunFacts):
         self.is_handed_back = False
         """Whether it is durable and was taken down without being over: it goes on in another runtime."""
         self.is_held = False
-        """Whether somebody waits for it in a frame of this runtime, so that it must stay in memory."""
+        """Whether somebody waits for it in a frame of this runtime, so it must stay in memory."""
         self.is_evicted = False
         """Whether it only waited for people or signals, and has left memory: it goes on when something comes for it."""
         self.desk: Desk | None = None if outer is None else outer.desk
@@ -156,7 +156,7 @@ class RunLife(RunFacts):
 
     @property
     def only_waits(self) -> bool:
-        """Whether all that is left of it waits for people and signals, so that nothing runs."""
+        """Whether all that is left of it waits for people and signals, so nothing runs."""
         if self._is_starting or self.is_ending or self.over.is_set():
             return False
         return all(
@@ -229,7 +229,7 @@ class RunLife(RunFacts):
         self._finish_if_over()
 
     def cancel(self, why: str = "its handle was cancelled") -> None:
-        """Take the run down; returns immediately, ``over`` is set when nothing of it is left."""
+        """Take the run down; returns immediately, ``over`` is set when none of it is left."""
         if self.status is RunStatus.RUNNING and not self.is_ending:
             self._end_early(RunCancelled(f"run {self.id!r} of {self.state.plan.name!r} was cancelled: {why}.", run_id=self.id))
 
@@ -254,7 +254,7 @@ class RunLife(RunFacts):
         return True
 
     def lost(self, error: UnderstudyError) -> None:
-        """Nothing more of it will be written here: it ends with `error`, whatever was decided before."""
+        """Nothing more of it will be written here: it ends with `error`, no matter what was decided before."""
         self._ending.loss = error
         self._take_down()
 

@@ -39,7 +39,7 @@ def union_of(kinds: Sequence[type], *, or_none: bool = False) -> Any:
 
 
 def read_one_of(kinds: Sequence[type], fields: Mapping[str, Any]) -> Any:
-    """The message of one of `kinds` that `fields` make; ``{"Approved": {…}}`` says which is meant.
+    """The message of one of `kinds` that `fields` make; ``{"Approved": {…}}`` tells which is meant.
 
     Raises:
         MessageInvalid: they make none.

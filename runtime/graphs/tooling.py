@@ -1,6 +1,6 @@
-"""The tools of a predict node at work: each call is a step of the run, with a path, a deadline and an end of its own.
+"""The tools of a predict node at work: each call is a step of the run, with its own path, deadline and end.
 
-The calls of one round run in one nursery inside the node's attempt. So they are cancelled with it, and nothing of them is alive
+The calls of one round run in one nursery inside the node's attempt. So they are cancelled with it, and none of them is alive
 when it has ended.
 """
 
@@ -20,20 +20,22 @@ from actors.graphs.effects import Effect
 from actors.graphs.node import NodeSpec
 from actors.graphs.toolboxes import ListTools, OfferedTool, Toolbox
 from actors.graphs.tools import ToolSpec
-from actors.store_errors import RunLost, RunParked, StepUncertain, StoreError
+from actors.store_errors import RunLost, RunParked, StoreError
 from actors.words import said
 from runtime.core.failures import failure_in
 from runtime.graphs.approvals import agreed
 from runtime.graphs.calling import Calling, RunInside, answer_of
+from runtime.graphs.cut_calls import begin_of, kept_text, name_of, path_of
 from runtime.graphs.events import ToolCalled, ToolsChanged
 from runtime.graphs.hearing import Hearing
 from runtime.graphs.injected import NodeLM, Pulse, attempt_journal
 from runtime.graphs.once import Once
 from runtime.graphs.record import Step, StepStatus
+from runtime.graphs.resuming import step_uncertain
 from runtime.graphs.run import Work
 from runtime.lm.limits.redaction import redact
 from runtime.lm.tools.rounds import Offered, Request, Rounds, hint_text
-from runtime.lm.tools.schemas import digest_of, result_text
+from runtime.lm.tools.schemas import result_text
 
 
 @final
@@ -166,7 +168,7 @@ class ToolCalls:
 
     def _step(self, request: Request) -> Step:
         work = self._message
-        path = f"{work.delivery.path}/tool/{request.index}"
+        path = path_of(work.delivery.path, request.index)
         return Step(work.step.node, path, work.run.now(), attempt=work.step.attempt, tool=request.tool.name)
 
     async def _ended(self, request: Request, step: Step) -> str | _Failure:
@@ -211,17 +213,18 @@ class ToolCalls:
         return given if isinstance(given, _Failure) else allowed.told(given)
 
     async def _kept(self, request: Request, path: str) -> str | _Failure:
-        """What a call gave; of a stored run, what it gave the first time, whatever has begun again since.
+        """What a call gave; of a stored run, what it gave the first time, no matter what has begun again since.
 
         Raises:
-            StepUncertain: its effect must not happen twice, and it had begun when its attempt, or its process, ended.
+            StepUncertain: its effect must not happen twice, and it had begun when its attempt, or its process, ended; the run is
+            parked.
         """
         if self._once is None:
             return result_text(await self._calling.in_time(request, path))
-        name = f"{request.tool.name} {request.index} {digest_of(request.arguments)}"
+        name = name_of(request)
         work = self._written
         if isinstance(request.tool, ToolSpec) and request.tool.tool.effect is Effect.ONCE:
-            begun = await self._once.call(f"{name} begun", str, (self._life,))
+            begun = await self._once.call(begin_of(name), str, (self._life,))
             work = self._written if begun == self._life else self._uncertain
         kept: tuple[bool, str] = json.loads(await self._once.call(name, work, (request, path)))
         is_error, text = kept
@@ -232,22 +235,20 @@ class ToolCalls:
     async def _written(self, request: Request, path: str) -> str:
         """What a call gives, as it is written down."""
         try:
-            return json.dumps([False, result_text(await self._calling.in_time(request, path))])
+            return kept_text(result_text(await self._calling.in_time(request, path)))
         except BaseException as raised:
             error = failure_in(raised)
             if error is None or not self._is_told(error):
                 raise
             self._errors[path] = error
-            return json.dumps([True, _told(error)])
+            return kept_text(_told(error), is_error=True)
 
     async def _uncertain(self, request: Request, path: str) -> str:
-        raise StepUncertain(
-            f"the tool {request.tool.name!r} may run once only, and had begun at {path} when its attempt, or its process, ended: "
-            "it may have taken effect or not.\n"
-            "  Fix: look on the other side; declare it Effect.REPEAT if doing it twice does no harm.",
-            run_id=self._message.run.id,
-            path=path,
-        )
+        """Have the run wait for somebody who finds out whether the call took effect."""
+        run = self._message.run
+        parked = step_uncertain(run.id, f"tool {request.tool.name!r} ({path})", path)
+        run.park(parked)
+        raise parked
 
 
 def _told(error: BaseException) -> str:

@@ -1,8 +1,12 @@
-"""Steps that may run once only and were cut short: nobody knows whether they took effect, until somebody decides it."""
+"""Steps, and calls of tools, that may run once only and were cut short: no one knows whether they took effect.
+
+Somebody finds out and decides: it begins again, or this is what it made.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any, final
 
 import attrs
@@ -11,6 +15,7 @@ from actors.errors import DeclarationError, UsageError
 from actors.graphs.node import Kind, NodeSpec
 from actors.store_errors import NotStorable, RecordTooLarge, StepUncertain
 from actors.words import repr_of
+from runtime.graphs.cut_calls import CutCall, cut_calls
 from runtime.graphs.deployment import Deployment
 from runtime.graphs.journaling import FRAME_END
 from runtime.graphs.reducer.state import RunState
@@ -42,21 +47,59 @@ class Uncertain:
         return f"{self.frame}{FRAME_END}{self.path}" if self.frame else self.path
 
 
+@final
+@attrs.define(eq=False)
+class Open:
+    """What of a run is uncertain."""
+
+    codec: MessageCodec
+    steps: list[Uncertain] = attrs.field(factory=list[Uncertain])
+    calls: list[CutCall] = attrs.field(factory=list[CutCall])
+    """Those that go on as soon as the run does."""
+    later: list[CutCall] = attrs.field(factory=list[CutCall])
+    """Those that it may never come to again: they need not be decided, and may be."""
+
+
 async def find_uncertain(
+    deployment: Deployment,
+    resumed: Resumed,
+    own: Iterable[Record],
+    frames: Mapping[str, Sequence[Record]],
+    deployment_of: Callable[[Any], Awaitable[Deployment]],
+    now_s: float,
+) -> Open:
+    """What is uncertain of a run, and of the nested runs that go on with it; `own` are the records of the run itself."""
+    found = Open(deployment.codec)
+    calls = {(each.step, each.path): each for each in cut_calls(chain(own, *frames.values()))}
+    at_work: set[str] = set()
+    is_deep = any(each.kind is RecordKind.BEGAN for each in chain(*frames.values())) or any(
+        FRAME_END in step for step, _ in calls
+    )
+    found.steps = await _find_steps(deployment, resumed, frames, deployment_of, now_s, "", at_work, is_deep=is_deep)
+    for call in sorted(calls.values(), key=lambda call: (call.step, len(call.path), call.path)):  # not in the order of chance
+        (found.calls if call.step in at_work and not call.may_go_on else found.later).append(call)
+    return found
+
+
+async def _find_steps(
     deployment: Deployment,
     resumed: Resumed,
     frames: Mapping[str, Sequence[Record]],
     deployment_of: Callable[[Any], Awaitable[Deployment]],
     now_s: float,
-    frame: str = "",
+    frame: str,
+    at_work: set[str],
+    *,
+    is_deep: bool,
 ) -> list[Uncertain]:
-    """Every such step of a run, and of the nested runs that go on with it."""
+    """The steps among it, of one frame and, if `is_deep`, of those in it; `at_work` gets the places of all that goes on."""
     state = resumed.state
     found = [
         Uncertain(each.path, frame, resumed.attempt_of(each.path), state.plan.nodes[each.node], state, deployment.codec)
         for each in resumed.uncertain
     ]
-    if not any(record.kind is RecordKind.BEGAN for records in frames.values() for record in records):
+    at_work.update(f"{frame}{FRAME_END}{each.path}" if frame else each.path for each in resumed.commands.deliveries)
+    if not is_deep:
         return found
     for delivery in resumed.commands.deliveries:
         spec = state.plan.nodes[delivery.node]
@@ -67,27 +110,32 @@ async def find_uncertain(
             begun = RunState(inner.routing, state.run_id, delivery.path)
             message = next(iter(delivery.arguments.values()))
             told = replay(begun, message, frames[inner_frame], inner.codec, now_s)
-            found += await find_uncertain(inner, told, frames, deployment_of, now_s, inner_frame)
+            found += await _find_steps(inner, told, frames, deployment_of, now_s, inner_frame, at_work, is_deep=True)
     return found
 
 
-def decided(run_id: str, steps: Sequence[Uncertain], decisions: Mapping[str, Any]) -> list[Decided]:
-    """What to write down of `decisions`, by path: ``"repeat"``, or what the step has made.
+def decided(run_id: str, found: Open, decisions: Mapping[str, Any]) -> list[Decided]:
+    """What to write down of `decisions`, by path: ``"repeat"``, or what the step or the call has made.
 
     Raises:
-        StepUncertain: a step is left without a decision. UsageError: a decision is of no such step, or not what the step makes.
+        StepUncertain: one is left without a decision. UsageError: a decision is of none of them, or not what the step makes.
     """
-    unknown = [path for path in decisions if path not in {step.path for step in steps}]
+    steps, calls = found.steps, [*found.calls, *found.later]
+    paths = list(dict.fromkeys([*(step.path for step in steps), *(call.path for call in calls)]))
+    unknown = [path for path in decisions if path not in paths]
     if unknown:
-        known = ", ".join(repr(step.path) for step in steps) or "none"
+        known = ", ".join(map(repr, paths)) or "none"
         raise UsageError(
-            f"resume({run_id!r}, uncertain={{{unknown[0]!r}: …}}): no step of that path is uncertain; those that are: {known}.\n"
+            f"resume({run_id!r}, uncertain={{{unknown[0]!r}: …}}): nothing of that path is uncertain; what is: {known}.\n"
             "  Fix: give the path of StepUncertain.path."
         )
     open_steps = [step for step in steps if step.path not in decisions and step.spec.on_uncertain is None]
-    if open_steps:
-        raise all_uncertain(run_id, open_steps)
-    written: list[Decided] = []
+    open_calls = [call for call in found.calls if call.path not in decisions]
+    if open_steps or open_calls:
+        raise all_uncertain(run_id, open_steps, open_calls)
+    written: list[Decided] = [
+        _call_decided(run_id, found.codec, call, decisions[call.path]) for call in calls if call.path in decisions
+    ]
     for step in steps:
         if step.path not in decisions or not step.state.is_at_work(step.path):  # another decision has made it superfluous
             continue
@@ -108,6 +156,21 @@ def decided(run_id: str, steps: Sequence[Uncertain], decisions: Mapping[str, Any
     return written
 
 
-def all_uncertain(run_id: str, steps: Sequence[Uncertain]) -> StepUncertain:
-    """The error of a run that waits for a decision on `steps`."""
-    return step_uncertain(run_id, ", ".join(f"{step.spec.name!r} ({step.path})" for step in steps), steps[0].path)
+def _call_decided(run_id: str, codec: MessageCodec, call: CutCall, value: Any) -> Decided:
+    what = f"resume({run_id!r}, uncertain={{{call.path!r}: {repr_of(value, 60)}}})"
+    try:
+        kind, path, text = call.decided(value)
+    except Exception as error:  # its author's own class, which cannot be shown
+        raise UsageError(
+            f"{what}: what the tool {call.tool!r} gave has no text.\n"
+            "  Fix: give the text that the model is to read, or 'repeat' to call it again."
+        ) from error
+    return kind, path, None if text is None else codec.encode_value(text, what)
+
+
+def all_uncertain(run_id: str, steps: Sequence[Uncertain], calls: Sequence[CutCall]) -> StepUncertain:
+    """The error of a run that waits for a decision on `steps` and `calls`."""
+    names = [f"{step.spec.name!r} ({step.path})" for step in steps]
+    names += [f"tool {call.tool!r} ({call.path})" for call in calls]
+    first = steps[0].path if steps else calls[0].path
+    return step_uncertain(run_id, ", ".join(names), first)

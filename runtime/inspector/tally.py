@@ -1,6 +1,6 @@
 """What the recorded events of runs add up to: figures of nodes, of edges and of models.
 
-Counted when somebody looks, and each event once: a service that nobody looks at pays nothing for it. What the recorder has
+Counted when somebody looks, and each event once: a service that no one looks at pays nothing for it. What the recorder has
 forgotten by then is not counted.
 """
 

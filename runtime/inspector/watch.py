@@ -28,7 +28,7 @@ _OVER: Final = (RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED)
 
 @final
 class Watch:
-    """One runtime as inspectors see it. Costs nothing while nobody looks but a few words for each crash and each run's end.
+    """One runtime as inspectors see it. Costs nothing while no one looks but a few words for each crash and each run's end.
 
     Args:
         runtime: what is looked at.

@@ -56,7 +56,7 @@ class MemoryStore:
         return other
 
     def crash(self) -> None:
-        """End as a process does that is killed: nothing more is written, and its runs are free at once."""
+        """End as a process does that is killed: nothing more is written, and its runs are free immediately."""
         if self._lease is not None:
             self._end(self._data.workers[self._lease.worker])
 
@@ -88,11 +88,11 @@ class MemoryStore:
         """See ``Store.open``."""
         await self._reached()
         if worker in self._data.workers:
-            raise StoreError(f"a worker {worker!r} was here already.\n  Fix: give each process a name of its own.")
+            raise StoreError(f"a worker {worker!r} was here already.\n  Fix: give each process its own name.")
         if not self._data.workers:
             self._data.began = self._data.began or datetime.now(UTC)
             self._data.clock_offset_s = -trio.current_time()
-        elif trio.lowlevel.current_clock() is not self._data.clock:  # another event loop, whose clock begins anew
+        elif trio.lowlevel.current_clock() is not self._data.clock:  # another event loop, whose clock begins again
             self._data.began = self._data.latest
             self._data.clock_offset_s = -trio.current_time()
         self._data.clock = trio.lowlevel.current_clock()

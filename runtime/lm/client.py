@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 import random
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self, TypeVar, final
 
@@ -47,7 +47,8 @@ from runtime.lm.limits.cache import AnswerCache
 from runtime.lm.limits.retry import Retry
 from runtime.lm.link import Link
 from runtime.lm.providers.known import check_address
-from runtime.lm.providers.translation import Translator, is_warm, warm_up
+from runtime.lm.providers.library import is_warm, warm_up
+from runtime.lm.providers.translation import Translator
 from runtime.lm.requester import DEADLINE_S, Requester, Settings
 from runtime.lm.statistics import ModelStatistics
 from runtime.lm.tools.offering import with_schemas
@@ -252,9 +253,15 @@ class LMClient:
         return Abilities.shared([own, *map(Abilities.of, self._fallbacks)]) if self._fallbacks else own
 
     async def warm_up(self) -> None:
-        """Import what the first call needs, in a thread; no checkpoint when that has been done."""
-        if not is_warm():
+        """Import what plain calls need, in a thread; no checkpoint when that has been done, or nothing is needed."""
+        if not is_warm() and any(each._translator.plain is None for each in self._all()):
             await warm_up()
+
+    def _all(self) -> Iterator[LMClient]:
+        """It, and all that may answer in its place."""
+        yield self
+        for fallback in self._fallbacks:
+            yield from fallback._all()
 
     # --- opening ---
 
@@ -267,12 +274,12 @@ class LMClient:
             LMAuthFailed: there is no key.
         """
         self._refuse_second_link(None)
-        await warm_up()
-        self._needs_no_key(self._tape)
-        self._translator.route()
-        for fallback in self._fallbacks:
-            fallback._needs_no_key(fallback._tape)
-            fallback._translator.route()
+        models: list[LMClient] = [self, *self._fallbacks]
+        for each in models:
+            each._needs_no_key(each._tape)
+        await self.warm_up()
+        for each in models:
+            each._translator.place()
         async with AsyncExitStack() as stack:
             transport = await stack.enter_async_context(open_transport(max_connections=self.max_connections))
             self.bind(transport, random.Random())
@@ -355,8 +362,6 @@ class LMClient:
         """
         self._requester.opened()
         plain = checked_messages(messages)
-        if not is_warm():
-            await warm_up()
         options = dict(with_schemas(options))
 
         async def ask(requester: Requester, share: Share) -> Completion:
@@ -379,8 +384,6 @@ class LMClient:
         """
         self._requester.opened()
         plain = checked_messages(messages)
-        if not is_warm():
-            await warm_up()
         options = dict(with_schemas(options))
         async with AsyncExitStack() as stack:
 
@@ -426,8 +429,6 @@ class LMClient:
         """
         self._requester.opened()
         plain = checked_texts(texts)
-        if not is_warm():
-            await warm_up()
         attempts = self._settings.retry.max_attempts
         return await self._requester.embed(Allowance(attempts).share(attempts, 0), plain, options)
 

@@ -31,6 +31,8 @@ from runtime.lm.limits.quota import Quota
 from runtime.lm.limits.retry import Retry
 from runtime.lm.link import Link, Place
 from runtime.lm.providers import sending
+from runtime.lm.providers.library import is_warm, warm_up
+from runtime.lm.providers.sending import Reading
 from runtime.lm.providers.streaming import AnswerStream, Waits, timed_out
 from runtime.lm.providers.told import told_usage
 from runtime.lm.providers.translation import CHARS_PER_TOKEN, Exchange, Translator
@@ -108,6 +110,8 @@ class Requester:
         self._model = model
         self._translator = translator
         self._settings = settings
+        self._chat = Reading(translator.completion, translator.plain_completion)
+        self._embedding = Reading(translator.embedded)
         self.link: Link | None = None
         """None while the client is not open."""
         self.rng = random.Random()
@@ -126,15 +130,16 @@ class Requester:
 
     async def answer(self, share: Share, messages: Messages, options: Mapping[str, Any]) -> Completion:
         """The model's answer, within the deadline. Its ``attempts`` are the requests of the whole call; 0 from the cache."""
+        plain = await self._plain_or_ready(messages, options)
         with trio.move_on_after(self._settings.deadline_s):
-            exchange = await self._translated(messages, options)
+            exchange = plain or await self._translated(messages, options)
             cache, key = self._cache_for(exchange, options)
             known = cache.get(key) if cache is not None else None
             if known is not None:
                 await trio.lowlevel.checkpoint()
                 return _kept(known, share)
             with await self._reserved(exchange) as reservation:
-                completion = await self._asked(share, exchange, reservation, self._translator.completion)
+                completion = await self._asked(share, exchange, reservation, self._chat)
                 reservation.settle(self._charged(exchange, completion))
             if cache is not None:
                 cache.put(key, completion)
@@ -143,19 +148,19 @@ class Requester:
 
     async def embed(self, share: Share, texts: Sequence[str], options: Mapping[str, Any]) -> Embeddings:
         """The vectors of `texts`, within the deadline."""
+        if not is_warm():
+            await warm_up()
         with trio.move_on_after(self._settings.deadline_s):
             make = functools.partial(self._translator.embedding, texts, options)
             exchange = self._on_time(await trio.to_thread.run_sync(make) if self._translator.is_slow else make())
             with await self._reserved(exchange) as reservation:
-                embeddings = await self._asked(share, exchange, reservation, self._translator.embedded)
+                embeddings = await self._asked(share, exchange, reservation, self._embedding)
                 reservation.settle(self._charged(exchange, embeddings))
             return embeddings
         raise self._too_late(share)
 
-    async def _asked(
-        self, share: Share, exchange: Exchange, reservation: Reservation, read: Callable[[Exchange, HttpReply], Answer]
-    ) -> Answer:
-        hedge_s, once = self._settings.hedge_s, functools.partial(self._attempt, share, exchange, reservation, read)
+    async def _asked(self, share: Share, exchange: Exchange, reservation: Reservation, reading: Reading[Answer]) -> Answer:
+        hedge_s, once = self._settings.hedge_s, functools.partial(self._attempt, share, exchange, reservation, reading)
 
         async def discard(unwanted: Answer) -> None:
             reservation.lose(self._charged(exchange, unwanted))
@@ -175,7 +180,7 @@ class Requester:
         share: Share,
         exchange: Exchange,
         reservation: Reservation,
-        read: Callable[[Exchange, HttpReply], Answer],
+        reading: Reading[Answer],
         sent: Sent,
     ) -> Answer:
         link, place, ticket = await self._permitted(share, exchange)
@@ -184,7 +189,7 @@ class Requester:
             with place, ticket:
                 sent()
                 passage.reply = await sending.send(exchange, link.transport, share.take, passage.sent, link.tape)
-                answer = await sending.read_reply(read, exchange, passage.reply)
+                answer = await reading.of(exchange, passage.reply)
                 ticket.used(self._charged(exchange, answer).total_tokens)
         except BaseException as error:
             passage.error = error
@@ -197,6 +202,7 @@ class Requester:
 
     async def begin(self, stack: AsyncExitStack, share: Share, messages: Messages, options: Mapping[str, Any]) -> LMStream:
         """A stream whose first piece is there, or one of a kept answer; `stack` closes it."""
+        plain = await self._plain_or_ready(messages, options, stream=True)
         settings = self._settings
         waits = Waits(
             first_token_s=settings.first_token_s,
@@ -205,7 +211,7 @@ class Requester:
             total_s=settings.deadline_s,
         )
         with trio.CancelScope(deadline=waits.until):
-            exchange = await self._translated(messages, options, stream=True)
+            exchange = plain or await self._translated(messages, options, stream=True)
             cache, key = self._cache_for(exchange, options)
             known = cache.get(key) if cache is not None else None
             if known is not None:
@@ -300,7 +306,7 @@ class Requester:
         """The account, whose quota is shared by its models; found once per link."""
         name, key = exchange.request.host, self._translator.account
         quota = link.transport.shared(("quota", key), Quota)
-        account = link.transport.shared(("account", key, self._translator.route().model), lambda: Account(name, quota))
+        account = link.transport.shared(("account", key, self._translator.place().model), lambda: Account(name, quota))
         account.declare(self._settings.rpm, self._settings.tpm)
         link.account = account
         return account
@@ -309,6 +315,15 @@ class Requester:
         """The longest pause to wait out: a short one while there is another model to ask."""
         retry = self._settings.retry
         return min(retry.max_retry_after_s, retry.fall_back_after_s) if share.models_after else retry.max_retry_after_s
+
+    async def _plain_or_ready(self, messages: Messages, options: Mapping[str, Any], *, stream: bool = False) -> Exchange | None:
+        """The request, where it is made without LiteLLM; else LiteLLM is imported, outside of the call's deadline."""
+        plain = self._translator.plain_request(messages, options, stream=stream)
+        if plain is not None:
+            return self._on_time(plain)
+        if not is_warm():
+            await warm_up()
+        return None
 
     async def _translated(self, messages: Messages, options: Mapping[str, Any], *, stream: bool = False) -> Exchange:
         """LiteLLM fetches remote images and files for some providers, without regard for the event loop: in a thread then."""

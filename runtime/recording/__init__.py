@@ -1,5 +1,6 @@
-"""What runs did, kept and written: ``Recording`` for services, and the encoder of events."""
+"""What runs did, kept and written: ``Recording`` for services, ``EventFile`` for programs, and the encoder of events."""
 
+from runtime.recording.event_file import EventFile as EventFile
 from runtime.recording.recorder import Recorder as Recorder
 from runtime.recording.recorder import Recording as Recording
 from runtime.recording.recorder import RunRecord as RunRecord

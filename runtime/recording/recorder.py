@@ -1,6 +1,6 @@
-"""The runs of a runtime, kept for whoever asks later: lists, streams that are taken up again, pages and replays.
+"""The runs of a runtime, kept for anyone who asks later: lists, streams that are taken up again, pages and replays.
 
-One observer. Events are kept as they are, and written when the first reader comes, once for all readers: a run that nobody
+One observer. Events are kept as they are, and written when the first reader comes, once for all readers: a run that no one
 follows costs an append for each event. What is kept is bounded in runs, in events of each, and in bytes.
 """
 

@@ -27,7 +27,7 @@ from runtime.graphs.events import LMCalled, LMCallStarted, LMDelta, RunEvent, Ru
 from runtime.messages import schemas
 
 VERSION: Final = 1
-"""Of the form of events, in each as ``v``."""
+"""The version of the form of events, in each as ``v``."""
 Content = Literal["full", "none"]
 """Whether events show what messages, prompts and answers hold."""
 Redact = Callable[[Any], Any]
@@ -147,7 +147,7 @@ class Encoder:
 
 
 def error_told(error: BaseException, *, inside: bool) -> dict[str, Any]:
-    """An error for readers: of a run that failed each node with its path and attempt.
+    """An error for readers: for a run that failed, each node with its path and attempt.
 
     What the error says, and what caused it, can hold anything that the program works with, so it is for readers inside alone.
     Others learn the class, if it is one of ours.
@@ -177,7 +177,7 @@ def _cause_told(failed: NodeFailed, *, inside: bool) -> dict[str, Any] | None:
 
 
 def plain(value: object) -> Any:
-    """`value` as JSON, whatever it is; never raises."""
+    """`value` as JSON, no matter what it is; never raises."""
     if isinstance(value, str | bool | int | None) and not isinstance(value, enum.Enum):
         return value
     try:

@@ -20,7 +20,18 @@ from runtime.serve.live import Live
 from runtime.serve.problems import Problem
 from runtime.serve.questions import answer_any
 from runtime.serve.requests import json_body, whole_number
-from runtime.serve.routes import Answer, Endpoint, as_json, cancel_run, follow_run, prefix_of, runs_told, show_graph, show_run
+from runtime.serve.routes import (
+    Answer,
+    Endpoint,
+    as_json,
+    cancel_run,
+    follow_run,
+    prefix_of,
+    runs_told,
+    show_graph,
+    show_run,
+    show_trace,
+)
 from runtime.serve.sse import HEADERS, QUIET_S, RETRY, Writer, frame, slices
 from runtime.serve.views import graph_told
 from runtime.serve.web import Request, Response
@@ -198,7 +209,7 @@ class _Changes:
 
 
 async def cancel(live: Live, caller: Caller, request: Request) -> Answer:
-    """Cancel a run; answer when nothing of it is alive."""
+    """Cancel a run; answer when none of it is alive."""
     answer = await cancel_run(live, caller, request)
     _LOG.info("inspector: %s cancelled run %s", caller.name, request.path_params["run"])
     return answer
@@ -228,6 +239,7 @@ def endpoints(*, operated: bool) -> Sequence[Endpoint]:
         *(Endpoint("GET", f"{data}/{name}", "inspect", _shows(name), f"The view {name}") for name in VIEWS),
         Endpoint("GET", f"{data}/runs/{{run}}", "inspect", show_run, "Show a run"),
         Endpoint("GET", f"{data}/runs/{{run}}/events", "inspect", follow_run, "Follow the events of a run"),
+        Endpoint("GET", f"{data}/runs/{{run}}/trace", "inspect", show_trace, "Show what the nodes of a run did"),
         Endpoint("GET", f"{data}/graphs/{{graph}}", "inspect", show_graph, "Show a graph"),
     ]
     if operated:

@@ -62,7 +62,7 @@ class Launch:
     begun: trio.Event = attrs.field(factory=trio.Event)
     """Set when it was accepted by the runtime, or has failed to be."""
     ended: trio.Event = attrs.field(factory=trio.Event)
-    """Set when nothing of it is alive."""
+    """Set when none of it is alive."""
     error: BaseException | None = None
     """Why it did not begin."""
     handle: RunHandle[Any] | None = None
@@ -75,7 +75,7 @@ class Launch:
 
 @final
 class Live:
-    """One service while its lifespan lasts. All of it is on trio, whatever the server is on."""
+    """One service while its lifespan lasts. All of it is on trio, no matter what the server is on."""
 
     def __init__(self, graphs: Sequence[Graph], limits: Limits, recording: Recording, runtime: Runtime) -> None:
         self.graphs: Mapping[str, Graph] = {graph.name: graph for graph in graphs}
@@ -95,7 +95,7 @@ class Live:
         self.drains = trio.Event()
         """Set when no more runs are taken."""
         self.launches: dict[str, Launch] = {}
-        """Those under way, by id."""
+        """Those in progress, by id."""
         self._late: OrderedDict[str, None] = OrderedDict()
         self._answered: OrderedDict[tuple[str, str], tuple[str, str]] = OrderedDict()
         """By caller and idempotency key: the digest of the request, and the run."""
@@ -159,7 +159,7 @@ class Live:
         """What is kept of a run, if `caller` may see it, or (`operating`) change it.
 
         Raises:
-            Problem: there is none, or it is another's: nobody learns which.
+            Problem: there is none, or it is another's: no one learns which.
         """
         record = self.recorder.get(run_id)
         if record is not None and self.may_see(record, caller):
@@ -308,7 +308,7 @@ class Live:
         return run_id in self._late
 
     async def cancel(self, record: RunRecord) -> None:
-        """Cancel the run; return when nothing of it is alive. Over already: no effect."""
+        """Cancel the run; return when none of it is alive. Over already: no effect."""
         launch = self.launches.get(record.id)
         if launch is not None:
             launch.scope.cancel()

@@ -22,9 +22,10 @@ from runtime.serve.requests import (
     whole_number,
 )
 from runtime.serve.sse import EventStreamResponse, JSONLinesResponse, Reader
-from runtime.serve.trace import attempts_of, chrome_trace
+from runtime.serve.trace import page_headers, trace_page, trace_told
 from runtime.serve.views import graph_told, layout_told, run_told
 from runtime.serve.web import Request, Response
+from runtime.traces.chrome import chrome_trace
 
 Answer = Callable[[Any, Any, Any], Awaitable[None]]
 """An ASGI response."""
@@ -43,9 +44,18 @@ class Endpoint:
     method: str
     path: str
     scope: Scope | None
-    """What its caller must have; None: nobody need say who calls."""
+    """What its caller must have; None: no one need say who calls."""
     handler: Handler
     summary: str
+    body: Mapping[str, Any] | None = None
+    """The schema of the JSON that a face takes; None of other routes."""
+    has_own_errors: bool = False
+    """Whether errors have the form of another protocol, rather than that of problem documents."""
+
+    @property
+    def id(self) -> str:
+        """What the operation is called in the OpenAPI document."""
+        return self.handler.__name__.lstrip("_")
 
 
 def as_json(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -206,17 +216,21 @@ class _Counted:
 async def show_trace(live: Live, caller: Caller, request: Request) -> Answer:
     """What the run's nodes did, attempt by attempt."""
     record = live.run(request.path_params["run"], caller)
+    encoder, inside = live.encoder, caller.sees_all
     match request.query_params.get("as", "json"):
         case "json":
-            return as_json({"run": record.id, "graph": record.graph, "attempts": attempts_of(record)})
+            return as_json((await trace_told(record, encoder, inside=inside))[1])
         case "chrome":
-            return as_json(chrome_trace(record))
+            return as_json(chrome_trace((await trace_told(record, encoder, inside=inside))[0]))
+        case "html":
+            page = await trace_page(record, encoder, live.graphs.get(record.graph), inside=inside)
+            return Response(page, headers=page_headers(record), media_type="text/html; charset=utf-8")
         case _:
-            raise Problem("not-acceptable", "as: expected 'json' or 'chrome'.")
+            raise Problem("not-acceptable", "as: expected 'json', 'chrome' or 'html'.")
 
 
 async def cancel_run(live: Live, caller: Caller, request: Request) -> Answer:
-    """Cancel a run; answer when nothing of it is alive."""
+    """Cancel a run; answer when none of it is alive."""
     record = live.run(request.path_params["run"], caller, operating=True)
     await live.cancel(record)
     return as_json(run_told(live, record, caller, prefix_of(request)), 200, {"X-Run-Id": record.id})

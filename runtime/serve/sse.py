@@ -1,7 +1,7 @@
 """The events of a run over HTTP: server-sent events, at the pace of each reader, and JSON Lines of what there is.
 
 A run never waits for its readers: they read what is kept of it. What has come since a reader last took something goes out in
-slices, so that one which takes nothing holds little memory, and none of the others'.
+slices, so one which takes nothing holds little memory, and none of the others'.
 """
 
 from __future__ import annotations

@@ -1,60 +1,66 @@
-"""What a run did, attempt by attempt, from its events: as JSON, and as the trace that Chrome and Perfetto show."""
+"""The trace of a run over HTTP: its attempts as JSON, for Chrome and Perfetto, or as one file of HTML."""
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from runtime.core.events import Event
-from runtime.graphs.events import NodeCancelled, NodeEvent, NodeFellBack, NodeFinished, NodeGaveUp, NodeRetrying, NodeStarted
+import trio
+
+from actors.graphs.graph import Graph
+from runtime.inspector.export import export_page
 from runtime.recording.recorder import RunRecord
+from runtime.recording.wire import Encoder
+from runtime.serve.views import graph_told, layout_told
+from runtime.traces.steps import Trace, trace_of
 
-_ENDS: Final[dict[type[Event], str]] = {
-    NodeFinished: "done",
-    NodeRetrying: "retrying",
-    NodeFellBack: "fell back",
-    NodeGaveUp: "failed",
-    NodeCancelled: "cancelled",
-}
+SLICE: Final = 200
+"""Events that are read before other tasks get their turn."""
+_UNSAFE: Final = re.compile(r"[^A-Za-z0-9_.-]")
 
 
-def attempts_of(record: RunRecord) -> list[dict[str, Any]]:
-    """Each attempt of a node at a message, in the order in which they began; times in seconds since the run was accepted."""
-    open_: dict[tuple[str, int], dict[str, Any]] = {}
-    found: list[dict[str, Any]] = []
-    for entry in record.entries:
-        event = entry.event
-        if not isinstance(event, NodeEvent):
-            continue
-        at_s = round(event.at_s - record.created_at_s, 6)
-        if isinstance(event, NodeStarted):
-            told: dict[str, Any] = {
-                "node": event.node,
-                "path": event.path,
-                "attempt": event.attempt,
-                "waited_s": round(event.waited_s, 6),
-                "began_s": at_s,
-                "ended_s": None,
-                "status": "running",
-            }
-            open_[event.path, event.attempt] = told
-            found.append(told)
-        elif type(event) in _ENDS:
-            ended = open_.pop((event.path, event.attempt), None)
-            if ended is not None:
-                ended["ended_s"], ended["status"] = at_s, _ENDS[type(event)]
+async def wire_events(record: RunRecord, encoder: Encoder, *, inside: bool) -> Sequence[Mapping[str, Any]]:
+    """What is kept of the run's events, as its readers see them. A checkpoint, and more of them for a long run."""
+    found: list[Mapping[str, Any]] = []
+    for number, entry in enumerate(record.after(-1)):
+        if not number % SLICE:
+            await trio.lowlevel.checkpoint()
+        found.append(json.loads(entry.text(encoder, record.created_at_s, inside=inside)))
     return found
 
 
-def chrome_trace(record: RunRecord) -> dict[str, Any]:
-    """The same for ``chrome://tracing`` and Perfetto: one row for each node."""
-    rows: dict[str, int] = {}
-    events: list[dict[str, Any]] = []
-    for index, attempt in enumerate(attempts_of(record)):
-        row = rows.setdefault(attempt["node"], len(rows) + 1)
-        common = {"cat": "node", "id": index, "pid": 1, "tid": row, "name": f"{attempt['node']} {attempt['attempt']}"}
-        details = {"path": attempt["path"], "status": attempt["status"], "waited_s": attempt["waited_s"]}
-        events.append({**common, "ph": "b", "ts": attempt["began_s"] * 1e6, "args": details})
-        if attempt["ended_s"] is not None:
-            events.append({**common, "ph": "e", "ts": attempt["ended_s"] * 1e6})
-    names = [{"ph": "M", "pid": 1, "tid": row, "name": "thread_name", "args": {"name": node}} for node, row in rows.items()]
-    return {"traceEvents": [*names, *events], "displayTimeUnit": "ms", "otherData": {"run": record.id, "graph": record.graph}}
+def attempts_told(trace: Trace) -> list[dict[str, Any]]:
+    """Each attempt of a node at a message, in the order in which they began; times in seconds since the run was accepted."""
+    return [
+        {
+            "node": attempt.node,
+            "path": attempt.path,
+            "attempt": attempt.attempt,
+            "waited_s": (attempt.began_us - attempt.delivered_us) / 1e6,
+            "began_s": attempt.began_us / 1e6,
+            "ended_s": None if attempt.ended_us is None else attempt.ended_us / 1e6,
+            "status": attempt.status,
+        }
+        for attempt in trace.attempts
+    ]
+
+
+async def trace_told(record: RunRecord, encoder: Encoder, *, inside: bool) -> tuple[Trace, dict[str, Any]]:
+    """The trace, and what is told of it as JSON."""
+    trace = trace_of(await wire_events(record, encoder, inside=inside))
+    return trace, {"run": record.id, "graph": record.graph, "status": record.status, "attempts": attempts_told(trace)}
+
+
+async def trace_page(record: RunRecord, encoder: Encoder, graph: Graph | None, *, inside: bool) -> bytes:
+    """The inspector's page with the run inside."""
+    events = await wire_events(record, encoder, inside=inside)
+    told = None if graph is None else {**graph_told(graph, ""), "layout": layout_told(graph)}
+    return export_page(events, graph=told).encode()
+
+
+def page_headers(record: RunRecord) -> dict[str, str]:
+    """Those of the page: it is a file to keep, and is never shown with the rights of this service's own pages."""
+    name = _UNSAFE.sub("_", record.id)[:64]
+    return {"Content-Disposition": f'attachment; filename="run-{name}.html"', "Content-Security-Policy": "sandbox"}

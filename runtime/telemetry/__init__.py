@@ -1,4 +1,4 @@
-"""What a runtime tells of itself to the tools of an operator: logs, spans, metrics. Each part is an instrument."""
+"""What a runtime tells about itself to the tools of an operator: logs, spans, metrics. Each part is an instrument."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ _ERROR_CHARACTERS: Final = 200
 @final
 @attrs.define(eq=False)
 class _Attempt:
-    """One attempt at one message that is under way."""
+    """One attempt at one message that is in progress."""
 
     span: Span
     task: trio.lowlevel.Task | None
@@ -52,7 +52,7 @@ class _Attempt:
 class _Run:
     span: Span
     attempts: dict[str, _Attempt] = attrs.field(factory=dict[str, _Attempt])
-    """Those under way, by path."""
+    """Those in progress, by path."""
     before: dict[str, trace.SpanContext] = attrs.field(factory=dict[str, trace.SpanContext])
     """By path, the last attempt that failed: the next one is linked to it."""
     calls: dict[int, Span] = attrs.field(factory=dict[int, Span])
@@ -62,7 +62,7 @@ class _Run:
 class Tracing:
     """An instrument that makes spans: ``open_runtime(instruments=[Tracing()])``.
 
-    A run is a span whose parent is the current span of whoever started it; each attempt of a node is one below it, and current in
+    A run is a span whose parent is the current span of its caller; each attempt of a node is one below it, and current in
     the node's code, so spans of the author, of httpx and of worker threads hang below it, as calls of language models and tools
     do. A nested graph's nodes hang below the node that it stands for. A later attempt is a new span, linked to the one that
     failed. What a resumed run did in an earlier process makes no spans.

@@ -21,11 +21,13 @@ def piece(arguments: str = "", **more: Any) -> Piece:
 
 def read(*events: list[Piece]) -> tuple[list[tuple[str, str, str]], list[ToolCallDelta]]:
     """The calls as (id, name, arguments), and their pieces."""
-    reader = ChunkReader(lambda chunk: load().types.utils.ModelResponseStream(**chunk))
+    reader = ChunkReader(
+        lambda: lambda chunk: load().types.utils.ModelResponseStream(**chunk), is_like_openai=False, is_loaded=lambda: True
+    )
     deltas: list[Any] = []
     for pieces in events:
         chunk = {"id": "1", "choices": [{"index": 0, "delta": {"tool_calls": pieces}, "finish_reason": None}]}
-        deltas += reader.read(ServerEvent(json.dumps(chunk)))
+        deltas += reader.read(ServerEvent(json.dumps(chunk))) or []
     calls = [(call["id"], call["function"]["name"], call["function"]["arguments"]) for call in reader.tool_calls]
     return calls, deltas
 

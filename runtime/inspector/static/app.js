@@ -115,7 +115,7 @@ class App extends Component {
   }
 
   render(_, { place: at, view, about, link, needsKey, told, events }) {
-    if (events) return html`<main><${Run} id=${(events[0] || {}).run || ""} events=${events} /></main>`;
+    if (events) return html`<main><${Run} id=${(events[0] || {}).run || ""} events=${events} graph=${data("graph")} /></main>`;
     const s = (view || about || {}).summary;
     return html`<header><div class="head"><b>understudy</b>${s ? html`<span>${many(s.graphs, "graph")} · ${many(Object.values(s.runs || {}).reduce((a, b) => a + b, 0), "run")} · ${many(s.actors, "actor")} · ${s.restarting} restarting · ${many(s.letters, "dead letter")} · ${usd(s.cost_usd)}</span>` : null}<span class=${`link ${link}`} role="status">${link}</span><span class="label">${about && about.operates ? "may operate" : "read only"}</span></div>
       <nav aria-label="views">${TABS.map(([name, title], index) => html`<a href=${`#/${name}`} class=${at.name === name ? "on" : ""} aria-current=${at.name === name ? "page" : null} title=${`key ${index + 1}`}>${title}</a>`)}
@@ -125,9 +125,15 @@ class App extends Component {
   }
 }
 
+/** What a page has inside that was written by `understudy trace -o FILE.html`. */
+function data(name) {
+  const element = document.getElementById(name);
+  return element && element.type === "application/json" ? JSON.parse(element.textContent) : null;
+}
+
 function embedded() {
-  const element = document.getElementById("events");
-  return element && element.type === "application/json" ? eventsOf(element.textContent) : null;
+  const found = data("events");
+  return found && found.filter((each) => each && typeof each.event === "string");
 }
 
 takeToken();

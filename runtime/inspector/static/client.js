@@ -48,6 +48,14 @@ export async function post(path, body) {
   return (await checked(await fetch(new URL(`api/${path}`, HOME), { method: "POST", headers: all, body: JSON.stringify(body) }))).json();
 }
 
+/** Saves what the service gives as a file. */
+export async function download(path, name) {
+  const blob = await (await checked(await fetch(new URL(`api/${path}`, HOME), { headers: headers({}), cache: "no-store" }))).blob();
+  const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+}
+
 /** Splits a stream into its events. @param {string} waiting */
 export function framesIn(waiting) {
   const blocks = waiting.split("\n\n");

@@ -1,6 +1,6 @@
 // One run: its timeline with waiting, attempts and calls, its critical path, its events, and its replay.
 
-import { follow, get, post } from "./client.js";
+import { download, follow, get, post } from "./client.js";
 import { Badge, Component, Fault, Json, go, html, seconds, shown, usd } from "./parts.js";
 import { Picture } from "./picture.js";
 import { criticalPath, nodeStates, timeline } from "./timeline.js";
@@ -11,7 +11,7 @@ export class Run extends Component {
   constructor(props) {
     super(props);
     this.events = props.events ? [...props.events] : [];
-    this.state = { until: Infinity, playing: false, speed: 1, chosen: null, tab: "timeline", cancelled: "" };
+    this.state = { until: Infinity, playing: false, speed: 1, chosen: null, tab: "timeline", cancelled: "", graph: props.graph };
   }
 
   componentDidMount() {
@@ -51,18 +51,20 @@ export class Run extends Component {
     }, 50);
   }
 
-  render({ id, about }, { until, playing, speed, chosen, tab, graph, stream, refused, cancelled }) {
+  render({ id, about, events }, { until, playing, speed, chosen, tab, graph, stream, refused, cancelled }) {
     if (refused) return html`<section><h1>Run ${shown(id)}</h1><p class="fault">${shown(refused.message)}</p></section>`;
     const whole = timeline(this.events), told = until === Infinity ? whole : timeline(this.events, until);
     const span = Math.max(whole.span, 0.000001), critical = criticalPath(told.bars), place = (at) => `${(100 * Math.min(at, span)) / span}%`;
     const picked = chosen && told.bars.find((bar) => `${bar.path} ${bar.attempt}` === chosen);
     const cancel = () => post(`runs/${encodeURIComponent(id)}/cancel`, {}).then(() => this.setState({ cancelled: "Cancelled." }), (error) => this.setState({ cancelled: error.message }));
+    const save = () => download(`runs/${encodeURIComponent(id)}/trace?as=html`, `run-${id.replace(/[^\w.-]/g, "_")}.html`).catch((error) => this.setState({ cancelled: error.message }));
     let left = MOST_BARS;
     return html`<section><h1>Run ${shown(id)} <${Badge} state=${told.status} /></h1>
-      <p>${told.graph ? html`<a href=${go("graphs", told.graph)}>${shown(told.graph)}</a>, ` : ""}${seconds(whole.span)}, ${told.bars.length} attempts${told.missed ? `, ${told.missed} events are not kept any more` : ""}
+      <p>${told.graph ? html`${events ? shown(told.graph) : html`<a href=${go("graphs", told.graph)}>${shown(told.graph)}</a>`}, ` : ""}${seconds(whole.span)}, ${told.bars.length} attempts${told.missed ? `, ${told.missed} events are not kept any more` : ""}
         ${Object.entries(told.labels).map(([k, v]) => html` <small class="label">${shown(k)}: ${shown(v)}</small>`)}
         ${about && about.operates && ["running", "waiting", "queued"].includes(whole.status) ? html` <button onClick=${cancel}>Cancel the run</button>` : null} <span role="status">${shown(cancelled)}</span></p>
-      <p class="filters">${["timeline", "picture", "events"].map((each) => html`<button class=${tab === each ? "on" : ""} onClick=${() => this.setState({ tab: each })}>${each}</button>`)}
+      <p class="filters">${["timeline", ...(graph || !events ? ["picture"] : []), "events"].map((each) => html`<button class=${tab === each ? "on" : ""} onClick=${() => this.setState({ tab: each })}>${each}</button>`)}
+        ${events ? null : html`<button title="a page with this run inside" onClick=${save}>trace.html ⤓</button>`}
         <span class="replay"><button aria-label=${playing ? "pause" : "play"} onClick=${() => this.play(span)}>${playing ? "▮▮" : "▶"}</button>
         <button onClick=${() => this.setState({ speed: speed >= 8 ? 1 : speed * 2 })}>×${speed}</button>
         <input type="range" aria-label="time" min="0" max="1000" value=${until === Infinity ? 1000 : (1000 * until) / span} onInput=${(event) => { const at = Number(event.target.value); this.setState({ until: at >= 1000 ? Infinity : (at / 1000) * span }); }} /></span></p>

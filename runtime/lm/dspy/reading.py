@@ -218,7 +218,7 @@ def hint_for(error: Any) -> tuple[ChatMessage, ...]:
 
 
 def ill_made(error: MessageInvalid, output: type, model: str, *, spent: bool) -> LMReplyUnreadable:
-    """Our error for an answer of `model` that was read, and that `output` refuses."""
+    """Our error for an answer of `model` that was read, and that `output` rejects."""
     told = "".join(f"\n  {line}" for line in lines_of(error.problems))
     named = fields_named(error.problems) or "the answer"
     return LMReplyUnreadable(

@@ -14,7 +14,9 @@ import attrs
 
 from actors.lm import Delta, ReasoningDelta, TextDelta, ToolCallDelta
 from runtime.lm.http.sse import ServerEvent
+from runtime.lm.providers.plain import PlainChunk, plain_chunk
 from runtime.lm.providers.reasons import known_reason, told_reason
+from runtime.lm.providers.usage import count
 from runtime.messages.shapes import as_json, as_list, as_object, first_of, text_in
 
 DONE = "[DONE]"
@@ -69,11 +71,22 @@ class ChunkReader:
     """Reads the events of one stream.
 
     Args:
-        parse: LiteLLM's parser of the provider's chunks, as ``ModelResponseStream``.
+        parser: gives LiteLLM's parser of the provider's chunks, as ``ModelResponseStream``; it may import LiteLLM.
+        is_like_openai: whether that is the one of OpenAI's chunks, so pieces of text are read without it.
+        is_loaded: whether LiteLLM is imported.
     """
 
-    def __init__(self, parse: Callable[[Mapping[str, Any]], Any]) -> None:
-        self._parse = parse
+    def __init__(
+        self,
+        parser: Callable[[], Callable[[Mapping[str, Any]], Any]],
+        *,
+        is_like_openai: bool,
+        is_loaded: Callable[[], bool],
+    ) -> None:
+        self._parser = parser
+        self._parse: Callable[[Mapping[str, Any]], Any] | None = None
+        self._is_like_openai = is_like_openai
+        self._is_loaded = is_loaded
         self._texts: list[str] = []
         self._reasonings: list[str] = []
         self._refusals: list[str] = []
@@ -84,8 +97,8 @@ class ChunkReader:
         """Whether the provider has announced that nothing follows."""
         self.finish_reason: str | None = None
         """Why the answer ended, once it has."""
-        self.priced: list[Any] = []
-        """The chunks that carry usage."""
+        self._priced: list[Any] = []
+        """The chunks that carry usage: LiteLLM's objects, and the JSON of those that were read without them."""
         self.thinking: list[dict[str, Any]] = []
         """The signed blocks of reasoning so far."""
         self.logprobs: dict[str, list[Any]] = {}
@@ -119,8 +132,38 @@ class ChunkReader:
         """Why the model declined to answer, in its words so far."""
         return whole_characters("".join(self._refusals)) or None
 
-    def read(self, event: ServerEvent) -> list[Delta]:
-        """The pieces in `event`, often none.
+    @property
+    def is_plain(self) -> bool:
+        """Whether all that came are pieces of a text, and one usage at most."""
+        return self._parse is None and len(self._priced) <= 1
+
+    @property
+    def plain_usage(self) -> Mapping[str, Any]:
+        """The usage of a plain answer, as it came; an empty one where none did."""
+        return self._priced[0]["usage"] if self._priced else {}
+
+    @property
+    def priced(self) -> list[Any]:
+        """The chunks that carry usage, as LiteLLM's objects."""
+        parse = self._needed_parse()
+        return [parse(chunk) if isinstance(chunk, dict) else chunk for chunk in self._priced]
+
+    @property
+    def told_tokens(self) -> tuple[int, int] | None:
+        """The tokens of prompt and answer by the last chunk that carries a usage; None without one."""
+        if not self._priced:
+            return None
+        last = self._priced[-1]
+        usage = last["usage"] if isinstance(last, dict) else last.usage
+        return count(usage, "prompt_tokens"), count(usage, "completion_tokens")
+
+    def _needed_parse(self) -> Callable[[Mapping[str, Any]], Any]:
+        if self._parse is None:
+            self._parse = self._parser()
+        return self._parse
+
+    def read(self, event: ServerEvent) -> list[Delta] | None:
+        """The pieces in `event`, often none. None when LiteLLM has to be imported first; nothing has been noted then.
 
         Raises:
             Exception: it isn't a chunk: ValueError when it isn't JSON, or what LiteLLM's parser raises.
@@ -129,11 +172,16 @@ class ChunkReader:
             self.is_done = True
             return []
         fields: Any = json.loads(event.data)
+        plain = plain_chunk(fields) if self._is_like_openai else None
+        if plain is not None:
+            return self._text_piece(plain, fields)
+        if self._parse is None and not self._is_loaded():
+            return None
         told, raw = told_reason(fields), as_object(first_of(as_object(fields).get("choices")).get("delta"))
         indices = _indices(raw)
-        chunk = self._parse(fields)
+        chunk = self._needed_parse()(fields)
         if getattr(chunk, "usage", None) is not None:
-            self.priced.append(chunk)
+            self._priced.append(chunk)
         begun = as_object(fields).get("message")
         self.id = self.id or text_in(fields, "id") or text_in(begun, "id") or text_in(fields, "responseId")
         deltas: list[Delta] = []
@@ -146,6 +194,18 @@ class ChunkReader:
         if told is not None and self.finish_reason is None:
             self.finish_reason = known_reason(told, "stop")
         return deltas
+
+    def _text_piece(self, chunk: PlainChunk, fields: dict[str, Any]) -> list[Delta]:
+        self.id = self.id or chunk.id
+        if chunk.usage is not None:
+            self._priced.append(fields)
+        if chunk.finish_reason is not None:
+            self.finish_reason = chunk.finish_reason
+        text = self._text_halves.joined(chunk.text)
+        if not text:
+            return []
+        self._texts.append(text)
+        return [TextDelta(text)]
 
     def _pieces(self, delta: Any, indices: list[int | None] | None) -> list[Delta]:
         pieces: list[Delta] = []

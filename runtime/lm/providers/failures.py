@@ -24,7 +24,7 @@ from runtime.lm.limits.redaction import MAX_SEARCHED_CHARS, excerpt, redact
 from runtime.lm.limits.retry import retry_after_s
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from runtime.lm.http.http_messages import HttpReply
 
@@ -49,6 +49,21 @@ OVERLOAD_CODES = frozenset({"overloaded_error", "server_overloaded", "slow_down"
 CONTEXT_CODES = frozenset({"context_length_exceeded", "model_context_window_exceeded"})
 REFUSAL_CODES = frozenset({"content_filter", "content_policy_violation", "content_policy_violation_error", "moderation_blocked"})
 QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
+
+_TOO_LONG = (
+    "exceed context limit",
+    "this model's maximum context length is",
+    "string too long. expected a string with maximum length",
+    "model's maximum context limit",
+    "is longer than the model's context length",
+    "input tokens exceed the configured limit",
+    "`inputs` tokens + `max_new_tokens` must be",
+    "exceeds the available context size",
+    "exceeds the maximum number of tokens allowed",
+)
+_TOO_LONG_TOGETHER = (("current length is", "while limit is"), ("maximum input length is", "tokens"))
+_TOO_LONG_FOR_A_NAME = (("string_above_max_length",), ("invalid 'user'", "string too long"))
+"""The value of an option that names somebody, which says nothing about the prompt."""
 
 FIXES: Mapping[type[LMError], str] = {
     LMRateLimited: "wait; lower max_connections; or ask the provider for a higher limit.",
@@ -81,7 +96,6 @@ def error_for(
     place: str,
     model: str,
     secrets: Sequence[str] = (),
-    is_context_too_long: Callable[[str], bool] = lambda text: False,
 ) -> LMError:
     """The error that `reply`, a reply without an answer, amounts to. The client fills in the attempt.
 
@@ -90,11 +104,10 @@ def error_for(
         place: where from, for the message.
         model: the model as it was asked for.
         secrets: texts that must not appear in the message.
-        is_context_too_long: recognises providers' words for a prompt that does not fit.
     """
     detail, codes = _provider_words(reply.body)
     status = _embedded_status(reply)
-    kind = _refined(error_class(status), status, codes, detail, is_context_too_long)
+    kind = _refined(error_class(status), status, codes, detail)
     wait_s = retry_after_s(reply.headers)
     words = f": {excerpt(detail, secrets)}" if detail.strip() else ""
     wait = f" (retry after {wait_s:g} s)" if wait_s is not None else ""
@@ -133,7 +146,6 @@ def _refined(
     status: int,
     codes: frozenset[str],
     detail: str,
-    is_context_too_long: Callable[[str], bool],
 ) -> type[LMError]:
     """The class of the status, corrected by the provider's text: several share one status for different faults."""
     if codes & OVERLOAD_CODES:
@@ -144,6 +156,14 @@ def _refined(
         if codes & REFUSAL_CODES or "content management policy" in detail.lower():
             return LMRefused
     return kind
+
+
+def is_context_too_long(text: str) -> bool:
+    """Whether `text`, a provider's, reports a prompt that does not fit: by the words that LiteLLM knows of its providers."""
+    words = text.lower()
+    if any(all(part in words for part in parts) for parts in _TOO_LONG_FOR_A_NAME):
+        return False
+    return any(part in words for part in _TOO_LONG) or any(all(part in words for part in parts) for parts in _TOO_LONG_TOGETHER)
 
 
 def _embedded_status(reply: HttpReply) -> int:

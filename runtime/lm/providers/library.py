@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.metadata
+import importlib.util
 import inspect
 import logging
 import os
@@ -16,6 +17,7 @@ import re
 import warnings
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import trio
@@ -78,6 +80,24 @@ def load() -> Any:
     litellm.suppress_debug_info = True
     litellm.telemetry = False
     return litellm
+
+
+_OF_CALLS = re.compile(
+    rb"^[ \t]*(?:export[ \t]+)?((?:OPENAI|HOSTED_VLLM|LM_STUDIO|USE_LITELLM|LITELLM|SSL)_\w+|\w+_PROXY)[ \t]*=",
+    re.MULTILINE | re.IGNORECASE,
+)
+"""Lines that set a variable on which calls depend."""
+
+
+@functools.cache
+def has_env_file() -> bool:
+    """Whether importing litellm would set variables on which calls depend, out of a file ``.env`` above its own folder."""
+    found = None if is_warm() else importlib.util.find_spec("litellm")
+    if found is None or found.origin is None or os.environ.get("LITELLM_MODE", "DEV") != "DEV":
+        return False
+    path = next((above / ".env" for above in Path(found.origin).parents if (above / ".env").is_file()), None)
+    names = [] if path is None else [name.decode() for name in _OF_CALLS.findall(path.read_bytes())]
+    return any(name not in os.environ for name in names) or (bool(names) and "LITELLM_DEV_ENV_HOT_RELOAD" in os.environ)
 
 
 @functools.cache

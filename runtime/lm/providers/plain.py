@@ -1,6 +1,7 @@
 """Replies in OpenAI's form that hold a text and nothing else, as most do, read without LiteLLM's objects for everything else.
 
-Only what LiteLLM would read to the same answer is read here. Any other reply is left to it: :func:`plain_answer` gives None then.
+Only what LiteLLM would read to the same answer is read here. Any other reply is left to it: :func:`plain_answer` and
+:func:`plain_chunk` give None then.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ import attrs
 _REASONS = frozenset({"stop", "length"})
 _REPLY = frozenset({"id", "object", "created", "model", "choices", "usage", "service_tier", "system_fingerprint"})
 _CHOICE = frozenset({"index", "message", "finish_reason"})
+_CHUNK = _REPLY | {"obfuscation"}
+_PIECE = frozenset({"index", "delta", "finish_reason"})
+_WRITERS = frozenset({"assistant", "", None})
 _MESSAGE = frozenset({"role", "content"})
 _LISTS = frozenset({"annotations", "tool_calls"})
 """Fields of a message without a meaning when they are empty."""
@@ -54,6 +58,43 @@ def plain_answer(body: bytes) -> PlainAnswer | None:
     if tier is not None and not isinstance(tier, str):
         return None
     return PlainAnswer(message["content"], reason, model, usage, tier, reply)
+
+
+@final
+@attrs.frozen
+class PlainChunk:
+    """One piece of a streamed text."""
+
+    text: str
+    finish_reason: str | None
+    """Set in the last piece that has a text."""
+    id: str
+    """The provider's name for the whole answer."""
+    usage: Mapping[str, Any] | None
+    """As it came in the whole answer."""
+
+
+def plain_chunk(fields: Any) -> PlainChunk | None:
+    """The piece in `fields`, the JSON of one event of a stream; None when it holds anything that LiteLLM should see."""
+    chunk = _object(fields)
+    name, usage = chunk.get("id"), chunk.get("usage")
+    choices = cast("list[Any]", chunk["choices"]) if isinstance(chunk.get("choices"), list) else None
+    if type(name) is not str or type(chunk.get("created")) is not int or type(chunk.get("model")) is not str:
+        return None
+    if choices is None or not _has_only(chunk, _CHUNK) or not (usage is None or _is_usage(_object(usage))):
+        return None
+    if not choices:
+        return PlainChunk("", None, name, usage)
+    choice = _object(choices[0])
+    delta, reason = _object(choice.get("delta")), choice.get("finish_reason")
+    if len(choices) > 1 or "delta" not in choice or not _has_only(choice, _PIECE) or not (reason is None or reason in _REASONS):
+        return None
+    text = delta.get("content")
+    if not (text is None or type(text) is str) or delta.get("role", "assistant") not in _WRITERS:
+        return None
+    if type(choice.get("index")) is not int or not all(name in _MESSAGE or value is None for name, value in delta.items()):
+        return None
+    return PlainChunk(text or "", reason, name, usage)
 
 
 def _object(found: Any) -> dict[str, Any]:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, final
 
 from runtime.lm.providers.known import SERVERS_OF_ONES_OWN
 from runtime.lm.providers.library import load
 from runtime.lm.providers.plain import PlainAnswer
+from runtime.lm.providers.plain_calls import PlainModel
 from runtime.lm.providers.routes import Route
 
 
 @final
 class Prices:
-    """The prices of one model."""
+    """The prices of one model. `plain` gives the model where LiteLLM is not needed for all of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, plain: Callable[[], PlainModel | None]) -> None:
+        self._plain = plain
         self._is_priced = True
 
     def of_reply(self, route: Route, parsed: Any, kind: str) -> float | None:
@@ -39,6 +42,9 @@ class Prices:
         """What a reply of nothing but a text cost; see :meth:`of_reply`."""
         if not self._is_priced or route.provider in SERVERS_OF_ONES_OWN:
             return None
+        own = self._plain()
+        if own is not None and own.knows_cost(plain):
+            return own.cost_usd(plain)
         litellm = load()
         model = plain.model if route.provider == "openai" else f"{route.provider}/{plain.model}"
         parsed = litellm.ModelResponse(model=model, usage=litellm.Usage(**plain.usage))
@@ -53,6 +59,9 @@ class Prices:
     def _of_tokens(self, route: Route, prompt_tokens: int, completion_tokens: int) -> float | None:
         if route.provider in SERVERS_OF_ONES_OWN:
             return None
+        own = self._plain()
+        if own is not None:
+            return own.prices.of_tokens(prompt_tokens, completion_tokens) if own.prices is not None else None
         try:
             prompt_usd, completion_usd = load().cost_per_token(
                 model=route.model,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast, final
@@ -18,22 +19,43 @@ from runtime.lm.providers.dialects import SilentLog, parser_of, reader_of, reads
 from runtime.lm.providers.exchange import Exchange
 from runtime.lm.providers.failures import FIXES, error_for, has_error, is_page
 from runtime.lm.providers.lenient import put_right, readable
-from runtime.lm.providers.library import fitted, load, part
+from runtime.lm.providers.library import fitted, is_warm, load, part
 from runtime.lm.providers.plain import PlainAnswer, plain_answer
+from runtime.lm.providers.plain_calls import PlainModel
+from runtime.lm.providers.price_list import cached_tokens
 from runtime.lm.providers.prices import Prices
 from runtime.lm.providers.reasons import known_reason, told_reason
 from runtime.lm.providers.routes import Route
 from runtime.lm.providers.usage import usage_of
 from runtime.messages.shapes import as_json, as_list, as_object, text_in
 
+_NOTHING_USED: Mapping[str, Any] = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+
 
 @final
 class ReplyReader:
-    """Reads the replies of one model. `route` and `secrets` are asked when they are needed: the route may not be resolved yet."""
+    """Reads the replies of one model.
 
-    def __init__(self, model: str, route: Callable[[], Route], secrets: Callable[[], tuple[str, ...]], prices: Prices) -> None:
+    Args:
+        model: as it was asked for.
+        route: where it lives, asked when it is needed: it may not be resolved yet.
+        plain: the model where plain answers are read without LiteLLM.
+        secrets: texts that no message may contain.
+        prices: the model's.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        route: Callable[[], Route],
+        plain: Callable[[], PlainModel | None],
+        secrets: Callable[[], tuple[str, ...]],
+        prices: Prices,
+    ) -> None:
         self._model = model
         self._route = route
+        self._own = plain
         self._secrets = secrets
         self._prices = prices
         self._is_like_openai: bool | None = None
@@ -44,12 +66,10 @@ class ReplyReader:
         Raises:
             LMError: there is none; the class is the error table's.
         """
-        if not 200 <= reply.status < 300 or has_error(reply.body):
-            raise self.error(exchange, reply)
+        plain = self.plain_completion(exchange, reply)
+        if plain is not None:
+            return plain
         try:
-            plain = plain_answer(reply.body) if self._reads_as_openai() else None
-            if plain is not None:
-                return self._plain(plain)
             parsed = self._parse(exchange, attrs.evolve(reply, body=readable(reply.body, self._route().provider)))
             raw = _object_in(reply.body)
             answer = self._answer(parsed, told_reason(raw), raw)
@@ -60,6 +80,28 @@ class ReplyReader:
         except Exception as error:  # noqa: BLE001 - raised again, without keys
             raise_alone(self._unreadable(exchange, reply, error, "answer"), error, self._secrets())
         return self._checked(answer, extras.get("refusal") or getattr(message, "refusal", None))  # the latter from 1.109 on
+
+    def plain_completion(self, exchange: Exchange, reply: HttpReply) -> Completion | None:
+        """The answer in `reply`; None where LiteLLM has to read it, which may not be imported yet.
+
+        Raises:
+            LMError: there is none; the class is the error table's.
+        """
+        if not 200 <= reply.status < 300 or has_error(reply.body):
+            raise self.error(exchange, reply)
+        try:
+            plain = plain_answer(reply.body) if self._reads_as_openai() else None
+            if plain is None or not (is_warm() or self._knows_cost(plain)):
+                return None
+            return self._plain(plain)
+        except UsageError:  # the installed litellm has not been tried
+            raise
+        except Exception as error:  # noqa: BLE001 - raised again, without keys
+            raise_alone(self._unreadable(exchange, reply, error, "answer"), error, self._secrets())
+
+    def _knows_cost(self, plain: PlainAnswer) -> bool:
+        own = self._own()
+        return own is not None and own.knows_cost(plain)
 
     def embedded(self, exchange: Exchange, reply: HttpReply) -> Embeddings:
         """The embeddings in `reply`.
@@ -101,6 +143,11 @@ class ReplyReader:
 
     def chunks(self, exchange: Exchange) -> ChunkReader:
         """What reads the events of a streamed answer to `exchange`."""
+        return ChunkReader(
+            functools.partial(self._chunk_parser, exchange), is_like_openai=self._own() is not None, is_loaded=is_warm
+        )
+
+    def _chunk_parser(self, exchange: Exchange) -> Callable[[Mapping[str, Any]], Any]:
         route = self._route()
         parser = parser_of(load(), route, json_mode=exchange.json_mode)
         if hasattr(parser, "tool_name_reverse_map"):  # names that Anthropic would reject have been rewritten
@@ -111,7 +158,22 @@ class ReplyReader:
             put_right(chunk, route.provider)
             return read(chunk)
 
-        return ChunkReader(read_leniently)
+        return read_leniently
+
+    def plain_streamed(self, chunks: ChunkReader) -> Completion | None:
+        """The completion that the chunks of a stream make up; None where LiteLLM has to say what they are."""
+        own, told = self._own(), chunks.plain_usage if chunks.is_plain else {}
+        if own is None or not chunks.is_plain or (told and cached_tokens(told, None) is None):
+            return None
+        if not told.get("completion_tokens"):
+            told = _NOTHING_USED
+        cost_usd = own.prices.of_usage(told) if own.prices is not None else None
+        return self._completed(
+            text=chunks.text,
+            finish_reason=chunks.finish_reason or "stop",
+            usage=usage_of(told, lambda: cost_usd),
+            id=chunks.id,
+        )
 
     def streamed(self, exchange: Exchange, chunks: ChunkReader) -> Completion:
         """The completion that all chunks of a stream make up.
@@ -154,14 +216,7 @@ class ReplyReader:
 
     def error(self, exchange: Exchange, reply: HttpReply) -> LMError:
         """The error that `reply`, which carries no answer, amounts to."""
-        mapping = part("litellm_core_utils.exception_mapping_utils")
-        return error_for(
-            reply,
-            place=exchange.request.place,
-            model=self._model,
-            secrets=self._secrets(),
-            is_context_too_long=mapping.ExceptionCheckers.is_error_str_context_window_exceeded,
-        )
+        return error_for(reply, place=exchange.request.place, model=self._model, secrets=self._secrets())
 
     def _parse(self, exchange: Exchange, reply: HttpReply) -> Any:
         litellm, route = load(), self._route()
@@ -185,14 +240,18 @@ class ReplyReader:
 
     def _reads_as_openai(self) -> bool:
         if self._is_like_openai is None:
-            self._is_like_openai = reads_as_openai(load(), self._route())
+            self._is_like_openai = self._own() is not None or reads_as_openai(load(), self._route())
         return self._is_like_openai
+
+    def _place(self) -> Route:
+        own = self._own()
+        return own.route if own is not None else self._route()
 
     def _plain(self, plain: PlainAnswer) -> Completion:
         return self._completed(
             text=plain.text,
             finish_reason=plain.finish_reason,
-            usage=usage_of(plain.usage, lambda: self._prices.of_plain(self._route(), plain)),
+            usage=usage_of(plain.usage, lambda: self._prices.of_plain(self._place(), plain)),
             id=text_in(plain.raw, "id"),
             raw=plain.raw,
         )
@@ -223,7 +282,7 @@ class ReplyReader:
             text=whole_characters(text),
             model=self._model,
             reasoning=None if reasoning is None else whole_characters(reasoning),
-            is_cancellable=not self._route().is_threaded,
+            is_cancellable=not self._place().is_threaded,
             **{name: _whole(value) if name != "usage" else value for name, value in fields.items()},
         )
 

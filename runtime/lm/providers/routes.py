@@ -273,7 +273,12 @@ def _headers(provider: str, config: Any) -> Mapping[str, str]:
         }
     if provider in OWN_PROTOCOL_PROVIDERS or provider in HTTP_HANDLER_PROVIDERS:
         return {}
+    return {**config.get_attribution_headers(), **organisation_headers(provider)}
+
+
+def organisation_headers(provider: str) -> dict[str, str]:
+    """OpenAI's headers that name who pays, where the environment does; none for another provider."""
     organisation = os.environ.get("OPENAI_ORGANIZATION") or os.environ.get("OPENAI_ORG_ID")
     project = os.environ.get("OPENAI_PROJECT_ID")
     own = {"OpenAI-Organization": organisation, "OpenAI-Project": project} if provider == "openai" else {}
-    return {**config.get_attribution_headers(), **{name: value for name, value in own.items() if value}}
+    return {name: value for name, value in own.items() if value}

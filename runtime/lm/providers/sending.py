@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TypeVar
+from typing import Generic, TypeVar, final
 
+import attrs
 import trio
 
 from actors.errors import UsageError
@@ -14,6 +15,7 @@ from runtime.lm.http.http_messages import HttpReply, HttpStream
 from runtime.lm.http.tape import Tape
 from runtime.lm.http.transport import HttpTransport, whole_reply
 from runtime.lm.providers.exchange import Exchange
+from runtime.lm.providers.library import is_warm
 
 Answer = TypeVar("Answer")
 READ_ON_THE_LOOP_BYTES = 500_000
@@ -64,11 +66,24 @@ def stream(
     return _prepared(exchange, transport, may_resend, on_sent)
 
 
-async def read_reply(read: Callable[[Exchange, HttpReply], Answer], exchange: Exchange, reply: HttpReply) -> Answer:
-    """What `read` makes of `reply`: in a thread where the reply is so long that reading it would hold the event loop."""
-    if len(reply.body) <= READ_ON_THE_LOOP_BYTES:
-        return read(exchange, reply)
-    return await trio.to_thread.run_sync(read, exchange, reply)
+@final
+@attrs.frozen
+class Reading(Generic[Answer]):
+    """How replies of one kind are read."""
+
+    read: Callable[[Exchange, HttpReply], Answer]
+    read_plainly: Callable[[Exchange, HttpReply], Answer | None] | None = None
+    """The same without LiteLLM; it gives None for a reply that needs it."""
+
+    async def of(self, exchange: Exchange, reply: HttpReply) -> Answer:
+        """What is in `reply`. In a thread where the event loop would wait: for a long reply, or for LiteLLM's import."""
+        if len(reply.body) <= READ_ON_THE_LOOP_BYTES:
+            if is_warm():
+                return self.read(exchange, reply)
+            plain = None if self.read_plainly is None else self.read_plainly(exchange, reply)
+            if plain is not None:
+                return plain
+        return await trio.to_thread.run_sync(self.read, exchange, reply)
 
 
 @asynccontextmanager

@@ -21,7 +21,8 @@ from runtime.lm.http.sse import EventReader, EventTooLarge, LineReader, ServerEv
 from runtime.lm.http.transport import whole_reply
 from runtime.lm.providers.event_stream import CONTENT_TYPE, BinaryEventReader, NotAnEvent
 from runtime.lm.providers.failures import FIXES, has_error
-from runtime.lm.providers.sending import read_reply
+from runtime.lm.providers.library import is_warm, warm_up
+from runtime.lm.providers.sending import Reading
 from runtime.lm.providers.told import told_usage
 from runtime.lm.providers.translation import CHARS_PER_TOKEN, Exchange, Translator
 
@@ -149,14 +150,15 @@ class AnswerStream:
         """
         if self._whole is not None:
             return told_usage(self._whole.body)
-        has_come = bool(self._received_pieces or self._chunks.priced)
+        told = self._chunks.told_tokens
+        has_come = bool(self._received_pieces or told)
         if not 200 <= self._http.status < 300 or not (has_come or is_given_up):
             return None
         prompt_tokens, _ = self._translator.expected_tokens(self._exchange)
-        said = self._chunks.priced[-1].usage if self._chunks.priced else None
+        told_prompt, told_completion = told or (0, 0)
         return Usage(
-            prompt_tokens=int(getattr(said, "prompt_tokens", 0) or prompt_tokens),
-            completion_tokens=max(int(getattr(said, "completion_tokens", 0) or 0), self._tokens),
+            prompt_tokens=told_prompt or prompt_tokens,
+            completion_tokens=max(told_completion, self._tokens),
             is_estimate=True,
         )
 
@@ -184,13 +186,13 @@ class AnswerStream:
                 events = self._events.close() if chunk is None else self._events.feed(chunk)
             except (EventTooLarge, NotAnEvent) as error:
                 raise self._unreadable(str(error), "") from error  # whose words are ours
-            if not self._read_all(events):
+            if not await self._read_all(events):
                 continue
             if chunk is None:
                 self._has_ended = True
                 if not self._chunks.is_whole:
                     raise self._unreadable("the stream ended before the answer did", self._chunks.text)
-                self._end(self._streamed())
+                self._end(await self._streamed())
             elif self._chunks.is_done:
                 await self._last_bytes()
 
@@ -200,20 +202,22 @@ class AnswerStream:
         with trio.move_on_after(_LAST_BYTES_S):
             while await self._next_chunk() is not None:
                 pass
-        self._end(self._streamed())
+        self._end(await self._streamed())
 
-    def _read_all(self, events: Sequence[ServerEvent]) -> bool:
-        """False when the answer must end here, and the rest counts for nothing."""
+    async def _read_all(self, events: Sequence[ServerEvent]) -> bool:
+        """False when the answer must end here, and the rest counts for nothing. A checkpoint where LiteLLM has to be imported."""
         for event in events:
-            self._read(event)
+            if not self._read(event):
+                await warm_up()
+                self._read(event)
             if self._cut is not None:
                 return False
         return True
 
-    def _read(self, event: ServerEvent) -> None:
-        data = event.data.encode()
-        if has_error(data):
-            raise self._translator.error(self._exchange, HttpReply(200, self._http.headers, data))
+    def _read(self, event: ServerEvent) -> bool:
+        """False when LiteLLM has to be imported first."""
+        if '"error"' in event.data and has_error(event.data.encode()):
+            raise self._translator.error(self._exchange, HttpReply(200, self._http.headers, event.data.encode()))
         try:
             pieces = self._chunks.read(event)
         except Exception as error:  # noqa: BLE001 - raised again, without keys
@@ -223,9 +227,15 @@ class AnswerStream:
             self._received_pieces += len(pieces)
             self._received_bytes += sum(map(_size_bytes, pieces))
             self._cut = self.limit(self._tokens)
+        return pieces is not None
 
-    def _streamed(self) -> Completion:
+    async def _streamed(self) -> Completion:
         try:
+            plain = self._translator.plain_streamed(self._chunks)
+            if plain is not None:
+                return plain
+            if not is_warm():
+                await warm_up()
             return self._translator.streamed(self._exchange, self._chunks)
         except LMError:
             raise
@@ -244,7 +254,7 @@ class AnswerStream:
         reply = await whole_reply(self._http)
         # `_early` is of a success only, so it counts toward no limit of an error.
         self._whole = attrs.evolve(reply, body=self._early + reply.body) if self._early else reply
-        whole = await read_reply(self._translator.completion, self._exchange, self._whole)
+        whole = await Reading(self._translator.completion, self._translator.plain_completion).of(self._exchange, self._whole)
         self._end(whole)
         self._pieces.extend(pieces_of(whole))
 

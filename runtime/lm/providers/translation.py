@@ -39,6 +39,7 @@ from runtime.lm.providers.library import fitted, load, part, quiet, untried
 from runtime.lm.providers.library import is_warm as is_warm
 from runtime.lm.providers.library import warm_up as warm_up
 from runtime.lm.providers.options import check_known, known_options
+from runtime.lm.providers.plain_calls import PlainModel, plain_model
 from runtime.lm.providers.prices import Prices
 from runtime.lm.providers.replies import ReplyReader
 from runtime.lm.providers.routes import Route, resolve
@@ -75,9 +76,11 @@ class Translator:
         self._options = dict(provider_options or {})
         self._needs_no_key = False
         self._found: Route | None = None
-        self._prices = Prices()
+        self._is_placed = False
+        self._plain: PlainModel | None = None
+        self._prices = Prices(lambda: self.plain)
         self._mapped: dict[str, dict[str, Any]] = {}
-        self._replies = ReplyReader(model, self.route, self._secrets, self._prices)
+        self._replies = ReplyReader(model, route=self.route, plain=lambda: self.plain, secrets=self._secrets, prices=self._prices)
         self._abilities: Abilities | None = None
         self._known: dict[str, frozenset[str]] = {}
 
@@ -101,9 +104,12 @@ class Translator:
             LMAuthFailed: there is no key.
             LMBadRequest: the provider does not know an option, or a value cannot be sent.
         """
+        plain = self.plain_request(messages, options, stream=stream)
+        if plain is not None:
+            return plain
+        wanted = {name: value for name, value in options.items() if value is not None}
         litellm = load()
         route = self.route()
-        wanted = {name: value for name, value in options.items() if value is not None}
         self._refuse_options(litellm, wanted)
         self._check_known(litellm, route, wanted, "chat", "chat")
         # LiteLLM translates in place: what the caller has given stays as it is.
@@ -120,6 +126,16 @@ class Translator:
             raise untried(f"{type(error).__name__}: {error}") from error
         except Exception as error:  # noqa: BLE001 - raised again, without keys
             raise_alone(self._refusal(error), error, self._secrets())
+
+    def plain_request(
+        self, messages: Sequence[ChatMessage], options: Mapping[str, Any], *, stream: bool = False
+    ) -> Exchange | None:
+        """The same request, where it is made without LiteLLM; else None, and :meth:`request` imports LiteLLM if it must."""
+        plain = self.plain
+        if plain is None:
+            return None
+        wanted = {name: value for name, value in options.items() if value is not None}
+        return plain.request(messages, wanted, stream=stream)
 
     def embedding(self, texts: Sequence[str], options: Mapping[str, Any]) -> Exchange:
         """The request for the embeddings of `texts`. `options` are OpenAI's.
@@ -291,9 +307,17 @@ class Translator:
         """
         return self._replies.embedded(exchange, reply)
 
+    def plain_completion(self, exchange: Exchange, reply: HttpReply) -> Completion | None:
+        """The answer in `reply`; None where LiteLLM has to read it. Raises as :meth:`completion` does."""
+        return self._replies.plain_completion(exchange, reply)
+
     def chunks(self, exchange: Exchange) -> ChunkReader:
         """What reads the events of a streamed answer to `exchange`."""
         return self._replies.chunks(exchange)
+
+    def plain_streamed(self, chunks: ChunkReader) -> Completion | None:
+        """The completion that the chunks of a stream make up; None where LiteLLM has to say what they are."""
+        return self._replies.plain_streamed(chunks)
 
     def streamed(self, exchange: Exchange, chunks: ChunkReader) -> Completion:
         """The completion that all chunks of a stream make up.
@@ -313,13 +337,14 @@ class Translator:
     def abilities(self) -> Abilities:
         """What the model can do by LiteLLM's table, asked exactly as ``dspy.LM`` asks it. Opens no connection."""
         if self._abilities is None:
-            self._abilities = _abilities_of(load(), self.model)
+            plain = self.plain
+            self._abilities = plain.abilities if plain is not None else _abilities_of(load(), self.model)
         return self._abilities
 
     @property
     def account(self) -> tuple[str, str, str]:
         """What tells one provider account from another: provider, address, and a digest of the key."""
-        route = self.route()
+        route = self.place()
         digest = hashlib.sha256(route.account.encode()).hexdigest()
         return route.provider, route.api_base or "", digest
 
@@ -332,7 +357,7 @@ class Translator:
 
     def price_usd(self, prompt_tokens: int, completion_tokens: int) -> float:
         """What so many tokens cost by LiteLLM's table; 0 for a model without a price."""
-        return self._prices.of_tokens(self.route(), prompt_tokens, completion_tokens)
+        return self._prices.of_tokens(self.place(), prompt_tokens, completion_tokens)
 
     def excerpt(self, text: str) -> str:
         """The beginning of `text`, as it may stand in a message: without this model's key and anything that looks like one."""
@@ -343,8 +368,9 @@ class Translator:
         raise_alone(failure, original, self._secrets())
 
     def _secrets(self) -> tuple[str, ...]:
-        found = self._found.secrets if self._found is not None else ()
-        keys = {self._api_key or "", (self._found.api_key if self._found is not None else None) or ""}
+        known = self._found or (self._plain.route if self._plain is not None else None)
+        found = known.secrets if known is not None else ()
+        keys = {self._api_key or "", (known.api_key if known is not None else None) or ""}
         return long_enough(secret for secret in {*keys, *found} if secret not in keys or len(secret) >= MIN_KEY_CHARS)
 
     # --- where to ---
@@ -353,6 +379,29 @@ class Translator:
     def is_slow(self) -> bool:
         """Whether the next translation reads files first: a cloud's own settings, to find out where the model lives."""
         return self._found is None and self.model.partition("/")[0] in CLOUDS
+
+    @property
+    def plain(self) -> PlainModel | None:
+        """The model where plain calls are made without LiteLLM; found once."""
+        if not self._is_placed:
+            base, options = self._api_base, self._options
+            self._plain = plain_model(self.model, api_key=self._api_key, api_base=base, options=options)
+            if self._plain is None and self._needs_no_key:
+                self._plain = plain_model(self.model, api_key=NO_KEY, api_base=base, options=options)
+            self._is_placed = True
+            if self._plain is not None:
+                self._check_length(self._plain.route)
+        return self._plain
+
+    def place(self) -> Route:
+        """Where the model lives. Without LiteLLM's configuration, where plain calls are made without it.
+
+        Raises:
+            DeclarationError: see :meth:`route`.
+            LMAuthFailed: see :meth:`route`.
+        """
+        plain = self.plain
+        return plain.route if plain is not None else self.route()
 
     def _resolved(self) -> Route:
         base, options = self._api_base, self._options
@@ -378,14 +427,18 @@ class Translator:
                         part(name)
             except (AttributeError, ImportError) as error:
                 raise untried(f"{type(error).__name__}: {error}") from error
-            if 0 < len(self._found.api_key or "") < MIN_KEY_CHARS:
-                _LOG.warning(
-                    "the key for %r has fewer than %d characters: it is not taken out of errors that quote it, because it would "
-                    "be taken out of the middle of words, too",
-                    self.model,
-                    MIN_KEY_CHARS,
-                )
+            if self._plain is None:
+                self._check_length(self._found)
         return self._found
+
+    def _check_length(self, route: Route) -> None:
+        if 0 < len(route.api_key or "") < MIN_KEY_CHARS:
+            _LOG.warning(
+                "the key for %r has fewer than %d characters: it is not taken out of errors that quote it, because it would "
+                "be taken out of the middle of words, too",
+                self.model,
+                MIN_KEY_CHARS,
+            )
 
 
 def _abilities_of(litellm: Any, name: str) -> Abilities:

@@ -70,10 +70,11 @@ async def respond(live: Live, caller: Caller, request: Request, models: Models) 
         return _Stream(response)
     pieces = Pieces(live, record, model, after)
     with cancelling(live, record):
-        while await pieces.more() is not None:
+        question = await response.question(pieces)
+        while question is None and await pieces.more() is not None:
             question = await response.question(pieces)
-            if question is not None:
-                return as_json(response.asking(question), 200, {"X-Run-Id": record.id})
+    if question is not None:
+        return as_json(response.asking(question), 200, {"X-Run-Id": record.id})
     return as_json(response.whole(answer_of(live, record, caller, model)), 200, {"X-Run-Id": record.id})
 
 
@@ -127,8 +128,9 @@ class Response:
         return f"{PREFIX}{self.record.id}" + (f".{self.after}" if self.after >= 0 else "")
 
     async def question(self, pieces: Pieces) -> Question | None:
-        """What the run asks a person since the last look."""
-        if not any(isinstance(entry.event, QuestionAsked) for entry in pieces.entries):
+        """What the run asks a person, if it may have begun to since the last look."""
+        is_first = not pieces.entries and self.after >= 0
+        if not is_first and not any(isinstance(entry.event, QuestionAsked) for entry in pieces.entries):
             return None
         questions = await open_questions(self.live, self.record)
         return questions[0] if questions else None
@@ -240,7 +242,7 @@ class _Stream:
             ]
             if not await writer.write(b"".join(opening)):
                 return False
-            question: Question | None = None
+            question = await response.question(pieces)
             while question is None and (found := await pieces.more()) is not None:
                 told = b"".join(self._delta(piece) for piece in found) if pieces.entries else QUIET
                 if told and not await writer.write(told):

@@ -1,4 +1,4 @@
-"""One simulated run of an async function: a seed, a strategy, the choices made, a trace, and a verdict when it hangs.
+"""One simulated run of an async function: a seed, a strategy, the choices made, a trace, and an error when it hangs.
 
 Flow: ``explore`` makes a :class:`Simulation` per schedule and calls :meth:`Simulation.run`; ``schedule`` asks it for each choice.
 """
@@ -321,7 +321,7 @@ class Simulation:
         else:
             self._give_up_on_deadlock()
 
-    # --- verdicts ---------------------------------------------------------------------------------------------------------
+    # --- failures ---------------------------------------------------------------------------------------------------------
 
     def _give_up_on_deadlock(self) -> None:
         self._stuck += 1
@@ -339,7 +339,7 @@ class Simulation:
                 self.loop.unshield()
             return
         busiest = ", ".join(f"{name} ({count}×)" for name, count in Counter(self._recent).most_common(5))
-        title = f"no end after {self._max_steps} steps, at {self.loop.now_s:g} s. Of the last 100 steps: {busiest}."
+        title = f"no end after {self._max_steps} steps, at {self.loop.now_s:g} s. The last 100 steps: {busiest}."
         self._fail(Livelock(f"{title}\n{self._report()}"))
 
     def _report(self) -> str:

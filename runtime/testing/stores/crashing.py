@@ -21,13 +21,13 @@ class Ending(StrEnum):
     BEFORE = "before"
     """The process is killed when it is about to write it."""
     AFTER = "after"
-    """The process is killed when it is written, and nobody has been told."""
+    """The process is killed when it is written, and no one has been told."""
     CANCELLED_BEFORE = "cancelled before"
     """What the runtime was opened in is cancelled when the record is about to be written."""
     CANCELLED_INSIDE = "cancelled inside"
     """It is cancelled while the record is on its way."""
     CANCELLED_AFTER = "cancelled after"
-    """It is cancelled when the record is written, and whoever waited has been told."""
+    """It is cancelled when the record is written, and anyone who waited has been told."""
     FROZEN = "frozen"
     """The process stops before the record until its lease has ended and another has ended its runs; then it goes on."""
 
@@ -183,7 +183,7 @@ class CrashingStore(PassingStore):
 
     def _decided(self, rows: int) -> Ending | None:
         if self.ending is not None:
-            return None  # what it is asked now, the store refuses itself
+            return None  # what it is asked now, the store itself rejects
         self.ending = self._decide(rows)
         if self.ending is None:
             self.records += rows

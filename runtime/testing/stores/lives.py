@@ -60,7 +60,7 @@ class Lives:
             made = await outcome.acapture(self._after, crashing, decisions, lived, nursery, over)
             crashing.thaw()
             nursery.cancel_scope.cancel()
-        assert made is not None, "nobody else cancels the nursery"
+        assert made is not None, "no one else cancels the nursery"
         return made.unwrap()
 
     async def _life(self, store: CrashingStore) -> Any:

@@ -40,7 +40,8 @@ async def same(a: A) -> B:
             ["fly"],
             (
                 "argument COMMAND: invalid choice: 'fly' "
-                "(choose from 'demo', 'graph', 'compile', 'run', 'runs', 'store', 'serve', 'mcp', 'keys', 'new', 'doctor')"
+                "(choose from 'demo', 'graph', 'compile', 'run', 'evaluate', 'trace', 'runs', 'store', 'serve', "
+                "'mcp', 'keys', 'new', 'doctor')"
             ),
         ),
         (["demo", "--loud"], "unrecognized arguments: --loud (see understudy --help)"),

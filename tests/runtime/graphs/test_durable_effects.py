@@ -117,7 +117,7 @@ async def test_a_decision_on_no_such_step_or_of_another_type_is_refused(autojump
         with pytest.raises(StepUncertain):
             await (await runtime.handle("it")).result()
         for wrong, words in (
-            ({"g/last/0": "repeat"}, f"those that are: '{PATH}'"),
+            ({"g/last/0": "repeat"}, f"what is: '{PATH}'"),
             ({PATH: Part(1)}, "not what node 'send' returns: Other"),
             ({PATH: "again"}, "not what node 'send' returns"),
         ):
@@ -391,7 +391,7 @@ async def test_what_cannot_be_resumed_says_why(autojump_clock):
         with pytest.raises(UnknownRun):
             await runtime.resume("it")
         handle = await runtime.start(graph, Ask(1), run_id="it")
-        with pytest.raises(UsageError, match="is under way"):
+        with pytest.raises(UsageError, match="is in progress"):
             await runtime.resume("it")
         await handle.cancel()
         with pytest.raises(RunCancelled):

@@ -1,3 +1,4 @@
+import functools
 import pickle
 import random
 from collections.abc import AsyncIterator
@@ -246,10 +247,14 @@ async def test_churn_leaves_nothing_behind(streams: bool, hedge: float | None, t
                 await ask(lm, streams=streams)
             outcomes["cut" if scope.cancelled_caught else "done"] += 1
 
-    async with (
-        open_loopback({"m": ModelScript("hi", latency_s=0.005)}) as server,
-        open_transport(max_connections=10) as transport,
-    ):
+    scripts = {"m": ModelScript("hi", latency_s=0.005), "slow": ModelScript("hi", latency_s=600)}
+    async with open_loopback(scripts) as server, open_transport(max_connections=10) as transport:
+        slow = LMClient("openai/slow", api_key="k", api_base=server.api_base)
+        slow.bind(transport, rng)
+        async with trio.open_nursery() as nursery:  # one at least is cut while the provider works, on however busy a machine
+            nursery.start_soon(functools.partial(ask, slow, streams=streams))
+            await server.wait_request(1)
+            nursery.cancel_scope.cancel()
         lm = LMClient("openai/m", api_key="k", api_base=server.api_base, max_connections=60, hedge=hedge)
         lm.bind(transport, rng)
         with trio.fail_after(60):

@@ -224,6 +224,17 @@ async def test_a_trace_shows_attempts_and_opens_in_chrome() -> None:
     assert [event["ph"] for event in chrome["traceEvents"]] == ["M", "b", "e"]
 
 
+async def test_a_trace_is_one_file_of_html_to_keep() -> None:
+    async with serving() as client:
+        run = (await client.start("</script>")).json()["id"]
+        answer = await client.get(f"/v1/runs/{run}/trace?as=html")
+
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert answer.headers["content-disposition"] == f'attachment; filename="run-{run}.html"'
+    assert "\\u003c/script\\u003e" in answer.body.decode()
+    assert '"layout":' in answer.body.decode()
+
+
 async def test_a_graph_of_several_inputs_is_told_which_one_it_gets() -> None:
     @attrs.frozen
     class Ask:
