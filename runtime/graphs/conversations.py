@@ -1,6 +1,6 @@
-"""Conversations: an actor per key gives turns, so that the messages of one person have one order.
+"""Conversations: an actor per key gives turns, so the messages of one person have one order.
 
-The actor is started by the first message and stops when nothing was said for a while. It does not run anything: whoever sends
+The actor is started by the first message and stops when nothing was said for a while. It does not run anything: who sends
 runs its message, in its own task, with its own deadline and budget, once it has the turn. In a runtime with a store a message is
 accepted there before it waits, and what an earlier process has accepted goes on first; see ``runtime.graphs.stored_talks``.
 """
@@ -160,11 +160,11 @@ class Conversations:
         async with talk.opening:
             if talk.waiting or talk.stored is None:
                 return
-            self._talks.pop(name, None)  # whoever comes now opens it anew, and waits for the store
+            self._talks.pop(name, None)  # who comes now opens it again, and waits for the store
             await talk.stored.close()
 
     async def erase(self, name: Name, talk: Talk) -> None:
-        """Forget what was said; whoever has the turn calls it."""
+        """Forget what was said; the caller has the turn."""
         talk.turns = ()
         if talk.stored is None:
             return
@@ -260,7 +260,7 @@ class Conversation(Generic[In, Out]):
     def history(self) -> tuple[Turn, ...]:
         """What was said so far, oldest first; at most as many turns as are kept.
 
-        In a runtime with a store: what is in memory, which is nothing while nobody speaks; :meth:`load` reads it.
+        In a runtime with a store: what is in memory, which is nothing while no one speaks; :meth:`load` reads it.
         """
         talk = self._owner.known(self._name)
         return () if talk is None else talk.turns
@@ -308,7 +308,7 @@ class Conversation(Generic[In, Out]):
         return made
 
     async def go_on(self, talk: Talk, number: int, message: In) -> None:
-        """Run what an earlier process has accepted, and nobody here waits for; it stands in line already."""
+        """Run what an earlier process has accepted, and no one here waits for; it stands in line already."""
         with contextlib.suppress(UnderstudyError):
             async with self._turn(talk, message, number) as turn:
                 await self._run(turn, message)
@@ -335,7 +335,7 @@ class Conversation(Generic[In, Out]):
             yield events
 
     async def forget(self) -> None:
-        """Forget what was said, once nobody speaks; with a store, also what is stored of it, its runs included.
+        """Forget what was said, once no one speaks; with a store, also what is stored of it, its runs included.
 
         Raises:
             StoreError: the store failed; the same call can be made again.
@@ -353,7 +353,7 @@ class Conversation(Generic[In, Out]):
     # --- turns ----------------------------------------------------------------------------------------------------------
 
     async def _merged(self, message: In) -> ActiveRun | None:
-        """The run under way that has taken `message`; None when there is none, or none has."""
+        """The run in progress that has taken `message`; None when there is none, or none has."""
         talk = self._owner.known(self._name)
         if self.policy is not Policy.MERGE or talk is None or talk.run is None:
             return None
@@ -478,10 +478,11 @@ class _TurnTaken:
         run = self._run
         if error is None and self.output is not None:
             return Turn(message, self.output, None, self.run_id or ("" if run is None else run.id))
-        if run is None:  # it did not begin here: it was over already, or nobody wants it any more
+        if run is None:  # it did not begin here: it was over already, or no one wants it any more
             failure = None if error is None else failure_in(error)
-            is_none = failure is None or isinstance(failure, StoreError) or self.run_id is None
-            return None if is_none else Turn(message, None, said(failure, 500), self.run_id or "")
+            if failure is None or isinstance(failure, StoreError) or self.run_id is None:
+                return None
+            return Turn(message, None, said(failure, 500), self.run_id)
         if run.is_handed_back:
             return None
         if run.status is RunStatus.SUCCEEDED:

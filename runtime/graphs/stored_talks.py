@@ -1,7 +1,7 @@
 """A conversation in a store: which messages were accepted, what came of each, and nothing else.
 
-It is kept like a run of its own, which one worker has at a time: a record for each accepted message, and one for its turn when
-that is over. The runs of the messages are durable runs with ids made of the conversation's and their number. So whoever opens it
+It is kept like a run, which one worker has at a time: a record for each accepted message, and one for its turn when
+that is over. The runs of the messages are durable runs with ids made of the conversation's and their number. So the worker that opens it
 next finds what was accepted and has no turn yet, and lets that go on, in order: the same id is the same run.
 """
 
@@ -183,7 +183,8 @@ class StoredTalk:
             if isinstance(found, Existing):
                 taken = await store.take(talk)
                 if taken is None:
-                    return _elsewhere(keeping, await store.run(talk), key)
+                    _check_owner(keeping, await store.run(talk), key)
+                    return None
                 stored = taken
         try:
             said = await read_talk(store, talk, deployment.codec, stored.last_seq, keep)
@@ -214,7 +215,7 @@ class StoredTalk:
         return self._log.append(RecordKind.SIGNALLED, str(number), data)
 
     def withdraw(self, number: int) -> None:
-        """Write down that nobody wants a message any more; nobody waits for that."""
+        """Write down that no one wants a message any more; no one waits for that."""
         if self.pending.pop(number, None) is not None:
             self._log.append(RecordKind.WITHDRAWN, str(number), None)
 
@@ -248,7 +249,7 @@ class StoredTalk:
         await store.forget(self.id)
 
 
-def _elsewhere(keeping: Keeping, stored: StoredRun | None, key: str) -> None:
+def _check_owner(keeping: Keeping, stored: StoredRun | None, key: str) -> None:
     if stored is None or stored.owner is None or stored.owner == keeping.worker:
         return
     raise ConversationBusy(
@@ -258,7 +259,7 @@ def _elsewhere(keeping: Keeping, stored: StoredRun | None, key: str) -> None:
 
 
 def _nothing(_: object) -> None:
-    """The log itself says why it was lost."""
+    """The log itself has the reason."""
 
 
 def key_of(stored: StoredRun) -> str:

@@ -1,4 +1,4 @@
-"""One conversation at work: its turns, who waits for one, and the actor that stops when nobody does."""
+"""One conversation at work: its turns, who waits for one, and the actor that stops when no one does."""
 
 from __future__ import annotations
 
@@ -64,12 +64,12 @@ class Talk:
     merged: int = 0
     """Messages that were said into runs."""
     last: int = 0
-    """The number of the newest message, or of whoever wanted the turn."""
+    """The number of the newest message, or of who wanted the turn."""
     stored: StoredTalk | None = None
     """Where it is kept; None in a runtime without a store."""
     opening: trio.Lock | None = None
     _line: dict[int, trio.Event] | None = None
-    """Who has the turn and who waits for it, in the order of arrival; None: nobody does. Most conversations are quiet."""
+    """Who has the turn and who waits for it, in the order of arrival; None: no one does. Most conversations are quiet."""
 
     @property
     def waiting(self) -> int:
@@ -86,7 +86,7 @@ class Talk:
         return number
 
     async def wait_first(self, number: int) -> None:
-        """Wait until nobody is before `number`."""
+        """Wait until no one is before `number`."""
         assert self._line is not None, "it stands in line"
         await self._line[number].wait()
 
