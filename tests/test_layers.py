@@ -129,7 +129,7 @@ FOREIGN: Mapping[str, frozenset[str]] = {
             "runtime/testing/network.py",  # is a transport of httpx, for tests
         }
     ),
-    "opentelemetry": frozenset({"runtime/telemetry/tracing.py"}),
+    "opentelemetry": frozenset({"runtime/telemetry/tracing.py", "runtime/telemetry/meters.py"}),  # spans and metrics: two APIs
     "prometheus_client": frozenset({"runtime/telemetry/prometheus.py"}),
     "packaging": frozenset({"runtime/cli/doctor.py"}),
     "PIL": frozenset({"runtime/cli/draw/png.py"}),
