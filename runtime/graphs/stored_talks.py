@@ -1,8 +1,8 @@
 """A conversation in a store: which messages were accepted, what came of each, and nothing else.
 
-It is kept like a run, which one worker has at a time: a record for each accepted message, and one for its turn when
-that is over. The runs of the messages are durable runs with ids made of the conversation's and their number. So the worker that opens it
-next finds what was accepted and has no turn yet, and lets that go on, in order: the same id is the same run.
+It is kept like a run, which one worker has at a time: a record for each accepted message, and one for its turn when that is over.
+The runs of the messages are durable runs with ids made of the conversation's and their number. So the worker that opens it next
+finds what was accepted and has no turn yet, and lets that go on, in order: the same id is the same run.
 """
 
 from __future__ import annotations
