@@ -147,7 +147,7 @@ class Recorder:
             self._weight -= gone
         if record.readers:
             record.wake()
-        if record.ended_at_s is not None:
+        if kind is RunFinished:
             for call in self.on_over:
                 call(record)
         if self._weight > self.recording.bytes:
@@ -207,7 +207,8 @@ class Recorder:
 
     def _shrink(self) -> None:
         """Forget runs that are over, the oldest first; then the oldest events of those that are not."""
-        newest, weight, gone = next(reversed(self._runs), None), self._weight, list[str]()
+        gone: list[str] = []
+        newest, weight = next(reversed(self._runs), None), self._weight
         most, count = self.recording.bytes, len(self._runs) - self.recording.runs
         for run_id, record in self._runs.items():  # as far as need be: at each start the oldest goes
             if len(gone) >= count and weight <= most:
@@ -223,9 +224,9 @@ class Recorder:
         self._weight = weight
         for record in self._runs.values() if weight > most else ():
             while self._weight > self.recording.bytes and len(record.entries) > 1:
-                gone = record.entries.popleft().weight
-                record.weight -= gone
-                self._weight -= gone
+                lost = record.entries.popleft().weight
+                record.weight -= lost
+                self._weight -= lost
 
 
 _TURNS: Final = frozenset({RunStarted, RunResumed, RunParkedEvent, RunFinished})

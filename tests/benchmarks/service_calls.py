@@ -139,7 +139,7 @@ async def event_cost_us(host: Host, readers: int, steps: int) -> float:
             tail = b""
             async for part in stream:
                 received += (tail + part).count(b"\nid: ") - tail.count(b"\nid: ")
-                tail = part[-64:]
+                tail = bytes(part[-64:])
                 if b"event: run.finished" in tail + part and part.endswith(b"0\r\n\r\n"):
                     break
             seen.append(received)
