@@ -8,7 +8,8 @@ from typing import Any, Final, final
 import attrs
 import trio
 
-from runtime.recording.recorder import RunRecord
+from runtime.graphs.record import RunStatus
+from runtime.recording.recorder import QUEUED, RunRecord
 from runtime.recording.wire import dumps
 from runtime.serve.auth import Caller, Scope
 from runtime.serve.live import Launch, Live
@@ -32,6 +33,8 @@ Answer = Callable[[Any, Any, Any], Awaitable[None]]
 Handler = Callable[[Live, Caller, Request], Awaitable[Answer]]
 MAX_PAGE: Final = 500
 """How many runs a page of a list has at most."""
+STATUSES: Final = (QUEUED, *RunStatus)
+"""Where a run may be."""
 STREAM: Final = "text/event-stream"
 LINES: Final = "application/jsonl"
 
@@ -51,6 +54,8 @@ class Endpoint:
     """The schema of the JSON that a face takes; None of other routes."""
     has_own_errors: bool = False
     """Whether errors have the form of another protocol, rather than that of problem documents."""
+    is_described: bool = True
+    """Whether the OpenAPI document has it; not if it carries a protocol that OpenAPI has no words for."""
 
     @property
     def id(self) -> str:
@@ -144,6 +149,9 @@ def runs_told(live: Live, caller: Caller, request: Request) -> dict[str, Any]:
     query = request.query_params
     limit = whole_number(query.get("limit"), "limit", 50, MAX_PAGE)
     labels = [_label(text) for text in query.getlist("label")]
+    status = query.get("status")
+    if status is not None and status not in STATUSES:
+        raise Problem("bad-request", f"status: expected one of: {', '.join(STATUSES)}.")
     found: list[RunRecord] = []
     is_reached = (cursor := query.get("cursor")) is None
     for record in live.recorder.newest_first():
@@ -152,7 +160,7 @@ def runs_told(live: Live, caller: Caller, request: Request) -> dict[str, Any]:
         if not is_reached:
             is_reached = record.id == cursor
             continue
-        if query.get("graph", record.graph) != record.graph or query.get("status") not in (None, live.status(record)):
+        if query.get("graph", record.graph) != record.graph or status not in (None, live.status(record)):
             continue
         if any(record.labels.get(name) != value for name, value in labels):
             continue
@@ -183,8 +191,8 @@ async def show_run(live: Live, caller: Caller, request: Request) -> Answer:
 async def follow_run(live: Live, caller: Caller, request: Request) -> Answer:
     """The events of a run, as they come, or what there is."""
     record = live.run(request.path_params["run"], caller)
-    after = request.headers.get("last-event-id") or request.query_params.get("after")
-    last = -1 if after is None else whole_number(after, "Last-Event-ID or after", 0)
+    after = whole_number(request.query_params.get("after"), "after", -1)
+    last = whole_number(request.headers.get("last-event-id") or None, "Last-Event-ID", after)
     return _stream(live, caller, request, record, last, {"X-Run-Id": record.id})
 
 

@@ -358,3 +358,18 @@ def _found(document: Any, reference: str) -> bool:
             return False
         document = document[part]
     return True
+
+
+@pytest.mark.parametrize("query", ["status=flying", "status=", "limit=-1", "label=x", "cursor=none"])
+async def test_a_query_that_cannot_be_meant_is_a_400(query: str) -> None:
+    async with serving() as client:
+        assert (await client.get(f"/v1/runs?{query}")).problem == "bad-request"
+
+
+@pytest.mark.parametrize(("query", "header"), [("?after=-1", ""), ("?after=-1", "0"), ("", "x"), ("?after=0", "-2")])
+async def test_a_place_in_a_stream_is_a_number_wherever_it_stands(query: str, header: str) -> None:
+    async with serving() as client:
+        await client.start("a", run_id="r")
+        reply = await client.get(f"/v1/runs/r/events{query}", headers={"last-event-id": header})
+
+    assert reply.problem == "bad-request"
