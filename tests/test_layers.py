@@ -76,6 +76,7 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
     "runtime/traces": ("actors", "runtime/recording"),
     "runtime/serve/faces": (*_APP, "runtime/recording", "runtime/serve"),
     "runtime/recording": ("actors", "runtime/core", "runtime/graphs", "runtime/messages"),
+    "runtime/evaluate": _APP,
     "runtime/testing/models": ("actors", "runtime/lm", "runtime/lm/dspy", "runtime/lm/limits"),
     "runtime/testing/stores": ("actors", "runtime/journal"),
     "runtime/testing/schedules": (*_APP, "runtime/testing/models", "runtime/testing/stores"),
@@ -84,6 +85,7 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
     "runtime/cli": (
         *_APP,
         "runtime/cli/draw",
+        "runtime/evaluate",
         "runtime/inspector",
         "runtime/recording",
         "runtime/serve",
@@ -127,7 +129,7 @@ FOREIGN: Mapping[str, frozenset[str]] = {
             "runtime/testing/network.py",  # is a transport of httpx, for tests
         }
     ),
-    "opentelemetry": frozenset({"runtime/telemetry/tracing.py"}),
+    "opentelemetry": frozenset({"runtime/telemetry/tracing.py", "runtime/telemetry/meters.py"}),  # spans and metrics: two APIs
     "prometheus_client": frozenset({"runtime/telemetry/prometheus.py"}),
     "packaging": frozenset({"runtime/cli/doctor.py"}),
     "PIL": frozenset({"runtime/cli/draw/png.py"}),
