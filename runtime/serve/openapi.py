@@ -10,8 +10,9 @@ from urllib.parse import quote
 from actors.graphs.graph import Graph
 from runtime.recording.wire import event_classes, name_of, schema_of_event
 from runtime.serve.limits import Limits
+from runtime.serve.listing import STATUSES
 from runtime.serve.problems import KINDS
-from runtime.serve.routes import STATUSES, Endpoint
+from runtime.serve.routes import Endpoint
 from runtime.serve.views import description, json_schema
 
 _TEXT: Final[Mapping[str, Any]] = {"type": "string"}
