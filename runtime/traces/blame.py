@@ -113,8 +113,8 @@ class Blame:
 def blame_of(trace: Trace) -> Blame:
     """Where the time and the money of a run went, by node and by cause.
 
-    A run that goes on is told so far, and nothing is known about events that are missing. Times are exact sums: the shares' ``time_us`` add
-    up to ``duration_us``, their tokens and requests to those of the run's calls, in its spend too.
+    A run that goes on is told so far, and nothing is known about events that are missing. Times are exact sums: the shares'
+    ``time_us`` add up to ``duration_us``, their tokens and requests to those of the run's calls, in its spend too.
     """
     pieces = list(_Walk(trace).pieces())[::-1]
     shares: dict[tuple[str, Cause], Share] = {}
