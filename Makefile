@@ -7,7 +7,7 @@
 #   make postgres   the tests of the store in PostgreSQL, and it is an error if there is no server to start; `make test` leaves them out then
 #   make chaos      the long tests with killed, stopped and cut off processes and servers
 #   make browser    the inspector's page in a headless Chromium
-#   make check      format, lint, types, layers, docs
+#   make check      format, lint, types, words, layers, docs
 #   make docs       the pages, in docs/_build/html
 #   make bench      the benchmarks, beside other libraries   (make bench ARGS='ask ring' chooses among them)
 #   make test-all   the test suite on every supported Python of this machine
@@ -121,6 +121,8 @@ check: $(VENV)/check.stamp
 	@$(BIN)/pyright --pythonpath $(BIN)/python
 	@echo "== uses of types, right and wrong"
 	@$(BIN)/python -m pytest -q tests/typing/judge.py
+	@echo "== words"
+	@$(BIN)/python docs/vocabulary.py
 	@echo "== layers"
 	@$(BIN)/python -m pytest -q tests/test_layers.py
 	@$(MAKE) docs

@@ -388,7 +388,7 @@ class Actor(ABC, Generic[M]):
     leaves the lifespan, makes a **new** instance from the same factory and enters that one's lifespan: state starts afresh,
     address and mailbox stay.
 
-    ``class Ledger(Actor[Deposit | Total])`` says which messages it takes, and a type checker rejects others at its ref. A bare
+    ``class Ledger(Actor[Deposit | Total])`` tells which messages it takes, and a type checker rejects others at its ref. A bare
     ``Actor`` takes any. Nothing is compared at run time.
     """
 

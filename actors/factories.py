@@ -28,7 +28,7 @@ from actors.words import kind_of, repr_of
 _RECEIVE: Final = "async def receive(self, message): …"
 _LIFESPAN: Final = "@contextlib.asynccontextmanager above async def lifespan(self), with one yield in it."
 _SOUND: weakref.WeakSet[type] = weakref.WeakSet()
-"""Actor classes whose methods were looked at and have no mistake, so that only the first start of each pays for the look."""
+"""Actor classes whose methods were looked at and have no mistake, so only the first start of each pays for the look."""
 _FITTING: weakref.WeakKeyDictionary[type, set[int]] = weakref.WeakKeyDictionary()
 """Classes that were found fit to be factories, each with the numbers of arguments with which it was."""
 

@@ -41,9 +41,9 @@ class DeadLetterPolicy:
     """How many dead letters a runtime keeps, and how much memory they may hold. All are counted, and each is an event."""
 
     keep: int = attrs.field(default=1000, validator=is_count())
-    """A number of letters; the oldest are let go first. 0 keeps none."""
+    """A number of letters; the oldest are dropped first. 0 keeps none."""
     bytes: float = attrs.field(default=8 * 2**20, validator=is_count(unbounded=True))
-    """About how much memory their messages may take together, in bytes; or ``math.inf``. The oldest are let go first."""
+    """About how much memory their messages may take together, in bytes; or ``math.inf``. The oldest are dropped first."""
     large_bytes: float = attrs.field(default=16 * 2**10, validator=is_count(unbounded=True))
     """A message that takes more is replaced by its ``MessageSummary``, in the letter and in the event, so nothing holds it;
     one that takes more than `bytes` too. ``math.inf`` replaces none."""

@@ -31,7 +31,7 @@ OF_AN_ACTOR: Final[Mapping[str, str]] = {
 
 
 def nearest(option: str, known: Collection[str], elsewhere: Mapping[str, str] = ELSEWHERE) -> str:
-    """The sentence that says what to write instead of `option`."""
+    """The sentence that tells what to write instead of `option`."""
     if option in elsewhere:
         return f"write {elsewhere[option]}."
     near = difflib.get_close_matches(option, known, n=1)

@@ -90,7 +90,7 @@ class RunLost(RunError):
 
 
 class RunParked(RunError):
-    """The run waits for a decision of a person, and goes on once it is resumed. ``reason`` says why in a few words."""
+    """The run waits for a decision of a person, and goes on once it is resumed. ``reason`` tells why in a few words."""
 
     retryable: bool | None = False
 

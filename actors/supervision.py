@@ -211,7 +211,7 @@ def spec_like(
     """A child with the options of another spec (None: with the defaults), which need no check: only the rest is checked.
 
     Raises:
-        DeclarationError: `id` is no name, or the factory can make no actor of `args`.
+        DeclarationError: `id` isn't a name, or the factory can make no actor of `args`.
     """
     spec = object.__new__(ChildSpec)
     if options is None:

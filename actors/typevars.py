@@ -1,4 +1,4 @@
-"""Type variables with a default: what stands for them where a class is written bare, so that ``Actor`` alone is ``Actor[Any]``.
+"""Type variables with a default: what stands for them where a class is written bare, so ``Actor`` alone is ``Actor[Any]``.
 
 ``typing.TypeVar`` takes one from Python 3.13 on. Type checkers know ``typing_extensions`` whether it is installed or not; what
 runs needs no default.

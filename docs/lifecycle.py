@@ -44,7 +44,7 @@ def _box(state: State) -> str:
 def _arrow(before: State, after: State, label: str) -> str:
     (x1, y1), (x2, y2) = PLACES[before], PLACES[after]
     length = max(((x2 - x1) ** 2 + (y2 - y1) ** 2) ** 0.5, 1)
-    # A little to the right of the straight line, so that a pair of opposite arrows does not lie on each other.
+    # A little to the right of the straight line, so a pair of opposite arrows does not lie on each other.
     across, along = -(y2 - y1) / length, (x2 - x1) / length
     shift = 13
     x1, y1, x2, y2 = x1 + across * shift, y1 + along * shift, x2 + across * shift, y2 + along * shift
@@ -72,7 +72,7 @@ def table() -> str:
 
 
 def write(folder: Path) -> None:
-    """Write both into `folder`, which a build makes anew."""
+    """Write both into `folder`, which each build makes."""
     folder.mkdir(exist_ok=True)
     (folder / "lifecycle.svg").write_text(svg())
     (folder / "lifecycle.md").write_text(table())

@@ -72,7 +72,7 @@ def table() -> str:
 
 
 def write(folder: Path) -> None:
-    """Write both into `folder`, which a build makes anew."""
+    """Write both into `folder`, which each build makes."""
     folder.mkdir(exist_ok=True)
     (folder / "rooms.svg").write_text(svg())
     (folder / "rooms.md").write_text(table())

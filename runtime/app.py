@@ -76,7 +76,7 @@ async def open_runtime(
     """Open a runtime inside any trio program, as an async context manager.
 
     Several may be open side by side; nothing is global. On leaving, everything it started has ended: after a normal body each
-    actor finishes the current message within its ``shutdown_s``; after an exception or a cancellation all are cancelled at once,
+    actor finishes the current message within its ``shutdown_s``; after an exception or a cancellation all are cancelled,
     in reverse order of their start, and only their clean-up takes its time.
 
     Args:
@@ -99,11 +99,11 @@ async def open_runtime(
             against a graph's nodes when that is deployed.
         warm_up: do what :meth:`Runtime.warm_up` does before the block begins.
         show_prompts: let the events of runs say what language models are asked, as ``LMAsked``. Off by default, since prompts
-            hold what users have written, and whoever listens keeps them.
+            hold what users have written, and anyone who listens keeps them.
         record: a folder, or ``Cassettes``, where the calls of its language models are recorded and replayed, except for those of
             clients with their own; see ``runtime.record``.
         budget: what all runs, and all calls through clients that the runtime opens, may use of language models together.
-        dead_letters: how many messages that reached nobody are kept, and how much memory they may hold; None: the newest 1,000,
+        dead_letters: how many messages that reached no one are kept, and how much memory they may hold; None: the newest 1,000,
             in 8 MiB at most.
 
     Raises:

@@ -79,12 +79,12 @@ class RuntimeActors(RuntimeParts):
         for what it returns. A failure is in the result, in the events and in the dead letters, and ends nothing else.
 
         Raises:
-            UsageError: `function` is no function. ChildAlreadyStarted: the name is taken.
+            UsageError: `function` isn't a function. ChildAlreadyStarted: the name is taken.
         """
         return await start_task(self._root, function, args, name, shutdown_s)
 
     async def stop(self, ref: ActorRef[Any] | SupervisorRef) -> None:
-        """Stop an actor or a supervisor for good; return when it has stopped, its clean-up included.
+        """Stop an actor or a supervisor permanently; return when it has stopped, its clean-up included.
 
         It finishes the current message and turns the others into dead letters. Stopped already: no effect.
 
@@ -97,7 +97,7 @@ class RuntimeActors(RuntimeParts):
         caller = current_cell.get()
         if caller is not None and f"{caller.address}/".startswith(f"{cell.address}/"):
             raise UsageError(
-                f"{caller.address!r} would wait for its own end.\n  Fix: self.context.stop() requests it and returns at once."
+                f"{caller.address!r} would wait for its own end.\n  Fix: self.context.stop() requests it and returns immediately."
             )
         if isinstance(cell, Cell) and isinstance(cell.parent, SupervisorCell):
             await cell.parent.terminate(cell, discard=True)
@@ -123,7 +123,7 @@ class RuntimeActors(RuntimeParts):
         """Put `message` into the mailbox of every subscriber of its type; returns to how many. Never blocks.
 
         Under a `topic` (any hashable value) it goes to those who subscribed to that topic, and to those who subscribed to the
-        type without one. A mailbox without room applies its policy; where that would block or refuse, the message is a dead
+        type without one. A mailbox without room applies its policy; where that would block or reject, the message is a dead
         letter.
         """
         return self._bus.publish(message, topic)

@@ -40,7 +40,7 @@ class RuntimeRuns(RuntimeParts):
     ) -> Out:
         """Run `graph` on `message` and return its output; deploys the graph first if need be.
 
-        Whatever way it ends, nothing of the run is alive afterwards; cancelling the call cancels the run. Deadlines are the
+        However it ends, no task of the run is left afterwards; cancelling the call cancels the run. Deadlines are the
         caller's: ``with trio.fail_after(10)``.
 
         Args:
@@ -54,7 +54,7 @@ class RuntimeRuns(RuntimeParts):
                 has them too, unless it is given its own.
 
         Raises:
-            RunFailed: nodes failed for good; a group whose leaves are ``NodeFailed``.
+            RunFailed: nodes failed permanently; a group whose leaves are ``NodeFailed``.
             NoOutput: the run came to rest without output. StepsExceeded: more than `max_steps`.
             GraphInvalid: the graph has problems. DeclarationError: `message` is of a wrong type, or a language model is missing.
         """
@@ -81,12 +81,12 @@ class RuntimeRuns(RuntimeParts):
         """Start a run and return its handle once its first messages have found room; it goes on without the caller.
 
         With a store, the run is stored before this returns, and goes on in another runtime if this one ends. The same `run_id`,
-        graph and message then give the handle of that run, whatever has become of it.
+        graph and message then give the handle of that run, no matter what has become of it.
 
         Args:
             graph: what to run.
             message: its input.
-            run_id: names the run, and must not be that of another run under way, or of another one in the store; None makes one.
+            run_id: names the run, and must not be that of another run that is in progress or in the store; None makes one.
             max_steps: how many messages may be delivered to nodes before the run is given up.
             budget: what the language models of the run may use.
             deadline_s: a durable run that is not over so many seconds after its start is cancelled, wherever it is by then.
@@ -138,7 +138,7 @@ class RuntimeRuns(RuntimeParts):
         """The conversation over `graph` that `key` names: ``await talk.send(message)``, one message at a time.
 
         Nodes see the earlier turns by ``Annotated[list[Turn], Recall(conversation=True)]``. All handles of one graph and one key
-        stand for one conversation, which lives as long as the runtime.
+        stand for one conversation, which lives as long as the runtime, or in its store until it is forgotten.
 
         Args:
             graph: what each message is run on.
@@ -166,9 +166,9 @@ class RuntimeRuns(RuntimeParts):
             yield events
 
     async def deploy(self, graph: Graph[In, Out], *, max_runs: float = math.inf) -> Deployment[In, Out]:
-        """Start the actors of `graph`, so that its first run need not wait for them.
+        """Start the actors of `graph`, so its first run need not wait for them.
 
-        `max_runs` bounds the runs under way at once; further ones wait for their turn at their start.
+        `max_runs` limits how many runs are in progress; further ones wait for their turn at their start.
 
         Raises:
             GraphInvalid: the graph has problems. UsageError: it is deployed already.
@@ -179,7 +179,7 @@ class RuntimeRuns(RuntimeParts):
             raise without_frames(error)  # noqa: B904 - the same error
 
     def runs(self) -> Mapping[str, RunHandle[Any]]:
-        """The runs under way by id, in the order of their start, those that wait for their turn among them.
+        """The runs in progress by id, in the order of their start, those that wait for their turn among them.
 
         However they were started; nested graphs are parts of theirs. Each handle says its graph, times, status, trace and
         spending, and can cancel its run: ``await runtime.runs()["bills-7"].cancel()``.
@@ -187,7 +187,7 @@ class RuntimeRuns(RuntimeParts):
         return self._engine.runs()
 
     def cancel_runs(self, why: str) -> None:
-        """Cancel every run under way; returns at once. `why` becomes part of their ``RunCancelled``."""
+        """Cancel every run in progress; returns immediately. `why` becomes part of their ``RunCancelled``."""
         self._engine.cancel_runs(why)
 
     @property
@@ -196,7 +196,7 @@ class RuntimeRuns(RuntimeParts):
         return self._root.is_serving and not self._engine.is_draining
 
     async def drain(self, grace_s: float) -> None:
-        """Take no more runs, let those under way finish for `grace_s` seconds, then cancel them; return when all are over.
+        """Take no more runs, let those in progress finish for `grace_s` seconds, then cancel them; return when all are over.
 
         What a shut-down calls first. Runs that actors or running nodes start are still taken; others get ``UsageError``. A second
         call with a shorter grace hurries the first.

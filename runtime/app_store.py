@@ -43,7 +43,7 @@ class RuntimeStore(RuntimeParts):
         Args:
             run_id: whose.
             adopt: take the run over although its graph was changed, or it is of another version: results that still fit are kept,
-                the others are given up. The event ``RunAdopted`` says which.
+                the others are given up. The event ``RunAdopted`` tells which.
             uncertain: for each step, and each tool's call, with ``Effect.ONCE`` that was cut short, by its path
                 (``StepUncertain.path``): ``"repeat"`` to begin it again, or what it returned.
             max_steps: how many messages may be delivered from its start on; None: as many as before.
@@ -51,7 +51,7 @@ class RuntimeStore(RuntimeParts):
 
         Raises:
             StepUncertain: such a step is left without a decision. RunChanged: something recorded does not fit the graph any more.
-            UnknownRun: there is none of this id. UsageError: it is under way or has succeeded, its graph is not deployed, or a
+            UnknownRun: there is none of this id. UsageError: it is in progress or has succeeded, its graph is not deployed, or a
                 decision is of no such step. StoreError: the store failed.
         """
         reopening = self._engine.reopening("resume()")
@@ -59,7 +59,7 @@ class RuntimeStore(RuntimeParts):
         return RunHandle(resumed, self._engine.outside)
 
     async def handle(self, run_id: str) -> RunHandle[Any]:
-        """The handle of a run that is under way here, or of any stored one, wherever it runs and however it ended.
+        """The handle of a run that is in progress here, or of any stored one, wherever it runs and however it ended.
 
         Raises:
             UnknownRun: there is none of this id. StoreError: the store failed.
@@ -74,7 +74,7 @@ class RuntimeStore(RuntimeParts):
         edit: Mapping[str, Any] | None = None,
         run_id_new: str | None = None,
     ) -> RunHandle[Any]:
-        """Copy what is recorded of a stored run into a run of its own, which goes on from there; returns its handle.
+        """Copy what is recorded of a stored run into a new run, which goes on from there; returns its handle.
 
         The run itself stays as it is. What does not depend on what was left out or changed is kept and does not run again.
 
@@ -169,7 +169,7 @@ class RuntimeStore(RuntimeParts):
             message: the input of each run.
             every_s: a whole number of seconds, counted from now.
             cron: minute, hour, day, month and weekday, such as ``"0 9 * * MON"``; needs ``understudy[schedules]``.
-            at: once; without a zone of its own, in `zone`.
+            at: once; without its own zone, in `zone`.
             zone: for `cron` and `at`, such as ``"Europe/Berlin"``.
             catch_up: what to do about ticks that are over a minute late because no worker was there.
 
@@ -212,11 +212,11 @@ class RuntimeStore(RuntimeParts):
         Args:
             question_id: the ``id`` of one of :meth:`questions`.
             value: an instance of one of the question's ``answers``, or a dict of its fields, which is read strictly: nothing is
-                converted. ``{"Approved": {…}}`` says which of several types is meant.
+                converted. ``{"Approved": {…}}`` tells which of several types is meant.
             by: who has answered; it is recorded.
 
         Raises:
-            MessageInvalid: the dict makes none of the types; it names the fields. UsageError: it is no answer.
+            MessageInvalid: the dict makes none of the types; it names the fields. UsageError: it isn't an answer.
             AlreadyAnswered: the question has its answer, or its time was up. UnknownRun: there is no such question.
             StoreError: the store failed; the same call can be made again.
         """
@@ -231,10 +231,10 @@ class RuntimeStore(RuntimeParts):
         Args:
             run_id: the run; it must not be over.
             signal: the message, or a dict of its fields, which is read strictly.
-            key: names the signal within the run: one that was sent with the same key before has no effect, whatever it holds.
+            key: names the signal within the run: one that was sent with the same key before has no effect.
 
         Raises:
-            MessageInvalid: the dict makes no signal. UsageError: it is no signal of the graph, or the run is over.
+            MessageInvalid: the dict makes no signal. UsageError: it isn't a signal of the graph, or the run is over.
             UnknownRun: there is no run of that id. StoreError: the store failed; the same call can be made again.
         """
         await self._engine.outside.send(run_id, signal, key)

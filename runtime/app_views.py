@@ -1,4 +1,4 @@
-"""What a runtime shows of itself: events, figures, its tree."""
+"""What a runtime shows: events, figures, its tree."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class RuntimeViews(RuntimeParts):
     ) -> contextlib.AbstractContextManager[None]:
         """Call `sink` with every event of the classes `kinds`, and those derived from them, while the block lasts; None: of all.
 
-        An instrument for a runtime that is open already: runs under way are observed too. Events that nobody asks for are not
+        An instrument for a runtime that is open already: runs in progress are observed too. Events that no one asks for are not
         made. The sink is called in the middle of what happens, so it must not block or call the runtime; what it raises is logged
         once, published as ``InstrumentFailed``, and it is called no more.
 
@@ -54,7 +54,7 @@ class RuntimeViews(RuntimeParts):
     def wall_time(self, at_s: float) -> datetime:
         """When the runtime's clock showed `at_s` seconds, in UTC: what an event's ``at_s`` is for people.
 
-        The wall clock was read once, when the runtime was opened, so that times of events never go backwards. In virtual time
+        The wall clock was read once, when the runtime was opened, so times of events never go backwards. In virtual time
         seconds are counted from 1970.
         """
         return self._services.wall_clock.of(at_s)
@@ -68,7 +68,7 @@ class RuntimeViews(RuntimeParts):
 
     @property
     def dead_letters(self) -> DeadLetters:
-        """The newest messages that reached nobody; iterable, newest last."""
+        """The newest messages that reached no one; iterable, newest last."""
         return self._services.dead_letters
 
     def statistics(self) -> RuntimeStatistics:

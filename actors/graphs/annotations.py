@@ -110,7 +110,7 @@ def capture(function: types.FunctionType, frame: types.FrameType | None) -> Name
     """Copy the local names that `function`'s annotations mention, from its closure and the frames around its definition.
 
     `frame` is the one that applies the decorator. Only names that the annotations use are copied; a frame itself is kept only
-    when one of them is not defined yet, and let go by :func:`release`.
+    when one of them is not defined yet, and released by :func:`release`.
     """
     names = Names(function.__globals__)
     frames = list(_frames_around(function, frame))
@@ -142,7 +142,7 @@ def _capture_one(function: types.FunctionType, names: Names, frames: list[types.
 
 
 def release(names: Names) -> None:
-    """Let go of the frames that were kept for forward references."""
+    """Release the frames that were kept for forward references."""
     names.pending.clear()
 
 

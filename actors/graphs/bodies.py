@@ -1,4 +1,4 @@
-"""Whether a function has a body, by its bytecode, so that no source is needed."""
+"""Whether a function has a body, by its bytecode, so no source is needed."""
 
 from __future__ import annotations
 

@@ -233,7 +233,7 @@ class _Ways:
         """Whether some message splits into ways to both; what a cycle makes one after the other counts too."""
         plan = self._plan
         if one in plan.signalled or two in plan.signalled:
-            return True  # it comes by itself, whenever it is sent
+            return True  # it comes on its own, whenever it is sent
         first, second = plan.bit_of(one), plan.bit_of(two)
         both = first | second
         for reach, ends in reversed(self._parting):  # mostly they part where the last of them did
@@ -390,7 +390,7 @@ def _done_twice(plan: Plan) -> Iterator[Problem]:
             yield _at(
                 spec,
                 "once-as-dependency",
-                "it has effect=Effect.ONCE, and other nodes depend on it: a dependency that failed is worked out anew.",
+                "it has effect=Effect.ONCE, and other nodes depend on it: a dependency that failed is computed again.",
                 "let it take and return messages, as a node in front of those that need it.",
             )
         inner: Nested | None = spec.embedded if spec.kind is Kind.GRAPH else None

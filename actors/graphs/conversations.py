@@ -15,11 +15,11 @@ class Policy(enum.Enum):
     ENQUEUE = "enqueue"
     """It waits for its turn."""
     REJECT = "reject"
-    """It is refused with ``ConversationBusy``."""
+    """It is rejected with ``ConversationBusy``."""
     INTERRUPT = "interrupt"
-    """The run under way is cancelled, and so are messages that wait; what was said stays in the history."""
+    """The run in progress is cancelled, and so are messages that wait; what was said stays in the history."""
     MERGE = "merge"
-    """It goes into the run under way: an agent takes it between two rounds, and both messages get that run's output. What no
+    """It goes into the run in progress: an agent takes it between two rounds, and both messages get that run's output. What no
     agent has taken waits for its turn."""
 
 

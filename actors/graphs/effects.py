@@ -8,7 +8,7 @@ from typing import final
 
 @final
 class Effect(enum.Enum):
-    """What may be done again after a crash, when nobody knows how far it came."""
+    """What may be done again after a crash, when no one knows how far it came."""
 
     REPEAT = "repeat"
     """Doing it twice does no harm: it reads, or it writes the same again."""

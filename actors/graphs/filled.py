@@ -1,4 +1,4 @@
-"""What nodes that a language model or a person fills must be, and what a node of one's own code must not be: empty."""
+"""What nodes that a language model or a person fills must be, and what a node with code must not be: empty."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def check_human(declaration: NodeDeclaration, found: Parameters, returned: Shape
             "a person fills one message, and the return type is " + ("a list." if returned.many is not Many.ONE else "None."),
             "return a message type that holds the list as a field, and let a @graph.node fan it out."
             if returned.many is not Many.ONE
-            else "name the message types to choose among; what only ends its branch asks nobody.",
+            else "name the message types to choose among; what only ends its branch asks no one.",
         )
     if not has_no_body(declaration.function):  # type: ignore[arg-type]  # mypy binds a function held in a field
         report(
@@ -45,7 +45,7 @@ def check_human(declaration: NodeDeclaration, found: Parameters, returned: Shape
         report(
             "human-parameter",
             f"parameter {name!r} takes no message, and nothing runs while the person is asked.",
-            "take messages, or recall one: Annotated[A, Recall()]; work out the rest in the node before it.",
+            "take messages, or recall one: Annotated[A, Recall()]; compute the rest in the node before it.",
         )
     for name, count in _doubled(returned):
         report(

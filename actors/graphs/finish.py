@@ -15,6 +15,6 @@ class Finish(enum.Enum):
     WHEN_QUIET = "when-quiet"
     """When every message has been worked on; nothing is cancelled, and a node that takes the output type gets it.
 
-    Of several outputs it returns the one of the first branch, in item order; within a branch that of the earliest round of a
+    Among several outputs it returns that of the first branch, in item order; within a branch that of the earliest round of a
     loop, then that of the node declared first. A branch that fails after an output was made fails the run.
     """

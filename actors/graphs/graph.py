@@ -69,7 +69,7 @@ class Graph(Generic[In, Out]):
         version: str = "",
         signals: Any = (),
     ) -> None: ...
-    @overload  # for a union, which is no type[…]: write Graph[A, B | C](…)
+    @overload  # for a union, which isn't a type[…]: write Graph[A, B | C](…)
     def __init__(
         self,
         name: str,
@@ -217,7 +217,7 @@ class Graph(Generic[In, Out]):
         """Make a function without a body, or a message class whose ``__call__`` has none, a node that a language model fills.
 
         The parameters are what the model is shown, the docstring is its instruction (of a class: that of ``__call__``, or else of
-        the class), the return type is what it fills: of several types it chooses one first, and None, where that is allowed, is
+        the class), the return type is what it fills: it chooses one of several types first, and None, where that is allowed, is
         one of the choices. The body is ``...`` or ``raise NotImplementedError``, which type checkers take without a setting. The
         options are those of :meth:`node` and the fields of :class:`actors.graphs.options.PredictOptions`.
 
@@ -244,7 +244,7 @@ class Graph(Generic[In, Out]):
 
         The parameters are what the person is shown, the docstring is the question, the return type is the form: of several
         types the person chooses one, and None, where that is allowed, is one of the choices. ``runtime.questions()`` lists what
-        is asked, ``runtime.answer(id, value)`` answers it. A question waits without an instance, a task or a frame: of a run in a
+        is asked, ``runtime.answer(id, value)`` answers it. A question waits without an instance, a task or a frame: in a
         store it outlives the process, and nothing is run again for it.
 
         Args:

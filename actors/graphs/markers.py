@@ -60,7 +60,7 @@ class Run(Protocol):
         ...
 
     def wall_time(self) -> datetime:
-        """The time in UTC: the store's, for a runtime that has one, so that all its workers agree."""
+        """The time in UTC: the store's, for a runtime that has one, so all its workers agree."""
         ...
 
     @property
@@ -80,7 +80,7 @@ class Run(Protocol):
         a further attempt too. An ``@graph.human`` node waits without any of that: prefer one where a question has its own step.
 
         Raises:
-            NodeTimedOut: nobody has answered within `timeout_s` seconds, by the store's clock, counted from the first time.
+            NodeTimedOut: no one has answered within `timeout_s` seconds, by the store's clock, counted from the first time.
         """
         ...
 
@@ -104,22 +104,22 @@ class Run(Protocol):
 
         Raises:
             NotStorable: the result is neither text, a number, a bool, None, one of the graph's messages, nor lists and dicts of
-                these. UsageError: a call of that name is under way in this attempt, or it cannot be a name.
+                these. UsageError: a call of that name is in progress in this attempt, or it cannot be a name.
         """
         ...
 
     async def sleep(self, seconds: float) -> None:
         """Sleep. In a stored run whose process ends meanwhile, the sleep ends when it would have ended, or as soon as possible.
 
-        The store's clock says when. It counts towards ``timeout_s``, and not towards ``idle_timeout_s``. A further attempt at the
-        message, after an error, sleeps anew.
+        The store's clock tells when. It counts towards ``timeout_s``, and not towards ``idle_timeout_s``. A further attempt,
+        after an error, sleeps again.
         """
         ...
 
     def report(self, text: str, *, done: float | None = None, of: float | None = None) -> None:
-        """Say how far the node is, to whoever listens to the run (``NodeReported``): ``run.report("page 3", done=3, of=12)``.
+        """Tell those who listen to the run how far the node is (``NodeReported``): ``run.report("page 3", done=3, of=12)``.
 
-        A sign of life, too. Costs nothing when nobody listens; also from a worker thread.
+        A sign of life, too. Costs nothing when no one listens; also from a worker thread.
         """
         ...
 

@@ -120,7 +120,7 @@ class NodeOptions:
     """Which language model: a name from ``open_runtime(lms=…)``, an ``LM``, or None for the runtime's default."""
     effect: Effect = attrs.field(default=Effect.REPEAT, validator=is_a(Effect))
     """Whether a step that a crash cut short begins again. With ``Effect.ONCE`` its begin is stored before its code runs, and it
-    does not: ``on_uncertain``, or a person, says what became of it. Such a node has one attempt. Of stored runs only."""
+    does not: ``on_uncertain``, or a person, tells what became of it. Such a node has one attempt. Of stored runs only."""
     on_uncertain: Callable[..., Any] | None = attrs.field(default=None, validator=_is_fallback)
     """With ``Effect.ONCE``: what finds out whether a step that was cut short took effect. A function of the node's parameters
     that returns what the node would have returned, or None if nothing happened, and then the step begins again. When it raises,

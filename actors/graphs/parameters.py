@@ -146,7 +146,7 @@ def _read_gather(shape: Shape) -> Gather | None:
 
 
 def check_messages(shape: Shape, *, has_default: bool = False) -> None:
-    """Reject types that are no message; a parameter with a default may have been meant for something else."""
+    """Reject types that are not messages; a parameter with a default may have been meant for something else."""
     if not shape.types:
         raise Unreadable("not-a-message", "None is not a message.", "annotate it with the message type that it takes.")
     for kind in shape.types:

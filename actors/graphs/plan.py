@@ -45,7 +45,7 @@ class Plan:
     steering: tuple[type, ...]
     """Those of the signal types that no node takes: agents hear them."""
     signalled: frozenset[Receiver]
-    """The parameters that a signal may bring a value for by itself: directly, or over nodes that take nothing else."""
+    """The parameters that a signal may bring a value for on its own: directly, or over nodes that take nothing else."""
     takers: Takers = attrs.field(repr=False)
     """Which parameters take what: what routes are looked up in."""
     alternatives: frozenset[tuple[str | None, str, str]] = attrs.field(default=frozenset(), init=False)

@@ -66,6 +66,6 @@ class CallTool(Request[str]):
 @final
 @attrs.frozen
 class CancelTool:
-    """Told, not asked: nobody wants the result of a call any more."""
+    """Told, not asked: no one wants the result of a call any more."""
 
     key: str

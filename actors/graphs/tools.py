@@ -1,7 +1,7 @@
 """Tools as an author declares them, and what their annotations turned out to mean.
 
 A tool is a typed function. Its parameters are what a language model is shown and fills, except for those that are injected
-(``LM``, ``Run``, ``Dep``), which no model ever sees. Together they make a message class, so that the schema that is shown and the
+(``LM``, ``Run``, ``Dep``), which no model ever sees. Together they make a message class, so the schema that is shown and the
 strict reading of what came are those of messages.
 """
 
@@ -183,7 +183,7 @@ def read_tool(tool: Tool, nodes: Nodes) -> ToolSpec:
     """What `tool` takes; `nodes` are those that it may depend on.
 
     Raises:
-        Unreadable: no model could call it; it says what to write.
+        Unreadable: no model could call it; it tells what to write.
     """
     if not _NAME.fullmatch(tool.name):
         raise Unreadable(
@@ -224,7 +224,7 @@ def _read_message(tool: Tool) -> ToolSpec:
     kind: Any = tool.takes
     if kind is None:
         what = "graph takes several types" if tool.form is ToolForm.GRAPH else "actor takes any message"
-        raise Unreadable("tool-message", f"the {what}, and nothing says which of them.", f"write tool({tool.name}, Message).")
+        raise Unreadable("tool-message", f"the {what}, and nothing tells which of them.", f"write tool({tool.name}, Message).")
     if not isinstance(kind, type) or not is_message_type(kind):
         raise Unreadable(
             "tool-message",

@@ -23,7 +23,7 @@ PATIENCE_S: Final = 60.0
 """How long a provider may take to answer one short question."""
 
 _MORE_KEYS: Final = ("DEEPSEEK_API_KEY", "GROQ_API_KEY", "MISTRAL_API_KEY", "TOGETHERAI_API_KEY", "XAI_API_KEY")
-"""Keys that LiteLLM's own resolver finds, so that no table of ours names them."""
+"""Keys that LiteLLM's own resolver finds, so no table of ours names them."""
 
 _PROXIES: Final = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
 

@@ -46,7 +46,7 @@ def run(options: Options) -> int:
     """Make the project and return the exit code. It is there whole, or not at all.
 
     Raises:
-        WrongUsage: the name is no name for a package, or something is in the way.
+        WrongUsage: a package cannot have the name, or something is in the way.
     """
     package = _package(options.name)
     place = Path(options.folder if options.folder is not None else options.name)
@@ -97,7 +97,7 @@ def _write(place: Path, package: str, project: str) -> None:
             path.parent.mkdir(exist_ok=True)
             text = "" if template is None else (templates / template).read_text(encoding="utf-8")
             path.write_text(Template(text).substitute(values), encoding="utf-8")
-        draft.chmod(0o777 & ~_umask())  # mkdtemp makes a folder that nobody else may read
+        draft.chmod(0o777 & ~_umask())  # mkdtemp makes a folder that no one else may read
         draft.rename(place)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)

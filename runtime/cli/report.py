@@ -76,7 +76,7 @@ def conclusion(runs: Mapping[str, Timeline]) -> str:
             "Synchronous clients in threads do not serialise; synchronous calls in async functions do. The staircase in the "
             "study's log is when the responses came, not when the requests went out."
         )
-    return "On this machine the measurements do not tell the variants apart; run the demo again when it is idle."
+    return "On this machine the measurements do not distinguish the variants; run the demo again when it is idle."
 
 
 def concluded(runs: Mapping[str, Timeline], style: Style) -> list[str]:

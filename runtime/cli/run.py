@@ -214,7 +214,7 @@ def _view(board: Board, stream: TextIO, style: Style) -> View:
 
 
 def complain(error: BaseException, code: int, *, whole: bool | None = None) -> int:
-    """Say on standard error what went wrong; `code`, for the caller to return.
+    """Report on standard error what went wrong; `code`, for the caller to return.
 
     `whole`: True shows the traceback, False tells of ``--traceback``, None is for a command that has no such option.
     """

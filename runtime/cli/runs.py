@@ -173,7 +173,7 @@ def _timeline(history: History, steps: tuple[HistoryStep, ...]) -> Timeline | No
 
 async def _export(store: Store, options: Options) -> None:
     text = (await _history(store, options.run)).export()
-    sys.stdout.write(text)  # JSON in ASCII, whatever the run holds
+    sys.stdout.write(text)  # JSON in ASCII, no matter what the run holds
 
 
 async def _cancel(store: Store, options: Options) -> None:

@@ -72,7 +72,7 @@ class Style:
 
 @final
 class Progress:
-    """Says on `stream` what is going on: one line that is written over on a terminal, one line per step elsewhere."""
+    """Tells on `stream` what is going on: one line that is written over on a terminal, one line per step elsewhere."""
 
     def __init__(self, stream: TextIO, style: Style, *, quiet: bool = False) -> None:
         self._stream = stream
@@ -86,7 +86,7 @@ class Progress:
         return self._style.live and not self._quiet
 
     def step(self, text: str) -> None:
-        """Say that something begins or has happened."""
+        """Report that something begins or has happened."""
         if self.is_live:
             self.update(text)
         elif not self._quiet:

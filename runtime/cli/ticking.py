@@ -22,11 +22,11 @@ class View(Protocol):
         ...
 
     def step(self, text: str) -> None:
-        """Say that something has happened, where there is a line for every step."""
+        """Report that something has happened, where there is a line for every step."""
         ...
 
     def update(self, text: str) -> None:
-        """Draw it over; `text` says what is going on now."""
+        """Draw it over; `text` tells what is going on now."""
         ...
 
     def showing(self) -> AbstractContextManager[object]:

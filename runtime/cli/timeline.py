@@ -38,14 +38,14 @@ class Span:
     name: str
     started_s: float
     arrived_s: float | None
-    """When its request had arrived at the server; None when nobody looked there."""
+    """When its request had arrived at the server; None when no one looked there."""
     replied_s: float | None
     """When the server had handed over the reply."""
     ended_s: float
 
     @property
     def call_s(self) -> float:
-        """How long its request was at the server; the node's whole time when nobody looked there."""
+        """How long its request was at the server; the node's whole time when no one looked there."""
         if self.arrived_s is None or self.replied_s is None:
             return self.ended_s - self.started_s
         return self.replied_s - self.arrived_s

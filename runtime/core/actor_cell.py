@@ -190,7 +190,7 @@ class ActorCell(Cell):
             self.mark_started()
             try:
                 await self._serve()
-            except BaseException as error:  # noqa: BLE001 - raised below, whatever becomes of the clean-up
+            except BaseException as error:  # noqa: BLE001 - raised below, no matter what becomes of the clean-up
                 ended = error
                 failure = failure_in(error)
                 if failure is not None:

@@ -35,7 +35,7 @@ from runtime.core.waits import Waiter
 current_cell: contextvars.ContextVar[Cell | None] = contextvars.ContextVar("current_cell", default=None)
 """The cell in whose handler this code runs, also in tasks that the handler started."""
 off_duty: contextvars.ContextVar[bool] = contextvars.ContextVar("off_duty", default=False)
-"""Whether this code runs beside the handler of ``current_cell``, so that an ask of it does not hold the actor up."""
+"""Whether this code runs beside the handler of ``current_cell``, so an ask of it does not hold the actor up."""
 
 
 class Overseer(Protocol):
@@ -201,7 +201,7 @@ class Cell(ABC):
 
     @property
     def can_launch(self) -> bool:
-        """Whether it has no incarnation, so that the next one may begin."""
+        """Whether it has no incarnation, so the next one may begin."""
         return self._state in (State.NEW, State.BACKING_OFF, State.STOPPED)
 
     def _move(self, what: Move) -> None:

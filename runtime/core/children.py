@@ -65,7 +65,7 @@ class Children:
                 + (
                     f"  Fix: restart_child({child_id!r}), or delete_child({child_id!r}) first."
                     if self._name != ROOT
-                    else "  Fix: await runtime.stop(ref) with its ref, which lets go of it; or restart=RestartType.TEMPORARY."
+                    else "  Fix: await runtime.stop(ref) with its ref, which frees its id; or restart=RestartType.TEMPORARY."
                 ),
                 child_id=child_id,
             )
@@ -91,7 +91,7 @@ class Children:
         return self.cells.get(_id_of(cell)) is cell
 
     def forget(self, cell: Cell) -> None:
-        """Let go of `cell`; without effect when its id is another's by now."""
+        """Forget `cell`; without effect when its id is another's by now."""
         if self.holds(cell):
             del self.cells[_id_of(cell)]
 

@@ -20,7 +20,7 @@ class Slot(Protocol):
         ...
 
     def fail(self, error: Exception) -> None:
-        """The message was given up; `error` says why, with the last failure chained as its cause."""
+        """The message was given up; `error` tells why, with the last failure chained as its cause."""
         ...
 
     def released(self) -> None:
@@ -37,6 +37,9 @@ class Wrapper(ABC):
     @abstractmethod
     def content(self) -> object:
         """What its author sent."""
+
+    def held_back(self, delay_s: float) -> None:  # noqa: B027 - most do not care
+        """It will be delivered again after `delay_s` seconds."""
 
 
 def content_of(message: object) -> object:
@@ -141,4 +144,4 @@ class OneShot:
 
 
 _TAKEN: outcome.Maybe[Any] = outcome.Value(None)
-"""Stands in for an outcome that was taken, so that the cell keeps no error (and its frames) alive."""
+"""Stands in for an outcome that was taken, so the cell keeps no error (and its frames) alive."""

@@ -86,7 +86,7 @@ class ActorUnresponsive(ActorEvent):
 @final
 @attrs.frozen(kw_only=True)
 class LoopBlocked(Event):
-    """One step of a task has held the event loop, so that nothing else could run meanwhile (``open_runtime(watchdog_s=…)``)."""
+    """One step of a task has held the event loop, so nothing else could run meanwhile (``open_runtime(watchdog_s=…)``)."""
 
     address: str | None
     """The actor or supervisor whose handler, lifespan or task it was; None for the host's own code."""
@@ -252,7 +252,7 @@ class EventBus:
     """Where the runtime reports what happened, an :class:`Audience`."""
 
     def __init__(self) -> None:
-        # Weak, so that a stream its owner forgot costs nothing once it is collected.
+        # Weak, so a stream its owner forgot costs nothing once it is collected.
         self._order: list[weakref.ref[EventStream[Any]]] = []
         self._sinks: tuple[_Sink, ...] = ()
         self.listening = False
@@ -370,7 +370,7 @@ class WithStream:
         return True
 
     def publish(self, event: Event) -> None:
-        """Tell the stream, and whoever listens to the runtime."""
+        """Tell the stream, and anyone who listens to the runtime."""
         self._stream.offer(event)
         if self._bus.listening:
             self._bus.publish(event)

@@ -1,4 +1,4 @@
-"""The message that an actor has in hand: what becomes of it on every way out, and of what was set aside or promised an answer."""
+"""The current message of an actor: what becomes of it on every way out, and of what was set aside or promised an answer."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from runtime.core.stash import Deferred, LocalReply, Redeliveries, Stash
 class Hand:
     """The one message that an actor handles, and those beside its mailbox: stashed, promised an answer, or to be handled again.
 
-    Invariant: the holder of a message in hand is this object until the handler has returned, or has stashed the message, promised
-    its answer or forwarded it. So who holds the message afterwards says what the handler did with it.
+    Invariant: the holder of the current message is this object until the handler has returned, or has stashed the message,
+    promised its answer or forwarded it. So who holds the message afterwards tells what the handler did with it.
     """
 
     __slots__ = (
@@ -51,7 +51,7 @@ class Hand:
         self.cell = cell
         self.mailbox = mailbox
         self.owns_mailbox = owns_mailbox
-        """Whether no other actor takes messages from the mailbox, so that it closes with this one."""
+        """Whether no other actor takes messages from the mailbox, so it closes with this one."""
         self.envelope: Envelope | None = None
         """The current message; set by the loop that handles messages."""
         self.work: trio.CancelScope | None = None

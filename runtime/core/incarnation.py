@@ -18,7 +18,7 @@ class ExitKind(enum.Enum):
     """How an incarnation ended."""
 
     NORMAL = "normal"
-    """By itself, or because it was asked to."""
+    """On its own, or because it was asked to."""
     SHUTDOWN = "shutdown"
     """A supervisor gave up; a transient one is not restarted for it (OTP: exit reason ``shutdown``)."""
     FAILED = "failed"
@@ -44,7 +44,7 @@ class Start(OneShot):
     def __init__(self, *, adopts: bool) -> None:
         super().__init__()
         self.adopts = adopts
-        """Whether the cell was made for this start, so that nothing is kept of it when it does not come about."""
+        """Whether the cell was made for this start, so nothing is kept of it when it does not come about."""
 
 
 def classify(error: BaseException, address: str) -> Exit:

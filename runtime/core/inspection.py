@@ -114,7 +114,7 @@ class Look:
     actor: ActorStatistics | None
     """What it has handled and what waits for it, of an actor."""
     supervisor: SupervisorStatistics | None
-    """Of a supervisor, and of an actor that has children."""
+    """What is known of a supervisor, and of an actor that has children."""
     children: int
     """How many are directly below it."""
     below: tuple[Look, ...] = ()
@@ -128,7 +128,7 @@ class _Snapshot:
     __slots__ = ("addresses", "below", "incarnations", "states", "supervisors")
 
     def __init__(self, root: Cell) -> None:
-        cells = [root]  # level by level, so that the children of one stand side by side
+        cells = [root]  # level by level, so the children of one stand side by side
         self.supervisors: set[int] = set()
         self.states: list[State] = []
         self.incarnations: list[int] = []

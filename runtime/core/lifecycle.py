@@ -1,6 +1,6 @@
 """The states of a cell and the moves between them, as one table; pictures and checks are made from it.
 
-A cell is the runtime's box around an actor or a supervisor; it outlives the incarnations. The table says where a cell is. It
+A cell is the runtime's box around an actor or a supervisor; it outlives the incarnations. The table tells where a cell is. It
 does not say all: these machines run beside it, each with its own few states, and most mistakes are made where two of them meet.
 
 *What comes after the end.* ``Cell._next`` below (``GONE``, ``FORGET``, ``REJOIN``, ``Unrecovered``). The call that stops a

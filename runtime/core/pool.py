@@ -21,7 +21,7 @@ from runtime.core.waits import Waiter
 
 @final
 class InstancePool:
-    """Up to `size` instances under one supervisor. The mailbox is the pool's, so that no instance's end closes it.
+    """Up to `size` instances under one supervisor. The mailbox is the pool's, so no instance's end closes it.
 
     Another instance starts when a message waits, none is idle and none is about to look; instances stay until their supervisor
     stops. One that ended permanently (restart type ``TEMPORARY``, or ``TRANSIENT`` and finished) is replaced when it is needed.

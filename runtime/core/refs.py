@@ -216,7 +216,7 @@ async def wait_for_end(cell: Awaited) -> Terminated:
 
 
 def refuse_own_end(cell: Awaited) -> None:
-    """Raise when the caller runs in `cell` or below it, so that it could not see the end."""
+    """Raise when the caller runs in `cell` or below it, so it could not see the end."""
     caller = current_cell.get()
     if caller is not None and f"{caller.address}/".startswith(f"{cell.address}/"):
         raise UsageError(

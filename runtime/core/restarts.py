@@ -31,7 +31,7 @@ class Restart:
 
     delay_s: float
     is_parked: bool = False
-    """Whether the budget was spent, so that the delay is the longest one and the budget starts again."""
+    """Whether the budget was spent, so the delay is the longest one and the budget starts again."""
     is_alone: bool = False
     """Whether its siblings are left alone under every strategy."""
 
@@ -121,7 +121,7 @@ class RestartPolicy:
             return Stop(StopReason.FINISHED if exit.error is None else StopReason.FAILED)
         if cell.is_blameless:
             # A delay, or a budget that it uses up, would be paid by the messages behind the one that failed, which waits out a
-            # backoff of its own. What bounds these restarts are the attempts of the messages.
+            # backoff. What bounds these restarts are the attempts of the messages.
             return Restart(0.0, is_alone=True)
         return self._restart(cell, exit.error, now)
 

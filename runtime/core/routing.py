@@ -38,7 +38,7 @@ class Routing:
 
     @staticmethod
     def HASH(key: Callable[[Any], object]) -> Routing:
-        """The same actor for messages of equal ``key(message)``: by its ``repr``, so that it is the same in every process."""
+        """The same actor for messages of equal ``key(message)``: by its ``repr``, so it is the same in every process."""
         return Routing("HASH", key)
 
 

@@ -1,7 +1,7 @@
 """A supervisor: starts its children in order, decides about each of their ends, and takes them down in reverse order.
 
 Decisions are taken the instant a child ends, in ``child_exited``; waiting (group restarts, the final stop) is done by the
-supervisor's own task. Administrative calls run in the caller's task, so that none ever queues behind a backoff.
+supervisor's own task. Administrative calls run in the caller's task, so none ever queues behind a backoff.
 
 Source of the semantics: OTP 28, ``supervisor.erl``. Differences: delays between restarts; a child keeps address and mailbox
 over its restarts, a declared child also when the supervisor itself is restarted; a child may be started while others start.
@@ -117,7 +117,7 @@ class SupervisorCell(Cell):
                 await self._start_children()
                 self.mark_started()
                 await self._attend()
-            except BaseException as error:  # noqa: BLE001 - raised again below, outside the nursery, so that none wraps it
+            except BaseException as error:  # noqa: BLE001 - raised again below, outside the nursery, so none wraps it
                 failure = error
                 self._killing = self._killing or isinstance(error, trio.Cancelled)
             self._is_closing = True
@@ -285,7 +285,7 @@ class SupervisorCell(Cell):
             raise
 
     def _abandon(self, cell: Cell, start: Start) -> None:
-        """The task that waits for `start` was cancelled: stop the cell, so that nothing remains of the start."""
+        """The task that waits for `start` was cancelled: stop the cell, so nothing remains of the start."""
         cell.stop_permanently(kill=True, forget=start.adopts)
 
     @trio.lowlevel.enable_ki_protection  # Ctrl-C comes at its wait; between two lines it would leave a child unstopped

@@ -72,6 +72,6 @@ class ActorTasks(ActorNursery):
 
 
 def _alone(error: BaseException) -> BaseException:
-    """The only leaf of a group, so that a nursery inside the task does not hide what failed; else `error` itself."""
+    """The only leaf of a group, so a nursery inside the task does not hide what failed; else `error` itself."""
     leaves = [leaf for leaf in leaves_of(error) if not isinstance(leaf, trio.Cancelled)]
     return leaves[0] if len(leaves) == 1 else error

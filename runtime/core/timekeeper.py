@@ -1,6 +1,6 @@
 """Timers without tasks: one task sleeps until the earliest of all deadlines and calls what is due.
 
-Restart delays, redeliveries and actor timers all wait here, on trio's clock, so that a virtual clock moves every one of them.
+Restart delays, redeliveries and actor timers all wait here, on trio's clock, so a virtual clock moves every one of them.
 Calls are synchronous and short; equal deadlines fire in the order in which they were set.
 """
 
@@ -67,7 +67,7 @@ class Timekeeper:
         """Serve until cancelled."""
         while True:
             self._call_due()
-            while self._heap and self._heap[0][2].call is None:  # so that no task is woken in vain
+            while self._heap and self._heap[0][2].call is None:  # so no task is woken in vain
                 heapq.heappop(self._heap)
                 self._cancelled -= 1
             # An empty heap sleeps for ever; call_at() moves the deadline of the sleeping scope.

@@ -1,4 +1,4 @@
-"""The wall clock beside the runtime's own, which starts at a random number: read once, so that no step of it moves an event."""
+"""The wall clock beside the runtime's own, which starts at a random number: read once, so no step of it moves an event."""
 
 from __future__ import annotations
 

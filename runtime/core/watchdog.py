@@ -108,7 +108,7 @@ class Watchdog(trio.abc.Instrument):
     # --- in the watchdog's thread ---------------------------------------------------------------------------------------
 
     def _patrol(self) -> None:
-        # Looks come at most half a limit apart, so that every step which exceeds the limit has been seen in its second half.
+        # Looks come at most half a limit apart, so every step which exceeds the limit has been seen in its second half.
         while not self._over.wait(self._limit_s / 2):
             self.look()
 

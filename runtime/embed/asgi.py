@@ -59,7 +59,7 @@ class UnderstudyLifespan:
         self.grace_s = grace_s
         self._opens = opens
         self._on_sigterm = on_sigterm
-        """Called in the loop at the first SIGTERM: to end responses that would have no end of their own."""
+        """Called in the loop at the first SIGTERM: to end responses that would never end."""
 
     def with_grace(self, grace_s: float) -> UnderstudyLifespan:
         """The same with another grace period, in seconds."""

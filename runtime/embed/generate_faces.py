@@ -1,6 +1,6 @@
 """Makes the runtime's faces for asyncio and for threads: ``python -m runtime.embed.generate_faces``.
 
-A face has what its native class has, name by name and parameter by parameter; whatever can block gets a ``timeout``. A test
+A face has what its native class has, name by name and parameter by parameter; what can block gets a ``timeout``. A test
 compares the files with what this makes, so a change of a native signature is followed by a run of this.
 """
 

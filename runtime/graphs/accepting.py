@@ -1,4 +1,4 @@
-"""Durable runs: how one is accepted, so that it is never lost; how a stored one goes on; how each is found by its id."""
+"""Durable runs: how one is accepted, so it is never lost; how a stored one goes on; how each is found by its id."""
 
 from __future__ import annotations
 
@@ -29,9 +29,10 @@ from runtime.graphs.launch import Launch
 from runtime.graphs.outside import Outside
 from runtime.graphs.reducer.deliveries import Commands
 from runtime.graphs.reducer.state import RunState
-from runtime.graphs.resuming import MAX_LIVES, check, crashed_too_often, lives_in_vain, told_of
+from runtime.graphs.resuming import MAX_LIVES, check, crashed_too_often, dues_of, lives_in_vain, told_of
 from runtime.graphs.run import ActiveRun
 from runtime.graphs.stored import StoredView, unknown
+from runtime.graphs.stored_talks import turns_before
 from runtime.graphs.terms import Purse, Terms, terms_of
 from runtime.graphs.uncertain import Open, decided, find_uncertain
 from runtime.journal.records import Record, RecordKind, digest_of
@@ -75,7 +76,7 @@ class DurableRuns:
         here: bool = True,
         deadline_s: float | None = None,
     ) -> Launch | ActiveRun | StoredView:
-        """Store a new run, which has not begun; or find the one of that id, in whatever state."""
+        """Store a new run, which has not begun; or find the one of that id, in any state."""
         deployment = await self.active.taking(graph, max_steps)
         if wanted is not None:
             check_run_id(wanted)
@@ -107,16 +108,16 @@ class DurableRuns:
         graph, run_id, keeping, store = deployment.graph, state.run_id, self.keeping, self.keeping.store
         active = self.active.by_id.get(run_id)
         if active is not None and active.journal is None:
-            raise UsageError(f"a run {repr_of(run_id)} is under way already.\n  Fix: give each run its own run_id.")
+            raise UsageError(f"a run {repr_of(run_id)} is in progress already.\n  Fix: give each run its own run_id.")
         now = store.wall_time()
         deadline = None if deadline_s is None else now + timedelta(seconds=deadline_s)
         first = Record.of(run_id, 1, RecordKind.STARTED, terms.written(), now.timestamp(), data)
         label = text_of(terms.labels)
         new = NewRun(run_id, graph.name, graph.version, deployment.fingerprint, deadline, label=label, here=here)
         found: Created | Existing | None = None
-        with trio.CancelScope(shield=True):  # or nobody would know whether there is such a run
+        with trio.CancelScope(shield=True):  # or no one would know whether there is such a run
             found = await store.create(new, first)
-        assert found is not None, "nobody cancels the scope"
+        assert found is not None, "no one cancels the scope"
         if isinstance(found, Created):
             if not here:
                 return self.view(found.run)
@@ -130,7 +131,7 @@ class DurableRuns:
         if found.run.graph != graph.name or not _is_same_input(deployment.codec, found.first, data, message):
             raise RunExists(
                 f"run {run_id!r} is stored already, and is a run of graph {found.run.graph!r} with another input.\n"
-                "  Fix: give the new run an id of its own; the same id, graph and input give the handle of that run.",
+                "  Fix: give the new run its own id; the same id, graph and input give the handle of that run.",
                 run_id=run_id,
             )
         active = self.active.by_id.get(run_id)  # it may have been taken up meanwhile
@@ -183,7 +184,7 @@ class DurableRuns:
         With `adopt`, what no longer fits its graph is given up.
 
         Raises:
-            StoreError: it could not be read, and somebody else may try; StoreDamaged: nobody need try again.
+            StoreError: it could not be read, and somebody else may try; StoreDamaged: no one need try again.
         """
         try:
             return await self._revived(deployment, stored, events, adopt=adopt)
@@ -222,13 +223,14 @@ class DurableRuns:
             # Before anybody can look: what it was told in earlier lives would be taken for news.
             log = keeping.open_log(run_id, len(records), run.lost)
             run.journal = Journal(log, deployment.codec, back.frames, known=back.own, digests=back.digests)
-            run.spend, run.heard = used, heard
+            run.spend, run.heard, run.dues = used, heard, dues_of(records)
         assert keeping.lease is not None, "the store is open"
         began: Any = {"worker": keeping.worker, "epoch": keeping.lease.epoch}
         written = log.append(RecordKind.RESUMED, "", json.dumps(began).encode())
         if back.adopted is not None:
             written = log.append(RecordKind.ADOPTED, deployment.graph.version, back.adopted)
         run.resume(back.resumed)
+        run.turns_before = await turns_before(store, run_id, deployment.codec)
         await self.outside.revived(run, records)
         if run.wants(RunResumed):
             run.audience.publish(
@@ -241,7 +243,7 @@ class DurableRuns:
         except UnderstudyError:
             run.never_began()
             raise
-        if not any(is_by_hand(record) for record in records):  # whoever resumes it wants it to go on
+        if not any(is_by_hand(record) for record in records):  # anyone who resumes it wants it to go on
             self._watch_deadline(run, stored.deadline)
         return Launch(run, back.message, back.resumed.commands, deployment.admit)
 
@@ -263,7 +265,8 @@ class DurableRuns:
             await launch.begin()
 
     def _watch_deadline(self, run: ActiveRun, deadline: datetime | None) -> None:
-        """Cancel `run` if it is not over at `deadline`, by the store's clock."""
+        """Cancel `run` if it is not over at `deadline`, by the store's clock; out of memory, it comes back for that."""
+        run.deadline = deadline
         if deadline is None or self.keeping.nursery is None:
             return
 
@@ -280,7 +283,7 @@ class DurableRuns:
         return await find_uncertain(deployment, back.resumed, back.own, back.frames, self.deployments.of, self._services.now())
 
     def parked(self, stored: StoredRun, error: UnderstudyError) -> None:
-        """Tell whoever listens that a run cannot go on."""
+        """Tell anyone who listens that a run cannot go on."""
         if self._services.events.wants(RunParkedEvent):
             self._services.events.publish(RunParkedEvent(run_id=stored.id, graph=stored.graph, error=error))
 

@@ -70,7 +70,7 @@ class ActiveRuns:
 
     async def taking(self, graph: Graph, max_steps: float) -> Deployment:
         """The deployed graph, if runs are taken."""
-        if self.is_draining and current_cell.get() is None:  # a run that drains may still need runs of its own
+        if self.is_draining and current_cell.get() is None:  # a run that drains may still need runs inside it
             raise RuntimeDraining("the runtime is draining: it takes no more runs.\n  Fix: start runs before drain() is called.")
         check_max_steps(max_steps)
         return await self._deployments.of(graph)
@@ -106,7 +106,7 @@ class ActiveRuns:
         return run
 
     def dependencies(self, deployment: Deployment, run: ActiveRun, message: object, prefix: str) -> RunDependencies:
-        """What the nodes of `run`, which begins with `message`, depend on; `prefix` is before the paths of what it works out."""
+        """What the nodes of `run`, which begins with `message`, depend on; `prefix` is before the paths of what it runs."""
 
         async def run_node(name: str, lender: RunDependencies) -> Any:
             return await deployment.demands.run(name, message, run, prefix, lender)
@@ -129,6 +129,6 @@ class ActiveRuns:
 
 
 def check_max_steps(max_steps: object) -> None:
-    """Reject what is no number of steps."""
+    """Reject what isn't a number of steps."""
     if not isinstance(max_steps, int | float) or isinstance(max_steps, bool) or not max_steps >= 1:
         raise UsageError(f"max_steps={repr_of(max_steps)}: expected a number >= 1.\n  Fix: leave it out for no limit.")

@@ -133,7 +133,7 @@ class Restored:
     report: Report | None
     """Of an adoption; None for a run whose graph was not changed."""
     adopted: bytes | None
-    """What a record ``adopted`` is to hold, so that later lives see the journal as this one does; None: there need be none."""
+    """What a record ``adopted`` is to hold, so later lives see the journal as this one does; None: there need be none."""
 
 
 def restored(
@@ -212,7 +212,7 @@ def order_of(counted: Sequence[Record], report: Report) -> list[int] | None:
 
 
 def _no_longer_fits(run_id: str, report: Report) -> RunChanged:
-    lines = [f"run {run_id!r} cannot go on by itself: its graph was changed, and some of what is recorded no longer fits."]
+    lines = [f"run {run_id!r} cannot go on automatically: its graph was changed, and some of what is recorded no longer fits."]
     for word, paths in (("kept", report.kept), ("runs again", report.again), ("dropped", report.dropped)):
         if paths:
             more = f" and {len(paths) - _MOST_LISTED} more" if len(paths) > _MOST_LISTED else ""
@@ -301,7 +301,7 @@ class Adoption:
             step = frame.removeprefix(before).partition("#")[0]
             is_of_this = frame.startswith(before) and FRAME_END not in frame.removeprefix(before)
             if is_of_this and not step.startswith("?") and step not in level.seen:
-                left[step] = None  # the run inside was cut short, and the step has no record of its own
+                left[step] = None  # the run inside was cut short, and the step has no record
         report.kept += [before + step for step in kept if step not in left]
         for step in left:
             is_known = step in level.seen or _node_of(step) in nodes

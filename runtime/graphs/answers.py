@@ -21,7 +21,7 @@ from runtime.graphs.record import Spend
 from runtime.journal.records import MAX_RECORD_BYTES, Record, RecordKind
 
 _SPEND: Final = b'{"spend":'
-"""What the data of each answer begins with, so that it need not be read whole to know what was spent."""
+"""What the data of each answer begins with, so it need not be read whole to know what was spent."""
 _TUPLES: Final = ("tool_calls", "thinking", "citations")
 
 

@@ -19,7 +19,7 @@ from actors.graphs.plan import Plan
 from actors.graphs.toolboxes import OfferedTool
 from actors.graphs.tools import ToolSpec
 from runtime.graphs.asking import ask
-from runtime.graphs.injected import Pulse
+from runtime.graphs.pulse import Pulse
 from runtime.graphs.run import Work
 from runtime.graphs.stored_answers import remember
 from runtime.lm.tools.rounds import Offered, Request
@@ -62,14 +62,14 @@ async def agreed(work: Work, pulse: Pulse, request: Request, path: str) -> Agree
     """Ask a person about the call at `path`, and wait for what they decide.
 
     Raises:
-        ToolRefused: they have refused it. ToolTimedOut: nobody has decided in time.
+        ToolRefused: they have rejected it. ToolTimedOut: no one has decided in time.
     """
     name, description = request.tool.name, request.tool.description
     options = request.tool.tool if isinstance(request.tool, ToolSpec) else None
     form = form_of(request.tool)
     limit_s = None if options is None else options.approve_s
     try:
-        with pulse.rest():  # a person who thinks is no sign of a node that hangs
+        with pulse.rest():  # a person who thinks isn't a sign of a node that hangs
             answer = await ask(
                 work,
                 Arguments(dict(request.arguments)) if form is Arguments else request.arguments,
@@ -81,7 +81,7 @@ async def agreed(work: Work, pulse: Pulse, request: Request, path: str) -> Agree
             )
     except NodeTimedOut as error:
         raise ToolTimedOut(
-            f"nobody has agreed to the call of the tool {name!r} within approve_s={limit_s:g}, so it was not made.\n"
+            f"no one has agreed to the call of the tool {name!r} within approve_s={limit_s:g}, so it was not made.\n"
             "  Fix: give people more time.",
             run_id=work.run.id,
         ) from error
@@ -95,4 +95,4 @@ async def agreed(work: Work, pulse: Pulse, request: Request, path: str) -> Agree
 
 def _refused(tool: str, reason: str) -> ToolRefused:
     why = f": {reason[:MOST_SAID]}" if reason.strip() else ", without a reason"
-    return ToolRefused(f"a person has refused the call of {tool!r}{why}", tool=tool)
+    return ToolRefused(f"a person has declined the call of {tool!r}{why}", tool=tool)

@@ -18,10 +18,10 @@ from runtime.messages.tags import tag_of
 
 
 def overdue(node: str, timeout_s: float | None, run_id: str) -> NodeTimedOut:
-    """The error for a question that nobody has answered in time."""
+    """The error for a question that no one has answered in time."""
     within = "" if timeout_s is None else f" within timeout_s={timeout_s:g}"
     return NodeTimedOut(
-        f"nobody has answered the question of node {node!r}{within}.\n"
+        f"no one has answered the question of node {node!r}{within}.\n"
         "  Fix: give people more time, or write what happens then: fallback=function.",
         run_id=run_id,
     )
@@ -47,7 +47,7 @@ async def ask(
     Raises:
         NodeTimedOut: there was no answer within `timeout_s` seconds, by the store's clock, counted from the first time.
         NotStorable: the run is stored, and `question` cannot be.
-        UsageError: `question` is no message, or `answer` no message type.
+        UsageError: `question` isn't a message, or `answer` isn't a message type.
     """
     answers = _types(answer)
     if not is_message_type(type(question)):

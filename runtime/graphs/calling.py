@@ -17,13 +17,14 @@ from actors.graphs.node import NodeSpec
 from actors.graphs.toolboxes import CallTool, CancelTool, OfferedTool, Toolbox
 from actors.graphs.tools import ToolForm, ToolSpec
 from runtime.core.worker_threads import run_in_thread
-from runtime.graphs.injected import NodeLM, NodeRun, Pulse
+from runtime.graphs.injected import NodeLM, NodeRun
+from runtime.graphs.pulse import Pulse
 from runtime.graphs.run import Work
 from runtime.lm.tools.rounds import Request
 from runtime.lm.tools.schemas import by_name
 
 RunInside = Callable[[Any, object, Work, str], Awaitable[Any]]
-"""Runs a graph as a part of the work on a message, under a path of its own."""
+"""Runs a graph as a part of the work on a message, under its own path."""
 
 
 @final
@@ -95,7 +96,7 @@ class Calling:
                 return await returned if inspect.isawaitable(returned) else returned
 
     async def _served(self, ref: ActorRef[Any], call: CallTool) -> str:
-        """What a toolbox gives; when nobody wants that any more, it is told."""
+        """What a toolbox gives; when no one wants that any more, it is told."""
         try:
             text: str = await answer_of(ref, call)
         except trio.Cancelled:

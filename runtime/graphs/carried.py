@@ -1,4 +1,4 @@
-"""The context variables of whoever started a run: its nodes find them as a task of the caller would."""
+"""The context variables of the caller that started a run: its nodes find them as a task of the caller would."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Carried = tuple[tuple[contextvars.ContextVar[Any], Any], ...]
 """Variables and their values."""
 
 _OWN = frozenset({current_cell, off_duty})
-"""What says which actor is at work: each has its own."""
+"""What tells which actor is at work: each has its own."""
 
 
 def carried_from_here() -> Carried:
-    """What the context of this task holds, but for what a node finds in any case."""
+    """What the context of this task holds, except for what a node finds in any case."""
     return tuple(pair for pair in contextvars.copy_context().items() if pair[0] not in _OWN and not _is_usual(pair[1]))
 
 

@@ -46,7 +46,7 @@ class CutCall:
     tool: str
     path: str
     may_go_on: bool
-    """Whether its attempt is over: the next one may ask for something else, so nobody need decide before it does."""
+    """Whether its attempt is over: the next one may ask for something else, so no one need decide before it does."""
 
     def decided(self, value: Any) -> tuple[RecordKind, str, str | None]:
         """What to write down of a decision: a kind, a path, and what is kept, if anything."""

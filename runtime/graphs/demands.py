@@ -50,7 +50,7 @@ class Demands:
         journal, past = None, dict[str, Past]()
         if outer.journal is not None:
             journal, known = outer.journal.on_demand(name)
-            told = [record for record in known if record.kind in _KEPT]  # attempts that failed are made anew
+            told = [record for record in known if record.kind in _KEPT]  # attempts that failed are made again
             level = Level(state, journal.codec, journal.digests, told, outer.now(), adopt=True)  # and what no longer fits
             resumed = level.tell_all(message)
             commands, past = resumed.commands, resumed.past

@@ -62,7 +62,7 @@ class ContextKeeper(Actor):
 
     async def receive(self, message: object) -> None:
         """Reject it."""
-        raise UsageError(f"this actor takes no messages. Got: {repr_of(message)}.\n  Fix: send it to an actor of your own.")
+        raise UsageError(f"this actor takes no messages. Got: {repr_of(message)}.\n  Fix: send it to another actor.")
 
 
 class Owner(Protocol):
@@ -238,7 +238,7 @@ class RunDependencies:
         held = _Held()
         has_begun = False
         failure: ContextFailed | None = None
-        # The scope is the outermost, so that those which the context manager itself opens lie within it.
+        # The scope is the outermost, so those which the context manager itself opens lie within it.
         with trio.CancelScope() as limit:
             try:
                 async with make() as value:

@@ -131,7 +131,7 @@ class Deployments:
         """The deployment of `graph`, which is deployed now if it is not.
 
         Raises:
-            UsageError: it is no graph, or was changed after it was deployed. And what :meth:`deploy` raises.
+            UsageError: it isn't a graph, or was changed after it was deployed. And what :meth:`deploy` raises.
         """
         _check_graph(graph)
         known = self._by_graph.get(graph)

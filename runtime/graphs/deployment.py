@@ -100,7 +100,7 @@ class Deployment(Generic[In, Out]):
 
     @property
     def places_left(self) -> float:
-        """How many more runs may be under way at once."""
+        """How many more runs may be in progress together."""
         return math.inf if self._turns is None else max(0, self._turns.max_runs - len(self._runs))
 
     @property
@@ -118,7 +118,7 @@ class Deployment(Generic[In, Out]):
     ) -> None:
         """Start the first instance of every node, in the order of their declaration.
 
-        All instances begin without any context variables, whoever causes their start: those that a node sees are its run's.
+        All instances begin without any context variables, no matter who causes their start: those that a node sees are its run's.
         """
         blank = contextvars.Context()
         self._supervisor.on_end(self._close)

@@ -1,6 +1,6 @@
-"""What messages are stored as, by the message itself: so that a record says of what stored bytes its result was made.
+"""What messages are stored as, by the message itself: so a record says of what stored bytes its result was made.
 
-Digests are of bytes as they were stored, never of a message encoded anew: a field that gets a default changes the encoding of
+Digests are of bytes as they were stored, never of a message encoded again: a field that gets a default changes the encoding of
 every message of that class, and must not make results look as if they had been made of something else.
 """
 
@@ -21,7 +21,7 @@ _NOTHING: Final = digest_of(b"null")
 
 @final
 class Digests:
-    """Of the messages of one run, and of the runs inside it, as long as each is alive."""
+    """The digests of the messages of one run, and of the runs inside it, as long as each is alive."""
 
     def __init__(self) -> None:
         self._known: dict[int, tuple[weakref.ref[Any], bytes]] = {}

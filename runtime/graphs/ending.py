@@ -28,7 +28,7 @@ class Ending:
         self.reason: RunError | None = None
         """Why it is being taken down, when it is neither for the failures nor for the output."""
         self.loss: UnderstudyError | None = None
-        """Why nothing more of it can be written down: it ends with this here, whatever was decided."""
+        """Why nothing more of it can be written down: it ends with this here, no matter what was decided."""
 
     @property
     def is_decided(self) -> bool:

@@ -1,4 +1,4 @@
-"""Forks: the records of a run up to some step, or with another result for one, as those of a run of its own. Pure."""
+"""Forks: the records of a run up to some step, or with another result for one, as those of a new run. Pure."""
 
 from __future__ import annotations
 

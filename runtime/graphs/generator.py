@@ -1,4 +1,4 @@
-"""An async generator in its own task, asked for one item at a time, so that scopes around a ``yield`` work as everywhere else.
+"""An async generator in its own task, asked for one item at a time, so scopes around a ``yield`` work as everywhere else.
 
 A cancel scope or a nursery belongs to the task that entered it. Were a generator advanced by the task that sends its items on, a
 scope that it holds open around a ``yield`` would enclose the sending as well, and would be left in another order than entered

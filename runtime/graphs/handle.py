@@ -25,7 +25,7 @@ class RunHandle(Generic[Out]):
 
     @property
     def _run(self) -> ActiveRun | None:
-        """The run itself; None for one that is stored and not under way in this runtime."""
+        """The run itself; None for one that is stored and not in progress in this runtime."""
         return self._view.active if isinstance(self._view, StoredView) else self._view
 
     @property
@@ -45,7 +45,7 @@ class RunHandle(Generic[Out]):
 
     @property
     def started_at_s(self) -> float:
-        """When it was accepted, or taken up here; the runtime's clock, in seconds. NaN for one that is not under way here."""
+        """When it was accepted, or taken up here; the runtime's clock, in seconds. NaN for one that is not in progress here."""
         return math.nan if self._run is None else self._run.started_at_s
 
     @property
@@ -57,7 +57,7 @@ class RunHandle(Generic[Out]):
     def status(self) -> RunStatus:
         """Where the run is now: ``"running"``, ``"waiting"``, ``"succeeded"``, ``"failed"`` or ``"cancelled"``.
 
-        It is waiting while all that is left of it waits for people or signals. Of a stored run that is not under way here: where
+        It is waiting while all that is left of it waits for people or signals. For a stored run that is elsewhere: where
         it was when this handle looked last, and also ``"waiting"`` for a worker or a time, or ``"parked"`` (for a decision).
         """
         run = self._run
@@ -69,7 +69,7 @@ class RunHandle(Generic[Out]):
     def questions(self) -> tuple[Question, ...]:
         """What the run asks people now, oldest first, those of nested graphs among them.
 
-        Of a stored run that is not under way here: what this process last knew. ``runtime.questions(run_id)`` asks the store.
+        Of a stored run that is not in progress here: what this process last knew. ``runtime.questions(run_id)`` asks the store.
         """
         return self._view.questions
 
@@ -111,7 +111,7 @@ class RunHandle(Generic[Out]):
         return await self._view.withdraw(key)  # also when it is over
 
     async def cancel(self) -> None:
-        """Cancel the run and return when nothing of it is alive. Over already: no effect.
+        """Cancel the run and return when none of it is alive. Over already: no effect.
 
         Cancelled itself, it returns immediately, and the run ends without being waited for.
         """

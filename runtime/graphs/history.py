@@ -81,7 +81,7 @@ class History:
     def spend(self) -> Spend:
         """What its calls of language models have used over all lives; ``uncertain_calls`` are those without a recorded end.
 
-        Of a run that is at work, these are also those that are in flight now.
+        If the run is at work, those that are in flight now are among them.
         """
         return spend_of(self.records)
 

@@ -34,7 +34,7 @@ class HumanPlace:
 
     makes_wait = False
     has_room = False
-    """It is no queue: there is always more to do than to put a message into it."""
+    """It isn't a queue: there is always more to do than to put a message into it."""
 
     def __init__(self, address: str, spec: NodeSpec, desk: Desk, fallbacks: InstancePool) -> None:
         """A place where nothing waits; its questions go to `desk`."""
@@ -144,7 +144,7 @@ class HumanPlace:
         self.put_beyond(envelope)
 
     def let_go(self, envelope: Envelope) -> None:
-        """Nobody wants the answer any more (see ``Envelope.withdraw``)."""
+        """No one wants the answer any more (see ``Envelope.withdraw``)."""
         envelope.holder = None
         asking = self._asked.pop(envelope, None)
         if asking is not None:

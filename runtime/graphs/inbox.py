@@ -25,7 +25,7 @@ class Note:
     key: str
     message: Any
     is_open: bool = True
-    """Whether it is as durable as its run, so that an agent may take it."""
+    """Whether it is as durable as its run, so an agent may take it."""
     taken_by: tuple[str, str] | None = None
     """The path and the attempt of the agent that has it."""
 
@@ -62,7 +62,7 @@ class Inbox:
         return any(note.is_open and note.taken_by is None for note in self._notes.values())
 
     def take(self, path: str, attempt: str) -> list[Note]:
-        """Everything that nobody has taken; it is the attempt's now."""
+        """Everything that no one has taken; it is the attempt's now."""
         found = [note for note in self._notes.values() if note.is_open and note.taken_by is None]
         for note in found:
             note.taken_by = path, attempt

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import datetime
@@ -13,47 +12,22 @@ import attrs
 import trio
 
 from actors.errors import LMError, UsageError
-from actors.lm import LM, ChatMessage, Completion, Delta, Embedder, Embeddings, LMStream, Usage
+from actors.lm import LM, ChatMessage, Completion, Delta, Embedder, Embeddings, LMRequest, LMStream, Usage
 from runtime.graphs.asking import ask
 from runtime.graphs.attempt_journal import AttemptJournal, RecordedCall
 from runtime.graphs.events import LMAsked, LMCalled, LMCallStarted, LMDelta, NodeReported
 from runtime.graphs.once import Once
-from runtime.graphs.prompts import shown_prompt
+from runtime.graphs.prompts import shown_prompt, shown_text
+from runtime.graphs.pulse import Pulse
 from runtime.graphs.record import Spend
 from runtime.graphs.run import Work
 from runtime.lm.dspy.bridge import run_signature
+from runtime.lm.dspy.reading import asked_again
 from runtime.lm.kept import KeptStream
 from runtime.lm.limits.abilities import PassesAbilities
 from runtime.lm.limits.budget import listening
 
 A = TypeVar("A")
-
-
-@final
-class Pulse:
-    """Signs of life of one attempt; without one for `idle_s` seconds, :attr:`scope` is cancelled."""
-
-    def __init__(self, idle_s: float) -> None:
-        self.scope = trio.CancelScope()
-        self._idle_s = idle_s
-        self._resting = 0
-        self.beat()
-
-    def beat(self) -> None:
-        """The attempt is alive. Without effect once it has ended."""
-        if self._idle_s != math.inf and not self._resting:
-            self.scope.deadline = trio.current_time() + self._idle_s
-
-    @contextmanager
-    def rest(self) -> Generator[None]:
-        """While the block lasts, the attempt is alive without a sign of it."""
-        self._resting += 1
-        self.scope.deadline = math.inf
-        try:
-            yield
-        finally:
-            self._resting -= 1
-            self.beat()
 
 
 @final
@@ -76,7 +50,7 @@ class NodeRun:
 
     @classmethod
     def of(cls, work: Work, pulse: Pulse, path: str) -> NodeRun:
-        """That of `work`, or of a part of it that has a path of its own."""
+        """That of `work`, or of a part of it with a path below it."""
         run, step = work.run, work.step
 
         def report(text: str, done: float | None, of: float | None) -> None:
@@ -87,7 +61,7 @@ class NodeRun:
                 )
 
         async def ask_person(question: object, answer: Any, timeout_s: float | None) -> Any:
-            with pulse.rest():  # a person who thinks is no sign of a node that hangs
+            with pulse.rest():  # a person who thinks isn't a sign of a node that hangs
                 return await ask(work, question, answer, timeout_s)
 
         return cls(
@@ -205,12 +179,22 @@ class Call:
         self._started_s = trio.current_time()
         self._first_s: float | None = None
         self._requests = 0
+        self._made: list[LMRequest] = []
         self._used = Usage()
+        """What requests without a whole answer have used."""
+        self._error: LMError | None = None
         self._spend = Spend()
         self._has_ended = False
         self._number = work.run.number_call()
         if work.run.audience.listening:
-            work.tell(LMCallStarted, call=self._number, model=model, operation=operation)
+            work.tell(LMCallStarted, call=self._number, model=model, operation=operation, again=asked_again())
+
+    def requested(self, request: LMRequest) -> None:
+        """A request of it has ended."""
+        if self._work.run.audience.listening:
+            asked_s, ended_s = request.asked_s - self._started_s, request.ended_s - self._started_s
+            sent_s = None if request.sent_s is None else request.sent_s - self._started_s
+            self._made.append(attrs.evolve(request, asked_s=asked_s, sent_s=sent_s, ended_s=ended_s))
 
     def lost(self, usage: Usage) -> None:
         """One request has brought no whole answer, and used so much: it is booked immediately."""
@@ -231,7 +215,7 @@ class Call:
             self._first_s = trio.current_time() - self._started_s
 
     async def answered(self, answer: Completion | Embeddings) -> None:
-        """The call has ended with `answer`. Of a durable run: return when that is recorded."""
+        """The call has ended with `answer`. In a durable run: return when that is recorded."""
         if self._has_ended:
             return
         self._has_ended = True
@@ -260,14 +244,22 @@ class Call:
         if self._work.run.audience.listening:
             reason = answer.finish_reason if isinstance(answer, Completion) else None
             raw = answer.raw if isinstance(answer, Completion) else None
-            self._tell(usage, requests, model=answer.model, finish_reason=reason, response_model=_named_by(raw))
+            whole = self._used.plus(usage) if self._used.total_tokens else usage
+            text = shown_text(answer.text) if isinstance(answer, Completion) and self._work.run.shows_prompts else None
+            self._tell(whole, requests, model=answer.model, finish_reason=reason, response_model=_named_by(raw), text=text)
 
     def failed(self, error: LMError) -> None:
         """The call has ended with `error`, which knows how many requests there were."""
         self._end_without_answer(error.attempt, error)
 
+    def breaks_off(self, error: LMError) -> None:
+        """A streamed answer ends with `error`; what it has used is known when its request is closed, with :meth:`cut_short`."""
+        self._error = error
+
     def cut_short(self) -> None:
-        """The call has ended with neither answer nor error. Ended before: no effect."""
+        """The call has ended without an answer, and its requests are closed. Ended before: no effect."""
+        if self._error is not None:
+            self.failed(self._error)
         self._end_without_answer(self._requests, None)
 
     def _end_without_answer(self, requests: int, error: LMError | None) -> None:
@@ -299,6 +291,7 @@ class Call:
             requests=requests,
             duration_s=trio.current_time() - self._started_s,
             first_token_s=self._first_s,
+            made=tuple(self._made),
             **more,
         )
 
@@ -334,7 +327,7 @@ class NodeLM(PassesAbilities):
         return found
 
     async def chat(self, messages: Sequence[ChatMessage], /, **options: Any) -> Completion:
-        """See ``actors.LM.chat``. Of a call that fails or is cancelled, the requests are booked, and what they used."""
+        """See ``actors.LM.chat``. If the call fails or is cancelled, its requests are booked, and what they used."""
         recorded = None if self._work.run.journal is None else await self._recorded("chat", messages, options)
         if recorded is not None and isinstance(recorded.answer, Completion):
             await self._found(Call(self._work, self.model, "chat"), recorded.answer)
@@ -348,7 +341,7 @@ class NodeLM(PassesAbilities):
 
     @asynccontextmanager
     async def stream(self, messages: Sequence[ChatMessage], /, **options: Any) -> AsyncGenerator[NodeStream]:
-        """See ``actors.LM.stream``; each piece is an event of the run. Of an answer that fails, the requests are booked.
+        """See ``actors.LM.stream``; each piece is an event of the run. If the answer fails, its requests are booked.
 
         An answer that is left before its end is booked as far as it came.
         """
@@ -367,20 +360,20 @@ class NodeLM(PassesAbilities):
         try:
             async with AsyncExitStack() as stack:
                 try:
-                    with listening(call.lost):
+                    with listening(call):
                         answer = await stack.enter_async_context(self._lm.stream(messages, **options))
                 except LMError as error:
-                    call.failed(error)
+                    call.breaks_off(error)
                     raise
                 # What the block raises on its own account, an LMError of another call perhaps, is none of this answer's.
                 yield NodeStream(
-                    answer, functools.partial(self._piece, call), functools.partial(self._streamed, call, answer), call.failed
+                    answer, functools.partial(self._piece, call), functools.partial(self._streamed, call, answer), call.breaks_off
                 )
         finally:
             call.cut_short()
 
     async def embed(self, texts: Sequence[str], /, **options: Any) -> Embeddings:
-        """See ``actors.lm.Embedder.embed``. Of a call that fails, the requests are booked.
+        """See ``actors.lm.Embedder.embed``. If the call fails, its requests are booked.
 
         Raises:
             UsageError: the node's model makes no embeddings.
@@ -440,7 +433,7 @@ class NodeLM(PassesAbilities):
         """A call made in the block; one that fails or is cancelled there has ended with the block."""
         call = Call(self._work, self.model, operation, recorded)
         try:
-            with listening(call.lost):
+            with listening(call):
                 yield call
         except LMError as error:
             call.failed(error)
@@ -455,4 +448,4 @@ def attempt_journal(work: Work, path: str) -> AttemptJournal | None:
     journal = work.run.journal
     if journal is None:
         return None
-    return AttemptJournal(journal, path, str(work.step.attempt) if work.error is None else "fallback")
+    return AttemptJournal(journal, path, str(work.step.attempt) if work.error is None else "fallback", work.still)

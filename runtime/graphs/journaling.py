@@ -1,6 +1,6 @@
 """The journal of one run, or of a run inside it: what its reducer was told, in that order.
 
-A *frame* is the work of one attempt at one message by a run of its own: of a nested graph, or of a node that others depend on.
+A *frame* is the work of one attempt at one message by a separate run: of a nested graph, or of a node that others depend on.
 Its records stand in the journal of the outermost run, each with the frame before its path.
 """
 
@@ -35,7 +35,7 @@ class Bought:
     """What a node has bought or done once for one message, as it is recorded."""
 
     answers: dict[str, deque[bytes]] = attrs.field(factory=dict[str, deque[bytes]])
-    """Those of earlier lives that nobody has asked for again, by ``attempt:digest``."""
+    """Those of earlier lives that no one has asked for again, by ``attempt:digest``."""
     done: dict[str, bytes] = attrs.field(factory=dict[str, bytes])
     """What ``run.once`` has returned, by ``name:n``."""
     slept: dict[str, bytes] = attrs.field(factory=dict[str, bytes])
@@ -63,7 +63,7 @@ class Bought:
 def bought_in(records: Iterable[Record]) -> dict[str, Bought]:
     """What `records`, all of one run or one frame, say was bought, by the path of the message.
 
-    What failed for good, and begins again because somebody has the run resumed, asks anew: the answers are as good as failed
+    What failed permanently, and begins again because somebody has the run resumed, asks again: the answers are as good as failed
     attempts. What it has done once stays done.
     """
     found: dict[str, Bought] = {}
@@ -110,13 +110,13 @@ class Journal:
         """Of what its messages are stored as."""
         self._bought = bought_in(known)
         self.is_demand = is_demand
-        """Whether it is of a node that others depend on, whose result need not be storable: it is worked out anew."""
+        """Whether it is of a node that others depend on, whose result need not be storable: it is computed again."""
 
     def encode(self, value: object) -> bytes | None:
         """`value` as it is stored; None if it is not, of a node that others depend on.
 
         Raises:
-            NotStorable: it is no message that gives an equal one.
+            NotStorable: it isn't a message that gives an equal one.
         """
         if not self.is_demand:
             return self.codec.encode(value)
@@ -182,7 +182,7 @@ class Journal:
         return f"{self._frame}{FRAME_END}{path}" if self._frame else path
 
     def failed(self, path: str, attempt: int, error: BaseException, what: str = "") -> None:
-        """Write down that an attempt failed; nobody waits for that. `what` says what came of it."""
+        """Write down that an attempt failed; no one waits for that. `what` tells what came of it."""
         told = {"error": said(error, MOST_SAID), "then": what}
         self.append(RecordKind.FAILED, f"{path}#{attempt}", json.dumps(told).encode())
 
@@ -205,7 +205,7 @@ class Journal:
     def _opened(self, frame: str, codec: MessageCodec, *, is_demand: bool) -> tuple[Journal, Sequence[Record]]:
         whole = f"{self._frame}{FRAME_END}{frame}" if self._frame else frame
         known: Sequence[Record] = self._frames.pop(whole, ())
-        if is_demand:  # worked out anew after it has failed: what that bought is not to be answered with again
+        if is_demand:  # computed again after it has failed: what that bought is not to be answered with again
             ends = [at for at, record in enumerate(known, 1) if gave_up(record)]
             known = known[ends[-1] :] if ends else known
         inside = Journal(self.log, codec, self._frames, whole, known, is_demand=is_demand, digests=self.digests)
@@ -222,11 +222,11 @@ def note_parts(digests: Digests, codec: MessageCodec, message: object, data: byt
 
 
 def by_frame(records: Sequence[Record]) -> tuple[list[Record], dict[str, list[Record]]]:
-    """The records of the run itself, and those of each frame, in order; that somebody had it resumed is in all of them."""
+    """The records of the run itself, and those of each frame, in order; that it was over and resumed is in all of them."""
     own: list[Record] = []
     frames: dict[str, list[Record]] = {}
     for record in records:
-        if is_by_hand(record):
+        if record.kind is RecordKind.OVER or is_by_hand(record):
             for known in frames.values():
                 known.append(record)
         frame, end, _ = record.path.rpartition(FRAME_END)
@@ -245,6 +245,6 @@ def gave_up(record: Record) -> bool:
 
 
 def details_of(record: Record) -> Mapping[str, Any]:
-    """What a record tells that is no message: an error, a worker, a cost."""
+    """What a record tells that isn't a message: an error, a worker, a cost."""
     found: Any = json.loads(record.data or b"{}")
     return as_object(found)

@@ -17,7 +17,7 @@ import trio
 
 from actors.actor import Actor
 from actors.errors import UnderstudyError, UsageError
-from actors.store_errors import RunLost, StoreError
+from actors.store_errors import StoreError
 from actors.words import repr_of
 from runtime.core.events import Event
 from runtime.graphs.events import StoreRecovered, StoreStalled
@@ -53,7 +53,7 @@ class Keeping:
         """Nothing is opened yet; the keeper does that."""
         self.store = store
         self.worker = f"{worker or 'worker'}-{secrets.token_hex(6)}"
-        """New for each process, so that two deployments never share one."""
+        """New for each process, so two deployments never share one."""
         self.lease: Lease | None = None
         self.nursery: trio.Nursery | None = None
         """For what a stored run needs besides its nodes."""
@@ -120,7 +120,7 @@ class Keeping:
             await trio.sleep(LOOK_S)
             self._look(trio.current_time())
 
-    def _look(self, now_s: float) -> None:  # by itself, so that no variable keeps the last of them for a second
+    def _look(self, now_s: float) -> None:  # on its own, so no variable keeps the last of them for a second
         for log in list(self._logs):
             if log.waiting_since_s is not None and now_s - log.waiting_since_s >= MAX_STALL_S:
                 log.give_up(f"for {MAX_STALL_S:g} s")
@@ -139,13 +139,7 @@ class Keeping:
         """End all runs here when another worker may have them."""
         await lease.lost.wait()
         for log in list(self._logs):
-            log.lose(
-                RunLost(
-                    f"run {log.run_id!r} is no longer this worker's: its lease has ended.\n"
-                    "  Fix: nothing; whoever takes the run over goes on with it.",
-                    run_id=log.run_id,
-                )
-            )
+            log.lose_lease()
 
 
 @final
@@ -182,5 +176,5 @@ class Keeper(Actor):
         opened.unwrap()
 
     async def receive(self, message: object) -> None:
-        """Refuse it."""
-        raise UsageError(f"this actor takes no messages. Got: {repr_of(message)}.\n  Fix: send it to an actor of your own.")
+        """Reject it."""
+        raise UsageError(f"this actor takes no messages. Got: {repr_of(message)}.\n  Fix: send it to another actor.")

@@ -24,7 +24,7 @@ class Launch:
     """Waits for the run's turn; None if it needs none."""
 
     async def begin(self) -> None:
-        """Begin once it is its turn; return once its first messages have found room. Cancelled, nothing of it is alive."""
+        """Begin once it is its turn; return once its first messages have found room. Cancelled, none of it is alive."""
         if self.admit is not None:
             await self.admit(self.run)
         if self.run.over.is_set():

@@ -1,6 +1,6 @@
 """What a node does once however often it begins: ``run.once`` and ``run.sleep``.
 
-Of a run that is not durable, the one calls and the other sleeps, and nothing is kept.
+In a run that is not durable, the one calls and the other sleeps, and nothing is kept.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class Once:
             )
         if name in self._under_way:
             raise UsageError(
-                f"run.once({name!r}, …): a call of this name is under way, and which of the two is the first is left to chance.\n"
-                f"  Fix: give each a name of its own, such as run.once(f'{name} {{number}}', …); or call one after the other."
+                f"run.once({name!r}, …): a call of this name is in progress, and chance decides which of the two is the first.\n"
+                f"  Fix: give each its own name, such as run.once(f'{name} {{number}}', …); or call one after the other."
             )
         self._under_way.add(name)
         try:
@@ -81,11 +81,10 @@ class Once:
                     run_id=journal.log.run_id,
                     reason="undecodable",
                 ) from error
-        await journal.log.confirm()
+        await attempt.confirm()
         result = await _called(call)
         data = journal.codec.encode_value(result, f"what run.once({name!r}, …) returned")
-        entry = journal.append(RecordKind.ONCE, f"{attempt.path}#{attempt.attempt}:{key}", data)
-        await entry.wait()
+        await attempt.written(RecordKind.ONCE, f"{attempt.path}#{attempt.attempt}:{key}", data)
         bought.done[key] = data
         return result
 
@@ -106,8 +105,8 @@ class Once:
         key = f"{attempt.attempt}:{self._sleeps}"
         known = journal.bought(attempt.path).slept.get(key)
         if known is None:
-            await journal.append(RecordKind.SLEPT, f"{attempt.path}#{key}", str(now_s + seconds).encode()).wait()
-            return seconds - (journal.log.wall_time().timestamp() - now_s)
+            await attempt.written(RecordKind.SLEPT, f"{attempt.path}#{key}", str(now_s + seconds).encode())
+            return max(0.0, seconds - (journal.log.wall_time().timestamp() - now_s))  # the store may have taken longer
         return min(seconds, max(0.0, float(known) - now_s))  # a clock that was put back makes no sleep longer
 
 

@@ -1,8 +1,8 @@
 """What comes into runs from outside of them: answers to their questions, signals, and the wish to cancel them.
 
 For a stored run all of it is posted to the store first. The store takes one item of each kind and key, so the first answer
-counts, from whatever process it comes, and that nobody has answered in time is posted like an answer. The worker that has the
-run takes the item in as a record; a run that nobody has is woken by it.
+counts, from any process, and that no one has answered in time is posted like an answer. The worker that has the
+run takes the item in as a record; a run that no one has is woken by it.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ class Outside:
             self.keeping.nursery.start_soon(self._post_overdue, asking)
 
     async def _post_overdue(self, asking: Asking) -> None:
-        """Nobody has answered in time, unless an answer was posted at this moment: that is then on its way here."""
+        """No one has answered in time, unless an answer was posted at this moment: that is then on its way here."""
         assert self.keeping is not None, "only stored questions come here"
         question = asking.question
         while self.desk.open.get(question.id) is asking:
@@ -288,8 +288,6 @@ class Outside:
         self._evict(run)
 
     def _evict(self, run: ActiveRun) -> None:
-        due = (asking.question.due_at for asking in self.desk.of_run(run.id))
-        run.wake_at = min((at for at in due if at is not None), default=None)
         run.evict()
 
     def evict_all(self) -> None:

@@ -113,7 +113,7 @@ class Places:
     async def wait_for_room(self, envelopes: Sequence[Envelope], deliverer: str | None, look_around: Callable[[], None]) -> None:
         """Deliver in order, waiting where there is no room. Cancelled, the rest is queued past the capacity.
 
-        `look_around` is called before a wait that is no handler's: others may wait for it all the same.
+        `look_around` is called before a wait that isn't a handler's: others may wait for it all the same.
         """
         queue = deque(envelopes)
         try:

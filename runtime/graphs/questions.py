@@ -88,7 +88,7 @@ class Question:
     def read(self, value: object) -> Any:
         """`value` as an answer: itself, or what a dict of its fields makes.
 
-        Where several types have the same fields, ``{"Approved": {…}}`` says which is meant.
+        Where several types have the same fields, ``{"Approved": {…}}`` tells which is meant.
 
         Raises:
             MessageInvalid: the dict makes none of :attr:`answers`; its ``problems`` name the fields.
@@ -337,7 +337,7 @@ class Desk:
         """Give an open question what was posted for it; without data: there was no answer in time.
 
         Raises:
-            MessageInvalid: it is no answer.
+            MessageInvalid: it isn't an answer.
         """
         if item.data is None:
             self.deliver(asking, None, None, is_late=True)
@@ -383,7 +383,7 @@ class Desk:
         return question in self._answered
 
     def withdraw(self, asking: Asking) -> None:
-        """Nobody wants the answer any more. Of a run that ends, the store strikes out all its questions at once."""
+        """No one wants the answer any more. When a run ends, the store strikes out all its questions together."""
         if asking.is_withdrawn:
             return
         asking.is_withdrawn = True

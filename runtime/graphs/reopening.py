@@ -70,7 +70,7 @@ class Reopening:
         written = decided(run_id, await self._runs.uncertain(deployment, back), decisions)
         launch: Launch | RunParked | None = None
         taken: StoredRun | None = None
-        with trio.CancelScope(shield=True):  # or it would be this worker's, and nobody would have it
+        with trio.CancelScope(shield=True):  # or it would be this worker's, and no one would have it
             taken = await store.take(run_id, stored.status)
             if taken is None:
                 raise UsageError(f"resume({run_id!r}): somebody else has just resumed it.\n  Fix: nothing; it goes on there.")
@@ -78,7 +78,7 @@ class Reopening:
             launch = await self._runs.revive(deployment, taken, adopt=adopt)
             if isinstance(launch, Launch):
                 await self._runs.go_on(launch)
-        assert taken is not None, "nobody cancels the scope"
+        assert taken is not None, "no one cancels the scope"
         return self._going_on(launch, taken)
 
     async def fork(
@@ -102,11 +102,11 @@ class Reopening:
         )
         found: Created | Existing | None = None
         launch: Launch | RunParked | None = None
-        with trio.CancelScope(shield=True):  # or nobody would know whether there is such a run
+        with trio.CancelScope(shield=True):  # or no one would know whether there is such a run
             found = await store.fork(new, made)
             if isinstance(found, Existing) and found.run.parent != run_id:
                 raise RunExists(
-                    f"run {new_id!r} is stored already, and is no fork of {run_id!r}.\n  Fix: give the fork an id of its own.",
+                    f"run {new_id!r} is stored already, and isn't a fork of {run_id!r}.\n  Fix: give the fork its own id.",
                     run_id=new_id,
                 )
             taken = await store.take(new_id, StoredStatus.READY)
@@ -114,7 +114,7 @@ class Reopening:
                 launch = await self._runs.revive(deployment, taken)
             if isinstance(launch, Launch):
                 await self._runs.go_on(launch)
-        assert found is not None, "nobody cancels the scope"
+        assert found is not None, "no one cancels the scope"
         return self._going_on(launch, found.run)
 
     def _terms(self, records: Sequence[Record], max_steps: float | None, budget: Budget | None) -> Terms | None:
@@ -138,7 +138,7 @@ class Reopening:
         """The deployment of its graph, if it is a run that can be resumed."""
         is_under_way = stored.id in self._runs.active.by_id or stored.owner is not None
         if is_under_way or not (stored.status in _RESUMABLE or (adopt and stored.status is StoredStatus.READY)):
-            what = "is under way" if is_under_way else f"is {stored.status.value}"
+            what = "is in progress" if is_under_way else f"is {stored.status.value}"
             raise UsageError(
                 f"resume({stored.id!r}): the run {what}, and only one that has failed, was cancelled or was parked is resumed.\n"
                 "  Fix: await (await runtime.handle(run_id)).result() tells what becomes of it."

@@ -76,7 +76,7 @@ class Past:
 
     @property
     def is_retried(self) -> bool:
-        """Whether its last attempt has failed, another is to come, and nobody has had the run resumed since."""
+        """Whether its last attempt has failed, another is to come, and no one has had the run resumed since."""
         return self.attempts > 0 and bool(self.error) and not self.then and not self.is_uncertain
 
 
@@ -111,7 +111,7 @@ def check(run_id: str, records: Sequence[Record], last_seq: int | None = None) -
     """See that `records` are whole: numbered without gaps, each as it was written.
 
     Raises:
-        StoreDamaged: they are not; ``seq`` says where.
+        StoreDamaged: they are not; ``seq`` tells where.
     """
     for expected, record in enumerate(records, start=1):
         if record.seq != expected or record.run != run_id or not record.is_intact:
@@ -132,7 +132,7 @@ def _damaged(run_id: str, seq: int, what: str) -> StoreDamaged:
 
 
 def lives_in_vain(records: Sequence[Record]) -> int:
-    """How many lives at the end of `records` have left none of their own, the first one included."""
+    """How many lives at the end of `records` have left no record, the first one included."""
     count = 0
     for record in reversed(records):
         if record.kind is RecordKind.RELEASED or is_by_hand(record):
@@ -143,6 +143,19 @@ def lives_in_vain(records: Sequence[Record]) -> int:
             return count + (record.kind is RecordKind.STARTED)
         count += 1
     return count
+
+
+def dues_of(records: Sequence[Record]) -> dict[str, float]:
+    """Until when attempts have time that began in an earlier life and go on: by their places, in seconds since 1970."""
+    found: dict[str, float] = {}
+    for record in records:
+        if record.kind is RecordKind.RELEASED and record.data is not None:
+            found.update(details_of(record).get("due", {}))
+        elif record.kind is RecordKind.FAILED:
+            found.pop(record.path, None)
+        elif is_by_hand(record):
+            found.clear()
+    return found
 
 
 def crashed_too_often(run_id: str, lives: int) -> RunCrashes:
@@ -179,6 +192,7 @@ class Retelling:
         self._now_s = now_s
         self._resumed = Resumed(state, Commands())
         self._steps: dict[str, Step] = {}
+        self._was_over = False
 
     def start(self, message: object) -> Commands:
         """The run begins with `message`.
@@ -195,14 +209,16 @@ class Retelling:
         """What the reducer is not told, and a node is."""
         how = read_answer(record.data)[0] if record.kind is RecordKind.ANSWERED else ANSWERED
         _note(self._resumed, record, path, how)
+        self._was_over = self._was_over or record.kind is RecordKind.OVER
         if is_by_hand(record):
-            _open_again(self._resumed, {path: step.node for path, step in self._steps.items()})
+            _open_again(self._resumed, {path: step.node for path, step in self._steps.items()}, was_over=self._was_over)
+            self._was_over = False
 
     def tell(self, record: Record, path: str) -> Commands:
         """What a reducer is told.
 
         Raises:
-            RunUndecodable: what the record holds is no value of its type any more.
+            RunUndecodable: what the record holds isn't a value of its type any more.
             RunChanged: the graph is another one, in which what is recorded cannot have happened.
         """
         data = read_answer(record.data)[1] if record.kind is RecordKind.ANSWERED else record.data or b"null"
@@ -250,7 +266,7 @@ def replay(
     """Tell `state` that it starts with `message`, and then what `records` say, all of one run or one frame.
 
     Raises:
-        RunUndecodable: what a record holds is no value of its type any more.
+        RunUndecodable: what a record holds isn't a value of its type any more.
         RunChanged: the graph is another one, in which what is recorded cannot have happened.
     """
     retelling = Retelling(state, codec, Digests() if digests is None else digests, now_s)
@@ -268,7 +284,7 @@ def read_input(codec: MessageCodec, first: Record) -> Any:
     """The message that a run began with.
 
     Raises:
-        RunUndecodable: it is no value of its type any more.
+        RunUndecodable: it isn't a value of its type any more.
     """
     try:
         return codec.decode(first.data or b"null")
@@ -304,7 +320,7 @@ def is_told(record: Record) -> bool:
 
 
 def nothing_has_begun(_: str) -> bool:
-    """Of a stream that was taken back once, nothing had begun."""
+    """Nothing had begun with a stream that was taken back once."""
     return False
 
 
@@ -332,20 +348,24 @@ def _note(resumed: Resumed, record: Record, path: str, how: str) -> None:
             past.is_uncertain = record.kind is RecordKind.BEGAN
 
 
-def _open_again(resumed: Resumed, nodes: Mapping[str, str]) -> None:
-    """Somebody has the run resumed: what has failed for good begins again, with as many attempts as at first.
+def _open_again(resumed: Resumed, nodes: Mapping[str, str], *, was_over: bool) -> None:
+    """Somebody has the run resumed: what has failed permanently begins again, with as many attempts as at first.
 
-    Of a nested run that has failed, only what failed in it does: it goes on where it was, in the attempt that it was.
+    In a nested run that has failed, only what failed does: it goes on where it was, in the attempt that it was. When the run was
+    over, the store has struck out its questions: people are asked again.
     """
     for path, past in resumed.past.items():
+        if was_over:
+            past.asked.clear()
         if past.then == "gave up":
             node = nodes.get(path)
             is_graph = node is not None and resumed.state.plan.nodes[node].kind is Kind.GRAPH
             past.attempts, past.then, past.error = max(0, past.attempts - 1) if is_graph else 0, "", ""
+            past.is_overdue = False
 
 
 def _begin_streams_again(resumed: Resumed) -> None:
-    """Generators at work were cut short: they begin again, and their items are made again, if nobody has taken one."""
+    """Generators at work were cut short: they begin again, and their items are made again, if no one has taken one."""
     state = resumed.state
 
     def has_begun(path: str) -> bool:

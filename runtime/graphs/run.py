@@ -1,12 +1,14 @@
 """One run: what its messages are doing now, what went wrong, and when it is really over.
 
 The pure :class:`~runtime.graphs.reducer.state.RunState` decides what a result means; this carries it out. A run has no task:
-each step happens in the instance that finished a message. It is over when nothing of it is queued, handled or to be redelivered.
+each step happens in the instance that finished a message. It is over when none of its messages is queued, at work or to be
+redelivered.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, final
 
 import attrs
@@ -30,6 +32,7 @@ from runtime.graphs.events import (
 from runtime.graphs.inbox import Inbox, Note
 from runtime.graphs.journaling import Journal
 from runtime.graphs.outcomes import RecordedError
+from runtime.graphs.pulse import Pulse
 from runtime.graphs.questions import Talk
 from runtime.graphs.record import Step, StepStatus
 from runtime.graphs.reducer.branches import Delivery
@@ -42,6 +45,7 @@ from runtime.journal.records import RecordKind
 from runtime.journal.store import PostedKind
 
 _DONE: Final = StepStatus.DONE
+_MOVING: Final = nullcontext()
 
 
 @final
@@ -56,14 +60,20 @@ class Work(RunMessage):
     """What its node has asked people, if anything."""
     error: BaseException | None = None
     """The last error of the node, when it has given the message up and its fallback is to work on it."""
+    pulse: Pulse | None = None
+    """Of the attempt at it, if that has a limit."""
     is_uncertain: bool = False
-    """Whether an earlier life began it, it may run once only, and nobody knows whether it took effect."""
+    """Whether an earlier life began it, it may run once only, and no one knows whether it took effect."""
 
     def tell(self, kind: type[Any], **more: Any) -> None:
         """Publish an event about this message, if anybody listens."""
         run, step = self.run, self.step
         if run.wants(kind):
             run.audience.publish(kind(run_id=run.id, node=step.node, path=step.path, attempt=step.attempt, **more))
+
+    def still(self) -> AbstractContextManager[None]:
+        """While the block lasts, the time of the attempt at it stands still."""
+        return _MOVING if self.pulse is None else self.pulse.still()
 
     @property
     def waits(self) -> RunWaits:
@@ -80,6 +90,10 @@ class Work(RunMessage):
         """The node's input: the message, or for a join the messages by parameter."""
         values = self.delivery.arguments
         return next(iter(values.values())) if len(values) == 1 else dict(values)
+
+    def held_back(self, delay_s: float) -> None:
+        """Its next attempt begins no sooner than `delay_s` seconds from now."""
+        self.step.hold_back(delay_s)
 
     def succeed(self, value: Any) -> None:
         """Nothing to do: the instance has reported the result itself."""
@@ -118,7 +132,7 @@ class ActiveRun(RunLife):
         self.waits.look_around()
 
     def passed_on(self, work: Work, output: Any) -> bool:
-        """:meth:`finished`, where one message follows and finds room, and nobody is to be told: what most steps are.
+        """:meth:`finished`, where one message follows and finds room, and no one is to be told: what most steps are.
 
         False: nothing was done, and there may be more to do. True: `work` is done, and no longer held by anybody.
         """
@@ -140,7 +154,7 @@ class ActiveRun(RunLife):
         step.status, step.ended_at_s = _DONE, self.now()
         next_envelope = self._register(following, step.ended_at_s, ending=False)
         del envelopes[path]
-        envelope.slot = None  # nobody is left to be told of it
+        envelope.slot = None  # no one is left to be told of it
         mailbox.put_nowait(next_envelope)
         self.waits.look_around()
         return True
@@ -291,7 +305,8 @@ class ActiveRun(RunLife):
         inputs = journal.inputs_of(work.delivery) if is_new else b""
         if data is not None and is_new:
             journal.note(item, data)
-        waiting = await journal.tell(RecordKind.EMITTED, f"{path}#{index}", data if is_new else None, follow, inputs)
+        with work.still():
+            waiting = await journal.tell(RecordKind.EMITTED, f"{path}#{index}", data if is_new else None, follow, inputs)
         if waiting:
             await self._places.wait_for_room(waiting, node, self.waits.look_around)
 
@@ -425,7 +440,7 @@ class ActiveRun(RunLife):
         self._places.put_again(envelope)
 
     def failed_too(self, work: Work, error: BaseException) -> None:
-        """A node failed on a message that was withdrawn: of a run that fails, that is one more failure."""
+        """A node failed on a message that was withdrawn: if the run fails, that is one more failure."""
         if self._ending.failures and self.is_withdrawn(work) and work.step.ended_at_s is None:
             self.gave_up(work, error)
 

@@ -1,4 +1,4 @@
-"""What is known of a run, whoever asks: its name, its trace, what it has used, whom it tells, and how it ended."""
+"""What is known of a run, no matter who asks: its name, its trace, what it has used, whom it tells, and how it ended."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from actors.errors import UsageError
 from actors.words import repr_of
 
 _LOOK_BACK: Final = tuple(timedelta(seconds=seconds) for seconds in (60, 3_600, 86_400, 40 * 86_400, 400 * 86_400))
-"""In which of these before now the latest time is looked for, so that a year of minutes need not be counted."""
+"""In which of these before now the latest time is looked for, so a year of minutes need not be counted."""
 
 
 @final

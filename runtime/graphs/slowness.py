@@ -22,7 +22,7 @@ SLOW_AFTER_S: Final = 0.25
 def telling_when_slow(message: Work, limits: Sequence[trio.CancelScope]) -> Generator[None]:
     """Publish one ``NodeSlowToStop`` when the attempt that is made within goes on after one of its `limits` has cancelled it.
 
-    It costs nothing when nobody listens to the run. The attempt itself is left alone: who wants its result waits for its end.
+    It costs nothing when no one listens to the run. The attempt itself is left alone: who wants its result waits for its end.
     """
     cell = current_cell.get()
     if cell is None or not message.run.wants(NodeSlowToStop):

@@ -207,7 +207,7 @@ class StoredView:
                 active.waits.mark_awaited()
                 active.cancel()
                 if active.journal is not None and not active.over.is_set():
-                    await active.journal.log.ask_to_cancel()  # so that it is cancelled in its next life, should this one end now
+                    await active.journal.log.ask_to_cancel()  # so it is cancelled in its next life, should this one end now
                 await active.over.wait()
                 if not active.is_evicted:
                     return

@@ -67,7 +67,7 @@ def read_terms(written: str) -> Terms:
 
 
 def terms_of(records: Sequence[Record]) -> Terms:
-    """The terms of a run: those that whoever resumed it last has given, else those of its start."""
+    """The terms of a run: those of the last one who resumed it, else those of its start."""
     for record in reversed(records):
         given = details_of(record).get("terms") if is_by_hand(record) else None
         if given is not None:

@@ -1,6 +1,6 @@
-"""The tools of a predict node at work: each call is a step of the run, with a path, a deadline and an end of its own.
+"""The tools of a predict node at work: each call is a step of the run, with its own path, deadline and end.
 
-The calls of one round run in one nursery inside the node's attempt. So they are cancelled with it, and nothing of them is alive
+The calls of one round run in one nursery inside the node's attempt. So they are cancelled with it, and none of them is alive
 when it has ended.
 """
 
@@ -28,8 +28,9 @@ from runtime.graphs.calling import Calling, RunInside, answer_of
 from runtime.graphs.cut_calls import begin_of, kept_text, name_of, path_of
 from runtime.graphs.events import ToolCalled, ToolsChanged
 from runtime.graphs.hearing import Hearing
-from runtime.graphs.injected import NodeLM, Pulse, attempt_journal
+from runtime.graphs.injected import NodeLM, attempt_journal
 from runtime.graphs.once import Once
+from runtime.graphs.pulse import Pulse
 from runtime.graphs.record import Step, StepStatus
 from runtime.graphs.resuming import step_uncertain
 from runtime.graphs.run import Work
@@ -213,7 +214,7 @@ class ToolCalls:
         return given if isinstance(given, _Failure) else allowed.told(given)
 
     async def _kept(self, request: Request, path: str) -> str | _Failure:
-        """What a call gave; of a stored run, what it gave the first time, whatever has begun again since.
+        """What a call gave; of a stored run, what it gave the first time, no matter what has begun again since.
 
         Raises:
             StepUncertain: its effect must not happen twice, and it had begun when its attempt, or its process, ended; the run is

@@ -1,4 +1,4 @@
-"""Steps, and calls of tools, that may run once only and were cut short: nobody knows whether they took effect.
+"""Steps, and calls of tools, that may run once only and were cut short: no one knows whether they took effect.
 
 Somebody finds out and decides: it begins again, or this is what it made.
 """

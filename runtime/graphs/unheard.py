@@ -16,7 +16,7 @@ _SHOWN: Final = 400
 
 @final
 class Unheard:
-    """What is kept of such runs: words, so that neither their messages nor their errors stay alive."""
+    """What is kept of such runs: words, so neither their messages nor their errors stay alive."""
 
     def __init__(self) -> None:
         self.known: dict[object, tuple[str, str, str]] = {}

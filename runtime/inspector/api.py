@@ -1,6 +1,6 @@
 """The views of the inspector, as JSON: what is served under ``/inspector/api``. None of them changes anything.
 
-Rows that a view updates are objects by id, beside a list that says in which order they stand, so that a patch names what has
+Rows that a view updates are objects by id, beside a list that says in which order they stand, so a patch names what has
 changed and nothing else. Times are seconds since 1970; what counts down is told by when it is over.
 """
 
@@ -288,7 +288,7 @@ def content_told(watch: Watch, value: object) -> Any:
 
 
 def _number(value: float) -> float | None:
-    """JSON has no infinity; None is no bound."""
+    """JSON has no infinity; None isn't a bound."""
     return None if math.isinf(value) else value
 
 

@@ -14,7 +14,8 @@ from runtime.app import Runtime
 from runtime.graphs.record import RunStatus
 from runtime.inspector.incidents import Incidents
 from runtime.inspector.tally import Tally
-from runtime.recording.recorder import Recorder, RunRecord
+from runtime.recording.record import RunRecord
+from runtime.recording.recorder import Recorder
 from runtime.recording.wire import Encoder
 
 PAGE: Final = 200
@@ -28,7 +29,7 @@ _OVER: Final = (RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED)
 
 @final
 class Watch:
-    """One runtime as inspectors see it. Costs nothing while nobody looks but a few words for each crash and each run's end.
+    """One runtime as inspectors see it. Costs nothing while no one looks but a few words for each crash and each run's end.
 
     Args:
         runtime: what is looked at.

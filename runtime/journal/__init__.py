@@ -1,4 +1,4 @@
-"""Journals: what a run was told and what it bought, kept so that the run survives its process."""
+"""Journals: what a run was told and what it bought, kept so the run survives its process."""
 
 from __future__ import annotations
 

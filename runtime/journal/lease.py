@@ -60,7 +60,7 @@ _LEAVE: Final = "delete from {s}.workers where id = $1::text and epoch = $2::int
 
 @final
 class HeldLease:
-    """The lease of this process, renewed by a thread with a connection of its own: a busy event loop must not cost it."""
+    """The lease of this process, renewed by a thread with its own connection: a busy event loop must not cost it."""
 
     def __init__(self, pool: Pool, worker: str, lease_s: float) -> None:
         self.lease = Lease(worker, epoch=1, good_until=self._good_until)
@@ -84,7 +84,7 @@ class HeldLease:
                 raise
             raise StoreInUse(
                 f"there is a worker of the name {repr_of(self.lease.worker)} already.\n"
-                "  Fix: give each process a worker name of its own, or none."
+                "  Fix: give each process its own worker name, or none."
             ) from None
         answer = await self._pool.read("select clock_timestamp()")
         self._renewed(before, answer.rows[0][0])
@@ -97,7 +97,7 @@ class HeldLease:
         with contextlib.suppress(StoreError):
             await self._pool.read(_HAND_BACK, self.lease.worker, self.lease.epoch)
             await self._pool.read(_LEAVE, self.lease.worker, self.lease.epoch)
-        await trio.to_thread.run_sync(self._thread.join, 2.0)  # one that still connects ends by itself
+        await trio.to_thread.run_sync(self._thread.join, 2.0)  # one that still connects ends on its own
 
     def alive(self) -> None:
         """The event loop says that it runs."""
@@ -161,7 +161,7 @@ class HeldLease:
 async def take_over(pool: Pool, worker: str) -> int:
     """End the leases that have run out, and free the runs of their workers; returns how many.
 
-    Two statements, each of which may be the last before a crash: whatever the first has left undone, the next call of any worker
+    Two statements, each of which may be the last before a crash: what the first has left undone, the next call of any worker
     does. Only the second, which begins when the first is committed, sees all that a dead worker has taken.
     """
     buried = await pool.write(_BURY, worker)

@@ -53,7 +53,7 @@ class Entry:
     """The id of a question to be struck out with it."""
 
     def settle(self, result: outcome.Outcome[Any]) -> None:
-        """Let whoever waits go on."""
+        """Let anyone who waits go on."""
         self.result = result
         if self.waiter is not None:
             trio.lowlevel.reschedule(self.waiter)
@@ -100,7 +100,7 @@ class RunLog:
             on_stall: called when the store cannot write; :meth:`retry` is to be called after a while, or :meth:`give_up`.
             on_recovery: called when the store has written what it could not.
             on_loss: called once, when nothing more of the run will ever be written by this worker.
-            lease: that of the worker which has the run; None: nobody else can have it.
+            lease: that of the worker which has the run; None: no one else can have it.
             sync: whether records are on the platter before anything follows; None: those that were paid for or promised.
         """
         self._store = store
@@ -135,7 +135,7 @@ class RunLog:
         return self._store.wall_time()
 
     async def confirm(self) -> None:
-        """Return when nobody else can have the run now: to be asked before anything that leaves the process.
+        """Return when no one else can have the run now: to be asked before anything that leaves the process.
 
         While the lease is good, no checkpoint; past it, this waits for a renewal.
 
@@ -145,9 +145,13 @@ class RunLog:
         while self.error is None:
             if self._lease is None or trio.current_time() < self._lease.good_until():
                 return
+            if self._lease.lost.is_set():
+                self.lose_lease()
+                break
             with trio.move_on_after(LOOK_S):
                 await self._lease.lost.wait()
             await trio.lowlevel.checkpoint()
+        assert self.error is not None, "it was lost"
         raise self.error
 
     def append(
@@ -251,10 +255,16 @@ class RunLog:
         lost = [*self._flying, *self._waiting]
         self._flying = ()
         self._waiting.clear()
-        self._on_loss(error)  # first: whoever waits finds the run ended
+        self._on_loss(error)  # first: anyone who waits finds the run ended
         for entry in lost:
             entry.settle(outcome.Error(error))
 
-    def lose(self, error: UnderstudyError) -> None:
+    def lose_lease(self) -> None:
         """Another worker may have the run: nothing more of it is written here."""
-        self._lose(error)
+        self._lose(
+            RunLost(
+                f"run {self.run_id!r} is no longer this worker's: its lease has ended.\n"
+                "  Fix: nothing; the worker that takes the run over continues it.",
+                run_id=self.run_id,
+            )
+        )

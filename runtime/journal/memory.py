@@ -6,6 +6,7 @@ take its runs over, in virtual time.
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -56,16 +57,14 @@ class MemoryStore:
         return other
 
     def crash(self) -> None:
-        """End as a process does that is killed: nothing more is written, and its runs are free at once."""
+        """End as a process does that is killed: nothing more is written, and its runs are free immediately."""
         if self._lease is not None:
             self._end(self._data.workers[self._lease.worker])
 
     def freeze(self) -> None:
         """End as a process does that was stopped for longer than its lease: its runs are free, and it does not know that."""
         if self._lease is not None:
-            worker = self._data.workers[self._lease.worker]
-            worker.until_s = trio.current_time()
-            self._end(worker, is_told=False)
+            self._end(self._data.workers[self._lease.worker], is_told=False)
 
     def cut_off(self) -> None:
         """Be unreachable: calls fail with ``StoreUnavailable``, and after the lease others may take the runs over."""
@@ -88,11 +87,11 @@ class MemoryStore:
         """See ``Store.open``."""
         await self._reached()
         if worker in self._data.workers:
-            raise StoreError(f"a worker {worker!r} was here already.\n  Fix: give each process a name of its own.")
+            raise StoreError(f"a worker {worker!r} was here already.\n  Fix: give each process its own name.")
         if not self._data.workers:
             self._data.began = self._data.began or datetime.now(UTC)
             self._data.clock_offset_s = -trio.current_time()
-        elif trio.lowlevel.current_clock() is not self._data.clock:  # another event loop, whose clock begins anew
+        elif trio.lowlevel.current_clock() is not self._data.clock:  # another event loop, whose clock begins again
             self._data.began = self._data.latest
             self._data.clock_offset_s = -trio.current_time()
         self._data.clock = trio.lowlevel.current_clock()
@@ -102,6 +101,8 @@ class MemoryStore:
 
     def _good_until(self, worker: str) -> float:
         known = self._data.workers[worker]
+        if known.is_over:
+            return -math.inf
         return trio.current_time() + self._lease_s if known.until_s is None else known.until_s
 
     async def close(self) -> None:
@@ -111,11 +112,11 @@ class MemoryStore:
             self._end(self._data.workers[self._lease.worker])
 
     def _end(self, worker: MemoryWorker, *, is_told: bool = True) -> None:
-        if is_told:
-            worker.lease.lost.set()
         if worker.is_over:
             return
         worker.is_over = True
+        if is_told:
+            worker.lease.lost.set()
         now = self.wall_time()
         for run in self._data.runs.values():
             if run.stored.owner == worker.lease.worker:

@@ -75,7 +75,7 @@ class MemoryData:
 def lost(run: str, why: str) -> RunLost:
     """The error for what a worker writes of a run that it does not have."""
     return RunLost(
-        f"run {run!r} is no longer this worker's: {why}.\n  Fix: nothing; whoever has it now goes on with it.", run_id=run
+        f"run {run!r} is no longer this worker's: {why}.\n  Fix: nothing; anyone who has it now goes on with it.", run_id=run
     )
 
 

@@ -1,4 +1,4 @@
-"""A store in PostgreSQL, for many processes: each run is one worker's at a time, whatever happens to the others."""
+"""A store in PostgreSQL, for many processes: each run is one worker's at a time, no matter what happens to the others."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class PostgresStore:
     ``"never"`` with none. `codec` seals what is stored. A worker that has not renewed its lease for `lease_s` seconds is taken to
     be dead, and others take its runs over. The tables are made and changed only with `migrate`, or by :meth:`migrate`.
 
-    Whoever only looks, or posts something to a run, need not open it: the methods for that work until it is closed.
+    Anyone who only looks, or posts something to a run, need not open it: the methods for that work until it is closed.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class PostgresStore:
             now.lease.lose()
             now.tasks.cancel()
             now.news.set()
-            with trio.CancelScope(shield=True):  # of a few steps: whatever waits for the server is cancelled
+            with trio.CancelScope(shield=True):  # of a few steps: anything that waits for the server is cancelled
                 await now.ended.wait()
             self._pool.close()
 
@@ -240,7 +240,7 @@ class PostgresStore:
     async def release(self, run: str, status: StoredStatus, wake_at: datetime | None) -> None:
         """See ``Store.release``."""
         now = self._opened()
-        await now.writer.flushed()  # nothing of this life may be written once another has the run
+        await now.writer.flushed()  # this life may write nothing once another has the run
         await self._runs.release(run, status, wake_at)
         now.writer.part(run)
 

@@ -14,7 +14,7 @@ from runtime.journal.postgres_runs import Runs, check_name
 from runtime.journal.store import Posted, PostedKind, StoredQuestion, StoredSchedule
 
 _ITEM: Final = "i.run, i.kind, i.key, i.data, i.by, i.at, i.id"
-# `posted` counts what has come: a worker that gives the run up says how much it has seen (see `release`).
+# `posted` counts what has come: a worker that gives the run up tells how much it has seen (see `release`).
 _POST: Final = """
 with r as (select id from {s}.runs where id = $1::text),
 i as (

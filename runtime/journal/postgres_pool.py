@@ -19,7 +19,7 @@ MAX_CONNECTIONS: Final = 4
 
 @final
 class Pool:
-    """Statements are written with ``{s}`` for the schema. Each runs on whatever connection is free."""
+    """Statements are written with ``{s}`` for the schema. Each runs on any free connection."""
 
     def __init__(self, address: Address, schema: str) -> None:
         self.address = address
@@ -56,7 +56,7 @@ class Pool:
         """Carry out one statement; if the connection breaks, once more on a new one. Raises ``StoreError``."""
         try:
             return await self._run(statement, values)
-        except ConnectionLost:  # most often one that was idle while the server started anew
+        except ConnectionLost:  # most often one that was idle while the server started again
             return attrs.evolve(await self._run(statement, values), is_second=True)
 
     async def write(self, statement: str, *values: Value) -> Answer:

@@ -93,7 +93,7 @@ async def check(connection: Connection, address: Address, schema: str) -> None:
 
 
 async def migrate(connection: Connection, address: Address, schema: str) -> int:
-    """Bring the tables up to date in one transaction, whoever else tries the same now; returns how many versions were made."""
+    """Bring the tables up to date in one transaction, even if others try the same now; returns how many versions were made."""
     name = quoted(schema)
     await connection.run("begin")
     try:

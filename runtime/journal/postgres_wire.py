@@ -49,7 +49,7 @@ class ConnectionLost(StoreUnavailable):
 
 
 class Rejected(StoreError):
-    """The server says that a statement is wrong, for this reason; nothing of it was carried out."""
+    """The server says that a statement is wrong, for this reason; no part of it was carried out."""
 
     def __init__(self, message: str, *, sqlstate: str = "") -> None:
         super().__init__(message)
@@ -203,7 +203,7 @@ class _Session:
             return end.value  # type: ignore[no-any-return]  # of type T
 
     def _preparing(self, sql: str) -> Generator[Wait, Any, bytes]:
-        """The name is made of the text, so that behind a pooler the name of one never stands for another."""
+        """The name is made of the text, so behind a pooler the name of one never stands for another."""
         name = f"understudy_{blake2s(sql.encode(), digest_size=12).hexdigest()}"
         if name not in self._prepared:
             self._pgconn.send_prepare(name.encode(), sql.encode())
@@ -226,7 +226,7 @@ class _Session:
         return Answer(rows, result.command_tuples or 0)
 
     def _error(self, result: PGresult) -> StoreError:
-        """Of the server's words only the first line, which has the reason; the others may show what is stored."""
+        """The first line of what the server says, which has the reason; the others may show what is stored."""
         sqlstate = (result.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode()
         words = (result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b"").decode(errors="replace")
         if sqlstate.startswith(_LOST) or not sqlstate:
@@ -240,7 +240,7 @@ class _Session:
 
 @final
 class Connection(_Session):
-    """A connection for one task at a time. Whoever is cancelled in the middle of a statement has closed it."""
+    """A connection for one task at a time. Anyone who is cancelled in the middle of a statement has closed it."""
 
     @classmethod
     async def open(cls, address: Address) -> Connection:

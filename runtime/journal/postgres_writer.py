@@ -238,11 +238,11 @@ class Writer:
         await written.wait()
 
     def part(self, run: str) -> None:
-        """The run is given up or deleted, durably and so with all of its records: nothing of it is ever written again."""
+        """The run is given up or deleted, durably and so with all of its records: no record of it is ever written again."""
         self._unsynced = [append for append in self._unsynced if all(row.run != run for row in append.rows)]
 
     async def run(self) -> None:
-        """Write until cancelled; then nobody is left waiting for what was not written."""
+        """Write until cancelled; then no one is left waiting for what was not written."""
         batch: list[_Append] = []
         try:
             while True:
@@ -399,7 +399,7 @@ class Writer:
 
     def _taken(self, row: Record) -> RunLost:
         error = RunLost(
-            f"another record {row.seq} of run {row.run!r} is there.\n  Fix: nothing; whoever has the run goes on with it."
+            f"another record {row.seq} of run {row.run!r} is there.\n  Fix: nothing; anyone who has the run goes on with it."
         )
         held = self._held.get(row.run)
         if held is not None:

@@ -17,7 +17,7 @@ MAX_RUN_BYTES: Final = 256 * 2**20
 
 @final
 class RecordKind(enum.StrEnum):
-    """What a record tells; kinds are only ever added, and ``CODES`` gives each its number for good."""
+    """What a record tells; kinds are only ever added, and the number that ``CODES`` gives one never changes."""
 
     STARTED = "started"
     """The run was accepted, with its input."""
@@ -30,7 +30,7 @@ class RecordKind(enum.StrEnum):
     RETRACTED = "retracted"
     """The items of a failed attempt of a generator were taken back."""
     ENDED = "ended"
-    """The node failed for good or was cancelled, and the run went on without it."""
+    """The node failed permanently or was cancelled, and the run went on without it."""
     ANSWER = "answer"
     """A language model's answer, and what it cost; the path is ``task#attempt:digest``."""
     ONCE = "once"
@@ -55,7 +55,7 @@ class RecordKind(enum.StrEnum):
     OVER = "over"
     """The run has ended; the path is its status, the data the output or the errors."""
     RELEASED = "released"
-    """A worker gave the run up in good order, as it was closed: what comes after is no sign of a crash."""
+    """A worker gave the run up in good order, as it was closed: what comes after isn't a sign of a crash."""
     CALLED = "called"
     """A language model is about to be asked; the path is ``task#attempt:digest``."""
     UNANSWERED = "unanswered"
@@ -64,6 +64,8 @@ class RecordKind(enum.StrEnum):
     """It was decided that a step which had begun, and may run once only, begins again; the path is ``task#attempt``."""
     WITHDRAWN = "withdrawn"
     """A message that came into the run was taken back before anything took it; the path is its key."""
+    TURN = "turn"
+    """What came of a message of a conversation; the path is its number."""
 
 
 CODES: Final = {kind: code for code, kind in enumerate(RecordKind, start=1)}
@@ -80,6 +82,7 @@ PAID: Final = frozenset(
         RecordKind.ANSWERED,
         RecordKind.SIGNALLED,
         RecordKind.WITHDRAWN,
+        RecordKind.TURN,
         RecordKind.OVER,
     }
 )

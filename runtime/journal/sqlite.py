@@ -351,7 +351,7 @@ class SqliteStore:
 
     async def forget(self, run: str) -> bool:
         """See ``Store.forget``."""
-        async with self._looking:  # nobody takes the run meanwhile
+        async with self._looking:  # no one takes the run meanwhile
             writer, _ = self._writer()
             if not await writer.do(partial(sqlite_runs.forgettable, run), sync=False):
                 return False
@@ -359,7 +359,7 @@ class SqliteStore:
             return True
 
     async def _delete(self, runs: Collection[str]) -> None:
-        """Delete runs whose rows are nobody's; what was posted goes first, since without its run nothing would find it again."""
+        """Delete runs that no worker has; what was posted goes first, since without its run nothing would find it again."""
         writer, _ = self._writer()
         with trio.CancelScope(shield=True):  # a thread's time: no run is left without what was posted to it
             await self._in_thread(partial(self._inbox.forget, runs))

@@ -50,7 +50,7 @@ def time_of(value: int | None) -> datetime | None:
 class Sealing:
     """Values on their way in and out, through the codec if there is one.
 
-    With a codec the digest, the checksum and the digest of the inputs are sealed as well: they would tell whoever reads the file
+    With a codec the digest, the checksum and the digest of the inputs are sealed as well: they would show a reader of the file
     whether a guess of the data is right. The checksum beside them is then that of the row as it is stored.
     """
 

@@ -97,7 +97,7 @@ def claim(
 def take(
     run: str, only: StoredStatus | None, owner: str, let_go: Callable[[str], None], db: sqlite3.Connection
 ) -> StoredRun | None:
-    """Take one run, if nobody has it, and its status is `only` or that is None."""
+    """Take one run, if no one has it, and its status is `only` or that is None."""
     known = find(run, db)
     if known is None or known.owner is not None or only not in (None, known.status):
         return None
@@ -138,7 +138,7 @@ def free_all(now: int, db: sqlite3.Connection) -> None:
 
 
 def wake(runs: Collection[str], seen: int, owner: str, now: int, db: sqlite3.Connection) -> set[str]:
-    """Make those of `runs` due that wait and that nobody has; returns those of this owner."""
+    """Make those of `runs` due that wait and that no one has; returns those of this owner."""
     owned: set[str] = set()
     for run in runs:
         row = db.execute("select owner from runs where id = ?", (run,)).fetchone()

@@ -29,7 +29,7 @@ def _possessed(path: Path) -> Generator[sqlite3.Connection]:
 
 
 def complaints(path: Path) -> list[str]:
-    """What SQLite finds wrong with the file, whoever has it; empty if nothing. Raises ``StoreError``."""
+    """What SQLite finds wrong with the file, even if others have it open; empty if nothing. Raises ``StoreError``."""
     try:
         with contextlib.closing(connect(path, mode="ro")) as db:
             return [text for (text,) in db.execute("pragma integrity_check(20)") if text != "ok"]

@@ -92,7 +92,7 @@ class Writer:
         self._is_closed = False
         self._rest: trio.Event | None = None
         self._limiter = trio.CapacityLimiter(1)
-        # Of the transaction side: used by whoever has the connection.
+        # Of the transaction side: used by anyone who has the connection.
         self._held: dict[str, _Held] = {}
         self._level = ""
         self._pages = 0
@@ -252,7 +252,7 @@ class Writer:
             self._is_suspect = False
         self._pages = 0
 
-    # --- in either: whoever has the connection -----------------------------------------------------------------------------
+    # --- in either, by the one who has the connection -------------------------------------------------------------------------
 
     def _committed(self, batch: Sequence[_Work]) -> list[tuple[_Work, outcome.Outcome[Any]]]:
         """Do all of `batch` in one transaction. An error of one work undoes that work, an error of the file all of them."""
@@ -284,7 +284,7 @@ class Writer:
             result: outcome.Outcome[Any] = outcome.Value(work.call(self._db))
         except sqlite3.OperationalError:
             raise
-        except Exception as error:  # noqa: BLE001 - whoever waits for the work is told
+        except Exception as error:  # noqa: BLE001 - anyone who waits for the work is told
             self._held.clear()
             self._db.execute("rollback to work")
             result = outcome.Error(error if isinstance(error, RunLost) else store_error(error, self._path))

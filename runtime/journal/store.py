@@ -1,4 +1,4 @@
-"""The protocol of stores: what a journal needs of SQLite, PostgreSQL, memory, or a store of your own."""
+"""The protocol of stores: what a journal needs of SQLite, PostgreSQL, memory, or your own store."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class StoredStatus(enum.StrEnum):
 @final
 @attrs.frozen
 class NewRun:
-    """A run to be created. It is the worker's own at once, or, with ``here=False``, anybody's who has deployed its graph."""
+    """A run to be created. It is the worker's from the start, or, with ``here=False``, anybody's who has deployed its graph."""
 
     id: str
     graph: str
@@ -74,7 +74,7 @@ class StoredRun:
     lives: int
     """How many times a worker has taken it up."""
     wake_at: datetime | None
-    """When it is due, if nobody has it."""
+    """When it is due, if no one has it."""
     deadline: datetime | None
     parent: str | None
     parent_seq: int | None
@@ -115,7 +115,7 @@ class PostedKind(enum.StrEnum):
 @final
 @attrs.frozen
 class Posted:
-    """Something put into a run from outside. Of two with the same run, kind and key the first counts."""
+    """Something put into a run from outside. The first of two with the same run, kind and key counts."""
 
     run: str
     kind: PostedKind
@@ -195,7 +195,7 @@ class Lease:
     epoch: int
     lost: trio.Event = attrs.field(factory=trio.Event)
     good_until: Callable[[], float] = lambda: float("inf")
-    """Until when, on ``trio.current_time()``, nobody can have taken the worker to be dead."""
+    """Until when, on ``trio.current_time()``, no one can have taken the worker to be dead."""
 
 
 Done = Callable[[StoreError | RunLost | None], None]
@@ -204,7 +204,7 @@ Done = Callable[[StoreError | RunLost | None], None]
 class Codec(Protocol):
     """Seals the data of records before a store writes it, and opens it when it is read.
 
-    `about` names the run, the number and the kind of the record, so that sealed data does not open in another row.
+    `about` names the run, the number and the kind of the record, so sealed data does not open in another row.
     """
 
     def seal(self, data: bytes, about: bytes) -> bytes:
@@ -227,7 +227,7 @@ class Store(Protocol):
 
         A store that writes, renews or looks in the background starts its tasks in `nursery`. They are shielded from its
         cancellation, since what is appended while a runtime ends must still be written, and so end with ``close`` alone:
-        whoever opens must close, or the nursery never ends. They raise nothing into it.
+        anyone who opens must close, or the nursery never ends. They raise nothing into it.
         """
         ...
 
@@ -263,14 +263,14 @@ class Store(Protocol):
         ...
 
     async def claim(self, graphs: Collection[tuple[str, str]], limit: int) -> Sequence[StoredRun]:
-        """Take up to `limit` runs that are due and that nobody has, of these graphs and versions, the longest due first.
+        """Take up to `limit` runs that are due and that no one has, of these graphs and versions, the longest due first.
 
         Each then belongs to this worker alone, is ``running``, and has one more life.
         """
         ...
 
     async def take(self, run: str, only: StoredStatus | None = None) -> StoredRun | None:
-        """Take this run, if nobody has it and its status is `only` (None: whatever it is): one more life.
+        """Take this run, if no one has it and its status is `only` (None: any): one more life.
 
         None: another worker has it, its status is another one by now, or it is unknown.
         """
@@ -303,7 +303,7 @@ class Store(Protocol):
     async def post(self, item: Posted) -> bool:
         """Put something into a run, from any process; False: one of that run, kind and key is there already.
 
-        A run that nobody has and that is waiting becomes due now. Unknown run: ``StoreError``.
+        A run that no one has and that is waiting becomes due now. Unknown run: ``StoreError``.
         """
         ...
 

@@ -1,7 +1,7 @@
 """What readers were told of a run: its events as they were sent, each with its number, kept beside its journal.
 
 A journal has what a run needs to go on; its events have more, such as when a node began, and each was given a number. What was
-sent under a number must mean the same for ever, whatever process is asked for it. So an event is kept here before it is sent.
+sent under a number must mean the same for ever, in any process. So an event is kept here before it is sent.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class EventLog(Protocol):
     """
 
     async def tell(self, run: str, rows: Sequence[ToldEvent]) -> bool:
-        """Keep `rows`, in the order of their numbers and all of them, so that they outlive this process.
+        """Keep `rows`, in the order of their numbers and all of them, so they outlive this process.
 
         Rows that are there already as they are count as kept. False, and nothing is kept: another event is there under one of
         the numbers, or the run is not stored.

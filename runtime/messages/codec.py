@@ -94,7 +94,7 @@ class MessageCodec:
         """The value that :meth:`encode` made `data` of.
 
         Raises:
-            MessageInvalid: it is none of the types as they are now; ``problems`` says where.
+            MessageInvalid: it is none of the types as they are now; ``problems`` tells where.
         """
         if data == b"null":
             return None
@@ -109,7 +109,7 @@ class MessageCodec:
         try:
             return [bytes(raw) for raw in self._raw_list.decode(data)]
         except self._failures:
-            parse(data, max_bytes=self._max_bytes, max_depth=self._max_depth)  # says what is wrong with it
+            parse(data, max_bytes=self._max_bytes, max_depth=self._max_depth)  # tells what is wrong with it
             raise
 
     # --- any value --------------------------------------------------------------------------------------------------------
@@ -236,7 +236,7 @@ class MessageCodec:
         if _is_quick(kind, ()) and _is_compared(kind):
             try:
                 decode = self._json.Decoder(kind).decode
-            except (TypeError, ValueError):  # something that msgspec does not tell apart
+            except (TypeError, ValueError):  # something that msgspec does not distinguish
                 decode = None
         form = self._forms[kind] = _Form(kind, b"{" + json.dumps(tag).encode("ascii") + b":", decode)
         return form

@@ -165,7 +165,7 @@ def _hints(message_type: type) -> dict[str, Any]:
     try:
         return typing.get_type_hints(message_type, include_extras=True)
     except NameError:
-        # A type defined inside a function is in no module: it is in the locals of whoever calls us.
+        # A type defined inside a function is in no module: it is in the locals of our caller.
         pass
     try:
         return typing.get_type_hints(message_type, localns=_callers_names(), include_extras=True)

@@ -32,7 +32,7 @@ def parse(text: str | bytes, *, max_bytes: int = MAX_BYTES, max_depth: int = MAX
     """The JSON value that `text` is.
 
     Raises:
-        MessageInvalid: it is no JSON, or has what :func:`flaws` names.
+        MessageInvalid: it isn't JSON, or has what :func:`flaws` names.
     """
     if len(text) > max_bytes or (isinstance(text, str) and len(text.encode("utf-8", "surrogatepass")) > max_bytes):
         raise _unread(f"the text has more than {max_bytes:,} bytes")
@@ -49,7 +49,7 @@ def parse(text: str | bytes, *, max_bytes: int = MAX_BYTES, max_depth: int = MAX
         raise _unread("it is nested too deeply") from error
     found = flaws(value, max_depth=max_depth)
     if found:
-        raise invalid("This is no JSON that can be read", found)
+        raise invalid("This is not JSON that can be read", found)
     return value
 
 
@@ -113,4 +113,4 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _unread(reason: str) -> Exception:
-    return invalid("This is no JSON that can be read", [FieldProblem((), reason)])
+    return invalid("This is not JSON that can be read", [FieldProblem((), reason)])

@@ -86,7 +86,7 @@ def _mirror_of(owner: type, arguments: tuple[Any, ...] = ()) -> type:
     known = _mirrors.setdefault(owner, {})
     found = known.get(arguments)
     if found is None:
-        # The mirror must not keep the author's class alive, or the cache would never let go of either.
+        # The mirror must not keep the author's class alive, or the cache would never release either.
         weak = weakref.ref(owner)
 
         @functools.cache  # one shape per mirror: by its identity pydantic notices that a type holds itself

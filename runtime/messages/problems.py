@@ -1,4 +1,4 @@
-"""What is wrong with a value: every problem with its place, in words that fit whoever sent it."""
+"""What is wrong with a value: every problem with its place, in words that fit anyone who sent it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_PROBLEMS = 100
 
 
 def invalid(what: str, problems: Sequence[FieldProblem]) -> MessageInvalid:
-    """The error for `problems`; `what` says what could not be done, for example ``"the value does not make a Question"``."""
+    """The error for `problems`; `what` tells what could not be done, for example ``"the value does not make a Question"``."""
     lines = "".join(f"\n  {line}" for line in lines_of(problems))
     named = fields_named(problems) or "the value"
     return MessageInvalid(f"{what}:{lines}\n  Fix: give {named} as its type declares.", problems=problems[:MAX_PROBLEMS])

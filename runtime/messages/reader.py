@@ -58,7 +58,7 @@ def read_text(annotation: Any, text: str | bytes, *, max_bytes: int = MAX_BYTES,
     """The value of `annotation` that the JSON `text` is; see :func:`read`.
 
     Raises:
-        MessageInvalid: it is no JSON, too long, or no such value.
+        MessageInvalid: it isn't JSON, it is too long, or it isn't such a value.
     """
     return read(annotation, parse(text, max_bytes=max_bytes, max_depth=max_depth), max_depth=max_depth)
 
@@ -213,7 +213,7 @@ class _Reading:
                 _add(f"no field of {schemas.type_name(owner)}; its fields: {known}", (*path, name), problems)
         if len(problems) == before:
             return _attempted(lambda: schemas.made_of(owner, given), path, problems)
-        if checks_itself:  # it is not made, so nobody has looked at the constraints of what is fit so far
+        if checks_itself:  # it is not made, so no one has looked at the constraints of what is fit so far
             for name, part in given.items():
                 if part is not _NOTHING and name in types and declared(types[name]).kind is Kind.ANNOTATED:
                     _attempted(partial(schemas.checked, types[name], part), (*path, name), problems)
@@ -286,7 +286,7 @@ def _shape(made: Any) -> Any:
 def _fits_none(
     kind: Declared, tried: list[tuple[Any, list[FieldProblem]]], value: Any, path: Path, problems: list[FieldProblem]
 ) -> Any:
-    """Say why no member of a union takes `value`: all that is wrong with the one that was meant, or what is wrong with each."""
+    """Tell why no member of a union takes `value`: all that is wrong with the one that was meant, or what is wrong with each."""
     near = [(member, wrong) for member, wrong in tried if any(problem.path != path for problem in wrong)]
     near = [(member, wrong) for member, wrong in near if not any(_is_tag(problem, path) for problem in wrong)] or near
     if near and all(wrong == near[0][1] for _, wrong in near):  # of one member, or of what they have in common
@@ -302,7 +302,7 @@ def _fits_none(
 
 
 def _is_tag(problem: FieldProblem, path: Path) -> bool:
-    """Whether a field right in the object should have had another of a few values, by which its author tells types apart."""
+    """Whether a field right in the object should have had another of a few values, by which its author distinguishes types."""
     return len(problem.path) == len(path) + 1 and problem.message.startswith(_ONE_OF)
 
 

@@ -92,7 +92,7 @@ def plain_adapter(annotation: Any) -> Any:
 def _plain(value: object) -> Any:
     try:
         return plain_adapter(Any).dump_python(value, mode="json", fallback=str, warnings=False)
-    except Exception:  # noqa: BLE001 - bytes that are no text, or a __str__ that fails: a prompt shows what it can
+    except Exception:  # noqa: BLE001 - bytes that are not text, or a __str__ that fails: a prompt shows what it can
         return repr_of(value)
 
 

@@ -148,7 +148,7 @@ class TaggedWriting:
         return sorted(written, key=json.dumps) if kind.kind is Kind.SET and len(self.problems) == before else written
 
     def _mapping(self, kind: Declared, annotation: Any, value: Any, path: Path, depth: int) -> Any:
-        """An object, or a list of pairs if a key is no text."""
+        """An object, or a list of pairs if a key isn't text."""
         if not is_exactly(value, dict):
             return self._misfit(annotation, value, path)
         key_type, item_type = kind.parts

@@ -17,6 +17,7 @@ import attrs
 
 from actors.errors import DeclarationError
 from actors.words import repr_of
+from runtime.messages.modules import name_of
 
 Fields = dict[str, Any]
 Upcast = TypeVar("Upcast", bound=Callable[[Fields], Mapping[str, Any]])
@@ -33,7 +34,7 @@ class _Step:
 
     @property
     def order(self) -> list[Any]:
-        """So that 9 comes before 10."""
+        """Sorts 9 before 10."""
         return [(int(part), "") if part.isdecimal() else (-1, part) for part in _NUMBERS.split(self.since)]
 
 
@@ -43,7 +44,7 @@ _lock = threading.Lock()
 
 
 def upcast(kind: type, since: str, *, was: str | Sequence[str] = ()) -> Callable[[Upcast], Upcast]:
-    """Say how stored data is read that is older than the present form of the message class `kind`.
+    """Tell how stored data is read that is older than the present form of the message class `kind`.
 
     ::
 
@@ -63,7 +64,7 @@ def upcast(kind: type, since: str, *, was: str | Sequence[str] = ()) -> Callable
         was: what the class was called before, as ``"module:Class"``; or several such names.
 
     Raises:
-        DeclarationError: `kind` is no class, `since` is empty or taken, or a name is not of that form or another class's.
+        DeclarationError: `kind` isn't a class, `since` is empty or taken, or a name is not of that form or another class's.
     """
     names = (was,) if isinstance(was, str) else tuple(was)
     if not isinstance(kind, type):  # pyright: ignore[reportUnnecessaryIsInstance] - what callers do
@@ -97,7 +98,7 @@ def upcast(kind: type, since: str, *, was: str | Sequence[str] = ()) -> Callable
 
 
 def _spelling(kind: type) -> str:
-    return f"{kind.__module__}:{kind.__qualname__}"
+    return name_of(kind)
 
 
 def called_before(name: str) -> type | None:

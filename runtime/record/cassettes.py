@@ -52,7 +52,7 @@ class Cassettes:
     Args:
         folder: where the files are; made when the first one is written.
         mode: ``"none"`` only replays; ``"once"`` records everything if the folder holds no recording yet, and only replays
-            otherwise; ``"new"`` replays what is known and records the rest; ``"all"`` records everything anew. None: that of
+            otherwise; ``"new"`` replays what is known and records the rest; ``"all"`` records everything again. None: that of
             ``pytest --understudy-record``, else ``"once"``.
         redact: names of further JSON fields whose texts are replaced before anything is kept or compared, and compiled patterns.
         timed: whether a replay takes as long as the call did. False answers immediately, for programs in real time.

@@ -58,7 +58,8 @@ class Asked:
     @property
     def model(self) -> str:
         """The model that is asked; of providers that name it in the address, the last part of that."""
-        named = cast("dict[str, object]", self.body).get("model") if isinstance(self.body, dict) else None
+        body: object = self.body
+        named = cast("dict[str, object]", body).get("model") if isinstance(body, dict) else None
         return named if isinstance(named, str) and named else self.address.partition("?")[0].rstrip("/").rpartition("/")[2]
 
     @property
@@ -132,7 +133,7 @@ class Recording:
         try:
             document = json.loads(text)
         except ValueError as error:
-            raise _unreadable(name, f"it is no JSON ({error})") from error
+            raise _unreadable(name, f"it isn't JSON ({error})") from error
         if not isinstance(document, dict) or "understudy_recording" not in document:
             raise _unreadable(name, "it has no field 'understudy_recording'")
         fields = cast("dict[str, Any]", document)

@@ -73,7 +73,7 @@ class Redaction:
         return text
 
     def data(self, data: bytes, secrets: tuple[str, ...]) -> bytes:
-        """The same for bytes; what is no text loses the `secrets` alone."""
+        """The same for bytes; what isn't text loses the `secrets` alone."""
         try:
             return self.text(data.decode(), secrets).encode()
         except UnicodeDecodeError:

@@ -24,10 +24,11 @@ from actors.lm import Delta, ReasoningDelta, TextDelta, ToolCallDelta
 from actors.words import kind_of, words_of
 from runtime.core.events import Event, EventsMissed
 from runtime.graphs.events import LMCalled, LMCallStarted, LMDelta, RunEvent, RunParkedEvent
+from runtime.graphs.labels import public
 from runtime.messages import schemas
 
 VERSION: Final = 1
-"""Of the form of events, in each as ``v``."""
+"""The version of the form of events, in each as ``v``."""
 Content = Literal["full", "none"]
 """Whether events show what messages, prompts and answers hold."""
 Redact = Callable[[Any], Any]
@@ -70,6 +71,16 @@ def event_classes() -> Iterator[type[Event]]:
         left += below
         if not below:
             yield kind
+
+
+@cache
+def _kinds() -> Mapping[str, type[Event]]:
+    return {name_of(kind): kind for kind in event_classes()}
+
+
+def kind_named(name: str) -> type[Event] | None:
+    """The class of the events of that name; None if there is none."""
+    return _kinds().get(name)
 
 
 def _fields(kind: type[Event]) -> tuple[str, ...]:
@@ -136,6 +147,8 @@ class Encoder:
             return error_told(value, inside=inside)
         if name in _INSIDE:
             return value if inside else None
+        if name == "labels":
+            return dict(public(value))
         return self.content_told(value) if name in _CONTENT else plain(value)
 
     def content_told(self, value: object) -> Any:
@@ -147,7 +160,7 @@ class Encoder:
 
 
 def error_told(error: BaseException, *, inside: bool) -> dict[str, Any]:
-    """An error for readers: of a run that failed each node with its path and attempt.
+    """An error for readers: for a run that failed, each node with its path and attempt.
 
     What the error says, and what caused it, can hold anything that the program works with, so it is for readers inside alone.
     Others learn the class, if it is one of ours.
@@ -177,7 +190,7 @@ def _cause_told(failed: NodeFailed, *, inside: bool) -> dict[str, Any] | None:
 
 
 def plain(value: object) -> Any:
-    """`value` as JSON, whatever it is; never raises."""
+    """`value` as JSON, no matter what it is; never raises."""
     if isinstance(value, str | bool | int | None) and not isinstance(value, enum.Enum):
         return value
     try:

@@ -57,7 +57,7 @@ OPERATING: Final = Caller("everybody", frozenset(SCOPES))
 
 
 class Authenticator(Protocol):
-    """Finds out who calls, of an ASGI scope. None: nobody who is known, which is a 401."""
+    """Finds out who calls, of an ASGI scope. None: no one who is known, which is a 401."""
 
     async def __call__(self, scope: MutableMapping[str, Any], /) -> Caller | None:
         """Who calls. Must not raise for anything that a client may send."""

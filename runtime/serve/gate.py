@@ -1,6 +1,6 @@
 """What every request passes before it is served, and every response on its way out.
 
-Hosts first, then the origin, then who calls; whatever goes wrong is answered in the form of the route that was asked for.
+Hosts first, then the origin, then who calls; anything that goes wrong is answered in the form of the route that was asked for.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Gate:
             if not scope.get(_LET_IN):
                 raise Problem("unknown-host")
             await self._inner(scope, receive, send_with_headers)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer, and the log the rest
+        except Exception as error:  # noqa: BLE001 - in any case the client gets an answer, and the log the rest
             problem = _problem_in(error)
             if problem.kind == "internal":
                 _LOG.error(
@@ -103,7 +103,7 @@ class Gate:
 
 
 async def _let_in(scope: Scope, _: Receive, __: Send) -> None:
-    """What stands behind the check of hosts, which answers in words of its own where it lets nobody in."""
+    """What stands behind the check of hosts, which answers in its own words where it lets no one in."""
     scope[_LET_IN] = True
 
 
@@ -145,7 +145,7 @@ async def caller_of(
     """Who has sent the request.
 
     Raises:
-        Problem: nobody who is known, or who may do this.
+        Problem: no one who is known, or who may do this.
     """
     if wanted is None or authenticator is None:
         return anybody

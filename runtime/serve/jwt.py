@@ -21,7 +21,7 @@ except ImportError as missing:
 
 ALGORITHMS: Final = ("RS256", "ES256")
 _ALLOWED: Final = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"})
-"""Those with a public key: with a shared secret, whoever can verify can also sign."""
+"""Those with a public key: with a shared secret, anyone who can verify can also sign."""
 _REFETCH_S: Final = 60.0
 """How often an unknown key may have the key set fetched again."""
 _FETCH_S: Final = 10.0

@@ -81,7 +81,7 @@ class APIKeys:
 
     @classmethod
     def from_file(cls, path: str | Path) -> Self:
-        """Those in a file that nobody else can read, one a line; ``#`` begins a comment.
+        """Those in a file that no one else can read, one a line; ``#`` begins a comment.
 
         Raises:
             DeclarationError: the file cannot be read, others can read it, or a line is wrong.

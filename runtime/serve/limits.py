@@ -31,7 +31,7 @@ class Limits:
     runs_per_minute: int = 600
     """How many runs each caller may start in a minute."""
     runs_at_once: int = 1_000
-    """How many runs may be under way that were started through the service."""
+    """How many runs may be in progress that were started through the service."""
     runs_at_once_per_caller: int = 100
     """The same of each caller."""
     wait_s: float = 300.0
@@ -78,7 +78,7 @@ class Usage:
             wait_s = (1 - left) * MINUTE_S / most
             raise Problem("rate-limited", f"At most {limits.runs_per_minute} runs a minute.", retry_after_s=wait_s)
         if self._runs.get(caller, 0) >= limits.runs_at_once_per_caller:
-            what = f"At most {limits.runs_at_once_per_caller} of a caller's runs may be under way."
+            what = f"At most {limits.runs_at_once_per_caller} of a caller's runs may be in progress."
             raise Problem("too-many-runs", what, retry_after_s=RETRY_S)
         if sum(self._runs.values()) >= limits.runs_at_once:
             raise Problem("too-many-runs", "The service has all the runs that it takes.", retry_after_s=RETRY_S)

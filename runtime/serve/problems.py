@@ -26,7 +26,7 @@ from runtime.recording.wire import error_told
 
 URN: Final = "urn:understudy:problem:"
 KINDS: Final[Mapping[str, tuple[int, str]]] = {
-    "malformed-json": (400, "The body is no JSON that can be read"),
+    "malformed-json": (400, "The body is not JSON that can be read"),
     "bad-request": (400, "The request cannot be understood"),
     "unknown-host": (400, "The service isn't reached under this name"),
     "unauthenticated": (401, "No valid key or token was given"),
@@ -46,7 +46,7 @@ KINDS: Final[Mapping[str, tuple[int, str]]] = {
     "not-json": (415, "The body must be application/json"),
     "input-invalid": (422, "The input does not fit its type"),
     "rate-limited": (429, "Too many requests"),
-    "too-many-runs": (429, "Too many runs are under way"),
+    "too-many-runs": (429, "Too many runs are in progress"),
     "too-many-streams": (429, "Too many streams are open"),
     "budget-exhausted": (429, "A budget is used up"),
     "run-failed": (500, "The run failed"),

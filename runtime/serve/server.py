@@ -1,7 +1,7 @@
 """A service on a port, in a trio program: hypercorn's trio worker, with our signals and our drain.
 
 Servers close their port at the first signal, and then probes fail and pollers lose their runs while those still go on. Here the
-port closes last: new runs are refused first, and everything else is answered until the runs are over.
+port closes last: new runs are rejected first, and everything else is answered until the runs are over.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ async def serve(
     grace_s: float = GRACE_S,
     task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, and then until the runs under way are over, for at most `grace_s` seconds.
+    """Serve until SIGTERM or SIGINT, and then until the runs in progress are over, for at most `grace_s` seconds.
 
-    The first signal makes ``/readyz`` a 503 and refuses new runs; a second one cancels the runs. ``await nursery.start(serve,
+    The first signal makes ``/readyz`` a 503 and rejects new runs; a second one cancels the runs. ``await nursery.start(serve,
     service)`` returns the address once it can be called; `port` 0 takes a free one. In threads other than the main one, signals
     are left alone: cancel it.
 
@@ -116,7 +116,7 @@ async def _until_stopped(service: Service, grace_s: float, stop: trio.Event, sco
                 count += 1
                 name = signal.Signals(number).name
                 if count == 1:
-                    _LOG.info("%s: no more runs are taken; those under way have %g s", name, grace_s)
+                    _LOG.info("%s: no more runs are taken; those in progress have %g s", name, grace_s)
                     service.refuse_runs()
                     nursery.start_soon(_drained, service, grace_s, stop)
                 elif count == 2:

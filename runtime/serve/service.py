@@ -1,4 +1,4 @@
-"""Graphs as a service: an ASGI application with its lifespan, under any server, by itself or mounted in a bigger one."""
+"""Graphs as a service: an ASGI application with its lifespan, under any server, on its own or mounted in a bigger one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from runtime.embed.asyncio_faces import AsyncioRuntime
 from runtime.embed.disconnects import Receive, Scope, Send
 from runtime.embed.trio_apps import call_on_trio
 from runtime.inspector.watch import Watch
-from runtime.recording.recorder import Recording
+from runtime.journal.opening import store_of
+from runtime.recording.recorder import Recorder, Recording
 from runtime.serve.auth import EVERYBODY, OPERATING, Authenticator
 from runtime.serve.gate import LOOPBACK, REFUSES, Gate, caller_of, problem_response, refuse_foreign_origin
 from runtime.serve.inspecting import PATH as INSPECTOR
@@ -31,7 +32,7 @@ from runtime.serve.web import HTTPException, Mount, Request, Route, Router, Star
 
 
 class Face(Protocol):
-    """Another form in which a service's graphs are served: routes of its own, behind the same gate."""
+    """Another form in which a service's graphs are served: its own routes, behind the same gate."""
 
     def endpoints(self) -> Sequence[Endpoint]:
         """Its routes."""
@@ -98,7 +99,7 @@ class Service:
         """Whether it has the inspector's page."""
         self._operate = operate and inspector
         self.anybody: Final = OPERATING if self._operate else EVERYBODY
-        """Who calls where nobody need say so."""
+        """Who calls where no one need say so."""
         self._faces = tuple(faces)
         for face in self._faces:
             face.check(self.graphs)
@@ -119,7 +120,7 @@ class Service:
 
     @contextlib.asynccontextmanager
     async def lifespan(self, app: Any = None) -> AsyncGenerator[Mapping[str, Any]]:
-        """Open the runtime and serve while the block lasts; then take no more runs, let those under way finish, and close."""
+        """Open the runtime and serve while the block lasts; then take no more runs, let those in progress finish, and close."""
         if self._live is not None:
             raise DeclarationError("this service is up already.\n  Fix: one lifespan at a time, or two services.")
         async with self._lifespan(app) as state:
@@ -155,8 +156,12 @@ class Service:
 
     @contextlib.asynccontextmanager
     async def _opened(self) -> AsyncGenerator[Runtime]:
-        async with open_runtime(**self._options) as runtime:
-            live = Live(self.graphs, self.limits, self._record, runtime)
+        options, recorder = dict(self._options), Recorder(self._record)
+        options["instruments"] = (*options.get("instruments", ()), recorder)
+        if (store := options.get("store")) is not None:
+            store = options["store"] = store_of(store)
+        async with open_runtime(**options) as runtime:
+            live = Live(self.graphs, self.limits, recorder, runtime, store)
             live.hosts, live.origins = (*LOOPBACK, *self.hosts), self.cors
             if self.inspector:
                 live.watch = Watch(runtime, live.graphs, live.recorder, live.encoder)
@@ -209,7 +214,7 @@ class Service:
 
 @final
 class _Routes:
-    """The ASGI application of all routes; a class, so that frameworks take it for one."""
+    """The ASGI application of all routes; a class, so frameworks take it for one."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -268,7 +273,7 @@ def _checked(graphs: Iterable[Any]) -> tuple[Graph[Any, Any], ...]:
         graph.plan()
         known: Any = graph  # pyright: ignore[reportUnknownVariableType]  # Graph[Unknown, Unknown], by isinstance
         if found.setdefault(known.name, known) is not known:
-            raise DeclarationError(f"two graphs are named {known.name!r}.\n  Fix: give each served graph a name of its own.")
+            raise DeclarationError(f"two graphs are named {known.name!r}.\n  Fix: give each served graph its own name.")
     if not found:
         raise DeclarationError("Service([]): there is nothing to serve.\n  Fix: Service([graph]).")
     return tuple(found.values())

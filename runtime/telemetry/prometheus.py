@@ -34,7 +34,7 @@ _CALL_S: Final = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60)
 @final
 @attrs.define(eq=False)
 class _Run:
-    """A run under way."""
+    """A run in progress."""
 
     graph: str
     since_s: float
@@ -46,7 +46,7 @@ class _Run:
 class PrometheusMetrics:
     """An instrument and a collector: ``open_runtime(instruments=[PrometheusMetrics(registry)])``.
 
-    Actors, mailboxes, restarts, dead letters and runs under way are read from the runtime when `registry` is scraped, so they
+    Actors, mailboxes, restarts, dead letters and runs in progress are read from the runtime when `registry` is scraped, so they
     cost nothing in between; runs that ended, durations and calls of language models come from events. Labels are graphs, nodes,
     models and statuses, never ids of runs.
 
@@ -69,7 +69,7 @@ class PrometheusMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._runtime: Runtime | None = None
         self._runs: dict[str, _Run] = {}
-        """Those under way, by id."""
+        """Those in progress, by id."""
         self._ended: Counter[tuple[str, str]] = Counter()
         self._failed: Counter[tuple[str, str]] = Counter()
         self._calls: Counter[tuple[str, str]] = Counter()
@@ -98,7 +98,7 @@ class PrometheusMetrics:
         if self._runtime is not None:
             raise UsageError(
                 "PrometheusMetrics belongs to one runtime, and was given a second one.\n"
-                "  Fix: make one for each, with a CollectorRegistry() of its own."
+                "  Fix: make one for each, each with its own CollectorRegistry()."
             )
         self._runtime = runtime
 
@@ -159,7 +159,7 @@ class PrometheusMetrics:
 def _of_runtime(runtime: Runtime) -> Iterator[Metric]:
     statistics = runtime.statistics()
     under_way: Counter[tuple[str, str]] = Counter((run.graph, str(run.status)) for run in runtime.runs().values())
-    running = GaugeMetricFamily("understudy_runs_running", "Runs under way.", labels=["graph", "status"])
+    running = GaugeMetricFamily("understudy_runs_running", "Runs in progress.", labels=["graph", "status"])
     for labels, count in under_way.items():
         running.add_metric(list(labels), count)
     yield running

@@ -21,7 +21,7 @@ def answering(question_type: Any, value: Any, *, by: str | None = None) -> Gener
 
     `question_type` is the type of the message that is asked about, or a function that is a tool with ``approve=``.
 
-    `value` is an answer, a dict of its fields, or a function of what is asked about that returns one. Of several blocks the
+    `value` is an answer, a dict of its fields, or a function of what is asked about that returns one. With several blocks the
     innermost that fits answers. The answer is recorded as any other. Stored runs that a runtime takes up are answered, too, if
     the runtime was opened in the block.
 
@@ -46,7 +46,7 @@ def answering(question_type: Any, value: Any, *, by: str | None = None) -> Gener
     Approved(text='HELLO')
 
     Raises:
-        DeclarationError: `question_type` is no message type, and no function.
+        DeclarationError: `question_type` is neither a message type nor a function.
     """
     asks = inspect.unwrap(question_type.what) if isinstance(question_type, Tool) else question_type
     if not (isinstance(asks, types.FunctionType) or (isinstance(asks, type) and is_message_type(asks))):

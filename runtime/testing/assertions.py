@@ -45,7 +45,7 @@ def _all_tasks() -> Iterator[trio.lowlevel.Task]:
 class MessageLedger:
     """Follows messages from the test to their end. Make it before the actors that handle them are spawned.
 
-    Messages are told apart by identity, so equal ones count as many.
+    Messages are distinguished by identity, so equal ones count as many.
     """
 
     def __init__(self, runtime: Runtime) -> None:

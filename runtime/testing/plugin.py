@@ -188,7 +188,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
-    """Say what is missing when an async test that needs our fixtures or our marker has no plugin to run it."""
+    """Tell what is missing when an async test that needs our fixtures or our marker has no plugin to run it."""
     if not inspect.iscoroutinefunction(pyfuncitem.obj) or any(map(pyfuncitem.get_closest_marker, RUNNERS)):
         return
     needs = OURS.intersection(pyfuncitem.fixturenames) | {mark.name for mark in pyfuncitem.iter_markers("explore")}

@@ -29,8 +29,8 @@ def replays(journal: str | Path, graph: Graph[Any, Any]) -> History:
         graph: its graph; neither its version nor its fingerprint has to be the same.
 
     Raises:
-        AssertionError: a result no longer fits or cannot be read, or the run ends as something else; the message says which.
-        UsageError: the file is no export, or of another graph. StoreDamaged: its records are not whole.
+        AssertionError: a result no longer fits or cannot be read, or the run ends as something else; the message tells which.
+        UsageError: the file isn't an export, or is of another graph. StoreDamaged: its records are not whole.
     """
     history = History.of_export(Path(journal).read_text(encoding="utf-8"))
     if history.run.graph != graph.name:

@@ -256,7 +256,7 @@ def _text(result: Any) -> str:
 
 @final
 class _Watched:
-    """The stream of what the server sends, which says when it ends."""
+    """The stream of what the server sends, which tells when it ends."""
 
     def __init__(self, stream: Any, ended: trio.Event) -> None:
         self._stream = stream

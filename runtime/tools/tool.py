@@ -70,7 +70,7 @@ def tool(
         approve: whether a person has to agree to each call: True, or a function of some of the arguments, by name, that says so
             (for a graph and an actor: of the message). The call is then a question of the run, as that of a ``@graph.human`` node
             is, and the arguments are the form: ``Approved()``, other arguments, or ``Refused("why")``, which the model reads.
-        approve_s: how many seconds people have for that; a call that nobody has agreed to in time has failed. None: no limit.
+        approve_s: how many seconds people have for that; a call that no one has agreed to in time has failed. None: no limit.
         approve_to: who is asked; None: anybody.
 
     Raises:

@@ -72,13 +72,15 @@ def _event(line: str, place: str, *, is_last: bool) -> WireEvent:
     try:
         read: object = json.loads(line)
     except (ValueError, RecursionError) as error:
-        why = f"it is no JSON ({error})" if isinstance(error, ValueError) else "it is nested too deeply"
+        why = f"it isn't JSON ({error})" if isinstance(error, ValueError) else "it is nested too deeply"
         if is_last and line.lstrip().startswith("{"):
             why = "it ends in the middle: the program that wrote it was stopped, or it still writes"
             raise UsageError(f"{place} cannot be read: {why}.\n  Fix: remove that line, or wait for its end.") from error
         raise UsageError(f"{place} cannot be read: {why}. Got: {cut(line, _SHOWN)}\n  Fix: {_SOURCES}") from error
     if not isinstance(read, dict) or not isinstance(cast("dict[str, Any]", read).get("event"), str):
-        raise UsageError(f"{place} is no event: it is no object with an 'event'. Got: {cut(line, _SHOWN)}\n  Fix: {_SOURCES}")
+        raise UsageError(
+            f"{place} isn't an event: it isn't an object with an 'event'. Got: {cut(line, _SHOWN)}\n  Fix: {_SOURCES}"
+        )
     event = cast("dict[str, Any]", read)
     version = event.get("v")
     if isinstance(version, int) and version > VERSION:

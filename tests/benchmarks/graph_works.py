@@ -18,7 +18,7 @@ CHAIN = 20
 """Nodes in the chain whose steps are counted."""
 
 SHORT_CHAIN = 5
-"""Nodes in the chain of which many runs are under way at once."""
+"""Nodes in the chain of which many runs are in progress at once."""
 
 CONCURRENT_RUNS = 200
 NAP_S = 0.05

@@ -154,7 +154,7 @@ OUTSIDE: dict[str, Callable[[], Any]] = {
     "Embedder": lambda: dspy.Embedder("openai/text-embedding-3-small", caching=False)(["a"]),
     "ColBERTv2": lambda: dspy.ColBERTv2("http://127.0.0.1:9")("a"),
 }
-NOT_COUNTED = "asks its server by itself: the budget that is in force cannot count it"
+NOT_COUNTED = "asks its server on its own: the budget that is in force cannot count it"
 
 
 def in_a_thread_of_its_own(call: Callable[[], Any]) -> Any:

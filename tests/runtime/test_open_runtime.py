@@ -184,7 +184,7 @@ async def test_an_actor_may_not_wait_for_its_own_end(virtual_clock):
 
     assert isinstance(caught.value.__cause__, UsageError)
     assert str(caught.value.__cause__) == (
-        "'a' would wait for its own end.\n  Fix: self.context.stop() requests it and returns at once."
+        "'a' would wait for its own end.\n  Fix: self.context.stop() requests it and returns immediately."
     )
 
 

@@ -298,7 +298,7 @@ class Total(Actor):
 async def test_successive_over_relaxation(stage: Stage, generator: type[PseudoRandom | JavaRandom], expected: float) -> None:
     """Neighbours tell each other, so mailboxes have no bound; the sum at level 0 is known for both generators.
 
-    In two halves, as in the original: the second is begun when the first is under way already.
+    In two halves, as in the original: the second is begun when the first is in progress already.
     """
     side, draw, done = 20, generator(10101010).next_double, Result[float]()
     total = await stage.spawn(Total, side * side, done)

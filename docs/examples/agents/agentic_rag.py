@@ -1,4 +1,4 @@
-"""Agentic RAG: a model searches as often as it needs, a second one judges the draft, and a poor one is asked for anew."""
+"""Agentic RAG: a model searches as often as it needs, a second one judges the draft, and a poor one is written again."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""Approval: a call of a tool that costs money waits until a person agrees, changes it, or says why not."""
+"""Approval: a call of a tool that costs money waits until a person agrees, changes it, or explains the rejection."""
 
 import attrs
 import trio

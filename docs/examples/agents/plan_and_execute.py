@@ -46,7 +46,7 @@ graph = Graph("plan-and-execute", input=Goal, output=Report)
 
 @graph.predict(lm="large")
 async def plan(goal: Goal) -> Plan:
-    """Plan the steps to the goal, each a task by itself, in their order."""
+    """Plan the steps to the goal, each a separate task, in their order."""
     ...
 
 

@@ -33,7 +33,7 @@ class Value:
     message: object
     source: str | None
     iteration: int
-    """How often its way has come round a loop."""
+    """How often its way has gone around a loop."""
     way: str
     """The nodes by which it came, where several concurrent ways meet."""
     back: bool

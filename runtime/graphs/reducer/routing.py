@@ -41,7 +41,7 @@ class Destination:
     held: bool
     """They go to a join, so each waits for what was begun before it at the same node."""
     rounds: int
-    """1 where a loop comes round, else 0."""
+    """1 where a loop begins again, else 0."""
     merges: bool
     """Several concurrent ways of one run meet at the node."""
     back: bool
@@ -70,7 +70,7 @@ class _Choice:
 
     entries: tuple[tuple[Destination, tuple[_When, ...]], ...]
     is_narrowed: bool
-    """A connection applies: what goes to a node is no output then."""
+    """A connection applies: what goes to a node isn't an output then."""
     may_be_output: bool
 
 
@@ -108,7 +108,7 @@ class RoutingTable:
         return route
 
     def _has_one_way(self, source: str, route: Route) -> bool:
-        """Whether a message of its class starts one node by itself, and no join hangs on what either of the two makes."""
+        """Whether a message of its class starts one node on its own, and no join hangs on what either of the two makes."""
         if len(route.destinations) != 1 or route.is_output or self.plan.recalled:
             return False
         (to,) = route.destinations

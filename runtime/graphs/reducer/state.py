@@ -195,7 +195,7 @@ class RunState:
         return self._commands()
 
     def ended(self, path: str) -> Commands:
-        """The node failed for good, or was cancelled: the branch ends with nothing made."""
+        """The node failed permanently, or was cancelled: the branch ends with nothing made."""
         delivery = self._deliveries.find(path)
         if delivery is None:
             return Commands()
@@ -274,7 +274,7 @@ class RunState:
     # --- sending ----------------------------------------------------------------------------------------------------
 
     def _route(self, spec: NodeSpec, value: object, *, nothing: bool, index: int | None = None) -> Route:
-        """Where `value`, made by a node, goes; it may be None if `nothing`. Of a list or stream it is item number `index`.
+        """Where `value`, made by a node, goes; it may be None if `nothing`. From a list or stream it is item number `index`.
 
         All that can fail in an author's code or declaration happens here, before any change.
         """
@@ -391,7 +391,7 @@ class RunState:
             self._quiet.extend((waiting, None) for waiting in (branch, *inside))
 
     def _fire(self, branch: Branch, spec: NodeSpec, *, without: frozenset[str] = frozenset()) -> bool:
-        """Start the join in `branch` if every parameter has a value here or further out, but for those in `without`."""
+        """Start the join in `branch` if every parameter has a value here or further out, except for those in `without`."""
         buffer = branch.joins.get(spec.name)
         if buffer is None or buffer.is_empty:
             return False

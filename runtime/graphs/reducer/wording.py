@@ -199,7 +199,7 @@ def items_of(spec: NodeSpec, returned: object) -> list[object] | None:
     """What a fan-out node returned, as the list of its items; None if it ended its branch.
 
     Raises:
-        DeclarationError: it is no list.
+        DeclarationError: it isn't a list.
     """
     if isinstance(returned, list):
         return list(cast("list[object]", returned))

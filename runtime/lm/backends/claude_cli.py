@@ -159,7 +159,7 @@ async def _talk(process: trio.Process, prompt: bytes, output: _Output, scope: tr
     stdin = process.stdin
 
     async def write() -> None:
-        # A process that ends, or closes its input, without reading it says why in another way.
+        # A process that ends, or closes its input, without reading it tells why in another way.
         with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             async with stdin:
                 await stdin.send_all(prompt)

@@ -80,7 +80,7 @@ class PydanticAIBackend:
         """The one of `types` that fits `context`; without asking when there is only one.
 
         Raises:
-            DeclarationError: there are none, or two that cannot be told apart by their full names.
+            DeclarationError: there are none, or two that cannot be distinguished by their full names.
             LMReplyUnreadable: the model names none of them, after all attempts.
         """
         if len(types) == 1:

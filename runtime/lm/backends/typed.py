@@ -76,7 +76,7 @@ class DSPyBackend:
         stead.
 
         Raises:
-            DeclarationError: there are none, or two that cannot be told apart by their full names.
+            DeclarationError: there are none, or two that cannot be distinguished by their full names.
             LMReplyUnreadable: the model names none of them, after all attempts.
         """
         if len(types) == 1:
@@ -262,7 +262,7 @@ def _as_it_is(said: object) -> object:
 
 
 def _column(field: MessageField, *, is_raw: bool) -> Any:
-    """A field of a partial type; `is_raw`: its author reads what was said, so that the part itself must not."""
+    """A field of a partial type; `is_raw`: its author reads what was said, so the part itself must not."""
     default = attrs.Factory(field.default_factory) if field.default_factory is not None else field.default
     options: dict[str, Any] = {"type": plain(field.type), "converter": _as_it_is} if is_raw else {"type": field.type}
     return attrs.field(default=default, metadata={"description": field.description}, **options)

@@ -51,7 +51,7 @@ async def choose(
     Raises:
         LMReplyUnreadable: no answer was one of the names; it shows what came.
         LMError: `lm` failed.
-        DeclarationError: there is nothing to choose from, or the types cannot be told apart by their names.
+        DeclarationError: there is nothing to choose from, or the types cannot be distinguished by their names.
     """
     names = _names(tuple(among))
     if not names:

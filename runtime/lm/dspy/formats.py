@@ -145,7 +145,7 @@ def arguments_of(call: Any) -> Any:
     arguments: object = read(text or "{}")
     if isinstance(arguments, dict):
         return {**as_object(call), "function": {**function, "arguments": as_object(cast("object", arguments))}}
-    raise NotInFormat(f"the arguments of the tool {function.get('name')!r} are no JSON object")
+    raise NotInFormat(f"the arguments of the tool {function.get('name')!r} are not a JSON object")
 
 
 def _with_arguments(value: Any, annotation: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What in DSPy asks a server by itself, past our clients: under a budget, which could not see it, it is refused.
+"""What in DSPy asks a server on its own, past our clients: under a budget, which could not see it, it is rejected.
 
 ``dspy.Embedder("openai/…")`` calls LiteLLM, and ``dspy.ColBERTv2`` its server. Neither has a place to put a client of ours in, so
 their calls are looked at, once DSPy has been bridged for the first time; without a budget they are as they were.
@@ -30,7 +30,7 @@ def _refusing(method: Any) -> Any:
         server = getattr(self, "url", None) or getattr(self, "model", None)
         if isinstance(server, str) and _is_budgeted():
             raise misused(
-                f"dspy.{type(self).__name__}({server!r}) asks its server by itself: "
+                f"dspy.{type(self).__name__}({server!r}) asks its server on its own: "
                 "the budget that is in force cannot count it.\n"
                 "  Fix: for embeddings use trio_embedder(lm); else retrieve before the work that has the budget."
             )

@@ -49,7 +49,7 @@ class Chunks:
         await self._send(content, None)
 
     async def end(self, reason: str) -> None:
-        """Say that the answer is whole."""
+        """Report that the answer is whole."""
         await self._send({"content": None}, reason)
 
     async def _send(self, delta: dict[str, Any], reason: str | None) -> None:

@@ -195,7 +195,7 @@ class _Outlet:
 
 @functools.cache
 def _status_callback() -> Any:
-    """A callback that says what a ``StatusMessageProvider`` has to say, without asyncio."""
+    """A callback that tells what a ``StatusMessageProvider`` has to say, without asyncio."""
     base: Any = part("utils.callback").BaseCallback
     status_message: Any = part("streaming.messages").StatusMessage
 

@@ -190,7 +190,7 @@ class HttpxPool:
         return f"{proxy.scheme}://{proxy.netloc.rpartition('@')[2]}"
 
     def statistics(self) -> PoolStatistics | None:
-        """Of our own pool; None over any other transport."""
+        """Those of our own pool; None over any other transport."""
         return self._way.pool.statistics() if isinstance(self._way, PooledTransport) else None
 
     async def _send_by_client(self, request: httpx.Request) -> httpx.Response:

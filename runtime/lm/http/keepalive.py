@@ -241,7 +241,7 @@ class Reply:
         return await self._connection.next_piece(read_s=self._read_s)
 
     def close(self) -> None:
-        """Give the connection back when the body has been read to its end; else close it. At once, and twice is fine."""
+        """Give the connection back when the body has been read to its end; else close it. Doesn't wait; twice is fine."""
         connection, self._connection = self._connection, None
         if connection is not None:
             self._pool.give_back(self._origin, connection)

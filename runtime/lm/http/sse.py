@@ -60,7 +60,7 @@ class EventReader:
     """Takes bytes as they come and gives the events that are whole.
 
     An event ends at an empty line, and the last one also at the end of the stream: some servers leave its empty line out. Text is
-    decoded by whole lines, so a character may be cut anywhere; bytes that are no UTF-8 become U+FFFD.
+    decoded by whole lines, so a character may be cut anywhere; bytes that aren't UTF-8 become U+FFFD.
     """
 
     def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:

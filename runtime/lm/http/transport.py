@@ -78,7 +78,7 @@ class TransportStatistics:
     rebuilds: int
     """How often a wedged pool has been replaced."""
     connections: PoolStatistics | None
-    """Of our own pool; None where proxies, HTTP/2 or ``connect`` decide how the bytes travel."""
+    """Those of our own pool; None where proxies, HTTP/2 or ``connect`` decide how the bytes travel."""
 
 
 class _Pool:

@@ -87,13 +87,13 @@ class Ticket:
         self.close()
 
     def succeeded(self) -> None:
-        """The whole answer is there. Only the first verdict on a request counts."""
+        """The whole answer is there. Only the first result of a request counts."""
         if not self._is_judged:
             self._is_judged = True
             self._account.succeeded(self.started_s)
 
     def failed(self, error: LMError) -> None:
-        """There is no answer, or no whole one. Only the first verdict on a request counts."""
+        """There is no answer, or no whole one. Only the first result of a request counts."""
         if not self._is_judged:
             self._is_judged = True
             self._account.failed(error, self)

@@ -120,7 +120,7 @@ class Forgiving:
             self._cache.put(key, completion)
         except INTERRUPTS:
             raise
-        except BaseException as error:  # noqa: BLE001 - whatever a cache of the user's own raises
+        except BaseException as error:  # noqa: BLE001 - anything that a user's cache raises
             _LOG.warning("%s could not keep an answer: %s", type(self._cache).__name__, said(error))  # it is there, and paid for
 
 

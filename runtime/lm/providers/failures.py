@@ -63,7 +63,7 @@ _TOO_LONG = (
 )
 _TOO_LONG_TOGETHER = (("current length is", "while limit is"), ("maximum input length is", "tokens"))
 _TOO_LONG_FOR_A_NAME = (("string_above_max_length",), ("invalid 'user'", "string too long"))
-"""Of an option that names somebody, which says nothing about the prompt."""
+"""The value of an option that names somebody, which says nothing about the prompt."""
 
 FIXES: Mapping[type[LMError], str] = {
     LMRateLimited: "wait; lower max_connections; or ask the provider for a higher limit.",

@@ -71,7 +71,7 @@ class PlainChunk:
     id: str
     """The provider's name for the whole answer."""
     usage: Mapping[str, Any] | None
-    """Of the whole answer, as it came."""
+    """As it came in the whole answer."""
 
 
 def plain_chunk(fields: Any) -> PlainChunk | None:

@@ -190,7 +190,7 @@ def _named_project(credentials: Any) -> str | None:
     fields: object = credentials
     try:
         if isinstance(fields, str):
-            # Not by asking whether there is such a file: of a JSON's text, systems say that a name is too long.
+            # Not by asking whether there is such a file: systems call the text of a JSON too long a name.
             is_json = fields.lstrip().startswith("{")
             fields = json.loads(fields if is_json else Path(fields).read_text(encoding="utf-8"))
     except (OSError, ValueError):

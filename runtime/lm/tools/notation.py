@@ -49,7 +49,7 @@ class Native:
         return list(messages), {**options, "tools": [tool.as_openai() for tool in tools]}
 
     def calls(self, completion: Completion) -> tuple[ToolCall, ...]:
-        """See :class:`Notation`. An id that is missing, or given twice, is made anew."""
+        """See :class:`Notation`. An id that is missing, or given twice, is made again."""
         made: dict[str, ToolCall] = {}
         for number, call in enumerate(completion.tool_calls, 1):
             own = call if call.id and call.id not in made else attrs.evolve(call, id=f"call_{number}_{call.name}"[:40])
@@ -65,7 +65,7 @@ class Native:
 
 @final
 class Text:
-    """As text, for models without calls of their own: reason and act by turns (ReAct)."""
+    """As text, for models that cannot call tools: reason and act by turns (ReAct)."""
 
     def asked(
         self, messages: Sequence[ChatMessage], tools: Sequence[ToolSchema], options: Mapping[str, Any]

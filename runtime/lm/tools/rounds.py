@@ -64,7 +64,7 @@ class Rounds(PassesAbilities):
         """Up to `max_rounds` rounds of calls.
 
         After `wrong_rounds` rounds in succession in which no call fits, the answer counts as unreadable. `hint` is told how many
-        rounds are left, and says what the model reads of it. `hear` takes what was said into the run since the last round.
+        rounds are left, and tells what the model reads of it. `hear` takes what was said into the run since the last round.
         """
         self._lm = lm
         self._offer = offer
@@ -100,9 +100,9 @@ class Rounds(PassesAbilities):
 
         Raises:
             RoundsExceeded: it goes on calling them after the last round.
-            LMReplyUnreadable: it cannot call them so that the arguments fit.
+            LMReplyUnreadable: it cannot call them with arguments that fit.
         """
-        if options.get("tools"):  # a module with tools of its own
+        if options.get("tools"):  # a module with its own tools
             own: Completion = await self._lm.chat(messages, **options)
             return own
         await self.begin()
@@ -211,7 +211,7 @@ def _found(known: Mapping[str, Offered], call: ToolCall) -> Offered:
     tool = known.get(call.name)
     if tool is None:
         names = ", ".join(known) or "none"
-        asked = f"There is no tool {call.name!r}" if call.name else f"That is no JSON list of calls: {cut(call.arguments, 200)}"
+        asked = f"There is no tool {call.name!r}" if call.name else f"That isn't a JSON list of calls: {cut(call.arguments, 200)}"
         raise WrongArguments(f"{asked}; the tools are: {names}.")
     return tool
 

@@ -12,7 +12,7 @@ from runtime.messages.json_text import parse
 from runtime.messages.problems import FieldProblem, invalid
 
 ANSWER: Final = "answer"
-"""The field that says which of several types the answer has, or that holds it as JSON."""
+"""The field that tells which of several types the answer has, or that holds it as JSON."""
 _FLAT: Final = frozenset({"string", "integer", "number", "boolean"})
 _KEPT: Final = ("type", "title", "description", "enum", "default", "minLength", "maxLength", "minimum", "maximum", "format")
 _MAX_ANSWER: Final = 1024 * 1024
@@ -63,7 +63,7 @@ class Form:
         if len(fields) == 1:
             name, field = next(iter(fields.items()))
             return {name: text if field.get("type") == "string" else parse(text.strip().lower())}
-        raise invalid("The text is no answer", [FieldProblem((), f"expected JSON with {', '.join(fields) or 'nothing'}")])
+        raise invalid("The text isn't an answer", [FieldProblem((), f"expected JSON with {', '.join(fields) or 'nothing'}")])
 
 
 def form_of(schema: Mapping[str, Any] | None) -> Form:
@@ -113,7 +113,7 @@ def _flat_fields(schema: Mapping[str, Any], defs: Mapping[str, Any]) -> dict[str
 
 
 def _optional(schema: Mapping[str, Any], defs: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Of a type or None, the type: a field of a form may be left out."""
+    """The type of a field that may be None: a field of a form may be left out."""
     some: list[Any] = [each for each in schema.get("anyOf", ()) if each.get("type") != "null"]
     return {**_without(schema, "anyOf"), **_resolved(some[0], defs)} if len(some) == 1 else schema
 

@@ -1,7 +1,7 @@
 """The SDK's low-level server with graphs as its tools, over streamable HTTP and over stdio. It alone imports ``mcp`` here.
 
 A question that a run asks a person goes to the client's user: as a request on the call's own stream where the protocol has
-sessions, else as the call's result, which the client sends back with the answer. What it sends back says which run is meant, so
+sessions, else as the call's result, which the client sends back with the answer. What it sends back tells which run is meant, so
 it is sealed: it is bound to the caller, to the tool and its arguments, and to a time.
 """
 
@@ -29,10 +29,10 @@ from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.server.transport_security import TransportSecuritySettings
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
-from runtime.graphs.events import NodeFinished, QuestionAsked
+from runtime.graphs.events import NodeFinished, NodeReported, QuestionAsked
 from runtime.graphs.questions import Question
 from runtime.messages.problems import MessageInvalid
-from runtime.recording.recorder import RunRecord
+from runtime.recording.record import RunRecord
 from runtime.serve.auth import EVERYBODY, Caller
 from runtime.serve.faces.following import Following, cancelling, output_of, words_of
 from runtime.serve.faces.forms import form_of
@@ -52,7 +52,7 @@ _Result = types.CallToolResult | types.InputRequiredResult
 
 
 def caller_of(context: _Context) -> Caller:
-    """Who calls: over stdio, whoever has started this process."""
+    """Who calls: over stdio, anyone who has started this process."""
     request = context.request
     found: Caller = EVERYBODY if request is None else request.scope[CALLER]
     return found
@@ -63,7 +63,7 @@ class GraphServer:
     """Graphs as the tools of an MCP server, for one service that is up."""
 
     def __init__(self, live: Live, keys: Sequence[bytes] = (), *, is_alone: bool = False) -> None:
-        """`keys` seal what clients send back. `is_alone`: nobody but the client's user can answer questions."""
+        """`keys` seal what clients send back. `is_alone`: no one but the client's user can answer questions."""
         self._live = live
         self._tools = tools_of(live.graphs.values())
         self._is_alone = is_alone
@@ -140,13 +140,13 @@ class Transport:
     async def serve(self, caller: Caller, scope: Any, receive: Any, send: Any) -> None:
         """One request. A stream that waits for news without a call ends when the service does."""
         token = AccessToken(token="", client_id=caller.name, scopes=sorted(caller.scopes))
-        scope = {**scope, CALLER: caller, "user": AuthenticatedUser(token)}  # sessions belong to whoever has begun them
+        scope = {**scope, CALLER: caller, "user": AuthenticatedUser(token)}  # sessions belong to anyone who has begun them
         drains = self._live.drains if scope["method"] == "GET" else None
         await _settled(partial(self._manager.handle_request, scope, receive, send), drains)
 
 
 async def _settled(handle: Callable[[], Awaitable[None]], drains: trio.Event | None) -> None:
-    """Handle a request; when that is cancelled or `drains` is set, let the library end by itself first, for a moment.
+    """Handle a request; when that is cancelled or `drains` is set, let the library end on its own first, for a moment.
 
     A client may leave as soon as it has read the answer that it waits for, before the end of the response. That is a cancellation
     here, and the library takes back a session whose first request is cancelled.
@@ -196,7 +196,7 @@ class _Call:
 
     async def go_on(self, run_id: str, answers: Mapping[str, Any]) -> _Result:
         """Give a run the answers that it waits for, and follow it."""
-        record = self.live.run(run_id, self.caller, operating=True)
+        record = await self.live.find(run_id, self.caller, operating=True)
         with cancelling(self.live, record):
             following = Following(self.live, record, record.next_seq - 1)
             wrong: dict[str, str] = {}
@@ -223,9 +223,10 @@ class _Call:
             if entries is None:
                 break
             for entry in entries:
-                if isinstance(entry.event, NodeFinished):
+                if isinstance(entry.event, NodeFinished | NodeReported):
                     done += 1
-                    await self.context.session.report_progress(done, None, f"{entry.event.node} finished")
+                    words = entry.event.text if isinstance(entry.event, NodeReported) else f"{entry.event.node} finished"
+                    await self.context.session.report_progress(done, None, words)
             is_asking = any(isinstance(entry.event, QuestionAsked) for entry in entries)
         text, structured = told(output_of(self.live, record, self.caller))
         return types.CallToolResult(content=[types.TextContent(text=text)], structured_content=structured)

@@ -18,7 +18,7 @@ from runtime.graphs.events import FieldDelta, LMDelta, NodeEvent, NodeStarted
 from runtime.messages.fields import fields_of
 from runtime.messages.problems import MessageInvalid
 from runtime.messages.reader import read
-from runtime.recording.recorder import Entry, RunRecord
+from runtime.recording.record import Entry, RunRecord
 from runtime.serve.auth import Caller
 from runtime.serve.faces.following import Following, output_of, words_of
 from runtime.serve.live import Live
@@ -50,7 +50,7 @@ class Model:
     graph: Graph[Any, Any]
     chat: ChatFace
     field: str
-    """What of the input gets the conversation; empty if the author says how."""
+    """What of the input gets the conversation; empty if the author decides how."""
 
     def told(self) -> dict[str, Any]:
         """In the list of models."""
@@ -131,7 +131,7 @@ class Models:
             raise Problem("no-such-graph", f"The model {repr_of(name, 60)} does not exist.", more={"param": "model"})
         model = self.of(graph)
         if model is None:
-            what = f"The graph {graph.name!r} takes no text: it is no chat model."
+            what = f"The graph {graph.name!r} takes no text: it isn't a chat model."
             raise Problem("bad-request", what, more={"param": "model", "code": "unsupported_model"})
         return model
 
@@ -199,7 +199,7 @@ class Pieces:
         """What has come since; None when the run is over.
 
         Raises:
-            Problem: the node has begun again, so that what was sent will not be the answer.
+            Problem: the node has begun again, so what was sent will not be the answer.
         """
         entries = await self._following.more()
         if entries is None:

@@ -99,7 +99,7 @@ class LoopbackHandle:
         """Give `models` their scripts, and optionally a new default latency, from now on.
 
         Raises:
-            DeclarationError: a script holds a function, or the provider refused a value.
+            DeclarationError: a script holds a function, or the provider rejected a value.
         """
         scripts = {model: script_to_json(model, script) for model, script in (models or {}).items()}
         settings: dict[str, Any] = {} if latency_s is None else {"latency_s": latency_s}

@@ -196,7 +196,7 @@ class Script:
         return left
 
     def plan(self, request: ChatRequest) -> Plan:
-        """Decide what happens to `request` and use up what that takes. A mistake in the script becomes a refusal."""
+        """Decide what happens to `request` and use up what that takes. A mistake in the script becomes an error reply."""
         name = request.model if request.model in self._models else ANY_MODEL
         script = self._models.get(name)
         self._met.add(name)

@@ -87,7 +87,7 @@ class ScriptedLM:
     left that were never asked for, or when a call was not foreseen and the code under test managed without an answer.
     ``unused="ok"`` and ``unforeseen="ok"`` allow the one and the other.
 
-    With ``tools="text"`` it is a model without calls of its own: a node's tools are described in its prompts.
+    With ``tools="text"`` it is a model that cannot call tools: a node's tools are described in its prompts.
     """
 
     def __init__(

@@ -22,7 +22,7 @@ Tolerance = Literal["fail", "ok"]
 
 
 class ScriptMismatch(AssertionError):
-    """A test came to its end, and a script in it was not followed. Says what was asked beside what was scripted."""
+    """A test came to its end, and a script in it was not followed. Shows what was asked beside what was scripted."""
 
 
 class Script(Protocol):

@@ -89,7 +89,7 @@ class Names:
     """Readable names of tasks, unique and the same in every run: an actor's address, else the function, numbered."""
 
     def __init__(self) -> None:
-        # Weak, so a test can see what a task that has ended lets go of.
+        # Weak, so a test can see what a task that has ended releases.
         self._names: weakref.WeakKeyDictionary[trio.lowlevel.Task, str] = weakref.WeakKeyDictionary()
         self._taken: dict[str, int] = {}
 

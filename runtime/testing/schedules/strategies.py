@@ -84,7 +84,7 @@ class PCT:
         self._rng = random.Random(f"pct {depth} {seed}")
         self.name = f"PCT, depth {depth}"
         self._waiting: dict[Hashable, float] = {}
-        # Weak, so a test can see what a task that has ended lets go of.
+        # Weak, so a test can see what a task that has ended releases.
         self._running: MutableMapping[Hashable, float] = weakref.WeakKeyDictionary()
         self._step = self._fallen = 0
         self._falls = {self._rng.randrange(1, max(2, steps + 1)) for _ in range(depth - 1)}

@@ -98,7 +98,7 @@ class EndContract:
             assert [row.seq for row in await journal(store)] == [1]
 
     async def test_only_what_is_over_expires(self, make_store: MakeStore) -> None:
-        """Successes and failures by limits of their own; data may go before the rest."""
+        """Successes and failures by their own limits; data may go before the rest."""
         async with opened(make_store) as store:
             for name, status in (("done", "succeeded"), ("failed", "failed"), ("cancelled", "cancelled"), ("running", "")):
                 await create(store, new_run(name))

@@ -133,7 +133,7 @@ class OutsideContract:
             assert known.answered is not None
 
     async def test_a_tick_of_a_schedule_is_won_once(self, make_store: MakeStore) -> None:
-        """By whoever saw the time that it moves on from."""
+        """By the one who saw the time that it moves on from."""
         async with opened(make_store) as store:
             first = schedule_of(store)
             await store.schedule(first)

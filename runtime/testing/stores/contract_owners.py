@@ -68,7 +68,7 @@ class OwnerContract:
             assert await store.take("r", StoredStatus.READY) is not None
 
     async def test_a_released_run_is_due_at_its_time(self, make_store: MakeStore) -> None:
-        """And nobody's until then: an append of the life that gave it up is refused."""
+        """And no one's until then: an append of the life that gave it up is rejected."""
         async with opened(make_store) as store:
             for name in ("now", "later", "asked"):
                 await create(store, new_run(name))
@@ -86,7 +86,7 @@ class OwnerContract:
     async def test_closing_hands_the_runs_back_and_ends_the_right_to_write(
         self, make_store: MakeStore, nursery: trio.Nursery
     ) -> None:
-        """The next worker takes them up; what the former one still appends is refused."""
+        """The next worker takes them up; what the former one still appends is rejected."""
         old = make_store()
         lease = await old.open("former", nursery)
         await create(old)
@@ -104,7 +104,7 @@ class OwnerContract:
             assert await written(store, row) is None
 
     async def test_two_writers_never_share_a_run(self, make_store: MakeStore, nursery: trio.Nursery) -> None:
-        """A store for one process refuses the second; any other gives each run to one of them."""
+        """A store for one process rejects the second; any other gives each run to one of them."""
         async with opened(make_store) as store:
             await create(store)
             other = make_store()

@@ -42,7 +42,7 @@ async def crash_everywhere(
         run: what is tried.
         same: whether what two lives have made is the same.
         within_s: how long a life may take, in seconds of virtual time.
-        pairs: let the life after a crash crash, too, at each record of its own.
+        pairs: let the life after a crash crash, too, at each of its records.
         endings: how the lives end at each record; ``list(Ending)`` is all ways. A runtime that is cancelled hands its runs back,
             so `run` must have begun them with ``start``: ``runtime.run()`` cancels its run.
         most: try so many crashes at most, spread evenly; None: all.

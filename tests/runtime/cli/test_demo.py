@@ -109,7 +109,7 @@ def test_the_conclusion_says_so_when_the_machine_was_too_busy_to_measure() -> No
     unclear = report.conclusion({"b": ONE_BY_ONE, "c": ONE_BY_ONE})
 
     assert clear.startswith("Synchronous clients in threads do not serialise; synchronous calls in async functions do.")
-    assert unclear == "On this machine the measurements do not tell the variants apart; run the demo again when it is idle."
+    assert unclear == "On this machine the measurements do not distinguish the variants; run the demo again when it is idle."
 
 
 @pytest.mark.parametrize("unicode", [True, False])

@@ -86,8 +86,13 @@ ENDED: list[tuple[Any, list[str], str, str]] = [
         '[A person has changed the arguments to {"to": "bert", "amount": 3}.]\npaid 3',
         "done",
     ),
-    (Refused("we never pay anna"), [], "Error: ToolRefused: a person has refused the call of 'pay': we never pay anna", "failed"),
-    ({"reason": ""}, [], "Error: ToolRefused: a person has refused the call of 'pay', without a reason", "failed"),
+    (
+        Refused("we never pay anna"),
+        [],
+        "Error: ToolRefused: a person has declined the call of 'pay': we never pay anna",
+        "failed",
+    ),
+    ({"reason": ""}, [], "Error: ToolRefused: a person has declined the call of 'pay', without a reason", "failed"),
 ]
 
 
@@ -170,7 +175,7 @@ async def test_a_call_that_nobody_agrees_to_in_time_is_not_made(store: bool, aut
 
     assert trio.current_time() >= 60
     assert bank.paid == []
-    assert told(lm)[0].startswith("Error: ToolTimedOut: nobody has agreed to the call of the tool 'pay' within approve_s=60")
+    assert told(lm)[0].startswith("Error: ToolTimedOut: no one has agreed to the call of the tool 'pay' within approve_s=60")
 
 
 async def test_that_nobody_agrees_in_time_fails_the_node_that_fails_with_its_tools(autojump_clock: object):
@@ -305,7 +310,7 @@ async def test_an_answer_that_comes_while_no_process_has_the_run_is_taken(autoju
         assert await (await runtime.handle("it")).result() == Answer("ok")
 
     assert bank.paid == []
-    assert told(lm) == ["Error: ToolRefused: a person has refused the call of 'pay': too late"]
+    assert told(lm) == ["Error: ToolRefused: a person has declined the call of 'pay': too late"]
 
 
 async def test_what_a_person_has_agreed_to_is_not_asked_again_after_a_crash(autojump_clock: object):

@@ -391,7 +391,7 @@ async def test_what_cannot_be_resumed_says_why(autojump_clock):
         with pytest.raises(UnknownRun):
             await runtime.resume("it")
         handle = await runtime.start(graph, Ask(1), run_id="it")
-        with pytest.raises(UsageError, match="is under way"):
+        with pytest.raises(UsageError, match="is in progress"):
             await runtime.resume("it")
         await handle.cancel()
         with pytest.raises(RunCancelled):

@@ -188,7 +188,7 @@ async def test_wrong_uses_are_told_with_their_mend(durable: bool, autojump_clock
         assert await (await runtime.start(graph_of(work), Ask(1), durable=durable)).result() == Done(1)
     assert len(words) == 10
     assert all("\n  Fix: " in each for each in words)
-    assert "is under way" in words[-1]
+    assert "is in progress" in words[-1]
 
 
 async def test_a_sleep_ends_at_the_first_time_given_over_lives(autojump_clock):

@@ -250,7 +250,7 @@ async def test_the_file_can_be_reviewed(tmp_path: Path, autojump_clock: MockCloc
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("", "it is no JSON"),
+        ("", "it isn't JSON"),
         ("[]", "no field 'understudy_recording'"),
         ('{"understudy_recording": 2}', "its format is 2, and this release reads 1"),
         ('{"understudy_recording": 1}', "KeyError: 'request'"),

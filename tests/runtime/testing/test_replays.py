@@ -119,5 +119,5 @@ def test_pytest_replays_a_folder_of_journals(pytester):
     result.assert_outcomes(passed=1, failed=2)
 
     text = result.stdout.str()
-    assert "bad.jsonl: run 'it' cannot go on by itself" in text
+    assert "bad.jsonl: run 'it' cannot go on automatically" in text
     assert "no graph 'h' is known here" in text
