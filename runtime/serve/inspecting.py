@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, final
+from typing import Any, Final, cast, final
 
 import trio
 
+from actors.errors import UnderstudyError
+from actors.words import words_of
 from runtime.embed.disconnects import Receive, Scope, Send
 from runtime.inspector import api
 from runtime.inspector.page import HEADERS as PAGE_HEADERS
@@ -224,6 +226,23 @@ async def answer(live: Live, caller: Caller, request: Request) -> Answer:
     return as_json({"question": question})
 
 
+async def restart(live: Live, caller: Caller, request: Request) -> Answer:
+    """Stop an actor and start it again; the body names its address."""
+    value, _ = await json_body(request, live.limits)
+    given: Any = cast("dict[str, Any]", value).get("address") if isinstance(value, dict) else None
+    if not isinstance(given, str):
+        raise Problem("bad-request", 'The body must be an object with a text "address".')
+    ref = live.runtime.whereis(given)
+    if ref is None:
+        raise Problem("not-found", "There is no actor of this address.")
+    try:
+        await live.runtime.restart(ref)
+    except UnderstudyError as error:
+        raise Problem("cannot-restart", words_of(error)) from error
+    _LOG.info("inspector: %s restarted %s", caller.name, given)
+    return as_json({"address": given})
+
+
 VIEWS: Final = ("overview", "actors", "letters", "models", "questions", "runs")
 
 
@@ -244,5 +263,6 @@ def endpoints(*, operated: bool) -> Sequence[Endpoint]:
     ]
     if operated:
         found.append(Endpoint("POST", f"{data}/runs/{{run}}/cancel", "operate", cancel, "Cancel a run"))
+        found.append(Endpoint("POST", f"{data}/restart", "operate", restart, "Restart an actor"))
         found.append(Endpoint("POST", f"{data}/questions/{{question}}/answer", "operate", answer, "Answer a question"))
     return found
