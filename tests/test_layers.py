@@ -83,7 +83,7 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
     "runtime/inspector": (*_APP, "runtime/recording"),
     "runtime/traces": ("actors", "runtime/recording"),
     "runtime/serve/faces": (*_APP, "runtime/recording", "runtime/serve"),
-    "runtime/recording": ("actors", "runtime/core", "runtime/graphs", "runtime/messages"),
+    "runtime/recording": ("actors", "runtime/core", "runtime/graphs", "runtime/journal", "runtime/messages"),
     "runtime/evaluate": _APP,
     "runtime/testing/models": ("actors", "runtime/lm", "runtime/lm/dspy", "runtime/lm/limits"),
     "runtime/testing/stores": ("actors", "runtime/journal"),

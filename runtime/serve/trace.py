@@ -11,7 +11,7 @@ import trio
 
 from actors.graphs.graph import Graph
 from runtime.inspector.export import export_page
-from runtime.recording.recorder import RunRecord
+from runtime.recording.record import RunRecord
 from runtime.recording.wire import Encoder
 from runtime.serve.views import graph_told, layout_told
 from runtime.traces.blame import Blame, blame_of

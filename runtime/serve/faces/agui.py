@@ -13,7 +13,7 @@ from actors.errors import UsageError
 from actors.graphs.graph import Graph
 from runtime.graphs.events import QuestionAsked
 from runtime.graphs.record import RunStatus
-from runtime.recording.recorder import RunRecord
+from runtime.recording.record import RunRecord
 from runtime.serve.auth import Caller
 from runtime.serve.faces.following import cancel, cancelling, output_of, words_of
 from runtime.serve.faces.openai_models import ChatFace, Model, Models, Pieces
@@ -119,7 +119,7 @@ async def _resumed(live: Live, caller: Caller, graph: Graph[Any, Any], answers: 
     runs = {question.rpartition(".")[0] for question in answers}
     if len(runs) != 1:
         raise Problem("bad-request", "resume: expected the interrupts of one run.")
-    record = live.run(runs.pop(), caller, operating=True)
+    record = await live.find(runs.pop(), caller, operating=True)
     if record.graph != graph.name:
         raise Problem("bad-request", f"resume: these interrupts are of the graph {record.graph!r}.")
     after = record.next_seq - 1

@@ -32,7 +32,7 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from runtime.graphs.events import NodeFinished, NodeReported, QuestionAsked
 from runtime.graphs.questions import Question
 from runtime.messages.problems import MessageInvalid
-from runtime.recording.recorder import RunRecord
+from runtime.recording.record import RunRecord
 from runtime.serve.auth import EVERYBODY, Caller
 from runtime.serve.faces.following import Following, cancelling, output_of, words_of
 from runtime.serve.faces.forms import form_of
@@ -196,7 +196,7 @@ class _Call:
 
     async def go_on(self, run_id: str, answers: Mapping[str, Any]) -> _Result:
         """Give a run the answers that it waits for, and follow it."""
-        record = self.live.run(run_id, self.caller, operating=True)
+        record = await self.live.find(run_id, self.caller, operating=True)
         with cancelling(self.live, record):
             following = Following(self.live, record, record.next_seq - 1)
             wrong: dict[str, str] = {}

@@ -16,7 +16,7 @@ from runtime.graphs.events import QuestionAsked
 from runtime.graphs.questions import Question
 from runtime.graphs.record import Spend
 from runtime.messages.problems import MessageInvalid
-from runtime.recording.recorder import RunRecord
+from runtime.recording.record import RunRecord
 from runtime.recording.wire import dumps
 from runtime.serve.auth import Caller
 from runtime.serve.faces.following import cancel, cancelling
@@ -62,7 +62,7 @@ async def respond(live: Live, caller: Caller, request: Request, models: Models) 
         with cancelling(live, record):
             await live.begun(launch)
     else:
-        record = _waiting(live, caller, body["previous_response_id"], model)
+        record = await _waiting(live, caller, body["previous_response_id"], model)
         after = record.next_seq - 1
         await _answer(live, caller, record, messages)
     response = Response(live, record, caller, model, after, int(live.runtime.wall_time(trio.current_time()).timestamp()), body)
@@ -78,7 +78,7 @@ async def respond(live: Live, caller: Caller, request: Request, models: Models) 
     return as_json(response.whole(answer_of(live, record, caller, model)), 200, {"X-Run-Id": record.id})
 
 
-def _waiting(live: Live, caller: Caller, previous: object, model: Model) -> RunRecord:
+async def _waiting(live: Live, caller: Caller, previous: object, model: Model) -> RunRecord:
     """The run whose question the response `previous` was.
 
     Raises:
@@ -86,7 +86,7 @@ def _waiting(live: Live, caller: Caller, previous: object, model: Model) -> RunR
     """
     run_id = previous.removeprefix(PREFIX).partition(".")[0] if isinstance(previous, str) else ""
     try:
-        record = live.run(run_id, caller, operating=True)
+        record = await live.find(run_id, caller, operating=True)
     except Problem as problem:
         more = {"param": "previous_response_id", "code": "previous_response_not_found"}
         raise Problem("bad-request", "previous_response_id: there is no response of this id.", more=more) from problem
