@@ -50,6 +50,25 @@ class Usage:
 
 @final
 @attrs.frozen
+class LMRequest:
+    """One HTTP request of a call. Times in seconds since the call began."""
+
+    model: str
+    """As it was asked for; another than the call's where a fallback was asked."""
+    asked_s: float
+    """When the call wanted to send it. From then until `sent_s` it waited for a connection, or for the account's limits."""
+    sent_s: float | None
+    """None when it was never sent."""
+    ended_s: float
+    error: str | None
+    """The class of what it failed with; None when it was answered, or given up because its answer was no longer wanted."""
+    is_answered: bool
+    usage: Usage
+    """What it used, as far as that is known."""
+
+
+@final
+@attrs.frozen
 class ToolCall:
     """One call of a tool that a model asks for."""
 

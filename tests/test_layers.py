@@ -75,7 +75,8 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
     "runtime/inspector": (*_APP, "runtime/recording"),
     "runtime/traces": ("actors", "runtime/recording"),
     "runtime/serve/faces": (*_APP, "runtime/recording", "runtime/serve"),
-    "runtime/recording": ("actors", "runtime/core", "runtime/graphs", "runtime/messages"),
+    "runtime/recording": ("actors", "runtime/core", "runtime/graphs", "runtime/journal", "runtime/messages"),
+    "runtime/evaluate": _APP,
     "runtime/testing/models": ("actors", "runtime/lm", "runtime/lm/dspy", "runtime/lm/limits"),
     "runtime/testing/stores": ("actors", "runtime/journal"),
     "runtime/testing/schedules": (*_APP, "runtime/testing/models", "runtime/testing/stores"),
@@ -84,6 +85,7 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
     "runtime/cli": (
         *_APP,
         "runtime/cli/draw",
+        "runtime/evaluate",
         "runtime/inspector",
         "runtime/recording",
         "runtime/serve",
@@ -127,7 +129,7 @@ FOREIGN: Mapping[str, frozenset[str]] = {
             "runtime/testing/network.py",  # is a transport of httpx, for tests
         }
     ),
-    "opentelemetry": frozenset({"runtime/telemetry/tracing.py"}),
+    "opentelemetry": frozenset({"runtime/telemetry/tracing.py", "runtime/telemetry/meters.py"}),  # spans and metrics: two APIs
     "prometheus_client": frozenset({"runtime/telemetry/prometheus.py"}),
     "packaging": frozenset({"runtime/cli/doctor.py"}),
     "PIL": frozenset({"runtime/cli/draw/png.py"}),
@@ -139,6 +141,7 @@ FOREIGN: Mapping[str, frozenset[str]] = {
         }
     ),
     "httpx2": frozenset({"runtime/tools/mcp_client.py"}),  # that of the library mcp, with which it comes
+    "ag_ui": frozenset({"runtime/serve/faces/agui_events.py"}),
     "rich": frozenset({"runtime/cli/watch.py"}),
     "cronsim": frozenset({"runtime/graphs/schedule_times.py"}),
     "msgspec": frozenset({"runtime/messages/codec.py"}),
@@ -151,12 +154,14 @@ FOREIGN: Mapping[str, frozenset[str]] = {
             "runtime/messages/mirrors.py",  # are made of its models
             "runtime/messages/schemas.py",  # reads and describes by them
             "runtime/messages/showing.py",  # what it found wrong, in words
+            "runtime/serve/faces/agui_events.py",  # what the types of a protocol, which are its models, found wrong
         }
     ),
     "pydantic_ai": frozenset({"runtime/lm/backends/pydantic_ai.py"}),
 }
 # Of these, what is not needed by every installation: the distribution, which is in an extra.
 EXTRAS: Mapping[str, str] = {
+    "ag_ui": "ag-ui-protocol",
     "cronsim": "cronsim",
     "PIL": "pillow",
     "httpx2": "mcp",

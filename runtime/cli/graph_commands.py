@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from runtime.cli.parser import EXIT_CODES, RAW, Commands, add_models, to_count, to_seconds
+from runtime.cli.parser import EXIT_CODES, RAW, Commands, add_models, to_count, to_dollars, to_probability, to_seconds
 
 GRAPH = """\
 Look at a graph without running it. FILE.py:NAME is the Python file that declares it and the name it has there;
@@ -16,6 +16,22 @@ COMPILE = """\
 Optimise the predictors of a graph's predict nodes with DSPy, and save them, one JSON file for each node, for
 open_runtime(predictors=FOLDER). A row of the training set is one line such as
 {"node": "answer", "input": {"text": "…"}, "output": {"text": "…"}}; a node with fewer than 10 is left as it is.
+"""
+
+
+EVALUATE = """\
+Run a graph on every row of a data set, and judge the outputs. A row is one line such as
+{"question": "…", "expected": "…"}: the fields of the graph's input, and what else its metrics need.
+"""
+
+
+EVALUATE_MORE = f"""\
+examples:
+  understudy evaluate graphs.py:graph --data cases.jsonl --metric metrics.py:close --model openai/gpt-4o-mini
+  understudy evaluate graphs.py:graph --data cases.jsonl --against baseline.jsonl --fail-if worse --junit report.xml
+  understudy evaluate graphs.py:new --versus graphs.py:old --data cases.jsonl --html report.html
+
+{EXIT_CODES}; 1 also when --fail-if holds
 """
 
 
@@ -61,6 +77,34 @@ def _start_compile(options: argparse.Namespace) -> int:
             options.api_base,
             options.quiet,
             options.verbose,
+        )
+    )
+
+
+def _start_evaluate(options: argparse.Namespace) -> int:
+    from runtime.cli import evaluate  # noqa: PLC0415 - `understudy --help` need not wait for it
+
+    return evaluate.run(
+        evaluate.Options(
+            graph=options.graph,
+            data=options.data,
+            metrics=options.metric,
+            repeats=options.repeats,
+            at_once=options.at_once,
+            max_cost_usd=options.max_cost,
+            out=options.out,
+            html=options.html,
+            junit=options.junit,
+            against=options.against,
+            fail_if=options.fail_if,
+            versus=options.versus,
+            error=options.error,
+            seed=options.seed,
+            record=options.record,
+            model=options.model,
+            lms=dict(options.lm),
+            api_base=options.api_base,
+            quiet=options.quiet,
         )
     )
 
@@ -146,3 +190,38 @@ def add_run(commands: Commands) -> None:
     run.add_argument("--traceback", action="store_true", help="show a failure with the traceback of every error")
     run.add_argument("--show-prompts", action="store_true", help="write what language models are asked to standard error")
     run.add_argument("--record", metavar="FILE.jsonl", help="write what happens to a file, for `understudy trace`")
+
+
+def add_evaluate(commands: Commands) -> None:
+    """The command ``understudy evaluate``."""
+    evaluating = commands.add_parser(
+        "evaluate", help="run a graph on many rows and judge it", description=EVALUATE, epilog=EVALUATE_MORE, formatter_class=RAW
+    )
+    evaluating.set_defaults(start=_start_evaluate)
+    evaluating.add_argument("graph", metavar="FILE.py:NAME", help="where the graph is")
+    evaluating.add_argument("--data", metavar="FILE", required=True, help="the rows: JSON Lines, a JSON list, or CSV")
+    evaluating.add_argument(
+        "--metric",
+        metavar="FILE.py:NAME",
+        action="append",
+        default=[],
+        help="a function (example, output, trace), a graph, or 'exact', the default; may be given again",
+    )
+    evaluating.add_argument("--repeats", metavar="N", type=to_count, default=1, help="runs of each row")
+    evaluating.add_argument("--at-once", metavar="N", type=to_count, help="the most runs at the same time")
+    evaluating.add_argument("--max-cost", metavar="USD", type=to_dollars, help="end when the runs have cost so much")
+    evaluating.add_argument(
+        "--out", metavar="FILE", help="keep results as they come, in JSON Lines; started again, it goes on there"
+    )
+    evaluating.add_argument("--html", metavar="FILE", help="write a page with plots")
+    evaluating.add_argument("--junit", metavar="FILE", help="write JUnit's XML, for build servers")
+    evaluating.add_argument("--against", metavar="FILE", help="compare with the results that an earlier --out kept")
+    evaluating.add_argument(
+        "--versus", metavar="FILE.py:NAME", help="run another graph beside it until it is clear which is better"
+    )
+    evaluating.add_argument("--fail-if", choices=("worse", "not-better"), help="exit with 1 then")
+    evaluating.add_argument("--error", metavar="P", type=to_probability, default=0.05, help="of a verdict without a difference")
+    evaluating.add_argument("--seed", metavar="N", type=int, default=0, help="of the order of rows, with --versus")
+    evaluating.add_argument("--record", metavar="FOLDER", help="record the models' calls there, or replay them")
+    add_models(evaluating)
+    evaluating.add_argument("-q", "--quiet", action="store_true", help="no progress")

@@ -33,20 +33,31 @@ def load_graph(target: str) -> Graph:
     Raises:
         WrongUsage: there is no such module, it cannot be loaded, or it has no graph of that name.
     """
-    place, name = _split(target, "a graph", "graphs.py:graph or package.graphs:graph")
-    return _graph_in(_load(place, MODULE_NAME), place.shown, name)
+    return _graphs([target])[0]
 
 
 def load_graphs(targets: Iterable[str]) -> list[Graph]:
-    """The graphs that `targets` name. What their files print goes to standard error.
+    """The graphs that `targets` name, checked. What their files print goes to standard error.
 
     Raises:
         WrongUsage: one cannot be loaded. DeclarationError: one has problems.
     """
     with contextlib.redirect_stdout(sys.stderr):
-        graphs = [load_graph(target) for target in targets]
+        graphs = _graphs(targets)
         for graph in graphs:
             graph.plan()
+    return graphs
+
+
+def _graphs(targets: Iterable[str]) -> list[Graph]:
+    """Run each file once: run twice, its types would be others, and a message of one graph no input of the other."""
+    modules: dict[Path, ModuleType] = {}
+    graphs: list[Graph] = []
+    for target in targets:
+        place, name = _split(target, "a graph", "graphs.py:graph or package.graphs:graph")
+        if place.file not in modules:
+            modules[place.file] = _load(place, MODULE_NAME if not modules else f"{MODULE_NAME}{len(modules) + 1}")
+        graphs.append(_graph_in(modules[place.file], place.shown, name))
     return graphs
 
 
@@ -56,12 +67,21 @@ def load_function(target: str) -> Callable[..., Any]:
     Raises:
         WrongUsage: there is no such module, it cannot be loaded, or it has no function of that name.
     """
+    found = load_beside(target)
+    if not callable(found):
+        path, _, name = target.rpartition(":")
+        raise WrongUsage(f"{path!r} has no function {name!r}")
+    return found
+
+
+def load_beside(target: str) -> object:
+    """What `target` names, spelt as for :func:`load_graph`; None where the module has nothing of that name.
+
+    The graph's own file is not run a second time. Raises what :func:`load_function` raises.
+    """
     place, name = _split(target, "a function", "metrics.py:score or package.metrics:score")
     loaded = next((module for module in list(sys.modules.values()) if _is_from(module, place.file)), None)
-    found: object = getattr(loaded or _load(place, FUNCTION_MODULE_NAME), name, None)
-    if not callable(found):
-        raise WrongUsage(f"{place.shown!r} has no function {name!r}")
-    return found
+    return getattr(loaded or _load(place, FUNCTION_MODULE_NAME), name, None)
 
 
 @final

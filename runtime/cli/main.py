@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import final
 
-from runtime.cli.graph_commands import add_compile, add_graph, add_run
+from runtime.cli.graph_commands import add_compile, add_evaluate, add_graph, add_run
 from runtime.cli.interrupts import INTERRUPTED, leave_quickly, say_interrupted
 from runtime.cli.parser import EXIT_CODES, RAW, Parser
 from runtime.cli.project_commands import add_demo, add_doctor, add_new
@@ -73,6 +73,7 @@ def _parser() -> Parser:
     add_graph(commands)
     add_compile(commands)
     add_run(commands)
+    add_evaluate(commands)
     add_trace(commands)
     add_runs(commands)
     add_store(commands)

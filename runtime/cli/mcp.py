@@ -22,7 +22,7 @@ from runtime.cli.models import check_clients, make_clients
 from runtime.cli.terminal import printable
 from runtime.cli.wrong_usage import WrongUsage
 from runtime.lm.client import LMClient
-from runtime.recording.recorder import Recording
+from runtime.recording.recorder import Recorder, Recording
 
 _NOT_INSTALLED: Final = "this needs the extras 'serve' and 'mcp'. Fix: pip install 'understudy[serve,mcp]'"
 
@@ -85,10 +85,12 @@ class _Served:
         except ImportError as error:
             raise WrongUsage(_NOT_INSTALLED) from error
         await check_clients([*self.clients.values(), *([self.client] if self.client is not None else [])])
+        recorder = Recorder(Recording())
         options: dict[str, Any] = {"graphs": self.graphs, "lm": self.client, "lms": self.clients, "store": self.store}
+        options["instruments"] = [recorder]
         async with open_runtime(**options) as runtime, trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_at_sigterm, nursery.cancel_scope)
-            live = Live(self.graphs, Limits(), Recording(), runtime)
+            live = Live(self.graphs, Limits(), recorder, runtime)
             async with live.serving():
                 await GraphServer(live, is_alone=True).over_stdio(_Lines(_standard_input()))
             nursery.cancel_scope.cancel()

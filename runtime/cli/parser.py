@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from datetime import UTC, datetime
 from typing import NoReturn, TypeAlias, final
 
@@ -46,6 +47,26 @@ def to_count(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number above 0. Got: {text}")
     return int(text)
+
+
+def to_dollars(text: str) -> float:
+    """A sum above 0, in US dollars."""
+    return _number(text, "an amount above 0, in US dollars", 0.0, math.inf)
+
+
+def to_probability(text: str) -> float:
+    """A number between 0 and 1."""
+    return _number(text, "a probability between 0 and 1, such as 0.05", 0.0, 1.0)
+
+
+def _number(text: str, expected: str, above: float, below: float) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not above < value < below:
+        raise argparse.ArgumentTypeError(f"expected {expected}. Got: {text}")
+    return value
 
 
 def to_time(text: str) -> datetime:

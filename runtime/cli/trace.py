@@ -11,11 +11,13 @@ from typing import Final, final
 import attrs
 
 from actors.errors import UsageError
+from runtime.cli.blame_drawing import draw_blame
 from runtime.cli.fetching import KEY_VARIABLE, fetch_events
 from runtime.cli.terminal import Style, plain, printable
 from runtime.cli.trace_drawing import draw_trace
 from runtime.cli.wrong_usage import WrongUsage
 from runtime.inspector.export import export_page
+from runtime.traces.blame import blame_of
 from runtime.traces.chrome import chrome_trace
 from runtime.traces.reading import of_run, read_events
 from runtime.traces.steps import trace_of
@@ -36,6 +38,8 @@ class Options:
     key: str | None = None
     run: str | None = None
     """Which one, of a file that holds several."""
+    blame: bool = False
+    """Whether to show where the time and the money went."""
 
 
 def run(options: Options) -> int:
@@ -57,6 +61,8 @@ def run(options: Options) -> int:
     trace = trace_of(events)
     if options.output is None:
         for line in draw_trace(trace, Style.of(sys.stdout)):
+            print(printable(line, sys.stdout))
+        for line in draw_blame(blame_of(trace), Style.of(sys.stdout)) if options.blame else ():
             print(printable(line, sys.stdout))
         return 0
     match Path(options.output).suffix:

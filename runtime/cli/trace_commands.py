@@ -24,7 +24,7 @@ exit codes: 0 it went well, 1 there is no such trace, 2 the command line is wron
 def _start_trace(options: argparse.Namespace) -> int:
     from runtime.cli import trace  # noqa: PLC0415 - `understudy --help` need not wait for it
 
-    return trace.run(trace.Options(options.source, options.output, options.url, options.key, options.run))
+    return trace.run(trace.Options(options.source, options.output, options.url, options.key, options.run, options.blame))
 
 
 def add_trace(commands: Commands) -> None:
@@ -35,4 +35,5 @@ def add_trace(commands: Commands) -> None:
     trace.add_argument("-o", "--output", metavar="FILE", help="write it to FILE.html, FILE.json (Chrome, Perfetto) or FILE.svg")
     trace.add_argument("--url", metavar="URL", help="of the service that has the run")
     trace.add_argument("--key", metavar="KEY", help="of a caller of that service (or UNDERSTUDY_KEY)")
+    trace.add_argument("--blame", action="store_true", help="show where the time and the money went, by node and cause")
     trace.add_argument("--run", metavar="RUN", help="which run, of a file that holds several")

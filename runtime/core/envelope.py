@@ -38,6 +38,9 @@ class Wrapper(ABC):
     def content(self) -> object:
         """What its author sent."""
 
+    def held_back(self, delay_s: float) -> None:  # noqa: B027 - most do not care
+        """It will be delivered again after `delay_s` seconds."""
+
 
 def content_of(message: object) -> object:
     """The message that reports show."""

@@ -8,7 +8,7 @@ from typing import Any, final
 
 from actors.actor import Reply
 from actors.errors import MailboxFull, UsageError
-from runtime.core.envelope import Envelope, OneShot
+from runtime.core.envelope import Envelope, OneShot, Wrapper
 from runtime.core.mailbox import Mailbox
 from runtime.core.services import Services
 from runtime.core.timekeeper import Timer
@@ -135,6 +135,9 @@ class Redeliveries:
     def put(self, envelope: Envelope, delay_s: float) -> None:
         """Deliver `envelope` again after `delay_s` seconds."""
         envelope.holder = self
+        message = envelope.message
+        if issubclass(type(message), Wrapper):  # not isinstance: see `content_of`
+            message.held_back(delay_s)
         self._waiting[envelope] = self._services.timekeeper.call_after(delay_s, partial(self._due, envelope))
 
     def let_go(self, envelope: Envelope) -> None:

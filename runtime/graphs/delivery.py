@@ -80,7 +80,7 @@ class NodeActor(Actor):
         # Set one by one, since another context for this task would cost a checkpoint; see test_b7_*.
         tokens = take_on(run.carried) if run.carried else ()
         if run.audience.listening:  # after these, so what a tracer sets now is what the node's code finds: test_tracing.py
-            message.tell(NodeStarted, waited_s=step.started_at_s - step.waits_since_s)
+            message.tell(NodeStarted, waited_s=step.started_at_s - step.waits_since_s, backoff_s=step.backoff_s)
         try:
             if run.journal is not None:
                 await run.journal.log.confirm()

@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeAlias, final
 
 import attrs
 
-from actors.lm import Delta
+from actors.lm import Delta, LMRequest
 from actors.typevars import Out
 from actors.words import repr_of
 from runtime.core.events import (
@@ -138,6 +138,8 @@ class NodeStarted(NodeEvent):
 
     waited_s: float = 0.0
     """How long the message had waited for one of the node's instances; of a later attempt, its backoff too."""
+    backoff_s: float = 0.0
+    """The part of it, of a later attempt, for which it was held back after the failure; 0 for the first attempt."""
 
 
 @final
@@ -277,6 +279,9 @@ class LMCallStarted(NodeEvent):
     model: str
     operation: str
     """``"chat"``, ``"stream"`` or ``"embed"``."""
+    again: str | None = None
+    """Why the model is asked again what it was asked before in the attempt: ``"unreadable"``, its answer could not be read;
+    ``"truncated"``, it stopped in the middle. None when it is asked for the first time."""
 
 
 @final
@@ -286,6 +291,7 @@ class LMCalled(NodeEvent):
 
     model: str
     prompt_tokens: int
+    """What the whole call used, requests without an answer included; so do the other figures of what it used."""
     completion_tokens: int
     cost_usd: float | None
     requests: int
@@ -308,6 +314,11 @@ class LMCalled(NodeEvent):
     """Those of the completion's tokens that were reasoning."""
     error: BaseException | None = attrs.field(default=None, repr=repr_of)
     """With what the call failed."""
+    text: str | None = None
+    """The answer's text, at most :data:`MOST_SHOWN` characters of it, without what looks like a key. Only with
+    ``open_runtime(show_prompts=True)``."""
+    made: tuple[LMRequest, ...] = ()
+    """Its requests, as they ended; none of an answer from a cache, or of a model that isn't asked over HTTP."""
 
     @property
     def from_cache(self) -> bool:

@@ -13,15 +13,16 @@ import attrs
 import trio
 
 from actors.errors import LMError, UsageError
-from actors.lm import LM, ChatMessage, Completion, Delta, Embedder, Embeddings, LMStream, Usage
+from actors.lm import LM, ChatMessage, Completion, Delta, Embedder, Embeddings, LMRequest, LMStream, Usage
 from runtime.graphs.asking import ask
 from runtime.graphs.attempt_journal import AttemptJournal, RecordedCall
 from runtime.graphs.events import LMAsked, LMCalled, LMCallStarted, LMDelta, NodeReported
 from runtime.graphs.once import Once
-from runtime.graphs.prompts import shown_prompt
+from runtime.graphs.prompts import shown_prompt, shown_text
 from runtime.graphs.record import Spend
 from runtime.graphs.run import Work
 from runtime.lm.dspy.bridge import run_signature
+from runtime.lm.dspy.reading import asked_again
 from runtime.lm.kept import KeptStream
 from runtime.lm.limits.abilities import PassesAbilities
 from runtime.lm.limits.budget import listening
@@ -205,12 +206,22 @@ class Call:
         self._started_s = trio.current_time()
         self._first_s: float | None = None
         self._requests = 0
+        self._made: list[LMRequest] = []
         self._used = Usage()
+        """What requests without a whole answer have used."""
+        self._error: LMError | None = None
         self._spend = Spend()
         self._has_ended = False
         self._number = work.run.number_call()
         if work.run.audience.listening:
-            work.tell(LMCallStarted, call=self._number, model=model, operation=operation)
+            work.tell(LMCallStarted, call=self._number, model=model, operation=operation, again=asked_again())
+
+    def requested(self, request: LMRequest) -> None:
+        """A request of it has ended."""
+        if self._work.run.audience.listening:
+            asked_s, ended_s = request.asked_s - self._started_s, request.ended_s - self._started_s
+            sent_s = None if request.sent_s is None else request.sent_s - self._started_s
+            self._made.append(attrs.evolve(request, asked_s=asked_s, sent_s=sent_s, ended_s=ended_s))
 
     def lost(self, usage: Usage) -> None:
         """One request has brought no whole answer, and used so much: it is booked immediately."""
@@ -260,14 +271,22 @@ class Call:
         if self._work.run.audience.listening:
             reason = answer.finish_reason if isinstance(answer, Completion) else None
             raw = answer.raw if isinstance(answer, Completion) else None
-            self._tell(usage, requests, model=answer.model, finish_reason=reason, response_model=_named_by(raw))
+            whole = self._used.plus(usage) if self._used.total_tokens else usage
+            text = shown_text(answer.text) if isinstance(answer, Completion) and self._work.run.shows_prompts else None
+            self._tell(whole, requests, model=answer.model, finish_reason=reason, response_model=_named_by(raw), text=text)
 
     def failed(self, error: LMError) -> None:
         """The call has ended with `error`, which knows how many requests there were."""
         self._end_without_answer(error.attempt, error)
 
+    def breaks_off(self, error: LMError) -> None:
+        """A streamed answer ends with `error`; what it has used is known when its request is closed, with :meth:`cut_short`."""
+        self._error = error
+
     def cut_short(self) -> None:
-        """The call has ended with neither answer nor error. Ended before: no effect."""
+        """The call has ended without an answer, and its requests are closed. Ended before: no effect."""
+        if self._error is not None:
+            self.failed(self._error)
         self._end_without_answer(self._requests, None)
 
     def _end_without_answer(self, requests: int, error: LMError | None) -> None:
@@ -299,6 +318,7 @@ class Call:
             requests=requests,
             duration_s=trio.current_time() - self._started_s,
             first_token_s=self._first_s,
+            made=tuple(self._made),
             **more,
         )
 
@@ -367,14 +387,14 @@ class NodeLM(PassesAbilities):
         try:
             async with AsyncExitStack() as stack:
                 try:
-                    with listening(call.lost):
+                    with listening(call):
                         answer = await stack.enter_async_context(self._lm.stream(messages, **options))
                 except LMError as error:
-                    call.failed(error)
+                    call.breaks_off(error)
                     raise
                 # What the block raises on its own account, an LMError of another call perhaps, is none of this answer's.
                 yield NodeStream(
-                    answer, functools.partial(self._piece, call), functools.partial(self._streamed, call, answer), call.failed
+                    answer, functools.partial(self._piece, call), functools.partial(self._streamed, call, answer), call.breaks_off
                 )
         finally:
             call.cut_short()
@@ -440,7 +460,7 @@ class NodeLM(PassesAbilities):
         """A call made in the block; one that fails or is cancelled there has ended with the block."""
         call = Call(self._work, self.model, operation, recorded)
         try:
-            with listening(call.lost):
+            with listening(call):
                 yield call
         except LMError as error:
             call.failed(error)

@@ -17,7 +17,7 @@ import trio
 
 from actors.actor import Actor
 from actors.errors import UnderstudyError, UsageError
-from actors.store_errors import RunLost, StoreError
+from actors.store_errors import StoreError
 from actors.words import repr_of
 from runtime.core.events import Event
 from runtime.graphs.events import StoreRecovered, StoreStalled
@@ -139,13 +139,7 @@ class Keeping:
         """End all runs here when another worker may have them."""
         await lease.lost.wait()
         for log in list(self._logs):
-            log.lose(
-                RunLost(
-                    f"run {log.run_id!r} is no longer this worker's: its lease has ended.\n"
-                    "  Fix: nothing; anyone who takes the run over goes on with it.",
-                    run_id=log.run_id,
-                )
-            )
+            log.lose_lease()
 
 
 @final

@@ -16,6 +16,9 @@ MAX_LABELS: Final = 16
 MAX_LABEL: Final = 200
 """Characters of a name or a value."""
 
+RESERVED: Final = "understudy."
+"""Names that begin so belong to whoever serves graphs, and say whose a run is. They do not count, and nobody is shown them."""
+
 _labels: contextvars.ContextVar[Mapping[str, str]] = contextvars.ContextVar("labels")
 _NONE: Final[Mapping[str, str]] = {}
 _UNCHANGED: Final = contextlib.nullcontext()
@@ -56,6 +59,13 @@ def labels_in(text: str | None) -> dict[str, str]:
     return {_unescaped(name): _unescaped(value) for name, _, value in parts}
 
 
+def public(labels: Mapping[str, str]) -> Mapping[str, str]:
+    """`labels` without the reserved ones."""
+    if not any(name.startswith(RESERVED) for name in labels):
+        return labels
+    return {name: value for name, value in labels.items() if not name.startswith(RESERVED)}
+
+
 def escaped(text: str, besides: str = "") -> str:
     """`text` on one line, as :func:`text_of` writes it; what is printable stays as it is, except for `besides`."""
     if text.isprintable() and "\\" not in text and not any(each in text for each in besides):
@@ -70,7 +80,8 @@ def _unescaped(text: str) -> str:
 def _checked(labels: Any) -> Mapping[str, str]:
     told: object = labels
     given = dict(cast("Mapping[object, object]", told)) if isinstance(told, Mapping) else None
-    if given is not None and len(given) <= MAX_LABELS and "" not in given:
+    counted = [name for name in given or () if not (isinstance(name, str) and name.startswith(RESERVED))]
+    if given is not None and len(counted) <= MAX_LABELS and "" not in given:
         parts = [part for item in given.items() for part in item if isinstance(part, str) and len(part) <= MAX_LABEL]
         if len(parts) == 2 * len(given):
             return dict(zip(parts[::2], parts[1::2], strict=True))

@@ -27,10 +27,14 @@ def _shown(message: ChatMessage) -> PromptMessage:
     pieces = [_text(part) for part in parts if part is not None]
     if message.get("tool_calls"):
         pieces.append(json.dumps(message["tool_calls"], ensure_ascii=False, default=str))
-    text = "\n".join(pieces)
+    return PromptMessage(str(message.get("role", "")), shown_text("\n".join(pieces)))
+
+
+def shown_text(text: str) -> str:
+    """`text` cut, and without what looks like a key."""
     shown = redact(text[: MOST_SHOWN + _BEYOND], ())[:MOST_SHOWN]
     left = len(text) - MOST_SHOWN
-    return PromptMessage(str(message.get("role", "")), f"{shown}… ({left} more characters)" if left > 0 else shown)
+    return f"{shown}… ({left} more characters)" if left > 0 else shown
 
 
 def _text(part: object) -> str:

@@ -82,6 +82,10 @@ class Work(RunMessage):
         values = self.delivery.arguments
         return next(iter(values.values())) if len(values) == 1 else dict(values)
 
+    def held_back(self, delay_s: float) -> None:
+        """Its next attempt begins no sooner than `delay_s` seconds from now."""
+        self.step.hold_back(delay_s)
+
     def succeed(self, value: Any) -> None:
         """Nothing to do: the instance has reported the result itself."""
 

@@ -28,7 +28,8 @@ from runtime.graphs.events import (
     RunResumed,
     RunStarted,
 )
-from runtime.recording.recorder import RunRecord, RunRecords
+from runtime.recording.record import RunRecord
+from runtime.recording.recorder import RunRecords
 
 SLICE: Final = 500
 """Events that are counted before other tasks get their turn: about a millisecond."""
@@ -137,7 +138,8 @@ class _Progress:
     """How far the events of one run have been counted, and what of it is open."""
 
     record: RunRecord
-    last: int = -1
+    counted: int = 0
+    """How many of those that this process has heard of; what was before them can still come, and change their numbers."""
     began: dict[tuple[str, int], tuple[str, float]] = attrs.field(factory=dict[tuple[str, int], tuple[str, float]])
     """Attempts in progress: node, and when it began, by path and attempt."""
     calls: dict[int, str] = attrs.field(factory=dict[int, str])
@@ -168,10 +170,9 @@ class Tally:
             progress = self._progress.get(record.id)
             if progress is None or progress.record is not record:  # another run has its id now
                 progress = self._progress[record.id] = _Progress(record)
-            if record.next_seq - 1 == progress.last:
-                continue
-            for entry in record.after(progress.last):
-                progress.last = entry.seq
+            next_seq = record.first_here + progress.counted
+            for entry in record.after(next_seq - 1) if record.next_seq > next_seq else ():
+                progress.counted = entry.seq + 1 - record.first_here
                 self._count(record.graph, progress, entry.event)
                 counted += 1
                 if not counted % SLICE:

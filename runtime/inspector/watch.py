@@ -14,7 +14,8 @@ from runtime.app import Runtime
 from runtime.graphs.record import RunStatus
 from runtime.inspector.incidents import Incidents
 from runtime.inspector.tally import Tally
-from runtime.recording.recorder import Recorder, RunRecord
+from runtime.recording.record import RunRecord
+from runtime.recording.recorder import Recorder
 from runtime.recording.wire import Encoder
 
 PAGE: Final = 200

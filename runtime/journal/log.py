@@ -145,9 +145,13 @@ class RunLog:
         while self.error is None:
             if self._lease is None or trio.current_time() < self._lease.good_until():
                 return
+            if self._lease.lost.is_set():
+                self.lose_lease()
+                break
             with trio.move_on_after(LOOK_S):
                 await self._lease.lost.wait()
             await trio.lowlevel.checkpoint()
+        assert self.error is not None, "it was lost"
         raise self.error
 
     def append(
@@ -255,6 +259,12 @@ class RunLog:
         for entry in lost:
             entry.settle(outcome.Error(error))
 
-    def lose(self, error: UnderstudyError) -> None:
+    def lose_lease(self) -> None:
         """Another worker may have the run: nothing more of it is written here."""
-        self._lose(error)
+        self._lose(
+            RunLost(
+                f"run {self.run_id!r} is no longer this worker's: its lease has ended.\n"
+                "  Fix: nothing; the worker that takes the run over continues it.",
+                run_id=self.run_id,
+            )
+        )

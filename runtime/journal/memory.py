@@ -6,6 +6,7 @@ take its runs over, in virtual time.
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -63,9 +64,7 @@ class MemoryStore:
     def freeze(self) -> None:
         """End as a process does that was stopped for longer than its lease: its runs are free, and it does not know that."""
         if self._lease is not None:
-            worker = self._data.workers[self._lease.worker]
-            worker.until_s = trio.current_time()
-            self._end(worker, is_told=False)
+            self._end(self._data.workers[self._lease.worker], is_told=False)
 
     def cut_off(self) -> None:
         """Be unreachable: calls fail with ``StoreUnavailable``, and after the lease others may take the runs over."""
@@ -102,6 +101,8 @@ class MemoryStore:
 
     def _good_until(self, worker: str) -> float:
         known = self._data.workers[worker]
+        if known.is_over:
+            return -math.inf
         return trio.current_time() + self._lease_s if known.until_s is None else known.until_s
 
     async def close(self) -> None:
@@ -111,11 +112,11 @@ class MemoryStore:
             self._end(self._data.workers[self._lease.worker])
 
     def _end(self, worker: MemoryWorker, *, is_told: bool = True) -> None:
-        if is_told:
-            worker.lease.lost.set()
         if worker.is_over:
             return
         worker.is_over = True
+        if is_told:
+            worker.lease.lost.set()
         now = self.wall_time()
         for run in self._data.runs.values():
             if run.stored.owner == worker.lease.worker:

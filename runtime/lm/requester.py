@@ -18,7 +18,7 @@ import attrs
 import trio
 
 from actors.errors import LMBudgetExhausted, LMError, LMTimeout, UsageError
-from actors.lm import Completion, Embeddings, LMStream, Usage
+from actors.lm import Completion, Embeddings, LMRequest, LMStream, Usage
 from runtime.lm.arguments import names_remote_media
 from runtime.lm.http.http_messages import CONNECT_TIMEOUT_S, HttpReply
 from runtime.lm.kept import KeptStream
@@ -76,9 +76,11 @@ class _Opening:
 @final
 @attrs.define(eq=False)
 class _Passage:
-    """One request, as far as it is known to have come."""
+    """One request, as far as it is known to have come. Times are the runtime's clock, in seconds."""
 
-    is_sent: bool = False
+    asked_s: float = attrs.field(factory=trio.current_time)
+    """When it was taken from the call's share."""
+    sent_s: float | None = None
     reply: HttpReply | None = None
     answer: AnswerStream | None = None
     error: BaseException | None = None
@@ -88,7 +90,8 @@ class _Passage:
 
     def sent(self) -> None:
         """It is about to go out."""
-        self.is_sent = True
+        if self.sent_s is None:  # the second time it is sent over another connection, because the first was stale
+            self.sent_s = trio.current_time()
 
     @property
     def was_given_up(self) -> bool:
@@ -183,8 +186,8 @@ class Requester:
         reading: Reading[Answer],
         sent: Sent,
     ) -> Answer:
-        link, place, ticket = await self._permitted(share, exchange)
         passage = _Passage()
+        link, place, ticket = await self._permitted(share, exchange)
         try:
             with place, ticket:
                 sent()
@@ -195,6 +198,7 @@ class Requester:
             passage.error = error
             self._without_an_answer(share, exchange, reservation, ticket, passage)
             raise
+        self._report(reservation, passage, answer.usage, is_answered=True)
         made = share.allowance.made
         return answer if made == answer.attempts else attrs.evolve(answer, attempts=made)
 
@@ -244,8 +248,8 @@ class Requester:
     async def _begin_once(self, opening: _Opening, sent: Sent) -> tuple[AnswerStream, AsyncExitStack]:
         """One request, up to its first piece; the stack that comes with the answer closes it."""
         share, exchange, reservation = opening.share, opening.exchange, opening.reservation
-        link, place, ticket = await self._permitted(share, exchange)
         passage = _Passage()
+        link, place, ticket = await self._permitted(share, exchange)
         async with AsyncExitStack() as held:
             held.enter_context(place)
             held.callback(ticket.close)
@@ -273,6 +277,7 @@ class Requester:
             passage.is_settled = True
             ticket.used(self._charged(exchange, whole).total_tokens)
             ticket.succeeded()
+            self._report(opening.reservation, passage, whole.usage, is_answered=True)
 
         with trio.move_on_after(waits.first_token_s):
             http = await held.enter_async_context(sending.stream(exchange, link.transport, share.take, passage.sent, link.tape))
@@ -376,22 +381,35 @@ class Requester:
         """Book what a request has used that brought no whole answer, by what was seen of it."""
         if ticket.excess_beside > (0 if self._settings.hedge_s is None else 1):  # beside requests of other calls
             share.excuse()
-        if passage.is_settled or not passage.is_sent:
+        if passage.is_settled:
             return
         passage.is_settled = True
-        if passage.answer is not None:
-            used = passage.answer.seen(is_given_up=passage.was_given_up)
-        elif passage.reply is not None:
-            used = told_usage(passage.reply.body)
-        elif passage.was_given_up:
-            used = Usage(prompt_tokens=self._translator.expected_tokens(exchange)[0], is_estimate=True)
-        else:
-            used = None
+        used = None if passage.sent_s is None else self._seen(exchange, passage)
         if used is not None:
             ticket.used(used.total_tokens)
             if reservation.is_watched:
                 cost_usd = self._translator.price_usd(used.prompt_tokens, used.completion_tokens)
-                reservation.lose(attrs.evolve(used, cost_usd=cost_usd))
+                used = attrs.evolve(used, cost_usd=cost_usd)
+                reservation.lose(used)
+        self._report(reservation, passage, used or Usage(), is_answered=False)
+
+    def _seen(self, exchange: Exchange, passage: _Passage) -> Usage | None:
+        """What a request that was sent has used without a whole answer; None where nothing is known of it."""
+        if passage.answer is not None:
+            return passage.answer.seen(is_given_up=passage.was_given_up)
+        if passage.reply is not None:
+            return told_usage(passage.reply.body)
+        if passage.was_given_up:
+            return Usage(prompt_tokens=self._translator.expected_tokens(exchange)[0], is_estimate=True)
+        return None
+
+    def _report(self, reservation: Reservation, passage: _Passage, used: Usage, *, is_answered: bool) -> None:
+        """Tell those who want to know of each request that this one has ended."""
+        if not reservation.is_heard:
+            return
+        error = passage.error if isinstance(passage.error, Exception) else None
+        now, name = trio.current_time(), None if error is None else type(error).__name__
+        reservation.requested(LMRequest(self._model, passage.asked_s, passage.sent_s, now, name, is_answered, used))
 
     def _charged(self, exchange: Exchange, answer: Completion | Embeddings) -> Usage:
         """What budgets and limits are charged for `answer`: what the provider reports, or else by the lengths."""

@@ -58,7 +58,8 @@ class Asked:
     @property
     def model(self) -> str:
         """The model that is asked; of providers that name it in the address, the last part of that."""
-        named = cast("dict[str, object]", self.body).get("model") if isinstance(self.body, dict) else None
+        body: object = self.body
+        named = cast("dict[str, object]", body).get("model") if isinstance(body, dict) else None
         return named if isinstance(named, str) and named else self.address.partition("?")[0].rstrip("/").rpartition("/")[2]
 
     @property

@@ -6,25 +6,24 @@ follows costs an append for each event. What is kept is bounded in runs, in even
 
 from __future__ import annotations
 
-import itertools
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, Protocol, final
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final, Protocol, final
 
 import attrs
 import trio
 
 from actors.checks import refuse
-from runtime.core.events import Event, EventsMissed
+from runtime.core.events import Event
 from runtime.core.payloads import size_of
 from runtime.graphs.events import NodeStarted, RunEvent, RunFinished, RunParkedEvent, RunResumed, RunStarted
-from runtime.graphs.record import RunStatus, Spend
-from runtime.recording.wire import Content, Encoder, Redact, is_sensitive, name_of
+from runtime.graphs.record import RunStatus
+from runtime.recording.past import identity_of
+from runtime.recording.record import RunRecord
+from runtime.recording.wire import Content, Redact
 
 _EVENT_BYTES: Final = 400
 """What an event weighs beside what it shows."""
-QUEUED: Final = "queued"
-"""Where a run is that was accepted and has not begun."""
 
 
 @final
@@ -54,89 +53,6 @@ class Recording:
             raise refuse(Recording, "redact", self.redact, "a function of JSON, or None")
 
 
-@final
-@attrs.define(eq=False)
-class Entry:
-    """One event of a run, written when it is first read."""
-
-    seq: int
-    name: str
-    event: Event
-    weight: int
-    _texts: dict[bool, bytes] = attrs.field(factory=dict[bool, bytes], init=False)
-
-    def text(self, encoder: Encoder, since_s: float, *, inside: bool) -> bytes:
-        """Its JSON, for readers who see what is inside, or others."""
-        shown = inside or not is_sensitive(type(self.event))
-        text = self._texts.get(shown)
-        if text is None:
-            text = self._texts[shown] = encoder.encode(self.event, self.seq, since_s, inside=shown)
-        return text
-
-
-@final
-@attrs.define(eq=False)
-class RunRecord:
-    """What is kept of one run."""
-
-    id: str
-    graph: str
-    created_at_s: float
-    """When it was accepted; the runtime's clock, in seconds, like the other times."""
-    owner: str | None = None
-    """The name of the caller who has started it; None if that was the program itself."""
-    labels: Mapping[str, str] = attrs.field(factory=dict[str, str])
-    status: str = QUEUED
-    started_at_s: float | None = None
-    ended_at_s: float | None = None
-    output: Any = None
-    error: BaseException | None = None
-    spend: Spend = attrs.field(factory=Spend)
-    steps: int = 0
-    """How many messages nodes have begun to work on."""
-    entries: deque[Entry] = attrs.field(factory=deque[Entry])
-    next_seq: int = 0
-    weight: int = 0
-    news: trio.Event = attrs.field(factory=trio.Event)
-    """Set when something comes, if somebody waits for it."""
-    readers: int = 0
-    """How many wait."""
-
-    @property
-    def is_over(self) -> bool:
-        """Whether its last event has come."""
-        return self.ended_at_s is not None
-
-    @property
-    def first_seq(self) -> int:
-        """The number of the oldest event that is kept."""
-        return self.entries[0].seq if self.entries else self.next_seq
-
-    def after(self, seq: int) -> Sequence[Entry]:
-        """What is kept of the events after number `seq`; the first may be an ``EventsMissed`` for those that are not kept."""
-        first = self.first_seq
-        kept = list(itertools.islice(reversed(self.entries), max(0, self.next_seq - 1 - seq)))[::-1]
-        if seq + 1 < first:
-            at_s = self.entries[0].event.at_s if self.entries else self.created_at_s
-            missed = EventsMissed(count=first - seq - 1, at_s=at_s)
-            return [Entry(first - 1, name_of(EventsMissed), missed, 0), *kept]
-        return kept
-
-    async def wait(self) -> None:
-        """Return when there is something new. A checkpoint."""
-        self.readers += 1
-        try:
-            await self.news.wait()
-        finally:
-            self.readers -= 1
-
-    def wake(self) -> None:
-        """Let those who wait look again."""
-        if self.readers:
-            self.news.set()
-            self.news = trio.Event()
-
-
 class RunRecords(Protocol):
     """What is known of runs, those that are over among them."""
 
@@ -159,16 +75,24 @@ _KEPT_NAMES: Final = 10_000
 
 @final
 class Recorder:
-    """The observer, and what it has kept: a :class:`RunRecords`. Give it to ``Runtime.observe(recorder, [RunEvent])``."""
+    """The observer, and what it has kept: a :class:`RunRecords`. Give it to ``open_runtime(instruments=[recorder])``.
+
+    With a store it is too late for ``Runtime.observe``: runs go on as soon as their graph is deployed.
+    """
+
+    kinds = (RunEvent,)
 
     def __init__(self, recording: Recording, now: Callable[[], float] = trio.current_time) -> None:
-        self._recording = recording
+        self.recording = recording
+        """How much is kept."""
         self._now = now
         self._runs: OrderedDict[str, RunRecord] = OrderedDict()
         self._forgotten: OrderedDict[str, None] = OrderedDict()
         self._weight = 0
         self.on_over: list[Callable[[RunRecord], None]] = []
         """Called with each run that is over."""
+        self.taken_up: Callable[[RunResumed], RunRecord | None] = lambda _: None
+        """What is known of a stored run that goes on here, if all of it is."""
 
     # --- what is known ----------------------------------------------------------------------------------------------------
 
@@ -210,21 +134,14 @@ class Recorder:
         """Keep `event`."""
         record = self._runs.get(event.run_id)
         if record is None or (record.is_over and isinstance(event, RunStarted | RunResumed)):
-            if record is None and event.run_id in self._forgotten and not isinstance(event, RunStarted | RunResumed):
-                return
-            graph = getattr(event, "graph", "")
-            owner = None if record is None else record.owner
-            self.withdraw(event.run_id)
-            record = self.accept(event.run_id, graph, owner, {})
-        if record.ended_at_s is not None:
+            record = self._begun(event, record)
+        if record is None or record.ended_at_s is not None or (record.known and identity_of(event) in record.known):
             return
         self._note(record, event)
         weight = _EVENT_BYTES + _weight_of(event)
-        record.entries.append(Entry(record.next_seq, name_of(type(event)), event, weight))
-        record.next_seq += 1
-        record.weight += weight
+        record.add(event, weight)
         self._weight += weight
-        while len(record.entries) > self._recording.events_per_run:
+        while len(record.entries) > self.recording.events_per_run:
             gone = record.entries.popleft().weight
             record.weight -= gone
             self._weight -= gone
@@ -232,17 +149,54 @@ class Recorder:
         if record.is_over:
             for call in self.on_over:
                 call(record)
-        if self._weight > self._recording.bytes:
+        if self._weight > self.recording.bytes:
             self._shrink()
+
+    def _begun(self, event: RunEvent, record: RunRecord | None) -> RunRecord | None:
+        """The record of a run that is not under way as far as is known; `record` is one that is over. None: it is forgotten."""
+        if isinstance(event, RunResumed):
+            found = record if record is not None else self.taken_up(event)
+            if found is not None:
+                return self._again(found)
+        elif record is None and event.run_id in self._forgotten and not isinstance(event, RunStarted):
+            return None
+        graph = getattr(event, "graph", "")
+        owner = None if record is None else record.owner
+        self.withdraw(event.run_id)
+        fresh = self.accept(event.run_id, graph, owner, {})
+        if isinstance(event, RunResumed):
+            fresh.earlier, fresh.is_stored = event.records, True
+        return fresh
+
+    def _again(self, record: RunRecord) -> RunRecord:
+        """A stored run that is known goes on: behind what is kept of it."""
+        if self._runs.get(record.id) is not record:
+            self._runs[record.id] = record
+            self._weight += record.weight
+        record.ended_at_s = record.output = record.error = None
+        return record
+
+    def weighed(self, record: RunRecord, before: int) -> None:
+        """A record that weighed `before` weighs something else now."""
+        if self._runs.get(record.id) is record:
+            self._weight += record.weight - before
+
+    def lose(self, record: RunRecord) -> None:
+        """Keep nothing of the run, and have those who read it ask for it again."""
+        if self._runs.get(record.id) is record:
+            self.withdraw(record.id)
+        record.is_gone = True
+        record.wake()
 
     def _note(self, record: RunRecord, event: RunEvent) -> None:
         match event:
             case NodeStarted():
                 record.steps += 1
             case RunStarted() | RunResumed():
+                record.note_made_again()
                 record.status, record.started_at_s = RunStatus.RUNNING, event.at_s
                 record.graph = event.graph
-                record.labels = getattr(event, "labels", None) or record.labels
+                record.note_labels(event.labels)
             case RunParkedEvent():
                 record.status = RunStatus.PARKED
             case RunFinished():
@@ -256,14 +210,14 @@ class Recorder:
         """Forget runs that are over, the oldest first; then the oldest events of those that are not."""
         newest = next(reversed(self._runs), None)
         for run_id in [run_id for run_id, record in self._runs.items() if record.is_over and run_id != newest]:
-            if len(self._runs) <= self._recording.runs and self._weight <= self._recording.bytes:
+            if len(self._runs) <= self.recording.runs and self._weight <= self.recording.bytes:
                 return
             self._weight -= self._runs.pop(run_id).weight
             self._forgotten[run_id] = None
             if len(self._forgotten) > _KEPT_NAMES:
                 self._forgotten.popitem(last=False)
         for record in self._runs.values():
-            while self._weight > self._recording.bytes and len(record.entries) > 1:
+            while self._weight > self.recording.bytes and len(record.entries) > 1:
                 gone = record.entries.popleft().weight
                 record.weight -= gone
                 self._weight -= gone

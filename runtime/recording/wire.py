@@ -24,6 +24,7 @@ from actors.lm import Delta, ReasoningDelta, TextDelta, ToolCallDelta
 from actors.words import kind_of, words_of
 from runtime.core.events import Event, EventsMissed
 from runtime.graphs.events import LMCalled, LMCallStarted, LMDelta, RunEvent, RunParkedEvent
+from runtime.graphs.labels import public
 from runtime.messages import schemas
 
 VERSION: Final = 1
@@ -70,6 +71,16 @@ def event_classes() -> Iterator[type[Event]]:
         left += below
         if not below:
             yield kind
+
+
+@cache
+def _kinds() -> Mapping[str, type[Event]]:
+    return {name_of(kind): kind for kind in event_classes()}
+
+
+def kind_named(name: str) -> type[Event] | None:
+    """The class of the events of that name; None if there is none."""
+    return _kinds().get(name)
 
 
 def _fields(kind: type[Event]) -> tuple[str, ...]:
@@ -136,6 +147,8 @@ class Encoder:
             return error_told(value, inside=inside)
         if name in _INSIDE:
             return value if inside else None
+        if name == "labels":
+            return dict(public(value))
         return self.content_told(value) if name in _CONTENT else plain(value)
 
     def content_told(self, value: object) -> Any:

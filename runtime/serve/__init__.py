@@ -6,6 +6,7 @@ Needs the extra ``serve``: ``pip install 'understudy[serve]'``.
 from runtime.recording.recorder import Recording as Recording
 from runtime.serve.auth import Authenticator as Authenticator
 from runtime.serve.auth import Caller as Caller
+from runtime.serve.faces.agui import AGUIFace as AGUIFace
 from runtime.serve.faces.mcp import MCPFace as MCPFace
 from runtime.serve.faces.openai import OpenAIFace as OpenAIFace
 from runtime.serve.faces.openai_models import ChatFace as ChatFace

@@ -16,6 +16,7 @@ from runtime.inspector.page import files
 from runtime.inspector.watch import PAGE, TICK_S, Watch
 from runtime.recording.wire import dumps
 from runtime.serve.auth import Caller
+from runtime.serve.listing import runs_told
 from runtime.serve.live import Live
 from runtime.serve.problems import Problem
 from runtime.serve.questions import answer_any
@@ -27,7 +28,6 @@ from runtime.serve.routes import (
     cancel_run,
     follow_run,
     prefix_of,
-    runs_told,
     show_graph,
     show_run,
     show_trace,
@@ -121,7 +121,7 @@ async def _figures(watch: Watch, graph: str) -> dict[str, Any]:
 
 async def _runs(live: Live, caller: Caller, request: Request) -> dict[str, Any]:
     await trio.lowlevel.checkpoint()
-    told = runs_told(live, caller, request)
+    told = await runs_told(live, caller, request, prefix_of(request))
     rows: dict[str, Any] = {}
     for run in told["runs"]:
         rows[run["id"]] = {name: value for name, value in run.items() if name not in ("output", "links")}

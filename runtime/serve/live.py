@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
+import math
 import secrets
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -13,14 +16,18 @@ import trio
 
 from actors.errors import UnderstudyError
 from actors.graphs.graph import Graph
+from actors.store_errors import StoreError, UnknownRun
 from runtime.app import Runtime
-from runtime.graphs.events import RunEvent
+from runtime.graphs.events import StoreRecovered, StoreStalled
 from runtime.graphs.handle import RunHandle
 from runtime.graphs.record import RunStatus
 from runtime.inspector.incidents import KINDS as INCIDENTS
 from runtime.inspector.watch import Watch
+from runtime.journal.store import Store
 from runtime.lm.limits.budget import Budget
-from runtime.recording.recorder import Recorder, Recording, RunRecord
+from runtime.recording.archive import Archive
+from runtime.recording.record import OWNER, REQUEST, RunRecord
+from runtime.recording.recorder import Recorder
 from runtime.recording.wire import Encoder
 from runtime.serve.auth import Caller
 from runtime.serve.limits import Limits, Usage
@@ -46,6 +53,8 @@ class Order:
     max_steps: float = float("inf")
     timeout_s: float = float("inf")
     budget: Budget | None = None
+    request: str | None = None
+    """The digest of what was asked for with an idempotency key."""
 
 
 @final
@@ -77,12 +86,16 @@ class Launch:
 class Live:
     """One service while its lifespan lasts. All of it is on trio, no matter what the server is on."""
 
-    def __init__(self, graphs: Sequence[Graph], limits: Limits, recording: Recording, runtime: Runtime) -> None:
+    def __init__(
+        self, graphs: Sequence[Graph], limits: Limits, recorder: Recorder, runtime: Runtime, store: Store | None = None
+    ) -> None:
         self.graphs: Mapping[str, Graph] = {graph.name: graph for graph in graphs}
         self.limits = limits
         self.runtime = runtime
-        self.recorder = Recorder(recording)
-        self.encoder = Encoder(runtime.wall_time, recording.content, recording.redact)
+        self.recorder = recorder
+        self.encoder = Encoder(runtime.wall_time, recorder.recording.content, recorder.recording.redact)
+        self.archive = None if store is None else Archive(store, recorder, self.encoder, self._is_here, self._result_of)
+        """The runs of the store; None without one."""
         self.usage = Usage(limits)
         self.watch: Watch | None = None
         """What the inspector knows; None without one."""
@@ -106,7 +119,8 @@ class Live:
         """Take runs while the block lasts; gives the nursery of what faces have to run beside it."""
         failure: BaseException | None = None
         with contextlib.ExitStack() as observing:
-            observing.enter_context(self.runtime.observe(self.recorder, [RunEvent]))
+            if self.archive is not None:
+                observing.enter_context(self.runtime.observe(self.archive.note, [StoreStalled, StoreRecovered]))
             if self.watch is not None:
                 observing.enter_context(self.runtime.observe(self.watch.incidents, INCIDENTS))
             try:
@@ -161,7 +175,9 @@ class Live:
         Raises:
             Problem: there is none, or it is another's: no one learns which.
         """
-        record = self.recorder.get(run_id)
+        return self._checked(self.recorder.get(run_id), run_id, caller, operating=operating)
+
+    def _checked(self, record: RunRecord | None, run_id: str, caller: Caller, *, operating: bool) -> RunRecord:
         if record is not None and self.may_see(record, caller):
             if operating and record.owner != caller.name and not caller.operates:
                 raise Problem("forbidden", "Only its owner, and callers with the scope 'operate', may do this.")
@@ -169,6 +185,30 @@ class Live:
         if record is None and caller.sees_all and self.recorder.is_forgotten(run_id):
             raise Problem("run-forgotten", run=run_id)
         raise Problem("no-such-run")
+
+    async def find(self, run_id: str, caller: Caller, *, operating: bool = False) -> RunRecord:
+        """The same, also of runs that only the store has; their events are then numbered for good.
+
+        Raises:
+            Problem: as :meth:`run`, or the store failed.
+        """
+        if self.archive is None:
+            return self.run(run_id, caller, operating=operating)
+        record = await self._found(run_id)
+        return self._checked(record, run_id, caller, operating=operating)
+
+    async def _found(self, run_id: str) -> RunRecord | None:
+        assert self.archive is not None, "its callers have looked"
+        try:
+            return await self.archive.find(run_id)
+        except StoreError as error:
+            raise problem_of(error, inside=False) from error
+
+    def _is_here(self, run_id: str) -> bool:
+        return run_id in self.runtime.runs()
+
+    async def _result_of(self, run_id: str) -> Any:
+        return await (await self.runtime.handle(run_id)).result()
 
     def may_see(self, record: RunRecord, caller: Caller) -> bool:
         """Whether `caller` may see that run."""
@@ -201,6 +241,26 @@ class Live:
         self._nursery.start_soon(self._carry_out, launch, order, name=f"understudy run {run_id}")
         return launch, False
 
+    async def admit(self, order: Order, caller: Caller, key: tuple[str, str] | None = None) -> tuple[Launch, bool]:
+        """The same; with a store, a run that an earlier process has accepted with the same id or `key` is found, too.
+
+        Raises:
+            Problem: it cannot be started.
+        """
+        if self.archive is None or (key is None and order.run_id is None):
+            return self.accept(order, caller, key)
+        if key is not None:
+            order = attrs.evolve(order, request=key[1], run_id=order.run_id or _id_of(caller, key[0]))
+        known = self._answered.get((caller.name, key[0])) if key is not None else None
+        record = None if known is not None or order.run_id is None else await self._found(order.run_id)
+        if record is None:
+            return self.accept(order, caller, key)
+        if key is None:
+            raise Problem("run-exists")
+        if record.owner != caller.name or record.request != key[1]:
+            raise Problem("idempotency-conflict" if record.owner == caller.name else "run-exists")
+        return _launched(record, caller), True
+
     async def begun(self, launch: Launch) -> None:
         """Return once the run has begun, or waits for its turn or for room.
 
@@ -226,10 +286,7 @@ class Live:
         record = self.recorder.get(run_id)
         if record is None:
             raise Problem("run-forgotten", run=run_id)
-        over = Launch(record, caller)
-        over.begun.set()
-        over.ended.set()
-        return over
+        return _launched(record, caller)
 
     async def _carry_out(self, launch: Launch, order: Order) -> None:
         """Start the run and wait for its end; cancelled, cancel it."""
@@ -255,8 +312,12 @@ class Live:
                 run_id,
                 max_steps=order.max_steps,
                 budget=order.budget,
-                labels=order.labels,
+                labels=self._labels(order, launch.caller),
             )
+            if handle.labels.get(OWNER, launch.caller.name) != launch.caller.name:  # another process was quicker
+                handle = launch.handle = None
+                raise Problem("run-exists")
+            launch.record.is_stored = handle.durable
             launch.begun.set()
             with contextlib.suppress(UnderstudyError):
                 await handle.result()
@@ -273,6 +334,12 @@ class Live:
                 with trio.CancelScope(shield=True):
                     await handle.cancel()
             raise
+
+    def _labels(self, order: Order, caller: Caller) -> Mapping[str, str]:
+        if self.archive is None:
+            return order.labels
+        asked = {} if order.request is None else {REQUEST: order.request}
+        return {**order.labels, OWNER: caller.name, **asked}
 
     def _note_late(self, run_id: str) -> None:
         self._late[run_id] = None
@@ -315,11 +382,32 @@ class Live:
             await launch.ended.wait()
             return
         handle = self.runtime.runs().get(record.id)
+        if handle is None and record.is_stored and not record.is_over:
+            with contextlib.suppress(UnknownRun):
+                handle = await self.runtime.handle(record.id)
         if handle is not None:
-            await handle.cancel()
+            with trio.move_on_after(CANCEL_S if handle.durable else math.inf):
+                await handle.cancel()
 
     async def wait(self, record: RunRecord, limit_s: float) -> None:
         """Return when the run is over, or `limit_s` seconds later."""
         with trio.move_on_after(limit_s):
             while not record.is_over:
                 await record.wait()
+
+
+def _launched(record: RunRecord, caller: Caller) -> Launch:
+    """A run that was started before, for whoever asks for it again."""
+    launch = Launch(record, caller)
+    launch.begun.set()
+    launch.ended.set()
+    return launch
+
+
+def _id_of(caller: Caller, key: str) -> str:
+    """The id of the run that `caller` starts with an idempotency key: the same in every process that has the store.
+
+    It need not be secret: whoever may see a run is decided by whose it is.
+    """
+    digest = hashlib.sha256(f"{caller.name}\n{key}".encode("utf-8", "surrogatepass")).digest()
+    return base64.urlsafe_b64encode(digest[:16]).decode().rstrip("=")

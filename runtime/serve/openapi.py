@@ -135,20 +135,23 @@ def _ref(name: str) -> dict[str, Any]:
 
 def _operation(endpoint: Endpoint, *, is_open: bool) -> dict[str, Any]:
     parameters = [{"name": name, "in": "path", "required": True, "schema": _TEXT} for name in _PARAMETER.findall(endpoint.path)]
-    kinds = _ANSWERS.get(endpoint.handler.__name__, _json({"type": "object"}))
+    streams = {**_json({"type": "object"}), **_EVENTS}
+    kinds = _ANSWERS.get(endpoint.id, _json({"type": "object"}) if endpoint.body is None else streams)
     told: dict[str, Any] = {
-        "operationId": endpoint.handler.__name__,
+        "operationId": endpoint.id,
         "summary": endpoint.summary,
-        "responses": {"200": {"description": "It went well.", "content": kinds}, **_refusals()},
+        "responses": {"200": {"description": "It went well.", "content": kinds}, **_refusals(own=endpoint.has_own_errors)},
     }
-    if endpoint.handler.__name__ == "start_run":
+    if endpoint.id == "start_run":
         told["requestBody"] = _body({"type": "object", "properties": {"input": {}}, "required": ["input"]})
         told["responses"] |= _accepted()
         parameters += _START_HEADERS
-    if endpoint.handler.__name__ == "answer_question":
+    if endpoint.id == "answer_question":
         what = "The answer, as the question's answer_schema has it."
         told["requestBody"] = {"required": True, "description": what, "content": _json({})}
-    parameters += _QUERIES.get(endpoint.handler.__name__, [])
+    if endpoint.body is not None:
+        told["requestBody"] = {"required": True, "content": _json(endpoint.body)}
+    parameters += _QUERIES.get(endpoint.id, [])
     if parameters:
         told["parameters"] = parameters
     if endpoint.scope is not None and not is_open:
@@ -193,7 +196,9 @@ _ANSWERS: Final[Mapping[str, Mapping[str, Any]]] = {
 }
 
 
-def _refusals() -> dict[str, Any]:
+def _refusals(*, own: bool = False) -> dict[str, Any]:
+    if own:
+        return {"default": {"description": "An error, in the form of this protocol.", "content": _json({"type": "object"})}}
     content = {"application/problem+json": {"schema": _ref("Problem")}}
     return {"default": {"description": "A problem document (RFC 9457).", "content": content}}
 

@@ -13,7 +13,7 @@ from runtime.graphs.questions import Question
 from runtime.graphs.stored_answers import is_object
 from runtime.messages.problems import FieldProblem, MessageInvalid
 from runtime.messages.shapes import as_object
-from runtime.recording.recorder import RunRecord
+from runtime.recording.record import RunRecord
 from runtime.recording.wire import time_text
 from runtime.serve.auth import Caller
 from runtime.serve.live import Live
@@ -98,7 +98,7 @@ def question_words(live: Live, question: Question, record: RunRecord, caller: Ca
 
 async def list_questions(live: Live, caller: Caller, request: Request) -> Answer:
     """What a run asks people now."""
-    record = live.run(request.path_params["run"], caller)
+    record = await live.find(request.path_params["run"], caller)
     found = await open_questions(live, record)
     told = [question_told(live, question, record, caller, prefix_of(request)) for question in found]
     return as_json({"questions": told}, 200, {"X-Run-Id": record.id})
@@ -106,7 +106,7 @@ async def list_questions(live: Live, caller: Caller, request: Request) -> Answer
 
 async def answer_question(live: Live, caller: Caller, request: Request) -> Answer:
     """Answer a question: the body is the answer; tell where the run is then."""
-    record = live.run(request.path_params["run"], caller, operating=True)
+    record = await live.find(request.path_params["run"], caller, operating=True)
     value, _ = await json_body(request, live.limits)
     await give_answer(live, record, request.path_params["question"], value, caller.name)
     return as_json(run_told(live, record, caller, prefix_of(request)), 200, {"X-Run-Id": record.id})

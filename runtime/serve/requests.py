@@ -11,7 +11,7 @@ from typing import Any, Final, cast, final
 import attrs
 
 from actors.graphs.graph import Graph
-from runtime.graphs.labels import MAX_LABEL, MAX_LABELS
+from runtime.graphs.labels import MAX_LABEL, MAX_LABELS, RESERVED
 from runtime.lm.limits.budget import Budget
 from runtime.messages.json_text import parse
 from runtime.messages.problems import FieldProblem, MessageInvalid
@@ -154,6 +154,8 @@ def _labels(value: Any, problems: list[FieldProblem]) -> dict[str, str]:
     parts = [part for item in labels.items() for part in item]
     if len(labels) > MAX_LABELS or "" in labels or not all(isinstance(part, str) and len(part) <= MAX_LABEL for part in parts):
         problems.append(what)
+    elif reserved := [name for name in labels if name.startswith(RESERVED)]:
+        problems.append(FieldProblem(("labels", reserved[0]), f"names that begin with {RESERVED!r} are the service's own"))
     return labels
 
 

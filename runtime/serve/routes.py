@@ -8,9 +8,10 @@ from typing import Any, Final, final
 import attrs
 import trio
 
-from runtime.recording.recorder import RunRecord
+from runtime.recording.record import RunRecord
 from runtime.recording.wire import dumps
 from runtime.serve.auth import Caller, Scope
+from runtime.serve.listing import runs_told
 from runtime.serve.live import Launch, Live
 from runtime.serve.problems import Problem
 from runtime.serve.requests import (
@@ -30,8 +31,6 @@ from runtime.traces.chrome import chrome_trace
 Answer = Callable[[Any, Any, Any], Awaitable[None]]
 """An ASGI response."""
 Handler = Callable[[Live, Caller, Request], Awaitable[Answer]]
-MAX_PAGE: Final = 500
-"""How many runs a page of a list has at most."""
 STREAM: Final = "text/event-stream"
 LINES: Final = "application/jsonl"
 
@@ -47,6 +46,15 @@ class Endpoint:
     """What its caller must have; None: no one need say who calls."""
     handler: Handler
     summary: str
+    body: Mapping[str, Any] | None = None
+    """The schema of the JSON that a face takes; None of other routes."""
+    has_own_errors: bool = False
+    """Whether errors have the form of another protocol, rather than that of problem documents."""
+
+    @property
+    def id(self) -> str:
+        """What the operation is called in the OpenAPI document."""
+        return self.handler.__name__.lstrip("_")
 
 
 def as_json(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -82,7 +90,8 @@ async def start_run(live: Live, caller: Caller, request: Request) -> Answer:
     graph = live.graph(request.path_params["graph"])
     value, body = await json_body(request, live.limits)
     wanted = preferences_of(request, live.limits)
-    launch, is_replayed = live.accept(order_of(value, graph, live.limits), caller, idempotency_of(request, graph.name, body))
+    order, key = order_of(value, graph, live.limits), idempotency_of(request, graph.name, body)
+    launch, is_replayed = await live.admit(order, caller, key)
     headers = {"X-Run-Id": launch.record.id, "Location": f"{prefix_of(request)}/v1/runs/{launch.record.id}"}
     if is_replayed:
         headers["Idempotency-Replayed"] = "true"
@@ -123,57 +132,18 @@ class _Bound:
 
 async def list_runs(live: Live, caller: Caller, request: Request) -> Answer:
     """Runs, newest first: the caller's own, or all for who may inspect."""
-    return as_json(runs_told(live, caller, request))
-
-
-def runs_told(live: Live, caller: Caller, request: Request) -> dict[str, Any]:
-    """A page of the list of runs, as the query wants it.
-
-    Raises:
-        Problem: it cannot be meant.
-    """
-    query = request.query_params
-    limit = whole_number(query.get("limit"), "limit", 50, MAX_PAGE)
-    labels = [_label(text) for text in query.getlist("label")]
-    found: list[RunRecord] = []
-    is_reached = (cursor := query.get("cursor")) is None
-    for record in live.recorder.newest_first():
-        if not live.may_see(record, caller):
-            continue
-        if not is_reached:
-            is_reached = record.id == cursor
-            continue
-        if query.get("graph", record.graph) != record.graph or query.get("status") not in (None, live.status(record)):
-            continue
-        if any(record.labels.get(name) != value for name, value in labels):
-            continue
-        found.append(record)
-        if len(found) > limit:
-            break
-    if not is_reached:
-        raise Problem("bad-request", "cursor: nothing is kept of the run that it names.")
-    told: dict[str, Any] = {"runs": [run_told(live, record, caller, prefix_of(request)) for record in found[:limit]]}
-    if len(found) > limit and limit:
-        told["cursor"] = found[limit - 1].id
-    return told
-
-
-def _label(text: str) -> tuple[str, str]:
-    name, colon, value = text.partition(":")
-    if not colon or not name:
-        raise Problem("bad-request", "label: expected NAME:VALUE.")
-    return name, value
+    return as_json(await runs_told(live, caller, request, prefix_of(request)))
 
 
 async def show_run(live: Live, caller: Caller, request: Request) -> Answer:
     """One run."""
-    record = live.run(request.path_params["run"], caller)
+    record = await live.find(request.path_params["run"], caller)
     return as_json(run_told(live, record, caller, prefix_of(request)), 200, {"X-Run-Id": record.id})
 
 
 async def follow_run(live: Live, caller: Caller, request: Request) -> Answer:
     """The events of a run, as they come, or what there is."""
-    record = live.run(request.path_params["run"], caller)
+    record = await live.find(request.path_params["run"], caller)
     after = request.headers.get("last-event-id") or request.query_params.get("after")
     last = -1 if after is None else whole_number(after, "Last-Event-ID or after", 0)
     return _stream(live, caller, request, record, last, {"X-Run-Id": record.id})
@@ -184,10 +154,11 @@ def _stream(live: Live, caller: Caller, request: Request, record: RunRecord, aft
     reader = Reader(live.encoder, caller.sees_all, kinds)
     raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
     if accepts(request, LINES):
-        return JSONLinesResponse(record, reader, after, live.limits.stall_s, raw)
+        return JSONLinesResponse(record, reader, after, live.limits.stall_s, raw, live.archive)
     if not (accepts(request, STREAM) or accepts(request, "*/*") or "accept" not in request.headers):
         raise Problem("not-acceptable", f"There are {STREAM} and {LINES}.")
-    return _Counted(EventStreamResponse(record, reader, after, lambda: live.is_over, live.limits.stall_s, raw), live, caller)
+    stall_s, archive = live.limits.stall_s, live.archive
+    return _Counted(EventStreamResponse(record, reader, after, lambda: live.is_over, stall_s, raw, archive), live, caller)
 
 
 @final
@@ -206,7 +177,7 @@ class _Counted:
 
 async def show_trace(live: Live, caller: Caller, request: Request) -> Answer:
     """What the run's nodes did, attempt by attempt."""
-    record = live.run(request.path_params["run"], caller)
+    record = await live.find(request.path_params["run"], caller)
     encoder, inside = live.encoder, caller.sees_all
     match request.query_params.get("as", "json"):
         case "json":
@@ -222,8 +193,9 @@ async def show_trace(live: Live, caller: Caller, request: Request) -> Answer:
 
 async def cancel_run(live: Live, caller: Caller, request: Request) -> Answer:
     """Cancel a run; answer when none of it is alive."""
-    record = live.run(request.path_params["run"], caller, operating=True)
+    record = await live.find(request.path_params["run"], caller, operating=True)
     await live.cancel(record)
+    record = await live.find(record.id, caller, operating=True)
     return as_json(run_told(live, record, caller, prefix_of(request)), 200, {"X-Run-Id": record.id})
 
 
@@ -237,7 +209,8 @@ async def healthz(_: Live, __: Caller, ___: Request) -> Answer:
 
 async def readyz(live: Live, _: Caller, __: Request) -> Answer:
     """Whether runs are taken."""
-    return Response("ok" if live.is_ready else "not ready", 200 if live.is_ready else 503, media_type="text/plain")
+    is_ready = live.is_ready and (live.archive is None or await live.archive.is_well())
+    return Response("ok" if is_ready else "not ready", 200 if is_ready else 503, media_type="text/plain")
 
 
 ENDPOINTS: Final[Sequence[Endpoint]] = (

@@ -16,7 +16,8 @@ from runtime.embed.asyncio_faces import AsyncioRuntime
 from runtime.embed.disconnects import Receive, Scope, Send
 from runtime.embed.trio_apps import call_on_trio
 from runtime.inspector.watch import Watch
-from runtime.recording.recorder import Recording
+from runtime.journal.opening import store_of
+from runtime.recording.recorder import Recorder, Recording
 from runtime.serve.auth import EVERYBODY, OPERATING, Authenticator
 from runtime.serve.gate import LOOPBACK, REFUSES, Gate, caller_of, problem_response, refuse_foreign_origin
 from runtime.serve.inspecting import PATH as INSPECTOR
@@ -155,8 +156,12 @@ class Service:
 
     @contextlib.asynccontextmanager
     async def _opened(self) -> AsyncGenerator[Runtime]:
-        async with open_runtime(**self._options) as runtime:
-            live = Live(self.graphs, self.limits, self._record, runtime)
+        options, recorder = dict(self._options), Recorder(self._record)
+        options["instruments"] = (*options.get("instruments", ()), recorder)
+        if (store := options.get("store")) is not None:
+            store = options["store"] = store_of(store)
+        async with open_runtime(**options) as runtime:
+            live = Live(self.graphs, self.limits, recorder, runtime, store)
             live.hosts, live.origins = (*LOOPBACK, *self.hosts), self.cors
             if self.inspector:
                 live.watch = Watch(runtime, live.graphs, live.recorder, live.encoder)

@@ -12,9 +12,12 @@ from typing import Final, final
 import attrs
 import trio
 
+from actors.store_errors import StoreError
 from runtime.embed.disconnects import Receive, Scope, Send
-from runtime.recording.recorder import Entry, RunRecord
+from runtime.recording.archive import Archive
+from runtime.recording.record import Entry, RunRecord
 from runtime.recording.wire import Encoder
+from runtime.serve.problems import problem_of
 
 SLICE_BYTES: Final = 65_536
 """How much goes out in one write."""
@@ -22,6 +25,10 @@ QUIET_S: Final = 15.0
 """After how long without an event a comment shows that the connection lives."""
 QUIET: Final = b":\n\n"
 """That comment."""
+AWAY_S: Final = 1.0
+"""How often it is tried again to keep events in a store that fails."""
+BATCH: Final = 500
+"""Events that are kept and written at a time."""
 RETRY: Final = b"retry: 1000\n\n"
 HEADERS: Final = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -80,11 +87,13 @@ class EventStreamResponse:
         is_ending: Callable[[], bool],
         stall_s: float,
         headers: Sequence[tuple[bytes, bytes]] = (),
+        archive: Archive | None = None,
     ) -> None:
         self._record = record
         self._reader = reader
         self._after = after
         self._is_ending = is_ending
+        self._archive = archive
         self._stall_s = stall_s
         self._headers = headers
 
@@ -99,14 +108,16 @@ class EventStreamResponse:
     async def _follow(self, writer: Writer) -> bool:
         record, last = self._record, self._after
         while True:
-            entries = record.after(last)
+            entries = record.after(last)[:BATCH]
             if entries:
+                if not await self._are_kept(entries, writer):
+                    return not writer.is_stalled  # the client asks again, and is given what is kept
                 last = entries[-1].seq
                 texts = self._reader.texts(record, entries)
                 for part in slices(frame(entry.seq, entry.name, text) for entry, text in texts):
                     if not await writer.write(part):
                         return False
-            elif record.is_over:
+            elif record.is_over or record.is_gone or record.is_elsewhere:
                 return True
             elif self._is_ending():
                 await trio.lowlevel.checkpoint()  # the last event of a run that has just ended comes first
@@ -117,6 +128,20 @@ class EventStreamResponse:
                     await record.wait()
                 if quiet.cancelled_caught and not await writer.write(QUIET):
                     return False
+                if quiet.cancelled_caught and self._archive is not None and await self._archive.is_replaced(record):
+                    return True
+
+    async def _are_kept(self, entries: Sequence[Entry], writer: Writer) -> bool:
+        """Wait until `entries` are in the store, if the run is; False: they must not be sent, or the client takes nothing."""
+        if self._archive is None:
+            return True
+        while True:
+            try:
+                return await self._archive.keep(self._record, entries)
+            except StoreError:
+                if self._is_ending() or not await writer.write(QUIET):
+                    return False
+                await trio.sleep(AWAY_S)
 
 
 @final
@@ -126,12 +151,15 @@ class Writer:
     def __init__(self, send: Send, stall_s: float) -> None:
         self._send = send
         self._stall_s = stall_s
+        self.is_stalled = False
+        """Whether the client has taken nothing for too long."""
 
     async def write(self, part: bytes) -> bool:
         """Write `part`; False when the client has taken nothing for too long, and the response is to be given up."""
         with trio.move_on_after(self._stall_s) as stalled:
             await self._send({"type": "http.response.body", "body": part, "more_body": True})
-        return not stalled.cancelled_caught
+        self.is_stalled = stalled.cancelled_caught
+        return not self.is_stalled
 
 
 @final
@@ -139,20 +167,37 @@ class JSONLinesResponse:
     """An ASGI response: the events that there are, one a line, without waiting."""
 
     def __init__(
-        self, record: RunRecord, reader: Reader, after: int, stall_s: float, headers: Sequence[tuple[bytes, bytes]] = ()
+        self,
+        record: RunRecord,
+        reader: Reader,
+        after: int,
+        stall_s: float,
+        headers: Sequence[tuple[bytes, bytes]] = (),
+        archive: Archive | None = None,
     ) -> None:
-        self._parts: Callable[[], Iterator[bytes]] = lambda: (
-            text + b"\n" for _, text in reader.texts(record, record.after(after))
-        )
+        self._record = record
+        self._reader = reader
+        self._after = after
         self._stall_s = stall_s
         self._headers = headers
+        self._archive = archive
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it."""
+        """Send it; ``Problem``, before anything is sent, if it cannot be kept first."""
+        entries = self._record.after(self._after)
+        if self._archive is not None:
+            for at in range(0, len(entries), BATCH):
+                try:
+                    are_kept = await self._archive.keep(self._record, entries[at : at + BATCH])
+                except StoreError as error:
+                    raise problem_of(error, inside=False) from error
+                if not are_kept:
+                    entries = entries[:at]
+                    break
         kind = (b"content-type", b"application/jsonl")
         await send({"type": "http.response.start", "status": 200, "headers": [kind, *self._headers]})
         writer = Writer(send, self._stall_s)
-        for part in slices(self._parts()):
+        for part in slices(text + b"\n" for _, text in self._reader.texts(self._record, entries)):
             if not await writer.write(part):
                 return
         await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -11,9 +11,10 @@ import trio
 
 from actors.graphs.graph import Graph
 from runtime.inspector.export import export_page
-from runtime.recording.recorder import RunRecord
+from runtime.recording.record import RunRecord
 from runtime.recording.wire import Encoder
 from runtime.serve.views import graph_told, layout_told
+from runtime.traces.blame import Blame, blame_of
 from runtime.traces.steps import Trace, trace_of
 
 SLICE: Final = 200
@@ -47,10 +48,33 @@ def attempts_told(trace: Trace) -> list[dict[str, Any]]:
     ]
 
 
+def blame_told(blame: Blame) -> dict[str, Any]:
+    """Where the time and the money went, by node and cause; the times add up to the run's duration."""
+    return {
+        "shares": [
+            {
+                "node": share.node,
+                "cause": str(share.cause),
+                "time_s": share.time_us / 1e6,
+                "requests": share.requests,
+                "prompt_tokens": share.prompt_tokens,
+                "completion_tokens": share.completion_tokens,
+                "cost_usd": share.cost_usd,
+            }
+            for share in blame.shares
+        ],
+        "critical_path": [
+            {"path": piece.path, "cause": str(piece.cause), "began_s": piece.began_us / 1e6, "ended_s": piece.ended_us / 1e6}
+            for piece in blame.path
+        ],
+    }
+
+
 async def trace_told(record: RunRecord, encoder: Encoder, *, inside: bool) -> tuple[Trace, dict[str, Any]]:
     """The trace, and what is told of it as JSON."""
     trace = trace_of(await wire_events(record, encoder, inside=inside))
-    return trace, {"run": record.id, "graph": record.graph, "status": record.status, "attempts": attempts_told(trace)}
+    about = {"run": record.id, "graph": record.graph, "status": record.status}
+    return trace, {**about, "attempts": attempts_told(trace), "blame": blame_told(blame_of(trace))}
 
 
 async def trace_page(record: RunRecord, encoder: Encoder, graph: Graph | None, *, inside: bool) -> bytes:

@@ -17,7 +17,7 @@ from runtime.cli.draw.svg import measure
 from runtime.messages.problems import MessageInvalid
 from runtime.messages.schemas import schema_of
 from runtime.messages.writer import write
-from runtime.recording.recorder import RunRecord
+from runtime.recording.record import RunRecord
 from runtime.recording.wire import plain, time_text
 from runtime.serve.auth import Caller
 from runtime.serve.live import Live

@@ -7,13 +7,18 @@ from typing import TYPE_CHECKING, Any
 from runtime.telemetry.logs import LogEvents as LogEvents
 
 if TYPE_CHECKING:
+    from runtime.telemetry.meters import GenAIMetrics as GenAIMetrics
     from runtime.telemetry.prometheus import PrometheusMetrics as PrometheusMetrics
     from runtime.telemetry.tracing import Tracing as Tracing
 
 
 def __getattr__(name: str) -> Any:
-    """``Tracing`` and ``PrometheusMetrics``, each with the library that it needs."""
+    """``Tracing``, ``GenAIMetrics`` and ``PrometheusMetrics``, each with the library that it needs."""
     try:
+        if name == "GenAIMetrics":
+            from runtime.telemetry.meters import GenAIMetrics  # noqa: PLC0415 - opentelemetry is an extra
+
+            return GenAIMetrics
         if name == "Tracing":
             from runtime.telemetry.tracing import Tracing  # noqa: PLC0415 - opentelemetry is an extra
 
@@ -23,6 +28,6 @@ def __getattr__(name: str) -> Any:
 
             return PrometheusMetrics
     except ImportError as error:
-        extra, library = ("otel", "opentelemetry") if name == "Tracing" else ("prometheus", "prometheus_client")
+        extra, library = ("prometheus", "prometheus_client") if name == "PrometheusMetrics" else ("otel", "opentelemetry")
         raise ImportError(f"{name} needs {library}.\n  Fix: pip install 'understudy[{extra}]'", name=error.name) from error
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, final
 
 import attrs
@@ -13,9 +14,10 @@ from opentelemetry import trace
 from opentelemetry.trace import Link, Span, SpanKind, StatusCode
 
 from actors.checks import refuse
-from actors.words import said
+from actors.words import repr_of, said
 from runtime.core.events import Event
 from runtime.graphs.events import (
+    LMAsked,
     LMCalled,
     LMCallStarted,
     NodeCancelled,
@@ -30,10 +32,13 @@ from runtime.graphs.events import (
     RunStarted,
     ToolCalled,
 )
+from runtime.messages import schemas
 from runtime.telemetry import genai
 
 _CONVENTIONS: Final = ("genai", "openinference")
 _ERROR_CHARACTERS: Final = 200
+_JSON: Final = "application/json"
+_FROM_LABELS: Final = {genai.OI_SESSION: "session", genai.OI_USER: "user"}
 
 
 @final
@@ -56,6 +61,8 @@ class _Run:
     before: dict[str, trace.SpanContext] = attrs.field(factory=dict[str, trace.SpanContext])
     """By path, the last attempt that failed: the next one is linked to it."""
     calls: dict[int, Span] = attrs.field(factory=dict[int, Span])
+    prompts: dict[str, LMAsked] = attrs.field(factory=dict[str, LMAsked])
+    """What the next call of an attempt asks, by path; only while content is written."""
 
 
 @final
@@ -65,12 +72,14 @@ class Tracing:
     A run is a span whose parent is the current span of its caller; each attempt of a node is one below it, and current in
     the node's code, so spans of the author, of httpx and of worker threads hang below it, as calls of language models and tools
     do. A nested graph's nodes hang below the node that it stands for. A later attempt is a new span, linked to the one that
-    failed. What a resumed run did in an earlier process makes no spans.
+    failed. What a resumed run did in an earlier process makes no spans. The labels ``session`` and ``user`` of a run become
+    ``session.id`` and ``user.id`` of OpenInference.
 
     Args:
         tracer_provider: OpenTelemetry's; None takes the global one.
         conventions: which names are written besides ours: ``"genai"``, ``"openinference"``.
-        content: whether inputs and outputs of runs and nodes are attributes. Off, since they hold what users have written.
+        content: whether inputs and outputs of runs and nodes are attributes; with ``open_runtime(show_prompts=True)`` prompts and
+            answers of language models too. Off, since they hold what users have written.
     """
 
     def __init__(
@@ -82,8 +91,9 @@ class Tracing:
     ) -> None:
         if isinstance(conventions, str) or not set(conventions) <= set(_CONVENTIONS):
             raise refuse(Tracing, "conventions", conventions, f"a tuple of {', '.join(map(repr, _CONVENTIONS))}")
-        self.kinds: tuple[type[Event], ...] = tuple(_ABOUT)
+        self.kinds: tuple[type[Event], ...] = tuple(kind for kind in _ABOUT if content or kind is not LMAsked)
         """The classes of events that it is called with."""
+        self._provider = tracer_provider
         self._tracer = trace.get_tracer("understudy", tracer_provider=tracer_provider)
         self._genai = "genai" in conventions
         self._openinference = "openinference" in conventions
@@ -93,6 +103,20 @@ class Tracing:
     def __call__(self, event: Event) -> None:
         """Begin or end the span that `event` is about."""
         _ABOUT[type(event)](self, event)
+
+    async def flush(self, within_s: float = 5.0) -> bool:
+        """Send what has ended, in a thread, and wait for at most `within_s` seconds; whether all of it was sent.
+
+        For the end of a program, after the block of ``open_runtime``: a collector that hangs holds it up for no longer than
+        that. A provider without ``force_flush``, as OpenTelemetry's API alone has, has nothing to send.
+        """
+        flush = getattr(self._provider or trace.get_tracer_provider(), "force_flush", None)
+        if flush is None:
+            await trio.lowlevel.checkpoint()
+            return True
+        with trio.move_on_after(within_s):
+            return bool(await trio.to_thread.run_sync(flush, int(within_s * 1000), abandon_on_cancel=True))
+        return False
 
     # --- runs -----------------------------------------------------------------------------------------------------------
 
@@ -107,8 +131,9 @@ class Tracing:
             }
         if self._openinference:
             fields[genai.OI_KIND] = "CHAIN"
+            fields |= {name: event.labels[label] for name, label in _FROM_LABELS.items() if label in event.labels}
         if self._content and isinstance(event, RunStarted):
-            fields[genai.OI_INPUT] = repr(event.input)
+            fields |= {genai.OI_INPUT: _json(event.input), genai.OI_INPUT_TYPE: _JSON}
         # The current span of this task, that of the caller who starts the run, is the parent.
         span = self._tracer.start_span(f"{genai.INVOKE_WORKFLOW} {event.graph}", attributes=fields)
         self._runs[event.run_id] = _Run(span)
@@ -125,7 +150,7 @@ class Tracing:
         run.span.set_attribute(genai.INPUT_TOKENS, event.spend.prompt_tokens)
         run.span.set_attribute(genai.OUTPUT_TOKENS, event.spend.completion_tokens)
         if self._content and event.error is None:
-            run.span.set_attribute(genai.OI_OUTPUT, repr(event.output))
+            run.span.set_attributes({genai.OI_OUTPUT: _json(event.output), genai.OI_OUTPUT_TYPE: _JSON})
         _end(run.span, event.error)
 
     # --- attempts -------------------------------------------------------------------------------------------------------
@@ -162,12 +187,18 @@ class Tracing:
         if isinstance(event, NodeRetrying | NodeFellBack):
             run.before[event.path] = attempt.span.get_span_context()
         if self._content and isinstance(event, NodeFinished):
-            attempt.span.set_attribute(genai.OI_OUTPUT, repr(event.output))
+            attempt.span.set_attributes({genai.OI_OUTPUT: _json(event.output), genai.OI_OUTPUT_TYPE: _JSON})
         if isinstance(event, NodeCancelled):
             attempt.span.set_attribute(genai.STATUS, "cancelled")
         _end(attempt.span, getattr(event, "error", None))
 
     # --- calls of language models ---------------------------------------------------------------------------------------
+
+    def note_prompt(self, event: LMAsked) -> None:
+        """What the call that now begins asks."""
+        run = self._runs.get(event.run_id)
+        if run is not None:
+            run.prompts[event.path] = event
 
     def begin_call(self, event: LMCallStarted) -> None:
         """A node calls a language model."""
@@ -180,8 +211,12 @@ class Tracing:
             fields |= {genai.OPERATION_NAME: operation, genai.REQUEST_MODEL: event.model}
         if self._openinference:
             fields |= {genai.OI_KIND: "EMBEDDING" if event.operation == "embed" else "LLM", genai.OI_MODEL: event.model}
-        attempt = run.attempts.get(event.path)
-        parent = trace.set_span_in_context(run.span if attempt is None else attempt.span)
+        asked = run.prompts.pop(event.path, None)
+        if asked is not None:
+            fields |= self._messages(
+                genai.INPUT_MESSAGES, genai.OI_INPUT_MESSAGES, [(each.role, each.text) for each in asked.prompt]
+            )
+        parent = trace.set_span_in_context(_above(run, event.path, itself=True))
         run.calls[event.call] = self._tracer.start_span(
             f"{operation} {event.model}", context=parent, kind=SpanKind.CLIENT, attributes=fields
         )
@@ -200,9 +235,30 @@ class Tracing:
         if self._openinference:
             span.set_attribute(genai.OI_PROMPT_TOKENS, event.prompt_tokens)
             span.set_attribute(genai.OI_COMPLETION_TOKENS, event.completion_tokens)
+            span.set_attribute(genai.OI_TOTAL_TOKENS, event.prompt_tokens + event.completion_tokens)
+            if event.cached_tokens:
+                span.set_attribute(genai.OI_CACHED_TOKENS, event.cached_tokens)
             if event.provider is not None:
                 span.set_attribute(genai.OI_PROVIDER, event.provider)
+        if self._content and event.text is not None:
+            answer = [("assistant", event.text)]
+            span.set_attributes(self._messages(genai.OUTPUT_MESSAGES, genai.OI_OUTPUT_MESSAGES, answer, event.finish_reason))
         _end(span, event.error)
+
+    def _messages(
+        self, name: str, openinference: str, messages: Sequence[tuple[str, str]], finish_reason: str | None = None
+    ) -> dict[str, Any]:
+        """Messages, each its role and its text, as attributes in the forms that are wanted."""
+        found: dict[str, Any] = {}
+        if self._genai:
+            more = {} if finish_reason is None else {"finish_reason": finish_reason}
+            parts = [{"role": role, "parts": [{"type": "text", "content": text}], **more} for role, text in messages]
+            found[name] = json.dumps(parts, ensure_ascii=False)
+        if self._openinference:
+            for number, (role, text) in enumerate(messages):
+                found[f"{openinference}.{number}.{genai.OI_ROLE}"] = role
+                found[f"{openinference}.{number}.{genai.OI_CONTENT}"] = text
+        return found
 
     def tool_called(self, event: ToolCalled) -> None:
         """A call of a tool has ended; it began so long ago as it took."""
@@ -213,7 +269,7 @@ class Tracing:
         if self._genai:
             fields |= {genai.OPERATION_NAME: genai.EXECUTE_TOOL, genai.TOOL_NAME: event.tool}
         if self._openinference:
-            fields[genai.OI_KIND] = "TOOL"
+            fields |= {genai.OI_KIND: "TOOL", genai.OI_TOOL: event.tool}
         ended = time.time_ns()
         span = self._tracer.start_span(
             f"{genai.EXECUTE_TOOL} {event.tool}",
@@ -229,6 +285,8 @@ class Tracing:
         span.set_attribute(genai.OUTPUT_TOKENS, event.completion_tokens)
         if event.cached_tokens:
             span.set_attribute(genai.CACHED_TOKENS, event.cached_tokens)
+        if event.reasoning_tokens:
+            span.set_attribute(genai.REASONING_TOKENS, event.reasoning_tokens)
         if event.provider is not None:
             span.set_attribute(genai.PROVIDER_NAME, event.provider)
         if event.response_model is not None:
@@ -245,21 +303,33 @@ _ABOUT: Final[Mapping[type[Event], Callable[[Tracing, Any], None]]] = {
     RunFinished: Tracing.end_run,
     NodeStarted: Tracing.begin_attempt,
     **dict.fromkeys((NodeFinished, NodeRetrying, NodeFellBack, NodeGaveUp, NodeCancelled), Tracing.end_attempt),
+    LMAsked: Tracing.note_prompt,
     LMCallStarted: Tracing.begin_call,
     LMCalled: Tracing.end_call,
     ToolCalled: Tracing.tool_called,
 }
 
 
-def _above(run: _Run, path: str) -> Span:
-    """The span that an attempt at `path` hangs below: that of the node whose nested graph it belongs to, or the run's."""
-    above = path.rpartition("/")[0]
-    while above:
-        attempt = run.attempts.get(above)
-        if attempt is not None:
-            return attempt.span
-        above = above.rpartition("/")[0]
-    return run.span
+def _above(run: _Run, path: str, *, itself: bool = False) -> Span:
+    """The span that what happens at `path` hangs below: that of the node whose nested graph it belongs to, or the run's.
+
+    The path of what is done with an item of a list, or of a generator that goes on, begins with the path of the step that made
+    it, and then comes the item's number: it is beside that step, not inside of it.
+    """
+    attempt = run.attempts.get(path) if itself else None
+    above, _, inner = path.rpartition("/")
+    while above and attempt is None:
+        attempt = run.attempts.get(above) if not inner.isdigit() else None
+        above, _, inner = above.rpartition("/")
+    return run.span if attempt is None else attempt.span
+
+
+def _json(message: object) -> str:
+    """A message as JSON; its ``repr`` where that cannot be."""
+    try:
+        return json.dumps(schemas.dump(message), ensure_ascii=False)
+    except Exception:  # noqa: BLE001 - an author's property raises, or a message holds itself
+        return repr_of(message)
 
 
 def _end(span: Span, error: BaseException | None = None, at_ns: int | None = None) -> None:

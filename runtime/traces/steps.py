@@ -27,6 +27,22 @@ OVER: Final = ("succeeded", "failed", "cancelled")
 
 
 @final
+@attrs.frozen(eq=False)
+class Request:
+    """One HTTP request of a call; times since the call began."""
+
+    asked_us: int
+    """When the call wanted to send it."""
+    sent_us: int | None
+    ended_us: int
+    error: str | None
+    is_answered: bool
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float
+
+
+@final
 @attrs.define(eq=False)
 class Call:
     """One call of a language model."""
@@ -35,14 +51,18 @@ class Call:
     model: str
     operation: str
     began_us: int
+    again: str | None = None
+    """Why the model is asked again: ``"unreadable"`` or ``"truncated"``."""
     ended_us: int | None = None
     finish_reason: str | None = None
     error: str | None = None
     """The class of what it failed with."""
     requests: int = 0
     prompt_tokens: int = 0
+    """Of all its requests."""
     completion_tokens: int = 0
     cost_usd: float = 0.0
+    made: Sequence[Request] = ()
 
 
 @final
@@ -58,6 +78,8 @@ class Attempt:
     began_us: int
     began_seq: int
     """The number of the event with which it began."""
+    backoff_us: int = 0
+    """The part of its wait for which it was held back after a failure."""
     ended_us: int | None = None
     ended_seq: int | None = None
     status: str = "running"
@@ -156,7 +178,7 @@ class _Reader:
             if name == EVENTS_MISSED:
                 trace.missed += event["count"]
                 continue
-            at_us = round(event["elapsed_s"] * 1e6)
+            at_us = _us(event["elapsed_s"])
             if is_first:
                 trace.run, trace.began_us, is_first = event.get("run", ""), at_us, False
             trace.ended_us = max(trace.ended_us, at_us)
@@ -177,7 +199,9 @@ class _Reader:
             if attempt is not None:
                 attempt.items.append((at_us, event["seq"]))
         elif name == "lm.started":
-            self._calls[event["call"]] = call = Call(event["call"], event["model"], event.get("operation", "chat"), at_us)
+            self._calls[event["call"]] = call = Call(
+                event["call"], event["model"], event.get("operation", "chat"), at_us, event.get("again")
+            )
             attempt = self._open.get(event["path"]) or self._enclosing(event["path"])
             if attempt is not None:
                 attempt.calls.append(call)
@@ -203,9 +227,10 @@ class _Reader:
 
     def _begin(self, event: WireEvent, at_us: int) -> None:
         path = event["path"]
-        waited_us = round((event.get("waited_s") or 0.0) * 1e6)
+        waited_us = _us(event.get("waited_s"))
         delivered_us = max(self._trace.began_us, at_us - waited_us)
-        attempt = Attempt(event["node"], path, event["attempt"], delivered_us, at_us, event["seq"])
+        backoff_us = _us(event.get("backoff_s"))
+        attempt = Attempt(event["node"], path, event["attempt"], delivered_us, at_us, event["seq"], backoff_us)
         attempt.before = self._latest.get(path)
         self._trace.attempts.append(attempt)
         self._open[path] = self._latest[path] = attempt
@@ -225,8 +250,29 @@ class _Reader:
         call.requests = event.get("requests") or 0
         call.prompt_tokens, call.completion_tokens = event.get("prompt_tokens") or 0, event.get("completion_tokens") or 0
         call.cost_usd = event.get("cost_usd") or 0.0
+        call.made = tuple(map(_request, event.get("made") or ()))
 
     def _enclosing(self, path: str) -> Attempt | None:
         """The innermost attempt in progress that `path` is a part of."""
         found = [attempt for attempt in self._open.values() if attempt.encloses(path)]
         return max(found, key=lambda attempt: len(attempt.path), default=None)
+
+
+def _us(seconds: float | None) -> int:
+    """Whole microseconds."""
+    return round((seconds or 0.0) * 1e6)
+
+
+def _request(told: Mapping[str, Any]) -> Request:
+    used: Mapping[str, Any] = told.get("usage") or {}
+    sent_s = told.get("sent_s")
+    return Request(
+        _us(told.get("asked_s")),
+        None if sent_s is None else _us(sent_s),
+        _us(told.get("ended_s")),
+        told.get("error"),
+        bool(told.get("is_answered")),
+        used.get("prompt_tokens") or 0,
+        used.get("completion_tokens") or 0,
+        used.get("cost_usd") or 0.0,
+    )

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
+import trio
+import trio.testing
 
+from runtime.inspector.export import export_page
+from runtime.traces import blame_of, trace_of
 from tests.browser.faulty import HOSTILE
+from tests.runtime.traces.random_runs import random_run
 
 playwright = pytest.importorskip("playwright.sync_api", reason="installed by `make browser`")
 playwright.expect.set_options(timeout=30_000)  # milliseconds: a busy machine is no fault of the page
@@ -19,6 +27,21 @@ VIEWS = ("overview", "runs", "actors/crashing", "graphs", "letters", "models", "
 REPORT = (
     """addEventListener("securitypolicyviolation", (event) => console.error("CSP", event.violatedDirective, event.blockedURI))"""
 )
+BLAME = """async (events) => {
+  const [{ timeline }, { blameOf }] = await Promise.all([import("./static/timeline.js"), import("./static/blame.js")]);
+  const told = blameOf(timeline(events));
+  return { ...told, path: told.path.map((each) => ({ ...each, bar: null })) };
+}"""
+DROP = """([text, name]) => {
+  const data = new DataTransfer();
+  data.items.add(new File([text], name));
+  dispatchEvent(Object.assign(new DragEvent("drop", { bubbles: true, cancelable: true, dataTransfer: data })));
+}"""
+T = TypeVar("T")
+
+
+def virtually(work: Callable[[], Awaitable[T]]) -> T:
+    return trio.run(work, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
 def start(port: int, extras: int = 3) -> subprocess.Popen[str]:
@@ -148,3 +171,64 @@ def test_nothing_is_wider_than_a_small_screen(service: Any, page: Any, port: int
         page.goto(f"http://127.0.0.1:{port}/inspector/#/{view}")
         page.locator("main h1").wait_for()
         assert page.locator("main").bounding_box()["width"] <= 320
+
+
+# --- traces ---------------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_blames_what_python_does_to_the_microsecond_and_the_token(service: Any, page: Any, port: int) -> None:
+    page.goto(f"http://127.0.0.1:{port}/inspector/")
+    for seed in range(25):
+        events = virtually(partial(random_run, seed)).events
+        there = page.evaluate(BLAME, events)
+        here = blame_of(trace_of(events))
+
+        assert there["duration"] == here.duration_us
+        assert [[each["node"], each["cause"], each["began"], each["ended"]] for each in there["path"]] == [
+            [each.node, str(each.cause), each.began_us, each.ended_us] for each in here.path
+        ]
+        told = {(each["node"], each["cause"]): each for each in there["shares"]}
+        assert told.keys() == {(share.node, str(share.cause)) for share in here.shares}
+        for share in here.shares:
+            each = told[share.node, str(share.cause)]
+            assert (each["time"], each["requests"], each["prompt"], each["completion"]) == (
+                share.time_us,
+                share.requests,
+                share.prompt_tokens,
+                share.completion_tokens,
+            )
+
+
+def test_an_exported_run_is_shown_without_a_server_and_asks_for_nothing(page: Any, tmp_path: Path) -> None:
+    events = virtually(partial(random_run, 4)).events
+    events[0]["labels"] = {HOSTILE: HOSTILE}
+    events[0]["input"] = {"text": f"</script>{HOSTILE}"}
+    path = tmp_path / "run.html"
+    path.write_text(export_page(events), encoding="utf-8")
+    page.context.set_offline(True)
+
+    page.goto(path.as_uri())
+    page.locator("main h1").wait_for()
+    page.get_by_role("button", name="blame").click()
+    playwright.expect(page.locator("main table")).to_contain_text("the whole run")
+    page.get_by_role("button", name="events").click()
+
+    assert page.locator("main img, main script").count() == 0
+    assert page.wrong == []
+    assert page.foreign == [path.as_uri()]
+
+
+def test_a_file_of_events_that_is_dropped_onto_the_page_is_shown_and_one_that_is_none_is_told(
+    service: Any, page: Any, port: int
+) -> None:
+    events = virtually(partial(random_run, 4)).events
+    page.goto(f"http://127.0.0.1:{port}/inspector/")
+    page.locator("main h1").wait_for()
+
+    page.evaluate(DROP, ["it is none", "none.txt"])
+    playwright.expect(page.locator("body")).to_contain_text("none.txt holds no events")
+    page.evaluate(DROP, ["\n".join(map(json.dumps, events)), "run.jsonl"])
+
+    playwright.expect(page.locator("main h1")).to_contain_text("run.jsonl")
+    playwright.expect(page.locator("main .lane").first).to_be_visible()
+    assert page.wrong == []

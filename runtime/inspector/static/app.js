@@ -1,7 +1,7 @@
 // The page: which view is open, what feeds it, and the keys. Its state is in the address, so that every view has a link.
 
 import { get, setToken, takeToken, watch } from "./client.js";
-import { Component, html, many, render, shown, usd } from "./parts.js";
+import { Component, go, html, many, render, shown, usd } from "./parts.js";
 import { Run } from "./run.js";
 import { eventsOf } from "./timeline.js";
 import { Actors, Graphs, Letters, Models, Overview, Questions, Runs } from "./views.js";
@@ -83,11 +83,13 @@ class App extends Component {
     event.preventDefault();
     const [file] = event.dataTransfer.files;
     if (!file) return;
+    let dropped = [];
     try {
-      this.setState({ dropped: eventsOf(await file.text()), place: { name: "file", id: file.name, query: {} } });
-    } catch {
-      this.setState({ told: `${file.name} holds no events` });
-    }
+      dropped = eventsOf(await file.text());
+    } catch { /* not even JSON */ }
+    if (!dropped.length) return this.setState({ notice: `${file.name} holds no events.` });
+    this.drops = (this.drops || 0) + 1;
+    this.setState({ dropped, notice: "" }, () => { location.hash = go("file", file.name); });
   }
 
   toggle(address) {
@@ -98,7 +100,7 @@ class App extends Component {
 
   body() {
     const { place: at, view, about, now, open, dropped } = this.state;
-    if (at.name === "file" && dropped) return html`<${Run} key=${at.id} id=${at.id} events=${dropped} />`;
+    if (at.name === "file" && dropped) return html`<${Run} key=${this.drops} id=${at.id} events=${dropped} />`;
     if (!about) return html`<p class="empty">Connecting…</p>`;
     if (at.name === "runs" && at.id) return html`<${Run} key=${at.id} id=${at.id} about=${about} />`;
     if (!view) return html`<p class="empty">Loading…</p>`;
@@ -114,12 +116,13 @@ class App extends Component {
     }
   }
 
-  render(_, { place: at, view, about, link, needsKey, told, events }) {
+  render(_, { place: at, view, about, link, needsKey, told, notice, events }) {
     if (events) return html`<main><${Run} id=${(events[0] || {}).run || ""} events=${events} graph=${data("graph")} /></main>`;
     const s = (view || about || {}).summary;
     return html`<header><div class="head"><b>understudy</b>${s ? html`<span>${many(s.graphs, "graph")} · ${many(Object.values(s.runs || {}).reduce((a, b) => a + b, 0), "run")} · ${many(s.actors, "actor")} · ${s.restarting} restarting · ${many(s.letters, "dead letter")} · ${usd(s.cost_usd)}</span>` : null}<span class=${`link ${link}`} role="status">${link}</span><span class="label">${about && about.operates ? "may operate" : "read only"}</span></div>
       <nav aria-label="views">${TABS.map(([name, title], index) => html`<a href=${`#/${name}`} class=${at.name === name ? "on" : ""} aria-current=${at.name === name ? "page" : null} title=${`key ${index + 1}`}>${title}</a>`)}
       <input id="search" type="search" placeholder="search actors  /" aria-label="search actors" value=${at.query.search || ""} onChange=${(event) => { location.hash = event.target.value ? `#/actors?search=${encodeURIComponent(event.target.value)}` : "#/actors"; }} /></nav></header>
+      ${notice ? html`<p class="notice" role="alert">${shown(notice)} <button onClick=${() => this.setState({ notice: "" })}>✕</button></p>` : null}
       <main>${needsKey ? html`<section><h1>A key, please</h1><p>This service is shown to callers with the scope <code>inspect</code>. ${shown(told || "")}</p>
         <input type="password" id="key" aria-label="key" placeholder="usk_…" /> <button onClick=${() => { setToken(document.getElementById("key").value); this.begin(); }}>Look</button></section>` : this.body()}</main>`;
   }

@@ -1,11 +1,29 @@
 // One run: its timeline with waiting, attempts and calls, its critical path, its events, and its replay.
 
 import { download, follow, get, post } from "./client.js";
-import { Badge, Component, Fault, Json, go, html, seconds, shown, usd } from "./parts.js";
+import { Badge, Bar, Component, Fault, Json, Table, count, go, html, seconds, shown, usd } from "./parts.js";
 import { Picture } from "./picture.js";
-import { criticalPath, nodeStates, timeline } from "./timeline.js";
+import { blameOf } from "./blame.js";
+import { nodeStates, timeline } from "./timeline.js";
 
 const MOST_BARS = 400;
+const MOST_BLAMED = 5000;
+
+const ALL = "the whole run";
+const sum = (shares, name) => shares.reduce((total, each) => total + each[name], 0);
+
+/** What the run had to wait for, and what it paid for; the parts are the whole. */
+const Blame = ({ blame }) => {
+  if (!blame) return html`<p class="empty">There are too many attempts to look at them here: <code>understudy trace --blame</code> does.</p>`;
+  const whole = { node: ALL, cause: "" };
+  for (const name of ["time", "requests", "prompt", "completion", "usd"]) whole[name] = sum(blame.shares, name);
+  return html`<p class="stack" role="img" aria-label="the critical path by cause">${blame.path.slice(0, 400).map((each) => html`<span class=${`cause ${each.cause.replace(/\W/g, "-")}`}
+      title=${`${shown(each.path) || "between nodes"}: ${each.cause}, ${seconds((each.ended - each.began) / 1e6)}`} style=${{ width: `${(100 * (each.ended - each.began)) / Math.max(blame.duration, 1)}%` }}></span>`)}</p>
+    <${Table} heads=${["node", "cause", "time", "of the run", "requests", "tokens", "cost"]} empty="Nothing has happened yet.">${[...blame.shares, whole].map((each) => html`<tr>
+      <td>${shown(each.node) || "between nodes"}</td><td>${each.cause ? html`<span class=${`cause key ${each.cause.replace(/\W/g, "-")}`}></span> ${each.cause}` : ""}</td><td>${each.time ? seconds(each.time / 1e6) : ""}</td>
+      <td>${each.time ? html`<${Bar} part=${each.time / blame.duration} label=${`${Math.round((100 * each.time) / blame.duration)} %`} />` : ""}</td><td>${each.requests || ""}</td>
+      <td>${each.prompt || each.completion ? `${count(each.prompt)} + ${count(each.completion)}` : ""}</td><td>${each.usd ? usd(each.usd) : ""}</td></tr>`)}<//>`;
+};
 
 export class Run extends Component {
   constructor(props) {
@@ -54,7 +72,7 @@ export class Run extends Component {
   render({ id, about, events }, { until, playing, speed, chosen, tab, graph, stream, refused, cancelled }) {
     if (refused) return html`<section><h1>Run ${shown(id)}</h1><p class="fault">${shown(refused.message)}</p></section>`;
     const whole = timeline(this.events), told = until === Infinity ? whole : timeline(this.events, until);
-    const span = Math.max(whole.span, 0.000001), critical = criticalPath(told.bars), place = (at) => `${(100 * Math.min(at, span)) / span}%`;
+    const span = Math.max(whole.span, 0.000001), blame = ["timeline", "blame"].includes(tab) && told.bars.length <= MOST_BLAMED ? blameOf(told) : null, critical = new Set(blame ? blame.path.map((each) => each.bar) : []), place = (at) => `${(100 * Math.min(at, span)) / span}%`;
     const picked = chosen && told.bars.find((bar) => `${bar.path} ${bar.attempt}` === chosen);
     const cancel = () => post(`runs/${encodeURIComponent(id)}/cancel`, {}).then(() => this.setState({ cancelled: "Cancelled." }), (error) => this.setState({ cancelled: error.message }));
     const save = () => download(`runs/${encodeURIComponent(id)}/trace?as=html`, `run-${id.replace(/[^\w.-]/g, "_")}.html`).catch((error) => this.setState({ cancelled: error.message }));
@@ -63,7 +81,7 @@ export class Run extends Component {
       <p>${told.graph ? html`${events ? shown(told.graph) : html`<a href=${go("graphs", told.graph)}>${shown(told.graph)}</a>`}, ` : ""}${seconds(whole.span)}, ${told.bars.length} attempts${told.missed ? `, ${told.missed} events are not kept any more` : ""}
         ${Object.entries(told.labels).map(([k, v]) => html` <small class="label">${shown(k)}: ${shown(v)}</small>`)}
         ${about && about.operates && ["running", "waiting", "queued"].includes(whole.status) ? html` <button onClick=${cancel}>Cancel the run</button>` : null} <span role="status">${shown(cancelled)}</span></p>
-      <p class="filters">${["timeline", ...(graph || !events ? ["picture"] : []), "events"].map((each) => html`<button class=${tab === each ? "on" : ""} onClick=${() => this.setState({ tab: each })}>${each}</button>`)}
+      <p class="filters">${["timeline", "blame", ...(graph || !events ? ["picture"] : []), "events"].map((each) => html`<button class=${tab === each ? "on" : ""} onClick=${() => this.setState({ tab: each })}>${each}</button>`)}
         ${events ? null : html`<button title="a page with this run inside" onClick=${save}>trace.html ⤓</button>`}
         <span class="replay"><button aria-label=${playing ? "pause" : "play"} onClick=${() => this.play(span)}>${playing ? "▮▮" : "▶"}</button>
         <button onClick=${() => this.setState({ speed: speed >= 8 ? 1 : speed * 2 })}>×${speed}</button>
@@ -72,7 +90,8 @@ export class Run extends Component {
         ${row.bars.map((bar) => (left-- > 0 ? html`<span key=${`w${bar.path} ${bar.attempt}`} class="waiting" style=${{ left: place(bar.delivered), width: place(bar.began - bar.delivered) }}></span>
           <button key=${`${bar.path} ${bar.attempt}`} class=${`bar ${bar.status.replace(/\W/g, "-")} ${critical.has(bar) ? "critical" : ""}`} style=${{ left: place(bar.began), width: place((bar.ended === null ? told.span : bar.ended) - bar.began) }}
             aria-label=${`${shown(bar.path)} attempt ${bar.attempt}: ${bar.status}${critical.has(bar) ? ", on the critical path" : ""}`} onClick=${() => this.setState({ chosen: `${bar.path} ${bar.attempt}` })}></button>` : null))}</div></div>`)}
-        <p class="legend"><span class="key waiting"></span> waits <span class="key done"></span> works <span class="key retrying"></span> failed attempt <span class="key critical"></span> critical path: ${seconds([...critical].reduce((sum, bar) => sum + bar.ended - bar.began, 0))} of work</p></div>` : null}
+        <p class="legend"><span class="key waiting"></span> waits <span class="key done"></span> works <span class="key retrying"></span> failed attempt <span class="key critical"></span> critical path</p></div>` : null}
+      ${tab === "blame" ? html`<${Blame} blame=${blame} />` : null}
       ${tab === "picture" ? (graph ? html`<${Picture} layout=${graph.layout} states=${nodeStates(told)} />` : html`<p class="empty">The picture is not there.</p>`) : null}
       ${tab === "events" ? html`<ol class="feed">${this.events.filter((each) => each.elapsed_s <= until).slice(-500).map((each) => html`<li><time>${seconds(each.elapsed_s)}</time> <b>${shown(each.event)}</b> ${each.node ? shown(each.path || each.node) : ""} <${Json} value=${each} /></li>`)}</ol>` : null}
       ${picked ? html`<aside aria-label="chosen attempt"><h2>${shown(picked.path)}, attempt ${picked.attempt} <${Badge} state=${picked.status} /></h2><dl><dt>waited</dt><dd>${seconds(picked.began - picked.delivered)}</dd>

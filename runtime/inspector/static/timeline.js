@@ -1,10 +1,12 @@
 // What a run did, from its events: a pure function, for live runs, replays, files and exported pages alike.
 
+import { encloses } from "./blame.js";
+
 /**
  * @typedef {{event: string, seq: number, at: string, elapsed_s: number, node?: string, path?: string, attempt?: number}} Event
  * @typedef {{node: string, path: string, attempt: number, delivered: number, began: number, ended: number|null, status: string,
- *   error: object|null, output: unknown, calls: object[], tools: object[], text: string}} Bar
- * @typedef {{rows: {node: string, bars: Bar[]}[], bars: Bar[], span: number, status: string, graph: string, input: unknown,
+ *   waited: number, backoff: number, beganSeq: number, endedSeq: number|null, items: [number, number][], error: object|null, output: unknown, calls: object[], tools: object[], text: string}} Bar
+ * @typedef {{rows: {node: string, bars: Bar[]}[], bars: Bar[], begins: number, span: number, status: string, graph: string, input: unknown,
  *   output: unknown, error: object|null, labels: object, questions: object[], notes: object[], missed: number, models: object}} Timeline
  */
 
@@ -18,19 +20,25 @@ const MOST_TEXT = 4000;
 export function timeline(events, until = Infinity) {
   const rows = new Map(), open = new Map(), calls = new Map(), asked = new Map(), bars = [];
   const told = {
-    rows: [], bars, span: 0, status: "queued", graph: "", input: null, output: null, error: null, labels: {},
+    rows: [], bars, begins: 0, span: 0, status: "queued", graph: "", input: null, output: null, error: null, labels: {},
     questions: [], notes: [], missed: 0,
   };
   const latest = new Map();
+  let isFirst = true;
   const barOf = (event) => open.get(`${event.path} ${event.attempt}`) || latest.get(event.path) || null;
   for (const event of events) {
     if (event.elapsed_s > until) break;
-    told.span = Math.max(told.span, event.elapsed_s || 0);
     const name = event.event || "";
+    if (isFirst && name !== "events.missed") {
+      told.begins = told.span = event.elapsed_s || 0;
+      isFirst = false;
+    }
+    if (name !== "events.missed") told.span = Math.max(told.span, event.elapsed_s || 0);
     if (name === "node.started") {
       const bar = {
         node: event.node, path: event.path, attempt: event.attempt, delivered: Math.max(0, event.elapsed_s - (event.waited_s || 0)),
-        began: event.elapsed_s, ended: null, status: "running", error: null, output: undefined, calls: [], tools: [], text: "",
+        began: event.elapsed_s, ended: null, status: "running", waited: event.waited_s || 0, backoff: event.backoff_s || 0,
+        beganSeq: event.seq, endedSeq: null, items: [], error: null, output: undefined, calls: [], tools: [], text: "",
       };
       if (!rows.has(event.node)) rows.set(event.node, { node: event.node, bars: [] });
       rows.get(event.node).bars.push(bar);
@@ -38,24 +46,27 @@ export function timeline(events, until = Infinity) {
       open.set(`${event.path} ${event.attempt}`, bar);
       latest.set(event.path, bar);
     } else if (ENDS[name]) {
-      const bar = barOf(event);
+      const bar = open.get(`${event.path} ${event.attempt}`);
       if (bar) {
-        Object.assign(bar, { ended: event.elapsed_s, status: ENDS[name], error: event.error || null, output: event.output });
+        Object.assign(bar, { ended: event.elapsed_s, endedSeq: event.seq, status: ENDS[name], error: event.error || null, output: event.output });
         open.delete(`${event.path} ${event.attempt}`);
       }
+    } else if (name === "node.emitted") {
+      const bar = open.get(`${event.path} ${event.attempt}`);
+      if (bar) bar.items.push([event.elapsed_s, event.seq]);
     } else if (name === "lm.started") {
-      const call = { call: event.call, model: event.model, began: event.elapsed_s, ended: null };
+      const call = { call: event.call, model: event.model, again: event.again, began: event.elapsed_s, ended: null };
       calls.set(event.call, call);
-      const bar = barOf(event);
+      const bar = open.get(`${event.path} ${event.attempt}`) || [...open.values()].find((each) => encloses(each.path, event.path || ""));
       if (bar) bar.calls.push(call);
     } else if (name === "lm.finished") {
       const call = calls.get(event.call);
-      if (call) Object.assign(call, event, { began: call.began, ended: event.elapsed_s });
+      if (call) Object.assign(call, event, { began: call.began, again: call.again, ended: event.elapsed_s });
     } else if (name === "lm.delta" || name === "field.delta") {
       const bar = barOf(event), text = name === "field.delta" ? event.text : event.delta && event.delta.text;
       if (bar && typeof text === "string" && bar.text.length < MOST_TEXT) bar.text += text;
     } else if (name === "tool.called") {
-      const bar = [...open.values()].find((each) => (event.path || "").startsWith(each.path)) || barOf(event);
+      const bar = [...open.values()].find((each) => encloses(each.path, event.path || "")) || barOf(event);
       if (bar) bar.tools.push(event);
     } else if (name === "question.asked") asked.set(event.question, { ...event, began: event.elapsed_s, answered: null });
     else if (name === "question.answered") {
@@ -73,24 +84,6 @@ export function timeline(events, until = Infinity) {
   told.rows = [...rows.values()];
   told.questions = [...asked.values()];
   return told;
-}
-
-/**
- * The chain of attempts that the end waited for, last first: before each one the attempt whose end delivered its message, or the
- * attempt before it. What is on it is what would have to be faster for the run to be.
- * @param {Bar[]} bars @returns {Set<Bar>}
- */
-export function criticalPath(bars) {
-  const done = bars.filter((bar) => bar.ended !== null && bar.status !== "cancelled").sort((a, b) => a.ended - b.ended);
-  const chain = new Set();
-  let bar = done[done.length - 1];
-  while (bar && !chain.has(bar)) {
-    chain.add(bar);
-    const { path, attempt, delivered } = bar;
-    const earlier = attempt > 1 && done.find((each) => each.path === path && each.attempt === attempt - 1);
-    bar = earlier || done.findLast((each) => each.ended <= delivered + 0.002 && each.began < bar.began && !chain.has(each));
-  }
-  return chain;
 }
 
 /** Where each node of a run is. @param {Timeline} told @returns {Object<string, {state: string, count: number}>} */

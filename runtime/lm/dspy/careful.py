@@ -28,6 +28,8 @@ ON_THE_LOOP_CHARACTERS = 20_000
 """Longer answers are read in a thread."""
 SHOWN_END = 1000
 """How much of each end of a field's text is kept for messages, which show less."""
+UNREADABLE, TRUNCATED = "unreadable", "truncated"
+"""Why a model is asked again; see ``LMCallStarted``."""
 READ_S = 20.0
 """How long a thread may read one answer: with validators of the author's own, which count no looks."""
 
@@ -83,35 +85,37 @@ def _careful_class(base: Any) -> Any:
 
         def __call__(self, lm: Any, lm_kwargs: Any, signature: Any, demos: Any, inputs: Any) -> Any:
             hint: tuple[ChatMessage, ...] = ()
+            again: str | None = None
             options = dict(lm_kwargs)
             for _ in range(1, self.care.parse_attempts):
                 try:
-                    with correcting(hint):
+                    with correcting(hint, again):
                         return parent.__call__(self, lm, dict(options), signature, demos, inputs)
                 except parse_error as error:
-                    hint = hint_for(error)
+                    hint, again = hint_for(error), UNREADABLE
                 except LMTruncated as error:
-                    options = widened(error, lm, options)
-            with correcting(hint):
+                    options, again = widened(error, lm, options), TRUNCATED
+            with correcting(hint, again):
                 return parent.__call__(self, lm, dict(options), signature, demos, inputs)
 
         async def acall(self, lm: Any, lm_kwargs: Any, signature: Any, demos: Any, inputs: Any) -> Any:
             hint: tuple[ChatMessage, ...] = ()
+            again: str | None = None
             options = dict(lm_kwargs)
             for _ in range(1, self.care.parse_attempts):
                 try:
-                    return await self._once(hint, lm, options, signature, demos, inputs)
+                    return await self._once(hint, again, lm, options, signature, demos, inputs)
                 except parse_error as error:
-                    hint = hint_for(error)
+                    hint, again = hint_for(error), UNREADABLE
                 except LMTruncated as error:
-                    options = widened(error, lm, options)
-            return await self._once(hint, lm, options, signature, demos, inputs)
+                    options, again = widened(error, lm, options), TRUNCATED
+            return await self._once(hint, again, lm, options, signature, demos, inputs)
 
         async def _once(
-            self, hint: tuple[ChatMessage, ...], lm: Any, options: Any, signature: Any, demos: Any, inputs: Any
+            self, hint: tuple[ChatMessage, ...], again: str | None, lm: Any, options: Any, signature: Any, demos: Any, inputs: Any
         ) -> Any:
             try:
-                with correcting(hint):
+                with correcting(hint, again):
                     return await parent.acall(self, lm, dict(options), signature, demos, inputs)
             except TooHard as error:  # the arguments of a tool, beside a text for the second step of two
                 raise self._unread(signature, (), str(error)) from error

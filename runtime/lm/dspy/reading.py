@@ -19,6 +19,7 @@ from runtime.messages import schemas
 from runtime.messages.problems import MessageInvalid, fields_named, lines_of
 
 correction: ContextVar[tuple[ChatMessage, ...]] = ContextVar("understudy_correction", default=())
+_again: ContextVar[str | None] = ContextVar("understudy_again", default=None)
 """What is added to the messages of the next call: the answer that could not be read, and why."""
 
 
@@ -88,13 +89,19 @@ class Unfit(Exception):
 
 
 @contextmanager
-def correcting(hint: tuple[ChatMessage, ...]) -> Generator[None]:
-    """Add `hint` to the messages of the calls made inside, in this task only."""
-    token = correction.set(hint)
+def correcting(hint: tuple[ChatMessage, ...], again: str | None) -> Generator[None]:
+    """Add `hint` to the messages of the calls made inside, in this task only; `again` is what `asked_again` tells there."""
+    token, why = correction.set(hint), _again.set(again)
     try:
         yield
     finally:
         correction.reset(token)
+        _again.reset(why)
+
+
+def asked_again() -> str | None:
+    """Why calls of this task ask again what was asked before: ``"unreadable"``, ``"truncated"``, or None for the first time."""
+    return _again.get()
 
 
 def fitting(care: Care, wanted: Mapping[str, Any], said: Mapping[str, Any], parsed: dict[str, Any]) -> dict[str, Any]:

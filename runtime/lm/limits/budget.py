@@ -10,25 +10,35 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import TracebackType
-from typing import Self, final
+from typing import Protocol, Self, final
 
 import attrs
 import trio
 
 from actors.checks import is_number
 from actors.errors import LMBudgetExhausted, UsageError
-from actors.lm import Usage
+from actors.lm import LMRequest, Usage
 from actors.words import repr_of
 
-Lost = Callable[[Usage], None]
-"""Is told what was used without an answer."""
+
+class Listener(Protocol):
+    """Is told of the requests of one call."""
+
+    def lost(self, usage: Usage) -> None:
+        """So much was used without an answer."""
+        ...
+
+    def requested(self, request: LMRequest) -> None:
+        """A request has ended. Its times are those of the runtime's clock."""
+        ...
+
 
 _spending: ContextVar[tuple[Budget, ...]] = ContextVar("_spending", default=())
-_listening: ContextVar[tuple[Lost, ...]] = ContextVar("_listening", default=())
+_listening: ContextVar[tuple[Listener, ...]] = ContextVar("_listening", default=())
 _held: ContextVar[tuple[Reservation, ...]] = ContextVar("_held", default=())
 _arrivals = itertools.count()
 
@@ -197,7 +207,7 @@ class Reservation:
     _tokens: int
     _cost_usd: float
     _lasts: bool = False
-    _listeners: tuple[Lost, ...] = ()
+    _listeners: tuple[Listener, ...] = ()
     _is_held: bool = True
 
     @property
@@ -216,7 +226,17 @@ class Reservation:
         for budget in self.budgets:
             budget.charge(usage)
         for listener in self._listeners:
-            listener(usage)
+            listener.lost(usage)
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether anybody wants to know of each request."""
+        return bool(self._listeners)
+
+    def requested(self, request: LMRequest) -> None:
+        """Tell of a request that has ended."""
+        for listener in self._listeners:
+            listener.requested(request)
 
     def excess(self, tokens: int, cost_usd: float) -> str | None:
         """Why a call that has come to so much must end: it is more than what is held for it and what is left. None if not."""
@@ -286,10 +306,10 @@ def budgets_with(*own: Budget | None) -> tuple[Budget, ...]:
 
 
 @contextmanager
-def listening(lost: Lost) -> Generator[None]:
-    """Tell `lost` what the calls of this task, and of the tasks that it starts inside the block, use without an answer."""
+def listening(listener: Listener) -> Generator[None]:
+    """Tell `listener` of the requests that this task, and the tasks that it starts inside the block, make."""
     before = _listening.get()
-    _listening.set((*before, lost))
+    _listening.set((*before, listener))
     try:
         yield
     finally:

@@ -9,7 +9,7 @@ from typing import Any, final
 import trio
 
 from runtime.graphs.record import RunStatus
-from runtime.recording.recorder import Entry, RunRecord
+from runtime.recording.record import Entry, RunRecord
 from runtime.serve.auth import Caller
 from runtime.serve.live import Live
 from runtime.serve.problems import RETRY_S, Problem

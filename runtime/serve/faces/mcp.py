@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 PATH: Final = "/mcp"
 _CODES: Final[Mapping[str, int]] = {"malformed-json": -32700, "input-invalid": -32602, "internal": -32603}
 _LEAST_KEY: Final = 32
+_MESSAGE: Final[Mapping[str, Any]] = {
+    "type": "object",
+    "properties": {"jsonrpc": {"const": "2.0"}, "method": {"type": "string"}, "params": {"type": "object"}},
+    "required": ["jsonrpc"],
+}
 
 
 @final
@@ -62,9 +67,9 @@ class MCPFace:
     def endpoints(self) -> Sequence[Endpoint]:
         """See ``Face``."""
         return (
-            Endpoint("POST", PATH, "run", self._message, "A message of the Model Context Protocol"),
-            Endpoint("GET", PATH, "run", self._exchange, "What a session of the Model Context Protocol has to say"),
-            Endpoint("DELETE", PATH, "run", self._exchange, "End a session of the Model Context Protocol"),
+            Endpoint("POST", PATH, "run", self._send_mcp, "Send a message of the Model Context Protocol", _MESSAGE, True),
+            Endpoint("GET", PATH, "run", self._listen_mcp, "Listen to a session of the Model Context Protocol", None, True),
+            Endpoint("DELETE", PATH, "run", self._end_mcp, "End a session of the Model Context Protocol", None, True),
         )
 
     @contextlib.asynccontextmanager
@@ -84,11 +89,14 @@ class MCPFace:
         told = {"jsonrpc": "2.0", "id": None, "error": {**error, "data": problem.document()}}
         return as_json(told, problem.status, problem.headers)
 
-    async def _message(self, live: Live, caller: Caller, request: Request) -> Answer:
+    async def _send_mcp(self, live: Live, caller: Caller, request: Request) -> Answer:
         _, body = await json_body(request, live.limits)  # more strictly than the library reads it
         return self._answer(live, caller, body)
 
-    async def _exchange(self, live: Live, caller: Caller, _: Request) -> Answer:
+    async def _listen_mcp(self, live: Live, caller: Caller, _: Request) -> Answer:
+        return self._answer(live, caller, None)
+
+    async def _end_mcp(self, live: Live, caller: Caller, _: Request) -> Answer:
         return self._answer(live, caller, None)
 
     def _answer(self, live: Live, caller: Caller, body: bytes | None) -> Answer:

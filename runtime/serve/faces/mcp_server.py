@@ -29,10 +29,10 @@ from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.server.transport_security import TransportSecuritySettings
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
-from runtime.graphs.events import NodeFinished, QuestionAsked
+from runtime.graphs.events import NodeFinished, NodeReported, QuestionAsked
 from runtime.graphs.questions import Question
 from runtime.messages.problems import MessageInvalid
-from runtime.recording.recorder import RunRecord
+from runtime.recording.record import RunRecord
 from runtime.serve.auth import EVERYBODY, Caller
 from runtime.serve.faces.following import Following, cancelling, output_of, words_of
 from runtime.serve.faces.forms import form_of
@@ -196,7 +196,7 @@ class _Call:
 
     async def go_on(self, run_id: str, answers: Mapping[str, Any]) -> _Result:
         """Give a run the answers that it waits for, and follow it."""
-        record = self.live.run(run_id, self.caller, operating=True)
+        record = await self.live.find(run_id, self.caller, operating=True)
         with cancelling(self.live, record):
             following = Following(self.live, record, record.next_seq - 1)
             wrong: dict[str, str] = {}
@@ -223,9 +223,10 @@ class _Call:
             if entries is None:
                 break
             for entry in entries:
-                if isinstance(entry.event, NodeFinished):
+                if isinstance(entry.event, NodeFinished | NodeReported):
                     done += 1
-                    await self.context.session.report_progress(done, None, f"{entry.event.node} finished")
+                    words = entry.event.text if isinstance(entry.event, NodeReported) else f"{entry.event.node} finished"
+                    await self.context.session.report_progress(done, None, words)
             is_asking = any(isinstance(entry.event, QuestionAsked) for entry in entries)
         text, structured = told(output_of(self.live, record, self.caller))
         return types.CallToolResult(content=[types.TextContent(text=text)], structured_content=structured)

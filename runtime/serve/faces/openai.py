@@ -34,11 +34,13 @@ class OpenAIFace:
 
     def endpoints(self) -> Sequence[Endpoint]:
         """See ``Face``."""
+        chat = {"messages": {"type": "array", "items": {"type": "object"}, "minItems": 1}}
+        response = {"input": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "object"}, "minItems": 1}]}}
         return (
-            Endpoint("POST", "/v1/chat/completions", "run", self._complete, "Chat with a graph, as with a model of OpenAI's"),
-            Endpoint("POST", "/v1/responses", "run", self._respond, "Have a graph respond, as a model of OpenAI's"),
-            Endpoint("GET", "/v1/models", "run", self._list, "List the graphs that are models"),
-            Endpoint("GET", "/v1/models/{model}", "run", self._show, "Show a graph that is a model"),
+            Endpoint("POST", "/v1/chat/completions", "run", self._chat, "Chat with a graph", _asking(chat), True),
+            Endpoint("POST", "/v1/responses", "run", self._respond, "Have a graph respond", _asking(response), True),
+            Endpoint("GET", "/v1/models", "run", self._list_models, "List the graphs that are models", None, True),
+            Endpoint("GET", "/v1/models/{model}", "run", self._show_model, "Show a graph that is a model", None, True),
         )
 
     @contextlib.asynccontextmanager
@@ -51,15 +53,21 @@ class OpenAIFace:
         """See ``Face``."""
         return as_json({"error": error_told(problem)}, status_of(problem), problem.headers)
 
-    async def _complete(self, live: Live, caller: Caller, request: Request) -> Answer:
+    async def _chat(self, live: Live, caller: Caller, request: Request) -> Answer:
         return await complete(live, caller, request, self._models)
 
     async def _respond(self, live: Live, caller: Caller, request: Request) -> Answer:
         return await respond(live, caller, request, self._models)
 
-    async def _list(self, live: Live, _: Caller, __: Request) -> Answer:
+    async def _list_models(self, live: Live, _: Caller, __: Request) -> Answer:
         models = [self._models.of(graph) for graph in live.graphs.values()]
         return as_json({"object": "list", "data": [model.told() for model in models if model is not None]})
 
-    async def _show(self, live: Live, _: Caller, request: Request) -> Answer:
+    async def _show_model(self, live: Live, _: Caller, request: Request) -> Answer:
         return as_json(self._models.named(live, request.path_params["model"]).told())
+
+
+def _asking(fields: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a request; options of sampling and the like may stand in it too."""
+    properties = {"model": {"type": "string"}, "stream": {"type": ["boolean", "null"]}, **fields}
+    return {"type": "object", "properties": properties, "required": ["model", *fields]}

@@ -9,7 +9,7 @@ import attrs
 import trio
 
 from runtime.graphs.record import Spend
-from runtime.recording.recorder import RunRecord
+from runtime.recording.record import RunRecord
 from runtime.recording.wire import dumps
 from runtime.serve.auth import Caller
 from runtime.serve.faces.following import cancel, cancelling

@@ -18,7 +18,7 @@ from runtime.graphs.events import FieldDelta, LMDelta, NodeEvent, NodeStarted
 from runtime.messages.fields import fields_of
 from runtime.messages.problems import MessageInvalid
 from runtime.messages.reader import read
-from runtime.recording.recorder import Entry, RunRecord
+from runtime.recording.record import Entry, RunRecord
 from runtime.serve.auth import Caller
 from runtime.serve.faces.following import Following, output_of, words_of
 from runtime.serve.live import Live

@@ -16,7 +16,7 @@ from runtime.graphs.events import QuestionAsked
 from runtime.graphs.questions import Question
 from runtime.graphs.record import Spend
 from runtime.messages.problems import MessageInvalid
-from runtime.recording.recorder import RunRecord
+from runtime.recording.record import RunRecord
 from runtime.recording.wire import dumps
 from runtime.serve.auth import Caller
 from runtime.serve.faces.following import cancel, cancelling
@@ -62,7 +62,7 @@ async def respond(live: Live, caller: Caller, request: Request, models: Models) 
         with cancelling(live, record):
             await live.begun(launch)
     else:
-        record = _waiting(live, caller, body["previous_response_id"], model)
+        record = await _waiting(live, caller, body["previous_response_id"], model)
         after = record.next_seq - 1
         await _answer(live, caller, record, messages)
     response = Response(live, record, caller, model, after, int(live.runtime.wall_time(trio.current_time()).timestamp()), body)
@@ -70,14 +70,15 @@ async def respond(live: Live, caller: Caller, request: Request, models: Models) 
         return _Stream(response)
     pieces = Pieces(live, record, model, after)
     with cancelling(live, record):
-        while await pieces.more() is not None:
+        question = await response.question(pieces)
+        while question is None and await pieces.more() is not None:
             question = await response.question(pieces)
-            if question is not None:
-                return as_json(response.asking(question), 200, {"X-Run-Id": record.id})
+    if question is not None:
+        return as_json(response.asking(question), 200, {"X-Run-Id": record.id})
     return as_json(response.whole(answer_of(live, record, caller, model)), 200, {"X-Run-Id": record.id})
 
 
-def _waiting(live: Live, caller: Caller, previous: object, model: Model) -> RunRecord:
+async def _waiting(live: Live, caller: Caller, previous: object, model: Model) -> RunRecord:
     """The run whose question the response `previous` was.
 
     Raises:
@@ -85,7 +86,7 @@ def _waiting(live: Live, caller: Caller, previous: object, model: Model) -> RunR
     """
     run_id = previous.removeprefix(PREFIX).partition(".")[0] if isinstance(previous, str) else ""
     try:
-        record = live.run(run_id, caller, operating=True)
+        record = await live.find(run_id, caller, operating=True)
     except Problem as problem:
         more = {"param": "previous_response_id", "code": "previous_response_not_found"}
         raise Problem("bad-request", "previous_response_id: there is no response of this id.", more=more) from problem
@@ -127,8 +128,9 @@ class Response:
         return f"{PREFIX}{self.record.id}" + (f".{self.after}" if self.after >= 0 else "")
 
     async def question(self, pieces: Pieces) -> Question | None:
-        """What the run asks a person since the last look."""
-        if not any(isinstance(entry.event, QuestionAsked) for entry in pieces.entries):
+        """What the run asks a person, if it may have begun to since the last look."""
+        is_first = not pieces.entries and self.after >= 0
+        if not is_first and not any(isinstance(entry.event, QuestionAsked) for entry in pieces.entries):
             return None
         questions = await open_questions(self.live, self.record)
         return questions[0] if questions else None
@@ -240,7 +242,7 @@ class _Stream:
             ]
             if not await writer.write(b"".join(opening)):
                 return False
-            question: Question | None = None
+            question = await response.question(pieces)
             while question is None and (found := await pieces.more()) is not None:
                 told = b"".join(self._delta(piece) for piece in found) if pieces.entries else QUIET
                 if told and not await writer.write(told):

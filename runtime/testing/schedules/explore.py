@@ -57,6 +57,7 @@ def explore(
     threads: str = "hold",
     max_steps: int = MAX_STEPS,
     shrink_attempts: int = SHRINK_ATTEMPTS,
+    crashes: int = 0,
     replay_first: str | Path | Sequence[str | Path] = (),
 ) -> Callable[[Callable[..., Awaitable[Any]]], Callable[..., None]]:
     """Try an async test under many schedules. The options are those of :class:`Exploration`.
@@ -67,7 +68,8 @@ def explore(
     paths from the directory of the test, from one above it, or from the current one.
 
     Raises:
-        DeclarationError: an option is wrong. UsageError: what is decorated isn't an async function.
+        DeclarationError: an option is wrong. UsageError: what is decorated isn't an async function; or it is to crash, and leads
+            no lives.
     """
     options = Exploration(
         runs=runs,
@@ -77,6 +79,7 @@ def explore(
         threads=threads,
         max_steps=max_steps,
         shrink_attempts=shrink_attempts,
+        crashes=crashes,
     )
     sources = [replay_first] if isinstance(replay_first, str | Path) else list(replay_first)
 

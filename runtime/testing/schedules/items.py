@@ -20,6 +20,7 @@ from typing import Any, Literal, cast, final
 import attrs
 import pytest
 
+from actors.errors import DeclarationError
 from runtime.testing.schedules.failure import FoundFailure, Schedule
 from runtime.testing.schedules.search import Exploration, overrides, raise_if_interrupted, searched
 from runtime.testing.schedules.simulation import Deadlock, Livelock, Simulation
@@ -56,6 +57,11 @@ def plan_of(item: pytest.Item) -> Plan | None:
     given: str | Path | Sequence[str | Path] = options.pop("replay_first", ())
     if runs is not None:
         options["runs"] = runs
+    if options.get("crashes"):
+        raise DeclarationError(
+            f"{item.nodeid}: pytest.mark.explore(crashes={options['crashes']!r}): only @explore() leads lives.\n"
+            "  Fix: @explore(crashes=1), and a parameter named sim: await sim.lives(life)."
+        )
     sources = (given,) if isinstance(given, str | Path) else tuple(given)
     for source in sources:
         Schedule.load(source, item.path)  # an error in it is reported before anything runs

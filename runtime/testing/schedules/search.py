@@ -15,6 +15,7 @@ from typing import Any, final
 import attrs
 
 from actors.checks import is_count, is_number, refuse
+from actors.errors import UsageError
 from actors.groups import leaves_of
 from runtime.testing.schedules.failure import FoundFailure, Schedule
 from runtime.testing.schedules.schedule import refuse_nesting
@@ -87,6 +88,8 @@ class Exploration:
     max_steps: int = attrs.field(default=MAX_STEPS, validator=is_count(least=1))
     """Steps after which a run counts as a livelock."""
     shrink_attempts: int = attrs.field(default=SHRINK_ATTEMPTS, validator=is_count(least=0))
+    crashes: int = attrs.field(default=0, validator=is_count(least=0))
+    """How often the process ends within one run, at most: see ``Simulation.lives``. The first run has no crash."""
 
 
 Attempt = Callable[[Simulation], BaseException | None]
@@ -126,19 +129,24 @@ def raise_if_interrupted(error: BaseException) -> None:
 def first_failure(attempt: Attempt, plan: Exploration, *, name: str) -> FoundFailure | None:
     """Try one schedule after the other; the first failure, simplified, or None."""
     refuse_nesting()
-    maker, expected = strategy_named(plan.strategy), _USUAL_STEPS
+    maker, expected, places = strategy_named(plan.strategy), _USUAL_STEPS, 0
     for index in range(plan.runs):
         seed = plan.seed + index
         strategy = InTurn() if index == 0 else maker(seed, expected)
-        sim = _simulation(plan, strategy, seed)
+        sim = _simulation(plan, strategy, seed, places=places)
         error = attempt(sim)
-        expected = max(1, len(sim.choices))
+        expected, places = max(1, len(sim.choices)), max(places, sim.crash_points)
         found = _Found(name, strategy.name, index + 1, Schedule(seed, tuple(sim.choices)), error, sim.step)
         if sim.unsettled is not None:
             warnings.warn(_not_explored(name, sim.unsettled), NotExplored, stacklevel=2)
             return None if error is None else _failure(found, found.schedule, sim, error, repeats=False)
         if error is not None:
             return _simplified(attempt, plan, found)
+        if plan.crashes and not places:
+            raise UsageError(
+                f"{name or 'the test'}: crashes={plan.crashes}, and it has led no lives that could end.\n"
+                "  Fix: await sim.lives(life), with a life that opens a runtime with the store it is given."
+            )
     return None
 
 
@@ -180,13 +188,15 @@ class _Found:
     steps: int = 0
 
 
-def _simulation(plan: Exploration, strategy: Any, seed: int, *, explain: bool = False) -> Simulation:
+def _simulation(plan: Exploration, strategy: Any, seed: int, *, explain: bool = False, places: int = 0) -> Simulation:
     return Simulation(
         strategy,
         seed=seed,
         max_steps=plan.max_steps,
         timer_races=_races_of(plan, seed),
         threads=plan.threads,
+        crashes=plan.crashes,
+        crash_points=places,
         explain=explain,
     )
 

@@ -5,6 +5,7 @@ Flow: ``explore`` makes a :class:`Simulation` per schedule and calls :meth:`Simu
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 import time
@@ -12,6 +13,8 @@ import weakref
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import UTC, datetime
+from functools import partial
 from typing import Any, cast, final
 
 import attrs
@@ -23,12 +26,17 @@ from runtime.core.actor_cell import ActorCell
 from runtime.core.cell import current_cell
 from runtime.core.envelope import content_of
 from runtime.core.events import ActorCrashed, ActorEvent, Event, MessageDeadLettered
+from runtime.journal.memory import MemoryStore
+from runtime.journal.store import Store
+from runtime.testing.schedules.crashing import Crashing
 from runtime.testing.schedules.deadlock import Names, Place, place_of, report_on, waits_of
 from runtime.testing.schedules.schedule import Loop, run_chosen
 from runtime.testing.schedules.strategies import InTurn, Replay, Strategy
 from runtime.testing.schedules.taps import Handler, tap
 from runtime.testing.schedules.threads import watched_threads
 from runtime.testing.schedules.virtual_time import ThreadHold
+from runtime.testing.stores.crashing import KILLED, Ending
+from runtime.testing.stores.lives import WITHIN_S, Lives
 
 MAX_STEPS = 20_000
 """Steps of tasks after which a run is taken for a livelock."""
@@ -38,6 +46,9 @@ THREAD_LOOKS = 40
 """Looks, 50 ms apart, at worker threads that wait for a loop that has nothing to do, before both are taken for stuck."""
 RACE_S = 1.0
 """A deadline comes at most so many seconds early: a slow machine is late by a moment, not by the five minutes of a timeout."""
+
+_BEGINS = datetime(2026, 1, 1, tzinfo=UTC)
+"""What the clock of a simulated store says at first."""
 
 
 class Deadlock(AssertionError):
@@ -77,6 +88,8 @@ class Simulation:
         max_steps: int = MAX_STEPS,
         timer_races: float = 0.0,
         threads: str = "hold",
+        crashes: int = 0,
+        crash_points: int = 0,
         explain: bool = False,
     ) -> None:
         self.seed = seed
@@ -111,6 +124,7 @@ class Simulation:
         self._replayed = strategy if isinstance(strategy, Replay) else None
         self._services: set[Any] = set()
         self._in_hand: weakref.WeakKeyDictionary[trio.lowlevel.Task, Any] = weakref.WeakKeyDictionary()
+        self._crashing = Crashing(strategy, seed, crashes, crash_points)
         self.divergence: str | None = None
         """Where a replayed schedule no longer fits the program; None while it does."""
         self.unsettled: str | None = None
@@ -129,6 +143,53 @@ class Simulation:
         self.own_choices += bool(choice)
         return choice
 
+    async def lives(
+        self,
+        run: Callable[[Store], Awaitable[Any]],
+        *,
+        endings: Sequence[Ending] = (*KILLED, Ending.FROZEN),
+        within_s: float = WITHIN_S,
+        store: MemoryStore | None = None,
+    ) -> Any:
+        """Lead lives of a program on one store until one comes to its own end; what that one has made.
+
+        Where ``explore(crashes=…)`` says so, lives end earlier: at a record, or at another call that writes to the store, which
+        is a choice like that of the next task. `run` opens a runtime with the store that it is given, starts its runs by
+        ``run_id``, and returns what they make; it is called again for each life.
+
+        Args:
+            run: one life.
+            endings: how a life may end; the shrinker prefers the first.
+            within_s: how long a life may take, in seconds of virtual time.
+            store: what the first life finds; None: an empty store.
+
+        Raises:
+            AssertionError: what was acknowledged is lost, something was recorded again, a life does not end, or a worker that
+                had lost its runs wrote on.
+        """
+        lives = Lives(run, within_s)
+        first = MemoryStore(begins=_BEGINS) if store is None else store
+        return await lives.through(itertools.repeat(partial(self._decide_end, endings)), first)
+
+    def _decide_end(self, endings: Sequence[Ending], rows: int) -> Ending | None:
+        choice = self._crashing.choose(len(endings) + 1)
+        if choice is None:
+            return None
+        self.choices.append(choice)
+        self.own_choices += bool(choice)
+        if not choice:
+            return None
+        ending, what = endings[choice - 1], "a record" if rows else "a call of the store"
+        self.note(f"the process ends: {ending} {what}")
+        if self._explain:
+            self.happenings.append((self.step, f"the process ends: {ending} {what}"))
+        return ending
+
+    @property
+    def crash_points(self) -> int:
+        """At how many places the process could have ended so far."""
+        return self._crashing.points
+
     def note(self, text: str) -> None:
         """Write a line into the trace."""
         line = f"{self.step:05d} {trio.current_time():.6f} {text}"
@@ -136,8 +197,9 @@ class Simulation:
         self.notes.append(line)
 
     def calm(self) -> None:
-        """From here on a fair schedule and no timer races, so the test may assert that something comes about in the end."""
+        """From here on a fair schedule, without timer races and crashes, so a test may assert that something comes about."""
         self._timer_races = 0.0
+        self._crashing.stop()
         if not isinstance(self._strategy, Replay):
             self._strategy = InTurn()
 

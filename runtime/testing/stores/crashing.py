@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 from enum import StrEnum
-from typing import Final, final
+from functools import partial
+from typing import Final, TypeVar, final
 
 import trio
 
 from actors.store_errors import RunLost, StoreError, StoreUnavailable
 from runtime.journal.memory import MemoryStore
 from runtime.journal.records import Record
-from runtime.journal.store import Created, Done, Existing, Lease, NewRun, StoredQuestion
+from runtime.journal.store import Created, Done, Existing, Lease, NewRun, Posted, StoredQuestion, StoredRun, StoredStatus
 from runtime.testing.stores.passing import PassingStore
+
+T = TypeVar("T")
 
 
 class Ending(StrEnum):
@@ -43,7 +47,7 @@ def _unheard(_: object) -> None:
 
 
 Decide = Callable[[int], Ending | None]
-"""Whether, and how, a process ends with an append of so many records."""
+"""Whether, and how, a process ends with an append of so many records; with 0, at another call that writes."""
 
 
 @final
@@ -57,8 +61,9 @@ class CrashingStore(PassingStore):
         self._decide = decide
         self.ending: Ending | None = None
         """How it has ended."""
-        self.records = 0
-        """How many it had been given before its end."""
+        self.where = ""
+        """With which record or call it has ended, in words."""
+        self._records = 0
         self._held: list[Callable[[], None]] = []
         self._thawed = trio.Event()
         self._nursery: trio.Nursery
@@ -149,21 +154,34 @@ class CrashingStore(PassingStore):
 
     async def create(self, run: NewRun, first: Record) -> Created | Existing:
         """See ``Store.create``."""
-        ending = self._decided(1)
-        if ending is not None:
-            await self._end_in_create(run, first)
-        made: Created | Existing = await self._store.create(run, first)
+        made = await self._called(partial(self._store.create, run, first), "create", 1)
         if isinstance(made, Created):
             self.acknowledged.append(first)
-        if ending is Ending.CANCELLED_AFTER:
-            self.crashed.set()
         return made
 
-    async def _end_in_create(self, run: NewRun, first: Record) -> None:
-        match self.ending:
+    async def take(self, run: str, only: StoredStatus | None = None) -> StoredRun | None:
+        """See ``Store.take``."""
+        return await self._called(partial(self._store.take, run, only), "take")
+
+    async def release(self, run: str, status: StoredStatus, wake_at: datetime | None) -> None:
+        """See ``Store.release``."""
+        await self._called(partial(self._store.release, run, status, wake_at), "release")
+
+    async def post(self, item: Posted) -> bool:
+        """See ``Store.post``."""
+        return await self._called(partial(self._store.post, item), "post")
+
+    async def tick(self, name: str, seen: datetime | None, next_at: datetime | None) -> bool:
+        """See ``Store.tick``."""
+        return await self._called(partial(self._store.tick, name, seen, next_at), "tick")
+
+    async def _called(self, call: Callable[[], Awaitable[T]], what: str, rows: int = 0) -> T:
+        """Call it, unless the process ends with it."""
+        ending = self._decided(rows, what)
+        match ending:
             case Ending.BEFORE | Ending.AFTER:
-                if self.ending is Ending.AFTER:
-                    await self._store.create(run, first)
+                if ending is Ending.AFTER:
+                    await call()
                 self._die()
                 raise StoreUnavailable("the process has died, as this test wants.\n  Fix: open the store again.")
             case Ending.CANCELLED_BEFORE | Ending.CANCELLED_INSIDE:
@@ -175,18 +193,23 @@ class CrashingStore(PassingStore):
                     await self._thawed.wait()
             case _:
                 pass
+        made = await call()
+        if ending is Ending.CANCELLED_AFTER:
+            self.crashed.set()
+        return made
 
     def thaw(self) -> None:
         """Go on as a process does that was stopped for long and does not know it yet."""
         self._thawed.set()
         self._release()
 
-    def _decided(self, rows: int) -> Ending | None:
+    def _decided(self, rows: int, what: str = "") -> Ending | None:
         if self.ending is not None:
             return None  # what it is asked now, the store itself rejects
+        self._records += rows
         self.ending = self._decide(rows)
-        if self.ending is None:
-            self.records += rows
+        if self.ending is not None:
+            self.where = f"record {self._records}" if rows else f"{what} behind record {self._records}"
         return self.ending
 
     def _die(self) -> None:

@@ -85,7 +85,7 @@ class Lives:
             made = lived[0].unwrap()
             await self._look(crashing)
             return made
-        self.ends.append(f"{crashing.ending} record {crashing.records + 1}")
+        self.ends.append(f"{crashing.ending} {crashing.where}")
         if crashing.ending is not Ending.FROZEN:
             nursery.cancel_scope.cancel()
             with trio.CancelScope(shield=True):
@@ -100,6 +100,7 @@ class Lives:
         await trio.sleep(LEASE_S)
         if await journals_in(self.latest) != journals:
             raise AssertionError(f"{self.where()}it wrote on when its lease had ended and another had its runs")
+        await self._look(crashing)
         return made
 
     def _forgive(self, lived: outcome.Outcome[Any]) -> None:

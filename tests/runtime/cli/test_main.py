@@ -40,7 +40,7 @@ async def same(a: A) -> B:
             ["fly"],
             (
                 "argument COMMAND: invalid choice: 'fly' "
-                "(choose from 'demo', 'graph', 'compile', 'run', 'trace', 'runs', 'store', 'serve', "
+                "(choose from 'demo', 'graph', 'compile', 'run', 'evaluate', 'trace', 'runs', 'store', 'serve', "
                 "'mcp', 'keys', 'new', 'doctor')"
             ),
         ),

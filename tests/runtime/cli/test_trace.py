@@ -110,3 +110,18 @@ def test_wrong_command_lines_are_exit_code_2(folder: Path, capsys: pytest.Captur
     assert main(["trace", "run.jsonl", "-o", "none/x.svg"]) == 2
     assert main(["run", "g.py:graph", "--record", "none/run.jsonl"]) == 2
     assert "-o x.pdf: its name must end with one of .html, .json, .svg" in capsys.readouterr().err
+
+
+def test_blame_is_a_table_whose_last_row_is_the_whole_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record("hello")
+    capsys.readouterr()
+
+    assert main(["trace", "run.jsonl", "--blame"]) == 0
+
+    lines = capsys.readouterr().out.splitlines()
+    [begin] = [number for number, line in enumerate(lines) if line.startswith("blame: ")]
+    assert lines[begin + 1].split() == ["node", "cause", "time", "tokens", "cost"]
+    assert any(line.split()[:2] == ["shout", "work"] for line in lines[begin:])
+    assert lines[-1].split()[:3] == ["the", "whole", "run"]
+    assert lines[-1].endswith("100 %")
+    assert max(map(len, lines)) <= 80

@@ -7,13 +7,17 @@ import os
 from fastapi import FastAPI
 
 from runtime.serve import Service
-from tests.runtime.serve.cast import answers
+from tests.runtime.serve.cast import answers, counting
 from tests.runtime.serve.test_questions import letters
 
 graph = answers()
 letters_graph = letters()
 service = Service([graph])
 app = service.app
+
+stored_graph = counting(0.1)
+stored = Service([stored_graph], store=os.environ.get("STORE_OF_RUNS")).app
+"""With a store, where one is named."""
 
 mounted_service = Service([answers()])
 mounted = FastAPI(lifespan=mounted_service.lifespan)

@@ -55,6 +55,18 @@ def answers() -> Graph[Question, Answer]:
     return graph
 
 
+def counting(step_s: float = 1.0) -> Graph[Many, Answer]:
+    """One step after another."""
+    graph = Graph("counting", input=Many, output=Answer)
+
+    @graph.node
+    async def count(many: Many) -> Many | Answer:
+        await trio.sleep(step_s)
+        return Many(many.n - 1) if many.n > 1 else Answer("done")
+
+    return graph
+
+
 class Keys:
     """Three callers, their keys and an authenticator."""
 

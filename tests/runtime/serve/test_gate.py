@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import trio
 
-from runtime.serve import Limits, Service
+from runtime.serve import AGUIFace, Face, Limits, MCPFace, OpenAIFace, Service
 from runtime.serve.auth import Caller
 from tests.runtime.serve.cast import Client, Keys, answers, serving
 
@@ -23,7 +23,7 @@ async def client() -> AsyncIterator[Client]:
 
 def all_endpoints(service: Service) -> list[tuple[str, str, Any]]:
     """Method, path and scope of every route, with names filled in."""
-    given = {"{graph}": "answers", "{run}": "theirs", "{question}": "q", "{file:path}": "app.js"}
+    given = {"{graph}": "answers", "{run}": "theirs", "{question}": "q", "{file:path}": "app.js", "{model}": "answers"}
 
     def filled(path: str) -> str:
         for name, value in given.items():
@@ -33,8 +33,14 @@ def all_endpoints(service: Service) -> list[tuple[str, str, Any]]:
     return [(each.method, filled(each.path), each.scope) for each in service._endpoints()]
 
 
+def whole(keys: Keys) -> Service:
+    """A service with everything that there is."""
+    faces: list[Face] = [OpenAIFace(), MCPFace(), AGUIFace()]
+    return Service([answers()], auth=keys.auth, faces=faces, operate=True)
+
+
 async def test_without_a_key_every_route_but_the_open_ones_is_a_401() -> None:
-    service = Service([answers()], auth=Keys().auth)
+    service = whole(Keys())
     async with service.lifespan():
         client = Client(service.app)
         statuses = {(method, path): (await client.call(method, path, {})).status for method, path, _ in all_endpoints(service)}
@@ -42,12 +48,21 @@ async def test_without_a_key_every_route_but_the_open_ones_is_a_401() -> None:
     is_open = {path for _, path, scope in all_endpoints(service) if scope is None}
     assert is_open == {"/healthz", "/readyz", "/openapi.json", "/inspector", "/inspector/", "/inspector/static/app.js"}
     assert {path for (_, path), status in statuses.items() if status != 401} == is_open
-    assert len(statuses) >= 11
+    assert {("POST", "/mcp"), ("POST", "/v1/responses"), ("POST", "/agui/answers")} < set(statuses)
+    assert len(statuses) >= 30
+
+
+async def test_every_operation_has_an_id_of_its_own() -> None:
+    document = whole(Keys()).openapi()
+
+    ids = [operation["operationId"] for path in document["paths"].values() for operation in path.values()]
+    assert len(ids) == len(set(ids))
+    assert not any(each.startswith("_") for each in ids)
 
 
 async def test_another_callers_run_is_not_there_on_any_route() -> None:
     keys = Keys()
-    service = Service([answers()], auth=keys.auth)
+    service = whole(keys)
     async with service.lifespan():
         client = Client(service.app)
         await client.of(keys.ann).start("a", run_id="theirs")
@@ -129,7 +144,7 @@ async def test_an_authenticator_of_ones_own_says_who_calls() -> None:
 async def test_a_host_that_is_not_ours_is_a_400_on_every_route(host: str) -> None:
     """A page of another site can point its own name at this machine; its browser then sends that name."""
     keys = Keys()
-    service = Service([answers()], auth=keys.auth)
+    service = whole(keys)
     async with service.lifespan():
         client = Client(service.app, keys.ann)
         for method, path, _ in all_endpoints(service):

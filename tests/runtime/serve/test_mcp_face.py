@@ -20,7 +20,8 @@ from actors import Graph
 from actors.errors import DeclarationError
 from runtime import open_runtime
 from runtime.cli.main import main
-from runtime.serve import Limits, MCPFace, Recording, Service
+from runtime.recording import Recorder, Recording
+from runtime.serve import Limits, MCPFace, Service
 from runtime.serve.faces.mcp_server import GraphServer
 from runtime.serve.faces.mcp_tools import tools_of
 from runtime.serve.live import Live
@@ -235,8 +236,10 @@ async def test_the_command_serves_on_standard_input_and_output(era: str) -> None
 
 async def test_where_nobody_else_can_answer_a_question_that_cannot_be_asked_fails(virtual_clock: Any) -> None:
     graphs = [letters()]
-    async with open_runtime(graphs=graphs) as runtime:
-        live = Live(graphs, Limits(), Recording(), runtime)
+    recorder = Recorder(Recording())
+    options: Any = {"instruments": [recorder]}
+    async with open_runtime(graphs=graphs, **options) as runtime:
+        live = Live(graphs, Limits(), recorder, runtime)
         async with live.serving(), Client(GraphServer(live, is_alone=True)._server) as client:
             refused = await client.call_tool("letters", {"number": 7})
             assert refused.is_error

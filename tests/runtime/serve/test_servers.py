@@ -122,16 +122,6 @@ async def test_a_signal_lets_runs_end_and_answers_until_they_have(tmp_path: Path
 
 
 @pytest.mark.slow
-async def test_a_second_signal_cancels_the_runs(tmp_path: Path) -> None:
-    async with serving(COMMANDS["understudy"], {}, tmp_path) as up, client(up) as http:
-        await http.post("/v1/graphs/answers/runs", json={"input": {"text": "a", "wait_s": 600}})
-        up.process.send_signal(signal.SIGTERM)
-        await until(http, "/readyz", lambda reply: reply.status_code == 503)
-        up.process.send_signal(signal.SIGTERM)
-        assert await up.wait() == 0
-
-
-@pytest.mark.slow
 async def test_an_open_inspector_does_not_keep_a_server_from_ending(tmp_path: Path) -> None:
     async with serving(COMMANDS["uvicorn"], {}, tmp_path) as up:
         message = asking("GET", "/inspector/api/changes?view=overview")

@@ -5,23 +5,11 @@ from typing import Any
 import pytest
 import trio
 
-from actors import Graph
 from runtime.serve import Limits, Recording, Service
 from runtime.serve.sse import SLICE_BYTES, slices
-from tests.runtime.serve.cast import Answer, Client, Many, Reply, serving
+from tests.runtime.serve.cast import Client, Reply, counting, serving
 
 SSE = {"accept": "text/event-stream"}
-
-
-def counting() -> Graph[Many, Answer]:
-    graph = Graph("counting", input=Many, output=Answer)
-
-    @graph.node
-    async def count(many: Many) -> Many | Answer:
-        await trio.sleep(1)
-        return Many(many.n - 1) if many.n > 1 else Answer("done")
-
-    return graph
 
 
 async def test_a_start_can_be_followed_as_it_goes(virtual_clock: Any) -> None:

@@ -4,12 +4,17 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import attrs
+import httpx
 import pytest
 import trio
-from opentelemetry import trace
+from opentelemetry import propagate, trace
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -18,8 +23,9 @@ from actors import LM, Graph, LMUnavailable, Redelivery, RunFailed, Usage
 from actors.errors import DeclarationError
 from runtime import open_runtime
 from runtime.journal.memory import MemoryStore
-from runtime.telemetry import Tracing
+from runtime.telemetry import GenAIMetrics, Tracing
 from runtime.testing import Answer, ScriptedLM
+from runtime.testing.network import Exchange, VirtualNetwork
 
 
 @attrs.frozen
@@ -267,3 +273,140 @@ async def test_a_call_of_a_tool_hangs_below_the_attempt_whose_model_called_it(sp
     assert below(spans.one("execute_tool double"), spans.one("work"))
     assert fields(spans.one("execute_tool double"))["gen_ai.tool.name"] == "double"
     assert len(spans.named(f"chat {lm.model}")) == 2
+
+
+async def test_what_is_done_with_the_items_of_a_generator_hangs_below_the_run_and_not_below_the_generator(spans, autojump_clock):
+    graph = Graph("items", input=Question, output=Result)
+
+    @graph.node
+    async def make(question: Question) -> AsyncIterator[Half]:
+        yield Half(1)
+        await trio.sleep(5)
+
+    @graph.node
+    async def take(half: Half) -> Result:
+        await trio.sleep(1)
+        return Result(str(half.n))
+
+    async with open_runtime(instruments=[Tracing(spans.provider)]) as runtime:
+        await runtime.run(graph, Question(1))
+
+    assert below(spans.one("take"), spans.one("invoke_workflow items"))
+
+
+async def test_requests_and_worker_threads_of_a_node_hang_below_its_attempt(spans, autojump_clock):
+    graph = Graph("outward", input=Question, output=Result)
+    network = VirtualNetwork({"api.test": [Exchange.reply("hello")]})
+
+    class Instrumented(httpx.AsyncBaseTransport):
+        """As OpenTelemetry's instrumentation of httpx does it: a span, and its context in the request's head."""
+
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            with spans.tracer.start_as_current_span("GET", kind=trace.SpanKind.CLIENT):
+                propagate.inject(request.headers)
+                return await network.transport().handle_async_request(request)
+
+    @graph.node
+    def counting(question: Question) -> Half:
+        with spans.tracer.start_as_current_span("in the thread"):
+            return Half(question.n)
+
+    @graph.node
+    async def asking(half: Half) -> Result:
+        async with httpx.AsyncClient(transport=Instrumented()) as client:
+            return Result((await client.get("http://api.test/")).text)
+
+    async with open_runtime(instruments=[Tracing(spans.provider)]) as runtime:
+        await runtime.run(graph, Question(1))
+
+    assert below(spans.one("in the thread"), spans.one("counting"))
+    assert below(spans.one("GET"), spans.one("asking"))
+    [sent] = network.requests
+    run = spans.one("invoke_workflow outward")
+    assert run.context is not None
+    assert sent.headers["traceparent"].split("-")[1] == f"{run.context.trace_id:032x}"
+
+
+async def test_what_an_earlier_process_has_done_makes_no_spans(spans, autojump_clock):
+    graph = Graph("lives", input=Question, output=Result)
+    begun = trio.Event()
+    lives: list[int] = []
+
+    @graph.node
+    async def first(question: Question) -> Half:
+        return Half(question.n)
+
+    @graph.node
+    async def second(half: Half) -> Result:
+        lives.append(half.n)
+        if len(lives) == 1:
+            begun.set()
+            await trio.sleep_forever()
+        return Result("done")
+
+    store = MemoryStore()
+    before = Spans()
+    with trio.CancelScope() as life:
+        async with open_runtime(instruments=[Tracing(before.provider)], store=store) as runtime:
+            await runtime.start(graph, Question(1), "r")
+            await begun.wait()
+            life.cancel()
+    async with open_runtime(instruments=[Tracing(spans.provider)], store=store, graphs=[graph]) as runtime:
+        handle = await runtime.handle("r")
+        assert await handle.result() == Result("done")
+
+    assert [span.name for span in before.ended if span.name == "first"] == ["first"]
+    assert [span.name for span in spans.ended] == ["second", "invoke_workflow lives"]
+    assert below(spans.one("second"), spans.one("invoke_workflow lives"))
+
+
+async def test_openinference_gets_sessions_users_and_messages_and_genai_both_old_and_new_names(spans, autojump_clock):
+    tracing = Tracing(spans.provider, ("genai", "openinference"), content=True)
+    lm = ScriptedLM([Answer("yes", usage=Usage(7, 3))])
+
+    async with open_runtime(lm=lm, instruments=[tracing], show_prompts=True) as runtime:
+        await runtime.run(asking(spans), Question(4), labels={"session": "s-1", "user": "anna", "other": "x"})
+
+    run, call = fields(spans.one("invoke_workflow asking")), fields(spans.one(f"chat {lm.model}"))
+    assert (run["session.id"], run["user.id"]) == ("s-1", "anna")
+    assert (run["input.value"], run["input.mime_type"]) == ('{"n": 4}', "application/json")
+    assert run["output.value"] == '{"text": "yes"}'
+    assert call["openinference.span.kind"] == "LLM"
+    assert (call["llm.token_count.prompt"], call["llm.token_count.completion"], call["llm.token_count.total"]) == (7, 3, 10)
+    assert (call["llm.input_messages.0.message.role"], call["llm.input_messages.0.message.content"]) == ("user", "4")
+    assert call["llm.output_messages.0.message.content"] == "yes"
+    assert json.loads(call["gen_ai.input.messages"]) == [{"role": "user", "parts": [{"type": "text", "content": "4"}]}]
+    [said] = json.loads(call["gen_ai.output.messages"])
+    assert said == {"role": "assistant", "parts": [{"type": "text", "content": "yes"}], "finish_reason": "stop"}
+
+
+async def test_calls_are_measured_by_the_names_of_the_conventions(autojump_clock):
+    reader = InMemoryMetricReader()
+    provider = MeterProvider([reader], shutdown_on_exit=False)
+    graph = Graph("measured", input=Question, output=Result)
+
+    @graph.node(redelivery=Redelivery(max_attempts=1))
+    async def ask(question: Question, lm: LM) -> Result:
+        return Result((await lm.chat([{"role": "user", "content": "x"}])).text)
+
+    lm = ScriptedLM([Answer("yes", latency_s=2, usage=Usage(7, 3)), LMUnavailable("down", model="m")])
+    async with open_runtime(lm=lm, instruments=[GenAIMetrics(provider)]) as runtime:
+        await runtime.run(graph, Question(1))
+        with pytest.raises(RunFailed):
+            await runtime.run(graph, Question(2))
+
+    data: Any = reader.get_metrics_data()
+    points = {
+        (metric.name, *sorted(dict(point.attributes).items())): point.sum
+        for resource in data.resource_metrics
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+        for point in metric.data.data_points
+    }
+    common = (("gen_ai.operation.name", "chat"), ("gen_ai.request.model", "scripted"))
+    assert points == {
+        ("gen_ai.client.token.usage", *common, ("gen_ai.token.type", "input")): 7,
+        ("gen_ai.client.token.usage", *common, ("gen_ai.token.type", "output")): 3,
+        ("gen_ai.client.operation.duration", *common): 2.0,
+        ("gen_ai.client.operation.duration", ("error.type", "LMUnavailable"), *common): 0.0,
+    }

@@ -1,0 +1,289 @@
+"""A graph on every row of a data set: as many runs at the same time as wanted, under one budget, kept as they end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO, final
+
+import attrs
+import trio
+
+from actors.checks import check_count
+from actors.errors import DeclarationError, LMBudgetExhausted, UnderstudyError, UsageError
+from actors.graphs.graph import Graph
+from runtime.evaluate.dataset import Dataset, Example
+from runtime.evaluate.results import SHOWN_STEPS, Evaluation, RowResult, TimedStep, header
+from runtime.evaluate.scoring import Metric, Trace, metrics_of, scored
+from runtime.graphs.handle import RunHandle
+from runtime.graphs.record import Spend
+from runtime.lm.limits.budget import Budget
+
+if TYPE_CHECKING:
+    from runtime.app import Runtime
+
+AT_ONCE = 64
+SHOWN_CHARS = 2_000
+
+
+@final
+@attrs.frozen
+class Progress:
+    """How far an evaluation is."""
+
+    done: int
+    of: int
+    mean: float
+    """Of the first metric, so far."""
+    cost_usd: float
+    elapsed_s: float
+
+    @property
+    def left_s(self) -> float:
+        """How long the rest will take, if it goes on like this; infinite before the first row."""
+        return self.elapsed_s / self.done * (self.of - self.done) if self.done else math.inf
+
+
+Told = Callable[[Progress], None]
+
+
+@final
+@attrs.define(eq=False)
+class Evaluator:
+    """Runs rows of one graph and judges their outputs; :func:`evaluate` and comparisons are made of it."""
+
+    runtime: Runtime
+    graph: Graph[Any, Any]
+    metrics: tuple[Metric, ...]
+    name: str | None = None
+    budget: Budget | None = None
+
+    async def row(self, example: Example, repeat: int) -> tuple[RowResult, BaseException | None]:
+        """One run of `example`, judged; and the error that it ended with."""
+        labels = {"row": example.id, "repeat": str(repeat), **({"evaluation": self.name} if self.name else {})}
+        run_id = f"{self.name}-{example.digest}-{_plain(example.id)}-{repeat}" if self.name else None
+        began = trio.current_time()
+        handle: RunHandle[Any] | None = None
+        output: Any = None
+        failure: Exception | None = None
+        try:
+            handle = await self.runtime.start(self.graph, example.input, run_id, labels=labels, budget=self.budget)
+            output = await _result_of(handle)
+        except DeclarationError:
+            raise  # the graph is wrong, for every row
+        except (UnderstudyError, ExceptionGroup) as error:
+            failure = error
+        latency_s = trio.current_time() - began
+        trace = handle.trace if handle is not None else ()
+        known = RowResult(
+            id=example.id,
+            repeat=repeat,
+            digest=example.digest,
+            slice=example.slice,
+            input=_shown(example.input),
+            output=_shown(output) if failure is None else "",
+            error=None if failure is None else _shown(failure),
+            latency_s=None if handle is not None and math.isnan(handle.started_at_s) else latency_s,
+            steps=len(trace),
+            spend=handle.spend if handle is not None else Spend(),
+            timeline=_timeline(handle, trace),
+        )
+        if failure is not None:
+            return attrs.evolve(known, scores={metric.name: metric.low for metric in self.metrics}), failure
+        return await self._judged(known, example, output, trace, labels), None
+
+    async def _judged(self, known: RowResult, example: Example, output: Any, trace: Trace, labels: dict[str, str]) -> RowResult:
+        scores, reasons, judging = dict[str, float](), dict[str, str](), Spend()
+        for metric in self.metrics:
+            try:
+                score, used = await scored(self.runtime, metric, example, output, trace, labels)
+            except DeclarationError:
+                raise  # the metric is wrong for every row
+            except Exception as error:  # noqa: BLE001 - the metric's, about one output; the report names it
+                scores[metric.name], reasons[metric.name] = metric.low, f"the metric raised {type(error).__name__}: {error}"
+                continue
+            scores[metric.name], judging = score.value, judging.plus(used)
+            if score.reason:
+                reasons[metric.name] = score.reason
+        return attrs.evolve(known, scores=scores, reasons=reasons, judging=judging)
+
+
+async def evaluate(
+    runtime: Runtime,
+    graph: Graph[Any, Any],
+    data: Dataset | Iterable[Any],
+    metrics: Iterable[object] | object,
+    *,
+    repeats: int = 1,
+    at_once: int = AT_ONCE,
+    budget: Budget | None = None,
+    out: str | Path | None = None,
+    name: str | None = None,
+    told: Told | None = None,
+) -> Evaluation:
+    """Run `graph` on every row of `data` and judge the outputs.
+
+    A row whose run fails is a result too, with the lowest score of every metric. Left by a cancellation, nothing of it goes on,
+    and `out` holds what was done.
+
+    Args:
+        runtime: where the runs are made.
+        graph: what is evaluated.
+        data: a ``Dataset``, or rows for ``Dataset.of``.
+        metrics: functions of an example, an output and a trace, graphs, or ``Metric`` objects; see ``runtime.evaluate.Metric``.
+        repeats: how many times each row is run; a row's score is the mean.
+        at_once: the most runs at the same time, beside the limits of the models.
+        budget: what all runs together may use; when it is spent, the evaluation ends with the rows that it has.
+        out: a file of JSON Lines to which each result is added as it ends. Results that it holds already are not made again.
+        name: with a store, every row is a durable run whose id begins with it: the same evaluation started again takes up the
+            runs that an earlier process began, and pays for none again.
+        told: is told how far it is, after each row.
+
+    Raises:
+        DeclarationError: an argument is wrong, or a metric gave something that isn't a score.
+        UsageError: `out` is of another graph, or of other metrics.
+    """
+    rows = data if isinstance(data, Dataset) else Dataset.of(data, graph)
+    check_count(evaluate, "repeats", repeats)
+    check_count(evaluate, "at_once", at_once)
+    evaluator = Evaluator(runtime, graph, metrics_of(metrics), name, budget)
+    with _opened(out, evaluator) as (kept, write):
+        work = _Work(evaluator, [(example, repeat) for example in rows for repeat in range(repeats)], kept, write, told)
+        return await work.run(at_once, rows)
+
+
+@final
+@attrs.define(eq=False)
+class _Work:
+    evaluator: Evaluator
+    wanted: list[tuple[Example, int]]
+    done: dict[tuple[str, int, str], RowResult]
+    write: Callable[[RowResult], None]
+    told: Told | None
+    stopped: str | None = attrs.field(default=None, init=False)
+    began_s: float = attrs.field(factory=trio.current_time, init=False)
+
+    async def run(self, at_once: int, rows: Dataset) -> Evaluation:
+        left = iter([pair for pair in self.wanted if _key(*pair) not in self.done])
+        wrong: list[DeclarationError] = []
+        async with trio.open_nursery() as nursery:
+
+            async def work() -> None:
+                for example, repeat in left:
+                    if self.stopped is not None:
+                        return
+                    try:
+                        result, failure = await self.evaluator.row(example, repeat)
+                    except DeclarationError as error:
+                        wrong.append(error)
+                        nursery.cancel_scope.cancel()
+                        return
+                    if failure is not None and _is_spent(failure, self.evaluator.budget):
+                        self.stopped = "the budget is spent"
+                        return  # the runs that are under way have reserved what they need
+                    self.done[_key(example, repeat)] = result
+                    self.write(result)
+                    self._tell()
+
+            for _ in range(min(at_once, len(self.wanted))):
+                nursery.start_soon(work)
+        if wrong:
+            raise wrong[0]
+        results = tuple(self.done[key] for key in (_key(*pair) for pair in self.wanted) if key in self.done)
+        names = tuple(metric.name for metric in self.evaluator.metrics)
+        return Evaluation(self.evaluator.graph.name, names, results, rows.bad, self.stopped)
+
+    def _tell(self) -> None:
+        if self.told is None:
+            return
+        first, results = self.evaluator.metrics[0].name, self.done.values()
+        mean = math.fsum(row.scores[first] for row in results) / len(results)
+        cost = math.fsum(row.spend.cost_usd + row.judging.cost_usd for row in results)
+        self.told(Progress(len(results), len(self.wanted), mean, cost, trio.current_time() - self.began_s))
+
+
+def _key(example: Example, repeat: int) -> tuple[str, int, str]:
+    return example.id, repeat, example.digest
+
+
+def _is_spent(error: BaseException, budget: Budget | None) -> bool:
+    """Whether `error` comes from the evaluation's own budget being spent, and not from one of the graph's."""
+    if budget is None:
+        return False
+    if isinstance(error, BaseExceptionGroup):
+        parts: tuple[BaseException, ...] = error.exceptions  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        return any(_is_spent(each, budget) for each in parts)
+    causes = [error, *([error.__cause__] if error.__cause__ is not None else [])]
+    return any(isinstance(each, LMBudgetExhausted) for each in causes)
+
+
+@contextmanager
+def _opened(
+    out: str | Path | None, evaluator: Evaluator
+) -> Generator[tuple[dict[tuple[str, int, str], RowResult], Callable[[RowResult], None]]]:
+    """The results that the file holds, and what adds one to it."""
+    if out is None:
+        yield {}, lambda result: None
+        return
+    path, first = Path(out), header(evaluator.graph.name, [metric.name for metric in evaluator.metrics])
+    kept: dict[tuple[str, int, str], RowResult] = {}
+    if path.exists() and path.stat().st_size:
+        before = Evaluation.load(path)
+        if before.header() != first:
+            raise UsageError(
+                f"{path} holds an evaluation of graph {before.graph!r} by {', '.join(before.metrics)}, "
+                f"not of {evaluator.graph.name!r} by {', '.join(metric.name for metric in evaluator.metrics)}.\n"
+                "  Fix: write to another file, or delete this one."
+            )
+        kept = {(row.id, row.repeat, row.digest): row for row in before.results}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    whole = "\n".join([first, *(row.to_line() for row in kept.values())]) + "\n"  # without a last line that was cut
+    path.write_text(whole, encoding="utf-8")
+    with path.open("a", encoding="utf-8") as file:
+        yield kept, lambda result: _add(file, result)
+
+
+def _add(file: TextIO, result: RowResult) -> None:
+    file.write(result.to_line() + "\n")
+    file.flush()
+
+
+async def _result_of(handle: RunHandle[Any]) -> Any:
+    """The output; left by a cancellation, the run does not go on, unless a store keeps it for the next time."""
+    try:
+        return await handle.result()
+    except trio.Cancelled:
+        if not handle.durable:
+            with trio.CancelScope(shield=True):
+                await handle.cancel()
+        raise
+
+
+def _timeline(handle: RunHandle[Any] | None, trace: Trace) -> tuple[TimedStep, ...]:
+    if handle is None or math.isnan(handle.started_at_s):
+        return ()
+    began = handle.started_at_s
+    return tuple(
+        TimedStep(
+            step.path,
+            round((step.started_at_s if step.started_at_s is not None else step.delivered_at_s) - began, 6),
+            round((step.ended_at_s if step.ended_at_s is not None else step.delivered_at_s) - began, 6),
+            step.status.value,
+        )
+        for step in trace[:SHOWN_STEPS]
+    )
+
+
+def _plain(text: str) -> str:
+    return "".join(char if char.isalnum() and char.isascii() else "-" for char in text)[:24]
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, BaseExceptionGroup):
+        leaves: list[str] = [_shown(each) for each in value.exceptions]  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType, reportUnknownArgumentType]
+        return "; ".join(leaves)[:SHOWN_CHARS]
+    if isinstance(value, BaseException):
+        return f"{type(value).__name__}: {value}"[:SHOWN_CHARS]
+    return str(value)[:SHOWN_CHARS]

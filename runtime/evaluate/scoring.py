@@ -1,0 +1,191 @@
+"""Metrics: what judges an output, from plain functions to graphs, and what they say."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, cast, final
+
+import attrs
+
+from actors.errors import DeclarationError
+from actors.graphs.graph import Graph
+from actors.words import repr_of
+from runtime.evaluate.dataset import Example
+from runtime.graphs.record import Spend, Step
+from runtime.messages.fields import fields_of, message_kind
+
+if TYPE_CHECKING:
+    from runtime.app import Runtime
+
+
+@final
+@attrs.frozen
+class Score:
+    """What a metric says of one output: a number, best within 0 to 1, and why."""
+
+    value: float
+    reason: str = ""
+
+
+Trace = tuple[Step, ...]
+MetricFunction = Callable[[Example, Any, Trace], "bool | float | Score | Awaitable[bool | float | Score]"]
+"""``metric(example, output, trace)``, async or not; of an example's fields and of ``handle.trace``."""
+
+
+@final
+@attrs.frozen(eq=False)
+class Metric:
+    """A function or a graph that judges outputs, under a name.
+
+    Args:
+        name: as reports show it.
+        judge: a function of an example, an output and the run's trace, with a bool, a number or a ``Score``; or a graph whose
+            input has fields out of ``example``'s labels and input, ``input``, ``output`` and ``expected``.
+        low: the lowest value.
+        high: the highest value. Comparisons need both to be right.
+        needs: the least share of the range that counts as passed in JUnit's form.
+    """
+
+    name: str
+    judge: MetricFunction | Graph[Any, Any]
+    low: float = 0.0
+    high: float = 1.0
+    needs: float = 0.5
+
+    @classmethod
+    def of(cls, given: object) -> Metric:
+        """`given` as a metric: one, a function or a graph.
+
+        Raises:
+            DeclarationError: it is neither.
+        """
+        if isinstance(given, Metric):
+            return given
+        judge: Any = given
+        if isinstance(given, Graph):
+            return cls(str(judge.name), judge)
+        if callable(given):
+            return cls(str(getattr(judge, "__name__", type(judge).__name__)), judge)
+        raise DeclarationError(
+            f"metrics={repr_of(given)}: expected a function (example, output, trace) or a graph.\n"
+            "  Fix: def exact(example, output, trace): return output.text == example.expected."
+        )
+
+    def share(self, value: float) -> float:
+        """`value` as a part of the metric's range, 0 to 1.
+
+        Raises:
+            DeclarationError: it is outside.
+        """
+        if not self.low <= value <= self.high:
+            raise DeclarationError(
+                f"metric {self.name!r} gave {value:g}, which isn't between {self.low:g} and {self.high:g}.\n"
+                f"  Fix: Metric({self.name!r}, {self.name}, low=…, high=…), with bounds that hold for every row."
+            )
+        return (value - self.low) / (self.high - self.low)
+
+
+def metrics_of(given: Iterable[object] | object) -> tuple[Metric, ...]:
+    """The metrics in `given`, which have different names."""
+    items: Any = given
+    is_many = isinstance(given, Iterable) and not isinstance(given, str | Graph)
+    metrics = tuple(Metric.of(each) for each in (items if is_many else [items]))
+    names = [metric.name for metric in metrics]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise DeclarationError(f"two metrics are called {twice!r}.\n  Fix: give one another name: Metric('…', {twice}).")
+    if not metrics:
+        raise DeclarationError("there is no metric.\n  Fix: metrics=[a function of example, output and trace].")
+    return metrics
+
+
+def exact(example: Example, output: Any, trace: Trace) -> bool:
+    """Whether the output is what the label ``expected`` says: a text or number for an output of one field, else its fields."""
+    expected: Any = example.expected
+    kind = type(cast("object", output))
+    if message_kind(kind) is None:
+        return bool(output == expected)
+    fields = {field.name: getattr(output, field.attribute) for field in fields_of(kind) if field.init}
+    if isinstance(expected, Mapping):
+        wanted = cast("Mapping[str, Any]", expected)
+        return all(name in fields and fields[name] == value for name, value in wanted.items())
+    return len(fields) == 1 and next(iter(fields.values())) == expected
+
+
+async def scored(
+    runtime: Runtime, metric: Metric, example: Example, output: Any, trace: Trace, labels: Mapping[str, str]
+) -> tuple[Score, Spend]:
+    """What `metric` says, and what it has used of language models.
+
+    Raises:
+        DeclarationError: it says something that isn't a score. Otherwise, what it raises.
+    """
+    if isinstance(metric.judge, Graph):
+        graph: Graph[Any, Any] = metric.judge
+        handle = await runtime.start(graph, _question(graph, example, output), labels=labels)
+        return _score(metric, _verdict(await handle.result())), handle.spend
+    said: Any = metric.judge(example, output, trace)
+    if inspect.isawaitable(said):
+        said = await said
+    return _score(metric, said), Spend()
+
+
+def _question(graph: Graph[Any, Any], example: Example, output: Any) -> Any:
+    """What a judge is asked: its input's fields are looked up by their names."""
+    [kind] = graph.input_types if len(graph.input_types) == 1 else [None]
+    if kind is None:
+        raise DeclarationError(f"the judge {graph.name!r} takes several types.\n  Fix: give it one input type.")
+    known: dict[str, Any] = {"output": output, "input": example.input, "example": example}
+    values: dict[str, Any] = {}
+    for field in fields_of(kind):
+        if not field.init:
+            continue
+        value = known[field.name] if field.name in known else getattr(example, field.name, getattr(output, field.name, _ABSENT))
+        if value is not _ABSENT:
+            values[field.name] = _as_text(value) if field.type is str else value
+        elif field.required:
+            raise DeclarationError(
+                f"the judge {graph.name!r} asks for {field.name!r}, which example {example.id!r} doesn't have.\n"
+                "  Fix: name its fields output, input, or as the labels and fields of the examples."
+            )
+    return kind(**values)
+
+
+_ABSENT = object()
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, str) or message_kind(type(value)) is None:
+        return str(value)
+    fields = [field.attribute for field in fields_of(type(value)) if field.init]
+    return str(getattr(value, fields[0])) if len(fields) == 1 else str(value)
+
+
+def _verdict(said: Any) -> Any:
+    """What a judge's output says: its field ``score``, else its one bool or number."""
+    kind = type(cast("object", said))
+    if message_kind(kind) is None:
+        return said
+    reason = str(getattr(said, "reason", ""))
+    if hasattr(said, "score"):
+        return Score(float(said.score), reason)
+    values = [getattr(said, field.attribute) for field in fields_of(kind)]
+    numbers = [value for value in values if isinstance(value, bool | int | float)]
+    return Score(float(numbers[0]), reason) if len(numbers) == 1 else said
+
+
+def _score(metric: Metric, said: Any) -> Score:
+    if isinstance(said, Score):
+        said, reason = said.value, said.reason
+    else:
+        score = getattr(said, "score", None)  # a dspy.Prediction of a metric with feedback
+        reason = str(getattr(said, "feedback", "")) if score is not None else ""
+        said = said if score is None else score
+    if isinstance(said, bool | int | float) and math.isfinite(said):
+        return Score(float(said), reason)
+    raise DeclarationError(
+        f"metric {metric.name!r} gave {repr_of(said)}: expected True or False, a finite number, or a Score.\n"
+        "  Fix: return output.text == example.expected, for example."
+    )

@@ -1,0 +1,106 @@
+"""The command ``understudy evaluate``."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from runtime.cli.main import main
+
+GRAPHS = """
+import attrs
+from actors import Graph
+
+@attrs.frozen
+class Sum:
+    left: int
+    right: int
+
+@attrs.frozen
+class Total:
+    value: int
+
+graph = Graph("sums", input=Sum, output=Total)
+old = Graph("old", input=Sum, output=Total)
+
+@graph.node
+async def add(given: Sum) -> Total:
+    return Total(given.left + given.right)
+
+@old.node
+async def add_roughly(given: Sum) -> Total:
+    return Total(given.left + given.right + given.left % 2)
+
+def close(example, output, trace):
+    assert isinstance(output, Total)
+    return 1 - min(1, abs(output.value - example.expected))
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "sums.py").write_text(textwrap.dedent(GRAPHS))
+    lines = [json.dumps({"left": at, "right": 1, "expected": at + 1}) for at in range(40)]
+    (tmp_path / "cases.jsonl").write_text("\n".join([*lines, '{"left": "x", "right": 1}']))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_it_prints_and_writes_what_it_found(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    more = ["--out", "new.jsonl", "--html", "page.html", "--junit", "report.xml"]
+
+    assert main(["evaluate", "sums.py:graph", "--data", "cases.jsonl", *more]) == 0
+
+    out, err = capsys.readouterr()
+    assert "sums: 40 rows, 40 runs, 0 failed\n  exact  1.000 ± 0.000\n" in out
+    assert "left out cases.jsonl, line 41: left: expected int, got 'x'" in out
+    assert "40 of 40 runs, mean 1.000" in err
+    assert len((folder / "new.jsonl").read_text().splitlines()) == 41
+    assert (folder / "page.html").read_text().startswith("<!doctype html>")
+    assert 'tests="40"' in (folder / "report.xml").read_text()
+
+
+def test_a_change_for_the_worse_fails_the_build(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "sums.py:graph", "--data", "cases.jsonl", "--out", "good.jsonl", "-q"]) == 0
+    assert main(["evaluate", "sums.py:old", "--data", "cases.jsonl", "--against", "good.jsonl", "--fail-if", "worse", "-q"]) == 1
+    assert (
+        main(["evaluate", "sums.py:graph", "--data", "cases.jsonl", "--against", "good.jsonl", "--fail-if", "worse", "-q"]) == 0
+    )
+    same = ["--against", "good.jsonl", "--fail-if", "not-better", "-q"]
+    assert main(["evaluate", "sums.py:graph", "--data", "cases.jsonl", *same]) == 1
+
+    out = capsys.readouterr().out
+    assert "exact: worse (-0.500, between" in out
+    assert "exact: undecided (+0.000, between +0.000 and +0.000) after 40 of 40 rows" in out
+
+
+def test_two_graphs_of_one_file_are_compared_until_it_is_clear(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--versus", "sums.py:old", "--data", "cases.jsonl", "--metric", "sums.py:close", "-q"]
+
+    assert main(["evaluate", "sums.py:graph", *options]) == 0
+
+    assert "close: better (+" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--data", "none.jsonl"], "data set 'none.jsonl' cannot be read"),
+        (["--data", "sums.py"], "'sums.py' holds no row for graph 'sums', which takes Sum"),
+        (["--data", "cases.jsonl", "--metric", "sums.py:nope"], "has no metric 'nope'"),
+        (["--data", "cases.jsonl", "--fail-if", "worse"], "nothing to compare with"),
+        (["--data", "cases.jsonl", "--against", "cases.jsonl"], "isn't the file of an evaluation"),
+        (["--data", "cases.jsonl", "--out", "no/such/folder/x.jsonl"], "its folder does not exist"),
+        (["--data", "cases.jsonl", "--error", "3"], "expected a probability between 0 and 1"),
+        (["--data", "cases.jsonl", "--max-cost", "-1"], "expected an amount above 0, in US dollars"),
+        (["--data", "cases.jsonl", "--versus", "sums.py:old", "--out", "x"], "keeps no results"),
+        (["--data", "cases.jsonl", "--versus", "sums.py:old", "--against", "x"], "choose one"),
+    ],
+)
+def test_wrong_usage_is_explained(folder: Path, options: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "sums.py:graph", *options]) == 2
+
+    assert words in capsys.readouterr().err

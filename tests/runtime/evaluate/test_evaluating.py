@@ -1,0 +1,291 @@
+"""Graphs run on every row: what is counted, what is kept, and what is left behind."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from actors import Graph
+from actors.errors import DeclarationError, UsageError
+from runtime import open_runtime
+from runtime.evaluate import Dataset, Evaluation, Metric, Progress, Score, compare, compared, evaluate, exact
+from tests.runtime.evaluate.grading import Sum, Total, adding, rows
+
+
+async def test_every_row_is_run_and_judged(autojump_clock: MockClock) -> None:
+    graph = adding(wrong=frozenset({3}), fails=frozenset({5}))
+    told: list[Progress] = []
+
+    async with open_runtime() as runtime:
+        done = await evaluate(runtime, graph, rows(8), exact, told=told.append)
+
+    assert done.mean() == 6 / 8
+    assert [row.id for row in done.failed] == ["r5"]
+    assert "ValueError: 5 is too much" in (done.failed[0].error or "")
+    assert [row.id for row in done.results] == [f"r{at}" for at in range(8)]
+    assert [row.latency_s for row in done.results] == list(range(8))
+    assert (told[-1].done, told[-1].of, told[-1].mean) == (8, 8, 6 / 8)
+    assert [row.id for row in done.worst(2)] == ["r5", "r3"]
+
+
+async def test_only_so_many_runs_are_under_way(autojump_clock: MockClock) -> None:
+    running, most = 0, 0
+    graph = Graph("counted", input=Sum, output=Total)
+
+    @graph.node
+    async def add(given: Sum) -> Total:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await trio.sleep(1)
+        running -= 1
+        return Total(0)
+
+    async with open_runtime() as runtime:
+        await evaluate(runtime, graph, rows(20), [lambda *_: True], at_once=3)
+
+    assert most == 3
+
+
+async def test_repetitions_are_averaged_by_row(autojump_clock: MockClock) -> None:
+    asked: list[int] = []
+
+    def every_other(example: Any, output: Any, trace: Any) -> bool:
+        asked.append(example.left)
+        return asked.count(example.left) % 2 == 0
+
+    async with open_runtime() as runtime:
+        done = await evaluate(runtime, adding(), rows(3), every_other, repeats=4)
+
+    assert done.scores() == {"r0": 0.5, "r1": 0.5, "r2": 0.5}
+    assert len(done.results) == 12
+
+
+async def test_a_metric_that_raises_is_a_low_score_with_its_reason(autojump_clock: MockClock) -> None:
+    def picky(example: Any, output: Any, trace: Any) -> float:
+        return float(1 / output.value)
+
+    async with open_runtime() as runtime:
+        done = await evaluate(runtime, adding(), [{"left": 0, "right": 0}], picky)
+
+    assert done.mean() == 0
+    assert done.results[0].reasons == {"picky": "the metric raised ZeroDivisionError: division by zero"}
+
+
+@pytest.mark.parametrize("said", [None, "good", math.nan, [1]])
+async def test_what_is_no_score_ends_the_evaluation(said: Any, autojump_clock: MockClock) -> None:
+    async with open_runtime() as runtime:
+        with pytest.raises(DeclarationError, match=r"metric 'wrong' gave .*: expected True or False, a finite"):
+            await evaluate(runtime, adding(), rows(3), Metric("wrong", lambda *_: said))
+        assert not runtime.runs()
+
+
+async def test_a_graph_can_be_the_metric(autojump_clock: MockClock) -> None:
+    import attrs
+
+    @attrs.frozen
+    class Question:
+        expected: int
+        output: Total
+        left: int
+
+    @attrs.frozen
+    class Verdict:
+        score: float
+        reason: str
+
+    judge = Graph("judge", input=Question, output=Verdict)
+
+    @judge.node
+    async def look(question: Question) -> Verdict:
+        return Verdict(0.25, f"{question.left}: {question.output.value} for {question.expected}")
+
+    async with open_runtime() as runtime:
+        done = await evaluate(runtime, adding(), rows(2), [exact, judge])
+
+    assert done.mean("judge") == 0.25
+    assert done.results[1].reasons == {"judge": "1: 2 for 2"}
+    with pytest.raises(UsageError, match=r"no metric 'other' was evaluated"):
+        done.mean("other")
+
+
+async def test_what_was_done_is_not_done_again(tmp_path: Path, autojump_clock: MockClock) -> None:
+    out, made = tmp_path / "out" / "results.jsonl", []
+    graph = Graph("adding", input=Sum, output=Total)
+
+    @graph.node
+    async def add(given: Sum) -> Total:
+        made.append(given.left)
+        await trio.sleep(given.left)
+        return Total(given.left + given.right)
+
+    async with open_runtime() as runtime:
+        with trio.move_on_after(3.5):
+            await evaluate(runtime, graph, rows(8), exact, out=out, at_once=2)
+        assert not runtime.runs()
+        before = Evaluation.load(out)
+        with out.open("a") as file:
+            file.write('{"id": "r7", "rep')  # cut in the middle by a crash
+        begun = len(made)
+        done = await evaluate(runtime, graph, rows(8), exact, out=out)
+
+    assert {row.id for row in before.results} == {"r0", "r1", "r2"}
+    assert sorted(made[begun:]) == [3, 4, 5, 6, 7]
+    assert done.mean() == 1
+    assert Evaluation.load(out).results == tuple(sorted(Evaluation.load(out).results, key=lambda row: row.id))
+    assert {row.id for row in Evaluation.load(out).results} == {f"r{at}" for at in range(8)}
+
+
+async def test_a_file_of_another_evaluation_is_left_alone(tmp_path: Path, autojump_clock: MockClock) -> None:
+    out = tmp_path / "results.jsonl"
+    async with open_runtime() as runtime:
+        await evaluate(runtime, adding(), rows(2), exact, out=out)
+        text = out.read_text()
+        with pytest.raises(UsageError, match=r"holds an evaluation of graph 'adding' by exact, not of 'other' by exact"):
+            await evaluate(runtime, adding("other"), rows(2), exact, out=out)
+        assert out.read_text() == text
+        out.write_text("hello\n")
+        with pytest.raises(UsageError, match="isn't the file of an evaluation"):
+            await evaluate(runtime, adding(), rows(2), exact, out=out)
+
+
+async def test_a_stored_evaluation_pays_for_no_run_twice(tmp_path: Path, autojump_clock: MockClock) -> None:
+    made: list[int] = []
+    graph = Graph("adding", input=Sum, output=Total)
+
+    @graph.node
+    async def add(given: Sum) -> Total:
+        made.append(given.left)
+        return Total(given.left + given.right)
+
+    means: list[float] = []
+    for _ in range(2):
+        async with open_runtime(store=tmp_path / "runs.db", graphs=[graph]) as runtime:
+            means.append((await evaluate(runtime, graph, rows(5), exact, name="nightly")).mean())
+
+    assert sorted(made) == [0, 1, 2, 3, 4]
+    assert means == [1, 1]
+
+
+async def test_a_file_gives_back_what_was_written(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with open_runtime() as runtime:
+        done = await evaluate(runtime, adding(fails=frozenset({1})), rows(3), Metric("m", lambda *_: Score(0.5, "half — ½")))
+    path = tmp_path / "x.jsonl"
+    path.write_text(done.to_text())
+
+    assert Evaluation.load(path) == done
+
+
+async def test_a_better_graph_is_found_before_the_last_row(autojump_clock: MockClock) -> None:
+    bad = adding("bad", wrong=frozenset(range(0, 400, 2)))
+
+    async with open_runtime() as runtime:
+        better = await compare(runtime, bad, adding("good"), rows(400), exact, at_once=8)
+        worse = await compare(runtime, adding("good"), bad, rows(400), exact, at_once=8)
+        same = await compare(runtime, adding("a"), adding("b"), rows(30), exact)
+        assert not runtime.runs()
+
+    assert (better.verdict, worse.verdict, same.verdict) == ("better", "worse", "undecided")
+    assert better.rows < 60
+    assert better.saved == 400 - better.rows
+    assert better.difference == pytest.approx(0.5, abs=0.25)
+    assert better.interval[0] < better.difference < better.interval[1]
+    assert same.saved == 0
+    assert "better" in str(better)
+    assert f"after {better.rows} of 400 rows, {better.saved} saved; wrong at most 5% of the time" in str(better)
+
+
+async def test_the_order_of_ends_decides_nothing(autojump_clock: MockClock) -> None:
+    """Right answers come late here: taken as they end, the wrong ones would decide."""
+    slow = adding("slow", wrong=frozenset(range(20)))
+
+    async with open_runtime() as runtime:
+        one = await compare(runtime, adding("base"), slow, rows(40), exact, at_once=1)
+        many = await compare(runtime, adding("base"), slow, rows(40), exact, at_once=40)
+
+    assert (one.verdict, one.rows, one.difference) == (many.verdict, many.rows, many.difference)
+
+
+async def test_a_score_out_of_its_range_is_named(autojump_clock: MockClock) -> None:
+    async with open_runtime() as runtime:
+        with pytest.raises(DeclarationError, match=r"metric 'value' gave \d+, which isn't between 0 and 1"):
+            await compare(
+                runtime, adding("a"), adding("b"), rows(9), Metric("value", lambda example, output, trace: output.value)
+            )
+        done = await compare(runtime, adding("a"), adding("b"), rows(3), Metric("value", lambda e, o, t: o.value, low=0, high=10))
+        with pytest.raises(DeclarationError, match="they take different inputs"):
+            await compare(runtime, adding("a"), Graph("other", input=Total, output=Total), rows(3), exact)
+        with pytest.raises(DeclarationError, match="a probability between 0 and 1"):
+            await compare(runtime, adding("a"), adding("b"), rows(3), exact, error=5)
+
+    assert done.difference == 0
+
+
+async def test_two_evaluations_are_compared_row_by_row(autojump_clock: MockClock) -> None:
+    async with open_runtime() as runtime:
+        good = await evaluate(runtime, adding(), rows(40), exact)
+        bad = await evaluate(runtime, adding(wrong=frozenset(range(12))), rows(50), exact)
+        other = await evaluate(runtime, adding(), [{"id": "x", "left": 1, "right": 1, "expected": 2}], exact)
+
+    worse, same = compared(good, bad), compared(good, good)
+
+    assert (worse.verdict, worse.rows, worse.difference) == ("worse", 40, -12 / 40)
+    assert worse.interval[1] < 0
+    assert (same.verdict, same.difference) == ("undecided", 0)
+    with pytest.raises(UsageError, match="no row in common"):
+        compared(good, other)
+
+
+def test_rows_are_typed_by_the_graph(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(
+        '{"left": 1, "right": 2, "expected": 3, "slice": "small"}\n'
+        '{"input": {"left": 10, "right": 2}, "id": "ten", "labels": {"expected": 12}}\n\n'
+        '{"left": "1", "right": 2}\n'
+        "nonsense\n"
+        '{"id": "ten", "left": 1, "right": 1}\n'
+        "[1]\n"
+    )
+
+    data = Dataset.load(path, adding())
+
+    assert [(each.id, each.input, each.slice) for each in data] == [("1", Sum(1, 2), "small"), ("ten", Sum(10, 2), None)]
+    assert [each.expected for each in data] == [3, 12]
+    assert data[1].left == 10
+    assert [str(each).partition(", ")[2].partition(":")[0] for each in data.bad] == ["line 4", "line 5", "line 6", "line 7"]
+    assert "left" in data.bad[0].why
+    assert "earlier row" in data.bad[2].why
+    with pytest.raises(AttributeError, match=r"example '1' has no label or field 'answer'; it has expected"):
+        _ = data[0].answer
+
+
+def test_csv_and_lists_and_dspy_examples_are_rows(tmp_path: Path) -> None:
+    table, listed = tmp_path / "rows.csv", tmp_path / "rows.json"
+    table.write_text('left,right,expected\n1,2,3\nx,2,3\n4,5,"a, b"\n')
+    listed.write_text('[{"left": 1, "right": 2}]')
+
+    class Like:
+        def toDict(self) -> dict[str, Any]:
+            return {"left": 3, "right": 4, "expected": 7}
+
+    data = Dataset.load(table, adding())
+
+    assert [(each.input, each.expected) for each in data] == [(Sum(1, 2), "3"), (Sum(4, 5), "a, b")]
+    assert [str(each) for each in data.bad] == [f"{table}, row 3: left: 'x' isn't JSON"]
+    assert Dataset.load(listed, adding())[0].input == Sum(1, 2)
+    assert Dataset.of([Like(), Sum(1, 1)], adding())[0].expected == 7
+
+
+def test_a_file_without_a_row_is_rejected(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "hello"}\n')
+
+    with pytest.raises(DeclarationError, match=r"holds no row for graph 'adding', which takes Sum; .*line 1: "):
+        Dataset.load(path, adding())
+    with pytest.raises(DeclarationError, match="cannot be read"):
+        Dataset.load(tmp_path / "none.jsonl", adding())

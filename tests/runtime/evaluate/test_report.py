@@ -1,0 +1,70 @@
+"""What a person and a build server are shown of an evaluation."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree as ET
+
+import attrs
+import pytest
+from trio.testing import MockClock
+
+from runtime import open_runtime
+from runtime.evaluate import BadRow, Evaluation, evaluate, exact
+from runtime.evaluate.comparing import compared
+from runtime.evaluate.report import to_html, to_junit, to_text
+from runtime.graphs.record import Spend
+from tests.runtime.evaluate.grading import adding, rows
+
+HOSTILE = "<script>alert(1)</script>\x00\u202e"
+
+
+@pytest.fixture
+async def done(autojump_clock: MockClock) -> Evaluation:
+    graph = adding(wrong=frozenset({3}), fails=frozenset({5}))
+    given = [{**row, "slice": "odd" if row["left"] % 2 else "even"} for row in rows(8)]
+    async with open_runtime() as runtime:
+        return await evaluate(runtime, graph, given, exact)
+
+
+async def test_a_terminal_is_shown_a_table(done: Evaluation, autojump_clock: MockClock) -> None:
+    text = to_text(attrs.evolve(done, bad=(BadRow("rows.jsonl, line 9", "left: missing"),), stopped="the budget is spent"))
+
+    assert text.splitlines() == [
+        "adding: 8 rows, 8 runs, 1 failed",
+        "  exact  0.750 ± 0.164",
+        "         1.000  even (4)",
+        "         0.500  odd (4)",
+        "  latency  median 3 s, 95 % within 7 s",
+        "  spent    $0.0000, 0 tokens in 0 calls",
+        "  left out rows.jsonl, line 9: left: missing",
+        "  stopped  the budget is spent",
+    ]
+
+
+async def test_the_page_needs_nothing_else_and_holds_no_markup_of_a_model(done: Evaluation, autojump_clock: MockClock) -> None:
+    row = attrs.evolve(done.results[0], id=HOSTILE, input=HOSTILE, output=HOSTILE, error=HOSTILE, slice=HOSTILE)
+    row = attrs.evolve(row, reasons={HOSTILE: HOSTILE}, spend=Spend(calls=1, cost_usd=0.1), scores={"exact": -1})
+    hostile = attrs.evolve(done, graph=HOSTILE, results=(row, *done.results[1:]), bad=(BadRow(HOSTILE, HOSTILE),))
+
+    page = to_html(hostile, compared(done, done))
+
+    assert "<script" not in page
+    assert "http://" not in page.replace('xmlns="http://www.w3.org/2000/svg"', "")
+    assert "default-src 'none'" in page
+    assert "\x00" not in page
+    assert page.count("<svg") == 3 + len(hostile.worst())
+    assert "exact: undecided" in page
+
+
+async def test_a_build_server_counts_failures_and_errors(done: Evaluation, autojump_clock: MockClock) -> None:
+    hostile = attrs.evolve(done, results=(*done.results, attrs.evolve(done.results[5], id=HOSTILE, error=HOSTILE)))
+
+    suite = ET.fromstring(to_junit(hostile))
+
+    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("9", "1", "2")
+    [failed] = [case for case in suite if case.find("failure") is not None]
+    assert failed.get("name") == "r3"
+    reason = failed.find("failure")
+    assert reason is not None
+    assert reason.get("message") == "exact 0, less than 0.5"
+    assert [case.get("time") for case in suite][:3] == ["0.000", "1.000", "2.000"]
