@@ -29,9 +29,10 @@ from runtime.graphs.launch import Launch
 from runtime.graphs.outside import Outside
 from runtime.graphs.reducer.deliveries import Commands
 from runtime.graphs.reducer.state import RunState
-from runtime.graphs.resuming import MAX_LIVES, check, crashed_too_often, lives_in_vain, told_of
+from runtime.graphs.resuming import MAX_LIVES, check, crashed_too_often, dues_of, lives_in_vain, told_of
 from runtime.graphs.run import ActiveRun
 from runtime.graphs.stored import StoredView, unknown
+from runtime.graphs.stored_talks import turns_before
 from runtime.graphs.terms import Purse, Terms, terms_of
 from runtime.graphs.uncertain import Open, decided, find_uncertain
 from runtime.journal.records import Record, RecordKind, digest_of
@@ -222,13 +223,14 @@ class DurableRuns:
             # Before anybody can look: what it was told in earlier lives would be taken for news.
             log = keeping.open_log(run_id, len(records), run.lost)
             run.journal = Journal(log, deployment.codec, back.frames, known=back.own, digests=back.digests)
-            run.spend, run.heard = used, heard
+            run.spend, run.heard, run.dues = used, heard, dues_of(records)
         assert keeping.lease is not None, "the store is open"
         began: Any = {"worker": keeping.worker, "epoch": keeping.lease.epoch}
         written = log.append(RecordKind.RESUMED, "", json.dumps(began).encode())
         if back.adopted is not None:
             written = log.append(RecordKind.ADOPTED, deployment.graph.version, back.adopted)
         run.resume(back.resumed)
+        run.turns_before = await turns_before(store, run_id, deployment.codec)
         await self.outside.revived(run, records)
         if run.wants(RunResumed):
             run.audience.publish(
@@ -263,7 +265,8 @@ class DurableRuns:
             await launch.begin()
 
     def _watch_deadline(self, run: ActiveRun, deadline: datetime | None) -> None:
-        """Cancel `run` if it is not over at `deadline`, by the store's clock."""
+        """Cancel `run` if it is not over at `deadline`, by the store's clock; out of memory, it comes back for that."""
+        run.deadline = deadline
         if deadline is None or self.keeping.nursery is None:
             return
 

@@ -19,7 +19,7 @@ from actors.graphs.plan import Plan
 from actors.graphs.toolboxes import OfferedTool
 from actors.graphs.tools import ToolSpec
 from runtime.graphs.asking import ask
-from runtime.graphs.injected import Pulse
+from runtime.graphs.pulse import Pulse
 from runtime.graphs.run import Work
 from runtime.graphs.stored_answers import remember
 from runtime.lm.tools.rounds import Offered, Request

@@ -7,7 +7,8 @@ recorded is given out once, so the same request made twice gets two.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, final
 
 import trio
@@ -25,11 +26,27 @@ _LOG = logging.getLogger("understudy.journal")
 class AttemptJournal:
     """What one attempt at one message has bought."""
 
-    def __init__(self, journal: Journal, path: str, attempt: str) -> None:
-        """That of the attempt called `attempt`, its number or ``"fallback"``, at the message of `path`."""
+    def __init__(
+        self, journal: Journal, path: str, attempt: str, still: Callable[[], AbstractContextManager[None]] = nullcontext
+    ) -> None:
+        """That of the attempt called `attempt`, its number or ``"fallback"``, at the message of `path`.
+
+        While `still` lasts, its time stands still.
+        """
         self.journal = journal
         self.path = path
         self.attempt = attempt
+        self._still = still
+
+    async def confirm(self) -> None:
+        """See ``RunLog.confirm``; what that waits for is not the attempt's time."""
+        with self._still():
+            await self.journal.log.confirm()
+
+    async def written(self, kind: RecordKind, place: str, data: bytes | None = None) -> None:
+        """Write something down and return when it is written; that is not the attempt's time either."""
+        with self._still():
+            await self.journal.append(kind, place, data).wait()
 
     @property
     def is_ahead(self) -> bool:
@@ -47,26 +64,27 @@ class AttemptJournal:
         """
         digest = digest_of_request(operation, model, what, options)
         if digest is None:
-            await self.journal.log.confirm()
+            await self.confirm()
             return None
         await trio.lowlevel.checkpoint_if_cancelled()  # before an answer is taken that no one would get
         known = self.journal.bought(self.path).answers.get(f"{self.attempt}:{digest}")
         place = f"{self.path}#{self.attempt}:{digest}"
         if known:
-            return RecordedCall(self.journal, place, decode_answer(known.popleft()))
-        await self.journal.log.confirm()
+            return RecordedCall(self, place, decode_answer(known.popleft()))
+        await self.confirm()
         entry = self.journal.append(RecordKind.CALLED, place)
         if entry.result is None:  # it waits behind others: a crash would lose it, and not the request
-            await entry.wait()
-        return RecordedCall(self.journal, place, None)
+            with self._still():
+                await entry.wait()
+        return RecordedCall(self, place, None)
 
 
 @final
 class RecordedCall:
     """One call of a language model, which begins or has its answer."""
 
-    def __init__(self, journal: Journal, place: str, answer: Completion | Embeddings | None) -> None:
-        self._journal = journal
+    def __init__(self, attempt: AttemptJournal, place: str, answer: Completion | Embeddings | None) -> None:
+        self._attempt = attempt
         self._place = place
         self.answer = answer
         """What an earlier life was answered; None: the model is to be asked."""
@@ -85,8 +103,8 @@ class RecordedCall:
             self.unanswered(spend)
             await trio.lowlevel.cancel_shielded_checkpoint()
         else:
-            await self._journal.append(RecordKind.ANSWER, self._place, data).wait()
+            await self._attempt.written(RecordKind.ANSWER, self._place, data)
 
     def unanswered(self, spend: Spend) -> None:
         """Write down that the call has ended without an answer, and has used `spend`; no one waits for that."""
-        self._journal.append(RecordKind.UNANSWERED, self._place, encode_spend(spend))
+        self._attempt.journal.append(RecordKind.UNANSWERED, self._place, encode_spend(spend))

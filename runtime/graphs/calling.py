@@ -17,7 +17,8 @@ from actors.graphs.node import NodeSpec
 from actors.graphs.toolboxes import CallTool, CancelTool, OfferedTool, Toolbox
 from actors.graphs.tools import ToolForm, ToolSpec
 from runtime.core.worker_threads import run_in_thread
-from runtime.graphs.injected import NodeLM, NodeRun, Pulse
+from runtime.graphs.injected import NodeLM, NodeRun
+from runtime.graphs.pulse import Pulse
 from runtime.graphs.run import Work
 from runtime.lm.tools.rounds import Request
 from runtime.lm.tools.schemas import by_name

@@ -26,8 +26,9 @@ from runtime.core.worker_threads import run_in_thread
 from runtime.graphs.carried import take_on
 from runtime.graphs.events import FieldDelta, NodeRetrying, NodeStarted
 from runtime.graphs.generator import hand_out
-from runtime.graphs.injected import NodeLM, NodeRun, Pulse
+from runtime.graphs.injected import NodeLM, NodeRun
 from runtime.graphs.journaling import MOST_SAID, Journal
+from runtime.graphs.pulse import Pulse
 from runtime.graphs.record import StepStatus
 from runtime.graphs.resuming import step_uncertain
 from runtime.graphs.run import Work
@@ -132,8 +133,10 @@ class NodeActor(Actor):
         attempt = Attempt(self._spec, self._lm, self._serve, message, pulse, self._predictors, self._equipment)
         if not self._is_bounded:
             return await attempt.perform()
-        output, is_done = None, False
-        with trio.move_on_after(math.inf if timeout_s is None else timeout_s) as limit, pulse.scope:
+        output, is_done, message.pulse = None, False, pulse
+        limit_s = math.inf if timeout_s is None else message.run.limit_s(message.step.path, message.step.attempt, timeout_s)
+        with trio.move_on_after(limit_s) as limit, pulse.scope:
+            pulse.limit = limit
             with telling_when_slow(message, [limit, pulse.scope]):
                 output = await attempt.perform()
                 is_done = True
@@ -230,12 +233,14 @@ class Attempt:
             found = await self._found_out()
             if found is not None:
                 return found
-            await journal.append(RecordKind.REPEATED, place).wait()
+            with message.still():
+                await journal.append(RecordKind.REPEATED, place).wait()
             message.is_uncertain = False
         arguments = await self._arguments()
-        await journal.log.confirm()
-        bought.has_begun = True
-        await journal.append(RecordKind.BEGAN, place).wait()
+        with message.still():
+            await journal.log.confirm()
+            bought.has_begun = True
+            await journal.append(RecordKind.BEGAN, place).wait()
         try:
             await trio.lowlevel.checkpoint_if_cancelled()
         except trio.Cancelled:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import datetime
@@ -19,6 +18,7 @@ from runtime.graphs.attempt_journal import AttemptJournal, RecordedCall
 from runtime.graphs.events import LMAsked, LMCalled, LMCallStarted, LMDelta, NodeReported
 from runtime.graphs.once import Once
 from runtime.graphs.prompts import shown_prompt, shown_text
+from runtime.graphs.pulse import Pulse
 from runtime.graphs.record import Spend
 from runtime.graphs.run import Work
 from runtime.lm.dspy.bridge import run_signature
@@ -28,33 +28,6 @@ from runtime.lm.limits.abilities import PassesAbilities
 from runtime.lm.limits.budget import listening
 
 A = TypeVar("A")
-
-
-@final
-class Pulse:
-    """Signs of life of one attempt; without one for `idle_s` seconds, :attr:`scope` is cancelled."""
-
-    def __init__(self, idle_s: float) -> None:
-        self.scope = trio.CancelScope()
-        self._idle_s = idle_s
-        self._resting = 0
-        self.beat()
-
-    def beat(self) -> None:
-        """The attempt is alive. Without effect once it has ended."""
-        if self._idle_s != math.inf and not self._resting:
-            self.scope.deadline = trio.current_time() + self._idle_s
-
-    @contextmanager
-    def rest(self) -> Generator[None]:
-        """While the block lasts, the attempt is alive without a sign of it."""
-        self._resting += 1
-        self.scope.deadline = math.inf
-        try:
-            yield
-        finally:
-            self._resting -= 1
-            self.beat()
 
 
 @final
@@ -475,4 +448,4 @@ def attempt_journal(work: Work, path: str) -> AttemptJournal | None:
     journal = work.run.journal
     if journal is None:
         return None
-    return AttemptJournal(journal, path, str(work.step.attempt) if work.error is None else "fallback")
+    return AttemptJournal(journal, path, str(work.step.attempt) if work.error is None else "fallback", work.still)

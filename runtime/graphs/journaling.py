@@ -222,11 +222,11 @@ def note_parts(digests: Digests, codec: MessageCodec, message: object, data: byt
 
 
 def by_frame(records: Sequence[Record]) -> tuple[list[Record], dict[str, list[Record]]]:
-    """The records of the run itself, and those of each frame, in order; that somebody had it resumed is in all of them."""
+    """The records of the run itself, and those of each frame, in order; that it was over and resumed is in all of them."""
     own: list[Record] = []
     frames: dict[str, list[Record]] = {}
     for record in records:
-        if is_by_hand(record):
+        if record.kind is RecordKind.OVER or is_by_hand(record):
             for known in frames.values():
                 known.append(record)
         frame, end, _ = record.path.rpartition(FRAME_END)

@@ -81,11 +81,10 @@ class Once:
                     run_id=journal.log.run_id,
                     reason="undecodable",
                 ) from error
-        await journal.log.confirm()
+        await attempt.confirm()
         result = await _called(call)
         data = journal.codec.encode_value(result, f"what run.once({name!r}, …) returned")
-        entry = journal.append(RecordKind.ONCE, f"{attempt.path}#{attempt.attempt}:{key}", data)
-        await entry.wait()
+        await attempt.written(RecordKind.ONCE, f"{attempt.path}#{attempt.attempt}:{key}", data)
         bought.done[key] = data
         return result
 
@@ -106,8 +105,8 @@ class Once:
         key = f"{attempt.attempt}:{self._sleeps}"
         known = journal.bought(attempt.path).slept.get(key)
         if known is None:
-            await journal.append(RecordKind.SLEPT, f"{attempt.path}#{key}", str(now_s + seconds).encode()).wait()
-            return seconds - (journal.log.wall_time().timestamp() - now_s)
+            await attempt.written(RecordKind.SLEPT, f"{attempt.path}#{key}", str(now_s + seconds).encode())
+            return max(0.0, seconds - (journal.log.wall_time().timestamp() - now_s))  # the store may have taken longer
         return min(seconds, max(0.0, float(known) - now_s))  # a clock that was put back makes no sleep longer
 
 

@@ -288,8 +288,6 @@ class Outside:
         self._evict(run)
 
     def _evict(self, run: ActiveRun) -> None:
-        due = (asking.question.due_at for asking in self.desk.of_run(run.id))
-        run.wake_at = min((at for at in due if at is not None), default=None)
         run.evict()
 
     def evict_all(self) -> None:

@@ -145,6 +145,19 @@ def lives_in_vain(records: Sequence[Record]) -> int:
     return count
 
 
+def dues_of(records: Sequence[Record]) -> dict[str, float]:
+    """Until when attempts have time that began in an earlier life and go on: by their places, in seconds since 1970."""
+    found: dict[str, float] = {}
+    for record in records:
+        if record.kind is RecordKind.RELEASED and record.data is not None:
+            found.update(details_of(record).get("due", {}))
+        elif record.kind is RecordKind.FAILED:
+            found.pop(record.path, None)
+        elif is_by_hand(record):
+            found.clear()
+    return found
+
+
 def crashed_too_often(run_id: str, lives: int) -> RunCrashes:
     """The error for a run whose process has died again and again."""
     return RunCrashes(
@@ -179,6 +192,7 @@ class Retelling:
         self._now_s = now_s
         self._resumed = Resumed(state, Commands())
         self._steps: dict[str, Step] = {}
+        self._was_over = False
 
     def start(self, message: object) -> Commands:
         """The run begins with `message`.
@@ -195,8 +209,10 @@ class Retelling:
         """What the reducer is not told, and a node is."""
         how = read_answer(record.data)[0] if record.kind is RecordKind.ANSWERED else ANSWERED
         _note(self._resumed, record, path, how)
+        self._was_over = self._was_over or record.kind is RecordKind.OVER
         if is_by_hand(record):
-            _open_again(self._resumed, {path: step.node for path, step in self._steps.items()})
+            _open_again(self._resumed, {path: step.node for path, step in self._steps.items()}, was_over=self._was_over)
+            self._was_over = False
 
     def tell(self, record: Record, path: str) -> Commands:
         """What a reducer is told.
@@ -332,16 +348,20 @@ def _note(resumed: Resumed, record: Record, path: str, how: str) -> None:
             past.is_uncertain = record.kind is RecordKind.BEGAN
 
 
-def _open_again(resumed: Resumed, nodes: Mapping[str, str]) -> None:
+def _open_again(resumed: Resumed, nodes: Mapping[str, str], *, was_over: bool) -> None:
     """Somebody has the run resumed: what has failed permanently begins again, with as many attempts as at first.
 
-    In a nested run that has failed, only what failed does: it goes on where it was, in the attempt that it was.
+    In a nested run that has failed, only what failed does: it goes on where it was, in the attempt that it was. When the run was
+    over, the store has struck out its questions: people are asked again.
     """
     for path, past in resumed.past.items():
+        if was_over:
+            past.asked.clear()
         if past.then == "gave up":
             node = nodes.get(path)
             is_graph = node is not None and resumed.state.plan.nodes[node].kind is Kind.GRAPH
             past.attempts, past.then, past.error = max(0, past.attempts - 1) if is_graph else 0, "", ""
+            past.is_overdue = False
 
 
 def _begin_streams_again(resumed: Resumed) -> None:

@@ -8,6 +8,7 @@ redelivered.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, final
 
 import attrs
@@ -31,6 +32,7 @@ from runtime.graphs.events import (
 from runtime.graphs.inbox import Inbox, Note
 from runtime.graphs.journaling import Journal
 from runtime.graphs.outcomes import RecordedError
+from runtime.graphs.pulse import Pulse
 from runtime.graphs.questions import Talk
 from runtime.graphs.record import Step, StepStatus
 from runtime.graphs.reducer.branches import Delivery
@@ -43,6 +45,7 @@ from runtime.journal.records import RecordKind
 from runtime.journal.store import PostedKind
 
 _DONE: Final = StepStatus.DONE
+_MOVING: Final = nullcontext()
 
 
 @final
@@ -57,6 +60,8 @@ class Work(RunMessage):
     """What its node has asked people, if anything."""
     error: BaseException | None = None
     """The last error of the node, when it has given the message up and its fallback is to work on it."""
+    pulse: Pulse | None = None
+    """Of the attempt at it, if that has a limit."""
     is_uncertain: bool = False
     """Whether an earlier life began it, it may run once only, and no one knows whether it took effect."""
 
@@ -65,6 +70,10 @@ class Work(RunMessage):
         run, step = self.run, self.step
         if run.wants(kind):
             run.audience.publish(kind(run_id=run.id, node=step.node, path=step.path, attempt=step.attempt, **more))
+
+    def still(self) -> AbstractContextManager[None]:
+        """While the block lasts, the time of the attempt at it stands still."""
+        return _MOVING if self.pulse is None else self.pulse.still()
 
     @property
     def waits(self) -> RunWaits:
@@ -296,7 +305,8 @@ class ActiveRun(RunLife):
         inputs = journal.inputs_of(work.delivery) if is_new else b""
         if data is not None and is_new:
             journal.note(item, data)
-        waiting = await journal.tell(RecordKind.EMITTED, f"{path}#{index}", data if is_new else None, follow, inputs)
+        with work.still():
+            waiting = await journal.tell(RecordKind.EMITTED, f"{path}#{index}", data if is_new else None, follow, inputs)
         if waiting:
             await self._places.wait_for_room(waiting, node, self.waits.look_around)
 

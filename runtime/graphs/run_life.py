@@ -5,9 +5,10 @@ It has no task: it is over when its last message is released.
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Callable, Mapping
-from datetime import datetime
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Any, Self
 
 import trio
@@ -49,8 +50,10 @@ class RunLife(RunFacts):
         "_places",
         "_sender",
         "_when_over",
+        "deadline",
         "dependencies",
         "desk",
+        "dues",
         "early",
         "heard",
         "inbox",
@@ -132,6 +135,10 @@ class RunLife(RunFacts):
         """Since when it may only be waiting, while that is watched."""
         self.wake_at: datetime | None = None
         """When it is to be taken up again, if nothing comes for it before."""
+        self.deadline: datetime | None = None
+        """When it is cancelled, if it is not over by then."""
+        self.dues: Mapping[str, float] = {}
+        """Until when attempts of earlier lives have time that go on in this one; see ``dues_of``."""
         self._left_open: tuple[Question, ...] = ()
         self._is_recording_end = False
         self._is_starting = True
@@ -243,6 +250,8 @@ class RunLife(RunFacts):
     def hand_back(self, why: str) -> None:
         """Take the run down; if it is durable, it is not over in the store, and goes on in another runtime."""
         self.is_handed_back = self.journal is not None and not self.is_ending
+        if self.is_handed_back:
+            self.dues = dict(self._dues_at_work(self.wall_time().timestamp()))
         self.cancel(why)
 
     def evict(self) -> bool:
@@ -251,7 +260,27 @@ class RunLife(RunFacts):
             return False
         self._left_open, self.is_evicted = self.questions, True
         self.hand_back("it only waits")
+        asked = (question.due_at for question in self._left_open)
+        attempts = (datetime.fromtimestamp(due_s, UTC) for due_s in self.dues.values())
+        self.wake_at = min((at for at in (*asked, *attempts, self.deadline) if at is not None), default=None)
         return True
+
+    def limit_s(self, path: str, attempt: int, timeout_s: float) -> float:
+        """How long an attempt may take, of `timeout_s` seconds; it may have begun in an earlier life."""
+        dues, journal = self.outermost.dues, self.journal
+        due_s = dues.get(f"{journal.whole(path)}#{attempt}") if dues and journal is not None else None
+        return timeout_s if due_s is None else min(timeout_s, max(0.0, due_s - self.wall_time().timestamp()))
+
+    def _dues_at_work(self, now_s: float) -> Iterator[tuple[str, float]]:
+        """Until when attempts have time that are nested runs at work: these go on where they are, and so does their time."""
+        for path, inside in self.inside.items():
+            envelope, journal = self._envelopes.get(path), self.journal
+            if envelope is None or journal is None:
+                continue
+            left_s = math.inf if envelope.message.pulse is None else envelope.message.pulse.left_s
+            if left_s != math.inf:
+                yield f"{journal.whole(path)}#{envelope.message.step.attempt}", now_s + left_s
+            yield from inside._dues_at_work(now_s)
 
     def lost(self, error: UnderstudyError) -> None:
         """Nothing more of it will be written here: it ends with `error`, no matter what was decided before."""
@@ -297,7 +326,9 @@ class RunLife(RunFacts):
             return
         self._is_recording_end = True
         if self.is_handed_back:
-            journal.append(RecordKind.RELEASED, "", None, self._conclude)
+            journal.append(
+                RecordKind.RELEASED, "", json.dumps({"due": self.dues}).encode() if self.dues else None, self._conclude
+            )
             return
         status, output, error = self._ending.outcome(self.trace)
         if isinstance(error, RunParked):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any, Final, cast, final
@@ -15,6 +14,7 @@ import attrs
 from runtime.messages import reader
 from runtime.messages.codec import MessageCodec
 from runtime.messages.fields import message_kind
+from runtime.messages.modules import modules_called
 from runtime.messages.problems import MessageInvalid
 from runtime.messages.shapes import as_list, as_object
 from runtime.messages.tags import tag_of
@@ -153,9 +153,16 @@ def remember(*kinds: type) -> None:
 def loaded(tag: str) -> type | None:
     """The message class of that ``module:Class``, if this process has loaded it. Nothing is imported, and no code is run."""
     module, _, name = tag.partition(":")
-    found: Any = _REMEMBERED.get(tag) or sys.modules.get(module)
-    if not isinstance(found, type):
-        for part in name.split("."):
-            found = vars(found).get(part) if isinstance(found, type | ModuleType) else None
-    is_it = isinstance(found, type) and tag_of(found) == tag and message_kind(found) is not None
-    return found if is_it else None
+    known = _REMEMBERED.get(tag)
+    places: list[Any] = modules_called(module)
+    for found in [known] if known is not None else (_named_in(place, name) for place in places):
+        if isinstance(found, type) and tag_of(found) == tag and message_kind(found) is not None:
+            return found
+    return None
+
+
+def _named_in(place: Any, name: str) -> Any:
+    """What a module has under a dotted name."""
+    for part in name.split("."):
+        place = vars(place).get(part) if isinstance(place, type | ModuleType) else None
+    return place

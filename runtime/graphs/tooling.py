@@ -28,8 +28,9 @@ from runtime.graphs.calling import Calling, RunInside, answer_of
 from runtime.graphs.cut_calls import begin_of, kept_text, name_of, path_of
 from runtime.graphs.events import ToolCalled, ToolsChanged
 from runtime.graphs.hearing import Hearing
-from runtime.graphs.injected import NodeLM, Pulse, attempt_journal
+from runtime.graphs.injected import NodeLM, attempt_journal
 from runtime.graphs.once import Once
+from runtime.graphs.pulse import Pulse
 from runtime.graphs.record import Step, StepStatus
 from runtime.graphs.resuming import step_uncertain
 from runtime.graphs.run import Work

@@ -11,6 +11,7 @@ from actors.graphs.node import Kind as NodeKind
 from actors.graphs.plan import Plan
 from runtime.messages.fields import fields_of, message_kind
 from runtime.messages.kinds import Kind, declared, field_types
+from runtime.messages.modules import name_of
 from runtime.messages.schemas import type_name
 
 
@@ -19,7 +20,7 @@ def fingerprint(plan: Plan) -> bytes:
     kinds: dict[str, Any] = {}
 
     def named(kind: type) -> str:
-        name = f"{kind.__module__}:{kind.__qualname__}"
+        name = name_of(kind)
         if name not in kinds:
             kinds[name] = None
             kinds[name] = _fields(kind)

@@ -8,6 +8,7 @@ from typing import Any, final
 
 from runtime.messages.fields import message_kind
 from runtime.messages.kinds import Kind, declared, field_types
+from runtime.messages.modules import is_of_a_program, name_of
 from runtime.messages.upcasts import called_before
 
 
@@ -64,6 +65,9 @@ class Types:
             renamed = called_before(tag)
             if renamed is not None and self.tag_of(renamed) is not None:
                 return renamed
+            if is_of_a_program(tag):
+                meant = [kind for kind in self._reachable if kind.__qualname__ == tag.partition(":")[2]]
+                return meant[0] if len(meant) == 1 else None
         return known
 
     def find_bytes(self, quoted: bytes) -> type | None:
@@ -87,4 +91,4 @@ class Types:
 
 def tag_of(kind: type) -> str:
     """``module:Class``."""
-    return f"{kind.__module__}:{kind.__qualname__}"
+    return name_of(kind)

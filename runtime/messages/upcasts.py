@@ -17,6 +17,7 @@ import attrs
 
 from actors.errors import DeclarationError
 from actors.words import repr_of
+from runtime.messages.modules import name_of
 
 Fields = dict[str, Any]
 Upcast = TypeVar("Upcast", bound=Callable[[Fields], Mapping[str, Any]])
@@ -97,7 +98,7 @@ def upcast(kind: type, since: str, *, was: str | Sequence[str] = ()) -> Callable
 
 
 def _spelling(kind: type) -> str:
-    return f"{kind.__module__}:{kind.__qualname__}"
+    return name_of(kind)
 
 
 def called_before(name: str) -> type | None:

@@ -14,7 +14,7 @@ from actors import Graph
 from runtime import Runtime, open_runtime
 from runtime.core.envelope import Envelope
 from runtime.graphs.delivery import Attempt
-from runtime.graphs.injected import Pulse
+from runtime.graphs.pulse import Pulse
 from runtime.graphs.reducer.branches import Branch, Delivery, Value
 from runtime.graphs.run import ActiveRun
 from runtime.journal import MemoryStore, Store
