@@ -186,6 +186,7 @@ _EVENTS: Final[Mapping[str, Any]] = {"text/event-stream": {"schema": _TEXT}, "ap
 _ANSWERS: Final[Mapping[str, Mapping[str, Any]]] = {
     "healthz": {"text/plain": {"schema": _TEXT}},
     "readyz": {"text/plain": {"schema": _TEXT}},
+    "_show": {"text/plain": {"schema": _TEXT}},
     "list_runs": _json(_ref("Runs")),
     "show_run": _json(_ref("Run")),
     "cancel_run": _json(_ref("Run")),

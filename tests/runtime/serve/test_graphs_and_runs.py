@@ -358,3 +358,17 @@ def _found(document: Any, reference: str) -> bool:
             return False
         document = document[part]
     return True
+
+
+async def test_metrics_are_shown_to_those_who_may_look_inside_and_are_those_of_this_service() -> None:
+    async with serving() as client, serving() as other:
+        run = (await client.start("a")).json()["id"]
+        await client.get(f"/v1/runs/{run}/events")
+        mine, others = await client.get("/metrics"), await other.get("/metrics")
+
+    assert mine.status == 200
+    assert mine.headers["content-type"].startswith("text/plain; version=")
+    assert "understudy_runs" in mine.body.decode()
+    assert 'graph="answers"' not in others.body.decode()
+    async with serving(metrics=False) as client:
+        assert (await client.get("/metrics")).status == 404
