@@ -61,7 +61,7 @@ class Work(RunMessage):
     error: BaseException | None = None
     """The last error of the node, when it has given the message up and its fallback is to work on it."""
     pulse: Pulse | None = None
-    """Of the attempt at it, if that has a limit."""
+    """That of the attempt at it, if the attempt has a limit."""
     is_uncertain: bool = False
     """Whether an earlier life began it, it may run once only, and no one knows whether it took effect."""
 
