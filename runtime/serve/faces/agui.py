@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, cast, final
 
 import attrs
@@ -74,8 +75,7 @@ class AGUIFace:
     async def running(self, live: Live) -> AsyncGenerator[None]:
         """See ``Face``."""
         del live
-        import runtime.serve.faces.agui_events  # noqa: F401, PLC0415 - here rather than in the first request
-
+        import_module("runtime.serve.faces.agui_events")  # here rather than in the first request
         yield
 
     def refuse(self, problem: Problem) -> Answer:
