@@ -32,10 +32,11 @@ from runtime.graphs.reducer.state import RunState
 from runtime.graphs.resuming import MAX_LIVES, check, crashed_too_often, dues_of, lives_in_vain, told_of
 from runtime.graphs.run import ActiveRun
 from runtime.graphs.stored import StoredView, unknown
+from runtime.graphs.stored_answers import WITHDRAWN, answer_data
 from runtime.graphs.terms import Purse, Terms, terms_of
 from runtime.graphs.uncertain import Open, decided, find_uncertain
 from runtime.journal.records import Record, RecordKind, digest_of
-from runtime.journal.store import Created, Existing, NewRun, StoredRun, StoredStatus
+from runtime.journal.store import Created, Existing, NewRun, PostedKind, StoredRun, StoredStatus
 from runtime.messages.codec import MessageCodec
 
 
@@ -228,6 +229,9 @@ class DurableRuns:
         written = log.append(RecordKind.RESUMED, "", json.dumps(began).encode())
         if back.adopted is not None:
             written = log.append(RecordKind.ADOPTED, deployment.graph.version, back.adopted)
+        for path, question in back.leftover:
+            run.taken_in.add((PostedKind.ANSWER.value, question))
+            written = log.append(RecordKind.ANSWERED, path, answer_data(WITHDRAWN), answered=question)
         run.resume(back.resumed)
         await self.outside.revived(run, records)
         if run.wants(RunResumed):
