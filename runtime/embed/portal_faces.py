@@ -31,6 +31,7 @@ from runtime.graphs.history import History
 from runtime.graphs.questions import Question
 from runtime.graphs.record import RunStatus, Spend, Step
 from runtime.graphs.schedules import CatchUp, Schedule
+from runtime.graphs.talks import Talk
 from runtime.journal.store import Page, StoredRun, StoredStatus
 from runtime.lm.limits.budget import Budget
 from runtime.lm.predictors.serving import PredictorStatistics
@@ -511,6 +512,10 @@ class PortalConversation(PortalFace[Conversation[In, Out]], Generic[In, Out], of
         """See ``Conversation.history``."""
         return self._native.history
 
+    def load(self, *, timeout: float | None = None) -> tuple[Turn, ...]:
+        """See ``Conversation.load``."""
+        return self._cross(timeout, self._native.load)
+
     @property
     def is_busy(self) -> bool:
         """See ``Conversation.is_busy``."""
@@ -520,6 +525,10 @@ class PortalConversation(PortalFace[Conversation[In, Out]], Generic[In, Out], of
         """See ``Conversation.send``."""
         result: Out = self._cross(timeout, self._native.send, message)
         return result
+
+    def go_on(self, talk: Talk, number: int, message: In, *, timeout: float | None = None) -> None:
+        """See ``Conversation.go_on``."""
+        return self._cross(timeout, self._native.go_on, talk, number, message)
 
     def stream(
         self, message: In, *, buffer: int = DEFAULT_BUFFER, timeout: float | None = None

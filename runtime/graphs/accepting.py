@@ -33,6 +33,7 @@ from runtime.graphs.resuming import MAX_LIVES, check, crashed_too_often, dues_of
 from runtime.graphs.run import ActiveRun
 from runtime.graphs.stored import StoredView, unknown
 from runtime.graphs.stored_answers import WITHDRAWN, answer_data
+from runtime.graphs.stored_talks import turns_before
 from runtime.graphs.terms import Purse, Terms, terms_of
 from runtime.graphs.uncertain import Open, decided, find_uncertain
 from runtime.journal.records import Record, RecordKind, digest_of
@@ -233,6 +234,7 @@ class DurableRuns:
             run.taken_in.add((PostedKind.ANSWER.value, question))
             written = log.append(RecordKind.ANSWERED, path, answer_data(WITHDRAWN), answered=question)
         run.resume(back.resumed)
+        run.turns_before = await turns_before(store, run_id, deployment.codec)
         await self.outside.revived(run, records)
         if run.wants(RunResumed):
             run.audience.publish(

@@ -122,7 +122,7 @@ class ActiveRun(RunLife):
                 self.audience.publish(RunStarted(run_id=self.id, graph=self.state.plan.name, input=message, labels=self.labels))
             await self.carry_out(commands, None)
         except BaseException:
-            (self.hand_back if self.is_resumed else self.cancel)("its start was cancelled")
+            self.start_cancelled()
             raise
         finally:
             self._is_starting = False

@@ -10,7 +10,7 @@ import dspy
 import pytest
 import trio
 
-from actors import LM, Actor, Graph, Request
+from actors import LM, Actor, Graph, Policy, Request, RunCancelled
 from actors.errors import LMReplyUnreadable, RunFailed
 from runtime import FieldDelta, ToolCalled, open_runtime
 from runtime.journal import MemoryStore
@@ -106,6 +106,34 @@ async def test_a_tool_of_dspys_is_a_tool():
     described = lm.calls[0].options["tools"][0]["function"]
     assert (described["name"], described["description"]) == ("shelf", "Name a shelf.")
     assert lm.calls[1].messages[-1]["content"] == "shelf 7"
+
+
+async def test_a_conversation_that_is_interrupted_leaves_no_call_running_at_the_provider():
+    graph = Graph("talks", input=Question, output=Answer)
+
+    @graph.predict
+    async def answer(question: Question) -> Answer:
+        """Answer."""
+        raise NotImplementedError
+
+    async with open_loopback({"*": [{"text": "never"}, {"text": "ok"}]}) as provider:
+        provider.set_latency(60)
+        lm = LMClient("openai/gpt-4o-mini", api_key="sk-long-enough-to-be-one", api_base=provider.api_base)
+        async with open_runtime(lm=lm) as runtime, trio.open_nursery() as nursery:
+            talk = runtime.conversation(graph, key="user-7", policy=Policy.INTERRUPT)
+
+            async def interrupted() -> None:
+                with pytest.raises(RunCancelled):
+                    await talk.send(Question("one"))
+
+            nursery.start_soon(interrupted)
+            await provider.wait_request(1)
+            provider.set_latency(0)
+            assert await talk.send(Question("two")) == Answer("ok")
+
+            first = await provider.wait_ended(1)
+            assert first.cancelled_by_client
+            assert provider.in_flight == 0
 
 
 async def test_a_tool_that_calls_its_own_language_model_is_charged_to_the_run():
