@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, final
 
 import trio
@@ -249,7 +250,18 @@ class DurableRuns:
             raise
         if not any(is_by_hand(record) for record in records):  # anyone who resumes it wants it to go on
             self._watch_deadline(run, stored.deadline)
-        return Launch(run, back.message, back.resumed.commands, deployment.admit)
+        admit = partial(self._admit, deployment, terms) if terms.budgets else deployment.admit
+        return Launch(run, back.message, back.resumed.commands, admit)
+
+    async def _admit(self, deployment: Deployment, terms: Terms, run: ActiveRun) -> None:
+        """Wait for the turn of a run that spends from budgets which others may share."""
+        try:
+            await self.purse.settled(terms)
+        except BaseException:
+            run.hand_back("its start was cancelled")
+            run.never_began()
+            raise
+        await deployment.admit(run)
 
     @property
     def is_open(self) -> bool:
