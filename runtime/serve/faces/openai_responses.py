@@ -16,6 +16,7 @@ from runtime.graphs.events import QuestionAsked
 from runtime.graphs.questions import Question
 from runtime.graphs.record import Spend
 from runtime.messages.problems import MessageInvalid
+from runtime.messages.shapes import as_list, as_object
 from runtime.recording.record import RunRecord
 from runtime.recording.wire import dumps
 from runtime.serve.auth import Caller
@@ -295,15 +296,15 @@ def _messages(body: Mapping[str, Any]) -> list[dict[str, Any]]:
     Raises:
         Problem: there is none, or it has more than text.
     """
-    given: object = body.get("input")
-    items = [{"role": "user", "content": given}] if isinstance(given, str) else given
-    if not isinstance(items, list) or not items:
+    given: Any = body.get("input")
+    items = as_list([{"role": "user", "content": given}] if isinstance(given, str) else given)
+    if not items:
         raise Problem("bad-request", "input: expected text, or a list of messages.", more={"param": "input"})
     instructions = body.get("instructions")
     found: list[dict[str, Any]] = [{"role": "system", "content": instructions}] if instructions else []
     for index, each in enumerate(items):
-        is_message = isinstance(each, dict) and cast("dict[str, Any]", each).get("type", "message") == "message"
-        if not is_message or not isinstance(each.get("role"), str):
+        message = as_object(each)
+        if message.get("type", "message") != "message" or not isinstance(message.get("role"), str):
             raise Problem("bad-request", f"input[{index}]: expected a message with a role.", more={"param": "input"})
-        found.append({"role": each["role"], "content": text_in(each.get("content"), "input")})
+        found.append({"role": message["role"], "content": text_in(message.get("content"), "input")})
     return found
