@@ -12,7 +12,7 @@ import attrs
 from actors.errors import DeclarationError
 from actors.graphs.annotations import description_of
 from actors.graphs.graph import Graph
-from runtime.graphs.stored_answers import union_of
+from runtime.messages.kinds import union_of
 from runtime.messages.reader import read
 from runtime.messages.schemas import schema_of
 from runtime.serve.views import description, output_told

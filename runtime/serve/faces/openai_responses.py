@@ -16,7 +16,6 @@ from runtime.graphs.events import QuestionAsked
 from runtime.graphs.questions import Question
 from runtime.graphs.record import Spend
 from runtime.messages.problems import MessageInvalid
-from runtime.messages.shapes import as_list, as_object
 from runtime.recording.record import RunRecord
 from runtime.recording.wire import dumps
 from runtime.serve.auth import Caller
@@ -296,14 +295,15 @@ def _messages(body: Mapping[str, Any]) -> list[dict[str, Any]]:
     Raises:
         Problem: there is none, or it has more than text.
     """
-    given: Any = body.get("input")
-    items = as_list([{"role": "user", "content": given}] if isinstance(given, str) else given)
+    given: object = body.get("input")
+    asked: object = [{"role": "user", "content": given}] if isinstance(given, str) else given
+    items = cast("list[object]", asked) if isinstance(asked, list) else []
     if not items:
         raise Problem("bad-request", "input: expected text, or a list of messages.", more={"param": "input"})
     instructions = body.get("instructions")
     found: list[dict[str, Any]] = [{"role": "system", "content": instructions}] if instructions else []
     for index, each in enumerate(items):
-        message = as_object(each)
+        message = cast("dict[str, Any]", each) if isinstance(each, dict) else {}
         if message.get("type", "message") != "message" or not isinstance(message.get("role"), str):
             raise Problem("bad-request", f"input[{index}]: expected a message with a role.", more={"param": "input"})
         found.append({"role": message["role"], "content": text_in(message.get("content"), "input")})
