@@ -29,9 +29,9 @@ MAX_PAGE: Final = 500
 STATUSES: Final = (QUEUED, *RunStatus)
 """Where a run may be."""
 READ: Final = 100
-"""How many runs are read from a store at once."""
+"""How many runs are read from a store together."""
 _STAYS: Final = frozenset({*(status for status in StoredStatus if status.is_over), StoredStatus.PARKED})
-"""Where a stored run is whatever a process has in memory."""
+"""Where a stored run is, no matter what a process has in memory."""
 
 
 @final

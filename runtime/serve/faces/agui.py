@@ -49,7 +49,7 @@ _INPUT: Final[Mapping[str, Any]] = {
 class AGUIFace:
     """Serves graphs to pages that speak AG-UI: ``Service([graph], faces=[AGUIFace()])``. Needs the extra ``ag-ui``.
 
-    Each graph is an agent at ``/agui/{graph}``. It gets the conversation as :class:`OpenAIFace` has it, or, whatever it takes,
+    Each graph is an agent at ``/agui/{graph}``. It gets the conversation as :class:`OpenAIFace` has it, or, for any input type,
     the object ``input`` of ``forwardedProps``. Nodes are steps, and a question to a person is an interrupt.
 
     Raises:
