@@ -101,7 +101,7 @@ browser-here: $(VENV)/browser.stamp
 	@$(BIN)/python -m pytest -m browser tests/browser $(ARGS)
 
 chaos: $(VENV)/test.stamp
-	@$(BIN)/python -m pytest -m chaos tests/runtime $(ARGS)
+	@$(BIN)/python -m pytest -m chaos tests/runtime tests/exploration $(ARGS)
 
 RUNS ?= 10000
 TREES ?= 20000
