@@ -89,6 +89,10 @@ class AsyncioRuntime(AsyncioFace[Runtime], of=Runtime):
         """See ``Runtime.stop``."""
         return await self._cross(timeout, self._native.stop, ref)
 
+    async def restart(self, ref: AsyncioActorRef[Any] | AsyncioSupervisorRef, *, timeout: float | None = None) -> None:
+        """See ``Runtime.restart``."""
+        return await self._cross(timeout, self._native.restart, ref)
+
     def whereis(self, name: str) -> AsyncioActorRef[Any] | AsyncioSupervisorRef | None:
         """See ``Runtime.whereis``."""
         face: AsyncioActorRef[Any] | AsyncioSupervisorRef | None = self._face(self._call(self._native.whereis, name))

@@ -85,6 +85,10 @@ class PortalRuntime(PortalFace[Runtime], of=Runtime):
         """See ``Runtime.stop``."""
         return self._cross(timeout, self._native.stop, ref)
 
+    def restart(self, ref: PortalActorRef[Any] | PortalSupervisorRef, *, timeout: float | None = None) -> None:
+        """See ``Runtime.restart``."""
+        return self._cross(timeout, self._native.restart, ref)
+
     def whereis(self, name: str) -> PortalActorRef[Any] | PortalSupervisorRef | None:
         """See ``Runtime.whereis``."""
         face: PortalActorRef[Any] | PortalSupervisorRef | None = self._face(self._call(self._native.whereis, name))

@@ -1,6 +1,6 @@
 """The events of a stored run that its journal tells of, for what was never sent of it by the process that had it.
 
-A journal holds what was decided, so of a run that nobody followed less is known than of one that somebody did: not when a node
+A journal holds what was decided, so of a run that no one followed less is known than of one that somebody did: not when a node
 began, nor the pieces of an answer. What it holds became events in the order of the records.
 """
 
@@ -69,7 +69,7 @@ def identity_of(event: Event) -> Identity | None:
 
 
 def is_made_again(event: Event) -> bool:
-    """Whether a later life of a run makes such an event anew although it was made before: it must not be sent twice."""
+    """Whether a later life of a run makes such an event again although it was made before: it must not be sent twice."""
     return isinstance(event, NodeEmitted | QuestionAnswered)
 
 

@@ -73,7 +73,7 @@ class RunRecord:
     request: str | None = None
     """What was asked for with an idempotency key, as a digest."""
     is_stored: bool | None = None
-    """Whether a store has it; None: nobody has looked."""
+    """Whether a store has it; None: no one has looked."""
     earlier: int | None = None
     """How many records earlier lives have left, while the events of these are not here: then numbers are not final."""
     records: int = 0
@@ -85,7 +85,7 @@ class RunRecord:
     is_elsewhere: bool = False
     """Whether another process had it when it was looked at last; what happens there is not heard of here."""
     is_gone: bool = False
-    """Whether something else is kept under its id now: whoever reads it has to ask for the run again."""
+    """Whether something else is kept under its id now: anyone who reads it has to ask for the run again."""
     news: trio.Event = attrs.field(factory=trio.Event)
     """Set when something comes, if somebody waits for it."""
     readers: int = 0

@@ -153,7 +153,7 @@ class Recorder:
             self._shrink()
 
     def _begun(self, event: RunEvent, record: RunRecord | None) -> RunRecord | None:
-        """The record of a run that is not under way as far as is known; `record` is one that is over. None: it is forgotten."""
+        """The record of a run that is not in progress as far as is known; `record` is one that is over. None: it is forgotten."""
         if isinstance(event, RunResumed):
             found = record if record is not None else self.taken_up(event)
             if found is not None:

@@ -154,7 +154,9 @@ class Service:
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI document."""
         if self._document is None:
-            shown = [each for each in self._endpoints() if not each.path.startswith(("/openapi", INSPECTOR))]
+            shown = [
+                each for each in self._endpoints() if each.is_described and not each.path.startswith(("/openapi", INSPECTOR))
+            ]
             version = metadata.version("understudy")
             self._document = openapi(self.graphs, shown, self.limits, is_open=self.auth is None, version=version)
         return self._document

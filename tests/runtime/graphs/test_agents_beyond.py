@@ -108,6 +108,35 @@ async def test_a_tool_of_dspys_is_a_tool():
     assert lm.calls[1].messages[-1]["content"] == "shelf 7"
 
 
+async def test_a_run_that_is_cancelled_in_the_middle_of_a_call_closes_the_socket_of_its_tool():
+    connected, ended = trio.Event(), trio.Event()
+
+    async def serve(stream: trio.SocketStream) -> None:
+        connected.set()
+        assert await stream.receive_some() == b""  # its other side is closed
+        ended.set()
+
+    async with trio.open_nursery() as nursery:
+        [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        nursery.start_soon(trio.serve_listeners, serve, [listener])
+        port = listener.socket.getsockname()[1]
+
+        async def fetch(page: int) -> bytes:
+            """Fetch a page."""
+            async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+                received: bytes = await stream.receive_some()
+                return received
+
+        async with open_runtime(lm=ScriptedLM([tool_answer("fetch", page=1)])) as runtime:
+            handle = await runtime.start(agent(fetch), Question("x"))
+            with trio.fail_after(60):
+                await connected.wait()
+                await handle.cancel()
+                await ended.wait()
+            assert [str(step.status) for step in handle.trace] == ["cancelled", "cancelled"]
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_conversation_that_is_interrupted_leaves_no_call_running_at_the_provider():
     graph = Graph("talks", input=Question, output=Answer)
 
