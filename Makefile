@@ -102,7 +102,7 @@ browser-here: $(VENV)/browser.stamp
 	@$(BIN)/python -m pytest -m browser tests/browser $(ARGS)
 
 chaos: $(VENV)/test.stamp
-	@$(BIN)/python -m pytest -m chaos tests/runtime $(ARGS)
+	@$(BIN)/python -m pytest -m chaos tests/runtime tests/exploration $(ARGS)
 
 RUNS ?= 10000
 TREES ?= 20000
@@ -145,6 +145,7 @@ bench-here: $(VENV)/bench.stamp
 ifeq ($(strip $(ARGS)),)
 	@$(BIN)/python -m tests.benchmarks.crossing
 	@$(BIN)/python -m tests.benchmarks.failing_share
+	@$(BIN)/python -m tests.benchmarks.first_calls
 	@$(BIN)/python -m tests.benchmarks.journals
 	@$(BIN)/python -m tests.benchmarks.lm_calls
 endif

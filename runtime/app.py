@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import random
 import warnings
@@ -61,6 +62,7 @@ async def open_runtime(
     store: str | Path | Store | None = None,
     graphs: Iterable[Graph[Any, Any]] = (),
     worker: str | None = None,
+    take_up: bool = True,
     evict_after_s: float = 60.0,
     retention: Retention | None = None,
     instruments: Iterable[Callable[[AnyEvent], None]] = (),
@@ -87,6 +89,8 @@ async def open_runtime(
             unfinished are taken up, as soon as their graph is deployed. None: runs end with their process.
         graphs: deployed before the block begins.
         worker: begins the name by which the store knows this process; the rest is drawn.
+        take_up: False takes up none of the stored runs that are due, and starts none that are scheduled: other workers do. For a
+            process that looks, answers, resumes or starts runs; these stay in memory until it ends.
         evict_after_s: a stored run that only waits for people, signals or a time leaves memory after so many seconds, and comes
             back when there is something for it; ``math.inf`` keeps it.
         retention: how long the store keeps runs that are over, ``Retention()`` for 30 and 90 days; None: until forgotten.
@@ -125,7 +129,8 @@ async def open_runtime(
     for instrument in listeners:
         services.events.add_sink(instrument, tuple(getattr(instrument, "kinds", (Event,))))
     session = Session(services, supervisor_spec("root", (), supervision))
-    engine = Engine(services, session.root, models, trained, _checked_wait(evict_after_s))
+    evict_after_s = _checked_wait(evict_after_s) if take_up else math.inf  # or no one here would bring them back
+    engine = Engine(services, session.root, models, trained, evict_after_s)
     scheduler = Scheduler(engine)
     services.facade = runtime = Runtime(services, session.root, models, trained, engine, scheduler)
     for instrument in listeners:
@@ -140,7 +145,7 @@ async def open_runtime(
                     await session.start(nursery)
                     with session.body:
                         if kept_in is not None:
-                            await _keep(runtime, engine, scheduler, kept_in, worker, retention)
+                            await _keep(runtime, engine, scheduler, kept_in, worker, retention, take_up=take_up)
                         await _prepare(runtime, models, warm_up=warm_up)
                         for graph in graphs:
                             await runtime.deploy(graph)
@@ -189,14 +194,21 @@ def _check_entry() -> None:
 
 
 async def _keep(
-    runtime: Runtime, engine: Engine, scheduler: Scheduler, store: Store, worker: str | None, retention: Retention | None
+    runtime: Runtime,
+    engine: Engine,
+    scheduler: Scheduler,
+    store: Store,
+    worker: str | None,
+    retention: Retention | None,
+    *,
+    take_up: bool,
 ) -> None:
     """Open the store, before anything else is started and so to be closed after it."""
     keeping = Keeping(store, worker, engine.publish, retention)
     taking_up = engine.keep(keeping)
     try:
-        tasks = (taking_up.take_up, engine.outside.hear, scheduler.run)
-        await runtime.spawn(Keeper, keeping, *tasks, name="store", restart=RestartType.TEMPORARY)
+        due = (taking_up.take_up, scheduler.run) if take_up else ()
+        await runtime.spawn(Keeper, keeping, engine.outside.hear, *due, name="store", restart=RestartType.TEMPORARY)
     except ActorStartFailed as error:
         if isinstance(error.__cause__, StoreError):
             raise error.__cause__ from None

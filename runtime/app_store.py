@@ -34,6 +34,7 @@ class RuntimeStore(RuntimeParts):
         uncertain: Mapping[str, Any] | None = None,
         max_steps: float | None = None,
         budget: Budget | None = None,
+        here: bool = True,
     ) -> RunHandle[Any]:
         """Let a stored run go on that has failed, was cancelled or was parked. Its graph must be deployed here.
 
@@ -48,6 +49,7 @@ class RuntimeStore(RuntimeParts):
                 (``StepUncertain.path``): ``"repeat"`` to begin it again, or what it returned.
             max_steps: how many messages may be delivered from its start on; None: as many as before.
             budget: what its language models may use from its start on, what it has used counted; None: the budgets that it had.
+            here: False leaves it to any worker that has deployed the graph.
 
         Raises:
             StepUncertain: such a step is left without a decision. RunChanged: something recorded does not fit the graph any more.
@@ -55,7 +57,9 @@ class RuntimeStore(RuntimeParts):
                 decision is of no such step. StoreError: the store failed.
         """
         reopening = self._engine.reopening("resume()")
-        resumed = await reopening.resume(run_id, uncertain or {}, adopt=adopt, max_steps=max_steps, budget=check_budget(budget))
+        resumed = await reopening.resume(
+            run_id, uncertain or {}, adopt=adopt, max_steps=max_steps, budget=check_budget(budget), here=here
+        )
         return RunHandle(resumed, self._engine.outside)
 
     async def handle(self, run_id: str) -> RunHandle[Any]:
@@ -73,6 +77,7 @@ class RuntimeStore(RuntimeParts):
         before: str | None = None,
         edit: Mapping[str, Any] | None = None,
         run_id_new: str | None = None,
+        here: bool = True,
     ) -> RunHandle[Any]:
         """Copy what is recorded of a stored run into a new run, which goes on from there; returns its handle.
 
@@ -83,6 +88,7 @@ class RuntimeStore(RuntimeParts):
             before: the path of a step, as in ``handle.trace``: it runs again, and so does what came of it.
             edit: path → message: what these steps made instead. ``path#index`` is an item of a generator.
             run_id_new: names the fork; None makes an id. The same id again gives the handle of that fork.
+            here: False leaves it to any worker that has deployed the graph.
 
         Raises:
             UsageError: `before` or `edit` names no such step; the graph is not deployed here. UnknownRun: no such run is stored.
@@ -91,7 +97,7 @@ class RuntimeStore(RuntimeParts):
         """
         try:
             forks = self._engine.reopening("fork()")
-            made = await forks.fork(run_id, before=before, edit=edit or {}, run_id_new=run_id_new)
+            made = await forks.fork(run_id, before=before, edit=edit or {}, run_id_new=run_id_new, here=here)
             return RunHandle(made, self._engine.outside)
         except UnderstudyError as error:
             raise without_frames(error)  # noqa: B904 - the same error

@@ -86,6 +86,14 @@ def to_named_model(text: str) -> tuple[str, str]:
     return name, model
 
 
+def to_path_value(text: str) -> tuple[str, str]:
+    """``PATH=VALUE``, as the two."""
+    path, _, value = text.partition("=")
+    if not path or not value:
+        raise argparse.ArgumentTypeError(f"expected PATH=VALUE, such as letters/send/0=repeat. Got: {text}")
+    return path, value
+
+
 def to_seconds(text: str) -> float:
     """Seconds, above 0."""
     try:

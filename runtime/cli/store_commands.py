@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import argparse
 
-from runtime.cli.parser import EXIT_CODES, RAW, Commands, to_count, to_time
+import attrs
+
+from runtime.cli.parser import EXIT_CODES, RAW, Commands, Parser, add_models, to_count, to_path_value, to_time
+
+STORE = "the store: a SQLite file, or postgresql://…"
+
 
 RUNS = """\
-Runs that open_runtime(store=…) has kept. None of their graphs is needed, and the process that works on them may go on.
+Runs that open_runtime(store=…) has kept. The process that works on them may go on, except for a SQLite file when a run is to
+go on here: resume, fork. Where a graph is needed, --graph FILE.py:NAME says where it is.
 """
 
 
 UPKEEP = """\
 Look after the store that open_runtime(store=…) was given. To migrate and to vacuum, no process may have it.
 """
-
-
-STORE = "the store: a SQLite file, or postgresql://…"
 
 
 STATUSES = ("ready", "running", "waiting", "parked", "succeeded", "failed", "cancelled")
@@ -52,6 +55,7 @@ def add_runs(commands: Commands) -> None:
         if name != "list":
             action.add_argument("run", metavar="ID", help="the run's id")
         action.add_argument("--store", metavar="STORE", required=True, help=STORE)
+    _add_changes(actions)
     listing = actions.choices["list"]
     listing.add_argument("--graph", metavar="NAME", help="of this graph only")
     listing.add_argument("--status", choices=STATUSES, help="in this state only")
@@ -59,6 +63,53 @@ def add_runs(commands: Commands) -> None:
     listing.add_argument("--since", metavar="TIME", type=to_time, help="started after it, such as 2026-11-28T18:00Z")
     listing.add_argument("--limit", metavar="N", type=to_count, default=100, help="at most so many (100)")
     listing.add_argument("--after", metavar="PLACE", help="continue after this place, which the page before names")
+
+
+def _start_change(options: argparse.Namespace) -> int:
+    from runtime.cli import run_changes  # noqa: PLC0415 - `understudy --help` need not wait for it
+
+    known = {each.name for each in attrs.fields(run_changes.Options)} - {"lms"}
+    more = {name: value for name, value in vars(options).items() if name in known and value is not None}
+    return run_changes.run(run_changes.Options(lms=dict(getattr(options, "lm", ())), **more))
+
+
+def _add_changes(actions: Commands) -> None:
+    """What a person decides about a run."""
+    made: dict[str, Parser] = {}
+    for name, text in (
+        ("resume", "let one go on that has failed, was cancelled or was parked, until it is over or waits for people"),
+        ("fork", "copy one into a run of its own, from some step on or with another result for it, and let that go on"),
+        ("answer", "answer what a run asks people"),
+        ("send", "send a signal into one"),
+    ):
+        made[name] = action = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        action.set_defaults(start=_start_change)
+        what = ("QUESTION", "the question's id, which `understudy runs show` has") if name == "answer" else ("ID", "the run's id")
+        action.add_argument("run", metavar=what[0], help=what[1])
+        if name in ("answer", "send"):
+            action.add_argument("value", metavar="JSON", help="its fields; @FILE reads a file, - standard input")
+        action.add_argument("--store", metavar="STORE", required=True, help=STORE)
+        action.add_argument("--graph", metavar="FILE.py:NAME", required=True, help="where the run's graph is")
+        if name in ("resume", "fork"):
+            action.add_argument("--elsewhere", action="store_true", help="leave it to a worker; with PostgreSQL only")
+            add_models(action)
+    made["answer"].add_argument("--by", metavar="NAME", help="who has answered; it is recorded")
+    made["send"].add_argument("--key", metavar="KEY", help="names the signal: the same key again sends nothing")
+    made["resume"].add_argument("--adopt", action="store_true", help="although its graph was changed: what still fits is kept")
+    made["resume"].add_argument("--max-steps", metavar="N", type=to_count, help="so many steps, counted from its start")
+    made["resume"].add_argument(
+        "--uncertain",
+        metavar="PATH=JSON",
+        type=to_path_value,
+        action="append",
+        default=[],
+        help="what a step with Effect.ONCE that was cut short returned, or PATH=repeat",
+    )
+    made["fork"].add_argument("--before", metavar="PATH", help="this step runs again, and so does what came of it")
+    made["fork"].add_argument(
+        "--edit", metavar="PATH=JSON", type=to_path_value, action="append", default=[], help="what a step made instead"
+    )
+    made["fork"].add_argument("--new-id", metavar="ID", help="names the fork")
 
 
 def add_store(commands: Commands) -> None:

@@ -43,7 +43,7 @@ def origin_of(parent: str, state: str = "") -> Origin | None:
 
 
 def current_origin() -> Origin | None:
-    """That of what this task does; None if nobody elsewhere is known to have asked for it."""
+    """That of what this task does; None if no program elsewhere is known to have asked for it."""
     return _ORIGIN.get()
 
 

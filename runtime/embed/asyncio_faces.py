@@ -255,12 +255,20 @@ class AsyncioRuntime(AsyncioFace[Runtime], of=Runtime):
         uncertain: Mapping[str, Any] | None = None,
         max_steps: float | None = None,
         budget: Budget | None = None,
+        here: bool = True,
         timeout: float | None = None,
     ) -> AsyncioRunHandle[Any]:
         """See ``Runtime.resume``."""
         face: AsyncioRunHandle[Any] = self._face(
             await self._cross(
-                timeout, self._native.resume, run_id, adopt=adopt, uncertain=uncertain, max_steps=max_steps, budget=budget
+                timeout,
+                self._native.resume,
+                run_id,
+                adopt=adopt,
+                uncertain=uncertain,
+                max_steps=max_steps,
+                budget=budget,
+                here=here,
             )
         )
         return face
@@ -277,11 +285,12 @@ class AsyncioRuntime(AsyncioFace[Runtime], of=Runtime):
         before: str | None = None,
         edit: Mapping[str, Any] | None = None,
         run_id_new: str | None = None,
+        here: bool = True,
         timeout: float | None = None,
     ) -> AsyncioRunHandle[Any]:
         """See ``Runtime.fork``."""
         face: AsyncioRunHandle[Any] = self._face(
-            await self._cross(timeout, self._native.fork, run_id, before=before, edit=edit, run_id_new=run_id_new)
+            await self._cross(timeout, self._native.fork, run_id, before=before, edit=edit, run_id_new=run_id_new, here=here)
         )
         return face
 

@@ -251,12 +251,20 @@ class PortalRuntime(PortalFace[Runtime], of=Runtime):
         uncertain: Mapping[str, Any] | None = None,
         max_steps: float | None = None,
         budget: Budget | None = None,
+        here: bool = True,
         timeout: float | None = None,
     ) -> PortalRunHandle[Any]:
         """See ``Runtime.resume``."""
         face: PortalRunHandle[Any] = self._face(
             self._cross(
-                timeout, self._native.resume, run_id, adopt=adopt, uncertain=uncertain, max_steps=max_steps, budget=budget
+                timeout,
+                self._native.resume,
+                run_id,
+                adopt=adopt,
+                uncertain=uncertain,
+                max_steps=max_steps,
+                budget=budget,
+                here=here,
             )
         )
         return face
@@ -273,11 +281,12 @@ class PortalRuntime(PortalFace[Runtime], of=Runtime):
         before: str | None = None,
         edit: Mapping[str, Any] | None = None,
         run_id_new: str | None = None,
+        here: bool = True,
         timeout: float | None = None,
     ) -> PortalRunHandle[Any]:
         """See ``Runtime.fork``."""
         face: PortalRunHandle[Any] = self._face(
-            self._cross(timeout, self._native.fork, run_id, before=before, edit=edit, run_id_new=run_id_new)
+            self._cross(timeout, self._native.fork, run_id, before=before, edit=edit, run_id_new=run_id_new, here=here)
         )
         return face
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, final
 
 import trio
@@ -32,11 +33,12 @@ from runtime.graphs.reducer.state import RunState
 from runtime.graphs.resuming import MAX_LIVES, check, crashed_too_often, dues_of, lives_in_vain, told_of
 from runtime.graphs.run import ActiveRun
 from runtime.graphs.stored import StoredView, unknown
+from runtime.graphs.stored_answers import WITHDRAWN, answer_data
 from runtime.graphs.stored_talks import turns_before
 from runtime.graphs.terms import Purse, Terms, terms_of
 from runtime.graphs.uncertain import Open, decided, find_uncertain
 from runtime.journal.records import Record, RecordKind, digest_of
-from runtime.journal.store import Created, Existing, NewRun, StoredRun, StoredStatus
+from runtime.journal.store import Created, Existing, NewRun, PostedKind, StoredRun, StoredStatus
 from runtime.messages.codec import MessageCodec
 
 
@@ -229,6 +231,9 @@ class DurableRuns:
         written = log.append(RecordKind.RESUMED, "", json.dumps(began).encode())
         if back.adopted is not None:
             written = log.append(RecordKind.ADOPTED, deployment.graph.version, back.adopted)
+        for path, question in back.leftover:
+            run.taken_in.add((PostedKind.ANSWER.value, question))
+            written = log.append(RecordKind.ANSWERED, path, answer_data(WITHDRAWN), answered=question)
         run.resume(back.resumed)
         run.turns_before = await turns_before(store, run_id, deployment.codec)
         await self.outside.revived(run, records)
@@ -245,7 +250,18 @@ class DurableRuns:
             raise
         if not any(is_by_hand(record) for record in records):  # anyone who resumes it wants it to go on
             self._watch_deadline(run, stored.deadline)
-        return Launch(run, back.message, back.resumed.commands, deployment.admit)
+        admit = partial(self._admit, deployment, terms) if terms.budgets else deployment.admit
+        return Launch(run, back.message, back.resumed.commands, admit)
+
+    async def _admit(self, deployment: Deployment, terms: Terms, run: ActiveRun) -> None:
+        """Wait for the turn of a run that spends from budgets which others may share."""
+        try:
+            await self.purse.settled(terms)
+        except BaseException:
+            run.hand_back("its start was cancelled")
+            run.never_began()
+            raise
+        await deployment.admit(run)
 
     @property
     def is_open(self) -> bool:

@@ -20,6 +20,7 @@ from actors.store_errors import RunChanged, RunUndecodable
 from runtime.graphs.digests import Digests
 from runtime.graphs.events import RunAdopted
 from runtime.graphs.journaling import FRAME_END, by_frame, details_of
+from runtime.graphs.questions import question_id
 from runtime.graphs.reducer.branches import Delivery
 from runtime.graphs.reducer.deliveries import Commands
 from runtime.graphs.reducer.routing import RoutingTable
@@ -132,6 +133,8 @@ class Restored:
     """And of the runs inside it."""
     report: Report | None
     """Of an adoption; None for a run whose graph was not changed."""
+    leftover: Sequence[tuple[str, str]]
+    """Questions that no one asks any more, since their step is gone or asks something else: their paths and ids."""
     adopted: bytes | None
     """What a record ``adopted`` is to hold, so later lives see the journal as this one does; None: there need be none."""
 
@@ -163,7 +166,7 @@ def restored(
         try:
             state = RunState(terrain.routing, run_id)
             resumed = replay(state, message, own, terrain.codec, now_s, digests)
-            return Restored(message, resumed, digests, own, frames, None, None)
+            return Restored(message, resumed, digests, own, frames, None, (), None)
         except RunChanged:
             pass  # a condition has changed, say, which no fingerprint shows
     adoption = Adoption(run_id, terrain, counted, message, now_s, adopt=adopt)
@@ -174,7 +177,28 @@ def restored(
     own, frames = by_frame(in_order(counted, order)[1:])
     told = {"fingerprint": terrain.fingerprint.hex(), "order": order, "again": report.again, "dropped": report.dropped}
     adopted = json.dumps(told).encode()
-    return Restored(message, adoption.resumed, adoption.digests, own, frames, report, adopted)
+    leftover = leftover_questions(run_id, records, adoption)
+    return Restored(message, adoption.resumed, adoption.digests, own, frames, report, leftover, adopted)
+
+
+def leftover_questions(run_id: str, records: Sequence[Record], adoption: Adoption) -> list[tuple[str, str]]:
+    """The open questions of steps that are no more, or whose record counts no longer: their paths and ids."""
+    times: dict[str, int] = {}
+    still_open: dict[str, Record] = {}
+    for record in records:
+        if record.kind is RecordKind.ASKED:
+            times[record.path] = times.get(record.path, 0) + 1
+            still_open[record.path] = record
+        elif record.kind is RecordKind.ANSWERED:
+            still_open.pop(record.path, None)
+        elif record.kind is RecordKind.OVER:  # the store has struck them out
+            still_open.clear()
+    gone: list[tuple[str, str]] = []
+    for path, record in still_open.items():
+        frame, end, _ = path.rpartition(FRAME_END)
+        if record.seq in adoption.report.without or f"{frame}{end}{step_of(record)}" not in adoption.seen:
+            gone.append((path, question_id(run_id, path, times[path])))
+    return gone
 
 
 def effective(records: Sequence[Record]) -> tuple[list[Record], bytes | None]:

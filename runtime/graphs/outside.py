@@ -9,32 +9,29 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, final
 
 import trio
 
 from actors.errors import UnderstudyError, UsageError
-from actors.store_errors import AlreadyAnswered, StoreError, UnknownRun
-from actors.words import repr_of, type_names
+from actors.store_errors import StoreError
+from actors.words import repr_of
 from runtime.core.services import Services
 from runtime.graphs.deployment import Deployment
 from runtime.graphs.keeper import Keeping
-from runtime.graphs.questions import NOBODY, Asking, Desk, Question, id_in
+from runtime.graphs.posting import answered, checked_key, open_question, post_answer, post_signal, question_of, read_signal
+from runtime.graphs.questions import Asking, Desk, Question, id_in
 from runtime.graphs.run import ActiveRun
 from runtime.graphs.stored import unknown
-from runtime.graphs.stored_answers import codec_for, is_object, loaded, read_one_of, read_question
+from runtime.graphs.stored_answers import is_object
 from runtime.journal.records import Record, RecordKind
 from runtime.journal.store import Posted, PostedKind, StoredQuestion, StoredRun, StoredStatus
 from runtime.messages.problems import MessageInvalid
-from runtime.messages.shapes import as_object
 
 _LOG = logging.getLogger("understudy.runs")
 RETRY_S: Final = 1.0
 """How long after a failure of the store it is asked again."""
-MAX_KEY: Final = 200
-"""Characters of the key of a signal."""
 
 
 @final
@@ -90,22 +87,7 @@ class Outside:
         asking = self.desk.open.get(stored.id)
         if asking is not None:
             return asking.question
-        told = read_question(stored.asks)
-        kinds = [loaded(name) for name in stored.answers if name != NOBODY]
-        answers = tuple(kind for kind in kinds if kind is not None)
-        return Question(
-            id=stored.id,
-            run_id=stored.run,
-            path=stored.path,
-            asks=told["asks"],
-            answers=answers if len(answers) == len(kinds) else (),
-            asked_at=stored.asked,
-            due_at=stored.due,
-            to=stored.to,
-            text=str(told.get("text", "")),
-            node=str(told.get("node", "")),
-            may_be_none=NOBODY in stored.answers,
-        )
+        return question_of(stored)
 
     async def answer(self, question_id: str, value: object, by: str | None) -> None:
         """Answer a question, wherever its run is; returns when the answer is durable."""
@@ -118,16 +100,8 @@ class Outside:
             await trio.lowlevel.cancel_shielded_checkpoint()
             return
         question = asking.question if asking is not None else await self._stored_question(question_id)
-        if not question.answers:
-            raise UsageError(
-                f"question {question_id!r} cannot be answered here: the types of its answers are not loaded in this process.\n"
-                "  Fix: import the module that defines its graph, or deploy the graph."
-            )
-        answer = question.read(value)
-        data = b"null" if answer is None else codec_for(*question.answers).encode(answer)
         assert self.keeping is not None, "a stored question has a store"
-        if not await self.keeping.store.post(Posted(question.run_id, PostedKind.ANSWER, question_id, data, by)):
-            raise _answered(question_id)
+        answer = await post_answer(self.keeping.store, question, value, by)
         self.desk.remember(question_id)
         asking = self.desk.open.get(question_id)
         if asking is not None:
@@ -135,13 +109,8 @@ class Outside:
 
     async def _stored_question(self, question_id: str) -> Question:
         if self.desk.was_answered(question_id):
-            raise _answered(question_id)
-        stored = None if self.keeping is None else await self.keeping.store.question(question_id)
-        if stored is None:
-            raise UnknownRun(f"no question {repr_of(question_id)} is open.\n  Fix: give the id of one of runtime.questions().")
-        if stored.answered is not None:
-            raise _answered(question_id)
-        return self._question_of(stored)
+            raise answered(question_id)
+        return self._question_of(await open_question(None if self.keeping is None else self.keeping.store, question_id))
 
     def _overdue(self, asking: Asking) -> None:
         if self.keeping is not None and self.keeping.nursery is not None:
@@ -164,10 +133,10 @@ class Outside:
     async def send(self, run_id: str, signal: object, key: str | None) -> None:
         """Send a signal into a run, wherever it is; returns when it is durable."""
         await trio.lowlevel.checkpoint_if_cancelled()
-        name = _checked_key(key)
+        name = checked_key(key)
         run = self._runs.get(run_id)
         if run is not None and run.journal is None:
-            run.signalled(_read_signal(run.graph, run.state.plan.signal_types, signal), name)
+            run.signalled(read_signal(run.graph, run.state.plan.signal_types, signal), name)
             await trio.lowlevel.cancel_shielded_checkpoint()
             return
         stored = await self._stored(run_id)
@@ -175,21 +144,14 @@ class Outside:
             raise unknown(run_id)
         deployment = self._deployed(stored.graph)
         if deployment is not None:
-            signal = _read_signal(stored.graph, deployment.plan.signal_types, signal)
+            signal = read_signal(stored.graph, deployment.plan.signal_types, signal)
         elif is_object(signal):
             raise UsageError(
                 f"run {run_id!r} is one of graph {stored.graph!r}, which is not deployed here, so a dict cannot be read.\n"
                 "  Fix: send an instance of the signal's class, or deploy the graph."
             )
-        data = codec_for(type(signal)).encode(signal)
-        if stored.status.is_over:
-            if any((each.kind, each.key) == (PostedKind.SIGNAL, name) for each in await self.keeping.store.inbox(run_id)):
-                return
-            raise UsageError(
-                f"run {run_id!r} is over ({stored.status.value}), and takes no more signals.\n  Fix: start another run."
-            )
-        item = Posted(run_id, PostedKind.SIGNAL, name, data)
-        if await self.keeping.store.post(item):
+        item = await post_signal(self.keeping.store, stored, signal, name)
+        if item is not None:
             run = self._runs.get(run_id)
             if run is not None:
                 self.take_in(run, item)
@@ -198,7 +160,7 @@ class Outside:
         """Take back a signal that no agent has taken; whether it was to be had."""
         run = self._runs.get(run_id)
         if run is not None:
-            return await run.withdraw(_checked_key(key))
+            return await run.withdraw(checked_key(key))
         stored = await self._stored(run_id)
         if stored is None:
             raise unknown(run_id)
@@ -322,32 +284,3 @@ def _recall(run: ActiveRun, record: Record) -> None:
         signal = run.journal.codec.decode(record.data or b"null")
         if isinstance(signal, run.state.plan.steering):
             run.say(record.path, signal)
-
-
-def _answered(question_id: str) -> AlreadyAnswered:
-    return AlreadyAnswered(
-        f"question {question_id!r} has its answer, or its time was up; the first counts.\n"
-        "  Fix: nothing, if it is the same; look at the run with runtime.handle(run_id)."
-    )
-
-
-def _checked_key(key: object) -> str:
-    if key is None:
-        return secrets.token_hex(8)
-    if not isinstance(key, str) or not key.strip() or len(key) > MAX_KEY or not key.isprintable():
-        raise UsageError(
-            f"send(key={repr_of(key, 60)}): expected up to {MAX_KEY} printable characters, or None.\n"
-            "  Fix: the id of the event at its source, say."
-        )
-    return key
-
-
-def _read_signal(graph: str, signal_types: tuple[type, ...], signal: object) -> Any:
-    if isinstance(signal, signal_types):
-        return signal
-    if is_object(signal) and signal_types:
-        return read_one_of(signal_types, as_object(signal))
-    raise UsageError(
-        f"graph {graph!r} takes as signals: {type_names(signal_types) or 'none'}. Got: {repr_of(signal)}.\n"
-        "  Fix: send an instance of one of these; they are declared with Graph(…, signals=…)."
-    )

@@ -407,6 +407,11 @@ class Desk:
         return True
 
 
+def question_id(run_id: str, whole: str, times_asked: int) -> str:
+    """The id of the question with records of the path `whole`."""
+    return f"{run_id}.{id_in(run_id, whole, times_asked)}"
+
+
 def id_in(run_id: str, whole: str, times_asked: int) -> str:
     """What tells the question with records of the path `whole` from others of its run.
 

@@ -29,6 +29,8 @@ from runtime.journal.records import Record, RecordKind
 from runtime.journal.store import Created, Existing, NewRun, StoredRun, StoredStatus
 from runtime.lm.limits.budget import Budget
 
+_UNFINISHED: Final = (StoredStatus.READY, StoredStatus.WAITING)
+"""What may be taken over by another version, although it goes on by itself."""
 _RESUMABLE: Final = (StoredStatus.FAILED, StoredStatus.CANCELLED, StoredStatus.PARKED)
 
 
@@ -47,6 +49,7 @@ class Reopening:
         adopt: bool = False,
         max_steps: float | None = None,
         budget: Budget | None = None,
+        here: bool = True,
     ) -> ActiveRun | StoredView:
         """See ``Runtime.resume``."""
         if max_steps is not None:
@@ -74,15 +77,20 @@ class Reopening:
             taken = await store.take(run_id, stored.status)
             if taken is None:
                 raise UsageError(f"resume({run_id!r}): somebody else has just resumed it.\n  Fix: nothing; it goes on there.")
+            if not here and back.adopted is not None:  # before the decisions, which its order does not know
+                written.insert(0, (RecordKind.ADOPTED, deployment.graph.version, back.adopted))
             await self._write(taken, [(RecordKind.RESUMED, "", data), *written], stored.status)
-            launch = await self._runs.revive(deployment, taken, adopt=adopt)
+            if here:
+                launch = await self._runs.revive(deployment, taken, adopt=adopt)
+            else:
+                await store.release(run_id, StoredStatus.READY, store.wall_time())
             if isinstance(launch, Launch):
                 await self._runs.go_on(launch)
         assert taken is not None, "no one cancels the scope"
         return self._going_on(launch, taken)
 
     async def fork(
-        self, run_id: str, *, before: str | None, edit: Mapping[str, Any], run_id_new: str | None
+        self, run_id: str, *, before: str | None, edit: Mapping[str, Any], run_id_new: str | None, here: bool = True
     ) -> ActiveRun | StoredView:
         """See ``Runtime.fork``."""
         await trio.lowlevel.checkpoint()
@@ -109,7 +117,7 @@ class Reopening:
                     f"run {new_id!r} is stored already, and isn't a fork of {run_id!r}.\n  Fix: give the fork its own id.",
                     run_id=new_id,
                 )
-            taken = await store.take(new_id, StoredStatus.READY)
+            taken = await store.take(new_id, StoredStatus.READY) if here else None
             if taken is not None:
                 launch = await self._runs.revive(deployment, taken)
             if isinstance(launch, Launch):
@@ -137,11 +145,14 @@ class Reopening:
     def _check(self, stored: StoredRun, *, adopt: bool) -> Deployment:
         """The deployment of its graph, if it is a run that can be resumed."""
         is_under_way = stored.id in self._runs.active.by_id or stored.owner is not None
-        if is_under_way or not (stored.status in _RESUMABLE or (adopt and stored.status is StoredStatus.READY)):
+        if is_under_way or not (stored.status in _RESUMABLE or (adopt and stored.status in _UNFINISHED)):
             what = "is in progress" if is_under_way else f"is {stored.status.value}"
+            fix = "await (await runtime.handle(run_id)).result() tells what becomes of it"
+            if stored.status in _UNFINISHED and not is_under_way:
+                fix = "nothing: it goes on by itself with what it waits for; adopt=True takes it over from another version"
             raise UsageError(
                 f"resume({stored.id!r}): the run {what}, and only one that has failed, was cancelled or was parked is resumed.\n"
-                "  Fix: await (await runtime.handle(run_id)).result() tells what becomes of it."
+                f"  Fix: {fix}."
             )
         deployment = self._deployed(stored, "resume()")
         if deployment.graph.version != stored.version and not adopt:

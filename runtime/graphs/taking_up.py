@@ -36,10 +36,12 @@ class TakingUp:
 
     async def take_up(self) -> None:
         """Take up stored runs that are due, as many as graphs here have room for; for ever."""
-        while True:
-            with contextlib.suppress(StoreError):
-                await self._take_up_due()
-            await trio.sleep(LOOK_S)
+        with self._runs.purse.swept() as done:
+            while True:
+                with contextlib.suppress(StoreError):
+                    await self._take_up_due()
+                done()
+                await trio.sleep(LOOK_S)
 
     async def fetch(self, run_id: str) -> None:
         """Take up a run that waits, since something has come for it."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 import secrets
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast, final
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import attrs
+import trio
 
 from actors.lm import Usage
 from runtime.graphs.journaling import details_of, is_by_hand
@@ -88,7 +89,8 @@ class Purse:
     """The budgets that stored runs of one runtime spend from.
 
     A run that comes back finds the budget that it was started with, if that is still here; else one with the same limits. Runs
-    that shared one share it again. Either way it is charged what the run has used so far, once.
+    that shared one share it again. Either way it is charged what the run has used so far, once. A run with a budget that is new
+    here begins when all runs that are due have been taken up: else it would spend what another has spent already.
     """
 
     def __init__(self, owner: Budget | None) -> None:
@@ -98,6 +100,10 @@ class Purse:
         self._keys: WeakKeyDictionary[Budget, str] = WeakKeyDictionary()
         self._charged: WeakKeyDictionary[Budget, dict[str, Spend]] = WeakKeyDictionary()
         """What runs that have left memory had used by then."""
+        self._unsettled: set[str] = set()
+        """Budgets that are new here since the last sweep."""
+        self._sweep: trio.Event | None = None
+        """Set at the end of the sweep in progress, or of the next one; None: there are none."""
 
     def limits_here(self) -> tuple[Limits, ...]:
         """Those of the budgets that a run which is started now is charged to."""
@@ -123,10 +129,33 @@ class Purse:
         if budget is None:
             budget = Budget(max_tokens=limits.max_tokens, max_cost_usd=limits.max_cost_usd)
             self._keys[budget], self._by_key[limits.key] = limits.key, budget
+            self._unsettled.add(limits.key)
         known = self._charged.get(budget, {}).pop(run_id, Spend())
         prompt, completion = used.prompt_tokens - known.prompt_tokens, used.completion_tokens - known.completion_tokens
         budget.charge(Usage(max(0, prompt), max(0, completion), max(0.0, used.cost_usd - known.cost_usd)))
         return budget
+
+    @contextmanager
+    def swept(self) -> Generator[Callable[[], None]]:
+        """In the block, runs that are due are taken up again and again; what it enters as is called when all have been."""
+
+        def done() -> None:
+            self._unsettled.clear()
+            if self._sweep is not None:
+                self._sweep.set()
+            self._sweep = trio.Event()
+
+        done()
+        try:
+            yield done
+        finally:
+            done()
+            self._sweep = None
+
+    async def settled(self, terms: Terms) -> None:
+        """Wait until the budgets of a run with `terms`, which was taken up, are charged what the others have used."""
+        if self._sweep is not None and any(each.key in self._unsettled for each in terms.budgets):
+            await self._sweep.wait()
 
     def watch(self, run: ActiveRun, terms: Terms) -> None:
         """Remember what `run` has used when it leaves memory without being over."""

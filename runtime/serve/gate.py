@@ -1,7 +1,7 @@
 """What every request passes before it is served, and every response on its way out.
 
-Hosts first, then the shape of the request, then its origin, then who calls; whatever goes wrong is answered in the form of the
-route that was asked for.
+Hosts first, then the shape of the request, then its origin, then who calls; what goes wrong is answered in the form of the route
+that was asked for.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Gate:
         await answering(scope, receive, send_with_headers)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, whatever goes wrong."""
+        """Answer, also when something goes wrong."""
         has_begun = False
 
         async def send_noting(message: Message) -> None:
@@ -111,7 +111,7 @@ class Gate:
         try:
             with contextlib.nullcontext() if origin is None else coming_from(origin):
                 await self._inner(scope, receive, send_noting)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer, and the log the rest
+        except Exception as error:  # noqa: BLE001 - the client gets an answer, and the log the rest
             problem = _problem_in(error)
             if problem.kind == "internal":
                 what = (scope[_ID], scope["method"], scope["path"], said(error))

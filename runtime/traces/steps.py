@@ -170,6 +170,8 @@ class _Reader:
         """Attempts in progress, by path: a message has one at a time."""
         self._latest: dict[str, Attempt] = {}
         self._calls: dict[int, Call] = {}
+        self._ended_us = -(10**18)
+        """When the latest attempt ended."""
 
     def read(self, events: Iterable[WireEvent]) -> Trace:
         trace, is_first = self._trace, True
@@ -237,9 +239,24 @@ class _Reader:
 
     def _end(self, status: str, event: WireEvent, at_us: int) -> None:
         attempt = self._open.pop(event["path"], None)
+        if attempt is None and not self._trace.missed:
+            attempt = self._stored(event)
         if attempt is not None:
             attempt.ended_us, attempt.ended_seq, attempt.status = at_us, event["seq"], status
             attempt.error = event.get("error")
+        self._ended_us = at_us
+
+    def _stored(self, event: WireEvent) -> Attempt:
+        """The attempt that ends with `event` in a run that only a store knows, whose records tell when steps ended and no more.
+
+        It is taken to begin with the end of the one before it.
+        """
+        began_us = max(self._ended_us, self._trace.began_us)
+        attempt = Attempt(event["node"], event["path"], event["attempt"], began_us, began_us, event["seq"])
+        attempt.before = self._latest.get(attempt.path)
+        self._trace.attempts.append(attempt)
+        self._latest[attempt.path] = attempt
+        return attempt
 
     def _end_call(self, event: WireEvent, at_us: int) -> None:
         call = self._calls.get(event["call"])

@@ -158,6 +158,8 @@ def test_a_thousand_actors_are_shown_by_pages_and_searched(page: Any, port: int)
     playwright.expect(page.locator("header")).to_contain_text(re.compile("1,00[0-9] actors"))
     playwright.expect(page.locator("tbody tr")).to_have_count(202)
     page.locator("#search").fill("quiet-999")
+    page.wait_for_timeout(1_000)  # meanwhile the page is drawn again, several times
+    playwright.expect(page.locator("#search")).to_have_value("quiet-999")
     page.locator("#search").press("Enter")
 
     playwright.expect(page.locator("tbody tr")).to_have_count(1)
@@ -250,6 +252,11 @@ def test_the_page_blames_what_python_does_to_the_microsecond_and_the_token(servi
 def test_an_exported_run_is_shown_without_a_server_and_asks_for_nothing(page: Any, tmp_path: Path) -> None:
     events = virtually(partial(random_run, 4)).events
     events[0]["labels"] = {HOSTILE: HOSTILE}
+    began = next(event for event in events if event["event"] == "node.started")
+    tool = {**began, "event": "tool.called", "path": f"{began['path']}/tool/0", "tool": HOSTILE, "duration_s": 0.1}
+    events.insert(events.index(began) + 1, {**tool, "error": {"type": HOSTILE, "message": HOSTILE}})
+    for event in events:
+        event.update({"node": HOSTILE} if "node" in event else {})
     events[0]["input"] = {"text": f"</script>{HOSTILE}"}
     path = tmp_path / "run.html"
     path.write_text(export_page(events), encoding="utf-8")
@@ -257,6 +264,8 @@ def test_an_exported_run_is_shown_without_a_server_and_asks_for_nothing(page: An
 
     page.goto(path.as_uri())
     page.locator("main h1").wait_for()
+    page.locator(".bar").first.click()
+    playwright.expect(page.locator("aside dt").filter(has_text="tool")).to_have_count(1)
     page.get_by_role("button", name="blame").click()
     playwright.expect(page.locator("main table")).to_contain_text("the whole run")
     page.get_by_role("button", name="events").click()

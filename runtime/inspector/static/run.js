@@ -25,6 +25,20 @@ const Blame = ({ blame }) => {
       <td>${each.prompt || each.completion ? `${count(each.prompt)} + ${count(each.completion)}` : ""}</td><td>${each.usd ? usd(each.usd) : ""}</td></tr>`)}<//>`;
 };
 
+const MOST_LANES = 8;
+
+/** Where the bars of one node lie that are at the same time: each in the first line that is free. @returns {[Map<object, number>, number]} */
+function linesOf(bars, span) {
+  const free = [], lines = new Map();
+  for (const bar of bars) {
+    let line = free.findIndex((at) => at <= bar.began + 1e-9);
+    if (line < 0) line = free.length < MOST_LANES ? free.length : MOST_LANES - 1;
+    free[line] = Math.max(free[line] || 0, bar.ended === null ? span : bar.ended);
+    lines.set(bar, line);
+  }
+  return [lines, Math.max(1, free.length)];
+}
+
 export class Run extends Component {
   constructor(props) {
     super(props);
@@ -86,10 +100,13 @@ export class Run extends Component {
         <span class="replay"><button aria-label=${playing ? "pause" : "play"} onClick=${() => this.play(span)}>${playing ? "▮▮" : "▶"}</button>
         <button onClick=${() => this.setState({ speed: speed >= 8 ? 1 : speed * 2 })}>×${speed}</button>
         <input type="range" aria-label="time" min="0" max="1000" value=${until === Infinity ? 1000 : (1000 * until) / span} onInput=${(event) => { const at = Number(event.target.value); this.setState({ until: at >= 1000 ? Infinity : (at / 1000) * span }); }} /></span></p>
-      ${tab === "timeline" ? html`<div class="timeline" role="list">${told.rows.map((row) => html`<div class="lane" role="listitem"><span class="lane-name" title=${shown(row.node)}>${shown(row.node)}</span><div class="track">
-        ${row.bars.map((bar) => (left-- > 0 ? html`<span key=${`w${bar.path} ${bar.attempt}`} class="waiting" style=${{ left: place(bar.delivered), width: place(bar.began - bar.delivered) }}></span>
-          <button key=${`${bar.path} ${bar.attempt}`} class=${`bar ${bar.status.replace(/\W/g, "-")} ${critical.has(bar) ? "critical" : ""}`} style=${{ left: place(bar.began), width: place((bar.ended === null ? told.span : bar.ended) - bar.began) }}
-            aria-label=${`${shown(bar.path)} attempt ${bar.attempt}: ${bar.status}${critical.has(bar) ? ", on the critical path" : ""}`} onClick=${() => this.setState({ chosen: `${bar.path} ${bar.attempt}` })}></button>` : null))}</div></div>`)}
+      ${tab === "timeline" ? html`<div class="timeline" role="list">${told.rows.map((row) => {
+          const [lines, many] = linesOf(row.bars, told.span), top = (bar) => `${0.2 + 1.2 * lines.get(bar)}rem`;
+          return html`<div class="lane" role="listitem"><span class="lane-name" title=${shown(row.node)}>${shown(row.node)}</span><div class="track" style=${{ height: `${0.3 + 1.2 * many}rem` }}>
+        ${row.bars.map((bar) => (left-- > 0 ? html`<span key=${`w${bar.path} ${bar.attempt}`} class="waiting" style=${{ top: top(bar), left: place(bar.delivered), width: place(bar.began - bar.delivered) }}></span>
+          <button key=${`${bar.path} ${bar.attempt}`} class=${`bar ${bar.status.replace(/\W/g, "-")} ${critical.has(bar) ? "critical" : ""}`} style=${{ top: top(bar), left: place(bar.began), width: place((bar.ended === null ? told.span : bar.ended) - bar.began) }}
+            aria-label=${`${shown(bar.path)} attempt ${bar.attempt}: ${bar.status}${critical.has(bar) ? ", on the critical path" : ""}`} onClick=${() => this.setState({ chosen: `${bar.path} ${bar.attempt}` })}></button>` : null))}</div></div>`;
+        })}
         <p class="legend"><span class="key waiting"></span> waits <span class="key done"></span> works <span class="key retrying"></span> failed attempt <span class="key critical"></span> critical path</p></div>` : null}
       ${tab === "blame" ? html`<${Blame} blame=${blame} />` : null}
       ${tab === "picture" ? (graph ? html`<${Picture} layout=${graph.layout} states=${nodeStates(told)} />` : html`<p class="empty">The picture is not there.</p>`) : null}

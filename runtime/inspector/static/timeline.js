@@ -24,8 +24,20 @@ export function timeline(events, until = Infinity) {
     questions: [], notes: [], missed: 0,
   };
   const latest = new Map();
-  let isFirst = true;
+  let isFirst = true, lastEnd = -Infinity;
   const barOf = (event) => open.get(`${event.path} ${event.attempt}`) || latest.get(event.path) || null;
+  const begin = (event, at, waited, backoff) => {
+    const bar = {
+      node: event.node, path: event.path, attempt: event.attempt, delivered: Math.max(told.begins, at - waited), began: at, ended: null, status: "running",
+      waited, backoff, beganSeq: event.seq, endedSeq: null, items: [], error: null, output: undefined, calls: [], tools: [], text: "",
+    };
+    if (!rows.has(event.node)) rows.set(event.node, { node: event.node, bars: [] });
+    rows.get(event.node).bars.push(bar);
+    bars.push(bar);
+    open.set(`${event.path} ${event.attempt}`, bar);
+    latest.set(event.path, bar);
+    return bar;
+  };
   for (const event of events) {
     if (event.elapsed_s > until) break;
     const name = event.event || "";
@@ -35,18 +47,11 @@ export function timeline(events, until = Infinity) {
     }
     if (name !== "events.missed") told.span = Math.max(told.span, event.elapsed_s || 0);
     if (name === "node.started") {
-      const bar = {
-        node: event.node, path: event.path, attempt: event.attempt, delivered: Math.max(0, event.elapsed_s - (event.waited_s || 0)),
-        began: event.elapsed_s, ended: null, status: "running", waited: event.waited_s || 0, backoff: event.backoff_s || 0,
-        beganSeq: event.seq, endedSeq: null, items: [], error: null, output: undefined, calls: [], tools: [], text: "",
-      };
-      if (!rows.has(event.node)) rows.set(event.node, { node: event.node, bars: [] });
-      rows.get(event.node).bars.push(bar);
-      bars.push(bar);
-      open.set(`${event.path} ${event.attempt}`, bar);
-      latest.set(event.path, bar);
+      begin(event, event.elapsed_s, event.waited_s || 0, event.backoff_s || 0);
     } else if (ENDS[name]) {
-      const bar = open.get(`${event.path} ${event.attempt}`);
+      // A run that only a store knows tells when steps ended, and not when they began: with the end of what ended before.
+      const bar = open.get(`${event.path} ${event.attempt}`) || (told.missed ? null : begin(event, Math.max(lastEnd, told.begins), 0, 0));
+      lastEnd = event.elapsed_s;
       if (bar) {
         Object.assign(bar, { ended: event.elapsed_s, endedSeq: event.seq, status: ENDS[name], error: event.error || null, output: event.output });
         open.delete(`${event.path} ${event.attempt}`);

@@ -97,6 +97,24 @@ class EndContract:
             await create(store)
             assert [row.seq for row in await journal(store)] == [1]
 
+    async def test_a_fork_outlives_the_run_that_it_came_from(self, make_store: MakeStore) -> None:
+        """Forgetting the one leaves the other whole, and it goes on."""
+        async with opened(make_store) as store:
+            await create(store)
+            copied = [
+                record(store, seq, run="fork", kind=kind) for seq, kind in ((1, RecordKind.STARTED), (2, RecordKind.FORKED))
+            ]
+            await store.fork(attrs.evolve(new_run("fork", here=False), parent="r", parent_seq=1), copied)
+            await store.release("r", StoredStatus.CANCELLED, None)
+
+            assert await store.forget("r")
+
+            assert await journal(store, "fork") == copied
+            taken = await store.take("fork")
+            assert taken is not None
+            assert taken.parent == "r"
+            assert await written(store, record(store, 3, run="fork")) is None
+
     async def test_only_what_is_over_expires(self, make_store: MakeStore) -> None:
         """Successes and failures by their own limits; data may go before the rest."""
         async with opened(make_store) as store:

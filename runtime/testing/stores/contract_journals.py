@@ -129,6 +129,19 @@ class JournalContract:
 
             assert [row.data for row in await journal(store, after=1)] == [data]
 
+    async def test_runs_that_are_written_together_keep_to_themselves(self, make_store: MakeStore) -> None:
+        """A batch of several runs, with the same numbers and paths: each has its own rows, and one that doesn't fit stops all."""
+        async with opened(make_store) as store:
+            for name in ("a", "b"):
+                await create(store, new_run(name))
+            rows = [record(store, seq, run=name, data=f'"{name}{seq}"'.encode()) for seq in (2, 3) for name in ("a", "b")]
+
+            assert await written(store, *rows) is None
+            assert await written(store, record(store, 4, run="a"), record(store, 5, run="b")) is not None
+
+            for name in ("a", "b"):
+                assert [row.data for row in await journal(store, name)][1:] == [f'"{name}{seq}"'.encode() for seq in (2, 3)]
+
     async def test_everything_is_there_after_reopening(self, make_store: MakeStore) -> None:
         """Records, runs, questions, schedules and what was posted."""
         async with opened(make_store) as store:

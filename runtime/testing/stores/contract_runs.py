@@ -131,6 +131,23 @@ class RunContract:
             assert await found(RunQuery(started_after=store.wall_time() + timedelta(hours=1))) == []
             assert await found(RunQuery(started_after=store.wall_time() - timedelta(hours=1))) == ["c", "b", "a"]
 
+    async def test_a_filtered_list_has_pages_as_well(self, make_store: MakeStore) -> None:
+        """No run that fits is left out at the edge of a page, and none that doesn't is counted."""
+        async with opened(make_store) as store:
+            for number in range(9):
+                await create(store, new_run(f"r{number}", graph="gh"[number % 2], label="x" if number % 3 else None))
+            found: list[str] = []
+            after: str | None = None
+            while True:
+                page = await store.runs(RunQuery(graph="g", label="x", limit=1, after=after))
+                assert len(page.items) <= 1
+                found += [run.id for run in page.items]
+                if page.after is None:
+                    break
+                after = page.after
+
+            assert found == ["r8", "r4", "r2"]
+
     async def test_a_run_that_is_over_or_parked_belongs_to_nobody(self, make_store: MakeStore) -> None:
         """The record that ends it ends the ownership, in one transaction."""
         async with opened(make_store) as store:

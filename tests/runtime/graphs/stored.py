@@ -52,7 +52,7 @@ def store_every_run(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def prepared(runtime: Any, models: Any, *, warm_up: bool) -> None:
         if runtime._engine._durable is None:
-            await app._keep(runtime, runtime._engine, runtime._scheduler, MemoryStore(), None, None)
+            await app._keep(runtime, runtime._engine, runtime._scheduler, MemoryStore(), None, None, take_up=True)
         await prepare(runtime, models, warm_up=warm_up)
 
     def named(self: Any, graph: Any, run_id: str | None) -> str | None:

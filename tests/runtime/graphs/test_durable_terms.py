@@ -130,8 +130,49 @@ async def test_runs_that_shared_a_budget_share_it_again(autojump_clock):
         nursery.start_soon(end, "two")
 
     assert len(ends) == 2
-    # A run that is taken up first may make a call before the other's share is charged, so the first may get one more.
-    assert any("10 tokens asked" in each and "of 45 left" in each for each in ends), ends
+    assert all("10 tokens asked, 5 of 45 left" in each for each in ends), ends
+    assert len(calls) == 4, "no call was made before what both have spent was charged"
+
+
+async def test_many_runs_that_shared_a_budget_are_all_charged_before_one_of_them_spends(autojump_clock):
+    """More than are taken up at a time; one of them is started again by its id meanwhile."""
+    calls: list[int] = []
+    store, lm, shared = MemoryStore(), metered(calls), Budget(max_tokens=445)
+    graph = asking(3)
+    names = [f"run-{number}" for number in range(22)]
+    async with open_runtime(store=store, lm=lm) as runtime:
+        for name in names:
+            await runtime.start(graph, Ask(), run_id=name, budget=shared)
+        await trio.sleep(1)
+        assert shared.tokens == 440
+        store.crash()
+    calls.clear()
+    async with open_runtime(store=store.beside(), lm=lm, graphs=[graph]) as runtime:
+        await runtime.start(graph, Ask(), run_id="run-21")
+        for name in names:
+            with pytest.raises(RunFailed, match="failed at"):
+                await (await runtime.handle(name)).result()
+    assert calls == []
+
+
+async def test_a_run_with_a_budget_is_handed_back_if_the_runtime_closes_before_all_are_taken_up(autojump_clock):
+    store, lm = MemoryStore(), metered([])
+    graph = asking(3)
+    async with open_runtime(store=store, lm=lm) as runtime:
+        for name in ("one", "two"):
+            await runtime.start(graph, Ask(), run_id=name, budget=Budget(max_tokens=100))
+        await trio.sleep(1)
+        store.crash()
+    later = store.beside()
+    for moment in range(8):
+        with trio.CancelScope() as scope:
+            async with open_runtime(store=(later := later.beside()), lm=lm, graphs=[graph]):
+                for _ in range(moment):
+                    await trio.lowlevel.checkpoint()
+                scope.cancel()
+    async with open_runtime(store=later.beside(), lm=lm, graphs=[graph]) as runtime:
+        for name in ("one", "two"):
+            assert await (await runtime.handle(name)).result() == Done(3)
 
 
 async def test_a_run_that_has_left_memory_comes_back_to_the_budget_object_of_its_caller(autojump_clock):

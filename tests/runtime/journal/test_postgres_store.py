@@ -17,10 +17,11 @@ from runtime.journal.postgres_schema import MIGRATIONS
 from runtime.journal.store import Posted, PostedKind, RunQuery, Store
 from runtime.testing.stores.contract import StoreContract
 from runtime.testing.stores.samples import MakeStore, create, journal, new_run, opened, record, written
+from tests.runtime.journal.cancelled import CancelledContract
 from tests.runtime.journal.postgres_server import Server
 
 
-class TestPostgresStore(StoreContract):
+class TestPostgresStore(StoreContract, CancelledContract):
     @pytest.fixture
     def make_store(self, postgres: Server, schema: str) -> MakeStore:
         return lambda: PostgresStore(postgres.dsn, schema, migrate=True)

@@ -13,6 +13,7 @@ from actors import Actor, Graph
 from runtime.inspector import api
 from runtime.inspector.api import patch
 from runtime.inspector.page import POLICY, files
+from runtime.journal.memory import MemoryStore
 from runtime.serve import Service
 from tests.runtime.serve.cast import Client, Keys, Reply, answers, serving
 
@@ -174,6 +175,21 @@ async def test_it_reads_only_unless_it_may_operate() -> None:
     async with serving(auth=keys.auth, operate=True) as client:
         assert (await client.of(keys.eve).post(f"{API}/runs/x/cancel", {})).problem == "forbidden"
         assert (await client.of(keys.oz).post(f"{API}/runs/x/cancel", {})).problem == "no-such-run"
+
+
+async def test_runs_of_an_earlier_process_are_listed_and_traced_from_the_store() -> None:
+    store = MemoryStore()
+    async with serving(store=store) as client:
+        await client.start("a", run_id="r")
+    async with serving(store=store) as client:
+        listed = (await client.get(f"{API}/runs")).json()
+        trace = (await client.get(f"{API}/runs/r/trace")).json()
+        page = await client.get(f"{API}/runs/r/trace?as=html")
+
+    assert listed["order"] == ["r"]
+    assert (listed["rows"]["r"]["graph"], listed["rows"]["r"]["status"]) == ("answers", "succeeded")
+    assert [(each["node"], each["status"]) for each in trace["attempts"]] == [("answer", "done")]
+    assert page.status == 200
 
 
 async def test_an_actor_is_restarted_by_who_operates_and_by_no_one_else() -> None:

@@ -158,3 +158,20 @@ def test_what_was_in_progress_when_a_run_ended_has_ended_with_it(status: str) ->
     )
 
     assert (trace.attempts[0].status, trace.attempts[0].ended_us) == ("cancelled", 2_000_000)
+
+
+def test_a_run_that_only_a_store_knows_has_steps_that_begin_with_the_end_of_the_one_before() -> None:
+    step = {"v": 1, "run": "r", "event": "node.finished", "attempt": 1}
+    trace = trace_of(
+        [
+            {"v": 1, "run": "r", "seq": 0, "event": "run.started", "elapsed_s": -0.5, "graph": "g"},
+            {**step, "seq": 1, "elapsed_s": 1.0, "node": "a", "path": "g/a/0"},
+            {**step, "seq": 2, "elapsed_s": 1.25, "node": "b", "path": "g/b/0"},
+            {"v": 1, "run": "r", "seq": 3, "event": "run.finished", "elapsed_s": 1.25, "status": "succeeded"},
+        ]
+    )
+
+    assert [(each.node, each.began_us, each.ended_us) for each in trace.attempts] == [
+        ("a", -500_000, 1_000_000),
+        ("b", 1_000_000, 1_250_000),
+    ]
