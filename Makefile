@@ -16,6 +16,7 @@
 #   make test-newest   the tests of language models, graphs and declarations with the newest libraries that pyproject.toml allows, without pins
 #   make test-oldest   the same with the oldest; make quick-newest and make quick-oldest are the short form that .ci/run calls
 #   make faces      write runtime/embed/*_faces.py anew, after a change of a signature of the runtime's
+#   make wheel      the wheel, in dist; the same sources give the same bytes
 #   make lock       write requirements/*.txt anew from requirements/*.in
 #   make clean      remove what the targets above have made
 #
@@ -24,7 +25,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
-.PHONY: help demo test postgres chaos browser browser-here explore check docs bench bench-here bench-service load test-all faces lock clean
+.PHONY: help demo test postgres chaos browser browser-here explore check docs bench bench-here bench-service load test-all faces wheel lock clean
 .PHONY: test-newest test-oldest quick-newest quick-oldest env-newest env-oldest install-newest install-oldest
 
 # A name on PATH proves nothing: it can be a shim for a version that is not chosen, or a Python without ensurepip.
@@ -201,6 +202,14 @@ install-oldest: $(VENV)/made.stamp
 
 faces: $(VENV)/check.stamp
 	@$(BIN)/python -m runtime.embed.generate_faces
+
+# Times in the archive are those of the last commit, and permissions those of an umask of 022: anybody can build the same bytes.
+wheel: $(VENV)/run.stamp
+	@rm -rf build
+	@umask 022; SOURCE_DATE_EPOCH="$$(git log -1 --format=%ct 2>/dev/null || echo 315532800)" \
+		$(PIP) wheel --no-deps --no-index --no-build-isolation -w dist .
+	@rm -rf build
+	@sha256sum dist/*.whl
 
 COMPILE := uv pip compile --generate-hashes --no-emit-index-url --no-annotate --no-header --universal --python-version 3.11 --quiet
 lock: $(VENV)/check.stamp

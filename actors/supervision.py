@@ -214,17 +214,25 @@ def spec_like(
         DeclarationError: `id` isn't a name, or the factory can make no actor of `args`.
     """
     spec = object.__new__(ChildSpec)
-    for field, default in _DEFAULTS:
-        object.__setattr__(spec, field, default if options is None else getattr(options, field))
-    for field, value in (("id", id), ("factory", factory), ("args", args)):
-        object.__setattr__(spec, field, value)
+    if options is None:
+        for set_field, default in _DEFAULTS:
+            set_field(spec, default)
+    else:
+        for field in _OPTIONAL:
+            object.__setattr__(spec, field, getattr(options, field))
+    _SET_ID(spec, id)
+    _SET_FACTORY(spec, factory)
+    _SET_ARGS(spec, args)
     check_id(id)
     check_factory(factory, args, "ChildSpec", id)
     return spec
 
 
-_DEFAULTS: Final = tuple((field.name, field.default) for field in attrs.fields(ChildSpec)[3:])
+_OPTIONAL: Final = tuple(field.name for field in attrs.fields(ChildSpec)[3:])
 """All fields but those three, none of whose defaults is made for each spec."""
+# By the slots themselves: each actor that is spawned without options has its fields set so.
+_DEFAULTS: Final = tuple((vars(ChildSpec)[field.name].__set__, field.default) for field in attrs.fields(ChildSpec)[3:])
+_SET_ID, _SET_FACTORY, _SET_ARGS = (vars(ChildSpec)[name].__set__ for name in ("id", "factory", "args"))
 _MAX_ID: Final = 200
 """Characters. A name stands in the address of every actor below it, and an address in every event and error."""
 

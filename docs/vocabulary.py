@@ -64,7 +64,7 @@ RULES = (
     rule(r"\bwork(s|ed|ing)? out\b", "compute, find out"),
     rule(r"\b(tell|tells|told|telling) (\w+ )?apart\b", "distinguish"),
     rule(
-        r"\b(doom(ed)?|brood|undertaker|farewells?|roster|stations?|verdicts?)\b",
+        r"\b(doom(ed)?|brood|undertaker|farewells?|roster|stations?)\b",
         "the word of OTP or trio: children, exit reason, restart",
     ),
     rule(r"\bkernel\b", "services"),
@@ -80,8 +80,8 @@ ALLOWED: tuple[tuple[str, str, str], ...] = (
     (r"CONTRIBUTING\.md", r"\bnot \"[^\"]+\"", "the same list, for contributors"),
     (
         r"docs/examples/.*|runtime/cli/demo_graph\.py",
-        r"^Say (how|what|whether)|^/?verdicts\W?$",
-        "prompts of examples, and a word of theirs",
+        r"^Say (how|what|whether)",
+        "prompts of examples",
     ),
     (r"runtime/(serve/gate|testing/network)\.py", r"[\w.]*\brefused?\b", "a key and a mode of TCP: identifiers"),
     (

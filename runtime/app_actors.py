@@ -91,6 +91,31 @@ class RuntimeActors(RuntimeParts):
         Raises:
             UsageError: `ref` is of another runtime, or the caller runs inside what it wants to stop.
         """
+        cell, supervisor = self._supervised(ref)
+        if supervisor is not None:
+            await supervisor.terminate(cell, discard=True)
+
+    async def restart(self, ref: ActorRef[Any] | SupervisorRef) -> None:
+        """Stop an actor or a supervisor and start it again; return when it runs. What an operator does to one that is stuck.
+
+        It finishes the current message within its ``shutdown_s`` and turns the others into dead letters, as :meth:`stop` does.
+        One that waits for its restart is started immediately. Refs to it stay valid, and no restart is counted.
+
+        Raises:
+            UsageError: `ref` is of another runtime, the caller runs inside what it wants to restart, or it is never started
+                again: its restart is temporary. ActorStartFailed: it did not start again; it remains stopped.
+        """
+        cell, supervisor = self._supervised(ref)
+        if supervisor is None or cell.restart is RestartType.TEMPORARY:
+            raise UsageError(
+                f"{cell.address!r} is started once and never again.\n"
+                "  Fix: spawn another one, or spawn it with restart=RestartType.PERMANENT."
+            )
+        await supervisor.terminate(cell, discard=False)
+        await supervisor.restart_child(cell.address.rpartition("/")[2])
+
+    def _supervised(self, ref: ActorRef[Any] | SupervisorRef) -> tuple[Cell, SupervisorCell | None]:
+        """The cell of `ref`, which the caller wants to end, and the supervisor that it is below."""
         if not isinstance(ref, LocalRef | LocalSupervisorRef) or ref.cell.services is not self._services:
             raise not_a_ref(ref, "ref of this runtime", "spawn() or supervise()")
         cell = ref.cell
@@ -99,8 +124,8 @@ class RuntimeActors(RuntimeParts):
             raise UsageError(
                 f"{caller.address!r} would wait for its own end.\n  Fix: self.context.stop() requests it and returns immediately."
             )
-        if isinstance(cell, Cell) and isinstance(cell.parent, SupervisorCell):
-            await cell.parent.terminate(cell, discard=True)
+        assert isinstance(cell, Cell), "each ref of a runtime is that of a cell"
+        return cell, cell.parent if isinstance(cell.parent, SupervisorCell) else None
 
     def whereis(self, name: str) -> ActorRef[Any] | SupervisorRef | None:
         """The ref to the actor or supervisor of that address; None when there is none. The same over restarts."""

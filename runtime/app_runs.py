@@ -138,7 +138,7 @@ class RuntimeRuns(RuntimeParts):
         """The conversation over `graph` that `key` names: ``await talk.send(message)``, one message at a time.
 
         Nodes see the earlier turns by ``Annotated[list[Turn], Recall(conversation=True)]``. All handles of one graph and one key
-        stand for one conversation, which lives as long as the runtime.
+        stand for one conversation, which lives as long as the runtime, or in its store until it is forgotten.
 
         Args:
             graph: what each message is run on.

@@ -15,14 +15,15 @@ from actors import RunFailed
 from runtime import open_runtime
 from runtime.testing import ScriptedLM, answering, tool_answer
 
-FOLDER = Path(__file__).parents[1] / "docs/examples/agents"
+EXAMPLES = Path(__file__).parents[1] / "docs/examples"
+FILES = {file.stem: file for file in (EXAMPLES / "react.py", *sorted((EXAMPLES / "agents").glob("*.py")))}
 
 
 def example(name: str) -> ModuleType:
     known = sys.modules.get(f"agents_{name}")
     if known is not None:
         return known
-    found = importlib.util.spec_from_file_location(f"agents_{name}", FOLDER / f"{name}.py")
+    found = importlib.util.spec_from_file_location(f"agents_{name}", FILES[name])
     assert found is not None
     assert found.loader is not None
     module = sys.modules[f"agents_{name}"] = importlib.util.module_from_spec(found)
@@ -39,10 +40,10 @@ async def run(graph: Any, message: Any, script: Any, *, latency_s: float = 0.0, 
 def test_every_example_of_the_folder_is_tried_here() -> None:
     tried = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
 
-    assert {file.stem for file in FOLDER.glob("*.py")} <= tried
+    assert FILES.keys() <= tried
 
 
-@pytest.mark.parametrize("file", sorted(FOLDER.glob("*.py")), ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", FILES.values(), ids=lambda file: file.stem)
 def test_an_example_has_neither_problems_nor_hints(file: Path) -> None:
     module = example(file.stem)
 

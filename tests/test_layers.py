@@ -71,7 +71,15 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
     "runtime/embed": _APP,
     "runtime/telemetry": _APP,
     # The layout of a graph's picture is part of what is told of it.
-    "runtime/serve": (*_APP, "runtime/cli/draw", "runtime/embed", "runtime/inspector", "runtime/recording", "runtime/traces"),
+    "runtime/serve": (
+        *_APP,
+        "runtime/cli/draw",
+        "runtime/embed",
+        "runtime/inspector",
+        "runtime/recording",
+        "runtime/telemetry",
+        "runtime/traces",
+    ),
     "runtime/inspector": (*_APP, "runtime/recording"),
     "runtime/traces": ("actors", "runtime/recording"),
     "runtime/serve/faces": (*_APP, "runtime/recording", "runtime/serve"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -20,30 +21,48 @@ SOURCES = ("pyproject.toml", "README.md", "LICENSE", "actors", "runtime")
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]:
-    """Built in a copy, because setuptools leaves folders behind; with tests and docs beside it, which must stay out."""
-    tree = tmp_path_factory.mktemp("tree")
-    for name in (*SOURCES, "tests", "docs"):
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        copy(ROOT / name, tree / name)
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "--quiet",
-        "--no-deps",
-        "--no-index",
-        "--no-build-isolation",
-        "-w",
-        "out",
-        ".",
-    ]
-    build = subprocess.run(command, cwd=tree, capture_output=True, text=True, timeout=240, check=False)
-    assert build.returncode == 0, build.stderr
-    [path] = (tree / "out").iterdir()
-    with zipfile.ZipFile(path) as archive:
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of the wheel, built in a copy with tests and docs beside it, which must stay out."""
+    return build(tmp_path_factory.mktemp("tree"), umask=0o022)
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Path) -> Iterator[zipfile.ZipFile]:
+    with zipfile.ZipFile(built) as archive:
         yield archive
+
+
+def build(tree: Path, umask: int) -> Path:
+    """A copy of the sources in `tree`, because setuptools leaves folders behind, and its wheel as ``make wheel`` builds it."""
+    for name in (*SOURCES, "tests", "docs"):
+        if (ROOT / name).is_dir():
+            shutil.copytree(
+                ROOT / name, tree / name, copy_function=shutil.copyfile, ignore=shutil.ignore_patterns("_build", "__pycache__")
+            )
+        else:
+            shutil.copyfile(ROOT / name, tree / name)
+    options = ["--quiet", "--no-deps", "--no-index", "--no-build-isolation", "-w", "out", "."]
+    ran = subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", *options],
+        cwd=tree,
+        env={**os.environ, "SOURCE_DATE_EPOCH": "1700000000"},
+        umask=umask,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    [path] = (tree / "out").iterdir()
+    return path
+
+
+def test_two_builds_give_the_same_bytes(built: Path, tmp_path: Path) -> None:
+    """From copies whose files have other times, in another folder: anybody can compare a release with its sources."""
+    again = build(tmp_path, umask=0o022)
+
+    assert again.name == built.name
+    assert again.read_bytes() == built.read_bytes()
 
 
 def metadata(wheel: zipfile.ZipFile) -> Message:

@@ -135,7 +135,7 @@ def test_the_page_that_an_error_names_has_a_place_for_it() -> None:
     marked = set(re.findall(r"^`[\w-]+`\{#([\w-]+)\}$", written, re.MULTILINE))
 
     classes = [each for module in (errors, message_errors, store_errors) for each in lists["classes"](module)]
-    named = {(each("", [ValueError()]) if issubclass(each, ExceptionGroup) else each("")).page for each in classes}
+    named: set[str] = {each(*(["", [ValueError()]] if issubclass(each, ExceptionGroup) else [""])).page for each in classes}
     named |= {Problem(code, None, "", "").page for code in lists["problems"]()}
     assert {place.partition("#")[2] for place in named} == marked
     assert {place.partition("#")[0] for place in named} == {"how-to/troubleshooting.html"}

@@ -21,6 +21,8 @@ ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = runpy.run_path(str(ROOT / "docs/examples/reviews.py"))
 GRAPH: Graph[object, object] = EXAMPLE["graph"]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SHOWN = re.compile(r"^```text\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def test_the_picture_is_that_of_the_graph() -> None:
@@ -37,7 +39,7 @@ def test_the_graph_has_no_problems() -> None:
 
 def test_the_output_is_what_the_graph_gives() -> None:
     """A scripted model says what a real one might; the rest is the graph's."""
-    shown = next(block for block in re.findall(r"^```text\n(.*?)^```$", README, re.MULTILINE | re.DOTALL) if "Reply(" in block)
+    shown = next(block for block in SHOWN.findall(README) if "Reply(" in block)
     text = re.fullmatch(r"Reply\(text='(.*)'\)\n", shown)
     assert text is not None
     answers: dict[Any, Any] = {
@@ -67,21 +69,41 @@ def test_the_timelines_are_those_of_the_runs() -> None:
 
 @pytest.mark.slow
 def test_the_test_that_finds_a_race_finds_it_and_prints_what_is_shown(tmp_path: Path) -> None:
-    blocks = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-    [code] = [block for block in blocks if "@explore" in block]
-    [shown] = [block for block in re.findall(r"^```text\n(.*?)^```$", README, re.MULTILINE | re.DOTALL) if "Replay:" in block]
-    (tmp_path / "test_race.py").write_text(code, encoding="utf-8")
+    [code] = [block for block in BLOCKS.findall(README) if "@explore" in block]
+    [shown] = [block for block in SHOWN.findall(README) if "Replay:" in block]
 
+    printed = pytest_of(code, tmp_path / "test_race.py")
+
+    assert [line for line in lines_of(shown) if line not in printed] == []
+
+
+@pytest.mark.slow
+def test_the_tutorial_finds_its_race_and_prints_what_is_shown(tmp_path: Path) -> None:
+    """The first three blocks of the page, in one file, as its reader has them then."""
+    page = (ROOT / "docs/tutorial/find-a-race.md").read_text(encoding="utf-8")
+    [shown] = [block for block in SHOWN.findall(page) if "Replay:" in block]
+
+    printed = pytest_of("\n\n".join(BLOCKS.findall(page)[:3]), tmp_path / "test_catalogue.py")
+
+    assert [line for line in lines_of(shown) if line not in printed] == []
+
+
+def pytest_of(code: str, file: Path) -> list[str]:
+    """What pytest prints of a file in an empty folder, with the configuration that the pages ask for."""
+    file.write_text(code, encoding="utf-8")
+    (file.parent / "pytest.ini").write_text("[pytest]\ntrio_mode = true\n", encoding="utf-8")
     ran = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "runtime.testing.plugin", "-p", "no:cacheprovider", "test_race.py"],
-        cwd=tmp_path,
+        [sys.executable, "-m", "pytest", "-q", "-p", "runtime.testing.plugin", "-p", "no:cacheprovider", file.name],
+        cwd=file.parent,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=240,
         check=False,
     )
+    return lines_of(ran.stdout)
 
-    printed = [line.strip(" |") for line in ran.stdout.splitlines()]
-    missing = [line for line in shown.splitlines() if line.strip(" |") not in printed]
-    assert missing == [], ran.stdout
+
+def lines_of(text: str) -> list[str]:
+    """Without what pytest sets before and behind a line."""
+    return [line.removeprefix("E ").strip(" |") for line in text.splitlines()]

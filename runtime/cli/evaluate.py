@@ -110,11 +110,14 @@ def _check(options: Options) -> None:
             raise WrongUsage(f"{path}: its folder does not exist")
 
 
-def _loaded(target: str) -> Any:
+def _is_metric(found: object) -> bool:
+    return isinstance(found, Metric | Graph) or callable(found)
+
+
+def _loaded(target: str) -> object:
     """A metric: a function, a graph or a ``Metric``."""
-    found: Any = load_beside(target)
-    is_metric = isinstance(found, Metric | Graph) or callable(found)
-    if not is_metric:
+    found = load_beside(target)
+    if not _is_metric(found):
         path, _, name = target.rpartition(":")
         raise WrongUsage(f"{path!r} has no metric {name!r}: expected a function (example, output, trace), a Metric or a graph")
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from http import HTTPStatus
 from typing import Any, Final, cast
 from urllib.parse import quote, urlsplit
 
@@ -40,7 +41,7 @@ def fetch_events(url: str, run: str, key: str | None) -> str:
             f"{url} cannot be reached: {str(error) or type(error).__name__}\n"
             "  Fix: start the service (`understudy serve`), or correct --url."
         ) from error
-    if answer.status_code == httpx.codes.OK and answer.headers.get("content-type", "").startswith("application/jsonl"):
+    if answer.status_code == HTTPStatus.OK and answer.headers.get("content-type", "").startswith("application/jsonl"):
         return answer.text
     raise UsageError(_refused(url, run, answer))
 

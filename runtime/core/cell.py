@@ -322,7 +322,8 @@ class Cell(ABC):
 
     async def _incarnate(self) -> Exit:
         current_cell.set(self)
-        off_duty.set(False)
+        if off_duty.get():
+            off_duty.set(False)
         task = trio.lowlevel.current_task()
         try:
             with self.scope:

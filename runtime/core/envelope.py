@@ -51,7 +51,7 @@ def content_of(message: object) -> object:
 class Holder(Protocol):
     """What holds an envelope at the moment: a mailbox, the cell that handles it, or the wait before its redelivery."""
 
-    def let_go(self, envelope: Envelope) -> None:
+    def withdrawn(self, envelope: Envelope) -> None:
         """Stop holding it: its sender no longer wants it handled."""
         ...
 
@@ -78,7 +78,7 @@ class Envelope:
         if not self.withdrawn:
             self.withdrawn = True
             if self.holder is not None:
-                self.holder.let_go(self)
+                self.holder.withdrawn(self)
 
     def give_up(self, error: Exception) -> None:
         """Tell the waiting task that the message will not be handled."""

@@ -84,7 +84,7 @@ class Hand:
         """
         return self.work is None or self.work.cancel_called
 
-    def let_go(self, envelope: Envelope) -> None:
+    def withdrawn(self, envelope: Envelope) -> None:
         """The sender of the current message no longer wants it handled (see ``Envelope.withdraw``)."""
         if envelope is self.envelope:
             self.cancel()

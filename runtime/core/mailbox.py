@@ -155,7 +155,7 @@ class Mailbox:
         self._urgent.append(envelope)
         self._attend()
 
-    def let_go(self, envelope: Envelope) -> None:
+    def withdrawn(self, envelope: Envelope) -> None:
         """Forget a withdrawn envelope (see ``Envelope.withdraw``)."""
         envelope.holder = None
         task = self._blocked.pop(envelope, None)

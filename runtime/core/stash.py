@@ -39,7 +39,7 @@ class Stash:
         envelope.holder = self
         self._kept[envelope] = None
 
-    def let_go(self, envelope: Envelope) -> None:
+    def withdrawn(self, envelope: Envelope) -> None:
         """Forget a withdrawn envelope (see ``Envelope.withdraw``)."""
         self._kept.pop(envelope, None)
         envelope.holder = None
@@ -108,7 +108,7 @@ class Deferred:
         envelope.holder = None
         return True
 
-    def let_go(self, envelope: Envelope) -> None:
+    def withdrawn(self, envelope: Envelope) -> None:
         """Forget a withdrawn envelope (see ``Envelope.withdraw``)."""
         if self.take(envelope) and envelope.slot is not None:
             envelope.slot.released()
@@ -140,7 +140,7 @@ class Redeliveries:
             message.held_back(delay_s)
         self._waiting[envelope] = self._services.timekeeper.call_after(delay_s, partial(self._due, envelope))
 
-    def let_go(self, envelope: Envelope) -> None:
+    def withdrawn(self, envelope: Envelope) -> None:
         """Forget a withdrawn envelope (see ``Envelope.withdraw``)."""
         timer = self._waiting.pop(envelope, None)
         if timer is not None:

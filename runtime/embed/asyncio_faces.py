@@ -31,6 +31,7 @@ from runtime.graphs.history import History
 from runtime.graphs.questions import Question
 from runtime.graphs.record import RunStatus, Spend, Step
 from runtime.graphs.schedules import CatchUp, Schedule
+from runtime.graphs.talks import Talk
 from runtime.journal.store import Page, StoredRun, StoredStatus
 from runtime.lm.limits.budget import Budget
 from runtime.lm.predictors.serving import PredictorStatistics
@@ -87,6 +88,10 @@ class AsyncioRuntime(AsyncioFace[Runtime], of=Runtime):
     async def stop(self, ref: AsyncioActorRef[Any] | AsyncioSupervisorRef, *, timeout: float | None = None) -> None:
         """See ``Runtime.stop``."""
         return await self._cross(timeout, self._native.stop, ref)
+
+    async def restart(self, ref: AsyncioActorRef[Any] | AsyncioSupervisorRef, *, timeout: float | None = None) -> None:
+        """See ``Runtime.restart``."""
+        return await self._cross(timeout, self._native.restart, ref)
 
     def whereis(self, name: str) -> AsyncioActorRef[Any] | AsyncioSupervisorRef | None:
         """See ``Runtime.whereis``."""
@@ -506,6 +511,10 @@ class AsyncioConversation(AsyncioFace[Conversation[In, Out]], Generic[In, Out], 
         """See ``Conversation.history``."""
         return self._native.history
 
+    async def load(self, *, timeout: float | None = None) -> tuple[Turn, ...]:
+        """See ``Conversation.load``."""
+        return await self._cross(timeout, self._native.load)
+
     @property
     def is_busy(self) -> bool:
         """See ``Conversation.is_busy``."""
@@ -515,6 +524,10 @@ class AsyncioConversation(AsyncioFace[Conversation[In, Out]], Generic[In, Out], 
         """See ``Conversation.send``."""
         result: Out = await self._cross(timeout, self._native.send, message)
         return result
+
+    async def go_on(self, talk: Talk, number: int, message: In, *, timeout: float | None = None) -> None:
+        """See ``Conversation.go_on``."""
+        return await self._cross(timeout, self._native.go_on, talk, number, message)
 
     def stream(
         self, message: In, *, buffer: int = DEFAULT_BUFFER, timeout: float | None = None

@@ -20,6 +20,7 @@ from outcome import Error, Outcome, Value
 
 from actors.errors import UsageError
 from runtime.app import Runtime
+from runtime.embed import selector_guest
 from runtime.embed.crossing import MAKERS, Call, Session, undo
 
 P = ParamSpec("P")
@@ -42,14 +43,7 @@ class Guest:
         self.ended: asyncio.Future[None] = loop.create_future()
         self._started: asyncio.Future[trio.Nursery] = loop.create_future()
         self._stop = trio.Event()
-        trio.lowlevel.start_guest_run(
-            self._main,
-            run_sync_soon_threadsafe=self._post,
-            run_sync_soon_not_threadsafe=loop.call_soon,
-            done_callback=self._done,
-            # Asyncio and uvloop both set it when they handle signals; trio needs it for Ctrl-C only, which is theirs here.
-            host_uses_signal_set_wakeup_fd=True,
-        )
+        selector_guest.start(self._main, loop, self._post, self._done)
         atexit.register(self._at_exit)
 
     def _post(self, callback: Callable[[], object]) -> None:

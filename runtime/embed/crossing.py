@@ -38,6 +38,7 @@ class Call:
         self._function = function
         self.has_begun = False
         self._timeout = timeout
+        self._is_cancelled = False
         self._scope = trio.CancelScope()
 
     def end(self, outcome: Outcome[Any]) -> None:
@@ -49,26 +50,28 @@ class Call:
 
     def cancel(self) -> None:
         """Cancel the work; the call ends once it has stopped. Before its start or after its end, too."""
+        self._is_cancelled = True
         self._scope.cancel()
 
     async def carry_out(self) -> None:
         """Do the work and settle the call."""
         value = None
-        with trio.CancelScope() as limit:
-            limit.deadline = trio.current_time() + self._timeout if self._timeout is not None else math.inf
-            with self._scope:
-                try:
-                    value = await self._function()
-                except BaseException as error:
-                    failure = failure_in(error)
-                    if failure is None:
-                        raise
-                    return self.end(Error(failure))  # it is the host's to handle
-        if limit.cancelled_caught:
-            return self.end(Error(timed_out(self.what, self._timeout)))
-        if self._scope.cancelled_caught:
+        scope = self._scope  # one for the time and the caller both: each costs as much as a step of the scheduler
+        if self._timeout is not None:
+            scope.deadline = trio.current_time() + self._timeout
+        with scope:
+            try:
+                value = await self._function()
+            except BaseException as error:
+                failure = failure_in(error)
+                if failure is None:
+                    raise
+                return self.end(Error(failure))  # it is the host's to handle
+        if not scope.cancelled_caught:
+            return self.end(Value(value))
+        if self._is_cancelled:
             return self.end(Error(UsageError(f"{self.what} was cancelled by its caller.")))
-        return self.end(Value(value))
+        return self.end(Error(timed_out(self.what, self._timeout or 0)))
 
 
 def timed_out(what: str, timeout: float | None) -> TimeoutError:

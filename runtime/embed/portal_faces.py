@@ -31,6 +31,7 @@ from runtime.graphs.history import History
 from runtime.graphs.questions import Question
 from runtime.graphs.record import RunStatus, Spend, Step
 from runtime.graphs.schedules import CatchUp, Schedule
+from runtime.graphs.talks import Talk
 from runtime.journal.store import Page, StoredRun, StoredStatus
 from runtime.lm.limits.budget import Budget
 from runtime.lm.predictors.serving import PredictorStatistics
@@ -83,6 +84,10 @@ class PortalRuntime(PortalFace[Runtime], of=Runtime):
     def stop(self, ref: PortalActorRef[Any] | PortalSupervisorRef, *, timeout: float | None = None) -> None:
         """See ``Runtime.stop``."""
         return self._cross(timeout, self._native.stop, ref)
+
+    def restart(self, ref: PortalActorRef[Any] | PortalSupervisorRef, *, timeout: float | None = None) -> None:
+        """See ``Runtime.restart``."""
+        return self._cross(timeout, self._native.restart, ref)
 
     def whereis(self, name: str) -> PortalActorRef[Any] | PortalSupervisorRef | None:
         """See ``Runtime.whereis``."""
@@ -502,6 +507,10 @@ class PortalConversation(PortalFace[Conversation[In, Out]], Generic[In, Out], of
         """See ``Conversation.history``."""
         return self._native.history
 
+    def load(self, *, timeout: float | None = None) -> tuple[Turn, ...]:
+        """See ``Conversation.load``."""
+        return self._cross(timeout, self._native.load)
+
     @property
     def is_busy(self) -> bool:
         """See ``Conversation.is_busy``."""
@@ -511,6 +520,10 @@ class PortalConversation(PortalFace[Conversation[In, Out]], Generic[In, Out], of
         """See ``Conversation.send``."""
         result: Out = self._cross(timeout, self._native.send, message)
         return result
+
+    def go_on(self, talk: Talk, number: int, message: In, *, timeout: float | None = None) -> None:
+        """See ``Conversation.go_on``."""
+        return self._cross(timeout, self._native.go_on, talk, number, message)
 
     def stream(
         self, message: In, *, buffer: int = DEFAULT_BUFFER, timeout: float | None = None

@@ -109,7 +109,7 @@ async def compare(
 
     Rows are taken in an order that `seed` decides, each of them by both graphs. After each, a test by betting looks at all
     differences so far; it may look every time and still gives a verdict where there is no difference with probability `error` at
-    most. The first verdict ends the comparison: rows that are under way are cancelled.
+    most. The first verdict ends the comparison: rows that are in progress are cancelled.
 
     Args:
         runtime: where the runs are made.

@@ -36,7 +36,7 @@ class Progress:
     done: int
     of: int
     mean: float
-    """Of the first metric, so far."""
+    """The mean of the first metric, so far."""
     cost_usd: float
     elapsed_s: float
 
@@ -125,7 +125,7 @@ async def evaluate(
 ) -> Evaluation:
     """Run `graph` on every row of `data` and judge the outputs.
 
-    A row whose run fails is a result too, with the lowest score of every metric. Left by a cancellation, nothing of it goes on,
+    A row whose run fails is a result too, with the lowest score of every metric. Left by a cancellation, no part of it goes on,
     and `out` holds what was done.
 
     Args:
@@ -182,7 +182,7 @@ class _Work:
                         return
                     if failure is not None and _is_spent(failure, self.evaluator.budget):
                         self.stopped = "the budget is spent"
-                        return  # the runs that are under way have reserved what they need
+                        return  # the runs that are in progress have reserved what they need
                     self.done[_key(example, repeat)] = result
                     self.write(result)
                     self._tell()

@@ -1,7 +1,7 @@
 """Deciding as the rows come, with an error rate that holds whenever one stops: tests by betting, and what goes with them.
 
 Pure arithmetic. The bets are those of Waudby-Smith and Ramdas, "Estimating means of bounded random variables by betting" (Journal
-of the Royal Statistical Society, Series B, 2024; arXiv 2010.09686). Whoever bets against a true claim multiplies the stake by
+of the Royal Statistical Society, Series B, 2024; arXiv 2010.09686). Anyone who bets against a true claim multiplies the stake by
 more than 1 / error with a probability of at most `error`, at any time at all (Ville's inequality): one may look after every row.
 """
 

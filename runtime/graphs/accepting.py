@@ -32,6 +32,7 @@ from runtime.graphs.reducer.state import RunState
 from runtime.graphs.resuming import MAX_LIVES, check, crashed_too_often, dues_of, lives_in_vain, told_of
 from runtime.graphs.run import ActiveRun
 from runtime.graphs.stored import StoredView, unknown
+from runtime.graphs.stored_talks import turns_before
 from runtime.graphs.terms import Purse, Terms, terms_of
 from runtime.graphs.uncertain import Open, decided, find_uncertain
 from runtime.journal.records import Record, RecordKind, digest_of
@@ -229,6 +230,7 @@ class DurableRuns:
         if back.adopted is not None:
             written = log.append(RecordKind.ADOPTED, deployment.graph.version, back.adopted)
         run.resume(back.resumed)
+        run.turns_before = await turns_before(store, run_id, deployment.codec)
         await self.outside.revived(run, records)
         if run.wants(RunResumed):
             run.audience.publish(

@@ -6,9 +6,7 @@ one that was answered is not asked about again.
 
 from __future__ import annotations
 
-import functools
 import json
-import operator
 from typing import Any, final
 
 import attrs
@@ -25,6 +23,7 @@ from runtime.graphs.stored_answers import remember
 from runtime.lm.tools.rounds import Offered, Request
 from runtime.lm.tools.schemas import digest_of, result_text
 from runtime.messages import schemas
+from runtime.messages.kinds import union_of
 
 MOST_SAID = 2_000
 """Characters of a person's reason that a model reads."""
@@ -73,7 +72,7 @@ async def agreed(work: Work, pulse: Pulse, request: Request, path: str) -> Agree
             answer = await ask(
                 work,
                 Arguments(dict(request.arguments)) if form is Arguments else request.arguments,
-                functools.reduce(operator.or_, (Approved, Refused), form),
+                union_of([form, Approved, Refused]),
                 limit_s,
                 text=f"May the tool {name!r} be called? {description}".strip(),
                 to=None if options is None else options.approve_to,

@@ -1,100 +1,62 @@
-"""Conversations in memory: an actor per key gives turns, so the messages of one person have one order.
+"""Conversations: an actor per key gives turns, so the messages of one person have one order.
 
-The actor is started by the first message and stops when nothing was said for a while; only what was said is kept then. It does
-not run anything: who sends a message runs it, in its own task, with its own deadline and budget, once it has the turn.
+The actor is started by the first message and stops when nothing was said for a while. It does not run anything: who sends
+runs its message, in its own task, with its own deadline and budget, once it has the turn. In a runtime with a store a message is
+accepted there before it waits, and what an earlier process has accepted goes on first; see ``runtime.graphs.stored_talks``.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
+import logging
 import math
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any, Final, Generic, cast, final
 
-import attrs
 import trio
 
-from actors.actor import Actor, ActorRef, Reply, Request
+from actors.actor import ActorRef
 from actors.checks import check_count, refuse
-from actors.errors import ActorStopped, ConversationBusy, RunCancelled, UsageError
+from actors.errors import ActorStopped, ConversationBusy, RunCancelled, UnderstudyError, UsageError
 from actors.graphs.conversations import Policy, Turn
 from actors.graphs.graph import Graph
 from actors.graphs.options import check_timeout
 from actors.restarts import RestartType
+from actors.store_errors import StoreError
 from actors.supervision import ChildSpec, supervisor_spec
 from actors.typevars import In, Out
 from actors.words import repr_of, said
 from runtime.core.actor_cell import ActorCell
 from runtime.core.events import DEFAULT_BUFFER, EventStream
+from runtime.core.failures import failure_in
 from runtime.core.supervisor import SupervisorCell
+from runtime.graphs.deployment import Deployment
 from runtime.graphs.engine import Engine
 from runtime.graphs.events import AnyRunEvent
 from runtime.graphs.record import RunStatus
 from runtime.graphs.run import ActiveRun
+from runtime.graphs.stored_talks import StoredTalk, key_of, read_talk, talk_id
+from runtime.graphs.talks import Take, Talk, TurnKeeper
+from runtime.journal.store import StoredRun
 
+_LOG = logging.getLogger("understudy.runs")
 KEEP: Final = 50
 """Turns that are kept unless the caller says otherwise."""
 IDLE_S: Final = 60.0
 """Seconds after the last message until the actor of a conversation stops."""
+_RETRY_S: Final = 0.05
+"""How soon a conversation is looked at again that another part of this process opens or closes."""
 
 Compact = Callable[[list[Turn]], Awaitable[list[Turn]]]
 """Makes fewer turns of many."""
+Name = tuple[Graph[Any, Any], str]
+"""A graph and a key."""
 
 _speaking: ContextVar[frozenset[Any]] = ContextVar("understudy_speaking", default=frozenset())
 """The conversations whose turn the caller has, directly or as a node of the run."""
-
-
-@final
-@attrs.frozen(eq=False)
-class _Take(Request[None]):
-    """Asks for the turn; answered when it has come. It is held until `released` is set."""
-
-    released: trio.Event
-
-
-@final
-@attrs.frozen
-class _Quiet:
-    """Nothing has been said for a while."""
-
-
-@final
-class TurnKeeper(Actor):
-    """Gives the turns of one conversation in the order in which they are asked for."""
-
-    def __init__(self, idle_s: float, is_wanted: Callable[[], bool]) -> None:
-        self._idle_s = idle_s
-        self._is_wanted = is_wanted
-
-    async def receive(self, message: _Take | _Quiet) -> None:
-        """Give the turn and wait until it is given back; or stop."""
-        if isinstance(message, _Take):
-            reply: Reply[None] = self.context.reply_later()
-            if reply.wanted:
-                reply.send(None)
-                await message.released.wait()
-        elif not self._is_wanted():
-            self.context.stop()
-            return
-        self.context.schedule_once(self._idle_s, _Quiet(), key="quiet")
-
-
-@final
-@attrs.define(eq=False)
-class _Talk:
-    """What is known of one conversation."""
-
-    turns: tuple[Turn, ...] = ()
-    ref: ActorRef[Any] | None = None
-    run: ActiveRun | None = None
-    """The run that has the turn."""
-    waiting: int = 0
-    """Messages that wait for the turn, or have it."""
-    interruptions: int = 0
-    merged: int = 0
-    """Messages that were said into runs."""
 
 
 @final
@@ -108,10 +70,11 @@ class Conversations:
         self._root = root
         self.engine = engine
         self.charging = charging
-        self._talks: dict[tuple[Graph, str], _Talk] = {}
+        self._talks: dict[Name, Talk] = {}
         self._supervisor: SupervisorCell | None = None
         self._starting = trio.Lock()
         self._numbers = itertools.count(1)
+        engine.take_talk = self._taken_up
 
     def of(
         self, graph: Graph[In, Out], key: str, policy: Policy, keep: int, compact: Compact | None, idle_s: float
@@ -128,31 +91,115 @@ class Conversations:
         check_timeout("conversation", "idle_s", idle_s)
         return Conversation(self, graph, key, policy, keep, compact, idle_s)
 
-    def known(self, name: tuple[Graph, str]) -> _Talk | None:
+    def known(self, name: Name) -> Talk | None:
         """What is known of a conversation; None when nothing was said in it."""
         return self._talks.get(name)
 
-    def talk(self, name: tuple[Graph, str]) -> _Talk:
-        """What is known of a conversation that is about to go on."""
-        return self._talks.setdefault(name, _Talk())
+    async def opened(self, name: Name, keep: int, idle_s: float) -> Talk:
+        """What is known of a conversation that is about to go on. A checkpoint only if it has to be read from a store."""
+        talk = self._talks.setdefault(name, Talk())
+        if self.engine.keeping is None or (talk.stored is not None and not talk.stored.is_lost):
+            return talk
+        deployment = await self.engine.deployment_of(name[0])
+        while True:
+            talk = self._talks.setdefault(name, Talk())  # it may have been closed, and put away, meanwhile
+            talk.opening = talk.opening or trio.Lock()
+            async with talk.opening:
+                if self._talks.get(name) is not talk:
+                    continue
+                if talk.stored is not None and not talk.stored.is_lost:
+                    return talk
+                stored = await StoredTalk.opened(self.engine.keeping, deployment, name[1], keep)
+                if stored is not None:
+                    self._go_on(name, talk, stored, idle_s)
+                    return talk
+            await trio.sleep(_RETRY_S)
 
-    def forget(self, name: tuple[Graph, str]) -> None:
-        """Forget one, unless somebody speaks in it."""
+    async def _taken_up(self, deployment: Deployment[Any, Any], stored: StoredRun) -> None:
+        """A conversation was this worker's before, or another's who is gone: what it has accepted goes on."""
+        keeping = self.engine.keeping
+        assert keeping is not None, "it was in a store"
+        name = (deployment.graph, key_of(stored))
+        talk = self._talks.setdefault(name, Talk())
+        try:
+            found = await StoredTalk.opened(keeping, deployment, name[1], KEEP, stored)
+        except UnderstudyError as error:
+            _LOG.warning("conversation %r cannot go on: %s", name[1], error)
+            return
+        assert found is not None, "it is this worker's"
+        self._go_on(name, talk, found, IDLE_S)
+        if not talk.waiting:
+            await self._close(name)
+
+    def _go_on(self, name: Name, talk: Talk, stored: StoredTalk, idle_s: float) -> None:
+        """A conversation is open: what was accepted and has no turn stands first in line."""
+        keeping = self.engine.keeping
+        assert keeping is not None, "it was in a store"
+        assert keeping.nursery is not None, "the store is open"
+        talk.stored, talk.turns, talk.last = stored, stored.turns, max(talk.last, stored.last)
+        for accepted in list(stored.pending.values()):
+            one = Conversation[Any, Any](self, name[0], name[1], Policy.ENQUEUE, accepted.keep, None, idle_s)
+            talk.join(accepted.number)
+            keeping.nursery.start_soon(one.go_on, talk, accepted.number, accepted.message)
+
+    def quiet(self, name: Name) -> None:
+        """The actor of a conversation stops: what a store keeps is put away."""
         talk = self._talks.get(name)
-        if talk is not None and not talk.waiting and not talk.turns:
+        if talk is None:
+            return
+        talk.ref = None
+        keeping = self.engine.keeping
+        if talk.stored is not None and keeping is not None and keeping.nursery is not None:
+            keeping.nursery.start_soon(self._close, name)
+
+    async def _close(self, name: Name) -> None:
+        talk = self._talks.get(name)
+        if talk is None:
+            return
+        talk.opening = talk.opening or trio.Lock()
+        async with talk.opening:
+            if talk.waiting or talk.stored is None:
+                return
+            self._talks.pop(name, None)  # who comes now opens it again, and waits for the store
+            await talk.stored.close()
+
+    async def erase(self, name: Name, talk: Talk) -> None:
+        """Forget what was said; the caller has the turn."""
+        talk.turns = ()
+        if talk.stored is None:
+            return
+        talk.opening = talk.opening or trio.Lock()
+        async with talk.opening:
+            waiting = list(talk.stored.pending.values())
+            erased, talk.stored = talk.stored, None
+            await erased.erase()
+            if not waiting:
+                return
+            keeping = self.engine.keeping
+            assert keeping is not None, "it was in a store"
+            deployment = await self.engine.deployment_of(name[0])
+            talk.stored = await StoredTalk.opened(keeping, deployment, name[1], waiting[0].keep)
+            for accepted in waiting if talk.stored is not None else ():
+                assert talk.stored is not None, "it was just created"
+                talk.stored.accept(accepted.number, accepted.message, accepted.keep)
+
+    def forget(self, name: Name) -> None:
+        """Forget that there was one, unless somebody speaks in it."""
+        talk = self._talks.get(name)
+        if talk is not None and not talk.waiting and not talk.turns and talk.stored is None:
             del self._talks[name]
 
-    async def take(self, name: tuple[Graph, str], talk: _Talk, idle_s: float, released: trio.Event) -> None:
+    async def take(self, name: Name, talk: Talk, idle_s: float, released: trio.Event) -> None:
         """Wait for the turn."""
         while True:
             ref = talk.ref if talk.ref is not None else await self._start(name, talk, idle_s)
             try:
-                return await ref.ask(_Take(released))
+                return await ref.ask(Take(released))
             except ActorStopped:  # it has just become quiet
                 if talk.ref is ref:  # another may have started the next one
                     talk.ref = None
 
-    async def _start(self, name: tuple[Graph, str], talk: _Talk, idle_s: float) -> ActorRef[Any]:
+    async def _start(self, name: Name, talk: Talk, idle_s: float) -> ActorRef[Any]:
         async with self._starting:
             if talk.ref is not None:
                 return talk.ref
@@ -162,7 +209,7 @@ class Conversations:
                 started = await self._root.start_child(supervisor_spec(free, ()))
                 assert isinstance(started, SupervisorCell), "a SupervisorSpec makes a supervisor"
                 self._supervisor = started
-            made = (idle_s, lambda: talk.waiting > 0)
+            made = (idle_s, lambda: talk.waiting > 0, functools.partial(self.quiet, name))
             child = ChildSpec(f"{name[0].name}-{next(self._numbers)}", TurnKeeper, made, restart=RestartType.TEMPORARY)
             cell = await self._supervisor.start_child(child)
             assert isinstance(cell, ActorCell), "a ChildSpec makes an actor"
@@ -206,14 +253,33 @@ class Conversation(Generic[In, Out]):
         return self._policy
 
     @property
-    def _name(self) -> tuple[Graph, str]:
+    def _name(self) -> Name:
         return (self._graph, self.key)
 
     @property
     def history(self) -> tuple[Turn, ...]:
-        """What was said so far, oldest first; at most as many turns as are kept."""
+        """What was said so far, oldest first; at most as many turns as are kept.
+
+        In a runtime with a store: what is in memory, which is nothing while no one speaks; :meth:`load` reads it.
+        """
         talk = self._owner.known(self._name)
         return () if talk is None else talk.turns
+
+    async def load(self) -> tuple[Turn, ...]:
+        """What was said so far, read from the store if it isn't in memory; oldest first.
+
+        Raises:
+            RunUndecodable: a turn cannot be read as its type any more. StoreError: the store failed.
+        """
+        keeping, talk = self._owner.engine.keeping, self._owner.known(self._name)
+        if keeping is None or (talk is not None and talk.stored is not None):
+            await trio.lowlevel.checkpoint()
+            return self.history
+        stored = await keeping.store.run(talk_id(self._graph.name, self.key))
+        if stored is None:
+            return ()
+        deployment = await self._owner.engine.deployment_of(self._graph)
+        return (await read_talk(keeping.store, stored.id, deployment.codec, stored.last_seq, self._keep)).turns
 
     @property
     def is_busy(self) -> bool:
@@ -224,18 +290,33 @@ class Conversation(Generic[In, Out]):
     async def send(self, message: In) -> Out:
         """Run the graph on `message` when it is its turn, and return the output. Cancelled, its run is cancelled.
 
+        With a store, the message is durable before it waits for its turn, and what came of it before this returns.
+
         Raises:
-            ConversationBusy: another message is worked on, and the policy is ``REJECT``.
+            ConversationBusy: another message is worked on, and the policy is ``REJECT``; or another worker has the conversation.
             RunCancelled: a later message has interrupted it.
             RunFailed: see ``Runtime.run``, as for all else.
+            NotStorable: the runtime has a store, and `message` cannot be stored.
         """
         merged = await self._merged(message)
         if merged is not None:
             output: Out = await merged.result()
             return output
-        async with self._turn(message) as begun:
-            with self._owner.charging():
-                made: Out = await self._owner.engine.run(self._graph, message, math.inf, begun=begun)
+        talk = await self._owner.opened(self._name, self._keep, self._idle_s)
+        async with self._turn(talk, message) as turn:
+            made: Out = await self._run(turn, message)
+        return made
+
+    async def go_on(self, talk: Talk, number: int, message: In) -> None:
+        """Run what an earlier process has accepted, and no one here waits for; it stands in line already."""
+        with contextlib.suppress(UnderstudyError):
+            async with self._turn(talk, message, number) as turn:
+                await self._run(turn, message)
+
+    async def _run(self, turn: _TurnTaken, message: In) -> Out:
+        with self._owner.charging():
+            turn.output = await self._owner.engine.run(self._graph, message, math.inf, turn.run_id, begun=turn.begun)
+        made: Out = turn.output
         return made
 
     def stream(
@@ -246,17 +327,27 @@ class Conversation(Generic[In, Out]):
 
     @contextlib.asynccontextmanager
     async def _streamed(self, message: In, buffer: int) -> AsyncGenerator[EventStream[Any]]:
-        async with self._turn(message) as begun, contextlib.AsyncExitStack() as stack:
+        talk = await self._owner.opened(self._name, self._keep, self._idle_s)
+        async with self._turn(talk, message) as turn, contextlib.AsyncExitStack() as stack:
             with self._owner.charging():  # its start alone: the caller's block is not part of the run
-                run = self._owner.engine.stream(self._graph, message, math.inf, buffer, begun=begun)
+                run = self._owner.engine.stream(self._graph, message, math.inf, buffer, turn.run_id, begun=turn.begun)
                 events = await stack.enter_async_context(run)
             yield events
 
     async def forget(self) -> None:
-        """Forget what was said, once no one speaks."""
-        talk = self._owner.talk(self._name)
-        async with self._held(talk):
-            talk.turns = ()
+        """Forget what was said, once no one speaks; with a store, also what is stored of it, its runs included.
+
+        Raises:
+            StoreError: the store failed; the same call can be made again.
+        """
+        talk = await self._owner.opened(self._name, self._keep, self._idle_s)
+        self._refuse_own_turn()
+        number = talk.join()
+        try:
+            async with self._held(talk, number):
+                await self._owner.erase(self._name, talk)
+        finally:
+            talk.leave(number)
         self._owner.forget(self._name)
 
     # --- turns ----------------------------------------------------------------------------------------------------------
@@ -277,9 +368,46 @@ class Conversation(Generic[In, Out]):
         return run if note.taken_by is not None else None
 
     @contextlib.asynccontextmanager
-    async def _turn(self, message: In) -> AsyncGenerator[Callable[[ActiveRun], None]]:
-        """Hold the turn; yields what notes the run that is made of it. Afterwards the history has it."""
-        talk = self._owner.talk(self._name)
+    async def _turn(self, talk: Talk, message: In, number: int | None = None) -> AsyncGenerator[_TurnTaken]:
+        """Hold the turn; yields what notes the run that is made of it. Afterwards the history has it.
+
+        With a `number`, the message was accepted before, and stands in line.
+        """
+        self._refuse_own_turn()
+        if number is None:
+            self._make_way(talk)
+        mine, is_new = talk.interruptions, number is None
+        number = talk.join() if number is None else number
+        has_begun = False
+        try:
+            if is_new and talk.stored is not None:
+                await talk.stored.accept(number, message, self._keep).wait()
+            async with self._held(talk, number):
+                has_begun = True
+                if talk.interruptions > mine:
+                    await self._note(talk, number, Turn(message, error="interrupted before it began"))
+                    raise RunCancelled(f"a later message of the conversation {self.key!r} came before this one began.")
+                turn = _TurnTaken(talk, number)
+                error: BaseException | None = None
+                try:
+                    yield turn
+                except BaseException as raised:
+                    error = raised
+                    raise
+                finally:
+                    talk.run = None
+                    ended = turn.ended(message, error)
+                    if ended is not None:
+                        await self._note(talk, number, ended)
+                    elif not turn.goes_on and talk.stored is not None:
+                        talk.stored.withdraw(number)
+        finally:
+            if talk.stored is not None and not has_begun:
+                talk.stored.withdraw(number)
+            talk.leave(number)
+
+    def _make_way(self, talk: Talk) -> None:
+        """Do what the policy says about messages that are worked on, or wait."""
         if self.policy is Policy.REJECT and talk.waiting:
             raise ConversationBusy(
                 f"the conversation {self.key!r} works on another message, and its policy is REJECT.\n"
@@ -289,55 +417,75 @@ class Conversation(Generic[In, Out]):
             talk.interruptions += 1
             if talk.run is not None:
                 talk.run.cancel(f"a later message of the conversation {self.key!r} has interrupted it")
-        mine = talk.interruptions
-        runs: list[ActiveRun] = []
 
-        def begun(run: ActiveRun) -> None:
-            runs.append(run)
-            talk.run = run
-            run.turns_before = talk.turns
-
-        async with self._held(talk):
-            if talk.interruptions > mine:
-                talk.turns = (*talk.turns, Turn(message, error="interrupted before it began"))[-self._keep :]
-                raise RunCancelled(f"a later message of the conversation {self.key!r} came before this one began.")
-            try:
-                yield begun
-            finally:
-                talk.run = None
-                if runs:
-                    await self._note(talk, message, runs[0])
-
-    @contextlib.asynccontextmanager
-    async def _held(self, talk: _Talk) -> AsyncGenerator[None]:
-        name = self._name
-        if name in _speaking.get():
+    def _refuse_own_turn(self) -> None:
+        if self._name in _speaking.get():
             raise UsageError(
                 f"the conversation {self.key!r} is waited for by a part of its own run: its turn would never come.\n"
                 "  Fix: return what it is to go on with; or speak to another key."
             )
+
+    @contextlib.asynccontextmanager
+    async def _held(self, talk: Talk, number: int) -> AsyncGenerator[None]:
         released = trio.Event()
-        talk.waiting += 1
         try:
-            await self._owner.take(name, talk, self._idle_s, released)
-            token = _speaking.set(_speaking.get() | {name})
+            await talk.wait_first(number)
+            await self._owner.take(self._name, talk, self._idle_s, released)
+            token = _speaking.set(_speaking.get() | {self._name})
             try:
                 yield
             finally:
                 _speaking.reset(token)
         finally:
             released.set()
-            talk.waiting -= 1
 
-    async def _note(self, talk: _Talk, message: In, run: ActiveRun) -> None:
-        """Put what came of `message` into the history, and make room there."""
-        is_whole = run.status is RunStatus.SUCCEEDED
-        words = (
-            None if is_whole else "cancelled" if run.status is RunStatus.CANCELLED else said(run.error or RunCancelled(""), 500)
-        )
-        talk.turns = (*talk.turns, Turn(message, run.output if is_whole else None, words, run.id))
+    async def _note(self, talk: Talk, number: int, turn: Turn) -> None:
+        """Put what came of a message into the history, and make room there."""
+        talk.turns = (*talk.turns, turn)
         try:
+            if talk.stored is not None:
+                await talk.stored.note(number, [turn])
             if len(talk.turns) > self._keep and self._compact is not None:
-                talk.turns = tuple(await self._compact(list(talk.turns)))
+                talk.turns = tuple(await self._compact(list(talk.turns)))[-self._keep :]
+                if talk.stored is not None:
+                    await talk.stored.note(number, talk.turns, is_all=True)
         finally:
             talk.turns = talk.turns[-self._keep :]
+
+
+@final
+class _TurnTaken:
+    """The turn of one message, and the run that is made of it."""
+
+    def __init__(self, talk: Talk, number: int) -> None:
+        self._talk = talk
+        self._run: ActiveRun | None = None
+        self.run_id = None if talk.stored is None else talk.stored.run_id(number)
+        self.output: Any = None
+
+    def begun(self, run: ActiveRun) -> None:
+        """The run is about to begin."""
+        self._run = self._talk.run = run
+        run.turns_before = self._talk.turns
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the run was handed back to the store, and so goes on in another life."""
+        return self._run is not None and self._run.is_handed_back
+
+    def ended(self, message: Any, error: BaseException | None) -> Turn | None:
+        """What came of it; None if nothing did, or if the run goes on in another life."""
+        run = self._run
+        if error is None and self.output is not None:
+            return Turn(message, self.output, None, self.run_id or ("" if run is None else run.id))
+        if run is None:  # it did not begin here: it was over already, or no one wants it any more
+            failure = None if error is None else failure_in(error)
+            if failure is None or isinstance(failure, StoreError) or self.run_id is None:
+                return None
+            return Turn(message, None, said(failure, 500), self.run_id)
+        if run.is_handed_back:
+            return None
+        if run.status is RunStatus.SUCCEEDED:
+            return Turn(message, run.output, None, run.id)
+        is_cancelled = run.status is RunStatus.CANCELLED
+        return Turn(message, None, "cancelled" if is_cancelled else said(run.error or RunCancelled(""), 500), run.id)

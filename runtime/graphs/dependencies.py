@@ -77,6 +77,10 @@ class Owner(Protocol):
         """A context manager that `node` asked for failed while it was kept, or when it was left."""
         ...
 
+    def context_cancelled(self, node: str, path: str, error: Exception) -> None:
+        """A context manager that `node` asked for was closed from outside while the run went on."""
+        ...
+
     def contexts_closed(self) -> None:
         """The last context manager has ended."""
         ...
@@ -272,10 +276,10 @@ class RunDependencies:
 
     def _ended(self, held: _Held, failure: ContextFailed | None, node: str, path: str) -> None:
         self._open.remove(held)
-        if failure is None and not held.closing.is_set():
-            failure = ContextFailed("a context manager was closed before its run was over")
         if failure is not None:
             self._run.context_failed(node, path, failure)
+        elif not held.closing.is_set():
+            self._run.context_cancelled(node, path, ContextFailed("a context manager was closed before its run was over"))
         if self._is_closing and self.close():
             self._run.contexts_closed()
 

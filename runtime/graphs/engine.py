@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, final
 
@@ -37,7 +37,7 @@ from runtime.graphs.stored import StoredView, unknown
 from runtime.graphs.taking_up import TakingUp
 from runtime.graphs.terms import Purse
 from runtime.journal.records import Record
-from runtime.journal.store import Store
+from runtime.journal.store import Store, StoredRun
 from runtime.lm.models import Models
 from runtime.lm.predictors.serving import Predictors
 
@@ -64,6 +64,8 @@ class Engine:
         self._active = ActiveRuns(services, self._deployments, desk)
         self.outside = Outside(services, desk, self._active.by_id, self._deployments.named, evict_after_s)
         """What people and other programs ask and say."""
+        self.take_talk: Callable[[Deployment, StoredRun], Awaitable[None]] | None = None
+        """Goes on with a stored conversation whose worker is gone."""
         self._durable: DurableRuns | None = None
         """Set when the runtime has a store."""
 
@@ -76,9 +78,18 @@ class Engine:
         """Keep runs in a store from now on; returns what looks for those that are due, to be run while it is open."""
         self._active.keeping = keeping
         self._durable = DurableRuns(keeping, self._active, self._deployments, self._services, self.outside, Purse(self._budget))
-        taking_up = TakingUp(self._durable)
+        taking_up = TakingUp(self._durable, self._take_talk)
         self.outside.fetch = taking_up.fetch
         return taking_up
+
+    async def _take_talk(self, deployment: Deployment, stored: StoredRun) -> None:
+        if self.take_talk is not None:
+            await self.take_talk(deployment, stored)
+
+    @property
+    def keeping(self) -> Keeping | None:
+        """What keeps its runs; None: nothing does."""
+        return None if self._durable is None else self._durable.keeping
 
     async def deploy(self, graph: Graph[In, Out], max_runs: float = math.inf) -> Deployment[In, Out]:
         """Check `graph` and start its actors; see ``Runtime.deploy``."""
@@ -216,7 +227,7 @@ class Engine:
     ) -> Any:
         """Start a run and wait for its output; none of it is alive afterwards. It is durable if it has an id and a store.
 
-        `begun` is told of a run that is not durable before it begins.
+        `begun` is told of the run before it begins, if it begins here.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._durable is None or run_id is None:
@@ -224,9 +235,14 @@ class Engine:
         else:
             accepted = await self._durable.accept(graph, message, run_id, max_steps)
             if not isinstance(accepted, Launch):
+                active = accepted.active if isinstance(accepted, StoredView) else accepted
+                if begun is not None and active is not None:
+                    begun(active)
                 return await accepted.result()
             launch = accepted
             launch.run.is_held = True
+            if begun is not None:
+                begun(launch.run)
         return await launch.result("the caller of run() was cancelled")
 
     @contextlib.asynccontextmanager
@@ -248,6 +264,8 @@ class Engine:
                 )
             launch = accepted
             launch.run.is_held = True
+            if begun is not None:
+                begun(launch.run)
         try:
             with launch.run.waits.awaited() as cell:  # by the reader of its events
                 await launch.begin()

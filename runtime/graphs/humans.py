@@ -143,7 +143,7 @@ class HumanPlace:
         del backoff, failures
         self.put_beyond(envelope)
 
-    def let_go(self, envelope: Envelope) -> None:
+    def withdrawn(self, envelope: Envelope) -> None:
         """No one wants the answer any more (see ``Envelope.withdraw``)."""
         envelope.holder = None
         asking = self._asked.pop(envelope, None)

@@ -17,7 +17,7 @@ MAX_LABEL: Final = 200
 """Characters of a name or a value."""
 
 RESERVED: Final = "understudy."
-"""Names that begin so belong to services, and say whose a run is. They do not count, and no reader is shown them."""
+"""Names that begin so belong to anyone who serves graphs, and say whose a run is. They do not count, and no one is shown them."""
 
 _labels: contextvars.ContextVar[Mapping[str, str]] = contextvars.ContextVar("labels")
 _NONE: Final[Mapping[str, str]] = {}

@@ -43,7 +43,7 @@ class Pulse:
             self.beat()
 
     def still(self) -> AbstractContextManager[None]:
-        """While the block lasts, the attempt's time stands still: it waits for the store, which is no doing of its own."""
+        """While the block lasts, the attempt's time stands still: it waits for the store, which isn't its fault."""
         return _MOVING if self.limit is None else self._still(self.limit)
 
     @contextmanager

@@ -61,7 +61,7 @@ class Work(RunMessage):
     error: BaseException | None = None
     """The last error of the node, when it has given the message up and its fallback is to work on it."""
     pulse: Pulse | None = None
-    """Of the attempt at it, if that has a limit."""
+    """That of the attempt at it, if the attempt has a limit."""
     is_uncertain: bool = False
     """Whether an earlier life began it, it may run once only, and no one knows whether it took effect."""
 
@@ -104,7 +104,7 @@ class Work(RunMessage):
 
     def released(self) -> None:
         """No actor holds the message any more."""
-        self.run.let_go(self)
+        self.run.work_ended(self)
 
 
 @final
@@ -122,7 +122,7 @@ class ActiveRun(RunLife):
                 self.audience.publish(RunStarted(run_id=self.id, graph=self.state.plan.name, input=message, labels=self.labels))
             await self.carry_out(commands, None)
         except BaseException:
-            (self.hand_back if self.is_resumed else self.cancel)("its start was cancelled")
+            self.start_cancelled()
             raise
         finally:
             self._is_starting = False
@@ -224,7 +224,7 @@ class ActiveRun(RunLife):
                 work.tell(NodeFinished, output=answer.value)
             when_done()
             self._deliver(commands, step.node)
-            self.let_go(work)
+            self.work_ended(work)
 
         if self.journal is None:
             follow()
@@ -455,7 +455,7 @@ class ActiveRun(RunLife):
         # Of a durable run the reducer may have cancelled it already, and the record that says so is still on its way.
         return self.journal is not None and not self.state.is_at_work(path)
 
-    def let_go(self, work: Work) -> None:
+    def work_ended(self, work: Work) -> None:
         """No actor holds the message any more: it was finished, given up, or withdrawn."""
         path, step = work.delivery.path, work.step
         if work.talk is not None and self.desk is not None:

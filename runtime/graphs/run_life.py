@@ -221,15 +221,30 @@ class RunLife(RunFacts):
 
     def never_began(self, why: str = "it was waiting for its turn") -> None:
         """It was cancelled while it waited for its turn: it is over."""
-        self.cancel(why)
+        self.start_cancelled(why)
         self._is_starting = False
         self._finish_if_over()
+
+    def start_cancelled(self, why: str = "its start was cancelled") -> None:
+        """Take the run down: its start was cancelled. One that goes on from an earlier life is not its starter's to cancel."""
+        (self.hand_back if self.is_resumed else self.cancel)(why)
 
     def context_failed(self, node: str, path: str, error: Exception) -> None:
         """A context manager that `node` asked for failed, while the run went on or when it was closed: the run fails."""
         failure = dependency_failed(self.id, node, path, error, self.trace)
         self._ending.failures.append(failure)
         self._take_down()
+
+    def context_cancelled(self, node: str, path: str, error: Exception) -> None:
+        """A context manager that `node` asked for was closed while the run went on: what held it is being taken down.
+
+        A durable run is handed back and goes on elsewhere; any other fails.
+        """
+        outermost = self.outermost
+        if outermost.journal is None:
+            self.context_failed(node, path, error)
+        else:
+            outermost.hand_back("its context managers were closed")
 
     def contexts_closed(self) -> None:
         """Nothing holds the run back any more."""
@@ -249,8 +264,9 @@ class RunLife(RunFacts):
 
     def hand_back(self, why: str) -> None:
         """Take the run down; if it is durable, it is not over in the store, and goes on in another runtime."""
-        self.is_handed_back = self.journal is not None and not self.is_ending
-        if self.is_handed_back:
+        # Once is for good: each part of a runtime that closes asks for it, and the later ones find the run ending.
+        if not self.is_handed_back and self.journal is not None and not self.is_ending:
+            self.is_handed_back = True
             self.dues = dict(self._dues_at_work(self.wall_time().timestamp()))
         self.cancel(why)
 

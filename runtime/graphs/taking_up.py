@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Final, final
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, final
 
 import trio
 
@@ -11,6 +12,7 @@ from actors.store_errors import StoreDamaged, StoreError
 from runtime.graphs.accepting import DurableRuns
 from runtime.graphs.deployment import Deployment
 from runtime.graphs.launch import Launch
+from runtime.graphs.stored_talks import is_talk, kept_as
 from runtime.journal.store import StoredRun, StoredStatus
 
 LOOK_S: Final = 1.0
@@ -19,12 +21,18 @@ MOST_CLAIMED: Final = 20
 """How many runs are taken up at a time."""
 
 
+TakeTalk = Callable[[Deployment[Any, Any], StoredRun], Awaitable[None]]
+"""Goes on with a stored conversation that is this worker's now."""
+
+
 @final
 class TakingUp:
     """What runs beside the runs of a runtime that has a store."""
 
-    def __init__(self, runs: DurableRuns) -> None:
+    def __init__(self, runs: DurableRuns, take_talk: TakeTalk) -> None:
+        """`take_talk` goes on with a conversation."""
         self._runs = runs
+        self._take_talk = take_talk
 
     async def take_up(self) -> None:
         """Take up stored runs that are due, as many as graphs here have room for; for ever."""
@@ -50,8 +58,12 @@ class TakingUp:
             if not open_for:
                 return
             most = int(min(MOST_CLAIMED, *(each.places_left for each in open_for.values())))
-            claimed = await keeping.store.claim(list(open_for), most)
+            talks = {(kept_as(name), version): each for (name, version), each in open_for.items()}
+            claimed = await keeping.store.claim([*open_for, *talks], most)
             for stored in claimed:
+                if is_talk(stored):
+                    await self._take_talk(talks[stored.graph, stored.version], stored)
+                    continue
                 await self._take(open_for[stored.graph, stored.version], stored)
             if len(claimed) < most:
                 return

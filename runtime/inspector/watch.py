@@ -24,6 +24,10 @@ SLICE: Final = 250
 """Actors that are looked at before other tasks get their turn: about a millisecond."""
 TICK_S: Final = 0.25
 """How often a view is sent at most, in seconds; what all views show is made once for all of them in that time."""
+BUSY: Final = 20.0
+"""What took some time to make is not made again for so many times as long: looking may not hold up what is looked at."""
+RESTED: Final = 30.0
+"""The same for the summary, which looks at every actor: with that of a view together it takes less than 5 % of a core."""
 _OVER: Final = (RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED)
 
 
@@ -52,7 +56,8 @@ class Watch:
         """What they have cost, and their tokens."""
         self.tokens = 0
         self._summary: dict[str, Any] = {}
-        self._summary_s = float("-inf")
+        self._due_s = float("-inf")
+        """When the summary is made again; the runtime's clock, in seconds."""
         self._looking = trio.Lock()
         recorder.on_over.append(self._count)
 
@@ -66,12 +71,21 @@ class Watch:
         self.tokens += record.spend.prompt_tokens + record.spend.completion_tokens
 
     async def summary(self) -> dict[str, Any]:
-        """What the head of every view says; at most one tick old. A checkpoint."""
+        """What the head of every view says. A checkpoint.
+
+        It walks through all actors, which takes long where there are many: it is made again after a rest of ``RESTED`` times as
+        long, and meanwhile everyone gets the one that there is.
+        """
+        await trio.lowlevel.checkpoint()
+        begun = trio.current_time()
+        if begun < self._due_s or (self._summary and self._looking.locked()):
+            return self._summary
         async with self._looking:
-            if trio.current_time() - self._summary_s >= TICK_S:
+            if begun >= self._due_s:
                 await self.tally.catch_up()
                 self._summary = await self._summed()
-                self._summary_s = trio.current_time()
+                now = trio.current_time()
+                self._due_s = now + max(TICK_S, RESTED * (now - begun))
         return self._summary
 
     async def _summed(self) -> dict[str, Any]:

@@ -64,6 +64,8 @@ class RecordKind(enum.StrEnum):
     """It was decided that a step which had begun, and may run once only, begins again; the path is ``task#attempt``."""
     WITHDRAWN = "withdrawn"
     """A message that came into the run was taken back before anything took it; the path is its key."""
+    TURN = "turn"
+    """What came of a message of a conversation; the path is its number."""
 
 
 CODES: Final = {kind: code for code, kind in enumerate(RecordKind, start=1)}
@@ -80,6 +82,7 @@ PAID: Final = frozenset(
         RecordKind.ANSWERED,
         RecordKind.SIGNALLED,
         RecordKind.WITHDRAWN,
+        RecordKind.TURN,
         RecordKind.OVER,
     }
 )

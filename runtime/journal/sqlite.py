@@ -316,7 +316,7 @@ class SqliteStore:
             await self._look()
             writer, worker = self._writer()
             given = await writer.do(
-                partial(sqlite_runs.claim, graphs, limit, worker, self._now(), writer.let_go), sync=self._sync == "always"
+                partial(sqlite_runs.claim, graphs, limit, worker, self._now(), writer.reread), sync=self._sync == "always"
             )
             self._begun(run.id for run in given)
             return given
@@ -325,7 +325,7 @@ class SqliteStore:
         """See ``Store.take``."""
         async with self._looking:
             writer, worker = self._writer()
-            given = await writer.do(partial(sqlite_runs.take, run, only, worker, writer.let_go), sync=self._sync == "always")
+            given = await writer.do(partial(sqlite_runs.take, run, only, worker, writer.reread), sync=self._sync == "always")
             self._begun([] if given is None else [run])
             return given
 
@@ -337,7 +337,7 @@ class SqliteStore:
             is_unread = any(item.run == run for item in self._unread.values())
             if is_unread or (run in self._fresh and await self.inbox(run)):
                 wake_at = self.wall_time()
-            step = partial(sqlite_runs.release, run, status, micros(wake_at), worker, self._now(), writer.let_go)
+            step = partial(sqlite_runs.release, run, status, micros(wake_at), worker, self._now(), writer.reread)
             await writer.do(step, sync=self._sync == "always")
             self._ended(run)
 
@@ -363,7 +363,7 @@ class SqliteStore:
         writer, _ = self._writer()
         with trio.CancelScope(shield=True):  # a thread's time: no run is left without what was posted to it
             await self._in_thread(partial(self._inbox.forget, runs))
-            await writer.do(partial(sqlite_runs.delete, runs, writer.let_go), sync=True)
+            await writer.do(partial(sqlite_runs.delete, runs, writer.reread), sync=True)
         for run in runs:
             self._ended(run)
 

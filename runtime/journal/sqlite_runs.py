@@ -81,7 +81,7 @@ def listed(query: RunQuery, db: sqlite3.Connection) -> Page[StoredRun]:
 
 
 def claim(
-    graphs: Collection[tuple[str, str]], limit: int, owner: str, now: int, let_go: Callable[[str], None], db: sqlite3.Connection
+    graphs: Collection[tuple[str, str]], limit: int, owner: str, now: int, reread: Callable[[str], None], db: sqlite3.Connection
 ) -> Sequence[StoredRun]:
     """Take due runs of these graphs, the longest due first."""
     wanted = set(graphs)
@@ -91,25 +91,25 @@ def claim(
             break
         if (graph, version) in wanted:
             found.append(run)
-    return [_given(run, owner, let_go, db) for run in found]
+    return [_given(run, owner, reread, db) for run in found]
 
 
 def take(
-    run: str, only: StoredStatus | None, owner: str, let_go: Callable[[str], None], db: sqlite3.Connection
+    run: str, only: StoredStatus | None, owner: str, reread: Callable[[str], None], db: sqlite3.Connection
 ) -> StoredRun | None:
     """Take one run, if no one has it, and its status is `only` or that is None."""
     known = find(run, db)
     if known is None or known.owner is not None or only not in (None, known.status):
         return None
-    return _given(run, owner, let_go, db)
+    return _given(run, owner, reread, db)
 
 
-def _given(run: str, owner: str, let_go: Callable[[str], None], db: sqlite3.Connection) -> StoredRun:
+def _given(run: str, owner: str, reread: Callable[[str], None], db: sqlite3.Connection) -> StoredRun:
     db.execute(
         "update runs set owner = ?, status = 'running', lives = lives + 1, wake_at = null, ended = null where id = ?",
         (owner, run),
     )
-    let_go(run)
+    reread(run)
     given = find(run, db)
     assert given is not None, "a row that was just updated"
     return given
@@ -121,7 +121,7 @@ def release(
     wake_at: int | None,
     owner: str,
     now: int,
-    let_go: Callable[[str], None],
+    reread: Callable[[str], None],
     db: sqlite3.Connection,
 ) -> None:
     """Give up a run."""
@@ -129,7 +129,7 @@ def release(
         "update runs set owner = null, status = ?, wake_at = ?, ended = ? where id = ? and owner = ?",
         (status.value, wake_at, now if status.is_over else None, run, owner),
     )
-    let_go(run)
+    reread(run)
 
 
 def free_all(now: int, db: sqlite3.Connection) -> None:
@@ -152,10 +152,10 @@ def wake(runs: Collection[str], seen: int, owner: str, now: int, db: sqlite3.Con
     return owned
 
 
-def delete(runs: Collection[str], let_go: Callable[[str], None], db: sqlite3.Connection) -> None:
+def delete(runs: Collection[str], reread: Callable[[str], None], db: sqlite3.Connection) -> None:
     """Delete everything about these runs."""
     for run in runs:
-        let_go(run)
+        reread(run)
     for table, column in (("journal", "run"), ("questions", "run"), ("told", "run"), ("runs", "id")):
         db.executemany(f"delete from {table} where {column} = ?", [(run,) for run in runs])
 

@@ -379,7 +379,7 @@ class Writer:
             db.execute("update questions set answered = ? where run = ? and answered is null", (now, row.run))
         self._held.pop(row.run, None)
 
-    def let_go(self, run: str) -> None:
+    def reread(self, run: str) -> None:
         """Look the run up again before the next append: its owner has changed. Called by works, in their transaction."""
         self._held.pop(run, None)
 

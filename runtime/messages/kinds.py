@@ -121,3 +121,11 @@ def _filled(annotation: Any, given: dict[Any, Any]) -> Any:
     if not open_parameters or isinstance(annotation, type):
         return annotation
     return annotation[tuple(given.get(parameter, parameter) for parameter in open_parameters)]
+
+
+def union_of(kinds: collections.abc.Iterable[Any]) -> Any:
+    """The annotation that takes each of `kinds`, of which there is one at least."""
+    union: Any = None
+    for kind in kinds:
+        union = kind if union is None else union | kind
+    return union

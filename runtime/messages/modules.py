@@ -42,5 +42,5 @@ def modules_called(name: str) -> list[ModuleType]:
 
 
 def is_of_a_program(name: str) -> bool:
-    """Whether data with the name ``module:Class`` was written where nobody knew how others import the module."""
+    """Whether data with the name ``module:Class`` was written where no one knew how others import the module."""
     return _PROGRAMS.fullmatch(name.partition(":")[0]) is not None

@@ -18,7 +18,7 @@ from actors.words import repr_of
 from runtime.lm.http.http_messages import HttpRequest, HttpStream
 from runtime.lm.http.tape import Live
 from runtime.record.difference import SHOWN, differences
-from runtime.record.recording import FAILED, LEFT, WHOLE, Asked, Piece, Recording, Reply
+from runtime.record.recording import FAILED, LEFT, WHOLE, Asked, Piece, RecordedReply, Recording
 from runtime.record.redacting import Redaction, kept_headers, secrets_of
 
 MODES = ("none", "once", "new", "all")
@@ -85,7 +85,7 @@ class Cassettes:
         self._redaction = Redaction(redact)
         self._is_timed = timed
         self._may_record = self.mode in {"new", "all"} or (self.mode == "once" and not any(self.folder.glob("*.json")))
-        self._made: dict[str, list[Reply | None]] = {}
+        self._made: dict[str, list[RecordedReply | None]] = {}
 
     @classmethod
     def of(cls, given: str | os.PathLike[str] | Cassettes | None) -> Self | Cassettes | None:
@@ -128,7 +128,7 @@ class Cassettes:
         self._made[asked.digest].append(None)
         return len(self._made[asked.digest]) - 1
 
-    def put(self, asked: Asked, place: int, reply: Reply) -> None:
+    def put(self, asked: Asked, place: int, reply: RecordedReply) -> None:
         """Keep `reply`. The file is replaced as a whole, so a crash leaves the old one."""
         replies = self._made[asked.digest]
         replies[place] = reply
@@ -256,10 +256,10 @@ class _Take:
         if type(error).__name__ in _FAILURES and self._end != WHOLE and self._error is None:
             self._end, self._end_s, self._error = FAILED, self._now_s(), error
 
-    def reply(self) -> Reply:
+    def reply(self) -> RecordedReply:
         """What is kept."""
         head, error = self._http, self._error
-        kept = Reply(
+        kept = RecordedReply(
             status=head.status if head is not None else 0,
             headers=kept_headers(head.headers) if head is not None else {},
             head_s=self._head_s,
@@ -273,7 +273,7 @@ class _Take:
 
 
 @asynccontextmanager
-async def _played(reply: Reply, asked: Asked, *, is_timed: bool) -> AsyncGenerator[HttpStream]:
+async def _played(reply: RecordedReply, asked: Asked, *, is_timed: bool) -> AsyncGenerator[HttpStream]:
     began_s = trio.current_time()
 
     async def wait(after_s: float) -> None:

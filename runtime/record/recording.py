@@ -79,7 +79,7 @@ class Piece:
 
 @final
 @attrs.frozen
-class Reply:
+class RecordedReply:
     """One recorded reply; times are in seconds after the request."""
 
     status: int
@@ -107,7 +107,7 @@ class Recording:
     """A request and the replies that it got, in the order in which it was made."""
 
     asked: Asked
-    replies: tuple[Reply, ...]
+    replies: tuple[RecordedReply, ...]
 
     def to_text(self) -> str:
         """The file's text."""
@@ -153,7 +153,7 @@ def _unreadable(name: str, why: str) -> RecordingUnreadable:
     )
 
 
-def _reply_out(reply: Reply) -> dict[str, Any]:
+def _reply_out(reply: RecordedReply) -> dict[str, Any]:
     ends = {"end": reply.end, "end_s": _seconds(reply.end_s)}
     if reply.error is not None:
         ends |= {"error": reply.error, "message": reply.message}
@@ -168,14 +168,16 @@ def _reply_out(reply: Reply) -> dict[str, Any]:
     }
 
 
-def _reply_in(fields: Mapping[str, Any]) -> Reply:
+def _reply_in(fields: Mapping[str, Any]) -> RecordedReply:
     if fields["end"] not in {WHOLE, LEFT, FAILED}:
         raise ValueError(f"end: {fields['end']!r}")
     pieces = tuple(Piece(_number(piece["at_s"]), _data_in(piece)) for piece in fields.get("pieces", ()))
     headers = {str(name): str(value) for name, value in fields.get("headers", {}).items()}
     status, head_s = int(fields.get("status", 0)), _number(fields.get("head_s", 0.0))
     error = fields.get("error")
-    return Reply(status, headers, head_s, pieces, fields["end"], _number(fields["end_s"]), error, str(fields.get("message", "")))
+    return RecordedReply(
+        status, headers, head_s, pieces, fields["end"], _number(fields["end_s"]), error, str(fields.get("message", ""))
+    )
 
 
 def _seconds(value: float) -> float:

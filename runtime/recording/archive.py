@@ -2,7 +2,7 @@
 
 What was sent under a number must mean the same for ever. So an event of a stored run is kept in the store before it is sent, and
 what a run had done in earlier lives is, in this order: what was sent of it, then what its journal tells besides. Events that
-no one was sent need not be kept: no one has seen another number of them.
+no one was sent need not be kept: no matter what they are numbered later, no one has seen another number.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ class Archive:
         is_elsewhere = run.owner is not None and not self._is_here(run.id)
         records = await self._records(run.id, None)
         record = await self._headed(run, records)
-        # The process that has it numbers what comes, so here is what was sent there, and the rest when none has it.
+        # Anyone who has it numbers what comes, so here is what was sent there, and the rest when no one has it.
         past = await self._past(run, [] if is_elsewhere else records)
         past.put_before(record, record.created_at_s)
         record.steps = max(record.steps, _steps(past.entries))
@@ -259,7 +259,7 @@ class Archive:
         return None
 
     async def is_replaced(self, record: RunRecord) -> bool:
-        """Whether something else is known under the id of `record` by now, and its readers should ask again."""
+        """Whether something else is known under the id of `record` by now, so anyone who reads it should ask again."""
         try:
             return record.is_gone or await self.find(record.id) is not record
         except StoreError:

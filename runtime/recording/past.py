@@ -1,6 +1,6 @@
 """The events of a stored run that its journal tells of, for what was never sent of it by the process that had it.
 
-A journal holds what was decided, so less is known of a run that no one followed than of one that had readers: not when a node
+A journal holds what was decided, so of a run that no one followed less is known than of one that somebody did: not when a node
 began, nor the pieces of an answer. What it holds became events in the order of the records.
 """
 

@@ -93,7 +93,7 @@ class RunRecord:
     is_elsewhere: bool = False
     """Whether another process had it when it was looked at last; what happens there is not heard of here."""
     is_gone: bool = False
-    """Whether something else is kept under its id now: its readers have to ask for the run again."""
+    """Whether something else is kept under its id now: anyone who reads it has to ask for the run again."""
     news: trio.Event = attrs.field(factory=trio.Event)
     """Set when something comes, if somebody waits for it."""
     readers: int = 0

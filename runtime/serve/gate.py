@@ -1,6 +1,7 @@
 """What every request passes before it is served, and every response on its way out.
 
-Hosts first, then the origin, then who calls; anything that goes wrong is answered in the form of the route that was asked for.
+Hosts first, then the shape of the request, then its origin, then who calls; whatever goes wrong is answered in the form of the
+route that was asked for.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import trio
 
 from actors.groups import leaves_of
 from actors.words import said
+from runtime.core.origin import coming_from, origin_of
 from runtime.embed.disconnects import ASGIApp, CancelOnDisconnect, Message, Receive, Scope, Send
 from runtime.recording.wire import dumps
 from runtime.serve.auth import EVERYBODY, Authenticator, Caller
@@ -32,6 +34,13 @@ Refuse = Callable[[Problem], Response]
 """Puts a problem into the form of a route."""
 REFUSES: Final = "understudy.refuse"
 """Where a route's form of problems stands in the scope."""
+_SHOWN: Final = (
+    *("Idempotency-Replayed", "Location", "Mcp-Session-Id", "Preference-Applied", "Retry-After"),
+    *("WWW-Authenticate", "X-Request-Id", "X-Run-Id"),
+)
+"""Headers of answers that pages may read."""
+_ID: Final = "understudy.request"
+"""Where the id of the request stands in the scope."""
 _LET_IN: Final = "understudy.host"
 """Where it stands that the host is one of ours."""
 
@@ -46,20 +55,19 @@ class Gate:
     """ASGI middleware around all routes of a service."""
 
     def __init__(self, app: ASGIApp, limits: Limits, hosts: Sequence[str], cors: Sequence[str]) -> None:
-        self._limits = limits
-        inner: ASGIApp = self._limit
         self._app = app
-        if cors:
-            inner = CORSMiddleware(
-                inner,
+        self._limits = limits
+        self._hosts: ASGIApp = TrustedHostMiddleware(_let_in, allowed_hosts=[*LOOPBACK, *hosts], www_redirect=False)
+        self._inner: ASGIApp = CancelOnDisconnect(self._limit)
+        self._answering: ASGIApp = self._answer
+        if cors:  # around refusals too: a page cannot read an answer without these headers, and would see none
+            self._answering = CORSMiddleware(
+                self._answer,
                 allow_origins=list(cors),
-                allow_methods=["GET", "POST"],
-                allow_headers=["Authorization", "Content-Type", "Prefer", "Last-Event-ID", "Idempotency-Key"],
-                expose_headers=["Location", "X-Run-Id", "X-Request-Id", "Retry-After"],
+                allow_methods=["GET", "POST", "DELETE"],
+                allow_headers=["*"],  # those that are asked for: clients of other protocols have theirs
+                expose_headers=_SHOWN,
             )
-        allowed = [*LOOPBACK, *hosts]
-        self._hosts: ASGIApp = TrustedHostMiddleware(_let_in, allowed_hosts=allowed, www_redirect=False)
-        self._inner: ASGIApp = CancelOnDisconnect(inner)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -67,36 +75,51 @@ class Gate:
             if scope["type"] == "websocket":
                 await send({"type": "websocket.close", "code": 1000})
             return
-        given = Headers(scope=scope).get("x-request-id", "")
-        request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        wanted = Headers(scope=scope).get("x-request-id", "")
+        request_id = wanted if _REQUEST_ID.fullmatch(wanted) else secrets.token_hex(8)
+        scope[_ID] = request_id
         own = ((b"x-request-id", request_id.encode()), (b"x-content-type-options", b"nosniff"))
-        has_begun = False
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal has_begun
             if message["type"] == "http.response.start":
-                has_begun = True
-                headers = list(message.get("headers", ()))
-                names = {name for name, _ in headers}
+                given = list(message.get("headers", ()))
+                names = {name for name, _ in given}
                 more = () if b"cache-control" in names else ((b"cache-control", b"no-store"),)
-                message = {**message, "headers": [*headers, *own, *more]}
+                message = {**message, "headers": [*given, *own, *more]}
             await send(message)
 
+        await self._hosts(scope, receive, _nowhere)
+        answering = self._answering
+        if not scope.get(_LET_IN):
+            answering = problem_response(Problem("unknown-host"))
+        elif {b"content-length", b"transfer-encoding"} <= {name for name, _ in scope["headers"]}:
+            answering = problem_response(Problem("bad-request", "The body has two lengths.", headers={"Connection": "close"}))
+        await answering(scope, receive, send_with_headers)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, whatever goes wrong."""
+        has_begun = False
+
+        async def send_noting(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        headers = Headers(scope=scope)
+        parent = headers.get("traceparent")
+        origin = None if parent is None else origin_of(parent, headers.get("tracestate", ""))
         try:
-            await self._hosts(scope, receive, _nowhere)
-            if not scope.get(_LET_IN):
-                raise Problem("unknown-host")
-            await self._inner(scope, receive, send_with_headers)
-        except Exception as error:  # noqa: BLE001 - in any case the client gets an answer, and the log the rest
+            with contextlib.nullcontext() if origin is None else coming_from(origin):
+                await self._inner(scope, receive, send_noting)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer, and the log the rest
             problem = _problem_in(error)
             if problem.kind == "internal":
-                _LOG.error(
-                    "request %s: %s %s failed: %s", request_id, scope["method"], scope["path"], said(error), exc_info=error
-                )
+                what = (scope[_ID], scope["method"], scope["path"], said(error))
+                _LOG.error("request %s: %s %s failed: %s", *what, exc_info=error)
             if not has_begun:
                 refuse: Refuse = scope.get(REFUSES, problem_response)
                 with contextlib.suppress(OSError, trio.BrokenResourceError):
-                    await refuse(problem)(scope, receive, send_with_headers)
+                    await refuse(problem)(scope, receive, send)
 
     async def _limit(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._app(scope, limited(scope, receive, self._limits), send)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, final
+from typing import Any, Final, cast, final
 
 import trio
 
+from actors.errors import UnderstudyError
+from actors.words import words_of
 from runtime.embed.disconnects import Receive, Scope, Send
 from runtime.inspector import api
 from runtime.inspector.page import HEADERS as PAGE_HEADERS
 from runtime.inspector.page import files
-from runtime.inspector.watch import PAGE, TICK_S, Watch
+from runtime.inspector.watch import BUSY, PAGE, TICK_S, Watch
 from runtime.recording.wire import dumps
 from runtime.serve.auth import Caller
 from runtime.serve.listing import runs_told
@@ -38,8 +40,6 @@ from runtime.serve.web import Request, Response
 
 _LOG = logging.getLogger("understudy.serve")
 PATH: Final = "/inspector"
-BUSY: Final = 20.0
-"""A view that took some time to make is not made again for so many times as long: looking may not hold up what is looked at."""
 MAX_OPEN: Final = 50
 """How many branches of the tree a view shows open."""
 QUESTIONS_S: Final = 1.0
@@ -169,18 +169,21 @@ class _Changes:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self._live.usage.stream(self._caller.name):
-            begun = trio.current_time()
-            shown = await self._shown()  # before the response begins: a query that cannot be meant is still told so
+            shown, took_s = await self._shown()  # before the response begins: a query that cannot be meant is still told so
             await send({"type": "http.response.start", "status": 200, "headers": [*HEADERS]})
             writer = Writer(send, self._live.limits.stall_s)
-            if await writer.write(RETRY) and await self._follow(writer, shown, begun):
+            if await writer.write(RETRY) and await self._follow(writer, shown, took_s):
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _shown(self) -> dict[str, Any]:
-        return {"summary": await _watch(self._live).summary(), **await self._make()}
+    async def _shown(self) -> tuple[dict[str, Any], float]:
+        """The view as it is now, and how many seconds it took; without the summary, which rests on its own."""
+        summary = await _watch(self._live).summary()
+        begun = trio.current_time()
+        told = {"summary": summary, **await self._make()}
+        return told, trio.current_time() - begun
 
-    async def _follow(self, writer: Writer, told: dict[str, Any], begun: float) -> bool:
-        """Send `told`, which has been made since `begun`, and what changes; until the service stops and has no run left."""
+    async def _follow(self, writer: Writer, told: dict[str, Any], took_s: float) -> bool:
+        """Send `told`, which took so long to make, and what changes; until the service stops and has no run left."""
         watch = _watch(self._live)
         shown: dict[str, Any] = {}
         quiet_since = trio.current_time()
@@ -199,9 +202,8 @@ class _Changes:
                 quiet_since = now
             if self._live.is_over:
                 return True
-            await trio.sleep(max(self._tick_s, BUSY * (now - begun)))
-            begun = trio.current_time()
-            told = await self._shown()
+            await trio.sleep(max(self._tick_s, BUSY * (took_s + trio.current_time() - now)))
+            told, took_s = await self._shown()
         raise AssertionError("counted to infinity")
 
 
@@ -224,6 +226,23 @@ async def answer(live: Live, caller: Caller, request: Request) -> Answer:
     return as_json({"question": question})
 
 
+async def restart(live: Live, caller: Caller, request: Request) -> Answer:
+    """Stop an actor and start it again; the body names its address."""
+    value, _ = await json_body(request, live.limits)
+    given: Any = cast("dict[str, Any]", value).get("address") if isinstance(value, dict) else None
+    if not isinstance(given, str):
+        raise Problem("bad-request", 'The body must be an object with a text "address".')
+    ref = live.runtime.whereis(given)
+    if ref is None:
+        raise Problem("not-found", "There is no actor of this address.")
+    try:
+        await live.runtime.restart(ref)
+    except UnderstudyError as error:
+        raise Problem("cannot-restart", words_of(error)) from error
+    _LOG.info("inspector: %s restarted %s", caller.name, given)
+    return as_json({"address": given})
+
+
 VIEWS: Final = ("overview", "actors", "letters", "models", "questions", "runs")
 
 
@@ -244,5 +263,6 @@ def endpoints(*, operated: bool) -> Sequence[Endpoint]:
     ]
     if operated:
         found.append(Endpoint("POST", f"{data}/runs/{{run}}/cancel", "operate", cancel, "Cancel a run"))
+        found.append(Endpoint("POST", f"{data}/restart", "operate", restart, "Restart an actor"))
         found.append(Endpoint("POST", f"{data}/questions/{{question}}/answer", "operate", answer, "Answer a question"))
     return found

@@ -16,7 +16,7 @@ from actors.store_errors import StoreError
 from runtime.graphs.labels import labels_in, text_of
 from runtime.graphs.record import RunStatus
 from runtime.journal.store import RunQuery, StoredRun, StoredStatus
-from runtime.recording.record import OWNER, RunRecord
+from runtime.recording.record import OWNER, QUEUED, RunRecord
 from runtime.serve.auth import Caller
 from runtime.serve.live import Live
 from runtime.serve.problems import Problem, problem_of
@@ -26,6 +26,8 @@ from runtime.serve.web import Request
 
 MAX_PAGE: Final = 500
 """How many runs a page of a list has at most."""
+STATUSES: Final = (QUEUED, *RunStatus)
+"""Where a run may be."""
 READ: Final = 100
 """How many runs are read from a store together."""
 _STAYS: Final = frozenset({*(status for status in StoredStatus if status.is_over), StoredStatus.PARKED})
@@ -71,7 +73,7 @@ class _Place:
         try:
             after, created, run = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
             return cls(None if after is None else str(after), datetime.fromisoformat(created).astimezone(UTC), str(run))
-        except (ValueError, TypeError, binascii.Error):
+        except (ValueError, TypeError, OverflowError, RecursionError, binascii.Error):
             raise Problem("bad-request", "cursor: it is none that this list has given.") from None
 
 
@@ -84,7 +86,10 @@ async def runs_told(live: Live, caller: Caller, request: Request, prefix: str) -
     query = request.query_params
     limit = whole_number(query.get("limit"), "limit", 50, MAX_PAGE)
     labels = tuple(_label(text) for text in query.getlist("label"))
-    wanted = Wanted(caller, query.get("graph"), query.get("status"), labels)
+    status = query.get("status")
+    if status is not None and status not in STATUSES:
+        raise Problem("bad-request", f"status: expected one of: {', '.join(STATUSES)}.")
+    wanted = Wanted(caller, query.get("graph"), status, labels)
     runs = _kept(live, wanted, query.get("cursor")) if live.archive is None else _stored(live, wanted, query.get("cursor"))
     found: list[tuple[RunRecord, str]] = []
     try:

@@ -187,7 +187,7 @@ class Live:
         raise Problem("no-such-run")
 
     async def find(self, run_id: str, caller: Caller, *, operating: bool = False) -> RunRecord:
-        """The same, also of runs that only the store has; their events then have their final numbers.
+        """The same, also of runs that only the store has; their events are then numbered permanently.
 
         Raises:
             Problem: as :meth:`run`, or the store failed.
@@ -397,7 +397,7 @@ class Live:
 
 
 def _launched(record: RunRecord, caller: Caller) -> Launch:
-    """A run that was started before, for a caller that asks for it again."""
+    """A run that was started before, for anyone who asks for it again."""
     launch = Launch(record, caller)
     launch.begun.set()
     launch.ended.set()
@@ -407,7 +407,7 @@ def _launched(record: RunRecord, caller: Caller) -> Launch:
 def _id_of(caller: Caller, key: str) -> str:
     """The id of the run that `caller` starts with an idempotency key: the same in every process that has the store.
 
-    It need not be secret: who may see a run is decided by whose it is.
+    It need not be secret: anyone who may see a run is decided by whose it is.
     """
     digest = hashlib.sha256(f"{caller.name}\n{key}".encode("utf-8", "surrogatepass")).digest()
     return base64.urlsafe_b64encode(digest[:16]).decode().rstrip("=")

@@ -10,12 +10,12 @@ from urllib.parse import quote
 from actors.graphs.graph import Graph
 from runtime.recording.wire import event_classes, name_of, schema_of_event
 from runtime.serve.limits import Limits
+from runtime.serve.listing import STATUSES
 from runtime.serve.problems import KINDS
 from runtime.serve.routes import Endpoint
 from runtime.serve.views import description, json_schema
 
 _TEXT: Final[Mapping[str, Any]] = {"type": "string"}
-_RUN_STATUS: Final = ("queued", "running", "waiting", "parked", "succeeded", "failed", "cancelled")
 _PARAMETER: Final = re.compile(r"{(\w+)}")
 
 
@@ -64,7 +64,7 @@ def _common(limits: Limits) -> dict[str, Any]:
         "properties": {
             "id": _TEXT,
             "graph": _TEXT,
-            "status": {"type": "string", "enum": list(_RUN_STATUS)},
+            "status": {"type": "string", "enum": list(STATUSES)},
             "labels": {"type": "object", "additionalProperties": _TEXT},
             **times,
             "output": {},
@@ -110,13 +110,17 @@ def _common(limits: Limits) -> dict[str, Any]:
     schemas["Bounds"] = {
         "type": "object",
         "properties": {
-            "type": _TEXT,
-            "run_id": {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"},
-            "labels": {"type": "object", "maxProperties": 16, "additionalProperties": {"type": "string", "maxLength": 200}},
-            "max_steps": {"type": "integer", "minimum": 1},
-            "timeout_s": {"type": "number", "exclusiveMinimum": 0, "maximum": limits.run_s},
+            "type": {"type": ["string", "null"]},
+            "run_id": {"type": ["string", "null"], "pattern": "^[A-Za-z0-9_-]{1,64}$"},
+            "labels": {
+                "type": ["object", "null"],
+                "maxProperties": 16,
+                "additionalProperties": {"type": "string", "maxLength": 200},
+            },
+            "max_steps": {"type": ["integer", "null"], "minimum": 1},
+            "timeout_s": {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": limits.run_s},
             "budget": {
-                "type": "object",
+                "type": ["object", "null"],
                 "minProperties": 1,
                 "additionalProperties": False,
                 "properties": {
@@ -166,7 +170,7 @@ def _json(schema: Mapping[str, Any]) -> dict[str, Any]:
 _QUERIES: Final[Mapping[str, list[dict[str, Any]]]] = {
     "list_runs": [
         {"name": "graph", "in": "query", "schema": _TEXT},
-        {"name": "status", "in": "query", "schema": {"type": "string", "enum": list(_RUN_STATUS)}},
+        {"name": "status", "in": "query", "schema": {"type": "string", "enum": list(STATUSES)}},
         {"name": "label", "in": "query", "schema": {"type": "array", "items": {"type": "string", "pattern": "^[^:]+:"}}},
         {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 0, "maximum": 500}},
         {"name": "cursor", "in": "query", "schema": _TEXT},
@@ -182,10 +186,11 @@ _START_HEADERS: Final[list[dict[str, Any]]] = [
     {"name": "Prefer", "in": "header", "schema": _TEXT, "description": "wait=30, cancel-on-disconnect (RFC 7240)"},
     {"name": "Idempotency-Key", "in": "header", "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"}},
 ]
-_EVENTS: Final[Mapping[str, Any]] = {"text/event-stream": {"schema": _TEXT}, "application/jsonl": {"schema": _TEXT}}
+_EVENTS: Final[Mapping[str, Any]] = {"text/event-stream": {}, "application/jsonl": {}}
 _ANSWERS: Final[Mapping[str, Mapping[str, Any]]] = {
     "healthz": {"text/plain": {"schema": _TEXT}},
     "readyz": {"text/plain": {"schema": _TEXT}},
+    "_show": {"text/plain": {"schema": _TEXT}},
     "list_runs": _json(_ref("Runs")),
     "show_run": _json(_ref("Run")),
     "cancel_run": _json(_ref("Run")),
@@ -193,6 +198,7 @@ _ANSWERS: Final[Mapping[str, Mapping[str, Any]]] = {
     "answer_question": _json(_ref("Run")),
     "start_run": {**_json(_ref("Run")), **_EVENTS},
     "follow_run": _EVENTS,
+    "show_trace": {**_json({"type": "object"}), "text/html": {}},
 }
 
 
@@ -209,9 +215,8 @@ def _accepted() -> dict[str, Any]:
 
 def _body(schema: Mapping[str, Any]) -> dict[str, Any]:
     bounds = _ref("Bounds")["$ref"]
-    properties = {**schema["properties"]}
-    for name in ("type", "run_id", "labels", "max_steps", "timeout_s", "budget"):
-        properties[name] = {"$ref": f"{bounds}/properties/{name}"}
+    names = ("type", "run_id", "labels", "max_steps", "timeout_s", "budget")
+    properties = {name: {"$ref": f"{bounds}/properties/{name}"} for name in names} | schema["properties"]
     return {"required": True, "content": _json({**schema, "properties": properties, "additionalProperties": False})}
 
 
@@ -219,13 +224,15 @@ def _start(graph: Graph, schemas: dict[str, Any], *, is_open: bool) -> dict[str,
     plan = graph.plan()
     inputs = [_placed(json_schema(kind), f"{graph.name}.{kind.__name__}", schemas) for kind in plan.input_types]
     outputs = [_placed(json_schema(kind), f"{graph.name}.{kind.__name__}", schemas) for kind in plan.output_types]
+    named = {"enum": [*(kind.__name__ for kind in plan.input_types), None]}
+    taken = {"type": "object", "properties": {"input": _any_of(inputs), "type": named}, "required": ["input"]}
     done = {"allOf": [_ref("Run"), {"type": "object", "properties": {"output": _any_of(outputs)}}]}
     told: dict[str, Any] = {
         "operationId": re.sub(r"\W", "_", f"run_{graph.name}"),
         "summary": f"Run {graph.name}",
         "description": description(graph),
         "parameters": _START_HEADERS,
-        "requestBody": _body({"type": "object", "properties": {"input": _any_of(inputs)}, "required": ["input"]}),
+        "requestBody": _body(taken),
         "responses": {
             "200": {"description": "It is over (Prefer: wait).", "content": {**_json(done), **_EVENTS}},
             **_accepted(),

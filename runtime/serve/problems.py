@@ -38,6 +38,7 @@ KINDS: Final[Mapping[str, tuple[int, str]]] = {
     "method-not-allowed": (405, "This cannot be done here"),
     "not-acceptable": (406, "No form of the answer is acceptable"),
     "body-too-slow": (408, "The body took too long to come"),
+    "cannot-restart": (409, "The actor cannot be started again"),
     "run-exists": (409, "There is a run of this id already"),
     "idempotency-conflict": (409, "The idempotency key was used for another request"),
     "already-answered": (409, "The question has been answered"),

@@ -50,6 +50,8 @@ class Endpoint:
     """The schema of the JSON that a face takes; None of other routes."""
     has_own_errors: bool = False
     """Whether errors have the form of another protocol, rather than that of problem documents."""
+    is_described: bool = True
+    """Whether the OpenAPI document has it; not if it carries a protocol that OpenAPI has no words for."""
 
     @property
     def id(self) -> str:
@@ -144,8 +146,8 @@ async def show_run(live: Live, caller: Caller, request: Request) -> Answer:
 async def follow_run(live: Live, caller: Caller, request: Request) -> Answer:
     """The events of a run, as they come, or what there is."""
     record = await live.find(request.path_params["run"], caller)
-    after = request.headers.get("last-event-id") or request.query_params.get("after")
-    last = -1 if after is None else whole_number(after, "Last-Event-ID or after", 0)
+    after = whole_number(request.query_params.get("after"), "after", -1)
+    last = whole_number(request.headers.get("last-event-id") or None, "Last-Event-ID", after)
     return _stream(live, caller, request, record, last, {"X-Run-Id": record.id})
 
 

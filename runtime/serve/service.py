@@ -24,6 +24,7 @@ from runtime.serve.inspecting import PATH as INSPECTOR
 from runtime.serve.inspecting import endpoints as inspector_endpoints
 from runtime.serve.limits import Limits
 from runtime.serve.live import Live
+from runtime.serve.metrics import Metrics, is_available
 from runtime.serve.openapi import openapi
 from runtime.serve.problems import Problem
 from runtime.serve.questions import ENDPOINTS as QUESTIONS
@@ -63,6 +64,8 @@ class Service:
         cors: origins whose pages may call.
         hosts: names under which the service is reached, besides those of this machine itself.
         inspector: whether the page ``/inspector/`` shows what goes on inside, to callers with the scope ``inspect``.
+        metrics: whether ``GET /metrics`` shows metrics for Prometheus, to callers with the scope ``inspect``; needs the extra
+            ``prometheus``, and without it there are none.
         operate: whether that page also cancels runs and answers questions, for callers with the scope ``operate``; for everybody
             without `auth`.
         record: how much of runs is kept.
@@ -83,6 +86,7 @@ class Service:
         cors: Iterable[str] = (),
         hosts: Iterable[str] = (),
         inspector: bool = True,
+        metrics: bool = True,
         operate: bool = False,
         record: Recording | None = None,
         grace_s: float = GRACE_S,
@@ -97,6 +101,7 @@ class Service:
         self.auth = auth
         self.inspector = inspector
         """Whether it has the inspector's page."""
+        self._metrics = Metrics() if metrics and is_available() else None
         self._operate = operate and inspector
         self.anybody: Final = OPERATING if self._operate else EVERYBODY
         """Who calls where no one need say so."""
@@ -149,7 +154,9 @@ class Service:
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI document."""
         if self._document is None:
-            shown = [each for each in self._endpoints() if not each.path.startswith(("/openapi", INSPECTOR))]
+            shown = [
+                each for each in self._endpoints() if each.is_described and not each.path.startswith(("/openapi", INSPECTOR))
+            ]
             version = metadata.version("understudy")
             self._document = openapi(self.graphs, shown, self.limits, is_open=self.auth is None, version=version)
         return self._document
@@ -157,7 +164,8 @@ class Service:
     @contextlib.asynccontextmanager
     async def _opened(self) -> AsyncGenerator[Runtime]:
         options, recorder = dict(self._options), Recorder(self._record)
-        options["instruments"] = (*options.get("instruments", ()), recorder)
+        own = (recorder,) if self._metrics is None else (recorder, self._metrics.made())
+        options["instruments"] = (*options.get("instruments", ()), *own)
         if (store := options.get("store")) is not None:
             store = options["store"] = store_of(store)
         async with open_runtime(**options) as runtime:
@@ -181,6 +189,8 @@ class Service:
         own = [*ENDPOINTS, *QUESTIONS, Endpoint("GET", "/openapi.json", None, self._show_openapi, "This document")]
         if self.inspector:
             own += inspector_endpoints(operated=self._operate)
+        if self._metrics is not None:
+            own += self._metrics.endpoints()
         return [*own, *(endpoint for face in self._faces for endpoint in face.endpoints())]
 
     async def _show_openapi(self, *_: Any) -> Answer:

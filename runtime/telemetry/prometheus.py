@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, final
 
 import attrs
-from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from actors.errors import UsageError
@@ -51,7 +51,7 @@ class PrometheusMetrics:
     models and statuses, never ids of runs.
 
     Args:
-        registry: where the metrics are registered: ``prometheus_client.REGISTRY``, or one of your own for each runtime.
+        registry: where the metrics are registered: ``prometheus_client.REGISTRY``, or one for each runtime; None makes one.
     """
 
     kinds: tuple[type[Event], ...] = (
@@ -66,7 +66,8 @@ class PrometheusMetrics:
     )
     """The classes of events that it is called with."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        registry = CollectorRegistry() if registry is None else registry
         self._runtime: Runtime | None = None
         self._runs: dict[str, _Run] = {}
         """Those in progress, by id."""
@@ -88,6 +89,11 @@ class PrometheusMetrics:
             "understudy_lm_first_token_seconds", "Until the first piece.", ["model"], buckets=_CALL_S, registry=registry
         )
         registry.register(self)
+        self._registry = registry
+
+    def exposition(self) -> tuple[bytes, str]:
+        """All metrics of the registry as they are now, in the form that Prometheus reads, and its media type."""
+        return generate_latest(self._registry), CONTENT_TYPE_LATEST
 
     def opened(self, runtime: Runtime) -> None:
         """Read the figures of `runtime` from now on.
@@ -163,20 +169,32 @@ def _of_runtime(runtime: Runtime) -> Iterator[Metric]:
     for labels, count in under_way.items():
         running.add_metric(list(labels), count)
     yield running
-    waiting = handled = failed = restarts = actors = 0
+    waiting = handled = failed = restarts = 0
+    states: Counter[str] = Counter()
     for some in statistics.slices():
         for actor in some.values():
-            actors += 1
+            states[str(actor.state)] += 1
             waiting += actor.mailbox.depth
             handled += actor.handled
             failed += actor.failed
             restarts += actor.restarts
-    yield GaugeMetricFamily("understudy_actors", "Actors there are.", value=actors)
+    actors = GaugeMetricFamily("understudy_actors", "Actors there are.", labels=["state"])
+    for state, count in states.items():
+        actors.add_metric([state], count)
+    yield actors
     yield GaugeMetricFamily("understudy_mailbox_messages", "Messages that wait in mailboxes.", value=waiting)
     yield GaugeMetricFamily("understudy_handled_messages", "Messages handled by the actors there are.", value=handled)
     yield GaugeMetricFamily("understudy_failed_deliveries", "Deliveries that crashed the actors there are.", value=failed)
     yield GaugeMetricFamily("understudy_restarts", "Restarts of the actors there are.", value=restarts)
     yield CounterMetricFamily("understudy_dead_letters", "Messages that reached no actor.", value=statistics.dead_letters)
+    flying: Counter[str] = Counter()
+    in_flight = GaugeMetricFamily("understudy_lm_requests_in_flight", "Requests to language models in flight.", labels=["model"])
+    for model in runtime.model_statistics():
+        if model.is_client:
+            flying[model.model] += model.in_flight
+    for name, count in flying.items():
+        in_flight.add_metric([name], count)
+    yield in_flight
 
 
 def _counted(name: str, text: str, labels: tuple[str, str], counts: Counter[tuple[str, str]]) -> CounterMetricFamily:

@@ -16,6 +16,7 @@ from opentelemetry.trace import Link, Span, SpanKind, StatusCode
 from actors.checks import refuse
 from actors.words import repr_of, said
 from runtime.core.events import Event
+from runtime.core.origin import current_origin
 from runtime.graphs.events import (
     LMAsked,
     LMCalled,
@@ -134,8 +135,9 @@ class Tracing:
             fields |= {name: event.labels[label] for name, label in _FROM_LABELS.items() if label in event.labels}
         if self._content and isinstance(event, RunStarted):
             fields |= {genai.OI_INPUT: _json(event.input), genai.OI_INPUT_TYPE: _JSON}
-        # The current span of this task, that of the caller who starts the run, is the parent.
-        span = self._tracer.start_span(f"{genai.INVOKE_WORKFLOW} {event.graph}", attributes=fields)
+        # The current span of this task, that of the caller who starts the run, is the parent; without one, a span elsewhere.
+        above = None if trace.get_current_span().get_span_context().is_valid else _elsewhere()
+        span = self._tracer.start_span(f"{genai.INVOKE_WORKFLOW} {event.graph}", above, attributes=fields)
         self._runs[event.run_id] = _Run(span)
 
     def end_run(self, event: RunFinished[Any]) -> None:
@@ -308,6 +310,17 @@ _ABOUT: Final[Mapping[type[Event], Callable[[Tracing, Any], None]]] = {
     LMCalled: Tracing.end_call,
     ToolCalled: Tracing.tool_called,
 }
+
+
+def _elsewhere() -> otel_context.Context | None:
+    """The context of the span in another process that has asked for what this task does."""
+    origin = current_origin()
+    if origin is None:
+        return None
+    flags = trace.TraceFlags(trace.TraceFlags.SAMPLED if origin.is_sampled else trace.TraceFlags.DEFAULT)
+    state = trace.TraceState.from_header([origin.state])
+    span = trace.SpanContext(origin.trace_id, origin.span_id, is_remote=True, trace_flags=flags, trace_state=state)
+    return trace.set_span_in_context(trace.NonRecordingSpan(span))
 
 
 def _above(run: _Run, path: str, *, itself: bool = False) -> Span:

@@ -22,7 +22,7 @@ from actors.checks import is_count, is_number
 from runtime.lm.client import LMClient
 from runtime.lm.http.transport import open_transport
 from runtime.testing.models.answers import shortest_decimal
-from runtime.testing.models.delivery import GARBAGE, Reply, cut_json
+from runtime.testing.models.delivery import GARBAGE, WireReply, cut_json
 from runtime.testing.models.dialects import ANTHROPIC, OPENAI, Dialect, NotAChatRequest, to_bytes
 from runtime.testing.models.script import Failure, FollowedScript, Script, ScriptLike
 from runtime.testing.models.scripts import Tolerance, enroll
@@ -311,7 +311,7 @@ def _failing(reply: Exchange, failure: Failure, dialect: Dialect) -> Exchange:
         case "garbage":
             return Exchange.reply(GARBAGE, headers={"content-type": "text/html"}, latency_s=reply.latency_s)
         case "truncated_json":
-            whole = Reply(reply.status, reply.headers, list(reply.pieces or (reply.body,)), streamed=bool(reply.pieces))
+            whole = WireReply(reply.status, reply.headers, list(reply.pieces or (reply.body,)), streamed=bool(reply.pieces))
             cut = cut_json(whole)
             return attrs.evolve(reply, body=b"" if reply.pieces else cut[0], pieces=tuple(cut) if reply.pieces else ())
         case "disconnect_mid_body":

@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
     from actors.graphs.graph import Graph
     from runtime.app import Runtime
-    from runtime.testing.schedules.items import Plan
+    from runtime.testing.schedules.items import ItemPlan
 
 SEED = pytest.StashKey[int]()
 USED = pytest.StashKey[int]()
 SCRIPTS = pytest.StashKey[list[scripts.Script]]()
-PLAN: pytest.StashKey[Plan] = pytest.StashKey()
+PLAN: pytest.StashKey[ItemPlan] = pytest.StashKey()
 
 OURS = frozenset({"virtual_clock", "virtual_runtime"})
 RUNNERS = ("trio", "anyio", "asyncio")

@@ -246,7 +246,8 @@ class _Reader:
         if call is None:
             return
         call.ended_us, call.finish_reason = at_us, event.get("finish_reason")
-        call.error = (event.get("error") or {}).get("type")
+        error: Mapping[str, Any] = event.get("error") or {}
+        call.error = error.get("type")
         call.requests = event.get("requests") or 0
         call.prompt_tokens, call.completion_tokens = event.get("prompt_tokens") or 0, event.get("completion_tokens") or 0
         call.cost_usd = event.get("cost_usd") or 0.0

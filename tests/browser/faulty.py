@@ -1,17 +1,22 @@
-"""A service in which much goes wrong, for the browser to look at: run as ``python -m tests.browser.faulty PORT``."""
+"""A service in which much goes wrong, for the browser: ``python -m tests.browser.faulty PORT [ACTORS [HZ [model]]]``."""
 
 from __future__ import annotations
 
+import itertools
 import sys
+from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 import attrs
 import trio
 
-from actors import Actor, Graph
+from actors import LM, Actor, Graph, LMUnavailable, Redelivery, TextDelta
+from runtime.lm import LMClient
 from runtime.serve import Service, serve
-from runtime.testing import ScriptedLM
+from runtime.testing import Failure, ModelScript, ScriptedLM, open_loopback
 
+ASKING = "asking"
 HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>\u202e"
 
 
@@ -59,6 +64,29 @@ def make() -> Graph[Question, Answer]:
     return graph
 
 
+def make_asking() -> Graph[Question, Answer]:
+    """Asks a model whose provider fails; its first attempt fails, too."""
+    graph = Graph(ASKING, input=Question, output=Answer)
+    tries: list[str] = []
+
+    @graph.node(name="ask", redelivery=Redelivery(max_attempts=2))
+    async def ask(question: Question, lm: LM) -> Draft:
+        """Asks twice."""
+        tries.append(question.text)
+        said = await lm.chat([{"role": "user", "content": f"{question.text} {HOSTILE}"}])
+        if len(tries) == 1:
+            raise LMUnavailable(HOSTILE, model="m")  # as if what it was told were of no use
+        return Draft(said.text)
+
+    @graph.node
+    async def read(draft: Draft, lm: LM) -> Answer:
+        """Reads it piece by piece."""
+        async with lm.stream([{"role": "user", "content": draft.text}]) as stream:
+            return Answer("".join([each.text async for each in stream if isinstance(each, TextDelta)]))
+
+    return graph
+
+
 class Crashing(Actor[Any]):
     """Fails at each message."""
 
@@ -74,23 +102,39 @@ class Quiet(Actor[Any]):
         """Do nothing."""
 
 
-async def main(port: int, extras: int) -> None:
+async def main(port: int, extras: int, rate: float, *, asks: bool) -> None:
     graph = make()
-    service = Service([graph], lm=ScriptedLM([]), operate=True)
+    async with AsyncExitStack() as stack:
+        lm: Any = ScriptedLM([])
+        if asks:
+            failures = [Failure.status(503), Failure.status(429, retry_after_s=0.1)]
+            scripts = {"m": ModelScript(f"said {HOSTILE}", latency_s=0.2, failures=failures)}
+            provider = await stack.enter_async_context(open_loopback(scripts, unused="ok"))
+            lm = LMClient("openai/m", api_key="none", api_base=provider.api_base)
+        service = Service([graph, *([make_asking()] if asks else [])], lm=lm, operate=True)
+        await serve_faults(service, graph, port, extras, rate)
+
+
+async def serve_faults(service: Service, graph: Graph[Question, Answer], port: int, extras: int, rate: float) -> None:
     async with trio.open_nursery() as nursery:
         await nursery.start(serve, service, "127.0.0.1", port)
         runtime = service.live.runtime
         crashing = await runtime.spawn(Crashing, name="crashing")
         refs = [await runtime.spawn(Quiet, name=f"quiet-{number}") for number in range(extras)]
         handles = [await runtime.start(graph, Question(text), labels={"why": HOSTILE}) for text in ("fail", "approve me")]
+        asking = next((each for each in service.graphs if each.name == ASKING), None)
+        if asking is not None:
+            handles.append(await runtime.start(asking, Question("what?"), "asked"))
         sys.stdout.write(f"up {len(handles)}\n")
         sys.stdout.flush()
-        while True:
-            crashing.tell_nowait(HOSTILE)
+        for tick in itertools.count():
+            if not tick % max(1, round(2 * rate)):  # more often, and its supervisor gives up
+                crashing.tell_nowait(HOSTILE)
             for ref in refs:
                 ref.tell_nowait("tick")
-            await trio.sleep(2)
+            await trio.sleep(1 / rate)
 
 
 if __name__ == "__main__":
-    trio.run(main, int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 3)
+    _, port, extras, rate, *more = [*sys.argv, *("3", "0.5")[len(sys.argv) - 2 :]]
+    trio.run(partial(main, int(port), int(extras), float(rate), asks="model" in more))

@@ -44,8 +44,8 @@ def virtually(work: Callable[[], Awaitable[T]]) -> T:
     return trio.run(work, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
-def start(port: int, extras: int = 3) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tests.browser.faulty", str(port), str(extras)]
+def start(port: int, extras: int = 3, *more: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "tests.browser.faulty", str(port), str(extras), *more]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline().startswith("up")
@@ -171,6 +171,54 @@ def test_nothing_is_wider_than_a_small_screen(service: Any, page: Any, port: int
         page.goto(f"http://127.0.0.1:{port}/inspector/#/{view}")
         page.locator("main h1").wait_for()
         assert page.locator("main").bounding_box()["width"] <= 320
+
+
+def test_a_run_that_asks_a_model_which_fails_shows_its_calls_its_text_and_what_to_blame(page: Any, port: int) -> None:
+    process = start(port, 3, "0.5", "model")
+    page.goto(f"http://127.0.0.1:{port}/inspector/#/runs/asked")
+    playwright.expect(page.locator("main h1")).to_contain_text("succeeded")
+    page.locator(".bar").last.click()
+    playwright.expect(page.locator("aside")).to_contain_text("openai/m")
+    playwright.expect(page.locator("aside")).to_contain_text(HOSTILE[:-1])
+    page.get_by_role("button", name="blame").click()
+    for cause in ("work", "retry", "backoff"):
+        playwright.expect(page.locator("main table")).to_contain_text(cause)
+    page.goto(f"http://127.0.0.1:{port}/inspector/#/models")
+    playwright.expect(page.locator("main article")).to_contain_text("openai/m")
+
+    assert page.locator("main img, main script").count() == 0
+    assert page.wrong == []
+    assert page.foreign == []
+    stop(process)
+
+
+def test_a_thousand_actors_that_change_four_times_a_second_are_followed(page: Any, port: int) -> None:
+    process = start(port, 1_000, "4")
+    page.goto(f"http://127.0.0.1:{port}/inspector/#/actors/quiet-7")
+    handled = page.locator("aside dd").filter(has_text="handled")
+    playwright.expect(handled).to_contain_text(re.compile("[1-9][0-9]* handled"))
+    first = handled.inner_text()
+    playwright.expect(handled).not_to_have_text(first)
+
+    assert page.wrong == []
+    stop(process)
+
+
+def test_an_operator_restarts_an_actor(service: Any, page: Any, port: int) -> None:
+    page.goto(f"http://127.0.0.1:{port}/inspector/#/actors/quiet-1")
+    playwright.expect(page.locator("aside")).to_contain_text("incarnation 1")
+    page.get_by_role("button", name="Restart", exact=True).click()
+    page.get_by_role("button", name=re.compile("Restart, and drop")).click()
+
+    playwright.expect(page.locator("aside")).to_contain_text("incarnation 2")
+    assert page.wrong == []
+
+
+def test_the_edges_of_a_graph_tell_how_many_messages_went_along_them(service: Any, page: Any, port: int) -> None:
+    page.goto(f"http://127.0.0.1:{port}/inspector/#/graphs/faulty")
+
+    playwright.expect(page.locator("svg .type").filter(has_text="Question 2")).to_have_count(1)
+    playwright.expect(page.locator("svg .type").filter(has_text="Draft 1")).to_have_count(1)
 
 
 # --- traces ---------------------------------------------------------------------------------------------------------------

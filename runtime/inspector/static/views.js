@@ -39,6 +39,17 @@ export const Runs = ({ view, query }) => html`<section><h1>Runs</h1><p class="fi
 
 const restartBudget = (s) => (s.max_restarts === undefined ? "unlimited restarts" : `${s.restarts} of ${s.max_restarts} in ${s.within_s} s`);
 
+/** Asks twice: what waits in the mailbox is lost. */
+class RestartButton extends Component {
+  render({ address, waiting }, { asked, told = "" }) {
+    const restart = () => {
+      this.setState({ asked: false, told: "Restarting…" });
+      post("restart", { address }).then(() => this.setState({ told: "Restarted." }), (error) => this.setState({ told: error.message }));
+    };
+    return html`${asked ? html`<button onClick=${restart}>Restart, and drop ${count(waiting)} waiting</button> <button onClick=${() => this.setState({ asked: false })}>No</button>` : html`<button onClick=${() => this.setState({ asked: true, told: "" })}>Restart</button>`} <span role="status">${shown(told)}</span>`;
+  }
+}
+
 export class Actors extends Component {
   constructor() {
     super();
@@ -74,6 +85,7 @@ export class Actors extends Component {
         <dt>state</dt><dd><${Badge} state=${one.state} /> incarnation ${one.incarnation}</dd>
         ${one.until ? html`<dt>backing off</dt><dd class="countdown">${Math.max(0, one.until - now).toFixed(1)} s</dd>` : null}
         ${one.supervisor ? html`<dt>restarts of children</dt><dd>${shown(one.supervisor.strategy)}, ${restartBudget(one.supervisor)}</dd>` : null}
+        ${this.props.about.operates && chosen !== "" ? html`<dt>operate</dt><dd><${RestartButton} key=${chosen} address=${chosen} waiting=${(one.mailbox || {}).depth || 0} /></dd>` : null}
         ${one.mailbox ? html`<dt>mailbox</dt><dd>${one.mailbox.depth} of ${count(one.mailbox.capacity)}, most ${one.mailbox.high_water}${one.mailbox.oldest ? `, oldest ${seconds(now - one.mailbox.oldest)}` : ""} <${Spark} values=${this.depths} /></dd>
           <dt>messages</dt><dd>${count(one.handled)} handled, ${one.failed} failed, ${one.mailbox.dropped} dropped, ${one.mailbox.blocked_senders} senders blocked</dd>` : null}
         ${one.error ? html`<dt>last error</dt><dd class="fault">${shown(one.error)}</dd>` : null}
@@ -81,6 +93,9 @@ export class Actors extends Component {
         <ul class="feed">${(one.incidents || []).map((each) => html`<${Incident} each=${each} />`)}</ul>`}</aside>`}</section>`;
   }
 }
+
+/** How many messages went along an edge: those of the label's type that the box at its begin has made, or that runs began with. */
+const sentBy = (view) => (from, type) => ((view.nodes || {})[from] ? view.nodes[from].made || {} : view.inputs || {})[type] || 0;
 
 export class Graphs extends Component {
   componentDidMount() { this.load(); }
@@ -99,7 +114,7 @@ export class Graphs extends Component {
       states[name] = { count: each.started || 0, state: each.running ? "running" : actor.state === "backing_off" ? "retrying" : each.failed ? "failed" : each.finished ? "done" : "" };
     }
     return html`<section><h1>Graphs</h1><p class="filters">${about.graphs.map((each) => html`<a class=${each.name === chosen ? "on" : ""} href=${go("graphs", each.name)}>${shown(each.name)}</a>`)}</p>
-      ${graph && graph.name === chosen ? html`<p>${shown(graph.description)}</p><${Picture} layout=${graph.layout} states=${states} />
+      ${graph && graph.name === chosen ? html`<p>${shown(graph.description)}</p><${Picture} layout=${graph.layout} states=${states} sent=${sentBy(view)} />
       <${Table} heads=${["node", "running", "began", "done", "retried", "failed", "median", "95 %", "made"]} empty="">${Object.entries(view.nodes || {}).map(([name, each]) => html`<tr><td><a href=${go("actors", `${chosen}/${name}`)}>${shown(name)}</a></td>
         <td>${each.running || 0}</td><td>${each.started || 0}</td><td>${each.finished || 0}</td><td>${each.retried || 0}</td><td class=${each.failed ? "bad" : ""}>${each.failed || 0}</td><td>${seconds((each.took || {}).median_s)}</td><td>${seconds((each.took || {}).p95_s)}</td>
         <td>${Object.entries(each.made || {}).map(([type, n]) => `${n} ${shown(type)}`).join(", ")}</td></tr>`)}<//>` : null}</section>`;

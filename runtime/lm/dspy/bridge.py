@@ -26,7 +26,7 @@ from runtime.lm.dspy.library import library, part
 from runtime.lm.dspy.library import warm_up as warm_up
 from runtime.lm.dspy.outside import refuse_outside_calls
 from runtime.lm.dspy.pieces import FieldListener
-from runtime.lm.dspy.plans import Plan, make_plan
+from runtime.lm.dspy.plans import SignaturePlan, make_plan
 from runtime.lm.dspy.reading import Care, ill_made, unreadable
 from runtime.lm.dspy.trained import Trained
 from runtime.lm.dspy.trio_lm import AnswerListener, trio_lm
@@ -286,7 +286,7 @@ def _cause_of(error: BaseException) -> LMError | None:
     return cause if isinstance(cause, LMError) else None
 
 
-def _answers(plan: Plan, on_field: FieldTeller) -> Callable[[], AnswerListener]:
+def _answers(plan: SignaturePlan, on_field: FieldTeller) -> Callable[[], AnswerListener]:
     names = {"reasoning": "reasoning", **{wire: field.name for wire, field in plan.outputs.items()}}
     answers = 0
 
@@ -302,13 +302,13 @@ def _answers(plan: Plan, on_field: FieldTeller) -> Callable[[], AnswerListener]:
 # --- signatures and modules -----------------------------------------------------------------------------------------
 
 
-def plan_of(inputs: Mapping[str, type], output: type, instruction: str) -> Plan:
+def plan_of(inputs: Mapping[str, type], output: type, instruction: str) -> SignaturePlan:
     """The plan of filling `output` from values of these types, by parameter; dspy must be loaded (see ``warm_up``)."""
     return _plan(tuple(inputs.items()), output, instruction.strip())
 
 
 @functools.lru_cache(maxsize=256)
-def _plan(kinds: tuple[tuple[str, type], ...], output: type, instruction: str) -> Plan:
+def _plan(kinds: tuple[tuple[str, type], ...], output: type, instruction: str) -> SignaturePlan:
     return make_plan(library(), kinds, output, instruction)
 
 

@@ -32,7 +32,7 @@ class Prompt:
 
 @final
 @attrs.frozen(eq=False)
-class Plan:
+class SignaturePlan:
     """How message types and one DSPy signature correspond."""
 
     signature: Any
@@ -58,7 +58,7 @@ class Plan:
         return {field.name: answered[wire] for wire, field in self.outputs.items() if wire in answered}
 
 
-def make_plan(dspy: Any, kinds: Sequence[tuple[str, type]], output: type, instruction: str) -> Plan:
+def make_plan(dspy: Any, kinds: Sequence[tuple[str, type]], output: type, instruction: str) -> SignaturePlan:
     """Lay out the signature of one fill.
 
     A field keeps its name where it can. Its owner's name goes in front when two inputs, or an input and an output, have a field
@@ -96,7 +96,7 @@ def make_plan(dspy: Any, kinds: Sequence[tuple[str, type]], output: type, instru
     signature = dspy.Signature(columns, told, signature_name=output.__name__)
     read_by_author = schemas.hooked(output)
     as_said = frozenset(wire for wire, field in outputs.items() if field.name in read_by_author)
-    return Plan(signature, inputs, outputs, functools.partial(schemas.build, output), as_said)
+    return SignaturePlan(signature, inputs, outputs, functools.partial(schemas.build, output), as_said)
 
 
 def _free(dspy: Any, name: str, owner: str, taken: Mapping[str, Any], *, crowded: bool) -> str:

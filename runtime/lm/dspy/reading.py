@@ -14,7 +14,7 @@ import attrs
 from actors.errors import LMReplyUnreadable, LMTruncated
 from actors.lm import ChatMessage
 from actors.words import words_of
-from runtime.lm.dspy.plans import Plan
+from runtime.lm.dspy.plans import SignaturePlan
 from runtime.messages import schemas
 from runtime.messages.problems import MessageInvalid, fields_named, lines_of
 
@@ -54,7 +54,7 @@ class Care:
 
     parse_attempts: int
     subject: str
-    plan: Plan | None = None
+    plan: SignaturePlan | None = None
     truncated: str | None = None
     made: deque[Made] = attrs.field(factory=lambda: deque[Made](maxlen=MAX_MADE), repr=False)
     """What the output type has made of the answers so far."""

@@ -20,7 +20,7 @@ import httpx
 
 from actors.errors import DeclarationError
 from runtime.lm.http.http1 import BrokenWire
-from runtime.lm.http.keepalive import KeepAlivePool, Origin, Patience, PoolStatistics, Reply
+from runtime.lm.http.keepalive import KeepAlivePool, Origin, Patience, PoolStatistics, ReplyBody
 
 BYTES_TIMEOUT_S = 900.0
 """Between two reads or writes. A reasoning model may be silent for minutes."""
@@ -61,7 +61,7 @@ class RequestBody(httpx.AsyncByteStream):
 
 @final
 class _ReplyBody(httpx.AsyncByteStream):
-    def __init__(self, reply: Reply) -> None:
+    def __init__(self, reply: ReplyBody) -> None:
         self._reply = reply
 
     def __aiter__(self) -> Self:

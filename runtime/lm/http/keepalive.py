@@ -95,7 +95,7 @@ class KeepAlivePool:
         body: bytes,
         patience: Patience,
         on_sent: Callable[[], None] = lambda: None,
-    ) -> tuple[Head, Reply]:
+    ) -> tuple[Head, ReplyBody]:
         """Send a request and return when the head of its reply is there. The reply must be closed.
 
         `on_sent` is called when there is a connection, just before the request goes out.
@@ -113,7 +113,7 @@ class KeepAlivePool:
             if isinstance(error, BrokenWire) and error.is_stale:
                 self._forget(origin)
             raise
-        return head, Reply(self, origin, connection, patience.read_s)
+        return head, ReplyBody(self, origin, connection, patience.read_s)
 
     def close(self) -> None:
         """Close every connection now; requests in flight fail."""
@@ -219,7 +219,7 @@ class KeepAlivePool:
 
 
 @final
-class Reply:
+class ReplyBody:
     """A reply's body on its way: pieces until None, then :meth:`close`."""
 
     __slots__ = ("_connection", "_origin", "_pool", "_read_s")

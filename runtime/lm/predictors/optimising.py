@@ -18,7 +18,7 @@ from actors.errors import UsageError
 from runtime.lm.dspy.bridge import as_mapping, bridged, in_thread
 from runtime.lm.dspy.calls import ChatLM
 from runtime.lm.dspy.library import library, warm_up
-from runtime.lm.dspy.plans import Plan
+from runtime.lm.dspy.plans import SignaturePlan
 from runtime.lm.dspy.reading import Care
 from runtime.lm.dspy.trained import Trained
 from runtime.lm.dspy.trio_lm import trio_lm
@@ -72,7 +72,7 @@ async def optimise(
     metric: Metric,
     *,
     optimizer: Optimizer | None = None,
-    plan: Plan | None = None,
+    plan: SignaturePlan | None = None,
 ) -> Trained | None:
     """What `optimizer` makes of `module`, which is not changed; None when `trainset` has fewer than 10 examples.
 
@@ -156,7 +156,7 @@ def _check_installed(optimizer: Optimizer) -> None:
 # --- metrics --------------------------------------------------------------------------------------------------------
 
 
-def exact_match(plan: Plan) -> Metric:
+def exact_match(plan: SignaturePlan) -> Metric:
     """The metric of a signature: 1.0 when the prediction makes the very message that the example does, else 0.0.
 
     A prediction without the fields, or with fields that make no message, is worth nothing.

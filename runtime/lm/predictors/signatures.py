@@ -19,7 +19,7 @@ import attrs
 from actors.graphs.node import NodeSpec
 from runtime.lm.dspy.bridge import module_for, plan_of
 from runtime.lm.dspy.choosing import choice_of
-from runtime.lm.dspy.plans import Plan
+from runtime.lm.dspy.plans import SignaturePlan
 from runtime.lm.predictors.files import Signature
 from runtime.messages.fields import fields_of, message_kind
 from runtime.messages.schemas import type_name
@@ -44,7 +44,7 @@ class NodeSignature:
     kinds: Mapping[str, type | None]
     output: type
     instruction: str
-    plan: Plan
+    plan: SignaturePlan
     described: Signature
 
     @property

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, final
+from typing import Any, cast, final
 
 import attrs
 
@@ -146,7 +146,7 @@ class ChunkReader:
     def priced(self) -> list[Any]:
         """The chunks that carry usage, as LiteLLM's objects."""
         parse = self._needed_parse()
-        return [parse(chunk) if isinstance(chunk, dict) else chunk for chunk in self._priced]
+        return [parse(cast("dict[str, Any]", chunk)) if isinstance(chunk, dict) else chunk for chunk in self._priced]
 
     @property
     def told_tokens(self) -> tuple[int, int] | None:
@@ -154,7 +154,7 @@ class ChunkReader:
         if not self._priced:
             return None
         last = self._priced[-1]
-        usage = last["usage"] if isinstance(last, dict) else last.usage
+        usage = cast("dict[str, Any]", last)["usage"] if isinstance(last, dict) else last.usage
         return count(usage, "prompt_tokens"), count(usage, "completion_tokens")
 
     def _needed_parse(self) -> Callable[[Mapping[str, Any]], Any]:

@@ -238,7 +238,7 @@ def _is_chat_of_openai(row: Mapping[str, Any]) -> bool:
 
 
 def _is_plain(message: ChatMessage) -> bool:
-    return message.keys() == _FORM and message["role"] in _ROLES and type(message["content"]) is str
+    return set(message) == _FORM and message["role"] in _ROLES and type(message["content"]) is str
 
 
 def _first(variables: Sequence[str]) -> str | None:

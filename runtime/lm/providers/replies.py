@@ -162,7 +162,8 @@ class ReplyReader:
 
     def plain_streamed(self, chunks: ChunkReader) -> Completion | None:
         """The completion that the chunks of a stream make up; None where LiteLLM has to say what they are."""
-        own, told = self._own(), chunks.plain_usage if chunks.is_plain else {}
+        own = self._own()
+        told: Mapping[str, Any] = chunks.plain_usage if chunks.is_plain else {}
         if own is None or not chunks.is_plain or (told and cached_tokens(told, None) is None):
             return None
         if not told.get("completion_tokens"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, cast, final
 
 import attrs
@@ -48,7 +49,7 @@ _INPUT: Final[Mapping[str, Any]] = {
 class AGUIFace:
     """Serves graphs to pages that speak AG-UI: ``Service([graph], faces=[AGUIFace()])``. Needs the extra ``ag-ui``.
 
-    Each graph is an agent at ``/agui/{graph}``. It gets the conversation as :class:`OpenAIFace` has it, or, whatever it takes,
+    Each graph is an agent at ``/agui/{graph}``. It gets the conversation as :class:`OpenAIFace` has it, or, for any input type,
     the object ``input`` of ``forwardedProps``. Nodes are steps, and a question to a person is an interrupt.
 
     Raises:
@@ -74,8 +75,7 @@ class AGUIFace:
     async def running(self, live: Live) -> AsyncGenerator[None]:
         """See ``Face``."""
         del live
-        import runtime.serve.faces.agui_events  # noqa: F401, PLC0415 - here rather than in the first request
-
+        import_module("runtime.serve.faces.agui_events")  # here rather than in the first request
         yield
 
     def refuse(self, problem: Problem) -> Answer:

@@ -16,7 +16,7 @@ from runtime.serve.faces.mcp_tools import tools_of
 from runtime.serve.live import Live
 from runtime.serve.problems import Problem
 from runtime.serve.requests import json_body
-from runtime.serve.routes import Answer, Endpoint, as_json
+from runtime.serve.routes import Answer, Endpoint, Handler, as_json
 from runtime.serve.web import Request
 
 if TYPE_CHECKING:
@@ -25,11 +25,6 @@ if TYPE_CHECKING:
 PATH: Final = "/mcp"
 _CODES: Final[Mapping[str, int]] = {"malformed-json": -32700, "input-invalid": -32602, "internal": -32603}
 _LEAST_KEY: Final = 32
-_MESSAGE: Final[Mapping[str, Any]] = {
-    "type": "object",
-    "properties": {"jsonrpc": {"const": "2.0"}, "method": {"type": "string"}, "params": {"type": "object"}},
-    "required": ["jsonrpc"],
-}
 
 
 @final
@@ -67,9 +62,9 @@ class MCPFace:
     def endpoints(self) -> Sequence[Endpoint]:
         """See ``Face``."""
         return (
-            Endpoint("POST", PATH, "run", self._send_mcp, "Send a message of the Model Context Protocol", _MESSAGE, True),
-            Endpoint("GET", PATH, "run", self._listen_mcp, "Listen to a session of the Model Context Protocol", None, True),
-            Endpoint("DELETE", PATH, "run", self._end_mcp, "End a session of the Model Context Protocol", None, True),
+            _endpoint("POST", self._send_mcp, "Send a message of the Model Context Protocol"),
+            _endpoint("GET", self._listen_mcp, "Listen to a session of the Model Context Protocol"),
+            _endpoint("DELETE", self._end_mcp, "End a session of the Model Context Protocol"),
         )
 
     @contextlib.asynccontextmanager
@@ -111,3 +106,7 @@ class MCPFace:
             await transport.serve(caller, scope, receive_again, send)
 
         return answer
+
+
+def _endpoint(method: str, handler: Handler, summary: str) -> Endpoint:
+    return Endpoint(method, PATH, "run", handler, summary, has_own_errors=True, is_described=False)

@@ -157,7 +157,7 @@ async def _settled(handle: Callable[[], Awaitable[None]], drains: trio.Event | N
 
             async def watch() -> None:
                 try:
-                    await (drains or trio.Event()).wait()
+                    await (trio.Event() if drains is None else drains).wait()
                 except trio.Cancelled:
                     with trio.move_on_after(SETTLE_S, shield=True):
                         await ended.wait()

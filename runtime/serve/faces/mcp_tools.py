@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from functools import reduce
-from operator import or_
 from typing import Any, Final, cast, final
 
 import attrs
@@ -14,6 +12,7 @@ import attrs
 from actors.errors import DeclarationError
 from actors.graphs.annotations import description_of
 from actors.graphs.graph import Graph
+from runtime.messages.kinds import union_of
 from runtime.messages.reader import read
 from runtime.messages.schemas import schema_of
 from runtime.serve.views import description, output_told
@@ -79,7 +78,7 @@ def _described(graph: Graph[Any, Any], kind: type) -> str:
 
 def _outputs(graph: Graph[Any, Any]) -> Mapping[str, Any] | None:
     try:
-        return _object(schema_of(reduce(or_, graph.plan().output_types)))
+        return _object(schema_of(union_of(graph.plan().output_types)))
     except DeclarationError:
         return None
 

@@ -84,7 +84,7 @@ class Model:
         """What it answers, of the graph's output."""
         if self.chat.output is not None:
             return self.chat.output(output)
-        field = text_field(cast("type", type(output)))
+        field = text_field(type(cast("object", output)))
         if field is not None:
             return cast("str", getattr(output, field[1]))
         return json.dumps(output_told(output), ensure_ascii=False)

@@ -296,14 +296,15 @@ def _messages(body: Mapping[str, Any]) -> list[dict[str, Any]]:
         Problem: there is none, or it has more than text.
     """
     given: object = body.get("input")
-    items = [{"role": "user", "content": given}] if isinstance(given, str) else given
-    if not isinstance(items, list) or not items:
+    asked: object = [{"role": "user", "content": given}] if isinstance(given, str) else given
+    items = cast("list[object]", asked) if isinstance(asked, list) else []
+    if not items:
         raise Problem("bad-request", "input: expected text, or a list of messages.", more={"param": "input"})
     instructions = body.get("instructions")
     found: list[dict[str, Any]] = [{"role": "system", "content": instructions}] if instructions else []
     for index, each in enumerate(items):
-        is_message = isinstance(each, dict) and cast("dict[str, Any]", each).get("type", "message") == "message"
-        if not is_message or not isinstance(each.get("role"), str):
+        message = cast("dict[str, Any]", each) if isinstance(each, dict) else {}
+        if message.get("type", "message") != "message" or not isinstance(message.get("role"), str):
             raise Problem("bad-request", f"input[{index}]: expected a message with a role.", more={"param": "input"})
-        found.append({"role": each["role"], "content": text_in(each.get("content"), "input")})
+        found.append({"role": message["role"], "content": text_in(message.get("content"), "input")})
     return found

@@ -9,7 +9,7 @@ import attrs
 import trio
 
 from runtime.testing.models.recording import RequestRecord
-from runtime.testing.models.script import Failure, Plan
+from runtime.testing.models.script import Failure, RequestPlan
 from runtime.testing.models.wire import HttpConnection
 
 GARBAGE: Final = b"<html><head><title>Not what you asked for</title></head><body>\x00\xff</body></html>"
@@ -17,7 +17,7 @@ GARBAGE: Final = b"<html><head><title>Not what you asked for</title></head><body
 
 @final
 @attrs.frozen
-class Reply:
+class WireReply:
     """A response as it would go out if nothing failed."""
 
     status: int
@@ -28,7 +28,7 @@ class Reply:
     """Whether it goes out chunk by chunk instead of with a content length."""
 
 
-async def deliver(wire: HttpConnection, record: RequestRecord, plan: Plan, reply: Reply) -> None:
+async def deliver(wire: HttpConnection, record: RequestRecord, plan: RequestPlan, reply: WireReply) -> None:
     """Send `reply` as `plan` says and note status and first byte in `record`.
 
     On return either the response is complete, or the connection is in the middle of one and must be closed.
@@ -40,7 +40,7 @@ async def deliver(wire: HttpConnection, record: RequestRecord, plan: Plan, reply
     if kind == "disconnect":
         return
     if kind == "garbage":
-        reply = Reply(200, {**reply.headers, "content-type": "text/html"}, [GARBAGE])
+        reply = WireReply(200, {**reply.headers, "content-type": "text/html"}, [GARBAGE])
     elif kind == "truncated_json":
         reply = attrs.evolve(reply, pieces=cut_json(reply))
     record.status = reply.status
@@ -55,7 +55,7 @@ async def deliver(wire: HttpConnection, record: RequestRecord, plan: Plan, reply
         await wire.send(reply.status, reply.headers, b"".join(reply.pieces))
 
 
-def cut_json(reply: Reply) -> list[bytes]:
+def cut_json(reply: WireReply) -> list[bytes]:
     """The body cut within its JSON; of a stream, the first event and half of the second, ended like an event."""
     if not reply.streamed:
         body = b"".join(reply.pieces)
@@ -64,7 +64,7 @@ def cut_json(reply: Reply) -> list[bytes]:
     return [reply.pieces[0], second[: len(second) // 2] + b"\n\n"]
 
 
-async def _send_pieces(wire: HttpConnection, reply: Reply, pieces: list[bytes], interval_s: float) -> None:
+async def _send_pieces(wire: HttpConnection, reply: WireReply, pieces: list[bytes], interval_s: float) -> None:
     # The first piece leaves immediately and the end of the body with the last one, so n pieces take n - 1 intervals.
     wire.begin(reply.status, _framed(reply))
     for index, piece in enumerate(pieces):
@@ -76,19 +76,19 @@ async def _send_pieces(wire: HttpConnection, reply: Reply, pieces: list[bytes], 
             await wire.finish(piece)
 
 
-async def _send_slowly(wire: HttpConnection, reply: Reply, failure: Failure) -> None:
+async def _send_slowly(wire: HttpConnection, reply: WireReply, failure: Failure) -> None:
     body, step = b"".join(reply.pieces), failure.piece_bytes
     pieces = [body[at : at + step] for at in range(0, len(body), step)]
     await _send_pieces(wire, reply, pieces, failure.interval_s)
 
 
-async def _send_half(wire: HttpConnection, reply: Reply) -> None:
+async def _send_half(wire: HttpConnection, reply: WireReply) -> None:
     body = b"".join(reply.pieces)
     wire.begin(reply.status, _framed(reply))
     await wire.send_piece(body[: len(body) // 2])
 
 
-def _framed(reply: Reply) -> dict[str, str]:
+def _framed(reply: WireReply) -> dict[str, str]:
     """The headers, with the body's length when it is known beforehand; h11 sends the rest in chunks."""
     if reply.streamed:
         return dict(reply.headers)

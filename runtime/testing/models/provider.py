@@ -20,10 +20,10 @@ from actors.checks import refuse
 from actors.errors import UsageError
 from actors.words import said
 from runtime.testing.models.answers import ChatRequest, shortest_decimal
-from runtime.testing.models.delivery import Reply, deliver
+from runtime.testing.models.delivery import WireReply, deliver
 from runtime.testing.models.dialects import ANTHROPIC, OPENAI, Dialect, NotAChatRequest, to_bytes
 from runtime.testing.models.recording import Recorder, RequestRecord
-from runtime.testing.models.script import FollowedScript, Plan, Script, ScriptLike
+from runtime.testing.models.script import FollowedScript, RequestPlan, Script, ScriptLike
 from runtime.testing.models.scripts import Tolerance, enroll
 from runtime.testing.models.wire import CLIENT_GONE, HttpConnection, HttpRequest, RefusedRequest
 
@@ -152,7 +152,7 @@ class LoopbackProvider:
         model = request.model if request is not None else _named_model(body)
         stream = request is not None and request.stream
         record = self._recorder.arrive(path=http.path, model=model, stream=stream, body=body, headers=http.headers)
-        plan = Plan(refusal=problem) if request is None else self._script.plan(request)
+        plan = RequestPlan(refusal=problem) if request is None else self._script.plan(request)
         wire.on_last_bytes = partial(self._recorder.end, record)
         record.failure = None if plan.failure is None else plan.failure.kind
         try:
@@ -160,7 +160,9 @@ class LoopbackProvider:
         finally:
             self._recorder.end(record)
 
-    async def _answer_while_connected(self, wire: HttpConnection, record: RequestRecord, plan: Plan, dialect: Dialect) -> None:
+    async def _answer_while_connected(
+        self, wire: HttpConnection, record: RequestRecord, plan: RequestPlan, dialect: Dialect
+    ) -> None:
         """Answer, and stop immediately when the client leaves."""
 
         async def notice_leaving() -> None:
@@ -263,7 +265,7 @@ def _named_model(body: object) -> str:
     return model if isinstance(model, str) else ""
 
 
-def _reply(plan: Plan, dialect: Dialect, record: RequestRecord) -> Reply:
+def _reply(plan: RequestPlan, dialect: Dialect, record: RequestRecord) -> WireReply:
     """The response that goes with `plan`, before its failure changes the way it is delivered."""
     headers = {"x-request-id": f"req_{record.number:06d}"}
     failure, completion = plan.failure, plan.completion
@@ -272,8 +274,10 @@ def _reply(plan: Plan, dialect: Dialect, record: RequestRecord) -> Reply:
         text = plan.refusal or ("" if failure is None else failure.message)
         if failure is not None and failure.retry_after_s is not None:
             headers["retry-after"] = shortest_decimal(failure.retry_after_s)
-        return Reply(status, {**_JSON, **headers}, [to_bytes(dialect.error(status, text))])
+        return WireReply(status, {**_JSON, **headers}, [to_bytes(dialect.error(status, text))])
     if record.stream:
         events = dialect.events(completion, record.number, record.body)
-        return Reply(200, {"content-type": "text/event-stream", "cache-control": "no-cache", **headers}, events, streamed=True)
-    return Reply(200, {**_JSON, **headers}, [to_bytes(dialect.body(completion, record.number))])
+        return WireReply(
+            200, {"content-type": "text/event-stream", "cache-control": "no-cache", **headers}, events, streamed=True
+        )
+    return WireReply(200, {**_JSON, **headers}, [to_bytes(dialect.body(completion, record.number))])

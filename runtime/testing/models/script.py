@@ -123,7 +123,7 @@ ScriptLike = ModelScript | AnswerValue | Answer | AnswerFunction | Sequence[Answ
 
 @final
 @attrs.frozen
-class Plan:
+class RequestPlan:
     """What is done with one request. Either `completion` or `refusal` is given, or `failure` makes both unnecessary."""
 
     latency_s: float = 0.0
@@ -195,7 +195,7 @@ class Script:
             left += [f"{model!r}, failure {at}: {each}" for at, each in enumerate(failures, 1) if at > failed]
         return left
 
-    def plan(self, request: ChatRequest) -> Plan:
+    def plan(self, request: ChatRequest) -> RequestPlan:
         """Decide what happens to `request` and use up what that takes. A mistake in the script becomes an error reply."""
         name = request.model if request.model in self._models else ANY_MODEL
         script = self._models.get(name)
@@ -203,14 +203,14 @@ class Script:
         in_vain = script is None or self._is_spent(name, script)
         self.asked.append(Asked(f"{request.model}: {request.text}", in_vain))
         if script is None:
-            return Plan(refusal=_unscripted(request.model, self.models))
+            return RequestPlan(refusal=_unscripted(request.model, self.models))
         latency_s = self.latency_s if script.latency_s is None else script.latency_s
         failure = self._next_failure(name, script)
         if failure is not None and failure.after_s is not None:
             latency_s = failure.after_s
         if failure is not None and failure.kind in {"status", "disconnect", "garbage"}:
-            return Plan(latency_s, failure=failure)
-        return self._planned_answer(name, script, request, Plan(latency_s, script.interval_s, failure))
+            return RequestPlan(latency_s, failure=failure)
+        return self._planned_answer(name, script, request, RequestPlan(latency_s, script.interval_s, failure))
 
     def _is_spent(self, name: str, script: ModelScript) -> bool:
         """Whether all of its answers and failures have been given."""
@@ -227,10 +227,10 @@ class Script:
         self._failed[name] = used + 1
         return script.failures[used]
 
-    def _planned_answer(self, name: str, script: ModelScript, request: ChatRequest, plan: Plan) -> Plan:
+    def _planned_answer(self, name: str, script: ModelScript, request: ChatRequest, plan: RequestPlan) -> RequestPlan:
         used, items = self._answered.get(name, 0), _items(script)
         if items is not None and used >= len(items):
-            return Plan(refusal=_used_up(request.model, len(items)))
+            return RequestPlan(refusal=_used_up(request.model, len(items)))
         answer = cast("_Item", script.answer) if items is None else items[used]
         if plan.failure is None or plan.failure.kind in {"slow_headers", "slow_body"}:
             self._answered[name] = used + 1
@@ -238,7 +238,7 @@ class Script:
             given = answer(request) if callable(answer) else answer
             completion = completion_of(given, model=request.model, messages=request.messages)
         except Exception as error:  # noqa: BLE001 - anything that a test's own function raises is shown to its client
-            return Plan(refusal=f"The script of model {request.model!r} raised {said(error)}")
+            return RequestPlan(refusal=f"The script of model {request.model!r} raised {said(error)}")
         own_s = given.latency_s if isinstance(given, Answer) else None
         keeps = own_s is None or (plan.failure is not None and plan.failure.after_s is not None)
         return attrs.evolve(plan, completion=completion, latency_s=plan.latency_s if keeps or own_s is None else own_s)

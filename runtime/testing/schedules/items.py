@@ -35,7 +35,7 @@ Phase = tuple[pytest.CallInfo[None], pytest.TestReport]
 
 @final
 @attrs.frozen
-class Plan:
+class ItemPlan:
     """How one item is explored."""
 
     exploration: Exploration
@@ -43,7 +43,7 @@ class Plan:
     """Committed failures, tried before all else."""
 
 
-def plan_of(item: pytest.Item) -> Plan | None:
+def plan_of(item: pytest.Item) -> ItemPlan | None:
     """How `item` is explored; None when it is not.
 
     Raises:
@@ -65,7 +65,7 @@ def plan_of(item: pytest.Item) -> Plan | None:
     sources = (given,) if isinstance(given, str | Path) else tuple(given)
     for source in sources:
         Schedule.load(source, item.path)  # an error in it is reported before anything runs
-    return Plan(Exploration(**options), sources)
+    return ItemPlan(Exploration(**options), sources)
 
 
 def _can_be_explored(item: pytest.Item) -> bool:
@@ -226,7 +226,7 @@ def _noticing_processes() -> Generator[list[object]]:
 # --- the protocol -----------------------------------------------------------------------------------------------------
 
 
-def run_explored(item: pytest.Item, nextitem: pytest.Item | None, plan: Plan) -> None:
+def run_explored(item: pytest.Item, nextitem: pytest.Item | None, plan: ItemPlan) -> None:
     """Run `item` by `plan` and report it once."""
     hooks = item.ihook
     hooks.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)

@@ -50,6 +50,8 @@ async def recorded_twice(store: MemoryStore) -> Sequence[str]:
     for run_id, records in (await journals_in(store)).items():
         told: Counter[tuple[RecordKind, str]] = Counter()
         for record in records:
+            if any(frame.startswith("?") for frame in record.path.split("\n")[:-1]):  # computed again after it has failed
+                continue
             if record.kind is RecordKind.RETRACTED:  # its items come again
                 for key in [key for key in told if key[0] is RecordKind.EMITTED and key[1].startswith(f"{record.path}#")]:
                     del told[key]

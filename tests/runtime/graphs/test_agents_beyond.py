@@ -10,7 +10,7 @@ import dspy
 import pytest
 import trio
 
-from actors import LM, Actor, Graph, Request
+from actors import LM, Actor, Graph, Policy, Request, RunCancelled
 from actors.errors import LMReplyUnreadable, RunFailed
 from runtime import FieldDelta, ToolCalled, open_runtime
 from runtime.journal import MemoryStore
@@ -106,6 +106,63 @@ async def test_a_tool_of_dspys_is_a_tool():
     described = lm.calls[0].options["tools"][0]["function"]
     assert (described["name"], described["description"]) == ("shelf", "Name a shelf.")
     assert lm.calls[1].messages[-1]["content"] == "shelf 7"
+
+
+async def test_a_run_that_is_cancelled_in_the_middle_of_a_call_closes_the_socket_of_its_tool():
+    connected, ended = trio.Event(), trio.Event()
+
+    async def serve(stream: trio.SocketStream) -> None:
+        connected.set()
+        assert await stream.receive_some() == b""  # its other side is closed
+        ended.set()
+
+    async with trio.open_nursery() as nursery:
+        [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        nursery.start_soon(trio.serve_listeners, serve, [listener])
+        port = listener.socket.getsockname()[1]
+
+        async def fetch(page: int) -> bytes:
+            """Fetch a page."""
+            async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+                received: bytes = await stream.receive_some()
+                return received
+
+        async with open_runtime(lm=ScriptedLM([tool_answer("fetch", page=1)])) as runtime:
+            handle = await runtime.start(agent(fetch), Question("x"))
+            with trio.fail_after(60):
+                await connected.wait()
+                await handle.cancel()
+                await ended.wait()
+            assert [str(step.status) for step in handle.trace] == ["cancelled", "cancelled"]
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_conversation_that_is_interrupted_leaves_no_call_running_at_the_provider():
+    graph = Graph("talks", input=Question, output=Answer)
+
+    @graph.predict
+    async def answer(question: Question) -> Answer:
+        """Answer."""
+        raise NotImplementedError
+
+    async with open_loopback({"*": [{"text": "never"}, {"text": "ok"}]}) as provider:
+        provider.set_latency(60)
+        lm = LMClient("openai/gpt-4o-mini", api_key="sk-long-enough-to-be-one", api_base=provider.api_base)
+        async with open_runtime(lm=lm) as runtime, trio.open_nursery() as nursery:
+            talk = runtime.conversation(graph, key="user-7", policy=Policy.INTERRUPT)
+
+            async def interrupted() -> None:
+                with pytest.raises(RunCancelled):
+                    await talk.send(Question("one"))
+
+            nursery.start_soon(interrupted)
+            await provider.wait_request(1)
+            provider.set_latency(0)
+            assert await talk.send(Question("two")) == Answer("ok")
+
+            first = await provider.wait_ended(1)
+            assert first.cancelled_by_client
+            assert provider.in_flight == 0
 
 
 async def test_a_tool_that_calls_its_own_language_model_is_charged_to_the_run():

@@ -12,12 +12,13 @@ import trio
 
 from actors import Actor, DeclarationError, Graph, MessageInvalid, Request, RunCancelled, RunFailed
 from actors.errors import ToolRefused, ToolTimedOut
+from actors.graphs.toolboxes import CallTool, ListTools, OfferedTool
 from runtime import QuestionAsked, ToolCalled, open_runtime
 from runtime.app import Runtime
 from runtime.graphs.questions import Question as Asked
 from runtime.journal.memory import MemoryStore
 from runtime.testing import ScriptedLM, answering, tool_answer
-from runtime.tools import Approved, Refused, tool
+from runtime.tools import Approved, Arguments, Refused, Toolbox, tool
 from tests.runtime.graphs.lives import Lives
 
 
@@ -262,6 +263,29 @@ async def test_actors_graphs_and_tools_of_dspys_wait_for_people_too(autojump_clo
         await handle.result()
 
     assert [text.rpartition("\n")[2] for text in told(lm)] == ["gave 2", '{"text": "echo of b"}', "shelf 8"]
+
+
+class Shelf(Actor):
+    """What stands behind a toolbox, such as an MCP server."""
+
+    async def receive(self, message: ListTools | CallTool) -> Any:
+        if isinstance(message, ListTools):
+            schema: dict[str, Any] = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
+            return tuple(OfferedTool(name, "", schema) for name in ("read_file", "write_file"))
+        return f"{message.name} {message.arguments['name']}"
+
+
+async def test_a_toolbox_says_which_of_its_calls_wait(autojump_clock: object):
+    calls = [{"name": name, "arguments": {"name": "a"}} for name in ("read_file", "write_file")]
+    lm = ScriptedLM([{"role": "assistant", "content": None, "tool_calls": calls}, {"text": "ok"}])
+    async with open_runtime(lm=lm) as runtime:
+        handle = await runtime.start(agent(Toolbox("files", Shelf, approve=("write_*",))), Question("x"))
+        [question] = await asked(runtime)
+        assert question.asks == Arguments({"name": "a"})
+        await runtime.answer(question.id, {"values": {"name": "b"}})
+        await handle.result()
+
+    assert [text.rpartition("\n")[2] for text in told(lm)] == ["read_file a", "write_file b"]
 
 
 # --- over the ends of processes ---------------------------------------------------------------------------------------

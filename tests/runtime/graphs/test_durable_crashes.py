@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncGenerator, Callable
 from typing import Annotated, Any
 
@@ -11,8 +12,10 @@ import trio
 
 from actors import Backoff, Dep, Gather, Graph, NodeFailed, Redelivery, Run, RunFailed
 from runtime import open_runtime
+from runtime.journal.memory import MemoryStore
 from runtime.journal.store import Store
 from runtime.testing.stores.crashes import crash_everywhere
+from runtime.testing.stores.crashing import CANCELLED, Ending
 from tests.runtime.graphs.stage import EXACT, TWICE, Ask, Done, Other, Part, graph_of
 
 
@@ -259,3 +262,90 @@ async def test_a_run_that_fails_fails_in_every_life_with_the_same_words(autojump
     crashes = await crash_everywhere(run)
 
     assert crashes.output == ("broken", "g/broken/0", 2)
+
+
+def with_a_context() -> Graph:
+    @contextlib.asynccontextmanager
+    async def connection() -> AsyncGenerator[str]:
+        try:
+            yield "open"
+        finally:
+            await trio.sleep(1)
+
+    @contextlib.asynccontextmanager
+    async def file() -> AsyncGenerator[str]:
+        try:
+            yield "open"
+        finally:
+            await trio.sleep(1)
+
+    async def first(ask: Ask, one: Annotated[str, Dep(connection)]) -> Part:
+        await trio.sleep(1)
+        return Part(ask.n)
+
+    async def last(part: Part, two: Annotated[str, Dep(file)]) -> Done:
+        await trio.sleep(1)
+        return Done(part.n)
+
+    return graph_of(first, last)
+
+
+def asking_in_vain() -> Graph:
+    graph = graph_of()
+
+    @graph.human(timeout_s=5, fallback=_instead)
+    async def approve(ask: Ask) -> Part:
+        """May it?"""
+        raise NotImplementedError
+
+    @graph.node
+    async def last(part: Part) -> Done:
+        return Done(part.n)
+
+    return graph
+
+
+async def _instead(ask: Ask) -> Part:
+    return Part(ask.n + 1)
+
+
+@pytest.mark.explore(runs=1)
+@pytest.mark.parametrize("make", [with_a_context, asking_in_vain])
+async def test_a_run_whose_runtime_is_cancelled_at_any_record_goes_on_in_the_next(make, autojump_clock):
+    graph = make()
+
+    async def run(store: Store) -> Any:
+        async with open_runtime(store=store, seed=1, graphs=[graph], evict_after_s=1) as runtime:
+            return await (await runtime.start(graph, Ask(2), run_id="it")).result()
+
+    crashes = await crash_everywhere(run, endings=[*CANCELLED, Ending.FROZEN])
+
+    assert isinstance(crashes.output, Done)
+    assert crashes.points >= 12
+
+
+async def test_a_resumed_run_that_waits_for_its_turn_when_its_runtime_is_cancelled_goes_on_in_the_next(autojump_clock):
+    async def slow(ask: Ask) -> Done:
+        await trio.sleep(100)
+        return Done(ask.n)
+
+    graph, store = graph_of(slow), MemoryStore()
+
+    async def life(store: MemoryStore, most_s: float, max_runs: float) -> list[Any]:
+        made: list[Any] = []
+        with trio.move_on_after(most_s):
+            async with open_runtime(store=store) as runtime, trio.open_nursery() as nursery:
+                await runtime.deploy(graph, max_runs=max_runs)
+
+                async def one(n: int) -> None:
+                    made.append(await (await runtime.start(graph, Ask(n), run_id=f"run-{n}")).result())
+
+                for n in range(3):
+                    nursery.start_soon(one, n)
+        return made
+
+    assert await life(store, 10, 3) == []
+    assert await life(store.beside(), 10, 1) == []
+    made = await life(store.beside(), 1_000, 1)
+
+    assert sorted(done.n for done in made) == [0, 1, 2]

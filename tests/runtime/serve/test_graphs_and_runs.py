@@ -1,5 +1,7 @@
 """Graphs and runs over HTTP."""
 
+import base64
+import json
 from typing import Any
 
 import attrs
@@ -8,6 +10,7 @@ import trio
 
 from actors import Graph
 from actors.errors import DeclarationError
+from runtime.journal import MemoryStore
 from runtime.serve import Limits, Recording, Service
 from tests.runtime.serve.cast import Answer, Client, Keys, Question, answers, serving
 
@@ -358,3 +361,54 @@ def _found(document: Any, reference: str) -> bool:
             return False
         document = document[part]
     return True
+
+
+@pytest.mark.parametrize("query", ["status=flying", "status=", "limit=-1", "label=x", "cursor=none"])
+async def test_a_query_that_cannot_be_meant_is_a_400(query: str) -> None:
+    async with serving() as client:
+        assert (await client.get(f"/v1/runs?{query}")).problem == "bad-request"
+
+
+@pytest.mark.parametrize(("query", "header"), [("?after=-1", ""), ("?after=-1", "0"), ("", "x"), ("?after=0", "-2")])
+async def test_a_place_in_a_stream_is_a_number_wherever_it_stands(query: str, header: str) -> None:
+    async with serving() as client:
+        await client.start("a", run_id="r")
+        reply = await client.get(f"/v1/runs/r/events{query}", headers={"last-event-id": header})
+
+    assert reply.problem == "bad-request"
+
+
+def cursor(value: object) -> str:
+    return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        cursor([None, "0001-01-01T00:00:00+23:59", "r"]),
+        cursor([None, "9999-12-31T23:59:59-23:59", "r"]),
+        base64.urlsafe_b64encode(b"[" * 20_000).decode().rstrip("="),
+        cursor([None, 3, "r"]),
+        cursor({}),
+        "%ff",
+        "é",
+    ],
+    ids=lambda text: text[:30],
+)
+async def test_a_cursor_of_a_store_that_is_none_is_a_400(text: str) -> None:
+    async with serving(store=MemoryStore()) as client:
+        assert (await client.get(f"/v1/runs?cursor={text}")).problem == "bad-request"
+
+
+async def test_metrics_are_shown_to_those_who_may_look_inside_and_are_those_of_this_service() -> None:
+    async with serving() as client, serving() as other:
+        run = (await client.start("a")).json()["id"]
+        await client.get(f"/v1/runs/{run}/events")
+        mine, others = await client.get("/metrics"), await other.get("/metrics")
+
+    assert mine.status == 200
+    assert mine.headers["content-type"].startswith("text/plain; version=")
+    assert "understudy_runs" in mine.body.decode()
+    assert 'graph="answers"' not in others.body.decode()
+    async with serving(metrics=False) as client:
+        assert (await client.get("/metrics")).status == 404

@@ -176,6 +176,32 @@ async def test_it_reads_only_unless_it_may_operate() -> None:
         assert (await client.of(keys.oz).post(f"{API}/runs/x/cancel", {})).problem == "no-such-run"
 
 
+async def test_an_actor_is_restarted_by_who_operates_and_by_no_one_else() -> None:
+    class Counting(Actor[str]):
+        """Counts its lives."""
+
+        async def receive(self, message: str) -> None:
+            """Do nothing."""
+
+    keys = Keys()
+    service = Service([answers()], auth=keys.auth, operate=True)
+    async with service.lifespan():
+        client = Client(service.app)
+        ref = await service.live.runtime.spawn(Counting, name="counting")
+        bodies: list[Any] = [{}, [], {"address": "none"}]
+        denied = await client.of(keys.eve).post(f"{API}/restart", {"address": "counting"})
+        wrong = [await client.of(keys.oz).post(f"{API}/restart", body) for body in bodies]
+        done = await client.of(keys.oz).post(f"{API}/restart", {"address": "counting"})
+        look = service.live.runtime.look("counting")
+        ref.tell_nowait("x")
+
+    assert denied.problem == "forbidden"
+    assert [each.problem for each in wrong] == ["bad-request", "bad-request", "not-found"]
+    assert done.status == 200
+    assert look is not None
+    assert (look.incarnation, look.restarts, str(look.state)) == (2, 0, "running")
+
+
 @attrs.frozen
 class Draft:
     text: str

@@ -6,6 +6,7 @@ import contextlib
 import json
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator
+from functools import partial
 from typing import Any
 
 import attrs
@@ -27,7 +28,8 @@ from runtime.serve.faces.mcp_tools import tools_of
 from runtime.serve.live import Live
 from tests.patience import PATIENCE_S
 from tests.runtime.embed.servers import ROOT
-from tests.runtime.serve.cast import Answer, Keys, Many, Question, answers, serving
+from tests.runtime.serve.cast import Answer, Keys, Many, Question, Reply, answers, serving
+from tests.runtime.serve.cast import Client as ASGIClient
 from tests.runtime.serve.listening import SERVERS, listening
 from tests.runtime.serve.test_gate import BAD_JSON
 from tests.runtime.serve.test_questions import letters
@@ -297,6 +299,23 @@ async def test_a_session_is_its_callers_alone() -> None:
         assert b'"answers"' in (await client.of(keys.ann).post("/mcp", listing, headers=session)).body
         assert (await client.of(keys.ann).call("DELETE", "/mcp", headers=session)).status == 200
         assert (await client.of(keys.ann).post("/mcp", listing, headers=session)).status == 404
+
+
+async def test_a_session_can_be_listened_to_until_the_service_drains(virtual_clock: Any) -> None:
+    service = Service([answers()], faces=[MCPFace()])
+    async with service.lifespan():
+        client = ASGIClient(service.app)
+        begun = await client.post("/mcp", HELLO, headers=BOTH)
+        session = {"accept": "text/event-stream", "mcp-session-id": begun.headers["mcp-session-id"]}
+        heard = Reply()
+        with trio.fail_after(10):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(partial(client.call, "GET", "/mcp", headers=session, reply=heard))
+                await trio.sleep(5)
+                assert (heard.status, heard.headers["content-type"]) == (200, "text/event-stream")
+                assert not heard.is_whole
+                service.refuse_runs()
+    assert trio.current_time() < 8
 
 
 async def test_the_state_that_a_client_sends_back_is_its_callers_and_cannot_be_forged(virtual_clock: Any) -> None:

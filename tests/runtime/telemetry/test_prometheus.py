@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
+
 import attrs
 import pytest
 import trio
@@ -11,7 +15,10 @@ from actors import LM, Actor, Graph, LMUnavailable, RunFailed, Usage
 from actors.errors import UsageError
 from runtime import open_runtime
 from runtime.telemetry import PrometheusMetrics
-from runtime.testing import Answer, ScriptedLM
+from runtime.testing import Answer, ModelScript, ScriptedLM
+from runtime.testing.network import VirtualNetwork
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @attrs.frozen
@@ -66,7 +73,7 @@ async def test_runs_calls_and_actors_are_counted(autojump_clock):
         assert value(registry, "understudy_lm_tokens_total", model=lm.model, direction="input") == 7
         assert value(registry, "understudy_lm_cost_usd_total", model=lm.model) == 0.5
         assert value(registry, "understudy_mailbox_messages") == 3
-        assert (value(registry, "understudy_actors") or 0) >= 2
+        assert value(registry, "understudy_actors", state="running") == 2  # the node's, and the slow one
         await handle.cancel()
 
     text = generate_latest(registry).decode()
@@ -91,3 +98,58 @@ async def test_metrics_of_one_runtime_are_not_given_to_a_second_one():
         with pytest.raises(UsageError, match="belongs to one runtime"):
             async with open_runtime(instruments=[metrics]):
                 pass
+
+
+async def test_the_dashboard_names_metrics_and_labels_that_are_exported(autojump_clock):
+    """docs/examples/grafana.json: a panel over a metric that no one exports would be empty, and no one would know why."""
+    dashboard = json.loads((ROOT / "docs/examples/grafana.json").read_text(encoding="utf-8"))
+    metrics = PrometheusMetrics()
+    lm = ScriptedLM([Answer("yes", usage=Usage(7, 3, 0.5)), LMUnavailable("down", model="m")])
+    streaming = Graph("streaming", input=Ask, output=Done)
+
+    @streaming.node(lm="other")
+    async def read(ask: Ask, lm: LM) -> Done:
+        async with lm.stream([{"role": "user", "content": "x"}]) as stream:
+            async for _ in stream:
+                pass
+        return Done("")
+
+    network = VirtualNetwork()
+    network.provider("api.openai.com", {"gpt-4o-mini": ModelScript("one two")})
+    client = network.client("openai/gpt-4o-mini")
+    async with client as other, open_runtime(lm=lm, lms={"other": other}, instruments=[metrics]) as runtime:
+        await runtime.run(graph, Ask(0))
+        with pytest.raises(RunFailed):
+            await runtime.run(graph, Ask(0))
+        handle = await runtime.start(graph, Ask(1_000))
+        await runtime.run(streaming, Ask(0))
+        text = metrics.exposition()[0].decode()
+        await handle.cancel()
+
+    exported: dict[str, set[str]] = {}
+    for name, labels in re.findall(r"^(\w+)(?:\{(.*)\})? ", text, re.MULTILINE):
+        exported.setdefault(name, set()).update(re.findall(r'(\w+)="', labels))
+    asked = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    asked += [each["query"]["query"] for each in dashboard["templating"]["list"] if each["type"] == "query"]
+    named = {name for query in asked for name in re.findall(r"understudy_\w+", query)}
+    assert named <= exported.keys()
+    shown = {re.sub(r"_(bucket|sum|count|created)$", "", name) for name in exported if name.startswith("understudy_")}
+    assert {re.sub(r"_bucket$", "", name) for name in named} == {name for name in shown if f"{name}_total" not in shown}
+    for query in asked:
+        for name, labels in re.findall(r"(understudy_\w+)\{([^}]*)\}", query):
+            assert set(re.findall(r"(\w+)=", labels)) <= exported[name], query
+        for kept in re.findall(r"by \(([^)]*)\)", query):
+            for name in re.findall(r"understudy_\w+", query):
+                assert set(kept.replace(" ", "").split(",")) <= exported[name], query
+
+
+def test_the_dashboard_is_one_that_grafana_reads():
+    dashboard = json.loads((ROOT / "docs/examples/grafana.json").read_text(encoding="utf-8"))
+
+    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
+    places = [panel["gridPos"] for panel in dashboard["panels"]]
+    assert all(place["x"] + place["w"] <= 24 for place in places)
+    taken = [(place["x"] + dx, place["y"] + dy) for place in places for dx in range(place["w"]) for dy in range(place["h"])]
+    assert len(taken) == len(set(taken))
+    assert {each["name"] for each in dashboard["templating"]["list"]} == {"datasource", "graph", "model"}
+    assert all(panel["datasource"]["uid"] == "${datasource}" for panel in dashboard["panels"])

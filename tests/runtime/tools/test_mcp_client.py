@@ -140,6 +140,32 @@ async def test_calls_in_flight_end_when_the_server_is_killed_and_the_next_one_wo
         assert [type(failure) for failure in failures] == [ToolServerLost] * 6
 
 
+@pytest.mark.chaos
+async def test_a_server_that_is_killed_a_hundred_times_is_named_each_time_and_serves_the_next_call():
+    named: list[str] = []
+    took_s: list[float] = []
+
+    async def waiting(ref: ActorRef[Any]) -> None:
+        failure = await failure_of(ref, CallTool("wait", {}, "1"))
+        took_s.append(trio.current_time() - killed_at_s)
+        named.append(type(failure).__name__)
+
+    async with open_runtime(supervision=SUPERVISION) as runtime:
+        ref = await runtime.spawn(mcp("files", command=COMMAND).factory, name="files")
+        for _ in range(100):
+            with trio.fail_after(60):
+                first = int(await ref.ask(CallTool("pid", {}, "pid")))
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(waiting, ref)
+                    await ref.ask(CallTool("echo", {"text": "it has begun"}, "2"))
+                    killed_at_s = trio.current_time()
+                    os.kill(first, signal.SIGKILL)
+                assert int(await ref.ask(CallTool("pid", {}, "pid"))) != first
+
+    assert named == ["ToolServerLost"] * 100
+    print(f"named within {max(took_s) * 1_000:.0f} ms, {sorted(took_s)[50] * 1_000:.0f} ms in the middle")  # noqa: T201
+
+
 async def test_a_cancelled_call_is_cancelled_and_others_go_on():
     async with served(mcp("files", command=COMMAND)) as ref:
         with trio.move_on_after(0.2) as scope:

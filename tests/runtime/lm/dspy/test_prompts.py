@@ -13,7 +13,7 @@ import pytest
 
 from runtime.lm.dspy.bridge import plan_of
 from runtime.lm.dspy.careful import careful
-from runtime.lm.dspy.plans import Plan
+from runtime.lm.dspy.plans import SignaturePlan
 from runtime.lm.dspy.reading import Care
 
 library: Any = dspy
@@ -66,7 +66,7 @@ DEMOS: Sequence[list[Mapping[str, Any]]] = (
 )
 
 
-def formatted(signature: Any, demos: Any, inputs: Mapping[str, Any], plan: Plan | None = None) -> Any:
+def formatted(signature: Any, demos: Any, inputs: Mapping[str, Any], plan: SignaturePlan | None = None) -> Any:
     adapter: Any = careful(library.ChatAdapter(), Care(1, "answer", plan))
     return adapter.format(signature, demos, dict(inputs))
 

@@ -10,7 +10,7 @@ import pytest
 from actors.errors import DeclarationError
 from actors.lm import Completion, ToolCall, Usage
 from runtime.testing import Answer, ChatRequest, Failure, ModelScript, tool_answer
-from runtime.testing.models.script import Plan, Script, ScriptLike, script_from_json, script_to_json
+from runtime.testing.models.script import RequestPlan, Script, ScriptLike, script_from_json, script_to_json
 
 CALL = ToolCall("1", "look", "{}")
 
@@ -53,7 +53,7 @@ def test_an_exception_is_no_answer_of_a_provider() -> None:
     script = Script()
     script.set("a", Answer(OSError("broken")))
 
-    assert script.plan(asking("a")) == Plan(
+    assert script.plan(asking("a")) == RequestPlan(
         refusal="The script of model 'a' raised DeclarationError: A scripted answer is the exception OSError('broken'), "
         "which only ScriptedLM can raise.\n"
         "  Fix: let the provider fail by ModelScript(answer, failures=[Failure.status(500)])."
