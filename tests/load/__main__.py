@@ -46,7 +46,7 @@ async def _followed(host: Host, readers: list[Reader], before: int, what: str) -
 
 async def stalled_readers(host: Host, count: int) -> bool:
     """So many readers take nothing of a log of 1 MiB, while others read it."""
-    run = await start(host, 64, text="x" * 8_000)
+    run = await start(host, 130, text="x" * 8_000)
     first = Reader(run)
     await first.read(host)
     before = await host.bytes()
@@ -92,14 +92,17 @@ async def comings_and_goings(host: Host, count: int) -> bool:
 async def cancelled_waits(host: Host, count: int) -> bool:
     """So many clients leave while they wait for a run; what is left of the calls that their runs had open."""
     before = await host.state()
+    leave = trio.Event()
     async with trio.open_nursery() as nursery:
         for _ in range(count):
-            nursery.start_soon(leave_a_wait, host, 2.0)
-        await trio.sleep(1.5)
-        during = await host.state()
+            nursery.start_soon(leave_a_wait, host, leave)
+        with trio.move_on_after(60):
+            while (during := await host.state())["calls"] < count:  # noqa: ASYNC110 - another process says nothing
+                await trio.sleep(0.1)
+        leave.set()
     after = await _until_same(host, before, ("files", "calls"))  # a node keeps the instances that so many runs have made
     say(f"{count:,} waits that were left: {during['calls']} calls were open, {after['calls']} are left")
-    return bool(during["calls"]) and after["calls"] == before["calls"]
+    return bool(during["calls"] == count and after["calls"] == before["calls"])
 
 
 async def _until_same(host: Host, before: dict[str, int], names: tuple[str, ...] = ("tasks", "files", "calls")) -> dict[str, int]:

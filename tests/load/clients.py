@@ -66,9 +66,9 @@ async def visit(host: Host, run: str) -> None:
         await stream.receive_some(1_000)
 
 
-async def leave_a_wait(host: Host, stay_s: float) -> None:
-    """Start a run, wait for a while, and leave: the run is cancelled."""
+async def leave_a_wait(host: Host, leave: trio.Event) -> None:
+    """Start a run and wait for it until `leave`: the run is cancelled."""
     async with await host.connect() as stream:
         body = {"input": {"left": 1, "wait_s": 3_600}}
         await stream.send_all(request("POST", START, body, Prefer="wait=300, cancel-on-disconnect"))
-        await trio.sleep(stay_s)
+        await leave.wait()
