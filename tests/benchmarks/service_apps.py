@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,10 @@ class Answer:
 @attrs.frozen
 class Count:
     left: int
+    wait_s: float = 0.0
+    """How long a step calls something outside, in seconds."""
+    text: str = ""
+    """What each event carries."""
 
 
 graph = Graph("answers", input=Question, output=Answer)
@@ -45,10 +51,18 @@ async def answer(question: Question) -> Answer:
     return Answer(question.text)
 
 
-@counting.node
+CALLS: Counter[str] = Counter()
+"""Calls to the outside that are open."""
+
+
+@counting.node(concurrency=1_000)
 async def count(number: Count) -> Count | Answer:
-    await trio.lowlevel.checkpoint()
-    return Count(number.left - 1) if number.left > 1 else Answer("done")
+    CALLS["open"] += 1
+    try:
+        await trio.sleep(number.wait_s)
+    finally:
+        CALLS["open"] -= 1
+    return attrs.evolve(number, left=number.left - 1) if number.left > 1 else Answer("done")
 
 
 async def raw(request: Request) -> JSONResponse:
@@ -65,9 +79,13 @@ async def by_hand(request: Request) -> JSONResponse:
 
 
 async def cpu(_: Request) -> JSONResponse:
-    """CPU seconds of this process, and the memory that it holds in bytes."""
+    """CPU seconds of this process, the memory that it holds in bytes, and what is open."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])  # noqa: ASYNC240 - no file of a disk
-    return JSONResponse({"cpu_s": time.process_time(), "bytes": pages * 4_096})
+    told = {"cpu_s": time.process_time(), "bytes": pages * 4_096, "calls": CALLS["open"]}
+    told["files"] = len(os.listdir("/proc/self/fd"))
+    if trio.lowlevel.in_trio_run():
+        told["tasks"] = trio.lowlevel.current_statistics().tasks_living
+    return JSONResponse(told)
 
 
 def _measured(lifespan: Any, *routes: Any) -> Starlette:
