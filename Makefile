@@ -141,6 +141,7 @@ bench-here: $(VENV)/bench.stamp
 ifeq ($(strip $(ARGS)),)
 	@$(BIN)/python -m tests.benchmarks.crossing
 	@$(BIN)/python -m tests.benchmarks.failing_share
+	@$(BIN)/python -m tests.benchmarks.first_calls
 	@$(BIN)/python -m tests.benchmarks.journals
 	@$(BIN)/python -m tests.benchmarks.lm_calls
 endif

@@ -89,6 +89,11 @@ ALLOWED: tuple[tuple[str, str, str], ...] = (
         r"\bkernel('s)? (frees|reports|takes|has|own)|(by|for) the kernel\b",
         "that of the operating system or of Jupyter",
     ),
+    (
+        r"runtime/evaluate/.*|runtime/cli/graph_commands\.py|docs/how-to/compare-prompts\.md|CHANGELOG\.md",
+        r"\b\.?verdicts?\b",
+        "what a statistical comparison comes to",
+    ),
     (r".*", r"[Rr]efusal", "what a model or a person answers"),
     (r"docs/vocabulary\.py", r".*", "the rules"),
 )

@@ -6,14 +6,17 @@ import math
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import trio
 from trio.testing import MockClock
 
-from actors import Graph
+from actors import LM, Graph
 from actors.errors import DeclarationError, UsageError
 from runtime import open_runtime
 from runtime.evaluate import Dataset, Evaluation, Metric, Progress, Score, compare, compared, evaluate, exact
+from runtime.lm.limits.budget import Budget
+from runtime.testing.network import Exchange, VirtualNetwork
 from tests.runtime.evaluate.grading import Sum, Total, adding, rows
 
 
@@ -289,3 +292,57 @@ def test_a_file_without_a_row_is_rejected(tmp_path: Path) -> None:
         Dataset.load(path, adding())
     with pytest.raises(DeclarationError, match="cannot be read"):
         Dataset.load(tmp_path / "none.jsonl", adding())
+
+
+async def test_what_was_spent_is_the_bill_of_the_provider(autojump_clock: MockClock) -> None:
+    billed: list[tuple[int, int]] = []
+
+    def answer(request: httpx.Request) -> Exchange:
+        asked = len(request.content) // 7
+        billed.append((asked, 3 + len(billed) % 5))
+        choice = {"index": 0, "message": {"role": "assistant", "content": "3"}, "finish_reason": "stop"}
+        usage = {"prompt_tokens": asked, "completion_tokens": billed[-1][1], "total_tokens": sum(billed[-1])}
+        return Exchange.reply({"id": "x", "object": "chat.completion", "model": "m", "choices": [choice], "usage": usage})
+
+    network = VirtualNetwork({"api.openai.com": answer})
+    graph, judge = Graph("asking", input=Sum, output=Total), Graph("judge", input=Sum, output=Total)
+
+    @graph.node
+    async def ask(given: Sum, lm: LM) -> Total:
+        said = await lm.chat([{"role": "user", "content": f"{given.left} + {given.right}"}])
+        again = await lm.chat([{"role": "user", "content": f"Is it {said.text}?"}])
+        return Total(int(again.text))
+
+    @judge.node
+    async def look(given: Sum, lm: LM) -> Total:
+        await lm.chat([{"role": "user", "content": f"Is {given.left} right?"}])
+        return Total(1)
+
+    async with network.client("openai/gpt-4o-mini") as lm, open_runtime(lm=lm) as runtime:
+        done = await evaluate(runtime, graph, rows(20), [exact, judge], repeats=2)
+
+    runs, judging = done.spend, done.judging
+    assert (runs.calls, judging.calls) == (80, 40)
+    assert runs.prompt_tokens + judging.prompt_tokens == sum(prompt for prompt, _ in billed)
+    assert runs.completion_tokens + judging.completion_tokens == sum(completion for _, completion in billed)
+    assert runs.cost_usd + judging.cost_usd == pytest.approx(sum(p * 0.15e-6 + c * 0.6e-6 for p, c in billed))
+
+
+async def test_an_evaluation_ends_when_its_budget_is_spent(autojump_clock: MockClock) -> None:
+    network = VirtualNetwork()
+    network.provider("api.openai.com", {"gpt-4o-mini": ["3"] * 100}, latency_s=1, unused="ok")
+    graph = Graph("asking", input=Sum, output=Total)
+
+    @graph.node
+    async def ask(given: Sum, lm: LM) -> Total:
+        said = await lm.chat([{"role": "user", "content": f"{given.left} + {given.right}"}], max_tokens=10)
+        return Total(int(said.text))
+
+    async with network.client("openai/gpt-4o-mini") as lm, open_runtime(lm=lm) as runtime:
+        budget = Budget(max_tokens=100)
+        done = await evaluate(runtime, graph, rows(50), exact, budget=budget, at_once=2)
+
+    assert done.stopped == "the budget is spent"
+    assert 1 < len(done.results) < 50
+    assert not done.failed
+    assert done.spend.prompt_tokens + done.spend.completion_tokens == budget.tokens <= 100
