@@ -51,7 +51,8 @@ def identity_of(event: Event) -> Identity | None:
     """What tells the event from others of its run, if a journal tells of it, too; None if none does."""
     match event:
         case RunStarted() | RunParkedEvent() | RunFinished():
-            return (name_of(cast("type[Event]", event.__class__)),)
+            kind: Any = type(event)
+            return (name_of(kind),)
         case RunResumed():
             return "run.resumed", event.records
         case RunSignalled():
@@ -150,7 +151,10 @@ def _node_of(path: str) -> str:
 def untagged(data: bytes | None) -> Any:
     """The JSON of a stored message, or of a list of them, without the names of their types."""
     value: Any = json.loads(data) if data else None
-    return [_bare(item) for item in cast("list[Any]", value)] if isinstance(value, list) else _bare(value)
+    if not isinstance(value, list):
+        return _bare(value)
+    items: list[Any] = value
+    return [_bare(item) for item in items]
 
 
 def _bare(value: Any) -> Any:
