@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator
+from typing import Any
 
 import trio
 import uvicorn
@@ -15,8 +16,8 @@ SERVERS = ("hypercorn", "uvicorn")
 
 
 @contextlib.asynccontextmanager
-async def listening(server: str, service: Service) -> AsyncGenerator[str]:
-    """Its address, while the block lasts."""
+async def listening(server: str, service: Service, app: Any = None) -> AsyncGenerator[str]:
+    """Its address, while the block lasts; under uvicorn also that of an `app` that it is mounted in."""
     async with trio.open_nursery() as nursery:
         if server == "hypercorn":
             yield await nursery.start(lambda task_status: serve(service, port=0, task_status=task_status))
@@ -25,7 +26,7 @@ async def listening(server: str, service: Service) -> AsyncGenerator[str]:
         bound = trio.socket.socket()
         await bound.bind(("127.0.0.1", 0))
         port = bound.getsockname()[1]
-        config = uvicorn.Config(service.app, log_level="warning", timeout_graceful_shutdown=2)
+        config = uvicorn.Config(app if app is not None else service.app, log_level="warning", timeout_graceful_shutdown=2)
         running = uvicorn.Server(config)
         inner = bound.detach()
         import socket
