@@ -176,7 +176,7 @@ async def test_an_application_of_quart_trio_is_served(provider: LoopbackHandle, 
     command = (*COMMANDS["hypercorn-trio"][:-1], "tests.runtime.embed.apps.quart_app:app")
 
     async with serving(command, {"PROVIDER": provider.api_base}, tmp_path) as server:
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(timeout=60) as client:
             assert (await client.get(f"http://127.0.0.1:{server.port}/pauses/0.1")).json() == {"paused": 0.1}
         server.process.send_signal(signal.SIGTERM)
         await server.wait()
