@@ -11,7 +11,7 @@ from typing import Final, final
 import attrs
 
 from actors.lm import TextDelta
-from actors.words import said
+from actors.words import repr_of, said
 from runtime.cli.terminal import one_line, plain
 from runtime.core.events import Event, EventsMissed
 from runtime.graphs.events import (
@@ -26,7 +26,10 @@ from runtime.graphs.events import (
     NodeRetrying,
     NodeSlowToStop,
     NodeStarted,
+    QuestionAnswered,
+    QuestionAsked,
     RunFinished,
+    SignalTaken,
     ToolCalled,
 )
 
@@ -164,6 +167,8 @@ class Board:
             of = "" if event.done is None else f" ({event.done:g}{'' if event.of is None else f' of {event.of:g}'})"
             row.report = f"{one_line(event.text)}{of}"
             return f"reports: {row.report}"
+        if isinstance(event, QuestionAsked | QuestionAnswered | SignalTaken):
+            return _heard(row, event)
         path = event.path
         if isinstance(event, NodeStarted):
             self.messages += 1
@@ -224,3 +229,18 @@ def last_words(board: Board, most: int) -> str:
     """The end of the last answer, on one line of at most `most` characters, safe to show."""
     text = " ".join(plain(board.said).split())
     return text if len(text) <= most else f"…{text[len(text) - most + 1 :]}"
+
+
+def _heard(row: Row, event: QuestionAsked | QuestionAnswered | SignalTaken) -> str:
+    """What a node has to do with people."""
+    if isinstance(event, SignalTaken):
+        return f"hears {one_line(event.key)}: {one_line(repr_of(event.signal))}"
+    if isinstance(event, QuestionAsked):
+        row.report = f"waits for {one_line(event.to or 'a person')}"
+        return (
+            f"asks {one_line(event.to or 'a person')} about {one_line(repr_of(event.asks))}: question {one_line(event.question)}"
+        )
+    row.report = ""
+    if event.timed_out:
+        return "had no answer in time"
+    return f"was answered by {one_line(event.by or 'a person')}: {one_line(repr_of(event.answer))}"

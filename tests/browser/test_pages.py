@@ -158,6 +158,8 @@ def test_a_thousand_actors_are_shown_by_pages_and_searched(page: Any, port: int)
     playwright.expect(page.locator("header")).to_contain_text(re.compile("1,00[0-9] actors"))
     playwright.expect(page.locator("tbody tr")).to_have_count(202)
     page.locator("#search").fill("quiet-999")
+    page.wait_for_timeout(1_000)  # meanwhile the page is drawn again, several times
+    playwright.expect(page.locator("#search")).to_have_value("quiet-999")
     page.locator("#search").press("Enter")
 
     playwright.expect(page.locator("tbody tr")).to_have_count(1)

@@ -19,13 +19,13 @@ export function place(hash) {
 class App extends Component {
   constructor() {
     super();
-    this.state = { place: place(location.hash), view: null, about: null, link: "connecting", open: new Set([""]), needsKey: false, now: 0, events: embedded() };
+    this.state = { place: place(location.hash), view: null, about: null, link: "connecting", open: new Set([""]), needsKey: false, typed: null, now: 0, events: embedded() };
     this.samples = [];
   }
 
   componentDidMount() {
     if (this.state.events) return;
-    addEventListener("hashchange", () => this.setState({ place: place(location.hash), view: null }, () => this.feed()));
+    addEventListener("hashchange", () => this.setState({ place: place(location.hash), view: null, typed: null }, () => this.feed()));
     addEventListener("keydown", (event) => this.key(event));
     addEventListener("dragover", (event) => event.preventDefault());
     addEventListener("drop", (event) => this.drop(event));
@@ -116,12 +116,12 @@ class App extends Component {
     }
   }
 
-  render(_, { place: at, view, about, link, needsKey, told, notice, events }) {
+  render(_, { place: at, view, about, link, needsKey, told, notice, typed, events }) {
     if (events) return html`<main><${Run} id=${(events[0] || {}).run || ""} events=${events} graph=${data("graph")} /></main>`;
     const s = (view || about || {}).summary;
     return html`<header><div class="head"><b>understudy</b>${s ? html`<span>${many(s.graphs, "graph")} · ${many(Object.values(s.runs || {}).reduce((a, b) => a + b, 0), "run")} · ${many(s.actors, "actor")} · ${s.restarting} restarting · ${many(s.letters, "dead letter")} · ${usd(s.cost_usd)}</span>` : null}<span class=${`link ${link}`} role="status">${link}</span><span class="label">${about && about.operates ? "may operate" : "read only"}</span></div>
       <nav aria-label="views">${TABS.map(([name, title], index) => html`<a href=${`#/${name}`} class=${at.name === name ? "on" : ""} aria-current=${at.name === name ? "page" : null} title=${`key ${index + 1}`}>${title}</a>`)}
-      <input id="search" type="search" placeholder="search actors  /" aria-label="search actors" value=${at.query.search || ""} onChange=${(event) => { location.hash = event.target.value ? `#/actors?search=${encodeURIComponent(event.target.value)}` : "#/actors"; }} /></nav></header>
+      <input id="search" type="search" placeholder="search actors  /" aria-label="search actors" value=${typed === null ? at.query.search || "" : typed} onInput=${(event) => this.setState({ typed: event.target.value })} onChange=${(event) => { location.hash = event.target.value ? `#/actors?search=${encodeURIComponent(event.target.value)}` : "#/actors"; }} /></nav></header>
       ${notice ? html`<p class="notice" role="alert">${shown(notice)} <button onClick=${() => this.setState({ notice: "" })}>✕</button></p>` : null}
       <main>${needsKey ? html`<section><h1>A key, please</h1><p>This service is shown to callers with the scope <code>inspect</code>. ${shown(told || "")}</p>
         <input type="password" id="key" aria-label="key" placeholder="usk_…" /> <button onClick=${() => { setToken(document.getElementById("key").value); this.begin(); }}>Look</button></section>` : this.body()}</main>`;

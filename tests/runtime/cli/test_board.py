@@ -20,7 +20,10 @@ from runtime.graphs.events import (
     NodeRetrying,
     NodeSlowToStop,
     NodeStarted,
+    QuestionAnswered,
+    QuestionAsked,
     RunFinished,
+    SignalTaken,
     ToolCalled,
 )
 from runtime.graphs.record import RunStatus
@@ -126,6 +129,21 @@ def test_calls_of_tools_and_reports_are_told() -> None:
     failed = at(ToolCalled, path="g/work/0/tool/1", tool="search", duration_s=1.0, error=LookupError("no shelf"))
     assert board.note(failed) == "work called the tool search in 1.000 s, which failed: LookupError: no shelf"
     assert (states(board), board.rows["work"].report) == ("running", "")
+
+
+def test_what_people_are_asked_and_say_is_told() -> None:
+    board = Board("g", ["work"])
+    board.note(at(NodeStarted))
+
+    asked = at(QuestionAsked, question="r.1", asks="pay\x1b[2J", due_at=None, to="anna")
+    assert board.note(asked) == "work asks anna about 'pay\\x1b[2J': question r.1"
+    assert board.rows["work"].report == "waits for anna"
+    assert board.note(at(QuestionAnswered, question="r.1", answer=5, by=None)) == "work was answered by a person: 5"
+    assert board.rows["work"].report == ""
+    late = at(QuestionAnswered, question="r.1", answer=None, by=None, timed_out=True)
+    assert board.note(late) == "work had no answer in time"
+    assert board.note(at(SignalTaken, key="hint-1", signal="look")) == "work hears hint-1: 'look'"
+    assert states(board) == "running"
 
 
 def test_a_sequence_that_is_cut_where_the_kept_end_begins_shows_no_control_character() -> None:

@@ -150,7 +150,7 @@ async def test_it_can_be_withdrawn_until_it_is_taken(store: bool):
     assert heard(lm) == ["a tree at 0", '{"text": "1"}', '{"text": "3"}', "a tree at 1"]
 
 
-@explore(runs=100, timer_races=0)
+@explore(runs=15, timer_races=0)
 async def test_a_message_is_withdrawn_or_taken_under_every_schedule():
     lm = ScriptedLM(script(1))
     withdrawn: list[bool] = []

@@ -241,6 +241,7 @@ async def test_a_lost_server_fails_the_node_if_failures_are_the_nodes():
         {"command": ["a"], "url": "http://x"},
         {"command": "a b"},
         {"command": ["a"], "allow": "read"},
+        {"command": ["a"], "approve": "write"},
         {"url": "x", "call_s": 0},
     ],
 )
