@@ -10,6 +10,8 @@
 #   make check      format, lint, types, words, layers, docs
 #   make docs       the pages, in docs/_build/html
 #   make bench      the benchmarks, beside other libraries   (make bench ARGS='ask ring' chooses among them)
+#   make bench-service   the part of it that is about services and observers
+#   make load       a thousand clients of a service, readers that stall, connections that come and go
 #   make test-all   the test suite on every supported Python of this machine
 #   make test-newest   the tests of language models, graphs and declarations with the newest libraries that pyproject.toml allows, without pins
 #   make test-oldest   the same with the oldest; make quick-newest and make quick-oldest are the short form that .ci/run calls
@@ -23,7 +25,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
-.PHONY: help demo test postgres chaos browser browser-here explore check docs bench bench-here test-all faces wheel lock clean
+.PHONY: help demo test postgres chaos browser browser-here explore check docs bench bench-here bench-service load test-all faces wheel lock clean
 .PHONY: test-newest test-oldest quick-newest quick-oldest env-newest env-oldest install-newest install-oldest
 
 # A name on PATH proves nothing: it can be a shim for a version that is not chosen, or a Python without ensurepip.
@@ -100,6 +102,9 @@ browser:
 browser-here: $(VENV)/browser.stamp
 	@$(BIN)/python -m pytest -m browser tests/browser $(ARGS)
 
+load: $(VENV)/test.stamp
+	@$(BIN)/python -m tests.load $(ARGS)
+
 chaos: $(VENV)/test.stamp
 	@$(BIN)/python -m pytest -m chaos tests/runtime tests/exploration $(ARGS)
 
@@ -135,6 +140,9 @@ docs: $(VENV)/check.stamp
 # The peers and what they bring stay out of the environment of the tests.
 bench:
 	@$(MAKE) bench-here VENV=.venv-bench
+ifeq ($(strip $(ARGS)),)
+	@$(MAKE) bench-service
+endif
 
 bench-here: $(VENV)/bench.stamp
 	@$(BIN)/python -m tests.benchmarks $(ARGS)
@@ -145,6 +153,10 @@ ifeq ($(strip $(ARGS)),)
 	@$(BIN)/python -m tests.benchmarks.journals
 	@$(BIN)/python -m tests.benchmarks.lm_calls
 endif
+
+# With the servers and the observers that the tests have.
+bench-service: $(VENV)/test.stamp
+	@$(BIN)/python -m tests.benchmarks.service $(ARGS)
 
 test-all:
 	@ran=; for version in 3.11 3.12 3.13; do found=; \

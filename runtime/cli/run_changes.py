@@ -77,7 +77,7 @@ def run(options: Options) -> int:
     Raises:
         WrongUsage: the store, the graph, a path or a value cannot be meant. KeyboardInterrupt: Ctrl-C.
     """
-    with contextlib.redirect_stdout(sys.stderr):  # what the file of the graph prints is no output of the command
+    with contextlib.redirect_stdout(sys.stderr):  # what the file of the graph prints isn't an output of the command
         graph = load_graph(options.graph)
         try:
             graph.plan()
@@ -175,7 +175,7 @@ async def _main(
 
 
 async def _followed(handle: RunHandle[Any], stdout: TextIO) -> Sequence[str]:
-    """Wait until the run is over, or waits for people and is left to whoever comes next."""
+    """Wait until the run is over, or waits for people and is left to anyone who comes next."""
     ended: list[outcome.Outcome[Any]] = []
     async with trio.open_nursery() as nursery:
 

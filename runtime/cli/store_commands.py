@@ -13,7 +13,7 @@ STORE = "the store: a SQLite file, or postgresql://…"
 
 RUNS = """\
 Runs that open_runtime(store=…) has kept. The process that works on them may go on, except for a SQLite file when a run is to
-go on here: resume, fork. Where a graph is needed, --graph FILE.py:NAME says where it is.
+go on here: resume, fork. Where a graph is needed, --graph FILE.py:NAME tells where it is.
 """
 
 
@@ -78,7 +78,7 @@ def _add_changes(actions: Commands) -> None:
     made: dict[str, Parser] = {}
     for name, text in (
         ("resume", "let one go on that has failed, was cancelled or was parked, until it is over or waits for people"),
-        ("fork", "copy one into a run of its own, from some step on or with another result for it, and let that go on"),
+        ("fork", "copy one into its own run, from some step on or with another result for it, and let that go on"),
         ("answer", "answer what a run asks people"),
         ("send", "send a signal into one"),
     ):

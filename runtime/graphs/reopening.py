@@ -30,7 +30,7 @@ from runtime.journal.store import Created, Existing, NewRun, StoredRun, StoredSt
 from runtime.lm.limits.budget import Budget
 
 _UNFINISHED: Final = (StoredStatus.READY, StoredStatus.WAITING)
-"""What may be taken over by another version, although it goes on by itself."""
+"""What may be taken over by another version, although it continues on its own."""
 _RESUMABLE: Final = (StoredStatus.FAILED, StoredStatus.CANCELLED, StoredStatus.PARKED)
 
 
@@ -149,7 +149,7 @@ class Reopening:
             what = "is in progress" if is_under_way else f"is {stored.status.value}"
             fix = "await (await runtime.handle(run_id)).result() tells what becomes of it"
             if stored.status in _UNFINISHED and not is_under_way:
-                fix = "nothing: it goes on by itself with what it waits for; adopt=True takes it over from another version"
+                fix = "nothing: it continues on its own with what it waits for; adopt=True takes it over from another version"
             raise UsageError(
                 f"resume({stored.id!r}): the run {what}, and only one that has failed, was cancelled or was parked is resumed.\n"
                 f"  Fix: {fix}."

@@ -132,13 +132,13 @@ class ActiveRun(RunLife):
         self.waits.look_around()
 
     def passed_on(self, work: Work, output: Any) -> bool:
-        """:meth:`finished`, where one message follows and finds room, and no one is to be told: what most steps are.
+        """:meth:`finished`, where one message follows and finds room: what most steps are.
 
         False: nothing was done, and there may be more to do. True: `work` is done, and no longer held by anybody.
         """
         state, delivery = self.state, work.delivery
         to = state.only_way(delivery, output)
-        if to is None or self.audience.listening or state.steps >= self.max_steps:
+        if to is None or state.steps >= self.max_steps:
             return False
         envelopes, path = self._envelopes, delivery.path
         envelope = envelopes.get(path)
@@ -152,6 +152,8 @@ class ActiveRun(RunLife):
             return False
         step = work.step
         step.status, step.ended_at_s = _DONE, self.now()
+        if self.audience.listening:
+            work.tell(NodeFinished, output=output)
         next_envelope = self._register(following, step.ended_at_s, ending=False)
         del envelopes[path]
         envelope.slot = None  # no one is left to be told of it

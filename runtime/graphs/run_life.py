@@ -264,7 +264,7 @@ class RunLife(RunFacts):
 
     def hand_back(self, why: str) -> None:
         """Take the run down; if it is durable, it is not over in the store, and goes on in another runtime."""
-        # Once is for good: each part of a runtime that closes asks for it, and the later ones find the run ending.
+        # Once is enough: each part of a runtime that closes asks for it, and the later ones find the run ending.
         if not self.is_handed_back and self.journal is not None and not self.is_ending:
             self.is_handed_back = True
             self.dues = dict(self._dues_at_work(self.wall_time().timestamp()))

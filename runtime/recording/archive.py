@@ -31,7 +31,8 @@ from runtime.journal.told import EventLog, ToldEvent
 from runtime.recording.past import Identity, event_of, events_of, identity_of, is_made_again, untagged
 from runtime.recording.record import Entry, RunRecord
 from runtime.recording.recorder import Recorder
-from runtime.recording.wire import Encoder, is_sensitive, name_of
+from runtime.recording.weight import EVENT_BYTES
+from runtime.recording.wire import Encoder, is_sensitive
 
 MOST_AWAY: Final = 100
 """How many runs that are not here are kept in memory."""
@@ -41,7 +42,7 @@ PATIENCE_S: Final = 2.0
 """How long it has to."""
 SLICE: Final = 200
 """Events that are read before other tasks get their turn."""
-_EVENT_BYTES: Final = 400
+
 _STATUS: Final[Mapping[StoredStatus, RunStatus]] = {
     status: RunStatus(status.value) for status in StoredStatus if status is not StoredStatus.READY
 }
@@ -244,7 +245,7 @@ class Archive:
         texts = {True: row.inside, False: row.inside if row.outside is None else row.outside}
         if event is None:  # of a later release: it is still what was sent
             event = EventsMissed(count=0, at_s=self.at_s(datetime.fromisoformat(str(told["at"]))))
-        return Entry(row.seq, row.name, event, _EVENT_BYTES + len(row.inside), texts)
+        return Entry(row.seq, event, EVENT_BYTES + len(row.inside), texts, row.name)
 
     def _taken_up(self, event: RunResumed) -> RunRecord | None:
         """What is known of a run that goes on here, if that is all of its earlier lives."""
@@ -329,7 +330,7 @@ class _Past:
         """An event that the journal tells of."""
         identity = identity_of(event)
         if identity is None or not self._sent[identity]:
-            self.entries.append(Entry(self.next_seq, name_of(type(event)), event, _EVENT_BYTES))
+            self.entries.append(Entry(self.next_seq, event, EVENT_BYTES))
         else:
             self._sent[identity] -= 1
         if identity is not None:

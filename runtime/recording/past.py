@@ -51,7 +51,8 @@ def identity_of(event: Event) -> Identity | None:
     """What tells the event from others of its run, if a journal tells of it, too; None if none does."""
     match event:
         case RunStarted() | RunParkedEvent() | RunFinished():
-            return (name_of(cast("type[Event]", type(event))),)
+            kind: Any = type(event)
+            return (name_of(kind),)
         case RunResumed():
             return "run.resumed", event.records
         case RunSignalled():
@@ -81,7 +82,12 @@ def events_of(run: StoredRun, records: Sequence[Record], at_s: Callable[[datetim
         own = record.path.rpartition(FRAME_END)[2]
         path, _, rest = own.partition("#")
         told: dict[str, Any] = {"run_id": run.id, "at_s": at_s(datetime.fromtimestamp(record.at, UTC))}
-        node = {**told, "node": _node_of(path), "path": path, "attempt": 1 + attempts[record.path.partition("#")[0]]}
+        node: dict[str, Any] = {
+            **told,
+            "node": _node_of(path),
+            "path": path,
+            "attempt": 1 + attempts[record.path.partition("#")[0]],
+        }
         match record.kind:
             case RecordKind.STARTED:
                 yield RunStarted(**told, graph=run.graph, input=untagged(record.data), labels=public(labels_in(run.label)))
@@ -145,15 +151,21 @@ def _node_of(path: str) -> str:
 def untagged(data: bytes | None) -> Any:
     """The JSON of a stored message, or of a list of them, without the names of their types."""
     value: Any = json.loads(data) if data else None
-    return [_bare(item) for item in value] if isinstance(value, list) else _bare(value)
+    if not isinstance(value, list):
+        return _bare(value)
+    items: list[Any] = value
+    return [_bare(item) for item in items]
 
 
 def _bare(value: Any) -> Any:
-    if isinstance(value, dict) and len(value) == 1:
-        [(tag, inner)] = cast("dict[str, Any]", value).items()
+    if not isinstance(value, dict):
+        return value
+    fields = cast("dict[str, Any]", value)
+    if len(fields) == 1:
+        [(tag, inner)] = fields.items()
         if ":" in tag:
             return inner
-    return value
+    return fields
 
 
 def event_of(told: dict[str, Any], run_id: str, at_s: Callable[[datetime], float]) -> Event | None:

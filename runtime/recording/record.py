@@ -30,18 +30,26 @@ class Entry:
     """One event of a run, written when it is first read."""
 
     seq: int
-    name: str
     event: Event
     weight: int
-    _texts: dict[bool, bytes] = attrs.field(factory=dict[bool, bytes])
+    _texts: dict[bool, bytes] | None = None
     """What it is written as, for readers inside and for others."""
+    _name: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Such as ``node.finished``."""
+        return self._name if self._name is not None else name_of(type(self.event))
 
     def text(self, encoder: Encoder, since_s: float, *, inside: bool) -> bytes:
         """Its JSON, for readers who see what is inside, or others."""
         shown = inside or not is_sensitive(type(self.event))
-        text = self._texts.get(shown)
+        texts = self._texts
+        if texts is None:
+            texts = self._texts = {}
+        text = texts.get(shown)
         if text is None:
-            text = self._texts[shown] = encoder.encode(self.event, self.seq, since_s, inside=shown)
+            text = texts[shown] = encoder.encode(self.event, self.seq, since_s, inside=shown)
         return text
 
 
@@ -110,7 +118,7 @@ class RunRecord:
 
     def add(self, event: Event, weight: int) -> None:
         """Keep one more event."""
-        self.entries.append(Entry(self.next_seq, name_of(type(event)), event, weight))
+        self.entries.append(Entry(self.next_seq, event, weight))
         self.next_seq += 1
         self.weight += weight
 
@@ -139,7 +147,7 @@ class RunRecord:
         if seq + 1 < first:
             at_s = self.entries[0].event.at_s if self.entries else self.created_at_s
             missed = EventsMissed(count=first - seq - 1, at_s=at_s)
-            return [Entry(first - 1, name_of(EventsMissed), missed, 0), *kept]
+            return [Entry(first - 1, missed, 0), *kept]
         return kept
 
     async def wait(self) -> None:

@@ -8,22 +8,18 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from typing import Final, Protocol, final
+from typing import Any, Final, Protocol, final
 
 import attrs
 import trio
 
 from actors.checks import refuse
-from runtime.core.events import Event
-from runtime.core.payloads import size_of
 from runtime.graphs.events import NodeStarted, RunEvent, RunFinished, RunParkedEvent, RunResumed, RunStarted
 from runtime.graphs.record import RunStatus
 from runtime.recording.past import identity_of
 from runtime.recording.record import RunRecord
+from runtime.recording.weight import weight_of
 from runtime.recording.wire import Content, Redact
-
-_EVENT_BYTES: Final = 400
-"""What an event weighs beside what it shows."""
 
 
 @final
@@ -137,16 +133,21 @@ class Recorder:
             record = self._begun(event, record)
         if record is None or record.ended_at_s is not None or (record.known and identity_of(event) in record.known):
             return
-        self._note(record, event)
-        weight = _EVENT_BYTES + _weight_of(event)
+        kind: Any = type(event)
+        if kind is NodeStarted:
+            record.steps += 1
+        elif kind in _TURNS:
+            self._note(record, event)
+        weight = weight_of(event)
         record.add(event, weight)
         self._weight += weight
         while len(record.entries) > self.recording.events_per_run:
             gone = record.entries.popleft().weight
             record.weight -= gone
             self._weight -= gone
-        record.wake()
-        if record.is_over:
+        if record.readers:
+            record.wake()
+        if kind is RunFinished:
             for call in self.on_over:
                 call(record)
         if self._weight > self.recording.bytes:
@@ -190,8 +191,6 @@ class Recorder:
 
     def _note(self, record: RunRecord, event: RunEvent) -> None:
         match event:
-            case NodeStarted():
-                record.steps += 1
             case RunStarted() | RunResumed():
                 record.note_made_again()
                 record.status, record.started_at_s = RunStatus.RUNNING, event.at_s
@@ -208,24 +207,27 @@ class Recorder:
 
     def _shrink(self) -> None:
         """Forget runs that are over, the oldest first; then the oldest events of those that are not."""
-        newest = next(reversed(self._runs), None)
-        for run_id in [run_id for run_id, record in self._runs.items() if record.is_over and run_id != newest]:
-            if len(self._runs) <= self.recording.runs and self._weight <= self.recording.bytes:
-                return
-            self._weight -= self._runs.pop(run_id).weight
+        gone: list[str] = []
+        newest, weight = next(reversed(self._runs), None), self._weight
+        most, count = self.recording.bytes, len(self._runs) - self.recording.runs
+        for run_id, record in self._runs.items():  # as far as need be: at each start the oldest goes
+            if len(gone) >= count and weight <= most:
+                break
+            if record.ended_at_s is not None and run_id != newest:
+                gone.append(run_id)
+                weight -= record.weight
+        for run_id in gone:
+            del self._runs[run_id]
             self._forgotten[run_id] = None
             if len(self._forgotten) > _KEPT_NAMES:
                 self._forgotten.popitem(last=False)
-        for record in self._runs.values():
+        self._weight = weight
+        for record in self._runs.values() if weight > most else ():
             while self._weight > self.recording.bytes and len(record.entries) > 1:
-                gone = record.entries.popleft().weight
-                record.weight -= gone
-                self._weight -= gone
+                lost = record.entries.popleft().weight
+                record.weight -= lost
+                self._weight -= lost
 
 
-_SHOWN: Final = ("input", "output", "delta", "text", "prompt")
-
-
-def _weight_of(event: Event) -> int:
-    """About how many bytes its content holds."""
-    return sum(size_of(getattr(event, name), 1 << 20) for name in _SHOWN if getattr(event, name, None) is not None)
+_TURNS: Final = frozenset({RunStarted, RunResumed, RunParkedEvent, RunFinished})
+"""Events that say where a run is."""

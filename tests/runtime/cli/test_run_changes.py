@@ -127,7 +127,7 @@ def test_a_question_is_answered_and_the_run_goes_on_here(question: str, capsys: 
         (["send", "order-7", '{"m": 1}'], 2, "no field of Extra"),
         (["send", "order-8", '{"n": 1}'], 1, "Fix: give the run_id"),
         (["send", "order-7", '{"n": 1}', "--key", "\n"], 2, "Fix: the id of the event"),
-        (["resume", "order-7"], 2, "Fix: nothing: it goes on by itself"),
+        (["resume", "order-7"], 2, "Fix: nothing: it continues on its own"),
         (["resume", "order-8"], 1, "no run 'order-8' is stored"),
         (["resume", "order-7", "--uncertain", "send"], 2, "expected PATH=VALUE"),
         (["resume", "order-7", "--uncertain", "letters/nix/0={}"], 2, "Fix: `understudy runs show`"),

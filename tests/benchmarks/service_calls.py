@@ -1,0 +1,155 @@
+"""What a request costs its server, and an event each of its readers: servers in processes of their own, plain sockets."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+import trio
+
+SERVERS: Final = {
+    "hypercorn-trio": ("hypercorn", "-k", "trio", "--backlog", "2048", "--bind", "127.0.0.1:{port}"),
+    "uvicorn": ("uvicorn", "--port", "{port}", "--no-access-log", "--log-level", "warning", "--backlog", "2048"),
+}
+PATHS: Final = {"raw": "/run", "by_hand": "/run", "service": "/v1/graphs/answers/runs"}
+_ROOT: Final = Path(__file__).resolve().parents[2]
+_LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+
+
+def request(method: str, path: str, body: object = None, **headers: str) -> bytes:
+    """One request of HTTP/1.1."""
+    data = b"" if body is None else json.dumps(body).encode()
+    given = {"Host": "localhost", "Content-Type": "application/json", "Content-Length": str(len(data)), **headers}
+    lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in given.items())
+    return f"{method} {path} HTTP/1.1\r\n{lines}\r\n".encode() + data
+
+
+async def answer_to(stream: trio.SocketStream, message: bytes) -> bytes:
+    """Send `message` on a connection that stays open; the body of the answer."""
+    await stream.send_all(message)
+    received = b""
+    while True:
+        head, end, body = received.partition(b"\r\n\r\n")
+        length = _LENGTH.search(head) if end else None
+        if length is not None and len(body) >= int(length[1]):
+            if not head.startswith(b"HTTP/1.1 2"):
+                raise RuntimeError(f"the server has answered {head[:40]!r} {body[:200]!r}")
+            return body
+        part = await stream.receive_some()
+        if not part:
+            raise RuntimeError(f"the server has hung up after {received[:200]!r}")
+        received += part
+
+
+@attrs.frozen
+class Host:
+    """A server that is up."""
+
+    port: int
+    pid: int
+
+    async def connect(self) -> trio.SocketStream:
+        """A connection to it."""
+        return await trio.open_tcp_stream("127.0.0.1", self.port)
+
+    async def ask(self, method: str, path: str, body: object = None, **headers: str) -> Any:
+        """The JSON of one answer."""
+        async with await self.connect() as stream:
+            headers = {"Connection": "close", **headers}  # or the server would keep it open for a while, and count it
+            return json.loads(await answer_to(stream, request(method, path, body, **headers)))
+
+    async def cpu_s(self) -> float:
+        """CPU seconds of the process so far."""
+        return float((await self.ask("GET", "/cpu"))["cpu_s"])
+
+    async def state(self) -> Any:
+        """What of it is open: ``files``, ``tasks``, ``calls``, ``bytes``."""
+        return await self.ask("GET", "/cpu")
+
+    async def bytes(self) -> int:
+        """The memory that it holds."""
+        return int((await self.ask("GET", "/cpu"))["bytes"])
+
+
+@contextlib.asynccontextmanager
+async def hosting(server: str, app: str) -> AsyncGenerator[Host]:
+    """An application of ``service_apps`` under a server, while the block lasts."""
+    with socket.create_server(("127.0.0.1", 0)) as bound:
+        port: int = bound.getsockname()[1]
+    command = [sys.executable, "-m", *(part.format(port=port) for part in SERVERS[server])]
+    process = subprocess.Popen(  # noqa: ASYNC220 - it takes a moment, and nothing else waits
+        [*command, f"tests.benchmarks.service_apps:app_{app}"],
+        cwd=_ROOT,
+        env={**os.environ, "PYTHONPATH": str(_ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        host = Host(port, process.pid)
+        with trio.fail_after(60):
+            while True:
+                with contextlib.suppress(OSError):
+                    await host.cpu_s()
+                    break
+                if process.poll() is not None:
+                    raise RuntimeError(f"{' '.join(command)} has ended with {process.returncode}")
+                await trio.sleep(0.05)
+        yield host
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def call_cost_us(host: Host, app: str, width: int, calls: int) -> float:
+    """CPU of the server for one call, in µs, of `calls` on `width` connections."""
+    message = request("POST", PATHS[app], {"input": {"text": "a"}}, Prefer="wait=30")
+
+    async def client(times: int) -> None:
+        async with await host.connect() as stream:
+            for _ in range(times):
+                await answer_to(stream, message)
+
+    async def together(times: int) -> None:
+        async with trio.open_nursery() as nursery:
+            for _ in range(width):
+                nursery.start_soon(client, times)
+
+    await together(max(1, 64 // width))
+    before_s = await host.cpu_s()
+    await together(max(1, calls // width))
+    return (await host.cpu_s() - before_s) / (max(1, calls // width) * width) * 1e6
+
+
+async def event_cost_us(host: Host, readers: int, steps: int) -> float:
+    """CPU of the server for one event to one reader, in µs: `readers` follow a run of so many steps to its end."""
+    body = {"input": {"left": steps}}
+    # The run waits behind its readers: its id is known before it is there.
+    before_s = await host.cpu_s()
+    run = (await host.ask("POST", "/v1/graphs/counting/runs", body))["id"]
+    seen: list[int] = []
+
+    async def read() -> None:
+        async with await host.connect() as stream:
+            await stream.send_all(request("GET", f"/v1/runs/{run}/events", Accept="text/event-stream"))
+            received = 0
+            tail = b""
+            async for part in stream:
+                received += (tail + part).count(b"\nid: ") - tail.count(b"\nid: ")
+                tail = bytes(part[-64:])
+                if b"event: run.finished" in tail + part and part.endswith(b"0\r\n\r\n"):
+                    break
+            seen.append(received)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(readers):
+            nursery.start_soon(read)
+    return (await host.cpu_s() - before_s) / sum(seen) * 1e6

@@ -1,0 +1,109 @@
+"""What observers cost: a step of a graph and an ask between actors, with each of them."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Mapping, Sequence
+from time import process_time
+from typing import Any, Final
+
+import attrs
+import trio
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from prometheus_client import CollectorRegistry
+
+from actors import Actor, Graph
+from runtime import open_runtime
+from runtime.recording import Recorder, Recording
+from runtime.telemetry import PrometheusMetrics, Tracing
+
+STEPS: Final = 40
+"""Of one run."""
+
+
+@attrs.frozen
+class Number:
+    left: int
+
+
+@attrs.frozen
+class Done:
+    left: int
+
+
+chain = Graph("chain", input=Number, output=Done)
+
+
+@chain.node
+async def step(number: Number) -> Number | Done:
+    return Number(number.left - 1) if number.left > 1 else Done(0)
+
+
+class Echo(Actor):
+    async def receive(self, message: Number) -> Number:
+        return message
+
+
+class _Nowhere(SpanExporter):
+    """Takes spans as fast as a network never would."""
+
+    def export(self, spans: Sequence[Any]) -> SpanExportResult:
+        return SpanExportResult.SUCCESS
+
+
+def _sampled_out() -> Any:
+    return Tracing(TracerProvider(sampler=ALWAYS_OFF))
+
+
+def _batched() -> Any:
+    provider = TracerProvider()
+    provider.add_span_processor(BatchSpanProcessor(_Nowhere()))
+    return Tracing(provider)
+
+
+def _ignore(_: object) -> None:
+    pass
+
+
+SINKS: Final[Mapping[str, Callable[[], Sequence[Any]]]] = {
+    "nothing": list,
+    "sink": lambda: [_ignore],
+    "recorder": lambda: [Recorder(Recording())],
+    "sampled out": lambda: [_sampled_out()],
+    "SDK and batch": lambda: [_batched()],
+    "Prometheus": lambda: [PrometheusMetrics(CollectorRegistry())],
+}
+"""By name, what makes the instruments."""
+
+
+def step_cost_us(made: Callable[[], Sequence[Any]], runs: int) -> float:
+    """CPU of one step, in µs, of so many runs."""
+
+    async def main() -> float:
+        async with open_runtime(instruments=made(), graphs=[chain]) as runtime:
+            await runtime.run(chain, Number(STEPS))
+            gc.collect()
+            before_s = process_time()
+            for _ in range(runs):
+                await runtime.run(chain, Number(STEPS))
+            return (process_time() - before_s) / (runs * STEPS) * 1e6
+
+    return trio.run(main)
+
+
+def ask_cost_us(made: Callable[[], Sequence[Any]], asks: int) -> float:
+    """CPU of one ask, in µs."""
+
+    async def main() -> float:
+        async with open_runtime(instruments=made()) as runtime:
+            echo = await runtime.spawn(Echo)
+            await echo.ask(Number(1))
+            gc.collect()
+            before_s = process_time()
+            for _ in range(asks):
+                await echo.ask(Number(1))
+            return (process_time() - before_s) / asks * 1e6
+
+    return trio.run(main)

@@ -1,0 +1,149 @@
+"""``python -m tests.load``: a service under many clients, in a process of its own; says what was seen, and what it took.
+
+Exits with 1 when anything was lost or left open. Memory is told, and judged by whoever reads it: it is the system's to count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import sys
+from functools import partial
+
+import trio
+
+from tests.benchmarks.service_calls import Host, hosting
+from tests.load.clients import Reader, leave_a_wait, stall, start, visit, whole
+
+SERVER = "hypercorn-trio"
+
+
+async def on_one_run(host: Host, count: int) -> bool:
+    """So many clients follow one run."""
+    before = await host.bytes()
+    run = await start(host, 5, wait_s=max(0.3, count / 200))
+    return await _followed(host, [Reader(run) for _ in range(count)], before, f"{count:,} clients of one run")
+
+
+async def on_many_runs(host: Host, count: int) -> bool:
+    """So many clients, each with a run."""
+    before = await host.bytes()
+    readers = [Reader(await start(host, 5, wait_s=max(0.3, count / 200))) for _ in range(count)]
+    return await _followed(host, readers, before, f"{count:,} clients of {count:,} runs")
+
+
+async def _followed(host: Host, readers: list[Reader], before: int, what: str) -> bool:
+    async with trio.open_nursery() as nursery:
+        for each in readers:
+            nursery.start_soon(each.read, host)
+        for each in readers:
+            await each.begun.wait()
+        held = await host.bytes() - before
+    seen = whole(readers, 12)
+    say(f"{what}: {seen:,} saw every event once; {held / len(readers) / 1024:.1f} KiB a client")
+    return seen == len(readers)
+
+
+async def stalled_readers(host: Host, count: int) -> bool:
+    """So many readers take nothing of a log of 1 MiB, while others read it."""
+    run = await start(host, 130, text="x" * 8_000)
+    first = Reader(run)
+    await first.read(host)
+    before = await host.bytes()
+    async with trio.open_nursery() as nursery:
+        for _ in range(count):
+            await nursery.start(stall, host, run)
+        await trio.sleep(1)
+        held = await host.bytes() - before
+        others = [Reader(run) for _ in range(10)]
+        async with trio.open_nursery() as reading:
+            for each in others:
+                reading.start_soon(each.read, host)
+        nursery.cancel_scope.cancel()
+    seen = whole(others, len(first.seqs))
+    say(
+        f"{count:,} readers that take nothing of {first.bytes / 2**20:.1f} MiB: {held / count / 1024:.0f} KiB a reader; "
+        f"{seen} of {len(others)} others saw all of it"
+    )
+    return seen == len(others)
+
+
+async def comings_and_goings(host: Host, count: int) -> bool:
+    """So many connects and disconnects while a run goes on; what they leave open."""
+    run = await start(host, 1, wait_s=3_600)
+    await _until_same(host, await host.state())
+    before = await host.state()
+    left = iter(range(count))
+
+    async def visitor() -> None:
+        for _ in left:
+            await visit(host, run)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(50):
+            nursery.start_soon(visitor)
+    after = await _until_same(host, before)
+    await host.ask("POST", f"/v1/runs/{run}/cancel", {})
+    grown = {name: after[name] - before[name] for name in ("tasks", "files", "calls")}
+    say(f"{count:,} connects and disconnects leave {grown}")
+    return all(more <= 0 for more in grown.values())
+
+
+async def cancelled_waits(host: Host, count: int) -> bool:
+    """So many clients leave while they wait for a run; what is left of the calls that their runs had open."""
+    before = await host.state()
+    leave = trio.Event()
+    async with trio.open_nursery() as nursery:
+        for _ in range(count):
+            nursery.start_soon(leave_a_wait, host, leave)
+        with trio.move_on_after(60):
+            while (during := await host.state())["calls"] < count:  # noqa: ASYNC110 - another process says nothing
+                await trio.sleep(0.1)
+        leave.set()
+    after = await _until_same(host, before, ("files", "calls"))  # a node keeps the instances that so many runs have made
+    say(f"{count:,} waits that were left: {during['calls']} calls were open, {after['calls']} are left")
+    return bool(during["calls"] == count and after["calls"] == before["calls"])
+
+
+async def _until_same(host: Host, before: dict[str, int], names: tuple[str, ...] = ("tasks", "files", "calls")) -> dict[str, int]:
+    """The state when nothing more of it ends, or is as it was `before`."""
+    state: dict[str, int] = await host.state()
+    for _ in range(60):
+        if all(state[name] <= before[name] for name in names):
+            break
+        await trio.sleep(0.5)
+        state = await host.state()
+    return state
+
+
+async def load(scale: float) -> bool:
+    """All of it, on one server each."""
+    results: list[bool] = []
+    for scene, count in (
+        (on_one_run, 1_000),
+        (on_many_runs, 1_000),
+        (stalled_readers, 300),
+        (comings_and_goings, 10_000),
+        (cancelled_waits, 200),
+    ):
+        async with hosting(SERVER, "service") as host:
+            results.append(await scene(host, max(2, int(count * scale))))
+    return all(results)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.load", description="A service under many clients.")
+    parser.add_argument("--scale", type=float, default=1.0, help="0.1: a tenth of the clients (default: 1)")
+    options = parser.parse_args(arguments)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(max(soft, 8_192), hard), hard))
+    return 0 if trio.run(partial(load, options.scale)) else 1
+
+
+def say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

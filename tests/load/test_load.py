@@ -1,0 +1,22 @@
+"""The short form of `make load`: counts, no clocks."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.benchmarks.service_calls import hosting
+from tests.load.__main__ import SERVER, cancelled_waits, comings_and_goings, on_many_runs, on_one_run, stalled_readers
+
+
+@pytest.mark.slow
+async def test_clients_of_a_server_see_all_and_leave_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    async with hosting(SERVER, "service") as host:
+        assert await on_one_run(host, 30)
+        assert await on_many_runs(host, 10)
+        assert await stalled_readers(host, 5)
+        assert await comings_and_goings(host, 100)
+        assert await cancelled_waits(host, 5)
+
+    said = capsys.readouterr().out
+    assert "30 clients of one run: 30 saw every event once" in said
+    assert "5 waits that were left: 5 calls were open, 0 are left" in said
