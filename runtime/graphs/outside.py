@@ -264,13 +264,19 @@ class Outside:
         posted: Sequence[Posted] | None = None
         while posted is None:
             try:
-                await keeping.store.release(run.id, StoredStatus.WAITING, run.wake_at)
+                # Before it is released, too: should this process end right after that, no one would look again.
+                has_news = _has_news(run, await keeping.store.inbox(run.id))
+                await keeping.store.release(run.id, StoredStatus.WAITING, keeping.store.wall_time() if has_news else run.wake_at)
                 posted = await keeping.store.inbox(run.id)
             except StoreError:
                 await trio.sleep(RETRY_S)
-        news = [item for item in posted if item.id > run.heard and (item.kind.value, item.key) not in run.taken_in]
-        if news and self.fetch is not None:
+        if _has_news(run, posted) and self.fetch is not None:
             await self.fetch(run.id)
+
+
+def _has_news(run: ActiveRun, posted: Sequence[Posted]) -> bool:
+    """Whether something was posted to `run` that it has not had."""
+    return any(item.id > run.heard and (item.kind.value, item.key) not in run.taken_in for item in posted)
 
 
 def _recall(run: ActiveRun, record: Record) -> None:
