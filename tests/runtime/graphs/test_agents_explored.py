@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 
 import attrs
+import dspy  # noqa: F401 - loading it takes a thread, for which virtual time does not wait
 import trio
 
 from actors import Graph, RunFailed

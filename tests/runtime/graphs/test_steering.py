@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
+import dspy  # noqa: F401 - loading it takes a thread, for which virtual time does not wait
 import pytest
 import trio
 

@@ -6,6 +6,7 @@ import contextlib
 from typing import Any
 
 import attrs
+import dspy  # noqa: F401 - loading it takes a thread, for which virtual time does not wait
 import pytest
 import trio
 
