@@ -80,7 +80,7 @@ def run(options: Options) -> int:
         print(json.dumps(service.openapi(), indent=2))
         return 0
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    for noisy in ("httpx", "httpcore", "LiteLLM"):
+    for noisy in ("httpx", "httpcore", "LiteLLM", "mcp"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         trio.run(_main, service, options, key, clients)

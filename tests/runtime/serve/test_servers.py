@@ -194,3 +194,18 @@ def test_a_new_key_is_printed_once_and_its_line_kept(tmp_path: Path, capsys: pyt
     assert stat.S_IMODE(os.stat(file).st_mode) == 0o600
     assert main(["keys", "new", "c i"]) == 2
     assert main(["keys", "new", "ci", "--scopes", "fly"]) == 2
+
+
+@pytest.mark.slow
+async def test_the_command_serves_the_faces_that_it_is_asked_for_and_logs_no_session(tmp_path: Path) -> None:
+    command = (*COMMANDS["understudy"], "--mcp", "--no-openai")
+    hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "x", "version": "1"}}
+    async with serving(command, {}, tmp_path) as up, client(up) as http:
+        assert (await http.get("/v1/models")).status_code == 404
+        body = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello}
+        begun = await http.post("/mcp", json=body, headers={"accept": "application/json, text/event-stream"})
+        assert begun.status_code == 200
+        up.process.send_signal(signal.SIGTERM)
+        assert await up.wait() == 0
+    assert f"http://127.0.0.1:{up.port}/mcp" in up.log.read_text()
+    assert begun.headers["mcp-session-id"] not in up.log.read_text()
