@@ -51,8 +51,7 @@ def identity_of(event: Event) -> Identity | None:
     """What tells the event from others of its run, if a journal tells of it, too; None if none does."""
     match event:
         case RunStarted() | RunParkedEvent() | RunFinished():
-            kind: Any = type(event)
-            return (name_of(kind),)
+            return (name_of(type(event)),)  # pyright: ignore[reportUnknownArgumentType]  # of any output
         case RunResumed():
             return "run.resumed", event.records
         case RunSignalled():
@@ -153,7 +152,7 @@ def untagged(data: bytes | None) -> Any:
     value: Any = json.loads(data) if data else None
     if not isinstance(value, list):
         return _bare(value)
-    items: list[Any] = value
+    items: list[Any] = value  # pyright: ignore[reportUnknownVariableType]  # JSON
     return [_bare(item) for item in items]
 
 
