@@ -12,6 +12,7 @@ from runtime.recording.wire import event_classes, name_of, schema_of_event
 from runtime.serve.limits import Limits
 from runtime.serve.listing import STATUSES
 from runtime.serve.problems import KINDS
+from runtime.serve.requests import MOST, MOST_SEQ
 from runtime.serve.routes import Endpoint
 from runtime.serve.views import description, json_schema
 
@@ -114,18 +115,19 @@ def _common(limits: Limits) -> dict[str, Any]:
             "run_id": {"type": ["string", "null"], "pattern": "^[A-Za-z0-9_-]{1,64}$"},
             "labels": {
                 "type": ["object", "null"],
+                "propertyNames": {"minLength": 1, "maxLength": 200},
                 "maxProperties": 16,
                 "additionalProperties": {"type": "string", "maxLength": 200},
             },
-            "max_steps": {"type": ["integer", "null"], "minimum": 1},
+            "max_steps": {"type": ["integer", "null"], "minimum": 1, "exclusiveMaximum": MOST},
             "timeout_s": {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": limits.run_s},
             "budget": {
                 "type": ["object", "null"],
                 "minProperties": 1,
                 "additionalProperties": False,
                 "properties": {
-                    "usd": {"type": "number", "exclusiveMinimum": 0},
-                    "tokens": {"type": "integer", "minimum": 1},
+                    "usd": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": MOST},
+                    "tokens": {"type": "integer", "minimum": 1, "exclusiveMaximum": MOST},
                 },
             },
         },
@@ -177,9 +179,9 @@ _QUERIES: Final[Mapping[str, list[dict[str, Any]]]] = {
     ],
     "show_trace": [{"name": "as", "in": "query", "schema": {"type": "string", "enum": ["json", "chrome", "html"]}}],
     "follow_run": [
-        {"name": "after", "in": "query", "schema": {"type": "integer", "minimum": 0}},
+        {"name": "after", "in": "query", "schema": {"type": "integer", "minimum": 0, "maximum": MOST_SEQ}},
         {"name": "kinds", "in": "query", "schema": _TEXT},
-        {"name": "Last-Event-ID", "in": "header", "schema": {"type": "integer", "minimum": 0}},
+        {"name": "Last-Event-ID", "in": "header", "schema": {"type": "string", "pattern": "^[0-9]{0,15}$"}},
     ],
 }
 _START_HEADERS: Final[list[dict[str, Any]]] = [

@@ -21,6 +21,10 @@ from runtime.serve.live import Order
 from runtime.serve.problems import Problem, invalid_input
 from runtime.serve.web import Request
 
+MOST: Final = 10**15
+"""What every bound of a run is below."""
+MOST_SEQ: Final = 2**53
+"""The largest number that a query or a header may have."""
 RUN_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _IDEMPOTENCY_KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
 _START_FIELDS: Final = ("input", "type", "run_id", "labels", "max_steps", "timeout_s", "budget")
@@ -136,9 +140,9 @@ def _bound(given: Mapping[str, Any], name: str, problems: list[FieldProblem], *,
     value = given.get(name)
     if value is None:
         return math.inf
-    is_number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
-    if is_number and 0 < value < 10**15:
-        return cast("float", value)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if is_number and 0 < value < MOST and (not whole or value == int(value)):  # 3.0 is a whole number in JSON Schema, too
+        return cast("float", int(value) if whole else value)
     problems.append(FieldProblem((name,), f"expected a {'whole ' if whole else ''}number > 0"))
     return math.inf
 
@@ -186,7 +190,7 @@ def idempotency_of(request: Request, graph: str, body: bytes) -> tuple[str, str]
     return key, hashlib.sha256(graph.encode() + b"\0" + body).hexdigest()
 
 
-def whole_number(text: str | None, name: str, default: int, most: int = 2**53) -> int:
+def whole_number(text: str | None, name: str, default: int, most: int = MOST_SEQ) -> int:
     """A number of the query or of a header.
 
     Raises:
