@@ -18,7 +18,7 @@ Validator = Callable[[Any, "attrs.Attribute[Any]", Any], None]
 
 COROUTINE: Final[type] = types.CoroutineType
 """For a look at a type where each message passes."""
-_WRITTEN: Final = {"LocalContext": "self.context", "LocalRef": "ref", "LocalSupervisorRef": "supervisor", "Runtime": "runtime"}
+_WRITTEN: Final = {"LocalContext": "self.context", "LocalRef": "ref", "LocalSupervisorRef": "supervisor"}
 """What authors call the objects whose methods are most often not awaited, by the name of the class."""
 
 
@@ -109,5 +109,6 @@ def unawaited(value: object) -> str | None:
     if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
         coroutine.close()
     owner, _, name = coroutine.__qualname__.rpartition("<locals>.")[2].rpartition(".")
-    owner = _WRITTEN.get(owner, "self" if owner else "")
+    is_of_runtime = owner.startswith("Runtime")  # whose methods stand in several classes, each named after it
+    owner = "runtime" if is_of_runtime else _WRITTEN.get(owner, "self" if owner else "")
     return f"await {owner}{'.' if owner else ''}{name}(…)"

@@ -10,13 +10,13 @@ from runtime.cli.trace_drawing import seconds_text
 from runtime.traces.blame import Blame, Cause, Share
 
 MOST_ROWS: Final = 30
-NAME_COLUMNS: Final = 24
+NAME_COLUMNS: Final = 23
 
 
 def draw_blame(blame: Blame, style: Style) -> Iterator[str]:
     """The lines, none longer than 80 columns: what each node's part comes to by cause, then the causes together."""
     yield style.bold("blame: what the run had to wait for, and what it paid for")
-    yield style.dim(f"  {'node':{NAME_COLUMNS}} {'cause':13}{'time':>10} {'':>4}{'tokens':>14}{'cost':>12}")
+    yield style.dim(f"  {'node':{NAME_COLUMNS}} {'cause':13}{'time':>10}{'':>6}{'tokens':>14}{'cost':>11}")
     for share in blame.shares[:MOST_ROWS]:
         yield _row(share.node or "(between nodes)", share, blame, style)
     if len(blame.shares) > MOST_ROWS:

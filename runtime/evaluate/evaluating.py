@@ -14,6 +14,7 @@ import trio
 from actors.checks import check_count
 from actors.errors import DeclarationError, LMBudgetExhausted, UnderstudyError, UsageError
 from actors.graphs.graph import Graph
+from actors.words import said
 from runtime.evaluate.dataset import Dataset, Example
 from runtime.evaluate.results import SHOWN_STEPS, Evaluation, RowResult, TimedStep, header
 from runtime.evaluate.scoring import Metric, Trace, metrics_of, scored
@@ -102,7 +103,7 @@ class Evaluator:
             except DeclarationError:
                 raise  # the metric is wrong for every row
             except Exception as error:  # noqa: BLE001 - the metric's, about one output; the report names it
-                scores[metric.name], reasons[metric.name] = metric.low, f"the metric raised {type(error).__name__}: {error}"
+                scores[metric.name], reasons[metric.name] = metric.low, f"the metric raised {said(error)}"
                 continue
             scores[metric.name], judging = score.value, judging.plus(used)
             if score.reason:
@@ -285,5 +286,5 @@ def _shown(value: object) -> str:
         leaves: list[str] = [_shown(each) for each in value.exceptions]  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType, reportUnknownArgumentType]
         return "; ".join(leaves)[:SHOWN_CHARS]
     if isinstance(value, BaseException):
-        return f"{type(value).__name__}: {value}"[:SHOWN_CHARS]
+        return said(value, SHOWN_CHARS)
     return str(value)[:SHOWN_CHARS]

@@ -12,7 +12,7 @@ def test_a_way_does_each_of_the_works(way: str) -> None:
 
 
 def test_the_command_shows_a_table_for_each_work(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--rounds", "1", "--scale", "0.05"]) == 0
+    assert main(["--rounds", "1", "--scale", "0.01"]) == 0
 
     said = capsys.readouterr().out
     assert [line.partition(":")[0] for line in said.splitlines() if " per " in line] == [work.name for work in WORKS]

@@ -86,7 +86,17 @@ def test_e3_every_benchmark_with_a_command_is_tried() -> None:
     folder = Path(benchmarks.__file__).parent
     commands = [file.stem for file in folder.glob("*.py") if "parse_args" in file.read_text(encoding="utf-8")]
 
-    assert sorted(commands) == ["__main__", "crossing", "duel", "durable_steps", "failing_share", "journals", "lm_calls"]
+    assert sorted(commands) == [
+        "__main__",
+        "crossing",
+        "duel",
+        "durable_steps",
+        "failing_share",
+        "first_calls",
+        "journals",
+        "lm_calls",
+        "service",
+    ]
 
 
 @pytest.mark.slow

@@ -157,7 +157,7 @@ async def test_a_file_of_another_evaluation_is_left_alone(tmp_path: Path, autoju
             await evaluate(runtime, adding(), rows(2), exact, out=out)
 
 
-async def test_a_stored_evaluation_pays_for_no_run_twice(tmp_path: Path, autojump_clock: MockClock) -> None:
+async def test_a_stored_evaluation_pays_for_no_run_twice(tmp_path: Path, virtual_clock: MockClock) -> None:
     made: list[int] = []
     graph = Graph("adding", input=Sum, output=Total)
 

@@ -126,7 +126,7 @@ async def test_what_cannot_be_forked_says_why(autojump_clock):
             ({"edit": {"g/a/7": A("")}}, UsageError, "nothing would come of it"),
             ({"edit": {"g/a/0": A("1"), "g/d/0": D("2")}}, UsageError, "nothing would come of it"),
             ({"edit": {"g/b/0": object()}}, NotStorable, "none of the graph's message types"),
-            ({"run_id_new": "own"}, RunExists, "no fork of 'it'"),
+            ({"run_id_new": "own"}, RunExists, "isn't a fork of 'it'"),
             ({"run_id_new": "a/b"}, UsageError, "cannot stand in it"),
         ]
         for options, error, words in cases:

@@ -229,6 +229,5 @@ def test_what_a_node_returns_after_its_run_was_cancelled_goes_nowhere():
     assert [number for number, step in enumerate(seen.trace) if step[6] != "done"] == [5]
 
 
-def test_nothing_is_passed_on_that_somebody_is_told_of():
-    assert not alike(LOOP, 0, listens=True, is_stored=False, cancel_at=None).passed_on
+def test_nothing_is_passed_on_in_a_run_that_is_stored():
     assert not alike(LOOP, 0, listens=False, is_stored=True, cancel_at=None).passed_on
