@@ -236,7 +236,7 @@ def _message_at(graph: Graph, path: str, text: str, option: str) -> Any:
     return _made(spec, _json(text, f"{option} {path}"), f"{option} {path}")
 
 
-def _made(spec: NodeSpec, value: Any, what: str) -> Any:
+def _made(spec: NodeSpec, value: object, what: str) -> Any:
     if value is None:
         return None
     if isinstance(value, list):

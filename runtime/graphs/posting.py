@@ -70,7 +70,7 @@ async def post_answer(store: Store, question: Question, value: object, by: str |
     return answer
 
 
-async def post_signal(store: Store, stored: StoredRun, signal: Any, name: str) -> Posted | None:
+async def post_signal(store: Store, stored: StoredRun, signal: object, name: str) -> Posted | None:
     """Post `signal` to a run under that name; None: one of that name was posted before.
 
     Raises:
