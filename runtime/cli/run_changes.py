@@ -6,7 +6,7 @@ import contextlib
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Final, TextIO, final
+from typing import Any, Final, TextIO, cast, final
 
 import attrs
 import outcome
@@ -34,7 +34,6 @@ from runtime.journal.store import Store
 from runtime.lm.client import LMClient
 from runtime.messages import json_text
 from runtime.messages.problems import MessageInvalid, lines_of
-from runtime.messages.shapes import as_list, as_object
 
 ACTIONS: Final = ("resume", "fork", "answer", "send")
 LOOK_S: Final = 0.1
@@ -240,12 +239,12 @@ def _made(spec: NodeSpec, value: object, what: str) -> Any:
     if value is None:
         return None
     if isinstance(value, list):
-        return [_made(spec, each, what) for each in as_list(value)]
+        return [_made(spec, each, what) for each in cast("list[object]", value)]
     names = ", ".join(kind.__name__ for kind in spec.outputs) or "nothing"
     if not isinstance(value, dict):
         raise WrongUsage(f"{what}: node {spec.name!r} makes {names}. Fix: give an object with the fields of one of them")
     try:
-        return read_one_of(spec.outputs, as_object(value))
+        return read_one_of(spec.outputs, cast("dict[str, Any]", value))
     except MessageInvalid as error:
         raise WrongUsage(f"{what}: node {spec.name!r} makes {names}; {'; '.join(lines_of(error.problems))}") from error
 
