@@ -87,9 +87,10 @@ $(VENV)/bench.stamp: requirements/bench.txt $(VENV)/run.stamp
 demo: $(VENV)/run.stamp
 	@$(BIN)/understudy demo $(ARGS)
 
-# A worker for each core, and whole files to each: one core alone would take nearly ten minutes.
+# A worker for each core, and whole files to each: one core alone would take a quarter of an hour. Hundreds of tests start an
+# interpreter of their own, so the modules are kept compiled, also where the environment asks for none of that.
 test: $(VENV)/test.stamp
-	@$(BIN)/python -m pytest -n auto --maxprocesses=8 --dist loadfile $(ARGS)
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n auto --maxprocesses=8 --dist loadfile $(ARGS)
 
 # Installs nothing but what the tests need anyway: the server is the machine's own (on Debian and Ubuntu: apt install postgresql).
 postgres: $(VENV)/test.stamp

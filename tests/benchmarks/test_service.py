@@ -8,7 +8,7 @@ from tests.benchmarks.service_sinks import SINKS
 
 
 def test_every_observer_is_measured_and_judged(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["observers", "--rounds", "1", "--scale", "0.02"]) == 0
+    assert main(["observers", "--rounds", "1", "--scale", "0.002"]) == 0
 
     said = capsys.readouterr().out
     assert all(f"  {name} " in said for name in SINKS)
