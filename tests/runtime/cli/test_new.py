@@ -18,7 +18,11 @@ from tests.runtime.cli.command import ROOT, start
 
 def here(place: Path) -> dict[str, str]:
     """Every file under `place`, and its text."""
-    return {str(path.relative_to(place)): path.read_text("utf-8") for path in place.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(place)): path.read_text("utf-8")
+        for path in place.rglob("*")
+        if path.is_file() and path.suffix != ".pyc"
+    }
 
 
 @pytest.fixture(scope="module")
