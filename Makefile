@@ -87,7 +87,7 @@ $(VENV)/bench.stamp: requirements/bench.txt $(VENV)/run.stamp
 demo: $(VENV)/run.stamp
 	@$(BIN)/understudy demo $(ARGS)
 
-# A worker for each core, and whole files to each: one core alone would take a quarter of an hour. Hundreds of tests start an
+# A worker for each core, and whole files to each: one core alone would take twice as long. Hundreds of tests start an
 # interpreter of their own, so the modules are kept compiled, also where the environment asks for none of that.
 test: $(VENV)/test.stamp
 	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n auto --maxprocesses=8 --dist loadfile $(ARGS)

@@ -11,10 +11,10 @@ import attrs
 import trio
 
 from actors.checks import check_count, refuse
-from actors.errors import DeclarationError, UsageError
+from actors.errors import DeclarationError, UnderstudyError, UsageError
 from actors.graphs.graph import Graph
 from runtime.evaluate.dataset import Dataset, Example
-from runtime.evaluate.evaluating import Evaluator
+from runtime.evaluate.evaluating import SPENT, Evaluator, is_spent
 from runtime.evaluate.results import Evaluation, RowResult
 from runtime.evaluate.scoring import Metric
 from runtime.evaluate.sequential import SequentialTest, anytime_interval, bootstrap_interval, flip_probability
@@ -120,11 +120,13 @@ async def compare(
         error: the highest probability of a verdict where there is no difference.
         repeats: runs of each row by each graph; its score is their mean.
         at_once: the most rows at the same time; a verdict may throw away the work on so many.
-        budget: what all runs together may use.
+        budget: what all runs, and the runs of a judge, may use together; when it is spent, the comparison ends with the rows that
+            come before the first that it cut short.
         seed: decides the order of the rows.
 
     Raises:
         DeclarationError: an argument is wrong, or a score is outside of the metric's range.
+        UsageError: a run cannot be started.
     """
     rows = data if isinstance(data, Dataset) else Dataset.of(data, baseline)
     _check_error(compare, error)
@@ -143,10 +145,16 @@ async def compare(
     await race.run(order, at_once)
     used = order[: race.test.count]
     evaluations = [
-        Evaluation(side.graph.name, (judge.name,), tuple(row for each in used for row in race.pairs[each.id][at]), rows.bad)
+        Evaluation(
+            side.graph.name,
+            (judge.name,),
+            tuple(row for each in used for row in race.pairs[each.id][at]),
+            rows.bad,
+            SPENT if race.is_spent else None,
+        )
         for at, side in enumerate(sides)
     ]
-    mean = math.fsum(race.differences) / len(race.differences)
+    mean = math.fsum(race.differences) / len(race.differences) if race.differences else 0.0
     verdict = {1: BETTER, -1: WORSE, 0: UNDECIDED}[race.test.verdict]
     interval = anytime_interval(race.differences, error)
     return Comparison(judge.name, verdict, mean, interval, error, len(used), len(order), True, *evaluations)
@@ -161,7 +169,9 @@ class _Race:
     test: SequentialTest
     pairs: dict[str, tuple[tuple[RowResult, ...], ...]] = attrs.field(factory=dict[str, Any], init=False)
     differences: list[float] = attrs.field(factory=list[float], init=False)
-    wrong: list[DeclarationError] = attrs.field(factory=list[DeclarationError], init=False)
+    wrong: list[UnderstudyError] = attrs.field(factory=list[UnderstudyError], init=False)
+    is_spent: bool = attrs.field(default=False, init=False)
+    """Whether a budget was: a row whose run it ended says nothing about either graph, and no further one is begun."""
 
     async def run(self, order: list[Example], at_once: int) -> None:
         left = iter(order)
@@ -169,8 +179,15 @@ class _Race:
 
             async def work() -> None:
                 for example in left:
+                    if self.is_spent:
+                        return
+                    pair = await self._both(example)
+                    if pair is None:
+                        if self.wrong:
+                            nursery.cancel_scope.cancel()
+                        return
+                    self.pairs[example.id] = pair
                     try:
-                        self.pairs[example.id] = await self._both(example)
                         self._look(order)
                     except DeclarationError as error:
                         self.wrong.append(error)
@@ -183,21 +200,28 @@ class _Race:
         if self.wrong:
             raise self.wrong[0]
 
-    async def _both(self, example: Example) -> tuple[tuple[RowResult, ...], ...]:
+    async def _both(self, example: Example) -> tuple[tuple[RowResult, ...], ...] | None:
+        """The results of both sides; None where one of them says nothing about its graph."""
         made: list[list[RowResult | None]] = [[None] * self.repeats for _ in self.sides]
+        is_whole = True
 
         async def one(at: int, repeat: int) -> None:
+            nonlocal is_whole
             try:
-                made[at][repeat], _ = await self.sides[at].row(example, repeat)
-            except DeclarationError as error:
+                made[at][repeat], failure = await self.sides[at].row(example, repeat)
+            except UnderstudyError as error:
                 self.wrong.append(error)
+                is_whole = False
                 nursery.cancel_scope.cancel()
+                return
+            if failure is not None and is_spent(failure, self.sides[at].budget):
+                self.is_spent, is_whole = True, False
 
         async with trio.open_nursery() as nursery:
             for at in range(len(self.sides)):
                 for repeat in range(self.repeats):
                     nursery.start_soon(one, at, repeat)
-        return tuple(tuple(row for row in rows if row is not None) for rows in made)
+        return tuple(tuple(row for row in rows if row is not None) for rows in made) if is_whole else None
 
     def _look(self, order: list[Example]) -> None:
         """Take the rows in their order, however they end: which ends first may depend on its outcome, and the order may not."""

@@ -12,13 +12,14 @@ import attrs
 import trio
 
 from actors.checks import check_count
-from actors.errors import DeclarationError, LMBudgetExhausted, UnderstudyError, UsageError
+from actors.errors import LMBudgetExhausted, UnderstudyError, UsageError
 from actors.graphs.graph import Graph
 from actors.words import said
 from runtime.evaluate.dataset import Dataset, Example
 from runtime.evaluate.results import SHOWN_STEPS, Evaluation, RowResult, TimedStep, header
-from runtime.evaluate.scoring import Metric, Trace, metrics_of, scored
+from runtime.evaluate.scoring import Metric, Score, Trace, metrics_of, result_of, scored
 from runtime.graphs.handle import RunHandle
+from runtime.graphs.labels import MAX_LABEL
 from runtime.graphs.record import Spend
 from runtime.lm.limits.budget import Budget
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 AT_ONCE = 64
 SHOWN_CHARS = 2_000
+SPENT = "the budget is spent"
 
 
 @final
@@ -62,22 +64,27 @@ class Evaluator:
     budget: Budget | None = None
 
     async def row(self, example: Example, repeat: int) -> tuple[RowResult, BaseException | None]:
-        """One run of `example`, judged; and the error that it ended with."""
-        labels = {"row": example.id, "repeat": str(repeat), **({"evaluation": self.name} if self.name else {})}
-        run_id = f"{self.name}-{example.digest}-{_plain(example.id)}-{repeat}" if self.name else None
+        """One run of `example`, judged; and the error that it, or a metric, ended with.
+
+        Raises what starting a run raises, and DeclarationError for a metric that is wrong for every row.
+        """
+        labels = {"row": example.id[:MAX_LABEL], "repeat": str(repeat), **({"evaluation": self.name} if self.name else {})}
+        run_id = None
+        if self.name:
+            run_id = f"{self.name}-{_plain(self.graph.name)}-{example.digest}-{_plain(example.id)}-{repeat}"
         began = trio.current_time()
-        handle: RunHandle[Any] | None = None
         output: Any = None
         failure: Exception | None = None
+        # What goes wrong here, before there is a run, would go wrong for every row, and says nothing about this one.
+        handle = await self.runtime.start(
+            self.graph, example.input, run_id, labels=labels, budget=self.budget, durable=run_id is not None
+        )
         try:
-            handle = await self.runtime.start(self.graph, example.input, run_id, labels=labels, budget=self.budget)
-            output = await _result_of(handle)
-        except DeclarationError:
-            raise  # the graph is wrong, for every row
+            output = await result_of(handle)
         except (UnderstudyError, ExceptionGroup) as error:
             failure = error
         latency_s = trio.current_time() - began
-        trace = handle.trace if handle is not None else ()
+        trace = handle.trace
         known = RowResult(
             id=example.id,
             repeat=repeat,
@@ -86,29 +93,30 @@ class Evaluator:
             input=_shown(example.input),
             output=_shown(output) if failure is None else "",
             error=None if failure is None else _shown(failure),
-            latency_s=None if handle is not None and math.isnan(handle.started_at_s) else latency_s,
+            latency_s=None if math.isnan(handle.started_at_s) else latency_s,
             steps=len(trace),
-            spend=handle.spend if handle is not None else Spend(),
+            spend=handle.spend,
             timeline=_timeline(handle, trace),
         )
         if failure is not None:
             return attrs.evolve(known, scores={metric.name: metric.low for metric in self.metrics}), failure
-        return await self._judged(known, example, output, trace, labels), None
+        return await self._judged(known, example, output, trace, labels)
 
-    async def _judged(self, known: RowResult, example: Example, output: Any, trace: Trace, labels: dict[str, str]) -> RowResult:
+    async def _judged(
+        self, known: RowResult, example: Example, output: Any, trace: Trace, labels: dict[str, str]
+    ) -> tuple[RowResult, BaseException | None]:
         scores, reasons, judging = dict[str, float](), dict[str, str](), Spend()
+        failure: BaseException | None = None
         for metric in self.metrics:
-            try:
-                score, used = await scored(self.runtime, metric, example, output, trace, labels)
-            except DeclarationError:
-                raise  # the metric is wrong for every row
-            except Exception as error:  # noqa: BLE001 - the metric's, about one output; the report names it
-                scores[metric.name], reasons[metric.name] = metric.low, f"the metric raised {said(error)}"
-                continue
-            scores[metric.name], judging = score.value, judging.plus(used)
+            score, used = await scored(self.runtime, metric, example, output, trace, labels, self.budget)
+            judging = judging.plus(used)
+            if isinstance(score, Exception):
+                failure = score
+                score = Score(metric.low, f"the metric raised {_shown(score)}")
+            scores[metric.name] = score.value
             if score.reason:
                 reasons[metric.name] = score.reason
-        return attrs.evolve(known, scores=scores, reasons=reasons, judging=judging)
+        return attrs.evolve(known, scores=scores, reasons=reasons, judging=judging), failure
 
 
 async def evaluate(
@@ -136,15 +144,18 @@ async def evaluate(
         metrics: functions of an example, an output and a trace, graphs, or ``Metric`` objects; see ``runtime.evaluate.Metric``.
         repeats: how many times each row is run; a row's score is the mean.
         at_once: the most runs at the same time, beside the limits of the models.
-        budget: what all runs together may use; when it is spent, the evaluation ends with the rows that it has.
-        out: a file of JSON Lines to which each result is added as it ends. Results that it holds already are not made again.
+        budget: what all runs, and the runs of judges, may use together; when it is spent, the evaluation ends with the rows that
+            it has. So it does when a run ends because a smaller budget of its graph is spent.
+        out: a file of JSON Lines to which each result is added as it ends. Results that it holds already are not made again,
+            those of runs that failed among them.
         name: with a store, every row is a durable run whose id begins with it: the same evaluation started again takes up the
-            runs that an earlier process began, and pays for none again.
+            runs that an earlier process began, and pays for none again. Without it, nothing is stored.
         told: is told how far it is, after each row.
 
     Raises:
         DeclarationError: an argument is wrong, or a metric gave something that isn't a score.
-        UsageError: `out` is of another graph, or of other metrics.
+        UsageError: `out` is of another graph, or of other metrics, or cannot be written; or a run cannot be started.
+        StoreError: a run cannot be stored.
     """
     rows = data if isinstance(data, Dataset) else Dataset.of(data, graph)
     check_count(evaluate, "repeats", repeats)
@@ -168,7 +179,7 @@ class _Work:
 
     async def run(self, at_once: int, rows: Dataset) -> Evaluation:
         left = iter([pair for pair in self.wanted if _key(*pair) not in self.done])
-        wrong: list[DeclarationError] = []
+        wrong: list[UnderstudyError] = []
         async with trio.open_nursery() as nursery:
 
             async def work() -> None:
@@ -177,15 +188,15 @@ class _Work:
                         return
                     try:
                         result, failure = await self.evaluator.row(example, repeat)
-                    except DeclarationError as error:
+                        if failure is not None and is_spent(failure, self.evaluator.budget):
+                            self.stopped = SPENT
+                            return  # the runs that are in progress have reserved what they need
+                        self.write(result)
+                    except UnderstudyError as error:
                         wrong.append(error)
                         nursery.cancel_scope.cancel()
                         return
-                    if failure is not None and _is_spent(failure, self.evaluator.budget):
-                        self.stopped = "the budget is spent"
-                        return  # the runs that are in progress have reserved what they need
                     self.done[_key(example, repeat)] = result
-                    self.write(result)
                     self._tell()
 
             for _ in range(min(at_once, len(self.wanted))):
@@ -209,13 +220,13 @@ def _key(example: Example, repeat: int) -> tuple[str, int, str]:
     return example.id, repeat, example.digest
 
 
-def _is_spent(error: BaseException, budget: Budget | None) -> bool:
-    """Whether `error` comes from the evaluation's own budget being spent, and not from one of the graph's."""
+def is_spent(error: BaseException, budget: Budget | None) -> bool:
+    """Whether a run under `budget` ended because a budget was spent: this one, or a smaller one that its graph has itself."""
     if budget is None:
         return False
     if isinstance(error, BaseExceptionGroup):
         parts: tuple[BaseException, ...] = error.exceptions  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-        return any(_is_spent(each, budget) for each in parts)
+        return any(is_spent(each, budget) for each in parts)
     causes = [error, *([error.__cause__] if error.__cause__ is not None else [])]
     return any(isinstance(each, LMBudgetExhausted) for each in causes)
 
@@ -239,31 +250,36 @@ def _opened(
                 "  Fix: write to another file, or delete this one."
             )
         kept = {(row.id, row.repeat, row.digest): row for row in before.results}
-    path.parent.mkdir(parents=True, exist_ok=True)
     whole = "\n".join([first, *(row.to_line() for row in kept.values())]) + "\n"  # without a last line that was cut
-    path.write_text(whole, encoding="utf-8")
-    with path.open("a", encoding="utf-8") as file:
-        yield kept, lambda result: _add(file, result)
-
-
-def _add(file: TextIO, result: RowResult) -> None:
-    file.write(result.to_line() + "\n")
-    file.flush()
-
-
-async def _result_of(handle: RunHandle[Any]) -> Any:
-    """The output; left by a cancellation, the run does not go on, unless a store keeps it for the next time."""
     try:
-        return await handle.result()
-    except trio.Cancelled:
-        if not handle.durable:
-            with trio.CancelScope(shield=True):
-                await handle.cancel()
-        raise
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(f"{path.name}.tmp")
+        beside.write_text(whole, encoding="utf-8")
+        beside.replace(path)  # at no moment is there less in it than was done
+        file = path.open("a", encoding="utf-8")
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    with file:
+        yield kept, lambda result: _add(file, path, result)
 
 
-def _timeline(handle: RunHandle[Any] | None, trace: Trace) -> tuple[TimedStep, ...]:
-    if handle is None or math.isnan(handle.started_at_s):
+def _add(file: TextIO, path: Path, result: RowResult) -> None:
+    try:
+        file.write(result.to_line() + "\n")
+        file.flush()
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> UsageError:
+    return UsageError(
+        f"out={str(path)!r} cannot be written: {error.strerror or said(error)}. What it holds is kept.\n"
+        "  Fix: make room, or name a file that can be written, and evaluate again."
+    )
+
+
+def _timeline(handle: RunHandle[Any], trace: Trace) -> tuple[TimedStep, ...]:
+    if math.isnan(handle.started_at_s):
         return ()
     began = handle.started_at_s
     return tuple(

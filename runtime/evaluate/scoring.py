@@ -8,12 +8,15 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, cast, final
 
 import attrs
+import trio
 
 from actors.errors import DeclarationError
 from actors.graphs.graph import Graph
 from actors.words import repr_of
 from runtime.evaluate.dataset import Example
+from runtime.graphs.handle import RunHandle
 from runtime.graphs.record import Spend, Step
+from runtime.lm.limits.budget import Budget
 from runtime.messages.fields import fields_of, message_kind
 
 if TYPE_CHECKING:
@@ -115,21 +118,46 @@ def exact(example: Example, output: Any, trace: Trace) -> bool:
 
 
 async def scored(
-    runtime: Runtime, metric: Metric, example: Example, output: Any, trace: Trace, labels: Mapping[str, str]
-) -> tuple[Score, Spend]:
-    """What `metric` says, and what it has used of language models.
+    runtime: Runtime,
+    metric: Metric,
+    example: Example,
+    output: Any,
+    trace: Trace,
+    labels: Mapping[str, str],
+    budget: Budget | None,
+) -> tuple[Score | Exception, Spend]:
+    """What `metric` says, or what it raised about this output, and what it has used of language models either way.
 
     Raises:
-        DeclarationError: it says something that isn't a score. Otherwise, what it raises.
+        DeclarationError: it says something that isn't a score, or its graph is wrong.
     """
-    if isinstance(metric.judge, Graph):
-        graph: Graph[Any, Any] = metric.judge
-        handle = await runtime.start(graph, _question(graph, example, output), labels=labels)
-        return _score(metric, _verdict(await handle.result())), handle.spend
-    said: Any = metric.judge(example, output, trace)
-    if inspect.isawaitable(said):
-        said = await said
-    return _score(metric, said), Spend()
+    handle: RunHandle[Any] | None = None
+    try:
+        if isinstance(metric.judge, Graph):
+            graph: Graph[Any, Any] = metric.judge
+            question = _question(graph, example, output)
+            handle = await runtime.start(graph, question, labels=labels, budget=budget, durable=False)
+            answer = _verdict(await result_of(handle))
+        else:
+            answer = metric.judge(example, output, trace)
+            if inspect.isawaitable(answer):
+                answer = await answer
+    except DeclarationError:
+        raise  # the metric is wrong for every row
+    except Exception as error:  # noqa: BLE001 - the metric's, about one output; the report names it
+        return error, Spend() if handle is None else handle.spend
+    return _score(metric, answer), Spend() if handle is None else handle.spend
+
+
+async def result_of(handle: RunHandle[Any]) -> Any:
+    """The output of a run; left by a cancellation, the run does not go on, unless a store keeps it for the next time."""
+    try:
+        return await handle.result()
+    except trio.Cancelled:
+        if not handle.durable:
+            with trio.CancelScope(shield=True):
+                await handle.cancel()
+        raise
 
 
 def _question(graph: Graph[Any, Any], example: Example, output: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import re
@@ -13,12 +14,20 @@ from typing import Any, Self, final
 
 import trio
 
-from actors.errors import DeclarationError, LMBadRequest, LMError, LMReplyUnreadable, LMTimeout, LMUnavailable
-from actors.words import repr_of
+from actors.errors import (
+    DeclarationError,
+    LMBadRequest,
+    LMError,
+    LMReplyUnreadable,
+    LMTimeout,
+    LMUnavailable,
+    UsageError,
+)
+from actors.words import repr_of, said
 from runtime.lm.http.http_messages import HttpRequest, HttpStream
 from runtime.lm.http.tape import Live
 from runtime.record.difference import SHOWN, differences
-from runtime.record.recording import FAILED, LEFT, WHOLE, Asked, Piece, RecordedReply, Recording
+from runtime.record.recording import FAILED, LEFT, WHOLE, Asked, Piece, RecordedReply, Recording, unreadable
 from runtime.record.redacting import Redaction, kept_headers, secrets_of
 
 MODES = ("none", "once", "new", "all")
@@ -118,7 +127,10 @@ class Cassettes:
         return self._read(path) if path.is_file() else None
 
     def _read(self, path: Path) -> Recording:
-        return Recording.of_text(path.read_text(encoding="utf-8"), str(path))
+        try:
+            return Recording.of_text(path.read_text(encoding="utf-8"), str(path))
+        except (OSError, UnicodeDecodeError) as error:
+            raise unreadable(str(path), said(error)) from error
 
     def place(self, asked: Asked) -> int:
         """A place for a reply that will be recorded: replies stand in the order of their requests, not of their ends."""
@@ -132,11 +144,17 @@ class Cassettes:
         """Keep `reply`. The file is replaced as a whole, so a crash leaves the old one."""
         replies = self._made[asked.digest]
         replies[place] = reply
-        self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / asked.file_name
         beside = path.with_suffix(f".{os.getpid()}.tmp")
-        beside.write_text(Recording(asked, tuple(filter(None, replies))).to_text(), encoding="utf-8")
-        beside.replace(path)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            beside.write_text(Recording(asked, tuple(filter(None, replies))).to_text(), encoding="utf-8")
+            beside.replace(path)
+        except OSError as error:
+            raise UsageError(
+                f"the recording {path} cannot be written: {error.strerror or said(error)}.\n"
+                "  Fix: make room, name a folder that can be written, or leave record= out."
+            ) from error
 
 
 @final
@@ -203,11 +221,13 @@ class CassetteTape:
             async with live() as http:
                 take.begin(http)
                 yield HttpStream(http.status, http.headers, take)
-        except LMError as error:
-            take.failed(error)
+        except BaseException as error:
+            if isinstance(error, LMError):
+                take.failed(error)
+            with contextlib.suppress(UsageError):  # what ended the call comes first, a cancellation above all
+                self._cassettes.put(asked, place, take.reply())
             raise
-        finally:
-            self._cassettes.put(asked, place, take.reply())
+        self._cassettes.put(asked, place, take.reply())
 
 
 def _distance(recorded: Asked, asked: Asked) -> int:

@@ -133,21 +133,22 @@ class Recording:
         try:
             document = json.loads(text)
         except ValueError as error:
-            raise _unreadable(name, f"it isn't JSON ({error})") from error
+            raise unreadable(name, f"it isn't JSON ({error})") from error
         if not isinstance(document, dict) or "understudy_recording" not in document:
-            raise _unreadable(name, "it has no field 'understudy_recording'")
+            raise unreadable(name, "it has no field 'understudy_recording'")
         fields = cast("dict[str, Any]", document)
         if fields["understudy_recording"] != VERSION:
-            raise _unreadable(name, f"its format is {fields['understudy_recording']!r}, and this release reads {VERSION}")
+            raise unreadable(name, f"its format is {fields['understudy_recording']!r}, and this release reads {VERSION}")
         try:
             request = fields["request"]
             asked = Asked(str(request["method"]), str(request["address"]), request["body"])
             return cls(asked, tuple(_reply_in(reply) for reply in fields["replies"]))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise _unreadable(name, f"{type(error).__name__}: {error}") from error
+            raise unreadable(name, f"{type(error).__name__}: {error}") from error
 
 
-def _unreadable(name: str, why: str) -> RecordingUnreadable:
+def unreadable(name: str, why: str) -> RecordingUnreadable:
+    """The error for a file that is none; `name` is the file, `why` the cause."""
     return RecordingUnreadable(
         f"{name} can't be read as a recording: {why}.\n  Fix: restore it, or delete it and record the call again."
     )
@@ -174,6 +175,8 @@ def _reply_in(fields: Mapping[str, Any]) -> RecordedReply:
     pieces = tuple(Piece(_number(piece["at_s"]), _data_in(piece)) for piece in fields.get("pieces", ()))
     headers = {str(name): str(value) for name, value in fields.get("headers", {}).items()}
     status, head_s = int(fields.get("status", 0)), _number(fields.get("head_s", 0.0))
+    if not status and fields["end"] == WHOLE:
+        raise ValueError("a whole reply without its status")
     error = fields.get("error")
     return RecordedReply(
         status, headers, head_s, pieces, fields["end"], _number(fields["end_s"]), error, str(fields.get("message", ""))

@@ -61,13 +61,18 @@ class Redaction:
                     f"redact={repr_of(each)}: expected the name of a field or a compiled pattern.\n"
                     '  Fix: redact=["user", re.compile(r"[A-Z]{2}\\d{20}")], for example.'
                 )
-        self._fields = re.compile(
-            rf'("(?:{"|".join(map(re.escape, names))})"\s*:\s*)"(?:[^"\\]|\\.)*"', re.IGNORECASE | re.DOTALL
+        named = "|".join(map(re.escape, names))
+        self._fields = (
+            re.compile(rf'("(?:{named})"\s*:\s*)"(?:[^"\\]|\\.)*(")', re.IGNORECASE | re.DOTALL),
+            # The same in JSON that stands in a text of JSON, as the arguments of a tool do.
+            re.compile(rf'(\\"(?:{named})\\"\s*:\s*)\\"(?:\\\\(?:\\.|[^\\])|[^"\\])*(\\")', re.IGNORECASE | re.DOTALL),
         )
 
     def text(self, text: str, secrets: tuple[str, ...]) -> str:
         """`text`, which may hold JSON, without what must not be kept."""
-        text = self._fields.sub(rf'\1"{REDACTED}"', redact(text, secrets))
+        text = redact(text, secrets)
+        for fields in self._fields:
+            text = fields.sub(lambda found: f"{found[1]}{found[2]}{REDACTED}{found[2]}", text)
         for pattern in self._patterns:
             text = pattern.sub(REDACTED, text)
         return text

@@ -1,7 +1,7 @@
 """LiteLLM's table of models, read from its file without importing LiteLLM, which takes seconds.
 
 Only single rows are looked up, and nothing is kept but them: the whole table takes tens of milliseconds and of megabytes. Once
-LiteLLM is imported its own table is asked, because a program may have put a model of its own into it.
+LiteLLM is imported its own table is asked, because a program may have put its own models into it.
 """
 
 from __future__ import annotations

@@ -346,3 +346,93 @@ async def test_an_evaluation_ends_when_its_budget_is_spent(autojump_clock: MockC
     assert 1 < len(done.results) < 50
     assert not done.failed
     assert done.spend.prompt_tokens + done.spend.completion_tokens == budget.tokens <= 100
+
+
+async def test_a_judge_that_is_left_goes_on_no_more_than_a_row(tmp_path: Path, virtual_clock: MockClock) -> None:
+    judge = Graph("judge", input=Sum, output=Total)
+
+    @judge.node
+    async def look(given: Sum) -> Total:
+        await trio.sleep(math.inf)
+        return Total(1)
+
+    async with open_runtime(store=tmp_path / "runs.db") as runtime:
+        with trio.move_on_after(60):
+            await evaluate(runtime, adding(), rows(3), judge)
+
+        assert not runtime.runs()
+        assert not (await runtime.stored()).items, "nothing that an evaluation without a name does is stored"
+
+
+async def test_what_a_failing_judge_has_spent_is_counted(autojump_clock: MockClock) -> None:
+    network = VirtualNetwork()
+    network.provider("api.openai.com", {"gpt-4o-mini": ["3"] * 2})
+    judge = Graph("judge", input=Sum, output=Total)
+
+    @judge.node
+    async def look(given: Sum, lm: LM) -> Total:
+        await lm.chat([{"role": "user", "content": "well?"}])
+        raise ValueError("no opinion")
+
+    async with network.client("openai/gpt-4o-mini") as lm, open_runtime(lm=lm) as runtime:
+        done = await evaluate(runtime, adding(), rows(2), judge)
+
+    assert done.judging.calls == 2
+    assert "no opinion" in done.results[0].reasons["judge"]
+
+
+async def test_one_name_serves_two_graphs(tmp_path: Path, virtual_clock: MockClock) -> None:
+    async with open_runtime(store=tmp_path / "runs.db") as runtime:
+        one = await evaluate(runtime, adding("one"), rows(3), exact, name="nightly")
+        two = await evaluate(runtime, adding("two", wrong=frozenset({1})), rows(3), exact, name="nightly")
+        with pytest.raises(UsageError, match="cannot stand in it"):
+            await evaluate(runtime, adding("one"), rows(3), exact, name="a/b")
+
+    assert (one.mean(), two.mean()) == (1, 2 / 3)
+
+
+async def test_a_file_that_cannot_be_written_keeps_what_it_holds(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "results.jsonl"
+    async with open_runtime() as runtime:
+        await evaluate(runtime, adding(), rows(2), exact, out=out)
+        text = out.read_text()
+
+        def full(*_: Any, **__: Any) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(Path, "write_text", full)
+        with pytest.raises(UsageError, match=r"results.jsonl' cannot be written: No space left on device"):
+            await evaluate(runtime, adding(), rows(4), exact, out=out)
+        monkeypatch.undo()
+
+    assert out.read_text() == text
+
+
+async def test_a_row_that_cannot_be_kept_ends_the_evaluation(autojump_clock: MockClock) -> None:
+    async with open_runtime() as runtime:
+        with pytest.raises(UsageError, match=r"'/dev/full.* cannot be written"):
+            await evaluate(runtime, adding(), rows(2), exact, out="/dev/full/results.jsonl")
+
+
+async def test_a_comparison_whose_budget_is_spent_has_no_verdict_from_it(autojump_clock: MockClock) -> None:
+    """The runs that a spent budget ends would count as wrong, and those of one side only."""
+    network = VirtualNetwork()
+    network.provider("api.openai.com", {"gpt-4o-mini": ["3"] * 200}, latency_s=1, unused="ok")
+    asking = Graph("asking", input=Sum, output=Total)
+
+    @asking.node
+    async def ask(given: Sum, lm: LM) -> Total:
+        await lm.chat([{"role": "user", "content": "?"}], max_tokens=10)
+        return Total(given.left + given.right)
+
+    async with network.client("openai/gpt-4o-mini") as lm, open_runtime(lm=lm) as runtime:
+        some = await compare(runtime, adding(), asking, rows(60), exact, budget=Budget(max_tokens=60), at_once=2)
+        none = await compare(runtime, adding(), asking, rows(60), exact, budget=Budget(max_tokens=1))
+
+    assert (some.verdict, some.difference) == (none.verdict, none.difference) == ("undecided", 0)
+    assert 0 < some.rows < 60
+    assert none.rows == 0
+    assert some.candidate is not None
+    assert some.candidate.stopped == "the budget is spent"

@@ -319,3 +319,37 @@ async def test_a_whole_runtime_is_replayed_without_a_key(
         again = await runtime.lm.chat(ASK)
 
     assert answer.text == again.text == "Vega"
+
+
+async def test_fields_in_the_arguments_of_a_tool_are_redacted(tmp_path: Path, autojump_clock: MockClock) -> None:
+    arguments = json.dumps({"user": "ann", "password": 'hunt"er2', "n": 1})
+    call = {"id": "1", "type": "function", "function": {"name": "log_in", "arguments": arguments}}
+    message = {"role": "assistant", "content": None, "tool_calls": [call]}
+    reply = answering("") | {"choices": [{"index": 0, "message": message, "finish_reason": "tool_calls"}]}
+
+    await recorded(tmp_path, Exchange.reply(reply))
+    again = await replayed(tmp_path)
+
+    assert "hunt" not in the_file(tmp_path).read_text()
+    assert json.loads(again.tool_calls[0].arguments) == {"user": "ann", "password": "[redacted]", "n": 1}
+
+
+async def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, autojump_clock: MockClock) -> None:
+    (tmp_path / "file").touch()
+    folder = tmp_path / "file" / "below"
+
+    with pytest.raises(UsageError, match=r"the recording .*below.* cannot be written: Not a directory"):
+        await recorded(folder, Exchange.reply(answering("Vega")))
+    async with network(Exchange.never()).client("openai/gpt-4o-mini", record=folder) as lm:
+        with trio.move_on_after(1) as scope:
+            await lm.chat(ASK)
+
+    assert scope.cancelled_caught, "and a cancellation stays one"
+
+
+async def test_a_recording_that_is_no_text_is_named(tmp_path: Path, autojump_clock: MockClock) -> None:
+    await recorded(tmp_path, Exchange.reply(answering("Vega")))
+    the_file(tmp_path).write_bytes(b"\xff\xfe")
+
+    with pytest.raises(RecordingUnreadable, match="can't be read as a recording"):
+        await replayed(tmp_path)
