@@ -25,6 +25,7 @@ from runtime.cli.run import complain, to_json
 from runtime.cli.runs import out, with_store
 from runtime.cli.terminal import one_line, plain, printable
 from runtime.cli.wrong_usage import WrongUsage
+from runtime.graphs.approvals import forms_of
 from runtime.graphs.handle import RunHandle
 from runtime.graphs.posting import checked_key, open_question, post_answer, post_signal, question_of, read_signal
 from runtime.graphs.record import RunStatus
@@ -264,10 +265,10 @@ def _node_at(graph: Graph, path: str) -> NodeSpec | None:
 
 
 def _messages_of(graph: Graph) -> set[type]:
-    """What the nodes of a graph make, those of nested ones among them: answers are of these types."""
+    """What the nodes of a graph make and their tools ask for, nested ones among them: answers are of these types."""
     found: set[type] = set()
     for spec in graph.plan().nodes.values():
-        found.update(spec.outputs)
+        found.update(spec.outputs, forms_of(spec))
         if spec.kind is Kind.GRAPH:
             found |= _messages_of(spec.embedded)
     return found

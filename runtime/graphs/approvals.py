@@ -13,6 +13,7 @@ import attrs
 
 from actors.errors import NodeTimedOut, ToolRefused, ToolTimedOut
 from actors.graphs.approval import Approved, Arguments, Refused
+from actors.graphs.node import NodeSpec
 from actors.graphs.plan import Plan
 from actors.graphs.toolboxes import OfferedTool
 from actors.graphs.tools import ToolSpec
@@ -32,7 +33,12 @@ MOST_SAID = 2_000
 def remember_forms(plan: Plan) -> None:
     """Let answers to stored questions about tools of `plan` be read before one of them is asked again."""
     for spec in plan.nodes.values():
-        remember(*(form_of(tool) for tool in spec.tools if tool.tool.approve is not False))
+        remember(*forms_of(spec))
+
+
+def forms_of(spec: NodeSpec) -> list[Any]:
+    """What people may answer when the tools of a node ask them, beside ``Approved`` and ``Refused``."""
+    return [form_of(tool) for tool in spec.tools if tool.tool.approve is not False]
 
 
 def form_of(tool: Offered) -> Any:

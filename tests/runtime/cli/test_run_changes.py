@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -193,3 +195,77 @@ def test_a_run_is_left_to_other_workers(question: str, capsys: pytest.CaptureFix
     assert command("resume", "order-7", "--adopt", "--elsewhere") == 0
 
     assert capsys.readouterr().out == "run order-7 is left to a worker that has deployed graph letters\n"
+
+
+PAYING = '''
+import attrs
+
+from actors import Graph
+from runtime.tools import tool
+
+
+@attrs.frozen
+class Order:
+    number: int
+
+
+@attrs.frozen
+class Sent:
+    text: str
+
+
+@tool(approve=True)
+async def pay(to: str, amount: int = 5) -> str:
+    """Pay somebody."""
+    return "paid"
+
+
+graph = Graph("paying", input=Order, output=Sent)
+
+
+@graph.predict(tools=[pay])
+async def decide(order: Order) -> Sent:
+    """Pay what is ordered."""
+    ...
+'''
+ASKS = """
+import paying, trio
+
+from runtime import open_runtime
+from runtime.testing import ScriptedLM
+
+
+async def main():
+    call = {"id": "1", "name": "pay", "arguments": {"to": "Anna"}}
+    lm = ScriptedLM([{"role": "assistant", "content": None, "tool_calls": [call]}])
+    async with open_runtime(store="runs.db", graphs=[paying.graph], lm=lm) as runtime:
+        await runtime.start(paying.graph, paying.Order(7))
+        while not (questions := await runtime.questions()):
+            await trio.lowlevel.checkpoint()
+        print(questions[0].id)
+
+
+trio.run(main)
+"""
+
+
+@pytest.mark.slow
+def test_a_call_of_a_tool_is_agreed_to_from_a_process_that_never_ran_the_graph(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "paying.py").write_text(PAYING)
+    run = subprocess.run(
+        [sys.executable, "-c", ASKS],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    options = (run.stdout.strip(), "--store", "runs.db", "--graph", "paying.py:graph")
+
+    assert main(["runs", "answer", *options[:1], '{"to": "Bob", "amount": "x"}', *options[1:]]) == 2
+    assert "Pay: amount: expected int, got 'x'" in capsys.readouterr().err
+    assert main(["runs", "answer", *options[:1], '{"to": "Bob", "amount": 7}', *options[1:]]) == 0
+    assert "is answered" in capsys.readouterr().out

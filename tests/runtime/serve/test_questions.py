@@ -12,6 +12,8 @@ from actors import Graph, Run
 from runtime import open_runtime
 from runtime.journal import MemoryStore
 from runtime.serve import Recording, Service
+from runtime.testing import ScriptedLM
+from runtime.tools import tool
 from tests.runtime.serve.cast import Client, Keys, Reply, serving
 
 
@@ -294,3 +296,45 @@ async def test_a_service_that_ends_leaves_stored_runs_to_the_next_process(virtua
         await runtime.answer(question["id"], Approved("after all"))
         handle = await runtime.handle("r")
         assert await handle.result() == Sent("sent after all")
+
+
+def paying(paid: list[str]) -> Graph[Order, Sent]:
+    graph = Graph("paying", input=Order, output=Sent)
+
+    @tool(approve=True)
+    async def pay(to: str, amount: int = 5) -> str:
+        """Pay somebody."""
+        paid.append(f"{amount} to {to}")
+        return "paid"
+
+    @graph.predict(tools=[pay])
+    async def decide(order: Order) -> Sent:
+        """Pay what is ordered."""
+        raise NotImplementedError
+
+    return graph
+
+
+@pytest.mark.parametrize("is_stored", [False, True])
+@pytest.mark.parametrize(
+    ("value", "paid"),
+    [({"Approved": {}}, ["5 to Anna"]), ({"to": "Bob", "amount": 7}, ["7 to Bob"]), ({"Refused": {"reason": "twice"}}, [])],
+)
+async def test_a_call_of_a_tool_is_agreed_to_over_http(value: Any, paid: list[str], is_stored: bool, virtual_clock: Any) -> None:
+    made: list[str] = []
+    call = {"id": "1", "name": "pay", "arguments": {"to": "Anna"}}
+    lm = ScriptedLM(
+        [{"role": "assistant", "content": None, "tool_calls": [call]}, {"text": "done"}],
+    )
+    options = {"store": MemoryStore()} if is_stored else {}
+    async with serving(paying(made), lm=lm, **options) as client:
+        await client.post("/v1/graphs/paying/runs", {"input": {"number": 7}, "run_id": "r"})
+        await trio.sleep(1)
+
+        wrong = await answer(client, {"to": "Bob", "amount": "x"})
+        reply = await answer(client, value)
+        await trio.sleep(1)
+        run = (await client.get("/v1/runs/r")).json()
+
+    assert (wrong.status, reply.status, made) == (422, 200, paid)
+    assert run["output"] == {"text": "done"}
