@@ -66,36 +66,34 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
         "runtime/messages",
         *_LM,
     ),
-    "runtime": _BELOW_APP,
+    "runtime/parts": _BELOW_APP,
+    "runtime": ("runtime/parts", *_BELOW_APP),
     "runtime/tools": ("actors", "actors/graphs"),
     "runtime/embed": _APP,
     "runtime/telemetry": _APP,
     # The layout of a graph's picture is part of what is told of it.
     "runtime/serve": (
         *_APP,
-        "runtime/cli/draw",
+        "runtime/draw",
         "runtime/embed",
         "runtime/inspector",
-        "runtime/recording",
         "runtime/telemetry",
         "runtime/traces",
     ),
-    "runtime/inspector": (*_APP, "runtime/recording"),
-    "runtime/traces": ("actors", "runtime/recording"),
-    "runtime/serve/faces": (*_APP, "runtime/recording", "runtime/serve"),
-    "runtime/recording": ("actors", "runtime/core", "runtime/graphs", "runtime/journal", "runtime/messages"),
+    "runtime/inspector": (*_APP, "runtime/traces"),
+    "runtime/serve/faces": (*_APP, "runtime/traces", "runtime/serve"),
+    "runtime/traces": ("actors", "runtime/core", "runtime/graphs", "runtime/journal", "runtime/messages"),
     "runtime/evaluate": _APP,
     "runtime/testing/models": ("actors", "runtime/lm", "runtime/lm/dspy", "runtime/lm/limits"),
     "runtime/testing/stores": ("actors", "runtime/journal"),
     "runtime/testing/schedules": (*_APP, "runtime/testing/models", "runtime/testing/stores"),
     "runtime/testing": (*_APP, "runtime/testing/models", "runtime/testing/schedules", "runtime/testing/stores"),
-    "runtime/cli/draw": ("actors", "actors/graphs"),
+    "runtime/draw": ("actors", "actors/graphs"),
     "runtime/cli": (
         *_APP,
-        "runtime/cli/draw",
+        "runtime/draw",
         "runtime/evaluate",
         "runtime/inspector",
-        "runtime/recording",
         "runtime/serve",
         "runtime/serve/faces",
         "runtime/traces",
@@ -108,13 +106,17 @@ ALSO: Mapping[str, tuple[str, ...]] = {
 # What decides without a clock, a task or a channel, and so may not import trio: all of these rooms, and these files.
 PURE = (
     "actors/",
-    "runtime/cli/draw/",
+    "runtime/draw/",
     "runtime/core/frames.py",
     "runtime/core/lifecycle.py",
     "runtime/core/restarts.py",
     "runtime/graphs/reducer/",
     "runtime/messages/",
-    "runtime/traces/",
+    "runtime/traces/blame.py",
+    "runtime/traces/chrome.py",
+    "runtime/traces/reading.py",
+    "runtime/traces/steps.py",
+    "runtime/traces/svg.py",
 )
 
 # One foreign library, one file. A second file is an exception that gives its reason beside its row.
@@ -140,7 +142,7 @@ FOREIGN: Mapping[str, frozenset[str]] = {
     "opentelemetry": frozenset({"runtime/telemetry/tracing.py", "runtime/telemetry/meters.py"}),  # spans and metrics: two APIs
     "prometheus_client": frozenset({"runtime/telemetry/prometheus.py"}),
     "packaging": frozenset({"runtime/cli/doctor.py"}),
-    "PIL": frozenset({"runtime/cli/draw/png.py"}),
+    "PIL": frozenset({"runtime/draw/png.py"}),
     "litellm": frozenset({"runtime/lm/providers/library.py"}),
     "mcp": frozenset(
         {
