@@ -15,7 +15,7 @@ import pytest
 
 from actors import Graph
 from runtime.app import open_runtime
-from runtime.cli.draw.svg import draw_svg
+from runtime.draw.svg import draw_svg
 from runtime.messages.writer import write
 from runtime.testing import ScriptedLM, run_in_virtual_time
 from tests.test_docs import saved_blocks
