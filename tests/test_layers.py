@@ -28,7 +28,16 @@ _LM = (
     "runtime/lm/tools",
     "runtime/record",
 )
-_BELOW_APP = ("actors", "actors/graphs", "runtime/core", "runtime/graphs", "runtime/journal", "runtime/messages", *_LM)
+_BELOW_APP = (
+    "actors",
+    "actors/graphs",
+    "runtime/core",
+    "runtime/graphs",
+    "runtime/journal",
+    "runtime/messages",
+    "runtime/placement",
+    *_LM,
+)
 _APP = ("runtime", *_BELOW_APP)
 
 # A room is a folder. Its files import the files of the rooms named here, and one another without a cycle.
@@ -66,6 +75,16 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
         "runtime/messages",
         *_LM,
     ),
+    "runtime/placement": ("actors", "actors/graphs", "runtime/core", "runtime/graphs", "runtime/messages"),
+    "runtime/placement/host": (
+        "actors",
+        "actors/graphs",
+        "runtime/core",
+        "runtime/graphs",
+        "runtime/graphs/reducer",
+        "runtime/messages",
+        "runtime/placement",
+    ),
     "runtime": _BELOW_APP,
     "runtime/tools": ("actors", "actors/graphs"),
     "runtime/embed": _APP,
@@ -88,7 +107,13 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
     "runtime/testing/models": ("actors", "runtime/lm", "runtime/lm/dspy", "runtime/lm/limits"),
     "runtime/testing/stores": ("actors", "runtime/journal"),
     "runtime/testing/schedules": (*_APP, "runtime/testing/models", "runtime/testing/stores"),
-    "runtime/testing": (*_APP, "runtime/testing/models", "runtime/testing/schedules", "runtime/testing/stores"),
+    "runtime/testing": (
+        *_APP,
+        "runtime/placement/host",
+        "runtime/testing/models",
+        "runtime/testing/schedules",
+        "runtime/testing/stores",
+    ),
     "runtime/cli/draw": ("actors", "actors/graphs"),
     "runtime/cli": (
         *_APP,
@@ -114,6 +139,10 @@ PURE = (
     "runtime/core/restarts.py",
     "runtime/graphs/reducer/",
     "runtime/messages/",
+    "runtime/placement/failures.py",
+    "runtime/placement/frames.py",
+    "runtime/placement/payloads.py",
+    "runtime/placement/protocol.py",
     "runtime/traces/",
 )
 

@@ -30,6 +30,7 @@ DOORS = (
     "runtime",
     "runtime.journal",
     "runtime.lm",
+    "runtime.placement",
     "runtime.recording",
     "runtime.serve",
     "runtime.testing",
