@@ -6,7 +6,6 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-import attrs
 import pytest
 
 import runtime.app
@@ -20,9 +19,6 @@ from runtime.placement.placement import Placement
 from runtime.testing.loopback_hosts import LoopbackHosts
 
 IS_WANTED = "EVERY_NODE_PLACED"
-
-OTHERWISE: Mapping[str, str] = {}
-"""Tests that ask for what is not promised of placed nodes, and why."""
 
 
 def is_wanted() -> bool:
@@ -54,4 +50,4 @@ def place_every_node(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _can_be_placed(spec: NodeSpec) -> bool:
-    return not list(placing_problems(attrs.evolve(spec)))
+    return not list(placing_problems(spec))
