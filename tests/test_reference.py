@@ -31,7 +31,7 @@ DOORS = (
     "runtime.journal",
     "runtime.lm",
     "runtime.placement",
-    "runtime.recording",
+    "runtime.traces",
     "runtime.serve",
     "runtime.testing",
     "runtime.tools",
