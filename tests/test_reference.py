@@ -33,6 +33,7 @@ DOORS = (
     "runtime",
     "runtime.journal",
     "runtime.lm",
+    "runtime.placement",
     "runtime.traces",
     "runtime.serve",
     "runtime.testing",
