@@ -11,7 +11,7 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +22,8 @@ import trio
 from actors import Effect, Graph, RunFailed
 from actors.errors import UnderstudyError
 from actors.graphs.annotations import Many
+from actors.graphs.node import NodeSpec
+from actors.graphs.tools import ToolForm
 from actors.groups import leaves_of
 from runtime import open_runtime
 from runtime.graphs.engine import Engine
@@ -126,11 +128,20 @@ def _is_alike(one: Any, other: Any) -> bool:
     return bool(one == other or is_same(one, other) is None)
 
 
+def _nodes_in(graph: Graph[Any, Any]) -> Iterator[NodeSpec]:
+    """Its nodes, and those of the graphs that are its nodes or their tools."""
+    for spec in graph.plan().nodes.values():
+        yield spec
+        tools = [each.tool.what for each in spec.tools if each.tool.form is ToolForm.GRAPH]
+        for inside in ([spec.embedded] if isinstance(spec.embedded, Graph) else []) + tools:
+            yield from _nodes_in(inside)
+
+
 def _is_as_promised(graph: Graph[Any, Any]) -> Callable[[Any, Any], bool]:
     """Whether a life has ended as the run would have ended, or as is said of nodes that cannot begin again."""
-    nodes = graph.plan().nodes.values()
+    nodes = list(_nodes_in(graph))
     may_break = any(spec.fan_out is Many.STREAM and not spec.options.repeatable for spec in nodes)
-    may_park = any(spec.options.effect is Effect.ONCE for spec in nodes)
+    may_park = any(Effect.ONCE in (spec.options.effect, *(each.tool.effect for each in spec.tools)) for spec in nodes)
 
     def same(made: Any, expected: Any) -> bool:
         if may_park and made == ("ended", "StepUncertain"):
