@@ -289,6 +289,8 @@ class RunLife(RunFacts):
         """Leave memory, if all that is left of it waits for people, signals and times; whether it does."""
         if self.journal is None or self.is_held or not self.only_waits:
             return False
+        if not self.journal.log.is_idle:  # what has just been answered, and goes on when that is written
+            return False
         self._left_open, self.is_evicted = self.questions, True
         ends = [*self._ends_of_sleeps()]
         self.hand_back("it only waits")
