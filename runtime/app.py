@@ -22,10 +22,6 @@ from actors.restarts import RestartType
 from actors.store_errors import StoreError
 from actors.supervision import Supervision, supervisor_spec
 from actors.words import repr_of
-from runtime.app_actors import RuntimeActors
-from runtime.app_runs import RuntimeRuns
-from runtime.app_store import RuntimeStore
-from runtime.app_views import RuntimeViews
 from runtime.core.events import Event
 from runtime.core.failures import failure_in
 from runtime.core.opening import explained
@@ -42,6 +38,10 @@ from runtime.journal.store import Store
 from runtime.lm.limits.budget import Budget, check_budget
 from runtime.lm.models import Connections, Models
 from runtime.lm.predictors.serving import Predictors
+from runtime.parts.actors import RuntimeActors
+from runtime.parts.runs import RuntimeRuns
+from runtime.parts.store import RuntimeStore
+from runtime.parts.views import RuntimeViews
 from runtime.record.cassettes import Cassettes
 
 _LOG = logging.getLogger("understudy.runs")

@@ -30,7 +30,7 @@ DOORS = (
     "runtime",
     "runtime.journal",
     "runtime.lm",
-    "runtime.recording",
+    "runtime.traces",
     "runtime.serve",
     "runtime.testing",
     "runtime.tools",

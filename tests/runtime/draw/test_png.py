@@ -10,8 +10,8 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from actors import Dep, Graph
-from runtime.cli.draw import png
-from runtime.cli.draw.png import MOST_PIXELS, draw_png
+from runtime.draw import png
+from runtime.draw.png import MOST_PIXELS, draw_png
 
 Größe = attrs.make_class("Größe", [], frozen=True)
 答え = attrs.make_class("答え", [], frozen=True)

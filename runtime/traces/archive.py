@@ -28,11 +28,11 @@ from runtime.graphs.record import RunStatus
 from runtime.journal.records import Record, RecordKind
 from runtime.journal.store import Page, RunQuery, Store, StoredRun, StoredStatus
 from runtime.journal.told import EventLog, ToldEvent
-from runtime.recording.past import Identity, event_of, events_of, identity_of, is_made_again, untagged
-from runtime.recording.record import Entry, RunRecord
-from runtime.recording.recorder import Recorder
-from runtime.recording.weight import EVENT_BYTES
-from runtime.recording.wire import Encoder, is_sensitive
+from runtime.traces.past import Identity, event_of, events_of, identity_of, is_made_again, untagged
+from runtime.traces.record import Entry, RunRecord
+from runtime.traces.recorder import Recorder
+from runtime.traces.weight import EVENT_BYTES
+from runtime.traces.wire import Encoder, is_sensitive
 
 MOST_AWAY: Final = 100
 """How many runs that are not here are kept in memory."""

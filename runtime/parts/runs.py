@@ -12,7 +12,6 @@ from actors.graphs.conversations import Policy
 from actors.graphs.graph import Graph
 from actors.lm import LM
 from actors.typevars import In, Out
-from runtime.app_parts import RuntimeParts
 from runtime.core.events import DEFAULT_BUFFER, EventStream
 from runtime.core.frames import without_frames
 from runtime.graphs.conversations import IDLE_S, KEEP, Compact, Conversation
@@ -23,6 +22,7 @@ from runtime.graphs.labels import labelled
 from runtime.lm.limits.budget import Budget
 from runtime.lm.predictors.serving import PredictorStatistics
 from runtime.lm.warming import warm_up as warm_up_libraries
+from runtime.parts.common import RuntimeParts
 
 
 class RuntimeRuns(RuntimeParts):

@@ -11,7 +11,7 @@ from actors import Graph
 from actors.errors import DeclarationError, RunFailed
 from runtime import Runtime, open_runtime
 from runtime.graphs.events import RunEvent
-from runtime.recording import Encoder, Recorder, Recording, RunRecord
+from runtime.traces import Encoder, Recorder, Recording, RunRecord
 
 
 @attrs.frozen

@@ -12,9 +12,9 @@ import attrs
 import pytest
 
 from actors import Dep, Graph
-from runtime.cli.draw.layered import Thing, arrange, link
-from runtime.cli.draw.layout import SMALL, TIP, Box, Line, Picture, broken, lay_out
-from runtime.cli.draw.svg import measure
+from runtime.draw.layered import Thing, arrange, link
+from runtime.draw.layout import SMALL, TIP, Box, Line, Picture, broken, lay_out
+from runtime.draw.svg import measure
 
 KINDS = [attrs.make_class(f"Type{number}", [], frozen=True) for number in range(60)]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from html import escape
 
 from actors.graphs.plan import Plan
-from runtime.cli.draw.layout import FONT, SMALL, SMALL_LEADING, Box, Line, Picture, Text, lay_out
+from runtime.draw.layout import FONT, SMALL, SMALL_LEADING, Box, Line, Picture, Text, lay_out
 
 TIP = (
     '<marker id="tip" viewBox="0 0 10 10" refX="0" refY="5" markerWidth="8" markerHeight="8" markerUnits="userSpaceOnUse" '

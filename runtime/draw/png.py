@@ -14,8 +14,8 @@ from typing import Final, final
 from PIL import Image, ImageDraw, ImageFont
 
 from actors.graphs.plan import Plan
-from runtime.cli.draw.layout import FONT, SMALL, SMALL_LEADING, TIP, Box, Line, Picture, Point, Text, lay_out
-from runtime.cli.draw.svg import CORNERS
+from runtime.draw.layout import FONT, SMALL, SMALL_LEADING, TIP, Box, Line, Picture, Point, Text, lay_out
+from runtime.draw.svg import CORNERS
 
 SCALE: Final = 2.0
 """Pixels of the file for one of the layout, so it stays sharp when it is enlarged or printed."""

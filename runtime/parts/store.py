@@ -10,7 +10,6 @@ from actors.errors import UnderstudyError, UsageError
 from actors.graphs.graph import Graph
 from actors.typevars import In, Out
 from actors.words import listed, repr_of
-from runtime.app_parts import RuntimeParts
 from runtime.core.frames import without_frames
 from runtime.graphs.handle import RunHandle
 from runtime.graphs.history import History, history_of
@@ -21,6 +20,7 @@ from runtime.graphs.schedules import CatchUp, Schedule
 from runtime.graphs.stored import unknown
 from runtime.journal.store import Page, RunQuery, StoredRun, StoredStatus
 from runtime.lm.limits.budget import Budget, check_budget
+from runtime.parts.common import RuntimeParts
 
 
 class RuntimeStore(RuntimeParts):

@@ -19,8 +19,8 @@ import attrs
 from actors.graphs.mermaid import functions_of, label_of, needs_of, recalls_of
 from actors.graphs.node import Kind, NodeSpec
 from actors.graphs.plan import Plan
-from runtime.cli.draw.layered import Thing, arrange, link
-from runtime.cli.draw.rows import rows_of
+from runtime.draw.layered import Thing, arrange, link
+from runtime.draw.rows import rows_of
 
 Measure = Callable[[str, float], float]
 """How wide a text is in pixels, for a height of the font in pixels."""

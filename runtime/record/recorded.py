@@ -103,7 +103,7 @@ class RecordedReply:
 
 @final
 @attrs.frozen
-class Recording:
+class RecordedCall:
     """A request and the replies that it got, in the order in which it was made."""
 
     asked: Asked

@@ -16,10 +16,10 @@ import trio
 from actors.checks import refuse
 from runtime.graphs.events import NodeStarted, RunEvent, RunFinished, RunParkedEvent, RunResumed, RunStarted
 from runtime.graphs.record import RunStatus
-from runtime.recording.past import identity_of
-from runtime.recording.record import RunRecord
-from runtime.recording.weight import weight_of
-from runtime.recording.wire import Content, Redact
+from runtime.traces.past import identity_of
+from runtime.traces.record import RunRecord
+from runtime.traces.weight import weight_of
+from runtime.traces.wire import Content, Redact
 
 
 @final

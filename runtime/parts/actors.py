@@ -10,7 +10,6 @@ from actors.errors import UnderstudyError, UsageError
 from actors.restarts import RestartType
 from actors.supervision import ChildSpec, Supervision, SupervisorRef, SupervisorSpec, supervisor_spec
 from actors.typevars import M, Out
-from runtime.app_parts import RuntimeParts
 from runtime.core.cell import Cell, current_cell
 from runtime.core.frames import without_frames
 from runtime.core.refs import LocalRef, not_a_ref
@@ -18,6 +17,7 @@ from runtime.core.spawning import spawn_under
 from runtime.core.supervisor import SupervisorCell
 from runtime.core.supervisor_ref import LocalSupervisorRef
 from runtime.core.task_handle import TaskHandle, start_task
+from runtime.parts.common import RuntimeParts
 
 
 class RuntimeActors(RuntimeParts):

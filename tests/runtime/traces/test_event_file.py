@@ -10,8 +10,7 @@ import attrs
 
 from actors import Graph
 from runtime import open_runtime
-from runtime.recording import EventFile
-from runtime.traces import read_events, trace_of
+from runtime.traces import EventFile, read_events, trace_of
 
 
 @attrs.frozen
