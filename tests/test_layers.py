@@ -30,7 +30,8 @@ runtime/draw, runtime/tools → actors/graphs
 runtime/journal, runtime/lm → actors/graphs, runtime/messages
 runtime/graphs/reducer → actors/graphs
 runtime/graphs → runtime/core, runtime/graphs/reducer, runtime/journal, runtime/lm
-runtime → runtime/graphs
+runtime/placement → runtime/graphs
+runtime → runtime/placement
 runtime/traces → runtime/graphs
 runtime/embed, runtime/evaluate, runtime/telemetry, runtime/testing → runtime
 runtime/inspector → runtime, runtime/traces
@@ -48,6 +49,7 @@ FLOORS: Mapping[str, tuple[str, ...]] = {
         "runtime/lm, runtime/lm/backends",
         "runtime/lm/predictors",
     ),
+    "runtime/placement": ("runtime/placement", "runtime/placement/host"),
     "runtime/serve": ("runtime/serve", "runtime/serve/faces"),
     "runtime/testing": ("runtime/testing/models, runtime/testing/stores", "runtime/testing/schedules", "runtime/testing"),
 }
@@ -96,6 +98,10 @@ PURE = (
     "runtime/core/restarts.py",
     "runtime/graphs/reducer/",
     "runtime/messages/",
+    "runtime/placement/failures.py",
+    "runtime/placement/frames.py",
+    "runtime/placement/payloads.py",
+    "runtime/placement/protocol.py",
     "runtime/traces/blame.py",
     "runtime/traces/chrome.py",
     "runtime/traces/reading.py",

@@ -30,6 +30,7 @@ DOORS = (
     "runtime",
     "runtime.journal",
     "runtime.lm",
+    "runtime.placement",
     "runtime.traces",
     "runtime.serve",
     "runtime.testing",

@@ -77,7 +77,7 @@ class Once:
     async def _do(self, key: str, name: str, call: Callable[[], Any]) -> Any:
         attempt = self._journal
         if attempt is None:
-            return await _called(call)
+            return await call_of_once(call)
         journal, bought = attempt.journal, attempt.journal.bought(attempt.path)
         await trio.lowlevel.checkpoint()
         known = bought.done.get(key)
@@ -92,7 +92,7 @@ class Once:
                     reason="undecodable",
                 ) from error
         await attempt.confirm()
-        result = await _called(call)
+        result = await call_of_once(call)
         data = journal.codec.encode_value(result, f"what run.once({name!r}, …) returned")
         await attempt.written(RecordKind.ONCE, f"{attempt.path}#{attempt.attempt}:{key}", data)
         bought.done[key] = data
@@ -130,7 +130,7 @@ class Once:
         return min(seconds, max(0.0, float(known) - now_s))  # a clock that was put back makes no sleep longer
 
 
-async def _called(call: Callable[[], Any]) -> Any:
+async def call_of_once(call: Callable[[], Any]) -> Any:
     """What `call` returns: a coroutine function is awaited, a plain one works in a thread."""
     plain: Any = call
     while isinstance(plain, functools.partial):
