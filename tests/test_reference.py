@@ -26,7 +26,7 @@ TEXTS = sorted(
     file
     for pattern in ("actors/**/*.py", "runtime/**/*.py", "tests/**/*.py", "docs/**/*.md", "*.md")
     for file in ROOT.glob(pattern)
-    if "_build" not in file.parts and file != Path(__file__)
+    if not {"_build", "_generated"}.intersection(file.parts) and file != Path(__file__)
 )
 DOORS = (
     "actors",
