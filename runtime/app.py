@@ -32,6 +32,7 @@ from runtime.core.opening import explained
 from runtime.core.services import Services
 from runtime.core.session import Session
 from runtime.core.watchdog import watching
+from runtime.graphs.common_limits import CommonLimits
 from runtime.graphs.engine import Engine
 from runtime.graphs.events import AnyEvent
 from runtime.graphs.keeper import Keeper, Keeping
@@ -123,7 +124,9 @@ async def open_runtime(
     )
     services.shows_prompts = show_prompts
     cassettes = Cassettes.of(record)
-    models = Models(lm, lms, services.rng, check_budget(budget), None if cassettes is None else cassettes.tape())
+    common = CommonLimits.of(kept_in)
+    tape = None if cassettes is None else cassettes.tape()
+    models = Models(lm, lms, services.rng, check_budget(budget), tape, common)
     trained = Predictors(predictors)
     listeners = tuple(instruments)
     for instrument in listeners:
@@ -145,7 +148,7 @@ async def open_runtime(
                     await session.start(nursery)
                     with session.body:
                         if kept_in is not None:
-                            await _keep(runtime, engine, scheduler, kept_in, worker, retention, take_up=take_up)
+                            await _keep(runtime, engine, scheduler, kept_in, worker, retention, common, take_up=take_up)
                         await _prepare(runtime, models, warm_up=warm_up)
                         for graph in graphs:
                             await runtime.deploy(graph)
@@ -200,6 +203,7 @@ async def _keep(
     store: Store,
     worker: str | None,
     retention: Retention | None,
+    common: CommonLimits | None,
     *,
     take_up: bool,
 ) -> None:
@@ -208,6 +212,8 @@ async def _keep(
     taking_up = engine.keep(keeping)
     try:
         due = (taking_up.take_up, scheduler.run) if take_up else ()
+        if common is not None:
+            keeping.before_close, due = common.close, (*due, common.run)
         await runtime.spawn(Keeper, keeping, engine.outside.hear, *due, name="store", restart=RestartType.TEMPORARY)
     except ActorStartFailed as error:
         if isinstance(error.__cause__, StoreError):
