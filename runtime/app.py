@@ -148,7 +148,7 @@ async def open_runtime(
                     await session.start(nursery)
                     with session.body:
                         if kept_in is not None:
-                            await _keep(runtime, engine, scheduler, kept_in, worker, retention, common, take_up=take_up)
+                            await _keep(runtime, engine, scheduler, kept_in, worker, retention, take_up=take_up, common=common)
                         await _prepare(runtime, models, warm_up=warm_up)
                         for graph in graphs:
                             await runtime.deploy(graph)
@@ -203,9 +203,9 @@ async def _keep(
     store: Store,
     worker: str | None,
     retention: Retention | None,
-    common: CommonLimits | None,
     *,
     take_up: bool,
+    common: CommonLimits | None = None,
 ) -> None:
     """Open the store, before anything else is started and so to be closed after it."""
     keeping = Keeping(store, worker, engine.publish, retention)

@@ -42,12 +42,16 @@ class Listener(Protocol):
 _MOST_NAME = 200
 
 
-def _is_name(_: object, __: object, value: object) -> None:
-    if value is not None and not (isinstance(value, str) and value.strip() and len(value) <= _MOST_NAME and value.isprintable()):
+def _is_name(_: object, __: attrs.Attribute[str | None], value: str | None) -> None:
+    if value is not None and not _is_printable(value):
         raise UsageError(
             f"Budget(shared_as={repr_of(value, 60)}): expected a name of up to {_MOST_NAME} printable characters, or None.\n"
             '  Fix: shared_as="november", say.'
         )
+
+
+def _is_printable(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip()) and len(value) <= _MOST_NAME and value.isprintable()
 
 
 _spending: ContextVar[tuple[Budget, ...]] = ContextVar("_spending", default=())
