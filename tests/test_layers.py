@@ -87,8 +87,15 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
     "runtime/evaluate": _APP,
     "runtime/testing/models": ("actors", "runtime/lm", "runtime/lm/dspy", "runtime/lm/limits"),
     "runtime/testing/stores": ("actors", "runtime/journal"),
-    "runtime/testing/schedules": (*_APP, "runtime/testing/models", "runtime/testing/stores"),
-    "runtime/testing": (*_APP, "runtime/testing/models", "runtime/testing/schedules", "runtime/testing/stores"),
+    "runtime/testing/cases": _APP,
+    "runtime/testing/schedules": (*_APP, "runtime/testing/cases", "runtime/testing/models", "runtime/testing/stores"),
+    "runtime/testing": (
+        *_APP,
+        "runtime/testing/cases",
+        "runtime/testing/models",
+        "runtime/testing/schedules",
+        "runtime/testing/stores",
+    ),
     "runtime/cli/draw": ("actors", "actors/graphs"),
     "runtime/cli": (
         *_APP,

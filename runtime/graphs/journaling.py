@@ -16,7 +16,9 @@ import attrs
 from actors.errors import UnderstudyError
 from actors.words import said
 from runtime.graphs.digests import Digests
+from runtime.graphs.recorded_errors import error_told
 from runtime.graphs.reducer.branches import Delivery
+from runtime.graphs.rehearsing import Rehearsal
 from runtime.journal.log import Entry, RunLog, nothing
 from runtime.journal.records import Record, RecordKind, digest_of
 from runtime.journal.store import StoredQuestion
@@ -97,11 +99,14 @@ class Journal:
         *,
         is_demand: bool = False,
         digests: Digests | None = None,
+        rehearsal: Rehearsal | None = None,
     ) -> None:
         """The journal of the run of `log`, or of its `frame`, of which `known` are the records of earlier lives.
 
         `frames` are records of earlier lives that none has asked for.
         """
+        self.rehearsal = rehearsal
+        """What stands in for the world outside, in a run that is run again."""
         self.log = log
         self.codec = codec
         self._frames: dict[str, list[Record]] = {} if frames is None else frames
@@ -183,7 +188,7 @@ class Journal:
 
     def failed(self, path: str, attempt: int, error: BaseException, what: str = "") -> None:
         """Write down that an attempt failed; no one waits for that. `what` tells what came of it."""
-        told = {"error": said(error, MOST_SAID), "then": what}
+        told = {"error": said(error, MOST_SAID), "then": what, "raised": error_told(error)}
         self.append(RecordKind.FAILED, f"{path}#{attempt}", json.dumps(told).encode())
 
     def bought(self, path: str) -> Bought:
@@ -208,7 +213,8 @@ class Journal:
         if is_demand:  # computed again after it has failed: what that bought is not to be answered with again
             ends = [at for at, record in enumerate(known, 1) if gave_up(record)]
             known = known[ends[-1] :] if ends else known
-        inside = Journal(self.log, codec, self._frames, whole, known, is_demand=is_demand, digests=self.digests)
+        frames, digests = self._frames, self.digests
+        inside = Journal(self.log, codec, frames, whole, known, is_demand=is_demand, digests=digests, rehearsal=self.rehearsal)
         return inside, known
 
 

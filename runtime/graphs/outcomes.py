@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Final, final
+from typing import Any, Final
 
 from actors import errors
 from actors.errors import NodeFailed, RunError, RunFailed, UnderstudyError
 from actors.groups import leaves_of
 from actors.words import kind_of, words_of
 from runtime.graphs.journaling import details_of
+from runtime.graphs.recorded_errors import RecordedError
 from runtime.journal.records import Record
 from runtime.messages.codec import MessageCodec
 
 _MOST_LEAVES: Final = 100
-
-
-@final
-class RecordedError(UnderstudyError):
-    """An error of an earlier life of a run, in words: the object itself ended with its process."""
 
 
 def encoded_outcome(codec: MessageCodec, output: object, error: BaseException | None) -> bytes:

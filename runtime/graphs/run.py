@@ -31,10 +31,10 @@ from runtime.graphs.events import (
 )
 from runtime.graphs.inbox import Inbox, Note
 from runtime.graphs.journaling import Journal
-from runtime.graphs.outcomes import RecordedError
 from runtime.graphs.pulse import Pulse
 from runtime.graphs.questions import Talk
 from runtime.graphs.record import Step, StepStatus
+from runtime.graphs.recorded_errors import RecordedError
 from runtime.graphs.reducer.branches import Delivery
 from runtime.graphs.reducer.deliveries import Commands
 from runtime.graphs.reducer.wording import stream_broken

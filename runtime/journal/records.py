@@ -66,6 +66,8 @@ class RecordKind(enum.StrEnum):
     """A message that came into the run was taken back before anything took it; the path is its key."""
     TURN = "turn"
     """What came of a message of a conversation; the path is its number."""
+    RAISED = "raised"
+    """What ``run.once``, or a tool, has raised; the path is that of the result which there is none of."""
 
 
 CODES: Final = {kind: code for code, kind in enumerate(RecordKind, start=1)}

@@ -34,9 +34,10 @@ from runtime.graphs.events import (
 )
 from runtime.graphs.journaling import FRAME_END, details_of
 from runtime.graphs.labels import labels_in, public
-from runtime.graphs.outcomes import RecordedError, recorded_error
+from runtime.graphs.outcomes import recorded_error
 from runtime.graphs.questions import id_in
 from runtime.graphs.record import RunStatus
+from runtime.graphs.recorded_errors import RecordedError
 from runtime.graphs.resuming import parked_by
 from runtime.graphs.stored_answers import ANSWERED, TIMED_OUT, WITHDRAWN, read_answer
 from runtime.journal.records import Record, RecordKind

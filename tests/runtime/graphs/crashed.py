@@ -25,7 +25,7 @@ from actors.graphs.annotations import Many
 from actors.groups import leaves_of
 from runtime import open_runtime
 from runtime.graphs.engine import Engine
-from runtime.graphs.outcomes import RecordedError
+from runtime.graphs.recorded_errors import RecordedError
 from runtime.journal.memory import MemoryStore
 from runtime.journal.store import Store
 from runtime.messages.sameness import is_same

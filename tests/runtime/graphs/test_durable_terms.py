@@ -11,7 +11,7 @@ import trio
 from actors import LM, Graph, LMBudgetExhausted, Run, RunFailed, StepsExceeded, Usage
 from runtime import RunResumed, open_runtime
 from runtime.graphs.labels import labels_in, text_of
-from runtime.graphs.outcomes import RecordedError
+from runtime.graphs.recorded_errors import RecordedError
 from runtime.graphs.terms import Limits, Terms, read_terms
 from runtime.journal.memory import MemoryStore
 from runtime.lm.limits.budget import Budget, budgets_with
