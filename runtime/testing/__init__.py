@@ -3,6 +3,7 @@
 ``runtime.testing.network`` is apart, because it needs httpx immediately.
 """
 
+from runtime.graphs.rehearsing import CaseDiverged as CaseDiverged
 from runtime.testing.answering import answering as answering
 from runtime.testing.assertions import MessageLedger as MessageLedger
 from runtime.testing.assertions import assert_conserved as assert_conserved

@@ -73,7 +73,7 @@ class _Due:
     async def come(self) -> Completion | Embeddings:
         past = self.past
         if past.end is None or past.ended_s is None:
-            await trio.sleep_forever()  # until whoever cut it short does so again
+            await trio.sleep_forever()  # until it is cut short again
         await self.recorded.turn(past.end, past.ended_s - past.began_s)
         if past.end.kind is RecordKind.ANSWER:
             return decode_answer(past.end.data or b"{}")
