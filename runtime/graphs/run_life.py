@@ -274,6 +274,8 @@ class RunLife(RunFacts):
         """Leave memory, if all that is left of it waits for people and signals; whether it does."""
         if self.journal is None or self.is_held or not self.only_waits:
             return False
+        if not self.journal.log.is_idle:  # what has just been answered, and goes on when that is written
+            return False
         self._left_open, self.is_evicted = self.questions, True
         self.hand_back("it only waits")
         asked = (question.due_at for question in self._left_open)

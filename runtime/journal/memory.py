@@ -307,13 +307,13 @@ class MemoryStore:
             self._ring()
         return run.stored
 
-    async def release(self, run: str, status: StoredStatus, wake_at: datetime | None) -> None:
+    async def release(self, run: str, status: StoredStatus, wake_at: datetime | None, *, looked_at: int | None = None) -> None:
         """See ``Store.release``."""
         await self._reached()
         owner, known = self._owner(), self._data.runs.get(run)
         if known is None or known.stored.owner != owner:
             return
-        unread = len(known.posted) > self._handed_out.get(run, 0)
+        unread = len(known.posted) > (self._handed_out.get(run, 0) if looked_at is None else looked_at)
         known.stored = attrs.evolve(known.stored, owner=None, status=status, wake_at=self.wall_time() if unread else wake_at)
 
     async def run(self, run: str) -> StoredRun | None:
