@@ -67,7 +67,7 @@ def replays(
         return history
     if trio.lowlevel.in_trio_run():
         raise UsageError(
-            f"replays({os.fspath(journal)!r}, …): a case runs on its own virtual clock, and this is called in an async function.\n"
+            f"replays({os.fspath(journal)!r}, …): a case runs on its own virtual clock, and this is an async function.\n"
             "  Fix: write the test as a plain function: def test_…(): replays(…)."
         )
     run = partial(rerun, history, graph, lm=lm, lms=lms, taken=taken, predictors=predictors)
