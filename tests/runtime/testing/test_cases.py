@@ -12,7 +12,7 @@ from runtime import open_runtime
 from runtime.graphs.history import History
 from runtime.graphs.journaling import details_of
 from runtime.journal.memory import MemoryStore
-from runtime.testing import ScriptedLM, replays, run_in_virtual_time
+from runtime.testing import ScriptedLM, explore, replays, run_in_virtual_time
 from tests.runtime.testing.incidents import INCIDENTS, SHARED, Mood, Offer, Reply, Ticket, Topic, triage
 
 
@@ -162,3 +162,51 @@ def test_a_node_that_is_taken_from_the_record_must_be_one(tmp_path):
 
     with pytest.raises(UsageError, match="taken='fetched': graph 'hosting' has no such node"):
         replays(case, INCIDENTS["a host that is gone"].graph(), taken=["fetched"])
+
+
+# --- around a case ------------------------------------------------------------------------------------------------------
+
+
+async def recorded_race() -> History:
+    """The run in which the left branch, whose model is faster, comes first."""
+    lm = ScriptedLM({"Left": {"name": "l"}, "Right": {"name": "r"}}, latency_s={"Left": 1.0, "Right": 1.2})
+    graph = first_of_two([])
+    async with open_runtime(lm=lm, store=MemoryStore(), graphs=[graph]) as runtime:
+        handle = await runtime.start(graph, Ticket("?"))
+        await handle.result()
+        return await runtime.history(handle.id)
+
+
+def test_exploration_begins_with_the_case_and_goes_around_it():
+    orders: list[tuple[bool, str]] = []
+
+    @explore(start=run_in_virtual_time(recorded_race), runs=20)
+    async def around(case):
+        orders.append((case.is_as_recorded, (await case.run(first_of_two([]))).text))
+
+    around()
+
+    assert orders[0] == (True, "left")
+    assert {order for is_first, order in orders[1:] if not is_first} == {"left", "right"}
+
+
+def test_a_failure_that_is_found_around_a_case_is_told():
+    @explore(start=run_in_virtual_time(recorded_race), runs=50, shrink_attempts=20)
+    async def around(case):
+        assert (await case.run(first_of_two([]))).text == "left"
+
+    with pytest.raises(AssertionError) as failed:
+        around()
+    assert "--understudy-replay" in "".join(failed.value.__notes__)
+
+
+def test_a_case_and_the_parameter_for_it_go_together():
+    with pytest.raises(UsageError, match="go together, and one is missing"):
+
+        @explore(start=run_in_virtual_time(recorded_race))
+        async def without() -> None: ...
+
+    with pytest.raises(UsageError, match="there is no such file"):
+
+        @explore(start="nowhere.jsonl")
+        async def nowhere(case) -> None: ...
