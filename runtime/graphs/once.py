@@ -70,7 +70,7 @@ class Once:
     async def _do(self, key: str, name: str, call: Callable[[], Any]) -> Any:
         attempt = self._journal
         if attempt is None:
-            return await _called(call)
+            return await call_of_once(call)
         journal, bought = attempt.journal, attempt.journal.bought(attempt.path)
         await trio.lowlevel.checkpoint()
         known = bought.done.get(key)
@@ -91,7 +91,7 @@ class Once:
                 ) from error
         await attempt.confirm()
         try:
-            result = await _called(call)
+            result = await call_of_once(call)
         except Exception as error:
             journal.append(RecordKind.RAISED, place, json.dumps(error_told(error)).encode())
             raise
@@ -135,7 +135,7 @@ class Once:
         return min(seconds, max(0.0, float(known) - now_s))  # a clock that was put back makes no sleep longer
 
 
-async def _called(call: Callable[[], Any]) -> Any:
+async def call_of_once(call: Callable[[], Any]) -> Any:
     """What `call` returns: a coroutine function is awaited, a plain one works in a thread."""
     plain: Any = call
     while isinstance(plain, functools.partial):
