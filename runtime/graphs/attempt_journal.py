@@ -18,7 +18,7 @@ from actors.lm import Completion, Embeddings
 from runtime.graphs.answers import decode_answer, digest_of_request, encode_answer, encode_spend
 from runtime.graphs.journaling import Journal
 from runtime.graphs.record import Spend
-from runtime.graphs.recorded_errors import error_told
+from runtime.graphs.recorded_errors import told_of_error
 from runtime.graphs.rehearsing import Known
 from runtime.journal.records import RecordKind
 
@@ -120,5 +120,5 @@ class RecordedCall:
 
         No one waits for that.
         """
-        more = None if error is None else {"error": error_told(error)}
+        more = None if error is None else {"error": told_of_error(error)}
         self._attempt.journal.append(RecordKind.UNANSWERED, self._place, encode_spend(spend, more))

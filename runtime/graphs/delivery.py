@@ -28,9 +28,10 @@ from runtime.graphs.carried import take_on
 from runtime.graphs.events import FieldDelta, NodeRetrying, NodeStarted
 from runtime.graphs.generator import hand_out
 from runtime.graphs.injected import NodeLM, NodeRun
-from runtime.graphs.journaling import MOST_SAID, Journal
+from runtime.graphs.journaling import Journal
 from runtime.graphs.pulse import Pulse
 from runtime.graphs.record import StepStatus
+from runtime.graphs.recorded_errors import MOST_SAID
 from runtime.graphs.resuming import step_uncertain
 from runtime.graphs.run import Work
 from runtime.graphs.slowness import telling_when_slow

@@ -14,9 +14,8 @@ from typing import Any, Final, cast, final
 import attrs
 
 from actors.errors import UnderstudyError
-from actors.words import said
 from runtime.graphs.digests import Digests
-from runtime.graphs.recorded_errors import error_told
+from runtime.graphs.recorded_errors import told_of_error
 from runtime.graphs.reducer.branches import Delivery
 from runtime.graphs.rehearsing import Rehearsal
 from runtime.journal.log import Entry, RunLog, nothing
@@ -27,8 +26,6 @@ from runtime.messages.shapes import as_object
 
 FRAME_END: Final = "\n"
 """Between a frame and the path in it; no name can have it."""
-MOST_SAID: Final = 1_000
-"""Characters of an error that a record keeps."""
 
 
 @final
@@ -188,7 +185,7 @@ class Journal:
 
     def failed(self, path: str, attempt: int, error: BaseException, what: str = "") -> None:
         """Write down that an attempt failed; no one waits for that. `what` tells what came of it."""
-        told = {"error": said(error, MOST_SAID), "then": what, "raised": error_told(error)}
+        told = {**told_of_error(error), "then": what}
         self.append(RecordKind.FAILED, f"{path}#{attempt}", json.dumps(told).encode())
 
     def bought(self, path: str) -> Bought:

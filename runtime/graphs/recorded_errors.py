@@ -1,63 +1,101 @@
-"""Errors as records keep them, so the same can be raised when a run is run again. Pure.
+"""Errors as records have them: of which class, in which words; and made again, for what decides by the class of an error. Pure.
 
-A class is looked up by its name among our own and Python's; a stranger's becomes a ``RecordedError`` of the same name, since no
-file decides which code is imported.
+An error is made again as ``pickle`` would: of its class and what that was called with, if these are plain values. Nothing is
+imported for that: a class that is not loaded, or that makes something else of it, gives a :class:`RecordedError` in words.
 """
 
 from __future__ import annotations
 
-import builtins
-import json
-from collections.abc import Mapping
-from typing import Any, Final, cast
+import sys
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+from typing import Any, Final, cast, final
 
-from actors import errors, message_errors, store_errors
 from actors.errors import UnderstudyError
-from actors.words import cut, kind_of, words_of
+from actors.words import add_note, said
 
-_MOST_CHARS: Final = 4_000
-"""Of the JSON of what an error was made with."""
-_PLACES: Final = (errors, store_errors, message_errors, builtins)
+MOST_SAID: Final = 1_000
+"""Characters of an error that a record keeps."""
+_MOST_ARGUMENTS: Final = 16
+_MOST_CHARACTERS: Final = 4_000
+"""Of one argument: errors of ours have one, their message."""
+_MOST_CAUSES: Final = 3
+_NOTE: Final = "It was raised in an earlier life of the run; its traceback ended with that process."
 
 
+@final
 class RecordedError(UnderstudyError):
-    """An error of an earlier life of a run, in words: the object itself ended with its process."""
+    """An error of an earlier life of a run, in words: its class cannot be had here, or not with what is recorded."""
 
 
-def error_told(error: BaseException) -> dict[str, Any]:
-    """`error` as JSON has it: its class, what it was made with, and its attributes, as far as they are plain."""
-    arguments = [value for value in error.args if _is_plain(value)]
-    if len(arguments) != len(error.args) or len(json.dumps(arguments)) > _MOST_CHARS:
-        arguments = [cut(words_of(error), _MOST_CHARS)]
-    told: dict[str, Any] = {"kind": kind_of(error), "args": arguments}
-    more = {name: value for name, value in vars(error).items() if not name.startswith("_") and _is_plain(value)}
-    if more and len(json.dumps(more)) <= _MOST_CHARS:
-        told["more"] = more
+def told_of_error(error: BaseException, causes: int = _MOST_CAUSES) -> dict[str, Any]:
+    """`error` for a record, with as many of its `causes`."""
+    told: dict[str, Any] = {"error": said(error, MOST_SAID)}
+    kind: type[BaseException] = type(error)
+    arguments = _plain(error.args)
+    if arguments is not None and issubclass(kind, Exception) and not issubclass(kind, ExceptionGroup):
+        made: dict[str, object] = {"class": f"{kind.__module__}:{kind.__qualname__}", "of": arguments}
+        if isinstance(error, UnderstudyError):  # of others, attributes may hold anything
+            made["with"] = {name: value for name, value in vars(error).items() if _is_plain(value)}
+        told["made"] = made
+    if error.__cause__ is not None and causes:
+        told["cause"] = told_of_error(error.__cause__, causes - 1)
     return told
 
 
 def error_of(told: Mapping[str, Any]) -> Exception:
-    """The error that :func:`error_told` was given, or the nearest to it."""
-    kind, arguments = _class_of(str(told.get("kind", ""))), tuple(told.get("args", ()))
+    """The error that a record tells of."""
+    words = str(told.get("error", ""))
+    made = _made_again(cast("object", told.get("made")), words)
+    if made is None:
+        made = RecordedError(words)
+    else:
+        add_note(made, _NOTE)
+    if isinstance(told.get("cause"), dict):
+        made.__cause__ = error_of(told["cause"])
+    return made
+
+
+def _made_again(told: object, words: str) -> Exception | None:
+    if not isinstance(told, dict):
+        return None
+    parts = cast("dict[str, Any]", told)
+    kind = _class_named(str(parts.get("class")))
+    if kind is None:
+        return None
     try:
-        error: Exception = kind.__new__(kind, *arguments)  # not __init__, which may want more: the rest are attributes
-    except TypeError:
-        error = _stranger(kind.__name__)(*arguments)
-    vars(error).update(cast("Mapping[str, Any]", told.get("more", {})))
-    return error
+        made = kind(*parts.get("of", ()))
+        if issubclass(kind, UnderstudyError):
+            vars(made).update(parts.get("with", {}))
+        is_it = type(made) is kind and said(made, MOST_SAID) == words
+    except Exception:  # noqa: BLE001 - a class of its author's, which wants something else than it passed on
+        return None
+    return made if is_it else None
 
 
-def _class_of(name: str) -> type[Exception]:
-    for place in _PLACES:
-        found: object = getattr(place, name, None)
-        if isinstance(found, type) and issubclass(found, Exception) and not issubclass(found, ExceptionGroup):
-            return found
-    return _stranger(name)
+def _class_named(name: str) -> type[Exception] | None:
+    """The class of errors of that name, if its module is loaded. Looks into no module that makes its names when asked."""
+    module, _, path = name.partition(":")
+    found: object = sys.modules.get(module)
+    for part in path.split("."):
+        if not isinstance(found, ModuleType | type):
+            return None
+        names: Mapping[str, object] = vars(found)
+        found = names.get(part)
+    if not isinstance(found, type) or not issubclass(found, Exception) or issubclass(found, ExceptionGroup):
+        return None
+    return found
 
 
-def _stranger(name: str) -> type[Exception]:
-    return type(name or "Exception", (RecordedError,), {})
+def _plain(arguments: Sequence[object]) -> Sequence[object] | None:
+    """`arguments` as JSON has them; None if it cannot have them, or they are long."""
+    plain = [value for value in arguments if _is_plain(value)]
+    return plain if len(plain) == len(arguments) <= _MOST_ARGUMENTS else None
 
 
 def _is_plain(value: object) -> bool:
-    return value is None or isinstance(value, str | int | float | bool)
+    if type(value) is str:
+        return len(value) <= _MOST_CHARACTERS
+    if type(value) is float:
+        return value - value == 0  # JSON has no infinity
+    return value is None or type(value) in (int, bool)

@@ -16,6 +16,7 @@ from actors.lm import LM
 from runtime.graphs.adopting import Restored, Terrain, restored
 from runtime.graphs.history import History
 from runtime.graphs.journaling import details_of
+from runtime.graphs.recorded_errors import RecordedError
 from runtime.graphs.resuming import check
 from runtime.journal.records import Record, RecordKind
 from runtime.journal.store import StoredStatus
@@ -93,9 +94,14 @@ def _end_of(history: History) -> str:
         return f"succeeded with {(over.data or b'null').decode()}"
     told = details_of(over)
     nodes: Any = told.get("nodes", ())
-    places = [f"{each['path']} (attempt {each['attempt']}) by {each['cause']}" for each in nodes]
+    places = [f"{each['path']} (attempt {each['attempt']}) by {_cause_of(each)}" for each in nodes]
     why = f" at {', '.join(sorted(places))}" if places else f": {told.get('message', '')}"
     return f"{over.path} with {told.get('error')}{why}"
+
+
+def _cause_of(node: Any) -> str:
+    cause: Any = node.get("cause") or "nothing"
+    return str(cause if isinstance(cause, str) else cause["error"]).removeprefix(f"{RecordedError.__name__}: ")
 
 
 def assert_replays(history: History, graph: Graph[Any, Any], name: str) -> None:

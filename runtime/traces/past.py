@@ -37,7 +37,7 @@ from runtime.graphs.labels import labels_in, public
 from runtime.graphs.outcomes import recorded_error
 from runtime.graphs.questions import id_in
 from runtime.graphs.record import RunStatus
-from runtime.graphs.recorded_errors import RecordedError
+from runtime.graphs.recorded_errors import error_of
 from runtime.graphs.resuming import parked_by
 from runtime.graphs.stored_answers import ANSWERED, TIMED_OUT, WITHDRAWN, read_answer
 from runtime.journal.records import Record, RecordKind
@@ -103,7 +103,7 @@ def events_of(run: StoredRun, records: Sequence[Record], at_s: Callable[[datetim
                 attempts[record.path.partition("#")[0]] += 1
                 details = details_of(record)
                 kind: Any = _FAILURES.get(str(details.get("then")), NodeRetrying)
-                yield kind(**node, error=RecordedError(str(details.get("error", ""))))
+                yield kind(**node, error=error_of(details))
             case RecordKind.ASKED | RecordKind.ANSWERED:
                 asked[record.path] += record.kind is RecordKind.ASKED
                 question = f"{run.id}.{id_in(run.id, record.path, asked[record.path])}"

@@ -249,7 +249,7 @@ class Recorded:
         failed, made = self._made.get(f"{place}#{number}"), self._made.get(place)
         if failed is not None:
             await self.turn(failed)
-            raise error_of(details_of(failed)["raised"])
+            raise error_of(details_of(failed))
         if made is None:
             raise self._not_known(f"{_shown(place)} is to be taken from the record, which has no result of it")
         await self.turn(made)
