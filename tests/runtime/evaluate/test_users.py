@@ -58,7 +58,7 @@ async def test_a_user_talks_until_the_goal_is_reached_and_leaves_nothing_behind(
 
 async def test_the_turns_and_the_rule_end_it(autojump_clock):
     same = Persona("a calm one", "anything", opening="Hm?", stop=lambda talk: talk[-1] in talk[:-1])
-    async with open_runtime(lm=user((False, "Hm?"), (False, "Hm?"), (False, "Well."))) as runtime:
+    async with open_runtime(lm=user((False, "Hm?"), (False, "Hm?"), (False, "Hm?"))) as runtime:
         short = await converse(runtime, shop(), attrs.evolve(IMPATIENT, max_turns=2))
         bored = await converse(runtime, shop(), same)
 
