@@ -30,6 +30,8 @@ from runtime.journal.store import Posted, PostedKind, StoredQuestion, StoredRun,
 from runtime.messages.problems import MessageInvalid
 
 _LOG = logging.getLogger("understudy.runs")
+LOOK_S: Final = 0.01
+"""How often it is looked at most whether a run only waits."""
 RETRY_S: Final = 1.0
 """How long after a failure of the store it is asked again."""
 
@@ -247,15 +249,15 @@ class Outside:
             self._services.timekeeper.call_at(at_s, lambda: self._watch(run))
             return
         run.rests_since_s = None
-        self._evict(run)
-
-    def _evict(self, run: ActiveRun) -> None:
-        run.evict()
+        if not run.evict() and not run.is_held and run.questions:
+            # Something of it works: when that is done, it may only wait again.
+            run.rests_since_s = trio.current_time()
+            self._services.timekeeper.call_after(max(self._evict_after_s, LOOK_S), lambda: self._watch(run))
 
     def evict_all(self) -> None:
         """Let all runs leave memory that only wait."""
         for run in list(self._runs.values()):
-            self._evict(run)
+            run.evict()
 
     async def put_down(self, run: ActiveRun) -> None:
         """Release a run that has left memory, and take it up again if something has come for it at this moment."""
@@ -264,9 +266,11 @@ class Outside:
         posted: Sequence[Posted] | None = None
         while posted is None:
             try:
-                # Before it is released, too: should this process end right after that, no one would look again.
-                has_news = _has_news(run, await keeping.store.inbox(run.id))
-                await keeping.store.release(run.id, StoredStatus.WAITING, keeping.store.wall_time() if has_news else run.wake_at)
+                # Before it is released, too: should this process end right after that, no one would look again. What comes
+                # between the two is handed to `hear`, which knows no such run any more: so the store compares.
+                inbox = await keeping.store.inbox(run.id)
+                wake_at = keeping.store.wall_time() if _has_news(run, inbox) else run.wake_at
+                await keeping.store.release(run.id, StoredStatus.WAITING, wake_at, looked_at=len(inbox))
                 posted = await keeping.store.inbox(run.id)
             except StoreError:
                 await trio.sleep(RETRY_S)

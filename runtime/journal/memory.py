@@ -81,6 +81,10 @@ class MemoryStore:
             if not worker.is_over:
                 worker.until_s = None
 
+    def set_clock(self, by_s: float) -> None:
+        """Put the store's clock forward by so many seconds, or back if they are negative, as an administrator or NTP does."""
+        self._data.clock_offset_s += by_s
+
     # --- opening and closing ----------------------------------------------------------------------------------------------
 
     async def open(self, worker: str, nursery: trio.Nursery) -> Lease:
@@ -307,13 +311,13 @@ class MemoryStore:
             self._ring()
         return run.stored
 
-    async def release(self, run: str, status: StoredStatus, wake_at: datetime | None) -> None:
+    async def release(self, run: str, status: StoredStatus, wake_at: datetime | None, *, looked_at: int | None = None) -> None:
         """See ``Store.release``."""
         await self._reached()
         owner, known = self._owner(), self._data.runs.get(run)
         if known is None or known.stored.owner != owner:
             return
-        unread = len(known.posted) > self._handed_out.get(run, 0)
+        unread = len(known.posted) > (self._handed_out.get(run, 0) if looked_at is None else looked_at)
         known.stored = attrs.evolve(known.stored, owner=None, status=status, wake_at=self.wall_time() if unread else wake_at)
 
     async def run(self, run: str) -> StoredRun | None:

@@ -178,10 +178,11 @@ class Runs:
             return self._hold(found)  # taken by the call whose answer was lost
         return None
 
-    async def release(self, run: str, status: StoredStatus, wake_at: datetime | None) -> None:
+    async def release(self, run: str, status: StoredStatus, wake_at: datetime | None, looked_at: int | None = None) -> None:
         """See ``Store.release``."""
-        seen = len(self.held[run].seen) if run in self.held else 0
-        await self._writing(_RELEASE, run, status.value, wake_at, seen)
+        if looked_at is None:
+            looked_at = len(self.held[run].seen) if run in self.held else 0
+        await self._writing(_RELEASE, run, status.value, wake_at, looked_at)
         self.drop(run)
 
     def drop(self, run: str) -> None:

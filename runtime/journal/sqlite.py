@@ -329,13 +329,17 @@ class SqliteStore:
             self._begun([] if given is None else [run])
             return given
 
-    async def release(self, run: str, status: StoredStatus, wake_at: datetime | None) -> None:
+    async def release(self, run: str, status: StoredStatus, wake_at: datetime | None, *, looked_at: int | None = None) -> None:
         """See ``Store.release``."""
         async with self._looking:
             await self._look()
             writer, worker = self._writer()
-            is_unread = any(item.run == run for item in self._unread.values())
-            if is_unread or (run in self._fresh and await self.inbox(run)):
+            if looked_at is not None:
+                is_unread = len(await self.inbox(run)) > looked_at
+            else:
+                is_unread = any(item.run == run for item in self._unread.values())
+                is_unread = is_unread or (run in self._fresh and bool(await self.inbox(run)))
+            if is_unread:
                 wake_at = self.wall_time()
             step = partial(sqlite_runs.release, run, status, micros(wake_at), worker, self._now(), writer.reread)
             await writer.do(step, sync=self._sync == "always")

@@ -276,8 +276,12 @@ class Store(Protocol):
         """
         ...
 
-    async def release(self, run: str, status: StoredStatus, wake_at: datetime | None) -> None:
-        """Give up a run of this worker: it is then `status`, and due at `wake_at` (None: when something is posted to it)."""
+    async def release(self, run: str, status: StoredStatus, wake_at: datetime | None, *, looked_at: int | None = None) -> None:
+        """Give up a run of this worker: it is then `status`, and due at `wake_at` (None: when something is posted to it).
+
+        `looked_at`: of how many items of its inbox the worker knows what they are (None: of those that it was handed out). If
+        there are more, the run is due now: in the same step, so no item is missed by a worker that ends right after it.
+        """
         ...
 
     def read(self, run: str, after: int = 0) -> AsyncIterator[Record]:

@@ -91,6 +91,23 @@ class OutsideContract:
 
             assert sorted(run.id for run in await store.claim({("g", "1")}, 10)) == ["after", "before"]
 
+    async def test_a_run_that_is_released_is_due_if_its_worker_has_not_looked_at_all_of_its_inbox(
+        self, make_store: MakeStore
+    ) -> None:
+        """Though it was handed out: the worker may have had no use for it any more."""
+        async with opened(make_store) as store:
+            for name in ("missed", "known"):
+                await create(store, new_run(name))
+                assert await store.post(Posted(name, PostedKind.SIGNAL, "one"))
+            handed: list[str] = []
+            while len(handed) < 2:
+                with trio.fail_after(PATIENCE_S):
+                    handed += [item.run for item in await store.posted()]
+            await store.release("missed", StoredStatus.WAITING, None, looked_at=0)
+            await store.release("known", StoredStatus.WAITING, None, looked_at=1)
+
+            assert [run.id for run in await store.claim({("g", "1")}, 10)] == ["missed"]
+
     async def test_a_question_is_open_until_it_is_answered(self, make_store: MakeStore) -> None:
         """Asked and answered in the same transaction as the records that say so."""
         async with opened(make_store) as store:

@@ -64,9 +64,9 @@ class PassingStore:
         """See ``Store.take``."""
         return await self._store.take(run, only)
 
-    async def release(self, run: str, status: StoredStatus, wake_at: datetime | None) -> None:
+    async def release(self, run: str, status: StoredStatus, wake_at: datetime | None, *, looked_at: int | None = None) -> None:
         """See ``Store.release``."""
-        await self._store.release(run, status, wake_at)
+        await self._store.release(run, status, wake_at, looked_at=looked_at)
 
     def read(self, run: str, after: int = 0) -> AsyncIterator[Record]:
         """See ``Store.read``."""

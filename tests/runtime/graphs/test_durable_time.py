@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from datetime import datetime
+from functools import partial
 from typing import Annotated, Any
 
 import attrs
 import pytest
 import trio
+import trio.testing
 
 from actors import LM, AlreadyAnswered, Effect, Gather, Graph, NodeTimedOut, Run, RunCancelled, RunFailed
 from runtime import open_runtime
 from runtime.journal.memory import MemoryStore
+from runtime.journal.store import StoredStatus
 from runtime.testing import ScriptedLM, SlowStore
+from runtime.testing.stores.passing import PassingStore
 from tests.runtime.graphs.stage import Ask, Done, Part, graph_of
 
 
@@ -90,6 +95,78 @@ async def test_the_limit_of_a_nested_run_goes_on_while_it_is_out_of_memory(is_ki
     assert run.ended is not None
     assert 200 <= (run.ended - run.created).total_seconds() < 220
     assert "timeout_s=200" in str(caught.value.exceptions[0])
+
+
+class AnsweredInBetween(PassingStore):
+    """A question is answered when its run is released, and has been looked at for the last time; then the process dies."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        super().__init__(store)
+        self.answer: Callable[[], Awaitable[None]] | None = None
+        self._crash = store.crash
+
+    async def release(self, run: str, status: StoredStatus, wake_at: datetime | None, *, looked_at: int | None = None) -> None:
+        if self.answer is not None:
+            await self.answer()
+            await trio.testing.wait_all_tasks_blocked()  # it is handed to the worker, which has no such run any more
+        await super().release(run, status, wake_at, looked_at=looked_at)
+        if self.answer is not None:
+            self._crash()
+
+
+async def test_an_answer_while_a_run_is_released_is_not_lost_by_a_process_that_dies_right_then(autojump_clock):
+    store, graph = MemoryStore(), asking()
+    released = AnsweredInBetween(store)
+    async with open_runtime(store=released, graphs=[graph], evict_after_s=1) as runtime:
+        await runtime.start(graph, Ask(1), run_id="it")
+        await trio.testing.wait_all_tasks_blocked()
+        [question] = await runtime.questions()
+        released.answer = partial(runtime.answer, question.id, Yes(7))
+        await evicted(runtime)
+    async with open_runtime(store=store.beside(), graphs=[graph]) as runtime:
+        with trio.fail_after(60):
+            assert await (await runtime.handle("it")).result() == Done(7)
+
+
+@pytest.mark.parametrize("store_s", [0.5, 5, 50])
+async def test_a_run_that_was_answered_stays_in_memory_while_the_answer_is_written(store_s: float, autojump_clock):
+    """It looks as if it waited for the person still, and would have left with the answer: nothing more would have come."""
+    graph = asking()
+    async with open_runtime(store=SlowStore(MemoryStore(), store_s), graphs=[graph], evict_after_s=1) as runtime:
+        handle = await runtime.start(graph, Ask(1), run_id="it")
+        await trio.sleep(store_s + 0.25)
+        [question] = await runtime.questions()
+        with trio.fail_after(300):
+            await runtime.answer(question.id, Yes(7))
+            assert await handle.result() == Done(7)
+
+
+async def test_a_run_leaves_memory_when_what_ran_beside_its_question_is_done(autojump_clock):
+    graph = Graph("asks", input=Ask, output=Done)
+
+    @graph.human
+    async def agree(ask: Ask) -> Yes:
+        """May we?"""
+        raise NotImplementedError
+
+    @graph.node
+    async def work(ask: Ask) -> Part:
+        await trio.sleep(100)
+        return Part(ask.n)
+
+    @graph.node
+    async def both(yes: Yes, part: Part) -> Done:
+        return Done([yes.n, part.n])
+
+    async with open_runtime(store=MemoryStore(), graphs=[graph], evict_after_s=1) as runtime:
+        handle = await runtime.start(graph, Ask(1), run_id="it")
+        await trio.sleep(90)
+        assert "it" in runtime.runs()
+        await trio.sleep(10)
+        await evicted(runtime)
+        [question] = await runtime.questions()
+        await runtime.answer(question.id, Yes(7))
+        assert await handle.result() == Done([7, 1])
 
 
 async def test_an_answer_in_time_ends_a_nested_run_that_was_out_of_memory(autojump_clock):

@@ -99,6 +99,7 @@ def forked(function: Callable[[], Coroutine[None, None, None]]) -> int:
         trio.run(function)
         code = 0
     finally:
+        sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
 

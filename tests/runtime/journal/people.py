@@ -35,6 +35,8 @@ EVENTS: Final = RUNS * 20
 COUNTED: Final = (QuestionAsked, QuestionAnswered, NodeStarted, NodeFinished)
 LEASE_S: Final = 2.0
 KILLED: Final = -signal.SIGKILL
+PATIENCE_S: Final = 60.0
+"""How long the runs of one life may take, on the slowest machine."""
 
 
 @attrs.frozen
@@ -162,9 +164,22 @@ async def live(folder: Path, dsn: str, seed: int, kill_at: int) -> None:
         nursery.start_soon(attend, runtime, folder, chance)
         for number in range(RUNS):
             await runtime.start(graph, Case(number), run_id=f"case-{number}")
-        for number in range(RUNS):
-            await (await runtime.handle(f"case-{number}")).result()
+        with trio.move_on_after(PATIENCE_S) as patience:
+            for number in range(RUNS):
+                await (await runtime.handle(f"case-{number}")).result()
+        if patience.cancelled_caught:
+            await show(runtime)
         nursery.cancel_scope.cancel()
+    assert not patience.cancelled_caught, "a run does not end"
+
+
+async def show(runtime: Runtime) -> None:
+    """What there is of runs that do not end, for whoever reads that the test has failed."""
+    here = runtime.runs()
+    for stored in (await runtime.stored()).items:
+        history = await runtime.history(stored.id)
+        tail = [(record.kind.value, record.path) for record in history.records[-6:]]
+        print(stored, here.get(stored.id), await runtime.questions(stored.id), tail, sep="\n  ")  # noqa: T201
 
 
 async def look(folder: Path, dsn: str, is_last: bool) -> None:
