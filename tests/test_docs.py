@@ -1,6 +1,7 @@
 """Every Python block of README.md and docs/ is run, page by page, and every file of docs/examples/ is imported.
 
-The blocks of one page share one namespace, in their order, in a process of their own. A block may be left out only with
+The blocks of one page share one namespace, in their order, in a process of their own; one after "Save this as `name.py`" is a
+file there as well, which others may import. A block may be left out only with
 ``<!-- not executed: reason -->`` on the line before it, and the only reason that counts is that it needs a provider's key.
 """
 
@@ -12,6 +13,7 @@ import runpy
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,7 @@ PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 EXAMPLES = sorted((ROOT / "docs/examples").glob("*.py"))
 
 BLOCK = re.compile(r"(?P<before>[^\n]*\n)?^(?P<indent> *)```python\n(?P<code>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL)
+SAVED = re.compile(r"[Ss]ave this as `(?P<file>\w+\.py)`[^\n]*\n\n\Z")
 SKIPPED = re.compile(r"<!-- not executed: (?P<reason>.+) -->")
 PROMISE = re.compile(r"^\| (?P<promise>[^|]+) \| `(?P<file>tests/[\w/]+\.py)`: `(?P<test>test_\w+)` \|$", re.MULTILINE)
 
@@ -35,6 +38,14 @@ def script(page: str) -> str:
         code = textwrap.dedent(block["code"]).splitlines()
         lines[first : first + len(code)] = code
     return "\n".join(lines)
+
+
+def saved_blocks(page: str) -> Iterator[tuple[str, str]]:
+    """The files that the page asks its reader to save, with what is in them."""
+    for block in BLOCK.finditer(page):
+        asked = SAVED.search(page[: block.start("code") - len("```python\n")])
+        if asked is not None:
+            yield asked["file"], textwrap.dedent(block["code"])
 
 
 def run_python(code: str, folder: Path, name: str) -> subprocess.CompletedProcess[str]:
@@ -56,7 +67,11 @@ def run_python(code: str, folder: Path, name: str) -> subprocess.CompletedProces
 
 @pytest.mark.parametrize("page", [page for page in PAGES if script(page.read_text()).strip()], ids=lambda page: page.stem)
 def test_the_blocks_of_a_page_run(page: Path, tmp_path: Path) -> None:
-    run = run_python(script(page.read_text(encoding="utf-8")), tmp_path, page.name)
+    text = page.read_text(encoding="utf-8")
+    for name, code in saved_blocks(text):
+        (tmp_path / name).write_text(code, encoding="utf-8")
+
+    run = run_python(script(text), tmp_path, page.name)
 
     assert run.returncode == 0, f"{page.relative_to(ROOT)}\n{run.stdout}{run.stderr}"
 
@@ -85,7 +100,7 @@ def test_a_block_is_left_out_only_for_want_of_a_key(page: Path) -> None:
 
 def test_each_promise_on_the_page_of_guarantees_names_a_test_that_exists() -> None:
     page = (ROOT / "docs/guarantees.md").read_text(encoding="utf-8")
-    rows = [row for row in page.splitlines() if row.startswith("| ") and not row.startswith("| promise")]
+    rows = [row for row in page.splitlines() if row.startswith("| ") and not row.startswith(("| promise", "| not promised"))]
 
     promises = list(PROMISE.finditer(page))
     assert [promise[0] for promise in promises] == rows
