@@ -14,11 +14,11 @@ from typing import Any, Final, final
 import attrs
 
 from actors.graphs.graph import Graph
-from actors.graphs.node import Kind
 from actors.graphs.plan import Plan
 from actors.store_errors import RunChanged, RunUndecodable
 from runtime.graphs.digests import Digests
 from runtime.graphs.events import RunAdopted
+from runtime.graphs.inner_runs import inner_runs
 from runtime.graphs.journaling import FRAME_END, by_frame, details_of
 from runtime.graphs.questions import question_id
 from runtime.graphs.reducer.branches import Delivery
@@ -289,14 +289,11 @@ class Adoption:
         self._judge(level, before)
         for delivery in state.at_work:
             spec = terrain.routing.plan.nodes[delivery.node]
-            if spec.kind is not Kind.GRAPH:
-                continue
-            past = resumed.past.get(delivery.path)
-            inside = f"{before}{delivery.path}#{(past.attempts if past is not None else 0) + 1}"
-            if inside in self._frames:
-                nested = self._terrain_of(spec.embedded)
-                given = next(iter(delivery.arguments.values()))
-                self._level(nested, delivery.path, inside, self._frames[inside], given)
+            for run in inner_runs(spec, delivery, resumed.attempt_of(delivery.path), frame, own, self._frames):
+                nested = self._terrain_of(run.graph)
+                given = run.message(nested.codec)
+                if given is not None:
+                    self._level(nested, run.prefix, run.frame, self._frames[run.frame], given)
         return resumed
 
     def _terrain_of(self, graph: Graph[Any, Any]) -> Terrain:
