@@ -173,16 +173,21 @@ def restored(
     report = adoption.report
     if not report.is_whole and not adopt:
         raise _no_longer_fits(run_id, report)
+    leftover = leftover_questions(run_id, records, adoption)
+    for record, _ in leftover:  # a step of that path that comes to ask asks another question
+        report.without.add(record.seq)
+        if record.path in adoption.resumed.past:
+            adoption.resumed.past[record.path].asked.pop(record.path, None)
     order = order_of(counted, report)
     own, frames = by_frame(in_order(counted, order)[1:])
     told = {"fingerprint": terrain.fingerprint.hex(), "order": order, "again": report.again, "dropped": report.dropped}
     adopted = json.dumps(told).encode()
-    leftover = leftover_questions(run_id, records, adoption)
-    return Restored(message, adoption.resumed, adoption.digests, own, frames, report, leftover, adopted)
+    gone = [(record.path, question) for record, question in leftover]
+    return Restored(message, adoption.resumed, adoption.digests, own, frames, report, gone, adopted)
 
 
-def leftover_questions(run_id: str, records: Sequence[Record], adoption: Adoption) -> list[tuple[str, str]]:
-    """The open questions of steps that are no more, or whose record counts no longer: their paths and ids."""
+def leftover_questions(run_id: str, records: Sequence[Record], adoption: Adoption) -> list[tuple[Record, str]]:
+    """The open questions of steps that are no more, or whose record counts no longer: their records and ids."""
     times: dict[str, int] = {}
     still_open: dict[str, Record] = {}
     for record in records:
@@ -193,11 +198,11 @@ def leftover_questions(run_id: str, records: Sequence[Record], adoption: Adoptio
             still_open.pop(record.path, None)
         elif record.kind is RecordKind.OVER:  # the store has struck them out
             still_open.clear()
-    gone: list[tuple[str, str]] = []
+    gone: list[tuple[Record, str]] = []
     for path, record in still_open.items():
         frame, end, _ = path.rpartition(FRAME_END)
         if record.seq in adoption.report.without or f"{frame}{end}{step_of(record)}" not in adoption.seen:
-            gone.append((path, question_id(run_id, path, times[path])))
+            gone.append((record, question_id(run_id, path, times[path])))
     return gone
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final, final
 from actors.errors import UsageError
 from actors.words import repr_of
 from runtime.graphs.adopting import Adoption, Terrain, effective, in_order, is_of_step, order_of, step_of
-from runtime.graphs.inner_runs import graph_in
+from runtime.graphs.inner_runs import graph_in, result_of
 from runtime.graphs.journaling import FRAME_END
 from runtime.graphs.resuming import is_told, read_input
 from runtime.graphs.stored_answers import ANSWERED, answer_data
@@ -138,7 +138,8 @@ class _Copy:
     def _open_around(self, whole: str) -> None:
         """The runs around a step have not ended: nor have the steps that they work for."""
         parts = whole.split(FRAME_END)[:-1]
-        around = {FRAME_END.join([*parts[:at], part.partition("#")[0]]) for at, part in enumerate(parts)}
+        around: set[str | None] = {FRAME_END.join([*parts[:at], part.partition("#")[0]]) for at, part in enumerate(parts)}
+        around |= {result_of(FRAME_END.join(parts[: at + 1])) for at in range(len(parts))}
         self._records = [record for record in self._records if record.path not in around]
 
     def _terrain_of(self, whole: str) -> Terrain:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, cast, final
+from typing import Any, Final, final
 
 import attrs
 
@@ -77,10 +77,17 @@ def inner_runs(
     ended = {record.path for record in known if record.kind is RecordKind.ONCE}
     for frame, records in frames.items():
         call = _CALL.fullmatch(frame.removeprefix(f"{before} ")) if frame.startswith(f"{before} ") else None
-        if call is None or f"{before}:{call[0]}:1" in ended or records[0].kind is not RecordKind.GIVEN:
+        if call is None or result_of(frame) in ended or records[0].kind is not RecordKind.GIVEN:
             continue
         if call["tool"] in graphs:
             yield InnerRun(graphs[call["tool"]], frame, path_of(delivery.path, int(call["index"])), None, records[0])
+
+
+def result_of(frame: str) -> str | None:
+    """The path of the record that has what the call of the run in `frame` gave; None if it is the work of a node."""
+    place, _, inside = frame.rpartition("#")
+    attempt, _, call = inside.partition(" ")
+    return f"{place}#{attempt}:{call}:1" if call else None
 
 
 def graph_in(spec: NodeSpec, frame: str) -> Graph[Any, Any] | None:
@@ -89,5 +96,6 @@ def graph_in(spec: NodeSpec, frame: str) -> Graph[Any, Any] | None:
         graph: Graph[Any, Any] = spec.embedded
         return graph
     call = _CALL.fullmatch(frame.partition("#")[2].partition(" ")[2])
-    found = [tool.tool.what for tool in spec.tools if call is not None and tool.name == call["tool"]]
-    return cast("Graph[Any, Any]", found[0]) if found and isinstance(found[0], Graph) else None
+    tools = (tool.tool for tool in spec.tools if call is not None and tool.name == call["tool"])
+    found: list[Graph[Any, Any]] = [tool.what for tool in tools if tool.form is ToolForm.GRAPH]
+    return found[0] if found else None

@@ -9,10 +9,11 @@ import attrs
 import pytest
 import trio
 
-from actors import Effect, Graph, Redelivery, Run, StepUncertain
+from actors import Effect, Graph, Redelivery, Run, RunChanged, StepUncertain
 from runtime import QuestionAsked, open_runtime
 from runtime.journal.memory import MemoryStore
-from runtime.testing import ScriptedLM, tool_answer
+from runtime.journal.records import RecordKind
+from runtime.testing import ScriptedLM, answering, tool_answer
 from runtime.tools import Approved, tool
 from tests.runtime.graphs.lives import Lives
 
@@ -66,11 +67,11 @@ def agent(inner: Graph[Any, Any]) -> Graph[Question, Answer]:
     return graph
 
 
-def asking(priced: list[str]) -> Graph[Order, Receipt]:
-    """A graph whose second node is a person."""
+def asking(priced: list[str], name: str = "price") -> Graph[Order, Receipt]:
+    """A graph whose second node is a person; `name` is that of the first."""
     graph = Graph("buying", input=Order, output=Receipt)
 
-    @graph.node
+    @graph.node(name=name)
     async def price(order: Order) -> Priced:
         priced.append(order.what)
         return Priced(order.what, 7)
@@ -232,3 +233,48 @@ async def test_a_further_attempt_of_the_agent_calls_the_graph_afresh():
         assert await handle.result() == Answer("ok")
 
     assert priced == ["tea", "tea"]
+
+
+async def test_a_graph_that_is_called_and_was_changed_is_adopted_with_the_run_around_it():
+    priced: list[str] = []
+    lm = ScriptedLM([tool_answer("buy", what="tea"), {"text": "ok"}])
+    lives = Lives(agent(asking(priced)), lm)
+    async with open_runtime(store=lives.store, lm=lm) as runtime:
+        await runtime.start(lives.graph, Question("x"), run_id="it")
+        await trio.sleep(1)
+        [first] = await runtime.questions()
+        lives.store.crash()
+
+    async with open_runtime(store=lives.store.beside(), lm=lm, graphs=[agent(asking(priced, "cost"))]) as runtime:
+        with pytest.raises(RunChanged, match=r"dropped: .*/tool/0/price/0"):
+            await (await runtime.handle("it")).result()
+        handle = await runtime.resume("it", adopt=True)
+        await trio.sleep(1)
+        [again] = await runtime.questions()
+        await runtime.answer(again.id, Decision(is_yes=True))
+        assert await handle.result() == Answer("ok")
+
+    assert again.id != first.id
+    assert priced == ["tea", "tea"]
+    assert len(lm.calls) == 2
+
+
+async def test_a_fork_can_begin_inside_a_graph_that_is_called():
+    priced: list[str] = []
+    lm = ScriptedLM({"": lambda messages: told_last(messages) or tool_answer("buy", what="tea")})
+    graph = agent(asking(priced))
+    async with open_runtime(store=MemoryStore(), lm=lm) as runtime:
+        with answering(Priced, Decision(is_yes=True)):
+            assert await (await runtime.start(graph, Question("x"), run_id="it")).result() == Answer('{"text": "bought"}')
+        records = (await runtime.history("it")).records
+        [answered] = [record.path.rpartition("\n")[2] for record in records if record.kind is RecordKind.ANSWERED]
+        fork = await runtime.fork("it", edit={answered: Decision(is_yes=False)})
+
+        assert await fork.result() == Answer('{"text": "not bought"}')
+    assert priced == ["tea"]
+
+
+def told_last(messages: Any) -> Any:
+    """An answer that repeats what the tool gave; None before it was called."""
+    last = messages[-1]
+    return {"text": last["content"]} if last["role"] == "tool" else None

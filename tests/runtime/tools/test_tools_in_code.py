@@ -199,7 +199,7 @@ def test_what_cannot_be_meant_is_a_problem_of_the_check() -> None:
     @graph.predict
     async def filled(question: Question, files: Annotated[Tools, Dep(box)]) -> Answer:
         """Answer."""
-        ...
+        raise NotImplementedError
 
     @graph.node
     async def bare(question: Question, files: Tools) -> Answer:
@@ -217,7 +217,7 @@ def test_what_cannot_be_meant_is_a_problem_of_the_check() -> None:
     @graph.predict(tools=[inside])
     async def agent(question: Question) -> Answer:
         """Answer."""
-        ...
+        raise NotImplementedError
 
     problems = {problem.node: problem for problem in graph.check() if problem.code in ("predict-tools", "dep-toolbox")}
 
