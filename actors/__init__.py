@@ -92,6 +92,12 @@ from actors.mailbox import MailboxStatistics as MailboxStatistics
 from actors.mailbox import Overflow as Overflow
 from actors.message_errors import FieldProblem as FieldProblem
 from actors.message_errors import MessageInvalid as MessageInvalid
+from actors.placement_errors import HostLost as HostLost
+from actors.placement_errors import HostRefused as HostRefused
+from actors.placement_errors import MessageTooLarge as MessageTooLarge
+from actors.placement_errors import NotPortable as NotPortable
+from actors.placement_errors import PlaceUnavailable as PlaceUnavailable
+from actors.placement_errors import RemoteError as RemoteError
 from actors.restarts import Backoff as Backoff
 from actors.restarts import Redelivery as Redelivery
 from actors.restarts import RestartType as RestartType

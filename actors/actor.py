@@ -238,6 +238,7 @@ class SpawnOptions(TypedDict, total=False):
     redelivery: Redelivery | None
     shutdown_s: float | None
     idle_timeout_s: float | None
+    place: str | None
 
 
 class ActorContext(ABC):

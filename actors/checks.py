@@ -78,6 +78,17 @@ def is_a(*kinds: type) -> Validator:
     return check
 
 
+def is_place_name(value: object) -> bool:
+    """Whether `value` can name a place: it stands in the addresses of hosts."""
+    return isinstance(value, str) and bool(value) and "/" not in value and value.isprintable()
+
+
+def is_place(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    """DeclarationError unless `value` can name a place, or is None."""
+    if value is not None and not is_place_name(value):
+        raise refuse(owner, attribute.name, value, "the name of one of the runtime's places, or None")
+
+
 def _likely(value: object, kind: type) -> str | None:
     """What was probably meant by `value` where a `kind` is expected, as it is written; None when that is unclear."""
     if isinstance(value, str):

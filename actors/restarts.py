@@ -13,6 +13,7 @@ from actors.checks import is_a, is_count, is_number, refuse
 from actors.errors import UnderstudyError
 from actors.groups import is_fatal, leaves_of
 from actors.options import remembers_what_is_written, unwritten
+from actors.placement_errors import RemoteError
 from actors.words import add_note, attribute_of, said
 
 RetryOn = type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool]
@@ -102,6 +103,14 @@ def wants_asyncio(error: BaseException) -> bool:
     return type(error) is RuntimeError and str(error).startswith(_ASYNCIO_SAYS)
 
 
+def _was_one_of(error: BaseException, kinds: type[BaseException] | tuple[type[BaseException], ...]) -> bool:
+    """Whether `error` stands for one of another process whose class there is among `kinds`, by its name."""
+    if not isinstance(error, RemoteError):
+        return False
+    names = {f"{kind.__module__}:{kind.__qualname__}" for kind in (kinds if isinstance(kinds, tuple) else (kinds,))}
+    return error.kind in names or not names.isdisjoint(error.kinds)
+
+
 def _chooses_errors(value: object) -> bool:
     if callable(value) and not isinstance(value, type):
         return True
@@ -138,7 +147,7 @@ class Redelivery:
         if self.retry_on is None:
             return is_worth_another_attempt(error)
         if isinstance(self.retry_on, type) or not callable(self.retry_on):
-            return isinstance(error, self.retry_on)
+            return isinstance(error, self.retry_on) or _was_one_of(error, self.retry_on)
         try:
             return bool(self.retry_on(error))
         except BaseException as broken:  # asked while an actor ends, where an error would end its supervisor

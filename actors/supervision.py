@@ -14,7 +14,7 @@ from typing import Any, Final, cast, final
 import attrs
 
 from actors.actor import Actor, ActorRef, Terminated
-from actors.checks import is_a, is_count, is_number, refuse
+from actors.checks import is_a, is_count, is_number, is_place, refuse
 from actors.errors import DeclarationError
 from actors.factories import check_factory, is_actor
 from actors.groups import leaves_of
@@ -191,6 +191,8 @@ class ChildSpec:
     idle_timeout_s: float | None = attrs.field(default=None, validator=attrs.validators.optional(is_number(above=0)))
     """How long the handling of one message may continue without ``self.context.heartbeat()``; then it is cancelled and the actor
     fails with ``ActorIdle``. None: no limit."""
+    place: str | None = attrs.field(default=None, validator=is_place)
+    """Where it lives: the name of one of ``open_runtime(places=…)``; None: in the process of the runtime."""
 
     def __attrs_post_init__(self) -> None:
         check_id(self.id)

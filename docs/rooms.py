@@ -1,14 +1,14 @@
-"""Draws the rooms of the source tree, and lists their arrows, from the table that `tests/test_layers.py` holds the imports to."""
+"""Draws the rooms of the source tree and their arrows, and lists the floors inside, from the law in `tests/test_layers.py`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from tests.test_layers import ROOMS
+from tests.test_layers import ARROWS, FLOORS
 
 BOX_WIDTH, BOX_HEIGHT, GAP, FLOOR = 190, 34, 24, 84
 
 
-def floors(rooms: Mapping[str, tuple[str, ...]] = ROOMS) -> list[list[str]]:
+def floors(rooms: Mapping[str, list[str]] = ARROWS) -> list[list[str]]:
     """The rooms by floor, the lowest first: a room stands one above the highest that it imports."""
     height: dict[str, int] = {}
 
@@ -20,7 +20,7 @@ def floors(rooms: Mapping[str, tuple[str, ...]] = ROOMS) -> list[list[str]]:
     return [[room for room in rooms if of(room) == level] for level in range(max(map(of, rooms)) + 1)]
 
 
-def reduced(rooms: Mapping[str, tuple[str, ...]] = ROOMS) -> list[tuple[str, str]]:
+def reduced(rooms: Mapping[str, list[str]] = ARROWS) -> list[tuple[str, str]]:
     """The arrows that no path of other arrows implies; the rest would only cover the picture."""
 
     def reaches(room: str, target: str) -> bool:
@@ -66,9 +66,16 @@ def _arrow(x1: float, y1: float, x2: float, y2: float) -> str:
 
 
 def table() -> str:
-    """The arrows as a Markdown table, the highest room first."""
-    rows = [f"| `{room}` | {', '.join(f'`{each}`' for each in below) or 'nothing'} |" for room, below in reversed(ROOMS.items())]
-    return "\n".join(["| room | may import |", "|---|---|", *rows]) + "\n"
+    """The arrows as a Markdown table, the highest room first, with the folders inside a room from the ground up."""
+
+    def named(names: Iterable[str]) -> str:
+        return ", ".join(f"`{name}`" for name in names) or "nothing"
+
+    rows = [
+        f"| `{room}` | {named(below)} | {' < '.join(named(floor.split(', ')) for floor in FLOORS.get(room, ()))} |"
+        for room, below in reversed(ARROWS.items())
+    ]
+    return "\n".join(["| room | may import, with what that may import | folders inside |", "|---|---|---|", *rows]) + "\n"
 
 
 def write(folder: Path) -> None:

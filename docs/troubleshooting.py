@@ -10,7 +10,7 @@ import types
 from collections.abc import Iterator
 from pathlib import Path
 
-from actors import errors, message_errors, store_errors
+from actors import errors, message_errors, placement_errors, store_errors
 
 ROOT = Path(__file__).parents[1]
 CHECKS = ("actors/graphs", "runtime/lm/dspy/checking.py", "runtime/lm/tools/checking.py")
@@ -83,6 +83,12 @@ FIXES = {
     "RunUndecodable": "Give the type back its old fields, new ones with defaults, and `await runtime.resume(run_id)`.",
     "RunExists": "Use another `run_id`, or the same graph and input: those give you the run that exists.",
     "AlreadyAnswered": "Nothing: the first answer counts.",
+    "HostLost": "Nothing, if it happens seldom: the host is started again. Else look at its memory and at what it was killed by.",
+    "HostRefused": "Install the same version of your code where the runtime and its hosts run.",
+    "PlaceUnavailable": "Look at the events of the place for why no host starts; raise `start_timeout_s` if that is slow.",
+    "NotPortable": "Send what is of a declared message type, or run the node without `place`.",
+    "MessageTooLarge": "Keep the large value in a file or a blob store, and let the message say where.",
+    "RemoteError": "Read `trace`: it is the traceback of the host. An error of your own class arrives as this one.",
     "UnknownRun": "Compare the id with `understudy runs list`, and the store with the one that the run was started with.",
 }
 
@@ -159,6 +165,11 @@ def problem_entries() -> Iterator[str]:
 def write(folder: Path) -> None:
     """Write the lists into `folder`."""
     folder.mkdir(exist_ok=True)
-    for name, module in (("errors", errors), ("message-errors", message_errors), ("store-errors", store_errors)):
+    for name, module in (
+        ("errors", errors),
+        ("message-errors", message_errors),
+        ("store-errors", store_errors),
+        ("placement-errors", placement_errors),
+    ):
         (folder / f"{name}.md").write_text("\n".join(error_entries(module)), encoding="utf-8")
     (folder / "problems.md").write_text("\n".join(problem_entries()), encoding="utf-8")

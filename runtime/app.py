@@ -22,10 +22,6 @@ from actors.restarts import RestartType
 from actors.store_errors import StoreError
 from actors.supervision import Supervision, supervisor_spec
 from actors.words import repr_of
-from runtime.app_actors import RuntimeActors
-from runtime.app_runs import RuntimeRuns
-from runtime.app_store import RuntimeStore
-from runtime.app_views import RuntimeViews
 from runtime.core.events import Event
 from runtime.core.failures import failure_in
 from runtime.core.opening import explained
@@ -42,6 +38,12 @@ from runtime.journal.store import Store
 from runtime.lm.limits.budget import Budget, check_budget
 from runtime.lm.models import Connections, Models
 from runtime.lm.predictors.serving import Predictors
+from runtime.parts.actors import RuntimeActors
+from runtime.parts.runs import RuntimeRuns
+from runtime.parts.store import RuntimeStore
+from runtime.parts.views import RuntimeViews
+from runtime.placement.placement import placement_of
+from runtime.placement.places import Here, Place
 from runtime.record.cassettes import Cassettes
 
 _LOG = logging.getLogger("understudy.runs")
@@ -74,6 +76,7 @@ async def open_runtime(
     show_prompts: bool = False,
     record: str | os.PathLike[str] | Cassettes | None = None,
     dead_letters: DeadLetterPolicy | None = None,
+    places: Mapping[str, Place | Here] | None = None,
 ) -> AsyncGenerator[Runtime]:
     """Open a runtime inside any trio program, as an async context manager.
 
@@ -109,9 +112,11 @@ async def open_runtime(
         budget: what all runs, and all calls through clients that the runtime opens, may use of language models together.
         dead_letters: how many messages that reached no one are kept, and how much memory they may hold; None: the newest 1,000,
             in 8 MiB at most.
+        places: where nodes run that say ``place="name"``: other processes, or ``Here()``. None is started before a graph that
+            needs it is deployed; see ``runtime.placement``.
 
     Raises:
-        DeclarationError: a file in `predictors` cannot be used.
+        DeclarationError: a file in `predictors` cannot be used, or one of `places` isn't a place.
         StoreError: the store cannot be opened: ``StoreInUse``, ``StoreTooNew``, ``StoreUnavailable``.
         UsageError: entered outside of trio.
         RestartsExhausted: the root supervisor gave up; the body was cancelled.
@@ -130,7 +135,7 @@ async def open_runtime(
         services.events.add_sink(instrument, tuple(getattr(instrument, "kinds", (Event,))))
     session = Session(services, supervisor_spec("root", (), supervision))
     evict_after_s = _checked_wait(evict_after_s) if take_up else math.inf  # or no one here would bring them back
-    engine = Engine(services, session.root, models, trained, evict_after_s)
+    engine = Engine(services, session.root, models, trained, evict_after_s, placement_of(places, services, session.root))
     scheduler = Scheduler(engine)
     services.facade = runtime = Runtime(services, session.root, models, trained, engine, scheduler)
     for instrument in listeners:

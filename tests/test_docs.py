@@ -96,7 +96,7 @@ def test_each_promise_on_the_page_of_guarantees_names_a_test_that_exists() -> No
 
 def test_troubleshooting_has_a_fix_for_each_error_and_an_entry_for_each_code_of_the_check() -> None:
     page = runpy.run_path(str(ROOT / "docs/troubleshooting.py"))
-    modules = [page[name] for name in ("errors", "message_errors", "store_errors")]
+    modules = [page[name] for name in ("errors", "message_errors", "placement_errors", "store_errors")]
 
     assert {each.__name__ for module in modules for each in page["classes"](module)} == set(page["FIXES"])
     problems = page["problems"]()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from actors import errors, message_errors, store_errors
+from actors import errors, message_errors, placement_errors, store_errors
 from actors.errors import NodeFailed, Problem
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -130,11 +130,13 @@ def names_in(file: Path) -> set[str]:
 
 def test_the_page_that_an_error_names_has_a_place_for_it() -> None:
     lists = runpy.run_path(str(ROOT / "docs/troubleshooting.py"))
-    written = "\n".join(entry for module in (errors, message_errors, store_errors) for entry in lists["error_entries"](module))
+    written = "\n".join(
+        entry for module in (errors, message_errors, placement_errors, store_errors) for entry in lists["error_entries"](module)
+    )
     written += "\n".join(lists["problem_entries"]())
     marked = set(re.findall(r"^`[\w-]+`\{#([\w-]+)\}$", written, re.MULTILINE))
 
-    classes = [each for module in (errors, message_errors, store_errors) for each in lists["classes"](module)]
+    classes = [each for module in (errors, message_errors, placement_errors, store_errors) for each in lists["classes"](module)]
     named: set[str] = {each(*(["", [ValueError()]] if issubclass(each, ExceptionGroup) else [""])).page for each in classes}
     named |= {Problem(code, None, "", "").page for code in lists["problems"]()}
     assert {place.partition("#")[2] for place in named} == marked

@@ -14,7 +14,7 @@ import pytest
 
 from actors import Graph
 from runtime.app import open_runtime
-from runtime.cli.draw.svg import draw_svg
+from runtime.draw.svg import draw_svg
 from runtime.testing import ScriptedLM, run_in_virtual_time
 
 ROOT = Path(__file__).resolve().parent.parent

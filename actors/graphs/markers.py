@@ -109,11 +109,20 @@ class Run(Protocol):
         """
         ...
 
-    async def sleep(self, seconds: float) -> None:
+    async def sleep(self, seconds: float, *, begin_again: bool = False) -> None:
         """Sleep. In a stored run whose process ends meanwhile, the sleep ends when it would have ended, or as soon as possible.
 
         The store's clock tells when. It counts towards ``timeout_s``, and not towards ``idle_timeout_s``. A further attempt,
         after an error, sleeps again.
+
+        With `begin_again`, the node may begin again from its first line when the sleep is over, as after a crash: its own lines
+        before it run twice, and what it has bought, or done with :meth:`once`, comes from the journal. So a stored run that
+        does nothing but wait need not stay in memory: it leaves it after ``open_runtime(evict_after_s=)``, and comes back when
+        the time has come, on any worker. It stays if the node does something else besides, or gives the sleep up sooner.
+
+        Raises:
+            UsageError: `seconds` isn't a finite number >= 0; or the run is stored, and the node cannot begin again, since it
+                may run once only or is an async generator that isn't ``repeatable``.
         """
         ...
 

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, TypedDict, cast, final
 
 import attrs
 
-from actors.checks import is_a, is_count, refuse
+from actors.checks import is_a, is_count, is_place, refuse
 from actors.errors import DeclarationError
 from actors.graphs.effects import Effect
 from actors.lm import LM
@@ -125,6 +125,8 @@ class NodeOptions:
     """With ``Effect.ONCE``: what finds out whether a step that was cut short took effect. A function of the node's parameters
     that returns what the node would have returned, or None if nothing happened, and then the step begins again. When it raises,
     or without it, the run is parked with ``StepUncertain``."""
+    place: str | None = attrs.field(default=None, validator=is_place)
+    """Where its function runs: the name of one of ``open_runtime(places=…)``; None: in the process of the runtime."""
 
 
 @final
@@ -183,6 +185,7 @@ class NodeKeywords(TypedDict, total=False):
     lm: str | LM | None
     effect: Effect
     on_uncertain: Callable[..., Any] | None
+    place: str | None
     module: Any
     parse_attempts: int
     stream: bool

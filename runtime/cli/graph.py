@@ -12,10 +12,10 @@ import attrs
 from actors.errors import DeclarationError
 from actors.graphs.graph import Graph
 from actors.words import counted
-from runtime.cli.draw.svg import draw_svg
 from runtime.cli.loading import load_graph
 from runtime.cli.terminal import printable
 from runtime.cli.wrong_usage import WrongUsage
+from runtime.draw.svg import draw_svg
 
 ACTIONS = ("show", "check", "describe", "export")
 SUFFIXES = (".svg", ".png", ".mmd", ".md")
@@ -86,7 +86,7 @@ def _export(graph: Graph, output: str | None) -> int:
 def _contents(graph: Graph, suffix: str) -> bytes:
     if suffix == ".png":
         try:
-            from runtime.cli.draw.png import draw_png  # noqa: PLC0415 - an extra installs what it needs
+            from runtime.draw.png import draw_png  # noqa: PLC0415 - an extra installs what it needs
         except ImportError as error:
             fix = "pip install 'understudy[pictures]', or write a .svg, which needs nothing"
             raise WrongUsage(f"a PNG needs Pillow, which is not installed. Fix: {fix}") from error

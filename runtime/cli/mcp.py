@@ -22,7 +22,7 @@ from runtime.cli.models import check_clients, make_clients
 from runtime.cli.terminal import printable
 from runtime.cli.wrong_usage import WrongUsage
 from runtime.lm.client import LMClient
-from runtime.recording.recorder import Recorder, Recording
+from runtime.traces.recorder import Recorder, Recording
 
 _NOT_INSTALLED: Final = "this needs the extras 'serve' and 'mcp'. Fix: pip install 'understudy[serve,mcp]'"
 

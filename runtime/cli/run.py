@@ -30,7 +30,7 @@ from runtime.graphs.events import LMAsked, LMCalled, RunFinished
 from runtime.lm.client import LMClient
 from runtime.lm.predictors.serving import Predictors
 from runtime.messages import schemas
-from runtime.recording.event_file import EventFile
+from runtime.traces.event_file import EventFile
 
 # JSON writes the controls below space as escapes on its own; these it does not have to, and a terminal may act on them.
 _TO_ESCAPE = re.compile(r"[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")

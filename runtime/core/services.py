@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Protocol, final
 
 import attrs
 import trio
 
 from actors.actor import ActorRef
+from actors.errors import UsageError
 from actors.mailbox import DeadLetterPolicy
-from actors.supervision import SupervisorRef
+from actors.supervision import ChildSpec, SupervisorRef
 from runtime.core.dead_letters import DeadLetters
 from runtime.core.events import EventBus
 from runtime.core.timekeeper import Timekeeper
@@ -25,6 +26,21 @@ class Addressed(Protocol):
     def ref(self) -> ActorRef[Any] | SupervisorRef:
         """The handle that ``whereis`` gives out."""
         ...
+
+
+def not_placed(spec: ChildSpec) -> ChildSpec:
+    """For a runtime without places."""
+    raise unknown_place(spec, ())
+
+
+def unknown_place(spec: ChildSpec, known: Iterable[str]) -> UsageError:
+    """The error for a child whose place the runtime, which has the `known` ones, does not have."""
+    names = ", ".join(map(repr, known))
+    has = f"the places of this runtime are {names}" if names else "this runtime has none"
+    return UsageError(
+        f"{spec.id!r} has place={spec.place!r}, and {has}.\n"
+        f"  Fix: open_runtime(places={{{spec.place!r}: Here()}}), where Here() of runtime.placement lets it live in this process."
+    )
 
 
 @final
@@ -44,6 +60,12 @@ class Services:
     """How many dead letters are kept; None: the default."""
     around_receive: Callable[[str, Callable[[Any], Awaitable[Any]]], Callable[[Any], Awaitable[Any]]] | None = None
     """Wraps the handler of each actor by its address: where test harnesses watch messages and plant faults."""
+    placed: Callable[[ChildSpec], ChildSpec] = attrs.field(default=not_placed)
+    """What is started for a child that has a place.
+
+    Raises:
+        UsageError: the runtime has no place of that name.
+    """
     shows_prompts: bool = False
     """Whether the events of runs carry what language models are asked."""
     facade: Any = None

@@ -239,6 +239,8 @@ class SupervisorCell(Cell):
         if isinstance(spec, SupervisorSpec):
             cell = SupervisorCell(self.services, address, self, spec, self._make_context)
         else:
+            if spec.place is not None:
+                spec = self.services.placed(spec)
             cell = ActorCell(self.services, address, self, spec, self._make_context)
         self.children.cells[spec.id] = cell
         return cell

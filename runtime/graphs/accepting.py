@@ -28,6 +28,7 @@ from runtime.graphs.keeper import Keeping
 from runtime.graphs.labels import labels_here, labels_in, text_of
 from runtime.graphs.launch import Launch
 from runtime.graphs.outside import Outside
+from runtime.graphs.questions import LONGEST_SLEEP_S
 from runtime.graphs.reducer.deliveries import Commands
 from runtime.graphs.reducer.state import RunState
 from runtime.graphs.resuming import MAX_LIVES, check, crashed_too_often, dues_of, lives_in_vain, told_of
@@ -287,10 +288,13 @@ class DurableRuns:
             return
 
         async def watch() -> None:
-            left_s = (deadline - self.keeping.store.wall_time()).total_seconds()
-            with trio.move_on_after(max(0.0, left_s)):
-                await run.over.wait()
-            run.cancel("its deadline_s has passed")
+            while not run.over.is_set():
+                left_s = (deadline - self.keeping.store.wall_time()).total_seconds()
+                if left_s <= 0:
+                    run.cancel("its deadline_s has passed")
+                    return
+                with trio.move_on_after(min(left_s, LONGEST_SLEEP_S)):  # the store's clock may be set meanwhile
+                    await run.over.wait()
 
         self.keeping.nursery.start_soon(watch)
 

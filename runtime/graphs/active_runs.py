@@ -58,7 +58,7 @@ class ActiveRuns:
         self._numbers = itertools.count(1)
         self.by_id: dict[str, ActiveRun] = {}
         """In the order of their start."""
-        self.returning: dict[str, trio.Event] = {}
+        self.returning: dict[str, list[trio.Event]] = {}
         """By the id of each stored run whose end is awaited here: set when it is here again."""
         self.put_down: Callable[[ActiveRun], Awaitable[None]] | None = None
         """Releases a run that has left memory, since it only waits."""
@@ -96,9 +96,8 @@ class ActiveRuns:
             state, deployment.pools, self._audience(events), dismiss, max_steps, now=self._services.now
         )
         run.shows_prompts, run.desk = self._services.shows_prompts, self._desk
-        awaited = self.returning.pop(state.run_id, None)
-        if awaited is not None:
-            awaited.set()
+        for returned in self.returning.pop(state.run_id, ()):
+            returned.set()
         if self.keeping is not None:
             run.wall_time = self.keeping.store.wall_time
         if deployment.has_needs:

@@ -23,13 +23,15 @@ from actors.restarts import is_worth_another_attempt
 from actors.words import INTERRUPTS, said, type_names
 from runtime.core.failures import failure_in
 from runtime.core.worker_threads import run_in_thread
+from runtime.graphs.away import Elsewhere
 from runtime.graphs.carried import take_on
 from runtime.graphs.events import FieldDelta, NodeRetrying, NodeStarted
 from runtime.graphs.generator import hand_out
 from runtime.graphs.injected import NodeLM, NodeRun
-from runtime.graphs.journaling import MOST_SAID, Journal
+from runtime.graphs.journaling import Journal
 from runtime.graphs.pulse import Pulse
 from runtime.graphs.record import StepStatus
+from runtime.graphs.recorded_errors import MOST_SAID
 from runtime.graphs.resuming import step_uncertain
 from runtime.graphs.run import Work
 from runtime.graphs.slowness import telling_when_slow
@@ -49,17 +51,19 @@ class NodeActor(Actor):
         serve: Serve | None = None,
         predictors: Picking | None = None,
         equipment: Equipment | None = None,
+        away: Elsewhere | None = None,
         once: bool = False,
     ) -> None:
-        """With `once`, it ends after one message."""
+        """With `away`, the function is called by that; with `once`, it ends after one message."""
         self._spec = spec
+        self._away = away
         self._predictors = predictors
         self._equipment = equipment
         self._lm = lm
         self._serve = serve
         self._once = once
         self._is_bounded = spec.options.timeout_s is not None or spec.options.idle_timeout_s is not None
-        self._is_call = is_call(spec) and not self._is_bounded
+        self._is_call = is_call(spec) and not self._is_bounded and away is None
         self._slate: contextvars.Context | None = None
         """The context variables of this instance, before any node's code has run in it."""
 
@@ -130,7 +134,7 @@ class NodeActor(Actor):
     async def _attempt(self, message: Work) -> Any:
         timeout_s, idle_s = self._spec.options.timeout_s, self._spec.options.idle_timeout_s
         pulse = Pulse(math.inf if idle_s is None else idle_s)
-        attempt = Attempt(self._spec, self._lm, self._serve, message, pulse, self._predictors, self._equipment)
+        attempt = Attempt(self._spec, self._lm, self._serve, message, pulse, self._predictors, self._equipment, self._away)
         if not self._is_bounded:
             return await attempt.perform()
         output, is_done, message.pulse = None, False, pulse
@@ -203,8 +207,10 @@ class Attempt:
         pulse: Pulse,
         predictors: Picking | None = None,
         equipment: Equipment | None = None,
+        away: Elsewhere | None = None,
     ) -> None:
         self._spec = spec
+        self._away = away
         self._predictors = predictors
         self._equipment = equipment
         self._lm = lm
@@ -264,6 +270,8 @@ class Attempt:
 
     async def _call(self, arguments: dict[str, Any]) -> Any:
         spec = self._spec
+        if self._away is not None:
+            return await self._away.call(self._message, self._pulse, arguments)
         if self._serve is not None:
             return await self._serve(self._message, next(iter(self._message.delivery.arguments.values())))
         if spec.kind is Kind.PREDICT:
@@ -282,7 +290,7 @@ class Attempt:
                 on_field=self._on_field if spec.predict.stream else None,
                 truncated=spec.predict.truncated,
             )
-        return await _called(spec.kind, self._bound(arguments))
+        return await called(spec.kind, bound(spec, arguments))
 
     def _on_field(self, field: str, text: str, answer: int) -> None:
         self._pulse.beat()
@@ -295,7 +303,7 @@ class Attempt:
             run = self._message.run
             arguments[fallback.error] = run.failure_of(self._message, error) if fallback.wants_failure else error
         await self._supply(arguments, fallback.needs, fallback.injected)
-        return await _called(fallback.kind, partial(fallback.function, **arguments))
+        return await called(fallback.kind, partial(fallback.function, **arguments))
 
     async def _stream(self) -> None:
         """Send each item on as it comes; the next one is asked for when the last found room."""
@@ -307,23 +315,25 @@ class Attempt:
             if run.journal is not None:
                 self._pulse.beat()  # the wait for the store is not the generator's
 
-        await hand_out(self._bound(await self._arguments())(), send_on)
-
-    def _bound(self, arguments: dict[str, Any]) -> Callable[[], Any]:
-        """The node's function with its arguments; of a class node the call of this message, whose class may override it."""
-        if self._spec.message is None:
-            return partial(self._spec.function, **arguments)
-        own: Any = arguments.pop(self._spec.inputs[0].name)
-        return partial(own, **arguments)
+        arguments = await self._arguments()
+        if self._away is not None:
+            await self._away.stream(message, self._pulse, arguments, send_on)
+        else:
+            await hand_out(bound(self._spec, arguments)(), send_on)
 
     async def _arguments(self) -> dict[str, Any]:
-        """The node's parameters by name: its messages, what it recalls and depends on, and what is injected."""
+        """The node's parameters by name: its messages, what it recalls and depends on, and what is injected.
+
+        A placed node's are only the messages, as they came: the rest is made where its function is called.
+        """
         spec, delivery = self._spec, self._message.delivery
-        arguments = {**taken(spec, delivery.arguments), **delivery.recalled}
+        messages = taken(spec, delivery.arguments) if self._away is None else delivery.arguments
+        arguments = {**messages, **delivery.recalled}
         for entry in spec.recalls:
             if entry.name not in arguments:
                 raise self._nothing_to_recall(entry)
-        await self._supply(arguments, spec.needs, spec.injected)
+        if self._away is None:
+            await self._supply(arguments, spec.needs, spec.injected)
         if spec.given:
             assert self._equipment is not None, "a node that gets tools is deployed with them"
             arguments.update(await self._equipment.handed(self._message, self._pulse))
@@ -363,6 +373,14 @@ class Attempt:
         }
 
 
+def bound(spec: NodeSpec, arguments: dict[str, Any]) -> Callable[[], Any]:
+    """The node's function with its arguments; of a class node the call of this message, whose class may override it."""
+    if spec.message is None:
+        return partial(spec.function, **arguments)
+    own: Any = arguments.pop(spec.inputs[0].name)
+    return partial(own, **arguments)
+
+
 def taken(spec: NodeSpec, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
     """`arguments` for one attempt: gathered lists are its own to change, and those that are to be reduced have been."""
     fresh = {
@@ -373,7 +391,8 @@ def taken(spec: NodeSpec, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**arguments, **fresh} if fresh else arguments
 
 
-async def _called(kind: Kind, call: Callable[[], Any]) -> Any:
+async def called(kind: Kind, call: Callable[[], Any]) -> Any:
+    """What a function of an author returns; a plain one works in a thread."""
     if kind is Kind.THREAD:
         # In a tuple: trio's own error for a function that returns a coroutine names nothing of the author's.
         (returned,) = await run_in_thread(lambda: (call(),))

@@ -127,7 +127,8 @@ class RunDependencies:
 
     def __init__(self, run: Owner, message: object, contexts: Contexts, run_node: RunNode) -> None:
         self._run = run
-        self._input = message
+        self.input = message
+        """The message that the run began with."""
         self._contexts = contexts
         self._run_node = run_node
         self._lender: RunDependencies | None = None
@@ -138,9 +139,14 @@ class RunDependencies:
     @classmethod
     def borrowed(cls, lender: RunDependencies) -> RunDependencies:
         """For a run within the lender's: the same values, whose context managers stay open when that run is over."""
-        made = cls(lender._run, lender._input, lender._contexts, lender._run_node)
+        made = cls(lender._run, lender.input, lender._contexts, lender._run_node)
         made._lender = lender
         return made
+
+    @property
+    def owner(self) -> RunDependencies:
+        """Whose values they are: its own, or its lender's."""
+        return self if self._lender is None else self._lender.owner
 
     async def resolve(self, needs: Mapping[str, Dependency], *, node: str, path: str) -> dict[str, Any]:
         """The value of each parameter; independent ones are computed concurrently, and one that fails cancels the others.
@@ -202,7 +208,7 @@ class RunDependencies:
 
     async def _work_out(self, slot: _Slot, dependency: Dependency, node: str, path: str) -> None:
         arguments = await self._all(dependency.needs, node, path) if dependency.needs else {}
-        arguments.update(dict.fromkeys(dependency.inputs, self._input))
+        arguments.update(dict.fromkeys(dependency.inputs, self.input))
         try:
             slot.value = await self._call(dependency, arguments, node, path)
         except BaseException as error:

@@ -25,6 +25,7 @@ from actors.typevars import In, Out
 from actors.words import repr_of
 from runtime.core.supervisor import SupervisorCell
 from runtime.graphs.approvals import remember_forms
+from runtime.graphs.away import Placing
 from runtime.graphs.carried import in_context
 from runtime.graphs.dependencies import ContextKeeper, Contexts
 from runtime.graphs.deployment import Deployment, RunInside
@@ -46,8 +47,17 @@ FURTHER_CHECKS.append(predict_problems)  # the check of a graph then knows what 
 class Deployments:
     """The graphs that are deployed under one root supervisor."""
 
-    def __init__(self, root: SupervisorCell, models: Models, predictors: Predictors, run_inside: RunInside, desk: Desk) -> None:
+    def __init__(
+        self,
+        root: SupervisorCell,
+        models: Models,
+        predictors: Predictors,
+        run_inside: RunInside,
+        desk: Desk,
+        placing: Placing,
+    ) -> None:
         """None yet; `run_inside` runs a graph as the work of a node, at `desk` nodes ask people."""
+        self._placing = placing
         self._root = root
         self._desk = desk
         self._models = models
@@ -83,6 +93,7 @@ class Deployments:
         chosen = {name: self._lm_for(graph, spec) for name, spec in plan.nodes.items()}
         if any(spec.kind is Kind.PREDICT for spec in plan.nodes.values()):
             await bridge.warm_up()
+        away = await self._placing.deploy(graph.name, plan)
         predictors = self._predictors.of_graph(graph.name, plan.nodes.values())
         remember_forms(plan)
         for nested in _graphs_within(plan):
@@ -101,7 +112,7 @@ class Deployments:
         deployment = Deployment(graph, plan, supervisor, max_runs)
         try:
             equip = await self._equipped(plan)
-            await deployment.start(lambda node: chosen[node.name], self._run_inside, predictors, equip, self._desk)
+            await deployment.start(lambda node: chosen[node.name], self._run_inside, predictors, equip, self._desk, away)
         except BaseException:
             with trio.CancelScope(shield=True):
                 await self._root.terminate(supervisor, discard=True)
@@ -183,7 +194,9 @@ def _graphs_within(plan: Plan) -> Iterator[Graph]:
 
 
 def _keeps_contexts(plan: Plan) -> bool:
-    return any(need.supply is Supply.CONTEXT for spec in plan.nodes.values() for need in spec.all_needs)
+    """Whether nodes of `plan` depend on context managers, or on what is kept for their runs at a place."""
+    needs = ((spec, need) for spec in plan.nodes.values() for need in spec.all_needs)
+    return any(need.supply is Supply.CONTEXT or spec.options.place is not None for spec, need in needs)
 
 
 def _check_graph(graph: object) -> None:

@@ -23,6 +23,7 @@ from runtime.core.cell import current_cell
 from runtime.core.pool import InstancePool
 from runtime.core.supervisor import SupervisorCell
 from runtime.graphs.adopting import Terrain, codec_of
+from runtime.graphs.away import Elsewhere
 from runtime.graphs.delivery import NodeActor, Serve
 from runtime.graphs.demands import Demands
 from runtime.graphs.humans import HumanPlace
@@ -115,6 +116,7 @@ class Deployment(Generic[In, Out]):
         predictors: Mapping[str, Picking],
         equipment: Mapping[str, Equipment],
         desk: Desk,
+        away: Mapping[str, Elsewhere],
     ) -> None:
         """Start the first instance of every node, in the order of their declaration.
 
@@ -127,7 +129,14 @@ class Deployment(Generic[In, Out]):
             child = ChildSpec(
                 name,
                 NodeActor,
-                (spec, choose(spec), await self._server(spec, run_inside), predictors.get(name), equipment.get(name)),
+                (
+                    spec,
+                    choose(spec),
+                    await self._server(spec, run_inside),
+                    predictors.get(name),
+                    equipment.get(name),
+                    away.get(name),
+                ),
                 restart=options.restart,
                 mailbox=options.mailbox,
                 redelivery=options.redelivery,
@@ -151,7 +160,7 @@ class Deployment(Generic[In, Out]):
             return None
         ref: Any = spec.embedded
         if not isinstance(spec.embedded, ActorRef):
-            cell = await self._supervisor.start_child(ChildSpec(f"{spec.name}-actor", spec.embedded))
+            cell = await self._supervisor.start_child(ChildSpec(f"{spec.name}-actor", spec.embedded, place=spec.options.place))
             assert isinstance(cell, ActorCell), "a ChildSpec makes an actor"
             ref = cell.ref
 

@@ -20,6 +20,7 @@ from runtime.core.services import Services
 from runtime.core.supervisor import SupervisorCell
 from runtime.graphs.accepting import DurableRuns
 from runtime.graphs.active_runs import ActiveRuns
+from runtime.graphs.away import Nowhere, Placing
 from runtime.graphs.deploying import Deployments
 from runtime.graphs.deployment import Deployment
 from runtime.graphs.events import RunAbandoned
@@ -58,11 +59,12 @@ class Engine:
         models: Models,
         predictors: Predictors,
         evict_after_s: float = math.inf,
+        placing: Placing | None = None,
     ) -> None:
         self._services = services
         self._budget = models.budget
         desk = Desk(services.timekeeper)
-        self._deployments = Deployments(root, models, predictors, self.run_inside, desk)
+        self._deployments = Deployments(root, models, predictors, self.run_inside, desk, placing or Nowhere())
         self._active = ActiveRuns(services, self._deployments, desk)
         self.outside = Outside(services, desk, self._active.by_id, self._deployments.named, evict_after_s)
         """What people and other programs ask and say."""

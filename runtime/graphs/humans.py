@@ -131,6 +131,7 @@ class HumanPlace:
                 to=None if spec.human is None else spec.human.to,
                 settle=partial(self._settled, envelope),
                 when_open=partial(_is_asked, work),
+                inputs=b"" if run.journal is None else run.journal.inputs_of(work.delivery),
             )
         except Exception as error:  # noqa: BLE001 - a fold of its author's, or a message that cannot be stored
             self._fail(envelope, error)

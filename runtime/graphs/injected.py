@@ -16,6 +16,7 @@ from actors.lm import LM, ChatMessage, Completion, Delta, Embedder, Embeddings, 
 from runtime.graphs.asking import ask
 from runtime.graphs.attempt_journal import AttemptJournal, RecordedCall
 from runtime.graphs.events import LMAsked, LMCalled, LMCallStarted, LMDelta, NodeReported
+from runtime.graphs.leaving import Leaving
 from runtime.graphs.once import Once
 from runtime.graphs.prompts import shown_prompt, shown_text
 from runtime.graphs.pulse import Pulse
@@ -74,7 +75,11 @@ class NodeRun:
             pulse.beat,
             run.wall_time,
             lambda: run.steps_left,
-            Once(attempt_journal(work, path), pulse.rest),
+            Once(
+                attempt_journal(work, path),
+                pulse.rest,
+                Leaving(work, pulse) if run.journal is not None and path == work.delivery.path else None,
+            ),
             report,
             ask_person,
         )
@@ -92,9 +97,9 @@ class NodeRun:
         """See ``actors.Run.once``."""
         return await self._once.call(name, function, args)
 
-    async def sleep(self, seconds: float) -> None:
+    async def sleep(self, seconds: float, *, begin_again: bool = False) -> None:
         """See ``actors.Run.sleep``."""
-        await self._once.sleep(seconds)
+        await self._once.sleep(seconds, begin_again)
 
     @property
     def steps_left(self) -> float:

@@ -14,8 +14,8 @@ from typing import Any, Final, cast, final
 import attrs
 
 from actors.errors import UnderstudyError
-from actors.words import said
 from runtime.graphs.digests import Digests
+from runtime.graphs.recorded_errors import told_of_error
 from runtime.graphs.reducer.branches import Delivery
 from runtime.journal.log import Entry, RunLog, nothing
 from runtime.journal.records import Record, RecordKind, digest_of
@@ -25,8 +25,6 @@ from runtime.messages.shapes import as_object
 
 FRAME_END: Final = "\n"
 """Between a frame and the path in it; no name can have it."""
-MOST_SAID: Final = 1_000
-"""Characters of an error that a record keeps."""
 
 
 @final
@@ -183,7 +181,7 @@ class Journal:
 
     def failed(self, path: str, attempt: int, error: BaseException, what: str = "") -> None:
         """Write down that an attempt failed; no one waits for that. `what` tells what came of it."""
-        told = {"error": said(error, MOST_SAID), "then": what}
+        told = {**told_of_error(error), "then": what}
         self.append(RecordKind.FAILED, f"{path}#{attempt}", json.dumps(told).encode())
 
     def bought(self, path: str) -> Bought:

@@ -10,7 +10,7 @@ import inspect
 import math
 from collections import Counter
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, final
 
 import trio
@@ -20,6 +20,7 @@ from actors.store_errors import RunUndecodable
 from actors.words import repr_of
 from runtime.core.worker_threads import run_in_thread
 from runtime.graphs.attempt_journal import AttemptJournal
+from runtime.graphs.leaving import Leaving
 from runtime.journal.records import RecordKind
 from runtime.messages.problems import MessageInvalid
 
@@ -31,10 +32,19 @@ _MOST_NAMED: Final = 200
 class Once:
     """For one attempt at one message."""
 
-    def __init__(self, journal: AttemptJournal | None, resting: Callable[[], AbstractContextManager[None]]) -> None:
-        """That of an attempt with this `journal`; while it sleeps, it is `resting`."""
+    def __init__(
+        self,
+        journal: AttemptJournal | None,
+        resting: Callable[[], AbstractContextManager[None]],
+        leaving: Leaving | None = None,
+    ) -> None:
+        """That of an attempt with this `journal`; while it sleeps, it is `resting`.
+
+        `leaving` lets the run leave memory meanwhile; None: it stays.
+        """
         self._journal = journal
         self._resting = resting
+        self._leaving = leaving
         self._times: Counter[str] = Counter()
         self._under_way: set[str] = set()
         self._sleeps = 0
@@ -67,7 +77,7 @@ class Once:
     async def _do(self, key: str, name: str, call: Callable[[], Any]) -> Any:
         attempt = self._journal
         if attempt is None:
-            return await _called(call)
+            return await call_of_once(call)
         journal, bought = attempt.journal, attempt.journal.bought(attempt.path)
         await trio.lowlevel.checkpoint()
         known = bought.done.get(key)
@@ -82,20 +92,30 @@ class Once:
                     reason="undecodable",
                 ) from error
         await attempt.confirm()
-        result = await _called(call)
+        result = await call_of_once(call)
         data = journal.codec.encode_value(result, f"what run.once({name!r}, …) returned")
         await attempt.written(RecordKind.ONCE, f"{attempt.path}#{attempt.attempt}:{key}", data)
         bought.done[key] = data
         return result
 
-    async def sleep(self, seconds: object) -> None:
+    async def sleep(self, seconds: object, begin_again: object = False) -> None:
         """See ``actors.Run.sleep``."""
         if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 0 <= seconds < math.inf:
             raise UsageError(
                 f"run.sleep({repr_of(seconds)}): expected a finite number of seconds >= 0.\n  Fix: await run.sleep(60)."
             )
+        if not isinstance(begin_again, bool):
+            raise UsageError(
+                f"run.sleep({seconds:g}, begin_again={repr_of(begin_again)}): expected True or False.\n"
+                f"  Fix: await run.sleep({seconds:g}, begin_again=True)."
+            )
         with self._resting():
-            await trio.sleep(seconds if self._journal is None else await self._left(self._journal, seconds))
+            if self._journal is None:
+                await trio.sleep(seconds)
+                return
+            left_s = await self._left(self._journal, seconds)
+            with self._leaving.until(left_s) if begin_again and self._leaving is not None else nullcontext():
+                await trio.sleep(left_s)
 
     async def _left(self, attempt: AttemptJournal, seconds: float) -> float:
         """How many of `seconds` are left, for a sleep that may have begun in an earlier life."""
@@ -110,7 +130,7 @@ class Once:
         return min(seconds, max(0.0, float(known) - now_s))  # a clock that was put back makes no sleep longer
 
 
-async def _called(call: Callable[[], Any]) -> Any:
+async def call_of_once(call: Callable[[], Any]) -> Any:
     """What `call` returns: a coroutine function is awaited, a plain one works in a thread."""
     plain: Any = call
     while isinstance(plain, functools.partial):

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Final, final
+from typing import Any, Final
 
 from actors import errors
 from actors.errors import NodeFailed, RunError, RunFailed, UnderstudyError
 from actors.groups import leaves_of
 from actors.words import kind_of, words_of
 from runtime.graphs.journaling import details_of
+from runtime.graphs.recorded_errors import error_of, told_of_error
 from runtime.journal.records import Record
 from runtime.messages.codec import MessageCodec
 
 _MOST_LEAVES: Final = 100
-
-
-@final
-class RecordedError(UnderstudyError):
-    """An error of an earlier life of a run, in words: the object itself ended with its process."""
 
 
 def encoded_outcome(codec: MessageCodec, output: object, error: BaseException | None) -> bytes:
@@ -29,16 +25,14 @@ def encoded_outcome(codec: MessageCodec, output: object, error: BaseException | 
     told = {
         "error": kind_of(error),
         "message": error.message if isinstance(error, RunFailed) else words_of(error),
-        "nodes": [
-            {"node": leaf.node, "path": leaf.path, "attempt": leaf.attempt, "message": words_of(leaf), "cause": _cause(leaf)}
-            for leaf in leaves
-        ],
+        "nodes": [_told_of(leaf) for leaf in leaves],
     }
     return json.dumps(told).encode()
 
 
-def _cause(error: BaseException) -> str:
-    return "" if error.__cause__ is None else f"{kind_of(error.__cause__)}: {words_of(error.__cause__)}"
+def _told_of(leaf: NodeFailed) -> dict[str, Any]:
+    told: dict[str, Any] = {"node": leaf.node, "path": leaf.path, "attempt": leaf.attempt, "message": words_of(leaf)}
+    return told if leaf.__cause__ is None else {**told, "cause": told_of_error(leaf.__cause__)}
 
 
 def recorded_error(record: Record) -> UnderstudyError:
@@ -57,5 +51,7 @@ def _node_failed(run_id: str, told: Any) -> NodeFailed:
     failure = NodeFailed(
         str(told["message"]), run_id=run_id, node=str(told["node"]), path=str(told["path"]), attempt=int(told["attempt"])
     )
-    failure.__cause__ = RecordedError(str(told["cause"])) if told.get("cause") else None
+    cause: Any = told.get("cause")
+    if cause:
+        failure.__cause__ = error_of({"error": cause} if isinstance(cause, str) else cause)  # the first releases had words alone
     return failure

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import functools
 import itertools
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2s
 from typing import Any, Final, Protocol, final
@@ -18,8 +18,6 @@ import attrs
 import trio
 
 from actors.errors import UsageError
-from actors.graphs.annotations import is_message_type
-from actors.graphs.tools import function_of
 from actors.words import repr_of, type_names
 from runtime.core.events import Audience, Event
 from runtime.core.timekeeper import Timekeeper, Timer
@@ -27,6 +25,7 @@ from runtime.graphs.carried import Carried
 from runtime.graphs.events import QuestionAnswered, QuestionAsked
 from runtime.graphs.journaling import Journal
 from runtime.graphs.resuming import Past
+from runtime.graphs.scripted_answers import is_function, scripted_for
 from runtime.graphs.stored_answers import (
     ANSWERED,
     TIMED_OUT,
@@ -40,11 +39,13 @@ from runtime.graphs.stored_answers import (
     remember,
     union_of,
 )
-from runtime.journal.records import RecordKind
+from runtime.journal.records import RecordKind, digest_of
 from runtime.journal.store import Posted, PostedKind, StoredQuestion
 from runtime.messages import schemas
 from runtime.messages.shapes import as_object
 from runtime.messages.tags import tag_of
+
+_LOG = logging.getLogger("understudy.journal")
 
 MOST_REMEMBERED: Final = 10_000
 """How many questions are known to have been answered, though their runs may be over or not have taken that in."""
@@ -188,20 +189,6 @@ class Talk:
 
 
 @final
-@attrs.frozen(eq=False)
-class Scripted:
-    """An answer that a test has ready; see ``runtime.testing.answering``."""
-
-    asks: Any
-    """The type that is asked about; or the function that is a tool, for calls of it."""
-    value: Any
-    by: str | None
-
-
-SCRIPTED: ContextVar[tuple[Scripted, ...]] = ContextVar("understudy_scripted_answers", default=())
-
-
-@final
 class Desk:
     """The open questions of all runs in memory of one runtime."""
 
@@ -233,6 +220,7 @@ class Desk:
         settle: Settle,
         when_open: Callable[[], None],
         shown_path: str = "",
+        inputs: bytes = b"",
     ) -> Asking:
         """Ask a person; `settle` is called with the answer, or with none when the time is up.
 
@@ -240,12 +228,22 @@ class Desk:
         if it was open in an earlier life; ``when_open`` is called then. `path` is that of the message at work, `shown_path`
         that of the part of it that asks.
 
+        `inputs` is the digest of what is asked about, unless `key` tells that. A question about something else, or for another
+        answer, is another one, though it is in the same place: the graph was changed, and the old one is struck out.
+
         Raises:
             NotStorable: `asks` cannot be stored, and the run is.
         """
         journal, now = run.journal, run.wall_time()
+        names = (*map(tag_of, answers), *([NOBODY] if may_be_none else []))
+        about = digest_of(b"\n".join((inputs, *(name.encode() for name in names)))) if inputs else b""
         known = run.past[path].asked.get(key) if path in run.past else None
-        asked_s, due_s = known or (now.timestamp(), None if timeout_s is None else now.timestamp() + timeout_s)
+        if journal is not None and known is not None and known.about and known.about != about:
+            _strike_out(run, journal, key)
+            known = None
+        asked_s, due_s = now.timestamp(), None if timeout_s is None else now.timestamp() + timeout_s
+        if known is not None:
+            asked_s, due_s = known.at_s, known.due_s
         if journal is None:
             number = str(next(self._numbers))
         else:
@@ -272,9 +270,8 @@ class Desk:
             self._open(asking, is_new=known is None)
             return asking
         data = question_data(node, text, due_s, to, asks)
-        names = (*map(tag_of, answers), *([NOBODY] if may_be_none else []))
         stored = StoredQuestion(question.id, run.id, question.path, data, names, question.asked_at, question.due_at, to)
-        journal.append(RecordKind.ASKED, key, data, functools.partial(self._open, asking, is_new=True), question=stored)
+        journal.append(RecordKind.ASKED, key, data, functools.partial(self._open, asking, is_new=True), about, question=stored)
         return asking
 
     def _open(self, asking: Asking, *, is_new: bool) -> None:
@@ -303,9 +300,9 @@ class Desk:
             return
         if question.due_at is not None:
             self._watch(asking)
-        scripted = _scripted(run.carried, question)
+        scripted = scripted_for(run.carried, question.asks)
         if scripted is not None:
-            value = scripted.value(question.asks) if _is_function(scripted.value) else scripted.value
+            value = scripted.value(question.asks) if is_function(scripted.value) else scripted.value
             trio.lowlevel.current_trio_token().run_sync_soon(self.deliver, asking, question.read(value), scripted.by)
         run.rests()
 
@@ -407,6 +404,18 @@ class Desk:
         return True
 
 
+def _strike_out(run: Asker, journal: Journal, key: str) -> None:
+    """No one asks what an earlier life asked in this place. An answer that has come for it is none to what is asked now."""
+    outermost, whole = run.outermost, journal.whole(key)
+    question = question_id(run.id, whole, outermost.times_asked.get(whole, 1))
+    outermost.taken_in.add((PostedKind.ANSWER.value, question))
+    if outermost.early.pop(question, None) is not None:
+        _LOG.warning(
+            "question %s was answered, and the graph, which was changed, asks something else: it is asked again", question
+        )
+    journal.append(RecordKind.ANSWERED, key, answer_data(WITHDRAWN), answered=question)
+
+
 def question_id(run_id: str, whole: str, times_asked: int) -> str:
     """The id of the question with records of the path `whole`."""
     return f"{run_id}.{id_in(run_id, whole, times_asked)}"
@@ -419,23 +428,3 @@ def id_in(run_id: str, whole: str, times_asked: int) -> str:
     """
     again = f"\n{times_asked}" if times_asked > 1 else ""
     return blake2s(f"{run_id}\n{whole}{again}".encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
-
-
-def _is_about(what: Any, asked: object) -> bool:
-    """Whether `what`, a type or the function of a tool, is that of the message `asked`."""
-    return isinstance(asked, what) if isinstance(what, type) else function_of(type(asked)) is what
-
-
-def _is_function(value: object) -> bool:
-    return callable(value) and not is_message_type(type(value))
-
-
-def _scripted(carried: Carried, question: Question) -> Scripted | None:
-    for variable, value in carried:
-        if variable is SCRIPTED:
-            found: Sequence[Scripted] = value
-            asks: tuple[Any, ...] = (question.asks,)
-            if is_object(question.asks):
-                asks = tuple(as_object(question.asks).values())
-            return next((each for each in found if any(_is_about(each.asks, part) for part in asks)), None)
-    return None

@@ -15,6 +15,7 @@ from actors.store_errors import RunChanged, RunCrashes, RunParked, RunUndecodabl
 from runtime.graphs.digests import Digests
 from runtime.graphs.journaling import FRAME_END, details_of, is_by_hand, note_parts
 from runtime.graphs.record import Step, StepStatus
+from runtime.graphs.recorded_errors import error_of
 from runtime.graphs.reducer.branches import Delivery
 from runtime.graphs.reducer.deliveries import Commands
 from runtime.graphs.reducer.state import RunState
@@ -55,21 +56,34 @@ _OF_THE_RUN: Final = frozenset(
 
 
 @final
+@attrs.frozen
+class Asked:
+    """A person was asked in an earlier life, and had not answered."""
+
+    at_s: float
+    """When, in seconds since 1970."""
+    due_s: float | None
+    """Until when there is time; None: for ever."""
+    about: bytes
+    """The digest of what was asked about and of what may be the answer; empty: not known, or a part of its path."""
+
+
+@final
 @attrs.define
 class Past:
     """What is known of a delivery from earlier lives."""
 
     attempts: int = 0
     """Attempts that failed."""
-    error: str = ""
-    """The last error in words."""
+    error: Exception | None = None
+    """The last error."""
     then: str = ""
     """What came of it: ``"fallback"``, ``"gave up"``, or nothing yet."""
     has_begun: bool = False
     is_overdue: bool = False
     """A person was asked, and there was no answer in time."""
-    asked: dict[str, tuple[float, float | None]] = attrs.field(factory=dict[str, "tuple[float, float | None]"])
-    """Questions by the path of their records: when they were asked, and until when there was time; seconds since 1970."""
+    asked: dict[str, Asked] = attrs.field(factory=dict[str, Asked])
+    """Questions by the path of their records."""
     answers: dict[str, Record] = attrs.field(factory=dict[str, Record])
     """The answers to questions of ``run.ask``, by that path."""
     is_uncertain: bool = False
@@ -78,7 +92,7 @@ class Past:
     @property
     def is_retried(self) -> bool:
         """Whether its last attempt has failed, another is to come, and no one has had the run resumed since."""
-        return self.attempts > 0 and bool(self.error) and not self.then and not self.is_uncertain
+        return self.attempts > 0 and self.error is not None and not self.then and not self.is_uncertain
 
 
 @final
@@ -93,7 +107,7 @@ class Resumed:
     """By path."""
     steps: list[Step] = attrs.field(factory=list[Step])
     """What has ended, for the trace."""
-    broken: list[str] = attrs.field(factory=list[str])
+    broken: list[Delivery] = attrs.field(factory=list[Delivery])
     """Generators that were cut short and whose items were taken: they cannot begin again."""
     retracted: list[str] = attrs.field(factory=list[str])
     """Generators whose items were taken back, since they begin again."""
@@ -332,7 +346,7 @@ def _note(resumed: Resumed, record: Record, path: str, how: str) -> None:
         past = resumed.past.setdefault(task, Past())
         told = details_of(record)
         past.attempts = max(past.attempts, int(attempt))
-        past.error, past.then, past.has_begun = str(told.get("error", "")), str(told.get("then", "")), True
+        past.error, past.then, past.has_begun = error_of(told), str(told.get("then", "")), True
         past.is_uncertain = False
     elif record.kind not in _OF_THE_RUN:  # it was bought, or asked, by a node that had begun
         is_of_person = record.kind in (RecordKind.ASKED, RecordKind.ANSWERED)
@@ -340,7 +354,7 @@ def _note(resumed: Resumed, record: Record, path: str, how: str) -> None:
         past = resumed.past.setdefault(task, Past())
         past.has_begun = True
         if record.kind is RecordKind.ASKED:
-            past.asked[path] = record.at, details_of(record).get("due")
+            past.asked[path] = Asked(record.at, details_of(record).get("due"), record.inputs)
         elif how == WITHDRAWN:
             past.asked.pop(path, None)  # the store has struck it out: who asks again has another question
         elif record.kind is RecordKind.ANSWERED and path == task:
@@ -363,7 +377,7 @@ def _open_again(resumed: Resumed, nodes: Mapping[str, str], *, was_over: bool) -
         if past.then == "gave up":
             node = nodes.get(path)
             is_graph = node is not None and resumed.state.plan.nodes[node].kind is Kind.GRAPH
-            past.attempts, past.then, past.error = max(0, past.attempts - 1) if is_graph else 0, "", ""
+            past.attempts, past.then, past.error = max(0, past.attempts - 1) if is_graph else 0, "", None
             past.is_overdue = False
 
 
@@ -382,7 +396,7 @@ def _begin_streams_again(resumed: Resumed) -> None:
         if not state.is_at_work(delivery.path):  # taken back with the items of one further out
             continue
         if state.retracted(delivery.path, has_begun) is None:
-            resumed.broken.append(delivery.path)
+            resumed.broken.append(delivery)
         else:
             resumed.retracted.append(delivery.path)
 

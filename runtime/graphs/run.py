@@ -31,7 +31,6 @@ from runtime.graphs.events import (
 )
 from runtime.graphs.inbox import Inbox, Note
 from runtime.graphs.journaling import Journal
-from runtime.graphs.outcomes import RecordedError
 from runtime.graphs.pulse import Pulse
 from runtime.graphs.questions import Talk
 from runtime.graphs.record import Step, StepStatus
@@ -369,9 +368,9 @@ class ActiveRun(RunLife):
                 continue
             found.append(envelope)
             if past.then == "fallback":
-                work.error, work.step.status = RecordedError(past.error), StepStatus.FALLING_BACK
-            elif past.then == "gave up":
-                self.gave_up(work, RecordedError(past.error), is_dead=True)
+                work.error, work.step.status = past.error, StepStatus.FALLING_BACK
+            elif past.then == "gave up" and past.error is not None:
+                self.gave_up(work, past.error, is_dead=True)
         return found
 
     # --- what becomes of messages -----------------------------------------------------------------------------------------
@@ -476,6 +475,8 @@ class ActiveRun(RunLife):
             self._finish_if_over()
         else:
             self.waits.look_around()
+            if self.journal is not None and self.outermost.has_rested:
+                self.rests()  # perhaps the rest of it only waits now
 
     def fail(self, error: BaseException) -> None:
         """Its graph has failed: so does the run, at the messages that brought that about, or else at the oldest one."""

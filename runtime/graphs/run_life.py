@@ -29,7 +29,9 @@ from runtime.graphs.outcomes import encoded_outcome
 from runtime.graphs.places import NodePlace, Places
 from runtime.graphs.questions import Desk, Question
 from runtime.graphs.record import RunStatus, StepStatus
+from runtime.graphs.recorded_errors import RecordedError
 from runtime.graphs.reducer.state import RunState
+from runtime.graphs.reducer.wording import stream_broken
 from runtime.graphs.resuming import Past, Resumed, told_of
 from runtime.graphs.run_facts import RunFacts
 from runtime.graphs.run_waits import RunWaits
@@ -55,6 +57,7 @@ class RunLife(RunFacts):
         "desk",
         "dues",
         "early",
+        "has_rested",
         "heard",
         "inbox",
         "inside",
@@ -67,6 +70,7 @@ class RunLife(RunFacts):
         "past",
         "rests_since_s",
         "signals",
+        "sleeping",
         "taken_in",
         "times_asked",
         "turns_before",
@@ -116,11 +120,15 @@ class RunLife(RunFacts):
         self.is_held = False
         """Whether somebody waits for it in a frame of this runtime, so it must stay in memory."""
         self.is_evicted = False
-        """Whether it only waited for people or signals, and has left memory: it goes on when something comes for it."""
+        """Whether it only waited for people, signals or a time, and has left memory: it goes on when something comes for it."""
+        self.sleeping: dict[str, float] = {}
+        """Until when nodes sleep that begin again afterwards, in seconds since 1970: by the paths of their messages."""
         self.desk: Desk | None = None if outer is None else outer.desk
         """Where its nodes ask people."""
         self.when_resting: Callable[[Self], None] | None = None
-        """Called when something of it begins to wait for a person or a signal."""
+        """Called when something of it begins to wait for a person, a signal or a time, and when less of it does anything else."""
+        self.has_rested = False
+        """Whether any of it has ever waited so."""
         self.inside: dict[str, Self] = {}
         """The runs of nested graphs at work, by the path of the message that each is the work of."""
         self.early: dict[str, Posted] = {}
@@ -163,11 +171,13 @@ class RunLife(RunFacts):
 
     @property
     def only_waits(self) -> bool:
-        """Whether all that is left of it waits for people and signals, so nothing runs."""
+        """Whether all that is left of it waits for people, signals and times, so nothing runs."""
         if self._is_starting or self.is_ending or self.over.is_set():
             return False
         return all(
-            self.inside[path].only_waits if path in self.inside else envelope.message.step.status is StepStatus.ASKED
+            self.inside[path].only_waits
+            if path in self.inside
+            else envelope.message.step.status is StepStatus.ASKED or path in self.sleeping
             for path, envelope in self._envelopes.items()
         )
 
@@ -203,12 +213,17 @@ class RunLife(RunFacts):
         assert journal is not None, "only a durable run is resumed"
         for path in resumed.retracted:
             journal.append(RecordKind.RETRACTED, path)
-        for path in resumed.broken:
-            self.past[path] = Past(then="gave up", error=f"its process ended, and what {path} had emitted was taken")
+        for delivery in resumed.broken:
+            spec, path = self.state.plan.nodes[delivery.node], delivery.path
+            cut = RecordedError(f"its process ended, and what {path} had emitted was taken")
+            broken = stream_broken(spec, path, self.state.emitted_by(path), cut, self.id)
+            broken.__cause__ = cut
+            self.past[path] = Past(then="gave up", error=broken)
 
     def rests(self) -> None:
-        """Something of it waits for a person or a signal from now on."""
+        """Something of it waits for a person, a signal or a time from now on; or did, and something else has ended."""
         outermost = self.outermost
+        outermost.has_rested = True
         if outermost.when_resting is not None:
             outermost.when_resting(outermost)
 
@@ -271,17 +286,23 @@ class RunLife(RunFacts):
         self.cancel(why)
 
     def evict(self) -> bool:
-        """Leave memory, if all that is left of it waits for people and signals; whether it does."""
+        """Leave memory, if all that is left of it waits for people, signals and times; whether it does."""
         if self.journal is None or self.is_held or not self.only_waits:
             return False
         if not self.journal.log.is_idle:  # what has just been answered, and goes on when that is written
             return False
         self._left_open, self.is_evicted = self.questions, True
+        ends = [*self._ends_of_sleeps()]
         self.hand_back("it only waits")
         asked = (question.due_at for question in self._left_open)
-        attempts = (datetime.fromtimestamp(due_s, UTC) for due_s in self.dues.values())
-        self.wake_at = min((at for at in (*asked, *attempts, self.deadline) if at is not None), default=None)
+        times = (datetime.fromtimestamp(at_s, UTC) for at_s in (*ends, *self.dues.values()))
+        self.wake_at = min((at for at in (*asked, *times, self.deadline) if at is not None), default=None)
         return True
+
+    def _ends_of_sleeps(self) -> Iterator[float]:
+        yield from self.sleeping.values()
+        for inside in self.inside.values():
+            yield from inside._ends_of_sleeps()
 
     def limit_s(self, path: str, attempt: int, timeout_s: float) -> float:
         """How long an attempt may take, of `timeout_s` seconds; it may have begun in an earlier life."""
@@ -290,15 +311,16 @@ class RunLife(RunFacts):
         return timeout_s if due_s is None else min(timeout_s, max(0.0, due_s - self.wall_time().timestamp()))
 
     def _dues_at_work(self, now_s: float) -> Iterator[tuple[str, float]]:
-        """Until when attempts have time that are nested runs at work: these go on where they are, and so does their time."""
-        for path, inside in self.inside.items():
+        """Until when attempts have time that go on where they are, nested runs and nodes that sleep: so does their time."""
+        for path in (*self.inside, *self.sleeping):
             envelope, journal = self._envelopes.get(path), self.journal
             if envelope is None or journal is None:
                 continue
             left_s = math.inf if envelope.message.pulse is None else envelope.message.pulse.left_s
             if left_s != math.inf:
                 yield f"{journal.whole(path)}#{envelope.message.step.attempt}", now_s + left_s
-            yield from inside._dues_at_work(now_s)
+            if path in self.inside:
+                yield from self.inside[path]._dues_at_work(now_s)
 
     def lost(self, error: UnderstudyError) -> None:
         """Nothing more of it will be written here: it ends with `error`, no matter what was decided before."""

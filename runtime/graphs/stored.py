@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final, final
 
 import trio
@@ -48,14 +49,14 @@ class StoredView:
         status: StoredStatus,
         codec: MessageCodec | None,
         find: Callable[[str], ActiveRun | None],
-        returning: dict[str, trio.Event],
+        returning: dict[str, list[trio.Event]],
         active: ActiveRun | None = None,
         labels: Mapping[str, str] | None = None,
     ) -> None:
         """What `store` knows of a run, and `active`, if it is here.
 
-        `codec` reads its output (None: its graph is not deployed here), `find` finds it if it is here by then; the event under
-        its id in `returning` is set when it is here again.
+        `codec` reads its output (None: its graph is not deployed here), `find` finds it if it is here by then; the events
+        under its id in `returning` are set when it is here again.
         """
         self.id = run_id
         """Unique in the store."""
@@ -143,21 +144,27 @@ class StoredView:
                     return active.outcome()
                 delay_s = LOOK_S
                 continue
-            stored = await self.look()
-            if stored.status.is_over or stored.status is StoredStatus.PARKED:
-                return self._ended_with(await self._last(stored))
-            await self._wait_a_while(delay_s)
+            with self._returns() as returned:  # from before the look on: it may return, and end, while that is on its way
+                stored = await self.look()
+                if stored.status.is_over or stored.status is StoredStatus.PARKED:
+                    return self._ended_with(await self._last(stored))
+                with trio.move_on_after(delay_s):
+                    await returned.wait()
             delay_s = min(2 * delay_s, LONGEST_LOOK_S)
 
-    async def _wait_a_while(self, delay_s: float) -> None:
-        """Until it is here again, or it is time to look."""
-        returned = self._returning.setdefault(self.id, trio.Event())
+    @contextmanager
+    def _returns(self) -> Generator[trio.Event]:
+        """What is set when it is here again."""
+        returned = trio.Event()
+        self._returning.setdefault(self.id, []).append(returned)
         try:
-            with trio.move_on_after(delay_s):
-                await returned.wait()
+            yield returned
         finally:
-            if not returned.is_set() and not returned.statistics().tasks_waiting:
-                self._returning.pop(self.id, None)
+            if not returned.is_set():
+                waiting = self._returning[self.id]
+                waiting.remove(returned)
+                if not waiting:
+                    del self._returning[self.id]
 
     async def _last(self, stored: StoredRun) -> Record:
         last: Record | None = None

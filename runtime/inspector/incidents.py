@@ -21,7 +21,7 @@ from runtime.core.events import (
     MessageRedelivering,
     SupervisorParked,
 )
-from runtime.recording.wire import name_of
+from runtime.traces.wire import name_of
 
 KINDS: Final[tuple[type[Event], ...]] = (
     ActorCrashed,

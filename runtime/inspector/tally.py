@@ -28,8 +28,8 @@ from runtime.graphs.events import (
     RunResumed,
     RunStarted,
 )
-from runtime.recording.record import RunRecord
-from runtime.recording.recorder import RunRecords
+from runtime.traces.record import RunRecord
+from runtime.traces.recorder import RunRecords
 
 SLICE: Final = 500
 """Events that are counted before other tasks get their turn: about a millisecond."""

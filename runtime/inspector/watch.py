@@ -14,9 +14,9 @@ from runtime.app import Runtime
 from runtime.graphs.record import RunStatus
 from runtime.inspector.incidents import Incidents
 from runtime.inspector.tally import Tally
-from runtime.recording.record import RunRecord
-from runtime.recording.recorder import Recorder
-from runtime.recording.wire import Encoder
+from runtime.traces.record import RunRecord
+from runtime.traces.recorder import Recorder
+from runtime.traces.wire import Encoder
 
 PAGE: Final = 200
 """Rows that are shown together."""

@@ -81,6 +81,10 @@ class MemoryStore:
             if not worker.is_over:
                 worker.until_s = None
 
+    def set_clock(self, by_s: float) -> None:
+        """Put the store's clock forward by so many seconds, or back if they are negative, as an administrator or NTP does."""
+        self._data.clock_offset_s += by_s
+
     # --- opening and closing ----------------------------------------------------------------------------------------------
 
     async def open(self, worker: str, nursery: trio.Nursery) -> Lease:

@@ -26,6 +26,11 @@ class Types:
         for kind in self._reachable:
             self._add(kind)
 
+    @property
+    def reachable(self) -> tuple[type, ...]:
+        """The declared types and those of their fields, however deep."""
+        return tuple(self._reachable)
+
     def _reach(self, annotation: Any) -> None:
         todo: list[Any] = [annotation]
         while todo:

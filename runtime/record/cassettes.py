@@ -27,7 +27,7 @@ from actors.words import repr_of, said
 from runtime.lm.http.http_messages import HttpRequest, HttpStream
 from runtime.lm.http.tape import Live
 from runtime.record.difference import SHOWN, differences
-from runtime.record.recording import FAILED, LEFT, WHOLE, Asked, Piece, RecordedReply, Recording, unreadable
+from runtime.record.recorded import FAILED, LEFT, WHOLE, Asked, Piece, RecordedCall, RecordedReply, unreadable
 from runtime.record.redacting import Redaction, kept_headers, secrets_of
 
 MODES = ("none", "once", "new", "all")
@@ -113,7 +113,7 @@ class Cassettes:
         """What one client, or one runtime, answers from: each begins with the first reply to a request."""
         return CassetteTape(self, self._redaction, is_timed=self._is_timed)
 
-    def recordings(self) -> tuple[Recording, ...]:
+    def recordings(self) -> tuple[RecordedCall, ...]:
         """All that the folder holds, by the names of their files.
 
         Raises:
@@ -121,14 +121,14 @@ class Cassettes:
         """
         return tuple(self._read(path) for path in sorted(self.folder.glob("*.json")))
 
-    def find(self, asked: Asked) -> Recording | None:
+    def find(self, asked: Asked) -> RecordedCall | None:
         """The recording of the same request, if there is one. Raises what :meth:`recordings` raises."""
         path = self.folder / asked.file_name
         return self._read(path) if path.is_file() else None
 
-    def _read(self, path: Path) -> Recording:
+    def _read(self, path: Path) -> RecordedCall:
         try:
-            return Recording.of_text(path.read_text(encoding="utf-8"), str(path))
+            return RecordedCall.of_text(path.read_text(encoding="utf-8"), str(path))
         except (OSError, UnicodeDecodeError) as error:
             raise unreadable(str(path), said(error)) from error
 
@@ -148,7 +148,7 @@ class Cassettes:
         beside = path.with_suffix(f".{os.getpid()}.tmp")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            beside.write_text(Recording(asked, tuple(filter(None, replies))).to_text(), encoding="utf-8")
+            beside.write_text(RecordedCall(asked, tuple(filter(None, replies))).to_text(), encoding="utf-8")
             beside.replace(path)
         except OSError as error:
             raise UsageError(
@@ -187,12 +187,12 @@ class CassetteTape:
             raise self._missing(asked, nth, recording)
         return self._recorded(asked, secrets_of(request), live)
 
-    def _known(self, asked: Asked) -> Recording | None:
+    def _known(self, asked: Asked) -> RecordedCall | None:
         if self._cassettes.mode == "once" and self._cassettes.may_record:
             return None
         return self._cassettes.find(asked)
 
-    def _missing(self, asked: Asked, nth: int, recording: Recording | None) -> RecordingMissing:
+    def _missing(self, asked: Asked, nth: int, recording: RecordedCall | None) -> RecordingMissing:
         cassettes, where = self._cassettes, f"{asked.method} {asked.address} ({asked.model})"
         if recording is not None:
             return RecordingMissing(

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, cast
 
-from runtime.record.recording import Asked
+from runtime.record.recorded import Asked
 
 SHOWN = 3
 SHOWN_CHARS = 120

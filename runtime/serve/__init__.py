@@ -3,7 +3,6 @@
 Needs the extra ``serve``: ``pip install 'understudy[serve]'``.
 """
 
-from runtime.recording.recorder import Recording as Recording
 from runtime.serve.auth import Authenticator as Authenticator
 from runtime.serve.auth import Caller as Caller
 from runtime.serve.faces.agui import AGUIFace as AGUIFace
@@ -15,3 +14,4 @@ from runtime.serve.limits import Limits as Limits
 from runtime.serve.server import serve as serve
 from runtime.serve.service import Face as Face
 from runtime.serve.service import Service as Service
+from runtime.traces.recorder import Recording as Recording

@@ -19,12 +19,12 @@ from actors.groups import leaves_of
 from actors.words import said
 from runtime.core.origin import coming_from, origin_of
 from runtime.embed.disconnects import ASGIApp, CancelOnDisconnect, Message, Receive, Scope, Send
-from runtime.recording.wire import dumps
 from runtime.serve.auth import EVERYBODY, Authenticator, Caller
 from runtime.serve.auth import Scope as CallerScope
 from runtime.serve.limits import Limits, limited
 from runtime.serve.problems import Problem
 from runtime.serve.web import CORSMiddleware, Headers, HTTPException, Response, TrustedHostMiddleware
+from runtime.traces.wire import dumps
 
 _LOG = logging.getLogger("understudy.serve")
 

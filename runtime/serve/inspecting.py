@@ -16,7 +16,6 @@ from runtime.inspector import api
 from runtime.inspector.page import HEADERS as PAGE_HEADERS
 from runtime.inspector.page import files
 from runtime.inspector.watch import BUSY, PAGE, TICK_S, Watch
-from runtime.recording.wire import dumps
 from runtime.serve.auth import Caller
 from runtime.serve.listing import runs_told
 from runtime.serve.live import Live
@@ -37,6 +36,7 @@ from runtime.serve.routes import (
 from runtime.serve.sse import HEADERS, QUIET_S, RETRY, Writer, frame, slices
 from runtime.serve.views import graph_told
 from runtime.serve.web import Request, Response
+from runtime.traces.wire import dumps
 
 _LOG = logging.getLogger("understudy.serve")
 PATH: Final = "/inspector"

@@ -13,8 +13,6 @@ from runtime.graphs.questions import Question
 from runtime.graphs.stored_answers import is_object
 from runtime.messages.problems import FieldProblem, MessageInvalid
 from runtime.messages.shapes import as_object
-from runtime.recording.record import RunRecord
-from runtime.recording.wire import time_text
 from runtime.serve.auth import Caller
 from runtime.serve.live import Live
 from runtime.serve.problems import Problem, invalid_input
@@ -22,6 +20,8 @@ from runtime.serve.requests import json_body
 from runtime.serve.routes import Answer, Endpoint, as_json, prefix_of
 from runtime.serve.views import output_told, run_told
 from runtime.serve.web import Request
+from runtime.traces.record import RunRecord
+from runtime.traces.wire import time_text
 
 
 async def open_questions(live: Live, record: RunRecord) -> Sequence[Question]:

@@ -8,8 +8,6 @@ from typing import Any, Final, final
 import attrs
 import trio
 
-from runtime.recording.record import RunRecord
-from runtime.recording.wire import dumps
 from runtime.serve.auth import Caller, Scope
 from runtime.serve.listing import runs_told
 from runtime.serve.live import Launch, Live
@@ -27,6 +25,8 @@ from runtime.serve.trace import page_headers, trace_page, trace_told
 from runtime.serve.views import graph_told, layout_told, run_told
 from runtime.serve.web import Request, Response
 from runtime.traces.chrome import chrome_trace
+from runtime.traces.record import RunRecord
+from runtime.traces.wire import dumps
 
 Answer = Callable[[Any, Any, Any], Awaitable[None]]
 """An ASGI response."""

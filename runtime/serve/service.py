@@ -17,7 +17,6 @@ from runtime.embed.disconnects import Receive, Scope, Send
 from runtime.embed.trio_apps import call_on_trio
 from runtime.inspector.watch import Watch
 from runtime.journal.opening import store_of
-from runtime.recording.recorder import Recorder, Recording
 from runtime.serve.auth import EVERYBODY, OPERATING, Authenticator
 from runtime.serve.gate import LOOPBACK, REFUSES, Gate, caller_of, problem_response, refuse_foreign_origin
 from runtime.serve.inspecting import PATH as INSPECTOR
@@ -30,6 +29,7 @@ from runtime.serve.problems import Problem
 from runtime.serve.questions import ENDPOINTS as QUESTIONS
 from runtime.serve.routes import ENDPOINTS, Answer, Endpoint, as_json
 from runtime.serve.web import HTTPException, Mount, Request, Route, Router, Starlette
+from runtime.traces.recorder import Recorder, Recording
 
 
 class Face(Protocol):

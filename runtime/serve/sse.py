@@ -14,10 +14,10 @@ import trio
 
 from actors.store_errors import StoreError
 from runtime.embed.disconnects import Receive, Scope, Send
-from runtime.recording.archive import Archive
-from runtime.recording.record import Entry, RunRecord
-from runtime.recording.wire import Encoder
 from runtime.serve.problems import problem_of
+from runtime.traces.archive import Archive
+from runtime.traces.record import Entry, RunRecord
+from runtime.traces.wire import Encoder
 
 SLICE_BYTES: Final = 65_536
 """How much goes out in one write."""

@@ -12,16 +12,16 @@ import attrs
 from actors.errors import DeclarationError
 from actors.graphs.annotations import description_of
 from actors.graphs.graph import Graph
-from runtime.cli.draw.layout import lay_out
-from runtime.cli.draw.svg import measure
+from runtime.draw.layout import lay_out
+from runtime.draw.svg import measure
 from runtime.messages.problems import MessageInvalid
 from runtime.messages.schemas import schema_of
 from runtime.messages.writer import write
-from runtime.recording.record import RunRecord
-from runtime.recording.wire import plain, time_text
 from runtime.serve.auth import Caller
 from runtime.serve.live import Live
 from runtime.serve.problems import Problem, problem_of
+from runtime.traces.record import RunRecord
+from runtime.traces.wire import plain, time_text
 
 _ANYTHING: Final[Mapping[str, Any]] = {}
 

@@ -1,9 +1,16 @@
-"""What a run did, out of its events as they are written: its steps, and where its time and its money went."""
+"""What runs did: kept and written as it happens (``Recording``, ``EventFile``), read and explained (``Trace``, ``Blame``)."""
 
+from runtime.traces.archive import Archive as Archive
 from runtime.traces.blame import Blame as Blame
 from runtime.traces.blame import Cause as Cause
 from runtime.traces.blame import Share as Share
 from runtime.traces.blame import blame_of as blame_of
+from runtime.traces.event_file import EventFile as EventFile
 from runtime.traces.reading import read_events as read_events
+from runtime.traces.record import RunRecord as RunRecord
+from runtime.traces.recorder import Recorder as Recorder
+from runtime.traces.recorder import Recording as Recording
+from runtime.traces.recorder import RunRecords as RunRecords
 from runtime.traces.steps import Trace as Trace
 from runtime.traces.steps import trace_of as trace_of
+from runtime.traces.wire import Encoder as Encoder

@@ -12,8 +12,8 @@ from typing import Any, Final, final
 
 import attrs
 
-from runtime.recording.wire import EVENTS_MISSED
 from runtime.traces.reading import WireEvent
+from runtime.traces.wire import EVENTS_MISSED
 
 ENDS: Final[Mapping[str, str]] = {
     "node.finished": "done",

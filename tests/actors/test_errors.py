@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from actors import errors, message_errors, store_errors
+from actors import errors, message_errors, placement_errors, store_errors
 from actors.errors import (
     ActorFailed,
     AskCycle,
@@ -26,7 +26,7 @@ from actors.message_errors import FieldProblem, MessageInvalid
 
 CLASSES: list[type[UnderstudyError]] = [
     found
-    for module in (errors, message_errors, store_errors)
+    for module in (errors, message_errors, placement_errors, store_errors)
     for _, found in inspect.getmembers(module, inspect.isclass)
     if found.__module__ == module.__name__ and issubclass(found, UnderstudyError) and not issubclass(found, RunFailed)
 ]

@@ -16,8 +16,8 @@ from prometheus_client import CollectorRegistry
 
 from actors import Actor, Graph
 from runtime import open_runtime
-from runtime.recording import Recorder, Recording
 from runtime.telemetry import PrometheusMetrics, Tracing
+from runtime.traces import Recorder, Recording
 
 STEPS: Final = 40
 """Of one run."""

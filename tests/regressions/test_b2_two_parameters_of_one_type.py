@@ -10,7 +10,7 @@ import trio
 
 from actors import DeclarationError, Graph
 from runtime import open_runtime
-from runtime.cli.draw.svg import draw_svg
+from runtime.draw.svg import draw_svg
 
 
 @attrs.frozen

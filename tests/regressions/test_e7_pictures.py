@@ -8,8 +8,8 @@ import attrs
 import pytest
 
 from actors import Dep, Graph, Recall
-from runtime.cli.draw.layout import Line, Picture, lay_out
-from runtime.cli.draw.svg import draw_svg, measure
+from runtime.draw.layout import Line, Picture, lay_out
+from runtime.draw.svg import draw_svg, measure
 
 
 @attrs.frozen

@@ -29,7 +29,7 @@ from runtime.graphs.reducer.deliveries import Commands, Deliveries
 from runtime.graphs.reducer.memory import before, including, recall
 from runtime.graphs.reducer.routing import NOWHERE, Destination, Route, RoutingTable
 from runtime.graphs.reducer.values import gathered, sent, way_along
-from runtime.graphs.reducer.wording import items_of, no_output, undeclared, wrong_input, wrong_signal, wrong_stand_in
+from runtime.graphs.reducer.wording import check_made, items_of, no_output, undeclared, wrong_input, wrong_signal, wrong_stand_in
 
 _Precedence = tuple[tuple[int, ...], int, int, str]
 """Branch, round of a loop, place of the maker in the declaration, way: of several outputs the least is taken."""
@@ -238,12 +238,7 @@ class RunState:
         delivery = self._deliveries.find(path)
         if delivery is None:
             return
-        spec = self.plan.nodes[delivery.node]
-        one_by_one = index is None and spec.fan_out is not Many.ONE
-        nothing = spec.may_end if spec.fan_out is Many.ONE else spec.item_may_end
-        for at, value in enumerate(items_of(spec, made) or ()) if one_by_one else [(index, made)]:
-            if not isinstance(value, spec.outputs) and not (value is None and nothing):
-                raise undeclared(spec, value, at)
+        check_made(self.plan.nodes[delivery.node], made, index)
 
     def signalled(self, message: object) -> Commands:
         """A message came into the run from outside; it goes where an input of its type would.

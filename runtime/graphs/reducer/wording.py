@@ -206,3 +206,16 @@ def items_of(spec: NodeSpec, returned: object) -> list[object] | None:
     if returned is None and spec.may_end:
         return None
     raise undeclared(spec, returned)
+
+
+def check_made(spec: NodeSpec, made: object, index: int | None = None) -> None:
+    """Reject what a node does not declare: what it returned, or its item number `index`.
+
+    Raises:
+        DeclarationError: the value isn't of a declared type.
+    """
+    one_by_one = index is None and spec.fan_out is not Many.ONE
+    nothing = spec.may_end if spec.fan_out is Many.ONE else spec.item_may_end
+    for at, value in enumerate(items_of(spec, made) or ()) if one_by_one else [(index, made)]:
+        if not isinstance(value, spec.outputs) and not (value is None and nothing):
+            raise undeclared(spec, value, at)

@@ -14,7 +14,6 @@ from actors.errors import UsageError
 from actors.graphs.graph import Graph
 from runtime.graphs.events import QuestionAsked
 from runtime.graphs.record import RunStatus
-from runtime.recording.record import RunRecord
 from runtime.serve.auth import Caller
 from runtime.serve.faces.following import cancel, cancelling, output_of, words_of
 from runtime.serve.faces.openai_models import ChatFace, Model, Models, Pieces
@@ -27,6 +26,7 @@ from runtime.serve.routes import Answer, Endpoint
 from runtime.serve.sse import HEADERS, QUIET, Writer
 from runtime.serve.views import output_told
 from runtime.serve.web import Request
+from runtime.traces.record import RunRecord
 
 if TYPE_CHECKING:
     from runtime.serve.faces.agui_events import Telling

@@ -24,8 +24,8 @@ from runtime.graphs.events import (
 )
 from runtime.graphs.record import Spend
 from runtime.messages.problems import FieldProblem
-from runtime.recording.wire import dumps
 from runtime.serve.problems import Problem
+from runtime.traces.wire import dumps
 
 _ENDS = NodeFinished | NodeRetrying | NodeFellBack | NodeGaveUp | NodeCancelled
 

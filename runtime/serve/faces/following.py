@@ -9,12 +9,12 @@ from typing import Any, final
 import trio
 
 from runtime.graphs.record import RunStatus
-from runtime.recording.record import Entry, RunRecord
 from runtime.serve.auth import Caller
 from runtime.serve.live import Live
 from runtime.serve.problems import RETRY_S, Problem
 from runtime.serve.sse import QUIET_S
 from runtime.serve.views import problem_of_run
+from runtime.traces.record import Entry, RunRecord
 
 
 @final

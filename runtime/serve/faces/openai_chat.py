@@ -9,8 +9,6 @@ import attrs
 import trio
 
 from runtime.graphs.record import Spend
-from runtime.recording.record import RunRecord
-from runtime.recording.wire import dumps
 from runtime.serve.auth import Caller
 from runtime.serve.faces.following import cancel, cancelling
 from runtime.serve.faces.openai_models import Model, Models, Pieces, answer_of, error_told, refuse_options
@@ -20,6 +18,8 @@ from runtime.serve.requests import json_body
 from runtime.serve.routes import Answer, as_json
 from runtime.serve.sse import HEADERS, QUIET, Writer
 from runtime.serve.web import Request
+from runtime.traces.record import RunRecord
+from runtime.traces.wire import dumps
 
 _UNSUPPORTED: Final[Mapping[str, tuple[Any, ...]]] = {
     "n": (1,),

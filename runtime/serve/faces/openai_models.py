@@ -18,12 +18,12 @@ from runtime.graphs.events import FieldDelta, LMDelta, NodeEvent, NodeStarted
 from runtime.messages.fields import fields_of
 from runtime.messages.problems import MessageInvalid
 from runtime.messages.reader import read
-from runtime.recording.record import Entry, RunRecord
 from runtime.serve.auth import Caller
 from runtime.serve.faces.following import Following, output_of, words_of
 from runtime.serve.live import Live
 from runtime.serve.problems import RETRY_S, Problem, invalid_input, model_error
 from runtime.serve.views import output_told
+from runtime.traces.record import Entry, RunRecord
 
 _LOG = logging.getLogger("understudy.serve")
 

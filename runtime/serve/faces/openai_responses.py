@@ -16,8 +16,6 @@ from runtime.graphs.events import QuestionAsked
 from runtime.graphs.questions import Question
 from runtime.graphs.record import Spend
 from runtime.messages.problems import MessageInvalid
-from runtime.recording.record import RunRecord
-from runtime.recording.wire import dumps
 from runtime.serve.auth import Caller
 from runtime.serve.faces.following import cancel, cancelling
 from runtime.serve.faces.forms import form_of
@@ -29,6 +27,8 @@ from runtime.serve.requests import json_body
 from runtime.serve.routes import Answer, as_json
 from runtime.serve.sse import HEADERS, QUIET, Writer
 from runtime.serve.web import Request
+from runtime.traces.record import RunRecord
+from runtime.traces.wire import dumps
 
 _TEXT: Final = {"format": {"type": "text"}}
 _UNSUPPORTED: Final[Mapping[str, tuple[Any, ...]]] = {

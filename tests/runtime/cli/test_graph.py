@@ -180,7 +180,7 @@ def test_a_png_is_one(name: str, tmp_path: Path) -> None:
 
 
 def test_a_png_without_pillow_says_what_to_install(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setitem(sys.modules, "runtime.cli.draw.png", None)
+    monkeypatch.setitem(sys.modules, "runtime.draw.png", None)
 
     assert main(["graph", "export", EXAMPLE, "-o", "graph.png"]) == 2
 

@@ -98,7 +98,7 @@ async def test_a_run_that_fails_names_the_line_and_has_the_frames_of_the_author_
     [leaf] = caught.value.exceptions
     assert isinstance(leaf, NodeFailed)
     assert str(leaf) == f"node 'work' gave up after attempt 1: Boom: bad x\n  at {LINE}"
-    assert files_of(caught.value) == [HERE, "app_runs.py"]
+    assert files_of(caught.value) == [HERE, "runs.py"]
     assert files_of(leaf.__cause__) == [HERE, HERE]
 
 
@@ -114,7 +114,7 @@ async def test_a_start_that_fails_in_a_lifespan_names_the_line_and_has_the_frame
             await runtime.spawn(Bad)
 
     assert f"\n  at {LINE}\n" in str(caught.value)
-    assert files_of(caught.value) == [HERE, "app_actors.py"]
+    assert files_of(caught.value) == [HERE, "actors.py"]
     assert files_of(caught.value.__cause__) == [HERE, HERE]
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.runtime.graphs import crashed, stored
+from tests.runtime.graphs import crashed, placed, stored
 from tests.runtime.graphs.shadow import Shadows
 
 UNSHADOWED = {
@@ -29,6 +29,8 @@ def shadows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.undo()
         runs.crash()
         return
+    if placed.is_wanted():
+        placed.place_every_node(monkeypatch)
     if name not in UNSHADOWED:
         found.install(monkeypatch)
     if stored.is_wanted():

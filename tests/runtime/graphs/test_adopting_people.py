@@ -8,7 +8,7 @@ import attrs
 import pytest
 import trio
 
-from actors import Graph, RunChanged
+from actors import AlreadyAnswered, Graph, RunChanged
 from runtime import RunAdopted, open_runtime
 from runtime.journal.memory import MemoryStore
 from tests.runtime.graphs.test_humans import Approved, Draft, Order, Rejected, Sent, asked
@@ -135,6 +135,52 @@ async def test_a_person_is_asked_again_about_something_else(autojump_clock):
         await runtime.answer(again.id, Approved("berta"))
         assert await handle.result() == Sent("sent by berta, 3")
     assert ran == ["reword", "send"]
+
+
+async def test_an_open_question_is_another_one_when_the_graph_asks_about_something_else(autojump_clock):
+    """Nothing recorded has to be given up, so the run goes on; what was answered to the old one is no answer to the new one."""
+    store, ran = MemoryStore(), list[str]()
+    async with open_runtime(store=store) as runtime:
+        await runtime.start(letters([]), Order(7), run_id="it")
+        await runtime.send("it", Extra(3), key="x")
+        [old] = await asked(runtime)
+        store.crash()
+    async with open_runtime(store=store.beside()) as outside:  # in which the graph isn't deployed
+        await outside.answer(old.id, Approved("anna"))
+
+    later = store.beside()
+    async with open_runtime(store=later, graphs=[letters(ran, words="note")], evict_after_s=5) as runtime:
+        await trio.sleep(2)  # it is taken up
+        [new] = await asked(runtime)
+        assert (new.id != old.id, old.asks, new.asks) == (True, Draft("letter 7"), Posted("letter 7"))
+        with pytest.raises(AlreadyAnswered):
+            await runtime.answer(old.id, Approved("anna"))
+        await trio.sleep(10)  # out of memory
+        [stored] = await asked(runtime)
+        assert (stored.id, stored.asks) == (new.id, new.asks)
+        later.crash()
+    async with open_runtime(store=later.beside(), graphs=[letters(ran, words="note")]) as runtime:
+        await trio.sleep(2)
+        [again] = await asked(runtime)
+        assert (again.id, again.asks) == (new.id, new.asks)
+        await runtime.answer(again.id, Approved("berta"))
+        assert await (await runtime.handle("it")).result() == Sent("sent by berta, 3")
+    assert ran == ["reword", "send"]
+
+
+async def test_an_open_question_is_the_same_one_when_something_else_in_the_graph_has_changed(autojump_clock):
+    store = MemoryStore()
+    async with open_runtime(store=store) as runtime:
+        await runtime.start(letters([]), Order(7), run_id="it")
+        await runtime.send("it", Extra(3), key="x")
+        [old] = await asked(runtime)
+        store.crash()
+    async with open_runtime(store=store.beside(), graphs=[letters([], is_checked=True)]) as runtime:
+        await trio.sleep(2)  # it is taken up
+        [question] = await asked(runtime)
+        assert (question.id, question.asked_at) == (old.id, old.asked_at)
+        await runtime.answer(question.id, Approved("anna"))
+        assert await (await runtime.handle("it")).result() == Sent("checked, sent by anna, 3")
 
 
 async def test_a_fork_of_a_run_that_waits_for_a_person_asks_a_question_of_its_own(autojump_clock):

@@ -15,6 +15,8 @@ from tests.runtime.graphs import crashed, stored
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent.parent
 FILES = sorted(path.name for path in HERE.glob("test_*.py") if not path.name.startswith("test_every_run_"))
+LIMIT_S = 3_000
+"""Of one file, with all the crashes in it."""
 SOME = ("test_passing_on.py",)
 
 pytestmark = pytest.mark.skipif(crashed.is_wanted() or stored.is_wanted(), reason="this is that")
@@ -32,7 +34,7 @@ def crashed_in(folder: Path, *files: str, most: int = crashed.MOST_POINTS, pairs
         capture_output=True,
         text=True,
         check=False,
-        timeout=3_000,
+        timeout=LIMIT_S,
     )
     assert done.returncode in (0, 5), done.stdout[-10_000:]  # 5: all of them are chaos
     figures, sums = crashed.figures_of(told)
@@ -49,12 +51,14 @@ def test_crashes_in_graphs_of_some_tests_change_nothing_of_their_end(tmp_path):
 
 
 @pytest.mark.chaos
+@pytest.mark.timeout(LIMIT_S + 60)
 @pytest.mark.parametrize("file", FILES)
 def test_a_crash_at_every_record_changes_nothing_of_the_end_of_any_graph(file, tmp_path):
     crashed_in(tmp_path, file)
 
 
 @pytest.mark.chaos
+@pytest.mark.timeout(LIMIT_S + 60)
 @pytest.mark.parametrize("file", FILES)
 def test_pairs_of_crashes_change_nothing_of_the_end_of_any_graph(file, tmp_path):
     crashed_in(tmp_path, file, most=6, pairs=True)

@@ -21,11 +21,11 @@ from actors import Graph
 from actors.errors import DeclarationError
 from runtime import open_runtime
 from runtime.cli.main import main
-from runtime.recording import Recorder, Recording
 from runtime.serve import Limits, MCPFace, Service
 from runtime.serve.faces.mcp_server import GraphServer
 from runtime.serve.faces.mcp_tools import tools_of
 from runtime.serve.live import Live
+from runtime.traces import Recorder, Recording
 from tests.patience import PATIENCE_S
 from tests.runtime.embed.servers import ROOT
 from tests.runtime.serve.cast import Answer, Keys, Many, Question, Reply, answers, serving

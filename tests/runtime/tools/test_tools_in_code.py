@@ -226,3 +226,10 @@ def test_what_cannot_be_meant_is_a_problem_of_the_check() -> None:
     assert problems["bare"].fix == 'write Annotated[Tools, Dep(mcp("files", command=[…]))].'
     assert "the toolbox 'files' gives Tools, and str is wanted" in problems["other"].message
     assert "this isn't a node's parameter" in problems["agent"].message
+
+
+def test_a_host_of_a_place_has_no_tools() -> None:
+    problems = reading(shelf(), "read_file", place="gpu").check()
+
+    [problem] = [each for each in problems if each.code == "placed-parameter"]
+    assert "parameter 'files' gets the tools of 'files', which its hosts don't have" in problem.message

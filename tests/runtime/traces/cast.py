@@ -12,8 +12,7 @@ import attrs
 from actors import Graph
 from runtime import RunFailed, Runtime
 from runtime.graphs.events import RunEvent
-from runtime.recording import Encoder
-from runtime.traces import Trace, trace_of
+from runtime.traces import Encoder, Trace, trace_of
 
 
 @attrs.frozen

@@ -1,0 +1,1 @@
+"""The side of a host: what runs in the processes of a place."""

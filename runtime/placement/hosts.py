@@ -1,0 +1,294 @@
+"""The hosts of one place, as the runtime sees them: each is a supervised actor, and the loss of its link is its crash."""
+
+from __future__ import annotations
+
+import contextlib
+import hmac
+import itertools
+import secrets
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from typing import Any, final
+
+import attrs
+import trio
+
+from actors.actor import Actor
+from actors.errors import UsageError
+from actors.graphs.node import NodeSpec
+from actors.graphs.placing import handler_of
+from actors.placement_errors import HostLost, HostRefused, PlaceUnavailable, RemoteError
+from actors.portable import portable_name
+from actors.words import listed, repr_of, said
+from runtime.core.events import EventBus
+from runtime.core.host_events import HostLost as HostLostEvent
+from runtime.core.host_events import HostStarted
+from runtime.placement.link import BEATS_IN, Link
+from runtime.placement.payloads import PROTOCOL, differing, likeness, packed, unpacked
+from runtime.placement.places import Invitation, Place, StartedHost
+from runtime.placement.protocol import Peer
+
+
+@final
+@attrs.define(eq=False)
+class Host:
+    """One host that takes work."""
+
+    place: str
+    name: str
+    incarnation: int
+    link: Link
+    out: int = 0
+    """How many pieces of work were given to it and have not ended."""
+    held: int = 0
+    """How many actors live on it."""
+    visits: dict[Any, Any] = attrs.field(factory=dict[Any, Any])
+    """Runs whose dependencies it keeps; see ``calls``."""
+    numbers: Iterator[int] = attrs.field(factory=itertools.count)
+    """For names of what it keeps."""
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it takes calls."""
+        return self.link.lost is None
+
+
+@final
+class HostedPlace:
+    """A place whose hosts are other processes: which there are, what they have been told, and which is next."""
+
+    def __init__(self, name: str, engine: Place, events: EventBus, number: Callable[[], int]) -> None:
+        """`number` gives the incarnations of hosts, which grow over all places of the runtime."""
+        self.name = name
+        self.engine = engine
+        self._events = events
+        self._number = number
+        self._hosts: dict[str, Host] = {}
+        self._nodes: dict[tuple[str, str], NodeSpec] = {}
+        self._changed = trio.Event()
+
+    @property
+    def host_names(self) -> list[str]:
+        """The names of its hosts, those that are not up too."""
+        return [f"host-{number}" for number in range(1, self.engine.hosts + 1)]
+
+    @property
+    def up(self) -> list[Host]:
+        """The hosts that take work."""
+        return [host for host in self._hosts.values() if host.is_up]
+
+    @contextlib.asynccontextmanager
+    async def borrow(self) -> AsyncGenerator[Host]:
+        """The host that has the least to do, of equal ones that which holds the fewest actors; wait while there is none.
+
+        It counts as given work while the block lasts.
+
+        Raises:
+            PlaceUnavailable: there was none for ``start_timeout_s``.
+        """
+        if not self.up:
+            with trio.move_on_after(self.engine.start_timeout_s):
+                while not self.up:
+                    await self._changed.wait()
+        up = self.up
+        if not up:
+            raise PlaceUnavailable(
+                f"place {self.name!r} has had no host for start_timeout_s={self.engine.start_timeout_s:g}.\n"
+                f"  Fix: see the events of 'places/{self.name}' for why its hosts do not start.",
+                place=self.name,
+            )
+        host = min(up, key=lambda each: (each.out, each.held))
+        host.out += 1
+        try:
+            yield host
+        finally:
+            host.out -= 1
+
+    async def declare(self, graph: str, specs: list[NodeSpec]) -> None:
+        """Nodes that will be called: each host that is up compares them with what it has, and later ones do at their start.
+
+        Raises:
+            HostRefused: one has other code.
+        """
+        new = {(graph, spec.name): spec for spec in specs}
+        self._nodes.update(new)
+        refusals: list[HostRefused] = []
+
+        async def ask(host: Host) -> None:
+            try:
+                await self._acquaint(host, new)
+            except HostRefused as error:
+                refusals.append(error)
+
+        async with trio.open_nursery() as nursery:
+            for host in self.up:
+                nursery.start_soon(ask, host)
+        if refusals:
+            raise refusals[0]
+
+    async def _acquaint(self, host: Host, nodes: Mapping[tuple[str, str], NodeSpec]) -> None:
+        """Have a host look at `nodes`.
+
+        Raises:
+            HostRefused: it has other code, or cannot import it.
+        """
+        if not nodes:
+            return
+        told = [{"graph": graph, "node": node, "name": portable_name(handler_of(spec))} for (graph, node), spec in nodes.items()]
+        try:
+            answer, _ = unpacked(await host.link.call(packed({"op": "prepare", "nodes": told})))
+        except HostLost:
+            return  # the next one is asked at its start
+        except Exception as error:
+            words = error.text if isinstance(error, RemoteError) else said(error).partition("\n")[0]
+            raise self._refused(host, f"it cannot import the nodes of this place: {words}", ()) from error
+        ours = {name: digest for spec in nodes.values() for name, digest in likeness(spec).items()}
+        other = differing(ours, answer["likeness"])
+        if other:
+            raise self._refused(host, f"it has other code for {listed(other)}", other)
+
+    def _refused(self, host: Host, why: str, names: tuple[str, ...] | list[str]) -> HostRefused:
+        return HostRefused(
+            f"host {host.name!r} of place {self.name!r} is not used: {why}.\n"
+            "  Fix: install the same version of your code where the runtime and its hosts run.",
+            place=self.name,
+            host=host.name,
+            differing=names,
+        )
+
+    # --- what its actors do -----------------------------------------------------------------------------------------------
+
+    def invite(self, host: str) -> Invitation:
+        """An invitation for the next start of `host`."""
+        return Invitation(self.name, host, self._number(), secrets.token_bytes(32), self.engine.dead_after_s)
+
+    def link_to(self, started: StartedHost, invitation: Invitation) -> Link:
+        """The link to a host that was started."""
+        where = f"host {invitation.host!r} of place {self.name!r}"
+
+        def lose(how: str, silent_s: float) -> HostLost:
+            return HostLost(
+                f"{where} is lost: {how}.\n"
+                "  Fix: nothing, if it happens seldom: it is started again, and redelivery=Redelivery(…) makes further attempts.",
+                place=self.name,
+                host=invitation.host,
+                how=how,
+                silent_s=silent_s,
+                incarnation=invitation.incarnation,
+            )
+
+        peer = Peer(trio.current_time(), window=self.engine.window)
+        link = Link(started.stream, peer, where, lose)
+        peer.greet(invitation.incarnation)
+        link.cancel_grace_s = self.engine.cancel_grace_s
+        grace_s = self.engine.cancel_grace_s
+
+        def overstayed() -> None:
+            started.kill()
+            link.end(lose(f"what was cancelled there had not ended {grace_s:g} s later, so it was killed", 0.0))
+
+        link.overstayed = overstayed
+        return link
+
+    async def carry(self, link: Link, invitation: Invitation) -> None:
+        """Carry the link of a host until it is lost, which is an error and an event."""
+        limit_s = self.engine.stuck_after_s
+        try:
+            await link.run(beat_s=min(1.0, limit_s / BEATS_IN), silent_after_s=limit_s)
+        except HostLost as error:
+            if link.greeted.is_set() and self._events.wants(HostLostEvent):
+                self._events.publish(
+                    HostLostEvent(
+                        place=self.name,
+                        host=invitation.host,
+                        incarnation=invitation.incarnation,
+                        how=error.how,
+                        silent_s=error.silent_s,
+                    )
+                )
+            raise
+
+    async def welcome(self, link: Link, invitation: Invitation) -> Host:
+        """Wait for the hello of a host, and let it take work.
+
+        Raises:
+            PlaceUnavailable: it said nothing in time. HostRefused: it is another process, or has other code.
+        """
+        with trio.move_on_after(self.engine.start_timeout_s):
+            await link.greeted.wait()
+        greeting = link.greeting
+        if greeting is None:
+            raise PlaceUnavailable(
+                f"{link.name} has not said hello within start_timeout_s={self.engine.start_timeout_s:g}.\n"
+                "  Fix: give it more time; or look for what it does when it imports your modules.",
+                place=self.name,
+            )
+        head, secret = unpacked(greeting.body)
+        host = Host(self.name, invitation.host, invitation.incarnation, link)
+        if not hmac.compare_digest(secret, invitation.secret) or greeting.incarnation != invitation.incarnation:
+            raise self._refused(host, "it does not know the secret of its invitation", ())
+        if head.get("protocol") != PROTOCOL:
+            raise self._refused(host, f"it speaks protocol {head.get('protocol')}, and this process {PROTOCOL}", ())
+        await self._acquaint(host, self._nodes)
+        self._hosts[host.name] = host
+        self._ring()
+        if self._events.wants(HostStarted):
+            self._events.publish(HostStarted(place=self.name, host=host.name, incarnation=host.incarnation))
+        return host
+
+    def forget(self, host: Host) -> None:
+        """A host takes no more work."""
+        if self._hosts.get(host.name) is host:
+            del self._hosts[host.name]
+
+    def _ring(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
+
+@final
+class HostActor(Actor):
+    """One host. The next incarnation is the next process, so restarts, backoff and budget are those of any actor."""
+
+    def __init__(self, place: HostedPlace, name: str) -> None:
+        self._place = place
+        self._name = name
+        self._host: Host | None = None
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self) -> AsyncGenerator[None]:
+        """Start the process, wait for its hello, and end it."""
+        place = self._place
+        invitation = place.invite(self._name)
+        ended: BaseException | None = None
+        async with place.engine.start(self._name, invitation) as started:
+            link = place.link_to(started, invitation)
+            self.context.nursery.start_soon(place.carry, link, invitation)
+            self.context.nursery.start_soon(self._watch, started, link)
+            try:
+                self._host = host = await place.welcome(link, invitation)
+                try:
+                    yield
+                finally:
+                    place.forget(host)
+            except BaseException as error:  # noqa: BLE001 - raised below: a nursery of the engine's would make a group of it
+                started.kill()  # it may be well, and cut off: it must have ended before the next one starts
+                ended = error
+        if ended is not None:
+            raise ended
+
+    @staticmethod
+    async def _watch(started: StartedHost, link: Link) -> None:
+        """Its engine may know of its end before the link does."""
+        gone = await started.gone()
+        link.end(link.lose(gone.how, gone.silent_s))
+
+    def describe(self) -> Mapping[str, Any]:
+        """What it works on now."""
+        host = self._host
+        if host is None:
+            return {}
+        return {"place": host.place, "host": host.name, "incarnation": host.incarnation, "out": host.out, "held": host.held}
+
+    async def receive(self, message: object) -> None:
+        """Reject it."""
+        raise UsageError(f"a host takes no messages. Got: {repr_of(message)}.\n  Fix: send it to an actor.")

@@ -1,0 +1,318 @@
+"""Carries a :class:`~runtime.placement.protocol.Peer` over a trio stream: reads, writes, beats, and lets tasks call.
+
+A call belongs to the task that made it. What the other side asks back while it works on the call (a person's answer, room for an
+item) is done in that task's own nursery, so it has its context, its cancel scope and its end.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeAlias, final
+
+import attrs
+import trio
+
+from actors.errors import InternalError
+from actors.groups import bare, leaves_of
+from actors.placement_errors import HostLost, MessageTooLarge
+from runtime.core.failures import failure_in
+from runtime.core.services import Doorbell
+from runtime.placement.failures import failure_data, failure_of
+from runtime.placement.frames import FrameBroken
+from runtime.placement.protocol import CallCancelled, Called, End, Greeted, Happening, Noted, Peer, Settled
+
+BEATS_IN: Final = 5
+"""How many signs of life are given in the time after which their absence counts."""
+READ_BYTES: Final = 256 * 1024
+"""How much is read from a stream at most, before other tasks get their turn."""
+
+Serve: TypeAlias = Callable[[int, bytes], Awaitable[bytes]]
+"""Works on a call of the other side, given its number there and its body; what it raises is the call's error."""
+Answer: TypeAlias = Callable[[int, bytes], Awaitable[bytes]]
+"""The same for what the other side asks while it works on a call of this side."""
+Hear: TypeAlias = Callable[[bytes], None]
+"""Takes what the other side tells while it works on a call of this side."""
+
+
+Lose: TypeAlias = Callable[[str, float], HostLost]
+"""Makes the error of a lost link, given in words what was seen, and for how many seconds nothing was heard."""
+
+
+class _Broken(Exception):
+    """The link is of no more use; its text tells why."""
+
+    def __init__(self, how: str, silent_s: float = 0.0) -> None:
+        super().__init__(how)
+        self.how = how
+        self.silent_s = silent_s
+
+
+@final
+@attrs.define(eq=False)
+class _Waiting:
+    """A call of this side that has no outcome yet."""
+
+    hear: Hear | None
+    bell: Doorbell = attrs.field(factory=Doorbell)
+    asked: deque[Called] = attrs.field(factory=deque[Called])
+    """What the other side asks back and no task works on yet."""
+    outcome: Settled | HostLost | None = None
+
+
+@final
+class Link:
+    """One end of a link, while :meth:`run` runs."""
+
+    def __init__(self, stream: trio.abc.Stream, peer: Peer, name: str, lose: Lose) -> None:
+        """A link over `stream`, which it does not close; `name` is what errors call the other side."""
+        self.peer = peer
+        self.name = name
+        self.lose = lose
+        """Makes the error with which its calls fail when it is lost."""
+        self.greeted = trio.Event()
+        self.greeting: Greeted | None = None
+        """Who the other side says it is."""
+        self.overstayed: Callable[[], None] | None = None
+        """Told when the other side has not ended a cancelled call in time: it is to be killed."""
+        self.cancel_grace_s = 5.0
+        self.lost: HostLost | None = None
+        """What calls fail with since the link has ended."""
+        self._over = trio.Event()
+        self._stream = stream
+        self._bell = Doorbell()
+        self._room = trio.lowlevel.ParkingLot()
+        self._waiting: dict[int, _Waiting] = {}
+        self._scopes: dict[int, trio.CancelScope] = {}
+        """Of the calls of the other side that are worked on here."""
+
+    # --- calls of this side -----------------------------------------------------------------------------------------------
+
+    async def call(self, body: bytes, *, about: int = 0, answer: Answer | None = None, hear: Hear | None = None) -> bytes:
+        """What the other side answers. Cancelled, its work there has ended when this raises, or the other side is killed.
+
+        Raises:
+            HostLost: the link has ended. MessageTooLarge: nothing was sent. And what the other side raised.
+        """
+        self._check_lost()
+        while not (about or self.peer.has_credit):
+            await self._room.park()
+            self._check_lost()
+        try:
+            number = self.peer.call(body, about)
+        except MessageTooLarge:
+            self._room.unpark()  # who waits behind this one has its place
+            raise
+        waiting = self._waiting[number] = _Waiting(hear)
+        self._bell.ring()
+        try:
+            outcome = await self._outcome(waiting, answer)
+        except BaseException:
+            await self._see_out(number, waiting)
+            raise
+        finally:
+            del self._waiting[number]
+            self._room.unpark()
+        if isinstance(outcome, HostLost):
+            raise bare(outcome)
+        if outcome.end is End.VALUE:
+            return outcome.body
+        if outcome.end is End.ERROR:
+            raise failure_of(outcome.body, self.name)
+        raise InternalError(f"{self.name} has cancelled a call that is still wanted")
+
+    async def _outcome(self, waiting: _Waiting, answer: Answer | None) -> Settled | HostLost:
+        while waiting.outcome is None and not waiting.asked:
+            await waiting.bell.wait()
+        if waiting.outcome is not None:  # nearly always
+            return waiting.outcome
+        async with trio.open_nursery() as nursery:
+            while waiting.outcome is None:
+                while waiting.asked:
+                    nursery.start_soon(self._answer, waiting.asked.popleft(), answer)
+                await waiting.bell.wait()
+            nursery.cancel_scope.cancel()  # it no longer waits for what it has asked
+        return waiting.outcome
+
+    async def _answer(self, asked: Called, answer: Answer | None) -> None:
+        await self._work(asked, answer or self._answers_nothing)
+
+    async def _answers_nothing(self, number: int, body: bytes) -> bytes:
+        raise InternalError(f"{self.name} asks something of a call that answers nothing")
+
+    async def _see_out(self, number: int, waiting: _Waiting) -> None:
+        """The answer to a call is no longer wanted: wait until its work over there has ended."""
+        settled = self.peer.cancel(number)
+        if settled is not None or waiting.outcome is not None:
+            return
+        self._bell.ring()
+        with trio.CancelScope(shield=True):
+            with trio.move_on_after(self.cancel_grace_s):
+                await self._until_settled(waiting)
+                return
+            if self.overstayed is not None:
+                self.overstayed()
+                await self._until_settled(waiting)
+
+    async def _until_settled(self, waiting: _Waiting) -> None:
+        while waiting.outcome is None:
+            while waiting.asked:  # by work that has not heard of its end yet
+                self._settle(waiting.asked.popleft().id, End.ENDED)
+            await waiting.bell.wait()
+
+    def _check_lost(self) -> None:
+        if self.lost is not None:
+            raise bare(self.lost)
+
+    def note(self, body: bytes, about: int = 0) -> None:
+        """Tell the other side something; never waits."""
+        if not self.peer.is_lost:
+            self.peer.note(body, about)
+            self._bell.ring()
+
+    # --- calls of the other side ------------------------------------------------------------------------------------------
+
+    async def _work(self, called: Called, serve: Serve) -> None:
+        with trio.CancelScope() as scope:
+            self._scopes[called.id] = scope
+            try:
+                end, body = End.VALUE, await serve(called.id, called.body)
+            except BaseException as error:
+                failure = failure_in(error)
+                if failure is None:
+                    self._settle(called.id, End.ENDED)
+                    raise
+                end, body = End.ERROR, failure_data(failure)
+            finally:
+                del self._scopes[called.id]
+            self._settle(called.id, end, body)
+
+    def _settle(self, number: int, end: End, body: bytes = b"") -> None:
+        try:
+            self.peer.settle(number, end, body)
+        except MessageTooLarge as error:
+            self.peer.settle(number, End.ERROR, failure_data(error))
+        self._bell.ring()
+
+    # --- the link itself --------------------------------------------------------------------------------------------------
+
+    async def run(self, serve: Serve | None = None, *, beat_s: float, silent_after_s: float) -> None:
+        """Carry until it is cancelled or the link ends, and settle all calls then; `serve` works on those of the other side.
+
+        Raises:
+            HostLost: the link has ended, as it always does in the end.
+        """
+        broken = _Broken("its link was closed")
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._write)
+                nursery.start_soon(self._beat, beat_s)
+                nursery.start_soon(self._listen, silent_after_s)
+                nursery.start_soon(self._until_over)
+                await self._read(nursery, serve)
+        except BaseExceptionGroup as group:
+            matched, rest = group.split(_Broken)
+            if matched is None or (rest is not None and failure_in(rest) is not None):
+                raise
+            broken = next(each for each in leaves_of(matched) if isinstance(each, _Broken))
+            self.end(self.lose(broken.how, broken.silent_s))
+            if rest is not None:
+                raise rest from None
+        finally:
+            self.end(self.lose(broken.how, broken.silent_s))
+        self._check_lost()
+
+    def end(self, error: HostLost) -> None:
+        """Settle all calls with `error`, unless that was done; nothing more is taken from the link, and :meth:`run` returns."""
+        if self.lost is not None:
+            return
+        self.lost = error
+        self._over.set()
+        self.peer.lose()
+        for waiting in self._waiting.values():
+            waiting.outcome = waiting.outcome or error
+            waiting.bell.ring()
+        self._room.unpark_all()
+
+    async def _read(self, nursery: trio.Nursery, serve: Serve | None) -> None:
+        while True:
+            try:
+                data = await self._stream.receive_some(READ_BYTES)
+                happenings = self.peer.receive(bytes(data), trio.current_time())
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                raise _Broken(f"its link broke ({error})" if str(error) else "its link broke") from error
+            except FrameBroken as error:
+                raise _Broken(f"it does not speak this protocol: {error}") from error
+            if not data:
+                raise _Broken("its link ended")
+            for happening in happenings:
+                self._take(happening, nursery, serve)
+
+    def _take(self, happening: Happening, nursery: trio.Nursery, serve: Serve | None) -> None:
+        match happening:
+            case Settled(id=number):
+                waiting = self._waiting.get(number)
+                if waiting is not None:
+                    waiting.outcome = waiting.outcome or happening
+                    waiting.bell.ring()
+            case Called(id=number, about=0) if serve is not None:
+                nursery.start_soon(self._work, happening, serve)
+            case Called(id=number, about=about):
+                waiting = self._waiting.get(about)
+                if waiting is None or waiting.outcome is not None:
+                    self._settle(number, End.ENDED)
+                else:
+                    waiting.asked.append(happening)
+                    waiting.bell.ring()
+            case CallCancelled(id=number):
+                scope = self._scopes.get(number)
+                if scope is not None:
+                    scope.cancel()
+                else:  # it had not begun
+                    self._withdraw(number)
+            case Noted(about=about, body=body):
+                waiting = self._waiting.get(about)
+                if waiting is not None and waiting.hear is not None:
+                    waiting.hear(body)
+            case Greeted():
+                self.greeting = happening
+                self.greeted.set()
+
+    def _withdraw(self, number: int) -> None:
+        for waiting in self._waiting.values():
+            for asked in waiting.asked:
+                if asked.id == number:
+                    waiting.asked.remove(asked)
+                    self._settle(number, End.ENDED)
+                    return
+
+    async def _write(self) -> None:
+        while True:
+            await self._bell.wait()
+            data = self.peer.take_outgoing()
+            if not data:
+                continue
+            try:
+                await self._stream.send_all(data)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                return  # the reader finds out, and what it finds is the better reason
+
+    async def _beat(self, beat_s: float) -> None:
+        while True:
+            self.peer.beat()
+            self._bell.ring()
+            await trio.sleep(beat_s)
+
+    async def _until_over(self) -> None:
+        """Others may know of its end first."""
+        await self._over.wait()
+        raise _Broken("its link was closed")
+
+    async def _listen(self, silent_after_s: float) -> None:
+        """Wait until nothing has come for so long."""
+        await self.greeted.wait()  # a process that still imports says nothing
+        while True:
+            silent_s = self.peer.silent_s(trio.current_time())
+            if silent_s >= silent_after_s:
+                raise _Broken(f"nothing was heard of it for {silent_s:g} s", silent_s)
+            await trio.sleep(silent_after_s - silent_s)

@@ -1,0 +1,186 @@
+"""The places of one runtime: which there are, what may run there, and the supervisors above their hosts."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, cast, final
+
+import trio
+
+from actors.checks import is_place_name
+from actors.errors import ActorStartFailed, DeclarationError, GraphInvalid, Problem, UsageError
+from actors.graphs.node import NodeSpec
+from actors.graphs.placing import placing_problems
+from actors.graphs.plan import Plan
+from actors.placement_errors import HostRefused, PlaceUnavailable
+from actors.restarts import Backoff
+from actors.supervision import ChildSpec, Exhausted, Supervision, supervisor_spec
+from actors.words import repr_of
+from runtime.core.services import Services, unknown_place
+from runtime.core.supervisor import SupervisorCell
+from runtime.graphs.away import Elsewhere, Nowhere, Placing, unknown_places
+from runtime.placement.calls import PlacedNode
+from runtime.placement.hosts import HostActor, HostedPlace
+from runtime.placement.places import Here, Place
+
+SUPERVISION: Final = Supervision(max_restarts=3, within_s=5.0, backoff=Backoff(), exhausted=Exhausted.PARK)
+"""Of the hosts of a place: they are tried again for ever, since a machine may be away for minutes."""
+
+
+@final
+class Placement:
+    """See ``Placing``."""
+
+    def __init__(self, places: Mapping[str, Place | Here], services: Services, root: SupervisorCell) -> None:
+        """The places that ``open_runtime`` was given; none of their hosts is started.
+
+        Raises:
+            DeclarationError: one isn't a place, or its name cannot be one.
+        """
+        self._places: Mapping[str, Place | Here] = _checked(places)
+        self._services = services
+        services.placed = self.placed
+        self._root = root
+        numbers = itertools.count(1)
+        self._hosted = {
+            name: HostedPlace(name, place, services.events, lambda: next(numbers))
+            for name, place in self._places.items()
+            if not isinstance(place, Here)
+        }
+        self._supervisors: dict[str, SupervisorCell] = {}
+        self._starting = trio.Lock()
+
+    async def deploy(self, graph: str, plan: Plan) -> Mapping[str, Elsewhere]:
+        """See ``Placing``."""
+        placed = [spec for spec in plan.nodes.values() if spec.options.place is not None]
+        if not placed:
+            return {}
+        unknown = [spec for spec in placed if spec.options.place not in self._places]
+        if unknown:
+            raise unknown_places(graph, unknown, self._places)
+        away = [spec for spec in placed if spec.options.place in self._hosted]
+        problems = [problem for spec in away for problem in self._problems(spec)]
+        if problems:
+            listed = "\n".join(f"  {problem}" for problem in problems)
+            raise GraphInvalid(f"graph {graph!r} cannot run where its nodes are placed:\n{listed}", problems=problems)
+        found: dict[str, Elsewhere] = {}
+        for name, place in self._hosted.items():
+            specs = [spec for spec in away if spec.options.place == name]
+            if specs:
+                found.update({spec.name: PlacedNode(graph, spec, place) for spec in specs})
+                await self.start(name)
+                await place.declare(graph, specs)
+        return found
+
+    def placed(self, spec: ChildSpec) -> ChildSpec:
+        """What is started for a child that has a place.
+
+        Raises:
+            UsageError: there is no such place, or its hosts run nodes only.
+        """
+        place = self._places.get(str(spec.place))
+        if place is None:
+            raise unknown_place(spec, self._places)
+        if isinstance(place, Here):
+            return spec
+        raise UsageError(
+            f"{spec.id!r} has place={spec.place!r}, whose hosts run nodes, not actors.\n"
+            f"  Fix: leave place out, or open_runtime(places={{{spec.place!r}: Here()}})."
+        )
+
+    def _problems(self, spec: NodeSpec) -> Iterator[Problem]:
+        place = self._hosted[str(spec.options.place)]
+        yield from placing_problems(spec)
+        yield from place.engine.problems(spec)
+
+    async def start(self, name: str) -> None:
+        """Start the hosts of a place, all together, unless they have been.
+
+        Raises:
+            HostRefused: one has other code. PlaceUnavailable: one did not start in time.
+        """
+        async with self._starting:
+            if name in self._supervisors:
+                return
+            supervisor, place = await self._supervisor(name), self._hosted[name]
+            failed: list[HostRefused | PlaceUnavailable] = []
+
+            async def start_one(host: str) -> None:
+                try:
+                    await self._start_host(supervisor, place, host)
+                except (HostRefused, PlaceUnavailable) as error:
+                    failed.append(error)
+
+            try:
+                async with trio.open_nursery() as nursery:
+                    for host in place.host_names:
+                        nursery.start_soon(start_one, host)
+                if failed:
+                    raise failed[0]
+            except BaseException:  # cancelled in the middle, too: the next who needs it starts it from the beginning
+                with trio.CancelScope(shield=True):
+                    await self._above().terminate(supervisor, discard=True)
+                raise
+            self._supervisors[name] = supervisor
+
+    async def _start_host(self, supervisor: SupervisorCell, place: HostedPlace, host: str) -> None:
+        """Start one host for the first time, and again if that fails, as long as a start may take altogether."""
+        limit_s, attempt = place.engine.start_timeout_s, 0
+        until = trio.current_time() + limit_s
+        while True:
+            try:
+                await supervisor.start_child(ChildSpec(host, HostActor, (place, host)))
+            except ActorStartFailed as error:
+                if isinstance(error.__cause__, HostRefused | PlaceUnavailable):
+                    raise error.__cause__ from None
+                delay_s = SUPERVISION.backoff.delay_s(attempt, self._services.rng)
+                if trio.current_time() + delay_s > until:
+                    raise PlaceUnavailable(
+                        f"host {host!r} of place {place.name!r} has not started within start_timeout_s={limit_s:g}.\n"
+                        "  Fix: see the cause above.",
+                        place=place.name,
+                    ) from error
+                attempt += 1
+                await trio.sleep(delay_s)
+            else:
+                return
+
+    async def _supervisor(self, name: str) -> SupervisorCell:
+        if "" not in self._supervisors:
+            own = self._root.free_name("places") if "places" in self._root.children.cells else "places"
+            above = await self._root.start_child(supervisor_spec(own, (), SUPERVISION))
+            self._supervisors[""] = cast("SupervisorCell", above)
+        return cast("SupervisorCell", await self._above().start_child(supervisor_spec(name, (), SUPERVISION)))
+
+    def _above(self) -> SupervisorCell:
+        return self._supervisors[""]
+
+
+def placement_of(places: Mapping[str, Place | Here] | None, services: Services, root: SupervisorCell) -> Placing:
+    """The places of a runtime that was opened with `places`.
+
+    Raises:
+        DeclarationError: one isn't a place, or its name cannot be one.
+    """
+    return Nowhere() if places is None else Placement(places, services, root)
+
+
+def _checked(places: Any) -> Mapping[str, Place | Here]:
+    if not isinstance(places, Mapping):
+        raise DeclarationError(
+            f"open_runtime(places={repr_of(places)}): expected a mapping from names to places.\n"
+            "  Fix: places={'cpu': Processes(4)}, for example."
+        )
+    for name, place in cast("Mapping[object, object]", places).items():
+        if not is_place_name(name):
+            raise DeclarationError(
+                f"open_runtime(places=…): {repr_of(name)} cannot name a place.\n"
+                "  Fix: use a short text without '/', such as 'cpu'."
+            )
+        if not isinstance(place, Place | Here):
+            made = f"{place.__name__}()" if isinstance(place, type) else "Here() or Processes(4)"
+            raise DeclarationError(
+                f"open_runtime(places={{{name!r}: {repr_of(place)}}}): expected a place.\n  Fix: {name!r}: {made}, for example."
+            )
+    return dict(cast("Mapping[str, Place | Here]", places))

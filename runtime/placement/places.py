@@ -1,0 +1,111 @@
+"""Where nodes and actors may run besides the runtime's own process: what a place is, and the one that is no other process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol, final, runtime_checkable
+
+import attrs
+import trio
+
+from actors.errors import Problem
+from actors.graphs.node import NodeSpec
+
+
+@final
+@attrs.frozen
+class Invitation:
+    """What a host that is started needs in order to work for this runtime."""
+
+    place: str
+    """The name of its place."""
+    host: str
+    """Its own name within the place."""
+    incarnation: int
+    """Which start of a host of this runtime it is, counted from 1; `fence` in the code that runs there."""
+    secret: bytes = attrs.field(repr=False)
+    """What it says first, so no other process can take its part: 32 random bytes, for this start only."""
+    dead_after_s: float
+    """A host that has not heard of the runtime for 0.6 of these seconds ends on its own."""
+
+
+@final
+@attrs.frozen
+class Gone:
+    """The end of a host, as its engine has seen it."""
+
+    how: str
+    """In words: ``"its process ended with signal 9"``."""
+    silent_s: float = 0.0
+    """For how many seconds nothing had been heard of it; 0 where its end was seen."""
+
+
+class StartedHost(Protocol):
+    """A host that an engine has started."""
+
+    @property
+    def stream(self) -> trio.abc.Stream:
+        """The way to it and back."""
+        ...
+
+    def kill(self) -> None:
+        """End it immediately, no matter what it does; returns before it has ended. Without effect on one that has."""
+        ...
+
+    async def gone(self) -> Gone:
+        """Wait until the engine knows that it has ended, or has heard nothing of its machine for ``dead_after_s``."""
+        ...
+
+
+@runtime_checkable
+class Place(Protocol):
+    """A group of like hosts: a value that starts nothing before a runtime uses it. Others than ours may be written."""
+
+    @property
+    def hosts(self) -> int:
+        """How many there are to be."""
+        ...
+
+    @property
+    def window(self) -> int:
+        """How many calls may be out to one host."""
+        ...
+
+    @property
+    def start_timeout_s(self) -> float:
+        """How many seconds a host may take to start; so long, what is to run here waits for one."""
+        ...
+
+    @property
+    def dead_after_s(self) -> float:
+        """After how many seconds without a sign of life of its engine a host is lost."""
+        ...
+
+    @property
+    def stuck_after_s(self) -> float:
+        """After how many seconds without a sign of life of its event loop a host is killed, and lost."""
+        ...
+
+    @property
+    def cancel_grace_s(self) -> float:
+        """How many seconds code that was cancelled may take to end before its host is killed."""
+        ...
+
+    def start(self, host_id: str, invitation: Invitation, /) -> AbstractAsyncContextManager[StartedHost]:
+        """Start a host, and end it when the block is left. It says hello over its stream when it is ready.
+
+        Raises:
+            Exception: it cannot be started. It is tried again as any actor that does not start.
+        """
+        ...
+
+    def problems(self, spec: NodeSpec, /) -> Iterable[Problem]:
+        """What keeps its hosts from finding the code of a node: ``naming_problems(spec)`` where they import it."""
+        ...
+
+
+@final
+@attrs.frozen
+class Here:
+    """The runtime's own process as a place: what is placed here runs as if it were not placed. For tests, and for a laptop."""

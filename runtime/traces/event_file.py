@@ -1,0 +1,83 @@
+"""An instrument that writes the events of runs to a file, as they come."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self, final
+
+import attrs
+
+from runtime.core.events import Event
+from runtime.graphs.events import RunEvent, RunFinished
+from runtime.traces.wire import Content, Encoder, Redact
+
+
+class _Clock(Protocol):
+    """What it needs of a runtime."""
+
+    def wall_time(self, at_s: float) -> datetime:
+        """See ``Runtime.wall_time``."""
+        ...
+
+
+@final
+@attrs.define(eq=False)
+class _Progress:
+    since_s: float
+    next_seq: int = 0
+
+
+@final
+class EventFile:
+    """Writes what runs do to a file of JSON Lines: ``open_runtime(instruments=[EventFile("run.jsonl")])``.
+
+    Each event is one line, in the same form in which a service sends it, and is handed to the operating system when it happens:
+    what has happened is there when the program is killed. ``understudy trace run.jsonl`` shows it. The file holds what messages,
+    prompts and answers do, and what errors say.
+
+    Args:
+        path: the file; what it held is replaced.
+        content: ``"none"`` leaves out what messages, prompts and answers hold.
+        redact: gets the JSON of each such content, and returns what is written of it.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+
+    kinds: tuple[type[Event], ...] = (RunEvent,)
+    """The classes of events that it is called with."""
+
+    def __init__(self, path: str | Path, *, content: Content = "full", redact: Redact | None = None) -> None:
+        self._content: Content = content
+        self._redact = redact
+        self._encoder: Encoder | None = None
+        self._runs: dict[str, _Progress] = {}
+        self._file = Path(path).open("wb")  # noqa: SIM115 - closed by close()
+
+    def opened(self, runtime: _Clock) -> None:
+        """Write the events of `runtime` from now on."""
+        self._encoder = Encoder(runtime.wall_time, self._content, self._redact)
+
+    def __call__(self, event: Any) -> None:
+        """Write one event of a run."""
+        assert self._encoder is not None, "a runtime opens its instruments before it calls them"
+        progress = self._runs.get(event.run_id)
+        if progress is None:
+            progress = self._runs[event.run_id] = _Progress(event.at_s)
+        self._file.write(self._encoder.encode(event, progress.next_seq, progress.since_s, inside=True) + b"\n")
+        self._file.flush()
+        progress.next_seq += 1
+        if isinstance(event, RunFinished):
+            del self._runs[event.run_id]
+
+    def close(self) -> None:
+        """Close the file. Twice is fine."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()

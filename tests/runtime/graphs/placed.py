@@ -1,0 +1,53 @@
+"""Every node of a graph that can be placed runs on loopback hosts, when ``EVERY_NODE_PLACED`` is in the environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+import runtime.app
+from actors.graphs.node import NodeSpec
+from actors.graphs.placing import placing_problems
+from actors.graphs.plan import Plan
+from runtime.graphs import deploying
+from runtime.graphs.away import Elsewhere
+from runtime.placement.calls import PlacedNode
+from runtime.placement.placement import Placement
+from runtime.testing.loopback_hosts import LoopbackHosts
+
+IS_WANTED = "EVERY_NODE_PLACED"
+
+
+def is_wanted() -> bool:
+    """Whether these tests are run with every node placed."""
+    return IS_WANTED in os.environ
+
+
+def place_every_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have every runtime run what can be placed on two hosts in its event loop."""
+    deploy = Placement.deploy
+
+    async def everywhere(self: Placement, graph: str, plan: Plan) -> Mapping[str, Elsewhere]:
+        given = await deploy(self, graph, plan)
+        place: Any = self._hosted["loopback"]
+        specs = [spec for name, spec in plan.nodes.items() if name not in given and _can_be_placed(spec)]
+        for spec in specs:
+            place.engine.problems(spec)
+        if specs:
+            await self.start("loopback")
+            await place.declare(graph, specs)
+        return {**given, **{spec.name: PlacedNode(graph, spec, place) for spec in specs}}
+
+    def make(places: Any, services: Any, root: Any) -> Placement:
+        return Placement({"loopback": LoopbackHosts(2, stuck_after_s=1e6, dead_after_s=1e6), **(places or {})}, services, root)
+
+    monkeypatch.setattr(Placement, "deploy", everywhere)
+    monkeypatch.setattr(runtime.app, "placement_of", make)
+    monkeypatch.setattr(deploying, "_keeps_contexts", lambda plan: any(spec.all_needs for spec in plan.nodes.values()))
+
+
+def _can_be_placed(spec: NodeSpec) -> bool:
+    return not list(placing_problems(spec))

@@ -1,0 +1,89 @@
+"""A graph as an importable module has it, for hosts that find code by its name."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Annotated
+
+import attrs
+import trio
+
+from actors import Dep, Gather, Graph, Recall, Redelivery, Run
+
+log: list[str] = []
+
+
+class Odd(Exception):
+    """An error that only its module knows."""
+
+
+@attrs.frozen
+class Paper:
+    pages: int
+    odd: int = -1
+    nap_s: float = 0.0
+
+
+@attrs.frozen
+class Page:
+    number: int
+    data: bytes = b""
+    nap_s: float = 0.0
+
+
+@attrs.frozen
+class Mark:
+    number: int
+    pid: int = 0
+
+
+@attrs.frozen
+class Grade:
+    marks: tuple[int, ...]
+    pids: int = 0
+    title: str = ""
+
+
+async def shelf(paper: Paper) -> AsyncIterator[str]:
+    log.append("open")
+    yield f"shelf of {paper.pages}"
+    log.append("close")
+
+
+graph = Graph("grading", input=Paper, output=Grade)
+
+
+@graph.node(place="cpu")
+async def split(paper: Paper) -> AsyncIterator[Page]:
+    for number in range(paper.pages):
+        if number == paper.odd:
+            raise Odd(f"page {number} is torn")
+        yield Page(number, bytes([number]), paper.nap_s)
+
+
+@graph.node(place="cpu", concurrency=32, redelivery=Redelivery(max_attempts=3))
+async def mark(page: Page, run: Run, where: Annotated[str, Dep(shelf)]) -> Mark:
+    assert page.data == bytes([page.number])
+    assert isinstance(run.wall_time(), datetime)
+    run.report(f"page {page.number} from the {where}")
+    await trio.sleep(page.nap_s)
+    return Mark(page.number, os.getpid())
+
+
+@graph.node(place="cpu")
+def grade(marks: Annotated[list[Mark], Gather()], paper: Annotated[Paper, Recall()]) -> Grade:
+    return Grade(tuple(each.number for each in marks), len({each.pid for each in marks}), f"of {paper.pages}")
+
+
+burning = Graph("burning", input=Paper, output=Grade)
+
+
+@burning.node(place="cpu", timeout_s=0.3)
+async def burn(paper: Paper) -> Grade:
+    """Holds the loop of its host for as long as nobody ends that."""
+    while paper.pages:
+        time.sleep(0.01)  # noqa: ASYNC251 - that is the fault
+    return Grade((), os.getpid())

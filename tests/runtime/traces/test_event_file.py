@@ -1,0 +1,59 @@
+"""Events written to a file as they come."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from actors import Graph
+from runtime import open_runtime
+from runtime.traces import EventFile, read_events, trace_of
+
+
+@attrs.frozen
+class Word:
+    text: str
+
+
+@attrs.frozen
+class Loud:
+    text: str
+
+
+def shouting() -> Graph[Word, Loud]:
+    graph = Graph("shouting", input=Word, output=Loud)
+
+    @graph.node
+    async def shout(word: Word) -> Loud:
+        return Loud(word.text.upper())
+
+    return graph
+
+
+async def test_each_run_is_numbered_from_0_and_can_be_read_while_the_file_is_open(tmp_path: Path, autojump_clock: Any) -> None:
+    path = tmp_path / "runs.jsonl"
+    with EventFile(path) as file:
+        async with open_runtime(instruments=[file]) as runtime:
+            await runtime.run(shouting(), Word("a"), run_id="first")
+            events = read_events(path.read_text(), "it")
+            await runtime.run(shouting(), Word("b"), run_id="second")
+
+    assert [event["event"] for event in events] == ["run.started", "node.started", "node.finished", "run.finished"]
+    assert trace_of(events).status == "succeeded"
+    assert [(event["run"], event["seq"]) for event in read_events(path.read_text(), "it")] == [
+        (run, seq) for run in ("first", "second") for seq in range(4)
+    ]
+
+
+async def test_what_messages_hold_is_left_out_or_changed_before_it_is_written(tmp_path: Path, autojump_clock: Any) -> None:
+    none, changed = tmp_path / "none.jsonl", tmp_path / "changed.jsonl"
+    with EventFile(none, content="none") as first, EventFile(changed, redact=lambda content: "***") as second:
+        async with open_runtime(instruments=[first, second]) as runtime:
+            await runtime.run(shouting(), Word("secret"))
+
+    assert "secret" not in none.read_text().lower()
+    assert "secret" not in changed.read_text().lower()
+    assert json.loads(changed.read_text().splitlines()[0])["input"] == "***"

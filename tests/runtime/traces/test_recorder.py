@@ -1,0 +1,210 @@
+"""What is kept of runs."""
+
+import json
+from typing import Any
+
+import attrs
+import pytest
+import trio
+
+from actors import Graph
+from actors.errors import DeclarationError, RunFailed
+from runtime import Runtime, open_runtime
+from runtime.graphs.events import RunEvent
+from runtime.traces import Encoder, Recorder, Recording, RunRecord
+
+
+@attrs.frozen
+class Word:
+    text: str
+
+
+@attrs.frozen
+class Echo:
+    text: str
+
+
+GRAPH = Graph("echo", input=Word, output=Echo)
+
+
+@GRAPH.node
+async def repeat(word: Word) -> Echo:
+    if word.text == "fail":
+        raise LookupError("inside")
+    if word.text.startswith("wait"):
+        await trio.sleep(float(word.text.removeprefix("wait")))
+    return Echo(word.text)
+
+
+def lines(record: RunRecord, runtime: Runtime, after: int = -1, *, inside: bool = True) -> list[Any]:
+    encoder = Encoder(runtime.wall_time)
+    texts = (entry.text(encoder, record.created_at_s, inside=inside) for entry in record.after(after))
+    return [json.loads(text) for text in texts]
+
+
+def names(record: RunRecord, after: int = -1) -> list[str]:
+    return [entry.name for entry in record.after(after)]
+
+
+async def test_events_of_a_run_are_numbered_from_0_and_end_with_its_end() -> None:
+    recorder = Recorder(Recording())
+    async with open_runtime() as runtime:
+        with runtime.observe(recorder, [RunEvent]):
+            handle = await runtime.start(GRAPH, Word("a"), "r-1", labels={"k": "v"})
+            await handle.result()
+
+        record = recorder.get("r-1")
+        assert record is not None
+        assert names(record) == ["run.started", "node.started", "node.finished", "run.finished"]
+        assert [line["seq"] for line in lines(record, runtime)] == [0, 1, 2, 3]
+        assert [line["elapsed_s"] for line in lines(record, runtime)] == sorted(
+            line["elapsed_s"] for line in lines(record, runtime)
+        )
+        assert (record.status, record.output, record.labels, record.steps) == ("succeeded", Echo("a"), {"k": "v"}, 1)
+
+
+async def test_a_run_that_fails_shows_its_error() -> None:
+    recorder = Recorder(Recording())
+    async with open_runtime() as runtime:
+        with runtime.observe(recorder, [RunEvent]):
+            handle = await runtime.start(GRAPH, Word("fail"), "r")
+            with pytest.raises(RunFailed):
+                await handle.result()
+
+        record = recorder.get("r")
+        assert record is not None
+        assert record.status == "failed"
+        assert lines(record, runtime, inside=True)[-1]["error"]["nodes"][0]["error"]["type"] == "LookupError"
+        assert "LookupError" not in json.dumps(lines(record, runtime, inside=False))
+
+
+async def test_a_reader_goes_on_after_the_number_it_has_seen() -> None:
+    recorder = Recorder(Recording())
+    async with open_runtime() as runtime:
+        with runtime.observe(recorder, [RunEvent]):
+            await runtime.run(GRAPH, Word("a"), run_id="r")
+
+    record = recorder.get("r")
+    assert record is not None
+    assert names(record, 1) == ["node.finished", "run.finished"]
+    assert names(record, 3) == []
+    assert names(record, 99) == []
+
+
+async def test_a_reader_behind_what_is_kept_is_told_how_much_it_missed() -> None:
+    recorder = Recorder(Recording(events_per_run=2))
+    async with open_runtime() as runtime:
+        with runtime.observe(recorder, [RunEvent]):
+            await runtime.run(GRAPH, Word("a"), run_id="r")
+
+        record = recorder.get("r")
+        assert record is not None
+        assert names(record, 0) == ["events.missed", "node.finished", "run.finished"]
+        assert [(line["seq"], line.get("count")) for line in lines(record, runtime, 0)] == [(1, 1), (2, None), (3, None)]
+        assert names(record, 1) == ["node.finished", "run.finished"]
+
+
+async def test_what_is_written_once_is_written_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = Recorder(Recording())
+    async with open_runtime() as runtime:
+        with runtime.observe(recorder, [RunEvent]):
+            await runtime.run(GRAPH, Word("a"), run_id="r")
+        record = recorder.get("r")
+        assert record is not None
+        encoder = Encoder(runtime.wall_time)
+
+        first = [entry.text(encoder, 0.0, inside=True) for entry in record.after(-1)]
+        second = [entry.text(encoder, 0.0, inside=False) for entry in record.after(-1)]
+
+    assert all(one is other for one, other in zip(first[:3], second[:3], strict=True))
+
+
+async def test_the_oldest_runs_that_are_over_are_forgotten_first(virtual_clock: Any) -> None:
+    recorder = Recorder(Recording(runs=2))
+    async with open_runtime() as runtime:
+        with runtime.observe(recorder, [RunEvent]):
+            alive = await runtime.start(GRAPH, Word("wait60"), "alive")
+            for name in ("a", "b", "c"):
+                await runtime.run(GRAPH, Word(name), run_id=name)
+
+            assert [record.id for record in recorder.newest_first()] == ["c", "alive"]
+            assert recorder.is_forgotten("a")
+            assert not recorder.is_forgotten("never")
+            await alive.result()
+    assert [record.status for record in recorder.newest_first()] == ["succeeded", "succeeded"]
+
+
+async def test_memory_is_bounded_whatever_messages_hold() -> None:
+    recorder = Recorder(Recording(bytes=100_000))
+    async with open_runtime() as runtime:
+        with runtime.observe(recorder, [RunEvent]):
+            for number in range(30):
+                await runtime.run(GRAPH, Word("x" * 20_000), run_id=f"r{number}")
+
+    assert recorder.weight_bytes <= 100_000
+    assert sum(1 for _ in recorder.newest_first()) < 10
+
+
+async def test_one_long_run_is_bounded_too() -> None:
+    graph = Graph("loop", input=Word, output=Echo)
+
+    @graph.node
+    async def again(word: Word) -> Word | Echo:
+        return Echo(word.text) if len(word.text) > 5_000 else Word(word.text + "x" * 50)
+
+    recorder = Recorder(Recording(bytes=50_000))
+    async with open_runtime() as runtime:
+        with runtime.observe(recorder, [RunEvent]):
+            await runtime.run(graph, Word(""), run_id="r")
+
+    record = recorder.get("r")
+    assert recorder.weight_bytes <= 50_000
+    assert record is not None
+    assert names(record)[0] == "events.missed"
+    assert names(record)[-1] == "run.finished"
+
+
+async def test_a_reader_that_waits_is_woken_and_nothing_is_lost() -> None:
+    recorder = Recorder(Recording())
+    seen: list[str] = []
+    async with open_runtime() as runtime:
+        with runtime.observe(recorder, [RunEvent]):
+            record = recorder.accept("r", "echo", "me", {})
+
+            async def read() -> None:
+                last = -1
+                while not record.is_over or last < record.next_seq - 1:
+                    for entry in record.after(last):
+                        seen.append(entry.name)
+                        last = entry.seq
+                    if not record.is_over:
+                        await record.wait()
+
+            with trio.fail_after(5):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(read)
+                    await runtime.run(GRAPH, Word("a"), run_id="r")
+
+    assert seen == ["run.started", "node.started", "node.finished", "run.finished"]
+    assert (record.owner, record.readers) == ("me", 0)
+
+
+async def test_an_id_that_is_used_again_begins_a_new_record() -> None:
+    recorder = Recorder(Recording())
+    async with open_runtime() as runtime:
+        with runtime.observe(recorder, [RunEvent]):
+            await runtime.run(GRAPH, Word("a"), run_id="r")
+            await runtime.run(GRAPH, Word("b"), run_id="r")
+
+    record = recorder.get("r")
+    assert record is not None
+    assert record.output == Echo("b")
+    assert record.next_seq == 4
+
+
+@pytest.mark.parametrize(
+    "options", [{"runs": 0}, {"events_per_run": 1}, {"bytes": "64"}, {"content": "some"}, {"redact": 1}], ids=str
+)
+def test_wrong_options_are_rejected(options: Any) -> None:
+    with pytest.raises(DeclarationError):
+        Recording(**options)
