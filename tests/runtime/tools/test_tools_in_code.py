@@ -12,6 +12,7 @@ import trio
 
 from actors import LM, Actor, Dep, Graph, Redelivery
 from actors.errors import RunFailed, ToolFailed, ToolRefused, UsageError
+from actors.graphs.placing import placing_problems
 from actors.graphs.toolboxes import CallTool, CancelTool, ListTools, OfferedTool
 from runtime import ToolCalled, open_runtime
 from runtime.journal.memory import MemoryStore
@@ -229,7 +230,8 @@ def test_what_cannot_be_meant_is_a_problem_of_the_check() -> None:
 
 
 def test_a_host_of_a_place_has_no_tools() -> None:
-    problems = reading(shelf(), "read_file", place="gpu").check()
+    graph = reading(shelf(), "read_file", place="gpu")
 
-    [problem] = [each for each in problems if each.code == "placed-parameter"]
+    [problem] = placing_problems(graph.plan().nodes["read"])
+    assert problem.code == "placed-parameter"
     assert "parameter 'files' gets the tools of 'files', which its hosts don't have" in problem.message
