@@ -66,6 +66,7 @@ from runtime.graphs.events import RunParkedEvent as RunParkedEvent
 from runtime.graphs.events import RunResumed as RunResumed
 from runtime.graphs.events import RunSignalled as RunSignalled
 from runtime.graphs.events import RunStarted as RunStarted
+from runtime.graphs.events import RunTakenOver as RunTakenOver
 from runtime.graphs.events import ScheduleFailed as ScheduleFailed
 from runtime.graphs.events import SignalTaken as SignalTaken
 from runtime.graphs.events import StoreRecovered as StoreRecovered

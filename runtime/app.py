@@ -28,6 +28,7 @@ from runtime.core.opening import explained
 from runtime.core.services import Services
 from runtime.core.session import Session
 from runtime.core.watchdog import watching
+from runtime.graphs.common_limits import CommonLimits
 from runtime.graphs.engine import Engine
 from runtime.graphs.events import AnyEvent
 from runtime.graphs.keeper import Keeper, Keeping
@@ -128,7 +129,9 @@ async def open_runtime(
     )
     services.shows_prompts = show_prompts
     cassettes = Cassettes.of(record)
-    models = Models(lm, lms, services.rng, check_budget(budget), None if cassettes is None else cassettes.tape())
+    common = CommonLimits.of(kept_in)
+    tape = None if cassettes is None else cassettes.tape()
+    models = Models(lm, lms, services.rng, check_budget(budget), tape, common)
     trained = Predictors(predictors)
     listeners = tuple(instruments)
     for instrument in listeners:
@@ -150,7 +153,7 @@ async def open_runtime(
                     await session.start(nursery)
                     with session.body:
                         if kept_in is not None:
-                            await _keep(runtime, engine, scheduler, kept_in, worker, retention, take_up=take_up)
+                            await _keep(runtime, engine, scheduler, kept_in, worker, retention, take_up=take_up, common=common)
                         await _prepare(runtime, models, warm_up=warm_up)
                         for graph in graphs:
                             await runtime.deploy(graph)
@@ -207,12 +210,15 @@ async def _keep(
     retention: Retention | None,
     *,
     take_up: bool,
+    common: CommonLimits | None = None,
 ) -> None:
     """Open the store, before anything else is started and so to be closed after it."""
     keeping = Keeping(store, worker, engine.publish, retention)
     taking_up = engine.keep(keeping)
     try:
         due = (taking_up.take_up, scheduler.run) if take_up else ()
+        if common is not None:
+            keeping.before_close, due = common.close, (*due, common.run)
         await runtime.spawn(Keeper, keeping, engine.outside.hear, *due, name="store", restart=RestartType.TEMPORARY)
     except ActorStartFailed as error:
         if isinstance(error.__cause__, StoreError):

@@ -1,26 +1,29 @@
 """Every Python block of README.md and docs/ is run, page by page, and every file of docs/examples/ is imported.
 
-The blocks of one page share one namespace, in their order, in a process of their own. A block may be left out only with
+The blocks of one page share one namespace, in their order, in a process of their own; one after "Save this as `name.py`" is a
+file there as well, which others may import. A block may be left out only with
 ``<!-- not executed: reason -->`` on the line before it, and the only reason that counts is that it needs a provider's key.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import runpy
 import subprocess
-import sys
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.warm import Warm, warm
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 EXAMPLES = sorted((ROOT / "docs/examples").glob("*.py"))
 
 BLOCK = re.compile(r"(?P<before>[^\n]*\n)?^(?P<indent> *)```python\n(?P<code>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL)
+SAVED = re.compile(r"[Ss]ave this as `(?P<file>\w+\.py)`[^\n]*\n\n\Z")
 SKIPPED = re.compile(r"<!-- not executed: (?P<reason>.+) -->")
 PROMISE = re.compile(r"^\| (?P<promise>[^|]+) \| `(?P<file>tests/[\w/]+\.py)`: `(?P<test>test_\w+)` \|$", re.MULTILINE)
 
@@ -37,33 +40,42 @@ def script(page: str) -> str:
     return "\n".join(lines)
 
 
-def run_python(code: str, folder: Path, name: str) -> subprocess.CompletedProcess[str]:
+def saved_blocks(page: str) -> Iterator[tuple[str, str]]:
+    """The files that the page asks its reader to save, with what is in them."""
+    for block in BLOCK.finditer(page):
+        asked = SAVED.search(page[: block.start("code") - len("```python\n")])
+        if asked is not None:
+            yield asked["file"], textwrap.dedent(block["code"])
+
+
+@pytest.fixture(scope="module")
+def python() -> Iterator[Warm]:
+    """Runs files in processes of their own."""
+    with warm() as process:
+        yield process
+
+
+def run_python(python: Warm, code: str, folder: Path, name: str) -> subprocess.CompletedProcess[str]:
     """Run `code` as if it stood in the file `name`; blocks are no main program, so `if __name__ == "__main__"` is not entered."""
     file = folder / Path(name).name
     file.write_text(code, encoding="utf-8")
-    loader = f"import runpy; runpy.run_path({str(file)!r}, run_name='page')"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        [sys.executable, "-W", "error::DeprecationWarning:page", "-c", loader],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+    return python.run(file, "page")
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if script(page.read_text()).strip()], ids=lambda page: page.stem)
-def test_the_blocks_of_a_page_run(page: Path, tmp_path: Path) -> None:
-    run = run_python(script(page.read_text(encoding="utf-8")), tmp_path, page.name)
+def test_the_blocks_of_a_page_run(page: Path, python: Warm, tmp_path: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for name, code in saved_blocks(text):
+        (tmp_path / name).write_text(code, encoding="utf-8")
+
+    run = run_python(python, script(text), tmp_path, page.name)
 
     assert run.returncode == 0, f"{page.relative_to(ROOT)}\n{run.stdout}{run.stderr}"
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.stem)
-def test_an_example_can_be_imported(example: Path, tmp_path: Path) -> None:
-    run = run_python(example.read_text(encoding="utf-8"), tmp_path, example.name)
+def test_an_example_can_be_imported(example: Path, python: Warm, tmp_path: Path) -> None:
+    run = run_python(python, example.read_text(encoding="utf-8"), tmp_path, example.name)
 
     assert run.returncode == 0, run.stderr
 
@@ -85,7 +97,7 @@ def test_a_block_is_left_out_only_for_want_of_a_key(page: Path) -> None:
 
 def test_each_promise_on_the_page_of_guarantees_names_a_test_that_exists() -> None:
     page = (ROOT / "docs/guarantees.md").read_text(encoding="utf-8")
-    rows = [row for row in page.splitlines() if row.startswith("| ") and not row.startswith("| promise")]
+    rows = [row for row in page.splitlines() if row.startswith("| ") and not row.startswith(("| promise", "| not promised"))]
 
     promises = list(PROMISE.finditer(page))
     assert [promise[0] for promise in promises] == rows
@@ -104,10 +116,10 @@ def test_troubleshooting_has_a_fix_for_each_error_and_an_entry_for_each_code_of_
     assert all(problems[code] for code in ("join-by-timing", "unreachable-node", "tool-kind"))
 
 
-def test_a_broken_block_is_reported_with_its_line_on_the_page(tmp_path: Path) -> None:
+def test_a_broken_block_is_reported_with_its_line_on_the_page(python: Warm, tmp_path: Path) -> None:
     page = "# Page\n\n```python\nx = 1\n```\n\ntext\n\n```python\nassert x == 2\n```\n"
 
-    run = run_python(script(page), tmp_path, "page.md")
+    run = run_python(python, script(page), tmp_path, "page.md")
 
     assert run.returncode == 1
     assert 'page.md", line 10, in <module>' in run.stderr

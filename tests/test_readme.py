@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import runpy
@@ -15,7 +16,9 @@ import pytest
 from actors import Graph
 from runtime.app import open_runtime
 from runtime.draw.svg import draw_svg
+from runtime.messages.writer import write
 from runtime.testing import ScriptedLM, run_in_virtual_time
+from tests.test_docs import saved_blocks
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = runpy.run_path(str(ROOT / "docs/examples/reviews.py"))
@@ -37,22 +40,40 @@ def test_the_graph_has_no_problems() -> None:
     assert GRAPH.check() == []
 
 
+def test_the_examples_are_as_short_as_they_can_be() -> None:
+    """Lines with something on them; of the actor those before its use."""
+    graph, actor, test = (saved(name) for name in ("reviews.py", "bank.py", "test_bank.py"))
+
+    assert [len(re.findall(r".+", code)) for code in (graph, actor.partition("async def main")[0], test)] == [20, 12, 10]
+
+
 def test_the_output_is_what_the_graph_gives() -> None:
     """A scripted model says what a real one might; the rest is the graph's."""
-    shown = next(block for block in SHOWN.findall(README) if "Reply(" in block)
-    text = re.fullmatch(r"Reply\(text='(.*)'\)\n", shown)
-    assert text is not None
-    answers: dict[Any, Any] = {
-        "Name the writer's mood": {"word": "disappointed"},
-        "List what the review claims": {"facts": ["The tea came cold.", "It did so twice."]},
-        "disappointed": {"text": text[1]},
-    }
+    shown = re.search(r"^\$ understudy run reviews.py:graph .*--input '(.*)'\n(\{\n.*?^\}\n)", README, re.MULTILINE | re.DOTALL)
+    assert shown is not None
+    answers: dict[Any, Any] = {"Name the writer's mood": {"word": "disappointed"}, "disappointed": json.loads(shown[2])}
 
     async def run() -> object:
         async with open_runtime(lm=ScriptedLM(answers)) as runtime:
-            return await runtime.run(GRAPH, EXAMPLE["Review"]("The tea came cold, twice."))
+            return await runtime.run(GRAPH, EXAMPLE["Review"](**json.loads(shown[1])))
 
-    assert f"{run_in_virtual_time(run)!r}\n" == shown
+    assert json.dumps(write(EXAMPLE["Reply"], run_in_virtual_time(run)), indent=2) == shown[2].rstrip()
+
+
+def test_the_actor_crashes_and_comes_back_as_shown(tmp_path: Path) -> None:
+    (tmp_path / "bank.py").write_text(saved("bank.py"), encoding="utf-8")
+
+    ran = subprocess.run(
+        [sys.executable, "bank.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+
+    assert ran.stdout.replace(f"{tmp_path}/", "") == next(block for block in SHOWN.findall(README) if "ledger-1' failed" in block)
 
 
 def test_the_timelines_are_those_of_the_runs() -> None:
@@ -69,12 +90,15 @@ def test_the_timelines_are_those_of_the_runs() -> None:
 
 @pytest.mark.slow
 def test_the_test_that_finds_a_race_finds_it_and_prints_what_is_shown(tmp_path: Path) -> None:
-    [code] = [block for block in BLOCKS.findall(README) if "@explore" in block]
     [shown] = [block for block in SHOWN.findall(README) if "Replay:" in block]
+    (tmp_path / "bank.py").write_text(saved("bank.py"), encoding="utf-8")
 
-    printed = pytest_of(code, tmp_path / "test_race.py")
+    printed = pytest_of(saved("test_bank.py"), tmp_path / "test_bank.py")
 
     assert [line for line in lines_of(shown) if line not in printed] == []
+    assert [line for line in printed if line.startswith("Found by")] == [
+        "Found by partial-order sampling in run 2, seed 1; simplified from 5 to 1 choices out of turn (marked *)."
+    ]
 
 
 @pytest.mark.slow
@@ -86,6 +110,21 @@ def test_the_tutorial_finds_its_race_and_prints_what_is_shown(tmp_path: Path) ->
     printed = pytest_of("\n\n".join(BLOCKS.findall(page)[:3]), tmp_path / "test_catalogue.py")
 
     assert [line for line in lines_of(shown) if line not in printed] == []
+
+
+def test_what_the_readme_promises_and_what_not_is_on_the_page_of_guarantees() -> None:
+    """Word for word, as far as it goes: each line there names the test that holds it."""
+    guarantees = (ROOT / "docs/guarantees.md").read_text(encoding="utf-8")
+    promised, _, rest = README.partition("## What is promised\n")[2].partition("## What is not promised\n")
+    lines = re.findall(r"^- (.+?)(?:: \[stability\]\S+)?$", promised + rest.partition("\n## ")[0], re.MULTILINE)
+
+    assert len(lines) == 14
+    assert [line for line in lines if f"| {line}" not in guarantees] == []
+
+
+def saved(name: str) -> str:
+    """The block that the page asks to save as the file `name`."""
+    return dict(saved_blocks(README))[name]
 
 
 def pytest_of(code: str, file: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""The reference has every public name, every public name says what it is, and no text names what does not exist."""
+"""The reference has every public name, each says what it is and is in an example, and no text names what does not exist."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import ast
 import contextlib
 import importlib
 import inspect
+import io
 import re
+import tokenize
 import typing
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import Any
 import pytest
 
 from runtime.app import Runtime
+from tests.test_docs import PAGES, script
 from tests.test_layers import PACKAGES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -23,7 +26,7 @@ TEXTS = sorted(
     file
     for pattern in ("actors/**/*.py", "runtime/**/*.py", "tests/**/*.py", "docs/**/*.md", "*.md")
     for file in ROOT.glob(pattern)
-    if "_build" not in file.parts and file != Path(__file__)
+    if not {"_build", "_generated"}.intersection(file.parts) and file != Path(__file__)
 )
 DOORS = (
     "actors",
@@ -117,6 +120,26 @@ def test_a_name_that_the_reference_lacks_is_found() -> None:
         "runtime.testing.answering",
         "runtime.testing.MessageLedger",
     ]
+
+
+def without_example(code: str) -> list[str]:
+    """Public names that `code` doesn't use."""
+    used = {token.string for token in tokenize.generate_tokens(io.StringIO(code).readline) if token.type == tokenize.NAME}
+    return [f"{door}.{name}" for door in DOORS for name in public_names(door) if name not in used]
+
+
+def examples() -> str:
+    """All code of the documentation that is run: the blocks of pages, and the examples."""
+    blocks = [script(page.read_text(encoding="utf-8")) for page in PAGES]
+    return "\n".join(blocks + [file.read_text(encoding="utf-8") for file in (ROOT / "docs/examples").rglob("*.py")])
+
+
+def test_every_public_name_is_in_an_example_that_runs() -> None:
+    assert without_example(examples()) == []
+
+
+def test_a_name_without_an_example_is_found() -> None:
+    assert without_example(examples().replace("RuntimeStatistics", "_")) == ["runtime.RuntimeStatistics"]
 
 
 @pytest.mark.parametrize("door", DOORS)

@@ -60,6 +60,15 @@ class Run(Protocol):
         """Whether the run has had a life before this one: its process ended, and it goes on from what was recorded."""
         ...
 
+    @property
+    def fence(self) -> int:
+        """Which life of a stored run this is: it grows with each worker that takes the run up. 0 if the run isn't stored.
+
+        For conditional writes outside: a table that keeps the highest fence it has seen, and rejects a lower one, takes nothing
+        more from a process that was taken to be dead and goes on.
+        """
+        ...
+
     def wall_time(self) -> datetime:
         """The time in UTC: the store's, for a runtime that has one, so all its workers agree."""
         ...

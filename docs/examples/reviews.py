@@ -1,8 +1,6 @@
 import attrs
-import trio
 
 from actors import Graph
-from runtime import open_runtime
 
 
 @attrs.frozen
@@ -13,11 +11,6 @@ class Review:
 @attrs.frozen
 class Mood:
     word: str
-
-
-@attrs.frozen
-class Claims:
-    facts: list[str]
 
 
 @attrs.frozen
@@ -35,21 +28,6 @@ async def mood(review: Review) -> Mood:
 
 
 @graph.predict
-async def claims(review: Review) -> Claims:
-    """List what the review claims to have happened."""
+async def reply(review: Review, mood: Mood) -> Reply:
+    """Answer the writer in three sentences, in a tone that fits the mood."""
     ...
-
-
-@graph.predict
-async def reply(mood: Mood, claims: Claims) -> Reply:
-    """Answer the writer in three sentences, and address each claim."""
-    ...
-
-
-async def main() -> None:
-    async with open_runtime(lm="openai/gpt-4o-mini") as runtime:
-        print(await runtime.run(graph, Review("The tea came cold, twice.")))
-
-
-if __name__ == "__main__":
-    trio.run(main)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from typing import TypeAlias, final
+from typing import Final, TypeAlias, final
 
 import attrs
 
 from actors.actor import StopReason
 from actors.errors import RestartsExhausted
+from actors.placement_errors import HostLost
 from actors.restarts import RestartType
 from actors.supervision import Directive, Exhausted, Supervision
 from runtime.core.cell import Cell
@@ -87,17 +88,23 @@ class RestartBudget:
         return sum(attempt >= now - self._supervision.within_s for attempt in self._attempts)
 
 
+_MOST_LOSSES: Final = 64
+"""Of so many lost hosts it is known that they were counted."""
+
+
 @final
 class RestartPolicy:
     """Decides about the children of one supervisor, by its declaration and by what it has restarted so far."""
 
-    __slots__ = ("_address", "_budget", "_rng", "_supervision")
+    __slots__ = ("_address", "_budget", "_losses", "_rng", "_supervision")
 
     def __init__(self, address: str, supervision: Supervision, rng: random.Random) -> None:
         self._address = address
         self._supervision = supervision
         self._rng = rng
         self._budget = RestartBudget(supervision)
+        self._losses: tuple[int, ...] = ()
+        """The incarnations of the lost hosts that were counted last."""
 
     def forget(self) -> None:
         """Start with a fresh budget."""
@@ -128,12 +135,21 @@ class RestartPolicy:
     def _restart(self, cell: Cell, error: BaseException | None, now: float) -> Restart | Escalate:
         backoff = self._supervision.backoff
         delay_s = backoff.delay_s(cell.count_failure(now, backoff.reset_after_s), self._rng)
-        if self._budget.record(now):
+        if self._is_counted(error) or self._budget.record(now):
             return Restart(delay_s)
         if self._supervision.exhausted is Exhausted.ESCALATE:
             return Escalate(self._exhausted(cell.address, error))
         self._budget.forget()
         return Restart(backoff.cap_s, is_parked=True)
+
+    def _is_counted(self, error: BaseException | None) -> bool:
+        """Whether the budget has paid for it: one host that is lost is one restart, however much lived there."""
+        if not isinstance(error, HostLost) or not error.incarnation:
+            return False
+        if error.incarnation in self._losses:
+            return True
+        self._losses = (*self._losses, error.incarnation)[-_MOST_LOSSES:]
+        return False
 
     def _exhausted(self, child: str, error: BaseException | None) -> RestartsExhausted:
         limit, within_s = self._supervision.max_restarts, self._supervision.within_s

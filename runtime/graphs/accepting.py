@@ -22,7 +22,7 @@ from runtime.graphs.answers import spend_of
 from runtime.graphs.carried import in_context
 from runtime.graphs.deploying import Deployments
 from runtime.graphs.deployment import Deployment
-from runtime.graphs.events import RunAdopted, RunParkedEvent, RunResumed
+from runtime.graphs.events import RunAdopted, RunParkedEvent, RunResumed, RunTakenOver
 from runtime.graphs.journaling import Journal, details_of, is_by_hand
 from runtime.graphs.keeper import Keeping
 from runtime.graphs.labels import labels_here, labels_in, text_of
@@ -224,7 +224,7 @@ class DurableRuns:
                 run = self.active.activate(deployment, back.resumed.state, back.message, terms.max_steps, events)
             self.purse.watch(run, terms)
             # Before anybody can look: what it was told in earlier lives would be taken for news.
-            log = keeping.open_log(run_id, len(records), run.lost)
+            log = keeping.open_log(run_id, len(records), run.lost, stored.lives)
             run.journal = Journal(log, deployment.codec, back.frames, known=back.own, digests=back.digests)
             run.spend, run.heard, run.dues = used, heard, dues_of(records)
         assert keeping.lease is not None, "the store is open"
@@ -242,6 +242,8 @@ class DurableRuns:
             run.audience.publish(
                 RunResumed(run_id=run_id, graph=stored.graph, records=len(records), lives=stored.lives, labels=run.labels)
             )
+        if stored.left_by is not None and run.wants(RunTakenOver):
+            run.audience.publish(RunTakenOver(run_id=run_id, graph=stored.graph, from_worker=stored.left_by))
         if back.report is not None and run.wants(RunAdopted):
             run.audience.publish(back.report.event(run_id, stored.graph))
         try:

@@ -25,7 +25,7 @@ from runtime.core.failures import failure_in
 from runtime.core.worker_threads import run_in_thread
 from runtime.graphs.away import Elsewhere
 from runtime.graphs.carried import take_on
-from runtime.graphs.events import FieldDelta, NodeRetrying, NodeStarted
+from runtime.graphs.events import FieldDelta, NodeRetrying
 from runtime.graphs.generator import hand_out
 from runtime.graphs.injected import NodeLM, NodeRun
 from runtime.graphs.journaling import Journal
@@ -35,6 +35,7 @@ from runtime.graphs.recorded_errors import MOST_SAID
 from runtime.graphs.resuming import step_uncertain
 from runtime.graphs.run import Work
 from runtime.graphs.slowness import telling_when_slow
+from runtime.graphs.step_events import tell_started
 from runtime.graphs.tooling import Equipment
 from runtime.journal.records import RecordKind
 from runtime.lm.dspy.choosing import Picking, fill_one_of
@@ -85,7 +86,7 @@ class NodeActor(Actor):
         # Set one by one, since another context for this task would cost a checkpoint; see test_b7_*.
         tokens = take_on(run.carried) if run.carried else ()
         if run.audience.listening:  # after these, so what a tracer sets now is what the node's code finds: test_tracing.py
-            message.tell(NodeStarted, waited_s=step.started_at_s - step.waits_since_s, backoff_s=step.backoff_s)
+            tell_started(run.audience, run.state.run_id, step, step.started_at_s)
         try:
             if run.journal is not None:
                 await run.journal.log.confirm()

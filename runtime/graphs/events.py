@@ -62,6 +62,16 @@ class RunResumed(RunEvent):
 
 @final
 @attrs.frozen(kw_only=True)
+class RunTakenOver(RunEvent):
+    """A stored run goes on here because the process that had it is dead, or was taken to be. Comes behind ``RunResumed``."""
+
+    graph: str
+    from_worker: str
+    """The name by which the store knew that process."""
+
+
+@final
+@attrs.frozen(kw_only=True)
 class RunAdopted(RunEvent):
     """A stored run goes on in a graph that was changed. The steps are named by their paths."""
 
@@ -414,7 +424,15 @@ AnyNodeEvent: TypeAlias = (
 """Each event of a node: a type checker reports what a ``match`` leaves out. The other unions are like it."""
 
 AnyRunEvent: TypeAlias = (
-    RunStarted | RunResumed | RunAdopted | RunSignalled | AnyNodeEvent | RunAbandoned | RunFinished[Out] | EventsMissed
+    RunStarted
+    | RunResumed
+    | RunTakenOver
+    | RunAdopted
+    | RunSignalled
+    | AnyNodeEvent
+    | RunAbandoned
+    | RunFinished[Out]
+    | EventsMissed
 )
 """Each event of ``runtime.stream``. ``AnyRunEvent[Answer | None]`` names the type of the output in ``RunFinished``."""
 
@@ -427,6 +445,7 @@ AnyEvent: TypeAlias = (
     AnyActorEvent
     | RunStarted
     | RunResumed
+    | RunTakenOver
     | RunAdopted
     | RunSignalled
     | RunParkedEvent

@@ -42,6 +42,7 @@ class NodeRun:
     path: str
     attempt: int
     is_resumed: bool
+    fence: int
     _beat: Callable[[], None] = attrs.field(repr=False, eq=False)
     _wall_time: Callable[[], datetime] = attrs.field(repr=False, eq=False)
     _steps_left: Callable[[], float] = attrs.field(repr=False, eq=False)
@@ -72,6 +73,7 @@ class NodeRun:
             path,
             step.attempt,
             run.is_resumed,
+            run.fence,
             pulse.beat,
             run.wall_time,
             lambda: run.steps_left,

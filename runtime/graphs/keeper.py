@@ -59,18 +59,20 @@ class Keeping:
         """For what a stored run needs besides its nodes."""
         self._publish = publish
         self.retention = retention
+        self.before_close: Callable[[], Awaitable[None]] | None = None
+        """Called while the store is still open, when nothing of the runtime uses it any more."""
         self._logs: dict[RunLog, None] = {}
         self._stalls: dict[RunLog, _Stall] = {}
         self._is_hurried = False
 
-    def open_log(self, run_id: str, last_seq: int, on_loss: Callable[[UnderstudyError], None]) -> RunLog:
-        """The log of a run that this worker has."""
+    def open_log(self, run_id: str, last_seq: int, on_loss: Callable[[UnderstudyError], None], life: int = 1) -> RunLog:
+        """The log of a run that this worker has, in the run's `life`, counted from 1."""
 
         def lost(error: UnderstudyError) -> None:
             self.close_log(log)
             on_loss(error)
 
-        log = RunLog(self.store, run_id, last_seq, self._stalled, self._recovered, lost, lease=self.lease)
+        log = RunLog(self.store, run_id, last_seq, self._stalled, self._recovered, lost, lease=self.lease, life=life)
         self._logs[log] = None
         return log
 
@@ -170,6 +172,9 @@ class Keeper(Actor):
                     yield
                 finally:
                     keeping.nursery = None
+                    with trio.CancelScope(shield=True), trio.move_on_after(CLOSE_S), contextlib.suppress(StoreError):
+                        if keeping.before_close is not None:
+                            await keeping.before_close()
                     with trio.CancelScope(shield=True), trio.move_on_after(CLOSE_S), contextlib.suppress(StoreError):
                         await keeping.store.close()
                     nursery.cancel_scope.cancel()

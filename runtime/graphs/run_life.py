@@ -158,6 +158,12 @@ class RunLife(RunFacts):
         return self.outer.outermost if isinstance(self.outer, type(self)) else self
 
     @property
+    def fence(self) -> int:
+        """Which life of a stored run this is; 0 if it isn't stored."""
+        journal = self.journal
+        return 0 if journal is None else journal.log.life
+
+    @property
     def seen_status(self) -> RunStatus:
         """Where it is, as its handle shows it."""
         return RunStatus.WAITING if self.status is RunStatus.RUNNING and self.only_waits else self.status

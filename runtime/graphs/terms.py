@@ -30,6 +30,8 @@ class Limits:
     key: str
     max_tokens: float
     max_cost_usd: float
+    shared_as: str | None = None
+    """Under which name the store counts it."""
 
 
 @final
@@ -49,11 +51,14 @@ class Terms:
         if self.labels:
             told["labels"] = dict(self.labels)
         if self.budgets:
-            told["budgets"] = [[each.key, _finite(each.max_tokens), _finite(each.max_cost_usd)] for each in self.budgets]
+            told["budgets"] = [
+                [each.key, _finite(each.max_tokens), _finite(each.max_cost_usd), *([each.shared_as] if each.shared_as else ())]
+                for each in self.budgets
+            ]
         return json.dumps(told) if told else ""
 
     def of_fork(self) -> Terms:
-        """Those of a copy of the run, which spends from new budgets."""
+        """Those of a copy of the run, which spends from new budgets, and from those that all share."""
         return attrs.evolve(self, budgets=tuple(attrs.evolve(each, key=secrets.token_hex(8)) for each in self.budgets))
 
 
@@ -63,7 +68,7 @@ def read_terms(written: str) -> Terms:
     if not isinstance(found, dict):  # the number of steps alone
         return Terms(float(found))
     told = cast("dict[str, Any]", found)
-    limits = tuple(Limits(key, _or_inf(tokens), _or_inf(usd)) for key, tokens, usd in told.get("budgets", ()))
+    limits = tuple(Limits(key, _or_inf(tokens), _or_inf(usd), *rest) for key, tokens, usd, *rest in told.get("budgets", ()))
     return Terms(_or_inf(told.get("max_steps")), told.get("labels", {}), limits)
 
 
@@ -115,7 +120,7 @@ class Purse:
         if key is None:
             key = self._keys[budget] = secrets.token_hex(8)
             self._by_key[key] = budget
-        return Limits(key, budget.max_tokens, budget.max_cost_usd)
+        return Limits(key, budget.max_tokens, budget.max_cost_usd, budget.shared_as)
 
     @contextmanager
     def on(self, terms: Terms, run_id: str, used: Spend) -> Generator[None]:
@@ -126,6 +131,11 @@ class Purse:
 
     def _budget(self, limits: Limits, run_id: str, used: Spend) -> Budget:
         budget = self._by_key.get(limits.key)
+        if limits.shared_as is not None:  # the store has counted what the run has used
+            if budget is None:
+                budget = Budget(max_tokens=limits.max_tokens, max_cost_usd=limits.max_cost_usd, shared_as=limits.shared_as)
+                self._keys[budget], self._by_key[limits.key] = limits.key, budget
+            return budget
         if budget is None:
             budget = Budget(max_tokens=limits.max_tokens, max_cost_usd=limits.max_cost_usd)
             self._keys[budget], self._by_key[limits.key] = limits.key, budget

@@ -43,7 +43,7 @@ where id in (select id from {s}.workers where until < now() and epoch = 1 and id
 returning id"""
 
 _INHERIT: Final = """
-update {s}.runs set owner = null, status = 'ready', wake_at = now()
+update {s}.runs set owner = null, left_by = owner, status = 'ready', wake_at = now()
 where id in (select id from {s}.runs where owner in (select id from {s}.workers where epoch > 1) for update skip locked)
 returning id"""
 
@@ -52,7 +52,7 @@ delete from {s}.workers w where epoch > 1 and until < now() - interval '1 day'
 and not exists (select from {s}.runs r where r.owner = w.id)"""
 
 _HAND_BACK: Final = """
-update {s}.runs set owner = null, status = 'ready', wake_at = now() where owner = $1::text
+update {s}.runs set owner = null, left_by = null, status = 'ready', wake_at = now() where owner = $1::text
 and exists (select from {s}.workers where id = $1::text and epoch = $2::int for share)"""
 
 _LEAVE: Final = "delete from {s}.workers where id = $1::text and epoch = $2::int"

@@ -90,6 +90,7 @@ class RunLog:
         *,
         lease: Lease | None = None,
         sync: bool | None = None,
+        life: int = 1,
     ) -> None:
         """The log behind record `last_seq`.
 
@@ -102,9 +103,11 @@ class RunLog:
             on_loss: called once, when nothing more of the run will ever be written by this worker.
             lease: that of the worker which has the run; None: no one else can have it.
             sync: whether records are on the platter before anything follows; None: those that were paid for or promised.
+            life: how many times the run was taken up, this time included.
         """
         self._store = store
         self.run_id = run_id
+        self.life = life
         self._seq = self._first_seq = last_seq
         self._on_stall = on_stall
         self._on_recovery = on_recovery

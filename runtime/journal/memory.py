@@ -16,6 +16,7 @@ import attrs
 import trio
 
 from actors.store_errors import RecordTooLarge, RunLost, StoreDamaged, StoreError, StoreUnavailable
+from runtime.journal.allowances import Amount
 from runtime.journal.memory_data import MemoryData, MemoryRun, MemoryWorker, lost, without_data
 from runtime.journal.records import MAX_RECORD_BYTES, MAX_RUN_BYTES, Record, RecordKind
 from runtime.journal.store import (
@@ -113,9 +114,9 @@ class MemoryStore:
         """See ``Store.close``."""
         await trio.lowlevel.checkpoint()
         if self._lease is not None:
-            self._end(self._data.workers[self._lease.worker])
+            self._end(self._data.workers[self._lease.worker], hands_back=True)
 
-    def _end(self, worker: MemoryWorker, *, is_told: bool = True) -> None:
+    def _end(self, worker: MemoryWorker, *, is_told: bool = True, hands_back: bool = False) -> None:
         if worker.is_over:
             return
         worker.is_over = True
@@ -124,7 +125,8 @@ class MemoryStore:
         now = self.wall_time()
         for run in self._data.runs.values():
             if run.stored.owner == worker.lease.worker:
-                run.stored = attrs.evolve(run.stored, owner=None, status=StoredStatus.READY, wake_at=now)
+                left_by = None if hands_back else worker.lease.worker
+                run.stored = attrs.evolve(run.stored, owner=None, status=StoredStatus.READY, wake_at=now, left_by=left_by)
 
     def _sweep(self) -> None:
         """Take the right to write from workers whose lease has ended."""
@@ -199,10 +201,12 @@ class MemoryStore:
             run.bytes += len(row.data or b"")
             if row.kind is RecordKind.OVER:
                 now = self.wall_time()
-                run.stored = attrs.evolve(run.stored, status=StoredStatus(row.path), owner=None, wake_at=None, ended=now)
+                run.stored = attrs.evolve(
+                    run.stored, status=StoredStatus(row.path), owner=None, wake_at=None, ended=now, left_by=None
+                )
                 self._strike_out(row.run, now)
             elif row.kind is RecordKind.PARKED:
-                run.stored = attrs.evolve(run.stored, status=StoredStatus.PARKED, owner=None, wake_at=None)
+                run.stored = attrs.evolve(run.stored, status=StoredStatus.PARKED, owner=None, wake_at=None, left_by=None)
             elif row.kind is RecordKind.ADOPTED:
                 run.stored = attrs.evolve(run.stored, version=row.path)
         if question is not None:
@@ -318,7 +322,8 @@ class MemoryStore:
         if known is None or known.stored.owner != owner:
             return
         unread = len(known.posted) > (self._handed_out.get(run, 0) if looked_at is None else looked_at)
-        known.stored = attrs.evolve(known.stored, owner=None, status=status, wake_at=self.wall_time() if unread else wake_at)
+        due = self.wall_time() if unread else wake_at
+        known.stored = attrs.evolve(known.stored, owner=None, status=status, wake_at=due, left_by=None)
 
     async def run(self, run: str) -> StoredRun | None:
         """See ``Store.run``."""
@@ -453,6 +458,18 @@ class MemoryStore:
             return False
         self._data.schedules[name] = attrs.evolve(known, next_at=next_at)
         return True
+
+    # --- allowances -------------------------------------------------------------------------------------------------------
+
+    async def owe(self, name: str, seconds: float) -> float:
+        """See ``AllowanceStore.owe``."""
+        await self._reached()
+        return self._data.allowances.owe(name, seconds, self.wall_time().timestamp())
+
+    async def spend(self, name: str, amount: Amount, most: Amount) -> tuple[bool, Amount]:
+        """See ``AllowanceStore.spend``."""
+        await self._reached()
+        return self._data.allowances.spend(name, amount, most)
 
     # --- looking in -------------------------------------------------------------------------------------------------------
 

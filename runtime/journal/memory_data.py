@@ -9,6 +9,7 @@ import attrs
 import trio
 
 from actors.store_errors import RunLost
+from runtime.journal.memory_allowances import MemoryAllowances
 from runtime.journal.records import Record
 from runtime.journal.store import Lease, Posted, StoredQuestion, StoredRun, StoredSchedule
 from runtime.journal.told import ToldEvent
@@ -61,6 +62,7 @@ class MemoryData:
     questions: dict[str, StoredQuestion] = attrs.field(factory=dict[str, StoredQuestion])
     schedules: dict[str, StoredSchedule] = attrs.field(factory=dict[str, StoredSchedule])
     workers: dict[str, MemoryWorker] = attrs.field(factory=dict[str, MemoryWorker])
+    allowances: MemoryAllowances = attrs.field(factory=MemoryAllowances)
     numbers: itertools.count[int] = attrs.field(factory=lambda: itertools.count(1))
     commits: int = 0
     began: datetime | None = None

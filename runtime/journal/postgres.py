@@ -14,7 +14,9 @@ import trio
 from actors.checks import refuse
 from actors.errors import UsageError
 from actors.store_errors import RunLost, StoreError
+from runtime.journal.allowances import Amount
 from runtime.journal.lease import HeldLease, take_over
+from runtime.journal.postgres_allowances import Allowances
 from runtime.journal.postgres_inbox import Inbox
 from runtime.journal.postgres_pool import Pool
 from runtime.journal.postgres_runs import Runs
@@ -91,6 +93,7 @@ class PostgresStore:
         self._runs = Runs(self._pool, sync != "never", codec)
         self._inbox = Inbox(self._pool, self._runs)
         self._told = ToldEvents(self._pool, codec)
+        self._allowances = Allowances(self._pool)
         self._now: _Open | None = None
         self._was_opened = False
 
@@ -316,6 +319,16 @@ class PostgresStore:
     async def tick(self, name: str, seen: datetime | None, next_at: datetime | None) -> bool:
         """See ``Store.tick``."""
         return await self._inbox.tick(name, seen, next_at)
+
+    # --------------------------------------------------------------------------------------------------------------- allowances
+
+    async def owe(self, name: str, seconds: float) -> float:
+        """See ``AllowanceStore.owe``."""
+        return await self._allowances.owe(name, seconds)
+
+    async def spend(self, name: str, amount: Amount, most: Amount) -> tuple[bool, Amount]:
+        """See ``AllowanceStore.spend``."""
+        return await self._allowances.spend(name, amount, most)
 
     # ------------------------------------------------------------------------------------------------------------------- itself
 

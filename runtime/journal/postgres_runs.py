@@ -24,7 +24,7 @@ _READ_ROWS: Final = 500
 
 _RUN: Final = """r.id, r.graph, r.version, r.fingerprint, r.status, r.owner,
     coalesce((select max(j.seq) from {s}.journal j where j.run = r.id), 0), r.lives, r.wake_at, r.deadline,
-    r.parent, r.parent_seq, r.label, r.created, r.ended"""
+    r.parent, r.parent_seq, r.label, r.created, r.ended, r.left_by"""
 _CREATE: Final = f"""{FENCE},
 n as (
     insert into {{s}}.runs(
@@ -62,7 +62,7 @@ _MISLAID: Final = f"""
 select {_RUN} from {{s}}.runs r where r.owner = $1::text and not (r.id = any($2::text[]))"""
 # What was posted since the worker last looked makes the run due now. Both sides change the run's row, and so wait for each other.
 _RELEASE: Final = f"""{FENCE}
-update {{s}}.runs set owner = null, status = $5::text,
+update {{s}}.runs set owner = null, left_by = null, status = $5::text,
     wake_at = case when posted > $7::bigint and $5::text in ('ready', 'waiting') then now() else $6::timestamptz end
 where id = $4::text and owner = $1::text and exists (select from w)"""
 _ONE: Final = f"select {_RUN} from {{s}}.runs r where r.id = $1::text"
@@ -335,7 +335,7 @@ def _record(row: tuple[Any, ...]) -> Record:
 
 
 def _stored(row: Sequence[Any]) -> StoredRun:
-    id, graph, version, fingerprint, status, *rest = row[:15]  # noqa: A001
+    id, graph, version, fingerprint, status, *rest = row[:16]  # noqa: A001
     return StoredRun(id, graph, version, fingerprint, StoredStatus(status), *rest)
 
 

@@ -48,6 +48,11 @@ MIGRATIONS: Final = (
         run text not null references {s}.runs on delete cascade, seq int not null, name text not null, inside bytea not null,
         outside bytea, primary key(run, seq))
     """,
+    """
+    create table {s}.allowances(
+        name text primary key, until timestamptz, tokens float8 not null default 0, usd float8 not null default 0);
+    alter table {s}.runs add column left_by text
+    """,
 )
 """Each makes the next version of the one before it; what has been released is never changed."""
 

@@ -53,7 +53,8 @@ answering as (
 ending as (
     update {{s}}.runs r set status = case e.status when '' then r.status else e.status end,
         version = case e.status when '' then e.version else r.version end,
-        owner = case e.status when '' then r.owner end, wake_at = case e.status when '' then r.wake_at end,
+        owner = case e.status when '' then r.owner end, left_by = case e.status when '' then r.left_by end,
+        wake_at = case e.status when '' then r.wake_at end,
         ended = case when e.status in ('', 'parked') then r.ended else now() end
     from unnest($22::text[], $23::text[], $24::text[]) e(id, status, version) where r.id = e.id and exists (select from w)),
 striking as (

@@ -16,7 +16,8 @@ import trio
 
 from actors.errors import UsageError
 from actors.store_errors import RunLost, StoreError, StoreUnavailable
-from runtime.journal import sqlite_runs
+from runtime.journal import sqlite_allowances, sqlite_runs
+from runtime.journal.allowances import Amount
 from runtime.journal.records import Record
 from runtime.journal.sqlite_file import SCHEMA, Names, Ownership, bring_up_to_date, connect, make_private, schema_of, store_error
 from runtime.journal.sqlite_inbox import Inbox
@@ -170,7 +171,7 @@ class SqliteStore:
         db.execute("delete from workers")
         db.execute("insert into workers values (?, ?, ?, ?)", (worker, epoch, os.getpid(), now))
         db.execute("insert or replace into meta values ('epoch', ?)", (str(epoch),))
-        sqlite_runs.free_all(now, db)
+        sqlite_runs.take_over(now, db)
         db.execute("commit")
         return epoch, seen
 
@@ -501,6 +502,19 @@ class SqliteStore:
     async def _change(self, sql: str, values: tuple[object, ...]) -> bool:
         writer, _ = self._writer()
         return await writer.do(lambda db: db.execute(sql, values).rowcount > 0, sync=True)
+
+    # --- allowances -------------------------------------------------------------------------------------------------------
+
+    async def owe(self, name: str, seconds: float) -> float:
+        """See ``AllowanceStore.owe``."""
+        writer, _ = self._writer()
+        owed = await writer.do(partial(sqlite_allowances.owe, name, round(seconds * 1e6), self._now()), sync=False)
+        return owed / 1e6
+
+    async def spend(self, name: str, amount: Amount, most: Amount) -> tuple[bool, Amount]:
+        """See ``AllowanceStore.spend``."""
+        writer, _ = self._writer()
+        return await writer.do(partial(sqlite_allowances.spend, name, amount, most), sync=True)
 
     # --- looking in -------------------------------------------------------------------------------------------------------
 

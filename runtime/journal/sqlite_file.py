@@ -15,7 +15,7 @@ from typing import Final, final
 from actors.store_errors import NotStorable, StoreDamaged, StoreError, StoreInUse, StoreTooNew, StoreUnavailable
 from actors.words import said
 
-SCHEMA: Final = 2
+SCHEMA: Final = 3
 """The version of the schema below."""
 BUSY_S: Final = 5.0
 """Seconds for which a thread waits while another process has the file locked. On the event loop nothing waits."""
@@ -25,6 +25,9 @@ APPLICATION: Final = 0x756E6473
 _TOLD: Final = """create table told(
     run text not null, seq integer not null, name text not null, inside blob not null, outside blob,
     primary key(run, seq)) strict, without rowid"""
+_ALLOWANCES: Final = """create table allowances(
+    name text primary key, until integer, tokens real not null default 0, usd real not null default 0) strict, without rowid"""
+_LEFT_BY: Final = "alter table runs add column left_by text"
 _TABLES: Final = (
     "create table meta(key text primary key, value text not null) strict, without rowid",
     """create table workers(
@@ -49,8 +52,10 @@ _TABLES: Final = (
         name text primary key, graph text not null, spec text not null, zone text not null, catch_up text not null,
         message blob not null, next_at integer) strict, without rowid""",
     _TOLD,
+    _ALLOWANCES,
+    _LEFT_BY,
 )
-MIGRATIONS: Final[Mapping[int, Sequence[str]]] = {1: (_TOLD,)}
+MIGRATIONS: Final[Mapping[int, Sequence[str]]] = {1: (_TOLD,), 2: (_ALLOWANCES, _LEFT_BY)}
 """Schema → the statements that make the next one of it. Only ever added to."""
 
 _UNAVAILABLE: Final = {

@@ -22,7 +22,7 @@ Row = tuple[Any, ...]
 RECORD: Final = "run, seq, kind, path, at, digest, inputs, data, crc"
 RUN: Final = (
     "id, graph, version, fingerprint, status, owner, coalesce((select max(seq) from journal where run = runs.id), 0), lives, "
-    "wake_at, deadline, parent, parent_seq, label, created, ended"
+    "wake_at, deadline, parent, parent_seq, label, created, ended, left_by"
 )
 QUESTION: Final = "id, run, path, asks, answers, asked, due, addressee, answered"
 SCHEDULE: Final = "name, graph, spec, zone, catch_up, message, next_at"
@@ -223,6 +223,7 @@ def run_of(row: Row) -> StoredRun:
         label=row[12],
         created=time_of(row[13]) or _EPOCH,
         ended=time_of(row[14]),
+        left_by=row[15],
     )
 
 

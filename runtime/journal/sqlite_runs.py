@@ -126,15 +126,20 @@ def release(
 ) -> None:
     """Give up a run."""
     db.execute(
-        "update runs set owner = null, status = ?, wake_at = ?, ended = ? where id = ? and owner = ?",
+        "update runs set owner = null, left_by = null, status = ?, wake_at = ?, ended = ? where id = ? and owner = ?",
         (status.value, wake_at, now if status.is_over else None, run, owner),
     )
     reread(run)
 
 
 def free_all(now: int, db: sqlite3.Connection) -> None:
-    """Hand back every run that has an owner: there is no other worker than the one that calls, and it begins or ends."""
-    db.execute("update runs set owner = null, status = 'ready', wake_at = ? where owner is not null", (now,))
+    """Hand back every run that has an owner, which is the one that calls and that ends."""
+    db.execute("update runs set owner = null, left_by = null, status = 'ready', wake_at = ? where owner is not null", (now,))
+
+
+def take_over(now: int, db: sqlite3.Connection) -> None:
+    """Free every run that has an owner: it has died, or it would not be another one's turn."""
+    db.execute("update runs set owner = null, left_by = owner, status = 'ready', wake_at = ? where owner is not null", (now,))
 
 
 def wake(runs: Collection[str], seen: int, owner: str, now: int, db: sqlite3.Connection) -> set[str]:

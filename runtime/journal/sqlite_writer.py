@@ -372,7 +372,7 @@ class Writer:
     def _end(self, db: sqlite3.Connection, row: Record, now: int) -> None:
         over = row.kind is RecordKind.OVER
         db.execute(
-            "update runs set status = ?, owner = null, wake_at = null, ended = ? where id = ?",
+            "update runs set status = ?, owner = null, wake_at = null, ended = ?, left_by = null where id = ?",
             (row.path if over else "parked", now if over else None, row.run),
         )
         if over:

@@ -81,6 +81,8 @@ class StoredRun:
     label: str | None
     created: datetime
     ended: datetime | None
+    left_by: str | None = None
+    """The worker that died with it, until the life that took it over then is at its end, too."""
 
 
 @final

@@ -44,6 +44,7 @@ from runtime.lm.limits.abilities import Abilities
 from runtime.lm.limits.allowance import Allowance, Share
 from runtime.lm.limits.budget import Budget
 from runtime.lm.limits.cache import AnswerCache
+from runtime.lm.limits.common import Common
 from runtime.lm.limits.retry import Retry
 from runtime.lm.link import Link
 from runtime.lm.providers.known import check_address
@@ -295,7 +296,14 @@ class LMClient:
         if own is not None:
             await own.aclose()
 
-    def bind(self, transport: HttpTransport, rng: random.Random, budget: Budget | None = None, tape: Tape | None = None) -> None:
+    def bind(
+        self,
+        transport: HttpTransport,
+        rng: random.Random,
+        budget: Budget | None = None,
+        tape: Tape | None = None,
+        common: Common | None = None,
+    ) -> None:
         """Use `transport`, which the caller owns, until :meth:`unbind`.
 
         Binding again is how an owner replaces a transport that has been closed.
@@ -305,6 +313,7 @@ class LMClient:
             rng: makes the jitter of the pauses.
             budget: the owner's; every call is charged to it as well.
             tape: the owner's, for clients without one.
+            common: counts limits and budgets that several processes share; None: there are none.
 
         Raises:
             UsageError: it is open on another transport.
@@ -313,10 +322,10 @@ class LMClient:
         used = self._tape or tape
         self._needs_no_key(used)
         self._requester.rng = rng
-        self._requester.link = Link(transport, trio.CapacityLimiter(self.max_connections), budget, used)
+        self._requester.link = Link(transport, trio.CapacityLimiter(self.max_connections), budget, used, common)
         for fallback in self._fallbacks:
             if not fallback.is_open:
-                fallback.bind(transport, rng, budget, tape)
+                fallback.bind(transport, rng, budget, tape, common)
 
     def _needs_no_key(self, tape: Tape | None) -> None:
         """A tape that only replays asks no provider, so a machine without keys can use it."""

@@ -12,6 +12,7 @@ from runtime.lm.http.tape import Tape
 from runtime.lm.http.transport import HttpTransport
 from runtime.lm.limits.account import Account
 from runtime.lm.limits.budget import Budget
+from runtime.lm.limits.common import Common
 
 
 @final
@@ -26,6 +27,8 @@ class Link:
     """The owner's; every call is charged to it as well."""
     tape: Tape | None = None
     """Records what passes, or answers in its place."""
+    common: Common | None = None
+    """Counts what several processes use together."""
     account: Account | None = None
     """Found at the first call, when the provider and the key are known."""
 

@@ -17,6 +17,7 @@ from runtime.lm.client import LMClient
 from runtime.lm.http.tape import Tape
 from runtime.lm.http.transport import HttpTransport, open_transport
 from runtime.lm.limits.budget import Budget
+from runtime.lm.limits.common import Common
 from runtime.lm.statistics import ModelStatistics
 
 DEFAULT_CONNECTIONS = 100
@@ -26,7 +27,8 @@ DEFAULT_CONNECTIONS = 100
 class Models(Mapping[str, LM]):
     """The named models, as a mapping, and the default. A string stands for ``LMClient(string)``.
 
-    All calls through clients that this opens are charged to `budget`, and pass `tape` where a client has none.
+    All calls through clients that this opens are charged to `budget`, and pass `tape` where a client has none. `common` counts
+    what several processes may use together.
     """
 
     def __init__(
@@ -36,8 +38,10 @@ class Models(Mapping[str, LM]):
         rng: random.Random,
         budget: Budget | None = None,
         tape: Tape | None = None,
+        common: Common | None = None,
     ) -> None:
         self._tape = tape
+        self._common = common
         self._rng = rng
         self.budget = budget
         self._clients: list[LMClient] = []
@@ -142,7 +146,7 @@ class Models(Mapping[str, LM]):
 
     def _bind(self, client: LMClient, transport: HttpTransport) -> None:
         if not client.is_open:
-            client.bind(transport, self._rng, self.budget, self._tape)
+            client.bind(transport, self._rng, self.budget, self._tape, self._common)
             self._bound.append(client)
 
     def unbind(self) -> None:

@@ -7,6 +7,7 @@ above or below. Around the requests: the cache, the budgets, the provider accoun
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import math
 import random
@@ -26,9 +27,11 @@ from runtime.lm.limits.account import Account, Ticket
 from runtime.lm.limits.allowance import Share
 from runtime.lm.limits.budget import Budget, Reservation, budgets_with, held_by_block, reserve
 from runtime.lm.limits.cache import AnswerCache, Forgiving, cache_key, is_bypassed, is_repeatable
+from runtime.lm.limits.common import Common
 from runtime.lm.limits.hedge import Sent, first_of, nobody_asks
 from runtime.lm.limits.quota import Quota
 from runtime.lm.limits.retry import Retry
+from runtime.lm.limits.sliced import SlicedLimit
 from runtime.lm.link import Link, Place
 from runtime.lm.providers import sending
 from runtime.lm.providers.library import is_warm, warm_up
@@ -310,7 +313,7 @@ class Requester:
     def _account(self, link: Link, exchange: Exchange) -> Account:
         """The account, whose quota is shared by its models; found once per link."""
         name, key = exchange.request.host, self._translator.account
-        quota = link.transport.shared(("quota", key), Quota)
+        quota = link.transport.shared(("quota", key), functools.partial(_quota, name, key, link.common))
         account = link.transport.shared(("account", key, self._translator.place().model), lambda: Account(name, quota))
         account.declare(self._settings.rpm, self._settings.tpm)
         link.account = account
@@ -350,10 +353,11 @@ class Requester:
         return Forgiving(cache), cache_key(exchange.request.url, _whole_body(exchange), options.get("extra_headers"))
 
     async def _reserved(self, exchange: Exchange, *, lasts: bool = False) -> Reservation:
-        budgets = budgets_with(self.opened().budget, self._settings.budget)
+        link = self.opened()
+        budgets = budgets_with(link.budget, self._settings.budget)
         prompt_tokens, completion_tokens = self._translator.expected_tokens(exchange) if budgets else (0, 0)
         cost_usd = self._translator.price_usd(prompt_tokens, completion_tokens) if budgets else 0.0
-        return await reserve(budgets, prompt_tokens + completion_tokens, cost_usd, lasts=lasts)
+        return await reserve(budgets, prompt_tokens + completion_tokens, cost_usd, lasts=lasts, common=link.common)
 
     def _limit_of(self, opening: _Opening) -> Callable[[int], LMError | None]:
         """What asks the budgets, as the pieces of an answer come, whether they cover it still."""
@@ -446,6 +450,14 @@ class Requester:
             attempt=made,
             spent=made > 1,
         )
+
+
+def _quota(host: str, account: tuple[str, str, str], common: Common | None) -> Quota:
+    """The limits of an account: of this process, or, where something counts for several, of them all."""
+    if common is None:
+        return Quota()
+    digest = hashlib.sha256("\n".join(account).encode()).hexdigest()[:16]
+    return Quota(lambda what: SlicedLimit(math.inf, f"{what} of {host} {digest}", common))
 
 
 def _kept(known: Completion, share: Share) -> Completion:

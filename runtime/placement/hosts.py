@@ -271,8 +271,10 @@ class HostActor(Actor):
                 finally:
                     place.forget(host)
             except BaseException as error:  # noqa: BLE001 - raised below: a nursery of the engine's would make a group of it
+                link.is_closing = True
                 started.kill()  # it may be well, and cut off: it must have ended before the next one starts
                 ended = error
+            link.is_closing = True
         if ended is not None:
             raise ended
 

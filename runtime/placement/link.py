@@ -22,6 +22,8 @@ from runtime.placement.failures import failure_data, failure_of
 from runtime.placement.frames import FrameBroken
 from runtime.placement.protocol import CallCancelled, Called, End, Greeted, Happening, Noted, Peer, Settled
 
+FENCE_AT: Final = 0.6
+"""The part of ``dead_after_s`` after which a host that hears nothing ends on its own, before another takes its work."""
 BEATS_IN: Final = 5
 """How many signs of life are given in the time after which their absence counts."""
 READ_BYTES: Final = 256 * 1024
@@ -76,6 +78,8 @@ class Link:
         self.overstayed: Callable[[], None] | None = None
         """Told when the other side has not ended a cancelled call in time: it is to be killed."""
         self.cancel_grace_s = 5.0
+        self.is_closing = False
+        """Whether its end is wanted: then :meth:`run` returns, and does not raise."""
         self.lost: HostLost | None = None
         """What calls fail with since the link has ended."""
         self._over = trio.Event()
@@ -200,7 +204,7 @@ class Link:
         """Carry until it is cancelled or the link ends, and settle all calls then; `serve` works on those of the other side.
 
         Raises:
-            HostLost: the link has ended, as it always does in the end.
+            HostLost: the link has ended without being closed.
         """
         broken = _Broken("its link was closed")
         try:
@@ -220,7 +224,8 @@ class Link:
                 raise rest from None
         finally:
             self.end(self.lose(broken.how, broken.silent_s))
-        self._check_lost()
+        if not self.is_closing:
+            self._check_lost()
 
     def end(self, error: HostLost) -> None:
         """Settle all calls with `error`, unless that was done; nothing more is taken from the link, and :meth:`run` returns."""
@@ -240,7 +245,7 @@ class Link:
                 data = await self._stream.receive_some(READ_BYTES)
                 happenings = self.peer.receive(bytes(data), trio.current_time())
             except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-                raise _Broken(f"its link broke ({error})" if str(error) else "its link broke") from error
+                raise _Broken("its link broke") from error
             except FrameBroken as error:
                 raise _Broken(f"it does not speak this protocol: {error}") from error
             if not data:

@@ -27,6 +27,7 @@ from runtime.graphs.events import (
     RunParkedEvent,
     RunResumed,
     RunStarted,
+    RunTakenOver,
     StoreRecovered,
     StoreStalled,
 )
@@ -170,6 +171,11 @@ def _resumed(event: Any, _: _Word) -> _Written:
     return _RUNS, logging.INFO, text, {"run_id": event.run_id, "graph": event.graph, "records": event.records}
 
 
+def _taken_over(event: Any, _: _Word) -> _Written:
+    text = f"run {event.run_id} of {event.graph} is taken over from worker {event.from_worker}, which is dead"
+    return _RUNS, logging.WARNING, text, {"run_id": event.run_id, "graph": event.graph, "from_worker": event.from_worker}
+
+
 def _run_parked(event: Any, word: _Word) -> _Written:
     text = f"run {event.run_id} of {event.graph} waits for a decision: {word(event.error)}"
     return _RUNS, logging.ERROR, text, {"run_id": event.run_id, "graph": event.graph}
@@ -202,6 +208,7 @@ _WRITERS: Final[Mapping[type[Event], Callable[[Any, _Word], _Written]]] = {
     MessageDeadLettered: _dead_letter,
     RunStarted: _started,
     RunResumed: _resumed,
+    RunTakenOver: _taken_over,
     RunParkedEvent: _run_parked,
     RunFinished: _finished,
     RunAbandoned: _abandoned,

@@ -56,6 +56,7 @@ from runtime import (
     RunSignalled,
     RunStarted,
     RunStatus,
+    RunTakenOver,
     Runtime,
     ScheduleFailed,
     SignalTaken,
@@ -309,7 +310,7 @@ def all_events(event: AnyEvent) -> str:
             return event.address
         case SupervisorParked() | MessageRedelivering():
             return event.address
-        case RunStarted() | RunResumed() | RunAdopted() | RunParkedEvent() | RunAbandoned():
+        case RunStarted() | RunResumed() | RunTakenOver() | RunAdopted() | RunParkedEvent() | RunAbandoned():
             return event.graph
         case ScheduleFailed():
             return event.name

@@ -23,6 +23,8 @@ from actors.checks import is_number
 from actors.errors import LMBudgetExhausted, UsageError
 from actors.lm import LMRequest, Usage
 from actors.words import repr_of
+from runtime.lm.limits.common import Common
+from runtime.lm.limits.drawn import Drawn
 
 
 class Listener(Protocol):
@@ -35,6 +37,21 @@ class Listener(Protocol):
     def requested(self, request: LMRequest) -> None:
         """A request has ended. Its times are those of the runtime's clock."""
         ...
+
+
+_MOST_NAME = 200
+
+
+def _is_name(_: object, __: attrs.Attribute[str | None], value: str | None) -> None:
+    if value is not None and not _is_printable(value):
+        raise UsageError(
+            f"Budget(shared_as={repr_of(value, 60)}): expected a name of up to {_MOST_NAME} printable characters, or None.\n"
+            '  Fix: shared_as="november", say.'
+        )
+
+
+def _is_printable(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip()) and len(value) <= _MOST_NAME and value.isprintable()
 
 
 _spending: ContextVar[tuple[Budget, ...]] = ContextVar("_spending", default=())
@@ -59,8 +76,11 @@ class Budget:
     """Prompt and completion together."""
     max_cost_usd: float = attrs.field(default=math.inf, validator=is_number(above=0), kw_only=True)
     """In US dollars. A model without a price in LiteLLM's table costs nothing here."""
+    shared_as: str | None = attrs.field(default=None, validator=_is_name, kw_only=True)
+    """Under which name all processes with the same store share it; what they spend is kept there permanently. None: it is this
+    object's. Another month's budget has another name."""
     tokens: int = attrs.field(default=0, init=False)
-    """Spent so far."""
+    """Spent so far, by this process."""
     cost_usd: float = attrs.field(default=0.0, init=False)
     """Spent so far."""
     estimated_tokens: int = attrs.field(default=0, init=False)
@@ -77,22 +97,70 @@ class Budget:
     _lasting_usd: float = attrs.field(default=0.0, init=False, repr=False)
     _line: list[_Waiter] = attrs.field(factory=list["_Waiter"], init=False, repr=False)
     """Invariant: in the order of ``_Waiter.turn``; holds those for whom there was no room here when they last looked."""
+    _drawn: Drawn | None = attrs.field(default=None, init=False, repr=False)
+    """This process's part of it, if others share it."""
+
+    def share(self, common: Common | None) -> None:
+        """Share it through `common`, if it is one that others share. For :func:`reserve`.
+
+        Raises:
+            UsageError: there is no store to share it through.
+        """
+        if self.shared_as is None or (self._drawn is not None and self._drawn.common is common):
+            return
+        if common is None or self._drawn is not None:
+            why = "nothing counts it" if common is None else "another runtime of this process uses the same object"
+            raise UsageError(
+                f"Budget(shared_as={self.shared_as!r}) is shared through the store of its runtime, and {why}.\n"
+                "  Fix: open_runtime(store=…) with one of understudy's stores, and make a Budget for each runtime."
+            )
+        name = f"budget {self.shared_as}"
+        self._drawn = Drawn(name, self.max_tokens, self.max_cost_usd, common, self.tokens, self.cost_usd)
+        common.tend(self._settle)
+
+    async def _settle(self, is_last: bool) -> None:
+        if self._drawn is not None:
+            held = self.tokens + self.reserved_tokens, self.cost_usd + self.reserved_usd
+            await self._drawn.settle(*held, is_last=is_last)
+            self._drawn = None if is_last else self._drawn
+            self._wake()
+
+    async def draw(self, waiter: _Waiter) -> bool:
+        """Draw what `waiter` lacks, if that is what it lacks here; whether there may be room for it now."""
+        tokens, usd = self.room()
+        is_first = bool(self._line) and self._line[0] is waiter
+        if self._drawn is None or not is_first or (waiter.tokens <= tokens and waiter.cost_usd <= usd):
+            return False
+        wanted = self.tokens + self.reserved_tokens + waiter.tokens, self.cost_usd + self.reserved_usd + waiter.cost_usd
+        return await self._drawn.cover(*wanted) or self.refusal(waiter.tokens, waiter.cost_usd) is not None
+
+    def _others(self) -> tuple[float, float]:
+        return (0.0, 0.0) if self._drawn is None else (self._drawn.others_tokens, self._drawn.others_usd)
 
     def refusal(self, tokens: int, cost_usd: float, *, lasting: bool = False) -> str | None:
         """Why so much more may never be spent; None when it may, now or later. `lasting`: with no block left beforehand."""
-        left = self.max_tokens - self.tokens - (self._lasting_tokens if lasting else 0)
+        others_tokens, others_usd = self._others()
+        left = self.max_tokens - others_tokens - self.tokens - (self._lasting_tokens if lasting else 0)
         if tokens > left:
             return f"{tokens} tokens asked, {left:g} of {self.max_tokens:g} left"
-        left_usd = self.max_cost_usd - self.cost_usd - (self._lasting_usd if lasting else 0.0)
+        left_usd = self.max_cost_usd - others_usd - self.cost_usd - (self._lasting_usd if lasting else 0.0)
         if cost_usd > left_usd:
             return f"${cost_usd:.6f} asked, ${left_usd:.6f} of ${self.max_cost_usd:g} left"
         return None
 
     def room(self) -> tuple[float, float]:
-        """Tokens and US dollars that are neither spent nor reserved."""
+        """Tokens and US dollars that are neither spent nor reserved; of a shared one, of what was drawn."""
+        drawn = self._drawn
+        tokens = self.max_tokens if drawn is None or math.isinf(self.max_tokens) else drawn.tokens
+        usd = self.max_cost_usd if drawn is None or math.isinf(self.max_cost_usd) else drawn.usd
+        return tokens - self.tokens - self.reserved_tokens, usd - self.cost_usd - self.reserved_usd
+
+    def outlook(self) -> tuple[float, float]:
+        """As :meth:`room`, with what may still be drawn of a shared one."""
+        others_tokens, others_usd = self._others()
         return (
-            self.max_tokens - self.tokens - self.reserved_tokens,
-            self.max_cost_usd - self.cost_usd - self.reserved_usd,
+            self.max_tokens - others_tokens - self.tokens - self.reserved_tokens,
+            self.max_cost_usd - others_usd - self.cost_usd - self.reserved_usd,
         )
 
     def charge(self, usage: Usage) -> None:
@@ -241,7 +309,7 @@ class Reservation:
     def excess(self, tokens: int, cost_usd: float) -> str | None:
         """Why a call that has come to so much must end: it is more than what is held for it and what is left. None if not."""
         for budget in self.budgets:
-            tokens_left, usd_left = budget.room()
+            tokens_left, usd_left = budget.outlook()
             if self._is_held:
                 tokens_left, usd_left = tokens_left + self._tokens, usd_left + self._cost_usd
             if tokens > tokens_left:
@@ -316,7 +384,9 @@ def listening(listener: Listener) -> Generator[None]:
         _listening.set(before)
 
 
-async def reserve(budgets: tuple[Budget, ...], tokens: int, cost_usd: float, *, lasts: bool = False) -> Reservation:
+async def reserve(
+    budgets: tuple[Budget, ...], tokens: int, cost_usd: float, *, lasts: bool = False, common: Common | None = None
+) -> Reservation:
     """Hold so much of all `budgets` until it is settled or released. Waits for its turn; no checkpoint where there is room.
 
     Args:
@@ -324,23 +394,36 @@ async def reserve(budgets: tuple[Budget, ...], tokens: int, cost_usd: float, *, 
         tokens: prompt and completion together.
         cost_usd: in US dollars.
         lasts: whether a block of the caller's may hold it for long; see :func:`held_by_block`.
+        common: counts those budgets that other processes share.
 
     Raises:
         LMBudgetExhausted: one of them has spent it; nothing is held then of any.
+        UsageError: one of them is to be shared, and cannot be.
     """
     if not budgets:
         return Reservation((), 0, 0.0, lasts, _listening.get())
+    for budget in budgets:
+        budget.share(common)
     is_holder = any(reservation.binds(budgets) for reservation in _held.get())
     waiter = _Waiter(budgets, tokens, cost_usd, is_holder)
     try:
         while not waiter.may_go():
             waiter.news = trio.Event()
-            await waiter.news.wait()
+            if not await _drawn_for(waiter):
+                await waiter.news.wait()
         for budget in budgets:
             budget.hold(tokens, cost_usd, lasts=lasts)
     finally:
         waiter.stand_in(())
     return Reservation(budgets, tokens, cost_usd, lasts, _listening.get())
+
+
+async def _drawn_for(waiter: _Waiter) -> bool:
+    """Draw on the shared budgets that have no room for `waiter`; whether any has more now."""
+    has_more = False
+    for budget in waiter.lines:
+        has_more |= await budget.draw(waiter)
+    return has_more
 
 
 @contextmanager

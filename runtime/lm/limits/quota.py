@@ -6,12 +6,32 @@ All models on the account draw on it. Nothing here sends anything.
 from __future__ import annotations
 
 import math
-from typing import final
+from collections.abc import Callable
+from typing import Protocol, final
 
 import attrs
 import trio
 
 WINDOW_S = 60.0
+
+
+class Limit(Protocol):
+    """So many requests or tokens a minute."""
+
+    most: float
+
+    async def take(self, amount: float) -> Entry:
+        """Wait, in order of arrival, until `amount` fits, and book it. More than a minute's worth waits until nothing is owed."""
+        ...
+
+    def correct(self, entry: Entry, amount: float) -> None:
+        """Book `amount` in place of what was taken: 0 for what was never sent. What has been paid back meanwhile stays so."""
+        ...
+
+    @property
+    def used(self) -> float:
+        """How much of a minute's worth has been taken and is not paid back yet; 0 without a limit."""
+        ...
 
 
 @final
@@ -32,7 +52,7 @@ class MinuteLimit:
         self._corrected = trio.Event()
 
     async def take(self, amount: float) -> Entry:
-        """Wait, in order of arrival, until `amount` fits, and book it. More than a minute's worth waits until nothing is owed."""
+        """See ``Limit.take``."""
         entry = Entry(amount)
         if math.isinf(self.most):
             return entry
@@ -46,7 +66,7 @@ class MinuteLimit:
         return entry
 
     def correct(self, entry: Entry, amount: float) -> None:
-        """Book `amount` in place of what was taken: 0 for what was never sent. What has been paid back meanwhile stays so."""
+        """See ``Limit.correct``."""
         if not entry.each_s:
             return
         now_s, ended_s = trio.current_time(), entry.end_s
@@ -61,7 +81,7 @@ class MinuteLimit:
 
     @property
     def used(self) -> float:
-        """How much of a minute's worth has been taken and is not paid back yet; 0 without a limit."""
+        """See ``Limit.used``."""
         if math.isinf(self.most):
             return 0.0
         return max(0.0, self._paid_at_s - trio.current_time()) * self.most / WINDOW_S
@@ -92,9 +112,10 @@ class Entry:
 class Quota:
     """The two limits of one account."""
 
-    def __init__(self) -> None:
-        self.requests = MinuteLimit(math.inf)
-        self.tokens = MinuteLimit(math.inf)
+    def __init__(self, limit: Callable[[str], Limit] | None = None) -> None:
+        """`limit` makes those that several processes share, by what is counted; None: they are this process's."""
+        self.requests: Limit = MinuteLimit(math.inf) if limit is None else limit("requests")
+        self.tokens: Limit = MinuteLimit(math.inf) if limit is None else limit("tokens")
 
     def declare(self, rpm: float | None, tpm: float | None) -> None:
         """A client's own limits per minute. If several clients on one account have limits, the lowest holds."""

@@ -6,7 +6,7 @@ import contextlib
 import itertools
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Final, final
+from typing import Any, final
 
 import attrs
 import trio
@@ -20,13 +20,10 @@ from runtime.graphs.dependencies import Contexts, RunDependencies
 from runtime.graphs.generator import hand_out
 from runtime.graphs.reducer.wording import check_made
 from runtime.placement.host.hosted_run import HostedRun
-from runtime.placement.link import BEATS_IN, Link
+from runtime.placement.link import BEATS_IN, FENCE_AT, Link
 from runtime.placement.payloads import PROTOCOL, NodeCodec, likeness, packed, unpacked
 from runtime.placement.places import Invitation
 from runtime.placement.protocol import Peer
-
-FENCE_AT: Final = 0.6
-"""The part of ``dead_after_s`` after which a host that hears nothing ends on its own, before another takes its work."""
 
 Find = Callable[[str, str, str], NodeSpec]
 """A node, by the name of its code, its graph and its own name."""

@@ -14,6 +14,7 @@ process, or the same one after a restart, sees. The tests are coroutines; run th
 
 from __future__ import annotations
 
+from runtime.testing.stores.contract_allowances import AllowanceContract
 from runtime.testing.stores.contract_ends import EndContract
 from runtime.testing.stores.contract_journals import JournalContract
 from runtime.testing.stores.contract_outside import OutsideContract
@@ -21,5 +22,5 @@ from runtime.testing.stores.contract_owners import OwnerContract
 from runtime.testing.stores.contract_runs import RunContract
 
 
-class StoreContract(JournalContract, RunContract, OwnerContract, OutsideContract, EndContract):
-    """The tests. A store that passes them can keep the journals of any graph."""
+class StoreContract(JournalContract, RunContract, OwnerContract, OutsideContract, EndContract, AllowanceContract):
+    """The tests. A store that passes them can keep the journals of any graph, and counts right what its owners share."""

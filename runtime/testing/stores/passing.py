@@ -8,6 +8,7 @@ from typing import Any
 
 import trio
 
+from runtime.journal.allowances import AllowanceStore, Amount
 from runtime.journal.records import Record
 from runtime.journal.store import (
     Created,
@@ -85,6 +86,20 @@ class PassingStore:
         store: Any = self._store
         log: EventLog = store
         return log
+
+    async def owe(self, name: str, seconds: float) -> float:
+        """See ``AllowanceStore.owe``."""
+        return await self._allowances.owe(name, seconds)
+
+    async def spend(self, name: str, amount: Amount, most: Amount) -> tuple[bool, Amount]:
+        """See ``AllowanceStore.spend``."""
+        return await self._allowances.spend(name, amount, most)
+
+    @property
+    def _allowances(self) -> AllowanceStore:
+        store: Any = self._store
+        allowances: AllowanceStore = store
+        return allowances
 
     async def run(self, run: str) -> StoredRun | None:
         """See ``Store.run``."""

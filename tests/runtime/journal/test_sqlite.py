@@ -360,7 +360,10 @@ async def test_a_file_of_the_first_schema_goes_on(path):
     async with opened(lambda: SqliteStore(path)) as store:
         await create(store)
     db = sqlite3.connect(path)
-    db.executescript("drop table told; update meta set value = '1' where key = 'schema'")
+    db.executescript(
+        "drop table told; drop table allowances; alter table runs drop column left_by; "
+        "update meta set value = '1' where key = 'schema'"
+    )
     db.close()
 
     async with opened(lambda: SqliteStore(path)) as store:

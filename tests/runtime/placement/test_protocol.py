@@ -28,6 +28,7 @@ def pair(window: float = 3) -> tuple[Peer, Peer]:
     return owner, host
 
 
+@hypothesis.settings(max_examples=40)
 @hypothesis.given(st.lists(FRAMES, max_size=6), st.lists(st.integers(0, 400), max_size=8))
 def test_frames_come_out_as_they_went_in_however_the_stream_is_cut(frames, cuts):
     data = b"".join(map(written, frames))
@@ -40,6 +41,7 @@ def test_frames_come_out_as_they_went_in_however_the_stream_is_cut(frames, cuts)
     assert reader.is_between_frames
 
 
+@hypothesis.settings(max_examples=40)
 @hypothesis.given(st.lists(FRAMES, min_size=1, max_size=4), st.data())
 def test_a_truncated_frame_is_never_taken(frames, data):
     whole = b"".join(map(written, frames))
@@ -52,6 +54,7 @@ def test_a_truncated_frame_is_never_taken(frames, data):
     assert len(found) < len(frames)
 
 
+@hypothesis.settings(max_examples=40)
 @hypothesis.given(st.binary(max_size=200))
 def test_a_peer_that_gets_anything_at_all_takes_it_or_says_that_it_is_broken(data):
     peer, happenings = Peer(0.0), []

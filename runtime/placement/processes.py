@@ -1,0 +1,171 @@
+"""Hosts on the runtime's own machine: spawned processes, each with a guardian above it. The standard library starts them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncGenerator, Iterable
+from pathlib import Path
+from typing import Final, final
+
+import attrs
+import trio
+
+from actors.checks import is_count, is_number
+from actors.errors import Problem, UsageError
+from actors.graphs.node import NodeSpec
+from actors.graphs.placing import naming_problems
+from runtime.placement.link import BEATS_IN, FENCE_AT
+from runtime.placement.places import Gone, Invitation
+
+GUARDIAN: Final = Path(__file__).parent / "host" / "guardian.py"
+END_S: Final = 5.0
+"""How long a host may take to end when its link does."""
+KILL_S: Final = 2.0
+"""How long the guardian may take to kill it."""
+_BEAT, _KILL, _ENDED = b"b", b"k", b"x"
+
+
+@final
+@attrs.frozen
+class Processes:
+    """Processes on this machine: ``places={"cpu": Processes(4)}``. For nodes that compute, and code that may need killing.
+
+    They are spawned, not forked, import the modules of the nodes by name, and inherit environment, output and working directory.
+    They end with the runtime, however it ends. On POSIX systems only.
+    """
+
+    hosts: int = attrs.field(validator=is_count(least=1))
+    """How many."""
+    window: int = attrs.field(default=64, kw_only=True, validator=is_count(least=1))
+    """How many calls may be out to one host."""
+    start_timeout_s: float = attrs.field(default=60.0, kw_only=True, validator=is_number(above=0))
+    """How many seconds a host may take to start; so long, what is to run here waits for one."""
+    dead_after_s: float = attrs.field(default=10.0, kw_only=True, validator=is_number(above=0, finite=True))
+    """After how many seconds without a sign of life of its guardian a host is lost."""
+    stuck_after_s: float = attrs.field(default=60.0, kw_only=True, validator=is_number(above=0, finite=True))
+    """After how many seconds without a sign of life of its event loop a host is killed: it is stopped, or a function holds it."""
+    cancel_grace_s: float = attrs.field(default=5.0, kw_only=True, validator=is_number(least=0, finite=True))
+    """How many seconds code that was cancelled may take to end before its host is killed."""
+
+    def problems(self, spec: NodeSpec, /) -> Iterable[Problem]:
+        """See ``Place.problems``."""
+        return naming_problems(spec)
+
+    @contextlib.asynccontextmanager
+    async def start(self, host_id: str, invitation: Invitation, /) -> AsyncGenerator[_Process]:
+        """See ``Place.start``."""
+        if os.name != "posix":
+            raise UsageError("Processes() starts hosts on POSIX systems only.\n  Fix: places={…: Here()} on this system.")
+        near, far = socket.socketpair()
+        control, told = socket.socketpair()
+        with far, told:
+            guardian = await trio.lowlevel.open_process(
+                [sys.executable, "-I", "-S", str(GUARDIAN), str(told.fileno()), str(far.fileno())],
+                stdin=None,
+                pass_fds=[told.fileno(), far.fileno()],
+                start_new_session=True,  # a Ctrl-C in the terminal is the runtime's
+            )
+        stream, line = (trio.SocketStream(trio.socket.from_stdlib_socket(each)) for each in (near, control))
+        host = _Process(stream, line, guardian, self.dead_after_s)
+        try:
+            await line.send_all(_told(invitation))
+            yield host
+        finally:
+            with trio.CancelScope(shield=True):
+                await host.end()
+
+
+def _told(invitation: Invitation) -> bytes:
+    """What the guardian and the host are told: over a socket, since others can read a command line."""
+    told = {
+        "flags": [f"-W{each}" for each in sys.warnoptions],
+        "path": [os.path.abspath(each) for each in sys.path],
+        "place": invitation.place,
+        "host": invitation.host,
+        "incarnation": invitation.incarnation,
+        "secret": invitation.secret.hex(),
+        "dead_after_s": invitation.dead_after_s,
+        "silent_after_s": FENCE_AT * invitation.dead_after_s,
+    }
+    return json.dumps(told).encode() + b"\n"
+
+
+@final
+class _Process:
+    """See ``StartedHost``."""
+
+    def __init__(
+        self, stream: trio.SocketStream, control: trio.SocketStream, guardian: trio.Process, dead_after_s: float
+    ) -> None:
+        self.stream = stream
+        self._control = control
+        self._guardian = guardian
+        self._dead_after_s = dead_after_s
+        self._ended: Gone | None = None
+        self._over = trio.Event()
+
+    def kill(self) -> None:
+        """See ``StartedHost.kill``: the guardian does it, which knows the process for certain."""
+        with contextlib.suppress(OSError):
+            os.write(self._control.socket.fileno(), _KILL)
+
+    async def gone(self) -> Gone:
+        """See ``StartedHost.gone``."""
+        if self._ended is None:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._beat)
+                self._ended = await self._listen()
+                self._over.set()
+                nursery.cancel_scope.cancel()
+        assert self._ended is not None, "it is set above"
+        return self._ended
+
+    async def _beat(self) -> None:
+        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            while True:
+                await self._control.send_all(_BEAT)
+                await trio.sleep(min(1.0, FENCE_AT * self._dead_after_s / BEATS_IN))
+
+    async def _listen(self) -> Gone:
+        data = more = b""
+        while True:
+            with trio.move_on_after(self._dead_after_s) as scope:
+                try:
+                    more = bytes(await self._control.receive_some(64))
+                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    more = b""
+            if scope.cancelled_caught:
+                return Gone(f"nothing was heard of its guardian for {self._dead_after_s:g} s", self._dead_after_s)
+            if not more:
+                return Gone("its guardian ended")
+            data = (data + more)[-5:] if _ENDED in data + more else b""
+            if _ENDED in data and len(data) >= 5:
+                return Gone(_how(int.from_bytes(data[-4:], "big", signed=True)))
+
+    async def end(self) -> None:
+        """End the host by the end of its link; kill it if it does not, and the guardian if that does not."""
+        await self.stream.aclose()
+        with trio.move_on_after(END_S):
+            await self._guardian.wait()
+        if self._guardian.returncode is None:
+            self.kill()
+            with trio.move_on_after(KILL_S):
+                await self._guardian.wait()
+        await self._control.aclose()
+        if self._guardian.returncode is None:
+            self._guardian.kill()  # the host ends with it
+            await self._guardian.wait()
+
+
+def _how(code: int) -> str:
+    if code >= 0:
+        return f"its process ended with exit code {code}"
+    try:
+        return f"its process was ended by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"its process was ended by signal {-code}"

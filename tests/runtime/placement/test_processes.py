@@ -1,0 +1,154 @@
+"""Hosts that are processes: `kill -9`, a loop that is held, and the end of the runtime. Few, since each starts processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import trio
+
+from actors import DeclarationError, HostLost, RunFailed
+from runtime import ActorRestarting, NodeReported, open_runtime
+from runtime.placement import HostLost as HostLostEvent
+from runtime.placement import HostStarted, Processes
+from tests.patience import first_line
+from tests.runtime.graphs.stage import leaves
+from tests.runtime.placement import parts
+from tests.runtime.placement.parts import Paper
+
+ROOT = Path(__file__).resolve().parents[3]
+PATIENCE_S = 120.0
+"""No host is taken for dead because this machine is slow."""
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs: neither gone nor only waiting for its parent to look."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+async def until_gone(pids: set[int]) -> None:
+    with trio.fail_after(60):
+        while any(map(is_alive, pids)):  # noqa: ASYNC110 - another process tells no one
+            await trio.sleep(0.02)
+
+
+async def test_a_host_that_is_killed_costs_one_restart_and_its_calls_are_made_elsewhere():
+    events: list[object] = []
+    place = Processes(2, dead_after_s=PATIENCE_S)
+    async with open_runtime(places={"cpu": place}, instruments=[events.append]) as runtime:
+        await runtime.deploy(parts.graph)
+        handle = await runtime.start(parts.graph, Paper(8, nap_s=0.5))
+        await until(lambda: sum(isinstance(event, NodeReported) for event in events) == 8)
+        pids = children()
+
+        os.kill(min(pids), signal.SIGKILL)
+
+        with trio.fail_after(60):
+            grade = await handle.result()
+        assert grade.marks == tuple(range(8))
+        await until(lambda: sum(isinstance(event, HostStarted) for event in events) == 3)
+        pids |= children()
+    await until_gone(pids)
+    assert os.getpid() not in pids
+    assert len(pids) == 3
+    assert len([event for event in events if isinstance(event, HostLostEvent)]) == 1
+    restarts = [event.address for event in events if isinstance(event, ActorRestarting) and event.address.startswith("places")]
+    assert len(restarts) == 1
+    assert max(step.attempt for step in handle.trace) == 2
+
+
+async def until(holds) -> None:
+    with trio.fail_after(60):
+        while not holds():  # noqa: ASYNC110 - the same
+            await trio.sleep(0.01)
+
+
+def children() -> set[int]:
+    """The host processes of this one: the children of its guardians."""
+    guardians = [pid for pid, parent in parents().items() if parent == os.getpid()]
+    return {pid for pid, parent in parents().items() if parent in guardians}
+
+
+def parents() -> dict[int, int]:
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                found[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            except OSError:
+                continue
+    return found
+
+
+@pytest.mark.chaos
+async def test_a_function_that_holds_the_loop_of_its_host_ends_with_the_host():
+    """No local runtime could stop it; the guardian does, which is another process."""
+    events: list[object] = []
+    place = Processes(1, dead_after_s=PATIENCE_S, cancel_grace_s=0.2)
+    async with open_runtime(places={"cpu": place}, instruments=[events.append]) as runtime:
+        await runtime.deploy(parts.burning)
+        pids = children()
+
+        with pytest.raises(RunFailed) as failure, trio.fail_after(60):
+            await runtime.run(parts.burning, Paper(1))
+
+        assert type(leaves(failure.value)[0].__cause__).__name__ in {"NodeTimedOut", HostLost.__name__}
+        await until_gone(pids)
+    (lost,) = [event for event in events if isinstance(event, HostLostEvent)]
+    assert lost.how == "what was cancelled there had not ended 0.2 s later, so it was killed"
+
+
+OWNER = """
+import sys, trio
+from runtime import open_runtime
+from runtime.placement import Processes
+from tests.runtime.placement import parts
+from tests.runtime.placement.test_processes import children
+
+async def main():
+    async with open_runtime(places={"cpu": Processes(1, dead_after_s=120)}) as runtime:
+        await runtime.deploy(parts.burning)
+        print(*children(), flush=True)
+        await runtime.run(parts.burning, parts.Paper(1))
+
+trio.run(main)
+"""
+
+
+@pytest.mark.chaos
+def test_a_runtime_that_is_killed_leaves_no_host_behind_even_one_whose_loop_is_held():
+    owner = subprocess.Popen([sys.executable, "-c", OWNER], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    pids = set(map(int, first_line(owner).split()))
+    assert len(pids) == 1
+    assert all(map(is_alive, pids))
+
+    owner.kill()
+    owner.communicate(timeout=60)
+
+    deadline = time.monotonic() + 60
+    while any(map(is_alive, pids)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not any(map(is_alive, pids))
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Processes(0), "Processes(hosts=0): expected a whole number >= 1."),
+        (lambda: Processes(2, window=0), "Processes(window=0): expected a whole number >= 1."),
+        (lambda: Processes(2, dead_after_s=0), "Processes(dead_after_s=0): expected a finite number > 0."),
+    ],
+)
+def test_wrong_numbers_are_said_when_they_are_written(make, words):
+    with pytest.raises(DeclarationError) as failure:
+        make()
+
+    assert str(failure.value).startswith(words)
