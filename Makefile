@@ -107,7 +107,7 @@ load: $(VENV)/test.stamp
 	@$(BIN)/python -m tests.load $(ARGS)
 
 chaos: $(VENV)/test.stamp
-	@$(BIN)/python -m pytest -m chaos -o faulthandler_timeout=3600 tests/runtime tests/exploration $(ARGS)
+	@$(BIN)/python -m pytest -m chaos -o faulthandler_timeout=3600 tests/runtime tests/exploration tests/regressions $(ARGS)
 
 RUNS ?= 10000
 TREES ?= 20000
@@ -152,6 +152,7 @@ ifeq ($(strip $(ARGS)),)
 	@$(BIN)/python -m tests.benchmarks.failing_share
 	@$(BIN)/python -m tests.benchmarks.first_calls
 	@$(BIN)/python -m tests.benchmarks.journals
+	@$(BIN)/python -m tests.benchmarks.journal_costs
 	@$(BIN)/python -m tests.benchmarks.lm_calls
 endif
 

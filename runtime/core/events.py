@@ -9,6 +9,7 @@ import logging
 import weakref
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, cast, final
 
@@ -221,12 +222,20 @@ class EventStream(Generic[E]):
         self.close()
 
 
+Tell = Callable[[Event], None]
+
+
 class Audience(Protocol):
     """Whom something that happens is told."""
 
     @property
     def listening(self) -> bool:
         """Whether anybody listens to anything: while it is False, making an event is not worth it."""
+        ...
+
+    @property
+    def teller(self) -> Callable[[type[Event]], Tell | None]:
+        """What tells those who listen to events of a class, and never raises; None if there are none."""
         ...
 
     def wants(self, kind: type[Event]) -> bool:
@@ -248,6 +257,19 @@ class _Sink:
 
 
 @final
+class _Tellers(dict[type[Event], "Tell | None"]):
+    """By class of events, who is told of them; found when such an event first happens."""
+
+    def __init__(self, find: Callable[[type[Event]], Tell | None]) -> None:
+        super().__init__()
+        self._find = find
+
+    def __missing__(self, kind: type[Event]) -> Tell | None:
+        found = self[kind] = self._find(kind)
+        return found
+
+
+@final
 class EventBus:
     """Where the runtime reports what happened, an :class:`Audience`."""
 
@@ -257,24 +279,40 @@ class EventBus:
         self._sinks: tuple[_Sink, ...] = ()
         self.listening = False
         """Whether making an event is worth it. An attribute, since each step of a graph asks several times."""
-        self._wanted: dict[type[Event], bool] = {}
-        """What :meth:`wants` has found since the sinks and streams last changed."""
+        self._tellers = _Tellers(self._find)
+        """As found since the sinks and streams last changed."""
+        self.teller: Callable[[type[Event]], Tell | None] = self._tellers.__getitem__
+        """What tells those who take events of a class; None if there are none."""
         self.on_interrupt: Callable[[BaseException], None] | None = None
         """Called with what must not be survived and came out of a sink: the code that publishes could do nothing about it."""
 
     def wants(self, kind: type[Event]) -> bool:
         """Whether a sink or a stream takes events of the class `kind`."""
-        if not self.listening:
-            return False
-        wanted = self._wanted.get(kind)
-        if wanted is None:
-            wanted = bool(self._order) or any(issubclass(kind, sink.kinds) for sink in self._sinks)
-            self._wanted[kind] = wanted
-        return wanted
+        return self.listening and self.teller(kind) is not None
+
+    def _find(self, kind: type[Event]) -> Tell | None:
+        sinks = tuple(sink for sink in self._sinks if issubclass(kind, sink.kinds))
+        if self._order or len(sinks) > 1:
+            return partial(self._tell_all, sinks)
+        return self._guarded(sinks[0]) if sinks else None
+
+    def _guarded(self, sink: _Sink) -> Tell:
+        """:meth:`_tell_all` for the only one who listens, as it mostly is."""
+        call = sink.call
+
+        @trio.lowlevel.enable_ki_protection
+        def tell(event: Event) -> None:
+            try:
+                call(event)
+            except BaseException as error:  # noqa: BLE001 - see publish
+                self._remove(sink)
+                self.publish(self._failure(call, event, error))
+
+        return tell
 
     def _changed(self) -> None:
         self.listening = bool(self._order or self._sinks)
-        self._wanted.clear()
+        self._tellers.clear()
 
     def add_sink(self, sink: Callable[[Any], object], kinds: tuple[type[Event], ...] = (Event,)) -> Callable[[], None]:
         """Call `sink` with every event of `kinds` from now on; returns what ends that.
@@ -306,19 +344,22 @@ class EventBus:
         self._order = [known for known in self._order if known is not dead]
         self._changed()
 
-    @trio.lowlevel.enable_ki_protection  # else Ctrl-C would pass for a failure of the instrument in which it happens to come
     def publish(self, event: Event) -> None:
         """Give `event` to every sink and subscriber, in the order in which they came. Never raises.
 
         The code that publishes is in the middle of something, such as the end of an actor, of which others must still hear.
         """
+        tell = self.teller(type(event))
+        if tell is not None:
+            tell(event)
+
+    @trio.lowlevel.enable_ki_protection  # else Ctrl-C would pass for a failure of the instrument in which it happens to come
+    def _tell_all(self, sinks: tuple[_Sink, ...], event: Event) -> None:
         failed: list[InstrumentFailed] | None = None
-        for sink in self._sinks:
-            if not isinstance(event, sink.kinds):
-                continue
+        for sink in sinks:
             try:
                 sink.call(event)
-            except BaseException as error:  # noqa: BLE001 - see above
+            except BaseException as error:  # noqa: BLE001 - see publish
                 self._remove(sink)
                 failed = [*(failed or ()), self._failure(sink.call, event, error)]
         for known in tuple(self._order):
@@ -327,7 +368,7 @@ class EventBus:
                 continue
             try:
                 stream.offer(event)
-            except BaseException as error:  # noqa: BLE001 - see above
+            except BaseException as error:  # noqa: BLE001 - see publish
                 failure = self._failure(stream.keep, event, error)
                 stream.take(failure)  # its reader learns why nothing more comes
                 stream.close()
@@ -368,6 +409,10 @@ class WithStream:
     def wants(self, kind: type[Event]) -> bool:
         """True: the stream does."""
         return True
+
+    def teller(self, kind: type[Event]) -> Tell:
+        """See :class:`Audience`."""
+        return self.publish
 
     def publish(self, event: Event) -> None:
         """Tell the stream, and anyone who listens to the runtime."""

@@ -9,10 +9,11 @@ import contextlib
 import math
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Generic, Unpack, final, overload
 
 from actors.actor import Actor, ActorRef, ActorStatistics, Asked, R, SpawnOptions, Terminated
-from actors.graphs.conversations import Policy, Turn
+from actors.graphs.conversations import Policy, TooLong, Turn
 from actors.graphs.graph import Graph
 from actors.lm import LM, ChatMessage, Completion
 from actors.restarts import RestartType
@@ -23,7 +24,8 @@ from runtime.core.events import DEFAULT_BUFFER, Event
 from runtime.core.inspection import Look, RuntimeStatistics, TreeNode
 from runtime.core.task_handle import TaskHandle
 from runtime.embed.portal_base import In, M, Out, PortalEventStream, PortalFace, PortalLMStream
-from runtime.graphs.conversations import IDLE_S, KEEP, Compact, Conversation
+from runtime.graphs.compacting import Compact
+from runtime.graphs.conversations import IDLE_S, KEEP, Conversation
 from runtime.graphs.deployment import Deployment
 from runtime.graphs.events import AnyEvent, AnyRunEvent
 from runtime.graphs.handle import RunHandle
@@ -31,6 +33,7 @@ from runtime.graphs.history import History
 from runtime.graphs.questions import Question
 from runtime.graphs.record import RunStatus, Spend, Step
 from runtime.graphs.schedules import CatchUp, Schedule
+from runtime.graphs.supposing import WhatIf
 from runtime.graphs.talks import Talk
 from runtime.journal.store import Page, StoredRun, StoredStatus
 from runtime.lm.limits.budget import Budget
@@ -41,6 +44,18 @@ from runtime.lm.statistics import ModelStatistics
 @final
 class PortalRuntime(PortalFace[Runtime], of=Runtime):
     """``Runtime`` for threads."""
+
+    def what_if(
+        self,
+        case: History | str | Path,
+        replace: Mapping[str, Any],
+        *,
+        graph: Graph[Any, Any] | None = None,
+        budget: Budget | None = None,
+        timeout: float | None = None,
+    ) -> WhatIf:
+        """See ``Runtime.what_if``."""
+        return self._cross(timeout, self._native.what_if, case, replace, graph=graph, budget=budget)
 
     def spawn(
         self,
@@ -189,7 +204,7 @@ class PortalRuntime(PortalFace[Runtime], of=Runtime):
         key: str,
         policy: Policy = Policy.ENQUEUE,
         keep: int = KEEP,
-        compact: Compact | None = None,
+        compact: Compact | Graph[TooLong, Any] | None = None,
         idle_s: float = IDLE_S,
     ) -> PortalConversation[In, Out]:
         """See ``Runtime.conversation``."""

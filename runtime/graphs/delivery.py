@@ -25,7 +25,7 @@ from runtime.core.failures import failure_in
 from runtime.core.worker_threads import run_in_thread
 from runtime.graphs.away import Elsewhere
 from runtime.graphs.carried import take_on
-from runtime.graphs.events import FieldDelta, NodeRetrying, NodeStarted
+from runtime.graphs.events import FieldDelta, NodeRetrying
 from runtime.graphs.generator import hand_out
 from runtime.graphs.injected import NodeLM, NodeRun
 from runtime.graphs.journaling import Journal
@@ -35,6 +35,7 @@ from runtime.graphs.recorded_errors import MOST_SAID
 from runtime.graphs.resuming import step_uncertain
 from runtime.graphs.run import Work
 from runtime.graphs.slowness import telling_when_slow
+from runtime.graphs.step_events import tell_started
 from runtime.graphs.tooling import Equipment
 from runtime.journal.records import RecordKind
 from runtime.lm.dspy.choosing import Picking, fill_one_of
@@ -85,11 +86,14 @@ class NodeActor(Actor):
         # Set one by one, since another context for this task would cost a checkpoint; see test_b7_*.
         tokens = take_on(run.carried) if run.carried else ()
         if run.audience.listening:  # after these, so what a tracer sets now is what the node's code finds: test_tracing.py
-            message.tell(NodeStarted, waited_s=step.started_at_s - step.waits_since_s, backoff_s=step.backoff_s)
+            tell_started(run.audience, run.state.run_id, step, step.started_at_s)
         try:
             if run.journal is not None:
                 await run.journal.log.confirm()
-            if self._is_call and message.error is None:
+            if run.journal is not None and run.journal.rehearsal is not None:
+                place, number, perform = run.journal.whole(step.path), step.attempt, partial(self._attempt, message)
+                output = await run.journal.rehearsal.attempt(place, number, self._spec, perform)
+            elif self._is_call and message.error is None:
                 output = await self._spec.function(**message.delivery.arguments)
             else:
                 output = await self._attempt(message)
@@ -189,7 +193,7 @@ Serve = Callable[[Work, Any], Awaitable[Any]]
 
 def is_call(spec: NodeSpec) -> bool:
     """Whether an attempt at a node is nothing but a call of its function with its messages, as it is for most."""
-    bare = not (spec.needs or spec.recalls or spec.injected or spec.gathering) and spec.message is None
+    bare = not (spec.needs or spec.recalls or spec.injected or spec.gathering or spec.given) and spec.message is None
     is_bare = bare and spec.options.effect is Effect.REPEAT
     return is_bare and spec.kind is Kind.FUNCTION and spec.fan_out is not Many.STREAM
 
@@ -277,10 +281,13 @@ class Attempt:
         if spec.kind is Kind.PREDICT:
             assert self._lm is not None and spec.predict is not None, "a predict node is deployed with its LM"
             equipment, message, pulse = self._equipment, self._message, self._pulse
-            own = NodeLM(self._lm, message, pulse)
+            own, instruction = self._node_lm(self._lm), spec.instruction
+            if message.run.journal is not None and message.run.journal.rehearsal is not None:
+                place = message.run.journal.whole(message.delivery.path)
+                instruction = message.run.journal.rehearsal.instruction(place, spec)
             return await fill_one_of(
                 own if equipment is None else equipment.in_front_of(own, message, pulse),
-                instruction=spec.instruction,
+                instruction=instruction,
                 inputs=self._shown(arguments),
                 outputs=spec.outputs,
                 may_be_none=spec.may_end,
@@ -291,6 +298,12 @@ class Attempt:
                 truncated=spec.predict.truncated,
             )
         return await called(spec.kind, bound(spec, arguments))
+
+    def _node_lm(self, lm: LM) -> NodeLM:
+        journal = self._message.run.journal
+        if journal is not None and journal.rehearsal is not None:
+            lm = journal.rehearsal.lm(journal.whole(self._message.delivery.path), self._spec) or lm
+        return NodeLM(lm, self._message, self._pulse)
 
     def _on_field(self, field: str, text: str, answer: int) -> None:
         self._pulse.beat()
@@ -311,7 +324,10 @@ class Attempt:
 
         async def send_on(item: Any) -> None:
             self._pulse.beat()
-            await run.emitted(message, item, next(indices))
+            index = next(indices)
+            if run.journal is not None and run.journal.rehearsal is not None:
+                await run.journal.rehearsal.emitted(run.journal.whole(message.delivery.path), index)
+            await run.emitted(message, item, index)
             if run.journal is not None:
                 self._pulse.beat()  # the wait for the store is not the generator's
 
@@ -334,6 +350,9 @@ class Attempt:
                 raise self._nothing_to_recall(entry)
         if self._away is None:
             await self._supply(arguments, spec.needs, spec.injected)
+        if spec.given:
+            assert self._equipment is not None, "a node that gets tools is deployed with them"
+            arguments.update(await self._equipment.handed(self._message, self._pulse))
         return arguments
 
     async def _supply(self, arguments: dict[str, Any], needs: Mapping[str, Dependency], injected: Mapping[str, Injected]) -> None:
@@ -344,7 +363,7 @@ class Attempt:
         for parameter, wanted in injected.items():
             if wanted is Injected.LM:
                 assert self._lm is not None, "a node that wants an LM is deployed with one"
-                arguments[parameter] = NodeLM(self._lm, message, self._pulse)
+                arguments[parameter] = self._node_lm(self._lm)
             elif wanted is Injected.TURNS:
                 arguments[parameter] = list(run.turns_before)
             else:

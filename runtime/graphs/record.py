@@ -61,26 +61,26 @@ class Step:
     """``"queued"``, ``"running"``, ``"retrying"``, ``"falling back"``, ``"done"``, ``"failed"`` or ``"cancelled"``."""
     tool: str | None = None
     """For a call of a tool: the tool. `node` is then the node whose language model called it."""
-    _again: tuple[float, float] | None = attrs.field(default=None, repr=False, init=False)
-    """Since when it waits for another attempt, and for how long at least."""
+    put_off: tuple[float, float] | None = attrs.field(default=None, repr=False, init=False)
+    """Since when it waits for another attempt, and for how long at least; None while it waits for its first."""
 
     @property
     def waits_since_s(self) -> float:
         """Since when it has waited for its latest attempt; the runtime's clock, in seconds."""
-        return self.delivered_at_s if self._again is None else self._again[0]
+        return self.delivered_at_s if self.put_off is None else self.put_off[0]
 
     @property
     def backoff_s(self) -> float:
         """How long its latest attempt was held back after the failure before it; in seconds, 0 for the first attempt."""
-        return 0.0 if self._again is None else self._again[1]
+        return 0.0 if self.put_off is None else self.put_off[1]
 
     def wait_again(self, status: StepStatus, now_s: float) -> None:
         """An attempt has failed, and another is to come."""
-        self.status, self._again = status, (now_s, 0.0)
+        self.status, self.put_off = status, (now_s, 0.0)
 
     def hold_back(self, delay_s: float) -> None:
         """The next attempt comes no sooner than `delay_s` seconds after the failure."""
-        self._again = (self.waits_since_s, delay_s)
+        self.put_off = (self.waits_since_s, delay_s)
 
 
 @final

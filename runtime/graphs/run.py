@@ -24,7 +24,6 @@ from runtime.graphs.events import (
     NodeCancelled,
     NodeEmitted,
     NodeFellBack,
-    NodeFinished,
     NodeGaveUp,
     RunSignalled,
     RunStarted,
@@ -39,6 +38,7 @@ from runtime.graphs.reducer.deliveries import Commands
 from runtime.graphs.reducer.wording import stream_broken
 from runtime.graphs.run_life import RunLife
 from runtime.graphs.run_waits import RunMessage, RunWaits
+from runtime.graphs.step_events import tell_finished
 from runtime.graphs.stored_answers import WITHDRAWN, Answer, answer_data, read_answer
 from runtime.journal.records import RecordKind
 from runtime.journal.store import PostedKind
@@ -150,10 +150,11 @@ class ActiveRun(RunLife):
         if following is None:
             return False
         step = work.step
-        step.status, step.ended_at_s = _DONE, self.now()
+        now_s = self.now()
+        step.status, step.ended_at_s = _DONE, now_s
         if self.audience.listening:
-            work.tell(NodeFinished, output=output)
-        next_envelope = self._register(following, step.ended_at_s, ending=False)
+            tell_finished(self.audience, self.state.run_id, step, now_s, output)
+        next_envelope = self._register(following, now_s, ending=False)
         del envelopes[path]
         envelope.slot = None  # no one is left to be told of it
         mailbox.put_nowait(next_envelope)
@@ -167,9 +168,10 @@ class ActiveRun(RunLife):
             await self._finished_for_good(self.journal, work, output)
             return
         commands = (self.state.finished if work.error is None else self.state.stood_in)(step.path, output)
-        step.status, step.ended_at_s = StepStatus.DONE, self.now()
+        now_s = self.now()
+        step.status, step.ended_at_s = _DONE, now_s
         if self.audience.listening:
-            work.tell(NodeFinished, output=output)
+            tell_finished(self.audience, self.state.run_id, step, now_s, output)
         waiting = self._advance(commands, step.node)
         if waiting:
             await self._places.wait_for_room(waiting, step.node, self.waits.look_around)
@@ -182,9 +184,10 @@ class ActiveRun(RunLife):
         commands = (self.state.finished if work.error is None else self.state.stood_in)(step.path, output)
 
         def follow() -> Sequence[Envelope]:
-            step.status, step.ended_at_s = StepStatus.DONE, self.now()
+            now_s = self.now()
+            step.status, step.ended_at_s = _DONE, now_s
             if self.audience.listening:
-                work.tell(NodeFinished, output=output)
+                tell_finished(self.audience, self.state.run_id, step, now_s, output)
             return self._advance(commands, step.node)
 
         kind = RecordKind.FINISHED if work.error is None else RecordKind.STOOD_IN
@@ -218,9 +221,10 @@ class ActiveRun(RunLife):
             return
 
         def follow() -> None:
-            step.status, step.ended_at_s = StepStatus.DONE, self.now()
+            now_s = self.now()
+            step.status, step.ended_at_s = _DONE, now_s
             if self.audience.listening:
-                work.tell(NodeFinished, output=answer.value)
+                tell_finished(self.audience, self.state.run_id, step, now_s, answer.value)
             when_done()
             self._deliver(commands, step.node)
             self.work_ended(work)

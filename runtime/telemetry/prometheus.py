@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final, final
+from collections.abc import Callable, Iterator, Mapping
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any, Final, final
 
 import attrs
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from actors.errors import UsageError
 from runtime.core.events import Event
@@ -43,6 +45,36 @@ class _Run:
 
 
 @final
+class _Seconds:
+    """Durations as they are noted; a histogram when it is scraped.
+
+    Prometheus' own histogram takes a lock for each bucket that a duration falls into. These are noted in the one thread of trio.
+    """
+
+    def __init__(self, name: str, text: str, labels: tuple[str, ...], bounds: tuple[float, ...]) -> None:
+        self._name, self._text, self._labels = name, text, labels
+        self._bounds = bounds
+        self._noted: dict[tuple[str, ...], list[float]] = {}
+        """By the values of the labels: how many lie between two bounds, how many above all of them, and the sum."""
+
+    def note(self, labels: tuple[str, ...], seconds: float) -> None:
+        """Count one duration."""
+        noted = self._noted.get(labels)
+        if noted is None:
+            noted = self._noted[labels] = [0] * (len(self._bounds) + 2)
+        noted[bisect_left(self._bounds, seconds)] += 1
+        noted[-1] += seconds
+
+    def family(self) -> HistogramMetricFamily:
+        """The durations so far."""
+        family = HistogramMetricFamily(self._name, self._text, labels=self._labels)
+        bounds = [*(repr(float(bound)) for bound in self._bounds), "+Inf"]
+        for labels, (*counts, total) in list(self._noted.items()):
+            family.add_metric(labels, list(zip(bounds, accumulate(counts), strict=True)), total)
+        return family
+
+
+@final
 class PrometheusMetrics:
     """An instrument and a collector: ``open_runtime(instruments=[PrometheusMetrics(registry)])``.
 
@@ -54,20 +86,10 @@ class PrometheusMetrics:
         registry: where the metrics are registered: ``prometheus_client.REGISTRY``, or one for each runtime; None makes one.
     """
 
-    kinds: tuple[type[Event], ...] = (
-        RunStarted,
-        RunFinished,
-        NodeStarted,
-        NodeFinished,
-        NodeRetrying,
-        NodeFellBack,
-        NodeGaveUp,
-        LMCalled,
-    )
-    """The classes of events that it is called with."""
-
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         registry = CollectorRegistry() if registry is None else registry
+        self.kinds: tuple[type[Event], ...] = tuple(_ABOUT)
+        """The classes of events that it is called with."""
         self._runtime: Runtime | None = None
         self._runs: dict[str, _Run] = {}
         """Those in progress, by id."""
@@ -76,18 +98,10 @@ class PrometheusMetrics:
         self._calls: Counter[tuple[str, str]] = Counter()
         self._tokens: Counter[tuple[str, str]] = Counter()
         self._cost: dict[str, float] = {}
-        self._run_s = Histogram(
-            "understudy_run_duration_seconds", "How long runs took.", ["graph", "status"], buckets=_RUN_S, registry=registry
-        )
-        self._node_s = Histogram(
-            "understudy_node_duration_seconds", "How long attempts took.", ["graph", "node"], buckets=_RUN_S, registry=registry
-        )
-        self._call_s = Histogram(
-            "understudy_lm_call_duration_seconds", "How long calls took.", ["model"], buckets=_CALL_S, registry=registry
-        )
-        self._first_s = Histogram(
-            "understudy_lm_first_token_seconds", "Until the first piece.", ["model"], buckets=_CALL_S, registry=registry
-        )
+        self._run_s = _Seconds("understudy_run_duration_seconds", "How long runs took.", ("graph", "status"), _RUN_S)
+        self._node_s = _Seconds("understudy_node_duration_seconds", "How long attempts took.", ("graph", "node"), _RUN_S)
+        self._call_s = _Seconds("understudy_lm_call_duration_seconds", "How long calls took.", ("model",), _CALL_S)
+        self._first_s = _Seconds("understudy_lm_first_token_seconds", "Until the first piece.", ("model",), _CALL_S)
         registry.register(self)
         self._registry = registry
 
@@ -110,43 +124,46 @@ class PrometheusMetrics:
 
     def __call__(self, event: Event) -> None:
         """Count one event."""
-        match event:
-            case RunStarted():
-                self._runs[event.run_id] = _Run(event.graph, event.at_s)
-            case RunFinished():
-                run = self._runs.pop(event.run_id, None)
-                if run is not None:  # else it began before this was there
-                    self._ended[run.graph, str(event.status)] += 1
-                    self._run_s.labels(run.graph, str(event.status)).observe(event.at_s - run.since_s)
-            case NodeStarted():
-                run = self._runs.get(event.run_id)
-                if run is not None:
-                    run.started[event.path] = event.at_s
-            case NodeFinished() | NodeRetrying() | NodeFellBack() | NodeGaveUp():
-                run = self._runs.get(event.run_id)
-                if run is not None:
-                    self._count_attempt(run, event)
-            case LMCalled():
-                self._count_call(event)
-            case _:
-                pass
+        _ABOUT[type(event)](self, event)
 
-    def _count_attempt(self, run: _Run, event: NodeEvent) -> None:
+    def begin_run(self, event: RunStarted) -> None:
+        """A run was accepted."""
+        self._runs[event.run_id] = _Run(event.graph, event.at_s)
+
+    def end_run(self, event: RunFinished[Any]) -> None:
+        """A run has ended."""
+        run = self._runs.pop(event.run_id, None)
+        if run is not None:  # else it began before this was there
+            self._ended[run.graph, str(event.status)] += 1
+            self._run_s.note((run.graph, str(event.status)), event.at_s - run.since_s)
+
+    def begin_attempt(self, event: NodeStarted) -> None:
+        """A node begins to work on a message."""
+        run = self._runs.get(event.run_id)
+        if run is not None:
+            run.started[event.path] = event.at_s
+
+    def end_attempt(self, event: NodeEvent) -> None:
+        """The attempt has ended, well or not."""
+        run = self._runs.get(event.run_id)
+        if run is None:
+            return
         since_s = run.started.pop(event.path, None)
         if since_s is not None:
-            self._node_s.labels(run.graph, event.node).observe(event.at_s - since_s)
-        if not isinstance(event, NodeFinished):
+            self._node_s.note((run.graph, event.node), event.at_s - since_s)
+        if type(event) is not NodeFinished:
             self._failed[run.graph, event.node] += 1
 
-    def _count_call(self, event: LMCalled) -> None:
+    def end_call(self, event: LMCalled) -> None:
+        """A call of a language model has ended."""
         outcome = "answered" if event.finish_reason is not None else "failed" if event.error is not None else "other"
         self._calls[event.model, outcome] += 1
         self._tokens[event.model, "input"] += event.prompt_tokens
         self._tokens[event.model, "output"] += event.completion_tokens
         self._cost[event.model] = self._cost.get(event.model, 0.0) + (event.cost_usd or 0.0)
-        self._call_s.labels(event.model).observe(event.duration_s)
+        self._call_s.note((event.model,), event.duration_s)
         if event.first_token_s is not None:
-            self._first_s.labels(event.model).observe(event.first_token_s)
+            self._first_s.note((event.model,), event.first_token_s)
 
     def collect(self) -> Iterator[Metric]:
         """The counts and gauges as they are now; called when Prometheus scrapes."""
@@ -158,8 +175,19 @@ class PrometheusMetrics:
         for model, usd in self._cost.items():
             cost.add_metric([model], usd)
         yield cost
+        for seconds in (self._run_s, self._node_s, self._call_s, self._first_s):
+            yield seconds.family()
         if self._runtime is not None:
             yield from _of_runtime(self._runtime)
+
+
+_ABOUT: Final[Mapping[type[Event], Callable[[PrometheusMetrics, Any], None]]] = {
+    RunStarted: PrometheusMetrics.begin_run,
+    RunFinished: PrometheusMetrics.end_run,
+    NodeStarted: PrometheusMetrics.begin_attempt,
+    **dict.fromkeys((NodeFinished, NodeRetrying, NodeFellBack, NodeGaveUp), PrometheusMetrics.end_attempt),
+    LMCalled: PrometheusMetrics.end_call,
+}
 
 
 def _of_runtime(runtime: Runtime) -> Iterator[Metric]:

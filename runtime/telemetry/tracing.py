@@ -57,6 +57,10 @@ class _Attempt:
 @attrs.define(eq=False)
 class _Run:
     span: Span
+    within: otel_context.Context
+    """The context in which the span is the current one."""
+    is_seen: bool
+    """Whether the span is sampled, or at least recorded here: of one that is neither nothing below is made."""
     attempts: dict[str, _Attempt] = attrs.field(factory=dict[str, _Attempt])
     """Those in progress, by path."""
     before: dict[str, trace.SpanContext] = attrs.field(factory=dict[str, trace.SpanContext])
@@ -73,8 +77,9 @@ class Tracing:
     A run is a span whose parent is the current span of its caller; each attempt of a node is one below it, and current in
     the node's code, so spans of the author, of httpx and of worker threads hang below it, as calls of language models and tools
     do. A nested graph's nodes hang below the node that it stands for. A later attempt is a new span, linked to the one that
-    failed. What a resumed run did in an earlier process makes no spans. The labels ``session`` and ``user`` of a run become
-    ``session.id`` and ``user.id`` of OpenInference.
+    failed. Whether any of it is kept is decided for the run: below the span of a run that isn't sampled there are none, and the
+    run's own is current in the code of its nodes. What a resumed run did in an earlier process makes no spans. The labels
+    ``session`` and ``user`` of a run become ``session.id`` and ``user.id`` of OpenInference.
 
     Args:
         tracer_provider: OpenTelemetry's; None takes the global one.
@@ -138,14 +143,15 @@ class Tracing:
         # The current span of this task, that of the caller who starts the run, is the parent; without one, a span elsewhere.
         above = None if trace.get_current_span().get_span_context().is_valid else _elsewhere()
         span = self._tracer.start_span(f"{genai.INVOKE_WORKFLOW} {event.graph}", above, attributes=fields)
-        self._runs[event.run_id] = _Run(span)
+        is_seen = span.is_recording() or span.get_span_context().trace_flags.sampled
+        self._runs[event.run_id] = _Run(span, trace.set_span_in_context(span), is_seen)
 
     def end_run(self, event: RunFinished[Any]) -> None:
         """A run has ended."""
         run = self._runs.pop(event.run_id, None)
         if run is None:
             return
-        for attempt in run.attempts.values():  # none, unless the run was observed from its middle on
+        for attempt in run.attempts.values() if run.is_seen else ():  # none, unless the run was observed from its middle on
             _end(attempt.span)
         run.span.set_attribute(genai.STATUS, str(event.status))
         run.span.set_attribute(genai.COST_USD, event.spend.cost_usd)
@@ -162,6 +168,9 @@ class Tracing:
         run = self._runs.get(event.run_id)
         if run is None:
             return
+        if not run.is_seen:  # what the node's code asks others for is not sampled, either
+            run.attempts[event.path] = _Attempt(run.span, trio.lowlevel.current_task(), otel_context.attach(run.within))
+            return
         links = [Link(run.before.pop(event.path))] if event.path in run.before else []
         fields: dict[str, Any] = {
             genai.RUN_ID: event.run_id,
@@ -172,7 +181,8 @@ class Tracing:
         }
         if self._openinference:
             fields[genai.OI_KIND] = "CHAIN"
-        parent = trace.set_span_in_context(_above(run, event.path))
+        above = _above(run, event.path)
+        parent = run.within if above is run.span else trace.set_span_in_context(above)
         span = self._tracer.start_span(event.node, context=parent, attributes=fields, links=links)
         token = otel_context.attach(trace.set_span_in_context(span))
         run.attempts[event.path] = _Attempt(span, trio.lowlevel.current_task(), token)
@@ -186,6 +196,8 @@ class Tracing:
         # Of a durable run the journal may report this from another task; the instance wipes its context before its next message.
         if attempt.task is trio.lowlevel.current_task():
             otel_context.detach(attempt.token)
+        if not run.is_seen:
+            return
         if isinstance(event, NodeRetrying | NodeFellBack):
             run.before[event.path] = attempt.span.get_span_context()
         if self._content and isinstance(event, NodeFinished):
@@ -199,13 +211,13 @@ class Tracing:
     def note_prompt(self, event: LMAsked) -> None:
         """What the call that now begins asks."""
         run = self._runs.get(event.run_id)
-        if run is not None:
+        if run is not None and run.is_seen:
             run.prompts[event.path] = event
 
     def begin_call(self, event: LMCallStarted) -> None:
         """A node calls a language model."""
         run = self._runs.get(event.run_id)
-        if run is None:
+        if run is None or not run.is_seen:
             return
         operation = genai.EMBEDDINGS if event.operation == "embed" else genai.CHAT
         fields: dict[str, Any] = {genai.RUN_ID: event.run_id, genai.NODE: event.node}
@@ -265,7 +277,7 @@ class Tracing:
     def tool_called(self, event: ToolCalled) -> None:
         """A call of a tool has ended; it began so long ago as it took."""
         run = self._runs.get(event.run_id)
-        if run is None:
+        if run is None or not run.is_seen:
             return
         fields: dict[str, Any] = {genai.RUN_ID: event.run_id, genai.NODE: event.node, genai.PATH: event.path}
         if self._genai:

@@ -116,12 +116,6 @@ class RunRecord:
             self.request = labels.get(REQUEST, self.request)
             self.labels = public(labels) or self.labels
 
-    def add(self, event: Event, weight: int) -> None:
-        """Keep one more event."""
-        self.entries.append(Entry(self.next_seq, event, weight))
-        self.next_seq += 1
-        self.weight += weight
-
     def note_made_again(self) -> None:
         """Another life begins: what it makes again is not to be told again."""
         again = {identity_of(entry.event) for entry in self.entries if is_made_again(entry.event)}
@@ -135,9 +129,10 @@ class RunRecord:
         self.first_here = earlier[-1].seq + 1 if earlier else 0
         self.next_seq = self.first_here + missed
         self.entries = deque(() if missed else earlier)  # numbers have no gap among those that are kept
-        self.weight = sum(entry.weight for entry in self.entries)
         for entry in own:
-            self.add(entry.event, entry.weight)
+            self.entries.append(Entry(self.next_seq, entry.event, entry.weight))
+            self.next_seq += 1
+        self.weight = sum(entry.weight for entry in self.entries)
         self.known, self.earlier = known, None
 
     def after(self, seq: int) -> Sequence[Entry]:

@@ -17,7 +17,7 @@ from actors.checks import refuse
 from runtime.graphs.events import NodeStarted, RunEvent, RunFinished, RunParkedEvent, RunResumed, RunStarted
 from runtime.graphs.record import RunStatus
 from runtime.traces.past import identity_of
-from runtime.traces.record import RunRecord
+from runtime.traces.record import Entry, RunRecord
 from runtime.traces.weight import weight_of
 from runtime.traces.wire import Content, Redact
 
@@ -81,6 +81,7 @@ class Recorder:
     def __init__(self, recording: Recording, now: Callable[[], float] = trio.current_time) -> None:
         self.recording = recording
         """How much is kept."""
+        self._most_events, self._most_bytes = recording.events_per_run, recording.bytes
         self._now = now
         self._runs: OrderedDict[str, RunRecord] = OrderedDict()
         self._forgotten: OrderedDict[str, None] = OrderedDict()
@@ -129,20 +130,23 @@ class Recorder:
     def __call__(self, event: RunEvent) -> None:
         """Keep `event`."""
         record = self._runs.get(event.run_id)
-        if record is None or (record.is_over and isinstance(event, RunStarted | RunResumed)):
+        kind: Any = type(event)
+        if record is None or (record.ended_at_s is not None and (kind is RunStarted or kind is RunResumed)):
             record = self._begun(event, record)
         if record is None or record.ended_at_s is not None or (record.known and identity_of(event) in record.known):
             return
-        kind: Any = type(event)
         if kind is NodeStarted:
             record.steps += 1
         elif kind in _TURNS:
             self._note(record, event)
         weight = weight_of(event)
-        record.add(event, weight)
+        entries = record.entries
+        entries.append(Entry(record.next_seq, event, weight))
+        record.next_seq += 1
+        record.weight += weight
         self._weight += weight
-        while len(record.entries) > self.recording.events_per_run:
-            gone = record.entries.popleft().weight
+        while len(entries) > self._most_events:
+            gone = entries.popleft().weight
             record.weight -= gone
             self._weight -= gone
         if record.readers:
@@ -150,7 +154,7 @@ class Recorder:
         if kind is RunFinished:
             for call in self.on_over:
                 call(record)
-        if self._weight > self.recording.bytes:
+        if self._weight > self._most_bytes:
             self._shrink()
 
     def _begun(self, event: RunEvent, record: RunRecord | None) -> RunRecord | None:

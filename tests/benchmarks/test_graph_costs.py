@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from runtime.graphs.reducer.branches import Branch, Delivery, Value
 from runtime.graphs.run import ActiveRun
 from runtime.journal import MemoryStore, Store
 from tests.benchmarks.peers.ours_graph import Ping, Sum, Width, circle, row, wide
+from tests.benchmarks.service_sinks import SINKS
 from tests.benchmarks.test_costs import counted, counting
 from tests.effort import counted_calls
 
@@ -87,12 +89,20 @@ async def test_a_step_that_is_recorded_immediately_is_one_step_of_one_task_too()
     assert sum(steps.taken.values()) < STEPS + 20  # 178 were seen before
 
 
-async def calls_of_steps(store: Store | None, run_id: str | None) -> int:
+@pytest.mark.parametrize(("observer", "most"), [("sink", 9), ("recorder", 24), ("Prometheus", 18), ("sampled out", 25)])
+async def test_a_step_that_is_observed_calls_no_more_functions_than_it_did(observer: str, most: int) -> None:
+    """8, 22, 16 and 23 were seen, beside those that a step calls anyway."""
+    more = await calls_of_steps(None, None, SINKS[observer]()) - await calls_of_steps(None, None)
+
+    assert more / STEPS < most
+
+
+async def calls_of_steps(store: Store | None, run_id: str | None, instruments: Sequence[Any] = ()) -> int:
     """Functions that a run of so many steps calls."""
     trio.lowlevel.current_task().context = contextvars.Context()  # what an earlier test's library has set stays behind
     await trio.lowlevel.checkpoint()
     graph = circle(STEPS)
-    async with open_runtime(seed=1, store=store) as runtime:
+    async with open_runtime(seed=1, store=store, instruments=instruments) as runtime:
         await ready(runtime, graph, Ping(1), None if run_id is None else "first")
         with counted_calls() as calls:
             await runtime.run(graph, Ping(1), run_id=run_id)

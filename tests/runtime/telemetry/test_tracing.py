@@ -18,6 +18,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 
 from actors import LM, Graph, LMUnavailable, Redelivery, RunFailed, Usage
 from actors.errors import DeclarationError
@@ -48,13 +49,13 @@ class Spans:
 
     def __init__(self) -> None:
         self.provider = TracerProvider()
-        self._exporter = InMemorySpanExporter()
-        self.provider.add_span_processor(SimpleSpanProcessor(self._exporter))
+        self.exporter = InMemorySpanExporter()
+        self.provider.add_span_processor(SimpleSpanProcessor(self.exporter))
         self.tracer = self.provider.get_tracer("author")
 
     @property
     def ended(self) -> list[ReadableSpan]:
-        return list(self._exporter.get_finished_spans())
+        return list(self.exporter.get_finished_spans())
 
     def named(self, name: str) -> list[ReadableSpan]:
         return [span for span in self.ended if span.name == name]
@@ -241,6 +242,30 @@ async def test_a_span_ends_with_the_message_that_it_is_of(spans, autojump_clock)
             await runtime.run(graph, Question(n))
 
     assert current == [span.context.span_id for span in spans.named("only")]
+
+
+async def test_a_run_that_is_not_sampled_makes_no_spans_and_neither_does_what_it_asks_others_for(spans, autojump_clock):
+    provider = TracerProvider(sampler=ParentBased(ALWAYS_OFF))
+    provider.add_span_processor(SimpleSpanProcessor(spans.exporter))
+    spans.tracer = provider.get_tracer("author")
+    seen = list[trace.SpanContext]()
+    graph = Graph("asking", input=Question, output=Result)
+
+    @graph.node
+    async def ask(question: Question, lm: LM) -> Result:
+        with spans.tracer.start_as_current_span("the author's"):
+            seen.append(trace.get_current_span().get_span_context())
+            return Result((await lm.chat([{"role": "user", "content": "x"}])).text)
+
+    lm = ScriptedLM([Answer("yes"), Answer("yes")])
+    async with open_runtime(lm=lm, instruments=[Tracing(provider)]) as runtime:
+        await runtime.run(graph, Question(1))
+        await runtime.run(graph, Question(2))
+
+    assert spans.ended == []
+    assert not any(context.trace_flags.sampled for context in seen)
+    assert len({context.trace_id for context in seen}) == 2  # each in the trace of its run
+    assert trace.get_current_span() is trace.INVALID_SPAN
 
 
 def test_an_unknown_convention_is_rejected():
