@@ -61,6 +61,11 @@ class _Waiting:
     """What the other side asks back and no task works on yet."""
     outcome: Settled | HostLost | None = None
 
+    @property
+    def is_over(self) -> bool:
+        """Whether it has its outcome."""
+        return self.outcome is not None
+
 
 @final
 class Link:
@@ -126,16 +131,16 @@ class Link:
         raise InternalError(f"{self.name} has cancelled a call that is still wanted")
 
     async def _outcome(self, waiting: _Waiting, answer: Answer | None) -> Settled | HostLost:
-        while waiting.outcome is None and not waiting.asked:
+        while not waiting.is_over and not waiting.asked:
             await waiting.bell.wait()
-        if waiting.outcome is not None:  # nearly always
-            return waiting.outcome
-        async with trio.open_nursery() as nursery:
-            while waiting.outcome is None:
-                while waiting.asked:
-                    nursery.start_soon(self._answer, waiting.asked.popleft(), answer)
-                await waiting.bell.wait()
-            nursery.cancel_scope.cancel()  # it no longer waits for what it has asked
+        if not waiting.is_over:  # hardly ever
+            async with trio.open_nursery() as nursery:
+                while not waiting.is_over:
+                    while waiting.asked:
+                        nursery.start_soon(self._answer, waiting.asked.popleft(), answer)
+                    await waiting.bell.wait()
+                nursery.cancel_scope.cancel()  # it no longer waits for what it has asked
+        assert waiting.outcome is not None, "it is over"
         return waiting.outcome
 
     async def _answer(self, asked: Called, answer: Answer | None) -> None:

@@ -67,6 +67,7 @@ class Cost:
 
 async def call_cost(store: SqliteStore | None, calls: int, latency_s: float = LATENCY_S) -> Cost:
     """A call of a language model that takes `latency_s` seconds, on one store or none."""
+    cost = Cost(0.0, 0.0)
     graph, lm = calling(calls), ScriptedLM({"": TEXT}, latency_s=latency_s)
     async with open_runtime(store=store, graphs=[graph], lm=lm) as runtime:
         for _ in range(2):  # the second counts

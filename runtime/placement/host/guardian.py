@@ -52,9 +52,10 @@ def main(control_fd: int, link_fd: int) -> None:
 def _watch(control: socket.socket, host: subprocess.Popen[bytes], heard_at: float, silent_after_s: float) -> None:
     """Return when the host has ended, or is to end."""
     ends = _end_of(host)
+    watched: list[Any] = [control] if ends is None else [control, ends]
     while host.poll() is None:
         wait_s = min(silent_after_s / 4, _POLL_S if ends is None else silent_after_s)
-        ready, _, _ = select.select([control, *([] if ends is None else [ends])], [], [], wait_s)
+        ready, _, _ = select.select(watched, [], [], wait_s)
         if time.monotonic() - heard_at > silent_after_s:  # also when this process was stopped for so long
             return
         if control not in ready:

@@ -11,6 +11,7 @@ import sys
 import termios
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -91,7 +92,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def provider() -> Iterator[LoopbackHandle]:
     agent = [tool_answer("weather", city="Oslo"), tool_answer("multiply", one=4, other=3), field_answer(text="12 degrees")]
-    scripts = {"small": field_answer(text="42"), "agent": agent, "slow": ModelScript("late", latency_s=60)}
+    scripts: dict[str, Any] = {"small": field_answer(text="42"), "agent": agent, "slow": ModelScript("late", latency_s=60)}
     with loopback_process(scripts) as handle:
         yield handle
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import attrs
@@ -117,7 +118,7 @@ async def test_the_time_and_the_backoff_of_a_node_are_no_matter_of_that_clock(ju
 
     async def work(ask: Ask) -> Done:
         begun.append(trio.current_time())
-        await trio.sleep_forever()
+        await trio.sleep(math.inf)
         return Done(1)
 
     clocked = Clocked(graph_of(work, timeout_s=100, redelivery=Redelivery(max_attempts=2)), jump_s)

@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-ROUTER = litellm.Router(  # pyright: ignore[reportPrivateImportUsage]
+ROUTER = litellm.Router(  # type: ignore[attr-defined]  # pyright: ignore[reportPrivateImportUsage]
     model_list=[{"model_name": "scripted", "litellm_params": {"model": "openai/scripted", "api_key": "none"}}], num_retries=0
 )
 

@@ -124,7 +124,7 @@ def test_no_more_calls_than_the_window_are_out_except_those_about_a_call_of_the_
     host.settle(number, End.VALUE, b"made")
 
     assert owner.receive(host.take_outgoing(), 0.0) == [Settled(number, End.VALUE, b"made")]
-    assert owner.has_credit
+    assert (owner.has_credit, owner.calls_out) == (True, 1)
     host.settle(inner, End.VALUE)
     owner.receive(host.take_outgoing(), 0.0)
     assert owner.calls_out == 0
