@@ -152,6 +152,7 @@ ifeq ($(strip $(ARGS)),)
 	@$(BIN)/python -m tests.benchmarks.failing_share
 	@$(BIN)/python -m tests.benchmarks.first_calls
 	@$(BIN)/python -m tests.benchmarks.journals
+	@$(BIN)/python -m tests.benchmarks.journal_costs
 	@$(BIN)/python -m tests.benchmarks.lm_calls
 endif
 

@@ -66,6 +66,7 @@ from actors.errors import UnderstudyError as UnderstudyError
 from actors.errors import Unhandled as Unhandled
 from actors.errors import UsageError as UsageError
 from actors.graphs.conversations import Policy as Policy
+from actors.graphs.conversations import TooLong as TooLong
 from actors.graphs.conversations import Turn as Turn
 from actors.graphs.effects import Effect as Effect
 from actors.graphs.finish import Finish as Finish

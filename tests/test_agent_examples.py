@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -51,6 +52,17 @@ def test_an_example_has_neither_problems_nor_hints(file: Path) -> None:
 
     assert graphs
     assert [[*graph.check(), *graph.hints()] for graph in graphs] == [[] for _ in graphs]
+
+
+def test_the_page_that_compares_lengths_counts_every_example_right() -> None:
+    page = (EXAMPLES.parent / "design/coming-from.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)\.py` \| .* \| (\d+)[^|]* \| (\d+) \| ([\d.]+) \|$", page, re.MULTILINE)
+
+    assert {name for name, *_ in rows} == FILES.keys()
+    for name, there, here, ratio in rows:
+        lines = [line.strip() for line in FILES[name].read_text(encoding="utf-8").splitlines()]
+        assert sum(bool(line) and not line.startswith("#") for line in lines) == int(here), name
+        assert float(ratio) == round(int(here) / int(there), 2) <= 0.7, name
 
 
 async def test_react() -> None:

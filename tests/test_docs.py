@@ -7,16 +7,16 @@ file there as well, which others may import. A block may be left out only with
 
 from __future__ import annotations
 
-import os
 import re
 import runpy
 import subprocess
-import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.warm import Warm, warm
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -48,37 +48,34 @@ def saved_blocks(page: str) -> Iterator[tuple[str, str]]:
             yield asked["file"], textwrap.dedent(block["code"])
 
 
-def run_python(code: str, folder: Path, name: str) -> subprocess.CompletedProcess[str]:
+@pytest.fixture(scope="module")
+def python() -> Iterator[Warm]:
+    """Runs files in processes of their own."""
+    with warm() as process:
+        yield process
+
+
+def run_python(python: Warm, code: str, folder: Path, name: str) -> subprocess.CompletedProcess[str]:
     """Run `code` as if it stood in the file `name`; blocks are no main program, so `if __name__ == "__main__"` is not entered."""
     file = folder / Path(name).name
     file.write_text(code, encoding="utf-8")
-    loader = f"import runpy; runpy.run_path({str(file)!r}, run_name='page')"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        [sys.executable, "-W", "error::DeprecationWarning:page", "-c", loader],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+    return python.run(file, "page")
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if script(page.read_text()).strip()], ids=lambda page: page.stem)
-def test_the_blocks_of_a_page_run(page: Path, tmp_path: Path) -> None:
+def test_the_blocks_of_a_page_run(page: Path, python: Warm, tmp_path: Path) -> None:
     text = page.read_text(encoding="utf-8")
     for name, code in saved_blocks(text):
         (tmp_path / name).write_text(code, encoding="utf-8")
 
-    run = run_python(script(text), tmp_path, page.name)
+    run = run_python(python, script(text), tmp_path, page.name)
 
     assert run.returncode == 0, f"{page.relative_to(ROOT)}\n{run.stdout}{run.stderr}"
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.stem)
-def test_an_example_can_be_imported(example: Path, tmp_path: Path) -> None:
-    run = run_python(example.read_text(encoding="utf-8"), tmp_path, example.name)
+def test_an_example_can_be_imported(example: Path, python: Warm, tmp_path: Path) -> None:
+    run = run_python(python, example.read_text(encoding="utf-8"), tmp_path, example.name)
 
     assert run.returncode == 0, run.stderr
 
@@ -119,10 +116,10 @@ def test_troubleshooting_has_a_fix_for_each_error_and_an_entry_for_each_code_of_
     assert all(problems[code] for code in ("join-by-timing", "unreachable-node", "tool-kind"))
 
 
-def test_a_broken_block_is_reported_with_its_line_on_the_page(tmp_path: Path) -> None:
+def test_a_broken_block_is_reported_with_its_line_on_the_page(python: Warm, tmp_path: Path) -> None:
     page = "# Page\n\n```python\nx = 1\n```\n\ntext\n\n```python\nassert x == 2\n```\n"
 
-    run = run_python(script(page), tmp_path, "page.md")
+    run = run_python(python, script(page), tmp_path, "page.md")
 
     assert run.returncode == 1
     assert 'page.md", line 10, in <module>' in run.stderr

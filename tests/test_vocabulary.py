@@ -1,4 +1,4 @@
-"""The project's words: none that a rule names is left, and a rule that is broken is found with its line."""
+"""The project's words: a rule that is broken is found with its line. `make check` looks for them in all pages and sources."""
 
 from __future__ import annotations
 
@@ -44,10 +44,6 @@ WRONG = [
     "The course of a message.",
     "It lets go of the lock.",
 ]
-
-
-def test_every_word_is_plain() -> None:
-    assert list(CHECK["found"](CHECK["pages"]())) == []
 
 
 @pytest.mark.parametrize("sentence", WRONG)

@@ -34,3 +34,15 @@ class Turn:
     error: str | None = None
     """Why there is no output, in words; None when there is one."""
     run_id: str = attrs.field(default="", eq=False)
+
+
+@final
+@attrs.frozen
+class TooLong:
+    """What a graph is given that makes a conversation shorter: ``runtime.conversation(…, compact=graph)``.
+
+    Its nodes see the turns by ``Annotated[list[Turn], Recall(conversation=True)]``; what it makes stands there as a text.
+    """
+
+    turns: int
+    """How many are to be summed up."""

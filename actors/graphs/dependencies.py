@@ -18,6 +18,7 @@ import attrs
 from actors.graphs.annotations import Many, Names, Unreadable, is_message_type, location, read, shown, split
 from actors.graphs.conversations import Turn
 from actors.graphs.markers import Dep, Recall
+from actors.graphs.toolboxes import Toolbox
 
 ORIGINAL = "__understudy_original__"
 """The attribute by which what ``@graph.predict`` returns knows its function."""
@@ -101,7 +102,7 @@ def needed(annotation: object, parameter: str, names: Names, nodes: Nodes) -> De
     wanted, markers = split(annotation, names)
     marker = _only_marker(wanted, markers)
     if isinstance(marker, Dep):
-        return _dependency(marker.function, wanted, names, (), nodes)
+        return _dependency(_function_of(marker), wanted, names, (), nodes)
     if isinstance(marker, Recall):
         shape = read(wanted, names)
         wrong = [kind.__name__ for kind in shape.types if not is_message_type(kind)]
@@ -135,7 +136,7 @@ def asks_for_turns(annotation: object, names: Names) -> bool:
 
 def _only_marker(wanted: object, markers: tuple[object, ...]) -> Dep | Recall | None:
     if isinstance(wanted, Dep | Recall):
-        shown = "Recall()" if isinstance(wanted, Recall) else f"Dep({wanted.function.__name__})"
+        shown = "Recall()" if isinstance(wanted, Recall) else f"Dep({_named(wanted)})"
         raise Unreadable("unusable-annotation", f"{shown} is not a type.", f"write Annotated[T, {shown}], with the type it gets.")
     for kind in (Dep, Recall):
         if any(marker is kind for marker in markers):
@@ -152,6 +153,20 @@ def _only_marker(wanted: object, markers: tuple[object, ...]) -> Dep | Recall | 
             "put Annotated around all of it: Annotated[T | None, Recall()].",
         )
     return found[0] if found else None
+
+
+def _named(marker: Dep) -> str:
+    return marker.function.name if isinstance(marker.function, Toolbox) else marker.function.__name__
+
+
+def _function_of(marker: Dep) -> Callable[..., Any]:
+    if isinstance(marker.function, Toolbox):
+        raise Unreadable(
+            "dep-toolbox",
+            f"the tools of {marker.function.name!r} are given to nodes, as calls are steps; this isn't a node's parameter.",
+            "take them in the node, and pass on what a call gave; an agent calls them by tools=[…].",
+        )
+    return marker.function
 
 
 def _dependency(
@@ -230,7 +245,7 @@ def _read_parameter(
     wanted, markers = split(parameter.annotation, names)
     marker = _only_marker(wanted, markers)
     if isinstance(marker, Dep):
-        return _dependency(marker.function, wanted, names, chain, nodes)
+        return _dependency(_function_of(marker), wanted, names, chain, nodes)
     if isinstance(marker, Recall):
         raise Unreadable(
             "dep-recall",

@@ -19,6 +19,7 @@ from actors.graphs.mermaid import draw
 from actors.graphs.node import Input, Kind, NodeSpec
 from actors.graphs.options import node_supervision
 from actors.graphs.plan import Plan
+from actors.graphs.toolboxes import Toolbox
 from actors.graphs.tools import ToolSpec
 from actors.supervision import Supervision
 from actors.words import counted, type_names
@@ -180,8 +181,12 @@ def _questions(plan: Plan) -> Iterator[str]:
 
 def _tools(plan: Plan) -> Iterator[str]:
     equipped = [spec for spec in plan.nodes.values() if spec.predict is not None and spec.has_tools]
-    if equipped:
+    coded = [(spec, box) for spec in plan.nodes.values() for box in spec.given.values()]
+    if equipped or coded:
         yield "## Tools"
+    for spec, box in coded:
+        yield ""
+        yield f"The code of `{spec.name}` calls what `{box.name}` offers: {_patterns(box)}."
     for spec in equipped:
         assert spec.predict is not None, "chosen so"
         yield ""
@@ -195,7 +200,12 @@ def _tools(plan: Plan) -> Iterator[str]:
             fields = ", ".join(_arguments(tool))
             yield f"- `{tool.name}({fields})` ({_place(tool.tool.place)}{limit}{approved}){f': {first}' if first else ''}"
         for box in spec.toolboxes:
-            yield f"- what `{box.name}` offers: {', '.join(f'`{pattern}`' for pattern in box.allow)}"
+            yield f"- what `{box.name}` offers: {_patterns(box)}"
+
+
+def _patterns(box: Toolbox) -> str:
+    agreed = f"; a person has to agree to {', '.join(f'`{pattern}`' for pattern in box.approve)}" if box.approve else ""
+    return f"{', '.join(f'`{pattern}`' for pattern in box.allow)}{agreed}"
 
 
 def _arguments(tool: ToolSpec) -> Iterator[str]:

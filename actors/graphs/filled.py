@@ -41,7 +41,7 @@ def check_human(declaration: NodeDeclaration, found: Parameters, returned: Shape
     elif not instruction_of(declaration):
         where = "the class or its __call__" if declaration.message is not None else "the function"
         report("human-question", "it has no question.", f"write a docstring for {where}: it is what the person is asked.")
-    for name in (*found.injected, *found.needs):
+    for name in (*found.injected, *found.needs, *found.given):
         report(
             "human-parameter",
             f"parameter {name!r} takes no message, and nothing runs while the person is asked.",
@@ -55,8 +55,14 @@ def check_human(declaration: NodeDeclaration, found: Parameters, returned: Shape
         )
 
 
-def check_predict(declaration: NodeDeclaration, returned: Shape | None, report: Report) -> None:
+def check_predict(declaration: NodeDeclaration, found: Parameters, returned: Shape | None, report: Report) -> None:
     """A language model fills one message, by an instruction, and with a module that can be made."""
+    for name in found.given:
+        report(
+            "predict-tools",
+            f"parameter {name!r} gets tools for code, and this node has none: the language model fills it.",
+            "leave it out, and write @graph.predict(tools=[…]) with the toolbox.",
+        )
     if returned is not None and (not returned.types or returned.many is not Many.ONE):
         report(
             "predict-return",

@@ -14,6 +14,7 @@ import attrs
 
 from actors.checks import check_count, refuse
 from actors.errors import DeclarationError
+from actors.graphs.toolboxes import Toolbox
 
 A = TypeVar("A")
 
@@ -218,10 +219,12 @@ class Gather:
 
 
 def _is_function(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if isinstance(value, Toolbox):
+        return
     if isinstance(value, type) and "__call__" in dir(value):
         return  # presumably a message class that is a node; the check of the graph reports it if not
     if not isinstance(value, types.FunctionType) or value.__name__ == "<lambda>":
-        expected = "a function that was defined with a name and a return annotation, or a node of the graph"
+        expected = "a function that was defined with a name and a return annotation, a node of the graph, or a toolbox"
         raise refuse(owner, attribute.name, value, expected)
 
 
@@ -239,9 +242,11 @@ class Dep:
     that node, with its options, language model, attempts and fallback, on the message that the run began with; once per run, and
     only when it is needed. Such a node takes part in the graph in no other way: no message starts it, and what it makes goes only
     to those that depend on it.
+
+    And it may be a toolbox, in a parameter of a node: ``Annotated[Tools, Dep(mcp("files", command=[…]))]``; see ``Tools``.
     """
 
-    function: Callable[..., Any] = attrs.field(validator=_is_function)
+    function: Callable[..., Any] | Toolbox = attrs.field(validator=_is_function)
 
 
 @final

@@ -233,6 +233,8 @@ class NodeSpec:
     """What finds out whether a step that was cut short took effect; it gets no error."""
     tools: tuple[ToolSpec, ...] = ()
     """What its language model may call, besides what the toolboxes of its options offer."""
+    given: Mapping[str, Toolbox] = attrs.field(factory=dict[str, Toolbox])
+    """Parameter name → the toolbox whose tools it gets, for the node's own code."""
     is_on_demand: bool = False
     """Another node depends on it: it is run for that, and messages neither come to it nor leave it."""
 

@@ -22,6 +22,8 @@ from actors.graphs.dependencies import Dependency, Injected, Nodes, Recalled, as
 from actors.graphs.folds import gathered_types
 from actors.graphs.markers import Dep, Gather, Recall, Run
 from actors.graphs.node import Input, NodeDeclaration
+from actors.graphs.tool_lists import asks_for_tools
+from actors.graphs.toolboxes import Toolbox
 from actors.lm import LM
 
 Report = Callable[[str, str, str], None]
@@ -40,10 +42,13 @@ class Parameters:
     injected: dict[str, Injected] = attrs.field(factory=dict[str, Injected])
     needs: dict[str, Dependency] = attrs.field(factory=dict[str, Dependency])
     recalls: list[Recalled] = attrs.field(factory=list[Recalled])
+    given: dict[str, Toolbox] = attrs.field(factory=dict[str, Toolbox])
 
-    def add(self, name: str, found: Input | Injected | Dependency | Recalled) -> None:
+    def add(self, name: str, found: Input | Injected | Dependency | Recalled | Toolbox) -> None:
         """Sort one parameter in."""
-        if isinstance(found, Injected):
+        if isinstance(found, Toolbox):
+            self.given[name] = found
+        elif isinstance(found, Injected):
             self.injected[name] = found
         elif isinstance(found, Dependency):
             self.needs[name] = found
@@ -77,8 +82,10 @@ def read_parameters(declaration: NodeDeclaration, nodes: Nodes, report: Report) 
     return parameters, complete
 
 
-def read_parameter(parameter: inspect.Parameter, names: Names, nodes: Nodes) -> Input | Injected | Dependency | Recalled:
-    """What fills one parameter.
+def read_parameter(
+    parameter: inspect.Parameter, names: Names, nodes: Nodes
+) -> Input | Injected | Dependency | Recalled | Toolbox:
+    """What fills one parameter; a toolbox: its tools.
 
     Raises:
         Unreadable: nothing can, and why.
@@ -86,6 +93,9 @@ def read_parameter(parameter: inspect.Parameter, names: Names, nodes: Nodes) -> 
     _check_usable(parameter)
     if asks_for_turns(parameter.annotation, names):
         return Injected.TURNS
+    box = asks_for_tools(parameter.annotation, names)
+    if box is not None:
+        return box
     need = needed(parameter.annotation, parameter.name, names, nodes)
     if need is not None:
         return need

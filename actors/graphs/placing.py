@@ -43,6 +43,13 @@ def placing_problems(spec: NodeSpec) -> Iterator[Problem]:
                 "have.",
                 "let a node that isn't placed use it, and send this one what it needs as a message.",
             )
+    for parameter, box in spec.given.items():
+        yield problem(
+            "placed-parameter",
+            f"its place is {spec.options.place!r}, and parameter {parameter!r} gets the tools of {box.name!r}, which its hosts "
+            "don't have.",
+            "let a node that isn't placed call them, and send this one what they gave as a message.",
+        )
     for parameter, need in spec.needs.items():
         if any(each.supply is Supply.NODE for each in need.all()):
             yield problem(

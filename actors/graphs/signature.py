@@ -49,7 +49,7 @@ def resolve(declaration: NodeDeclaration, nodes: Nodes) -> Resolved:
     found, knows_inputs, returned = _read_declared(declaration, nodes, report)
     shape = returned or Shape()
     if declaration.predict is not None:
-        check_predict(declaration, returned, report)
+        check_predict(declaration, found, returned, report)
     elif declaration.human is not None:
         check_human(declaration, found, returned, report)
     elif returned is not None:
@@ -69,6 +69,7 @@ def resolve(declaration: NodeDeclaration, nodes: Nodes) -> Resolved:
         human=declaration.human,
         needs=types.MappingProxyType(found.needs),
         recalls=tuple(found.recalls),
+        given=types.MappingProxyType(found.given),
         instruction=instruction_of(declaration),
         location=declaration.location,
         message=declaration.message,

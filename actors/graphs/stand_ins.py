@@ -130,6 +130,8 @@ def _fallback_parameters(
             found.add(parameter.name, read_parameter(parameter, names, nodes))
         except Unreadable as problem:
             report(problem.code, f"{who}, parameter {parameter.name!r}: {problem.text}", problem.fix)
+    for name in found.given:
+        report("fallback-input", f"{who} takes the tools of a toolbox in {name!r}.", "call them in a node.")
     return found, error
 
 

@@ -45,6 +45,8 @@ class ToolForm(enum.Enum):
     """An actor, asked with the message that the arguments make."""
     DSPY = "dspy"
     """A ``dspy.Tool``."""
+    SERVED = "served"
+    """One of a toolbox, as ``Tools`` gives it: an async callable with the ``schema`` of its arguments."""
     UNKNOWN = "unknown"
     """Something else; the check of the graph says so."""
 
@@ -84,7 +86,7 @@ class Tool:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function."""
-        if self.form is not ToolForm.FUNCTION:
+        if self.form not in (ToolForm.FUNCTION, ToolForm.SERVED):
             raise DeclarationError(f"the tool {self.name!r} isn't a function to call.\n  Fix: use {repr_of(self.what)} itself.")
         return self.what(*args, **kwargs)
 
@@ -199,6 +201,8 @@ def read_tool(tool: Tool, nodes: Nodes) -> ToolSpec:
         parameters = {"type": "object", "properties": dict(tool.what.args or {}), "required": _required(tool.what)}
         described = tool.description if tool.description is not None else str(getattr(tool.what, "desc", None) or "")
         return ToolSpec(tool, tool.name, described, None, parameters)
+    if tool.form is ToolForm.SERVED:
+        return ToolSpec(tool, tool.name, tool.description or "", None, tool.what.schema)
     if tool.form is ToolForm.UNKNOWN:
         raise Unreadable(
             "tool-kind",

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, Generic, Unpack, final, overload
 
 from actors.actor import Actor, ActorRef, ActorStatistics, Asked, R, SpawnOptions, Terminated
-from actors.graphs.conversations import Policy, Turn
+from actors.graphs.conversations import Policy, TooLong, Turn
 from actors.graphs.graph import Graph
 from actors.lm import LM, ChatMessage, Completion
 from actors.restarts import RestartType
@@ -23,7 +23,8 @@ from runtime.core.events import DEFAULT_BUFFER, Event
 from runtime.core.inspection import Look, RuntimeStatistics, TreeNode
 from runtime.core.task_handle import TaskHandle
 from runtime.embed.asyncio_base import AsyncioEventStream, AsyncioFace, AsyncioLMStream, In, M, Out
-from runtime.graphs.conversations import IDLE_S, KEEP, Compact, Conversation
+from runtime.graphs.compacting import Compact
+from runtime.graphs.conversations import IDLE_S, KEEP, Conversation
 from runtime.graphs.deployment import Deployment
 from runtime.graphs.events import AnyEvent, AnyRunEvent
 from runtime.graphs.handle import RunHandle
@@ -193,7 +194,7 @@ class AsyncioRuntime(AsyncioFace[Runtime], of=Runtime):
         key: str,
         policy: Policy = Policy.ENQUEUE,
         keep: int = KEEP,
-        compact: Compact | None = None,
+        compact: Compact | Graph[TooLong, Any] | None = None,
         idle_s: float = IDLE_S,
     ) -> AsyncioConversation[In, Out]:
         """See ``Runtime.conversation``."""

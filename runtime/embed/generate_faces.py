@@ -30,6 +30,8 @@ NATIVE: tuple[type, ...] = (Runtime, RunHandle, Deployment, Conversation, TaskHa
 """In the order of the file. LM last: being a protocol, it recognises by their methods what nothing before it has claimed."""
 ONLY = {Deployment: ("address", "is_running", "active_runs", "stop")}
 """Of classes that have methods for the runtime itself."""
+NATIVE_ONLY: dict[type, tuple[str, ...]] = {Runtime: ("tools",)}
+"""What only a trio program can use: what it gives is awaited there, by DSPy's agents too."""
 STREAMS = ("EventStream", "LMStream")
 """What is held open and iterated; their faces are written by hand."""
 VARIABLES = ("In", "M", "Out")
@@ -86,10 +88,15 @@ def _render_class(host: Host, native: type, imports: dict[str, set[str]]) -> str
     lines = [f"@final\nclass {host.prefix}{native.__name__}({bases}):", f'    """``{native.__name__}`` {host.doc}."""', ""]
     imports.setdefault(native.__module__, set()).add(native.__name__)
     for node, known in _members(native):
-        if native not in ONLY or node.name in ONLY[native]:
+        if has_face(native, node.name):
             lines += _render_member(host, native, node)
             _add_imports(host, node, known, imports)
     return "\n".join(lines) + "\n"
+
+
+def has_face(native: type, name: str) -> bool:
+    """Whether a public member of `native` is in its faces."""
+    return name not in NATIVE_ONLY.get(native, ()) and (native not in ONLY or name in ONLY[native])
 
 
 def _members(native: type) -> Iterator[tuple[ast.FunctionDef | ast.AsyncFunctionDef, dict[str, tuple[str, str | None]]]]:

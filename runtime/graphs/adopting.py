@@ -14,11 +14,11 @@ from typing import Any, Final, final
 import attrs
 
 from actors.graphs.graph import Graph
-from actors.graphs.node import Kind
 from actors.graphs.plan import Plan
 from actors.store_errors import RunChanged, RunUndecodable
 from runtime.graphs.digests import Digests
 from runtime.graphs.events import RunAdopted
+from runtime.graphs.inner_runs import inner_runs
 from runtime.graphs.journaling import FRAME_END, by_frame, details_of
 from runtime.graphs.questions import question_id
 from runtime.graphs.reducer.branches import Delivery
@@ -173,16 +173,21 @@ def restored(
     report = adoption.report
     if not report.is_whole and not adopt:
         raise _no_longer_fits(run_id, report)
+    leftover = leftover_questions(run_id, records, adoption)
+    for record, _ in leftover:  # a step of that path that comes to ask asks another question
+        report.without.add(record.seq)
+        if record.path in adoption.resumed.past:
+            adoption.resumed.past[record.path].asked.pop(record.path, None)
     order = order_of(counted, report)
     own, frames = by_frame(in_order(counted, order)[1:])
     told = {"fingerprint": terrain.fingerprint.hex(), "order": order, "again": report.again, "dropped": report.dropped}
     adopted = json.dumps(told).encode()
-    leftover = leftover_questions(run_id, records, adoption)
-    return Restored(message, adoption.resumed, adoption.digests, own, frames, report, leftover, adopted)
+    gone = [(record.path, question) for record, question in leftover]
+    return Restored(message, adoption.resumed, adoption.digests, own, frames, report, gone, adopted)
 
 
-def leftover_questions(run_id: str, records: Sequence[Record], adoption: Adoption) -> list[tuple[str, str]]:
-    """The open questions of steps that are no more, or whose record counts no longer: their paths and ids."""
+def leftover_questions(run_id: str, records: Sequence[Record], adoption: Adoption) -> list[tuple[Record, str]]:
+    """The open questions of steps that are no more, or whose record counts no longer: their records and ids."""
     times: dict[str, int] = {}
     still_open: dict[str, Record] = {}
     for record in records:
@@ -193,11 +198,11 @@ def leftover_questions(run_id: str, records: Sequence[Record], adoption: Adoptio
             still_open.pop(record.path, None)
         elif record.kind is RecordKind.OVER:  # the store has struck them out
             still_open.clear()
-    gone: list[tuple[str, str]] = []
+    gone: list[tuple[Record, str]] = []
     for path, record in still_open.items():
         frame, end, _ = path.rpartition(FRAME_END)
         if record.seq in adoption.report.without or f"{frame}{end}{step_of(record)}" not in adoption.seen:
-            gone.append((path, question_id(run_id, path, times[path])))
+            gone.append((record, question_id(run_id, path, times[path])))
     return gone
 
 
@@ -289,14 +294,11 @@ class Adoption:
         self._judge(level, before)
         for delivery in state.at_work:
             spec = terrain.routing.plan.nodes[delivery.node]
-            if spec.kind is not Kind.GRAPH:
-                continue
-            past = resumed.past.get(delivery.path)
-            inside = f"{before}{delivery.path}#{(past.attempts if past is not None else 0) + 1}"
-            if inside in self._frames:
-                nested = self._terrain_of(spec.embedded)
-                given = next(iter(delivery.arguments.values()))
-                self._level(nested, delivery.path, inside, self._frames[inside], given)
+            for run in inner_runs(spec, delivery, resumed.attempt_of(delivery.path), frame, own, self._frames):
+                nested = self._terrain_of(run.graph)
+                given = run.message(nested.codec)
+                if given is not None:
+                    self._level(nested, run.prefix, run.frame, self._frames[run.frame], given)
         return resumed
 
     def _terrain_of(self, graph: Graph[Any, Any]) -> Terrain:

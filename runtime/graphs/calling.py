@@ -17,21 +17,22 @@ from actors.graphs.node import NodeSpec
 from actors.graphs.toolboxes import CallTool, CancelTool, OfferedTool, Toolbox
 from actors.graphs.tools import ToolForm, ToolSpec
 from runtime.core.worker_threads import run_in_thread
+from runtime.graphs.cut_calls import name_of
 from runtime.graphs.injected import NodeLM, NodeRun
 from runtime.graphs.pulse import Pulse
 from runtime.graphs.run import Work
 from runtime.lm.tools.rounds import Request
 from runtime.lm.tools.schemas import by_name
 
-RunInside = Callable[[Any, object, Work, str], Awaitable[Any]]
-"""Runs a graph as a part of the work on a message, under its own path."""
+RunInside = Callable[[Any, object, Work, str, str], Awaitable[Any]]
+"""Runs a graph as a part of the work on a message, under the name of its call and its own path."""
 
 
 @final
 class Calling:
     """Calls the tools of one attempt."""
 
-    def __init__(self, spec: NodeSpec, run_inside: RunInside, lm: NodeLM, message: Work, pulse: Pulse) -> None:
+    def __init__(self, spec: NodeSpec, run_inside: RunInside, lm: NodeLM | None, message: Work, pulse: Pulse) -> None:
         self._spec = spec
         self._run_inside = run_inside
         self._lm = lm
@@ -77,13 +78,16 @@ class Calling:
     async def _called(self, request: Request, path: str) -> Any:
         tool, arguments = request.tool, request.arguments
         if isinstance(tool, OfferedTool):
-            return await self._served(self.boxes[tool.name][1], CallTool(tool.name, arguments, f"{self._message.run.id}:{path}"))
+            key = f"{self._message.run.id}:{path}"
+            return await answer_or_cancel(self.boxes[tool.name][1], CallTool(tool.name, arguments, key))
         what = tool.tool.what
         match tool.tool.form:
             case ToolForm.GRAPH:
-                return await self._run_inside(what, arguments, self._message, path)
+                return await self._run_inside(what, arguments, self._message, name_of(request), path)
             case ToolForm.ACTOR:
                 return await answer_of(what, arguments)
+            case ToolForm.SERVED:
+                return await what(**arguments)
             case ToolForm.DSPY:
                 if inspect.iscoroutinefunction(what.func):
                     return await what.acall(**arguments)
@@ -95,16 +99,6 @@ class Calling:
                 (returned,) = await run_in_thread(lambda: (call(),))
                 return await returned if inspect.isawaitable(returned) else returned
 
-    async def _served(self, ref: ActorRef[Any], call: CallTool) -> str:
-        """What a toolbox gives; when no one wants that any more, it is told."""
-        try:
-            text: str = await answer_of(ref, call)
-        except trio.Cancelled:
-            with contextlib.suppress(ActorError):
-                ref.tell_nowait(CancelTool(call.key))
-            raise
-        return text
-
     async def _parameters(self, tool: ToolSpec, arguments: Any, path: str) -> Mapping[str, Any]:
         """A function's parameters: what the model gave, and what is injected."""
         work, run = self._message, self._message.run
@@ -115,6 +109,17 @@ class Calling:
         for parameter, wanted in tool.injected.items():
             given[parameter] = self._lm if wanted is Injected.LM else NodeRun.of(work, self._pulse, path)
         return given
+
+
+async def answer_or_cancel(ref: ActorRef[Any], call: CallTool) -> str:
+    """What a toolbox gives; when no one wants that any more, it is told."""
+    try:
+        text: str = await answer_of(ref, call)
+    except trio.Cancelled:
+        with contextlib.suppress(ActorError):
+            ref.tell_nowait(CancelTool(call.key))
+        raise
+    return text
 
 
 async def answer_of(ref: ActorRef[Any], message: Any) -> Any:

@@ -12,7 +12,7 @@ import functools
 import itertools
 import logging
 import math
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextvars import ContextVar
 from typing import Any, Final, Generic, cast, final
 
@@ -21,7 +21,7 @@ import trio
 from actors.actor import ActorRef
 from actors.checks import check_count, refuse
 from actors.errors import ActorStopped, ConversationBusy, RunCancelled, UnderstudyError, UsageError
-from actors.graphs.conversations import Policy, Turn
+from actors.graphs.conversations import Policy, TooLong, Turn
 from actors.graphs.graph import Graph
 from actors.graphs.options import check_timeout
 from actors.restarts import RestartType
@@ -33,6 +33,7 @@ from runtime.core.actor_cell import ActorCell
 from runtime.core.events import DEFAULT_BUFFER, EventStream
 from runtime.core.failures import failure_in
 from runtime.core.supervisor import SupervisorCell
+from runtime.graphs.compacting import Compact, Compactor
 from runtime.graphs.deployment import Deployment
 from runtime.graphs.engine import Engine
 from runtime.graphs.events import AnyRunEvent
@@ -50,8 +51,6 @@ IDLE_S: Final = 60.0
 _RETRY_S: Final = 0.05
 """How soon a conversation is looked at again that another part of this process opens or closes."""
 
-Compact = Callable[[list[Turn]], Awaitable[list[Turn]]]
-"""Makes fewer turns of many."""
 Name = tuple[Graph[Any, Any], str]
 """A graph and a key."""
 
@@ -77,7 +76,13 @@ class Conversations:
         engine.take_talk = self._taken_up
 
     def of(
-        self, graph: Graph[In, Out], key: str, policy: Policy, keep: int, compact: Compact | None, idle_s: float
+        self,
+        graph: Graph[In, Out],
+        key: str,
+        policy: Policy,
+        keep: int,
+        compact: Compact | Graph[TooLong, Any] | None,
+        idle_s: float,
     ) -> Conversation[In, Out]:
         """The conversation over `graph` that `key` names; see ``Runtime.conversation``."""
         if not isinstance(cast("object", graph), Graph) or not isinstance(cast("object", key), str) or not key:
@@ -89,7 +94,7 @@ class Conversations:
             raise refuse("conversation", "policy", policy, "a member of Policy, such as Policy.ENQUEUE")
         check_count("conversation", "keep", keep)
         check_timeout("conversation", "idle_s", idle_s)
-        return Conversation(self, graph, key, policy, keep, compact, idle_s)
+        return Conversation(self, graph, key, policy, keep, Compactor(self.engine, compact), idle_s)
 
     def known(self, name: Name) -> Talk | None:
         """What is known of a conversation; None when nothing was said in it."""
@@ -137,8 +142,9 @@ class Conversations:
         assert keeping is not None, "it was in a store"
         assert keeping.nursery is not None, "the store is open"
         talk.stored, talk.turns, talk.last = stored, stored.turns, max(talk.last, stored.last)
+        no_compactor = Compactor(self.engine, None)
         for accepted in list(stored.pending.values()):
-            one = Conversation[Any, Any](self, name[0], name[1], Policy.ENQUEUE, accepted.keep, None, idle_s)
+            one = Conversation[Any, Any](self, name[0], name[1], Policy.ENQUEUE, accepted.keep, no_compactor, idle_s)
             talk.join(accepted.number)
             keeping.nursery.start_soon(one.go_on, talk, accepted.number, accepted.message)
 
@@ -228,7 +234,7 @@ class Conversation(Generic[In, Out]):
         key: str,
         policy: Policy,
         keep: int,
-        compact: Compact | None,
+        compactor: Compactor,
         idle_s: float,
     ) -> None:
         self._owner = owner
@@ -236,7 +242,7 @@ class Conversation(Generic[In, Out]):
         self._key = key
         self._policy = policy
         self._keep = keep
-        self._compact = compact
+        self._compactor = compactor
         self._idle_s = idle_s
 
     def __repr__(self) -> str:
@@ -445,10 +451,13 @@ class Conversation(Generic[In, Out]):
         try:
             if talk.stored is not None:
                 await talk.stored.note(number, [turn])
-            if len(talk.turns) > self._keep and self._compact is not None:
-                talk.turns = tuple(await self._compact(list(talk.turns)))[-self._keep :]
-                if talk.stored is not None:
-                    await talk.stored.note(number, talk.turns, is_all=True)
+            if len(talk.turns) > self._keep:
+                with self._owner.charging():
+                    fewer = await self._compactor.fewer(talk.turns, self._keep)
+                if fewer is not None:
+                    talk.turns = fewer
+                    if talk.stored is not None:
+                        await talk.stored.note(number, fewer, is_all=True)
         finally:
             talk.turns = talk.turns[-self._keep :]
 

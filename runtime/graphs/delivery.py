@@ -190,7 +190,7 @@ Serve = Callable[[Work, Any], Awaitable[Any]]
 
 def is_call(spec: NodeSpec) -> bool:
     """Whether an attempt at a node is nothing but a call of its function with its messages, as it is for most."""
-    bare = not (spec.needs or spec.recalls or spec.injected or spec.gathering) and spec.message is None
+    bare = not (spec.needs or spec.recalls or spec.injected or spec.gathering or spec.given) and spec.message is None
     is_bare = bare and spec.options.effect is Effect.REPEAT
     return is_bare and spec.kind is Kind.FUNCTION and spec.fan_out is not Many.STREAM
 
@@ -335,6 +335,9 @@ class Attempt:
                 raise self._nothing_to_recall(entry)
         if self._away is None:
             await self._supply(arguments, spec.needs, spec.injected)
+        if spec.given:
+            assert self._equipment is not None, "a node that gets tools is deployed with them"
+            arguments.update(await self._equipment.handed(self._message, self._pulse))
         return arguments
 
     async def _supply(self, arguments: dict[str, Any], needs: Mapping[str, Dependency], injected: Mapping[str, Injected]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import itertools
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any, final
@@ -28,6 +29,7 @@ from runtime.graphs.away import Placing
 from runtime.graphs.carried import in_context
 from runtime.graphs.dependencies import ContextKeeper, Contexts
 from runtime.graphs.deployment import Deployment, RunInside
+from runtime.graphs.handed_tools import HandedTools, outside_of_runs
 from runtime.graphs.questions import Desk
 from runtime.graphs.served import ServedToolboxes
 from runtime.graphs.tooling import Equipment
@@ -62,6 +64,8 @@ class Deployments:
         self._predictors = predictors
         self._run_inside = run_inside
         self._toolboxes = ServedToolboxes(root)
+        self._calls = itertools.count(1)
+        """Numbers those of tools outside of runs."""
         self._by_graph: dict[Graph, Deployment] = {}
         self._deploying = trio.Lock()
         self.context = contextvars.copy_context()
@@ -121,10 +125,18 @@ class Deployments:
         """The tools of the nodes that have any, by node; the actors of their toolboxes run."""
         found: dict[str, Equipment] = {}
         for name, spec in plan.nodes.items():
-            if spec.has_tools:
-                boxes = [(box, await self._toolboxes.ref_of(box)) for box in spec.toolboxes]
+            if spec.has_tools or spec.given:
+                named = dict.fromkeys((*spec.toolboxes, *spec.given.values()))
+                boxes = [(box, await self._toolboxes.ref_of(box)) for box in named]
                 found[name] = Equipment(spec, tuple(boxes), self._run_inside)
         return found
+
+    async def tools(self, toolbox: object) -> HandedTools:
+        """What a toolbox offers, for callers outside of runs; see ``Runtime.tools``."""
+        async with self._deploying:
+            async with in_context(self.context):
+                box, ref = await self._toolboxes.served(toolbox)
+        return await outside_of_runs(box, ref, lambda: f"outside:{next(self._calls)}")
 
     def _free_name(self, wanted: str) -> str:
         return self._root.free_name(wanted) if wanted in self._root.children.cells else wanted

@@ -39,9 +39,9 @@ from runtime.messages.codec import MessageCodec
 
 
 class RunInside(Protocol):
-    """Runs a graph as the work of a node of another run; `path` begins its paths, None for that of the message."""
+    """Runs a graph as the work of a node of another run, or as a tool that it calls."""
 
-    def __call__(self, graph: Any, message: object, work: Work, path: str | None = None, /) -> Awaitable[Any]:
+    def __call__(self, graph: Any, message: object, work: Work, call: str = "", path: str | None = None, /) -> Awaitable[Any]:
         """Return its output."""
         ...
 

@@ -24,7 +24,9 @@ from runtime.graphs.away import Nowhere, Placing
 from runtime.graphs.deploying import Deployments
 from runtime.graphs.deployment import Deployment
 from runtime.graphs.events import RunAbandoned
+from runtime.graphs.handed_tools import HandedTools
 from runtime.graphs.handle import RunHandle
+from runtime.graphs.inner_runs import frame_of
 from runtime.graphs.journaling import Journal
 from runtime.graphs.keeper import Keeping
 from runtime.graphs.launch import Launch
@@ -37,7 +39,7 @@ from runtime.graphs.run import ActiveRun, Work
 from runtime.graphs.stored import StoredView, unknown
 from runtime.graphs.taking_up import TakingUp
 from runtime.graphs.terms import Purse
-from runtime.journal.records import Record
+from runtime.journal.records import Record, RecordKind
 from runtime.journal.store import Store, StoredRun
 from runtime.lm.models import Models
 from runtime.lm.predictors.serving import Predictors
@@ -104,6 +106,10 @@ class Engine:
     def deployed(self, name: str) -> Deployment | None:
         """That of the graph of this name; None: there is none here."""
         return self._deployments.named(name)
+
+    async def tools(self, toolbox: object) -> HandedTools:
+        """What a toolbox offers; see ``Runtime.tools``."""
+        return await self._deployments.tools(toolbox)
 
     # --- runs -------------------------------------------------------------------------------------------------------------
 
@@ -186,10 +192,10 @@ class Engine:
             raise unknown(run_id)
         return await self._durable.handle(run_id)
 
-    async def run_inside(self, graph: Graph, message: object, work: Work, path: str | None = None) -> Any:
+    async def run_inside(self, graph: Graph, message: object, work: Work, call: str = "", path: str | None = None) -> Any:
         """Run `graph` as the work of a node of another run, and return its output; none of it is alive afterwards.
 
-        `path` is where its paths begin, None for that of the message.
+        `call` is the name of the call, if the node calls it as a tool; `path` is where its paths begin then.
         """
         path = work.delivery.path if path is None else path
         outer = work.run
@@ -198,15 +204,17 @@ class Engine:
         resumed: Resumed | None = None
         journal: Journal | None = None
         known: Sequence[Record] = ()
-        if outer.journal is None or path != work.delivery.path:  # a tool's: a further attempt may call it with something else
+        if outer.journal is None:
             commands = state.start(message)
         else:
-            journal, known = outer.journal.inside(path, work.step.attempt, deployment.codec)
+            journal, known = outer.journal.inside(work.delivery.path, frame_of(work.step.attempt, call), deployment.codec)
+            if call and not known:
+                journal.append(RecordKind.GIVEN, "", deployment.codec.encode(message))
             resumed = replay(state, message, known, deployment.codec, outer.now(), journal.digests)
             commands = resumed.commands
         run = ActiveRun(state, deployment.pools, outer.audience, deployment.dismiss, outer.max_steps, outer, outer.now)
         run.journal = journal
-        if path == work.delivery.path:
+        if not call:
             outer.inside[path] = run
         if resumed is not None and known:
             run.resume(resumed)

@@ -25,6 +25,7 @@ from runtime.core.events import (
     MessageRedelivering,
     SupervisorParked,
 )
+from runtime.core.host_events import HostLost, HostStarted
 from runtime.graphs.record import RunStatus, Spend
 
 
@@ -455,6 +456,8 @@ AnyEvent: TypeAlias = (
     | ScheduleFailed
     | StoreStalled
     | StoreRecovered
+    | HostStarted
+    | HostLost
     | MessageDeadLettered
     | LoopBlocked
     | InstrumentFailed

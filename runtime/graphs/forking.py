@@ -9,6 +9,7 @@ from typing import Any, Final, final
 from actors.errors import UsageError
 from actors.words import repr_of
 from runtime.graphs.adopting import Adoption, Terrain, effective, in_order, is_of_step, order_of, step_of
+from runtime.graphs.inner_runs import graph_in, result_of
 from runtime.graphs.journaling import FRAME_END
 from runtime.graphs.resuming import is_told, read_input
 from runtime.graphs.stored_answers import ANSWERED, answer_data
@@ -73,7 +74,7 @@ class _Copy:
         self._steps: dict[str, str] = {}
         """Steps by their paths in the trace: where each is in the records, the runs around it before it."""
         for record in records[1:]:
-            if record.kind in (RecordKind.SIGNALLED, RecordKind.WITHDRAWN):
+            if record.kind in (RecordKind.SIGNALLED, RecordKind.WITHDRAWN, RecordKind.GIVEN):
                 continue
             frame, end, _ = record.path.rpartition(FRAME_END)
             self._steps[step_of(record)] = f"{frame}{end}{step_of(record)}"
@@ -124,7 +125,7 @@ class _Copy:
         return [each for each in in_order(self._records, order_of(self._records, report)) if self._stays(each, adoption, gone)]
 
     def _stays(self, record: Record, adoption: Adoption, gone: set[str]) -> bool:
-        if record.kind in (RecordKind.STARTED, RecordKind.SIGNALLED, RecordKind.WITHDRAWN):
+        if record.kind in (RecordKind.STARTED, RecordKind.SIGNALLED, RecordKind.WITHDRAWN, RecordKind.GIVEN):
             return True
         if record.kind is RecordKind.ASKED:  # the question has the id of its run: a fork asks its own
             return False
@@ -137,7 +138,8 @@ class _Copy:
     def _open_around(self, whole: str) -> None:
         """The runs around a step have not ended: nor have the steps that they work for."""
         parts = whole.split(FRAME_END)[:-1]
-        around = {FRAME_END.join([*parts[:at], part.partition("#")[0]]) for at, part in enumerate(parts)}
+        around: set[str | None] = {FRAME_END.join([*parts[:at], part.partition("#")[0]]) for at, part in enumerate(parts)}
+        around |= {result_of(FRAME_END.join(parts[: at + 1])) for at in range(len(parts))}
         self._records = [record for record in self._records if record.path not in around]
 
     def _terrain_of(self, whole: str) -> Terrain:
@@ -145,9 +147,10 @@ class _Copy:
         for part in whole.split(FRAME_END)[:-1]:
             node = part.split("/")[-2].partition("@")[0]
             spec = terrain.routing.plan.nodes.get(node)
-            if spec is None or spec.embedded is None:
+            graph = None if spec is None else graph_in(spec, part)
+            if graph is None:
                 return terrain
-            terrain = Terrain.of(spec.embedded)
+            terrain = Terrain.of(graph)
         return terrain
 
     def _whole(self, path: str, option: str) -> str:

@@ -192,8 +192,11 @@ class Journal:
         """The message of that path is done with: what was bought for it is not asked for any more."""
         self._bought.pop(path, None)
 
-    def inside(self, path: str, attempt: int, codec: MessageCodec) -> tuple[Journal, Sequence[Record]]:
-        """The journal of the run that is the work of an attempt at `path`, and what it holds of an earlier life."""
+    def inside(self, path: str, attempt: str, codec: MessageCodec) -> tuple[Journal, Sequence[Record]]:
+        """The journal of the run that is the work of an attempt at `path`, or a part of it, and what an earlier life has left.
+
+        `attempt` tells which; see ``frame_of``.
+        """
         return self._opened(f"{path}#{attempt}", codec, is_demand=False)
 
     def on_demand(self, name: str) -> tuple[Journal, Sequence[Record]]:

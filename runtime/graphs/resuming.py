@@ -49,6 +49,7 @@ _OF_THE_RUN: Final = frozenset(
         RecordKind.ADOPTED,
         RecordKind.OVER,
         RecordKind.WITHDRAWN,
+        RecordKind.GIVEN,
     }
 )
 """What tells of the run as a whole, and of no step."""
@@ -354,9 +355,11 @@ def _note(resumed: Resumed, record: Record, path: str, how: str) -> None:
         past.has_begun = True
         if record.kind is RecordKind.ASKED:
             past.asked[path] = Asked(record.at, details_of(record).get("due"), record.inputs)
+        elif how == WITHDRAWN:
+            past.asked.pop(path, None)  # the store has struck it out: who asks again has another question
         elif record.kind is RecordKind.ANSWERED and path == task:
             past.is_overdue = past.is_overdue or how == TIMED_OUT
-        elif record.kind is RecordKind.ANSWERED and how != WITHDRAWN:
+        elif record.kind is RecordKind.ANSWERED:
             past.answers[path] = record
         if record.kind in (RecordKind.BEGAN, RecordKind.REPEATED) and ":" not in path.rpartition("#")[2]:  # none of a tool's
             past.is_uncertain = record.kind is RecordKind.BEGAN

@@ -6,9 +6,11 @@ import math
 from typing import Any, Final, final
 
 from actors.actor import ActorRef
+from actors.errors import UsageError
 from actors.graphs.toolboxes import Toolbox
 from actors.restarts import Backoff
 from actors.supervision import ChildSpec, Supervision, supervisor_spec
+from actors.words import repr_of
 from runtime.core.actor_cell import ActorCell
 from runtime.core.supervisor import SupervisorCell
 
@@ -25,6 +27,24 @@ class ServedToolboxes:
         self._root = root
         self._supervisor: SupervisorCell | None = None
         self._refs: dict[Toolbox, ActorRef[Any]] = {}
+
+    async def served(self, toolbox: object) -> tuple[Toolbox, ActorRef[Any]]:
+        """A toolbox, by its name or itself, with its actor.
+
+        Raises:
+            UsageError: there is none of this name. ActorStartFailed: its actor could not be started.
+        """
+        if isinstance(toolbox, Toolbox):
+            return toolbox, await self.ref_of(toolbox)
+        found = [each for each in self._refs.items() if each[0].name == toolbox]
+        if len(found) == 1:
+            return found[0]
+        known = ", ".join(sorted(repr(box.name) for box in self._refs)) or "none"
+        what = f"there are {len(found)} toolboxes of this name" if found else f"none of this name is served here, only {known}"
+        raise UsageError(
+            f"tools({repr_of(toolbox)}): {what}.\n"
+            "  Fix: pass the toolbox itself, mcp('files', command=[…]), or deploy a graph that names it first."
+        )
 
     async def ref_of(self, box: Toolbox) -> ActorRef[Any]:
         """The actor of `box`, which is started if it has none.

@@ -6,9 +6,10 @@ when it has ended.
 
 from __future__ import annotations
 
+import itertools
 import json
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, final
 
 import attrs
@@ -27,6 +28,7 @@ from runtime.graphs.approvals import agreed
 from runtime.graphs.calling import Calling, RunInside, answer_of
 from runtime.graphs.cut_calls import begin_of, kept_text, name_of, path_of
 from runtime.graphs.events import ToolCalled, ToolsChanged
+from runtime.graphs.handed_tools import HandedTools
 from runtime.graphs.hearing import Hearing
 from runtime.graphs.injected import NodeLM, attempt_journal
 from runtime.graphs.once import Once
@@ -50,6 +52,15 @@ class Equipment:
     run_inside: RunInside
     shown: dict[Toolbox, Mapping[str, OfferedTool]] = attrs.field(factory=dict[Toolbox, Mapping[str, OfferedTool]])
     """What each toolbox has last offered."""
+
+    async def handed(self, message: Work, pulse: Pulse) -> dict[str, HandedTools]:
+        """The tools that the node's own code gets, by its parameters, for one attempt at one message."""
+        numbers = itertools.count()  # of the calls of all of them: each has its own path
+        found: dict[str, HandedTools] = {}
+        for parameter, box in self.spec.given.items():
+            calls = ToolCalls(self, None, message, pulse, numbers)
+            found[parameter] = HandedTools(box, await calls.offer_of(box), calls.perform_one)
+        return found
 
     def in_front_of(self, lm: NodeLM, message: Work, pulse: Pulse) -> Rounds:
         """The node's language model, which may call the tools, for one attempt at one message."""
@@ -82,15 +93,19 @@ class _Failure:
 class ToolCalls:
     """The calls of one attempt."""
 
-    def __init__(self, equipment: Equipment, lm: NodeLM, message: Work, pulse: Pulse) -> None:
+    def __init__(
+        self, equipment: Equipment, lm: NodeLM | None, message: Work, pulse: Pulse, numbers: Iterator[int] | None = None
+    ) -> None:
+        """Those of the language model `lm`; None: of the node's own code, which are counted by `numbers`."""
         self._equipment = equipment
+        self._numbers = numbers
         self._lm = lm
         self._message = message
         self._pulse = pulse
         self._once = None if message.run.journal is None else Once(attempt_journal(message, message.delivery.path), pulse.rest)
         """Of a stored run: keeps what calls gave."""
         self._calling = Calling(equipment.spec, equipment.run_inside, lm, message, pulse)
-        self.hear = Hearing(message, self._once, lambda: lm.is_replayed)
+        self.hear = Hearing(message, self._once, lambda: lm is not None and lm.is_replayed)
         """Takes what was said into the run."""
         self._life = secrets.token_hex(8)
         self._errors: dict[str, BaseException] = {}
@@ -106,6 +121,28 @@ class ToolCalls:
                     found[name] = tool
                     self._calling.boxes[name] = box, ref
         return list(found.values())
+
+    async def offer_of(self, box: Toolbox) -> Sequence[OfferedTool]:
+        """What one toolbox has now."""
+        ref = dict(self._equipment.toolboxes)[box]
+        offered = await self._offered(box, ref)
+        self._calling.boxes.update(dict.fromkeys(offered, (box, ref)))
+        return list(offered.values())
+
+    async def perform_one(self, tool: OfferedTool, arguments: Mapping[str, Any]) -> str:
+        """Do a call that the node's own code makes; raises what the call does."""
+        assert self._numbers is not None, "code counts its calls"
+        request = Request(next(self._numbers), tool, dict(arguments))
+        step = self._step(request)
+        self._message.run.trace.append(step)
+        try:
+            given = await self._ended(request, step)
+        finally:
+            if step.ended_at_s is None:
+                step.status, step.ended_at_s = StepStatus.CANCELLED, self._message.run.now()
+        if isinstance(given, _Failure):
+            raise given.error
+        return given
 
     async def _offered(self, box: Toolbox, ref: ActorRef[Any]) -> Mapping[str, OfferedTool]:
         """What a toolbox has now; what it had before, if it was lost this moment: a call of that says so."""

@@ -5,18 +5,19 @@ Somebody finds out and decides: it begins again, or this is what it made.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import chain
 from typing import Any, final
 
 import attrs
 
 from actors.errors import DeclarationError, UsageError
-from actors.graphs.node import Kind, NodeSpec
+from actors.graphs.node import NodeSpec
 from actors.store_errors import NotStorable, RecordTooLarge, StepUncertain
 from actors.words import repr_of
 from runtime.graphs.cut_calls import CutCall, cut_calls
 from runtime.graphs.deployment import Deployment
+from runtime.graphs.inner_runs import inner_runs
 from runtime.graphs.journaling import FRAME_END
 from runtime.graphs.reducer.state import RunState
 from runtime.graphs.resuming import Resumed, replay, step_uncertain
@@ -63,7 +64,7 @@ class Open:
 async def find_uncertain(
     deployment: Deployment,
     resumed: Resumed,
-    own: Iterable[Record],
+    own: Sequence[Record],
     frames: Mapping[str, Sequence[Record]],
     deployment_of: Callable[[Any], Awaitable[Deployment]],
     now_s: float,
@@ -75,7 +76,7 @@ async def find_uncertain(
     is_deep = any(each.kind is RecordKind.BEGAN for each in chain(*frames.values())) or any(
         FRAME_END in step for step, _ in calls
     )
-    found.steps = await _find_steps(deployment, resumed, frames, deployment_of, now_s, "", at_work, is_deep=is_deep)
+    found.steps = await _find_steps(deployment, resumed, own, frames, deployment_of, now_s, "", at_work, is_deep=is_deep)
     for call in sorted(calls.values(), key=lambda call: (call.step, len(call.path), call.path)):  # not in the order of chance
         (found.calls if call.step in at_work and not call.may_go_on else found.later).append(call)
     return found
@@ -84,6 +85,7 @@ async def find_uncertain(
 async def _find_steps(
     deployment: Deployment,
     resumed: Resumed,
+    known: Sequence[Record],
     frames: Mapping[str, Sequence[Record]],
     deployment_of: Callable[[Any], Awaitable[Deployment]],
     now_s: float,
@@ -92,7 +94,10 @@ async def _find_steps(
     *,
     is_deep: bool,
 ) -> list[Uncertain]:
-    """The steps among it, of one frame and, if `is_deep`, of those in it; `at_work` gets the places of all that goes on."""
+    """The steps among it, of one frame and, if `is_deep`, of those in it; `at_work` gets the places of all that goes on.
+
+    `known` are the records of the frame.
+    """
     state = resumed.state
     found = [
         Uncertain(each.path, frame, resumed.attempt_of(each.path), state.plan.nodes[each.node], state, deployment.codec)
@@ -103,14 +108,13 @@ async def _find_steps(
         return found
     for delivery in resumed.commands.deliveries:
         spec = state.plan.nodes[delivery.node]
-        inside = f"{delivery.path}#{resumed.attempt_of(delivery.path)}"
-        inner_frame = f"{frame}{FRAME_END}{inside}" if frame else inside
-        if spec.kind is Kind.GRAPH and inner_frame in frames:
-            inner = await deployment_of(spec.embedded)
-            begun = RunState(inner.routing, state.run_id, delivery.path)
-            message = next(iter(delivery.arguments.values()))
-            told = replay(begun, message, frames[inner_frame], inner.codec, now_s)
-            found += await _find_steps(inner, told, frames, deployment_of, now_s, inner_frame, at_work, is_deep=True)
+        for run in inner_runs(spec, delivery, resumed.attempt_of(delivery.path), frame, known, frames):
+            inner, records = await deployment_of(run.graph), frames[run.frame]
+            message = run.message(inner.codec)
+            if message is None:
+                continue
+            told = replay(RunState(inner.routing, state.run_id, run.prefix), message, records, inner.codec, now_s)
+            found += await _find_steps(inner, told, records, frames, deployment_of, now_s, run.frame, at_work, is_deep=True)
     return found
 
 

@@ -8,7 +8,9 @@ from typing import Any
 
 from actors.graphs.markers import Gather
 from actors.graphs.node import Kind as NodeKind
+from actors.graphs.node import NodeSpec
 from actors.graphs.plan import Plan
+from actors.graphs.tools import ToolForm
 from runtime.messages.fields import fields_of, message_kind
 from runtime.messages.kinds import Kind, declared, field_types
 from runtime.messages.modules import name_of
@@ -39,6 +41,7 @@ def fingerprint(plan: Plan) -> bytes:
             "recalls": [[entry.name, [named(each) for each in entry.types]] for entry in spec.recalls],
             "inside": fingerprint(spec.embedded.plan()).hex() if spec.kind is NodeKind.GRAPH else None,
             "falls_back": spec.fallback is not None and spec.fallback.is_default,
+            **_called(spec),
         }
         for name, spec in plan.nodes.items()
     }
@@ -52,6 +55,12 @@ def fingerprint(plan: Plan) -> bytes:
     if plan.signal_types:
         told["signals"] = [named(kind) for kind in plan.signal_types]
     return blake2s(json.dumps(told, sort_keys=True, default=repr).encode(), digest_size=16).digest()
+
+
+def _called(spec: NodeSpec) -> dict[str, Any]:
+    """The graphs that a node calls as tools: their runs are recorded, too."""
+    inside = {each.name: fingerprint(each.tool.what.plan()).hex() for each in spec.tools if each.tool.form is ToolForm.GRAPH}
+    return {"calls": inside} if inside else {}
 
 
 def _fields(kind: type) -> Any:

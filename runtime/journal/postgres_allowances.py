@@ -10,12 +10,15 @@ from runtime.journal.postgres_runs import check_name
 
 # Not waited for on the platter: a server that forgets a second of it lets a second more through.
 _OWE: Final = """
+with old as (select until from {s}.allowances where name = $1::text and $2::float8 < 0 for update)
 insert into {s}.allowances as a (name, until)
 select $1::text, clock_timestamp() + greatest($2::float8, 0) * interval '1 s'
+from (select count(*) from old) locked
 where set_config('synchronous_commit', 'off', true) is not null
 on conflict (name) do update set until =
     greatest(greatest(a.until, clock_timestamp()) + $2::float8 * interval '1 s', clock_timestamp())
-returning extract(epoch from until - clock_timestamp())::float8 - $2::float8"""
+returning extract(epoch from case when $2::float8 < 0 then (select until from old)
+    else until - $2::float8 * interval '1 s' end - clock_timestamp())::float8"""
 _SPEND: Final = """
 with s as (
     insert into {s}.allowances as a (name, tokens, usd)
@@ -38,7 +41,7 @@ class Allowances:
         """See ``AllowanceStore.owe``."""
         check_name("the name of a limit,", name)
         answer = await self._pool.write(_OWE, name, seconds)
-        return max(0.0, float(answer.rows[0][0]))
+        return max(0.0, float(answer.rows[0][0] or 0.0))  # None: nothing was ever owed
 
     async def spend(self, name: str, amount: Amount, most: Amount) -> tuple[bool, Amount]:
         """See ``AllowanceStore.spend``."""

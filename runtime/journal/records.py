@@ -66,6 +66,8 @@ class RecordKind(enum.StrEnum):
     """A message that came into the run was taken back before anything took it; the path is its key."""
     TURN = "turn"
     """What came of a message of a conversation; the path is its number."""
+    GIVEN = "given"
+    """What the run in a frame began with, where no other record tells: a graph that is called as a tool."""
 
 
 CODES: Final = {kind: code for code, kind in enumerate(RecordKind, start=1)}

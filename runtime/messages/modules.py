@@ -6,13 +6,12 @@ imported: by a server, by ``understudy runs answer``, by the next version of the
 
 from __future__ import annotations
 
-import re
 import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Final
 
-_PROGRAMS: Final = re.compile("__main__|__mp_main__|__graph_file__|__function_file__")
+_PROGRAMS: Final = ("__main__", "__mp_main__", "__graph_file__", "__function_file__")
 """What a file is called that was not imported by its own name: the program, the program in a process that ``multiprocessing``
 spawned, and a file that the command line was given."""
 
@@ -24,12 +23,12 @@ def name_of(kind: type) -> str:
 
 def _imported_as(module: str) -> str:
     """The name by which others import a module; its own, if it has no file, as in a notebook."""
-    if not _PROGRAMS.fullmatch(module):
+    if module not in _PROGRAMS:
         return module
     found = sys.modules.get(module)
     spec = getattr(found, "__spec__", None)
     name = getattr(spec, "name", None)  # `python -m package.module` knows it
-    if isinstance(name, str) and not _PROGRAMS.fullmatch(name):
+    if isinstance(name, str) and name not in _PROGRAMS:
         return name
     file = getattr(found, "__file__", None)
     return Path(file).stem if isinstance(file, str) and file.endswith(".py") else module
@@ -37,10 +36,10 @@ def _imported_as(module: str) -> str:
 
 def modules_called(name: str) -> list[ModuleType]:
     """The loaded modules that data may call `name`."""
-    loaded = dict(sys.modules)
-    return [loaded[each] for each in loaded if each == name or (_PROGRAMS.fullmatch(each) and _imported_as(each) == name)]
+    names = [name, *(each for each in _PROGRAMS if each != name and each in sys.modules and _imported_as(each) == name)]
+    return [module for module in map(sys.modules.get, names) if module is not None]
 
 
 def is_of_a_program(name: str) -> bool:
     """Whether data with the name ``module:Class`` was written where no one knew how others import the module."""
-    return _PROGRAMS.fullmatch(name.partition(":")[0]) is not None
+    return name.partition(":")[0] in _PROGRAMS

@@ -8,13 +8,16 @@ from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 from actors.errors import UnderstudyError
-from actors.graphs.conversations import Policy
+from actors.graphs.conversations import Policy, TooLong
 from actors.graphs.graph import Graph
+from actors.graphs.tool_lists import Tools
+from actors.graphs.toolboxes import Toolbox
 from actors.lm import LM
 from actors.typevars import In, Out
 from runtime.core.events import DEFAULT_BUFFER, EventStream
 from runtime.core.frames import without_frames
-from runtime.graphs.conversations import IDLE_S, KEEP, Compact, Conversation
+from runtime.graphs.compacting import Compact
+from runtime.graphs.conversations import IDLE_S, KEEP, Conversation
 from runtime.graphs.deployment import Deployment
 from runtime.graphs.events import AnyRunEvent
 from runtime.graphs.handle import RunHandle
@@ -132,7 +135,7 @@ class RuntimeRuns(RuntimeParts):
         key: str,
         policy: Policy = Policy.ENQUEUE,
         keep: int = KEEP,
-        compact: Compact | None = None,
+        compact: Compact | Graph[TooLong, Any] | None = None,
         idle_s: float = IDLE_S,
     ) -> Conversation[In, Out]:
         """The conversation over `graph` that `key` names: ``await talk.send(message)``, one message at a time.
@@ -145,13 +148,28 @@ class RuntimeRuns(RuntimeParts):
             key: whose conversation it is, such as a user's id.
             policy: what becomes of a message that comes while an earlier one is worked on.
             keep: how many turns are kept; older ones are forgotten.
-            compact: an async function that makes fewer turns of more than `keep`, by a summary say.
+            compact: what is done with more than `keep` turns: an async function that makes fewer; or a graph that takes
+                ``TooLong`` and makes one turn of the older half. If that fails, it is logged, and the oldest turns are forgotten.
             idle_s: how long after the last message the conversation's actor stops; what was said is kept.
 
         Raises:
             UsageError: `graph` isn't a graph, or `key` isn't a text. DeclarationError: another argument has a wrong value.
         """
         return self._conversations.of(graph, key, policy, keep, compact, idle_s)
+
+    async def tools(self, toolbox: Toolbox | str) -> Tools:
+        """What a toolbox offers now, to call it outside of runs: ``await (await runtime.tools("files")).call("read", path="a")``.
+
+        Nodes get the same by ``Annotated[Tools, Dep(mcp("files", …))]``; their calls are steps of the run, these belong to none.
+
+        Args:
+            toolbox: the toolbox, whose actor is started if it has none yet; or the name of one that a deployed graph has.
+
+        Raises:
+            UsageError: there is no toolbox of this name, or several. ActorStartFailed: its actor could not be started.
+            ToolServerLost: its server ended while it was asked; it is started again.
+        """
+        return await self._engine.tools(toolbox)
 
     @contextlib.asynccontextmanager
     async def _streamed(

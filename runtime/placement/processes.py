@@ -63,13 +63,16 @@ class Processes:
             raise UsageError("Processes() starts hosts on POSIX systems only.\n  Fix: places={…: Here()} on this system.")
         near, far = socket.socketpair()
         control, told = socket.socketpair()
-        with far, told:
+        with far, told, contextlib.ExitStack() as unused:
+            unused.enter_context(near)
+            unused.enter_context(control)
             guardian = await trio.lowlevel.open_process(
                 [sys.executable, "-I", "-S", str(GUARDIAN), str(told.fileno()), str(far.fileno())],
                 stdin=None,
                 pass_fds=[told.fileno(), far.fileno()],
                 start_new_session=True,  # a Ctrl-C in the terminal is the runtime's
             )
+            unused.pop_all()
         stream, line = (trio.SocketStream(trio.socket.from_stdlib_socket(each)) for each in (near, control))
         host = _Process(stream, line, guardian, self.dead_after_s)
         try:

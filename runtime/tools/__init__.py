@@ -4,6 +4,7 @@ from actors.graphs.approval import Approved as Approved
 from actors.graphs.approval import Arguments as Arguments
 from actors.graphs.approval import Refused as Refused
 from actors.graphs.effects import Effect as Effect
+from actors.graphs.tool_lists import Tools as Tools
 from actors.graphs.toolboxes import Toolbox as Toolbox
 from actors.graphs.tools import Tool as Tool
 from runtime.tools.mcp_client import mcp as mcp

@@ -255,6 +255,7 @@ def test_an_exported_run_is_shown_without_a_server_and_asks_for_nothing(page: An
     began = next(event for event in events if event["event"] == "node.started")
     tool = {**began, "event": "tool.called", "path": f"{began['path']}/tool/0", "tool": HOSTILE, "duration_s": 0.1}
     events.insert(events.index(began) + 1, {**tool, "error": {"type": HOSTILE, "message": HOSTILE}})
+    events.insert(events.index(began) + 1, {**began, "event": "node.reported", "text": HOSTILE, "done": 3, "of": 12})
     for event in events:
         event.update({"node": HOSTILE} if "node" in event else {})
     events[0]["input"] = {"text": f"</script>{HOSTILE}"}
@@ -266,6 +267,7 @@ def test_an_exported_run_is_shown_without_a_server_and_asks_for_nothing(page: An
     page.locator("main h1").wait_for()
     page.locator(".bar").first.click()
     playwright.expect(page.locator("aside dt").filter(has_text="tool")).to_have_count(1)
+    playwright.expect(page.locator("aside dd").filter(has_text="(3 of 12)")).to_have_count(1)
     page.get_by_role("button", name="blame").click()
     playwright.expect(page.locator("main table")).to_contain_text("the whole run")
     page.get_by_role("button", name="events").click()

@@ -298,10 +298,10 @@ async def test_a3_worker_threads_do_not_run_out(way):
             results.append(await runtime.run(graph, Ask(2)))
 
         with trio.fail_after(SOON_S):
-            depth = 1000 if way == "run" else 60
+            depth = 300 if way == "run" else 60
             assert await runtime.run(graph, Ask(depth)) == Done(depth)
             async with trio.open_nursery() as nursery:
-                for _ in range(1000 if way == "run" else 60):
+                for _ in range(depth):
                     nursery.start_soon(one)
 
     assert set(results) == {Done(2)}

@@ -166,8 +166,8 @@ def row(mistake: Any, message: str) -> tuple[Any, str]:
 
 
 LIFESPAN = "@contextlib.asynccontextmanager above async def lifespan(self), with one yield in it."
-OPTIONS = "name, restart, mailbox, redelivery, shutdown_s, idle_timeout_s"
-FIELDS = "id, factory, args, restart, shutdown_s, significant, mailbox, redelivery, idle_timeout_s"
+OPTIONS = "name, restart, mailbox, redelivery, shutdown_s, idle_timeout_s, place"
+FIELDS = "id, factory, args, restart, shutdown_s, significant, mailbox, redelivery, idle_timeout_s, place"
 
 SPAWN: list[tuple[Any, str]] = [
     # --- what is spawned ------------------------------------------------------------------------------------------------

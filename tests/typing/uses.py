@@ -72,6 +72,7 @@ from runtime import (
 )
 from runtime.embed.asyncio import AsyncioActorRef, AsyncioDeployment, AsyncioRunHandle, AsyncioRuntime
 from runtime.embed.portal import PortalActorRef, PortalDeployment, PortalRunHandle, PortalRuntime
+from runtime.placement import HostLost, HostStarted
 
 # --- actors -----------------------------------------------------------------------------------------------------------------
 
@@ -312,6 +313,8 @@ def all_events(event: AnyEvent) -> str:
             return event.address
         case RunStarted() | RunResumed() | RunTakenOver() | RunAdopted() | RunParkedEvent() | RunAbandoned():
             return event.graph
+        case HostStarted() | HostLost():
+            return event.host
         case ScheduleFailed():
             return event.name
         case RunSignalled():

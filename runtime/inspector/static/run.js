@@ -39,6 +39,9 @@ function linesOf(bars, span) {
   return [lines, Math.max(1, free.length)];
 }
 
+/** How far an attempt has told that it is. */
+const reportOf = ({ report }) => `${shown(report.text)}${report.done === null ? "" : ` (${report.done}${report.of === null ? "" : ` of ${report.of}`})`}`;
+
 export class Run extends Component {
   constructor(props) {
     super(props);
@@ -115,7 +118,9 @@ export class Run extends Component {
         <dt>took</dt><dd>${picked.ended === null ? "–" : seconds(picked.ended - picked.began)}</dd>${picked.error ? html`<dt>error</dt><dd><${Fault} error=${picked.error} /></dd>` : null}
         ${picked.calls.map((call) => html`<dt>call</dt><dd>${shown(call.model)} ${call.ended === null ? "…" : `${call.prompt_tokens}+${call.completion_tokens} tokens, ${usd(call.cost_usd)}, ${seconds(call.duration_s)}${call.first_token_s ? `, first ${seconds(call.first_token_s)}` : ""}`} <${Fault} error=${call.error} /></dd>`)}
         ${picked.tools.map((tool) => html`<dt>tool</dt><dd>${shown(tool.tool)} ${seconds(tool.duration_s)} <${Fault} error=${tool.error} /></dd>`)}
+        ${picked.report ? html`<dt>reports</dt><dd>${reportOf(picked)}</dd>` : null}
         ${picked.text ? html`<dt>streamed</dt><dd><pre>${shown(picked.text)}</pre></dd>` : null}${picked.output !== undefined ? html`<dt>output</dt><dd><${Json} value=${picked.output} open=${true} /></dd>` : null}</dl></aside>` : null}
+      ${told.bars.filter((bar) => bar.ended === null && bar.report).map((bar) => html`<p key=${bar.path} class="report">${shown(bar.path)}: ${reportOf(bar)}</p>`)}
       ${told.questions.filter((each) => !each.answered).map((each) => html`<p>A person is asked at ${shown(each.path)}: <a href="#/questions">questions</a></p>`)}
       <h2>Input</h2><${Json} value=${told.input} open=${true} />${told.error ? html`<h2>Error</h2><${Fault} error=${told.error} />` : null}
       ${told.status === "succeeded" ? html`<h2>Output</h2><${Json} value=${told.output} open=${true} />` : null}

@@ -5,7 +5,7 @@ import { encloses } from "./blame.js";
 /**
  * @typedef {{event: string, seq: number, at: string, elapsed_s: number, node?: string, path?: string, attempt?: number}} Event
  * @typedef {{node: string, path: string, attempt: number, delivered: number, began: number, ended: number|null, status: string,
- *   waited: number, backoff: number, beganSeq: number, endedSeq: number|null, items: [number, number][], error: object|null, output: unknown, calls: object[], tools: object[], text: string}} Bar
+ *   waited: number, backoff: number, beganSeq: number, endedSeq: number|null, items: [number, number][], error: object|null, output: unknown, calls: object[], tools: object[], report: object|null, text: string}} Bar
  * @typedef {{rows: {node: string, bars: Bar[]}[], bars: Bar[], begins: number, span: number, status: string, graph: string, input: unknown,
  *   output: unknown, error: object|null, labels: object, questions: object[], notes: object[], missed: number, models: object}} Timeline
  */
@@ -29,7 +29,7 @@ export function timeline(events, until = Infinity) {
   const begin = (event, at, waited, backoff) => {
     const bar = {
       node: event.node, path: event.path, attempt: event.attempt, delivered: Math.max(told.begins, at - waited), began: at, ended: null, status: "running",
-      waited, backoff, beganSeq: event.seq, endedSeq: null, items: [], error: null, output: undefined, calls: [], tools: [], text: "",
+      waited, backoff, beganSeq: event.seq, endedSeq: null, items: [], error: null, output: undefined, calls: [], tools: [], report: null, text: "",
     };
     if (!rows.has(event.node)) rows.set(event.node, { node: event.node, bars: [] });
     rows.get(event.node).bars.push(bar);
@@ -70,9 +70,10 @@ export function timeline(events, until = Infinity) {
     } else if (name === "lm.delta" || name === "field.delta") {
       const bar = barOf(event), text = name === "field.delta" ? event.text : event.delta && event.delta.text;
       if (bar && typeof text === "string" && bar.text.length < MOST_TEXT) bar.text += text;
-    } else if (name === "tool.called") {
-      const bar = [...open.values()].find((each) => encloses(each.path, event.path || "")) || barOf(event);
-      if (bar) bar.tools.push(event);
+    } else if (name === "tool.called" || name === "node.reported") {
+      const bar = open.get(`${event.path} ${event.attempt}`) || [...open.values()].find((each) => encloses(each.path, event.path || "")) || barOf(event);
+      if (bar && name === "tool.called") bar.tools.push(event);
+      else if (bar) bar.report = event;
     } else if (name === "question.asked") asked.set(event.question, { ...event, began: event.elapsed_s, answered: null });
     else if (name === "question.answered") {
       if (asked.has(event.question)) asked.get(event.question).answered = event;

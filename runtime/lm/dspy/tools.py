@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 import trio
@@ -40,3 +40,20 @@ def trio_tool(function: Callable[P, Awaitable[T]]) -> Callable[P, Any]:
         return trio.from_thread.run(work)
 
     return call
+
+
+def served_tool(call: Callable[..., Awaitable[str]], name: str, description: str, schema: Mapping[str, Any]) -> Any:
+    """A ``dspy.Tool`` of a tool that only a JSON `schema` of its arguments describes, as DSPy makes one of an MCP tool."""
+    properties = dict(schema.get("properties") or {})
+    definitions = schema.get("$defs")
+    if definitions:  # what an argument refers to goes with it: DSPy checks each argument apart
+        properties = {key: {**value, "$defs": definitions} for key, value in properties.items()}
+    kinds = {key: _KINDS.get(value.get("type"), Any) for key, value in properties.items()}
+
+    async def called(**arguments: Any) -> str:
+        return await call(**arguments)
+
+    return library().Tool(trio_tool(called), name=name, desc=description, args=properties, arg_types=kinds)
+
+
+_KINDS: Mapping[Any, Any] = {"string": str, "integer": int, "number": float, "boolean": bool, "array": list, "object": dict}

@@ -17,10 +17,10 @@ class AllowanceContract:
             if not isinstance(store, AllowanceStore):
                 return
 
-            assert [await store.owe("rate", 300.0), await store.owe("another", 1.0)] == [0.0, 0.0]
-            assert 290.0 < await store.owe("rate", 300.0) <= 300.0
-            assert 590.0 < await store.owe("rate", -300.0) <= 600.0
-            assert 290.0 < await store.owe("rate", -1000.0) <= 300.0
+            assert [await store.owe("rate", 30_000.0), await store.owe("another", 1.0)] == [0.0, 0.0]
+            assert 29_000.0 < await store.owe("rate", 30_000.0) <= 30_000.0
+            assert 59_000.0 < await store.owe("rate", -30_000.0) <= 60_000.0
+            assert 29_000.0 < await store.owe("rate", -100_000.0) <= 30_000.0
             assert await store.owe("rate", 0.0) < 1.0
 
     async def test_a_budget_is_never_spent_twice(self, make_store: MakeStore) -> None:

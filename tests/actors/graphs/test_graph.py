@@ -129,7 +129,7 @@ async def _node(ask: Ask) -> Out:
 
 NODE_OPTIONS = (
     "Expected one of: name, concurrency, mailbox, restart, redelivery, timeout_s, idle_timeout_s, late, fallback, repeatable, "
-    "lm, effect, on_uncertain."
+    "lm, effect, on_uncertain, place."
 )
 AN_LM = "the name of one of the runtime's lms, an LM, or None"
 A_NAME = "a name is at least one printable character, without '/'"

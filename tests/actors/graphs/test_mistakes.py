@@ -65,7 +65,7 @@ async def method(self, ask: Ask) -> Out:
     raise NotImplementedError
 
 
-FUNCTION = "a function that was defined with a name and a return annotation, or a node of the graph"
+FUNCTION = "a function that was defined with a name and a return annotation, a node of the graph, or a toolbox"
 
 
 @pytest.mark.parametrize(

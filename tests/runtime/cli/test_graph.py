@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import Any
 
 import pytest
+import trio
 from PIL import Image
 
+from runtime import open_runtime
+from runtime.cli.loading import load_graph
 from runtime.cli.main import main
+from runtime.testing import ScriptedLM
 from tests.runtime.cli.command import ROOT
 
 EXAMPLE = f"{ROOT}/docs/examples/property_extraction.py:graph"
@@ -110,6 +116,29 @@ def test_describe_prints_the_design_page(capsys: pytest.CaptureFixture[str]) -> 
     out = capsys.readouterr().out
     assert out.startswith("# property-extraction\n")
     assert " when full.\n\n## What the language model is told\n" in out
+
+
+REACT = f"{ROOT}/docs/examples/react.py"
+
+
+@pytest.mark.parametrize("tools", ["native", "text"])
+async def test_describe_prints_the_prompts_of_an_agent_as_they_are_sent(tools: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    graph = await trio.to_thread.run_sync(load_graph, f"{REACT}:graph")
+    lm = ScriptedLM([{"text": "12 degrees"}], tools=tools)
+    question = graph.input_types[0]
+    async with open_runtime(lm=lm) as runtime:
+        await runtime.run(graph, question("{question_text}"))
+
+    assert await trio.to_thread.run_sync(main, ["graph", "describe", f"{REACT}:graph"]) == 0
+
+    out = capsys.readouterr().out.split("## What the language model is told")[1]
+    [call] = lm.calls
+    for message in call.messages:
+        lines = "\n".join(message["content"].splitlines())
+        assert f"~~~text\n{lines}\n~~~" in out
+    assert len(call.messages) == (2 if tools == "native" else 3)
+    for tool in call.options.get("tools", ()):
+        assert f"\n{json.dumps(tool)}\n" in out
 
 
 @pytest.mark.parametrize(("suffix", "begins"), [(".svg", "<svg "), (".mmd", "graph TD\n"), (".md", "# property-extraction\n")])

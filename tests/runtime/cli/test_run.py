@@ -16,7 +16,7 @@ import pytest
 
 from runtime.cli.loading import MODULE_NAME
 from runtime.cli.main import main
-from runtime.testing import LoopbackHandle, ModelScript, field_answer, loopback_process
+from runtime.testing import LoopbackHandle, ModelScript, field_answer, loopback_process, tool_answer
 from tests.runtime.cli.command import COMMAND, PATIENCE_S, ROOT, interrupt, read_until, start, wait_until
 from tests.runtime.cli.test_terminal import Terminal
 
@@ -90,7 +90,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def provider() -> Iterator[LoopbackHandle]:
-    with loopback_process({"small": field_answer(text="42"), "slow": ModelScript("late", latency_s=60)}) as handle:
+    agent = [tool_answer("weather", city="Oslo"), tool_answer("multiply", one=4, other=3), field_answer(text="12 degrees")]
+    scripts = {"small": field_answer(text="42"), "agent": agent, "slow": ModelScript("late", latency_s=60)}
+    with loopback_process(scripts) as handle:
         yield handle
 
 
@@ -231,6 +233,28 @@ def test_watching_outside_a_terminal_tells_each_call_too(
 
     lines = [line.partition(" s ")[2] for line in capsys.readouterr().err.splitlines()[1:]]
     assert [line.partition(":")[0] for line in lines] == ["answer starts", "answer called openai/small", "answer finished"]
+
+
+def test_watching_an_agent_tells_its_calls_and_its_tools_in_their_order(
+    provider: LoopbackHandle, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+
+    model = ["--model", "openai/agent", "--api-base", provider.api_base]
+    assert main(["run", f"{ROOT}/docs/examples/react.py:graph", "--watch", *model, *asked("How warm, times three?")]) == 0
+
+    out, err = capsys.readouterr()
+    lines = [line.partition(" s ")[2] for line in err.splitlines() if " answer " in line]
+    assert [re.split(r":| in \d", line)[0] for line in lines] == [
+        "answer starts",
+        "answer called openai/agent",
+        "answer called the tool weather",
+        "answer called openai/agent",
+        "answer called the tool multiply",
+        "answer called openai/agent",
+        "answer finished",
+    ]
+    assert json.loads(out) == {"text": "12 degrees"}
 
 
 def test_watching_on_a_terminal_shows_the_nodes_there_and_the_output_elsewhere(

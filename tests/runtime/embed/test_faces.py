@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from runtime.embed import asyncio_faces, portal_faces
-from runtime.embed.generate_faces import HOSTS, NATIVE, ONLY, ROOT, STREAMS, Host, faced, render
+from runtime.embed.generate_faces import HOSTS, NATIVE, ROOT, STREAMS, Host, faced, has_face, render
 
 MODULES = {"Asyncio": asyncio_faces, "Portal": portal_faces}
 
@@ -43,7 +43,7 @@ def origin(node: ast.stmt) -> str | None:
 def members(native: type) -> Iterator[str]:
     for name, member in vars(native).items():
         is_public = not name.startswith("_") and (inspect.isfunction(member) or isinstance(member, property))
-        if is_public and (native not in ONLY or name in ONLY[native]):
+        if is_public and has_face(native, name):
             yield name
 
 

@@ -8,9 +8,10 @@ import attrs
 import pytest
 import trio
 
-from actors import Graph, Policy, Recall, RunCancelled, Turn
-from actors.errors import ConversationBusy, DeclarationError, RunFailed, UsageError
+from actors import Graph, Policy, Recall, RunCancelled, TooLong, Turn
+from actors.errors import ConversationBusy, DeclarationError, LMUnavailable, RunFailed, UsageError
 from runtime import Conversation, RunFinished, Runtime, open_runtime
+from runtime.journal.memory import MemoryStore
 from runtime.testing import ScriptedLM, explore, tool_answer
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")
@@ -227,6 +228,49 @@ async def test_the_oldest_turns_are_forgotten_or_made_fewer():
         assert compacted.history == (Turn("summary", 3), Turn(Said("c"), Answer("C", 2)))
 
 
+@attrs.frozen
+class Summary:
+    text: str
+
+
+def summing_up() -> Graph[TooLong, Summary]:
+    """What makes a conversation shorter by a language model that is shown it."""
+    graph = Graph("summing-up", input=TooLong, output=Summary)
+
+    @graph.predict
+    async def sum_up(much: TooLong, turns: Annotated[list[Turn], Recall(conversation=True)]) -> Summary:
+        """Sum up what was said."""
+        raise NotImplementedError
+
+    return graph
+
+
+@pytest.mark.parametrize("store", [False, True], ids=["memory", "stored"])
+async def test_a_graph_sums_the_older_half_up(store: bool):
+    lm = ScriptedLM([{"text": "a, b and c"}, {"text": "all before f"}])
+    async with open_runtime(lm=lm, store=MemoryStore() if store else None) as runtime:
+        talk = runtime.conversation(talking(), key="user-7", keep=3, compact=summing_up())
+        for text in "abcdef":
+            await talk.send(Said(text))
+
+        assert [turn.message for turn in await talk.load()] == ["all before f", Said("f")]
+    assert len(lm.calls) == 2  # not one for each message
+    asked = lm.calls[1].messages[-1]["content"]
+    assert "a, b and c" in asked
+    assert '"e"' in asked
+    assert '"f"' not in asked
+
+
+async def test_a_summary_that_fails_is_logged_and_the_oldest_are_forgotten(caplog: pytest.LogCaptureFixture):
+    async with open_runtime(lm=ScriptedLM({"": LMUnavailable("down")})) as runtime:
+        talk = runtime.conversation(talking(), key="user-7", keep=2, compact=summing_up())
+        for text in "abc":
+            assert (await talk.send(Said(text))).text == text.upper()
+
+        assert [turn.message.text for turn in talk.history] == ["b", "c"]
+    assert "its oldest turns are forgotten: NodeFailed: " in caplog.text
+
+
 async def test_what_is_forgotten_is_not_seen():
     async with open_runtime() as runtime:
         talk = runtime.conversation(talking(), key="user-7")
@@ -300,6 +344,10 @@ async def test_wrong_arguments_are_named():
             runtime.conversation(talking(), key="")
         with pytest.raises(DeclarationError, match="keep"):
             runtime.conversation(talking(), key="a", keep=0)
+        with pytest.raises(DeclarationError, match="or a graph that takes TooLong; this one takes Said"):
+            runtime.conversation(talking(), key="a", compact=talking())  # type: ignore[arg-type]
+        with pytest.raises(DeclarationError, match=r"compact=7\): expected an async function of a list"):
+            runtime.conversation(talking(), key="a", compact=7)  # type: ignore[arg-type]
         with pytest.raises(DeclarationError, match="policy"):
             runtime.conversation(talking(), key="a", policy="enqueue")  # type: ignore[arg-type]
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import trio
 
-from actors import LM, Graph, LMUnavailable, Usage
+from actors import LM, Graph, LMUnavailable, Run, Usage
 from actors.errors import DeclarationError, RuntimeDraining
 from runtime import (
     Event,
@@ -17,6 +17,7 @@ from runtime import (
     LMDelta,
     NodeEvent,
     NodeFinished,
+    NodeReported,
     NodeStarted,
     RunFailed,
     RunFinished,
@@ -212,3 +213,30 @@ async def test_a_draining_runtime_rejects_runs_with_an_error_of_its_own(autojump
             await runtime.run(GRAPH, Ask(1))
 
     assert caught.value.retryable is True
+
+
+async def test_what_a_node_reports_makes_no_event_when_nobody_listens(monkeypatch: pytest.MonkeyPatch):
+    made: list[str] = []
+
+    make = NodeReported.__init__
+
+    def counted(event: NodeReported, **fields: Any) -> None:
+        made.append(fields["text"])
+        make(event, **fields)
+
+    monkeypatch.setattr(NodeReported, "__init__", counted)
+    graph = Graph("reporting", input=Ask, output=Done)
+
+    @graph.node
+    async def work(ask: Ask, run: Run) -> Done:
+        run.report(f"page {ask.n}", done=ask.n)
+        return Done("")
+
+    async with open_runtime() as runtime:
+        await runtime.run(graph, Ask(1))
+        with runtime.observe(lambda _: None, [NodeFinished]):
+            await runtime.run(graph, Ask(2))
+        assert made == []
+        with runtime.observe(lambda _: None, [NodeReported]):
+            await runtime.run(graph, Ask(3))
+    assert made == ["page 3"]

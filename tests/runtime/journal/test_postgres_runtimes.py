@@ -8,7 +8,8 @@ import pytest
 import trio
 
 from actors import Graph
-from runtime import open_runtime
+from actors.errors import ConversationBusy
+from runtime import Runtime, open_runtime
 from runtime.journal.postgres import PostgresStore
 from runtime.journal.records import CODES, RecordKind
 from tests.patience import first_line
@@ -103,3 +104,31 @@ async def test_a_runtime_that_is_closed_leaves_its_runs_to_another_in_no_time(po
             assert await (await second.handle("order-1")).result() == Sent("order-1")
 
     assert begun == ["order-1 write", "order-1 write", "order-1 check", "order-1 send"]
+
+
+async def test_a_conversation_goes_on_in_another_runtime_and_is_erased_with_its_runs(postgres: Server, schema: str) -> None:
+    graph = letters(lambda _: None, trio.lowlevel.checkpoint)
+
+    async def said(runtime: Runtime) -> list[tuple[object, object]]:
+        return [(turn.message, turn.output) for turn in await runtime.conversation(graph, key="user-7").load()]
+
+    with trio.fail_after(PATIENCE_S):
+        async with open_runtime(store=PostgresStore(postgres.dsn, schema, migrate=True), worker="a") as first:
+            talk = first.conversation(graph, key="user-7")
+            async with trio.open_nursery() as nursery:
+                for number in range(3):
+                    nursery.start_soon(talk.send, Order(number))
+            order = [turn.message for turn in talk.history]
+            async with open_runtime(store=PostgresStore(postgres.dsn, schema), worker="b") as second:
+                with pytest.raises(ConversationBusy, match="is another worker's until"):
+                    await second.conversation(graph, key="user-7").send(Order(9))
+        async with open_runtime(store=PostgresStore(postgres.dsn, schema), worker="c") as third:
+            await third.conversation(graph, key="user-7").send(Order(3))
+            turns = await said(third)
+            await third.conversation(graph, key="user-7").forget()
+
+            assert await said(third) == []
+            assert (await third.stored()).items == ()
+
+    assert [message for message, _ in turns] == [*order, Order(3)]
+    assert all(isinstance(output, Sent) for _, output in turns)

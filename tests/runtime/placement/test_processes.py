@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 import trio
 
 from actors import DeclarationError, HostLost, RunFailed
-from runtime import ActorRestarting, NodeReported, open_runtime
+from runtime import ActorRestarting, NodeReported, RunHandle, open_runtime
 from runtime.placement import HostLost as HostLostEvent
 from runtime.placement import HostStarted, Processes
 from tests.patience import first_line
@@ -22,6 +23,7 @@ from tests.runtime.placement import parts
 from tests.runtime.placement.parts import Paper
 
 ROOT = Path(__file__).resolve().parents[3]
+pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the tests find hosts in /proc")
 PATIENCE_S = 120.0
 """No host is taken for dead because this machine is slow."""
 
@@ -42,7 +44,7 @@ async def until_gone(pids: set[int]) -> None:
 
 async def test_a_host_that_is_killed_costs_one_restart_and_its_calls_are_made_elsewhere():
     events: list[object] = []
-    place = Processes(2, dead_after_s=PATIENCE_S)
+    place = Processes(2, dead_after_s=PATIENCE_S, start_timeout_s=PATIENCE_S)
     async with open_runtime(places={"cpu": place}, instruments=[events.append]) as runtime:
         await runtime.deploy(parts.graph)
         handle = await runtime.start(parts.graph, Paper(8, nap_s=0.5))
@@ -63,6 +65,55 @@ async def test_a_host_that_is_killed_costs_one_restart_and_its_calls_are_made_el
     restarts = [event.address for event in events if isinstance(event, ActorRestarting) and event.address.startswith("places")]
     assert len(restarts) == 1
     assert max(step.attempt for step in handle.trace) == 2
+
+
+@pytest.mark.chaos
+async def test_hosts_that_are_killed_again_and_again_lose_no_item():
+    """Only the one attempt of a node without redelivery may be lost, and then its run says so."""
+    chance, ends, attempts = random.Random(3), set[object](), set[int]()
+    place = Processes(3, dead_after_s=PATIENCE_S, start_timeout_s=PATIENCE_S)
+    async with open_runtime(places={"cpu": place}) as runtime:
+        await runtime.deploy(parts.graph)
+        for _ in range(8):
+            handle = await runtime.start(parts.graph, Paper(12, nap_s=0.3))
+            await trio.sleep(chance.uniform(0.1, 0.5))
+            os.kill(chance.choice(sorted(children())), signal.SIGKILL)
+            ends |= await ended(handle)
+            attempts.add(max(step.attempt for step in handle.trace))
+            await until(lambda: len(children()) == 3)
+        pids = children()
+    await until_gone(pids)
+
+    assert tuple(range(12)) in ends
+    assert ends <= {tuple(range(12)), ("split", HostLost), ("grade", HostLost)}
+    assert max(attempts) > 1
+
+
+async def ended(handle: RunHandle) -> set[object]:
+    """The marks of a run, or the nodes that gave up, each with the class of the cause."""
+    with trio.fail_after(120):
+        try:
+            return {(await handle.result()).marks}
+        except RunFailed as failure:
+            return {(leaf.node, type(leaf.__cause__)) for leaf in leaves(failure)}
+
+
+@pytest.mark.chaos
+async def test_a_stopped_host_is_killed_and_lost_when_its_loop_has_been_silent_for_long_enough():
+    events: list[object] = []
+    place = Processes(2, dead_after_s=PATIENCE_S, start_timeout_s=PATIENCE_S, stuck_after_s=10.0)
+    async with open_runtime(places={"cpu": place}, instruments=[events.append]) as runtime:
+        handle = await runtime.start(parts.graph, Paper(8, nap_s=1.0))
+        await until(lambda: sum(isinstance(event, NodeReported) for event in events) == 8)
+        pids = children()
+
+        os.kill(min(pids), signal.SIGSTOP)
+
+        with trio.fail_after(60):
+            assert (await handle.result()).marks == tuple(range(8))
+        await until_gone({min(pids)})
+    (lost,) = [event for event in events if isinstance(event, HostLostEvent)]
+    assert lost.how == "nothing was heard of it for 10 s"
 
 
 async def until(holds) -> None:
@@ -92,7 +143,7 @@ def parents() -> dict[int, int]:
 async def test_a_function_that_holds_the_loop_of_its_host_ends_with_the_host():
     """No local runtime could stop it; the guardian does, which is another process."""
     events: list[object] = []
-    place = Processes(1, dead_after_s=PATIENCE_S, cancel_grace_s=0.2)
+    place = Processes(1, dead_after_s=PATIENCE_S, start_timeout_s=PATIENCE_S, cancel_grace_s=0.2)
     async with open_runtime(places={"cpu": place}, instruments=[events.append]) as runtime:
         await runtime.deploy(parts.burning)
         pids = children()
@@ -114,7 +165,7 @@ from tests.runtime.placement import parts
 from tests.runtime.placement.test_processes import children
 
 async def main():
-    async with open_runtime(places={"cpu": Processes(1, dead_after_s=120)}) as runtime:
+    async with open_runtime(places={"cpu": Processes(1, dead_after_s=120, start_timeout_s=120)}) as runtime:
         await runtime.deploy(parts.burning)
         print(*children(), flush=True)
         await runtime.run(parts.burning, parts.Paper(1))

@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 import trio
 
+from actors import Graph, Run
 from runtime.serve import Limits, Recording, Service
 from runtime.serve.sse import SLICE_BYTES, slices
-from tests.runtime.serve.cast import Client, Reply, counting, serving
+from tests.runtime.serve.cast import Answer, Client, Many, Reply, counting, serving
 
 SSE = {"accept": "text/event-stream"}
 
@@ -192,3 +193,31 @@ async def test_content_can_be_kept_out_of_events_while_the_caller_gets_its_outpu
 
     assert run["output"] == {"text": "HIDDEN"}
     assert "hidden" not in reply.body.decode().lower()
+
+
+def reporting() -> Graph[Many, Answer]:
+    """A node that tells how far it is."""
+    graph = Graph("reporting", input=Many, output=Answer)
+
+    @graph.node
+    async def work(many: Many, run: Run) -> Answer:
+        for page in range(many.n):
+            run.report(f"page {page + 1}", done=page + 1, of=many.n)
+            await trio.sleep(1)
+        return Answer("done")
+
+    return graph
+
+
+@pytest.mark.parametrize("content", ["full", "none"])
+async def test_what_a_node_reports_is_streamed_while_it_works(content: Any, virtual_clock: Any) -> None:
+    async with serving(reporting(), record=Recording(content=content)) as client:
+        reply = await client.post("/v1/graphs/reporting/runs", {"input": {"n": 2}}, headers=SSE)
+
+    reports = [told for _, name, told in reply.events() if name == "node.reported"]
+    assert [(each["path"], each["done"], each["of"]) for each in reports] == [
+        ("reporting/work/0", 1, 2),
+        ("reporting/work/0", 2, 2),
+    ]
+    assert [round(each["elapsed_s"]) for each in reports] == [0, 1]
+    assert ("page 2" in str(reports[1])) is (content == "full")
