@@ -154,7 +154,7 @@ class Writer:
         self._send = send
         self._stall_s = stall_s
         self.held = held
-        """What goes out with the next piece, and not in a write of its own."""
+        """What goes out together with the next piece."""
         self.is_stalled = False
         """Whether the client has taken nothing for too long."""
 
