@@ -107,7 +107,7 @@ load: $(VENV)/test.stamp
 	@$(BIN)/python -m tests.load $(ARGS)
 
 chaos: $(VENV)/test.stamp
-	@$(BIN)/python -m pytest -m chaos -o faulthandler_timeout=3600 tests/runtime tests/exploration $(ARGS)
+	@$(BIN)/python -m pytest -m chaos -o faulthandler_timeout=3600 tests/runtime tests/exploration tests/regressions $(ARGS)
 
 RUNS ?= 10000
 TREES ?= 20000

@@ -83,3 +83,5 @@ from runtime.graphs.record import Step as Step
 from runtime.graphs.record import StepStatus as StepStatus
 from runtime.graphs.schedules import CatchUp as CatchUp
 from runtime.graphs.schedules import Schedule as Schedule
+from runtime.graphs.supposing import Prompt as Prompt
+from runtime.graphs.supposing import WhatIf as WhatIf

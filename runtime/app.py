@@ -14,7 +14,7 @@ from typing import Any, final
 
 import trio
 
-from actors.errors import ActorStartFailed, DeclarationError, UsageError
+from actors.errors import ActorStartFailed, DeclarationError, InternalError, UsageError
 from actors.graphs.graph import Graph
 from actors.lm import LM
 from actors.mailbox import DeadLetterPolicy
@@ -31,8 +31,11 @@ from runtime.core.watchdog import watching
 from runtime.graphs.common_limits import CommonLimits
 from runtime.graphs.engine import Engine
 from runtime.graphs.events import AnyEvent
+from runtime.graphs.history import History
 from runtime.graphs.keeper import Keeper, Keeping
 from runtime.graphs.schedules import Scheduler
+from runtime.graphs.supposing import WhatIf, supposed_of
+from runtime.journal.memory import MemoryStore
 from runtime.journal.opening import store_of
 from runtime.journal.retention import Retention
 from runtime.journal.store import Store
@@ -40,6 +43,7 @@ from runtime.lm.limits.budget import Budget, check_budget
 from runtime.lm.models import Connections, Models
 from runtime.lm.predictors.serving import Predictors
 from runtime.parts.actors import RuntimeActors
+from runtime.parts.cases import RuntimeCases
 from runtime.parts.runs import RuntimeRuns
 from runtime.parts.store import RuntimeStore
 from runtime.parts.views import RuntimeViews
@@ -51,8 +55,51 @@ _LOG = logging.getLogger("understudy.runs")
 
 
 @final
-class Runtime(RuntimeActors, RuntimeRuns, RuntimeStore, RuntimeViews):
+class Runtime(RuntimeActors, RuntimeRuns, RuntimeStore, RuntimeCases, RuntimeViews):
     """Actors under a root supervisor, and graphs whose nodes are such actors. Made by :func:`open_runtime`."""
+
+    async def what_if(
+        self,
+        case: History | str | Path,
+        replace: Mapping[str, Any],
+        *,
+        graph: Graph[Any, Any] | None = None,
+        budget: Budget | None = None,
+    ) -> WhatIf:
+        """Find out what would have become of a run, had some of it been different.
+
+        Only what is replaced, and what depends on it, runs again, on this runtime's language models; the rest is out of the
+        record. So it makes as many calls as these steps make, and no other. None of it is stored. What had failed, and does
+        not depend on what is replaced, runs again, too: there is no result of it.
+
+        Args:
+            case: a case, or ``await runtime.history(run_id)`` of a stored run.
+            replace: path of a step, or name of a node for all of its steps → what it makes instead (a message, or an exception
+                that it fails with); or the model that it asks instead (an ``LM``, a model's name, or one of this runtime's
+                ``lms``); or its prompt (``Prompt("…")``, or a text with spaces).
+            graph: the case's graph; None: the one of that name which is deployed here.
+            budget: what the calls may use.
+
+        Raises:
+            UsageError: no such step; or the graph is not deployed here. DeclarationError: what is given for one cannot be meant.
+            StoreDamaged: the case isn't whole. RunUndecodable: a record cannot be read as its type any more.
+        """
+        history = case if isinstance(case, History) else History.of_export(await trio.Path(case).read_text(encoding="utf-8"))
+        known = self._graph_of(history, graph)
+        supposing = supposed_of(history, known, replace, self._models)
+        default, named = self._models.made
+        async with open_runtime(
+            lm=default,
+            lms={**named, **supposing.wanted},
+            store=MemoryStore(),
+            graphs=[known],
+            take_up=False,
+            predictors=self._predictors.folder,
+            instruments=[supposing],
+        ) as aside:
+            with self._charging(budget):
+                return await aside._suppose(history, supposing)
+        raise InternalError("the block of what_if() did not return.")
 
 
 @explained

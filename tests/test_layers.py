@@ -51,7 +51,11 @@ FLOORS: Mapping[str, tuple[str, ...]] = {
     ),
     "runtime/placement": ("runtime/placement", "runtime/placement/host"),
     "runtime/serve": ("runtime/serve", "runtime/serve/faces"),
-    "runtime/testing": ("runtime/testing/models, runtime/testing/stores", "runtime/testing/schedules", "runtime/testing"),
+    "runtime/testing": (
+        "runtime/testing/cases, runtime/testing/models, runtime/testing/stores",
+        "runtime/testing/schedules",
+        "runtime/testing",
+    ),
 }
 
 

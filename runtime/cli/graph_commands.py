@@ -127,6 +127,7 @@ def _start_run(options: argparse.Namespace) -> int:
             options.traceback,
             options.show_prompts,
             options.record,
+            options.case,
         )
     )
 
@@ -190,6 +191,7 @@ def add_run(commands: Commands) -> None:
     run.add_argument("--traceback", action="store_true", help="show a failure with the traceback of every error")
     run.add_argument("--show-prompts", action="store_true", help="write what language models are asked to standard error")
     run.add_argument("--record", metavar="FILE.jsonl", help="write what happens to a file, for `understudy trace`")
+    run.add_argument("--case", metavar="FILE.jsonl", help="write the run to a file, as a test that runs it again")
 
 
 def add_evaluate(commands: Commands) -> None:

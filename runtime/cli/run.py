@@ -6,9 +6,11 @@ import contextlib
 import json
 import math
 import re
+import secrets
 import sys
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any, TextIO, final
 
 import attrs
@@ -27,6 +29,7 @@ from runtime.cli.terminal import Progress, Style, encodes, plain, printable
 from runtime.cli.ticking import View, ticking
 from runtime.cli.wrong_usage import WrongUsage
 from runtime.graphs.events import LMAsked, LMCalled, RunFinished
+from runtime.journal.memory import MemoryStore
 from runtime.lm.client import LMClient
 from runtime.lm.predictors.serving import Predictors
 from runtime.messages import schemas
@@ -55,6 +58,8 @@ class Options:
     show_prompts: bool = False
     record: str | None = None
     """The file to which the run's events are written."""
+    case: str | None = None
+    """The file to which the run is written as a case."""
 
 
 def run(options: Options) -> int:
@@ -99,6 +104,7 @@ def run(options: Options) -> int:
             whole=options.traceback,
             shows_prompts=options.show_prompts,
             record=None if options.record is None else _record(options.record),
+            case=None if options.case is None else _writable("--case", options.case),
         )
         with run.record or contextlib.nullcontext():
             result = run_until_interrupted(run.main)
@@ -141,6 +147,8 @@ class _Run:
     """Whether what language models are asked is written to standard error."""
     record: EventFile | None = None
     """Where the run's events are written."""
+    case: Path | None = None
+    """Where it is written as a case."""
 
     async def main(self) -> _Output | int:
         """Run the graph to its end; its output, or the exit code when there is none."""
@@ -154,9 +162,13 @@ class _Run:
                 predictors=self.predictors,
                 show_prompts=self.shows_prompts,
                 instruments=[] if self.record is None else [self.record],
+                store=None if self.case is None else MemoryStore(),
             ) as runtime:
                 with trio.move_on_after(math.inf if self.timeout_s is None else self.timeout_s):
-                    finished = await ticking(self.view, self.board.now, partial(self._follow, runtime))
+                    try:
+                        finished = await ticking(self.view, self.board.now, partial(self._follow, runtime))
+                    finally:
+                        await self._keep(runtime)
                     picks = self._picks(runtime)
                     return _Output(finished.output, picks) if finished.error is None else self._complain(finished.error, 1)
         except DeclarationError as error:  # a predictor that its node does not fit any more
@@ -164,6 +176,15 @@ class _Run:
         except UnderstudyError as error:
             return self._complain(error, 1)
         return complain(TimeoutError(f"no output within {self.timeout_s:g} s (--timeout); {self.board.now()}"), 1)
+
+    async def _keep(self, runtime: Runtime) -> None:
+        """Write the run as a case, however it has ended."""
+        if self.case is None:
+            return
+        with trio.CancelScope(shield=True):
+            page = await runtime.stored(self.graph)
+            for stored in page.items:
+                await trio.Path(self.case).write_text((await runtime.history(stored.id)).case(), encoding="utf-8")
 
     def _complain(self, error: BaseException, code: int) -> int:
         return complain(error, code, whole=self.whole)
@@ -178,7 +199,8 @@ class _Run:
 
     async def _follow(self, runtime: Runtime) -> RunFinished:
         """Run the graph; keep the board."""
-        async with runtime.stream(self.graph, self.message) as events:
+        run_id = None if self.case is None else f"{self.graph.name}-{secrets.token_hex(8)}"  # one with an id is stored
+        async with runtime.stream(self.graph, self.message, run_id=run_id) as events:
             began_s = trio.current_time()
             async for event in events:
                 if isinstance(event, LMAsked):
@@ -203,6 +225,14 @@ def _record(path: str) -> EventFile:
         return EventFile(path)
     except OSError as error:
         raise WrongUsage(f"--record {path}: {error.strerror or error}") from error
+
+
+def _writable(option: str, path: str) -> Path:
+    try:
+        Path(path).open("w").close()
+    except OSError as error:
+        raise WrongUsage(f"{option} {path}: {error.strerror or error}") from error
+    return Path(path)
 
 
 def _view(board: Board, stream: TextIO, style: Style) -> View:

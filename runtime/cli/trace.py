@@ -13,10 +13,14 @@ import attrs
 from actors.errors import UsageError
 from runtime.cli.blame_drawing import draw_blame
 from runtime.cli.fetching import KEY_VARIABLE, fetch_events
+from runtime.cli.runs import with_store
 from runtime.cli.terminal import Style, plain, printable
 from runtime.cli.trace_drawing import draw_trace
 from runtime.cli.wrong_usage import WrongUsage
+from runtime.graphs.history import History, history_of
+from runtime.graphs.stored import unknown
 from runtime.inspector.export import export_page
+from runtime.journal.store import Store
 from runtime.traces.blame import blame_of
 from runtime.traces.chrome import chrome_trace
 from runtime.traces.reading import of_run, read_events
@@ -77,6 +81,49 @@ def run(options: Options) -> int:
     except OSError as error:
         raise WrongUsage(f"-o {options.output}: {error.strerror or error}") from error
     return 0
+
+
+def capture(run: str, store: str | None, output: str | None) -> int:
+    """Write a run as a case, to `output` or to standard output, and return the exit code: 1 when there is none to be had.
+
+    `run` is the id of a run in `store`; or a file, that of an exported run or a case.
+
+    Raises:
+        WrongUsage: the options contradict one another, or the output cannot be written.
+    """
+    if store is None and not Path(run).is_file():
+        raise WrongUsage(f"trace capture {run}: there is no such file. Fix: give the store that has the run with --store STORE")
+    try:
+        if store is not None:
+            return with_store(store, lambda opened: _captured(opened, run, output))
+        text = _decoded(Path(run).read_bytes(), run)
+        if text.lstrip().startswith('{"v":'):
+            raise UsageError(
+                f"{run} holds the events of a run, and not what its models and tools have answered.\n"
+                "  Fix: keep the run itself: understudy run … --case case.jsonl, or open_runtime(store=…)."
+            )
+        _write_case(History.of_export(text).case(), output)
+    except UsageError as error:
+        sys.stderr.write(printable(plain(f"understudy: {error}\n"), sys.stderr))
+        return 1
+    return 0
+
+
+async def _captured(store: Store, run: str, output: str | None) -> None:
+    history = await history_of(store, run)
+    if history is None:
+        raise unknown(run)
+    _write_case(history.case(), output)
+
+
+def _write_case(text: str, output: str | None) -> None:
+    if output is None:
+        sys.stdout.write(text)  # JSON in ASCII, no matter what the run holds
+        return
+    try:
+        Path(output).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise WrongUsage(f"-o {output}: {error.strerror or error}") from error
 
 
 def _text(options: Options) -> tuple[str, str]:

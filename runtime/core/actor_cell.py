@@ -7,7 +7,7 @@ import inspect
 import math
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Protocol, final
+from typing import Any, Protocol, cast, final
 
 import trio
 
@@ -179,6 +179,8 @@ class ActorCell(Cell):
             if early is None:
                 raise
             raise early from error
+        if type(actor) is self.factory:  # nearly always: the class itself, which its spec has looked at
+            return cast("Actor", actor)
         return checked(actor, self.address)
 
     async def _live_within(self, lifespan: contextlib.AbstractAsyncContextManager[None]) -> None:

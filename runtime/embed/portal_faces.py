@@ -9,6 +9,7 @@ import contextlib
 import math
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Generic, Unpack, final, overload
 
 from actors.actor import Actor, ActorRef, ActorStatistics, Asked, R, SpawnOptions, Terminated
@@ -32,6 +33,7 @@ from runtime.graphs.history import History
 from runtime.graphs.questions import Question
 from runtime.graphs.record import RunStatus, Spend, Step
 from runtime.graphs.schedules import CatchUp, Schedule
+from runtime.graphs.supposing import WhatIf
 from runtime.graphs.talks import Talk
 from runtime.journal.store import Page, StoredRun, StoredStatus
 from runtime.lm.limits.budget import Budget
@@ -42,6 +44,18 @@ from runtime.lm.statistics import ModelStatistics
 @final
 class PortalRuntime(PortalFace[Runtime], of=Runtime):
     """``Runtime`` for threads."""
+
+    def what_if(
+        self,
+        case: History | str | Path,
+        replace: Mapping[str, Any],
+        *,
+        graph: Graph[Any, Any] | None = None,
+        budget: Budget | None = None,
+        timeout: float | None = None,
+    ) -> WhatIf:
+        """See ``Runtime.what_if``."""
+        return self._cross(timeout, self._native.what_if, case, replace, graph=graph, budget=budget)
 
     def spawn(
         self,

@@ -5,20 +5,26 @@ from runtime.evaluate.dataset import BadRow, Dataset, Example
 from runtime.evaluate.evaluating import Progress, evaluate
 from runtime.evaluate.results import Evaluation, RowResult, TimedStep
 from runtime.evaluate.scoring import Metric, Score, exact
+from runtime.evaluate.users import Dialogue, Exchange, Persona, SimulatedUser, converse
 
 __all__ = [
     "BadRow",
     "Comparison",
     "Dataset",
+    "Dialogue",
     "Evaluation",
     "Example",
+    "Exchange",
     "Metric",
+    "Persona",
     "Progress",
     "RowResult",
     "Score",
+    "SimulatedUser",
     "TimedStep",
     "compare",
     "compared",
+    "converse",
     "evaluate",
     "exact",
 ]

@@ -31,6 +31,7 @@ from runtime.graphs.outside import Outside
 from runtime.graphs.questions import LONGEST_SLEEP_S
 from runtime.graphs.reducer.deliveries import Commands
 from runtime.graphs.reducer.state import RunState
+from runtime.graphs.rehearsing import REHEARSAL
 from runtime.graphs.resuming import MAX_LIVES, check, crashed_too_often, dues_of, lives_in_vain, told_of
 from runtime.graphs.run import ActiveRun
 from runtime.graphs.stored import StoredView, unknown
@@ -126,7 +127,8 @@ class DurableRuns:
                 return self.view(found.run)
             run = self.active.activate(deployment, state, message, terms.max_steps, events)
             self.purse.watch(run, terms)
-            run.journal = Journal(keeping.open_log(run_id, 1, run.lost), deployment.codec)
+            log = keeping.open_log(run_id, 1, run.lost)
+            run.journal = Journal(log, deployment.codec, rehearsal=REHEARSAL.get())
             run.journal.note(message, data)
             self._watch_deadline(run, deadline)
             self.outside.begun(run)
@@ -218,6 +220,7 @@ class DurableRuns:
             self.parked(stored, error)
             return error
         heard = max((details_of(record)["heard"] for record in records if is_by_hand(record)), default=0)
+        rehearsal = REHEARSAL.get()  # of this context, which is left below
         terms, used = terms_of(records), spend_of(records)
         async with in_context(self.deployments.context):
             with self.purse.on(terms, run_id, used):
@@ -225,7 +228,7 @@ class DurableRuns:
             self.purse.watch(run, terms)
             # Before anybody can look: what it was told in earlier lives would be taken for news.
             log = keeping.open_log(run_id, len(records), run.lost, stored.lives)
-            run.journal = Journal(log, deployment.codec, back.frames, known=back.own, digests=back.digests)
+            run.journal = Journal(log, deployment.codec, back.frames, known=back.own, digests=back.digests, rehearsal=rehearsal)
             run.spend, run.heard, run.dues = used, heard, dues_of(records)
         assert keeping.lease is not None, "the store is open"
         began: Any = {"worker": keeping.worker, "epoch": keeping.lease.epoch}

@@ -6,6 +6,7 @@ recorded is given out once, so the same request made twice gets two.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -17,6 +18,8 @@ from actors.lm import Completion, Embeddings
 from runtime.graphs.answers import decode_answer, digest_of_request, encode_answer, encode_spend
 from runtime.graphs.journaling import Journal
 from runtime.graphs.record import Spend
+from runtime.graphs.recorded_errors import told_of_error
+from runtime.graphs.rehearsing import Known
 from runtime.journal.records import RecordKind
 
 _LOG = logging.getLogger("understudy.journal")
@@ -72,22 +75,29 @@ class AttemptJournal:
         if known:
             return RecordedCall(self, place, decode_answer(known.popleft()))
         await self.confirm()
-        entry = self.journal.append(RecordKind.CALLED, place)
+        rehearsal, known_end = self.journal.rehearsal, None
+        if rehearsal is not None:
+            known_end = rehearsal.call(self.journal.whole(f"{self.path}#{self.attempt}"), digest)
+        entry = self.journal.append(RecordKind.CALLED, place, json.dumps({"model": model}).encode())
         if entry.result is None:  # it waits behind others: a crash would lose it, and not the request
             with self._still():
                 await entry.wait()
-        return RecordedCall(self, place, None)
+        return RecordedCall(self, place, None, known_end)
 
 
 @final
 class RecordedCall:
     """One call of a language model, which begins or has its answer."""
 
-    def __init__(self, attempt: AttemptJournal, place: str, answer: Completion | Embeddings | None) -> None:
+    def __init__(
+        self, attempt: AttemptJournal, place: str, answer: Completion | Embeddings | None, known: Known | None = None
+    ) -> None:
         self._attempt = attempt
         self._place = place
         self.answer = answer
-        """What an earlier life was answered; None: the model is to be asked."""
+        """What an earlier life was answered; None: the model is to be asked, or it is `known`."""
+        self.known = known
+        """What becomes of it, in a run that is run again."""
 
     async def answered(self, answer: Completion | Embeddings, spend: Spend) -> None:
         """Write down `answer`, for which `spend` was used, and return when it is durable.
@@ -105,6 +115,10 @@ class RecordedCall:
         else:
             await self._attempt.written(RecordKind.ANSWER, self._place, data)
 
-    def unanswered(self, spend: Spend) -> None:
-        """Write down that the call has ended without an answer, and has used `spend`; no one waits for that."""
-        self._attempt.journal.append(RecordKind.UNANSWERED, self._place, encode_spend(spend))
+    def unanswered(self, spend: Spend, error: BaseException | None = None) -> None:
+        """Write down that the call has ended without an answer, with `error` if it failed, and has used `spend`.
+
+        No one waits for that.
+        """
+        more = None if error is None else {"error": told_of_error(error)}
+        self._attempt.journal.append(RecordKind.UNANSWERED, self._place, encode_spend(spend, more))

@@ -25,6 +25,7 @@ class CommonLimits:
         """Nothing is counted before the store is open."""
         self._store = store
         self._settles: list[Callable[[bool], Awaitable[None]]] = []
+        self._has_any = trio.Event()
         self._is_closed = False
 
     @classmethod
@@ -45,9 +46,11 @@ class CommonLimits:
     def tend(self, settle: Callable[[bool], Awaitable[None]]) -> None:
         """See ``Common.tend``."""
         self._settles.append(settle)
+        self._has_any.set()
 
     async def run(self) -> None:
-        """Give back what is not used, again and again."""
+        """Give back what is not used, again and again; a program without common limits isn't woken for it."""
+        await self._has_any.wait()
         while True:
             await trio.sleep(SLICE_S)
             for settle in list(self._settles):

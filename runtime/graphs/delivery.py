@@ -90,7 +90,10 @@ class NodeActor(Actor):
         try:
             if run.journal is not None:
                 await run.journal.log.confirm()
-            if self._is_call and message.error is None:
+            if run.journal is not None and run.journal.rehearsal is not None:
+                place, number, perform = run.journal.whole(step.path), step.attempt, partial(self._attempt, message)
+                output = await run.journal.rehearsal.attempt(place, number, self._spec, perform)
+            elif self._is_call and message.error is None:
                 output = await self._spec.function(**message.delivery.arguments)
             else:
                 output = await self._attempt(message)
@@ -278,10 +281,13 @@ class Attempt:
         if spec.kind is Kind.PREDICT:
             assert self._lm is not None and spec.predict is not None, "a predict node is deployed with its LM"
             equipment, message, pulse = self._equipment, self._message, self._pulse
-            own = NodeLM(self._lm, message, pulse)
+            own, instruction = self._node_lm(self._lm), spec.instruction
+            if message.run.journal is not None and message.run.journal.rehearsal is not None:
+                place = message.run.journal.whole(message.delivery.path)
+                instruction = message.run.journal.rehearsal.instruction(place, spec)
             return await fill_one_of(
                 own if equipment is None else equipment.in_front_of(own, message, pulse),
-                instruction=spec.instruction,
+                instruction=instruction,
                 inputs=self._shown(arguments),
                 outputs=spec.outputs,
                 may_be_none=spec.may_end,
@@ -292,6 +298,12 @@ class Attempt:
                 truncated=spec.predict.truncated,
             )
         return await called(spec.kind, bound(spec, arguments))
+
+    def _node_lm(self, lm: LM) -> NodeLM:
+        journal = self._message.run.journal
+        if journal is not None and journal.rehearsal is not None:
+            lm = journal.rehearsal.lm(journal.whole(self._message.delivery.path), self._spec) or lm
+        return NodeLM(lm, self._message, self._pulse)
 
     def _on_field(self, field: str, text: str, answer: int) -> None:
         self._pulse.beat()
@@ -312,7 +324,10 @@ class Attempt:
 
         async def send_on(item: Any) -> None:
             self._pulse.beat()
-            await run.emitted(message, item, next(indices))
+            index = next(indices)
+            if run.journal is not None and run.journal.rehearsal is not None:
+                await run.journal.rehearsal.emitted(run.journal.whole(message.delivery.path), index)
+            await run.emitted(message, item, index)
             if run.journal is not None:
                 self._pulse.beat()  # the wait for the store is not the generator's
 
@@ -348,7 +363,7 @@ class Attempt:
         for parameter, wanted in injected.items():
             if wanted is Injected.LM:
                 assert self._lm is not None, "a node that wants an LM is deployed with one"
-                arguments[parameter] = NodeLM(self._lm, message, self._pulse)
+                arguments[parameter] = self._node_lm(self._lm)
             elif wanted is Injected.TURNS:
                 arguments[parameter] = list(run.turns_before)
             else:

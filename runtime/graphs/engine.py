@@ -161,6 +161,11 @@ class Engine:
             begun(run)
         return Launch(run, message, commands, deployment.admit)
 
+    def graph_named(self, name: str) -> Graph | None:
+        """The deployed graph of that name."""
+        found = self._deployments.named(name)
+        return None if found is None else found.graph
+
     def store(self, call: str) -> Store:
         """The store of this runtime, for what `call` looks up in it.
 

@@ -39,7 +39,7 @@ def forked(
     new_id: str,
     records: Sequence[Record],
     terrain: Terrain,
-    before: str | None,
+    before: Sequence[str],
     edit: Mapping[str, Any],
 ) -> list[Record]:
     """The records of the fork `new_id`, of those of `run_id`, which are intact.
@@ -50,12 +50,12 @@ def forked(
     """
     terms = terms_of(records).of_fork().written()
     copy = _Copy([each for each in effective(records)[0] if each.kind not in _OF_ONE_LIFE], terrain)
-    if before is not None:
-        copy.drop(before)
+    for path in before:
+        copy.drop(path)
     for path, message in edit.items():
         copy.put(path, message)
     kept = copy.kept()
-    told = {"run": run_id, "records": len(records), "before": before, "edited": list(edit)}
+    told = {"run": run_id, "records": len(records), "before": list(before), "edited": list(edit)}
     at = records[-1].at
     made = [
         Record.of(new_id, seq, each.kind, each.path if seq > 1 else terms, each.at, each.data, each.inputs)

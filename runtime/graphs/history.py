@@ -19,6 +19,8 @@ from runtime.journal.store import Store, StoredQuestion, StoredRun, StoredStatus
 
 FORMAT: Final = 1
 """Of the first line of an export."""
+_HOLDS: Final = frozenset({RecordKind.STARTED, RecordKind.FINISHED, RecordKind.ANSWER, RecordKind.ONCE})
+"""Records without which a run cannot be run again."""
 
 
 @final
@@ -55,6 +57,8 @@ class History:
     records: tuple[Record, ...] = attrs.field(repr=False)
     questions: tuple[StoredQuestion, ...] = ()
     """That are open."""
+    is_case: bool = False
+    """Whether it was read from a case: ``replays`` runs it again, and does not only tell it to the graph."""
 
     @property
     def steps(self) -> tuple[HistoryStep, ...]:
@@ -90,9 +94,26 @@ class History:
         """Whether the records are numbered without gaps, and each reads as it was written."""
         return all(record.seq == number and record.is_intact for number, record in enumerate(self.records, start=1))
 
+    def case(self) -> str:
+        """The run as a case, which ``replays``, ``explore(start=…)`` and ``Runtime.what_if`` run again: an export that says so.
+
+        It holds the input, the answers of models, results of tools, what people and programs said, faults, and when each came.
+
+        Raises:
+            UsageError: messages of it are kept no longer.
+        """
+        if any(record.data is None and record.kind in _HOLDS for record in self.records):
+            raise UsageError(
+                f"run {self.run.id!r}: its messages are kept no longer, so it cannot be run again.\n"
+                "  Fix: capture runs before Retention(payload_s=…) has passed."
+            )
+        return attrs.evolve(self, is_case=True).export()
+
     def export(self) -> str:
         """The history as JSON Lines: the run, then each record, with its data exactly as it is stored. See :meth:`of_export`."""
         head: dict[str, Any] = {"understudy": FORMAT, "run": self.run.id}
+        if self.is_case:
+            head["case"] = True
         for name in ("graph", "version", "lives", "label", "parent", "parent_seq"):
             head[name] = getattr(self.run, name)
         head["fingerprint"] = self.run.fingerprint.hex()
@@ -122,7 +143,7 @@ class History:
             for number, line in enumerate(lines[1:], start=2):  # noqa: B007 - for the error below
                 records.append(_record_of(head["run"], json.loads(line)))
             number = 1
-            return cls(_run_of(head, len(records)), tuple(records))
+            return cls(_run_of(head, len(records)), tuple(records), is_case=bool(head.get("case")))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UsageError(
                 f"line {number or 1} of the export isn't one of a run: {error!r}.\n  Fix: export the run again."

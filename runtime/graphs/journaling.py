@@ -17,6 +17,7 @@ from actors.errors import UnderstudyError
 from runtime.graphs.digests import Digests
 from runtime.graphs.recorded_errors import told_of_error
 from runtime.graphs.reducer.branches import Delivery
+from runtime.graphs.rehearsing import Rehearsal
 from runtime.journal.log import Entry, RunLog, nothing
 from runtime.journal.records import Record, RecordKind, digest_of
 from runtime.journal.store import StoredQuestion
@@ -95,11 +96,14 @@ class Journal:
         *,
         is_demand: bool = False,
         digests: Digests | None = None,
+        rehearsal: Rehearsal | None = None,
     ) -> None:
         """The journal of the run of `log`, or of its `frame`, of which `known` are the records of earlier lives.
 
         `frames` are records of earlier lives that none has asked for.
         """
+        self.rehearsal = rehearsal
+        """What stands in for the world outside, in a run that is run again."""
         self.log = log
         self.codec = codec
         self._frames: dict[str, list[Record]] = {} if frames is None else frames
@@ -209,7 +213,8 @@ class Journal:
         if is_demand:  # computed again after it has failed: what that bought is not to be answered with again
             ends = [at for at, record in enumerate(known, 1) if gave_up(record)]
             known = known[ends[-1] :] if ends else known
-        inside = Journal(self.log, codec, self._frames, whole, known, is_demand=is_demand, digests=self.digests)
+        frames, digests = self._frames, self.digests
+        inside = Journal(self.log, codec, frames, whole, known, is_demand=is_demand, digests=digests, rehearsal=self.rehearsal)
         return inside, known
 
 

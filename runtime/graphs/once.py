@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import json
 import math
 from collections import Counter
 from collections.abc import Callable
@@ -21,6 +22,8 @@ from actors.words import repr_of
 from runtime.core.worker_threads import run_in_thread
 from runtime.graphs.attempt_journal import AttemptJournal
 from runtime.graphs.leaving import Leaving
+from runtime.graphs.recorded_errors import told_of_error
+from runtime.graphs.rehearsing import CaseDiverged, Rehearsal
 from runtime.journal.records import RecordKind
 from runtime.messages.problems import MessageInvalid
 
@@ -81,6 +84,11 @@ class Once:
         journal, bought = attempt.journal, attempt.journal.bought(attempt.path)
         await trio.lowlevel.checkpoint()
         known = bought.done.get(key)
+        place = f"{attempt.path}#{attempt.attempt}:{key}"
+        if known is None and journal.rehearsal is not None:
+            known = await self._rehearsed(journal.rehearsal, attempt, place)
+            if known is not None:
+                bought.done[key] = known
         if known is not None:
             try:
                 return journal.codec.decode_value(known)
@@ -92,11 +100,28 @@ class Once:
                     reason="undecodable",
                 ) from error
         await attempt.confirm()
-        result = await call_of_once(call)
+        try:
+            result = await call_of_once(call)
+        except Exception as error:
+            journal.append(RecordKind.RAISED, place, json.dumps(told_of_error(error)).encode())
+            raise
         data = journal.codec.encode_value(result, f"what run.once({name!r}, …) returned")
-        await attempt.written(RecordKind.ONCE, f"{attempt.path}#{attempt.attempt}:{key}", data)
+        await attempt.written(RecordKind.ONCE, place, data)
         bought.done[key] = data
         return result
+
+    async def _rehearsed(self, rehearsal: Rehearsal, attempt: AttemptJournal, place: str) -> bytes | None:
+        """What it gave when the run was run before; what it raised then is raised again."""
+        try:
+            known = await rehearsal.once(attempt.journal.whole(place))
+        except CaseDiverged:
+            raise
+        except Exception as error:
+            attempt.journal.append(RecordKind.RAISED, place, json.dumps(told_of_error(error)).encode())
+            raise
+        if known is not None:
+            await attempt.written(RecordKind.ONCE, place, known)
+        return known
 
     async def sleep(self, seconds: object, begin_again: object = False) -> None:
         """See ``actors.Run.sleep``."""

@@ -90,7 +90,7 @@ class Reopening:
         return self._going_on(launch, taken)
 
     async def fork(
-        self, run_id: str, *, before: str | None, edit: Mapping[str, Any], run_id_new: str | None, here: bool = True
+        self, run_id: str, *, before: Sequence[str], edit: Mapping[str, Any], run_id_new: str | None, here: bool = True
     ) -> ActiveRun | StoredView:
         """See ``Runtime.fork``."""
         await trio.lowlevel.checkpoint()

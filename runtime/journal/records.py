@@ -68,6 +68,8 @@ class RecordKind(enum.StrEnum):
     """What came of a message of a conversation; the path is its number."""
     GIVEN = "given"
     """What the run in a frame began with, where no other record tells: a graph that is called as a tool."""
+    RAISED = "raised"
+    """What ``run.once``, or a tool, has raised; the path is that of the result which there is none of."""
 
 
 CODES: Final = {kind: code for code, kind in enumerate(RecordKind, start=1)}

@@ -65,6 +65,11 @@ class Models(Mapping[str, LM]):
             self._clients.append(given)
         return given
 
+    @property
+    def made(self) -> tuple[LM | None, dict[str, LM]]:
+        """The default and the named ones, for another runtime that is to share them."""
+        return self._default, dict(self._named)
+
     def __getitem__(self, name: str) -> LM:
         return self._named[name]
 

@@ -97,7 +97,8 @@ class RuntimeStore(RuntimeParts):
         """
         try:
             forks = self._engine.reopening("fork()")
-            made = await forks.fork(run_id, before=before, edit=edit or {}, run_id_new=run_id_new, here=here)
+            dropped = () if before is None else (before,)
+            made = await forks.fork(run_id, before=dropped, edit=edit or {}, run_id_new=run_id_new, here=here)
             return RunHandle(made, self._engine.outside)
         except UnderstudyError as error:
             raise without_frames(error)  # noqa: B904 - the same error

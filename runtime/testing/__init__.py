@@ -3,10 +3,12 @@
 ``runtime.testing.network`` is apart, because it needs httpx immediately.
 """
 
+from runtime.graphs.rehearsing import CaseDiverged as CaseDiverged
 from runtime.testing.answering import answering as answering
 from runtime.testing.assertions import MessageLedger as MessageLedger
 from runtime.testing.assertions import assert_conserved as assert_conserved
 from runtime.testing.assertions import no_orphans as no_orphans
+from runtime.testing.cases.exploring import CaseRun as CaseRun
 from runtime.testing.faults import Fault as Fault
 from runtime.testing.faults import FaultPlan as FaultPlan
 from runtime.testing.faults import InjectedFault as InjectedFault

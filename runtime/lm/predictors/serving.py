@@ -89,6 +89,7 @@ class Predictors:
     """
 
     def __init__(self, folder: str | Path | None = None) -> None:
+        self.folder = folder
         self._stored: dict[tuple[str, str], StoredNode] = {}
         self._strange: list[Path] = []
         self._nodes: dict[tuple[str, str], NodePredictors] = {}

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import json
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn, cast, final
+from typing import Any, NoReturn, final
 
 from actors.errors import LMAuthFailed, LMBadRequest, LMError, UnderstudyError, UsageError
 from actors.lm import ChatMessage, Completion, Embeddings
@@ -32,17 +31,17 @@ from runtime.lm.providers.known import (
     METADATA_PROVIDERS,
     PARTS,
     REFUSED_OPTIONS,
-    SERVERS_OF_ONES_OWN,
-    UNSERVED_PROVIDERS,
 )
 from runtime.lm.providers.library import fitted, load, part, quiet, untried
 from runtime.lm.providers.library import is_warm as is_warm
 from runtime.lm.providers.library import warm_up as warm_up
+from runtime.lm.providers.model_abilities import abilities_of
 from runtime.lm.providers.options import check_known, known_options
 from runtime.lm.providers.plain_calls import PlainModel, plain_model
 from runtime.lm.providers.prices import Prices
 from runtime.lm.providers.replies import ReplyReader
 from runtime.lm.providers.routes import Route, resolve
+from runtime.lm.providers.sendable import json_bytes, own, owned, sendable, stand_in
 from runtime.lm.providers.threaded import ThreadedCall
 
 _LOG = logging.getLogger("understudy.lm")
@@ -113,7 +112,7 @@ class Translator:
         self._refuse_options(litellm, wanted)
         self._check_known(litellm, route, wanted, "chat", "chat")
         # LiteLLM translates in place: what the caller has given stays as it is.
-        wanted = {name: _owned(value) for name, value in wanted.items()}
+        wanted = {name: owned(value) for name, value in wanted.items()}
         try:
             if route.is_threaded:
                 return self._call_in_thread(litellm, route, messages, wanted)
@@ -154,10 +153,10 @@ class Translator:
             if route.is_threaded or not embeddings.is_native(route):
                 arguments = {**self._call_arguments(route), **wanted, "input": list(texts)}
                 call = ThreadedCall(litellm, "embedding", arguments)
-                stand_in = _stand_in(route, {**wanted, "input": list(texts)})
-                return Exchange(stand_in, {}, [], {}, {}, texts=tuple(texts), threaded=call)
+                instead = stand_in(route, {**wanted, "input": list(texts)})
+                return Exchange(instead, {}, [], {}, {}, texts=tuple(texts), threaded=call)
             url, headers, data = embeddings.outgoing(litellm, route, texts, wanted)
-            return Exchange(HttpRequest("POST", url, _sendable(headers), _json_bytes(data)), data, [], {}, {}, texts=tuple(texts))
+            return Exchange(HttpRequest("POST", url, sendable(headers), json_bytes(data)), data, [], {}, {}, texts=tuple(texts))
         except UnderstudyError:
             raise
         except (AttributeError, ImportError) as error:
@@ -176,7 +175,7 @@ class Translator:
             options["tools"] = self._tools(litellm, route, options["tools"])
         if "tool_choice" in options:
             options["tool_choice"] = litellm.utils.validate_chat_completion_tool_choice(options["tool_choice"], model=route.model)
-        plain: list[Any] = litellm.utils.validate_and_fix_openai_messages(messages=[_own(message) for message in messages])
+        plain: list[Any] = litellm.utils.validate_and_fix_openai_messages(messages=[own(message) for message in messages])
         plain = list(
             fitted(
                 route.config.translate_developer_role_to_system_role,
@@ -209,7 +208,7 @@ class Translator:
                 ),
             }
         data = {**data, **noted}
-        request = HttpRequest("POST", url, _sendable(headers), _json_bytes(data))
+        request = HttpRequest("POST", url, sendable(headers), json_bytes(data))
         return Exchange(request, data, plain, params, litellm_params, json_mode, sign_in=route.sign_in)
 
     def _call_in_thread(self, litellm: Any, route: Route, messages: Sequence[ChatMessage], options: dict[str, Any]) -> Exchange:
@@ -218,7 +217,7 @@ class Translator:
         shown = {**options, "messages": plain}
         if isinstance(options.get("response_format"), type):  # a class of pydantic's, which the call itself takes as it is
             shown["response_format"] = litellm.utils.type_to_response_format_param(options["response_format"])
-        return Exchange(_stand_in(route, shown), shown, plain, {}, {}, threaded=call)
+        return Exchange(stand_in(route, shown), shown, plain, {}, {}, threaded=call)
 
     def _call_arguments(self, route: Route) -> dict[str, Any]:
         given = {"api_key": self._api_key, "api_base": self._api_base}
@@ -338,7 +337,7 @@ class Translator:
         """What the model can do by LiteLLM's table, asked exactly as ``dspy.LM`` asks it. Opens no connection."""
         if self._abilities is None:
             plain = self.plain
-            self._abilities = plain.abilities if plain is not None else _abilities_of(load(), self.model)
+            self._abilities = plain.abilities if plain is not None else abilities_of(load(), self.model)
         return self._abilities
 
     @property
@@ -439,58 +438,3 @@ class Translator:
                 self.model,
                 MIN_KEY_CHARS,
             )
-
-
-def _abilities_of(litellm: Any, name: str) -> Abilities:
-    provider = name.partition("/")[0] if "/" in name else "openai"
-    if provider in UNSERVED_PROVIDERS:
-        return Abilities()  # LiteLLM would begin to sign in
-    try:
-        with quiet():
-            params = frozenset(litellm.get_supported_openai_params(model=name, custom_llm_provider=provider) or ())
-            if provider in SERVERS_OF_ONES_OWN:
-                return Abilities(supported_params=params)  # for the rest LiteLLM would ask the server, and wait for it
-            return Abilities(
-                supports_function_calling=bool(litellm.supports_function_calling(model=name)),
-                supports_reasoning=bool(litellm.supports_reasoning(name)),
-                supports_response_schema=bool(litellm.supports_response_schema(model=name, custom_llm_provider=provider)),
-                supported_params=params,
-            )
-    except Exception:  # noqa: BLE001 - LiteLLM doesn't know the model, and raises any kind of error; the call itself will name it
-        return Abilities()
-
-
-def _sendable(headers: Mapping[str, Any]) -> dict[str, str]:
-    sent = {name: str(value) for name, value in headers.items() if value is not None}
-    odd = next((name for name, value in sent.items() if not (name + value).isascii()), None)
-    if odd is not None:
-        raise LMBadRequest(
-            f"the header {odd!r} has characters that HTTP cannot carry.\n  Fix: pass only ASCII in extra_headers.", attempt=0
-        )
-    return sent
-
-
-def _own(message: ChatMessage) -> dict[str, Any]:
-    """A copy of `message` that LiteLLM may change: of its parts too, where it has any."""
-    return {name: _owned(value) for name, value in message.items()}
-
-
-def _owned(value: Any) -> Any:
-    return copy.deepcopy(cast("Any", value)) if isinstance(value, list | dict) else value
-
-
-def _stand_in(route: Route, body: Mapping[str, Any]) -> HttpRequest:
-    """What stands for a call that LiteLLM makes on its own, in messages, estimates and keys of caches."""
-    base = (route.api_base or "").rstrip("/")
-    return HttpRequest("POST", base or f"litellm://{route.provider}", {}, _json_bytes({"model": route.model, **body}))
-
-
-def _json_bytes(data: Mapping[str, Any]) -> bytes:
-    try:
-        return json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
-    except (TypeError, ValueError) as error:
-        raise LMBadRequest(
-            f"the messages or options hold a value that JSON cannot carry: {error}.\n"
-            "  Fix: pass only strings, finite numbers, booleans, None, lists and mappings.",
-            attempt=0,
-        ) from error

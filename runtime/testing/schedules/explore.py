@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from actors.errors import UsageError
+from runtime.graphs.history import History
+from runtime.testing.cases.exploring import CaseRun
 from runtime.testing.models.scripts import followed_scripts
 from runtime.testing.schedules.failure import FoundFailure, Schedule
 from runtime.testing.schedules.search import (
@@ -22,6 +24,7 @@ from runtime.testing.schedules.search import (
     Attempt,
     Exploration,
     first_failure,
+    overridden,
     overrides,
     raise_if_interrupted,
     repeated,
@@ -59,6 +62,7 @@ def explore(
     shrink_attempts: int = SHRINK_ATTEMPTS,
     crashes: int = 0,
     replay_first: str | Path | Sequence[str | Path] = (),
+    start: str | Path | History | None = None,
 ) -> Callable[[Callable[..., Awaitable[Any]]], Callable[..., None]]:
     """Try an async test under many schedules. The options are those of :class:`Exploration`.
 
@@ -66,6 +70,10 @@ def explore(
     notes. A parameter named ``sim`` receives the ``Simulation``; other parameters are pytest's fixtures (not async ones, which
     belong to one event loop). `replay_first` names committed failure files (or short forms) to be tried before all else; relative
     paths from the directory of the test, from one above it, or from the current one.
+
+    `start` is a case, or the path of one: a recorded run, around which is explored. A parameter named ``case`` receives it, to be
+    run with ``await case.run(graph)``. In the first run everything comes and ends as it is recorded, in all others the recorded
+    answers come sooner or later by chance, and the schedule decides what is first.
 
     Raises:
         DeclarationError: an option is wrong. UsageError: what is decorated isn't an async function; or it is to crash, and leads
@@ -90,22 +98,44 @@ def explore(
             )
         signature = inspect.signature(function)
         wants_sim = "sim" in signature.parameters
+        history = start if isinstance(start, History) or start is None else _case(start, function)
+        if (history is None) == ("case" in signature.parameters):
+            raise UsageError(
+                f"@explore(start=…) and the parameter `case` of {function.__qualname__}() go together, and one is missing.\n"
+                "  Fix: @explore(start='case.jsonl'), and async def test(case): await case.run(graph)."
+            )
 
         @functools.wraps(function)
         def explored(*args: Any, **kwargs: Any) -> None:
             __tracebackhide__ = True
 
             def once(sim: Simulation) -> Awaitable[Any]:
-                return function(*args, **kwargs, sim=sim) if wants_sim else function(*args, **kwargs)
+                more: dict[str, Any] = {"sim": sim} if wants_sim else {}
+                if history is not None:
+                    is_first = sim.seed == overridden(options).seed
+                    more["case"] = CaseRun(history, None if is_first else sim.rng, sim.open_runtime)
+                return function(*args, **kwargs, **more)
 
             _explore(once, options, sources, function)
 
-        kept = [parameter for name, parameter in signature.parameters.items() if name != "sim"]
+        kept = [parameter for name, parameter in signature.parameters.items() if name not in ("sim", "case")]
         explored.__signature__ = signature.replace(parameters=kept, return_annotation=None)  # type: ignore[attr-defined]
         del explored.__wrapped__  # pytest would look through it, and find the parameter `sim` and a coroutine function
         return explored
 
     return decorate
+
+
+def _case(path: str | Path, function: Callable[..., Any]) -> History:
+    """The case in a file; a relative path is looked for beside the test, above that, and from here."""
+    beside = Path(function.__code__.co_filename).parent if inspect.isfunction(function) else Path()
+    found = next((each for each in (beside / path, beside.parent / path, Path(path)) if each.is_file()), None)
+    if found is None:
+        raise UsageError(
+            f"@explore(start={str(path)!r}): there is no such file.\n"
+            "  Fix: understudy trace capture RUN --store STORE > case.jsonl, beside the test."
+        )
+    return History.of_export(found.read_text(encoding="utf-8"))
 
 
 def _explore(once: TestFunction, options: Exploration, sources: Sequence[str | Path], function: Callable[..., Any]) -> None:

@@ -37,7 +37,7 @@ def is_alive(pid: int) -> bool:
 
 
 async def until_gone(pids: set[int]) -> None:
-    with trio.fail_after(60):
+    with trio.fail_after(PATIENCE_S):
         while any(map(is_alive, pids)):  # noqa: ASYNC110 - another process tells no one
             await trio.sleep(0.02)
 
@@ -53,7 +53,7 @@ async def test_a_host_that_is_killed_costs_one_restart_and_its_calls_are_made_el
 
         os.kill(min(pids), signal.SIGKILL)
 
-        with trio.fail_after(60):
+        with trio.fail_after(PATIENCE_S):
             grade = await handle.result()
         assert grade.marks == tuple(range(8))
         await until(lambda: sum(isinstance(event, HostStarted) for event in events) == 3)
@@ -91,7 +91,7 @@ async def test_hosts_that_are_killed_again_and_again_lose_no_item():
 
 async def ended(handle: RunHandle) -> set[object]:
     """The marks of a run, or the nodes that gave up, each with the class of the cause."""
-    with trio.fail_after(120):
+    with trio.fail_after(PATIENCE_S):
         try:
             return {(await handle.result()).marks}
         except RunFailed as failure:
@@ -109,7 +109,7 @@ async def test_a_stopped_host_is_killed_and_lost_when_its_loop_has_been_silent_f
 
         os.kill(min(pids), signal.SIGSTOP)
 
-        with trio.fail_after(60):
+        with trio.fail_after(PATIENCE_S):
             assert (await handle.result()).marks == tuple(range(8))
         await until_gone({min(pids)})
     (lost,) = [event for event in events if isinstance(event, HostLostEvent)]
@@ -117,7 +117,7 @@ async def test_a_stopped_host_is_killed_and_lost_when_its_loop_has_been_silent_f
 
 
 async def until(holds) -> None:
-    with trio.fail_after(60):
+    with trio.fail_after(PATIENCE_S):
         while not holds():  # noqa: ASYNC110 - the same
             await trio.sleep(0.01)
 
@@ -148,7 +148,7 @@ async def test_a_function_that_holds_the_loop_of_its_host_ends_with_the_host():
         await runtime.deploy(parts.burning)
         pids = children()
 
-        with pytest.raises(RunFailed) as failure, trio.fail_after(60):
+        with pytest.raises(RunFailed) as failure, trio.fail_after(PATIENCE_S):
             await runtime.run(parts.burning, Paper(1))
 
         assert type(leaves(failure.value)[0].__cause__).__name__ in {"NodeTimedOut", HostLost.__name__}
@@ -182,9 +182,9 @@ def test_a_runtime_that_is_killed_leaves_no_host_behind_even_one_whose_loop_is_h
     assert all(map(is_alive, pids))
 
     owner.kill()
-    owner.communicate(timeout=60)
+    owner.communicate(timeout=PATIENCE_S)
 
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     while any(map(is_alive, pids)) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not any(map(is_alive, pids))

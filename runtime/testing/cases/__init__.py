@@ -1,0 +1,1 @@
+"""Recorded runs that are run again, with everything that came from outside out of the record."""
