@@ -100,9 +100,8 @@ class EventStreamResponse:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it."""
         await send({"type": "http.response.start", "status": 200, "headers": [*HEADERS, *self._headers]})
-        writer = Writer(send, self._stall_s)
-        is_taken = await writer.write(RETRY) and await self._follow(writer)
-        if is_taken:
+        writer = Writer(send, self._stall_s, RETRY)
+        if await self._follow(writer):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _follow(self, writer: Writer) -> bool:
@@ -117,6 +116,9 @@ class EventStreamResponse:
                 for part in slices(frame(entry.seq, entry.name, text) for entry, text in texts):
                     if not await writer.write(part):
                         return False
+            elif writer.held:
+                if not await writer.write(b""):
+                    return False
             elif record.is_over or record.is_gone or record.is_elsewhere:
                 return True
             elif self._is_ending():
@@ -148,16 +150,19 @@ class EventStreamResponse:
 class Writer:
     """Writes the pieces of a response, each within a time."""
 
-    def __init__(self, send: Send, stall_s: float) -> None:
+    def __init__(self, send: Send, stall_s: float, held: bytes = b"") -> None:
         self._send = send
         self._stall_s = stall_s
+        self.held = held
+        """What goes out together with the next piece."""
         self.is_stalled = False
         """Whether the client has taken nothing for too long."""
 
     async def write(self, part: bytes) -> bool:
         """Write `part`; False when the client has taken nothing for too long, and the response is to be given up."""
+        body, self.held = self.held + part, b""
         with trio.move_on_after(self._stall_s) as stalled:
-            await self._send({"type": "http.response.body", "body": part, "more_body": True})
+            await self._send({"type": "http.response.body", "body": body, "more_body": True})
         self.is_stalled = stalled.cancelled_caught
         return not self.is_stalled
 

@@ -158,6 +158,24 @@ async def test_a_thousand_readers_see_every_event_once(virtual_clock: Any) -> No
     assert {tuple(seq for seq, _, _ in reply.events()) for reply in replies} == {tuple(range(8))}
 
 
+async def test_all_of_a_short_run_goes_out_in_one_write(virtual_clock: Any) -> None:
+    whole: list[bytes] = []
+
+    def seen(reply: Reply) -> bool:
+        whole.append(reply.body)
+        return False
+
+    async with serving() as client:
+        body = {"input": {"text": "a", "wait_s": 0}}
+        run = (await client.post("/v1/graphs/answers/runs", body, headers={"prefer": "wait=60"})).json()["id"]
+        await client.get(f"/v1/runs/{run}/events", headers=SSE, until=seen)
+
+    assert whole[0] == b""  # the headers
+    assert whole[1].startswith(b"retry: 1000\n\nid: 0\n")
+    assert b"run.finished" in whole[1]
+    assert whole[2:] == [whole[1]]  # the end
+
+
 def test_what_waits_goes_out_in_slices() -> None:
     parts = [b"a" * 1_000] * 200 + [b"b" * 200_000] + [b"c"]
 
