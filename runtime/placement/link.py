@@ -61,7 +61,6 @@ class _Waiting:
     """What the other side asks back and no task works on yet."""
     outcome: Settled | HostLost | None = None
 
-    @property
     def is_over(self) -> bool:
         """Whether it has its outcome."""
         return self.outcome is not None
@@ -131,11 +130,11 @@ class Link:
         raise InternalError(f"{self.name} has cancelled a call that is still wanted")
 
     async def _outcome(self, waiting: _Waiting, answer: Answer | None) -> Settled | HostLost:
-        while not waiting.is_over and not waiting.asked:
+        while not waiting.is_over() and not waiting.asked:
             await waiting.bell.wait()
-        if not waiting.is_over:  # hardly ever
+        if not waiting.is_over():  # hardly ever
             async with trio.open_nursery() as nursery:
-                while not waiting.is_over:
+                while not waiting.is_over():
                     while waiting.asked:
                         nursery.start_soon(self._answer, waiting.asked.popleft(), answer)
                     await waiting.bell.wait()
