@@ -55,17 +55,17 @@ def chain() -> Graph[Q, Out]:
     @graph.predict
     async def a(q: Q) -> A:
         """Do a."""
-        ...
+        raise NotImplementedError
 
     @graph.predict
     async def b(a: A) -> B:
         """Do b."""
-        ...
+        raise NotImplementedError
 
     @graph.predict
     async def out(b: B) -> Out:
         """Do out."""
-        ...
+        raise NotImplementedError
 
     return graph
 
@@ -77,22 +77,22 @@ def diamond() -> Graph[Q, Out]:
     @graph.predict
     async def a(q: Q) -> A:
         """Do a."""
-        ...
+        raise NotImplementedError
 
     @graph.predict
     async def b(q: Q) -> B:
         """Do b."""
-        ...
+        raise NotImplementedError
 
     @graph.predict
     async def c(b: B) -> C:
         """Do c."""
-        ...
+        raise NotImplementedError
 
     @graph.predict
     async def out(a: A, c: C) -> Out:
         """Do out."""
-        ...
+        raise NotImplementedError
 
     return graph
 
@@ -104,12 +104,12 @@ def loop() -> Graph[Q, Out]:
     @graph.predict
     async def a(q: Q | C) -> A:
         """Do a."""
-        ...
+        raise NotImplementedError
 
     @graph.predict
     async def b(a: A) -> B:
         """Do b."""
-        ...
+        raise NotImplementedError
 
     @graph.node
     async def again(b: B) -> C | Out:
@@ -124,31 +124,31 @@ def nested() -> Graph[Q, Out]:
     @inside.predict
     async def d(a: A) -> D:
         """Do d."""
-        ...
+        raise NotImplementedError
 
     @inside.predict
     async def b(d: D) -> B:
         """Do b."""
-        ...
+        raise NotImplementedError
 
     graph = a_graph("nested")
 
     @graph.predict
     async def a(q: Q) -> A:
         """Do a."""
-        ...
+        raise NotImplementedError
 
     graph.add(inside)
 
     @graph.predict
     async def c(q: Q) -> C:
         """Do c."""
-        ...
+        raise NotImplementedError
 
     @graph.predict
     async def out(b: B, c: C) -> Out:
         """Do out."""
-        ...
+        raise NotImplementedError
 
     return graph
 
@@ -169,12 +169,12 @@ def agent() -> Graph[Q, Out]:
     @graph.predict(tools=[look_up])
     async def a(q: Q) -> A:
         """Do a. Look it up."""
-        ...
+        raise NotImplementedError
 
     @graph.predict(tools=[look_up])
     async def out(a: A) -> Out:
         """Do out. Look it up."""
-        ...
+        raise NotImplementedError
 
     return graph
 

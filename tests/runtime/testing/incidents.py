@@ -56,12 +56,12 @@ def triage(**options: Any) -> Graph[Ticket, Reply]:
     @graph.predict(**given)
     async def topic(ticket: Ticket) -> Topic:
         """Say what the ticket is about."""
-        ...
+        raise NotImplementedError
 
     @graph.predict(lm="mood", redelivery=ONCE)
     async def mood(ticket: Ticket) -> Mood:
         """Say how its writer feels."""
-        ...
+        raise NotImplementedError
 
     @graph.node
     async def reply(topic: Topic, mood: Mood) -> Reply:
@@ -84,7 +84,7 @@ def helpful() -> Graph[Ticket, Reply]:
     @graph.predict(tools=[look_up], on_tool_error="fail", redelivery=ONCE)
     async def answer(ticket: Ticket) -> Reply:
         """Answer the ticket."""
-        ...
+        raise NotImplementedError
 
     return graph
 
@@ -99,12 +99,12 @@ def racing() -> Graph[Ticket, Reply]:
     @graph.predict(redelivery=ONCE)
     async def topic(ticket: Ticket) -> Topic:
         """Say what the ticket is about."""
-        ...
+        raise NotImplementedError
 
     @graph.predict(lm="mood", redelivery=ONCE)
     async def mood(ticket: Ticket) -> Mood:
         """Say how its writer feels."""
-        ...
+        raise NotImplementedError
 
     @graph.node
     async def keep(topic: Topic) -> Offer:
