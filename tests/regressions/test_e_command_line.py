@@ -72,7 +72,10 @@ def test_e2_the_traceback_is_shown_when_it_is_asked_for(file: Path, capsys: pyte
 
 @pytest.mark.parametrize(
     "module",
-    ["tests.benchmarks", *(f"tests.benchmarks.{each}" for each in ("lm_calls", "crossing", "duel", "journals", "durable_steps"))],
+    [
+        "tests.benchmarks",
+        *(f"tests.benchmarks.{each}" for each in ("lm_calls", "crossing", "duel", "journals", "journal_costs", "durable_steps")),
+    ],
 )
 def test_e3_help_of_a_benchmark_runs_nothing(module: str) -> None:
     done = subprocess.run(
@@ -93,6 +96,7 @@ def test_e3_every_benchmark_with_a_command_is_tried() -> None:
         "durable_steps",
         "failing_share",
         "first_calls",
+        "journal_costs",
         "journals",
         "lm_calls",
         "service",
