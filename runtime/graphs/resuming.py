@@ -68,6 +68,11 @@ class Asked:
     """The digest of what was asked about and of what may be the answer; empty: not known, or a part of its path."""
 
 
+def _as_told(error: Exception | None) -> object:
+    """What makes two errors of records the same: exceptions themselves are equal to none but themselves."""
+    return None if error is None else (type(error), error.args, str(error))
+
+
 @final
 @attrs.define
 class Past:
@@ -75,7 +80,7 @@ class Past:
 
     attempts: int = 0
     """Attempts that failed."""
-    error: Exception | None = None
+    error: Exception | None = attrs.field(default=None, eq=_as_told)
     """The last error."""
     then: str = ""
     """What came of it: ``"fallback"``, ``"gave up"``, or nothing yet."""

@@ -173,7 +173,7 @@ async def test_a_power_cut_loses_only_the_last_plain_records(tmp_path, monkeypat
     await cut_often(tmp_path, monkeypatch, mode, trials=8)
 
 
-@pytest.mark.slow
+@pytest.mark.chaos
 @pytest.mark.parametrize("mode", MODES)
 async def test_many_power_cuts_lose_only_the_last_plain_records(tmp_path, monkeypatch, mode):
     await cut_often(tmp_path, monkeypatch, mode, trials=40)

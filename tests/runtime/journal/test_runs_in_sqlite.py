@@ -82,7 +82,7 @@ async def test_a_second_runtime_on_the_same_file_is_told_who_has_it(tmp_path):
 
 @pytest.mark.slow
 def test_killed_processes_lose_no_run_and_begin_no_finished_step_again():
-    killed(8)
+    killed(4)
 
 
 @pytest.mark.chaos
