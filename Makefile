@@ -25,7 +25,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
-.PHONY: help demo test postgres chaos browser browser-here explore check docs bench bench-here bench-service load test-all faces wheel lock clean
+.PHONY: help demo test postgres chaos browser browser-here explore check check-types check-pyright check-rest docs bench bench-here bench-service load test-all faces wheel lock clean
 .PHONY: test-newest test-oldest quick-newest quick-oldest env-newest env-oldest install-newest install-oldest
 
 # A name on PATH proves nothing: it can be a shim for a version that is not chosen, or a Python without ensurepip.
@@ -87,10 +87,11 @@ $(VENV)/bench.stamp: requirements/bench.txt $(VENV)/run.stamp
 demo: $(VENV)/run.stamp
 	@$(BIN)/understudy demo $(ARGS)
 
-# A worker for each core, and whole files to each: one core alone would take twice as long. Hundreds of tests start an
-# interpreter of their own, so the modules are kept compiled, also where the environment asks for none of that.
+# A worker more than there are cores, up to eight, since many tests wait for servers; and whole files to each. Hundreds of tests
+# start an interpreter of their own, so the modules are kept compiled, also where the environment asks for none of that.
+WORKERS := $(shell cores=$$(nproc 2>/dev/null || echo 2); echo $$((cores < 7 ? cores + 1 : 8)))
 test: $(VENV)/test.stamp
-	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n auto --maxprocesses=8 --dist loadfile $(ARGS)
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 # Installs nothing but what the tests need anyway: the server is the machine's own (on Debian and Ubuntu: apt install postgresql).
 postgres: $(VENV)/test.stamp
@@ -117,22 +118,29 @@ explore: $(VENV)/test.stamp
 	@$(BIN)/python -m pytest tests/exploration/test_administration.py --understudy-runs=$(TREES) $(ARGS)
 	@$(BIN)/python -m pytest tests/runtime -m explore --understudy-runs=$(ROUNDS) $(ARGS)
 
+# Two at a time: neither type checker uses more than one core. What each prints is printed together.
 check: $(VENV)/check.stamp
-	@echo "== ruff format"
-	@$(BIN)/ruff format --check .
-	@echo "== ruff check"
-	@$(BIN)/ruff check .
+	@$(MAKE) --jobs=2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) check-types check-pyright check-rest docs
+
+check-types: $(VENV)/check.stamp
 	@echo "== mypy"
 	@$(BIN)/mypy
+
+check-pyright: $(VENV)/check.stamp
 	@echo "== pyright"
 	@$(BIN)/pyright --pythonpath $(BIN)/python
 	@echo "== uses of types, right and wrong"
 	@$(BIN)/python -m pytest -q tests/typing/judge.py
+
+check-rest: $(VENV)/check.stamp
+	@echo "== ruff format"
+	@$(BIN)/ruff format --check .
+	@echo "== ruff check"
+	@$(BIN)/ruff check .
 	@echo "== words"
 	@$(BIN)/python docs/vocabulary.py
 	@echo "== layers"
 	@$(BIN)/python -m pytest -q tests/test_layers.py
-	@$(MAKE) docs
 
 docs: $(VENV)/check.stamp
 	@echo "== docs"
