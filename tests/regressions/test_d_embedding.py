@@ -74,7 +74,9 @@ async def test_d1_a_client_that_leaves_cancels_a_request_whose_body_nobody_reads
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", ["/stream", "/watch"])
-@pytest.mark.parametrize("kind", [*SERVERS, "hypercorn-alone"])
+@pytest.mark.parametrize(
+    "kind", [*(kind if kind == "uvicorn" else pytest.param(kind, marks=pytest.mark.chaos) for kind in SERVERS), "hypercorn-alone"]
+)
 async def test_a7_an_open_stream_ends_with_the_drain(kind: str, path: str, tmp_path: Path) -> None:
     if kind == "hypercorn-asyncio" and sys.version_info >= (3, 12):
         pytest.skip("hypercorn 0.18 waits there for open connections itself, and tells the application nothing")
