@@ -5,7 +5,7 @@
 #   make explore    the tests under tests/exploration, 10,000 schedules each, 20,000 programs of supervision trees, and the tests of
 #                   actors, supervision and graphs, 100 each   (make explore RUNS=500 TREES=500 ROUNDS=10 for fewer)
 #   make postgres   the tests of the store in PostgreSQL, and it is an error if there is no server to start; `make test` leaves them out then
-#   make chaos      the long tests with killed, stopped and cut off processes and servers
+#   make chaos      the long tests: with killed, stopped and cut off processes and servers, on more servers, of the benchmarks
 #   make browser    the inspector's page in a headless Chromium
 #   make check      format, lint, types, words, layers, docs
 #   make docs       the pages, in docs/_build/html
@@ -108,7 +108,7 @@ load: $(VENV)/test.stamp
 	@$(BIN)/python -m tests.load $(ARGS)
 
 chaos: $(VENV)/test.stamp
-	@$(BIN)/python -m pytest -m chaos -o faulthandler_timeout=3600 tests/runtime tests/exploration tests/regressions $(ARGS)
+	@$(BIN)/python -m pytest -m chaos -o faulthandler_timeout=3600 tests $(ARGS)
 
 RUNS ?= 10000
 TREES ?= 20000

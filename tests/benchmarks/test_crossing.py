@@ -11,6 +11,7 @@ def test_a_way_does_each_of_the_works(way: str) -> None:
         assert peers()[way].run[work.name](50) > 0
 
 
+@pytest.mark.chaos
 def test_the_command_shows_a_table_for_each_work(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--rounds", "1", "--scale", "0.01"]) == 0
 

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from tests.benchmarks import duel
 from tests.benchmarks.duellists import with_ours
 
@@ -17,6 +19,7 @@ SEEN = {
 }
 
 
+@pytest.mark.chaos
 def test_this_runtime_behaves_as_the_duel_says():
     for case, run in with_ours.SIDE.run.items():
         assert re.fullmatch(SEEN[case], run()), case

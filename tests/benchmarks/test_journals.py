@@ -9,6 +9,7 @@ from tests.benchmarks.journals import measured
 
 
 @pytest.mark.slow
+@pytest.mark.chaos
 def test_every_system_that_is_installed_is_measured():
     best = measured(rounds=1, runs=1)
 
@@ -17,6 +18,7 @@ def test_every_system_that_is_installed_is_measured():
 
 
 @pytest.mark.slow
+@pytest.mark.chaos
 def test_calls_resuming_and_the_file_are_measured():
     best = journal_costs.measured(passes=1, calls=2, records=20)
 

@@ -10,6 +10,7 @@ LIGHT = ("h11_streams", "httpx_constant", "ours", "httpx_stock", "aiohttp_sessio
 
 
 @pytest.mark.parametrize("job", JOBS)
+@pytest.mark.chaos
 def test_every_client_that_can_do_a_job_is_measured(job: Job):
     peers = load_all(lambda module, reason: None, LIGHT)  # the others take seconds to import
     with loopback_process(MODELS, latency_s=LATENCY_S) as provider:
@@ -41,6 +42,7 @@ def test_every_target_has_its_line():
     ]
 
 
+@pytest.mark.chaos
 def test_the_measurements_of_graphs_run():
     with loopback_process(MODELS, latency_s=0.0) as provider:
         assert three_nodes(provider.api_base) >= SLOW_S

@@ -15,6 +15,7 @@ ASK = Work("ask", 100, "round trip", target=0.9, ahead_of="Pykka")
 
 
 @pytest.mark.parametrize("module", HERE)
+@pytest.mark.chaos
 def test_a_peer_does_each_of_its_works(module: str) -> None:
     peer = load(module)
     works = {work.name: work for work in WORKS}

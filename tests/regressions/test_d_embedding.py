@@ -103,6 +103,7 @@ async def test_a7_an_open_stream_ends_with_the_drain(kind: str, path: str, tmp_p
 
 
 @pytest.mark.slow
+@pytest.mark.chaos
 async def test_a7_what_a_response_left_behind_has_no_second_grace_period(tmp_path: Path) -> None:
     async with serving(SERVERS["uvicorn"], {"GRACE_S": "8"}, tmp_path) as server:
         async with trio.open_nursery() as nursery:

@@ -104,6 +104,7 @@ def test_e3_every_benchmark_with_a_command_is_tried() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.chaos
 def test_e4_a_redirected_demo_says_each_heading_once() -> None:
     done = subprocess.run(
         [*COMMAND, "demo", "--fast"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=240, check=True

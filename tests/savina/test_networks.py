@@ -295,6 +295,7 @@ class Total(Actor):
     [(PseudoRandom, 4.162686342332718e-10), (JavaRandom, 3.1894200848712754e-06)],
     ids=["random numbers of savina", "random numbers of java"],
 )
+@pytest.mark.chaos
 async def test_successive_over_relaxation(stage: Stage, generator: type[PseudoRandom | JavaRandom], expected: float) -> None:
     """Neighbours tell each other, so mailboxes have no bound; the sum at level 0 is known for both generators.
 

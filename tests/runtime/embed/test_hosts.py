@@ -68,6 +68,7 @@ broker_transport_options = {"data_folder_in": "queue", "data_folder_out": "queue
 """
 
 
+@pytest.mark.chaos
 def test_a_celery_worker_answers_from_forked_processes_and_ends_in_order(provider: LoopbackHandle, tmp_path: Path) -> None:
     """Over Celery's broker of files: its broker in memory does not reach another process."""
     for folder in ("queue", "control", "results"):

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 HOLD = {"model": "hold", "messages": [{"role": "user", "content": "?"}]}
 
 
-@pytest.fixture(params=list(COMMANDS))
+@pytest.fixture(params=[pytest.param(each, marks=pytest.mark.chaos if each != "uvicorn" else ()) for each in COMMANDS])
 def kind(request: pytest.FixtureRequest) -> str:
     chosen: str = request.param
     return chosen
