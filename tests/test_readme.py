@@ -112,6 +112,18 @@ def test_the_tutorial_finds_its_race_and_prints_what_is_shown(tmp_path: Path) ->
     assert [line for line in lines_of(shown) if line not in printed] == []
 
 
+@pytest.mark.slow
+def test_the_eight_minutes_find_their_race(tmp_path: Path) -> None:
+    page = dict(saved_blocks((ROOT / "docs/tutorial/eight-minutes.md").read_text(encoding="utf-8")))
+    (tmp_path / "report.py").write_text(page["report.py"], encoding="utf-8")
+
+    printed = pytest_of(page["test_report.py"], tmp_path / "test_report.py")
+
+    assert [line.partition(" --")[0] for line in printed if line.startswith("Replay:")] == [
+        "Replay: pytest 'test_report.py::test_the_last_report_is_that_of_the_last_text'"
+    ]
+
+
 def test_what_the_readme_promises_and_what_not_is_on_the_page_of_guarantees() -> None:
     """Word for word, as far as it goes: each line there names the test that holds it."""
     guarantees = (ROOT / "docs/guarantees.md").read_text(encoding="utf-8")
