@@ -43,6 +43,8 @@ WITHIN_S: Final = 0.005
 LIVES: Final = 25
 """On one store."""
 LATENCY_S: Final = 0.01
+PATIENCE_S: Final = 120.0
+"""How long the runs of one life may take, on the slowest machine."""
 
 
 async def live(folder: Path, address: str, life: int, seed: int, runs: int, is_last: bool) -> None:
@@ -60,9 +62,10 @@ async def live(folder: Path, address: str, life: int, seed: int, runs: int, is_l
         trio.open_nursery() as all_of_it,
     ):
         all_of_it.start_soon(attend, runtime, notes)
-        async with trio.open_nursery() as nursery:
-            for number in range(0 if is_last else max(0, life - AGAIN) * RUNS, runs):
-                nursery.start_soon(ended, runtime, graph, number, notes)
+        with trio.fail_after(PATIENCE_S):
+            async with trio.open_nursery() as nursery:
+                for number in range(0 if is_last else max(0, life - AGAIN) * RUNS, runs):
+                    nursery.start_soon(ended, runtime, graph, number, notes)
         all_of_it.cancel_scope.cancel()
 
 
