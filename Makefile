@@ -14,7 +14,7 @@
 #   make load       a thousand clients of a service, readers that stall, connections that come and go
 #   make test-all   the test suite on every supported Python of this machine
 #   make test-newest   the tests of language models, graphs and declarations with the newest libraries that pyproject.toml allows, without pins
-#   make test-oldest   the same with the oldest; make quick-newest and make quick-oldest are the short form that .ci/run calls
+#   make test-oldest   the same with the oldest; make quick-newest and make quick-oldest are the short form that the workflow calls
 #   make faces      write runtime/embed/*_faces.py anew, after a change of a signature of the runtime's
 #   make wheel      the wheel, in dist; the same sources give the same bytes
 #   make lock       write requirements/*.txt anew from requirements/*.in

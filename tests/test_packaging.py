@@ -57,6 +57,7 @@ def build(tree: Path, umask: int) -> Path:
     return path
 
 
+@pytest.mark.chaos
 def test_two_builds_give_the_same_bytes(built: Path, tmp_path: Path) -> None:
     """From copies whose files have other times, in another folder: anybody can compare a release with its sources."""
     again = build(tmp_path, umask=0o022)

@@ -66,6 +66,7 @@ def test_every_rule_has_a_sentence_that_breaks_it() -> None:
     assert idle == []
 
 
+@pytest.mark.chaos
 def test_every_exception_is_needed_and_gives_its_reason() -> None:
     lines = [(page.relative_to(ROOT).as_posix(), text.strip()) for page in CHECK["pages"]() for _, text in CHECK["prose"](page)]
     needed = [(files, words) for files, words, _ in CHECK["ALLOWED"] if any(fits(files, words, *line) for line in lines)]

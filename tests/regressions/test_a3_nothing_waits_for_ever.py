@@ -211,6 +211,7 @@ async def test_a3_a_graph_that_runs_itself_is_answered_at_depth_1000(kind, virtu
 
 @pytest.mark.not_explored("a thousand runs")
 @pytest.mark.parametrize("kind", GRAPHS)
+@pytest.mark.chaos
 async def test_a3_a_thousand_at_once_are_answered(kind, virtual_clock):
     async with open_runtime() as runtime:
         graph, results = GRAPHS[kind](by_run(lambda: runtime)), []
@@ -229,6 +230,7 @@ async def test_a3_a_thousand_at_once_are_answered(kind, virtual_clock):
 @pytest.mark.not_explored("a thousand runs")
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", ["one-instance", "x-y-x", "nested"])
+@pytest.mark.chaos
 async def test_a3_turns_do_not_run_out(kind, way, virtual_clock):
     async with open_runtime() as runtime:
         graph, results = GRAPHS[kind](WAYS[way](lambda: runtime)), []
@@ -857,6 +859,7 @@ async def test_a3_a_task_that_a_node_has_left_behind_may_wait_for_the_nodes_run(
     assert results == [Done("done")]
 
 
+@pytest.mark.chaos
 async def test_a3_a_ring_of_a_thousand_actors_is_named(virtual_clock):
     async with open_runtime(supervision=Supervision(max_restarts=math.inf)) as runtime:
         refs: list[Any] = []

@@ -51,6 +51,7 @@ async def inputs_of_failing_runs(runtime: Any, count: int, size: int) -> list[we
 
 
 @pytest.mark.slow
+@pytest.mark.chaos
 async def test_a4_the_inputs_of_failing_runs_die(autojump_clock):
     async with open_runtime(supervision=PATIENT) as runtime:
         kept = await inputs_of_failing_runs(runtime, count=3000, size=100 * KB)

@@ -211,6 +211,7 @@ def test_b1_a_connection_for_a_subclass_leaves_other_messages_where_they_went():
 
 
 @pytest.mark.slow
+@pytest.mark.chaos
 async def test_b1_a_graph_that_is_accepted_gives_the_same_under_permuted_delays(autojump_clock):
     """On the engine itself; the random graphs of tests/exploration run against the reducer alone."""
     tried = 0

@@ -40,6 +40,7 @@ def test_the_demo_shows_what_serialises_and_what_does_not(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.chaos
 def test_ctrl_c_ends_the_demo_and_its_provider(tmp_path: Path) -> None:
     process = start(["demo"], tmp_path)
     read_until(process, "running (a)")

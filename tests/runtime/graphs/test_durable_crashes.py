@@ -227,6 +227,7 @@ LONG = pytest.mark.chaos
     "name", [name if name in ("chain", "failing_once") else pytest.param(name, marks=LONG) for name in GRAPHS]
 )
 @pytest.mark.explore(runs=1, max_steps=1_000_000)
+@pytest.mark.chaos
 async def test_a_second_crash_in_the_life_after_the_first_changes_nothing_either(name, autojump_clock):
     graph = GRAPHS[name]()
 

@@ -138,6 +138,7 @@ async def test_a_schedule_needs_a_store_and_a_message_of_its_graph(autojump_cloc
 
 @pytest.mark.slow
 @pytest.mark.not_explored("a day has too many steps")
+@pytest.mark.chaos
 async def test_over_a_day_three_workers_start_each_tick_once(autojump_clock, monkeypatch):
     for module in (keeper, taking_up):
         monkeypatch.setattr(module, "LOOK_S", 30.0)  # a day has 86,400 seconds

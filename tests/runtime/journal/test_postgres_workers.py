@@ -88,6 +88,7 @@ async def freeze_and_take_over(postgres: Server, schema: str, run: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.chaos
 async def test_a_frozen_worker_that_wakes_up_writes_nothing_more(postgres: Server, schema: str) -> None:
     for number in range(2):
         await freeze_and_take_over(postgres, schema, f"run {number}")
@@ -297,6 +298,7 @@ class shifted_clock:
 
 
 @pytest.mark.slow
+@pytest.mark.chaos
 async def test_a_blocked_event_loop_does_not_cost_the_lease_until_it_is_taken_for_dead(
     postgres: Server, schema: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -84,6 +84,7 @@ def test_a_failed_test_shows_its_seed(tmp_path: Path) -> None:
         ("--understudy-explore=0", "ERROR: --understudy-explore=0: expected a whole number >= 1."),
     ],
 )
+@pytest.mark.chaos
 def test_an_option_that_makes_no_sense_is_refused_in_a_line(option: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "test_user.py").write_text("")
     command = [sys.executable, "-m", "pytest", "-p", "runtime.testing.plugin", option]

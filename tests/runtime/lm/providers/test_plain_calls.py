@@ -394,6 +394,7 @@ def test_plain_calls_never_import_litellm():
 
 
 @pytest.mark.slow
+@pytest.mark.chaos
 def test_the_first_other_call_imports_litellm():
     done = subprocess.run([sys.executable, "-c", PROGRAM, "more"], capture_output=True, text=True, check=False)
 
