@@ -1,6 +1,6 @@
 """The quick form of ``make test-newest`` and ``make test-oldest``: what breaks first when a library below changes.
 
-One call and one stream of each provider family, one DSPy module, and one run. ``.ci/run`` calls this file with the newest and
+One call and one stream of each provider family, one DSPy module, and one run. The workflow calls this file with the newest and
 with the oldest libraries that pyproject.toml allows; with the pinned ones it is a part of the suite.
 """
 
