@@ -344,6 +344,8 @@ def by_base(event: AnyEvent) -> str:
             return event.run_id
         case ScheduleFailed():
             return event.name
+        case HostStarted() | HostLost():
+            return event.host
         case StoreStalled() | StoreRecovered() | MessageDeadLettered() | LoopBlocked() | InstrumentFailed() | EventsMissed():
             return ""
 

@@ -25,7 +25,7 @@ OUT = pytest.mark.parametrize("evict_after_s", [1, 10_000], ids=["out of memory"
 LOOKS_S = 30
 """What the looks into the store may take."""
 
-pytestmark = pytest.mark.not_explored("minutes have too many steps")
+pytestmark = [pytest.mark.not_explored("minutes have too many steps"), pytest.mark.chaos]
 
 
 @attrs.define(eq=False)
