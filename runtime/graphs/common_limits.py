@@ -67,7 +67,8 @@ class CommonLimits:
     async def _asked(self, ask: Callable[[], Awaitable[T]]) -> T:
         while True:
             try:
-                return await ask()
+                with trio.CancelScope(shield=True):  # or what the store has counted would be counted by no one here
+                    return await ask()
             except StoreError:
                 if self._is_closed:
                     raise

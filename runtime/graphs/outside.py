@@ -249,8 +249,8 @@ class Outside:
             self._services.timekeeper.call_at(at_s, lambda: self._watch(run))
             return
         run.rests_since_s = None
-        if not run.evict() and not run.is_held and run.questions:
-            # Something of it works: when that is done, it may only wait again.
+        if not run.evict() and not run.is_held and run.only_waits:
+            # Something is being written. What works yet calls `rests` when it is done.
             run.rests_since_s = trio.current_time()
             self._services.timekeeper.call_after(max(self._evict_after_s, LOOK_S), lambda: self._watch(run))
 

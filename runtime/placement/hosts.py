@@ -110,6 +110,7 @@ class HostedPlace:
             HostRefused: one has other code.
         """
         new = {(graph, spec.name): spec for spec in specs}
+        before = {key: self._nodes.get(key) for key in new}
         self._nodes.update(new)
         refusals: list[HostRefused] = []
 
@@ -119,11 +120,19 @@ class HostedPlace:
             except HostRefused as error:
                 refusals.append(error)
 
-        async with trio.open_nursery() as nursery:
-            for host in self.up:
-                nursery.start_soon(ask, host)
-        if refusals:
-            raise refusals[0]
+        try:
+            async with trio.open_nursery() as nursery:
+                for host in self.up:
+                    nursery.start_soon(ask, host)
+            if refusals:
+                raise refusals[0]
+        except BaseException:  # cancelled, too: what is not deployed must keep no host from starting again
+            for key, spec in before.items():
+                if spec is None:
+                    self._nodes.pop(key, None)
+                else:
+                    self._nodes[key] = spec
+            raise
 
     async def _acquaint(self, host: Host, nodes: Mapping[tuple[str, str], NodeSpec]) -> None:
         """Have a host look at `nodes`.
@@ -228,7 +237,10 @@ class HostedPlace:
             raise self._refused(host, "it does not know the secret of its invitation", ())
         if head.get("protocol") != PROTOCOL:
             raise self._refused(host, f"it speaks protocol {head.get('protocol')}, and this process {PROTOCOL}", ())
-        await self._acquaint(host, self._nodes)
+        known: dict[tuple[str, str], NodeSpec] = {}
+        while new := {key: spec for key, spec in self._nodes.items() if known.get(key) is not spec}:
+            known.update(new)  # others may be declared while it looks at these, and ask only the hosts that are up
+            await self._acquaint(host, new)
         self._hosts[host.name] = host
         self._ring()
         if self._events.wants(HostStarted):

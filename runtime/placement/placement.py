@@ -98,18 +98,18 @@ class Placement:
         """Start the hosts of a place, all together, unless they have been.
 
         Raises:
-            HostRefused: one has other code. PlaceUnavailable: one did not start in time.
+            HostRefused: one has other code. PlaceUnavailable: one did not start in time. UsageError: none can start here.
         """
         async with self._starting:
             if name in self._supervisors:
                 return
             supervisor, place = await self._supervisor(name), self._hosted[name]
-            failed: list[HostRefused | PlaceUnavailable] = []
+            failed: list[HostRefused | PlaceUnavailable | UsageError] = []
 
             async def start_one(host: str) -> None:
                 try:
                     await self._start_host(supervisor, place, host)
-                except (HostRefused, PlaceUnavailable) as error:
+                except (HostRefused, PlaceUnavailable, UsageError) as error:
                     failed.append(error)
 
             try:
@@ -132,7 +132,7 @@ class Placement:
             try:
                 await supervisor.start_child(ChildSpec(host, HostActor, (place, host)))
             except ActorStartFailed as error:
-                if isinstance(error.__cause__, HostRefused | PlaceUnavailable):
+                if isinstance(error.__cause__, HostRefused | PlaceUnavailable | UsageError):
                     raise error.__cause__ from None
                 delay_s = SUPERVISION.backoff.delay_s(attempt, self._services.rng)
                 if trio.current_time() + delay_s > until:

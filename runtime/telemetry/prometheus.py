@@ -172,7 +172,7 @@ class PrometheusMetrics:
         yield _counted("understudy_lm_calls", "Calls of language models.", ("model", "outcome"), self._calls)
         yield _counted("understudy_lm_tokens", "Tokens used.", ("model", "direction"), self._tokens)
         cost = CounterMetricFamily("understudy_lm_cost_usd", "What the calls cost, where a price is known.", labels=["model"])
-        for model, usd in self._cost.items():
+        for model, usd in list(self._cost.items()):  # a scrape may come from another thread
             cost.add_metric([model], usd)
         yield cost
         for seconds in (self._run_s, self._node_s, self._call_s, self._first_s):
@@ -227,6 +227,6 @@ def _of_runtime(runtime: Runtime) -> Iterator[Metric]:
 
 def _counted(name: str, text: str, labels: tuple[str, str], counts: Counter[tuple[str, str]]) -> CounterMetricFamily:
     family = CounterMetricFamily(name, text, labels=list(labels))
-    for values, count in counts.items():
+    for values, count in list(counts.items()):
         family.add_metric(list(values), count)
     return family

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -92,6 +93,7 @@ async def hosting(server: str, app: str) -> AsyncGenerator[Host]:
         env={**os.environ, "PYTHONPATH": str(_ROOT)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     try:
         host = Host(port, process.pid)
@@ -105,7 +107,7 @@ async def hosting(server: str, app: str) -> AsyncGenerator[Host]:
                 await trio.sleep(0.05)
         yield host
     finally:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)  # some servers have workers, which would outlive them
         process.wait()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -18,6 +19,7 @@ from runtime.journal.allowances import NO_LIMIT, Amount
 from runtime.journal.memory import MemoryStore
 from runtime.lm import Budget, LMClient
 from runtime.lm.limits.budget import reserve
+from runtime.lm.limits.drawn import Drawn
 from runtime.lm.limits.sliced import SlicedLimit
 from runtime.testing import open_loopback
 from runtime.testing.models.provider import LoopbackProvider
@@ -191,3 +193,32 @@ async def test_a_shared_budget_without_a_store_is_rejected(autojump_clock: Any) 
 def test_the_name_of_a_shared_budget_is_a_name(name: Any) -> None:
     with pytest.raises(UsageError, match=r"^Budget\(shared_as=.*\): expected a name of up to 200 printable characters, or None"):
         Budget(max_tokens=1, shared_as=name)
+
+
+class Slow:
+    """A store that has counted a while before it tells."""
+
+    def __init__(self) -> None:
+        self.tokens = 0.0
+
+    async def owe(self, name: str, seconds: float) -> float:
+        raise NotImplementedError
+
+    async def spend(self, name: str, amount: Amount, most: Amount) -> tuple[bool, Amount]:
+        self.tokens += amount.tokens
+        await trio.sleep(1)
+        return True, Amount(self.tokens)
+
+
+async def test_a_call_that_is_cancelled_while_it_draws_on_a_shared_budget_loses_nothing_of_it(autojump_clock: Any) -> None:
+    """What the store has counted is this process's, who gives it back or uses it; else each cancelled call would cost a part."""
+    store = Slow()
+    drawn = Drawn("budget november", 1_000.0, math.inf, CommonLimits(store))
+    with trio.move_on_after(0.5):
+        await drawn.cover(100.0, 0.0)
+    assert drawn.tokens == store.tokens == 100.0
+
+    await trio.sleep(60)
+    with trio.move_on_after(0.5):
+        await drawn.settle(0.0, 0.0, is_last=False)
+    assert drawn.tokens == store.tokens == 0.0

@@ -25,7 +25,7 @@ OUT = pytest.mark.parametrize("evict_after_s", [1, 10_000], ids=["out of memory"
 LOOKS_S = 30
 """What the looks into the store may take."""
 
-pytestmark = [pytest.mark.not_explored("minutes have too many steps"), pytest.mark.chaos]
+pytestmark = pytest.mark.not_explored("minutes have too many steps")
 
 
 @attrs.define(eq=False)
@@ -56,7 +56,7 @@ class Clocked:
 
 @JUMPS
 @pytest.mark.parametrize("begin_again", [False, True])
-async def test_a_node_that_sleeps_wakes_once(jump_s: float, begin_again: bool, autojump_clock):
+async def test_a_node_that_sleeps_wakes_once(jump_s: float, begin_again: bool, virtual_clock):
     done: list[str] = []
 
     async def work(ask: Ask, run: Run) -> Done:
@@ -74,7 +74,7 @@ async def test_a_node_that_sleeps_wakes_once(jump_s: float, begin_again: bool, a
 
 @JUMPS
 @OUT
-async def test_a_question_is_due_once_by_the_clock_of_the_store(jump_s: float, evict_after_s: float, autojump_clock):
+async def test_a_question_is_due_once_by_the_clock_of_the_store(jump_s: float, evict_after_s: float, virtual_clock):
     graph, escalated = Graph("letters", input=Ask, output=Done), list[int]()
 
     async def escalate(ask: Ask) -> Yes:
@@ -100,7 +100,7 @@ async def test_a_question_is_due_once_by_the_clock_of_the_store(jump_s: float, e
 @JUMPS
 @OUT
 async def test_a_deadline_comes_once_and_not_before_the_clock_of_the_store_says_so(
-    jump_s: float, evict_after_s: float, autojump_clock
+    jump_s: float, evict_after_s: float, virtual_clock
 ):
     clocked = Clocked(asking(), jump_s, evict_after_s)
     error, at_s = await clocked.lead(deadline_s=200)
@@ -113,7 +113,7 @@ async def test_a_deadline_comes_once_and_not_before_the_clock_of_the_store_says_
 
 
 @JUMPS
-async def test_the_time_and_the_backoff_of_a_node_are_no_matter_of_that_clock(jump_s: float, autojump_clock):
+async def test_the_time_and_the_backoff_of_a_node_are_no_matter_of_that_clock(jump_s: float, virtual_clock):
     begun: list[float] = []
 
     async def work(ask: Ask) -> Done:
@@ -131,7 +131,7 @@ async def test_the_time_and_the_backoff_of_a_node_are_no_matter_of_that_clock(ju
 
 
 @JUMPS
-async def test_a_worker_that_is_well_keeps_its_runs_and_one_that_stalls_loses_them_once(jump_s: float, autojump_clock):
+async def test_a_worker_that_is_well_keeps_its_runs_and_one_that_stalls_loses_them_once(jump_s: float, virtual_clock):
     """The lease is counted by the clocks of the processes, which do not jump; one that was suspended finds its lease over."""
     done: list[str] = []
 

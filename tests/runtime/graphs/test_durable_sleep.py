@@ -39,7 +39,7 @@ class Sleeper:
 
 
 @pytest.mark.parametrize("is_killed", [False, True])
-async def test_a_run_that_only_sleeps_leaves_memory_and_comes_back_in_time(is_killed: bool, autojump_clock):
+async def test_a_run_that_only_sleeps_leaves_memory_and_comes_back_in_time(is_killed: bool, virtual_clock):
     sleeper, store = Sleeper(), MemoryStore()
     graph = sleeper.graph()
     async with open_runtime(store=store, graphs=[graph], evict_after_s=60) as runtime:
@@ -57,21 +57,21 @@ async def test_a_run_that_only_sleeps_leaves_memory_and_comes_back_in_time(is_ki
     assert (len(sleeper.begun), sleeper.done) == (2, [1])
 
 
-async def test_without_it_the_node_goes_on_where_it_is_and_begins_once(autojump_clock):
+async def test_without_it_the_node_goes_on_where_it_is_and_begins_once(virtual_clock):
     sleeper = Sleeper(begin_again=False)
     async with open_runtime(store=MemoryStore()) as runtime:
         assert await runtime.run(sleeper.graph(), Ask(1), run_id="it") == Done(LONG_S)
     assert len(sleeper.begun) == 1
 
 
-async def test_a_run_that_is_not_stored_just_sleeps(autojump_clock):
+async def test_a_run_that_is_not_stored_just_sleeps(virtual_clock):
     sleeper = Sleeper()
     async with open_runtime() as runtime:
         assert await runtime.run(sleeper.graph(), Ask(1)) == Done(LONG_S)
     assert len(sleeper.begun) == 1
 
 
-async def test_the_time_of_the_node_goes_on_while_the_run_is_out_of_memory(autojump_clock):
+async def test_the_time_of_the_node_goes_on_while_the_run_is_out_of_memory(virtual_clock):
     sleeper = Sleeper()
     async with open_runtime(store=MemoryStore()) as runtime:
         handle = await runtime.start(sleeper.graph(timeout_s=100), Ask(1))
@@ -84,7 +84,7 @@ async def test_the_time_of_the_node_goes_on_while_the_run_is_out_of_memory(autoj
     assert 100 <= trio.current_time() < 110
 
 
-async def test_in_a_nested_run_it_leaves_memory_with_the_run_around_it(autojump_clock):
+async def test_in_a_nested_run_it_leaves_memory_with_the_run_around_it(virtual_clock):
     sleeper = Sleeper()
     outer = Graph("outer", input=Ask, output=Done)
     outer.add(sleeper.graph(), name="inner", timeout_s=2 * LONG_S)
@@ -96,7 +96,7 @@ async def test_in_a_nested_run_it_leaves_memory_with_the_run_around_it(autojump_
 
 
 @pytest.mark.parametrize("besides", ["a task", "a limit"])
-async def test_a_node_that_does_something_besides_stays_in_memory(besides: str, autojump_clock):
+async def test_a_node_that_does_something_besides_stays_in_memory(besides: str, virtual_clock):
     async def work(ask: Ask, run: Run) -> Done:
         begun.append(trio.current_time())
         if besides == "a limit":
@@ -114,7 +114,7 @@ async def test_a_node_that_does_something_besides_stays_in_memory(besides: str, 
     assert len(begun) == 1
 
 
-async def test_a_run_leaves_memory_when_what_it_does_besides_waiting_has_ended(autojump_clock):
+async def test_a_run_leaves_memory_when_what_it_does_besides_waiting_has_ended(virtual_clock):
     graph = asking()
 
     @graph.node
@@ -132,7 +132,7 @@ async def test_a_run_leaves_memory_when_what_it_does_besides_waiting_has_ended(a
         assert await handle.result() == Done(7)
 
 
-async def test_a_node_that_cannot_begin_again_is_told_so(autojump_clock):
+async def test_a_node_that_cannot_begin_again_is_told_so(virtual_clock):
     async def once(ask: Ask, run: Run) -> Done:
         await run.sleep(1, begin_again=True)
         return Done(1)
@@ -173,7 +173,7 @@ def test_crashes_around_a_sleep_change_nothing():
     run_in_virtual_time(main)
 
 
-async def test_many_sleep_and_none_is_in_memory(autojump_clock):
+async def test_many_sleep_and_none_is_in_memory(virtual_clock):
     sleeper = Sleeper()
     graph = sleeper.graph()
     async with open_runtime(store=MemoryStore(), graphs=[graph], evict_after_s=5) as runtime:

@@ -32,6 +32,8 @@ from actors import (
 from runtime import ActorRestarting, NodeReported, open_runtime
 from runtime.placement import Here, HostStarted
 from runtime.placement import HostLost as HostLostEvent
+from runtime.placement.host import serving
+from runtime.placement.payloads import likeness
 from runtime.testing import ScriptedLM
 from runtime.testing.loopback_hosts import LoopbackHosts
 from tests.runtime.graphs.stage import Ask, Done, Other, Part, graph_of, leaves, living
@@ -349,6 +351,48 @@ async def test_hosts_with_other_code_are_rejected_by_the_names_that_differ(virtu
             await runtime.run(parts.graph, Paper(1))
 
     assert "node 'mark'" in failure.value.differing
+
+
+async def quick(ask: Ask) -> Done:
+    return Done(ask.n)
+
+
+def second() -> Graph[Ask, Done]:
+    graph = Graph("second", input=Ask, output=Done)
+
+    @graph.node(place="cpu")
+    async def later(ask: Ask) -> Done:
+        return Done(-ask.n)
+
+    return graph
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0])
+async def test_a_graph_that_is_deployed_while_a_host_starts_again_is_known_there(after_s: float, virtual_clock):
+    place = LoopbackHosts(delay_s=2.0, seed=1)
+    async with open_runtime(places={"cpu": place}, seed=1) as runtime:
+        await runtime.deploy(graph_of(quick, place="cpu"))
+        place.kill("host-1")
+        await trio.sleep(after_s)
+
+        assert await runtime.run(second(), Ask(1)) == Done(-1)
+    assert place.started == ["host-1", "host-1"]  # once more, and not rejected for what it was not asked about
+
+
+async def test_a_graph_that_hosts_reject_keeps_them_from_nothing_else(virtual_clock, monkeypatch):
+    def of_other_code(spec: Any) -> Any:
+        return {**likeness(spec), **({"node 'later'": "of another release"} if spec.name == "later" else {})}
+
+    monkeypatch.setattr(serving, "likeness", of_other_code)
+    place, graph = LoopbackHosts(), graph_of(quick, place="cpu")
+    async with open_runtime(places={"cpu": place}) as runtime:
+        assert await runtime.run(graph, Ask(1)) == Done(1)
+        with pytest.raises(HostRefused, match="node 'later'"):
+            await runtime.deploy(second())
+        place.kill("host-1")
+        await trio.sleep(0.1)
+
+        assert await runtime.run(graph, Ask(2)) == Done(2)
 
 
 async def test_a_place_that_is_not_there_names_every_node_its_line_and_the_fix(virtual_clock):
