@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, final
 
 import attrs
+import trio
 
 from actors.actor import Actor, Request
 from actors.checks import is_count
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from runtime.app import Runtime
 
 MAX_TURNS: Final = 10
+LEAVE_S: Final = 10.0
+"""How long it may take to stop the user and to forget the conversation."""
 _ASKS: Final = "persona, goal, conversation -> has_reached_goal: bool, next_message"
 """What the user's language model is asked before each of its turns; it plays the persona."""
 
@@ -145,8 +148,9 @@ async def converse(
                 return Dialogue(persona, exchanges, "stop", outputs)
         raise AssertionError("the count has no end")
     finally:
-        await runtime.stop(user)
-        await talk.forget()
+        with trio.CancelScope(shield=True), trio.move_on_after(LEAVE_S):  # cancelled, too: no one else knows of either
+            await runtime.stop(user)
+            await talk.forget()
 
 
 def _maker(graph: Graph[Any, Any]) -> Callable[[str], Any]:

@@ -6,10 +6,12 @@ from typing import Annotated
 
 import attrs
 import pytest
+import trio
 
 from actors import DeclarationError, Graph, Recall, RunFailed, Turn
 from runtime import open_runtime
 from runtime.evaluate import Exchange, Persona, converse
+from runtime.journal.memory import MemoryStore
 from runtime.testing import ScriptedLM
 
 
@@ -64,6 +66,18 @@ async def test_the_turns_and_the_rule_end_it(autojump_clock):
 
     assert (short.ended, len(short.exchanges)) == ("turns", 2)
     assert (bored.ended, str(bored).count("user: ")) == ("stop", 2)
+
+
+async def test_a_conversation_that_is_cancelled_leaves_nothing_behind(autojump_clock):
+    lm = ScriptedLM([{"has_reached_goal": False, "next_message": "Where is it?"}] * 2, latency_s=10)
+    store = MemoryStore()
+    async with open_runtime(lm=lm, store=store) as runtime:
+        with trio.move_on_after(15):  # the first exchange is over, and the user thinks
+            await converse(runtime, shop(), IMPATIENT, key="ada")
+
+        assert not [name for name in str(runtime.tree()).split() if "SimulatedUser" in name]
+        assert runtime.conversation(shop(), key="ada").history == ()
+        assert (await runtime.stored()).items == ()
 
 
 async def test_a_run_that_fails_is_the_callers_and_the_user_is_stopped(autojump_clock):
