@@ -23,16 +23,16 @@ from actors.store_errors import StoreError
 from actors.supervision import Supervision, supervisor_spec
 from actors.words import repr_of
 from runtime.core.events import Event
-from runtime.core.failures import failure_in
+from runtime.core.foreign_errors import failure_in
 from runtime.core.opening import explained
 from runtime.core.services import Services
 from runtime.core.session import Session
 from runtime.core.watchdog import watching
 from runtime.graphs.common_limits import CommonLimits
 from runtime.graphs.engine import Engine
-from runtime.graphs.events import AnyEvent
 from runtime.graphs.history import History
 from runtime.graphs.keeper import Keeper, Keeping
+from runtime.graphs.run_events import AnyEvent
 from runtime.graphs.schedules import Scheduler
 from runtime.graphs.supposing import WhatIf, supposed_of
 from runtime.journal.memory import MemoryStore

@@ -97,7 +97,7 @@ ALSO: Mapping[str, tuple[str, ...]] = {
 PURE = (
     "actors/",
     "runtime/draw/",
-    "runtime/core/frames.py",
+    "runtime/core/tracebacks.py",
     "runtime/core/lifecycle.py",
     "runtime/core/restarts.py",
     "runtime/graphs/reducer/",
@@ -378,7 +378,7 @@ def test_every_foreign_library_is_declared_as_a_dependency() -> None:
             "from runtime.lm.client import LMClient",
             "runtime/graphs/reducer may not import runtime/lm",
         ),
-        ("runtime/graphs/reducer/memory.py", "import trio", "a pure file imports trio"),
+        ("runtime/graphs/reducer/recalling.py", "import trio", "a pure file imports trio"),
         ("actors/errors.py", "from actors.actor import Actor", "import one another"),
         ("actors/errors.py", "from runtime.core.cell import Cell", "actors may not import runtime/core"),
         ("actors/errors.py", "from .graphs.plan import Plan", "actors may not import actors/graphs"),

@@ -10,9 +10,9 @@ from typing import Any, Generic, TypeVar, Unpack, cast, final, overload
 
 from actors.actor import Actor, ActorRef
 from actors.errors import DeclarationError, GraphInvalid, Problem
+from actors.graphs.analysis import compiled
 from actors.graphs.annotations import capture, release
 from actors.graphs.check import FURTHER_CHECKS
-from actors.graphs.compiling import compiled
 from actors.graphs.connections import Connect, check_when, plain
 from actors.graphs.declaring import declare, embed
 from actors.graphs.decorating import caller, decorator, unfilled

@@ -11,7 +11,7 @@ from actors.errors import NodeFailed
 from actors.groups import leaves_of
 from actors.words import kind_of, repr_of, words_of
 from runtime.cli.terminal import one_line, plain
-from runtime.core.frames import places_of
+from runtime.core.tracebacks import places_of
 
 _ALL: Final = 1_000_000
 """Characters of an error's own text on a terminal: nearly as many as it has."""

@@ -28,7 +28,7 @@ from runtime.cli.models import check_clients, make_clients
 from runtime.cli.terminal import Progress, Style, encodes, plain, printable
 from runtime.cli.ticking import View, ticking
 from runtime.cli.wrong_usage import WrongUsage
-from runtime.graphs.events import LMAsked, LMCalled, RunFinished
+from runtime.graphs.run_events import LMAsked, LMCalled, RunFinished
 from runtime.journal.memory import MemoryStore
 from runtime.lm.client import LMClient
 from runtime.lm.predictors.serving import Predictors

@@ -12,7 +12,7 @@ from actors.graphs.conversations import TooLong, Turn
 from actors.graphs.graph import Graph
 from actors.groups import leaves_of
 from actors.words import said, type_names
-from runtime.core.failures import failure_in
+from runtime.core.foreign_errors import failure_in
 from runtime.graphs.engine import Engine
 from runtime.graphs.run import ActiveRun
 from runtime.lm.tools.schemas import result_text

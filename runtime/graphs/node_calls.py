@@ -11,10 +11,10 @@ import trio
 from actors.errors import LMError
 from actors.lm import Completion, Embeddings, LMRequest, Usage
 from runtime.graphs.attempt_journal import RecordedCall
-from runtime.graphs.events import LMCalled, LMCallStarted
-from runtime.graphs.prompts import shown_text
-from runtime.graphs.record import Spend
+from runtime.graphs.prompt_text import shown_text
 from runtime.graphs.run import Work
+from runtime.graphs.run_events import LMCalled, LMCallStarted
+from runtime.graphs.run_record import Spend
 from runtime.lm.dspy.reading import asked_again
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from runtime.core.events import Audience
-from runtime.graphs.events import NodeFinished, NodeStarted
-from runtime.graphs.record import Step
+from runtime.graphs.run_events import NodeFinished, NodeStarted
+from runtime.graphs.run_record import Step
 
 
 def _open(kind: type[Any]) -> Any:

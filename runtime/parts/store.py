@@ -10,7 +10,7 @@ from actors.errors import UnderstudyError, UsageError
 from actors.graphs.graph import Graph
 from actors.typevars import In, Out
 from actors.words import listed, repr_of
-from runtime.core.frames import without_frames
+from runtime.core.tracebacks import without_frames
 from runtime.graphs.handle import RunHandle
 from runtime.graphs.history import History, history_of
 from runtime.graphs.labels import escaped

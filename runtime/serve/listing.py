@@ -14,7 +14,7 @@ import attrs
 
 from actors.store_errors import StoreError
 from runtime.graphs.labels import labels_in, text_of
-from runtime.graphs.record import RunStatus
+from runtime.graphs.run_record import RunStatus
 from runtime.journal.store import RunQuery, StoredRun, StoredStatus
 from runtime.serve.auth import Caller
 from runtime.serve.live import Live

@@ -18,9 +18,9 @@ from actors.errors import UnderstudyError
 from actors.graphs.graph import Graph
 from actors.store_errors import StoreError, UnknownRun
 from runtime.app import Runtime
-from runtime.graphs.events import StoreRecovered, StoreStalled
 from runtime.graphs.handle import RunHandle
-from runtime.graphs.record import RunStatus
+from runtime.graphs.run_events import StoreRecovered, StoreStalled
+from runtime.graphs.run_record import RunStatus
 from runtime.inspector.incidents import KINDS as INCIDENTS
 from runtime.inspector.watch import Watch
 from runtime.journal.store import Store

@@ -10,7 +10,7 @@ from typing import Any, Protocol, Self, final
 import attrs
 
 from runtime.core.events import Event
-from runtime.graphs.events import RunEvent, RunFinished
+from runtime.graphs.run_events import RunEvent, RunFinished
 from runtime.traces.wire import Content, Encoder, Redact
 
 

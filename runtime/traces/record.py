@@ -12,7 +12,7 @@ import trio
 
 from runtime.core.events import Event, EventsMissed
 from runtime.graphs.labels import RESERVED, public
-from runtime.graphs.record import Spend
+from runtime.graphs.run_record import Spend
 from runtime.traces.past import Identity, identity_of, is_made_again
 from runtime.traces.wire import Encoder, is_sensitive, name_of
 

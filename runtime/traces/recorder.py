@@ -14,8 +14,8 @@ import attrs
 import trio
 
 from actors.checks import refuse
-from runtime.graphs.events import NodeStarted, RunEvent, RunFinished, RunParkedEvent, RunResumed, RunStarted
-from runtime.graphs.record import RunStatus
+from runtime.graphs.run_events import NodeStarted, RunEvent, RunFinished, RunParkedEvent, RunResumed, RunStarted
+from runtime.graphs.run_record import RunStatus
 from runtime.traces.past import identity_of
 from runtime.traces.record import Entry, RunRecord
 from runtime.traces.weight import weight_of

@@ -8,7 +8,7 @@ from typing import Any, final
 
 import trio
 
-from runtime.graphs.record import RunStatus
+from runtime.graphs.run_record import RunStatus
 from runtime.serve.auth import Caller
 from runtime.serve.live import Live
 from runtime.serve.problems import RETRY_S, Problem

@@ -26,7 +26,7 @@ from runtime.core.events import (
     SupervisorParked,
 )
 from runtime.core.host_events import HostLost, HostStarted
-from runtime.graphs.record import RunStatus, Spend
+from runtime.graphs.run_record import RunStatus, Spend
 
 
 @attrs.frozen(kw_only=True)

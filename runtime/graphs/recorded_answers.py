@@ -17,7 +17,7 @@ from typing import Any, Final, final
 import attrs
 
 from actors.lm import Completion, Embeddings, Usage
-from runtime.graphs.record import Spend
+from runtime.graphs.run_record import Spend
 from runtime.journal.records import MAX_RECORD_BYTES, Record, RecordKind
 
 _SPEND: Final = b'{"spend":'

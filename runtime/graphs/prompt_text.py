@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from actors.lm import ChatMessage
-from runtime.graphs.events import MOST_SHOWN, PromptMessage
+from runtime.graphs.run_events import MOST_SHOWN, PromptMessage
 from runtime.lm.limits.redaction import redact
 
 _BEYOND = 1_000

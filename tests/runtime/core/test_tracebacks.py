@@ -13,7 +13,7 @@ import trio
 
 from actors import Actor, ActorFailed, ActorStartFailed, DeclarationError, Graph, InternalError, NodeFailed, RunFailed
 from runtime import open_runtime
-from runtime.core.frames import places_of, raised_at, trim
+from runtime.core.tracebacks import places_of, raised_at, trim
 
 HERE = Path(__file__).name
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Generic, Literal, Protocol, TypeVar
 import pytest
 
 from actors import Request
-from runtime.core.requests import may_be_none
+from runtime.core.declared_answers import may_be_none
 
 T = TypeVar("T")
 

@@ -12,9 +12,9 @@ import trio
 
 from actors.actor import Actor, ActorRef, Terminated
 from actors.checks import is_a, is_count, refuse
+from actors.declared_fields import explains_its_fields
 from actors.errors import ActorError
 from actors.factories import actor_class
-from actors.options import explains_its_fields
 from actors.supervision import ChildSpec
 from runtime.core.actor_cell import ActorCell
 from runtime.core.refs import LocalRef

@@ -19,7 +19,7 @@ from actors import (
     Overflow,
     UsageError,
 )
-from runtime.core.routing import Pool, Routing
+from runtime.core.routers import Pool, Routing
 from tests.runtime.cast import PATIENT, TEMPORARY, Boom, Does, Echo, Recorder, cause_of, names, settled, stage
 
 
