@@ -41,7 +41,7 @@ from runtime.journal.retention import Retention
 from runtime.journal.store import Store
 from runtime.lm.limits.budget import Budget, check_budget
 from runtime.lm.models import Connections, Models
-from runtime.lm.predictors.serving import Predictors
+from runtime.lm.predictors.loaded_predictors import Predictors
 from runtime.parts.actors import RuntimeActors
 from runtime.parts.cases import RuntimeCases
 from runtime.parts.runs import RuntimeRuns

@@ -9,10 +9,10 @@ from typing import Any
 from actors.errors import DeclarationError
 from actors.graphs.node import Kind, NodeSpec
 from actors.graphs.plan import Plan
-from runtime.lm.dspy.library import library
+from runtime.lm.dspy.import_dspy import library
 from runtime.lm.predictors.signatures import module_of_node, signatures_of
 from runtime.lm.tools.notation import Text
-from runtime.lm.tools.schemas import schema_of
+from runtime.lm.tools.tool_schemas import schema_of
 
 
 def prompts_page(plan: Plan) -> str:

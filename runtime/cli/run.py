@@ -31,7 +31,7 @@ from runtime.cli.wrong_usage import WrongUsage
 from runtime.graphs.run_events import LMAsked, LMCalled, RunFinished
 from runtime.journal.memory import MemoryStore
 from runtime.lm.client import LMClient
-from runtime.lm.predictors.serving import Predictors
+from runtime.lm.predictors.loaded_predictors import Predictors
 from runtime.messages import schemas
 from runtime.traces.event_file import EventFile
 

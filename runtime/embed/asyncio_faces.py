@@ -37,7 +37,7 @@ from runtime.graphs.supposing import WhatIf
 from runtime.graphs.talks import Talk
 from runtime.journal.store import Page, StoredRun, StoredStatus
 from runtime.lm.limits.budget import Budget
-from runtime.lm.predictors.serving import PredictorStatistics
+from runtime.lm.predictors.loaded_predictors import PredictorStatistics
 from runtime.lm.statistics import ModelStatistics
 
 

@@ -15,7 +15,7 @@ from actors.words import said, type_names
 from runtime.core.foreign_errors import failure_in
 from runtime.graphs.engine import Engine
 from runtime.graphs.run import ActiveRun
-from runtime.lm.tools.schemas import result_text
+from runtime.lm.tools.tool_schemas import result_text
 from runtime.messages.fields import fields_of
 
 _LOG = logging.getLogger("understudy.runs")

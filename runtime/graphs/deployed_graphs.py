@@ -34,10 +34,10 @@ from runtime.graphs.questions import Desk
 from runtime.graphs.served import ServedToolboxes
 from runtime.graphs.tooling import Equipment
 from runtime.lm.dspy import bridge
-from runtime.lm.dspy.checking import predict_problems
+from runtime.lm.dspy.predict_checks import predict_problems
 from runtime.lm.models import Connections, Models
-from runtime.lm.predictors.serving import Predictors
-from runtime.lm.tools.checking import tool_problems
+from runtime.lm.predictors.loaded_predictors import Predictors
+from runtime.lm.tools.tool_checks import tool_problems
 
 FURTHER_CHECKS.append(tool_problems)
 FURTHER_CHECKS.append(predict_problems)  # the check of a graph then knows what its language models will need

@@ -42,7 +42,7 @@ from runtime.graphs.terms import Purse
 from runtime.journal.records import Record, RecordKind
 from runtime.journal.store import Store, StoredRun
 from runtime.lm.models import Models
-from runtime.lm.predictors.serving import Predictors
+from runtime.lm.predictors.loaded_predictors import Predictors
 
 Begun = Callable[[ActiveRun], None]
 """Is told of a run that is about to begin."""

@@ -15,7 +15,7 @@ from runtime.graphs.prompt_text import shown_text
 from runtime.graphs.run import Work
 from runtime.graphs.run_events import LMCalled, LMCallStarted
 from runtime.graphs.run_record import Spend
-from runtime.lm.dspy.reading import asked_again
+from runtime.lm.dspy.unreadable import asked_again
 
 
 @final

@@ -38,7 +38,7 @@ from runtime.graphs.run_events import ToolCalled, ToolsChanged
 from runtime.graphs.run_record import Step, StepStatus
 from runtime.lm.limits.redaction import redact
 from runtime.lm.tools.rounds import Offered, Request, Rounds, hint_text
-from runtime.lm.tools.schemas import result_text
+from runtime.lm.tools.tool_schemas import result_text
 
 
 @final

@@ -13,7 +13,7 @@ from runtime.graphs.engine import Engine
 from runtime.graphs.schedules import Scheduler
 from runtime.lm.limits.budget import Budget, budgets_with, check_budget, spending_all
 from runtime.lm.models import Models
-from runtime.lm.predictors.serving import Predictors
+from runtime.lm.predictors.loaded_predictors import Predictors
 
 
 class RuntimeParts:

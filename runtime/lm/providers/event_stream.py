@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Mapping
 from typing import cast, final
 
-from runtime.lm.http.sse import MAX_EVENT_BYTES, EventTooLarge, ServerEvent
+from runtime.lm.http.sse_reader import MAX_EVENT_BYTES, EventTooLarge, ServerEvent
 
 CONTENT_TYPE = "application/vnd.amazon.eventstream"
 

@@ -18,8 +18,8 @@ from actors.checks import refuse
 from actors.errors import LMTruncated, UsageError
 from actors.groups import failure_besides
 from actors.lm import ChatMessage, Completion
-from runtime.lm.dspy.crossing import Crossing
-from runtime.lm.dspy.library import library
+from runtime.lm.dspy.from_threads import Crossing
+from runtime.lm.dspy.import_dspy import library
 
 T = TypeVar("T")
 _SWALLOWS = "dspy.utils.parallelizer"

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from actors.errors import UsageError
-from runtime.lm.dspy.library import HOOKS, SERIES, check_release, library, missing_hooks
+from runtime.lm.dspy.import_dspy import HOOKS, SERIES, check_release, library, missing_hooks
 
 
 def test_the_installed_release_is_of_a_series_that_has_been_tried():

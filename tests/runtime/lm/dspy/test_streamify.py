@@ -17,7 +17,7 @@ from runtime import open_runtime
 from runtime.graphs.run_events import FieldDelta, RunFinished
 from runtime.lm.client import LMClient
 from runtime.lm.dspy.bridge import fill
-from runtime.lm.dspy.streaming import open_prediction_stream
+from runtime.lm.dspy.streamify import open_prediction_stream
 from runtime.lm.dspy.trio_lm import trio_lm
 from runtime.testing import ModelScript, ScriptedLM, field_answer, open_loopback
 

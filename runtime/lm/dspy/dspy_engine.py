@@ -11,9 +11,9 @@ from typing import Any, final
 
 from actors.errors import LMContextTooLong
 from actors.lm import Completion
-from runtime.lm.dspy.calls import ChatLM, Home, on_trio
-from runtime.lm.dspy.crossing import Crossing
-from runtime.lm.dspy.library import library, part
+from runtime.lm.dspy.dspy_calls import ChatLM, Home, on_trio
+from runtime.lm.dspy.from_threads import Crossing
+from runtime.lm.dspy.import_dspy import library, part
 from runtime.lm.limits.abilities import PassesAbilities
 
 

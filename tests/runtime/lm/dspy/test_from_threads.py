@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from actors.errors import LMRateLimited, UsageError
-from runtime.lm.dspy.crossing import Crossing, with_crossing
+from runtime.lm.dspy.from_threads import Crossing, with_crossing
 
 label: contextvars.ContextVar[str] = contextvars.ContextVar("label", default="none")
 

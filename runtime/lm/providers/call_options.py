@@ -14,7 +14,7 @@ from actors.errors import UsageError
 from runtime.lm.providers.known import KEPT_LITELLM_OPTIONS
 
 if TYPE_CHECKING:
-    from runtime.lm.providers.routes import Route
+    from runtime.lm.providers.model_routes import Route
 
 _SHARED = frozenset(
     {

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.lm.http import sse
-from runtime.lm.http.sse import EventReader, EventTooLarge, LineReader, ServerEvent
+from runtime.lm.http import sse_reader
+from runtime.lm.http.sse_reader import EventReader, EventTooLarge, LineReader, ServerEvent
 
 STREAM = (
     b"\xef\xbb\xbf: a comment\n\n"
@@ -81,13 +81,13 @@ def test_a_line_that_never_ends_is_too_large():
 @pytest.mark.parametrize("make", [EventReader, LineReader])
 def test_a_long_line_in_many_pieces_is_joined_once(make: type[EventReader | LineReader], monkeypatch: pytest.MonkeyPatch):
     joined: list[int] = []
-    take = sse._Rest.take
+    take = sse_reader._Rest.take
 
-    def counted(rest: sse._Rest) -> bytes:
+    def counted(rest: sse_reader._Rest) -> bytes:
         joined.append(rest.size_bytes)
         return take(rest)
 
-    monkeypatch.setattr(sse._Rest, "take", counted)
+    monkeypatch.setattr(sse_reader._Rest, "take", counted)
     reader = make()
     for _ in range(1000):
         assert reader.feed(b"data: ") == []

@@ -12,7 +12,7 @@ from actors.errors import DeclarationError, Problem
 from actors.graphs.node import Kind, NodeSpec
 from actors.words import INTERRUPTS, said
 from runtime.lm.dspy import bridge
-from runtime.lm.dspy.library import is_loaded
+from runtime.lm.dspy.import_dspy import is_loaded
 from runtime.messages import schemas
 from runtime.messages.fields import fields_of
 

@@ -15,7 +15,7 @@ from actors.errors import (
 )
 from runtime.lm.http.http_messages import HttpReply
 from runtime.lm.limits.redaction import redact
-from runtime.lm.providers.failures import error_class, error_for, has_error
+from runtime.lm.providers.error_table import error_class, error_for, has_error
 
 TABLE = {
     100: LMReplyUnreadable,

@@ -9,9 +9,9 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from runtime.lm.dspy.calls import misused
-from runtime.lm.dspy.crossing import Crossing
-from runtime.lm.dspy.library import library
+from runtime.lm.dspy.dspy_calls import misused
+from runtime.lm.dspy.from_threads import Crossing
+from runtime.lm.dspy.import_dspy import library
 from runtime.lm.limits.budget import budgets_with
 
 

@@ -17,7 +17,7 @@ from actors import Graph
 from actors.errors import DeclarationError
 from runtime import open_runtime
 from runtime.lm.predictors.compiling import CompiledPredictor, compile_graph
-from runtime.lm.predictors.serving import PredictorCounts
+from runtime.lm.predictors.loaded_predictors import PredictorCounts
 from runtime.testing import ScriptedLM
 from tests.runtime.lm.predicting import Label, Question, Refusal, knowing, labelling, routing, rows
 

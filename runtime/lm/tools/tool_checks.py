@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from actors.errors import DeclarationError, Problem
 from actors.graphs.node import NodeSpec
-from runtime.lm.tools.schemas import schema_of
+from runtime.lm.tools.tool_schemas import schema_of
 
 
 def tool_problems(spec: NodeSpec) -> Iterator[Problem]:

@@ -20,9 +20,9 @@ import trio
 from actors.errors import UsageError
 from actors.groups import failure_besides
 from runtime.lm.dspy.bridge import Listening, module_of, run_module, title_of
-from runtime.lm.dspy.calls import ChatLM
-from runtime.lm.dspy.library import library, part, warm_up
-from runtime.lm.dspy.reading import Care
+from runtime.lm.dspy.dspy_calls import ChatLM
+from runtime.lm.dspy.import_dspy import library, part, warm_up
+from runtime.lm.dspy.unreadable import Care
 from runtime.lm.limits.abilities import warmed_up
 
 BUFFER = 16

@@ -11,7 +11,7 @@ import attrs
 
 from actors.errors import DeclarationError
 from actors.graphs.node import Kind, NodeSpec
-from runtime.lm.dspy.library import library
+from runtime.lm.dspy.import_dspy import library
 from runtime.lm.dspy.trained import Trained
 from runtime.lm.predictors.files import Signature, StoredNode, StoredPredictor, read_folder
 from runtime.lm.predictors.signatures import CHOICE, Kinds, NodeSignature, module_of_node, purpose_of, shown_kinds, signatures_of

@@ -12,7 +12,7 @@ from runtime.lm.http.tape import Tape
 from runtime.lm.http.transport import HttpTransport
 from runtime.lm.limits.account import Account
 from runtime.lm.limits.budget import Budget
-from runtime.lm.limits.common import Common
+from runtime.lm.limits.common_store import Common
 
 
 @final

@@ -8,8 +8,8 @@ from typing import Any, ParamSpec, TypeVar
 
 import trio
 
-from runtime.lm.dspy.crossing import Crossing
-from runtime.lm.dspy.library import library
+from runtime.lm.dspy.from_threads import Crossing
+from runtime.lm.dspy.import_dspy import library
 
 P = ParamSpec("P")
 T = TypeVar("T")
