@@ -36,7 +36,7 @@ from runtime.graphs.run_events import AnyEvent
 from runtime.graphs.schedules import Scheduler
 from runtime.graphs.supposing import WhatIf, supposed_of
 from runtime.journal.memory import MemoryStore
-from runtime.journal.opening import store_of
+from runtime.journal.named_stores import store_of
 from runtime.journal.retention import Retention
 from runtime.journal.store import Store
 from runtime.lm.limits.budget import Budget, check_budget
@@ -45,7 +45,7 @@ from runtime.lm.predictors.loaded_predictors import Predictors
 from runtime.parts.actors import RuntimeActors
 from runtime.parts.cases import RuntimeCases
 from runtime.parts.runs import RuntimeRuns
-from runtime.parts.store import RuntimeStore
+from runtime.parts.stored_runs import RuntimeStore
 from runtime.parts.views import RuntimeViews
 from runtime.placement.placement import placement_of
 from runtime.placement.places import Here, Place

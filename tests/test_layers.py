@@ -102,15 +102,15 @@ PURE = (
     "runtime/core/restarts.py",
     "runtime/graphs/reducer/",
     "runtime/messages/",
-    "runtime/placement/failures.py",
+    "runtime/placement/portable_errors.py",
     "runtime/placement/frames.py",
-    "runtime/placement/payloads.py",
+    "runtime/placement/call_payloads.py",
     "runtime/placement/protocol.py",
     "runtime/traces/blame.py",
     "runtime/traces/chrome.py",
-    "runtime/traces/reading.py",
+    "runtime/traces/event_reader.py",
     "runtime/traces/steps.py",
-    "runtime/traces/svg.py",
+    "runtime/traces/trace_svg.py",
 )
 
 # One foreign library, one file. A second file is an exception that gives its reason beside its row.
@@ -120,7 +120,7 @@ FOREIGN: Mapping[str, frozenset[str]] = {
     "h11": frozenset(
         {
             "runtime/lm/http/http1.py",  # the client's side; the test provider's side shares nothing with it
-            "runtime/testing/models/wire.py",
+            "runtime/testing/models/http_server.py",
         }
     ),
     "httpx": frozenset(
@@ -146,7 +146,7 @@ FOREIGN: Mapping[str, frozenset[str]] = {
     ),
     "httpx2": frozenset({"runtime/tools/mcp_client.py"}),  # that of the library mcp, with which it comes
     "ag_ui": frozenset({"runtime/serve/faces/agui_events.py"}),
-    "rich": frozenset({"runtime/cli/watch.py"}),
+    "rich": frozenset({"runtime/cli/live_view.py"}),
     "cronsim": frozenset({"runtime/graphs/schedule_times.py"}),
     "msgspec": frozenset({"runtime/messages/codec.py"}),
     "psycopg": frozenset({"runtime/journal/postgres_wire.py"}),

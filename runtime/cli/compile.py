@@ -18,7 +18,7 @@ from actors.lm import LM
 from runtime.app import open_runtime
 from runtime.cli.interrupts import run_until_interrupted
 from runtime.cli.loading import load_function, load_graph
-from runtime.cli.models import check_clients, choose_models, make_client
+from runtime.cli.named_models import check_clients, choose_models, make_client
 from runtime.cli.run import complain
 from runtime.cli.terminal import Progress, Style, printable
 from runtime.cli.ticking import ticking

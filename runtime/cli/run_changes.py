@@ -20,7 +20,7 @@ from runtime.app import Runtime, open_runtime
 from runtime.cli import inputs
 from runtime.cli.interrupts import run_until_interrupted
 from runtime.cli.loading import load_graph
-from runtime.cli.models import check_clients, make_clients
+from runtime.cli.named_models import check_clients, make_clients
 from runtime.cli.run import complain, to_json
 from runtime.cli.runs import out, with_store
 from runtime.cli.terminal import one_line, plain, printable

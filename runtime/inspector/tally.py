@@ -28,7 +28,7 @@ from runtime.graphs.run_events import (
     RunResumed,
     RunStarted,
 )
-from runtime.traces.record import RunRecord
+from runtime.traces.kept_run import RunRecord
 from runtime.traces.recorder import RunRecords
 
 SLICE: Final = 500

@@ -17,7 +17,7 @@ from runtime.core.supervisor import SupervisorCell
 from runtime.core.supervisor_ref import LocalSupervisorRef
 from runtime.core.task_handle import TaskHandle, start_task
 from runtime.core.tracebacks import without_frames
-from runtime.parts.common import RuntimeParts
+from runtime.parts.part import RuntimeParts
 
 
 class RuntimeActors(RuntimeParts):

@@ -25,7 +25,7 @@ from runtime.graphs.run_events import AnyRunEvent
 from runtime.lm.limits.budget import Budget
 from runtime.lm.predictors.loaded_predictors import PredictorStatistics
 from runtime.lm.warming import warm_up as warm_up_libraries
-from runtime.parts.common import RuntimeParts
+from runtime.parts.part import RuntimeParts
 
 
 class RuntimeRuns(RuntimeParts):

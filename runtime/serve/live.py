@@ -27,11 +27,11 @@ from runtime.journal.store import Store
 from runtime.lm.limits.budget import Budget
 from runtime.serve.auth import Caller
 from runtime.serve.limits import Limits, Usage
-from runtime.serve.problems import RETRY_S, Problem, problem_of
+from runtime.serve.problem_documents import RETRY_S, Problem, problem_of
 from runtime.traces.archive import Archive
-from runtime.traces.record import OWNER, REQUEST, RunRecord
+from runtime.traces.event_json import Encoder
+from runtime.traces.kept_run import OWNER, REQUEST, RunRecord
 from runtime.traces.recorder import Recorder
-from runtime.traces.wire import Encoder
 
 ADMIT_S: Final = 0.2
 """How long the answer to a start waits for the run to begin, before it says that the run waits, in seconds."""

@@ -11,7 +11,7 @@ import attrs
 
 from runtime.core.events import Event
 from runtime.graphs.run_events import RunEvent, RunFinished
-from runtime.traces.wire import Content, Encoder, Redact
+from runtime.traces.event_json import Content, Encoder, Redact
 
 
 class _Clock(Protocol):

@@ -42,7 +42,7 @@ from runtime.graphs.run_record import RunStatus
 from runtime.graphs.stored_answers import ANSWERED, TIMED_OUT, WITHDRAWN, read_answer
 from runtime.journal.records import Record, RecordKind
 from runtime.journal.store import StoredRun
-from runtime.traces.wire import kind_named, name_of
+from runtime.traces.event_json import kind_named, name_of
 
 Identity = tuple[Any, ...]
 _FAILURES: Final[dict[str, type[NodeEvent]]] = {"gave up": NodeGaveUp, "fallback": NodeFellBack}

@@ -26,7 +26,7 @@ from actors import (
 from actors.groups import bare, without
 from actors.words import add_note, attribute_of, cut, kind_of, repr_of, said, words_of
 from runtime import open_runtime
-from runtime.cli.failures import describe
+from runtime.cli.failed_run import describe
 from runtime.core.dead_letters import DeadLetter, DeadReason
 from runtime.core.events import ActorCrashed, ActorEnded
 from runtime.graphs.run_events import RunFinished, RunStarted

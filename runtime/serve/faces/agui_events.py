@@ -24,8 +24,8 @@ from runtime.graphs.run_events import (
 )
 from runtime.graphs.run_record import Spend
 from runtime.messages.problems import FieldProblem
-from runtime.serve.problems import Problem
-from runtime.traces.wire import dumps
+from runtime.serve.problem_documents import Problem
+from runtime.traces.event_json import dumps
 
 _ENDS = NodeFinished | NodeRetrying | NodeFellBack | NodeGaveUp | NodeCancelled
 

@@ -14,7 +14,7 @@ from runtime.serve.auth import Caller
 from runtime.serve.faces.following import words_of
 from runtime.serve.faces.mcp_tools import tools_of
 from runtime.serve.live import Live
-from runtime.serve.problems import Problem
+from runtime.serve.problem_documents import Problem
 from runtime.serve.requests import json_body
 from runtime.serve.routes import Answer, Endpoint, Handler, as_json
 from runtime.serve.web import Request

@@ -21,9 +21,9 @@ from runtime.messages.reader import read
 from runtime.serve.auth import Caller
 from runtime.serve.faces.following import Following, output_of, words_of
 from runtime.serve.live import Live
-from runtime.serve.problems import RETRY_S, Problem, invalid_input, model_error
-from runtime.serve.views import output_told
-from runtime.traces.record import Entry, RunRecord
+from runtime.serve.problem_documents import RETRY_S, Problem, invalid_input, model_error
+from runtime.serve.run_documents import output_told
+from runtime.traces.kept_run import Entry, RunRecord
 
 _LOG = logging.getLogger("understudy.serve")
 

@@ -21,14 +21,14 @@ from runtime.serve.faces.following import cancel, cancelling
 from runtime.serve.faces.forms import form_of
 from runtime.serve.faces.openai_models import Model, Models, Pieces, answer_of, error_told, refuse_options, text_in
 from runtime.serve.live import Live, Order
-from runtime.serve.problems import Problem, invalid_input
-from runtime.serve.questions import give_answer, open_questions, question_words
+from runtime.serve.problem_documents import Problem, invalid_input
+from runtime.serve.question_routes import give_answer, open_questions, question_words
 from runtime.serve.requests import json_body
 from runtime.serve.routes import Answer, as_json
 from runtime.serve.sse import HEADERS, QUIET, Writer
 from runtime.serve.web import Request
-from runtime.traces.record import RunRecord
-from runtime.traces.wire import dumps
+from runtime.traces.event_json import dumps
+from runtime.traces.kept_run import RunRecord
 
 _TEXT: Final = {"format": {"type": "text"}}
 _UNSUPPORTED: Final[Mapping[str, tuple[Any, ...]]] = {

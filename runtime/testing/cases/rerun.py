@@ -32,7 +32,7 @@ from runtime.journal.records import Record, RecordKind
 from runtime.journal.store import StoredStatus
 from runtime.messages.codec import MessageCodec
 from runtime.testing.cases.absent import AbsentLM
-from runtime.testing.cases.recorded import Recorded, models_of
+from runtime.testing.cases.recorded_world import Recorded, models_of
 
 AFTER_THE_END_S: Final = 3_600.0
 """How long after the recorded end, in virtual time, the run may still go on."""

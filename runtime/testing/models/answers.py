@@ -1,6 +1,6 @@
 """What a scripted model answers: values that tests write, and their one normal form, :class:`actors.lm.Completion`.
 
-Shared by the loopback provider (``provider``) and ``ScriptedLM`` (``scripted``). Pure: no I/O, no
+Shared by the loopback provider (``provider``) and ``ScriptedLM`` (``scripted_lm``). Pure: no I/O, no
 clock, no chance.
 """
 

@@ -15,7 +15,7 @@ from actors.errors import DeclarationError
 from actors.lm import Completion, Usage
 from actors.words import repr_of, said
 from runtime.testing.models.answers import Answer, AnswerFunction, AnswerValue, ChatRequest, completion_of
-from runtime.testing.models.scripts import Asked, Tolerance, Tolerances, difference, excerpt
+from runtime.testing.models.checked_scripts import Asked, Tolerance, Tolerances, difference, excerpt
 
 ANY_MODEL: Final = "*"
 """The key that stands for every model without its own script."""
@@ -137,7 +137,7 @@ class RequestPlan:
 @final
 @attrs.define(eq=False)
 class FollowedScript:
-    """A :class:`Script` that is compared, at the end of a test, with what came; see ``scripts``."""
+    """A :class:`Script` that is compared, at the end of a test, with what came; see ``checked_scripts``."""
 
     script: Script
     owner: str

@@ -18,10 +18,10 @@ from runtime.graphs.dependencies import RunDependencies
 from runtime.graphs.injected import NodeRun
 from runtime.graphs.pulse import Pulse
 from runtime.graphs.run import Work
-from runtime.placement.failures import TICKET
+from runtime.placement.call_payloads import NodeCodec, packed, unpacked
 from runtime.placement.hosts import Host, HostedPlace
 from runtime.placement.link import Link
-from runtime.placement.payloads import NodeCodec, packed, unpacked
+from runtime.placement.portable_errors import TICKET
 
 LEAVE_S: Final = 4.0
 """How long a host may take to leave the context managers of a run; less than a run waits for its own."""

@@ -17,8 +17,8 @@ from actors.words import repr_of
 from runtime.lm.arguments import checked_messages
 from runtime.lm.dspy.bridge import run_signature
 from runtime.testing.models.answers import Answer, AnswerValue, completion_of, prompt_text
-from runtime.testing.models.dialects import pieces_of
-from runtime.testing.models.scripts import Asked, Tolerance, Tolerances, difference, enroll, excerpt, marked
+from runtime.testing.models.checked_scripts import Asked, Tolerance, Tolerances, difference, enroll, excerpt, marked
+from runtime.testing.models.wire_forms import pieces_of
 
 ScriptedValue = AnswerValue | Answer | Exception
 """What one call is answered with; an exception is raised."""

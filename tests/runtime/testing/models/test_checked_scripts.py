@@ -11,8 +11,8 @@ import pytest
 from actors.errors import DeclarationError
 from actors.lm import ChatMessage
 from runtime.testing import Failure, ModelScript, ScriptedLM, ScriptMismatch, Simulation, UnscriptedCall, explore, open_loopback
-from runtime.testing.models.script import ScriptLike
-from runtime.testing.models.scripts import followed_scripts
+from runtime.testing.models.checked_scripts import followed_scripts
+from runtime.testing.models.provider_script import ScriptLike
 from runtime.testing.network import VirtualNetwork
 
 HI: list[ChatMessage] = [{"role": "user", "content": "hi"}]

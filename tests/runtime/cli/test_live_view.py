@@ -10,8 +10,8 @@ import trio
 
 from actors import TextDelta
 from runtime.cli.board import Board
+from runtime.cli.live_view import Watch
 from runtime.cli.terminal import Style
-from runtime.cli.watch import Watch
 from runtime.graphs.run_events import LMDelta, NodeGaveUp, NodeStarted
 from tests.runtime.cli.test_board import at, called
 from tests.runtime.cli.test_terminal import Terminal

@@ -10,7 +10,7 @@ import pytest
 from actors.errors import DeclarationError
 from actors.lm import Completion, ToolCall, Usage
 from runtime.testing import Answer, ChatRequest, Failure, ModelScript, tool_answer
-from runtime.testing.models.script import RequestPlan, Script, ScriptLike, script_from_json, script_to_json
+from runtime.testing.models.provider_script import RequestPlan, Script, ScriptLike, script_from_json, script_to_json
 
 CALL = ToolCall("1", "look", "{}")
 

@@ -15,13 +15,13 @@ from runtime.messages.problems import FieldProblem, MessageInvalid
 from runtime.messages.shapes import as_object
 from runtime.serve.auth import Caller
 from runtime.serve.live import Live
-from runtime.serve.problems import Problem, invalid_input
+from runtime.serve.problem_documents import Problem, invalid_input
 from runtime.serve.requests import json_body
 from runtime.serve.routes import Answer, Endpoint, as_json, prefix_of
-from runtime.serve.views import output_told, run_told
+from runtime.serve.run_documents import output_told, run_told
 from runtime.serve.web import Request
-from runtime.traces.record import RunRecord
-from runtime.traces.wire import time_text
+from runtime.traces.event_json import time_text
+from runtime.traces.kept_run import RunRecord
 
 
 async def open_questions(live: Live, record: RunRecord) -> Sequence[Question]:

@@ -8,9 +8,9 @@ from typing import Final, final
 import attrs
 import trio
 
+from runtime.testing.models.http_server import HttpConnection
+from runtime.testing.models.provider_script import Failure, RequestPlan
 from runtime.testing.models.recording import RequestRecord
-from runtime.testing.models.script import Failure, RequestPlan
-from runtime.testing.models.wire import HttpConnection
 
 GARBAGE: Final = b"<html><head><title>Not what you asked for</title></head><body>\x00\xff</body></html>"
 

@@ -22,7 +22,7 @@ from actors.groups import leaves_of
 from actors.store_errors import RunExists, StoreError
 from actors.words import kind_of
 from runtime.messages.problems import FieldProblem, MessageInvalid
-from runtime.traces.wire import error_told
+from runtime.traces.event_json import error_told
 
 URN: Final = "urn:understudy:problem:"
 KINDS: Final[Mapping[str, tuple[int, str]]] = {

@@ -14,7 +14,7 @@ from runtime import AnyEvent
 from runtime.core.events import ActorCrashed, EventsMissed, MessageDeadLettered
 from runtime.graphs.run_events import LMDelta, NodeFinished, NodeGaveUp, NodeSlowToStop, RunFinished, RunStarted
 from runtime.graphs.run_record import RunStatus
-from runtime.traces.wire import Encoder, event_classes, name_of, schema_of_event
+from runtime.traces.event_json import Encoder, event_classes, name_of, schema_of_event
 
 WIRE_NAMES = {
     *("run.started", "run.resumed", "run.parked", "run.finished", "run.abandoned"),

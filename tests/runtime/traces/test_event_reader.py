@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from actors.errors import UsageError
-from runtime.traces.reading import of_run, read_events
+from runtime.traces.event_reader import of_run, read_events
 
 
 def line(seq: int, event: str = "run.started", run: str = "r", **more: Any) -> str:

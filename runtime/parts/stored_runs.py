@@ -20,7 +20,7 @@ from runtime.graphs.schedules import CatchUp, Schedule
 from runtime.graphs.stored import unknown
 from runtime.journal.store import Page, RunQuery, StoredRun, StoredStatus
 from runtime.lm.limits.budget import Budget, check_budget
-from runtime.parts.common import RuntimeParts
+from runtime.parts.part import RuntimeParts
 
 
 class RuntimeStore(RuntimeParts):

@@ -8,7 +8,7 @@ from typing import Any, Final, cast
 
 from actors.errors import UsageError
 from actors.words import cut
-from runtime.traces.wire import EVENTS_MISSED, VERSION
+from runtime.traces.event_json import EVENTS_MISSED, VERSION
 
 WireEvent = Mapping[str, Any]
 """One event as it is written; see ``Encoder``."""

@@ -10,7 +10,7 @@ from actors.words import said
 from runtime.journal import postgres_values as values
 from runtime.journal.postgres_pool import Pool
 from runtime.journal.store import Codec
-from runtime.journal.told import PAGE_ROWS, ToldEvent, first_page
+from runtime.journal.told_events import PAGE_ROWS, ToldEvent, first_page
 
 # All or nothing: another worker that writes the same numbers at this moment makes one of the two fail as a whole.
 _TELL: Final = """

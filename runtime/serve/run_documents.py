@@ -19,9 +19,9 @@ from runtime.messages.schemas import schema_of
 from runtime.messages.writer import write
 from runtime.serve.auth import Caller
 from runtime.serve.live import Live
-from runtime.serve.problems import Problem, problem_of
-from runtime.traces.record import RunRecord
-from runtime.traces.wire import plain, time_text
+from runtime.serve.problem_documents import Problem, problem_of
+from runtime.traces.event_json import plain, time_text
+from runtime.traces.kept_run import RunRecord
 
 _ANYTHING: Final[Mapping[str, Any]] = {}
 

@@ -10,7 +10,7 @@ import trio
 import trio.testing
 
 from runtime.testing import open_loopback
-from runtime.testing.models.wire import MAX_BODY_BYTES
+from runtime.testing.models.http_server import MAX_BODY_BYTES
 from tests.runtime.testing.client import OPENAI, asking
 
 BODY = json.dumps(asking("small")).encode()

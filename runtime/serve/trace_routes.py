@@ -11,11 +11,11 @@ import trio
 
 from actors.graphs.graph import Graph
 from runtime.inspector.export import export_page
-from runtime.serve.views import graph_told, layout_told
+from runtime.serve.run_documents import graph_told, layout_told
 from runtime.traces.blame import Blame, blame_of
-from runtime.traces.record import RunRecord
+from runtime.traces.event_json import Encoder
+from runtime.traces.kept_run import RunRecord
 from runtime.traces.steps import Trace, trace_of
-from runtime.traces.wire import Encoder
 
 SLICE: Final = 200
 """Events that are read before other tasks get their turn."""

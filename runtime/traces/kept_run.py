@@ -13,8 +13,8 @@ import trio
 from runtime.core.events import Event, EventsMissed
 from runtime.graphs.labels import RESERVED, public
 from runtime.graphs.run_record import Spend
+from runtime.traces.event_json import Encoder, is_sensitive, name_of
 from runtime.traces.past import Identity, identity_of, is_made_again
-from runtime.traces.wire import Encoder, is_sensitive, name_of
 
 OWNER: Final = f"{RESERVED}owner"
 """The label of a stored run that names whose it is."""
