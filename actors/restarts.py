@@ -9,7 +9,7 @@ from typing import Any, cast, final
 
 import attrs
 
-from actors.checks import is_a, is_count, is_number, refuse
+from actors.argument_checks import is_a, is_count, is_number, refuse
 from actors.declared_fields import remembers_what_is_written, unwritten
 from actors.errors import UnderstudyError
 from actors.groups import is_fatal, leaves_of

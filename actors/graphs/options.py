@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, TypedDict, cast, final
 
 import attrs
 
-from actors.checks import is_a, is_count, is_place, refuse
+from actors.argument_checks import is_a, is_count, is_place, refuse
 from actors.declared_fields import ELSEWHERE, inheriting, nearest
 from actors.errors import DeclarationError
 from actors.graphs.effects import Effect

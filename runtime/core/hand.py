@@ -9,7 +9,7 @@ from typing import Any, final
 import trio
 
 from actors.actor import Failure
-from actors.checks import COROUTINE
+from actors.argument_checks import COROUTINE
 from actors.errors import ActorFailed, AskCycle, MailboxFull, Unhandled, UsageError
 from actors.restarts import Redelivery
 from actors.words import said

@@ -10,7 +10,7 @@ import trio
 
 from actors.actor import ActorRef, Terminated
 from actors.actor import ActorStatistics as ActorStatistics
-from actors.checks import COROUTINE, unawaited
+from actors.argument_checks import COROUTINE, unawaited
 from actors.errors import AskCycle, UnderstudyError, UsageError
 from actors.words import repr_of
 from runtime.core.cell import Cell, current_cell, off_duty

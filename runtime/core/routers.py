@@ -11,7 +11,7 @@ import attrs
 import trio
 
 from actors.actor import Actor, ActorRef, Terminated
-from actors.checks import is_a, is_count, refuse
+from actors.argument_checks import is_a, is_count, refuse
 from actors.declared_fields import explains_its_fields
 from actors.errors import ActorError
 from actors.factories import actor_class

@@ -12,7 +12,7 @@ import outcome
 import trio
 
 from actors.actor import Actor, ActorRef, Terminated
-from actors.checks import unawaited
+from actors.argument_checks import unawaited
 from actors.errors import UnderstudyError, UsageError
 from actors.factories import check_call
 from actors.restarts import RestartType

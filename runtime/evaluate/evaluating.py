@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO, final
 import attrs
 import trio
 
-from actors.checks import check_count
+from actors.argument_checks import check_count
 from actors.errors import LMBudgetExhausted, UnderstudyError, UsageError
 from actors.graphs.graph import Graph
 from actors.words import said

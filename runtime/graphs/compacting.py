@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, final
 
-from actors.checks import refuse
+from actors.argument_checks import refuse
 from actors.graphs.conversations import TooLong, Turn
 from actors.graphs.graph import Graph
 from actors.groups import leaves_of

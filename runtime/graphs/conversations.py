@@ -19,7 +19,7 @@ from typing import Any, Final, Generic, cast, final
 import trio
 
 from actors.actor import ActorRef
-from actors.checks import check_count, refuse
+from actors.argument_checks import check_count, refuse
 from actors.errors import ActorStopped, ConversationBusy, RunCancelled, UnderstudyError, UsageError
 from actors.graphs.conversations import Policy, TooLong, Turn
 from actors.graphs.graph import Graph

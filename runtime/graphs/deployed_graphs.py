@@ -10,7 +10,7 @@ from typing import Any, final
 
 import trio
 
-from actors.checks import refuse
+from actors.argument_checks import refuse
 from actors.errors import UsageError
 from actors.graphs.check import FURTHER_CHECKS
 from actors.graphs.dependencies import Supply
@@ -31,7 +31,7 @@ from runtime.graphs.dependencies import ContextKeeper, Contexts
 from runtime.graphs.deployment import Deployment, RunInside
 from runtime.graphs.handed_tools import HandedTools, outside_of_runs
 from runtime.graphs.questions import Desk
-from runtime.graphs.served import ServedToolboxes
+from runtime.graphs.toolbox_actors import ServedToolboxes
 from runtime.graphs.tooling import Equipment
 from runtime.lm.dspy import bridge
 from runtime.lm.dspy.predict_checks import predict_problems

@@ -11,7 +11,7 @@ from typing import Final, Literal, final
 import attrs
 import trio
 
-from actors.checks import refuse
+from actors.argument_checks import refuse
 from actors.errors import UsageError
 from actors.store_errors import RunLost, StoreError
 from runtime.journal.allowances import Amount

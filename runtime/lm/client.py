@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, final
 
 import trio
 
-from actors.checks import refuse
+from actors.argument_checks import refuse
 from actors.errors import (
     LMContextTooLong,
     LMError,

@@ -8,7 +8,7 @@ from typing import Any, Final, cast, final
 
 import trio
 
-from actors.checks import is_place_name
+from actors.argument_checks import is_place_name
 from actors.errors import ActorStartFailed, DeclarationError, GraphInvalid, Problem, UsageError
 from actors.graphs.node import NodeSpec
 from actors.graphs.placing import placing_problems

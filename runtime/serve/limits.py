@@ -10,7 +10,7 @@ from typing import Any, Final, final
 import attrs
 import trio
 
-from actors.checks import refuse
+from actors.argument_checks import refuse
 from runtime.embed.disconnects import Message, Receive, Scope
 from runtime.serve.problem_documents import RETRY_S, Problem
 

@@ -16,7 +16,7 @@ from typing import Any, final
 import attrs
 import trio
 
-from actors.checks import is_count, is_number
+from actors.argument_checks import is_count, is_number
 from actors.errors import LMUnavailable
 from actors.lm import LM, ChatMessage, Completion, LMStream
 from runtime.app import Runtime

@@ -18,7 +18,7 @@ import attrs
 import httpx
 import trio
 
-from actors.checks import is_count, is_number
+from actors.argument_checks import is_count, is_number
 from runtime.lm.client import LMClient
 from runtime.lm.http.transport import open_transport
 from runtime.testing.models.answers import shortest_decimal

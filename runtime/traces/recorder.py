@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol, final
 import attrs
 import trio
 
-from actors.checks import refuse
+from actors.argument_checks import refuse
 from runtime.graphs.run_events import NodeStarted, RunEvent, RunFinished, RunParkedEvent, RunResumed, RunStarted
 from runtime.graphs.run_record import RunStatus
 from runtime.traces.event_json import Content, Redact

@@ -18,7 +18,7 @@ from typing import Any, TypeVar, cast, final
 import attrs
 import trio
 
-from actors.checks import check_count
+from actors.argument_checks import check_count
 from actors.errors import DeclarationError, LMReplyUnreadable, UsageError
 from actors.lm import ChatMessage, Completion
 from actors.words import words_of

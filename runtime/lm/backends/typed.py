@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar, cast, final
 import attrs
 import trio
 
-from actors.checks import check_count
+from actors.argument_checks import check_count
 from actors.errors import DeclarationError, UsageError
 from runtime.lm.dspy.bridge import fill
 from runtime.lm.dspy.choosing import choose

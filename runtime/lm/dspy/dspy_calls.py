@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar, final
 import attrs
 import trio
 
-from actors.checks import refuse
+from actors.argument_checks import refuse
 from actors.errors import LMTruncated, UsageError
 from actors.groups import failure_besides
 from actors.lm import ChatMessage, Completion

@@ -19,7 +19,7 @@ from typing import Protocol, Self, final
 import attrs
 import trio
 
-from actors.checks import is_number
+from actors.argument_checks import is_number
 from actors.errors import LMBudgetExhausted, UsageError
 from actors.lm import LMRequest, Usage
 from actors.words import repr_of

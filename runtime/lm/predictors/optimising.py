@@ -13,7 +13,7 @@ from typing import Any, final
 
 import attrs
 
-from actors.checks import check_count, refuse
+from actors.argument_checks import check_count, refuse
 from actors.errors import UsageError
 from runtime.lm.dspy.bridge import as_mapping, bridged, in_thread
 from runtime.lm.dspy.dspy_calls import ChatLM

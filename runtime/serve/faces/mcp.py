@@ -7,7 +7,7 @@ import importlib.util
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, final
 
-from actors.checks import refuse
+from actors.argument_checks import refuse
 from actors.errors import UsageError
 from actors.graphs.graph import Graph
 from runtime.serve.auth import Caller

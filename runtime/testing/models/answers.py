@@ -13,7 +13,7 @@ from typing import Any, Final, cast, final
 
 import attrs
 
-from actors.checks import is_a, is_number
+from actors.argument_checks import is_a, is_number
 from actors.errors import DeclarationError
 from actors.lm import ChatMessage, Completion, ToolCall, Usage
 from actors.words import repr_of

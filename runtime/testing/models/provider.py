@@ -16,7 +16,7 @@ from typing import Any, Final, NoReturn, cast, final
 
 import trio
 
-from actors.checks import refuse
+from actors.argument_checks import refuse
 from actors.errors import UsageError
 from actors.words import said
 from runtime.testing.models.answers import ChatRequest, shortest_decimal

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, Self, cast, final, get_args
 
 import attrs
 
-from actors.checks import is_count, is_number, refuse
+from actors.argument_checks import is_count, is_number, refuse
 from actors.errors import DeclarationError
 from actors.lm import Completion, Usage
 from actors.words import repr_of, said

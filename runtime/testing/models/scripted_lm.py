@@ -10,7 +10,7 @@ from typing import Any, Literal, Self, cast, final
 import attrs
 import trio
 
-from actors.checks import refuse
+from actors.argument_checks import refuse
 from actors.errors import UsageError
 from actors.lm import ChatMessage, Completion, Delta, ReasoningDelta, TextDelta, ToolCallDelta, Usage
 from actors.words import repr_of

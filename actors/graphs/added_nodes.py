@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from actors.actor import Actor, ActorRef
-from actors.checks import COROUTINE
+from actors.argument_checks import COROUTINE
 from actors.errors import DeclarationError, Problem
 from actors.factories import actor_class, check_factory
 from actors.graphs.annotations import Names, Shape, Unreadable, how_to_make_message, is_message_type, read

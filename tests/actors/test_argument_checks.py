@@ -5,7 +5,7 @@ import math
 import attrs
 import pytest
 
-from actors.checks import check_count, is_a, is_count, is_number
+from actors.argument_checks import check_count, is_a, is_count, is_number
 from actors.errors import DeclarationError
 
 
