@@ -113,6 +113,8 @@ PURE = (
     "runtime/traces/trace_svg.py",
 )
 
+PROGRAMS = ("main",)  # files that a process is started with, whichever
+
 # One foreign library, one file. A second file is an exception that gives its reason beside its row.
 FOREIGN: Mapping[str, frozenset[str]] = {
     # The demo compares with DSPy as its users call it, which is what the bridge exists to avoid.
@@ -407,6 +409,31 @@ def test_a_folder_without_a_room_and_a_room_without_a_file_are_found() -> None:
         "runtime/new/cell.py: no such room. Fix: add 'runtime/new' to LAW or FLOORS.",
         "runtime/embed: an empty room. Fix: remove it from LAW or FLOORS.",
     ]
+
+
+def same_names(files: Mapping[str, str]) -> list[str]:
+    """The names that more than one file bears, each with its files.
+
+    Two may: what ``actors`` declares and ``runtime`` carries out, and a command, whose file is named as it is typed.
+    """
+    bearers: dict[str, list[str]] = {}
+    for path, source in files.items():
+        name = path.rpartition("/")[2].removesuffix(".py")
+        is_command = path.startswith("runtime/cli/") and source.startswith(f'"""``understudy {name}')
+        if name not in {"__init__", *PROGRAMS} and not is_command:
+            bearers.setdefault(name, []).append(path)
+    return [" and ".join(paths) for paths in bearers.values() if len({path.partition("/")[0] for path in paths}) < len(paths)]
+
+
+def test_no_two_files_bear_one_name() -> None:
+    """A traceback and a list of open files show little more than the name of a file."""
+    assert same_names(source_files()) == []
+
+
+def test_a_second_file_of_a_name_is_found() -> None:
+    files = source_files() | {"runtime/serve/mailbox.py": "", "runtime/cli/mailbox.py": '"""``understudy mailbox``."""'}
+
+    assert same_names(files) == ["actors/mailbox.py and runtime/core/mailbox.py and runtime/serve/mailbox.py"]
 
 
 def loaded_by(statement: str) -> set[str]:
