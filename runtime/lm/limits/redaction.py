@@ -29,7 +29,7 @@ _KEYS = re.compile(
     r"|(?i:\bsignature=)[0-9a-fA-F]{64}\b"
     r"|(?i:\bx-amz-security-token[\"']?\s*[:=]\s*[\"']?)[\w+/=%-]{16,}"
 )
-"""What looks like a key, whoever's: of providers, of Google's and Amazon's clouds, and the signature of a request."""
+"""What looks like a key: of providers, of Google's and Amazon's clouds, and the signature of a request."""
 
 
 @final
