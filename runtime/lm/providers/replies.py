@@ -12,7 +12,7 @@ import attrs
 from actors.errors import LMError, LMRefused, LMReplyUnreadable, UsageError
 from actors.lm import Completion, Embeddings, Usage, tool_calls_of
 from runtime.lm.http.http_messages import HttpReply
-from runtime.lm.http.keys import secrets_of
+from runtime.lm.http.request_keys import secrets_of
 from runtime.lm.limits.redaction import MIN_KEY_CHARS, excerpt, raise_alone, redact
 from runtime.lm.providers import embeddings
 from runtime.lm.providers.chunks import ChunkReader, whole_characters
