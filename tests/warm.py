@@ -65,8 +65,13 @@ class Warm:
         What it writes to its standard error stands between the rest, in the order of writing.
         """
         quiet = "ignore::pytest.PytestAssertRewriteWarning"  # of the plugins that are here already
-        argv = ["pytest", "-p", "no:schemathesis", "-W", quiet, *options]
-        return self._do({"run": "module", "what": "pytest", "name": "__main__", "argv": argv}, folder, environ)
+        return self.module(folder, "pytest", "-p", "no:schemathesis", "-W", quiet, *options, environ=environ)
+
+    def module(
+        self, folder: Path, name: str, *arguments: str, environ: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """What ``python -m NAME ARGUMENT…`` does in `folder`, printed as `pytest` above says."""
+        return self._do({"run": "module", "what": name, "name": "__main__", "argv": [name, *arguments]}, folder, environ)
 
     def _do(
         self, job: dict[str, Any], folder: Path, environ: Mapping[str, str] | None = None
@@ -135,7 +140,7 @@ def _become(job: Any) -> NoReturn:
             warnings.filterwarnings("error", category=DeprecationWarning, module=job["name"])
             runpy.run_path(job["what"], run_name=job["name"])
         else:
-            runpy.run_module(job["what"], run_name=job["name"])
+            runpy.run_module(job["what"], run_name=job["name"], alter_sys=True)
         code = 0
     except SystemExit as left:
         if not isinstance(left.code, int | None):

@@ -37,7 +37,7 @@ trio.run(main)
     assert (done.stdout, done.stderr) == ("[]\n['dspy', 'litellm']\n", "")
 
 
-@pytest.mark.slow
+@pytest.mark.chaos
 def test_a_process_that_forks_workers_imports_before_it_does():
     program = f"""
 import os, sys, threading
