@@ -13,7 +13,7 @@ import attrs
 
 from actors.argument_checks import refuse
 from actors.errors import DeclarationError
-from actors.graphs.annotations import Names, how_to_make_message, is_message_type, location
+from actors.graphs.annotations import NameLookup, how_to_make_message, is_message_type, location
 from actors.graphs.effects import Effect
 from actors.graphs.node import Embedded, Kind, NodeDeclaration
 from actors.graphs.options import (
@@ -33,7 +33,7 @@ from actors.words import repr_of
 
 def declare(
     function: object,
-    names: Callable[[types.FunctionType], Names],
+    names: Callable[[types.FunctionType], NameLookup],
     *,
     name: str | None,
     given: Mapping[str, Any],
@@ -86,11 +86,11 @@ def declare(
     )
 
 
-def _names_of(function: Any, names: Callable[[types.FunctionType], Names]) -> Names | None:
+def _names_of(function: Any, names: Callable[[types.FunctionType], NameLookup]) -> NameLookup | None:
     return None if function is None else names(function)
 
 
-def _predict_options(given: Mapping[str, Any], names: Callable[[types.FunctionType], Names], place: str) -> PredictOptions:
+def _predict_options(given: Mapping[str, Any], names: Callable[[types.FunctionType], NameLookup], place: str) -> PredictOptions:
     options = PredictOptions(**given)
     made = tuple(each if isinstance(each, Toolbox) else as_tool(each, names, place=place) for each in options.tools)
     return attrs.evolve(options, tools=made) if made else options
@@ -119,7 +119,7 @@ async def _stand_in(message: object) -> None:
 
 
 def embed(
-    embedded: Embedded, names: Callable[[types.FunctionType], Names], *, name: str, given: Mapping[str, Any]
+    embedded: Embedded, names: Callable[[types.FunctionType], NameLookup], *, name: str, given: Mapping[str, Any]
 ) -> NodeDeclaration:
     """Make the declaration of a graph or an actor that stands as a node.
 

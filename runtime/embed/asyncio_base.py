@@ -10,7 +10,7 @@ from actors.lm import Delta
 from actors.typevars import TypeVar
 from runtime.core.events import Event
 from runtime.embed.asyncio_host import AsyncioHost
-from runtime.embed.face import Answering, Face, Stream, native
+from runtime.embed.face import Answering, OuterFace, Stream, native
 
 E = TypeVar("E", bound=Event, default=Event)
 In = TypeVar("In", default=Any)
@@ -20,7 +20,7 @@ N = TypeVar("N", default=Any)
 T = TypeVar("T", default=Any)
 
 
-class AsyncioFace(Face[AsyncioHost, N]):
+class AsyncioFace(OuterFace[AsyncioHost, N]):
     """A thing of the runtime for coroutines of asyncio: what is awaited crosses to trio, everything else is called as it is.
 
     `timeout` is in seconds; when they are over, the work is cancelled, and ``TimeoutError`` is raised once it has stopped. So it

@@ -23,7 +23,7 @@ from runtime.core.hand import Hand
 from runtime.core.refs import Ask
 from runtime.core.waits import Waiter, no_end, resolve, ring, waiting
 from runtime.core.worker_threads import thread_not_counted
-from runtime.graphs.ending import Ending
+from runtime.graphs.ending import RunEnding
 from runtime.graphs.node_places import NodePlace, Place, Places
 from runtime.graphs.reducer.state import RunState
 from runtime.graphs.turns import Turns
@@ -57,7 +57,7 @@ class RunWaits:
         state: RunState,
         envelopes: Mapping[str, Envelope],
         places: Places,
-        ending: Ending,
+        ending: RunEnding,
         outer: RunWaits | None,
     ) -> None:
         """Those of a run that has not begun; `envelopes` are its messages by path, `outer` the waits of the run around it."""

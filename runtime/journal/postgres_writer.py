@@ -13,8 +13,8 @@ import trio
 from actors.store_errors import RecordTooLarge, RunLost, StoreDamaged, StoreError, StoreUnavailable
 from actors.words import said
 from runtime.journal import postgres_values as values
-from runtime.journal.postgres_pool import Pool
-from runtime.journal.postgres_wire import Answer, Connection, ConnectionLost, Rejected
+from runtime.journal.postgres_pool import ConnectionPool
+from runtime.journal.postgres_wire import ConnectionLost, PostgresConnection, Rejected, StatementResult
 from runtime.journal.records import CODES, MAX_RECORD_BYTES, MAX_RUN_BYTES, Record, RecordKind
 from runtime.journal.store import Codec, Done, StoredQuestion
 
@@ -157,12 +157,12 @@ class _Append:
 
 
 @final
-class Writer:
+class PostgresWriter:
     """Writes what is appended, in order, for one worker."""
 
     def __init__(
         self,
-        pool: Pool,
+        pool: ConnectionPool,
         worker: str,
         epoch: int,
         sync: str,
@@ -180,7 +180,7 @@ class Writer:
         self._held = held
         self._ended = ended
         self._lose = lose
-        self._connection: Connection | None = None
+        self._connection: PostgresConnection | None = None
         self._queue: deque[_Append] = deque()
         self._wake = trio.Event()
         self._unsynced: list[_Append] = []
@@ -432,7 +432,7 @@ class Writer:
             self._unsynced_rows += len(rows)
         return [None] * len(batch)
 
-    async def _run(self, statement: str, *given: values.Value) -> Answer:
+    async def _run(self, statement: str, *given: values.Value) -> StatementResult:
         assert self._connection is not None, "connected before anything is sent"
         return await self._connection.run(self._pool.text(statement), *given, prepare=True)
 

@@ -35,14 +35,14 @@ from runtime.lm.arguments import (
     checked_messages,
     checked_texts,
 )
-from runtime.lm.client_link import Link
+from runtime.lm.client_link import ClientLink
 from runtime.lm.dspy.bridge import run_signature
 from runtime.lm.dspy.dspy_calls import check_truncated
 from runtime.lm.http.http_messages import CONNECT_TIMEOUT_S
 from runtime.lm.http.tape import Tape
 from runtime.lm.http.transport import HttpTransport, open_transport
 from runtime.lm.limits.abilities import Abilities
-from runtime.lm.limits.allowance import Allowance, Share
+from runtime.lm.limits.allowance import Allowance, ModelShare
 from runtime.lm.limits.budget import Budget
 from runtime.lm.limits.cache import AnswerCache
 from runtime.lm.limits.common_store import Common
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from actors.lm import ChatMessage, Completion, Embeddings, LMStream
 
 T = TypeVar("T")
-Ask = Callable[[Requester, Share], Awaitable[T]]
+Ask = Callable[[Requester, ModelShare], Awaitable[T]]
 """Asks one model within its share of a call's requests."""
 
 FALL_BACK_ON = (LMRateLimited, LMUnavailable, LMTimeout, LMReplyUnreadable, LMContextTooLong)
@@ -322,7 +322,7 @@ class LMClient:
         used = self._tape or tape
         self._needs_no_key(used)
         self._requester.rng = rng
-        self._requester.link = Link(transport, trio.CapacityLimiter(self.max_connections), budget, used, common)
+        self._requester.link = ClientLink(transport, trio.CapacityLimiter(self.max_connections), budget, used, common)
         for fallback in self._fallbacks:
             if not fallback.is_open:
                 fallback.bind(transport, rng, budget, tape, common)
@@ -373,7 +373,7 @@ class LMClient:
         plain = checked_messages(messages)
         options = dict(with_schemas(options))
 
-        async def ask(requester: Requester, share: Share) -> Completion:
+        async def ask(requester: Requester, share: ModelShare) -> Completion:
             return await requester.answer(share, plain, options)
 
         return await self._from_first(ask, Allowance(self._settings.retry.max_attempts))
@@ -396,7 +396,7 @@ class LMClient:
         options = dict(with_schemas(options))
         async with AsyncExitStack() as stack:
 
-            async def begin(requester: Requester, share: Share) -> LMStream:
+            async def begin(requester: Requester, share: ModelShare) -> LMStream:
                 async with AsyncExitStack() as held:
                     answer = await requester.begin(held, share, plain, options)
                     stack.push_async_exit(held.pop_all())

@@ -25,7 +25,7 @@ from runtime.serve.limits import Limits
 from runtime.serve.live import Live
 from runtime.serve.metrics import Metrics, is_available
 from runtime.serve.openapi import openapi
-from runtime.serve.problem_documents import Problem
+from runtime.serve.problem_documents import HttpProblem
 from runtime.serve.question_routes import ENDPOINTS as QUESTIONS
 from runtime.serve.routes import ENDPOINTS, Answer, Endpoint, as_json
 from runtime.serve.web import HTTPException, Mount, Request, Route, Router, Starlette
@@ -43,7 +43,7 @@ class Face(Protocol):
         """Raise ``DeclarationError`` if it cannot serve `graphs` as it was declared."""
         ...
 
-    def refuse(self, problem: Problem) -> Answer:
+    def refuse(self, problem: HttpProblem) -> Answer:
         """A problem in its form."""
         ...
 
@@ -148,7 +148,7 @@ class Service:
             Problem: it is not.
         """
         if self._live is None:
-            raise Problem("draining", "The service is not up.", retry_after_s=1)
+            raise HttpProblem("draining", "The service is not up.", retry_after_s=1)
         return self._live
 
     def openapi(self) -> dict[str, Any]:
@@ -218,7 +218,9 @@ class Service:
         if scope["type"] != "http":
             return
         is_probe = scope["path"].endswith("/healthz")
-        answer = as_json("ok") if is_probe else problem_response(Problem("draining", "The service is not up.", retry_after_s=1))
+        answer = (
+            as_json("ok") if is_probe else problem_response(HttpProblem("draining", "The service is not up.", retry_after_s=1))
+        )
         await answer(scope, receive, send)
 
 

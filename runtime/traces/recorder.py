@@ -17,7 +17,7 @@ from actors.argument_checks import refuse
 from runtime.graphs.run_events import NodeStarted, RunEvent, RunFinished, RunParkedEvent, RunResumed, RunStarted
 from runtime.graphs.run_record import RunStatus
 from runtime.traces.event_json import Content, Redact
-from runtime.traces.kept_run import Entry, RunRecord
+from runtime.traces.kept_run import KeptEvent, RunRecord
 from runtime.traces.past import identity_of
 from runtime.traces.weight import weight_of
 
@@ -141,7 +141,7 @@ class Recorder:
             self._note(record, event)
         weight = weight_of(event)
         entries = record.entries
-        entries.append(Entry(record.next_seq, event, weight))
+        entries.append(KeptEvent(record.next_seq, event, weight))
         record.next_seq += 1
         record.weight += weight
         self._weight += weight

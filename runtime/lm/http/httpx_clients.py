@@ -20,7 +20,7 @@ import httpx
 
 from actors.errors import DeclarationError
 from runtime.lm.http.http1 import BrokenWire
-from runtime.lm.http.keepalive import KeepAlivePool, Origin, Patience, PoolStatistics, ReplyBody
+from runtime.lm.http.keepalive import HttpOrigin, KeepAlivePool, Patience, PoolStatistics, ReplyBody
 
 BYTES_TIMEOUT_S = 900.0
 """Between two reads or writes. A reasoning model may be silent for minutes."""
@@ -95,7 +95,7 @@ class PooledTransport(httpx.AsyncBaseTransport):
         if not url.host:
             raise httpx.UnsupportedProtocol("the address names no host")
         is_encrypted = url.scheme == "https"
-        origin = Origin(is_encrypted, url.raw_host.decode("ascii"), url.port or (443 if is_encrypted else 80))
+        origin = HttpOrigin(is_encrypted, url.raw_host.decode("ascii"), url.port or (443 if is_encrypted else 80))
         body = request.stream.body if isinstance(request.stream, RequestBody) else await request.aread()
         given: Mapping[str, float | None] = request.extensions.get("timeout", {})
         waits = {f"{phase}_s": seconds for phase, seconds in given.items() if seconds is not None and phase != "pool"}

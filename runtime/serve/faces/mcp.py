@@ -14,7 +14,7 @@ from runtime.serve.auth import Caller
 from runtime.serve.faces.following import words_of
 from runtime.serve.faces.mcp_tools import tools_of
 from runtime.serve.live import Live
-from runtime.serve.problem_documents import Problem
+from runtime.serve.problem_documents import HttpProblem
 from runtime.serve.requests import json_body
 from runtime.serve.routes import Answer, Endpoint, Handler, as_json
 from runtime.serve.web import Request
@@ -78,7 +78,7 @@ class MCPFace:
             finally:
                 del self._transports[live]
 
-    def refuse(self, problem: Problem) -> Answer:
+    def refuse(self, problem: HttpProblem) -> Answer:
         """See ``Face``."""
         error = {"code": _CODES.get(problem.kind, -32600 if problem.status < 500 else -32000), "message": words_of(problem)}
         told = {"jsonrpc": "2.0", "id": None, "error": {**error, "data": problem.document()}}

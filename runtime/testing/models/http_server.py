@@ -26,7 +26,7 @@ CLIENT_GONE: Final = (trio.BrokenResourceError, trio.ClosedResourceError)
 
 @final
 @attrs.frozen
-class HttpRequest:
+class ReceivedRequest:
     """One request, read to its end."""
 
     method: str
@@ -58,7 +58,7 @@ class HttpConnection:
         self.on_last_bytes: Callable[[], None] | None = None
         """Called once per response, see :meth:`finish`; forgotten with the next request."""
 
-    async def next_request(self) -> HttpRequest | None:
+    async def next_request(self) -> ReceivedRequest | None:
         """The next request, or None when the client has closed the connection between two.
 
         Raises:
@@ -186,10 +186,10 @@ class HttpConnection:
         await self._stream.send_all(data)
 
 
-def _request(head: h11.Request, body: bytes) -> HttpRequest:
+def _request(head: h11.Request, body: bytes) -> ReceivedRequest:
     headers = {name.decode("ascii"): value.decode("latin-1") for name, value in head.headers}
     path = head.target.decode("latin-1").partition("?")[0]
-    return HttpRequest(head.method.decode("ascii"), path, headers, body)
+    return ReceivedRequest(head.method.decode("ascii"), path, headers, body)
 
 
 def _declared_bytes(head: h11.Request) -> int:

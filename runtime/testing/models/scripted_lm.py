@@ -17,7 +17,7 @@ from actors.words import repr_of
 from runtime.lm.arguments import checked_messages
 from runtime.lm.dspy.bridge import run_signature
 from runtime.testing.models.answers import Answer, AnswerValue, completion_of, prompt_text
-from runtime.testing.models.checked_scripts import Asked, Tolerance, Tolerances, difference, enroll, excerpt, marked
+from runtime.testing.models.checked_scripts import ScriptQuestion, Tolerance, Tolerances, difference, enroll, excerpt, marked
 from runtime.testing.models.wire_forms import pieces_of
 
 ScriptedValue = AnswerValue | Answer | Exception
@@ -192,8 +192,8 @@ class ScriptedLM:
         """How what was asked differs from what was scripted; None when it does not, or where that is ``"ok"``."""
         return difference(f"ScriptedLM({self._model!r})", "ScriptedLM", self._unused(), self._asked(), self._allowed)
 
-    def _asked(self) -> list[Asked]:
-        return [Asked(call.text, isinstance(call.error, UnscriptedCall)) for call in self.calls]
+    def _asked(self) -> list[ScriptQuestion]:
+        return [ScriptQuestion(call.text, isinstance(call.error, UnscriptedCall)) for call in self.calls]
 
     def _unused(self) -> list[str]:
         answers = self._answers

@@ -13,7 +13,7 @@ import trio
 import trio.testing
 
 from runtime.app import Runtime, open_runtime
-from runtime.testing.schedules.deadlock import Names, report_on, waits_of
+from runtime.testing.schedules.deadlock import TaskNames, report_on, waits_of
 from runtime.testing.schedules.schedule import in_chosen_run, tasks_below, unshield, when_stuck
 from runtime.testing.schedules.simulation import Deadlock, sockets_waited_for
 from runtime.testing.schedules.virtual_time import thread_gate
@@ -32,7 +32,7 @@ class _Watch(trio.abc.Instrument):
         self.scope = trio.CancelScope()
         self.verdict: Deadlock | None = None
         self._looks = 0
-        self._names = Names()
+        self._names = TaskNames()
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
         """Something runs: it was not stuck."""

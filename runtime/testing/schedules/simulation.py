@@ -29,7 +29,7 @@ from runtime.core.events import ActorCrashed, ActorEvent, Event, MessageDeadLett
 from runtime.journal.memory import MemoryStore
 from runtime.journal.store import Store
 from runtime.testing.schedules.crash_points import Crashing
-from runtime.testing.schedules.deadlock import Names, Place, place_of, report_on, waits_of
+from runtime.testing.schedules.deadlock import TaskNames, TestLine, place_of, report_on, waits_of
 from runtime.testing.schedules.schedule import Loop, run_chosen
 from runtime.testing.schedules.strategies import InTurn, Replay, Strategy
 from runtime.testing.schedules.taps import Handler, tap
@@ -67,8 +67,8 @@ class Step:
     number: int
     at_s: float
     task: str
-    before: Place | None
-    after: Place | None
+    before: TestLine | None
+    after: TestLine | None
     choice: int
     """0: it was its turn; n: it overtook n others."""
     ended: bool = False
@@ -112,11 +112,11 @@ class Simulation:
         self._threads = threads
         self._explain = explain
         self._hold = ThreadHold()
-        self._names = Names()
+        self._names = TaskNames()
         self._recent: list[str] = []
         self._looks = self._stuck = 0
         self._verdict: BaseException | None = None
-        self._before: Place | None = None
+        self._before: TestLine | None = None
         self._chosen = 0
         self._handled: list[str] = []
         self._loop: Loop | None = None
