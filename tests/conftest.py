@@ -43,7 +43,10 @@ def only_loopback(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
         return
     for name in [name for name in os.environ if name.endswith("_API_KEY") or name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
-    for name in ("CI", "BUILD_NUMBER"):  # a pytest that a test starts would print each failure twice, as it does for build servers
+    for name in (
+        "CI",
+        "BUILD_NUMBER",
+    ):  # a pytest that a test starts would print each failure twice, as it does for build servers
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(socket.socket, "connect", guarded(socket.socket.connect))
     monkeypatch.setattr(socket.socket, "connect_ex", guarded(socket.socket.connect_ex))
