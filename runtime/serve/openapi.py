@@ -52,13 +52,14 @@ def _common(limits: Limits) -> dict[str, Any]:
             "title": _TEXT,
             "status": {"type": "integer"},
             "detail": _TEXT,
+            "fix": _TEXT,
             "run": _TEXT,
             "errors": {
                 "type": "array",
                 "items": {"type": "object", "properties": {"pointer": _TEXT, "message": _TEXT}},
             },
         },
-        "required": ["type", "title", "status", "detail"],
+        "required": ["type", "title", "status", "detail", "fix"],
     }
     run = {
         "type": "object",

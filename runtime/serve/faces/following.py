@@ -78,7 +78,7 @@ def output_of(live: Live, record: RunRecord, caller: Caller) -> Any:
 
 
 def words_of(problem: Problem) -> str:
-    """A problem in words, with the places that are wrong."""
+    """A problem in words, with the places that are wrong or else with what can be done."""
     if not problem.errors:
-        return problem.detail
+        return f"{problem.detail} Fix: {problem.fix}"
     return "; ".join(f"{each.place}: {each.message}" if each.path else each.message for each in problem.errors[:5])
