@@ -143,7 +143,7 @@ class ActorCode:
 
 
 def _explained(error: NotPortable, value: object) -> NotPortable:
-    """Say what to write, where the class of a message is not known."""
+    """Tell what to write, where the class of a message is not known."""
     if message_kind(type(value)) is None or error.field is not None:
         return error
     name = type(value).__name__

@@ -137,7 +137,7 @@ class Life:
         return Failure(failure_of(data, self.link.name)) if "failure" in told else self.read(data)
 
     async def end(self, *, kill: bool, error: Exception | None) -> None:
-        """End it there: with `error` for its lifespan, if it has failed. Nothing of it is left when this returns."""
+        """End it there: with `error` for its lifespan, if it has failed. It has ended, with all that it began, when this returns."""
         try:
             head = {"op": "stop", "actor": self.number, "kill": kill, "failed": error is not None}
             await self._call(head, NOTHING if error is None else failure_data(error))
@@ -170,7 +170,7 @@ class Life:
             raise
 
     async def answer(self, head: dict[str, Any], data: bytes) -> bytes:
-        """Do what it asks: in the task of its handler, or in one of its own."""
+        """Do what it asks: in the task of its handler, or in another one."""
         match head["op"]:
             case "ask":
                 answer = await self._ref(head["to"]).ask(self.read(data), detach=head["detach"])
@@ -228,7 +228,7 @@ class Life:
                 self._replies[head["key"]] = context.reply_later()
             case "reply":
                 self._replies.pop(head["key"]).send(self.read(data))
-            case "refuse":
+            case "decline":
                 self._replies.pop(head["key"]).fail(failure_of(data, self.link.name))
             case "publish":
                 self._runtime.publish(self.read(data), topic=head["topic"])

@@ -152,7 +152,7 @@ class RemoteReply(Reply[Any]):
     def fail(self, error: Exception) -> None:
         """See ``Reply.fail``."""
         self._use()
-        self._me.tell({"op": "refuse", "key": self._number}, failure_data(error))
+        self._me.tell({"op": "decline", "key": self._number}, failure_data(error))
 
     def _use(self) -> None:
         if self._used:
