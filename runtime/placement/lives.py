@@ -137,7 +137,7 @@ class Life:
         return Failure(failure_of(data, self.link.name)) if "failure" in told else self.read(data)
 
     async def end(self, *, kill: bool, error: Exception | None) -> None:
-        """End it there: with `error` for its lifespan, if it has failed. It has ended, with all that it began, when this returns."""
+        """End it there, with `error` for its lifespan if it has failed; return when it has ended, with all that it began."""
         try:
             head = {"op": "stop", "actor": self.number, "kill": kill, "failed": error is not None}
             await self._call(head, NOTHING if error is None else failure_data(error))
