@@ -28,8 +28,8 @@ from runtime.messages.modules import name_of
 from runtime.messages.references import Addresses, with_addresses
 from runtime.messages.scalars import SCALARS
 from runtime.messages.tags import Types
+from runtime.placement.call_payloads import digest_of_fields, not_portable, too_large
 from runtime.placement.frames import MAX_BODY_BYTES
-from runtime.placement.payloads import digest_of_fields, not_portable, too_large
 
 _OURS: Final = ("actors", "runtime")
 """Packages whose classes are in every module that imports them; those that are messages say so in an annotation."""
@@ -51,7 +51,7 @@ class ActorCode:
         self._enums = {name_of(each): each for each in enums_of(called)}
 
     def likeness(self) -> dict[str, str]:
-        """One short digest of each type that it deals with, by their names; see ``payloads.likeness``."""
+        """One short digest of each type that it deals with, by their names; see ``call_payloads.likeness``."""
         return {f"type {name_of(kind)}": digest_of_fields(kind) for kind in Types(self._types).reachable}
 
     def type_named(self, name: str) -> type:

@@ -23,9 +23,9 @@ from runtime.core.events import EventBus
 from runtime.core.host_events import HostLost as HostLostEvent
 from runtime.core.host_events import HostStarted
 from runtime.placement.actor_codes import ActorCode
+from runtime.placement.call_payloads import PROTOCOL, differing, likeness, packed, unpacked
 from runtime.placement.link import BEATS_IN, Link
 from runtime.placement.lives import Lives
-from runtime.placement.payloads import PROTOCOL, differing, likeness, packed, unpacked
 from runtime.placement.places import Invitation, Place, StartedHost
 from runtime.placement.protocol import Peer
 
@@ -44,7 +44,7 @@ class Host:
     held: int = 0
     """How many actors live on it."""
     visits: dict[Any, Any] = attrs.field(factory=dict[Any, Any])
-    """Runs whose dependencies it keeps; see ``calls``."""
+    """Runs whose dependencies it keeps; see ``placed_nodes``."""
     numbers: Iterator[int] = attrs.field(factory=itertools.count)
     """For names of what it keeps."""
     lives: Lives = attrs.field(factory=Lives)

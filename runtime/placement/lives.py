@@ -16,9 +16,9 @@ from runtime.core.dead_letters import DeadReason
 from runtime.core.envelope import Envelope, Wrapper
 from runtime.placement.actor_codes import ActorCode
 from runtime.placement.addresses import OwnerAddresses
-from runtime.placement.failures import Tickets, failure_data, failure_of
+from runtime.placement.call_payloads import packed, unpacked
 from runtime.placement.link import Link
-from runtime.placement.payloads import packed, unpacked
+from runtime.placement.portable_errors import Tickets, failure_data, failure_of
 
 NOTHING: Final = b""
 

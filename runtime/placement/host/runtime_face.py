@@ -8,7 +8,7 @@ from typing import Any, NoReturn, final
 from actors.actor import ActorRef
 from actors.errors import UsageError
 from runtime.messages.modules import name_of
-from runtime.placement.host.refs import RemoteRef, here, speaker
+from runtime.placement.host.remote_refs import RemoteRef, here, speaker
 
 
 @final

@@ -11,7 +11,7 @@ import attrs
 import trio
 
 from actors.actor import Failure, StopReason, Terminated
-from actors.checks import COROUTINE
+from actors.argument_checks import COROUTINE
 from actors.errors import InternalError, UsageError
 from actors.mailbox import MailboxSpec
 from actors.placement_errors import MessageTooLarge, NotPortable
@@ -21,18 +21,18 @@ from runtime.core.actor_cell import ActorCell
 from runtime.core.cell import Cell
 from runtime.core.duty import on_duty
 from runtime.core.envelope import Envelope, Wrapper
-from runtime.core.failures import failure_in
+from runtime.core.foreign_errors import failure_in
 from runtime.core.incarnation import Exit, Start
 from runtime.core.mailbox import message_kind
 from runtime.core.refs import not_awaited
 from runtime.core.services import Services
 from runtime.placement.actor_codes import ActorCode
-from runtime.placement.failures import failure_data, failure_of
-from runtime.placement.host.context import HostedContext
-from runtime.placement.host.refs import HostAddresses, RemoteRef, speaking
+from runtime.placement.call_payloads import packed
+from runtime.placement.host.hosted_context import HostedContext
+from runtime.placement.host.remote_refs import HostAddresses, RemoteRef, speaking
 from runtime.placement.host.runtime_face import HostedRuntime
 from runtime.placement.link import Link
-from runtime.placement.payloads import packed
+from runtime.placement.portable_errors import failure_data, failure_of
 
 FindActor = Callable[[str], Any]
 """What makes actors, by the name of its code."""
@@ -127,7 +127,7 @@ class Sent(Wrapper):
     value: Any = None
     failure: BaseException | None = None
     is_taken: bool = False
-    """See ``context.Message``."""
+    """See ``hosted_context.Message``."""
 
     @property
     def content(self) -> object:
