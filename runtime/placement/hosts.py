@@ -25,7 +25,7 @@ from runtime.core.host_events import HostStarted
 from runtime.placement.actor_codes import ActorCode
 from runtime.placement.call_payloads import PROTOCOL, differing, likeness, packed, unpacked
 from runtime.placement.link import BEATS_IN, Link
-from runtime.placement.lives import Lives
+from runtime.placement.placed_lives import Lives
 from runtime.placement.places import Invitation, Place, StartedHost
 from runtime.placement.protocol import Peer
 

@@ -18,7 +18,7 @@ from runtime.core.refs import LocalRef
 from runtime.placement.actor_codes import ActorCode
 from runtime.placement.addresses import OwnerAddresses
 from runtime.placement.hosts import Host, HostedPlace
-from runtime.placement.lives import Life
+from runtime.placement.placed_lives import Life
 
 
 @final
