@@ -7,11 +7,13 @@ import os
 import signal
 import socket
 import tempfile
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import hypothesis
 import pytest
+from trio.testing import MockClock
 
 # Before anything imports dspy: its cache folder is fixed at import. Processes that tests start inherit both.
 os.environ["DSPY_CACHEDIR"] = tempfile.mkdtemp(prefix="understudy-tests-")
@@ -43,11 +45,33 @@ def only_loopback(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
         return
     for name in [name for name in os.environ if name.endswith("_API_KEY") or name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
-    for name in ("CI", "BUILD_NUMBER"):  # a pytest that a test starts would print each failure twice, as it does for build servers
+    for name in (
+        "CI",
+        "BUILD_NUMBER",
+    ):  # a pytest that a test starts would print each failure twice, as it does for build servers
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(socket.socket, "connect", guarded(socket.socket.connect))
     monkeypatch.setattr(socket.socket, "connect_ex", guarded(socket.socket.connect_ex))
     yield
+
+
+@pytest.fixture
+def autojump_clock() -> MockClock:
+    """That of pytest-trio, but it rests when there is no deadline to jump to: a loop that only looks again keeps threads waiting.
+
+    The first import of LiteLLM in a thread takes 35 s beside such a loop, and 7 s without.
+    """
+    clock = MockClock(autojump_threshold=0)
+    jump = clock._autojump
+
+    def jump_or_rest() -> None:
+        before = clock.current_time()
+        jump()
+        if clock.current_time() == before:
+            time.sleep(0.0002)  # let go of the interpreter's lock
+
+    clock._autojump = jump_or_rest  # type: ignore[method-assign]  # shadows the method, as an explored run does in its turn
+    return clock
 
 
 def guarded(connect: Any) -> Any:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.warm import PAGES as PAGES_IMPORT
 from tests.warm import Warm, warm
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -49,10 +50,9 @@ def saved_blocks(page: str) -> Iterator[tuple[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def python() -> Iterator[Warm]:
+def python() -> Warm:
     """Runs files in processes of their own."""
-    with warm() as process:
-        yield process
+    return warm(*PAGES_IMPORT)
 
 
 def run_python(python: Warm, code: str, folder: Path, name: str) -> subprocess.CompletedProcess[str]:

@@ -19,6 +19,7 @@ from runtime.draw.svg import draw_svg
 from runtime.messages.writer import write
 from runtime.testing import ScriptedLM, run_in_virtual_time
 from tests.test_docs import saved_blocks
+from tests.warm import SESSIONS, warm
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = runpy.run_path(str(ROOT / "docs/examples/reviews.py"))
@@ -143,15 +144,7 @@ def pytest_of(code: str, file: Path) -> list[str]:
     """What pytest prints of a file in an empty folder, with the configuration that the pages ask for."""
     file.write_text(code, encoding="utf-8")
     (file.parent / "pytest.ini").write_text("[pytest]\ntrio_mode = true\n", encoding="utf-8")
-    ran = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "runtime.testing.plugin", "-p", "no:cacheprovider", file.name],
-        cwd=file.parent,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+    ran = warm(*SESSIONS).pytest(file.parent, "-q", "-p", "runtime.testing.plugin", "-p", "no:cacheprovider", file.name)
     return lines_of(ran.stdout)
 
 

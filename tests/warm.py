@@ -1,12 +1,13 @@
-"""Python files in processes of their own that need not import the slow libraries first: each is a fork of one that has them.
+"""Programs in processes of their own that need not import the slow libraries first: each is a fork of one that has them.
 
-``python -m tests.warm`` is that one: it reads a job from each line of its input, and writes how the process for it has ended.
+``python -m tests.warm MODULE…`` is that one: it imports these, reads a job from each line of its input, and writes how the
+process for it has ended.
 """
 
 from __future__ import annotations
 
 import atexit
-import contextlib
+import functools
 import gc
 import json
 import os
@@ -14,37 +15,73 @@ import runpy
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-SLOW: Final = ("runtime.evaluate", "runtime.serve", "runtime.telemetry", "runtime.testing", "runtime.tools", "dspy", "litellm")
-"""Imported once, for all."""
-PATIENCE_S: Final = 240.0
+PAGES: Final = ("runtime.evaluate", "runtime.serve", "runtime.telemetry", "runtime.testing", "runtime.tools", "dspy", "litellm")
+"""What the pages of the documentation import, among them what takes seconds."""
+SESSIONS: Final = (
+    "pytest_trio.plugin",
+    "_hypothesis_pytestplugin",
+    "xdist.plugin",
+    "runtime",
+    "runtime.testing",
+    "runtime.testing.models.provider",
+)
+"""What a session of pytest imports; not the plugin itself, whose asserts pytest rewrites as it imports it."""
+PATIENCE_S: Final = 900.0
 """Far more than any of them takes, on a busy machine too."""
 
 
 class Warm:
     """The process that the others are forks of."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        """`process` is it."""
-        self._process = process
+    def __init__(self, *modules: str) -> None:
+        """It begins to import `modules` now, and is ready when the first job is done."""
+        self._folder = tempfile.TemporaryDirectory(prefix="understudy-warm-")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.warm", *modules],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        atexit.register(self._end)
 
     def run(self, file: Path, name: str) -> subprocess.CompletedProcess[str]:
         """Run `file` in its folder as module `name`; a deprecation that such a module is to blame for is an error."""
-        out, err = file.with_name(f"{file.name}.out"), file.with_name(f"{file.name}.err")
-        job = {
-            "file": str(file),
-            "name": name,
-            "out": str(out),
-            "err": str(err),
-            "environ": {**os.environ, "PYTHONPATH": str(ROOT)},
-        }
+        return self._do({"run": "file", "what": str(file), "name": name, "argv": [str(file)]}, file.parent)
+
+    def pytest(self, folder: Path, *options: str, environ: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        """What ``python -m pytest OPTION…`` does in `folder`, with `environ` instead of the environment of this process.
+
+        What it writes to its standard error stands between the rest, in the order of writing.
+        """
+        quiet = "ignore::pytest.PytestAssertRewriteWarning"  # of the plugins that are here already
+        return self.module(folder, "pytest", "-p", "no:schemathesis", "-W", quiet, *options, environ=environ)
+
+    def module(
+        self, folder: Path, name: str, *arguments: str, environ: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """What ``python -m NAME ARGUMENT…`` does in `folder`, printed as `pytest` above says."""
+        return self._do({"run": "module", "what": name, "name": "__main__", "argv": [name, *arguments]}, folder, environ)
+
+    def _do(
+        self, job: dict[str, Any], folder: Path, environ: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        printed = Path(self._folder.name)
+        out, err = printed / "out", printed / ("out" if job["run"] == "module" else "err")
+        out.unlink(missing_ok=True)
+        err.unlink(missing_ok=True)
+        environment = {**(os.environ if environ is None else environ), "PYTHONPATH": str(ROOT)}
+        job = {**job, "folder": str(folder), "out": str(out), "err": str(err), "environ": environment}
         assert self._process.stdin is not None, "it was started with pipes"
         assert self._process.stdout is not None, "it was started with pipes"
         patience = threading.Timer(PATIENCE_S, os.killpg, (self._process.pid, signal.SIGKILL))
@@ -55,23 +92,22 @@ class Warm:
         finally:
             patience.cancel()
             patience.join()
-        assert code, f"{name} has not ended within {PATIENCE_S:g} s"
-        return subprocess.CompletedProcess([str(file)], int(code), out.read_text(), err.read_text())
+        assert code, f"{job['what']} has not ended within {PATIENCE_S:g} s"
+        return subprocess.CompletedProcess(job["argv"], int(code), out.read_text(), err.read_text())
+
+    def _end(self) -> None:
+        assert self._process.stdin is not None, "it was started with pipes"
+        self._process.stdin.close()
+        self._process.wait()
+        assert self._process.stdout is not None, "it was started with pipes"
+        self._process.stdout.close()
+        self._folder.cleanup()
 
 
-@contextlib.contextmanager
-def warm() -> Iterator[Warm]:
-    """One of them, until the block is left."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.warm"],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    with process:
-        yield Warm(process)
+@functools.cache
+def warm(*modules: str) -> Warm:
+    """The one of this process that has `modules`."""
+    return Warm(*modules)
 
 
 def _serve() -> None:
@@ -86,8 +122,8 @@ def _serve() -> None:
 def _become(job: Any) -> NoReturn:
     for path, number, flags in (
         (os.devnull, 0, os.O_RDONLY),
-        (job["out"], 1, os.O_WRONLY | os.O_CREAT | os.O_TRUNC),
-        (job["err"], 2, os.O_WRONLY | os.O_CREAT | os.O_TRUNC),
+        (job["out"], 1, os.O_WRONLY | os.O_CREAT | os.O_APPEND),
+        (job["err"], 2, os.O_WRONLY | os.O_CREAT | os.O_APPEND),
     ):
         file = os.open(path, flags, 0o600)
         os.dup2(file, number)
@@ -95,14 +131,21 @@ def _become(job: Any) -> NoReturn:
     sys.stdin = open(0, closefd=False)  # noqa: SIM115 - what was read ahead of it isn't this process's
     os.environ.clear()
     os.environ.update(job["environ"])
-    os.chdir(Path(job["file"]).parent)
-    sys.path.insert(0, "")
-    sys.argv = [job["file"]]
-    warnings.filterwarnings("error", category=DeprecationWarning, module=job["name"])
+    os.chdir(job["folder"])
+    sys.path.insert(0, "" if job["run"] == "file" else job["folder"])
+    sys.argv = job["argv"]
     code = 1
     try:
-        runpy.run_path(job["file"], run_name=job["name"])
+        if job["run"] == "file":
+            warnings.filterwarnings("error", category=DeprecationWarning, module=job["name"])
+            runpy.run_path(job["what"], run_name=job["name"])
+        else:
+            runpy.run_module(job["what"], run_name=job["name"], alter_sys=True)
         code = 0
+    except SystemExit as left:
+        if not isinstance(left.code, int | None):
+            print(left.code, file=sys.stderr)  # noqa: T201 - as an interpreter does it
+        code = left.code if isinstance(left.code, int) else int(left.code is not None)
     except BaseException:  # noqa: BLE001 - as an interpreter does it
         traceback.print_exc()
     finally:
@@ -113,7 +156,7 @@ def _become(job: Any) -> NoReturn:
 
 
 if __name__ == "__main__":
-    for module in SLOW:
+    for module in sys.argv[1:]:
         __import__(module)
     assert threading.active_count() == 1, "a fork has none of the other threads"
     gc.freeze()  # or each fork would copy them to look at them

@@ -6,7 +6,7 @@ import contextlib
 import math
 import os
 import re
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -25,10 +25,11 @@ from actors.errors import (
 )
 from actors.words import repr_of, said
 from runtime.lm.http.http_messages import HttpRequest, HttpStream
-from runtime.lm.http.tape import Live
+from runtime.lm.http.request_keys import secrets_of
+from runtime.lm.http.tape import Live, Secrets
 from runtime.record.difference import SHOWN, differences
 from runtime.record.recorded import FAILED, LEFT, WHOLE, Asked, Piece, RecordedCall, RecordedReply, unreadable
-from runtime.record.redacting import Redaction, kept_headers, secrets_of
+from runtime.record.redacting import Redaction, kept_headers
 
 MODES = ("none", "once", "new", "all")
 DEFAULT_MODE: ContextVar[str] = ContextVar("understudy_record", default="once")
@@ -172,20 +173,20 @@ class CassetteTape:
         """Whether any request may still go out."""
         return self._cassettes.may_record
 
-    def stream(self, request: HttpRequest, live: Live) -> AbstractAsyncContextManager[HttpStream]:
-        """The recorded reply to `request`, or that of `live`, which is recorded then.
+    def stream(self, request: HttpRequest, live: Live, secrets: Secrets) -> AbstractAsyncContextManager[HttpStream]:
+        """The recorded reply to `request`, or that of `live`, which is recorded then, without any of `secrets`.
 
         Raises:
             RecordingMissing: it isn't known, and may not be recorded.
         """
-        asked = Asked.of(request, self._redaction)
+        asked = Asked.of(request, self._redaction, secrets())
         nth = self._counts[asked.digest] = self._counts.get(asked.digest, 0) + 1
         recording = None if self._cassettes.mode == "all" else self._known(asked)
         if recording is not None and nth <= len(recording.replies):
             return _played(recording.replies[nth - 1], asked, is_timed=self._is_timed)
         if not self._cassettes.may_record:
             raise self._missing(asked, nth, recording)
-        return self._recorded(asked, secrets_of(request), live)
+        return self._recorded(asked, live, lambda: secrets_of(request, secrets()))
 
     def _known(self, asked: Asked) -> RecordedCall | None:
         if self._cassettes.mode == "once" and self._cassettes.may_record:
@@ -215,7 +216,7 @@ class CassetteTape:
         )
 
     @asynccontextmanager
-    async def _recorded(self, asked: Asked, secrets: tuple[str, ...], live: Live) -> AsyncGenerator[HttpStream]:
+    async def _recorded(self, asked: Asked, live: Live, secrets: Callable[[], tuple[str, ...]]) -> AsyncGenerator[HttpStream]:
         place, take = self._cassettes.place(asked), _Take(self._redaction, secrets)
         try:
             async with live() as http:
@@ -238,13 +239,13 @@ def _distance(recorded: Asked, asked: Asked) -> int:
 class _Take:
     """One reply while it is recorded: the body as it comes, and what is kept of it."""
 
-    def __init__(self, redaction: Redaction, secrets: tuple[str, ...]) -> None:
+    def __init__(self, redaction: Redaction, secrets: Callable[[], tuple[str, ...]]) -> None:
         self._redaction = redaction
         self._secrets = secrets
         self._began_s = trio.current_time()
         self._http: HttpStream | None = None
         self._head_s = 0.0
-        self._pieces: list[Piece] = []
+        self._pieces: list[tuple[float, bytes]] = []
         self._end = LEFT
         self._end_s: float | None = None
         self._error: LMError | None = None
@@ -268,7 +269,7 @@ class _Take:
         except LMError as error:
             self.failed(error)
             raise
-        self._pieces.append(Piece(self._now_s(), self._redaction.data(data, self._secrets)))
+        self._pieces.append((self._now_s(), data))
         return data
 
     def failed(self, error: LMError) -> None:
@@ -277,17 +278,18 @@ class _Take:
             self._end, self._end_s, self._error = FAILED, self._now_s(), error
 
     def reply(self) -> RecordedReply:
-        """What is kept."""
-        head, error = self._http, self._error
+        """What is kept. Keys are looked for now: the network may have cut one in two, and some are known only by now."""
+        head, error, secrets = self._http, self._error, self._secrets()
+        bodies = self._redaction.pieces([data for _, data in self._pieces], secrets)
         kept = RecordedReply(
             status=head.status if head is not None else 0,
             headers=kept_headers(head.headers) if head is not None else {},
             head_s=self._head_s,
-            pieces=tuple(self._pieces),
+            pieces=tuple(Piece(at_s, body) for (at_s, _), body in zip(self._pieces, bodies, strict=True) if body),
             end=self._end,
             end_s=self._end_s if self._end_s is not None else self._now_s(),
             error=None if error is None else type(error).__name__,
-            message="" if error is None else self._redaction.text(str(error), self._secrets),
+            message="" if error is None else self._redaction.text(str(error), secrets),
         )
         return kept.tidy()
 

@@ -1,7 +1,7 @@
 """One recorded request with its replies, and the JSON file that it is kept in.
 
-The file is made to be read and reviewed: a body that is one JSON document stands as JSON, text as text, and only what is neither
-as base64. What a client is given again are the same bytes.
+The file is made to be read and reviewed: a body that is one JSON document stands as JSON, text as text, Amazon's binary event
+stream as its messages, and only what is none of these as base64. What a client is given again are the same bytes.
 """
 
 from __future__ import annotations
@@ -11,16 +11,20 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self, cast, final
 
 import attrs
 
 from actors.errors import UsageError
+from runtime.lm.http.binary_frames import TEXT, Message, messages_of
 from runtime.lm.http.http_messages import HttpRequest
-from runtime.record.redacting import Redaction, secrets_of
+from runtime.lm.http.request_keys import secrets_of
+from runtime.record.redacting import Redaction
 
 VERSION = 1
+_IN_PIECES = re.compile(r"stream|ndjson|json-?l|json-seq|multipart")
+"""Content types whose pieces mean something as they come: server-sent events, Amazon's event stream, a JSON document a line."""
 WHOLE, LEFT, FAILED = "whole", "left", "failed"
 """How a reply ended: it was read to its end; the client left before; the connection failed."""
 
@@ -40,9 +44,9 @@ class Asked:
     """The JSON of the body; a text, if it is none."""
 
     @classmethod
-    def of(cls, request: HttpRequest, redaction: Redaction) -> Self:
-        """What is kept of `request`."""
-        text = redaction.data(request.body, secrets_of(request)).decode("utf-8", "replace")
+    def of(cls, request: HttpRequest, redaction: Redaction, secrets: Sequence[str] = ()) -> Self:
+        """What is kept of `request`, which `secrets` authorise beside what stands in it."""
+        text = redaction.data(request.body, secrets_of(request, secrets)).decode("utf-8", "replace")
         try:
             body = json.loads(text) if text else None
         except ValueError:
@@ -96,7 +100,7 @@ class RecordedReply:
 
     def tidy(self) -> Self:
         """The same with a plain body in one piece: where the network cut it doesn't matter to who reads it as a whole."""
-        if self.end != WHOLE or len(self.pieces) < 2 or "stream" in self.headers.get("content-type", ""):
+        if self.end != WHOLE or len(self.pieces) < 2 or _IN_PIECES.search(self.headers.get("content-type", "")):
             return self
         return attrs.evolve(self, pieces=(Piece(self.pieces[-1].at_s, b"".join(piece.data for piece in self.pieces)),))
 
@@ -208,6 +212,11 @@ def _dumped(value: object, style: str) -> bytes:
 
 
 def _data_out(data: bytes) -> dict[str, Any]:
+    messages, rest = messages_of(data)
+    if messages and not rest:
+        shown = [_message_out(message) for message in messages]
+        if b"".join(map(_message_in, shown)) == data:
+            return {"messages": shown}
     try:
         text = data.decode()
     except UnicodeDecodeError:
@@ -223,7 +232,26 @@ def _data_out(data: bytes) -> dict[str, Any]:
     return {"text": text}
 
 
+def _message_out(message: Message) -> dict[str, Any]:
+    """A message of Amazon's event stream. Its checksums follow from the rest, so a person may edit it."""
+    headers = {
+        name: value.decode() if kind == TEXT else {"type": kind, "base64": base64.b64encode(value).decode()}
+        for name, kind, value in message.headers
+    }
+    return {"headers": headers, **_data_out(message.payload)}
+
+
+def _message_in(shown: Mapping[str, Any]) -> bytes:
+    headers = tuple(
+        (name, TEXT, value.encode()) if isinstance(value, str) else (name, value["type"], base64.b64decode(value["base64"]))
+        for name, value in shown["headers"].items()
+    )
+    return Message(headers, _data_in(shown)).to_bytes()
+
+
 def _data_in(piece: Mapping[str, Any]) -> bytes:
+    if "messages" in piece:
+        return b"".join(map(_message_in, piece["messages"]))
     if "base64" in piece:
         return base64.b64decode(piece["base64"], validate=True)
     if "text" in piece:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import codecs
+import itertools
 import re
-from collections.abc import Iterable, Mapping
-from typing import cast, final
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar, cast, final
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from actors.errors import DeclarationError
 from actors.words import repr_of
-from runtime.lm.http.http_messages import HttpRequest
-from runtime.lm.limits.redaction import REDACTED, redact
+from runtime.lm.http.binary_frames import TEXT, Message, messages_of
+from runtime.lm.http.request_keys import OPEN_PARAMETERS
+from runtime.lm.limits.redaction import REDACTED, key_patterns, long_enough
+
+Text = TypeVar("Text", str, bytes)
 
 FIELDS = (
     "access_token",
@@ -30,10 +36,50 @@ FIELDS = (
 KEPT_HEADERS = re.compile(r"content-type|retry-after(-ms)?|x-ratelimit-[\w-]+|anthropic-ratelimit-[\w-]+|x-amzn-errortype")
 """Headers of replies that are kept; all others are dropped, as they may name an account. None of a request is kept."""
 
-_OPEN_PARAMETERS = frozenset({"api-version", "alt", "beta"})
-"""Parameters of an address that are kept; the others may be keys and signatures."""
-_SCHEME = re.compile(r"^(?:bearer|basic|token)\s+", re.IGNORECASE)
-_SECRET_HEADER = re.compile(r"authorization|key|token|secret|cookie|signature|credential", re.IGNORECASE)
+
+Replaced = Callable[[re.Match[str]], str]
+
+
+def _whole(found: re.Match[str]) -> str:
+    return REDACTED
+
+
+def _value(found: re.Match[str]) -> str:
+    """The field without what it says, its quotes as they were."""
+    return f"{found[1]}{found[2]}{REDACTED}{found[2]}"
+
+
+def _starred(data: bytes, secrets: Sequence[str]) -> bytes:
+    """What isn't text, as long as it was."""
+    for secret in long_enough(secrets):
+        data = data.replace(secret.encode(), b"*" * len(secret.encode()))
+    return data
+
+
+def _substituted(text: str, cuts: list[int], pattern: re.Pattern[str], replaced: Replaced) -> tuple[str, list[int]]:
+    """`text` with each match replaced, and where it is cut now: what was cut within a match is cut before what stands for it."""
+    parts: list[str] = []
+    moved: list[int] = []
+    at = length = 0
+    left = iter([*cuts, len(text) + 1])
+    cut = next(left)
+    for found in pattern.finditer(text):
+        stand_in = replaced(found)
+        while cut < found.end():
+            moved.append(length + min(cut, found.start()) - at)
+            cut = next(left)
+        parts += [text[at : found.start()], stand_in]
+        length += found.start() - at + len(stand_in)
+        at = found.end()
+    while cut <= len(text):
+        moved.append(length + cut - at)
+        cut = next(left)
+    return "".join([*parts, text[at:]]), moved
+
+
+def _cut(whole: Text, cuts: Sequence[int]) -> Iterator[Text]:
+    for start, end in itertools.pairwise([0, *cuts]):
+        yield whole[start:end]
 
 
 @final
@@ -70,37 +116,64 @@ class Redaction:
 
     def text(self, text: str, secrets: tuple[str, ...]) -> str:
         """`text`, which may hold JSON, without what must not be kept."""
-        text = redact(text, secrets)
-        for fields in self._fields:
-            text = fields.sub(lambda found: f"{found[1]}{found[2]}{REDACTED}{found[2]}", text)
-        for pattern in self._patterns:
-            text = pattern.sub(REDACTED, text)
+        for pattern, replaced in self._passes(secrets):
+            text = pattern.sub(replaced, text)
         return text
 
     def data(self, data: bytes, secrets: tuple[str, ...]) -> bytes:
         """The same for bytes; what isn't text loses the `secrets` alone."""
+        return self.pieces((data,), secrets)[0]
+
+    def pieces(self, pieces: Sequence[bytes], secrets: tuple[str, ...]) -> tuple[bytes, ...]:
+        """The same for a body that came in `pieces`: also what the network has cut is found, and stands in the later piece.
+
+        So does a character, or a message of Amazon's event stream, that was cut: neither can be read before it is whole.
+        """
+        whole = b"".join(pieces)
+        messages, rest = messages_of(whole)
+        if messages:
+            return self._messages(messages, rest, list(itertools.accumulate(map(len, pieces))), secrets)
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        try:
+            text = whole.decode()
+            cuts = list(itertools.accumulate(len(decoder.decode(piece)) for piece in pieces))
+        except UnicodeDecodeError:
+            return tuple(_cut(_starred(whole, secrets), list(itertools.accumulate(map(len, pieces)))))
+        for pattern, replaced in self._passes(secrets):
+            text, cuts = _substituted(text, cuts, pattern, replaced)
+        return tuple(part.encode() for part in _cut(text, cuts))
+
+    def _messages(
+        self, messages: Sequence[Message], rest: bytes, cuts: Sequence[int], secrets: tuple[str, ...]
+    ) -> tuple[bytes, ...]:
+        """Each message in the piece in which it was whole, without what must not be kept and with its checksums."""
+        made, end = [b"" for _ in cuts], 0
+        for message in messages:
+            end += len(message.to_bytes())
+            headers = tuple(
+                (name, kind, self._readable(value, secrets) if kind == TEXT else value) for name, kind, value in message.headers
+            )
+            made[bisect_left(cuts, end)] += Message(headers, self._readable(message.payload, secrets)).to_bytes()
+        made[-1] += _starred(rest, secrets)
+        return tuple(made)
+
+    def _readable(self, data: bytes, secrets: tuple[str, ...]) -> bytes:
         try:
             return self.text(data.decode(), secrets).encode()
         except UnicodeDecodeError:
-            for secret in secrets:
-                data = data.replace(secret.encode(), b"*" * len(secret.encode()))
-            return data
+            return _starred(data, secrets)
+
+    def _passes(self, secrets: tuple[str, ...]) -> Iterator[tuple[re.Pattern[str], Replaced]]:
+        yield from ((pattern, _whole) for pattern in key_patterns(secrets))
+        yield from ((pattern, _value) for pattern in self._fields)
+        yield from ((pattern, _whole) for pattern in self._patterns)
 
     def address(self, url: str) -> str:
         """`url` without user, fragment and all parameters but those that are known to be open."""
         parts = urlsplit(url)
         port = f":{parts.port}" if parts.port else ""
-        query = urlencode([(name, value) for name, value in parse_qsl(parts.query) if name in _OPEN_PARAMETERS])
+        query = urlencode([(name, value) for name, value in parse_qsl(parts.query) if name in OPEN_PARAMETERS])
         return f"{parts.scheme}://{parts.hostname}{port}{parts.path}{'?' if query else ''}{query}"
-
-
-def secrets_of(request: HttpRequest) -> tuple[str, ...]:
-    """What authorises `request`: the values of headers and parameters that hold keys, without the word before them."""
-    parts = urlsplit(request.url)
-    found = [_SCHEME.sub("", value).strip() for name, value in request.headers.items() if _SECRET_HEADER.search(name)]
-    found += [value for name, value in parse_qsl(parts.query) if name not in _OPEN_PARAMETERS]
-    found += [word for word in (parts.username, parts.password) if word]
-    return tuple(dict.fromkeys(secret for secret in found if secret))
 
 
 def kept_headers(headers: Mapping[str, str]) -> dict[str, str]:

@@ -13,7 +13,8 @@ import pytest
 import trio
 
 from runtime.testing import Exploration, FoundFailure, NotExplored, Schedule, ScheduleDiverged, Simulation, find_failure, replay
-from tests.runtime.testing.sessions import ROOT, session
+from tests.runtime.testing.sessions import session
+from tests.warm import ROOT
 
 # --- G1: deadlines that come early -----------------------------------------------------------------------------------------
 

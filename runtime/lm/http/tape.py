@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -10,6 +10,10 @@ from runtime.lm.http.http_messages import HttpRequest, HttpStream
 
 Live = Callable[[], AbstractAsyncContextManager[HttpStream]]
 """Sends the request over the network, when it is entered."""
+
+
+Secrets = Callable[[], Sequence[str]]
+"""What authorises a request beside what stands in it, as far as it is known by then: a signature's key, a token of a session."""
 
 
 class Tape(Protocol):
@@ -20,6 +24,6 @@ class Tape(Protocol):
         """Whether any request may still go out, which takes a real key."""
         ...
 
-    def stream(self, request: HttpRequest, live: Live) -> AbstractAsyncContextManager[HttpStream]:
-        """The reply to `request` as it comes: a kept one, or that of `live`, which is kept then."""
+    def stream(self, request: HttpRequest, live: Live, secrets: Secrets) -> AbstractAsyncContextManager[HttpStream]:
+        """The reply to `request` as it comes: a kept one, or that of `live`, which is kept then, without any of `secrets`."""
         ...

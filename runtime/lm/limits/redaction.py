@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NoReturn, final
 from urllib.parse import quote, quote_plus
 
@@ -24,7 +24,12 @@ _KEYS = re.compile(
     r"(?i:bearer\s+)[\w.~+/*-]{8,}=*"
     r"|\b(?:sk|pk|rk|gsk|xai|r8|hf|pplx|key|tgp|csk|nvapi)[-_][\w*-]{6,}"
     r"|\bAIza[\w-]{10,}"
+    r"|\bya29\.[\w.-]{8,}"
+    r"|\b(?:AKIA|ASIA)[A-Z0-9]{12,}"
+    r"|(?i:\bsignature=)[0-9a-fA-F]{64}\b"
+    r"|(?i:\bx-amz-security-token[\"']?\s*[:=]\s*[\"']?)[\w+/=%-]{16,}"
 )
+"""What looks like a key: of providers, of Google's and Amazon's clouds, and the signature of a request."""
 
 
 @final
@@ -40,17 +45,28 @@ def long_enough(secrets: Iterable[str]) -> tuple[str, ...]:
 def redact(text: str, secrets: Sequence[str]) -> str:
     """`text` without `secrets`, as they stand and as JSON, Python and addresses write them, and without what looks like a key."""
     for secret in long_enough(secrets):
-        written = (
-            secret,
-            json.dumps(secret)[1:-1],
-            repr(secret)[1:-1],
-            quote(secret, safe=""),
-            quote(secret),
-            quote_plus(secret),
-        )
-        for form in sorted(set(written), key=len, reverse=True):
+        for form in _forms(secret):
             text = text.replace(form, REDACTED)
     return _KEYS.sub(REDACTED, text)
+
+
+def key_patterns(secrets: Sequence[str]) -> Iterator[re.Pattern[str]]:
+    """What :func:`redact` takes out, one after the other, for those who need to know where it stood."""
+    for secret in long_enough(secrets):
+        yield re.compile("|".join(map(re.escape, _forms(secret))))
+    yield _KEYS
+
+
+def _forms(secret: str) -> list[str]:
+    written = (
+        secret,
+        json.dumps(secret)[1:-1],
+        repr(secret)[1:-1],
+        quote(secret, safe=""),
+        quote(secret),
+        quote_plus(secret),
+    )
+    return sorted(set(written), key=len, reverse=True)
 
 
 def shorten(text: str) -> str:

@@ -12,20 +12,21 @@ import attrs
 from actors.errors import LMError, LMRefused, LMReplyUnreadable, UsageError
 from actors.lm import Completion, Embeddings, Usage, tool_calls_of
 from runtime.lm.http.http_messages import HttpReply
-from runtime.lm.limits.redaction import excerpt, raise_alone, redact
+from runtime.lm.http.request_keys import secrets_of
+from runtime.lm.limits.redaction import MIN_KEY_CHARS, excerpt, raise_alone, redact
 from runtime.lm.providers import embeddings
 from runtime.lm.providers.chunks import ChunkReader, whole_characters
 from runtime.lm.providers.dialects import SilentLog, parser_of, reader_of, reads_as_openai
+from runtime.lm.providers.error_table import FIXES, error_for, has_error, is_page
 from runtime.lm.providers.exchange import Exchange
-from runtime.lm.providers.failures import FIXES, error_for, has_error, is_page
+from runtime.lm.providers.import_litellm import fitted, is_warm, load, part
 from runtime.lm.providers.lenient import put_right, readable
-from runtime.lm.providers.library import fitted, is_warm, load, part
+from runtime.lm.providers.model_routes import Route
 from runtime.lm.providers.plain import PlainAnswer, plain_answer
 from runtime.lm.providers.plain_calls import PlainModel
 from runtime.lm.providers.price_list import cached_tokens
 from runtime.lm.providers.prices import Prices
 from runtime.lm.providers.reasons import known_reason, told_reason
-from runtime.lm.providers.routes import Route
 from runtime.lm.providers.usage import usage_of
 from runtime.messages.shapes import as_json, as_list, as_object, text_in
 
@@ -78,7 +79,7 @@ class ReplyReader:
         except UsageError:  # the installed litellm has not been tried
             raise
         except Exception as error:  # noqa: BLE001 - raised again, without keys
-            raise_alone(self._unreadable(exchange, reply, error, "answer"), error, self._secrets())
+            raise_alone(self._unreadable(exchange, reply, error, "answer"), error, self._secrets_in(exchange))
         return self._checked(answer, extras.get("refusal") or getattr(message, "refusal", None))  # the latter from 1.109 on
 
     def plain_completion(self, exchange: Exchange, reply: HttpReply) -> Completion | None:
@@ -97,7 +98,7 @@ class ReplyReader:
         except UsageError:  # the installed litellm has not been tried
             raise
         except Exception as error:  # noqa: BLE001 - raised again, without keys
-            raise_alone(self._unreadable(exchange, reply, error, "answer"), error, self._secrets())
+            raise_alone(self._unreadable(exchange, reply, error, "answer"), error, self._secrets_in(exchange))
 
     def _knows_cost(self, plain: PlainAnswer) -> bool:
         own = self._own()
@@ -119,14 +120,15 @@ class ReplyReader:
         except UsageError:  # the installed litellm has not been tried
             raise
         except Exception as error:  # noqa: BLE001 - raised again, without keys
-            raise_alone(self._unreadable(exchange, reply, error, "embeddings"), error, self._secrets())
+            raise_alone(self._unreadable(exchange, reply, error, "embeddings"), error, self._secrets_in(exchange))
         usage = self._usage_of(parsed, "embedding")
         return Embeddings(vectors, self._model, usage)
 
     def _unreadable(self, exchange: Exchange, reply: HttpReply, error: Exception, what: str) -> LMReplyUnreadable:
-        words = excerpt(reply.body, self._secrets())
+        secrets = self._secrets_in(exchange)
+        words = excerpt(reply.body, secrets)
         failure = LMReplyUnreadable(
-            f"HTTP {reply.status} from {redact(exchange.request.place, self._secrets())} carries no {what} that can be read "
+            f"HTTP {reply.status} from {redact(exchange.request.place, secrets)} carries no {what} that can be read "
             f"({type(error).__name__}): {words!r}.\n  Fix: {FIXES[LMReplyUnreadable]}",
             model=self._model,
             status=reply.status,
@@ -217,7 +219,12 @@ class ReplyReader:
 
     def error(self, exchange: Exchange, reply: HttpReply) -> LMError:
         """The error that `reply`, which carries no answer, amounts to."""
-        return error_for(reply, place=exchange.request.place, model=self._model, secrets=self._secrets())
+        return error_for(reply, place=exchange.request.place, model=self._model, secrets=self._secrets_in(exchange))
+
+    def _secrets_in(self, exchange: Exchange) -> tuple[str, ...]:
+        """The client's, and those that a call has in its own ``extra_headers``: a provider may repeat what it was sent."""
+        own = (secret for secret in secrets_of(exchange.request) if len(secret) >= MIN_KEY_CHARS)
+        return (*self._secrets(), *own)
 
     def _parse(self, exchange: Exchange, reply: HttpReply) -> Any:
         litellm, route = load(), self._route()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Generic, TypeVar, final
 
@@ -15,7 +15,7 @@ from runtime.lm.http.http_messages import HttpReply, HttpStream
 from runtime.lm.http.tape import Tape
 from runtime.lm.http.transport import HttpTransport, whole_reply
 from runtime.lm.providers.exchange import Exchange
-from runtime.lm.providers.library import is_warm
+from runtime.lm.providers.import_litellm import is_warm
 
 Answer = TypeVar("Answer")
 READ_ON_THE_LOOP_BYTES = 500_000
@@ -60,10 +60,15 @@ def stream(
                 "  Fix: leave record= out for this model, or ask it through a gateway that speaks OpenAI's protocol."
             )
         on_sent()
-        return tape.stream(exchange.request, functools.partial(stream, exchange, transport, may_resend, on_sent))
+        live = functools.partial(stream, exchange, transport, may_resend, on_sent)
+        return tape.stream(exchange.request, live, functools.partial(_secrets_of, exchange))
     if exchange.threaded is None and exchange.sign_in is None:
         return transport.stream(exchange.request, may_resend=may_resend, on_sent=on_sent)
     return _prepared(exchange, transport, may_resend, on_sent)
+
+
+def _secrets_of(exchange: Exchange) -> Sequence[str]:
+    return () if exchange.sign_in is None else exchange.sign_in.authority.secrets
 
 
 @final

@@ -20,8 +20,7 @@ from runtime.lm.limits.retry import Retry
 from runtime.record import Cassettes, RecordingMissing, RecordingUnreadable
 from runtime.record.cassettes import DEFAULT_MODE
 from runtime.testing.network import Exchange, VirtualNetwork
-
-pytest_plugins = ("pytester",)
+from tests.runtime.testing.sessions import session
 
 CANARY = "sk-canary-0123456789abcdef"
 ASK = [{"role": "user", "content": "Name a star."}]
@@ -280,21 +279,17 @@ def test_wrong_arguments_are_rejected(tmp_path: Path) -> None:
             Cassettes(folder, **options)
 
 
-def test_the_mode_comes_from_the_command_line(pytester: pytest.Pytester, tmp_path: Path) -> None:
-    pytester.makepyfile(
-        """
+def test_the_mode_comes_from_the_command_line(tmp_path: Path) -> None:
+    source = """
         from runtime.record import Cassettes
         def test_mode(tmp_path):
             assert Cassettes(tmp_path).mode == "none"
             assert Cassettes(tmp_path, mode="new").mode == "new"
         """
-    )
 
-    right = pytester.runpytest_subprocess("--understudy-record=none", "-p", "no:cacheprovider")
-    wrong = pytester.runpytest_subprocess("--understudy-record=often", "-p", "no:cacheprovider")
-
-    right.assert_outcomes(passed=1)
-    wrong.stderr.fnmatch_lines(["*--understudy-record=often: expected one of none, once, new, all.*"])
+    assert "1 passed" in session(tmp_path, source, "--understudy-record=none")
+    wrong = session(tmp_path, source, "--understudy-record=often")
+    assert wrong.startswith("ERROR: --understudy-record=often: expected one of none, once, new, all."), wrong
     assert DEFAULT_MODE.get() == "once"
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[3]
+from tests.runtime.testing.sessions import PLUGIN, session
+from tests.warm import SESSIONS, warm
 
 TESTS = """
 import trio
@@ -39,19 +37,7 @@ async def test_seed(virtual_runtime, seeded):
 
 
 def pytest_run(folder: Path, *options: str) -> str:
-    (folder / "test_user.py").write_text(TESTS)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "pytest", "-p", "runtime.testing.plugin", "-o", "trio_mode=true", "-q", *options]
-    return subprocess.run(
-        command,
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=240,
-        check=False,
-    ).stdout
+    return session(folder, TESTS, *options)
 
 
 def test_a_failure_is_replayed_by_the_line_it_prints(tmp_path: Path) -> None:
@@ -84,16 +70,13 @@ def test_a_failed_test_shows_its_seed(tmp_path: Path) -> None:
         ("--understudy-explore=0", "ERROR: --understudy-explore=0: expected a whole number >= 1."),
     ],
 )
-@pytest.mark.chaos
 def test_an_option_that_makes_no_sense_is_refused_in_a_line(option: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "test_user.py").write_text("")
-    command = [sys.executable, "-m", "pytest", "-p", "runtime.testing.plugin", option]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    ended = warm(*SESSIONS).pytest(tmp_path, *PLUGIN, option)
 
     assert ended.returncode == 4
-    assert ended.stderr.startswith(said), ended.stderr
-    assert "INTERNALERROR" not in ended.stdout + ended.stderr
+    assert ended.stdout.startswith(said), ended.stdout
+    assert "INTERNALERROR" not in ended.stdout
 
 
 def test_an_async_test_that_nobody_runs_is_told_what_is_missing(tmp_path: Path) -> None:
