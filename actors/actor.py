@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypedDict, TypeV
 
 import attrs
 
-from actors.checks import refuse
+from actors.argument_checks import refuse
 from actors.mailbox import MailboxSpec, MailboxStatistics
 from actors.restarts import Redelivery, RestartType
 from actors.typevars import M
@@ -258,6 +258,15 @@ class ActorContext(ABC):
     @abstractmethod
     def incarnation(self) -> int:
         """Which life of the actor this is, counted from 1."""
+
+    @property
+    def fence(self) -> int:
+        """Which start of a host this is, for an actor that lives on one; it grows. 0 in the runtime's own process.
+
+        For conditional writes outside: a table that keeps the highest fence it has seen, and rejects a lower one, takes nothing
+        from a host that was given up and has not noticed yet.
+        """
+        return 0
 
     @property
     @abstractmethod

@@ -9,20 +9,20 @@ from typing import Any, final
 import trio
 
 from actors.actor import Failure
-from actors.checks import COROUTINE
+from actors.argument_checks import COROUTINE
 from actors.errors import ActorFailed, AskCycle, MailboxFull, Unhandled, UsageError
 from actors.restarts import Redelivery
 from actors.words import said
 from runtime.core.cell import Cell
 from runtime.core.dead_letters import DeadReason
+from runtime.core.declared_answers import may_be_none
 from runtime.core.envelope import Envelope, OneShot
 from runtime.core.events import MessageRedelivering
-from runtime.core.frames import raised_at, trim
 from runtime.core.incarnation import Exit, ExitKind
 from runtime.core.mailbox import Mailbox, message_kind
 from runtime.core.refs import Ask, not_awaited
-from runtime.core.requests import may_be_none
 from runtime.core.stash import Deferred, LocalReply, Redeliveries, Stash
+from runtime.core.tracebacks import raised_at, trim
 
 
 @final
@@ -316,6 +316,13 @@ class Hand:
         """The actor does not know the current message."""
         envelope = self._in_hand("unhandled()")
         self._file_unhandled(envelope, f"{self.cell.address!r} does not handle {message_kind(message)}.")
+        envelope.slot = None
+
+    def reject(self, error: Exception) -> None:
+        """Turn away the current message, which no one has handled: its asker gets `error` itself."""
+        envelope = self._in_hand("reject()")
+        self.cell.services.dead_letters.add(self.cell.address, DeadReason.FAILED, envelope, error)
+        envelope.give_up(error)
         envelope.slot = None
 
     async def forward(self, target: Hand) -> None:

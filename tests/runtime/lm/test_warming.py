@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from runtime import open_runtime
-from runtime.lm.dspy import library as dspy_library
-from runtime.lm.providers import library
+from runtime.lm.dspy import import_dspy
+from runtime.lm.providers import import_litellm
 from runtime.testing import ScriptedLM
 
 HEAVY = "sorted({'dspy', 'litellm'} & set(sys.modules))"
@@ -58,8 +58,8 @@ os.wait()
 
 
 async def test_a_second_time_it_does_nothing(monkeypatch: pytest.MonkeyPatch):
-    dspy_library.library()
-    library.load()
+    import_dspy.library()
+    import_litellm.load()
 
     async with open_runtime(lm=ScriptedLM([])) as runtime:
         monkeypatch.setattr("trio.to_thread.run_sync", None)

@@ -32,7 +32,7 @@ from tests.runtime.serve.cast import Answer, Keys, Many, Question, Reply, answer
 from tests.runtime.serve.cast import Client as ASGIClient
 from tests.runtime.serve.listening import SERVERS, listening
 from tests.runtime.serve.test_gate import BAD_JSON
-from tests.runtime.serve.test_questions import letters
+from tests.runtime.serve.test_question_routes import letters
 
 ERAS = ("2026-07-28", "legacy")
 # The library's client leaves its streams to the garbage collector.
