@@ -18,13 +18,13 @@ from actors.lm import LM
 from runtime.app import open_runtime
 from runtime.cli.interrupts import run_until_interrupted
 from runtime.cli.loading import load_function, load_graph
-from runtime.cli.models import check_clients, choose_models, make_client
+from runtime.cli.named_models import check_clients, choose_models, make_client
 from runtime.cli.run import complain
 from runtime.cli.terminal import Progress, Style, printable
 from runtime.cli.ticking import ticking
 from runtime.cli.wrong_usage import WrongUsage
 from runtime.lm.client import LMClient
-from runtime.lm.dspy import library as dspy_library
+from runtime.lm.dspy import import_dspy
 from runtime.lm.predictors.compiling import CompiledPredictor, compile_graph
 from runtime.lm.predictors.optimising import MIN_EXAMPLES, Optimizer
 from runtime.lm.predictors.training import Row, read_rows
@@ -105,9 +105,9 @@ class _Compilation:
     async def main(self) -> list[CompiledPredictor] | int:
         """Compile; the report, or the exit code."""
         await check_clients([*self.named.values(), *([self.default] if self.default is not None else [])])
-        await dspy_library.warm_up()
+        await import_dspy.warm_up()
         if not self.is_verbose:
-            dspy_library.part("utils.logging_utils").disable_logging()
+            import_dspy.part("utils.logging_utils").disable_logging()
         try:
             async with open_runtime(lm=self.default, lms=self.named) as runtime, contextlib.AsyncExitStack() as stack:
                 for own in {id(spec.options.lm): spec.options.lm for spec in self.graph.plan().nodes.values()}.values():

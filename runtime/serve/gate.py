@@ -22,9 +22,9 @@ from runtime.embed.disconnects import ASGIApp, CancelOnDisconnect, Message, Rece
 from runtime.serve.auth import EVERYBODY, Authenticator, Caller
 from runtime.serve.auth import Scope as CallerScope
 from runtime.serve.limits import Limits, limited
-from runtime.serve.problems import Problem
+from runtime.serve.problem_documents import Problem
 from runtime.serve.web import CORSMiddleware, Headers, HTTPException, Response, TrustedHostMiddleware
-from runtime.traces.wire import dumps
+from runtime.traces.event_json import dumps
 
 _LOG = logging.getLogger("understudy.serve")
 

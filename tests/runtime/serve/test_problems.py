@@ -7,7 +7,7 @@ import re
 import pytest
 
 from runtime.serve.faces.following import words_of
-from runtime.serve.problems import KINDS, Problem
+from runtime.serve.problem_documents import KINDS, Problem
 from tests.runtime.serve.cast import Keys, serving
 
 
