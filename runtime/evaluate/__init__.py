@@ -3,6 +3,7 @@
 from runtime.evaluate.comparing import Comparison, compare, compared
 from runtime.evaluate.dataset import BadRow, Dataset, Example
 from runtime.evaluate.evaluating import Progress, evaluate
+from runtime.evaluate.predictors import Compilation, compile_graph
 from runtime.evaluate.results import Evaluation, RowResult, TimedStep
 from runtime.evaluate.scoring import Metric, Score, exact
 from runtime.evaluate.users import Dialogue, Exchange, Persona, SimulatedUser, converse
@@ -10,6 +11,7 @@ from runtime.evaluate.users import Dialogue, Exchange, Persona, SimulatedUser, c
 __all__ = [
     "BadRow",
     "Comparison",
+    "Compilation",
     "Dataset",
     "Dialogue",
     "Evaluation",
@@ -24,6 +26,7 @@ __all__ = [
     "TimedStep",
     "compare",
     "compared",
+    "compile_graph",
     "converse",
     "evaluate",
     "exact",
