@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypedDict, TypeV
 
 import attrs
 
-from actors.checks import refuse
+from actors.argument_checks import refuse
 from actors.mailbox import MailboxSpec, MailboxStatistics
 from actors.restarts import Redelivery, RestartType
 from actors.typevars import M

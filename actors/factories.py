@@ -21,7 +21,7 @@ from typing import Any, Final, TypeGuard, final
 import attrs
 
 from actors.actor import Actor
-from actors.checks import COROUTINE, unawaited
+from actors.argument_checks import COROUTINE, unawaited
 from actors.errors import DeclarationError, UsageError
 from actors.words import kind_of, repr_of
 

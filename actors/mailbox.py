@@ -7,7 +7,7 @@ from typing import final
 
 import attrs
 
-from actors.checks import is_a, is_count
+from actors.argument_checks import is_a, is_count
 
 
 @final

@@ -9,10 +9,10 @@ from typing import Any, cast, final
 
 import attrs
 
-from actors.checks import is_a, is_count, is_number, refuse
+from actors.argument_checks import is_a, is_count, is_number, refuse
+from actors.declared_fields import remembers_what_is_written, unwritten
 from actors.errors import UnderstudyError
 from actors.groups import is_fatal, leaves_of
-from actors.options import remembers_what_is_written, unwritten
 from actors.placement_errors import RemoteError
 from actors.words import add_note, attribute_of, said
 

@@ -14,12 +14,12 @@ from typing import Any, Final, cast, final
 import attrs
 
 from actors.actor import Actor, ActorRef, Terminated
-from actors.checks import is_a, is_count, is_number, is_place, refuse
+from actors.argument_checks import is_a, is_count, is_number, is_place, refuse
+from actors.declared_fields import OF_AN_ACTOR, explains_its_fields, remembers_what_is_written, unwritten
 from actors.errors import DeclarationError
 from actors.factories import check_factory, is_actor
 from actors.groups import leaves_of
 from actors.mailbox import MailboxSpec
-from actors.options import OF_AN_ACTOR, explains_its_fields, remembers_what_is_written, unwritten
 from actors.restarts import Backoff, Redelivery, RestartType
 from actors.words import INTERRUPTS, kind_of, repr_of
 

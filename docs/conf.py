@@ -44,7 +44,16 @@ napoleon_custom_sections = ["Source"]
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 
-FRONT_DOORS = ("actors", "runtime", "runtime.lm", "runtime.testing", "actors.errors")
+FRONT_DOORS = (
+    "actors",
+    "runtime",
+    "runtime.lm",
+    "runtime.testing",
+    "actors.errors",
+    "actors.message_errors",
+    "actors.placement_errors",
+    "actors.store_errors",
+)
 
 
 def in_module(name: str) -> str | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from actors import errors, message_errors, placement_errors, store_errors
 
 ROOT = Path(__file__).parents[1]
-CHECKS = ("actors/graphs", "runtime/lm/dspy/checking.py", "runtime/lm/tools/checking.py")
+CHECKS = ("actors/graphs", "runtime/lm/dspy/predict_checks.py", "runtime/lm/tools/tool_checks.py")
 """Where problems of graphs are made."""
 CODE = re.compile(r"[a-z]+(-[a-z]+)+")
 

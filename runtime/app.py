@@ -23,29 +23,29 @@ from actors.store_errors import StoreError
 from actors.supervision import Supervision, supervisor_spec
 from actors.words import repr_of
 from runtime.core.events import Event
-from runtime.core.failures import failure_in
+from runtime.core.foreign_errors import failure_in
 from runtime.core.opening import explained
 from runtime.core.services import Services
 from runtime.core.session import Session
 from runtime.core.watchdog import watching
 from runtime.graphs.common_limits import CommonLimits
 from runtime.graphs.engine import Engine
-from runtime.graphs.events import AnyEvent
 from runtime.graphs.history import History
 from runtime.graphs.keeper import Keeper, Keeping
+from runtime.graphs.run_events import AnyEvent
 from runtime.graphs.schedules import Scheduler
 from runtime.graphs.supposing import WhatIf, supposed_of
 from runtime.journal.memory import MemoryStore
-from runtime.journal.opening import store_of
+from runtime.journal.named_stores import store_of
 from runtime.journal.retention import Retention
 from runtime.journal.store import Store
 from runtime.lm.limits.budget import Budget, check_budget
 from runtime.lm.models import Connections, Models
-from runtime.lm.predictors.serving import Predictors
+from runtime.lm.predictors.loaded_predictors import Predictors
 from runtime.parts.actors import RuntimeActors
 from runtime.parts.cases import RuntimeCases
 from runtime.parts.runs import RuntimeRuns
-from runtime.parts.store import RuntimeStore
+from runtime.parts.stored_runs import RuntimeStore
 from runtime.parts.views import RuntimeViews
 from runtime.placement.placement import placement_of
 from runtime.placement.places import Here, Place

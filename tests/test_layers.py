@@ -97,30 +97,32 @@ ALSO: Mapping[str, tuple[str, ...]] = {
 PURE = (
     "actors/",
     "runtime/draw/",
-    "runtime/core/frames.py",
+    "runtime/core/tracebacks.py",
     "runtime/core/lifecycle.py",
     "runtime/core/restarts.py",
     "runtime/graphs/reducer/",
     "runtime/messages/",
-    "runtime/placement/failures.py",
+    "runtime/placement/portable_errors.py",
     "runtime/placement/frames.py",
-    "runtime/placement/payloads.py",
+    "runtime/placement/call_payloads.py",
     "runtime/placement/protocol.py",
     "runtime/traces/blame.py",
     "runtime/traces/chrome.py",
-    "runtime/traces/reading.py",
+    "runtime/traces/event_reader.py",
     "runtime/traces/steps.py",
-    "runtime/traces/svg.py",
+    "runtime/traces/trace_svg.py",
 )
+
+PROGRAMS = ("main",)  # files that a process is started with, whichever
 
 # One foreign library, one file. A second file is an exception that gives its reason beside its row.
 FOREIGN: Mapping[str, frozenset[str]] = {
     # The demo compares with DSPy as its users call it, which is what the bridge exists to avoid.
-    "dspy": frozenset({"runtime/lm/dspy/library.py", "runtime/cli/demo_dspy.py"}),
+    "dspy": frozenset({"runtime/lm/dspy/import_dspy.py", "runtime/cli/demo_dspy.py"}),
     "h11": frozenset(
         {
             "runtime/lm/http/http1.py",  # the client's side; the test provider's side shares nothing with it
-            "runtime/testing/models/wire.py",
+            "runtime/testing/models/http_server.py",
         }
     ),
     "httpx": frozenset(
@@ -137,7 +139,7 @@ FOREIGN: Mapping[str, frozenset[str]] = {
     "prometheus_client": frozenset({"runtime/telemetry/prometheus.py"}),
     "packaging": frozenset({"runtime/cli/doctor.py"}),
     "PIL": frozenset({"runtime/draw/png.py"}),
-    "litellm": frozenset({"runtime/lm/providers/library.py"}),
+    "litellm": frozenset({"runtime/lm/providers/import_litellm.py"}),
     "mcp": frozenset(
         {
             "runtime/tools/mcp_client.py",
@@ -146,7 +148,7 @@ FOREIGN: Mapping[str, frozenset[str]] = {
     ),
     "httpx2": frozenset({"runtime/tools/mcp_client.py"}),  # that of the library mcp, with which it comes
     "ag_ui": frozenset({"runtime/serve/faces/agui_events.py"}),
-    "rich": frozenset({"runtime/cli/watch.py"}),
+    "rich": frozenset({"runtime/cli/live_view.py"}),
     "cronsim": frozenset({"runtime/graphs/schedule_times.py"}),
     "msgspec": frozenset({"runtime/messages/codec.py"}),
     "psycopg": frozenset({"runtime/journal/postgres_wire.py"}),
@@ -358,7 +360,7 @@ def test_every_foreign_library_is_declared_as_a_dependency() -> None:
             "runtime/lm/providers may not import runtime/lm/dspy",
         ),
         (
-            "runtime/lm/dspy/reading.py",
+            "runtime/lm/dspy/unreadable.py",
             "def read():\n    from runtime.lm.providers.translation import prepare",
             "runtime/lm/dspy may not import runtime/lm/providers",
         ),
@@ -378,7 +380,7 @@ def test_every_foreign_library_is_declared_as_a_dependency() -> None:
             "from runtime.lm.client import LMClient",
             "runtime/graphs/reducer may not import runtime/lm",
         ),
-        ("runtime/graphs/reducer/memory.py", "import trio", "a pure file imports trio"),
+        ("runtime/graphs/reducer/recalling.py", "import trio", "a pure file imports trio"),
         ("actors/errors.py", "from actors.actor import Actor", "import one another"),
         ("actors/errors.py", "from runtime.core.cell import Cell", "actors may not import runtime/core"),
         ("actors/errors.py", "from .graphs.plan import Plan", "actors may not import actors/graphs"),
@@ -407,6 +409,31 @@ def test_a_folder_without_a_room_and_a_room_without_a_file_are_found() -> None:
         "runtime/new/cell.py: no such room. Fix: add 'runtime/new' to LAW or FLOORS.",
         "runtime/embed: an empty room. Fix: remove it from LAW or FLOORS.",
     ]
+
+
+def same_names(files: Mapping[str, str]) -> list[str]:
+    """The names that more than one file bears, each with its files.
+
+    Two may: what ``actors`` declares and ``runtime`` carries out, and a command, whose file is named as it is typed.
+    """
+    bearers: dict[str, list[str]] = {}
+    for path, source in files.items():
+        name = path.rpartition("/")[2].removesuffix(".py")
+        is_command = path.startswith("runtime/cli/") and source.startswith(f'"""``understudy {name}')
+        if name not in {"__init__", *PROGRAMS} and not is_command:
+            bearers.setdefault(name, []).append(path)
+    return [" and ".join(paths) for paths in bearers.values() if len({path.partition("/")[0] for path in paths}) < len(paths)]
+
+
+def test_no_two_files_bear_one_name() -> None:
+    """A traceback and a list of open files show little more than the name of a file."""
+    assert same_names(source_files()) == []
+
+
+def test_a_second_file_of_a_name_is_found() -> None:
+    files = source_files() | {"runtime/serve/mailbox.py": "", "runtime/cli/mailbox.py": '"""``understudy mailbox``."""'}
+
+    assert same_names(files) == ["actors/mailbox.py and runtime/core/mailbox.py and runtime/serve/mailbox.py"]
 
 
 def loaded_by(statement: str) -> set[str]:

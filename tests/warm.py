@@ -15,6 +15,7 @@ import runpy
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import traceback
 import warnings
@@ -34,7 +35,7 @@ SESSIONS: Final = (
     "runtime.testing.models.provider",
 )
 """What a session of pytest imports; not the plugin itself, whose asserts pytest rewrites as it imports it."""
-PATIENCE_S: Final = 240.0
+PATIENCE_S: Final = 900.0
 """Far more than any of them takes, on a busy machine too."""
 
 
@@ -43,6 +44,7 @@ class Warm:
 
     def __init__(self, *modules: str) -> None:
         """It begins to import `modules` now, and is ready when the first job is done."""
+        self._folder = tempfile.TemporaryDirectory(prefix="understudy-warm-")
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.warm", *modules],
             cwd=ROOT,
@@ -63,13 +65,19 @@ class Warm:
         What it writes to its standard error stands between the rest, in the order of writing.
         """
         quiet = "ignore::pytest.PytestAssertRewriteWarning"  # of the plugins that are here already
-        argv = ["pytest", "-p", "no:schemathesis", "-W", quiet, *options]
-        return self._do({"run": "module", "what": "pytest", "name": "__main__", "argv": argv}, folder, environ)
+        return self.module(folder, "pytest", "-p", "no:schemathesis", "-W", quiet, *options, environ=environ)
+
+    def module(
+        self, folder: Path, name: str, *arguments: str, environ: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """What ``python -m NAME ARGUMENT…`` does in `folder`, printed as `pytest` above says."""
+        return self._do({"run": "module", "what": name, "name": "__main__", "argv": [name, *arguments]}, folder, environ)
 
     def _do(
         self, job: dict[str, Any], folder: Path, environ: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        out, err = folder / ".printed", folder / (".printed" if job["run"] == "module" else ".failed")
+        printed = Path(self._folder.name)
+        out, err = printed / "out", printed / ("out" if job["run"] == "module" else "err")
         out.unlink(missing_ok=True)
         err.unlink(missing_ok=True)
         environment = {**(os.environ if environ is None else environ), "PYTHONPATH": str(ROOT)}
@@ -93,6 +101,7 @@ class Warm:
         self._process.wait()
         assert self._process.stdout is not None, "it was started with pipes"
         self._process.stdout.close()
+        self._folder.cleanup()
 
 
 @functools.cache
@@ -131,7 +140,7 @@ def _become(job: Any) -> NoReturn:
             warnings.filterwarnings("error", category=DeprecationWarning, module=job["name"])
             runpy.run_path(job["what"], run_name=job["name"])
         else:
-            runpy.run_module(job["what"], run_name=job["name"])
+            runpy.run_module(job["what"], run_name=job["name"], alter_sys=True)
         code = 0
     except SystemExit as left:
         if not isinstance(left.code, int | None):

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import final
 
 from actors.errors import Problem
+from actors.graphs.added_nodes import has_agents
 from actors.graphs.annotations import Many
 from actors.graphs.edges import Edge, Receiver, related
 from actors.graphs.effects import Effect
-from actors.graphs.embedding import has_agents
 from actors.graphs.node import Input, Kind, Nested, NodeSpec
 from actors.graphs.plan import Plan
 from actors.graphs.signature import Resolved

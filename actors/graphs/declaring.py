@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from actors.checks import refuse
+from actors.argument_checks import refuse
 from actors.errors import DeclarationError
 from actors.graphs.annotations import Names, how_to_make_message, is_message_type, location
 from actors.graphs.effects import Effect

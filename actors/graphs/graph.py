@@ -10,15 +10,15 @@ from typing import Any, Generic, TypeVar, Unpack, cast, final, overload
 
 from actors.actor import Actor, ActorRef
 from actors.errors import DeclarationError, GraphInvalid, Problem
+from actors.graphs.added_nodes import embedded_in, message_types, nested_hints, nested_problems
+from actors.graphs.analysis import compiled
 from actors.graphs.annotations import capture, release
 from actors.graphs.check import FURTHER_CHECKS
-from actors.graphs.compiling import compiled
 from actors.graphs.connections import Connect, check_when, plain
 from actors.graphs.declaring import declare, embed
 from actors.graphs.decorating import caller, decorator, unfilled
 from actors.graphs.dependencies import ORIGINAL
 from actors.graphs.describe import describe
-from actors.graphs.embedding import embedded_in, message_types, nested_hints, nested_problems
 from actors.graphs.finish import Finish
 from actors.graphs.hints import find_hints
 from actors.graphs.mermaid import draw

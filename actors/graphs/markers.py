@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar, final
 
 import attrs
 
-from actors.checks import check_count, refuse
+from actors.argument_checks import check_count, refuse
 from actors.errors import DeclarationError
 from actors.graphs.toolboxes import Toolbox
 

@@ -9,12 +9,12 @@ from typing import Any, Final, Literal, TypedDict, cast, final
 
 import attrs
 
-from actors.checks import is_a, is_count, is_place, refuse
+from actors.argument_checks import is_a, is_count, is_place, refuse
+from actors.declared_fields import ELSEWHERE, inheriting, nearest
 from actors.errors import DeclarationError
 from actors.graphs.effects import Effect
 from actors.lm import LM
 from actors.mailbox import MailboxSpec
-from actors.options import ELSEWHERE, inheriting, nearest
 from actors.restarts import Backoff, Redelivery, RestartType
 from actors.supervision import Supervision
 

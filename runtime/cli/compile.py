@@ -15,17 +15,17 @@ from actors.graphs.graph import Graph
 from runtime.app import open_runtime
 from runtime.cli.interrupts import run_until_interrupted
 from runtime.cli.loading import load_graph
-from runtime.cli.metrics import load_metric
-from runtime.cli.models import check_clients, choose_models, make_client
+from runtime.cli.named_metric import load_metric
+from runtime.cli.named_models import check_clients, choose_models, make_client
 from runtime.cli.run import complain
 from runtime.cli.terminal import Progress, Style, printable
 from runtime.cli.ticking import ticking
 from runtime.cli.wrong_usage import WrongUsage
 from runtime.evaluate.comparing import Comparison
-from runtime.evaluate.predictors import Compilation, compile_graph
+from runtime.evaluate.compiled_nodes import Compilation, compile_graph
 from runtime.evaluate.scoring import RAISED
 from runtime.lm.client import LMClient
-from runtime.lm.dspy import library as dspy_library
+from runtime.lm.dspy import import_dspy
 from runtime.lm.limits.budget import Budget
 from runtime.lm.predictors.compiling import CompiledPredictor
 from runtime.lm.predictors.optimising import MIN_EXAMPLES, Optimizer
@@ -113,9 +113,9 @@ class _Compilation:
     async def main(self) -> Compilation | int:
         """Compile; the report, or the exit code."""
         await check_clients([*self.named.values(), *([self.default] if self.default is not None else [])])
-        await dspy_library.warm_up()
+        await import_dspy.warm_up()
         if not self.options.verbose:
-            dspy_library.part("utils.logging_utils").disable_logging()
+            import_dspy.part("utils.logging_utils").disable_logging()
         most = self.options.max_cost_usd
         budget = None if most is None else Budget(max_cost_usd=most)
         try:

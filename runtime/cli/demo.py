@@ -13,13 +13,13 @@ import trio
 
 from actors.errors import UnderstudyError
 from runtime.app import Runtime, open_runtime
-from runtime.cli import demo_trio, report, study
+from runtime.cli import demo_report, demo_trio, study
 from runtime.cli.demo_dspy import Comparison
 from runtime.cli.demo_graph import Intent
 from runtime.cli.demo_trio import Happening
-from runtime.cli.failures import describe
+from runtime.cli.failed_run import describe
 from runtime.cli.interrupts import run_until_interrupted
-from runtime.cli.models import check_clients, make_client
+from runtime.cli.named_models import check_clients, make_client
 from runtime.cli.terminal import Progress, Style, printable
 from runtime.cli.ticking import ticking
 from runtime.cli.timeline import Measured, Timeline, join
@@ -108,18 +108,18 @@ class _Study:
 
     async def run(self) -> int:
         screen, style = self._screen, self._screen.style
-        screen.show(report.introduction(style, self._scale))
+        screen.show(demo_report.introduction(style, self._scale))
         async with open_runtime(lms=demo_trio.clients(self._handle.api_base)) as runtime:
             ways, cold = await self._warm_up(runtime)
-            screen.show([*report.cold_start(style, cold), "", *report.legend(style)])
+            screen.show([*demo_report.cold_start(style, cold), "", *demo_report.legend(style)])
             for key, way in ways.items():
                 await self._measure(key, way)
             happenings = await self._fail(runtime)
         output = ", ".join(sorted(self._outputs))
         screen.show(
-            report.same_output(output, style),
-            report.failure(happenings, self._runs["e"].makespan_s, style),
-            report.concluded(self._runs, style),
+            demo_report.same_output(output, style),
+            demo_report.failure(happenings, self._runs["e"].makespan_s, style),
+            demo_report.concluded(self._runs, style),
         )
         screen.show_json(
             {
@@ -127,7 +127,7 @@ class _Study:
                 "variants": {key: timeline.to_json() for key, timeline in self._runs.items()},
                 "output": output,
                 "failure": [attrs.asdict(happening) for happening in happenings],
-                "conclusion": report.conclusion(self._runs),
+                "conclusion": demo_report.conclusion(self._runs),
             }
         )
         return 0 if len(self._outputs) == 1 and self._runs["e"].most_in_flight == study.OVERLAPPING else 1
@@ -168,7 +168,7 @@ class _Study:
         timeline = self._runs[key] = join(measured, snapshot.requests)
         self._outputs.add(measured.output)
         scale_s = study.sequence_s() * self._scale * 1.07
-        self._screen.show(report.variant(key, timeline, scale_s=scale_s, style=self._screen.style))
+        self._screen.show(demo_report.variant(key, timeline, scale_s=scale_s, style=self._screen.style))
 
     async def _fail(self, runtime: Runtime) -> list[Happening]:
         await _in_thread(partial(self._handle.configure, study.failing_scripts(self._scale, demo_trio.FAILING)))
@@ -182,8 +182,8 @@ async def _on_a_provider(client: LMClient, options: Options) -> int:
     async with open_runtime(lms={each.name: client for each in study.EXTRACTORS}) as runtime:
         measured = await screen.during(client.model, partial(demo_trio.measure, runtime, INTENT))
     timeline = join(measured)
-    drawn = report.variant("e", timeline, scale_s=timeline.makespan_s, style=screen.style)
-    screen.show(drawn, report.same_output(measured.output, screen.style)[1:])
+    drawn = demo_report.variant("e", timeline, scale_s=timeline.makespan_s, style=screen.style)
+    screen.show(drawn, demo_report.same_output(measured.output, screen.style)[1:])
     screen.show_json({"model": client.model, "variants": {"e": timeline.to_json()}, "output": measured.output})
     return 0
 

@@ -14,8 +14,8 @@ import trio
 from packaging.requirements import Requirement
 
 from actors.errors import UnderstudyError
-from runtime.cli.failures import describe
-from runtime.cli.models import check_clients, make_client
+from runtime.cli.failed_run import describe
+from runtime.cli.named_models import check_clients, make_client
 from runtime.cli.terminal import one_line, printable
 from runtime.lm.providers.known import KEY_VARIABLES
 

@@ -16,8 +16,8 @@ from actors.lm import LM
 from runtime.app import Runtime, open_runtime
 from runtime.cli.interrupts import run_until_interrupted
 from runtime.cli.loading import load_graphs
-from runtime.cli.metrics import load_metric
-from runtime.cli.models import check_clients, make_clients
+from runtime.cli.named_metric import load_metric
+from runtime.cli.named_models import check_clients, make_clients
 from runtime.cli.run import complain
 from runtime.cli.terminal import Progress, Style, printable
 from runtime.cli.ticking import ticking

@@ -98,7 +98,7 @@ def _contents(graph: Graph, suffix: str) -> bytes:
 
 def _page(graph: Graph) -> str:
     """The design page, with the prompts as DSPy writes them."""
-    from runtime.cli.prompts import prompts_page  # noqa: PLC0415 - it loads what fills nodes, and no other action needs that
+    from runtime.cli.shown_prompts import prompts_page  # noqa: PLC0415 - it loads what fills nodes, and no other action needs that
 
     page = graph.describe()
     try:

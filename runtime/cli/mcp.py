@@ -15,10 +15,10 @@ import trio
 from actors.errors import DeclarationError, UnderstudyError
 from actors.graphs.graph import Graph
 from runtime.app import open_runtime
-from runtime.cli.failures import describe
+from runtime.cli.failed_run import describe
 from runtime.cli.interrupts import run_until_interrupted
 from runtime.cli.loading import load_graphs
-from runtime.cli.models import check_clients, make_clients
+from runtime.cli.named_models import check_clients, make_clients
 from runtime.cli.terminal import printable
 from runtime.cli.wrong_usage import WrongUsage
 from runtime.lm.client import LMClient

@@ -21,17 +21,17 @@ from actors.graphs.graph import Graph
 from runtime.app import Runtime, open_runtime
 from runtime.cli import inputs
 from runtime.cli.board import Board
-from runtime.cli.failures import describe, describe_whole
+from runtime.cli.failed_run import describe, describe_whole
 from runtime.cli.interrupts import run_until_interrupted
 from runtime.cli.loading import load_graph
-from runtime.cli.models import check_clients, make_clients
+from runtime.cli.named_models import check_clients, make_clients
 from runtime.cli.terminal import Progress, Style, encodes, plain, printable
 from runtime.cli.ticking import View, ticking
 from runtime.cli.wrong_usage import WrongUsage
-from runtime.graphs.events import LMAsked, LMCalled, RunFinished
+from runtime.graphs.run_events import LMAsked, LMCalled, RunFinished
 from runtime.journal.memory import MemoryStore
 from runtime.lm.client import LMClient
-from runtime.lm.predictors.serving import Predictors
+from runtime.lm.predictors.loaded_predictors import Predictors
 from runtime.messages import schemas
 from runtime.traces.event_file import EventFile
 
@@ -237,7 +237,7 @@ def _writable(option: str, path: str) -> Path:
 
 def _view(board: Board, stream: TextIO, style: Style) -> View:
     try:
-        from runtime.cli.watch import Watch  # noqa: PLC0415 - an extra installs what it needs
+        from runtime.cli.live_view import Watch  # noqa: PLC0415 - an extra installs what it needs
     except ImportError as error:
         raise WrongUsage("--watch needs rich, which is not installed. Fix: pip install 'understudy[watch]'") from error
     return Watch(board, stream, style)

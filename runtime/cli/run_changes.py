@@ -20,7 +20,7 @@ from runtime.app import Runtime, open_runtime
 from runtime.cli import inputs
 from runtime.cli.interrupts import run_until_interrupted
 from runtime.cli.loading import load_graph
-from runtime.cli.models import check_clients, make_clients
+from runtime.cli.named_models import check_clients, make_clients
 from runtime.cli.run import complain, to_json
 from runtime.cli.runs import out, with_store
 from runtime.cli.terminal import one_line, plain, printable
@@ -28,7 +28,7 @@ from runtime.cli.wrong_usage import WrongUsage
 from runtime.graphs.approvals import forms_of
 from runtime.graphs.handle import RunHandle
 from runtime.graphs.posting import checked_key, open_question, post_answer, post_signal, question_of, read_signal
-from runtime.graphs.record import RunStatus
+from runtime.graphs.run_record import RunStatus
 from runtime.graphs.stored import unknown
 from runtime.graphs.stored_answers import read_one_of, remember
 from runtime.journal.store import Store

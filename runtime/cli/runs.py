@@ -14,13 +14,13 @@ import trio
 
 from actors.errors import UsageError
 from actors.store_errors import StoreError, UnknownRun
-from runtime.cli.failures import describe
+from runtime.cli.failed_run import describe
 from runtime.cli.terminal import Style, one_line, plain, printable
 from runtime.cli.timeline import Span, Timeline, draw
 from runtime.cli.wrong_usage import WrongUsage
 from runtime.graphs.history import History, HistoryStep, history_of
 from runtime.graphs.stored import unknown
-from runtime.journal.opening import store_of
+from runtime.journal.named_stores import store_of
 from runtime.journal.records import RecordKind
 from runtime.journal.store import Posted, PostedKind, RunQuery, Store, StoredRun, StoredStatus
 

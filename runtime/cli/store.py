@@ -12,13 +12,13 @@ import trio
 from actors.errors import UsageError
 from actors.store_errors import StoreError
 from actors.words import counted, said
-from runtime.cli.failures import describe
+from runtime.cli.failed_run import describe
 from runtime.cli.runs import out, with_store
 from runtime.cli.terminal import printable
 from runtime.cli.wrong_usage import WrongUsage
 from runtime.graphs.history import history_of
 from runtime.journal import sqlite_upkeep as upkeep
-from runtime.journal.opening import store_of
+from runtime.journal.named_stores import store_of
 from runtime.journal.sqlite import SqliteStore
 from runtime.journal.store import RunQuery, Store
 

@@ -8,7 +8,7 @@ from typing import Final, final
 import attrs
 
 from runtime.testing.models.answers import field_answer
-from runtime.testing.models.script import Failure, ModelScript
+from runtime.testing.models.provider_script import Failure, ModelScript
 
 FAST: Final = 0.1
 """``--fast`` multiplies every latency by this."""

@@ -23,9 +23,9 @@ from runtime.inspector.export import export_page
 from runtime.journal.store import Store
 from runtime.traces.blame import blame_of
 from runtime.traces.chrome import chrome_trace
-from runtime.traces.reading import of_run, read_events
+from runtime.traces.event_reader import of_run, read_events
 from runtime.traces.steps import trace_of
-from runtime.traces.svg import draw_trace as draw_svg
+from runtime.traces.trace_svg import draw_trace as draw_svg
 
 FORMATS: Final = (".html", ".json", ".svg")
 

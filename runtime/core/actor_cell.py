@@ -19,8 +19,7 @@ from actors.supervision import ChildSpec, Directive
 from actors.words import said
 from runtime.core.cell import Cell, Overseer
 from runtime.core.envelope import Envelope
-from runtime.core.failures import failure_in
-from runtime.core.frames import raised_at, trim
+from runtime.core.foreign_errors import failure_in
 from runtime.core.hand import Hand
 from runtime.core.idleness import Idleness
 from runtime.core.incarnation import Exit
@@ -28,6 +27,7 @@ from runtime.core.lifecycle import State
 from runtime.core.mailbox import Mailbox
 from runtime.core.refs import ActorStatistics, LocalRef
 from runtime.core.services import Services
+from runtime.core.tracebacks import raised_at, trim
 
 _NEVER = math.inf
 FAIRNESS = 64

@@ -24,12 +24,12 @@ from actors.actor import ActorRef, StopReason, Terminated
 from actors.restarts import RestartType
 from actors.supervision import Directive, SupervisorRef
 from runtime.core.events import ActorCrashed, ActorEnded, ActorStarted
-from runtime.core.failures import is_of_a_dead_loop
-from runtime.core.frames import trim
+from runtime.core.foreign_errors import is_of_a_dead_loop
 from runtime.core.incarnation import Exit, ExitKind, Start, classify
 from runtime.core.lifecycle import Move, Next, NextStep, State, Unrecovered, moved
 from runtime.core.services import Services
 from runtime.core.timekeeper import Timer
+from runtime.core.tracebacks import trim
 from runtime.core.waits import Waiter
 
 current_cell: contextvars.ContextVar[Cell | None] = contextvars.ContextVar("current_cell", default=None)

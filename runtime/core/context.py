@@ -16,7 +16,6 @@ from actors.words import repr_of
 from runtime.core.actor_cell import ActorCell
 from runtime.core.cell import Cell
 from runtime.core.envelope import Envelope
-from runtime.core.frames import without_frames
 from runtime.core.mailbox import Mailbox
 from runtime.core.refs import LocalRef, not_a_ref
 from runtime.core.spawning import spawn_under
@@ -24,6 +23,7 @@ from runtime.core.supervisor import SupervisorCell
 from runtime.core.supervisor_ref import LocalSupervisorRef
 from runtime.core.tasks import ActorTasks
 from runtime.core.timers import KeyedTimers
+from runtime.core.tracebacks import without_frames
 
 _HANDLER: Final = "async def …(message) for what it becomes."
 

@@ -17,7 +17,7 @@ from actors.mailbox import DeadLetterPolicy
 from actors.words import repr_of
 from runtime.core.envelope import Envelope, content_of
 from runtime.core.events import EventBus, MessageDeadLettered
-from runtime.core.payloads import size_of, summary_of
+from runtime.core.message_sizes import size_of, summary_of
 
 _LETTER_BYTES = 300
 """What a letter weighs besides its message and its error."""

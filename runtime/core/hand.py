@@ -9,20 +9,20 @@ from typing import Any, final
 import trio
 
 from actors.actor import Failure
-from actors.checks import COROUTINE
+from actors.argument_checks import COROUTINE
 from actors.errors import ActorFailed, AskCycle, MailboxFull, Unhandled, UsageError
 from actors.restarts import Redelivery
 from actors.words import said
 from runtime.core.cell import Cell
 from runtime.core.dead_letters import DeadReason
+from runtime.core.declared_answers import may_be_none
 from runtime.core.envelope import Envelope, OneShot
 from runtime.core.events import MessageRedelivering
-from runtime.core.frames import raised_at, trim
 from runtime.core.incarnation import Exit, ExitKind
 from runtime.core.mailbox import Mailbox, message_kind
 from runtime.core.refs import Ask, not_awaited
-from runtime.core.requests import may_be_none
 from runtime.core.stash import Deferred, LocalReply, Redeliveries, Stash
+from runtime.core.tracebacks import raised_at, trim
 
 
 @final

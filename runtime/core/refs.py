@@ -10,16 +10,16 @@ import trio
 
 from actors.actor import ActorRef, Terminated
 from actors.actor import ActorStatistics as ActorStatistics
-from actors.checks import COROUTINE, unawaited
+from actors.argument_checks import COROUTINE, unawaited
 from actors.errors import AskCycle, UnderstudyError, UsageError
 from actors.words import repr_of
 from runtime.core.cell import Cell, current_cell, off_duty
 from runtime.core.duty import in_thread
 from runtime.core.envelope import Envelope, OneShot
-from runtime.core.frames import without_frames
 from runtime.core.lifecycle import State
 from runtime.core.mailbox import Mailbox
 from runtime.core.services import Services
+from runtime.core.tracebacks import without_frames
 from runtime.core.waits import Waiter, no_end, resolve, ring, shown
 from runtime.core.worker_threads import thread_not_counted
 

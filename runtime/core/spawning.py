@@ -8,9 +8,9 @@ from typing import Any, Final
 import attrs
 
 from actors.actor import Actor, ActorRef, SpawnOptions
+from actors.declared_fields import OF_AN_ACTOR, nearest
 from actors.errors import DeclarationError
 from actors.factories import check_factory
-from actors.options import OF_AN_ACTOR, nearest
 from actors.supervision import ChildSpec, spec_like
 from actors.typevars import M
 from runtime.core.actor_cell import ActorCell

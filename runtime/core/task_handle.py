@@ -12,7 +12,7 @@ import outcome
 import trio
 
 from actors.actor import Actor, ActorRef, Terminated
-from actors.checks import unawaited
+from actors.argument_checks import unawaited
 from actors.errors import UnderstudyError, UsageError
 from actors.factories import check_call
 from actors.restarts import RestartType
@@ -20,10 +20,10 @@ from actors.typevars import Out
 from runtime.core.actor_cell import ActorCell
 from runtime.core.cell import current_cell, off_duty
 from runtime.core.envelope import Envelope, OneShot, Wrapper
-from runtime.core.frames import without_frames
 from runtime.core.refs import Ask, LocalRef, refuse_own_end
 from runtime.core.spawning import spawn_under
 from runtime.core.supervisor import SupervisorCell
+from runtime.core.tracebacks import without_frames
 
 
 @final

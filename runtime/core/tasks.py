@@ -11,7 +11,7 @@ from actors.actor import ActorNursery
 from actors.errors import UsageError
 from actors.groups import leaves_of
 from runtime.core.cell import Overseer, off_duty
-from runtime.core.failures import is_of_a_dead_loop
+from runtime.core.foreign_errors import is_of_a_dead_loop
 
 
 @final

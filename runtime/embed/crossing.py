@@ -20,7 +20,7 @@ from actors.groups import without
 from actors.supervision import SupervisorRef
 from runtime.app import Runtime
 from runtime.core.events import EventStream
-from runtime.core.failures import failure_in, is_of_a_dead_loop
+from runtime.core.foreign_errors import failure_in, is_of_a_dead_loop
 from runtime.graphs.deployment import Deployment
 from runtime.graphs.handle import RunHandle
 

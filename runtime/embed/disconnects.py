@@ -14,7 +14,7 @@ from typing import Any, Final, final
 
 import trio
 
-from runtime.core.failures import failure_in
+from runtime.core.foreign_errors import failure_in
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

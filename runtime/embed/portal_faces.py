@@ -27,17 +27,17 @@ from runtime.embed.portal_base import In, M, Out, PortalEventStream, PortalFace,
 from runtime.graphs.compacting import Compact
 from runtime.graphs.conversations import IDLE_S, KEEP, Conversation
 from runtime.graphs.deployment import Deployment
-from runtime.graphs.events import AnyEvent, AnyRunEvent
 from runtime.graphs.handle import RunHandle
 from runtime.graphs.history import History
 from runtime.graphs.questions import Question
-from runtime.graphs.record import RunStatus, Spend, Step
+from runtime.graphs.run_events import AnyEvent, AnyRunEvent
+from runtime.graphs.run_record import RunStatus, Spend, Step
 from runtime.graphs.schedules import CatchUp, Schedule
 from runtime.graphs.supposing import WhatIf
 from runtime.graphs.talks import Talk
 from runtime.journal.store import Page, StoredRun, StoredStatus
 from runtime.lm.limits.budget import Budget
-from runtime.lm.predictors.serving import PredictorStatistics
+from runtime.lm.predictors.loaded_predictors import PredictorStatistics
 from runtime.lm.statistics import ModelStatistics
 
 

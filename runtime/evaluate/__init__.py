@@ -1,9 +1,9 @@
 """Evaluate graphs on rows of data, and compare two of them with an error rate that holds."""
 
 from runtime.evaluate.comparing import Comparison, compare, compared
+from runtime.evaluate.compiled_nodes import Compilation, compile_graph
 from runtime.evaluate.dataset import BadRow, Dataset, Example
 from runtime.evaluate.evaluating import Progress, evaluate
-from runtime.evaluate.predictors import Compilation, compile_graph
 from runtime.evaluate.results import Evaluation, RowResult, TimedStep
 from runtime.evaluate.scoring import Metric, Score, exact
 from runtime.evaluate.users import Dialogue, Exchange, Persona, SimulatedUser, converse

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, final
 import attrs
 import trio
 
-from actors.checks import check_count, refuse
+from actors.argument_checks import check_count, refuse
 from actors.errors import DeclarationError, UnderstudyError, UsageError
 from actors.graphs.graph import Graph
 from runtime.evaluate.dataset import Dataset, Example

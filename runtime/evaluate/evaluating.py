@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO, final
 import attrs
 import trio
 
-from actors.checks import check_count
+from actors.argument_checks import check_count
 from actors.errors import LMBudgetExhausted, UnderstudyError, UsageError
 from actors.graphs.graph import Graph
 from actors.words import said
@@ -20,7 +20,7 @@ from runtime.evaluate.results import SHOWN_STEPS, Evaluation, RowResult, TimedSt
 from runtime.evaluate.scoring import RAISED, Metric, Score, Trace, metrics_of, result_of, scored
 from runtime.graphs.handle import RunHandle
 from runtime.graphs.labels import MAX_LABEL
-from runtime.graphs.record import Spend
+from runtime.graphs.run_record import Spend
 from runtime.lm.limits.budget import Budget
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import attrs
 import trio
 
 from actors.actor import Actor, Request
-from actors.checks import is_count
+from actors.argument_checks import is_count
 from actors.errors import DeclarationError
 from actors.graphs.graph import Graph
 from actors.lm import LM

@@ -15,13 +15,13 @@ from runtime.core.cell import current_cell
 from runtime.core.events import Audience, EventStream, WithStream
 from runtime.core.services import Services
 from runtime.graphs.dependencies import RunDependencies
-from runtime.graphs.deploying import Deployments
+from runtime.graphs.deployed_graphs import Deployments
 from runtime.graphs.deployment import Deployment
 from runtime.graphs.keeper import Keeping
 from runtime.graphs.questions import Desk
-from runtime.graphs.record import RunStatus
 from runtime.graphs.reducer.state import RunState
 from runtime.graphs.run import ActiveRun
+from runtime.graphs.run_record import RunStatus
 from runtime.graphs.unheard import Unheard
 
 _MAX_RUN_ID: Final = 200

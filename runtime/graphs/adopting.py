@@ -17,7 +17,6 @@ from actors.graphs.graph import Graph
 from actors.graphs.plan import Plan
 from actors.store_errors import RunChanged, RunUndecodable
 from runtime.graphs.digests import Digests
-from runtime.graphs.events import RunAdopted
 from runtime.graphs.inner_runs import inner_runs
 from runtime.graphs.journaling import FRAME_END, by_frame, details_of
 from runtime.graphs.questions import question_id
@@ -26,6 +25,7 @@ from runtime.graphs.reducer.deliveries import Commands
 from runtime.graphs.reducer.routing import RoutingTable
 from runtime.graphs.reducer.state import RunState
 from runtime.graphs.resuming import Resumed, Retelling, is_told, read_input, replay
+from runtime.graphs.run_events import RunAdopted
 from runtime.journal.fingerprint import fingerprint
 from runtime.journal.records import Record, RecordKind, digest_of
 from runtime.messages.codec import MessageCodec

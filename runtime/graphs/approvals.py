@@ -22,7 +22,7 @@ from runtime.graphs.pulse import Pulse
 from runtime.graphs.run import Work
 from runtime.graphs.stored_answers import remember
 from runtime.lm.tools.rounds import Offered, Request
-from runtime.lm.tools.schemas import digest_of, result_text
+from runtime.lm.tools.tool_schemas import digest_of, result_text
 from runtime.messages import schemas
 from runtime.messages.kinds import union_of
 

@@ -15,11 +15,11 @@ from typing import Any, final
 import trio
 
 from actors.lm import Completion, Embeddings
-from runtime.graphs.answers import decode_answer, digest_of_request, encode_answer, encode_spend
 from runtime.graphs.journaling import Journal
-from runtime.graphs.record import Spend
+from runtime.graphs.recorded_answers import decode_answer, digest_of_request, encode_answer, encode_spend
 from runtime.graphs.recorded_errors import told_of_error
 from runtime.graphs.rehearsing import Known
+from runtime.graphs.run_record import Spend
 from runtime.journal.records import RecordKind
 
 _LOG = logging.getLogger("understudy.journal")

@@ -22,7 +22,7 @@ from runtime.graphs.injected import NodeLM, NodeRun
 from runtime.graphs.pulse import Pulse
 from runtime.graphs.run import Work
 from runtime.lm.tools.rounds import Request
-from runtime.lm.tools.schemas import by_name
+from runtime.lm.tools.tool_schemas import by_name
 
 RunInside = Callable[[Any, object, Work, str, str], Awaitable[Any]]
 """Runs a graph as a part of the work on a message, under the name of its call and its own path."""

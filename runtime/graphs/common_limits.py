@@ -10,7 +10,7 @@ import trio
 
 from actors.store_errors import StoreError
 from runtime.journal.allowances import AllowanceStore, Amount
-from runtime.lm.limits.common import SLICE_S, Spent
+from runtime.lm.limits.common_store import SLICE_S, Spent
 
 T = TypeVar("T")
 RETRY_S: Final = 1.0

@@ -7,15 +7,15 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, final
 
-from actors.checks import refuse
+from actors.argument_checks import refuse
 from actors.graphs.conversations import TooLong, Turn
 from actors.graphs.graph import Graph
 from actors.groups import leaves_of
 from actors.words import said, type_names
-from runtime.core.failures import failure_in
+from runtime.core.foreign_errors import failure_in
 from runtime.graphs.engine import Engine
 from runtime.graphs.run import ActiveRun
-from runtime.lm.tools.schemas import result_text
+from runtime.lm.tools.tool_schemas import result_text
 from runtime.messages.fields import fields_of
 
 _LOG = logging.getLogger("understudy.runs")

@@ -19,7 +19,7 @@ from typing import Any, Final, Generic, cast, final
 import trio
 
 from actors.actor import ActorRef
-from actors.checks import check_count, refuse
+from actors.argument_checks import check_count, refuse
 from actors.errors import ActorStopped, ConversationBusy, RunCancelled, UnderstudyError, UsageError
 from actors.graphs.conversations import Policy, TooLong, Turn
 from actors.graphs.graph import Graph
@@ -31,14 +31,14 @@ from actors.typevars import In, Out
 from actors.words import repr_of, said
 from runtime.core.actor_cell import ActorCell
 from runtime.core.events import DEFAULT_BUFFER, EventStream
-from runtime.core.failures import failure_in
+from runtime.core.foreign_errors import failure_in
 from runtime.core.supervisor import SupervisorCell
 from runtime.graphs.compacting import Compact, Compactor
 from runtime.graphs.deployment import Deployment
 from runtime.graphs.engine import Engine
-from runtime.graphs.events import AnyRunEvent
-from runtime.graphs.record import RunStatus
 from runtime.graphs.run import ActiveRun
+from runtime.graphs.run_events import AnyRunEvent
+from runtime.graphs.run_record import RunStatus
 from runtime.graphs.stored_talks import StoredTalk, key_of, read_talk, talk_id
 from runtime.graphs.talks import Take, Talk, TurnKeeper
 from runtime.journal.store import StoredRun

@@ -12,7 +12,7 @@ import attrs
 from runtime.graphs.journaling import FRAME_END
 from runtime.journal.records import Record, RecordKind
 from runtime.lm.tools.rounds import Request
-from runtime.lm.tools.schemas import digest_of, result_text
+from runtime.lm.tools.tool_schemas import digest_of, result_text
 
 _BEGIN: Final = re.compile(
     r"(?P<step>.*)#(?P<attempt>[^#:]*):(?P<name>(?P<tool>.+) (?P<index>\d+) [0-9a-f]{16}) begun:1", re.DOTALL

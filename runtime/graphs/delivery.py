@@ -21,19 +21,19 @@ from actors.groups import leaves_of
 from actors.lm import LM
 from actors.restarts import is_worth_another_attempt
 from actors.words import INTERRUPTS, said, type_names
-from runtime.core.failures import failure_in
+from runtime.core.foreign_errors import failure_in
 from runtime.core.worker_threads import run_in_thread
 from runtime.graphs.away import Elsewhere
 from runtime.graphs.carried import take_on
-from runtime.graphs.events import FieldDelta, NodeRetrying
 from runtime.graphs.generator import hand_out
 from runtime.graphs.injected import NodeLM, NodeRun
 from runtime.graphs.journaling import Journal
 from runtime.graphs.pulse import Pulse
-from runtime.graphs.record import StepStatus
 from runtime.graphs.recorded_errors import MOST_SAID
 from runtime.graphs.resuming import step_uncertain
 from runtime.graphs.run import Work
+from runtime.graphs.run_events import FieldDelta, NodeRetrying
+from runtime.graphs.run_record import StepStatus
 from runtime.graphs.slowness import telling_when_slow
 from runtime.graphs.step_events import tell_started
 from runtime.graphs.tooling import Equipment

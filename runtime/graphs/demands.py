@@ -18,7 +18,7 @@ from actors.graphs.plan import Plan, compile_plan
 from runtime.graphs.adopting import Level
 from runtime.graphs.dependencies import RunDependencies
 from runtime.graphs.launch import Launch
-from runtime.graphs.places import NodePlace
+from runtime.graphs.node_places import NodePlace
 from runtime.graphs.reducer.routing import RoutingTable
 from runtime.graphs.reducer.state import RunState
 from runtime.graphs.resuming import Past

@@ -21,7 +21,7 @@ from actors.graphs.dependencies import Dependency, Supply
 from actors.groups import leaves_of
 from actors.restarts import is_worth_another_attempt
 from actors.words import repr_of, said
-from runtime.core.failures import failure_in
+from runtime.core.foreign_errors import failure_in
 from runtime.core.worker_threads import run_in_thread
 from runtime.graphs.reducer.wording import MOST_SAID
 

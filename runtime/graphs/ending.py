@@ -9,10 +9,10 @@ from actors.errors import NodeFailed, NoOutput, RunCancelled, RunError, RunFaile
 from actors.groups import leaves_of
 from actors.store_errors import RunParked
 from actors.words import said
-from runtime.core.frames import raised_at, trim
-from runtime.graphs.record import RunStatus, Step
+from runtime.core.tracebacks import raised_at, trim
 from runtime.graphs.reducer.state import RunState
 from runtime.graphs.reducer.wording import MOST_SAID, gave_up
+from runtime.graphs.run_record import RunStatus, Step
 
 
 @final

@@ -21,9 +21,8 @@ from runtime.core.supervisor import SupervisorCell
 from runtime.graphs.accepting import DurableRuns
 from runtime.graphs.active_runs import ActiveRuns
 from runtime.graphs.away import Nowhere, Placing
-from runtime.graphs.deploying import Deployments
+from runtime.graphs.deployed_graphs import Deployments
 from runtime.graphs.deployment import Deployment
-from runtime.graphs.events import RunAbandoned
 from runtime.graphs.handed_tools import HandedTools
 from runtime.graphs.handle import RunHandle
 from runtime.graphs.inner_runs import frame_of
@@ -36,13 +35,14 @@ from runtime.graphs.reducer.state import RunState
 from runtime.graphs.reopening import Reopening
 from runtime.graphs.resuming import Resumed, replay
 from runtime.graphs.run import ActiveRun, Work
+from runtime.graphs.run_events import RunAbandoned
 from runtime.graphs.stored import StoredView, unknown
 from runtime.graphs.taking_up import TakingUp
 from runtime.graphs.terms import Purse
 from runtime.journal.records import Record, RecordKind
 from runtime.journal.store import Store, StoredRun
 from runtime.lm.models import Models
-from runtime.lm.predictors.serving import Predictors
+from runtime.lm.predictors.loaded_predictors import Predictors
 
 Begun = Callable[[ActiveRun], None]
 """Is told of a run that is about to begin."""

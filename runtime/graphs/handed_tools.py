@@ -61,7 +61,7 @@ class HandedTools(list[Tool]):
 
     def dspy(self) -> list[Any]:
         """See ``Tools.dspy``."""
-        from runtime.lm.dspy.tools import served_tool  # noqa: PLC0415 - it loads what other code does without
+        from runtime.lm.dspy.trio_tools import served_tool  # noqa: PLC0415 - it loads what other code does without
 
         return [served_tool(tool.what, tool.name, tool.description or "", tool.what.schema) for tool in self]
 

@@ -9,8 +9,8 @@ from typing import Generic, final
 from actors.typevars import Out
 from runtime.graphs.outside import Outside
 from runtime.graphs.questions import Question
-from runtime.graphs.record import RunStatus, Spend, Step
 from runtime.graphs.run import ActiveRun
+from runtime.graphs.run_record import RunStatus, Spend, Step
 from runtime.graphs.stored import StoredView
 
 

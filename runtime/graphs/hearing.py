@@ -10,10 +10,10 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any, final
 
-from runtime.graphs.events import SignalTaken
 from runtime.graphs.inbox import HEARD, Inbox, Note, pairs_in
 from runtime.graphs.once import Once
 from runtime.graphs.run import Work
+from runtime.graphs.run_events import SignalTaken
 
 
 @final

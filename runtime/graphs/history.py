@@ -11,9 +11,9 @@ from typing import Any, Final, final
 import attrs
 
 from actors.errors import UsageError
-from runtime.graphs.answers import spend_of
 from runtime.graphs.journaling import FRAME_END, details_of
-from runtime.graphs.record import Spend, StepStatus
+from runtime.graphs.recorded_answers import spend_of
+from runtime.graphs.run_record import Spend, StepStatus
 from runtime.journal.records import Record, RecordKind
 from runtime.journal.store import Store, StoredQuestion, StoredRun, StoredStatus
 

@@ -16,10 +16,10 @@ from runtime.core.pool import InstancePool
 from runtime.core.waits import Waiter
 from runtime.graphs.asking import overdue
 from runtime.graphs.delivery import taken
-from runtime.graphs.events import NodeStarted
 from runtime.graphs.questions import Asking, Desk
-from runtime.graphs.record import StepStatus
 from runtime.graphs.run import Work
+from runtime.graphs.run_events import NodeStarted
+from runtime.graphs.run_record import StepStatus
 from runtime.graphs.stored_answers import Answer
 from runtime.journal.records import RecordKind
 

@@ -15,14 +15,14 @@ from actors.errors import LMError, UsageError
 from actors.lm import LM, ChatMessage, Completion, Delta, Embedder, Embeddings, LMStream, Usage
 from runtime.graphs.asking import ask
 from runtime.graphs.attempt_journal import AttemptJournal, RecordedCall
-from runtime.graphs.events import LMAsked, LMDelta, NodeReported
 from runtime.graphs.leaving import Leaving
 from runtime.graphs.node_calls import Call
 from runtime.graphs.once import Once
-from runtime.graphs.prompts import shown_prompt
+from runtime.graphs.prompt_text import shown_prompt
 from runtime.graphs.pulse import Pulse
 from runtime.graphs.rehearsing import CaseDiverged, Known
 from runtime.graphs.run import Work
+from runtime.graphs.run_events import LMAsked, LMDelta, NodeReported
 from runtime.lm.dspy.bridge import run_signature
 from runtime.lm.kept import KeptStream
 from runtime.lm.limits.abilities import PassesAbilities

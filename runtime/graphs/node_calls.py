@@ -11,11 +11,11 @@ import trio
 from actors.errors import LMError
 from actors.lm import Completion, Embeddings, LMRequest, Usage
 from runtime.graphs.attempt_journal import RecordedCall
-from runtime.graphs.events import LMCalled, LMCallStarted
-from runtime.graphs.prompts import shown_text
-from runtime.graphs.record import Spend
+from runtime.graphs.prompt_text import shown_text
 from runtime.graphs.run import Work
-from runtime.lm.dspy.reading import asked_again
+from runtime.graphs.run_events import LMCalled, LMCallStarted
+from runtime.graphs.run_record import Spend
+from runtime.lm.dspy.unreadable import asked_again
 
 
 @final

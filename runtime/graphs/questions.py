@@ -22,9 +22,9 @@ from actors.words import repr_of, type_names
 from runtime.core.events import Audience, Event
 from runtime.core.timekeeper import Timekeeper, Timer
 from runtime.graphs.carried import Carried
-from runtime.graphs.events import QuestionAnswered, QuestionAsked
 from runtime.graphs.journaling import Journal
 from runtime.graphs.resuming import Past
+from runtime.graphs.run_events import QuestionAnswered, QuestionAsked
 from runtime.graphs.scripted_answers import is_function, scripted_for
 from runtime.graphs.stored_answers import (
     ANSWERED,

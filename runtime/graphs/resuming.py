@@ -14,11 +14,11 @@ from actors.graphs.node import Kind
 from actors.store_errors import RunChanged, RunCrashes, RunParked, RunUndecodable, StepUncertain, StoreDamaged
 from runtime.graphs.digests import Digests
 from runtime.graphs.journaling import FRAME_END, details_of, is_by_hand, note_parts
-from runtime.graphs.record import Step, StepStatus
 from runtime.graphs.recorded_errors import error_of
 from runtime.graphs.reducer.branches import Delivery
 from runtime.graphs.reducer.deliveries import Commands
 from runtime.graphs.reducer.state import RunState
+from runtime.graphs.run_record import Step, StepStatus
 from runtime.graphs.stored_answers import ANSWERED, TIMED_OUT, WITHDRAWN, read_answer
 from runtime.journal.records import Record, RecordKind
 from runtime.messages.codec import MessageCodec

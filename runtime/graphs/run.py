@@ -20,7 +20,14 @@ from actors.graphs.node import Kind
 from actors.store_errors import NotStorable
 from runtime.core.envelope import Envelope
 from runtime.graphs.ending import node_failed, too_many_steps
-from runtime.graphs.events import (
+from runtime.graphs.inbox import Inbox, Note
+from runtime.graphs.journaling import Journal
+from runtime.graphs.pulse import Pulse
+from runtime.graphs.questions import Talk
+from runtime.graphs.reducer.branches import Delivery
+from runtime.graphs.reducer.deliveries import Commands
+from runtime.graphs.reducer.wording import stream_broken
+from runtime.graphs.run_events import (
     NodeCancelled,
     NodeEmitted,
     NodeFellBack,
@@ -28,15 +35,8 @@ from runtime.graphs.events import (
     RunSignalled,
     RunStarted,
 )
-from runtime.graphs.inbox import Inbox, Note
-from runtime.graphs.journaling import Journal
-from runtime.graphs.pulse import Pulse
-from runtime.graphs.questions import Talk
-from runtime.graphs.record import Step, StepStatus
-from runtime.graphs.reducer.branches import Delivery
-from runtime.graphs.reducer.deliveries import Commands
-from runtime.graphs.reducer.wording import stream_broken
 from runtime.graphs.run_life import RunLife
+from runtime.graphs.run_record import Step, StepStatus
 from runtime.graphs.run_waits import RunMessage, RunWaits
 from runtime.graphs.step_events import tell_finished
 from runtime.graphs.stored_answers import WITHDRAWN, Answer, answer_data, read_answer

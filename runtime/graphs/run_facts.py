@@ -9,8 +9,8 @@ from typing import Any
 from actors.errors import UnderstudyError
 from runtime.core.events import Audience, Event
 from runtime.graphs.carried import Carried, carried_from_here
-from runtime.graphs.record import RunStatus, Spend, Step
 from runtime.graphs.reducer.state import RunState
+from runtime.graphs.run_record import RunStatus, Spend, Step
 
 
 class RunFacts:

@@ -18,22 +18,22 @@ from actors.graphs.conversations import Turn
 from actors.store_errors import RunParked
 from runtime.core.envelope import Envelope
 from runtime.core.events import Audience
-from runtime.core.frames import without_frames
+from runtime.core.tracebacks import without_frames
 from runtime.graphs.dependencies import RunDependencies
 from runtime.graphs.ending import Ending, dependency_failed
-from runtime.graphs.events import RunFinished, RunParkedEvent
 from runtime.graphs.inbox import Inbox
 from runtime.graphs.journaling import Journal
 from runtime.graphs.labels import labels_here
+from runtime.graphs.node_places import NodePlace, Places
 from runtime.graphs.outcomes import encoded_outcome
-from runtime.graphs.places import NodePlace, Places
 from runtime.graphs.questions import Desk, Question
-from runtime.graphs.record import RunStatus, StepStatus
 from runtime.graphs.recorded_errors import RecordedError
 from runtime.graphs.reducer.state import RunState
 from runtime.graphs.reducer.wording import stream_broken
 from runtime.graphs.resuming import Past, Resumed, told_of
+from runtime.graphs.run_events import RunFinished, RunParkedEvent
 from runtime.graphs.run_facts import RunFacts
+from runtime.graphs.run_record import RunStatus, StepStatus
 from runtime.graphs.run_waits import RunWaits
 from runtime.journal.records import RecordKind
 from runtime.journal.store import Posted

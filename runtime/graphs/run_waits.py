@@ -24,7 +24,7 @@ from runtime.core.refs import Ask
 from runtime.core.waits import Waiter, no_end, resolve, ring, waiting
 from runtime.core.worker_threads import thread_not_counted
 from runtime.graphs.ending import Ending
-from runtime.graphs.places import NodePlace, Place, Places
+from runtime.graphs.node_places import NodePlace, Place, Places
 from runtime.graphs.reducer.state import RunState
 from runtime.graphs.turns import Turns
 

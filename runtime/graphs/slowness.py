@@ -11,8 +11,8 @@ import trio
 from runtime.core.cell import current_cell
 from runtime.core.stacks import stack_of
 from runtime.core.timekeeper import Timekeeper
-from runtime.graphs.events import NodeSlowToStop
 from runtime.graphs.run import Work
+from runtime.graphs.run_events import NodeSlowToStop
 
 SLOW_AFTER_S: Final = 0.25
 """How long an attempt may go on once its time is up before that is told: clean-up takes some milliseconds."""

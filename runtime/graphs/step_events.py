@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from runtime.core.events import Audience
-from runtime.graphs.events import NodeFinished, NodeStarted
-from runtime.graphs.record import Step
+from runtime.graphs.run_events import NodeFinished, NodeStarted
+from runtime.graphs.run_record import Step
 
 
 def _open(kind: type[Any]) -> Any:
     """The class `kind` before it is frozen: its fields are set as those of any class, where attrs calls a function for each."""
     plain = {name: getattr(object, name) for name in ("__init__", "__setattr__", "__delattr__")}
-    # Of no module: a list of the classes of events must not name it (test_wire.py).
+    # Of no module: a list of the classes of events must not name it (test_event_json.py).
     return type(f"Open{kind.__name__}", (kind,), {"__slots__": (), "__module__": "", **plain})
 
 

@@ -12,13 +12,13 @@ from actors.graphs.graph import Graph
 from actors.graphs.node import Kind, NodeSpec
 from actors.lm import LM
 from actors.words import repr_of
-from runtime.graphs.answers import spend_of
-from runtime.graphs.events import NodeStarted
 from runtime.graphs.history import History
 from runtime.graphs.journaling import FRAME_END
-from runtime.graphs.record import Spend
+from runtime.graphs.recorded_answers import spend_of
 from runtime.graphs.rehearsing import Known
 from runtime.graphs.resuming import check
+from runtime.graphs.run_events import NodeStarted
+from runtime.graphs.run_record import Spend
 from runtime.journal.records import RecordKind
 
 _MOST_LISTED: Final = 20

@@ -16,8 +16,8 @@ import trio
 from actors.lm import Usage
 from runtime.graphs.journaling import details_of, is_by_hand
 from runtime.graphs.labels import labelled
-from runtime.graphs.record import Spend
 from runtime.graphs.run import ActiveRun
+from runtime.graphs.run_record import Spend
 from runtime.journal.records import Record
 from runtime.lm.limits.budget import Budget, budgets_with, spending_all
 

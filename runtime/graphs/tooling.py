@@ -23,22 +23,22 @@ from actors.graphs.toolboxes import ListTools, OfferedTool, Toolbox
 from actors.graphs.tools import ToolSpec
 from actors.store_errors import RunLost, RunParked, StoreError
 from actors.words import said
-from runtime.core.failures import failure_in
+from runtime.core.foreign_errors import failure_in
 from runtime.graphs.approvals import agreed
 from runtime.graphs.calling import Calling, RunInside, answer_of
 from runtime.graphs.cut_calls import begin_of, kept_text, name_of, path_of
-from runtime.graphs.events import ToolCalled, ToolsChanged
 from runtime.graphs.handed_tools import HandedTools
 from runtime.graphs.hearing import Hearing
 from runtime.graphs.injected import NodeLM, attempt_journal
 from runtime.graphs.once import Once
 from runtime.graphs.pulse import Pulse
-from runtime.graphs.record import Step, StepStatus
 from runtime.graphs.resuming import step_uncertain
 from runtime.graphs.run import Work
+from runtime.graphs.run_events import ToolCalled, ToolsChanged
+from runtime.graphs.run_record import Step, StepStatus
 from runtime.lm.limits.redaction import redact
 from runtime.lm.tools.rounds import Offered, Request, Rounds, hint_text
-from runtime.lm.tools.schemas import result_text
+from runtime.lm.tools.tool_schemas import result_text
 
 
 @final

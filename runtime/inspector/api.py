@@ -24,7 +24,7 @@ from runtime.core.inspection import Look
 from runtime.graphs.questions import Question
 from runtime.inspector.watch import PAGE, SLICE, Watch
 from runtime.lm.statistics import ModelStatistics
-from runtime.traces.wire import dumps, error_told
+from runtime.traces.event_json import dumps, error_told
 
 MAX_CONTENT: Final = 20_000
 """Bytes of one message in a list; a longer one is cut."""

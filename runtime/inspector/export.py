@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from actors.errors import InternalError
 from runtime.inspector.page import files
-from runtime.traces.wire import dumps
+from runtime.traces.event_json import dumps
 
 _MAIN: Final = "app.js"
 _IMPORT: Final = re.compile(r'^import (?:(?P<default>\w+)|\{(?P<names>[^}]*)\}) from "(?P<path>\./[^"]+)";$', re.MULTILINE)

@@ -21,7 +21,7 @@ from runtime.core.events import (
     MessageRedelivering,
     SupervisorParked,
 )
-from runtime.traces.wire import name_of
+from runtime.traces.event_json import name_of
 
 KINDS: Final[tuple[type[Event], ...]] = (
     ActorCrashed,

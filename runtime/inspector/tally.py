@@ -14,7 +14,7 @@ import attrs
 import trio
 
 from runtime.core.events import Event
-from runtime.graphs.events import (
+from runtime.graphs.run_events import (
     LMCalled,
     LMCallStarted,
     NodeCancelled,
@@ -28,7 +28,7 @@ from runtime.graphs.events import (
     RunResumed,
     RunStarted,
 )
-from runtime.traces.record import RunRecord
+from runtime.traces.kept_run import RunRecord
 from runtime.traces.recorder import RunRecords
 
 SLICE: Final = 500

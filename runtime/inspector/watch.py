@@ -11,12 +11,12 @@ import trio
 from actors.actor import ActorState
 from actors.graphs.graph import Graph
 from runtime.app import Runtime
-from runtime.graphs.record import RunStatus
+from runtime.graphs.run_record import RunStatus
 from runtime.inspector.incidents import Incidents
 from runtime.inspector.tally import Tally
-from runtime.traces.record import RunRecord
+from runtime.traces.event_json import Encoder
+from runtime.traces.kept_run import RunRecord
 from runtime.traces.recorder import Recorder
-from runtime.traces.wire import Encoder
 
 PAGE: Final = 200
 """Rows that are shown together."""

@@ -33,7 +33,7 @@ from runtime.journal.store import (
     StoredSchedule,
     StoredStatus,
 )
-from runtime.journal.told import ToldEvent, first_page
+from runtime.journal.told_events import ToldEvent, first_page
 
 LEASE_S: Final = 15.0
 """How long a worker that gives no sign of life keeps its runs."""

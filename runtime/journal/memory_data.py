@@ -12,7 +12,7 @@ from actors.store_errors import RunLost
 from runtime.journal.memory_allowances import MemoryAllowances
 from runtime.journal.records import Record
 from runtime.journal.store import Lease, Posted, StoredQuestion, StoredRun, StoredSchedule
-from runtime.journal.told import ToldEvent
+from runtime.journal.told_events import ToldEvent
 
 
 @attrs.define(eq=False)

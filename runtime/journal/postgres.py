@@ -11,7 +11,7 @@ from typing import Final, Literal, final
 import attrs
 import trio
 
-from actors.checks import refuse
+from actors.argument_checks import refuse
 from actors.errors import UsageError
 from actors.store_errors import RunLost, StoreError
 from runtime.journal.allowances import Amount
@@ -21,7 +21,7 @@ from runtime.journal.postgres_inbox import Inbox
 from runtime.journal.postgres_pool import Pool
 from runtime.journal.postgres_runs import Runs
 from runtime.journal.postgres_schema import migrate, quoted
-from runtime.journal.postgres_told import ToldEvents
+from runtime.journal.postgres_told_events import ToldEvents
 from runtime.journal.postgres_wire import Address, Connection
 from runtime.journal.postgres_writer import Writer
 from runtime.journal.records import Record
@@ -40,7 +40,7 @@ from runtime.journal.store import (
     StoredSchedule,
     StoredStatus,
 )
-from runtime.journal.told import ToldEvent
+from runtime.journal.told_events import ToldEvent
 
 LEASE_S: Final = 15.0
 POLL_S: Final = 1.0

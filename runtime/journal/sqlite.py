@@ -38,7 +38,7 @@ from runtime.journal.store import (
     StoredSchedule,
     StoredStatus,
 )
-from runtime.journal.told import PAGE_ROWS, ToldEvent, first_page
+from runtime.journal.told_events import PAGE_ROWS, ToldEvent, first_page
 
 T = TypeVar("T")
 

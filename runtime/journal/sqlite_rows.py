@@ -14,7 +14,7 @@ from actors.store_errors import StoreDamaged, StoreError, StoreTooNew
 from actors.words import said
 from runtime.journal.records import CODES, KINDS, Record
 from runtime.journal.store import Codec, Posted, PostedKind, StoredQuestion, StoredRun, StoredSchedule, StoredStatus
-from runtime.journal.told import ToldEvent
+from runtime.journal.told_events import ToldEvent
 
 T = TypeVar("T")
 Row = tuple[Any, ...]

@@ -10,7 +10,7 @@ from actors.store_errors import StoreError
 from runtime.journal.records import Record
 from runtime.journal.sqlite_rows import RECORD, RUN, TOLD, Row, Sealing, micros, one, run_of
 from runtime.journal.store import Created, Existing, NewRun, Page, RunQuery, StoredRun, StoredStatus
-from runtime.journal.told import ToldEvent
+from runtime.journal.told_events import ToldEvent
 
 OVER: Final = "('succeeded', 'failed', 'cancelled')"
 MAX_EXPIRED: Final = 50

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from actors.checks import check_count, refuse
+from actors.argument_checks import check_count, refuse
 from actors.errors import DeclarationError, UsageError
 from actors.words import with_article
 from runtime.lm.limits.retry import Retry

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, final
 
 import trio
 
-from actors.checks import refuse
+from actors.argument_checks import refuse
 from actors.errors import (
     LMContextTooLong,
     LMError,
@@ -35,8 +35,9 @@ from runtime.lm.arguments import (
     checked_messages,
     checked_texts,
 )
+from runtime.lm.client_link import Link
 from runtime.lm.dspy.bridge import run_signature
-from runtime.lm.dspy.calls import check_truncated
+from runtime.lm.dspy.dspy_calls import check_truncated
 from runtime.lm.http.http_messages import CONNECT_TIMEOUT_S
 from runtime.lm.http.tape import Tape
 from runtime.lm.http.transport import HttpTransport, open_transport
@@ -44,11 +45,10 @@ from runtime.lm.limits.abilities import Abilities
 from runtime.lm.limits.allowance import Allowance, Share
 from runtime.lm.limits.budget import Budget
 from runtime.lm.limits.cache import AnswerCache
-from runtime.lm.limits.common import Common
+from runtime.lm.limits.common_store import Common
 from runtime.lm.limits.retry import Retry
-from runtime.lm.link import Link
+from runtime.lm.providers.import_litellm import is_warm, warm_up
 from runtime.lm.providers.known import check_address
-from runtime.lm.providers.library import is_warm, warm_up
 from runtime.lm.providers.translation import Translator
 from runtime.lm.requester import DEADLINE_S, Requester, Settings
 from runtime.lm.statistics import ModelStatistics

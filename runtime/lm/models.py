@@ -17,7 +17,7 @@ from runtime.lm.client import LMClient
 from runtime.lm.http.tape import Tape
 from runtime.lm.http.transport import HttpTransport, open_transport
 from runtime.lm.limits.budget import Budget
-from runtime.lm.limits.common import Common
+from runtime.lm.limits.common_store import Common
 from runtime.lm.statistics import ModelStatistics
 
 DEFAULT_CONNECTIONS = 100

@@ -21,23 +21,23 @@ import trio
 from actors.errors import LMBudgetExhausted, LMError, LMTimeout, UsageError
 from actors.lm import Completion, Embeddings, LMRequest, LMStream, Usage
 from runtime.lm.arguments import names_remote_media
+from runtime.lm.client_link import Link, Place
 from runtime.lm.http.http_messages import CONNECT_TIMEOUT_S, HttpReply
 from runtime.lm.kept import KeptStream
 from runtime.lm.limits.account import Account, Ticket
 from runtime.lm.limits.allowance import Share
 from runtime.lm.limits.budget import Budget, Reservation, budgets_with, held_by_block, reserve
 from runtime.lm.limits.cache import AnswerCache, Forgiving, cache_key, is_bypassed, is_repeatable
-from runtime.lm.limits.common import Common
+from runtime.lm.limits.common_store import Common
 from runtime.lm.limits.hedge import Sent, first_of, nobody_asks
 from runtime.lm.limits.quota import Quota
 from runtime.lm.limits.retry import Retry
 from runtime.lm.limits.sliced import SlicedLimit
-from runtime.lm.link import Link, Place
 from runtime.lm.providers import sending
-from runtime.lm.providers.library import is_warm, warm_up
+from runtime.lm.providers.billed_errors import told_usage
+from runtime.lm.providers.import_litellm import is_warm, warm_up
 from runtime.lm.providers.sending import Reading
 from runtime.lm.providers.streaming import AnswerStream, Waits, timed_out
-from runtime.lm.providers.told import told_usage
 from runtime.lm.providers.translation import CHARS_PER_TOKEN, Exchange, Translator
 
 DEADLINE_S = 600.0

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import trio
 
-from runtime.lm.dspy import library as dspy_library
-from runtime.lm.providers import library
+from runtime.lm.dspy import import_dspy
+from runtime.lm.providers import import_litellm
 
 
 async def warm_up() -> None:
     """Import DSPy, and LiteLLM for the client, in worker threads one after the other; immediately when both are there."""
-    await dspy_library.warm_up()
-    await library.warm_up()
+    await import_dspy.warm_up()
+    await import_litellm.warm_up()
     await trio.lowlevel.checkpoint()
 
 
@@ -20,5 +20,5 @@ def load_libraries() -> None:
 
     Nothing is opened and no thread is left behind, so what a fork copies is whole.
     """
-    dspy_library.library()
-    library.load()
+    import_dspy.library()
+    import_litellm.load()

@@ -11,13 +11,13 @@ from actors.restarts import RestartType
 from actors.supervision import ChildSpec, Supervision, SupervisorRef, SupervisorSpec, supervisor_spec
 from actors.typevars import M, Out
 from runtime.core.cell import Cell, current_cell
-from runtime.core.frames import without_frames
 from runtime.core.refs import LocalRef, not_a_ref
 from runtime.core.spawning import spawn_under
 from runtime.core.supervisor import SupervisorCell
 from runtime.core.supervisor_ref import LocalSupervisorRef
 from runtime.core.task_handle import TaskHandle, start_task
-from runtime.parts.common import RuntimeParts
+from runtime.core.tracebacks import without_frames
+from runtime.parts.part import RuntimeParts
 
 
 class RuntimeActors(RuntimeParts):

@@ -11,7 +11,7 @@ from runtime.graphs.history import History, history_of
 from runtime.graphs.rehearsing import REHEARSAL
 from runtime.graphs.supposing import Supposing, WhatIf, spent_after_fork
 from runtime.journal.store import NewRun
-from runtime.parts.common import RuntimeParts
+from runtime.parts.part import RuntimeParts
 
 
 class RuntimeCases(RuntimeParts):

@@ -15,17 +15,17 @@ from actors.graphs.toolboxes import Toolbox
 from actors.lm import LM
 from actors.typevars import In, Out
 from runtime.core.events import DEFAULT_BUFFER, EventStream
-from runtime.core.frames import without_frames
+from runtime.core.tracebacks import without_frames
 from runtime.graphs.compacting import Compact
 from runtime.graphs.conversations import IDLE_S, KEEP, Conversation
 from runtime.graphs.deployment import Deployment
-from runtime.graphs.events import AnyRunEvent
 from runtime.graphs.handle import RunHandle
 from runtime.graphs.labels import labelled
+from runtime.graphs.run_events import AnyRunEvent
 from runtime.lm.limits.budget import Budget
-from runtime.lm.predictors.serving import PredictorStatistics
+from runtime.lm.predictors.loaded_predictors import PredictorStatistics
 from runtime.lm.warming import warm_up as warm_up_libraries
-from runtime.parts.common import RuntimeParts
+from runtime.parts.part import RuntimeParts
 
 
 class RuntimeRuns(RuntimeParts):

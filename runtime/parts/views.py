@@ -14,9 +14,9 @@ from runtime.core.actor_cell import ActorCell
 from runtime.core.dead_letters import DeadLetters
 from runtime.core.events import DEFAULT_BUFFER, Event, EventStream
 from runtime.core.inspection import Look, RuntimeStatistics, TreeNode, cell_at, look_at, statistics_of, tree_of
-from runtime.graphs.events import AnyEvent
+from runtime.graphs.run_events import AnyEvent
 from runtime.lm.statistics import ModelStatistics
-from runtime.parts.common import RuntimeParts
+from runtime.parts.part import RuntimeParts
 
 
 class RuntimeViews(RuntimeParts):

@@ -22,8 +22,8 @@ from actors.words import listed, repr_of, said
 from runtime.core.events import EventBus
 from runtime.core.host_events import HostLost as HostLostEvent
 from runtime.core.host_events import HostStarted
+from runtime.placement.call_payloads import PROTOCOL, differing, likeness, packed, unpacked
 from runtime.placement.link import BEATS_IN, Link
-from runtime.placement.payloads import PROTOCOL, differing, likeness, packed, unpacked
 from runtime.placement.places import Invitation, Place, StartedHost
 from runtime.placement.protocol import Peer
 
@@ -42,7 +42,7 @@ class Host:
     held: int = 0
     """How many actors live on it."""
     visits: dict[Any, Any] = attrs.field(factory=dict[Any, Any])
-    """Runs whose dependencies it keeps; see ``calls``."""
+    """Runs whose dependencies it keeps; see ``placed_nodes``."""
     numbers: Iterator[int] = attrs.field(factory=itertools.count)
     """For names of what it keeps."""
 

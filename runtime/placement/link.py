@@ -16,10 +16,10 @@ import trio
 from actors.errors import InternalError
 from actors.groups import bare, leaves_of
 from actors.placement_errors import HostLost, MessageTooLarge
-from runtime.core.failures import failure_in
+from runtime.core.foreign_errors import failure_in
 from runtime.core.services import Doorbell
-from runtime.placement.failures import failure_data, failure_of
 from runtime.placement.frames import FrameBroken
+from runtime.placement.portable_errors import failure_data, failure_of
 from runtime.placement.protocol import CallCancelled, Called, End, Greeted, Happening, Noted, Peer, Settled
 
 FENCE_AT: Final = 0.6

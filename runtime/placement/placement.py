@@ -8,7 +8,7 @@ from typing import Any, Final, cast, final
 
 import trio
 
-from actors.checks import is_place_name
+from actors.argument_checks import is_place_name
 from actors.errors import ActorStartFailed, DeclarationError, GraphInvalid, Problem, UsageError
 from actors.graphs.node import NodeSpec
 from actors.graphs.placing import placing_problems
@@ -20,8 +20,8 @@ from actors.words import repr_of
 from runtime.core.services import Services, unknown_place
 from runtime.core.supervisor import SupervisorCell
 from runtime.graphs.away import Elsewhere, Nowhere, Placing, unknown_places
-from runtime.placement.calls import PlacedNode
 from runtime.placement.hosts import HostActor, HostedPlace
+from runtime.placement.placed_nodes import PlacedNode
 from runtime.placement.places import Here, Place
 
 SUPERVISION: Final = Supervision(max_restarts=3, within_s=5.0, backoff=Backoff(), exhausted=Exhausted.PARK)

@@ -15,7 +15,7 @@ from typing import Final, final
 import attrs
 import trio
 
-from actors.checks import is_count, is_number
+from actors.argument_checks import is_count, is_number
 from actors.errors import Problem, UsageError
 from actors.graphs.node import NodeSpec
 from actors.graphs.placing import naming_problems

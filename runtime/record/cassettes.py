@@ -25,7 +25,7 @@ from actors.errors import (
 )
 from actors.words import repr_of, said
 from runtime.lm.http.http_messages import HttpRequest, HttpStream
-from runtime.lm.http.keys import secrets_of
+from runtime.lm.http.request_keys import secrets_of
 from runtime.lm.http.tape import Live, Secrets
 from runtime.record.difference import SHOWN, differences
 from runtime.record.recorded import FAILED, LEFT, WHOLE, Asked, Piece, RecordedCall, RecordedReply, unreadable

@@ -17,9 +17,9 @@ from typing import Any, Self, cast, final
 import attrs
 
 from actors.errors import UsageError
-from runtime.lm.http.frames import TEXT, Message, messages_of
+from runtime.lm.http.binary_frames import TEXT, Message, messages_of
 from runtime.lm.http.http_messages import HttpRequest
-from runtime.lm.http.keys import secrets_of
+from runtime.lm.http.request_keys import secrets_of
 from runtime.record.redacting import Redaction
 
 VERSION = 1

@@ -12,8 +12,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from actors.errors import DeclarationError
 from actors.words import repr_of
-from runtime.lm.http.frames import TEXT, Message, messages_of
-from runtime.lm.http.keys import OPEN_PARAMETERS
+from runtime.lm.http.binary_frames import TEXT, Message, messages_of
+from runtime.lm.http.request_keys import OPEN_PARAMETERS
 from runtime.lm.limits.redaction import REDACTED, key_patterns, long_enough
 
 Text = TypeVar("Text", str, bytes)

@@ -22,9 +22,9 @@ from runtime.embed.disconnects import ASGIApp, CancelOnDisconnect, Message, Rece
 from runtime.serve.auth import EVERYBODY, Authenticator, Caller
 from runtime.serve.auth import Scope as CallerScope
 from runtime.serve.limits import Limits, limited
-from runtime.serve.problems import Problem
+from runtime.serve.problem_documents import Problem
 from runtime.serve.web import CORSMiddleware, Headers, HTTPException, Response, TrustedHostMiddleware
-from runtime.traces.wire import dumps
+from runtime.traces.event_json import dumps
 
 _LOG = logging.getLogger("understudy.serve")
 
@@ -148,7 +148,8 @@ def refuse_foreign_origin(scope: Scope, cors: Collection[str]) -> None:
         return
     is_own = origin is None or origin.partition("://")[2].lower() == headers.get("host", "").lower()
     if not is_own or headers.get("sec-fetch-site", "none") in ("cross-site", "same-site"):
-        raise Problem("forbidden", "This origin may not send requests here.")
+        fix = "send it from a program, or from a page whose origin the service's operator has allowed."
+        raise Problem("forbidden", "This origin may not send requests here.", fix=fix)
 
 
 def _problem_in(error: BaseException) -> Problem:

@@ -19,8 +19,8 @@ from runtime.inspector.watch import BUSY, PAGE, TICK_S, Watch
 from runtime.serve.auth import Caller
 from runtime.serve.listing import runs_told
 from runtime.serve.live import Live
-from runtime.serve.problems import Problem
-from runtime.serve.questions import answer_any
+from runtime.serve.problem_documents import Problem
+from runtime.serve.question_routes import answer_any
 from runtime.serve.requests import json_body, whole_number
 from runtime.serve.routes import (
     Answer,
@@ -33,10 +33,10 @@ from runtime.serve.routes import (
     show_run,
     show_trace,
 )
+from runtime.serve.run_documents import graph_told
 from runtime.serve.sse import HEADERS, QUIET_S, RETRY, Writer, frame, slices
-from runtime.serve.views import graph_told
 from runtime.serve.web import Request, Response
-from runtime.traces.wire import dumps
+from runtime.traces.event_json import dumps
 
 _LOG = logging.getLogger("understudy.serve")
 PATH: Final = "/inspector"

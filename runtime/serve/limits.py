@@ -10,9 +10,9 @@ from typing import Any, Final, final
 import attrs
 import trio
 
-from actors.checks import refuse
+from actors.argument_checks import refuse
 from runtime.embed.disconnects import Message, Receive, Scope
-from runtime.serve.problems import RETRY_S, Problem
+from runtime.serve.problem_documents import RETRY_S, Problem
 
 MINUTE_S: Final = 60.0
 _MOST_CALLERS: Final = 10_000

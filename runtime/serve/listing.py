@@ -14,15 +14,15 @@ import attrs
 
 from actors.store_errors import StoreError
 from runtime.graphs.labels import labels_in, text_of
-from runtime.graphs.record import RunStatus
+from runtime.graphs.run_record import RunStatus
 from runtime.journal.store import RunQuery, StoredRun, StoredStatus
 from runtime.serve.auth import Caller
 from runtime.serve.live import Live
-from runtime.serve.problems import Problem, problem_of
+from runtime.serve.problem_documents import Problem, problem_of
 from runtime.serve.requests import whole_number
-from runtime.serve.views import run_told
+from runtime.serve.run_documents import run_told
 from runtime.serve.web import Request
-from runtime.traces.record import OWNER, QUEUED, RunRecord
+from runtime.traces.kept_run import OWNER, QUEUED, RunRecord
 
 MAX_PAGE: Final = 500
 """How many runs a page of a list has at most."""

@@ -18,20 +18,20 @@ from actors.errors import UnderstudyError
 from actors.graphs.graph import Graph
 from actors.store_errors import StoreError, UnknownRun
 from runtime.app import Runtime
-from runtime.graphs.events import StoreRecovered, StoreStalled
 from runtime.graphs.handle import RunHandle
-from runtime.graphs.record import RunStatus
+from runtime.graphs.run_events import StoreRecovered, StoreStalled
+from runtime.graphs.run_record import RunStatus
 from runtime.inspector.incidents import KINDS as INCIDENTS
 from runtime.inspector.watch import Watch
 from runtime.journal.store import Store
 from runtime.lm.limits.budget import Budget
 from runtime.serve.auth import Caller
 from runtime.serve.limits import Limits, Usage
-from runtime.serve.problems import RETRY_S, Problem, problem_of
+from runtime.serve.problem_documents import RETRY_S, Problem, problem_of
 from runtime.traces.archive import Archive
-from runtime.traces.record import OWNER, REQUEST, RunRecord
+from runtime.traces.event_json import Encoder
+from runtime.traces.kept_run import OWNER, REQUEST, RunRecord
 from runtime.traces.recorder import Recorder
-from runtime.traces.wire import Encoder
 
 ADMIT_S: Final = 0.2
 """How long the answer to a start waits for the run to begin, before it says that the run waits, in seconds."""

@@ -10,7 +10,7 @@ import trio
 
 from runtime.serve.auth import Caller
 from runtime.serve.live import Live
-from runtime.serve.problems import Problem
+from runtime.serve.problem_documents import Problem
 from runtime.serve.routes import Answer, Endpoint
 from runtime.serve.web import Request, Response
 

@@ -10,11 +10,11 @@ from urllib.parse import quote
 from actors.graphs.graph import Graph
 from runtime.serve.limits import Limits
 from runtime.serve.listing import STATUSES
-from runtime.serve.problems import KINDS
+from runtime.serve.problem_documents import KINDS
 from runtime.serve.requests import MOST, MOST_SEQ
 from runtime.serve.routes import Endpoint
-from runtime.serve.views import description, json_schema
-from runtime.traces.wire import event_classes, name_of, schema_of_event
+from runtime.serve.run_documents import description, json_schema
+from runtime.traces.event_json import event_classes, name_of, schema_of_event
 
 _TEXT: Final[Mapping[str, Any]] = {"type": "string"}
 _PARAMETER: Final = re.compile(r"{(\w+)}")
@@ -52,13 +52,14 @@ def _common(limits: Limits) -> dict[str, Any]:
             "title": _TEXT,
             "status": {"type": "integer"},
             "detail": _TEXT,
+            "fix": _TEXT,
             "run": _TEXT,
             "errors": {
                 "type": "array",
                 "items": {"type": "object", "properties": {"pointer": _TEXT, "message": _TEXT}},
             },
         },
-        "required": ["type", "title", "status", "detail"],
+        "required": ["type", "title", "status", "detail", "fix"],
     }
     run = {
         "type": "object",

@@ -18,7 +18,7 @@ from runtime.messages.problems import FieldProblem, MessageInvalid
 from runtime.messages.reader import read
 from runtime.serve.limits import Limits
 from runtime.serve.live import Order
-from runtime.serve.problems import Problem, invalid_input
+from runtime.serve.problem_documents import Problem, invalid_input
 from runtime.serve.web import Request
 
 MOST: Final = 10**15

@@ -11,7 +11,7 @@ import trio
 from runtime.serve.auth import Caller, Scope
 from runtime.serve.listing import runs_told
 from runtime.serve.live import Launch, Live
-from runtime.serve.problems import Problem
+from runtime.serve.problem_documents import Problem
 from runtime.serve.requests import (
     accepts,
     idempotency_of,
@@ -20,13 +20,13 @@ from runtime.serve.requests import (
     preferences_of,
     whole_number,
 )
+from runtime.serve.run_documents import graph_told, layout_told, run_told
 from runtime.serve.sse import EventStreamResponse, JSONLinesResponse, Reader
-from runtime.serve.trace import page_headers, trace_page, trace_told
-from runtime.serve.views import graph_told, layout_told, run_told
+from runtime.serve.trace_routes import page_headers, trace_page, trace_told
 from runtime.serve.web import Request, Response
 from runtime.traces.chrome import chrome_trace
-from runtime.traces.record import RunRecord
-from runtime.traces.wire import dumps
+from runtime.traces.event_json import dumps
+from runtime.traces.kept_run import RunRecord
 
 Answer = Callable[[Any, Any, Any], Awaitable[None]]
 """An ASGI response."""

@@ -16,7 +16,7 @@ from runtime.embed.asyncio_faces import AsyncioRuntime
 from runtime.embed.disconnects import Receive, Scope, Send
 from runtime.embed.trio_apps import call_on_trio
 from runtime.inspector.watch import Watch
-from runtime.journal.opening import store_of
+from runtime.journal.named_stores import store_of
 from runtime.serve.auth import EVERYBODY, OPERATING, Authenticator
 from runtime.serve.gate import LOOPBACK, REFUSES, Gate, caller_of, problem_response, refuse_foreign_origin
 from runtime.serve.inspecting import PATH as INSPECTOR
@@ -25,8 +25,8 @@ from runtime.serve.limits import Limits
 from runtime.serve.live import Live
 from runtime.serve.metrics import Metrics, is_available
 from runtime.serve.openapi import openapi
-from runtime.serve.problems import Problem
-from runtime.serve.questions import ENDPOINTS as QUESTIONS
+from runtime.serve.problem_documents import Problem
+from runtime.serve.question_routes import ENDPOINTS as QUESTIONS
 from runtime.serve.routes import ENDPOINTS, Answer, Endpoint, as_json
 from runtime.serve.web import HTTPException, Mount, Request, Route, Router, Starlette
 from runtime.traces.recorder import Recorder, Recording

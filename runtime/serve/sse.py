@@ -14,10 +14,10 @@ import trio
 
 from actors.store_errors import StoreError
 from runtime.embed.disconnects import Receive, Scope, Send
-from runtime.serve.problems import problem_of
+from runtime.serve.problem_documents import problem_of
 from runtime.traces.archive import Archive
-from runtime.traces.record import Entry, RunRecord
-from runtime.traces.wire import Encoder
+from runtime.traces.event_json import Encoder
+from runtime.traces.kept_run import Entry, RunRecord
 
 SLICE_BYTES: Final = 65_536
 """How much goes out in one write."""

@@ -13,11 +13,11 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.trace import Link, Span, SpanKind, StatusCode
 
-from actors.checks import refuse
+from actors.argument_checks import refuse
 from actors.words import repr_of, said
 from runtime.core.events import Event
 from runtime.core.origin import current_origin
-from runtime.graphs.events import (
+from runtime.graphs.run_events import (
     LMAsked,
     LMCalled,
     LMCallStarted,

@@ -16,13 +16,13 @@ from typing import Any, final
 import attrs
 import trio
 
-from actors.checks import is_count, is_number
+from actors.argument_checks import is_count, is_number
 from actors.errors import LMUnavailable
 from actors.lm import LM, ChatMessage, Completion, LMStream
 from runtime.app import Runtime
 from runtime.core.actor_cell import ActorCell
 from runtime.core.cell import current_cell
-from runtime.core.requests import may_be_none
+from runtime.core.declared_answers import may_be_none
 from runtime.lm.dspy.bridge import run_signature
 from runtime.lm.limits.abilities import PassesAbilities
 from runtime.lm.limits.cache import AnswerCache

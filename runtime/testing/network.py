@@ -18,14 +18,14 @@ import attrs
 import httpx
 import trio
 
-from actors.checks import is_count, is_number
+from actors.argument_checks import is_count, is_number
 from runtime.lm.client import LMClient
 from runtime.lm.http.transport import open_transport
 from runtime.testing.models.answers import shortest_decimal
-from runtime.testing.models.delivery import GARBAGE, WireReply, cut_json
-from runtime.testing.models.dialects import ANTHROPIC, OPENAI, Dialect, NotAChatRequest, to_bytes
-from runtime.testing.models.script import Failure, FollowedScript, Script, ScriptLike
-from runtime.testing.models.scripts import Tolerance, enroll
+from runtime.testing.models.checked_scripts import Tolerance, enroll
+from runtime.testing.models.planned_replies import GARBAGE, WireReply, cut_json
+from runtime.testing.models.provider_script import Failure, FollowedScript, Script, ScriptLike
+from runtime.testing.models.wire_forms import ANTHROPIC, OPENAI, Dialect, NotAChatRequest, to_bytes
 
 DIALECTS: Mapping[str, Dialect] = {"/chat/completions": OPENAI, "/messages": ANTHROPIC}
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from actors.errors import DeclarationError
-from runtime.testing.models import scripts
+from runtime.testing.models import checked_scripts
 
 if TYPE_CHECKING:
     import trio.testing
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 SEED = pytest.StashKey[int]()
 USED = pytest.StashKey[int]()
-SCRIPTS = pytest.StashKey[list[scripts.Script]]()
+SCRIPTS = pytest.StashKey[list[checked_scripts.Script]]()
 PLAN: pytest.StashKey[ItemPlan] = pytest.StashKey()
 
 OURS = frozenset({"virtual_clock", "virtual_runtime"})
@@ -174,7 +174,7 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Collect the scripted language models that the test and its fixtures make."""
-    item.stash[SCRIPTS] = scripts.begin()
+    item.stash[SCRIPTS] = checked_scripts.begin()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -182,7 +182,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """Fail a test that has passed so far, if a script in it was not followed."""
     __tracebackhide__ = True
     result = yield
-    scripts.compare(item.stash[SCRIPTS])
+    checked_scripts.compare(item.stash[SCRIPTS])
     return result
 
 
@@ -202,7 +202,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
 
 def pytest_runtest_teardown() -> None:
     """Collect no more."""
-    scripts.end()
+    checked_scripts.end()
 
 
 @pytest.fixture
@@ -253,7 +253,7 @@ def virtual_runtime(
     """
 
     def opened(**options: Any) -> AbstractAsyncContextManager[Runtime]:
-        from runtime.testing.schedules.watchdog import open_watched_runtime  # noqa: PLC0415 - see the module's docstring
+        from runtime.testing.schedules.deadlock_watch import open_watched_runtime  # noqa: PLC0415 - see the module's docstring
 
         return open_watched_runtime(virtual_clock, **{"seed": understudy_seed, **options})
 

@@ -21,7 +21,7 @@ from runtime.graphs.resuming import check
 from runtime.journal.records import Record, RecordKind
 from runtime.journal.store import StoredStatus
 from runtime.testing.cases.rerun import Rerun, rerun
-from runtime.testing.schedules.watchdog import run_in_virtual_time
+from runtime.testing.schedules.deadlock_watch import run_in_virtual_time
 
 
 def replays(

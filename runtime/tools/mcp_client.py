@@ -18,7 +18,7 @@ from typing import Any, Final, cast, final
 import trio
 
 from actors.actor import Actor, Reply
-from actors.checks import refuse
+from actors.argument_checks import refuse
 from actors.errors import ToolFailed, ToolServerLost, ToolTimedOut, UnderstudyError, UsageError
 from actors.graphs.options import check_timeout
 from actors.graphs.toolboxes import CallTool, CancelTool, ListTools, OfferedTool, Toolbox

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, cast, overload
 
-from actors.checks import refuse
+from actors.argument_checks import refuse
 from actors.graphs.effects import Effect
 from actors.graphs.options import check_timeout
 from actors.graphs.tools import Tool, as_tool, captured_here

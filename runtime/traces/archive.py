@@ -21,18 +21,18 @@ import trio
 from actors.errors import UnderstudyError
 from actors.store_errors import StoreError
 from runtime.core.events import Event, EventsMissed
-from runtime.graphs.answers import spend_of
-from runtime.graphs.events import NodeFinished, NodeStarted, RunEvent, RunResumed, StoreStalled
 from runtime.graphs.labels import labels_in
-from runtime.graphs.record import RunStatus
+from runtime.graphs.recorded_answers import spend_of
+from runtime.graphs.run_events import NodeFinished, NodeStarted, RunEvent, RunResumed, StoreStalled
+from runtime.graphs.run_record import RunStatus
 from runtime.journal.records import Record, RecordKind
 from runtime.journal.store import Page, RunQuery, Store, StoredRun, StoredStatus
-from runtime.journal.told import EventLog, ToldEvent
+from runtime.journal.told_events import EventLog, ToldEvent
+from runtime.traces.event_json import Encoder, is_sensitive
+from runtime.traces.kept_run import Entry, RunRecord
 from runtime.traces.past import Identity, event_of, events_of, identity_of, is_made_again, untagged
-from runtime.traces.record import Entry, RunRecord
 from runtime.traces.recorder import Recorder
 from runtime.traces.weight import EVENT_BYTES
-from runtime.traces.wire import Encoder, is_sensitive
 
 MOST_AWAY: Final = 100
 """How many runs that are not here are kept in memory."""

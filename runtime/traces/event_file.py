@@ -10,8 +10,8 @@ from typing import Any, Protocol, Self, final
 import attrs
 
 from runtime.core.events import Event
-from runtime.graphs.events import RunEvent, RunFinished
-from runtime.traces.wire import Content, Encoder, Redact
+from runtime.graphs.run_events import RunEvent, RunFinished
+from runtime.traces.event_json import Content, Encoder, Redact
 
 
 class _Clock(Protocol):

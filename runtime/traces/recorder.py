@@ -13,13 +13,13 @@ from typing import Any, Final, Protocol, final
 import attrs
 import trio
 
-from actors.checks import refuse
-from runtime.graphs.events import NodeStarted, RunEvent, RunFinished, RunParkedEvent, RunResumed, RunStarted
-from runtime.graphs.record import RunStatus
+from actors.argument_checks import refuse
+from runtime.graphs.run_events import NodeStarted, RunEvent, RunFinished, RunParkedEvent, RunResumed, RunStarted
+from runtime.graphs.run_record import RunStatus
+from runtime.traces.event_json import Content, Redact
+from runtime.traces.kept_run import Entry, RunRecord
 from runtime.traces.past import identity_of
-from runtime.traces.record import Entry, RunRecord
 from runtime.traces.weight import weight_of
-from runtime.traces.wire import Content, Redact
 
 
 @final

@@ -12,8 +12,8 @@ from typing import Any, Final, final
 
 import attrs
 
-from runtime.traces.reading import WireEvent
-from runtime.traces.wire import EVENTS_MISSED
+from runtime.traces.event_json import EVENTS_MISSED
+from runtime.traces.event_reader import WireEvent
 
 ENDS: Final[Mapping[str, str]] = {
     "node.finished": "done",

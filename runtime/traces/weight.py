@@ -9,7 +9,7 @@ from typing import Any, Final
 import attrs
 
 from runtime.core.events import Event
-from runtime.core.payloads import size_of
+from runtime.core.message_sizes import size_of
 
 EVENT_BYTES: Final = 400
 """What an event weighs beside what it shows."""

@@ -13,7 +13,7 @@ import trio
 from actors.errors import LMError
 from runtime.lm import LMClient
 from runtime.lm.http.transport import open_transport
-from runtime.lm.providers import library
+from runtime.lm.providers import import_litellm
 from runtime.testing import run_in_virtual_time
 from tests.benchmarks.measuring import judged
 
@@ -82,7 +82,7 @@ def storm(callers: int = CALLERS, *, rpm: int | None = None) -> Storm:
                     nursery.start_soon(call, lm)
         span_s = trio.current_time()
 
-    library.load()  # in a thread it would take no time of the virtual clock
+    import_litellm.load()  # in a thread it would take no time of the virtual clock
     run_in_virtual_time(main)
     ideal_s = callers / PER_S * LATENCY_S if rpm is None else max(0, callers - rpm) * 60 / rpm + LATENCY_S
     return Storm(span_s, ideal_s, provider.wasted, failed)

@@ -10,7 +10,7 @@ from typing import Literal, final
 import attrs
 
 from runtime.testing.models.answers import field_answer
-from runtime.testing.models.script import ModelScript, ScriptLike
+from runtime.testing.models.provider_script import ModelScript, ScriptLike
 
 Job = Literal["chat", "stream", "predict"]
 """A whole answer; one in pieces, read to its end; one that DSPy asks for and reads."""

@@ -193,7 +193,7 @@ async def check_child(runtime: Runtime, above: str, child: ChildInfo, running: s
         assert await child.ref.ask(Ping()) == address
 
 
-@explore(runs=600)
+@explore(runs=300)
 async def test_a_tree_that_is_administered_from_all_sides_keeps_its_promises(sim: Simulation) -> None:
     garden = Garden(sim, busy=NAMES[sim.choose(3)])
     with no_orphans(), trio.fail_after(4 * EVER_S):

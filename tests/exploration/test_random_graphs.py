@@ -6,7 +6,7 @@ import pytest
 
 from tests.exploration.random_graphs import differs, random_graph, written
 
-GRAPHS = 800
+GRAPHS = 400
 """How many seeds are tried, of which about every other one gives a graph that is accepted; `make explore` tries more."""
 
 

@@ -13,9 +13,9 @@ import trio
 
 from actors import Completion
 from runtime.embed.disconnects import CancelOnDisconnect
-from runtime.lm.dspy.calls import ask
-from runtime.lm.dspy.crossing import Crossing, with_crossing
-from runtime.lm.dspy.streaming import open_prediction_stream
+from runtime.lm.dspy.dspy_calls import ask
+from runtime.lm.dspy.from_threads import Crossing, with_crossing
+from runtime.lm.dspy.streamify import open_prediction_stream
 from runtime.lm.limits.cache import Forgiving, MemoryCache
 from runtime.lm.limits.hedge import Sent, first_of
 

@@ -26,11 +26,11 @@ from actors import (
 from actors.groups import bare, without
 from actors.words import add_note, attribute_of, cut, kind_of, repr_of, said, words_of
 from runtime import open_runtime
-from runtime.cli.failures import describe
+from runtime.cli.failed_run import describe
 from runtime.core.dead_letters import DeadLetter, DeadReason
 from runtime.core.events import ActorCrashed, ActorEnded
-from runtime.graphs.events import RunFinished, RunStarted
-from runtime.graphs.record import RunStatus
+from runtime.graphs.run_events import RunFinished, RunStarted
+from runtime.graphs.run_record import RunStatus
 from runtime.testing.traces import event_line
 from tests.runtime.cast import Echo
 

@@ -201,7 +201,9 @@ async def test_a3_a_graph_that_runs_itself_is_answered_at_depth_100(kind, way, v
 
 
 @pytest.mark.not_explored("a thousand runs")
-@pytest.mark.parametrize("kind", GRAPHS)
+@pytest.mark.parametrize(
+    "kind", ["nested", *(pytest.param(kind, marks=pytest.mark.chaos) for kind in GRAPHS if kind != "nested")]
+)
 async def test_a3_a_graph_that_runs_itself_is_answered_at_depth_1000(kind, virtual_clock):
     async with open_runtime() as runtime:
         graph = GRAPHS[kind](by_run(lambda: runtime))
@@ -521,7 +523,7 @@ def bare(method: Any) -> Any:
 
 
 @pytest.mark.not_explored("many runs")
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", [*range(5), *(pytest.param(seed, marks=pytest.mark.chaos) for seed in range(5, 20))])
 async def test_a3_whatever_runs_whatever_all_of_it_ends(seed, virtual_clock):
     async with open_runtime(seed=1) as runtime:
         program = Program(seed, runtime)

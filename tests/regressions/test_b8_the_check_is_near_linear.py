@@ -67,7 +67,7 @@ def calls_to_check(graph: Graph) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("build", [chain, connected, diamonds])
+@pytest.mark.parametrize("build", [chain, *(pytest.param(build, marks=pytest.mark.chaos) for build in (connected, diamonds))])
 def test_b8_a_check_calls_so_much_for_each_node_however_many_there_are(build):
     """What a check of 2,000 nodes takes in seconds is a row of the benchmarks."""
     small, large = calls_to_check(build(SIZE // 4)), calls_to_check(build(SIZE))

@@ -16,7 +16,7 @@ from actors import LM, Graph
 from actors.errors import DeclarationError, LMBudgetExhausted, RunFailed, UsageError
 from runtime import open_runtime
 from runtime.lm import Budget, LMClient, run_dspy, run_signature, spending, trio_embedder, trio_lm
-from runtime.lm.dspy.calls import BridgeMisused
+from runtime.lm.dspy.dspy_calls import BridgeMisused
 from runtime.testing import ScriptedLM
 from tests.runtime.graphs.stage import Ask, Done
 from tests.runtime.lm.recorder import recording

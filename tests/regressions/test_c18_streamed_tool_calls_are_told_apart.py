@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from actors.lm import ToolCallDelta
-from runtime.lm.http.sse import ServerEvent
+from runtime.lm.http.sse_reader import ServerEvent
 from runtime.lm.providers.chunks import ChunkReader
-from runtime.lm.providers.library import load
+from runtime.lm.providers.import_litellm import load
 
 Piece = dict[str, Any]
 

@@ -21,7 +21,7 @@ from runtime.lm.client import LMClient
 from runtime.lm.dspy.bridge import fill, run_signature
 from runtime.lm.providers.reasons import known_reason, told_reason
 from runtime.testing.models.answers import Answer
-from runtime.testing.models.scripted import ScriptedLM
+from runtime.testing.models.scripted_lm import ScriptedLM
 from tests.runtime.lm.faking import faking
 
 CUT = '[[ ## tags ## ]]\n["red", "green", "bl'

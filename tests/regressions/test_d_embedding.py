@@ -73,7 +73,7 @@ async def test_d1_a_client_that_leaves_cancels_a_request_whose_body_nobody_reads
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", ["/stream", "/watch"])
+@pytest.mark.parametrize("path", ["/stream", pytest.param("/watch", marks=pytest.mark.chaos)])
 @pytest.mark.parametrize(
     "kind", [*(kind if kind == "uvicorn" else pytest.param(kind, marks=pytest.mark.chaos) for kind in SERVERS), "hypercorn-alone"]
 )

@@ -17,6 +17,7 @@ from runtime.cli.loading import MODULE_NAME
 from runtime.cli.main import main
 from tests.benchmarks import __main__ as benchmarks
 from tests.runtime.cli.command import COMMAND, ROOT
+from tests.warm import SESSIONS, warm
 
 GRAPH = """
 import attrs
@@ -78,11 +79,10 @@ def test_e2_the_traceback_is_shown_when_it_is_asked_for(file: Path, capsys: pyte
     ],
 )
 def test_e3_help_of_a_benchmark_runs_nothing(module: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", module, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=240, check=True
-    )
+    done = warm(*SESSIONS).module(ROOT, module, "--help")
 
     assert done.stdout.startswith(f"usage: python -m {module} ")
+    assert done.returncode == 0
 
 
 def test_e3_every_benchmark_with_a_command_is_tried() -> None:

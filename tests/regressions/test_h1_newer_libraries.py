@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from actors.errors import UsageError
-from runtime.lm.providers import library
+from runtime.lm.providers import import_litellm
 from runtime.lm.providers.translation import Translator
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,7 +63,7 @@ def test_h1_a_seam_that_needs_what_is_not_known_blames_the_release_and_not_the_c
 def test_h1_a_seam_that_is_gone_blames_the_release_and_not_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
     translator = Translator("openai/gpt-4o-mini", api_key="k" * 12)
     translator.route()
-    monkeypatch.delattr(library.load().utils, "validate_and_fix_openai_messages")
+    monkeypatch.delattr(import_litellm.load().utils, "validate_and_fix_openai_messages")
 
     with pytest.raises(UsageError, match=r"^litellm \S+ is not a release that understudy works with .*validate_and_fix"):
         translator.request(MESSAGES, {})
@@ -72,9 +72,9 @@ def test_h1_a_seam_that_is_gone_blames_the_release_and_not_the_caller(monkeypatc
 def test_h1_the_ceiling_of_litellm_is_the_newest_series_that_was_tried() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     [bounds] = [need for need in project["dependencies"] if need.startswith("litellm")]
-    minor = int(library.TRIED[-1].partition(".")[2])
+    minor = int(import_litellm.TRIED[-1].partition(".")[2])
 
-    assert bounds == f"litellm>={library.TRIED[0]},<1.{minor + 1}"
+    assert bounds == f"litellm>={import_litellm.TRIED[0]},<1.{minor + 1}"
 
 
 def test_h1_every_dependency_has_a_floor_and_a_ceiling() -> None:

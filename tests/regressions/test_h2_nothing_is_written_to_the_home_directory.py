@@ -52,6 +52,6 @@ def test_h2_a_program_that_uses_dspy_writes_nothing_to_the_home_directory(tmp_pa
     assert run(tmp_path) == []
 
 
-@pytest.mark.slow
+@pytest.mark.chaos
 def test_h2_a_program_that_asks_for_dspys_disk_cache_gets_it(tmp_path: Path) -> None:
     assert ".dspy_cache" in run(tmp_path, "dspy.configure_cache(enable_disk_cache=True)")

@@ -26,7 +26,7 @@ from actors.graphs.markers import Gather
 from actors.graphs.node import NodeSpec
 from runtime.graphs.reducer.branches import NOTHING_RECALLED, Branch, Delivery, Fork, Value
 from runtime.graphs.reducer.deliveries import Commands, Deliveries
-from runtime.graphs.reducer.memory import before, including, recall
+from runtime.graphs.reducer.recalling import before, including, recall
 from runtime.graphs.reducer.routing import NOWHERE, Destination, Route, RoutingTable
 from runtime.graphs.reducer.values import gathered, sent, way_along
 from runtime.graphs.reducer.wording import check_made, items_of, no_output, undeclared, wrong_input, wrong_signal, wrong_stand_in

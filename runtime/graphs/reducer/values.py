@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from actors.graphs.edges import Receiver
 from actors.graphs.plan import Plan
 from runtime.graphs.reducer.branches import Branch, Delivery, Fork, Value
-from runtime.graphs.reducer.memory import before
+from runtime.graphs.reducer.recalling import before
 from runtime.graphs.reducer.routing import Destination
 
 _LONGEST_WAY = 48  # characters; longer ones are digested: a path must not grow with the number of rounds of a loop

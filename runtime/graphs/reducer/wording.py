@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import cast
 
-from actors.checks import unawaited
+from actors.argument_checks import unawaited
 from actors.errors import DeclarationError, StreamBroken
 from actors.graphs.annotations import Many, is_message_type
 from actors.graphs.node import Input, Kind, NodeSpec

@@ -34,7 +34,7 @@ async function checked(response) {
   let detail = response.statusText;
   try {
     const problem = JSON.parse(text);
-    detail = [problem.detail || problem.title, ...(problem.errors || []).map((each) => `${each.pointer}: ${each.message}`)].join(" ");
+    detail = [problem.detail || problem.title, ...(problem.errors || []).map((each) => `${each.pointer}: ${each.message}`), problem.fix ? `Fix: ${problem.fix}` : ""].join(" ").trim();
   } catch { /* no problem document */ }
   throw new Refused(response.status, detail);
 }

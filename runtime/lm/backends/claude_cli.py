@@ -14,7 +14,7 @@ from typing import Any, cast, final
 import attrs
 import trio
 
-from actors.checks import refuse
+from actors.argument_checks import refuse
 from actors.errors import LMError, LMReplyUnreadable, LMTimeout, LMUnavailable, UsageError
 from actors.lm import ChatMessage, Completion
 from runtime.lm.backends.typed import DSPyBackend

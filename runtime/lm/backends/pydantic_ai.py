@@ -18,13 +18,13 @@ from typing import Any, TypeVar, cast, final
 import attrs
 import trio
 
-from actors.checks import check_count
+from actors.argument_checks import check_count
 from actors.errors import DeclarationError, LMReplyUnreadable, UsageError
 from actors.lm import ChatMessage, Completion
 from actors.words import words_of
 from runtime.lm.backends.typed import partial_type, what_follows
-from runtime.lm.dspy.calls import ChatLM, policy_of, refuse_truncated
 from runtime.lm.dspy.choosing import NOTHING, choice_of
+from runtime.lm.dspy.dspy_calls import ChatLM, policy_of, refuse_truncated
 from runtime.messages import schemas
 
 T = TypeVar("T")

@@ -16,11 +16,11 @@ from typing import Any, Final, TypeVar, cast, final
 import attrs
 import trio
 
-from actors.checks import check_count
+from actors.argument_checks import check_count
 from actors.errors import DeclarationError, UsageError
 from runtime.lm.dspy.bridge import fill
-from runtime.lm.dspy.calls import ChatLM, check_truncated
 from runtime.lm.dspy.choosing import choose
+from runtime.lm.dspy.dspy_calls import ChatLM, check_truncated
 from runtime.lm.dspy.trained import Trained
 from runtime.messages.fields import MessageField, fields_of
 from runtime.messages.schemas import hooked, misgiven, plain, type_name

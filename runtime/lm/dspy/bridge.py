@@ -18,18 +18,18 @@ import trio
 
 from actors.errors import DeclarationError, LMError, UsageError
 from actors.words import repr_of, words_of
-from runtime.lm.dspy.calls import BridgeMisused, ChatLM, check_truncated
 from runtime.lm.dspy.careful import careful
-from runtime.lm.dspy.crossing import Crossing, with_crossing
+from runtime.lm.dspy.dspy_calls import BridgeMisused, ChatLM, check_truncated
 from runtime.lm.dspy.formats import reads_sections
-from runtime.lm.dspy.library import library, part
-from runtime.lm.dspy.library import warm_up as warm_up
-from runtime.lm.dspy.outside import refuse_outside_calls
+from runtime.lm.dspy.from_threads import Crossing, with_crossing
+from runtime.lm.dspy.import_dspy import library, part
+from runtime.lm.dspy.import_dspy import warm_up as warm_up
 from runtime.lm.dspy.pieces import FieldListener
 from runtime.lm.dspy.plans import SignaturePlan, make_plan
-from runtime.lm.dspy.reading import Care, ill_made, unreadable
 from runtime.lm.dspy.trained import Trained
 from runtime.lm.dspy.trio_lm import AnswerListener, trio_lm
+from runtime.lm.dspy.unmetered import refuse_outside_calls
+from runtime.lm.dspy.unreadable import Care, ill_made, unreadable
 from runtime.lm.limits.abilities import warmed_up
 from runtime.messages import schemas
 from runtime.messages.fields import fields_of

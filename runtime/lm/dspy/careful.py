@@ -18,10 +18,10 @@ import trio
 from actors.errors import LMTruncated
 from actors.lm import ChatMessage
 from runtime.lm.dspy.formats import NotInFormat, arguments_of, as_said, value_of, written
-from runtime.lm.dspy.library import library, part
+from runtime.lm.dspy.import_dspy import library, part
 from runtime.lm.dspy.prompts import remembering
-from runtime.lm.dspy.reading import Care, Unfit, correcting, fitting, hint_for, stands_in, widened
 from runtime.lm.dspy.repair import IN_A_THREAD, ON_THE_LOOP, TooHard, limited, read
+from runtime.lm.dspy.unreadable import Care, Unfit, correcting, fitting, hint_for, stands_in, widened
 from runtime.messages.shapes import as_list, as_object, text_in
 
 ON_THE_LOOP_CHARACTERS = 20_000

@@ -16,7 +16,7 @@ import attrs
 from actors.errors import DeclarationError
 from actors.graphs.annotations import description_of
 from runtime.lm.dspy.bridge import FieldTeller, fill
-from runtime.lm.dspy.calls import ChatLM
+from runtime.lm.dspy.dspy_calls import ChatLM
 from runtime.lm.dspy.trained import Trained
 
 NOTHING = "None"
@@ -85,7 +85,7 @@ def name_among(kind: type | None, among: Sequence[type]) -> str:
 
 
 class Picking(Protocol):
-    """Picks trained predictors; ``runtime.lm.predictors.serving`` has it."""
+    """Picks trained predictors; ``runtime.lm.predictors.loaded_predictors`` has it."""
 
     def for_choice(self, inputs: Mapping[str, object]) -> Trained | None:
         """What is to choose."""

@@ -8,9 +8,9 @@ from typing import Any, cast
 
 from actors.errors import DeclarationError
 from actors.lm import Embedder
-from runtime.lm.dspy.calls import Home, on_trio
-from runtime.lm.dspy.crossing import Crossing
-from runtime.lm.dspy.library import library
+from runtime.lm.dspy.dspy_calls import Home, on_trio
+from runtime.lm.dspy.from_threads import Crossing
+from runtime.lm.dspy.import_dspy import library
 
 
 def trio_embedder(lm: Embedder, *, batch_size: int = 200, **options: Any) -> Any:

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, cast
 from xml.etree import ElementTree
 
-from runtime.lm.dspy.library import library, part
+from runtime.lm.dspy.import_dspy import library, part
 from runtime.lm.dspy.pieces import sections
 from runtime.lm.dspy.repair import check_depth, check_length, read, read_object
 from runtime.messages import schemas

@@ -9,7 +9,7 @@ from typing import Any, final
 import attrs
 
 from actors.lm import Delta, ReasoningDelta, TextDelta
-from runtime.lm.dspy.library import part
+from runtime.lm.dspy.import_dspy import part
 
 _COMPLETED = "[[ ## completed ## ]]"
 _HEADER = re.compile(r"\[\[ ## (\w{1,100}) ## \]\]")

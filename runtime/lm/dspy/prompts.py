@@ -13,7 +13,7 @@ import types
 from collections.abc import Mapping
 from typing import Any, cast
 
-from runtime.lm.dspy.library import library, part
+from runtime.lm.dspy.import_dspy import library, part
 from runtime.lm.dspy.plans import Prompt
 from runtime.messages import schemas
 

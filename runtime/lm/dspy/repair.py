@@ -15,7 +15,7 @@ from typing import Any, Protocol, cast, final
 
 import attrs
 
-from runtime.lm.dspy.library import part
+from runtime.lm.dspy.import_dspy import part
 from runtime.messages.shapes import as_list
 
 MAX_CHARACTERS = 2_000_000

@@ -14,11 +14,11 @@ import attrs
 
 from actors.errors import LMContextTooLong
 from actors.lm import ChatMessage, Completion, Delta
-from runtime.lm.dspy.calls import ChatLM, Home, ask, on_trio, openai_shaped, options_of, policy_of, refuse_truncated
-from runtime.lm.dspy.crossing import Crossing
-from runtime.lm.dspy.library import library, part
+from runtime.lm.dspy.dspy_calls import ChatLM, Home, ask, on_trio, openai_shaped, options_of, policy_of, refuse_truncated
+from runtime.lm.dspy.from_threads import Crossing
+from runtime.lm.dspy.import_dspy import library, part
 from runtime.lm.dspy.pieces import Chunks
-from runtime.lm.dspy.reading import correction
+from runtime.lm.dspy.unreadable import correction
 from runtime.lm.limits.cache import caching
 
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, NoReturn, Self, TypeVar, cast, final
 import attrs
 import trio
 
-from actors.checks import check_count
+from actors.argument_checks import check_count
 from actors.errors import LMReplyUnreadable, LMUnavailable, UsageError
 from runtime.lm.http.http_errors import QUOTING, is_a_foreign, ours_for
 from runtime.lm.http.http_messages import HttpReply, HttpRequest, HttpStream

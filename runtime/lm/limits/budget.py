@@ -19,11 +19,11 @@ from typing import Protocol, Self, final
 import attrs
 import trio
 
-from actors.checks import is_number
+from actors.argument_checks import is_number
 from actors.errors import LMBudgetExhausted, UsageError
 from actors.lm import LMRequest, Usage
 from actors.words import repr_of
-from runtime.lm.limits.common import Common
+from runtime.lm.limits.common_store import Common
 from runtime.lm.limits.drawn import Drawn
 
 

@@ -21,7 +21,7 @@ from typing import Any, Protocol, final, runtime_checkable
 
 import attrs
 
-from actors.checks import check_count
+from actors.argument_checks import check_count
 from actors.errors import DeclarationError
 from actors.lm import Completion, Usage
 from actors.words import INTERRUPTS, said

@@ -11,7 +11,7 @@ from typing import Final, final
 
 import trio
 
-from runtime.lm.limits.common import SLICE_S, Common
+from runtime.lm.limits.common_store import SLICE_S, Common
 
 LARGEST: Final = 0.01
 """What part of the whole is drawn at a time, at most, unless one call needs more."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, final
 
 import attrs
 
-from actors.checks import is_a, is_count, is_number
+from actors.argument_checks import is_a, is_count, is_number
 from actors.restarts import Backoff
 
 if TYPE_CHECKING:

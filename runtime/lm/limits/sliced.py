@@ -11,7 +11,7 @@ from typing import final
 
 import trio
 
-from runtime.lm.limits.common import SLICE_S, Common
+from runtime.lm.limits.common_store import SLICE_S, Common
 from runtime.lm.limits.quota import WINDOW_S, Entry
 
 

@@ -10,8 +10,8 @@ import attrs
 
 from actors.graphs.graph import Graph
 from actors.graphs.node import NodeSpec
-from runtime.lm.dspy.calls import ChatLM
-from runtime.lm.dspy.library import warm_up
+from runtime.lm.dspy.dspy_calls import ChatLM
+from runtime.lm.dspy.import_dspy import warm_up
 from runtime.lm.predictors.files import StoredNode, StoredPredictor, write_node
 from runtime.lm.predictors.optimising import MIN_EXAMPLES, Metric, Optimizer, exact_match, optimise
 from runtime.lm.predictors.signatures import module_of_node

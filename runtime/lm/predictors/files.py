@@ -1,7 +1,7 @@
 """Trained predictors as JSON files, one for each node: ``FOLDER/GRAPH/NODE.json``. Nothing in them is code.
 
 A file may come from anywhere. It is read only up to :data:`MAX_FILE_BYTES`, has the fields named here and no others, and every
-value is of the type that stands here; whether it fits a node's signature is for ``runtime.lm.predictors.serving`` to find out.
+value is of the type that stands here; whether it fits a node's signature, ``runtime.lm.predictors.loaded_predictors`` finds out.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _HALVES = re.compile("[\ud800-\udfff]")
 @final
 @attrs.frozen
 class Signature:
-    """What a predictor was trained for, in words that are compared and shown: see ``runtime.lm.predictors.serving``."""
+    """What a predictor was trained for, in words that are compared and shown: see ``runtime.lm.predictors.loaded_predictors``."""
 
     module: str
     instruction: str

@@ -13,15 +13,15 @@ from typing import Any, final
 
 import attrs
 
-from actors.checks import check_count, refuse
+from actors.argument_checks import check_count, refuse
 from actors.errors import UsageError
 from runtime.lm.dspy.bridge import as_mapping, bridged, in_thread
-from runtime.lm.dspy.calls import ChatLM
-from runtime.lm.dspy.library import library, warm_up
+from runtime.lm.dspy.dspy_calls import ChatLM
+from runtime.lm.dspy.import_dspy import library, warm_up
 from runtime.lm.dspy.plans import SignaturePlan
-from runtime.lm.dspy.reading import Care
 from runtime.lm.dspy.trained import Trained
 from runtime.lm.dspy.trio_lm import trio_lm
+from runtime.lm.dspy.unreadable import Care
 from runtime.messages import schemas
 from runtime.messages.problems import MessageInvalid
 

@@ -12,7 +12,7 @@ import attrs
 from actors.errors import DeclarationError
 from actors.graphs.node import Kind, NodeSpec
 from runtime.lm.dspy.choosing import name_among
-from runtime.lm.dspy.library import library
+from runtime.lm.dspy.import_dspy import library
 from runtime.lm.predictors.signatures import CHOICE, NodeSignature, has_fields, purpose_of, shown_kinds, signatures_of
 from runtime.messages import schemas
 from runtime.messages.problems import MessageInvalid, lines_of

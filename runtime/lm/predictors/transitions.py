@@ -13,9 +13,9 @@ from typing import Any
 from actors.errors import DeclarationError
 from runtime.lm.backends.typed import successors
 from runtime.lm.dspy.bridge import module_for, plan_of
-from runtime.lm.dspy.calls import ChatLM
 from runtime.lm.dspy.choosing import NOTHING, choice_of
-from runtime.lm.dspy.library import library, warm_up
+from runtime.lm.dspy.dspy_calls import ChatLM
+from runtime.lm.dspy.import_dspy import library, warm_up
 from runtime.lm.predictors.optimising import Metric, Optimizer, optimise
 from runtime.messages import schemas
 from runtime.messages.fields import fields_of

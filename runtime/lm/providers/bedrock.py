@@ -16,8 +16,8 @@ import attrs
 from actors.errors import DeclarationError, LMAuthFailed
 from runtime.lm.http.http_messages import HttpRequest
 from runtime.lm.limits.redaction import raise_alone
+from runtime.lm.providers.import_litellm import fitted, part
 from runtime.lm.providers.known import PROVIDER_OPTIONS
-from runtime.lm.providers.library import fitted, part
 from runtime.lm.providers.sign_in import Post
 
 USABLE_S = 45.0

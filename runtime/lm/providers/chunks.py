@@ -13,7 +13,7 @@ from typing import Any, cast, final
 import attrs
 
 from actors.lm import Delta, ReasoningDelta, TextDelta, ToolCallDelta
-from runtime.lm.http.sse import ServerEvent
+from runtime.lm.http.sse_reader import ServerEvent
 from runtime.lm.providers.plain import PlainChunk, plain_chunk
 from runtime.lm.providers.reasons import known_reason, told_reason
 from runtime.lm.providers.usage import count

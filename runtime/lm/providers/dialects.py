@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
 from runtime.lm.providers import bedrock, vertex
+from runtime.lm.providers.import_litellm import fitted
 from runtime.lm.providers.known import HTTP_HANDLER_PROVIDERS
-from runtime.lm.providers.library import fitted
 from runtime.lm.providers.parsers import CohereParser, GenericParser
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from runtime.lm.providers.routes import Route
+    from runtime.lm.providers.model_routes import Route
 
 _AZURE_UNDATED = frozenset({"v1", "latest", "preview"})
 _URL_MAKERS = HTTP_HANDLER_PROVIDERS | {"cohere", "cohere_chat", "ollama", "ollama_chat"}

@@ -10,8 +10,8 @@ from typing import Any, cast
 from runtime.lm.http.http_messages import HttpReply
 from runtime.lm.providers.dialects import SilentLog, azure_place
 from runtime.lm.providers.exchange import Exchange
-from runtime.lm.providers.library import fitted, part
-from runtime.lm.providers.routes import Route
+from runtime.lm.providers.import_litellm import fitted, part
+from runtime.lm.providers.model_routes import Route
 
 _OF_OPENAI = frozenset({"fireworks_ai", "mistral", "nebius", "nvidia_nim", "openai", "together_ai"})
 """Providers that LiteLLM asks through OpenAI's client."""

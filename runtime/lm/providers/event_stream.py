@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import cast, final
 
-from runtime.lm.http.frames import Message, take_message
-from runtime.lm.http.sse import MAX_EVENT_BYTES, ServerEvent
+from runtime.lm.http.binary_frames import Message, take_message
+from runtime.lm.http.sse_reader import MAX_EVENT_BYTES, ServerEvent
 
 _STATUSES: Mapping[str, int] = {
     "internalServerException": 500,

@@ -6,13 +6,13 @@ from typing import Any
 
 from runtime.lm.limits.abilities import Abilities
 from runtime.lm.providers.exchange import Exchange as Exchange
+from runtime.lm.providers.import_litellm import is_warm as is_warm
+from runtime.lm.providers.import_litellm import quiet
+from runtime.lm.providers.import_litellm import warm_up as warm_up
 from runtime.lm.providers.known import (
     SERVERS_OF_ONES_OWN,
     UNSERVED_PROVIDERS,
 )
-from runtime.lm.providers.library import is_warm as is_warm
-from runtime.lm.providers.library import quiet
-from runtime.lm.providers.library import warm_up as warm_up
 
 
 def abilities_of(litellm: Any, name: str) -> Abilities:

@@ -20,11 +20,11 @@ from runtime.lm.http.http_messages import HttpRequest
 from runtime.lm.limits.abilities import Abilities
 from runtime.lm.providers import price_list
 from runtime.lm.providers.exchange import Exchange
+from runtime.lm.providers.import_litellm import has_env_file
 from runtime.lm.providers.known import DEFAULT_BASES, KEY_VARIABLES
-from runtime.lm.providers.library import has_env_file
+from runtime.lm.providers.model_routes import Route, organisation_headers
 from runtime.lm.providers.plain import PlainAnswer
 from runtime.lm.providers.price_list import TokenPrices, cached_tokens
-from runtime.lm.providers.routes import Route, organisation_headers
 
 _PROVIDERS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...], str | None, frozenset[str]]] = {
     "openai": (*DEFAULT_BASES["openai"][:1], KEY_VARIABLES["openai"], None, frozenset({"reasoning_effort"})),

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, final
 
+from runtime.lm.providers.import_litellm import load
 from runtime.lm.providers.known import SERVERS_OF_ONES_OWN
-from runtime.lm.providers.library import load
+from runtime.lm.providers.model_routes import Route
 from runtime.lm.providers.plain import PlainAnswer
 from runtime.lm.providers.plain_calls import PlainModel
-from runtime.lm.providers.routes import Route
 
 
 @final

@@ -12,21 +12,21 @@ import attrs
 from actors.errors import LMError, LMRefused, LMReplyUnreadable, UsageError
 from actors.lm import Completion, Embeddings, Usage, tool_calls_of
 from runtime.lm.http.http_messages import HttpReply
-from runtime.lm.http.keys import secrets_of
+from runtime.lm.http.request_keys import secrets_of
 from runtime.lm.limits.redaction import MIN_KEY_CHARS, excerpt, raise_alone, redact
 from runtime.lm.providers import embeddings
 from runtime.lm.providers.chunks import ChunkReader, whole_characters
 from runtime.lm.providers.dialects import SilentLog, parser_of, reader_of, reads_as_openai
+from runtime.lm.providers.error_table import FIXES, error_for, has_error, is_page
 from runtime.lm.providers.exchange import Exchange
-from runtime.lm.providers.failures import FIXES, error_for, has_error, is_page
+from runtime.lm.providers.import_litellm import fitted, is_warm, load, part
 from runtime.lm.providers.lenient import put_right, readable
-from runtime.lm.providers.library import fitted, is_warm, load, part
+from runtime.lm.providers.model_routes import Route
 from runtime.lm.providers.plain import PlainAnswer, plain_answer
 from runtime.lm.providers.plain_calls import PlainModel
 from runtime.lm.providers.price_list import cached_tokens
 from runtime.lm.providers.prices import Prices
 from runtime.lm.providers.reasons import known_reason, told_reason
-from runtime.lm.providers.routes import Route
 from runtime.lm.providers.usage import usage_of
 from runtime.messages.shapes import as_json, as_list, as_object, text_in
 

@@ -11,9 +11,9 @@ from actors.errors import LMBadRequest
 from actors.lm import ChatMessage
 from runtime.lm.http.http_messages import HttpRequest
 from runtime.lm.providers.exchange import Exchange as Exchange
-from runtime.lm.providers.library import is_warm as is_warm
-from runtime.lm.providers.library import warm_up as warm_up
-from runtime.lm.providers.routes import Route
+from runtime.lm.providers.import_litellm import is_warm as is_warm
+from runtime.lm.providers.import_litellm import warm_up as warm_up
+from runtime.lm.providers.model_routes import Route
 
 
 def sendable(headers: Mapping[str, Any]) -> dict[str, str]:

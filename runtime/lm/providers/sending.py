@@ -15,7 +15,7 @@ from runtime.lm.http.http_messages import HttpReply, HttpStream
 from runtime.lm.http.tape import Tape
 from runtime.lm.http.transport import HttpTransport, whole_reply
 from runtime.lm.providers.exchange import Exchange
-from runtime.lm.providers.library import is_warm
+from runtime.lm.providers.import_litellm import is_warm
 
 Answer = TypeVar("Answer")
 READ_ON_THE_LOOP_BYTES = 500_000

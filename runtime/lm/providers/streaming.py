@@ -16,15 +16,15 @@ import trio
 
 from actors.errors import LMError, LMReplyUnreadable, LMTimeout, UsageError
 from actors.lm import Completion, Delta, ReasoningDelta, TextDelta, ToolCallDelta, Usage
-from runtime.lm.http.frames import CONTENT_TYPE, NotAnEvent
+from runtime.lm.http.binary_frames import CONTENT_TYPE, NotAnEvent
 from runtime.lm.http.http_messages import HttpReply, HttpStream
-from runtime.lm.http.sse import EventReader, EventTooLarge, LineReader, ServerEvent
+from runtime.lm.http.sse_reader import EventReader, EventTooLarge, LineReader, ServerEvent
 from runtime.lm.http.transport import whole_reply
+from runtime.lm.providers.billed_errors import told_usage
+from runtime.lm.providers.error_table import FIXES, has_error
 from runtime.lm.providers.event_stream import BinaryEventReader
-from runtime.lm.providers.failures import FIXES, has_error
-from runtime.lm.providers.library import is_warm, warm_up
+from runtime.lm.providers.import_litellm import is_warm, warm_up
 from runtime.lm.providers.sending import Reading
-from runtime.lm.providers.told import told_usage
 from runtime.lm.providers.translation import CHARS_PER_TOKEN, Exchange, Translator
 
 _READERS: Mapping[str, type[EventReader | LineReader | BinaryEventReader]] = {

@@ -2,7 +2,7 @@
 
 LiteLLM translates and prices here and nothing more: it opens no connection, runs no event loop, retries nothing and logs nothing.
 The requests equal those that ``litellm.acompletion`` sends. litellm is imported on first use: see
-``runtime.lm.providers.library``. For a provider that LiteLLM must call itself, the call is prepared here, and made by
+``runtime.lm.providers.import_litellm``. For a provider that LiteLLM must call itself, the call is prepared here, and made by
 ``runtime.lm.providers.sending``.
 """
 
@@ -20,10 +20,14 @@ from runtime.lm.http.http_messages import HttpReply, HttpRequest
 from runtime.lm.limits.abilities import Abilities
 from runtime.lm.limits.redaction import MIN_KEY_CHARS, excerpt, long_enough, raise_alone
 from runtime.lm.providers import embeddings
+from runtime.lm.providers.call_options import check_known, known_options
 from runtime.lm.providers.chunks import ChunkReader
 from runtime.lm.providers.dialects import longest_answer_tokens, outgoing
+from runtime.lm.providers.error_table import FIXES
 from runtime.lm.providers.exchange import Exchange as Exchange
-from runtime.lm.providers.failures import FIXES
+from runtime.lm.providers.import_litellm import fitted, load, part, quiet, untried
+from runtime.lm.providers.import_litellm import is_warm as is_warm
+from runtime.lm.providers.import_litellm import warm_up as warm_up
 from runtime.lm.providers.known import (
     ADDRESS_OPTION,
     CLOUDS,
@@ -32,15 +36,11 @@ from runtime.lm.providers.known import (
     PARTS,
     REFUSED_OPTIONS,
 )
-from runtime.lm.providers.library import fitted, load, part, quiet, untried
-from runtime.lm.providers.library import is_warm as is_warm
-from runtime.lm.providers.library import warm_up as warm_up
 from runtime.lm.providers.model_abilities import abilities_of
-from runtime.lm.providers.options import check_known, known_options
+from runtime.lm.providers.model_routes import Route, resolve
 from runtime.lm.providers.plain_calls import PlainModel, plain_model
 from runtime.lm.providers.prices import Prices
 from runtime.lm.providers.replies import ReplyReader
-from runtime.lm.providers.routes import Route, resolve
 from runtime.lm.providers.sendable import json_bytes, own, owned, sendable, stand_in
 from runtime.lm.providers.threaded import ThreadedCall
 

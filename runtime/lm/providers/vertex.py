@@ -18,7 +18,7 @@ import attrs
 from actors.errors import DeclarationError, LMAuthFailed, LMError, LMUnavailable, UnderstudyError
 from runtime.lm.http.http_messages import HttpReply, HttpRequest
 from runtime.lm.limits.redaction import excerpt, raise_alone
-from runtime.lm.providers.library import fitted, part
+from runtime.lm.providers.import_litellm import fitted, part
 from runtime.lm.providers.sign_in import Post
 
 USABLE_S = 60.0

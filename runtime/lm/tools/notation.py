@@ -10,7 +10,7 @@ from typing import Any, Protocol, final
 import attrs
 
 from actors.lm import ChatMessage, Completion, ToolCall
-from runtime.lm.tools.schemas import ToolSchema
+from runtime.lm.tools.tool_schemas import ToolSchema
 from runtime.messages.json_text import parse
 from runtime.messages.problems import MessageInvalid
 from runtime.messages.shapes import as_list, as_object

@@ -9,7 +9,7 @@ from typing import Any, cast
 from actors.errors import DeclarationError, UsageError
 from actors.graphs.annotations import Names, Unreadable, capture
 from actors.graphs.tools import Tool, ToolForm, as_tool, read_tool
-from runtime.lm.tools.schemas import schema_of
+from runtime.lm.tools.tool_schemas import schema_of
 
 
 def with_schemas(options: Mapping[str, Any]) -> Mapping[str, Any]:

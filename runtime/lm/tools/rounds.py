@@ -20,7 +20,7 @@ from actors.lm import ChatMessage, Completion, Delta, ToolCall, ToolCallDelta
 from actors.words import cut
 from runtime.lm.limits.abilities import PassesAbilities
 from runtime.lm.tools.notation import Native, Notation, Text
-from runtime.lm.tools.schemas import WrongArguments, read_arguments, result_text, schema_of
+from runtime.lm.tools.tool_schemas import WrongArguments, read_arguments, result_text, schema_of
 
 Offered = ToolSpec | OfferedTool
 

@@ -13,8 +13,8 @@ import trio
 
 from actors.errors import UsageError
 from runtime.graphs.once import call_of_once
+from runtime.placement.call_payloads import NodeCodec, packed
 from runtime.placement.link import Answer
-from runtime.placement.payloads import NodeCodec, packed
 
 A = TypeVar("A")
 

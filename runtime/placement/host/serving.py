@@ -19,9 +19,9 @@ from runtime.graphs.delivery import bound, called, taken
 from runtime.graphs.dependencies import Contexts, RunDependencies
 from runtime.graphs.generator import hand_out
 from runtime.graphs.reducer.wording import check_made
+from runtime.placement.call_payloads import PROTOCOL, NodeCodec, likeness, packed, unpacked
 from runtime.placement.host.hosted_run import HostedRun
 from runtime.placement.link import BEATS_IN, FENCE_AT, Link
-from runtime.placement.payloads import PROTOCOL, NodeCodec, likeness, packed, unpacked
 from runtime.placement.places import Invitation
 from runtime.placement.protocol import Peer
 

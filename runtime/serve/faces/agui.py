@@ -12,21 +12,21 @@ import attrs
 
 from actors.errors import UsageError
 from actors.graphs.graph import Graph
-from runtime.graphs.events import QuestionAsked
-from runtime.graphs.record import RunStatus
+from runtime.graphs.run_events import QuestionAsked
+from runtime.graphs.run_record import RunStatus
 from runtime.serve.auth import Caller
 from runtime.serve.faces.following import cancel, cancelling, output_of, words_of
 from runtime.serve.faces.openai_models import ChatFace, Model, Models, Pieces
 from runtime.serve.gate import problem_response
 from runtime.serve.live import Live, Order
-from runtime.serve.problems import Problem
-from runtime.serve.questions import give_answer, open_questions, question_words
+from runtime.serve.problem_documents import Problem
+from runtime.serve.question_routes import give_answer, open_questions, question_words
 from runtime.serve.requests import json_body, message_of
 from runtime.serve.routes import Answer, Endpoint
+from runtime.serve.run_documents import output_told
 from runtime.serve.sse import HEADERS, QUIET, Writer
-from runtime.serve.views import output_told
 from runtime.serve.web import Request
-from runtime.traces.record import RunRecord
+from runtime.traces.kept_run import RunRecord
 
 if TYPE_CHECKING:
     from runtime.serve.faces.agui_events import Telling

@@ -11,7 +11,7 @@ from ag_ui.core.version import PROTOCOL_VERSION
 from pydantic import ValidationError
 
 from runtime.core.events import Event
-from runtime.graphs.events import (
+from runtime.graphs.run_events import (
     NodeCancelled,
     NodeEvent,
     NodeFellBack,
@@ -22,10 +22,10 @@ from runtime.graphs.events import (
     NodeStarted,
     ToolCalled,
 )
-from runtime.graphs.record import Spend
+from runtime.graphs.run_record import Spend
 from runtime.messages.problems import FieldProblem
-from runtime.serve.problems import Problem
-from runtime.traces.wire import dumps
+from runtime.serve.problem_documents import Problem
+from runtime.traces.event_json import dumps
 
 _ENDS = NodeFinished | NodeRetrying | NodeFellBack | NodeGaveUp | NodeCancelled
 

@@ -8,13 +8,13 @@ from typing import Any, final
 
 import trio
 
-from runtime.graphs.record import RunStatus
+from runtime.graphs.run_record import RunStatus
 from runtime.serve.auth import Caller
 from runtime.serve.live import Live
-from runtime.serve.problems import RETRY_S, Problem
+from runtime.serve.problem_documents import RETRY_S, Problem
+from runtime.serve.run_documents import problem_of_run
 from runtime.serve.sse import QUIET_S
-from runtime.serve.views import problem_of_run
-from runtime.traces.record import Entry, RunRecord
+from runtime.traces.kept_run import Entry, RunRecord
 
 
 @final
@@ -78,7 +78,7 @@ def output_of(live: Live, record: RunRecord, caller: Caller) -> Any:
 
 
 def words_of(problem: Problem) -> str:
-    """A problem in words, with the places that are wrong."""
+    """A problem in words, with the places that are wrong or else with what can be done."""
     if not problem.errors:
-        return problem.detail
+        return f"{problem.detail} Fix: {problem.fix}"
     return "; ".join(f"{each.place}: {each.message}" if each.path else each.message for each in problem.errors[:5])

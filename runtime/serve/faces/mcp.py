@@ -7,14 +7,14 @@ import importlib.util
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, final
 
-from actors.checks import refuse
+from actors.argument_checks import refuse
 from actors.errors import UsageError
 from actors.graphs.graph import Graph
 from runtime.serve.auth import Caller
 from runtime.serve.faces.following import words_of
 from runtime.serve.faces.mcp_tools import tools_of
 from runtime.serve.live import Live
-from runtime.serve.problems import Problem
+from runtime.serve.problem_documents import Problem
 from runtime.serve.requests import json_body
 from runtime.serve.routes import Answer, Endpoint, Handler, as_json
 from runtime.serve.web import Request

@@ -29,17 +29,17 @@ from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.server.transport_security import TransportSecuritySettings
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
-from runtime.graphs.events import NodeFinished, NodeReported, QuestionAsked
 from runtime.graphs.questions import Question
+from runtime.graphs.run_events import NodeFinished, NodeReported, QuestionAsked
 from runtime.messages.problems import MessageInvalid
 from runtime.serve.auth import EVERYBODY, Caller
 from runtime.serve.faces.following import Following, cancelling, output_of, words_of
 from runtime.serve.faces.forms import form_of
 from runtime.serve.faces.mcp_tools import GraphTool, told, tools_of
 from runtime.serve.live import Live, Order
-from runtime.serve.problems import Problem, invalid_input
-from runtime.serve.questions import give_answer, open_questions, question_words
-from runtime.traces.record import RunRecord
+from runtime.serve.problem_documents import Problem, invalid_input
+from runtime.serve.question_routes import give_answer, open_questions, question_words
+from runtime.traces.kept_run import RunRecord
 
 CALLER: Final = "understudy.caller"
 """Where the one who calls stands in the scope of a request."""

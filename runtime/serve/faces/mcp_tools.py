@@ -15,7 +15,7 @@ from actors.graphs.graph import Graph
 from runtime.messages.kinds import union_of
 from runtime.messages.reader import read
 from runtime.messages.schemas import schema_of
-from runtime.serve.views import description, output_told
+from runtime.serve.run_documents import description, output_told
 
 MAX_NAME: Final = 64
 _NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9_-]")

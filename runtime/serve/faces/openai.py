@@ -12,7 +12,7 @@ from runtime.serve.faces.openai_chat import complete
 from runtime.serve.faces.openai_models import ChatFace, Models, error_told, status_of
 from runtime.serve.faces.openai_responses import respond
 from runtime.serve.live import Live
-from runtime.serve.problems import Problem
+from runtime.serve.problem_documents import Problem
 from runtime.serve.routes import Answer, Endpoint, as_json
 from runtime.serve.web import Request
 

@@ -8,18 +8,18 @@ from typing import Any, Final, cast, final
 import attrs
 import trio
 
-from runtime.graphs.record import Spend
+from runtime.graphs.run_record import Spend
 from runtime.serve.auth import Caller
 from runtime.serve.faces.following import cancel, cancelling
 from runtime.serve.faces.openai_models import Model, Models, Pieces, answer_of, error_told, refuse_options
 from runtime.serve.live import Launch, Live, Order
-from runtime.serve.problems import Problem
+from runtime.serve.problem_documents import Problem
 from runtime.serve.requests import json_body
 from runtime.serve.routes import Answer, as_json
 from runtime.serve.sse import HEADERS, QUIET, Writer
 from runtime.serve.web import Request
-from runtime.traces.record import RunRecord
-from runtime.traces.wire import dumps
+from runtime.traces.event_json import dumps
+from runtime.traces.kept_run import RunRecord
 
 _UNSUPPORTED: Final[Mapping[str, tuple[Any, ...]]] = {
     "n": (1,),

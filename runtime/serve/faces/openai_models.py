@@ -14,16 +14,16 @@ from actors.graphs.graph import Graph
 from actors.lm import TextDelta
 from actors.words import repr_of, said
 from runtime.core.events import Event
-from runtime.graphs.events import FieldDelta, LMDelta, NodeEvent, NodeStarted
+from runtime.graphs.run_events import FieldDelta, LMDelta, NodeEvent, NodeStarted
 from runtime.messages.fields import fields_of
 from runtime.messages.problems import MessageInvalid
 from runtime.messages.reader import read
 from runtime.serve.auth import Caller
 from runtime.serve.faces.following import Following, output_of, words_of
 from runtime.serve.live import Live
-from runtime.serve.problems import RETRY_S, Problem, invalid_input, model_error
-from runtime.serve.views import output_told
-from runtime.traces.record import Entry, RunRecord
+from runtime.serve.problem_documents import RETRY_S, Problem, invalid_input, model_error
+from runtime.serve.run_documents import output_told
+from runtime.traces.kept_run import Entry, RunRecord
 
 _LOG = logging.getLogger("understudy.serve")
 

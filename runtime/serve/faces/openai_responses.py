@@ -12,23 +12,23 @@ from typing import Any, Final, cast, final
 import attrs
 import trio
 
-from runtime.graphs.events import QuestionAsked
 from runtime.graphs.questions import Question
-from runtime.graphs.record import Spend
+from runtime.graphs.run_events import QuestionAsked
+from runtime.graphs.run_record import Spend
 from runtime.messages.problems import MessageInvalid
 from runtime.serve.auth import Caller
 from runtime.serve.faces.following import cancel, cancelling
 from runtime.serve.faces.forms import form_of
 from runtime.serve.faces.openai_models import Model, Models, Pieces, answer_of, error_told, refuse_options, text_in
 from runtime.serve.live import Live, Order
-from runtime.serve.problems import Problem, invalid_input
-from runtime.serve.questions import give_answer, open_questions, question_words
+from runtime.serve.problem_documents import Problem, invalid_input
+from runtime.serve.question_routes import give_answer, open_questions, question_words
 from runtime.serve.requests import json_body
 from runtime.serve.routes import Answer, as_json
 from runtime.serve.sse import HEADERS, QUIET, Writer
 from runtime.serve.web import Request
-from runtime.traces.record import RunRecord
-from runtime.traces.wire import dumps
+from runtime.traces.event_json import dumps
+from runtime.traces.kept_run import RunRecord
 
 _TEXT: Final = {"format": {"type": "text"}}
 _UNSUPPORTED: Final[Mapping[str, tuple[Any, ...]]] = {

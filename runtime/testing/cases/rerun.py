@@ -18,13 +18,13 @@ from actors.graphs.node import Kind
 from actors.lm import LM
 from runtime.app import Runtime, open_runtime
 from runtime.graphs.adopting import codec_of, effective
-from runtime.graphs.events import QuestionAsked
 from runtime.graphs.handle import RunHandle
 from runtime.graphs.history import History
 from runtime.graphs.journaling import details_of
 from runtime.graphs.questions import question_id
 from runtime.graphs.rehearsing import REHEARSAL
 from runtime.graphs.resuming import check, read_input
+from runtime.graphs.run_events import QuestionAsked
 from runtime.graphs.stored_answers import ANSWERED, codec_for, read_answer
 from runtime.graphs.terms import terms_of
 from runtime.journal.memory import MemoryStore
@@ -32,7 +32,7 @@ from runtime.journal.records import Record, RecordKind
 from runtime.journal.store import StoredStatus
 from runtime.messages.codec import MessageCodec
 from runtime.testing.cases.absent import AbsentLM
-from runtime.testing.cases.recorded import Recorded, models_of
+from runtime.testing.cases.recorded_world import Recorded, models_of
 
 AFTER_THE_END_S: Final = 3_600.0
 """How long after the recorded end, in virtual time, the run may still go on."""

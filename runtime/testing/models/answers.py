@@ -1,6 +1,6 @@
 """What a scripted model answers: values that tests write, and their one normal form, :class:`actors.lm.Completion`.
 
-Shared by the loopback provider (``provider``) and ``ScriptedLM`` (``scripted``). Pure: no I/O, no
+Shared by the loopback provider (``provider``) and ``ScriptedLM`` (``scripted_lm``). Pure: no I/O, no
 clock, no chance.
 """
 
@@ -13,7 +13,7 @@ from typing import Any, Final, cast, final
 
 import attrs
 
-from actors.checks import is_a, is_number
+from actors.argument_checks import is_a, is_number
 from actors.errors import DeclarationError
 from actors.lm import ChatMessage, Completion, ToolCall, Usage
 from actors.words import repr_of

@@ -25,10 +25,10 @@ import attrs
 import trio
 
 from actors.errors import DeclarationError, UsageError
+from runtime.testing.models.http_server import HttpRequest
 from runtime.testing.models.provider import LoopbackProvider, open_loopback
+from runtime.testing.models.provider_script import ScriptLike, script_from_json, script_to_json
 from runtime.testing.models.recording import RequestRecord
-from runtime.testing.models.script import ScriptLike, script_from_json, script_to_json
-from runtime.testing.models.wire import HttpRequest
 
 _MODULE: Final = "runtime.testing.loopback"
 _START_S: Final = 30.0

@@ -16,16 +16,16 @@ from typing import Any, Final, NoReturn, cast, final
 
 import trio
 
-from actors.checks import refuse
+from actors.argument_checks import refuse
 from actors.errors import UsageError
 from actors.words import said
 from runtime.testing.models.answers import ChatRequest, shortest_decimal
-from runtime.testing.models.delivery import WireReply, deliver
-from runtime.testing.models.dialects import ANTHROPIC, OPENAI, Dialect, NotAChatRequest, to_bytes
+from runtime.testing.models.checked_scripts import Tolerance, enroll
+from runtime.testing.models.http_server import CLIENT_GONE, HttpConnection, HttpRequest, RefusedRequest
+from runtime.testing.models.planned_replies import WireReply, deliver
+from runtime.testing.models.provider_script import FollowedScript, RequestPlan, Script, ScriptLike
 from runtime.testing.models.recording import Recorder, RequestRecord
-from runtime.testing.models.script import FollowedScript, RequestPlan, Script, ScriptLike
-from runtime.testing.models.scripts import Tolerance, enroll
-from runtime.testing.models.wire import CLIENT_GONE, HttpConnection, HttpRequest, RefusedRequest
+from runtime.testing.models.wire_forms import ANTHROPIC, OPENAI, Dialect, NotAChatRequest, to_bytes
 
 _JSON: Final = {"content-type": "application/json"}
 _DIALECTS: Final[Mapping[str, Dialect]] = {"/v1/chat/completions": OPENAI, "/v1/messages": ANTHROPIC}

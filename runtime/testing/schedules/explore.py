@@ -16,7 +16,7 @@ from typing import Any
 from actors.errors import UsageError
 from runtime.graphs.history import History
 from runtime.testing.cases.exploring import CaseRun
-from runtime.testing.models.scripts import followed_scripts
+from runtime.testing.models.checked_scripts import followed_scripts
 from runtime.testing.schedules.failure import FoundFailure, Schedule
 from runtime.testing.schedules.search import (
     RUNS,

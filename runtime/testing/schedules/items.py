@@ -21,10 +21,10 @@ import attrs
 import pytest
 
 from actors.errors import DeclarationError
+from runtime.testing.schedules.deadlock_watch import run_watched
 from runtime.testing.schedules.failure import FoundFailure, Schedule
 from runtime.testing.schedules.search import Exploration, overrides, raise_if_interrupted, searched
 from runtime.testing.schedules.simulation import Deadlock, Livelock, Simulation
-from runtime.testing.schedules.watchdog import run_watched
 
 SIMULATION = pytest.StashKey[Simulation]()
 """On an item: what it runs under at this moment."""

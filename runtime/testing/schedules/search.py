@@ -14,7 +14,7 @@ from typing import Any, final
 
 import attrs
 
-from actors.checks import is_count, is_number, refuse
+from actors.argument_checks import is_count, is_number, refuse
 from actors.errors import UsageError
 from actors.groups import leaves_of
 from runtime.testing.schedules.failure import FoundFailure, Schedule

@@ -28,14 +28,14 @@ from runtime.core.envelope import content_of
 from runtime.core.events import ActorCrashed, ActorEvent, Event, MessageDeadLettered
 from runtime.journal.memory import MemoryStore
 from runtime.journal.store import Store
-from runtime.testing.schedules.crashing import Crashing
+from runtime.testing.schedules.crash_points import Crashing
 from runtime.testing.schedules.deadlock import Names, Place, place_of, report_on, waits_of
 from runtime.testing.schedules.schedule import Loop, run_chosen
 from runtime.testing.schedules.strategies import InTurn, Replay, Strategy
 from runtime.testing.schedules.taps import Handler, tap
 from runtime.testing.schedules.threads import watched_threads
 from runtime.testing.schedules.virtual_time import ThreadHold
-from runtime.testing.stores.crashing import KILLED, Ending
+from runtime.testing.stores.crashing_store import KILLED, Ending
 from runtime.testing.stores.lives import WITHIN_S, Lives
 
 MAX_STEPS = 20_000

@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable, Hashable, Mapping, MutableMapping, Sequence
 from typing import Protocol, final
 
-from actors.checks import refuse
+from actors.argument_checks import refuse
 from actors.errors import DeclarationError
 
 

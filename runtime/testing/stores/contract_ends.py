@@ -17,7 +17,7 @@ from runtime.journal.store import (
     RunQuery,
     StoredStatus,
 )
-from runtime.journal.told import EventLog, ToldEvent
+from runtime.journal.told_events import EventLog, ToldEvent
 from runtime.testing.stores.samples import (
     MakeStore,
     create,

@@ -8,7 +8,7 @@ from typing import Any, final
 import attrs
 
 from runtime.journal.store import Store
-from runtime.testing.stores.crashing import KILLED, Ending, at_record
+from runtime.testing.stores.crashing_store import KILLED, Ending, at_record
 from runtime.testing.stores.findings import records_in
 from runtime.testing.stores.lives import WITHIN_S, Lives
 

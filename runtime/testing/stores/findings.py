@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from runtime.journal.memory import MemoryStore
 from runtime.journal.records import Record, RecordKind
-from runtime.testing.stores.crashing import CrashingStore
+from runtime.testing.stores.crashing_store import CrashingStore
 
 _ONCE: Final = frozenset(
     {

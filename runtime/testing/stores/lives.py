@@ -12,7 +12,7 @@ import trio
 from actors.store_errors import RunLost, StoreError
 from runtime.journal.memory import LEASE_S, MemoryStore
 from runtime.journal.store import Store
-from runtime.testing.stores.crashing import CrashingStore, Decide, Ending
+from runtime.testing.stores.crashing_store import CrashingStore, Decide, Ending
 from runtime.testing.stores.findings import journals_in, lost_by, recorded_twice
 
 WITHIN_S: Final = 3_600.0

@@ -25,7 +25,7 @@ from runtime.journal.store import (
     StoredSchedule,
     StoredStatus,
 )
-from runtime.journal.told import EventLog, ToldEvent
+from runtime.journal.told_events import EventLog, ToldEvent
 
 
 class PassingStore:

@@ -12,7 +12,7 @@ from actors import LM, Dep, Effect, Graph, Recall, Run
 from actors.errors import DeclarationError
 from actors.graphs.docstrings import read_docstring
 from actors.graphs.tools import as_tool, captured_here, read_tool
-from runtime.lm.tools.schemas import schema_of
+from runtime.lm.tools.tool_schemas import schema_of
 from runtime.tools import Tool, tool
 
 

@@ -9,7 +9,7 @@ import pytest
 from actors import TextDelta
 from runtime.cli.board import MOST_SAID, Board, last_words
 from runtime.core.events import EventsMissed
-from runtime.graphs.events import (
+from runtime.graphs.run_events import (
     LMCalled,
     LMDelta,
     NodeCancelled,
@@ -26,7 +26,7 @@ from runtime.graphs.events import (
     SignalTaken,
     ToolCalled,
 )
-from runtime.graphs.record import RunStatus
+from runtime.graphs.run_record import RunStatus
 
 
 def at(kind: Any, node: str = "work", path: str = "g/work/0", attempt: int = 1, **more: Any) -> Any:

@@ -12,7 +12,7 @@ import trio
 from runtime import open_runtime
 from runtime.cli.loading import load_graph
 from runtime.cli.main import main
-from runtime.lm.predictors.serving import PredictorCounts
+from runtime.lm.predictors.loaded_predictors import PredictorCounts
 from runtime.testing import LoopbackHandle, ModelScript, ScriptedLM, field_answer, loopback_process
 from tests.runtime.cli.command import interrupt, read_until, start, wait_until
 

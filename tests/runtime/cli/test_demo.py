@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from runtime.app import open_runtime
-from runtime.cli import demo_trio, report, study
+from runtime.cli import demo_report, demo_trio, study
 from runtime.cli.demo import INTENT
 from runtime.cli.demo_dspy import Comparison
 from runtime.cli.main import main
@@ -62,7 +62,7 @@ async def best_ratio(handle: LoopbackHandle) -> Timeline:
             await trio.to_thread.run_sync(handle.clear)
             measured = await demo_trio.measure(runtime, INTENT)
             timelines.append(join(measured, (await trio.to_thread.run_sync(handle.snapshot)).requests))
-            if timelines[-1].ratio <= report.TARGET_RATIO:
+            if timelines[-1].ratio <= demo_report.TARGET_RATIO:
                 break
         return min(timelines, key=lambda timeline: timeline.ratio)
 
@@ -106,8 +106,8 @@ def test_an_error_in_a_thread_is_raised_where_the_threads_were_started() -> None
 
 
 def test_the_conclusion_says_so_when_the_machine_was_too_busy_to_measure() -> None:
-    clear = report.conclusion({"b": ONE_BY_ONE, "c": TOGETHER})
-    unclear = report.conclusion({"b": ONE_BY_ONE, "c": ONE_BY_ONE})
+    clear = demo_report.conclusion({"b": ONE_BY_ONE, "c": TOGETHER})
+    unclear = demo_report.conclusion({"b": ONE_BY_ONE, "c": ONE_BY_ONE})
 
     assert clear.startswith("Synchronous clients in threads do not serialise; synchronous calls in async functions do.")
     assert unclear == "On this machine the measurements do not distinguish the variants; run the demo again when it is idle."
@@ -120,13 +120,13 @@ def test_every_line_fits_the_terminal(unicode: bool) -> None:
     happening = demo_trio.Happening(1.0, "supervisor", "will restart time in 0.108 s (backoff)")
 
     blocks = [
-        report.introduction(style, 1.0),
-        report.cold_start(style, {"imports": 2.3, "understudy": 0.04}),
-        report.legend(style),
-        report.variant("b", ONE_BY_ONE, scale_s=3.2, style=style),
-        report.failure([happening], 1.0, style),
-        report.concluded(runs, style),
-        report.same_output("RETURN n", style),
+        demo_report.introduction(style, 1.0),
+        demo_report.cold_start(style, {"imports": 2.3, "understudy": 0.04}),
+        demo_report.legend(style),
+        demo_report.variant("b", ONE_BY_ONE, scale_s=3.2, style=style),
+        demo_report.failure([happening], 1.0, style),
+        demo_report.concluded(runs, style),
+        demo_report.same_output("RETURN n", style),
     ]
 
     lines = [line for block in blocks for line in block]

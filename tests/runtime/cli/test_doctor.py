@@ -10,7 +10,7 @@ from runtime.cli import doctor
 from runtime.cli.main import main
 from runtime.lm.providers.known import KEY_VARIABLES
 from runtime.testing.models.process import loopback_process
-from runtime.testing.models.script import ModelScript
+from runtime.testing.models.provider_script import ModelScript
 
 SECRET = "sk-canary-7f3a91"
 

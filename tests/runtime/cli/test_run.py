@@ -277,7 +277,7 @@ def test_watching_without_rich_says_what_to_install(monkeypatch: pytest.MonkeyPa
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setitem(sys.modules, "runtime.cli.watch", None)
+    monkeypatch.setitem(sys.modules, "runtime.cli.live_view", None)
 
     assert main(["run", "graphs.py:graph", "--watch", *asked("a")]) == 2
 

@@ -185,7 +185,7 @@ async def test_an_application_of_quart_trio_is_served(provider: LoopbackHandle, 
     assert server.log.read_text().count("Traceback") == 0
 
 
-@pytest.mark.parametrize("loop", ["uvicorn", "uvicorn-uvloop"])
+@pytest.mark.parametrize("loop", ["uvicorn", pytest.param("uvicorn-uvloop", marks=pytest.mark.chaos)])
 async def test_a_second_sigterm_cancels_what_runs(loop: str, provider: LoopbackHandle, tmp_path: Path) -> None:
     answers: list[tuple[int, str]] = []
 

@@ -12,9 +12,9 @@ import runtime.app
 from actors.graphs.node import NodeSpec
 from actors.graphs.placing import placing_problems
 from actors.graphs.plan import Plan
-from runtime.graphs import deploying
+from runtime.graphs import deployed_graphs
 from runtime.graphs.away import Elsewhere
-from runtime.placement.calls import PlacedNode
+from runtime.placement.placed_nodes import PlacedNode
 from runtime.placement.placement import Placement
 from runtime.testing.loopback_hosts import LoopbackHosts
 
@@ -46,7 +46,7 @@ def place_every_node(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Placement, "deploy", everywhere)
     monkeypatch.setattr(runtime.app, "placement_of", make)
-    monkeypatch.setattr(deploying, "_keeps_contexts", lambda plan: any(spec.all_needs for spec in plan.nodes.values()))
+    monkeypatch.setattr(deployed_graphs, "_keeps_contexts", lambda plan: any(spec.all_needs for spec in plan.nodes.values()))
 
 
 def _can_be_placed(spec: NodeSpec) -> bool:

@@ -15,7 +15,7 @@ from runtime import open_runtime
 from runtime.journal.memory import MemoryStore
 from runtime.journal.store import Store
 from runtime.testing.stores.crashes import crash_everywhere
-from runtime.testing.stores.crashing import CANCELLED, Ending
+from runtime.testing.stores.crashing_store import CANCELLED, Ending
 from tests.runtime.graphs.stage import EXACT, TWICE, Ask, Done, Other, Part, graph_of
 
 

@@ -11,7 +11,7 @@ from actors import Run, RunCancelled, RunCrashes, RunExists, RunLost, StoreUnava
 from runtime import RunResumed, StoreRecovered, StoreStalled, open_runtime
 from runtime.journal.memory import MemoryStore
 from runtime.journal.records import RecordKind
-from runtime.testing.stores.crashing import crash_after
+from runtime.testing.stores.crashing_store import crash_after
 from runtime.testing.stores.troubled import FlakyStore, SlowStore
 from tests.runtime.graphs.stage import Ask, Done, Part, graph_of
 

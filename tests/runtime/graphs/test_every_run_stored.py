@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.runtime.graphs.stored import IS_WANTED, is_wanted
+from tests.warm import ROOT, SESSIONS, warm
 
 HERE = Path(__file__).parent
-ROOT = HERE.parent.parent.parent
 SOME = ("test_engine_flow.py", "test_fallback.py", "test_run_failures.py", "test_stream.py", "test_subgraphs.py")
 
 pytestmark = pytest.mark.skipif(is_wanted(), reason="this is that")
@@ -20,10 +18,8 @@ pytestmark = pytest.mark.skipif(is_wanted(), reason="this is that")
 
 def again(*paths: Path) -> str:
     """Run the tests in `paths` under one schedule each, with every run stored; returns how the report ends."""
-    command = [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", "--understudy-runs=1", *map(str, paths)]
-    done = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, IS_WANTED: "1"}, capture_output=True, text=True, check=False, timeout=900
-    )
+    options = ("-q", "-n0", "-p", "no:cacheprovider", "--understudy-runs=1", *map(str, paths))
+    done = warm(*SESSIONS).pytest(ROOT, *options, environ={**os.environ, IS_WANTED: "1"})
     assert done.returncode == 0, done.stdout[-10_000:]
     return done.stdout.splitlines()[-1]
 

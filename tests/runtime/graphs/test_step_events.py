@@ -9,8 +9,8 @@ import attrs
 import pytest
 
 from runtime.core.events import EventBus
-from runtime.graphs.events import NodeFinished, NodeStarted
-from runtime.graphs.record import Step, StepStatus
+from runtime.graphs.run_events import NodeFinished, NodeStarted
+from runtime.graphs.run_record import Step, StepStatus
 from runtime.graphs.step_events import tell_finished, tell_started
 
 AT: dict[str, Any] = {"at_s": 5.0, "run_id": "r", "node": "n", "path": "g/n/0", "attempt": 2}

@@ -9,7 +9,7 @@ from actors import LM, Graph, RunFailed
 from actors.errors import UsageError
 from runtime import EventsMissed, open_runtime
 from runtime.core.events import EventBus
-from runtime.graphs import events as graph_events
+from runtime.graphs import run_events
 from runtime.testing import ScriptedLM
 from tests.runtime.graphs.stage import TWICE, Ask, Done, Part, graph_of
 
@@ -152,7 +152,7 @@ async def test_a_call_to_a_model_is_told_with_what_it_cost(virtual_clock):
 
     lm = ScriptedLM(["four five"], latency_s=2.0)
     async with open_runtime(lm=lm) as runtime, runtime.stream(graph_of(work), Ask()) as events:
-        (called,) = [event async for event in events if isinstance(event, graph_events.LMCalled)]
+        (called,) = [event async for event in events if isinstance(event, run_events.LMCalled)]
 
     assert (called.node, called.path, called.model, called.at_s, called.duration_s) == ("work", "g/work/0", "scripted", 2.0, 2.0)
     assert (called.prompt_tokens, called.completion_tokens, called.requests, called.cost_usd) == (3, 2, 1, None)
@@ -160,7 +160,7 @@ async def test_a_call_to_a_model_is_told_with_what_it_cost(virtual_clock):
 
 async def test_a_listener_that_raises_does_not_keep_a_run_from_ending(graph, virtual_clock):
     def listen(event: Any) -> None:
-        if isinstance(event, graph_events.RunFinished):
+        if isinstance(event, run_events.RunFinished):
             raise KeyError("listener")
 
     async with open_runtime(instruments=[listen]) as runtime:

@@ -27,7 +27,7 @@ from actors.store_errors import RunLost, StoreDamaged, StoreError, StoreInUse, S
 from runtime.journal import SqliteStore, sqlite, sqlite_file, sqlite_writer
 from runtime.journal.records import Record, RecordKind
 from runtime.journal.store import Posted, PostedKind, RunQuery, StoredStatus
-from runtime.journal.told import EventLog, ToldEvent
+from runtime.journal.told_events import EventLog, ToldEvent
 from runtime.testing.stores.samples import create, journal, new_run, opened, record, written
 
 OVER = RecordKind.OVER

@@ -8,13 +8,13 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import pytest
 import trio.testing
 
-from runtime.lm.providers import library
+from runtime.lm.providers import import_litellm
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _litellm_is_loaded() -> None:
     """The import takes seconds in a thread, and a virtual clock does not wait for threads."""
-    library.load()
+    import_litellm.load()
 
 
 @pytest.fixture

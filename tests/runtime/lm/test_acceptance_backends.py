@@ -25,7 +25,7 @@ from runtime.lm.backends.pydantic_ai import PydanticAIBackend
 from runtime.lm.backends.typed import DSPyBackend, OptimizedLM, successors
 from runtime.lm.limits.retry import Retry
 from runtime.lm.predictors.compiling import compile_graph
-from runtime.lm.predictors.serving import PredictorCounts
+from runtime.lm.predictors.loaded_predictors import PredictorCounts
 from runtime.testing import ScriptedLM
 from tests.runtime.lm.articles import ARTICLE, Article, Draft, Review, ReviewFailed, Silent
 from tests.runtime.lm.faking import faking, said

@@ -25,7 +25,7 @@ from runtime.lm.backends.typed import DSPyBackend, OptimizedLM
 from runtime.lm.client import LMClient
 from runtime.lm.limits.retry import Retry
 from runtime.lm.predictors.compiling import compile_graph
-from runtime.lm.predictors.serving import PredictorCounts
+from runtime.lm.predictors.loaded_predictors import PredictorCounts
 from runtime.testing import Failure, LoopbackProvider, ModelScript, ScriptedLM, field_answer, open_loopback
 from tests.runtime.lm.articles import ARTICLE, Article, Review, ReviewFailed
 from tests.runtime.lm.predicting import Label, Question, knowing, labelling, rows

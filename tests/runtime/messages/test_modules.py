@@ -91,7 +91,7 @@ def started(folder: Path, *arguments: str) -> str:
     ("first", "then"),
     [
         (["letters.py"], ["-c", IMPORTED]),
-        (["-c", IMPORTED], ["-m", "letters"]),
+        pytest.param(["-c", IMPORTED], ["-m", "letters"], marks=pytest.mark.chaos),
         (["-m", "letters"], ["letters.py"]),
     ],
     ids=["a file, then a module", "a module, then python -m", "python -m, then a file"],

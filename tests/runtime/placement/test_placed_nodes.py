@@ -32,8 +32,8 @@ from actors import (
 from runtime import ActorRestarting, NodeReported, open_runtime
 from runtime.placement import Here, HostStarted
 from runtime.placement import HostLost as HostLostEvent
+from runtime.placement.call_payloads import likeness
 from runtime.placement.host import serving
-from runtime.placement.payloads import likeness
 from runtime.testing import ScriptedLM
 from runtime.testing.loopback_hosts import LoopbackHosts
 from tests.runtime.graphs.stage import Ask, Done, Other, Part, graph_of, leaves, living

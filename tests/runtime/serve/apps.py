@@ -8,7 +8,7 @@ from fastapi import FastAPI
 
 from runtime.serve import Service
 from tests.runtime.serve.cast import answers, counting
-from tests.runtime.serve.test_questions import letters
+from tests.runtime.serve.test_question_routes import letters
 
 graph = answers()
 letters_graph = letters()

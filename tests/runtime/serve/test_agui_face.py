@@ -15,7 +15,7 @@ from runtime.serve import AGUIFace, ChatFace, Recording, Service
 from runtime.testing import ScriptedLM, explore
 from tests.runtime.serve.cast import Client, Keys, Question, Reply, answers, serving
 from tests.runtime.serve.test_openai_face import counting, talking
-from tests.runtime.serve.test_questions import letters
+from tests.runtime.serve.test_question_routes import letters
 
 EVENTS: TypeAdapter[Any] = TypeAdapter(core.Event)
 

@@ -14,7 +14,7 @@ from runtime.serve import AGUIFace, Face, Limits, MCPFace, OpenAIFace, Service
 from tests.patience import PATIENCE_S
 from tests.runtime.serve.cast import Keys, answers
 from tests.runtime.serve.listening import listening
-from tests.runtime.serve.test_questions import letters
+from tests.runtime.serve.test_question_routes import letters
 
 # What a request must be that a schema cannot say: these operations may reject what fits theirs.
 STRICTER = {

@@ -251,7 +251,7 @@ async def test_responses_that_fail_are_the_clients_own_errors(up: Up) -> None:
                 respond(model="answers", input="fail")
             *_, last = respond(model="answers", input="fail", stream=True)
             assert (last.type, last.response.status) == ("response.failed", "failed")
-            assert last.response.error.message == "Failed: node 'answer'."
+            assert last.response.error.message.startswith("Failed: node 'answer'. Fix: ")
 
     await trio.to_thread.run_sync(fail)
 

@@ -15,7 +15,7 @@ from actors import Graph
 from actors.store_errors import StoreUnavailable
 from runtime.journal import MemoryStore
 from runtime.journal.store import StoredRun
-from runtime.journal.told import ToldEvent
+from runtime.journal.told_events import ToldEvent
 from runtime.serve import Service
 from runtime.testing.stores.passing import PassingStore
 from runtime.testing.stores.troubled import FlakyStore

@@ -10,7 +10,7 @@ import trio.testing
 
 from actors import Actor, Request
 from runtime.testing import Deadlock
-from runtime.testing.schedules.watchdog import fails_when_stuck
+from runtime.testing.schedules.deadlock_watch import fails_when_stuck
 
 
 @attrs.frozen

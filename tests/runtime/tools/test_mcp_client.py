@@ -20,8 +20,8 @@ from actors import ActorFailed, ActorRef, ActorStartFailed, Graph
 from actors.errors import DeclarationError, RunFailed, ToolFailed, ToolServerLost, ToolTimedOut
 from actors.graphs.toolboxes import CallTool, CancelTool, ListTools
 from runtime import ToolCalled, open_runtime
-from runtime.graphs.events import ToolsChanged
-from runtime.graphs.served import SUPERVISION
+from runtime.graphs.run_events import ToolsChanged
+from runtime.graphs.toolbox_actors import SUPERVISION
 from runtime.testing import ScriptedLM, tool_answer
 from runtime.tools import Toolbox, mcp
 

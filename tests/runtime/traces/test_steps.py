@@ -16,7 +16,7 @@ from runtime.inspector.export import export_page
 from runtime.testing import ScriptedLM
 from runtime.traces.chrome import chrome_trace
 from runtime.traces.steps import trace_of
-from runtime.traces.svg import draw_trace
+from runtime.traces.trace_svg import draw_trace
 from tests.runtime.traces.cast import Answer, Half, Question, recorded, traced
 
 HOSTILE = "</script><img src=x onerror=alert(1)><!--\u2028\u202e"

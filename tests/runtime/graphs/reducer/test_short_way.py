@@ -67,7 +67,7 @@ def remembered(state: RunState) -> object:
     return branches, state.live_paths, state.steps, state.output, state.is_at_rest
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(graph=st.one_of(random_ways(), random_graphs(), random_pipelines()), seed=st.integers(0, 2**16))
 def test_the_short_way_says_and_remembers_what_the_long_one_does_in_any_graph_and_order(graph, seed):
     routing = RoutingTable(graph.plan())

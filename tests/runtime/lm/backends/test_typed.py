@@ -10,7 +10,7 @@ from actors.errors import DeclarationError, LMError, LMReplyUnreadable, LMUnavai
 from actors.restarts import Backoff
 from runtime.lm.backends.typed import DSPyBackend, OptimizedLM, successors
 from runtime.lm.limits.retry import Retry
-from runtime.testing.models.scripted import ScriptedLM
+from runtime.testing.models.scripted_lm import ScriptedLM
 from tests.runtime.lm.articles import ARTICLE, Article, Draft, Review, ReviewFailed, Silent
 from tests.runtime.lm.faking import faking, said
 

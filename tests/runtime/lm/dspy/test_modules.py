@@ -17,7 +17,7 @@ import trio
 from actors.errors import DeclarationError, LMBudgetExhausted
 from runtime.lm.client import LMClient
 from runtime.lm.dspy.bridge import is_native, run_dspy, run_signature
-from runtime.lm.dspy.tools import trio_tool
+from runtime.lm.dspy.trio_tools import trio_tool
 from runtime.lm.limits.budget import Budget, spending
 from runtime.testing import ScriptedLM, field_answer, open_loopback
 

@@ -14,7 +14,7 @@ import pytest
 from runtime.lm.dspy.bridge import plan_of
 from runtime.lm.dspy.careful import careful
 from runtime.lm.dspy.plans import SignaturePlan
-from runtime.lm.dspy.reading import Care
+from runtime.lm.dspy.unreadable import Care
 
 library: Any = dspy
 

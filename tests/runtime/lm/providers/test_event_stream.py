@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.lm.http.frames import NotAnEvent
-from runtime.lm.http.sse import EventTooLarge, ServerEvent
+from runtime.lm.http.binary_frames import NotAnEvent
+from runtime.lm.http.sse_reader import EventTooLarge, ServerEvent
 from runtime.lm.providers.event_stream import BinaryEventReader
 from tests.runtime.lm.replies import aws_message
 

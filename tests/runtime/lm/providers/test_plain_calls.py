@@ -13,10 +13,10 @@ import pytest
 
 from actors.lm import Delta
 from runtime.lm.http.http_messages import HttpReply
-from runtime.lm.http.sse import ServerEvent
-from runtime.lm.providers import chunks, library, price_list, replies
-from runtime.lm.providers.failures import is_context_too_long
-from runtime.lm.providers.library import load, part
+from runtime.lm.http.sse_reader import ServerEvent
+from runtime.lm.providers import chunks, import_litellm, price_list, replies
+from runtime.lm.providers.error_table import is_context_too_long
+from runtime.lm.providers.import_litellm import load, part
 from runtime.lm.providers.plain_calls import PlainModel, plain_model
 from runtime.lm.providers.translation import Translator
 
@@ -356,9 +356,9 @@ def test_a_file_of_variables_that_importing_litellm_would_read_is_left_to_it(
     monkeypatch.setenv("OPENAI_SET", "2")
     monkeypatch.delitem(sys.modules, "litellm", raising=False)
     monkeypatch.syspath_prepend(str(tmp_path / "lib"))
-    monkeypatch.setattr(library, "is_warm", lambda: False)
+    monkeypatch.setattr(import_litellm, "is_warm", lambda: False)
 
-    assert library.has_env_file.__wrapped__() == says_more
+    assert import_litellm.has_env_file.__wrapped__() == says_more
 
 
 PROGRAM = """

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.lm.providers import embeddings, known, routes
-from runtime.lm.providers.library import load
+from runtime.lm.providers import embeddings, known, model_routes
+from runtime.lm.providers.import_litellm import load
 
 PAGE = Path(__file__).resolve().parents[4] / "docs/how-to/run-on-a-provider.md"
 
@@ -25,7 +25,7 @@ def test_the_page_lists_the_providers_that_the_client_speaks_to():
     litellm = load()
     all_names = sorted({str(getattr(provider, "value", provider)) for provider in litellm.provider_list})
 
-    assert names_in("Chat by the client") == [provider for provider in all_names if routes.speaks(litellm, provider)]
+    assert names_in("Chat by the client") == [provider for provider in all_names if model_routes.speaks(litellm, provider)]
 
 
 def test_the_page_lists_those_whose_embeddings_the_client_asks_for():

@@ -15,7 +15,7 @@ from actors.errors import (
 )
 from runtime.lm.client import LMClient
 from runtime.lm.http.http_messages import HttpReply
-from runtime.lm.http.sse import ServerEvent
+from runtime.lm.http.sse_reader import ServerEvent
 from runtime.lm.providers.known import EXAMPLES
 from runtime.lm.providers.translation import Exchange, Translator
 

@@ -1,0 +1,183 @@
+"""A placed node: its messages, attempts and instances are the runtime's, and its function is called on a host of its place."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from typing import Any, Final, final
+
+import attrs
+import trio
+
+from actors.errors import InternalError
+from actors.graphs.dependencies import Dependency, Supply
+from actors.graphs.node import NodeSpec
+from actors.placement_errors import HostLost
+from runtime.graphs.dependencies import RunDependencies
+from runtime.graphs.injected import NodeRun
+from runtime.graphs.pulse import Pulse
+from runtime.graphs.run import Work
+from runtime.placement.call_payloads import NodeCodec, packed, unpacked
+from runtime.placement.hosts import Host, HostedPlace
+from runtime.placement.link import Link
+from runtime.placement.portable_errors import TICKET
+
+LEAVE_S: Final = 4.0
+"""How long a host may take to leave the context managers of a run; less than a run waits for its own."""
+
+Take = Callable[[Any], Awaitable[None]]
+"""Takes an item of a stream."""
+
+
+@final
+class PlacedNode:
+    """Calls the function of one node on the hosts of its place."""
+
+    def __init__(self, graph: str, spec: NodeSpec, place: HostedPlace) -> None:
+        self._graph = graph
+        self._spec = spec
+        self._place = place
+        self._codec = NodeCodec(spec)
+        self._wants_input = any(each.inputs for need in spec.needs.values() for each in need.all())
+
+    async def call(self, message: Work, pulse: Pulse, arguments: Mapping[str, Any]) -> Any:
+        """See ``Elsewhere``.
+
+        Raises:
+            HostLost: the host was lost meanwhile. PlaceUnavailable: there is none. NotPortable: the messages cannot travel.
+            MessageTooLarge: they are too large. And what the function raised.
+        """
+        return self._codec.read_made(await self._called(message, pulse, arguments, None))
+
+    async def stream(self, message: Work, pulse: Pulse, arguments: Mapping[str, Any], take: Take) -> None:
+        """See ``Elsewhere``; raises what :meth:`call` does, and what `take` does."""
+        await self._called(message, pulse, arguments, take)
+
+    async def _called(self, message: Work, pulse: Pulse, arguments: Mapping[str, Any], take: Take | None) -> bytes:
+        dependencies = message.run.dependencies if self._spec.needs else None
+        more = [dependencies.input] if dependencies is not None and self._wants_input else []
+        data = self._codec.arguments(arguments, more)
+        head = self._head(message)
+        async with self._place.borrow() as host:
+            if dependencies is not None:
+                head["visit"] = await _visit(host, dependencies, self._spec.name, message.delivery.path)
+            attempt = _Attempt(message, pulse, self._codec, take, host.link)
+            try:
+                return await host.link.call(packed(head, data), answer=attempt.answer, hear=attempt.hear)
+            except Exception as error:
+                if attempt.failure is not None and getattr(error, TICKET, None) == attempt.ticket:
+                    raise attempt.failure from None  # what this side has raised itself, as it was
+                raise
+
+    def _head(self, message: Work) -> dict[str, Any]:
+        run, step = message.run, message.step
+        return {
+            "op": "node",
+            "graph": self._graph,
+            "node": self._spec.name,
+            "run": {
+                "id": run.id,
+                "graph": run.state.plan.name,
+                "node": step.node,
+                "path": step.path,
+                "attempt": step.attempt,
+                "is_resumed": run.is_resumed,
+                "wall_time": run.wall_time().isoformat(),
+                "steps_left": None if run.steps_left == float("inf") else run.steps_left,
+            },
+        }
+
+
+@final
+@attrs.define(eq=False)
+class _Attempt:
+    """What a host may ask and tell while it works on one attempt."""
+
+    message: Work
+    pulse: Pulse
+    codec: NodeCodec
+    take: Take | None
+    link: Link
+    failure: Exception | None = None
+    ticket: int = 0
+    _run: NodeRun | None = None
+
+    @property
+    def run(self) -> NodeRun:
+        """The ``Run`` that the node would get here."""
+        if self._run is None:
+            self._run = NodeRun.of(self.message, self.pulse, self.message.delivery.path)
+        return self._run
+
+    def hear(self, body: bytes) -> None:
+        """Take what the node reports."""
+        head, _ = unpacked(body)
+        if head["op"] == "heartbeat":
+            self.pulse.beat()
+        elif head["op"] == "report":
+            self.run.report(head["text"], done=head["done"], of=head["of"])
+
+    async def answer(self, number: int, body: bytes) -> bytes:
+        """Do what the node asks under `number`."""
+        head, data = unpacked(body)
+        try:
+            return await self._answer(number, head, data)
+        except Exception as error:
+            self.ticket += 1
+            self.failure = error
+            error.__dict__[TICKET] = self.ticket  # travels with it, and back
+            raise
+
+    async def _answer(self, number: int, head: Mapping[str, Any], data: bytes) -> bytes:
+        match head["op"]:
+            case "item":
+                if self.take is None:
+                    raise InternalError("an item came of a node that is no stream")
+                await self.take(self.codec.read_made(data))
+            case "sleep":
+                await self.run.sleep(head["seconds"])
+            case "once":
+                made = await self.run.once(head["name"], self._once, number)
+                return self.codec.any_value(made, f"what run.once({head['name']!r}, …) returned")
+            case other:
+                raise InternalError(f"a host asks for {other!r}, which this release does not know")
+        return b""
+
+    async def _once(self, number: int) -> Any:
+        """Have the host call what it wants to be called once."""
+        return self.codec.read_any(await self.link.call(b"", about=number))
+
+
+async def _visit(host: Host, dependencies: RunDependencies, node: str, path: str) -> str:
+    """Have the run keep its dependencies on `host` until it is over; by what name it does so there."""
+    owner = dependencies.owner
+    known: tuple[str, Dependency] | None = host.visits.get(owner)
+    if known is None:
+        name = f"visit-{next(host.numbers)}"
+        stay: Callable[[], Any] = functools.partial(_staying, host, owner, name)
+        dependency = Dependency(_named(stay), stay, Supply.CONTEXT, {}, {}, f"place {host.place!r}")
+        known = host.visits[owner] = name, dependency
+    await owner.resolve({"": known[1]}, node=node, path=path)
+    return known[0]
+
+
+def _named(stay: Callable[[], Any]) -> Callable[[], Any]:
+    """Something with a name, under which the run keeps the visit."""
+
+    def dependencies_there() -> Any:
+        return stay()
+
+    return dependencies_there
+
+
+@contextlib.asynccontextmanager
+async def _staying(host: Host, owner: RunDependencies, name: str) -> AsyncGenerator[None]:
+    """The stay of a run's dependencies on `host`; what fails there when they are left fails here."""
+    try:
+        yield
+    finally:
+        host.visits.pop(owner, None)
+        if host.is_up:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + LEAVE_S), contextlib.suppress(HostLost):
+                await host.link.call(packed({"op": "leave", "visit": name}))

@@ -1,0 +1,160 @@
+"""What is kept of one run: its events, numbered and written for readers when the first comes, and where the run is."""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, final
+
+import attrs
+import trio
+
+from runtime.core.events import Event, EventsMissed
+from runtime.graphs.labels import RESERVED, public
+from runtime.graphs.run_record import Spend
+from runtime.traces.event_json import Encoder, is_sensitive, name_of
+from runtime.traces.past import Identity, identity_of, is_made_again
+
+OWNER: Final = f"{RESERVED}owner"
+"""The label of a stored run that names whose it is."""
+REQUEST: Final = f"{RESERVED}request"
+"""The label of a stored run that was asked for with an idempotency key: the digest of what was asked for."""
+QUEUED: Final = "queued"
+"""Where a run is that was accepted and has not begun."""
+
+
+@final
+@attrs.define(eq=False)
+class Entry:
+    """One event of a run, written when it is first read."""
+
+    seq: int
+    event: Event
+    weight: int
+    _texts: dict[bool, bytes] | None = None
+    """What it is written as, for readers inside and for others."""
+    _name: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Such as ``node.finished``."""
+        return self._name if self._name is not None else name_of(type(self.event))
+
+    def text(self, encoder: Encoder, since_s: float, *, inside: bool) -> bytes:
+        """Its JSON, for readers who see what is inside, or others."""
+        shown = inside or not is_sensitive(type(self.event))
+        texts = self._texts
+        if texts is None:
+            texts = self._texts = {}
+        text = texts.get(shown)
+        if text is None:
+            text = texts[shown] = encoder.encode(self.event, self.seq, since_s, inside=shown)
+        return text
+
+
+@final
+@attrs.define(eq=False)
+class RunRecord:
+    """What is kept of one run."""
+
+    id: str
+    graph: str
+    created_at_s: float
+    """When it was accepted; the runtime's clock, in seconds, like the other times."""
+    owner: str | None = None
+    """The name of the caller who has started it; None if that was the program itself."""
+    labels: Mapping[str, str] = attrs.field(factory=dict[str, str])
+    status: str = QUEUED
+    started_at_s: float | None = None
+    ended_at_s: float | None = None
+    output: Any = None
+    error: BaseException | None = None
+    spend: Spend = attrs.field(factory=Spend)
+    steps: int = 0
+    """How many messages nodes have begun to work on."""
+    entries: deque[Entry] = attrs.field(factory=deque[Entry])
+    next_seq: int = 0
+    first_here: int = 0
+    """The number of the first event that this process has heard of; those before were of earlier lives of a stored run."""
+    weight: int = 0
+    request: str | None = None
+    """What was asked for with an idempotency key, as a digest."""
+    is_stored: bool | None = None
+    """Whether a store has it; None: no one has looked."""
+    earlier: int | None = None
+    """How many records earlier lives have left, while the events of these are not here: then numbers are not final."""
+    records: int = 0
+    """How many records were read for what is here of earlier lives."""
+    kept_seq: int = 0
+    """The number of the first event that the store need not have yet."""
+    known: set[Identity] | None = None
+    """Events of earlier lives that come again in a later one, and are not told again."""
+    is_elsewhere: bool = False
+    """Whether another process had it when it was looked at last; what happens there is not heard of here."""
+    is_gone: bool = False
+    """Whether something else is kept under its id now: anyone who reads it has to ask for the run again."""
+    news: trio.Event = attrs.field(factory=trio.Event)
+    """Set when something comes, if somebody waits for it."""
+    readers: int = 0
+    """How many wait."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its last event has come."""
+        return self.ended_at_s is not None
+
+    @property
+    def first_seq(self) -> int:
+        """The number of the oldest event that is kept."""
+        return self.entries[0].seq if self.entries else self.next_seq
+
+    def note_labels(self, labels: Mapping[str, str]) -> None:
+        """Take from all labels of a run, as it was started with, what its caller noted, and the reserved ones."""
+        if labels:
+            self.owner = labels.get(OWNER, self.owner)
+            self.request = labels.get(REQUEST, self.request)
+            self.labels = public(labels) or self.labels
+
+    def note_made_again(self) -> None:
+        """Another life begins: what it makes again is not to be told again."""
+        again = {identity_of(entry.event) for entry in self.entries if is_made_again(entry.event)}
+        if again:
+            self.known = {each for each in again if each is not None} | (self.known or set())
+
+    def put_before(self, earlier: Sequence[Entry], known: set[Identity]) -> None:
+        """The events of `earlier` lives are here: what this process has heard of is numbered behind them."""
+        missed = self.first_seq
+        own = [entry for entry in self.entries if identity_of(entry.event) not in known]
+        self.first_here = earlier[-1].seq + 1 if earlier else 0
+        self.next_seq = self.first_here + missed
+        self.entries = deque(() if missed else earlier)  # numbers have no gap among those that are kept
+        for entry in own:
+            self.entries.append(Entry(self.next_seq, entry.event, entry.weight))
+            self.next_seq += 1
+        self.weight = sum(entry.weight for entry in self.entries)
+        self.known, self.earlier = known, None
+
+    def after(self, seq: int) -> Sequence[Entry]:
+        """What is kept of the events after number `seq`; the first may be an ``EventsMissed`` for those that are not kept."""
+        first = self.first_seq
+        kept = list(itertools.islice(reversed(self.entries), max(0, self.next_seq - 1 - seq)))[::-1]
+        if seq + 1 < first:
+            at_s = self.entries[0].event.at_s if self.entries else self.created_at_s
+            missed = EventsMissed(count=first - seq - 1, at_s=at_s)
+            return [Entry(first - 1, missed, 0), *kept]
+        return kept
+
+    async def wait(self) -> None:
+        """Return when there is something new. A checkpoint."""
+        self.readers += 1
+        try:
+            await self.news.wait()
+        finally:
+            self.readers -= 1
+
+    def wake(self) -> None:
+        """Let those who wait look again."""
+        if self.readers:
+            self.news.set()
+            self.news = trio.Event()
