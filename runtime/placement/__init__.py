@@ -1,4 +1,4 @@
-"""Run nodes in other processes: the places of a runtime, and what they are made of. See ``open_runtime(places=…)``."""
+"""Run nodes and actors in other processes: the places of a runtime, and what they are made of. See ``open_runtime(places=…)``."""
 
 from runtime.core.host_events import HostEvent as HostEvent
 from runtime.core.host_events import HostLost as HostLost
