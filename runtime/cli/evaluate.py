@@ -143,7 +143,7 @@ class _Work:
     metrics: Sequence[Any]
     models: tuple[LM | None, Mapping[str, LMClient]]
     apart: tuple[LM | None, Mapping[str, LMClient]] | None
-    """Those of the graph that is compared with, where it has a runtime of its own."""
+    """Those of the graph that is compared with, where that runs in another runtime."""
     progress: Progress
     told: list[evaluating.Progress] = attrs.field(factory=list[evaluating.Progress], init=False)
 

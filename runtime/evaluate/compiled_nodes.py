@@ -229,7 +229,7 @@ def _metric_for(
         except MessageInvalid:
             return judge.low
         score = judged(known[_key(example)], output)
-        # Any other optimiser takes a prediction that says how good it is for a good one.
+        # Any other optimiser takes such a prediction for a good one, no matter its score.
         return library().Prediction(score=score.value, feedback=score.reason) if with_words and score.reason else score.value
 
     return metric
