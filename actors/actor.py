@@ -260,6 +260,15 @@ class ActorContext(ABC):
         """Which life of the actor this is, counted from 1."""
 
     @property
+    def fence(self) -> int:
+        """Which start of a host this is, for an actor that lives on one; it grows. 0 in the runtime's own process.
+
+        For conditional writes outside: a table that keeps the highest fence it has seen, and rejects a lower one, takes nothing
+        from a host that was given up and has not noticed yet.
+        """
+        return 0
+
+    @property
     @abstractmethod
     def parent(self) -> Any:
         """The ref of what supervises this actor: an ``ActorRef`` or a ``SupervisorRef``; None under the root."""

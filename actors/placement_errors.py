@@ -22,10 +22,12 @@ class HostLost(UnderstudyError):
     """A host ended, fell silent, or was killed, and took with it what it worked on; whether that had effects isn't known.
 
     ``how`` tells in words what was seen, ``silent_s`` for how many seconds nothing had been heard. ``incarnation`` is the host's:
-    errors that agree in place and incarnation are of one loss.
+    errors that agree in place and incarnation are of one loss. ``was_sent`` is False if nothing of the work had left for the
+    host, so it had no effect there.
     """
 
     retryable: bool | None = True
+    was_sent: bool = True
 
     def __init__(
         self, message: str, *, place: str = "", host: str = "", how: str = "", silent_s: float = 0.0, incarnation: int = 0

@@ -20,6 +20,7 @@ from actors.errors import DeclarationError
 from actors.factories import check_factory, is_actor
 from actors.groups import leaves_of
 from actors.mailbox import MailboxSpec
+from actors.placement_errors import RemoteError
 from actors.restarts import Backoff, Redelivery, RestartType
 from actors.words import INTERRUPTS, kind_of, repr_of
 
@@ -122,12 +123,17 @@ class Supervision:
         """What to do about `error`. For a group: the gravest directive of its leaves."""
         if not self.on_error:
             return Directive.RESTART
-        found = {self._directive_of(type(leaf), self.on_error) for leaf in leaves_of(error)}
+        found = {self._directive_of(leaf, self.on_error) for leaf in leaves_of(error)}
         return next(directive for directive in _BY_GRAVITY if directive in found)
 
     @staticmethod
-    def _directive_of(kind: type[BaseException], table: Mapping[type[BaseException], Directive]) -> Directive:
-        return next((table[base] for base in kind.__mro__ if base in table), Directive.RESTART)
+    def _directive_of(error: BaseException, table: Mapping[type[BaseException], Directive]) -> Directive:
+        if isinstance(error, RemoteError):  # of another process: its classes are known by their names
+            named = {f"{kind.__module__}:{kind.__qualname__}": directive for kind, directive in table.items()}
+            found = next((named[name] for name in (error.kind, *error.kinds) if name in named), None)
+            if found is not None:
+                return found
+        return next((table[base] for base in type(error).__mro__ if base in table), Directive.RESTART)
 
 
 _BY_GRAVITY = (Directive.ESCALATE, Directive.STOP, Directive.RESTART, Directive.RESUME)

@@ -65,6 +65,16 @@ def test_the_page_that_compares_lengths_counts_every_example_right() -> None:
         assert float(ratio) == round(int(here) / int(there), 2) <= 0.7, name
 
 
+def test_the_example_nearest_to_the_limit_is_below_it_without_what_sets_up_on_either_side() -> None:
+    page = (EXAMPLES.parent / "design/coming-from.md").read_text(encoding="utf-8")
+    name, here, there, ratio = re.findall(r"on either side, `(\w+)\.py` has (\d+) lines to (\d+): ([\d.]+)\.", page)[0]
+    sets_up = ("import ", "from ", "#", "async def main", "async with open_runtime", "if __name__", "trio.run(")
+    lines = [line.strip() for line in FILES[name].read_text(encoding="utf-8").splitlines()]
+
+    assert sum(bool(line) and not line.startswith(sets_up) for line in lines) == int(here)
+    assert float(ratio) == round(int(here) / int(there), 2) <= 0.7
+
+
 async def test_react() -> None:
     module = example("react")
     script = [tool_answer("weather", city="Oslo"), tool_answer("multiply", one=4, other=3), {"text": "12 degrees"}]

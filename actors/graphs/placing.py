@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final
+from types import FunctionType
+from typing import Any, Final, get_origin
 
 from actors.errors import Problem
 from actors.graphs.dependencies import Injected, Supply
 from actors.graphs.node import Kind, NodeSpec
 from actors.portable import why_not_named
+from actors.supervision import ChildSpec
 
 
 def handler_of(spec: NodeSpec) -> Any:
@@ -59,8 +61,17 @@ def placing_problems(spec: NodeSpec) -> Iterator[Problem]:
             )
 
 
-def naming_problems(spec: NodeSpec) -> Iterator[Problem]:
-    """What a host could not import of a placed node."""
+def naming_problems(spec: NodeSpec | ChildSpec) -> Iterator[Problem]:
+    """What a host could not import of a placed node, or of a placed actor."""
+    if isinstance(spec, ChildSpec):
+        factory = get_origin(spec.factory) or spec.factory
+        why = why_not_named(factory)
+        if why is not None:
+            fix = "move it to the top level of a module that both import."
+            if not isinstance(factory, type | FunctionType):
+                fix = "pass the class, or a function at the top level of a module; what it needs besides, as arguments."
+            yield Problem("placed-name", spec.id, f"another process imports what makes it by name, and {why}.", fix, "")
+        return
     needs = [each.function for need in spec.needs.values() for each in need.all() if each.supply is not Supply.NODE]
     types = [kind for kinds in taken_types(spec) for kind in kinds]
     for thing in dict.fromkeys([handler_of(spec), *needs, *types, *spec.outputs]):

@@ -90,6 +90,10 @@ class Children:
         """Whether `cell` is still a child."""
         return self.cells.get(_id_of(cell)) is cell
 
+    def put_first(self, child_id: str) -> None:
+        """Let the child of that id count as the one that was started first, so it is stopped last."""
+        self.cells = {child_id: self.cells[child_id], **self.cells}
+
     def forget(self, cell: Cell) -> None:
         """Forget `cell`; without effect when its id is another's by now."""
         if self.holds(cell):

@@ -318,6 +318,13 @@ class Hand:
         self._file_unhandled(envelope, f"{self.cell.address!r} does not handle {message_kind(message)}.")
         envelope.slot = None
 
+    def reject(self, error: Exception) -> None:
+        """Turn away the current message, which no one has handled: its asker gets `error` itself."""
+        envelope = self._in_hand("reject()")
+        self.cell.services.dead_letters.add(self.cell.address, DeadReason.FAILED, envelope, error)
+        envelope.give_up(error)
+        envelope.slot = None
+
     async def forward(self, target: Hand) -> None:
         """Forward the current message to `target`, with its sender, its asker and its deadline; wait for room there."""
         envelope = self._in_hand("forward()")

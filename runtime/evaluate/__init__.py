@@ -5,6 +5,7 @@ Begin at ``evaluating.py`` (one graph on all rows) and ``comparing.py`` (two of 
 """
 
 from runtime.evaluate.comparing import Comparison, compare, compared
+from runtime.evaluate.compiled_nodes import Compilation, compile_graph
 from runtime.evaluate.dataset import BadRow, Dataset, Example
 from runtime.evaluate.evaluating import Progress, evaluate
 from runtime.evaluate.results import Evaluation, RowResult, TimedStep
@@ -14,6 +15,7 @@ from runtime.evaluate.users import Dialogue, Exchange, Persona, SimulatedUser, c
 __all__ = [
     "BadRow",
     "Comparison",
+    "Compilation",
     "Dataset",
     "Dialogue",
     "Evaluation",
@@ -28,6 +30,7 @@ __all__ = [
     "TimedStep",
     "compare",
     "compared",
+    "compile_graph",
     "converse",
     "evaluate",
     "exact",

@@ -18,6 +18,7 @@ from runtime.messages.fields import fields_of, message_kind
 from runtime.messages.json_text import Path
 from runtime.messages.kinds import Declared, JsonForm, declared, field_types, is_exactly
 from runtime.messages.problems import FieldProblem
+from runtime.messages.references import address_in, is_ref, is_ref_type, read_ref, write_ref
 from runtime.messages.scalars import SCALARS
 from runtime.messages.tags import Types
 from runtime.messages.upcasts import can_be_older, older_forms
@@ -84,6 +85,8 @@ class TaggedWriting:
                 return self._items(kind, annotation, value, path, depth)
             case JsonForm.MAPPING:
                 return self._mapping(kind, annotation, value, path, depth)
+            case JsonForm.FOREIGN if is_ref_type(annotation) and is_ref(value):
+                return self._attempted(lambda: write_ref(value), path)
             case JsonForm.FOREIGN:
                 return self._attempted(lambda: schemas.foreign_json(annotation, value), path)
 
@@ -134,6 +137,8 @@ class TaggedWriting:
             return self._mapping(Declared(JsonForm.MAPPING, dict, (str, Any)), annotation, value, path, depth)
         if is_exactly(value, tuple):
             return {TUPLE: [self.value(Any, item, (*path, at), depth - 1) for at, item in enumerate(value)]}
+        if is_ref(value):
+            return self._attempted(lambda: write_ref(value), path)
         return self._named(annotation, value, path, depth)
 
     def _items(self, kind: Declared, annotation: Any, value: Any, path: Path, depth: int) -> Any:
@@ -271,6 +276,8 @@ class TaggedReading:
                 return self._items(kind, annotation, value, path)
             case JsonForm.MAPPING:
                 return self._mapping(kind, annotation, value, path)
+            case JsonForm.FOREIGN if is_ref_type(annotation):
+                return self._attempted(lambda: read_ref(value), path)
             case JsonForm.FOREIGN:
                 return self._attempted(lambda: schemas.foreign(annotation, value), path)
 
@@ -311,6 +318,8 @@ class TaggedReading:
         named = self._named(value)
         if named is not None:
             return self.message(*named, path)
+        if address_in(value) is not None:
+            return self._attempted(lambda: read_ref(value), path)
         if is_exactly(value, list):
             return [self._any(item, (*path, at)) for at, item in enumerate(value)]
         inside = _in_tuple(value)

@@ -144,7 +144,7 @@ def likeness(spec: NodeSpec) -> dict[str, str]:
     }
     found = {f"node {spec.name!r}": _digest(node)}
     for kind in Types(types_of(spec)).reachable:
-        found[f"type {name_of(kind)}"] = _digest(_fields(kind))
+        found[f"type {name_of(kind)}"] = digest_of_fields(kind)
     return found
 
 
@@ -152,6 +152,11 @@ def _fields(kind: type) -> object:
     form = declared(kind)
     required = {field.name: field.required for field in fields_of(kind)}
     return [[name, type_name(annotation), required.get(name)] for name, annotation in field_types(form).items()]
+
+
+def digest_of_fields(kind: type) -> str:
+    """A short digest of the names and types of a message's fields."""
+    return _digest(_fields(kind))
 
 
 def _digest(told: object) -> str:

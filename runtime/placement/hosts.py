@@ -22,8 +22,10 @@ from actors.words import listed, repr_of, said
 from runtime.core.events import EventBus
 from runtime.core.host_events import HostLost as HostLostEvent
 from runtime.core.host_events import HostStarted
+from runtime.placement.actor_codes import ActorCode
 from runtime.placement.call_payloads import PROTOCOL, differing, likeness, packed, unpacked
 from runtime.placement.link import BEATS_IN, Link
+from runtime.placement.placed_lives import Lives
 from runtime.placement.places import Invitation, Place, StartedHost
 from runtime.placement.protocol import Peer
 
@@ -45,6 +47,10 @@ class Host:
     """Runs whose dependencies it keeps; see ``placed_nodes``."""
     numbers: Iterator[int] = attrs.field(factory=itertools.count)
     """For names of what it keeps."""
+    lives: Lives = attrs.field(factory=Lives)
+    """The actors that live on it."""
+    codes: set[str] = attrs.field(factory=set[str])
+    """The names of the actors' code that it has in the same form as this process."""
 
     @property
     def is_up(self) -> bool:
@@ -85,6 +91,33 @@ class HostedPlace:
         Raises:
             PlaceUnavailable: there was none for ``start_timeout_s``.
         """
+        host = min(await self._some(), key=lambda each: (each.out, each.held))
+        host.out += 1
+        try:
+            yield host
+        finally:
+            host.out -= 1
+
+    @contextlib.asynccontextmanager
+    async def house(self, code: ActorCode) -> AsyncGenerator[Host]:
+        """The host that holds the fewest actors, of equal ones that which has the least to do; wait while there is none.
+
+        It counts as holding one more while the block lasts.
+
+        Raises:
+            PlaceUnavailable: there was none for ``start_timeout_s``. HostRefused: it has other code. HostLost: it is gone.
+        """
+        host = min(await self._some(), key=lambda each: (each.held, each.out))
+        host.held += 1
+        try:
+            if code.name not in host.codes:
+                await self._compare(host, code)
+            yield host
+        finally:
+            host.held -= 1
+
+    async def _some(self) -> list[Host]:
+        """The hosts that are up, at least one."""
         if not self.up:
             with trio.move_on_after(self.engine.start_timeout_s):
                 while not self.up:
@@ -96,12 +129,20 @@ class HostedPlace:
                 f"  Fix: see the events of 'places/{self.name}' for why its hosts do not start.",
                 place=self.name,
             )
-        host = min(up, key=lambda each: (each.out, each.held))
-        host.out += 1
+        return up
+
+    async def _compare(self, host: Host, code: ActorCode) -> None:
+        """Have a host look at the code of actors that are to live there."""
         try:
-            yield host
-        finally:
-            host.out -= 1
+            answer, _ = unpacked(await host.link.call(packed({"op": "know", "code": code.name}), is_free=True))
+        except HostLost:
+            raise
+        except Exception as error:
+            raise self._refused(host, f"it cannot find what makes the actors: {said(error)}", (code.name,)) from error
+        wrong = differing(code.likeness(), answer["likeness"])
+        if wrong:
+            raise self._refused(host, f"it has other code for {listed(wrong)}", wrong)
+        host.codes.add(code.name)
 
     async def declare(self, graph: str, specs: list[NodeSpec]) -> None:
         """Nodes that will be called: each host that is up compares them with what it has, and later ones do at their start.
@@ -170,8 +211,8 @@ class HostedPlace:
         """An invitation for the next start of `host`."""
         return Invitation(self.name, host, self._number(), secrets.token_bytes(32), self.engine.dead_after_s)
 
-    def link_to(self, started: StartedHost, invitation: Invitation) -> Link:
-        """The link to a host that was started."""
+    def link_to(self, started: StartedHost, invitation: Invitation, lives: Lives) -> Link:
+        """The link to a host that was started, over which `lives` speak."""
         where = f"host {invitation.host!r} of place {self.name!r}"
 
         def lose(how: str, silent_s: float) -> HostLost:
@@ -196,13 +237,14 @@ class HostedPlace:
             link.end(lose(f"what was cancelled there had not ended {grace_s:g} s later, so it was killed", 0.0))
 
         link.overstayed = overstayed
+        link.hear, link.on_loss = lives.hear, lives.lost
         return link
 
-    async def carry(self, link: Link, invitation: Invitation) -> None:
+    async def carry(self, link: Link, invitation: Invitation, lives: Lives) -> None:
         """Carry the link of a host until it is lost, which is an error and an event."""
         limit_s = self.engine.stuck_after_s
         try:
-            await link.run(beat_s=min(1.0, limit_s / BEATS_IN), silent_after_s=limit_s)
+            await link.run(lives.serve, beat_s=min(1.0, limit_s / BEATS_IN), silent_after_s=limit_s)
         except HostLost as error:
             if link.greeted.is_set() and self._events.wants(HostLostEvent):
                 self._events.publish(
@@ -216,7 +258,7 @@ class HostedPlace:
                 )
             raise
 
-    async def welcome(self, link: Link, invitation: Invitation) -> Host:
+    async def welcome(self, link: Link, invitation: Invitation, lives: Lives) -> Host:
         """Wait for the hello of a host, and let it take work.
 
         Raises:
@@ -232,7 +274,7 @@ class HostedPlace:
                 place=self.name,
             )
         head, secret = unpacked(greeting.body)
-        host = Host(self.name, invitation.host, invitation.incarnation, link)
+        host = Host(self.name, invitation.host, invitation.incarnation, link, lives=lives)
         if not hmac.compare_digest(secret, invitation.secret) or greeting.incarnation != invitation.incarnation:
             raise self._refused(host, "it does not know the secret of its invitation", ())
         if head.get("protocol") != PROTOCOL:
@@ -273,11 +315,12 @@ class HostActor(Actor):
         invitation = place.invite(self._name)
         ended: BaseException | None = None
         async with place.engine.start(self._name, invitation) as started:
-            link = place.link_to(started, invitation)
-            self.context.nursery.start_soon(place.carry, link, invitation)
+            lives = Lives()
+            link = place.link_to(started, invitation, lives)
+            self.context.nursery.start_soon(place.carry, link, invitation, lives)
             self.context.nursery.start_soon(self._watch, started, link)
             try:
-                self._host = host = await place.welcome(link, invitation)
+                self._host = host = await place.welcome(link, invitation, lives)
                 try:
                     yield
                 finally:

@@ -60,6 +60,8 @@ class _Waiting:
     asked: deque[Called] = attrs.field(factory=deque[Called])
     """What the other side asks back and no task works on yet."""
     outcome: Settled | HostLost | None = None
+    is_unsent: bool = False
+    """Whether the link was lost before any of it had left."""
 
     def is_over(self) -> bool:
         """Whether it has its outcome."""
@@ -81,6 +83,10 @@ class Link:
         """Who the other side says it is."""
         self.overstayed: Callable[[], None] | None = None
         """Told when the other side has not ended a cancelled call in time: it is to be killed."""
+        self.hear: Hear | None = None
+        """Takes what the other side tells that belongs to no call."""
+        self.on_loss: Callable[[HostLost], None] | None = None
+        """Told the instant the link has ended."""
         self.cancel_grace_s = 5.0
         self.is_closing = False
         """Whether its end is wanted: then :meth:`run` returns, and does not raise."""
@@ -96,18 +102,21 @@ class Link:
 
     # --- calls of this side -----------------------------------------------------------------------------------------------
 
-    async def call(self, body: bytes, *, about: int = 0, answer: Answer | None = None, hear: Hear | None = None) -> bytes:
+    async def call(
+        self, body: bytes, *, about: int = 0, is_free: bool = False, answer: Answer | None = None, hear: Hear | None = None
+    ) -> bytes:
         """What the other side answers. Cancelled, its work there has ended when this raises, or the other side is killed.
 
         Raises:
-            HostLost: the link has ended. MessageTooLarge: nothing was sent. And what the other side raised.
+            HostLost: the link has ended; its ``was_sent`` is False if nothing of this call had left. MessageTooLarge: nothing was
+                sent. And what the other side raised.
         """
         self._check_lost()
-        while not (about or self.peer.has_credit):
+        while not (about or is_free or self.peer.has_credit):
             await self._room.park()
             self._check_lost()
         try:
-            number = self.peer.call(body, about)
+            number = self.peer.call(body, about, is_free=is_free)
         except MessageTooLarge:
             self._room.unpark()  # who waits behind this one has its place
             raise
@@ -122,7 +131,7 @@ class Link:
             del self._waiting[number]
             self._room.unpark()
         if isinstance(outcome, HostLost):
-            raise bare(outcome)
+            raise self._unsent(outcome) if waiting.is_unsent else bare(outcome)
         if outcome.end is End.VALUE:
             return outcome.body
         if outcome.end is End.ERROR:
@@ -170,7 +179,16 @@ class Link:
 
     def _check_lost(self) -> None:
         if self.lost is not None:
-            raise bare(self.lost)
+            raise self._unsent(self.lost)
+
+    @staticmethod
+    def _unsent(error: HostLost) -> HostLost:
+        """The loss, for a call of which nothing had left."""
+        made = HostLost(
+            str(error), place=error.place, host=error.host, how=error.how, silent_s=error.silent_s, incarnation=error.incarnation
+        )
+        made.was_sent = False
+        return made
 
     def note(self, body: bytes, about: int = 0) -> None:
         """Tell the other side something; never waits."""
@@ -228,8 +246,8 @@ class Link:
                 raise rest from None
         finally:
             self.end(self.lose(broken.how, broken.silent_s))
-        if not self.is_closing:
-            self._check_lost()
+        if not self.is_closing and self.lost is not None:
+            raise bare(self.lost)
 
     def end(self, error: HostLost) -> None:
         """Settle all calls with `error`, unless that was done; nothing more is taken from the link, and :meth:`run` returns."""
@@ -237,11 +255,16 @@ class Link:
             return
         self.lost = error
         self._over.set()
+        unsent = [waiting for number, waiting in self._waiting.items() if not self.peer.has_left(number)]
         self.peer.lose()
+        for waiting in unsent:
+            waiting.is_unsent = True
         for waiting in self._waiting.values():
             waiting.outcome = waiting.outcome or error
             waiting.bell.ring()
         self._room.unpark_all()
+        if self.on_loss is not None:
+            self.on_loss(error)
 
     async def _read(self, nursery: trio.Nursery, serve: Serve | None) -> None:
         while True:
@@ -279,6 +302,9 @@ class Link:
                     scope.cancel()
                 else:  # it had not begun
                     self._withdraw(number)
+            case Noted(about=0, body=body):
+                if self.hear is not None:
+                    self.hear(body)
             case Noted(about=about, body=body):
                 waiting = self._waiting.get(about)
                 if waiting is not None and waiting.hear is not None:

@@ -21,7 +21,7 @@ from runtime.graphs.run import ActiveDelivery
 from runtime.placement.call_payloads import NodeCodec, packed, unpacked
 from runtime.placement.hosts import Host, HostedPlace
 from runtime.placement.link import Link
-from runtime.placement.portable_errors import TICKET
+from runtime.placement.portable_errors import Tickets
 
 LEAVE_S: Final = 4.0
 """How long a host may take to leave the context managers of a run; less than a run waits for its own."""
@@ -66,8 +66,9 @@ class PlacedNode:
             try:
                 return await host.link.call(packed(head, data), answer=attempt.answer, hear=attempt.hear)
             except Exception as error:
-                if attempt.failure is not None and getattr(error, TICKET, None) == attempt.ticket:
-                    raise attempt.failure from None  # what this side has raised itself, as it was
+                original = attempt.tickets.original(error)
+                if original is not None:
+                    raise original from original.__cause__  # what this side has raised itself, as it was
                 raise
 
     def _head(self, message: ActiveDelivery) -> dict[str, Any]:
@@ -99,8 +100,7 @@ class _Attempt:
     codec: NodeCodec
     take: Take | None
     link: Link
-    failure: Exception | None = None
-    ticket: int = 0
+    tickets: Tickets = attrs.field(factory=Tickets)
     _run: NodeRun | None = None
 
     @property
@@ -124,9 +124,7 @@ class _Attempt:
         try:
             return await self._answer(number, head, data)
         except Exception as error:
-            self.ticket += 1
-            self.failure = error
-            error.__dict__[TICKET] = self.ticket  # travels with it, and back
+            self.tickets.keep(error)
             raise
 
     async def _answer(self, number: int, head: Mapping[str, Any], data: bytes) -> bytes:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, cast, final
 
+import attrs
 import trio
 
 from actors.argument_checks import is_place_name
@@ -13,14 +15,17 @@ from actors.errors import ActorStartFailed, DeclarationError, GraphInvalid, Prob
 from actors.graphs.node import NodeSpec
 from actors.graphs.placing import placing_problems
 from actors.graphs.plan import Plan
-from actors.placement_errors import HostRefused, PlaceUnavailable
+from actors.placement_errors import HostRefused, MessageTooLarge, NotPortable, PlaceUnavailable
 from actors.restarts import Backoff
 from actors.supervision import ChildSpec, Exhausted, Supervision, supervisor_spec
 from actors.words import repr_of
 from runtime.core.services import Services, unknown_place
 from runtime.core.supervisor import SupervisorCell
 from runtime.graphs.away import Elsewhere, Nowhere, Placing, unknown_places
+from runtime.placement.actor_codes import ActorCode
+from runtime.placement.addresses import OwnerAddresses
 from runtime.placement.hosts import HostActor, HostedPlace
+from runtime.placement.placed_actors import Away, Residence
 from runtime.placement.placed_nodes import PlacedNode
 from runtime.placement.places import Here, Place
 
@@ -50,6 +55,9 @@ class Placement:
         }
         self._supervisors: dict[str, SupervisorCell] = {}
         self._starting = trio.Lock()
+        self._codes: dict[object, ActorCode] = {}
+        """By factory."""
+        self._addresses = OwnerAddresses(services)
 
     async def deploy(self, graph: str, plan: Plan) -> Mapping[str, Elsewhere]:
         """See ``Placing``."""
@@ -77,17 +85,28 @@ class Placement:
         """What is started for a child that has a place.
 
         Raises:
-            UsageError: there is no such place, or its hosts run nodes only.
+            UsageError: there is no such place. NotPortable: it cannot live in another process; all that keeps it from that.
         """
         place = self._places.get(str(spec.place))
         if place is None:
             raise unknown_place(spec, self._places)
         if isinstance(place, Here):
             return spec
-        raise UsageError(
-            f"{spec.id!r} has place={spec.place!r}, whose hosts run nodes, not actors.\n"
-            f"  Fix: leave place out, or open_runtime(places={{{spec.place!r}: Here()}})."
-        )
+        hosted = self._hosted[str(spec.place)]
+        problems = [str(problem) for problem in hosted.engine.problems(spec)]
+        code = self._codes.get(spec.factory)
+        if code is None and not problems:
+            code = self._codes[spec.factory] = ActorCode(spec.factory)
+        data = b""
+        try:
+            data = b"" if code is None else code.all_written(spec.args, self._addresses, f"{spec.id!r}")
+        except (NotPortable, MessageTooLarge) as error:
+            problems += str(error).splitlines()
+        if code is None or problems:
+            listed = "\n".join(f"  {problem}" for problem in problems)
+            raise NotPortable(f"{spec.id!r} has place={spec.place!r}, and cannot live in another process:\n{listed}")
+        residence = Residence(hosted, functools.partial(self.start, hosted.name), code, data, self._addresses)
+        return attrs.evolve(spec, factory=functools.partial(Away, residence), args=())
 
     def _problems(self, spec: NodeSpec) -> Iterator[Problem]:
         place = self._hosted[str(spec.options.place)]
@@ -150,6 +169,7 @@ class Placement:
         if "" not in self._supervisors:
             own = self._root.free_name("places") if "places" in self._root.children.cells else "places"
             above = await self._root.start_child(supervisor_spec(own, (), SUPERVISION))
+            self._root.children.put_first(own)  # it ends last: what lives on its hosts may have been started before it
             self._supervisors[""] = cast("SupervisorCell", above)
         return cast("SupervisorCell", await self._above().start_child(supervisor_spec(name, (), SUPERVISION)))
 

@@ -11,6 +11,7 @@ import trio
 
 from actors.errors import Problem
 from actors.graphs.node import NodeSpec
+from actors.supervision import ChildSpec
 
 
 @final
@@ -100,8 +101,8 @@ class Place(Protocol):
         """
         ...
 
-    def problems(self, spec: NodeSpec, /) -> Iterable[Problem]:
-        """What keeps its hosts from finding the code of a node: ``naming_problems(spec)`` where they import it."""
+    def problems(self, spec: NodeSpec | ChildSpec, /) -> Iterable[Problem]:
+        """What keeps its hosts from finding the code of a node or an actor: ``naming_problems(spec)`` where they import it."""
         ...
 
 

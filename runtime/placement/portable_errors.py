@@ -12,7 +12,7 @@ import json
 import traceback
 import types
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, cast
+from typing import Any, Final, cast, final
 
 from actors import errors, message_errors, placement_errors, store_errors
 from actors.errors import UnderstudyError
@@ -27,6 +27,25 @@ TICKET: Final = "ticket"
 _MAX_TEXT: Final = 100_000
 _MAX_INSIDE: Final = 20
 """Causes, and errors of a group, that travel with an error."""
+
+
+@final
+class Tickets:
+    """Knows the error again that this side has raised last, when it comes back from the other side."""
+
+    def __init__(self) -> None:
+        self._number = 0
+        self._kept: Exception | None = None
+
+    def keep(self, error: Exception) -> None:
+        """`error` goes to the other side."""
+        self._number += 1
+        self._kept = error
+        error.__dict__[TICKET] = self._number
+
+    def original(self, error: Exception) -> Exception | None:
+        """What this side has raised, if `error` is that."""
+        return self._kept if self._kept is not None and getattr(error, TICKET, None) == self._number else None
 
 
 def failure_data(error: BaseException, depth: int = 5) -> bytes:

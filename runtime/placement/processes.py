@@ -19,6 +19,7 @@ from actors.argument_checks import is_count, is_number
 from actors.errors import Problem, UsageError
 from actors.graphs.node import NodeSpec
 from actors.graphs.placing import naming_problems
+from actors.supervision import ChildSpec
 from runtime.placement.link import BEATS_IN, FENCE_AT
 from runtime.placement.places import Gone, Invitation
 
@@ -52,7 +53,7 @@ class Processes:
     cancel_grace_s: float = attrs.field(default=5.0, kw_only=True, validator=is_number(least=0, finite=True))
     """How many seconds code that was cancelled may take to end before its host is killed."""
 
-    def problems(self, spec: NodeSpec, /) -> Iterable[Problem]:
+    def problems(self, spec: NodeSpec | ChildSpec, /) -> Iterable[Problem]:
         """See ``Place.problems``."""
         return naming_problems(spec)
 

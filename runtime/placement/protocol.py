@@ -106,7 +106,8 @@ class Peer:
         self._out: dict[int, bool] = {}
         """The calls of this side by id, and whether each was cancelled."""
         self._inner: set[int] = set()
-        """Those of them that belong to a call of the other side: they need no credit, or that call might wait for itself."""
+        """Those of them that need no credit: what belongs to a call of the other side, which might wait for itself, and what is
+        said to actors, of which each has one message out."""
         self._at_work: set[int] = set()
         self._urgent: deque[bytes] = deque()
         self._queued: dict[int, bytes] = {}
@@ -129,19 +130,21 @@ class Peer:
         """Whether one more call may go out that belongs to none of the other side."""
         return not self.is_lost and len(self._out) - len(self._inner) < self.window
 
-    def call(self, body: bytes, about: int = 0) -> int:
+    def call(self, body: bytes, about: int = 0, *, is_free: bool = False) -> int:
         """Call the other side, about its call `about` if that isn't 0; the number under which the outcome comes.
+
+        Such a call, and one that `is_free`, needs no credit.
 
         Raises:
             MessageTooLarge: the body is too long. InternalError: there is no credit, or the link has ended.
         """
-        if self.is_lost or not (about or self.has_credit):
+        if self.is_lost or not (about or is_free or self.has_credit):
             raise InternalError(f"a call without credit: {len(self._out)} of {self.window:g} are out, is_lost={self.is_lost}")
         number = self._next
         data = written(Frame(FrameKind.CALL, number, about, body), self._max_bytes)
         self._next += 1
         self._out[number] = False
-        if about:
+        if about or is_free:
             self._inner.add(number)
         self._queued[number] = data
         return number
@@ -244,6 +247,10 @@ class Peer:
     def silent_s(self, now: float) -> float:
         """For how long nothing has come."""
         return now - self.heard_at
+
+    def has_left(self, number: int) -> bool:
+        """Whether a call without outcome has been taken from here, to be sent."""
+        return number not in self._queued
 
     def lose(self) -> tuple[int, ...]:
         """The link has ended: take nothing more from it. Returns the calls of this side that no answer will come for."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import AsyncGenerator, Iterable
-from typing import Final, final
+from types import FunctionType
+from typing import Final, final, get_origin
 
 import attrs
 import trio
@@ -17,6 +18,9 @@ import trio.testing
 from actors.errors import Problem, UsageError
 from actors.graphs.node import NodeSpec
 from actors.graphs.placing import naming_problems
+from actors.portable import portable_name
+from actors.supervision import ChildSpec
+from runtime.placement.actor_codes import imported_factory
 from runtime.placement.host.finding import imported_node
 from runtime.placement.host.serving import work
 from runtime.placement.places import Gone, Invitation
@@ -66,13 +70,20 @@ class LoopbackHosts:
         self._by_name = by_name
         self._rng = random.Random(seed)
         self._specs: dict[tuple[str, str], NodeSpec] = {}
+        self._factories: dict[str, object] = {}
         self._live: dict[str, _LoopbackHost] = {}
         self._held_back: set[str] = set()
         self._may_start = trio.Event()
 
-    def problems(self, spec: NodeSpec, /) -> Iterable[Problem]:
+    def problems(self, spec: NodeSpec | ChildSpec, /) -> Iterable[Problem]:
         """See ``Place.problems``."""
         if self._by_name:
+            return naming_problems(spec)
+        if isinstance(spec, ChildSpec):
+            factory = get_origin(spec.factory) or spec.factory
+            if isinstance(factory, type | FunctionType):
+                self._factories[portable_name(factory)] = factory
+                return ()
             return naming_problems(spec)
         self._specs[spec.location, spec.name] = spec
         return ()
@@ -97,13 +108,16 @@ class LoopbackHosts:
 
     async def _be(self, host: _LoopbackHost, invitation: Invitation) -> None:
         with host.scope:
-            await work(host.far, invitation, self._find, {"host": invitation.host})
+            await work(host.far, invitation, self._find, self._find_actor, {"host": invitation.host})
         await host.hang_up("its process ended")
 
     def _find(self, name: str, graph: str, node: str) -> NodeSpec:
         if self._by_name:
             return imported_node(name, node)
         return next(spec for (_, each), spec in reversed(self._specs.items()) if each == node)
+
+    def _find_actor(self, name: str) -> object:
+        return imported_factory(name) if self._by_name else self._factories[name]
 
     # --- faults -----------------------------------------------------------------------------------------------------------
 

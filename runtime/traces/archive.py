@@ -122,7 +122,9 @@ class Archive:
             if record is not None:
                 return await self._completed(record, run)
             known = self._away.get(run_id)
-            if known is not None and known.records == run.last_seq and not known.is_gone:
+            # Of a run that was another's only what was sent is here: once no one has it, its journal tells the rest.
+            is_all = known is not None and (run.owner is not None or not known.is_elsewhere)
+            if known is not None and is_all and known.records == run.last_seq and not known.is_gone:
                 self._note_place(known, run)
                 return known
             return await self._fetched(run, known)

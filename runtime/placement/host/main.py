@@ -13,6 +13,7 @@ from typing import Any, Final
 import trio
 
 from actors.graphs.node import NodeSpec
+from runtime.placement.actor_codes import imported_factory
 from runtime.placement.host.finding import imported_node
 from runtime.placement.host.serving import work
 from runtime.placement.places import Invitation
@@ -32,7 +33,7 @@ def main(told: Mapping[str, Any]) -> None:
 async def _serve(link: int, invitation: Invitation) -> None:
     stream = trio.SocketStream(trio.socket.from_stdlib_socket(socket.socket(fileno=link)))
     async with stream:
-        await work(stream, invitation, _find, {"pid": os.getpid(), "host": invitation.host})
+        await work(stream, invitation, _find, imported_factory, {"pid": os.getpid(), "host": invitation.host})
 
 
 def _find(name: str, graph: str, node: str) -> NodeSpec:

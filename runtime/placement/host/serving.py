@@ -21,6 +21,7 @@ from runtime.graphs.generator import hand_out
 from runtime.graphs.reducer.wording import check_made
 from runtime.placement.call_payloads import PROTOCOL, NodeCodec, likeness, packed, unpacked
 from runtime.placement.host.hosted_run import HostedRun
+from runtime.placement.host.stage import FindActor, Stage
 from runtime.placement.link import BEATS_IN, FENCE_AT, Link
 from runtime.placement.places import Invitation
 from runtime.placement.protocol import Peer
@@ -77,12 +78,13 @@ async def _no_node(name: str, _: RunDependencies) -> Any:
 class Worker:
     """What one host does for its runtime."""
 
-    def __init__(self, link: Link, find: Find, fence: int, contexts: Contexts) -> None:
-        """Work over `link`; `fence` is the incarnation of the host."""
+    def __init__(self, link: Link, find: Find, fence: int, contexts: Contexts, stage: Stage) -> None:
+        """Work over `link`; `fence` is the incarnation of the host, `stage` where its actors live."""
         self._link = link
         self._find = find
         self._fence = fence
         self._contexts = contexts
+        self._stage = stage
         self._nodes: dict[tuple[str, str], _Node] = {}
         self._visits: dict[str, _Visit] = {}
 
@@ -100,6 +102,11 @@ class Worker:
                 if visit is not None:
                     await visit.leave()
                 return b""
+            case "start" | "message" | "stop":
+                return await self._stage.serve(number, head, data)
+            case "know":
+                await trio.lowlevel.checkpoint()
+                return self._stage.know(head["code"])
             case other:
                 raise InternalError(f"the runtime wants {other!r}, which this release does not know")
 
@@ -148,7 +155,9 @@ class Worker:
         return visit
 
 
-async def work(stream: trio.abc.Stream, invitation: Invitation, find: Find, facts: Mapping[str, Any]) -> None:
+async def work(
+    stream: trio.abc.Stream, invitation: Invitation, find: Find, find_actor: FindActor, facts: Mapping[str, Any]
+) -> None:
     """Be a host over `stream` until it ends, or nothing is heard over it; returns then, with nothing left alive.
 
     `facts` are what the host says of itself in its hello.
@@ -159,9 +168,13 @@ async def work(stream: trio.abc.Stream, invitation: Invitation, find: Find, fact
     limit_s = FENCE_AT * invitation.dead_after_s
     async with trio.open_nursery() as nursery:
         contexts.nursery = nursery
-        worker = Worker(link, find, invitation.incarnation, contexts)
-        with contextlib.suppress(HostLost):
-            await link.run(worker.serve, beat_s=min(1.0, limit_s / BEATS_IN), silent_after_s=limit_s)
+        stage = Stage(link, find_actor, invitation.incarnation, nursery.start_soon)
+        worker = Worker(link, find, invitation.incarnation, contexts, stage)
+        try:
+            with contextlib.suppress(HostLost):
+                await link.run(worker.serve, beat_s=min(1.0, limit_s / BEATS_IN), silent_after_s=limit_s)
+        finally:
+            await stage.close()
         nursery.cancel_scope.cancel()
 
 

@@ -395,3 +395,29 @@ async def test_a_service_whose_store_cannot_write_is_not_ready(virtual_clock: An
         failing = False
         await trio.sleep(60)
         assert (await client.get("/readyz")).status == 200
+
+
+async def test_a_follower_of_a_run_that_another_server_takes_over_sees_every_step(
+    virtual_clock: Any,
+) -> None:
+    """What a server has read of a run that is another's is what readers were sent; when nobody has it, its journal tells more."""
+    lives, events = Lives(), list[tuple[int, str, Any]]()
+    async with lives.life(crashes=False) as other:
+
+        async def ask_on() -> None:
+            events.extend((await other.get(path, headers={**SSE, "last-event-id": str(events[-1][0])})).events())
+
+        async with lives.life() as one:
+            run = (await one.post("/v1/graphs/counting/runs", {"input": {"n": 6}})).json()["id"]
+            path = f"/v1/runs/{run}/events"
+            events += (await one.get(path, headers=SSE, until=lambda reply: len(reply.events()) >= 4)).events()
+            await trio.sleep(2)  # nobody is sent how further steps end
+            await ask_on()
+        while events[-1][1] != "run.finished":
+            await ask_on()
+            await trio.sleep(0.05)
+        again = (await other.get(path, headers=SSE)).events()
+
+    once(events)
+    assert [name for _, name, _ in events].count("node.finished") == 6
+    assert again == events

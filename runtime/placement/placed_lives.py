@@ -1,0 +1,266 @@
+"""One incarnation of a placed actor, as the runtime sees it: what is said to it, what it asks, and the loss of its host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, final
+
+import attrs
+
+from actors.actor import ActorContext, ActorRef, Failure, Reply, Terminated
+from actors.errors import InternalError, MailboxFull, UnderstudyError
+from actors.placement_errors import HostLost
+from runtime.core.actor_cell import ActorCell
+from runtime.core.cell import current_cell, off_duty
+from runtime.core.dead_letters import DeadReason
+from runtime.core.envelope import Envelope, Wrapper
+from runtime.placement.actor_codes import ActorCode
+from runtime.placement.addresses import OwnerAddresses
+from runtime.placement.call_payloads import packed, unpacked
+from runtime.placement.link import Link
+from runtime.placement.portable_errors import Tickets, failure_data, failure_of
+
+NOTHING: Final = b""
+
+
+@final
+class Ticked(Wrapper):
+    """A message that a placed actor sends to itself when it is time: made over there, and kept here until then."""
+
+    __slots__ = ("_code", "data", "key")
+
+    def __init__(self, life: Life, key: int, data: bytes) -> None:
+        self._code = life
+        self.key = key
+        """Which of its timers it is, as its host counts them."""
+        self.data = data
+
+    @property
+    def content(self) -> object:
+        """What its author sent."""
+        return self._code.read(self.data)
+
+
+@final
+class Lives:
+    """The placed actors that live on one host now, by the numbers under which it knows them."""
+
+    def __init__(self) -> None:
+        self.by_number: dict[int, Life] = {}
+
+    async def serve(self, number: int, body: bytes) -> bytes:
+        """Do what one of them asks beside its handler."""
+        head, data = unpacked(body)
+        life = self.by_number.get(head["actor"])
+        if life is None:
+            raise InternalError(f"a host asks in the name of actor {head['actor']}, which does not live there")
+        current_cell.set(life.cell)
+        off_duty.set(not head["duty"])
+        return await life.answer(head, data)
+
+    def hear(self, body: bytes) -> None:
+        """Take what one of them tells."""
+        head, data = unpacked(body)
+        life = self.by_number.get(head["actor"])
+        if life is not None:
+            life.hear(head, data)
+
+    def lost(self, error: HostLost) -> None:
+        """Their host is gone."""
+        for life in list(self.by_number.values()):
+            life.crash(error)
+
+
+@final
+@attrs.define(eq=False)
+class Life:
+    """One incarnation of a placed actor."""
+
+    number: int
+    cell: ActorCell
+    link: Link
+    context: ActorContext
+    _code: ActorCode
+    _addresses: OwnerAddresses
+    _lives: Lives
+    _tickets: Tickets = attrs.field(factory=Tickets)
+    _replies: dict[int, Reply[Any]] = attrs.field(factory=dict[int, Reply[Any]])
+    _is_over: bool = False
+
+    def read(self, data: bytes) -> Any:
+        """A value that comes from the host."""
+        return self._code.read(data, self._addresses)
+
+    def written(self, value: object, what: str) -> bytes:
+        """A value for the host."""
+        return self._code.written(value, what, self._addresses)
+
+    # --- what is said to it -----------------------------------------------------------------------------------------------
+
+    async def begin(self, told: dict[str, Any], data: bytes) -> None:
+        """Start it on its host; return once its lifespan was entered there.
+
+        Raises:
+            HostLost: the host is gone. And what its factory or its lifespan raised.
+        """
+        self._lives.by_number[self.number] = self
+        try:
+            await self._call({"op": "start", "actor": self.number, **told}, data)
+        except BaseException:
+            self._forget()
+            raise
+
+    def told(self, message: Any, *, is_asked: bool) -> tuple[dict[str, Any], bytes]:
+        """`message` for :meth:`handle`.
+
+        Raises:
+            NotPortable: it cannot go there. MessageTooLarge: it has too many bytes.
+        """
+        head: dict[str, Any] = {"op": "message", "actor": self.number, "asked": is_asked}
+        if type(message) is Ticked:
+            return {**head, "timer": message.key}, message.data
+        if type(message) is Terminated:
+            data = NOTHING if message.error is None else failure_data(message.error)
+            return {**head, "ended": [message.ref.address, message.reason.value]}, data
+        return head, self.written(message, f"a message to {self.cell.address!r}")
+
+    async def handle(self, head: dict[str, Any], data: bytes) -> Any:
+        """Have it handle a message; what it answers, perhaps a ``Failure``.
+
+        Raises:
+            HostLost: the host is gone. And what the handler raised.
+        """
+        body = await self._call(head, data)
+        if not body:
+            return None
+        told, data = unpacked(body)
+        return Failure(failure_of(data, self.link.name)) if "failure" in told else self.read(data)
+
+    async def end(self, *, kill: bool, error: Exception | None) -> None:
+        """End it there, with `error` for its lifespan if it has failed; return when it has ended, with all that it began."""
+        try:
+            head = {"op": "stop", "actor": self.number, "kill": kill, "failed": error is not None}
+            await self._call(head, NOTHING if error is None else failure_data(error))
+        except HostLost:
+            pass
+        finally:
+            self._forget()
+
+    def _forget(self) -> None:
+        self._is_over = True
+        self._lives.by_number.pop(self.number, None)
+
+    async def _call(self, head: dict[str, Any], data: bytes) -> bytes:
+        try:
+            return await self.link.call(packed(head, data), is_free=True, answer=self._answer_in_hand)
+        except Exception as error:
+            original = self._tickets.original(error)
+            if original is not None:
+                raise original from original.__cause__  # what this side has raised itself, as it was
+            raise
+
+    # --- what it asks -----------------------------------------------------------------------------------------------------
+
+    async def _answer_in_hand(self, number: int, body: bytes) -> bytes:
+        head, data = unpacked(body)
+        try:
+            return await self.answer(head, data)
+        except Exception as error:
+            self._tickets.keep(error)
+            raise
+
+    async def answer(self, head: dict[str, Any], data: bytes) -> bytes:
+        """Do what it asks: in the task of its handler, or in another one."""
+        match head["op"]:
+            case "ask":
+                answer = await self._ref(head["to"]).ask(self.read(data), detach=head["detach"])
+                return NOTHING if answer is None else self.written(answer, f"what {head['to']!r} answered")
+            case "tell":
+                await self._ref(head["to"]).tell(self.read(data))
+                return NOTHING
+            case "ended":
+                end = await self._ref(head["to"]).ended()
+                return packed({"reason": end.reason.value}, NOTHING if end.error is None else failure_data(end.error))
+            case other:
+                raise InternalError(f"a host asks for {other!r}, which this release does not know")
+
+    def _ref(self, address: str) -> ActorRef[Any]:
+        return self._addresses.ref_at(address)
+
+    # --- what it tells ----------------------------------------------------------------------------------------------------
+
+    def hear(self, head: dict[str, Any], data: bytes) -> None:
+        """Take what it tells; what is wrong with that is its failure."""
+        token = current_cell.set(self.cell)
+        try:
+            self._hear(head, data)
+        except UnderstudyError as error:
+            self.crash(error)
+        finally:
+            current_cell.reset(token)
+
+    def _hear(self, head: dict[str, Any], data: bytes) -> None:
+        context = self.context
+        match head["op"]:
+            case "tell":
+                self._tell(self._ref(head["to"]), self.read(data))
+            case "timer":
+                schedule: Callable[..., None] = context.schedule_every if head["every"] else context.schedule_once
+                schedule(head["s"], Ticked(self, head["key"], data), head["key"])
+            case "cancel":
+                context.cancel(head["key"])
+            case "heartbeat":
+                context.heartbeat()
+            case "watch":
+                context.watch(self._ref(head["to"]))
+            case "unwatch":
+                context.unwatch(self._ref(head["to"]))
+            case "finish":
+                context.stop()
+            case "stop":
+                context.stop(self._ref(head["to"]))
+            case "fail":
+                context.fail(failure_of(data, self.link.name))
+            case "unhandled":
+                envelope = self.cell.hand.envelope
+                context.unhandled(envelope.message if envelope is not None else None)
+            case "later":
+                self._replies[head["key"]] = context.reply_later()
+            case "reply":
+                self._replies.pop(head["key"]).send(self.read(data))
+            case "decline":
+                self._replies.pop(head["key"]).fail(failure_of(data, self.link.name))
+            case "publish":
+                self._runtime.publish(self.read(data), topic=head["topic"])
+            case "subscribe" | "unsubscribe":
+                kind = self._code.type_named(head["kind"])
+                getattr(self._runtime, head["op"])(kind, self._ref(head["to"]), topic=head["topic"])
+            case "over":
+                self._end_of_it(head, data)
+            case other:
+                raise InternalError(f"a host tells {other!r}, which this release does not know")
+
+    @property
+    def _runtime(self) -> Any:
+        return self.cell.services.facade
+
+    def _tell(self, ref: ActorRef[Any], message: Any) -> None:
+        try:
+            ref.tell_nowait(message)
+        except MailboxFull as error:
+            services = self.cell.services
+            envelope = Envelope(message, self.cell.address, None, services.now())
+            services.dead_letters.add(ref.address, DeadReason.OVERFLOW, envelope, error)
+
+    def _end_of_it(self, head: dict[str, Any], data: bytes) -> None:
+        """It has ended over there, although no one here wanted that."""
+        if head["failed"]:
+            self.crash(failure_of(data, self.link.name))
+        else:
+            self.context.stop()
+
+    def crash(self, error: BaseException) -> None:
+        """It has failed although its handler did not raise."""
+        if not self._is_over:
+            self._is_over = True
+            self.cell.crash(error)
