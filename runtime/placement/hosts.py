@@ -25,7 +25,7 @@ from runtime.core.host_events import HostStarted
 from runtime.placement.actor_codes import ActorCode
 from runtime.placement.call_payloads import PROTOCOL, differing, likeness, packed, unpacked
 from runtime.placement.link import BEATS_IN, Link
-from runtime.placement.placed_lives import Lives
+from runtime.placement.placed_lives import PlacedLives
 from runtime.placement.places import Invitation, Place, StartedHost
 from runtime.placement.protocol import Peer
 
@@ -47,7 +47,7 @@ class Host:
     """Runs whose dependencies it keeps; see ``placed_nodes``."""
     numbers: Iterator[int] = attrs.field(factory=itertools.count)
     """For names of what it keeps."""
-    lives: Lives = attrs.field(factory=Lives)
+    lives: PlacedLives = attrs.field(factory=PlacedLives)
     """The actors that live on it."""
     codes: set[str] = attrs.field(factory=set[str])
     """The names of the actors' code that it has in the same form as this process."""
@@ -211,7 +211,7 @@ class HostedPlace:
         """An invitation for the next start of `host`."""
         return Invitation(self.name, host, self._number(), secrets.token_bytes(32), self.engine.dead_after_s)
 
-    def link_to(self, started: StartedHost, invitation: Invitation, lives: Lives) -> Link:
+    def link_to(self, started: StartedHost, invitation: Invitation, lives: PlacedLives) -> Link:
         """The link to a host that was started, over which `lives` speak."""
         where = f"host {invitation.host!r} of place {self.name!r}"
 
@@ -240,7 +240,7 @@ class HostedPlace:
         link.hear, link.on_loss = lives.hear, lives.lost
         return link
 
-    async def carry(self, link: Link, invitation: Invitation, lives: Lives) -> None:
+    async def carry(self, link: Link, invitation: Invitation, lives: PlacedLives) -> None:
         """Carry the link of a host until it is lost, which is an error and an event."""
         limit_s = self.engine.stuck_after_s
         try:
@@ -258,7 +258,7 @@ class HostedPlace:
                 )
             raise
 
-    async def welcome(self, link: Link, invitation: Invitation, lives: Lives) -> Host:
+    async def welcome(self, link: Link, invitation: Invitation, lives: PlacedLives) -> Host:
         """Wait for the hello of a host, and let it take work.
 
         Raises:
@@ -315,7 +315,7 @@ class HostActor(Actor):
         invitation = place.invite(self._name)
         ended: BaseException | None = None
         async with place.engine.start(self._name, invitation) as started:
-            lives = Lives()
+            lives = PlacedLives()
             link = place.link_to(started, invitation, lives)
             self.context.nursery.start_soon(place.carry, link, invitation, lives)
             self.context.nursery.start_soon(self._watch, started, link)

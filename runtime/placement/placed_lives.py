@@ -42,7 +42,7 @@ class Ticked(Wrapper):
 
 
 @final
-class Lives:
+class PlacedLives:
     """The placed actors that live on one host now, by the numbers under which it knows them."""
 
     def __init__(self) -> None:
@@ -82,7 +82,7 @@ class Life:
     context: ActorContext
     _code: ActorCode
     _addresses: OwnerAddresses
-    _lives: Lives
+    _lives: PlacedLives
     _tickets: Tickets = attrs.field(factory=Tickets)
     _replies: dict[int, Reply[Any]] = attrs.field(factory=dict[int, Reply[Any]])
     _is_over: bool = False

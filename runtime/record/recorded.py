@@ -17,7 +17,7 @@ from typing import Any, Self, cast, final
 import attrs
 
 from actors.errors import UsageError
-from runtime.lm.http.binary_frames import TEXT, Message, messages_of
+from runtime.lm.http.binary_frames import TEXT, BinaryMessage, messages_of
 from runtime.lm.http.http_messages import HttpRequest
 from runtime.lm.http.request_keys import secrets_of
 from runtime.record.redacting import Redaction
@@ -232,7 +232,7 @@ def _data_out(data: bytes) -> dict[str, Any]:
     return {"text": text}
 
 
-def _message_out(message: Message) -> dict[str, Any]:
+def _message_out(message: BinaryMessage) -> dict[str, Any]:
     """A message of Amazon's event stream. Its checksums follow from the rest, so a person may edit it."""
     headers = {
         name: value.decode() if kind == TEXT else {"type": kind, "base64": base64.b64encode(value).decode()}
@@ -246,7 +246,7 @@ def _message_in(shown: Mapping[str, Any]) -> bytes:
         (name, TEXT, value.encode()) if isinstance(value, str) else (name, value["type"], base64.b64decode(value["base64"]))
         for name, value in shown["headers"].items()
     )
-    return Message(headers, _data_in(shown)).to_bytes()
+    return BinaryMessage(headers, _data_in(shown)).to_bytes()
 
 
 def _data_in(piece: Mapping[str, Any]) -> bytes:

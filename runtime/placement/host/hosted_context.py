@@ -18,7 +18,7 @@ from runtime.placement.host.remote_refs import RemoteRef, RemoteReply, Speaker, 
 from runtime.placement.portable_errors import failure_data
 
 
-class Message(Protocol):
+class HostedMessage(Protocol):
     """What came over the link and is in the actor's hand."""
 
     is_asked: bool
@@ -46,7 +46,7 @@ class Resident(Speaker, Protocol):
         ...
 
     @property
-    def in_hand(self) -> Message | None:
+    def in_hand(self) -> HostedMessage | None:
         """The message of the runtime that its handler works on."""
         ...
 

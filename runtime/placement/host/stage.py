@@ -115,7 +115,7 @@ def _not_from_here(spec: ChildSpec) -> ChildSpec:
 
 @final
 @attrs.define(eq=False)
-class Sent(Wrapper):
+class SentByRuntime(Wrapper):
     """A message of the runtime, and what becomes of it here; a ``Slot``, too."""
 
     message: Any
@@ -156,7 +156,7 @@ class LocalResident:
         self.incarnation: int = head["incarnation"]
         self.parent: str | None = head["parent"]
         self.fence = stage.fence
-        self.in_hand: Sent | None = None
+        self.in_hand: SentByRuntime | None = None
         self._stage = stage
         self._code = code
         self._shutdown_s = float("inf") if head["shutdown_s"] is None else head["shutdown_s"]
@@ -219,7 +219,7 @@ class LocalResident:
         """Have it handle a message; its answer."""
         self._failure = None
         self._decided.set()
-        sent = Sent(self._content(head, data), number, head["asked"], head.get("timer"))
+        sent = SentByRuntime(self._content(head, data), number, head["asked"], head.get("timer"))
         envelope = Envelope(sent, None, sent, trio.current_time())
         self.cell.mailbox.put_nowait(envelope)
         try:
@@ -288,7 +288,7 @@ class LocalResident:
 
     async def handle(self, receive: Callable[[Any], Awaitable[Any]], message: Any) -> Any:
         """What its handler does with a message: of the runtime, or of what lives here with it."""
-        if type(message) is not Sent:
+        if type(message) is not SentByRuntime:
             if self._failure is not None:
                 await self._decided.wait()
             return await receive(message)
