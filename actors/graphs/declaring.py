@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from actors.argument_checks import refuse
+from actors.argument_checks import rejected
 from actors.errors import DeclarationError
 from actors.graphs.annotations import NameLookup, how_to_make_message, is_message_type, location
 from actors.graphs.effects import Effect
@@ -63,7 +63,7 @@ def declare(
     common = {key: value for key, value in given.items() if key not in extra and key not in addressed}
     try:
         if name is not None and not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise refuse(NodeOptions, "name", name, "a string or None")
+            raise rejected(NodeOptions, "name", name, "a string or None")
         check_id(name if name is not None else own_name)
         options = node_options(common, predict=predict, has_tools=bool(extra.get("tools")))
         _check_repeatable(options, function)
@@ -98,14 +98,14 @@ def _predict_options(given: Mapping[str, Any], names: Callable[[types.FunctionTy
 
 def _check_repeatable(options: NodeOptions, function: object) -> None:
     if options.repeatable and not inspect.isasyncgenfunction(function):
-        raise refuse(
+        raise rejected(
             NodeOptions, "repeatable", options.repeatable, "False: the node isn't an async generator, and so yields no items"
         )
 
 
 def _check_once(options: NodeOptions, function: object) -> None:
     if options.effect is Effect.ONCE and inspect.isasyncgenfunction(function):
-        raise refuse(
+        raise rejected(
             NodeOptions,
             "effect",
             options.effect,
@@ -133,7 +133,7 @@ def embed(
         options = node_options(given, predict=False)
         _check_repeatable(options, embedded.what)
         if embedded.kind is Kind.GRAPH and options.effect is Effect.ONCE:
-            raise refuse(NodeOptions, "effect", options.effect, "Effect.REPEAT for a graph", "set it on nodes of that graph.")
+            raise rejected(NodeOptions, "effect", options.effect, "Effect.REPEAT for a graph", "set it on nodes of that graph.")
     except DeclarationError as error:
         raise DeclarationError(f"{where}: {error}") from None
     function: Any = getattr(embedded.what, "receive", _stand_in) if embedded.takes is None else _stand_in

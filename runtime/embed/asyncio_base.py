@@ -48,7 +48,7 @@ class AsyncioStream(Stream[AsyncioHost, T]):
         return self
 
     async def __anext__(self) -> T:
-        self._refuse_when_closed("async with {}: async for event in events")
+        self._reject_when_closed("async with {}: async for event in events")
         if not self._taken:
             self._taken.extend(await self._host.cross(self._stream.what, None, self._stream.take))
         if not self._taken:

@@ -99,7 +99,7 @@ class Stream(Generic[H, T]):
         self._taken: deque[T] = deque()
         self._is_open = False
 
-    def _refuse_when_closed(self, form: str) -> None:
+    def _reject_when_closed(self, form: str) -> None:
         if not self._is_open:
             raise UsageError(
                 f"{self._stream.what} is iterated outside of its block.\n"

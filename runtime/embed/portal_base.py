@@ -48,7 +48,7 @@ class PortalStream(Stream[PortalHost, T]):
         return self
 
     def __next__(self) -> T:
-        self._refuse_when_closed("with {}: for event in events")
+        self._reject_when_closed("with {}: for event in events")
         if not self._taken:
             self._taken.extend(self._host.cross(self._stream.what, None, self._stream.take))
         if not self._taken:

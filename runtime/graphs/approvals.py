@@ -91,13 +91,13 @@ async def agreed(active: ActiveDelivery, pulse: Pulse, request: ToolRequest, pat
             run_id=active.run.id,
         ) from error
     if isinstance(answer, Refused):
-        raise _refused(name, answer.reason)
+        raise _rejected(name, answer.reason)
     if isinstance(answer, Approved):
         return Agreed(request)
     arguments: Any = answer.values if isinstance(answer, Arguments) else answer
     return Agreed(ToolRequest(request.index, request.tool, arguments), digest_of(arguments) != digest_of(request.arguments))
 
 
-def _refused(tool: str, reason: str) -> ToolRefused:
+def _rejected(tool: str, reason: str) -> ToolRefused:
     why = f": {reason[:MOST_SAID]}" if reason.strip() else ", without a reason"
     return ToolRefused(f"a person has declined the call of {tool!r}{why}", tool=tool)

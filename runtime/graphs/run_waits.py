@@ -154,16 +154,16 @@ class RunWaits:
         Raises:
             AskCycle: so it is already.
         """
-        self.refuse_ring(cell)
-        events.refuse_wait = partial(self.refuse_ring, cell)
+        self.reject_ring(cell)
+        events.reject_wait = partial(self.reject_ring, cell)
         self._readers[events] = cell
         try:
             yield
         finally:
             del self._readers[events]
-            events.refuse_wait = None
+            events.reject_wait = None
 
-    def refuse_ring(self, cell: Cell) -> None:
+    def reject_ring(self, cell: Cell) -> None:
         """Raise ``AskCycle`` if the handler of `cell`, which waits for this run, does so for ever."""
         stuck = resolve(self)
         if cell in stuck:

@@ -11,7 +11,7 @@ from typing import Final, Literal, final
 import attrs
 import trio
 
-from actors.argument_checks import refuse
+from actors.argument_checks import rejected
 from actors.errors import UsageError
 from actors.store_errors import RunLost, StoreError
 from runtime.journal.allowances import Amount
@@ -82,9 +82,9 @@ class PostgresStore:
     ) -> None:
         quoted(schema)
         if sync not in ("paid", "always", "never"):
-            raise refuse(self, "sync", sync, "'paid', 'always' or 'never'")
+            raise rejected(self, "sync", sync, "'paid', 'always' or 'never'")
         if not 0 < lease_s < math.inf:
-            raise refuse(self, "lease_s", lease_s, "a number of seconds > 0")
+            raise rejected(self, "lease_s", lease_s, "a number of seconds > 0")
         self._pool = ConnectionPool(Address.of(dsn), schema)
         self._sync = sync
         self._codec = codec

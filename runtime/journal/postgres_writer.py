@@ -131,7 +131,7 @@ class _Append:
     done: Done
     question: StoredQuestion | None = None
     answered: str | None = None
-    refused: Outcome = None
+    rejected: Outcome = None
     """Known before it is its turn; it is told in its turn all the same."""
     is_adrift: bool = False
     """Its run is not this worker's: it is only looked for, as the last word of a run that has ended with it."""
@@ -203,7 +203,7 @@ class PostgresWriter:
                 raise StoreUnavailable(f"{self.rows_waiting:,} records wait to be written to the store already.")
             self._admit(append)
         except (StoreError, RunLost) as error:
-            append.refused = error
+            append.rejected = error
             self._break(append, error)
         self._put(append)
 
@@ -264,7 +264,7 @@ class PostgresWriter:
 
     def _too_late(self, append: _Append) -> Outcome:
         error = StoreUnavailable("the store was closed before it could write this.\n  Fix: open it again, in a new runtime.")
-        return append.refused or (error if append.rows else None)
+        return append.rejected or (error if append.rows else None)
 
     def _put(self, append: _Append) -> None:
         self.rows_waiting += len(append.rows)
@@ -288,9 +288,9 @@ class PostgresWriter:
 
     def _tell(self, batch: Sequence[_Append], outcomes: Sequence[Outcome]) -> None:
         told = list(zip(batch, outcomes, strict=True))
-        away = next((each for append, each in told if isinstance(each, StoreUnavailable) and each is not append.refused), None)
+        away = next((each for append, each in told if isinstance(each, StoreUnavailable) and each is not append.rejected), None)
         if away is not None:  # none of those behind may be written before these are
-            told += [(append, append.refused or away) for append in self._queue]
+            told += [(append, append.rejected or away) for append in self._queue]
             self._queue.clear()
         for append, outcome in told:
             self.rows_waiting -= len(append.rows)
@@ -326,15 +326,15 @@ class PostgresWriter:
         failure: StoreError | None = None
         for _ in range(2):
             try:
-                if any(append.refused is None and append.rows for append in batch):
+                if any(append.rejected is None and append.rows for append in batch):
                     await self._connect()
                 for append in batch:
-                    append.refused = append.refused or self._behind_a_gap(append)
-                wanted = [append for append in batch if append.refused is None and append.rows]
+                    append.rejected = append.rejected or self._behind_a_gap(append)
+                wanted = [append for append in batch if append.rejected is None and append.rows]
                 if not wanted:
-                    return [append.refused for append in batch]
+                    return [append.rejected for append in batch]
                 found = dict(zip(map(id, wanted), await self._insert(wanted), strict=True))
-                return [append.refused or found.get(id(append)) for append in batch]
+                return [append.rejected or found.get(id(append)) for append in batch]
             except ConnectionLost as error:  # it may have been written or not: the same again finds out
                 failure = error
             except StoreError as error:
@@ -342,7 +342,7 @@ class PostgresWriter:
                 break
         if isinstance(failure, Rejected) and len(batch) > 1:  # one of them is wrong, and the others have no part in it
             return await self._one_by_one(batch)
-        return [append.refused or (failure if append.rows else None) for append in batch]
+        return [append.rejected or (failure if append.rows else None) for append in batch]
 
     async def _one_by_one(self, batch: Sequence[_Append]) -> list[Outcome]:
         outcomes: list[Outcome] = []

@@ -194,12 +194,12 @@ class SqliteStore:
                     opened.lease.lost.set()
                     await opened.writer.close(partial(sqlite_runs.free_all, self._now()))
             finally:
-                await trio.to_thread.run_sync(self._let_go, limiter=self._threads)
+                await trio.to_thread.run_sync(self._release, limiter=self._threads)
                 self._news.set()
                 if opened is not None:
                     opened.ownership.release()
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         with self._reading:
             reader, self._reader = self._reader, None
             if reader is not None:

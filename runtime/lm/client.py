@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, final
 
 import trio
 
-from actors.argument_checks import refuse
+from actors.argument_checks import rejected
 from actors.errors import (
     LMContextTooLong,
     LMError,
@@ -172,7 +172,7 @@ class LMClient:
         if isinstance(given, LMClient):
             return given
         if not isinstance(given, str):
-            raise refuse(LMClient, "fallbacks", given, "models' names or LMClients")
+            raise rejected(LMClient, "fallbacks", given, "models' names or LMClients")
         settings = self._settings
         return LMClient(
             given,
@@ -274,7 +274,7 @@ class LMClient:
             DeclarationError: no provider is known for the model.
             LMAuthFailed: there is no key.
         """
-        self._refuse_second_link(None)
+        self._reject_second_link(None)
         models: list[LMClient] = [self, *self._fallbacks]
         for each in models:
             each._needs_no_key(each._tape)
@@ -318,7 +318,7 @@ class LMClient:
         Raises:
             UsageError: it is open on another transport.
         """
-        self._refuse_second_link(transport)
+        self._reject_second_link(transport)
         used = self._tape or tape
         self._needs_no_key(used)
         self._requester.rng = rng
@@ -344,7 +344,7 @@ class LMClient:
         link = self._requester.link
         return link is not None and link.transport is transport
 
-    def _refuse_second_link(self, transport: HttpTransport | None) -> None:
+    def _reject_second_link(self, transport: HttpTransport | None) -> None:
         if self.is_open and (transport is None or not self.is_on(transport)):
             raise UsageError(
                 f"LMClient({self._model!r}) is open already.\n"

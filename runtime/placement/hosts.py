@@ -138,10 +138,10 @@ class HostedPlace:
         except HostLost:
             raise
         except Exception as error:
-            raise self._refused(host, f"it cannot find what makes the actors: {said(error)}", (code.name,)) from error
+            raise self._rejected(host, f"it cannot find what makes the actors: {said(error)}", (code.name,)) from error
         wrong = differing(code.likeness(), answer["likeness"])
         if wrong:
-            raise self._refused(host, f"it has other code for {listed(wrong)}", wrong)
+            raise self._rejected(host, f"it has other code for {listed(wrong)}", wrong)
         host.codes.add(code.name)
 
     async def declare(self, graph: str, specs: list[NodeSpec]) -> None:
@@ -190,13 +190,13 @@ class HostedPlace:
             return  # the next one is asked at its start
         except Exception as error:
             words = error.text if isinstance(error, RemoteError) else said(error).partition("\n")[0]
-            raise self._refused(host, f"it cannot import the nodes of this place: {words}", ()) from error
+            raise self._rejected(host, f"it cannot import the nodes of this place: {words}", ()) from error
         ours = {name: digest for spec in nodes.values() for name, digest in likeness(spec).items()}
         other = differing(ours, answer["likeness"])
         if other:
-            raise self._refused(host, f"it has other code for {listed(other)}", other)
+            raise self._rejected(host, f"it has other code for {listed(other)}", other)
 
-    def _refused(self, host: Host, why: str, names: tuple[str, ...] | list[str]) -> HostRefused:
+    def _rejected(self, host: Host, why: str, names: tuple[str, ...] | list[str]) -> HostRefused:
         return HostRefused(
             f"host {host.name!r} of place {self.name!r} is not used: {why}.\n"
             "  Fix: install the same version of your code where the runtime and its hosts run.",
@@ -276,9 +276,9 @@ class HostedPlace:
         head, secret = unpacked(greeting.body)
         host = Host(self.name, invitation.host, invitation.incarnation, link, lives=lives)
         if not hmac.compare_digest(secret, invitation.secret) or greeting.incarnation != invitation.incarnation:
-            raise self._refused(host, "it does not know the secret of its invitation", ())
+            raise self._rejected(host, "it does not know the secret of its invitation", ())
         if head.get("protocol") != PROTOCOL:
-            raise self._refused(host, f"it speaks protocol {head.get('protocol')}, and this process {PROTOCOL}", ())
+            raise self._rejected(host, f"it speaks protocol {head.get('protocol')}, and this process {PROTOCOL}", ())
         known: dict[tuple[str, str], NodeSpec] = {}
         while new := {key: spec for key, spec in self._nodes.items() if known.get(key) is not spec}:
             known.update(new)  # others may be declared while it looks at these, and ask only the hosts that are up

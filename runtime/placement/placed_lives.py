@@ -152,7 +152,7 @@ class Life:
 
     async def _call(self, head: dict[str, Any], data: bytes) -> bytes:
         try:
-            return await self.link.call(packed(head, data), is_free=True, answer=self._answer_in_hand)
+            return await self.link.call(packed(head, data), is_free=True, answer=self._answer_current)
         except Exception as error:
             original = self._tickets.original(error)
             if original is not None:
@@ -161,7 +161,7 @@ class Life:
 
     # --- what it asks -----------------------------------------------------------------------------------------------------
 
-    async def _answer_in_hand(self, number: int, body: bytes) -> bytes:
+    async def _answer_current(self, number: int, body: bytes) -> bytes:
         head, data = unpacked(body)
         try:
             return await self.answer(head, data)

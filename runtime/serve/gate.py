@@ -30,9 +30,9 @@ _LOG = logging.getLogger("understudy.serve")
 
 LOOPBACK: Final = ("127.0.0.1", "localhost", "[::1]")
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-Refuse = Callable[[HttpProblem], Response]
+Reject = Callable[[HttpProblem], Response]
 """Puts a problem into the form of a route."""
-REFUSES: Final = "understudy.refuse"
+REJECTS: Final = "understudy.reject"
 """Where a route's form of problems stands in the scope."""
 _SHOWN: Final = (
     *("Idempotency-Replayed", "Location", "Mcp-Session-Id", "Preference-Applied", "Retry-After"),
@@ -117,9 +117,9 @@ class Gate:
                 what = (scope[_ID], scope["method"], scope["path"], said(error))
                 _LOG.error("request %s: %s %s failed: %s", *what, exc_info=error)
             if not has_begun:
-                refuse: Refuse = scope.get(REFUSES, problem_response)
+                reject: Reject = scope.get(REJECTS, problem_response)
                 with contextlib.suppress(OSError, trio.BrokenResourceError):
-                    await refuse(problem)(scope, receive, send)
+                    await reject(problem)(scope, receive, send)
 
     async def _limit(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._app(scope, limited(scope, receive, self._limits), send)
@@ -134,7 +134,7 @@ async def _nowhere(_: Message) -> None:
     """Where that answer goes."""
 
 
-def refuse_foreign_origin(scope: Scope, cors: Collection[str]) -> None:
+def reject_foreign_origin(scope: Scope, cors: Collection[str]) -> None:
     """Pages of other origins may not make their readers' browsers change anything here.
 
     Raises:

@@ -136,7 +136,7 @@ class Live:
         if failure is not None:
             raise failure
 
-    def refuse_runs(self) -> None:
+    def reject_runs(self) -> None:
         """Take no more, and let those who follow runs that go on elsewhere, or later, find out that the service stops."""
         self.drains.set()
         for record in self.recorder.newest_first():

@@ -146,7 +146,7 @@ class HttpxPool:
         self._way = way
         self._send = way.handle_async_request if isinstance(way, httpx.AsyncBaseTransport) else self._send_by_client
         self._defaults = [*_usual_headers(), ("user-agent", "understudy")]
-        self.closes_at_once = isinstance(way, PooledTransport)
+        self.closes_immediately = isinstance(way, PooledTransport)
         """Whether closing a reply never waits."""
 
     async def send(
@@ -172,7 +172,7 @@ class HttpxPool:
         if body or method not in {"GET", "HEAD"}:
             fields.append(("content-length", str(len(body))))
         waits = {"connect": connect_s, "read": BYTES_TIMEOUT_S, "write": BYTES_TIMEOUT_S, "pool": POOL_TIMEOUT_S}
-        if not self.closes_at_once:
+        if not self.closes_immediately:
             on_sent()
         extensions = {"timeout": waits, "on_sent": on_sent}
         return await self._send(httpx.Request(method, address, headers=fields, stream=RequestBody(body), extensions=extensions))

@@ -92,12 +92,12 @@ def resolve(litellm: Any, name: str, *, api_key: str | None, api_base: str | Non
         DeclarationError: LiteLLM does not know the provider, it is not served here, or its `options` are others.
         LMAuthFailed: there is no key.
     """
-    _refuse_unserved(name, name.partition("/")[0])  # LiteLLM's resolver would begin to sign in
+    _reject_unserved(name, name.partition("/")[0])  # LiteLLM's resolver would begin to sign in
     try:
         model, provider, key, base = litellm.get_llm_provider(model=name, api_base=api_base, api_key=api_key)
     except Exception as error:  # noqa: BLE001 - raised again, without keys
         raise_alone(_unknown(litellm, name, error, api_key), error, [api_key or ""])
-    _refuse_unserved(name, provider)
+    _reject_unserved(name, provider)
     key = api_key or key
     if not _is_native(litellm, model, provider):
         return _threaded(litellm, name, model, provider, key, api_base, options)
@@ -123,7 +123,7 @@ def resolve(litellm: Any, name: str, *, api_key: str | None, api_base: str | Non
     )
 
 
-def _refuse_unserved(name: str, provider: str) -> None:
+def _reject_unserved(name: str, provider: str) -> None:
     if provider in UNSERVED_PROVIDERS:
         raise DeclarationError(
             f"LMClient({name!r}): the provider {provider!r} is not served: LiteLLM signs in to it by asking a person at a "

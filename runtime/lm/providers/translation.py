@@ -34,7 +34,7 @@ from runtime.lm.providers.known import (
     KEPT_LITELLM_OPTIONS,
     METADATA_PROVIDERS,
     PARTS,
-    REFUSED_OPTIONS,
+    REJECTED_OPTIONS,
 )
 from runtime.lm.providers.model_abilities import abilities_of
 from runtime.lm.providers.model_routes import ModelRoute, resolve
@@ -109,7 +109,7 @@ class Translator:
         wanted = {name: value for name, value in options.items() if value is not None}
         litellm = load()
         route = self.route()
-        self._refuse_options(litellm, wanted)
+        self._reject_options(litellm, wanted)
         self._check_known(litellm, route, wanted, "chat", "chat")
         # LiteLLM translates in place: what the caller has given stays as it is.
         wanted = {name: owned(value) for name, value in wanted.items()}
@@ -147,7 +147,7 @@ class Translator:
         litellm = load()
         route = self.route()
         wanted = {name: value for name, value in options.items() if value is not None}
-        self._refuse_options(litellm, wanted)
+        self._reject_options(litellm, wanted)
         self._check_known(litellm, route, wanted, "embeddings", "embed")
         try:
             if route.is_threaded or not embeddings.is_native(route):
@@ -255,10 +255,10 @@ class Translator:
             fitted(describe, messages=messages, functions=tools, model=route.model, llm_provider=route.provider, drop_params=drop)
         )
 
-    def _refuse_options(self, litellm: Any, options: Mapping[str, Any]) -> None:
+    def _reject_options(self, litellm: Any, options: Mapping[str, Any]) -> None:
         for name, value in options.items():
-            if name in REFUSED_OPTIONS:
-                raise UsageError(f"chat() does not take the option {name!r}.\n  Fix: {REFUSED_OPTIONS[name]}.")
+            if name in REJECTED_OPTIONS:
+                raise UsageError(f"chat() does not take the option {name!r}.\n  Fix: {REJECTED_OPTIONS[name]}.")
             if ADDRESS_OPTION.search(name):
                 raise UsageError(
                     f"a call does not take the option {name!r}: the client decides where requests go and as whom.\n"

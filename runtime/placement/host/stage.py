@@ -156,7 +156,7 @@ class LocalResident:
         self.incarnation: int = head["incarnation"]
         self.parent: str | None = head["parent"]
         self.fence = stage.fence
-        self.in_hand: SentByRuntime | None = None
+        self.current_message: SentByRuntime | None = None
         self._stage = stage
         self._code = code
         self._shutdown_s = float("inf") if head["shutdown_s"] is None else head["shutdown_s"]
@@ -294,7 +294,7 @@ class LocalResident:
             return await receive(message)
         if message.timer is not None and self._context is not None and not self._context.timer_came(message.timer):
             return None
-        self.in_hand, self._call = message, message.number
+        self.current_message, self._call = message, message.number
         try:
             value = await receive(message.message)
             if type(value) is COROUTINE:
@@ -307,7 +307,7 @@ class LocalResident:
             self._failure = message.failure = failure
             self._decided = trio.Event()
         finally:
-            self.in_hand = None
+            self.current_message = None
             self._call = 0
         return None
 

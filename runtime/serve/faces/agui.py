@@ -78,7 +78,7 @@ class AGUIFace:
         import_module("runtime.serve.faces.agui_events")  # here rather than in the first request
         yield
 
-    def refuse(self, problem: HttpProblem) -> Answer:
+    def reject(self, problem: HttpProblem) -> Answer:
         """See ``Face``."""
         return problem_response(problem)
 

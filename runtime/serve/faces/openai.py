@@ -49,7 +49,7 @@ class OpenAIFace:
         del live
         yield
 
-    def refuse(self, problem: HttpProblem) -> Answer:
+    def reject(self, problem: HttpProblem) -> Answer:
         """See ``Face``."""
         return as_json({"error": error_told(problem)}, status_of(problem), problem.headers)
 

@@ -11,7 +11,7 @@ import trio
 from runtime.graphs.run_record import Spend
 from runtime.serve.auth import Caller
 from runtime.serve.faces.following import cancel, cancelling
-from runtime.serve.faces.openai_models import Model, Pieces, ServedModels, answer_of, error_told, refuse_options
+from runtime.serve.faces.openai_models import Model, Pieces, ServedModels, answer_of, error_told, reject_options
 from runtime.serve.live import Live, Order, ServedRun
 from runtime.serve.problem_documents import HttpProblem
 from runtime.serve.requests import json_body
@@ -162,7 +162,7 @@ def _checked(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise HttpProblem("bad-request", "Expected an object.")
     body = cast("dict[str, Any]", value)
-    refuse_options(body, _UNSUPPORTED)
+    reject_options(body, _UNSUPPORTED)
     messages: object = body.get("messages")
     if not isinstance(messages, list) or not messages:
         raise HttpProblem("bad-request", "messages: expected a list of at least one.", more={"param": "messages"})

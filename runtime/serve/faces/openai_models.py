@@ -172,7 +172,7 @@ def text_in(content: object, param: str = "messages") -> str:
     return "".join(texts)
 
 
-def refuse_options(body: Mapping[str, Any], unsupported: Mapping[str, tuple[Any, ...]]) -> None:
+def reject_options(body: Mapping[str, Any], unsupported: Mapping[str, tuple[Any, ...]]) -> None:
     """Raise ``HttpProblem`` for what would change the answer, and cannot: `unsupported` has the values that ask for nothing."""
     for name, nothing in unsupported.items():
         if body.get(name) is not None and body[name] not in nothing:

@@ -19,7 +19,7 @@ from runtime.messages.problems import MessageInvalid
 from runtime.serve.auth import Caller
 from runtime.serve.faces.following import cancel, cancelling
 from runtime.serve.faces.forms import form_of
-from runtime.serve.faces.openai_models import Model, Pieces, ServedModels, answer_of, error_told, refuse_options, text_in
+from runtime.serve.faces.openai_models import Model, Pieces, ServedModels, answer_of, error_told, reject_options, text_in
 from runtime.serve.live import Live, Order
 from runtime.serve.problem_documents import HttpProblem, invalid_input
 from runtime.serve.question_routes import give_answer, open_questions, question_words
@@ -283,7 +283,7 @@ def _checked(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise HttpProblem("bad-request", "Expected an object.")
     body = cast("dict[str, Any]", value)
-    refuse_options(body, _UNSUPPORTED)
+    reject_options(body, _UNSUPPORTED)
     if not isinstance(body.get("instructions") or "", str):
         raise HttpProblem("bad-request", "instructions: expected text.", more={"param": "instructions"})
     return body

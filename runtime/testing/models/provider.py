@@ -16,12 +16,12 @@ from typing import Any, Final, NoReturn, cast, final
 
 import trio
 
-from actors.argument_checks import refuse
+from actors.argument_checks import rejected
 from actors.errors import UsageError
 from actors.words import said
 from runtime.testing.models.answers import ChatRequest, shortest_decimal
 from runtime.testing.models.checked_scripts import Tolerance, enroll
-from runtime.testing.models.http_server import CLIENT_GONE, HttpConnection, ReceivedRequest, RefusedRequest
+from runtime.testing.models.http_server import CLIENT_GONE, HttpConnection, ReceivedRequest, RejectedRequest
 from runtime.testing.models.planned_replies import WireReply, deliver
 from runtime.testing.models.provider_script import FollowedScript, RequestPlan, Script, ScriptLike
 from runtime.testing.models.recording import RequestRecord, RequestRecorder
@@ -81,7 +81,7 @@ class LoopbackProvider:
     def limit(self, max_concurrent: int | None) -> None:
         """Serve at most `max_concurrent` requests at the same time from now on; more wait in arrival order. None: no limit."""
         if max_concurrent is not None and max_concurrent < 1:
-            raise refuse(self, "max_concurrent", max_concurrent, "a whole number >= 1 or None")
+            raise rejected(self, "max_concurrent", max_concurrent, "a whole number >= 1 or None")
         self._places.total_tokens = math.inf if max_concurrent is None else max_concurrent
 
     def clear(self) -> None:
@@ -121,7 +121,7 @@ class LoopbackProvider:
                     await self._serve_request(wire, request)
                     if not wire.reuse():
                         return
-            except RefusedRequest as refusal:
+            except RejectedRequest as refusal:
                 await self._send_error(wire, OPENAI, refusal.status, str(refusal))
                 await wire.linger()
             except CLIENT_GONE:

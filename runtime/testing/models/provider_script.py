@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, Self, cast, final, get_args
 
 import attrs
 
-from actors.argument_checks import is_count, is_number, refuse
+from actors.argument_checks import is_count, is_number, rejected
 from actors.errors import DeclarationError
 from actors.lm import Completion, Usage
 from actors.words import repr_of, said
@@ -28,7 +28,7 @@ _IS_ANSWER: Final = "_answer"
 
 def _is_failure_kind(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if value not in get_args(FailureKind):
-        raise refuse(owner, attribute.name, value, "one of " + ", ".join(map(repr, get_args(FailureKind))))
+        raise rejected(owner, attribute.name, value, "one of " + ", ".join(map(repr, get_args(FailureKind))))
 
 
 @final

@@ -10,7 +10,7 @@ from typing import Any, Literal, Self, cast, final
 import attrs
 import trio
 
-from actors.argument_checks import refuse
+from actors.argument_checks import rejected
 from actors.errors import UsageError
 from actors.lm import ChatMessage, Completion, Delta, ReasoningDelta, TextDelta, ToolCallDelta, Usage
 from actors.words import repr_of
@@ -103,7 +103,7 @@ class ScriptedLM:
         unforeseen: Tolerance = "fail",
     ) -> None:
         if isinstance(answers, str):
-            raise refuse(self, "answers", answers, "a list, a mapping or a function of answers")
+            raise rejected(self, "answers", answers, "a list, a mapping or a function of answers")
         self._allowed = Tolerances.of("ScriptedLM", unused, unforeseen)
         self._answers = answers
         self._model = model
@@ -111,7 +111,7 @@ class ScriptedLM:
         self._usage = usage
         self._interval_s = interval_s
         if tools not in ("native", "text"):
-            raise refuse(self, "tools", tools, "'native' or 'text'")
+            raise rejected(self, "tools", tools, "'native' or 'text'")
         self.supports_function_calling = tools == "native"
         """Whether a node's tools are offered in ``options["tools"]``; otherwise in the text of the prompt."""
         self._used: dict[Matcher | None, int] = {}

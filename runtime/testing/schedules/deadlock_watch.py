@@ -30,7 +30,7 @@ class _Watch(trio.abc.Instrument):
 
     def __init__(self) -> None:
         self.scope = trio.CancelScope()
-        self.verdict: Deadlock | None = None
+        self.finding: Deadlock | None = None
         self._looks = 0
         self._names = TaskNames()
 
@@ -45,11 +45,11 @@ class _Watch(trio.abc.Instrument):
             time.sleep(0.001)  # noqa: TID251 - the kernel has no virtual clock
             return
         tasks = tasks_below(trio.lowlevel.current_root_task())
-        if self.verdict is not None:  # and it was cancelled
+        if self.finding is not None:  # and it was cancelled
             unshield(tasks)
             return
         report = report_on(waits_of(tasks, self._names))
-        self.verdict = Deadlock(f"nothing can run and no deadline is pending, at {trio.current_time():g} s:\n{report}")
+        self.finding = Deadlock(f"nothing can run and no deadline is pending, at {trio.current_time():g} s:\n{report}")
         self.scope.cancel()
 
 
@@ -76,8 +76,8 @@ def fails_when_stuck(clock: trio.testing.MockClock) -> Generator[None]:
             yield
     finally:
         trio.lowlevel.remove_instrument(watch)
-    if watch.verdict is not None:
-        raise watch.verdict
+    if watch.finding is not None:
+        raise watch.finding
 
 
 def run_watched(
