@@ -20,7 +20,7 @@ def joined(entries: Iterable[Entry]) -> Iterator[Entry]:
     """`entries`, where pieces of one field that follow one another are one piece, under the number of the last of them.
 
     Only neighbours are joined, so a reader which comes back after any number has lost nothing. The pieces of a node's field and
-    of the answer that it is read from alternate: whoever wants them joined asks for one of the kinds.
+    of the answer that it is read from alternate: a reader who wants them joined asks for one of the kinds.
     """
     waiting: list[Entry] = []
     for entry in entries:
