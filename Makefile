@@ -10,7 +10,7 @@
 #   make check      format, lint, types, words, layers, docs
 #   make docs       the pages, in docs/_build/html
 #   make bench      the benchmarks, beside other libraries   (make bench ARGS='ask ring' chooses among them)
-#   make bench-service   the part of it that is about services and observers
+#   make bench-service   the part of it that is about services and observers, and about what one of many costs
 #   make load       a thousand clients of a service, readers that stall, connections that come and go
 #   make test-all   the test suite on every supported Python of this machine
 #   make test-newest   the tests of language models, graphs and declarations with the newest libraries that pyproject.toml allows, without pins
@@ -167,6 +167,9 @@ endif
 # With the servers and the observers that the tests have.
 bench-service: $(VENV)/test.stamp
 	@$(BIN)/python -m tests.benchmarks.service $(ARGS)
+ifeq ($(strip $(ARGS)),)
+	@$(BIN)/python -m tests.benchmarks.growth --draw
+endif
 
 test-all:
 	@ran=; for version in 3.11 3.12 3.13; do found=; \

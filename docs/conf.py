@@ -23,6 +23,7 @@ exclude_patterns = ["_build", "_generated"]
 html_theme = "furo"
 html_title = "understudy"
 pygments_dark_style = "github-dark"  # furo's own underlines the names of classes
+html_favicon = "../runtime/inspector/static/icon.svg"
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
 copybutton_prompt_text = "$ "  # of console blocks the commands alone are copied

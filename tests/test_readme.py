@@ -18,7 +18,7 @@ from runtime.app import open_runtime
 from runtime.draw.svg import draw_svg
 from runtime.messages.writer import write
 from runtime.testing import ScriptedLM, run_in_virtual_time
-from tests.test_docs import saved_blocks
+from tests.test_docs import saved_blocks, script
 from tests.warm import SESSIONS, warm
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,6 +35,14 @@ def test_the_picture_is_that_of_the_graph() -> None:
     assert drawn == draw_svg(GRAPH.sketch()), (
         "Fix: understudy graph export docs/examples/reviews.py:graph -o docs/_static/reviews.svg"
     )
+
+
+def test_the_picture_of_the_tutorial_is_that_of_its_graph() -> None:
+    page: dict[str, Any] = {"__name__": "first_graph"}
+    exec(script((ROOT / "docs/tutorial/first-graph.md").read_text(encoding="utf-8")), page)
+
+    drawn = (ROOT / "docs/_static/report.svg").read_text(encoding="utf-8")
+    assert drawn == draw_svg(page["graph"].sketch())
 
 
 def test_the_graph_has_no_problems() -> None:

@@ -5,27 +5,29 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, final
+from collections.abc import Mapping, Sequence
+from typing import final
 
 import attrs
 
 from actors.errors import DeclarationError, UnderstudyError
 from actors.graphs.graph import Graph
-from actors.graphs.node import NodeSpec
-from actors.lm import LM
 from runtime.app import open_runtime
 from runtime.cli.interrupts import run_until_interrupted
-from runtime.cli.loading import load_function, load_graph
+from runtime.cli.loading import load_graph
+from runtime.cli.named_metric import load_metric
 from runtime.cli.named_models import check_clients, choose_models, make_client
 from runtime.cli.run import complain
 from runtime.cli.terminal import Progress, Style, printable
 from runtime.cli.ticking import ticking
 from runtime.cli.wrong_usage import WrongUsage
+from runtime.evaluate.comparing import Comparison
+from runtime.evaluate.compiled_nodes import Compilation, compile_graph
+from runtime.evaluate.scoring import RAISED
 from runtime.lm.client import LMClient
 from runtime.lm.dspy import import_dspy
-from runtime.lm.predictors.compiling import CompiledPredictor, compile_graph
+from runtime.lm.limits.budget import Budget
+from runtime.lm.predictors.compiling import CompiledPredictor
 from runtime.lm.predictors.optimising import MIN_EXAMPLES, Optimizer
 from runtime.lm.predictors.training import Row, read_rows
 
@@ -39,6 +41,9 @@ class Options:
     trainset: str
     output: str
     metric: str | None = None
+    testset: str | None = None
+    evaluates: bool = True
+    max_cost_usd: float | None = None
     optimizer: str = "bootstrap"
     effort: str = "light"
     trials: int | None = None
@@ -63,9 +68,10 @@ def run(options: Options) -> int:
     # What the file, its metric and DSPy print must not get between the lines of the report.
     with contextlib.redirect_stdout(sys.stderr):
         graph = load_graph(options.graph)
-        metric = load_function(options.metric) if options.metric is not None else None
+        metric = load_metric(options.metric)
         try:
             rows = read_rows(options.trainset)
+            test_rows = read_rows(options.testset) if options.testset is not None else None
             optimizer = Optimizer(options.optimizer, options.effort, options.trials, seed=options.seed)
             nodes = graph.plan().nodes.values()
         except DeclarationError as error:
@@ -73,14 +79,16 @@ def run(options: Options) -> int:
         default, named = choose_models(nodes, options.model, options.lms)
         clients = {name: make_client(model, options.api_base) for name, model in named.items()}
         client = None if default is None else make_client(default, options.api_base)
-        work = _Compilation(graph, rows, Path(options.output), metric, optimizer, client, clients, options.verbose, progress)
+        work = _Compilation(options, graph, rows, test_rows, metric, optimizer, client, clients, progress)
         result = run_until_interrupted(work.main)
     progress.clear()
     if isinstance(result, int):
         return result
-    for done in result:
+    for done in result.predictors:
         out.write(printable(_line(done), out) + "\n")
-    if not any(done.is_optimized for done in result):
+    for node, found in result.evaluations.items():
+        out.write(printable(_evaluation(node, found, result.data), out) + "\n")
+    if not any(done.is_optimized for done in result.predictors):
         raise WrongUsage(f"nothing was optimised: no node has {MIN_EXAMPLES} examples in {options.trainset!r}")
     out.write(printable(f"written to {options.output}", out) + "\n")
     return 0
@@ -91,41 +99,39 @@ def run(options: Options) -> int:
 class _Compilation:
     """One compilation, told about on standard error."""
 
+    options: Options
     graph: Graph
     rows: Sequence[Row]
-    folder: Path
-    metric: Callable[..., Any] | None
+    test_rows: Sequence[Row] | None
+    metric: object
     optimizer: Optimizer
     default: LMClient | None
     named: Mapping[str, LMClient]
-    is_verbose: bool
     progress: Progress
     done: list[CompiledPredictor] = attrs.field(factory=list[CompiledPredictor], init=False)
 
-    async def main(self) -> list[CompiledPredictor] | int:
+    async def main(self) -> Compilation | int:
         """Compile; the report, or the exit code."""
         await check_clients([*self.named.values(), *([self.default] if self.default is not None else [])])
         await import_dspy.warm_up()
-        if not self.is_verbose:
+        if not self.options.verbose:
             import_dspy.part("utils.logging_utils").disable_logging()
+        most = self.options.max_cost_usd
+        budget = None if most is None else Budget(max_cost_usd=most)
         try:
-            async with open_runtime(lm=self.default, lms=self.named) as runtime, contextlib.AsyncExitStack() as stack:
-                for own in {id(spec.options.lm): spec.options.lm for spec in self.graph.plan().nodes.values()}.values():
-                    if isinstance(own, LMClient) and not own.is_open:
-                        await stack.enter_async_context(own)
+            async with open_runtime(lm=self.default, lms=self.named) as runtime:
 
-                def lm_for(spec: NodeSpec) -> LM:
-                    own = spec.options.lm
-                    return runtime.lm if own is None else runtime.lms[own] if isinstance(own, str) else own
-
-                async def compiled() -> list[CompiledPredictor]:
+                async def compiled() -> Compilation:
                     return await compile_graph(
+                        runtime,
                         self.graph,
                         self.rows,
-                        self.folder,
-                        lm_for=lm_for,
+                        self.options.output,
                         metric=self.metric,
                         optimizer=self.optimizer,
+                        test_rows=self.test_rows,
+                        evaluates=self.options.evaluates,
+                        budget=budget,
                         told=self._told,
                     )
 
@@ -144,7 +150,18 @@ class _Compilation:
 
     def _now(self) -> str:
         last = self.done[-1] if self.done else None
-        return f"optimising; done: {last.node}" if last is not None else "optimising"
+        return f"optimising and evaluating; optimised: {last.node}" if last is not None else "optimising"
+
+
+def _evaluation(node: str, found: Comparison, data: str) -> str:
+    before, after = found.baseline, found.candidate
+    assert before is not None and after is not None, "it was made of both"
+    low, high = found.interval
+    told = f"{found.metric} {after.mean(found.metric):.3f}, was {before.mean(found.metric):.3f}: {found.verdict}"
+    rows = "1 row" if found.rows == 1 else f"{found.rows} rows"
+    line = f"{node}: {told} ({found.difference:+.3f}, between {low:+.3f} and {high:+.3f}) on the {rows} of the {data}"
+    raised = next((why for row in after.results for why in row.reasons.values() if why.startswith(RAISED)), None)
+    return line if raised is None else f"{line}; {raised}"
 
 
 def _line(done: CompiledPredictor) -> str:

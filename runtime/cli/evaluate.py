@@ -15,7 +15,8 @@ from actors.graphs.graph import Graph
 from actors.lm import LM
 from runtime.app import Runtime, open_runtime
 from runtime.cli.interrupts import run_until_interrupted
-from runtime.cli.loading import load_beside, load_graphs
+from runtime.cli.loading import load_graphs
+from runtime.cli.named_metric import load_metric
 from runtime.cli.named_models import check_clients, make_clients
 from runtime.cli.run import complain
 from runtime.cli.terminal import Progress, Style, printable
@@ -26,7 +27,7 @@ from runtime.evaluate.comparing import Comparison
 from runtime.evaluate.dataset import Dataset
 from runtime.evaluate.report import to_html, to_junit, to_text
 from runtime.evaluate.results import Evaluation
-from runtime.evaluate.scoring import Metric, exact
+from runtime.evaluate.scoring import Metric
 from runtime.lm.client import LMClient
 from runtime.lm.limits.budget import Budget
 
@@ -48,6 +49,9 @@ class Options:
     against: str | None = None
     fail_if: str | None = None
     versus: str | None = None
+    versus_model: str | None = None
+    versus_predictors: str | None = None
+    predictors: str | None = None
     error: float = 0.05
     seed: int = 0
     record: str | None = None
@@ -55,6 +59,12 @@ class Options:
     lms: Mapping[str, str] = attrs.field(factory=dict[str, str])
     api_base: str | None = None
     quiet: bool = False
+
+    @property
+    def other(self) -> str | None:
+        """What is compared with, if a graph is: the same one, where only its model or its predictors differ."""
+        is_same = self.versus_model is not None or self.versus_predictors is not None
+        return self.graph if self.versus is None and is_same else self.versus
 
 
 def run(options: Options) -> int:
@@ -66,20 +76,25 @@ def run(options: Options) -> int:
     """
     _check(options)
     out, progress = sys.stdout, Progress(sys.stderr, Style.of(sys.stderr), quiet=options.quiet)
-    targets = [options.graph, *([options.versus] if options.versus is not None else [])]
+    targets = [options.graph, *([options.other] if options.other is not None else [])]
     try:
         graph, *beside = load_graphs(targets)
     except DeclarationError as error:
         return complain(error, 2)
     with contextlib.redirect_stdout(sys.stderr):  # what the files print must not get between the lines of the report
-        metrics = [exact if name == exact.__name__ else _loaded(name) for name in options.metrics or (exact.__name__,)]
+        metrics = [load_metric(name) for name in options.metrics or (None,)]
         try:
             data = Dataset.load(options.data, graph)
             baseline = Evaluation.load(options.against) if options.against is not None else None
         except (DeclarationError, UsageError) as error:
             return complain(error, 2)
-        default, named = make_clients([graph, *beside], options.model, options.lms, options.api_base)
-        work = _Work(options, graph, beside[0] if beside else None, data, metrics, default, named, progress)
+        is_apart = options.versus_model is not None or options.versus_predictors is not None or options.predictors is not None
+        alike = [graph] if is_apart else [graph, *beside]
+        models = make_clients(alike, options.model, options.lms, options.api_base)
+        apart = None
+        if beside and is_apart:
+            apart = make_clients(beside, options.versus_model or options.model, options.lms, options.api_base)
+        work = _Work(options, graph, beside[0] if beside else None, data, metrics, models, apart, progress)
         result = run_until_interrupted(work.main)
     progress.clear()
     if isinstance(result, int):
@@ -99,28 +114,15 @@ def run(options: Options) -> int:
 
 
 def _check(options: Options) -> None:
-    if options.fail_if is not None and options.against is None and options.versus is None:
+    if options.fail_if is not None and options.against is None and options.other is None:
         raise WrongUsage("--fail-if: there is nothing to compare with. Fix: give --against FILE or --versus FILE.py:NAME")
-    if options.against is not None and options.versus is not None:
+    if options.against is not None and options.other is not None:
         raise WrongUsage("--against and --versus: choose one, a file with earlier results or a graph to run beside it")
-    if options.versus is not None and (options.out is not None or len(options.metrics) > 1):
+    if options.other is not None and (options.out is not None or len(options.metrics) > 1):
         raise WrongUsage("--versus compares by one metric, and keeps no results: leave --out and further --metric out")
     for path in (options.out, options.html, options.junit):
         if path is not None and not Path(path).resolve().parent.is_dir():
             raise WrongUsage(f"{path}: its folder does not exist")
-
-
-def _is_metric(found: object) -> bool:
-    return isinstance(found, Metric | Graph) or callable(found)
-
-
-def _loaded(target: str) -> object:
-    """A metric: a function, a graph or a ``Metric``."""
-    found = load_beside(target)
-    if not _is_metric(found):
-        path, _, name = target.rpartition(":")
-        raise WrongUsage(f"{path!r} has no metric {name!r}: expected a function (example, output, trace), a Metric or a graph")
-    return found
 
 
 def _exit_code(options: Options, done: Evaluation, comparison: Comparison | None) -> int:
@@ -139,24 +141,35 @@ class _Work:
     versus: Graph[Any, Any] | None
     data: Dataset
     metrics: Sequence[Any]
-    default: LM | None
-    named: Mapping[str, LMClient]
+    models: tuple[LM | None, Mapping[str, LMClient]]
+    apart: tuple[LM | None, Mapping[str, LMClient]] | None
+    """Those of the graph that is compared with, where that runs in another runtime."""
     progress: Progress
     told: list[evaluating.Progress] = attrs.field(factory=list[evaluating.Progress], init=False)
 
     async def main(self) -> tuple[Evaluation, Comparison | None] | int:
         """Evaluate; the result, or the exit code."""
-        clients = [*self.named.values(), *([self.default] if isinstance(self.default, LMClient) else [])]
+        options = self.options
         try:
-            if self.options.record is None:
-                await check_clients(clients)
-            async with open_runtime(lm=self.default, lms=self.named, record=self.options.record) as runtime:
-                return await ticking(self.progress, self._now, lambda: self._done(runtime))
+            if options.record is None:
+                await check_clients(_clients(*self.models))
+                await check_clients(_clients(*self.apart) if self.apart is not None else [])
+            async with contextlib.AsyncExitStack() as stack:
+                runtime = await stack.enter_async_context(self._opened(*self.models, options.predictors))
+                other = None
+                if self.apart is not None:
+                    other = await stack.enter_async_context(self._opened(*self.apart, options.versus_predictors))
+                return await ticking(self.progress, self._now, lambda: self._done(runtime, other))
         except (DeclarationError, UsageError) as error:
             self.progress.clear()
             return complain(error, 2)
 
-    async def _done(self, runtime: Runtime) -> tuple[Evaluation, Comparison | None]:
+    def _opened(
+        self, default: LM | None, named: Mapping[str, LMClient], predictors: str | None
+    ) -> contextlib.AbstractAsyncContextManager[Runtime]:
+        return open_runtime(lm=default, lms=named, predictors=predictors, record=self.options.record)
+
+    async def _done(self, runtime: Runtime, other: Runtime | None) -> tuple[Evaluation, Comparison | None]:
         options = self.options
         budget = None if options.max_cost_usd is None else Budget(max_cost_usd=options.max_cost_usd)
         if self.versus is not None:
@@ -171,6 +184,7 @@ class _Work:
                 at_once=options.at_once or comparing.AT_ONCE,
                 budget=budget,
                 seed=options.seed,
+                baseline_runtime=other,
             )
             assert comparison.candidate is not None, "it was just evaluated"
             return comparison.candidate, comparison
@@ -197,3 +211,7 @@ class _Work:
             return "evaluating"
         now = self.told[0]
         return f"{now.done} of {now.of} runs, mean {now.mean:.3f}, ${now.cost_usd:.4f}, about {now.left_s:.0f} s left"
+
+
+def _clients(default: LM | None, named: Mapping[str, LMClient]) -> list[LMClient]:
+    return [*named.values(), *([default] if isinstance(default, LMClient) else [])]

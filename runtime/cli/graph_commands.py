@@ -16,6 +16,7 @@ COMPILE = """\
 Optimise the predictors of a graph's predict nodes with DSPy, and save them, one JSON file for each node, for
 open_runtime(predictors=FOLDER). A row of the training set is one line such as
 {"node": "answer", "input": {"text": "…"}, "output": {"text": "…"}}; a node with fewer than 10 is left as it is.
+What was optimised is evaluated beside what was not, on the same rows and by the same metric; its file holds the result.
 """
 
 
@@ -67,16 +68,19 @@ def _start_compile(options: argparse.Namespace) -> int:
             options.graph,
             options.trainset,
             options.output,
-            options.metric,
-            options.optimizer,
-            options.effort,
-            options.trials,
-            options.seed,
-            options.model,
-            dict(options.lm),
-            options.api_base,
-            options.quiet,
-            options.verbose,
+            metric=options.metric,
+            testset=options.testset,
+            evaluates=not options.no_evaluation,
+            max_cost_usd=options.max_cost,
+            optimizer=options.optimizer,
+            effort=options.effort,
+            trials=options.trials,
+            seed=options.seed,
+            model=options.model,
+            lms=dict(options.lm),
+            api_base=options.api_base,
+            quiet=options.quiet,
+            verbose=options.verbose,
         )
     )
 
@@ -98,6 +102,9 @@ def _start_evaluate(options: argparse.Namespace) -> int:
             against=options.against,
             fail_if=options.fail_if,
             versus=options.versus,
+            versus_model=options.versus_model,
+            versus_predictors=options.versus_predictors,
+            predictors=options.predictors,
             error=options.error,
             seed=options.seed,
             record=options.record,
@@ -162,7 +169,10 @@ def add_compile(commands: Commands) -> None:
     compiling.add_argument("graph", metavar="FILE.py:NAME", help="where the graph is")
     compiling.add_argument("--trainset", metavar="FILE", required=True, help="the training set: JSON Lines, or a JSON list")
     compiling.add_argument("-o", "--output", metavar="FOLDER", required=True, help="where the predictors are written")
-    compiling.add_argument("--metric", metavar="FILE.py:NAME", help="a function (example, prediction, trace=None) -> number")
+    compiling.add_argument("--metric", metavar="FILE.py:NAME", help="a function (example, output, trace), as for evaluate")
+    compiling.add_argument("--testset", metavar="FILE", help="rows to evaluate what was optimised on; without: the training set")
+    compiling.add_argument("--no-evaluation", action="store_true", help="optimise only")
+    compiling.add_argument("--max-cost", metavar="USD", type=to_dollars, help="the most that all calls may cost")
     compiling.add_argument("--optimizer", choices=("bootstrap", "mipro", "gepa"), default="bootstrap", help="of DSPy")
     compiling.add_argument("--effort", choices=("light", "medium", "heavy"), default="light", help="of mipro and gepa")
     compiling.add_argument("--trials", metavar="N", type=to_count, help="instead: mipro's trials, or gepa's calls of the metric")
@@ -223,6 +233,11 @@ def add_evaluate(commands: Commands) -> None:
     )
     evaluating.add_argument("--fail-if", choices=("worse", "not-better"), help="exit with 1 then")
     evaluating.add_argument("--error", metavar="P", type=to_probability, default=0.05, help="of a verdict without a difference")
+    evaluating.add_argument("--versus-model", metavar="MODEL", help="compare with the same graph, or that of --versus, on MODEL")
+    evaluating.add_argument(
+        "--versus-predictors", metavar="FOLDER", help="compare with the same graph, or that of --versus, with these predictors"
+    )
+    evaluating.add_argument("--predictors", metavar="FOLDER", help="trained predictors, as `understudy compile` wrote them")
     evaluating.add_argument("--seed", metavar="N", type=int, default=0, help="of the order of rows, with --versus")
     evaluating.add_argument("--record", metavar="FOLDER", help="record the models' calls there, or replay them")
     add_models(evaluating)

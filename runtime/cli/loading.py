@@ -7,10 +7,10 @@ import importlib
 import importlib.util
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final, final
+from typing import Final, final
 
 import attrs
 
@@ -61,23 +61,13 @@ def _graphs(targets: Iterable[str]) -> list[Graph]:
     return graphs
 
 
-def load_function(target: str) -> Callable[..., Any]:
-    """The function that `target` (spelt as for :func:`load_graph`) names. The graph's own file is not run a second time.
-
-    Raises:
-        WrongUsage: there is no such module, it cannot be loaded, or it has no function of that name.
-    """
-    found = load_beside(target)
-    if not callable(found):
-        path, _, name = target.rpartition(":")
-        raise WrongUsage(f"{path!r} has no function {name!r}")
-    return found
-
-
 def load_beside(target: str) -> object:
     """What `target` names, spelt as for :func:`load_graph`; None where the module has nothing of that name.
 
-    The graph's own file is not run a second time. Raises what :func:`load_function` raises.
+    The graph's own file is not run a second time.
+
+    Raises:
+        WrongUsage: there is no such module, or it cannot be loaded.
     """
     place, name = _split(target, "a function", "metrics.py:score or package.metrics:score")
     loaded = next((module for module in list(sys.modules.values()) if _is_from(module, place.file)), None)

@@ -1,6 +1,7 @@
 """Evaluate graphs on rows of data, and compare two of them with an error rate that holds."""
 
 from runtime.evaluate.comparing import Comparison, compare, compared
+from runtime.evaluate.compiled_nodes import Compilation, compile_graph
 from runtime.evaluate.dataset import BadRow, Dataset, Example
 from runtime.evaluate.evaluating import Progress, evaluate
 from runtime.evaluate.results import Evaluation, RowResult, TimedStep
@@ -10,6 +11,7 @@ from runtime.evaluate.users import Dialogue, Exchange, Persona, SimulatedUser, c
 __all__ = [
     "BadRow",
     "Comparison",
+    "Compilation",
     "Dataset",
     "Dialogue",
     "Evaluation",
@@ -24,6 +26,7 @@ __all__ = [
     "TimedStep",
     "compare",
     "compared",
+    "compile_graph",
     "converse",
     "evaluate",
     "exact",

@@ -104,6 +104,7 @@ async def compare(
     at_once: int = AT_ONCE,
     budget: Budget | None = None,
     seed: int = 0,
+    baseline_runtime: Runtime | None = None,
 ) -> Comparison:
     """Run two graphs on the same rows until it is clear which is better, with an error rate that holds whenever that is.
 
@@ -123,6 +124,8 @@ async def compare(
         budget: what all runs, and the runs of a judge, may use together; when it is spent, the comparison ends with the rows that
             come before the first that it cut short.
         seed: decides the order of the rows.
+        baseline_runtime: where the baseline's runs are made, to compare models or predictors, which belong to a runtime; None:
+            in `runtime`.
 
     Raises:
         DeclarationError: an argument is wrong, or a score is outside of the metric's range.
@@ -138,7 +141,8 @@ async def compare(
             "  Fix: compare graphs of one input type."
         )
     judge = Metric.of(metric)
-    sides = tuple(Evaluator(runtime, graph, (judge,), budget=budget) for graph in (baseline, candidate))
+    places = ((baseline_runtime or runtime, baseline), (runtime, candidate))
+    sides = tuple(Evaluator(place, graph, (judge,), budget=budget, judges=runtime) for place, graph in places)
     order = list(rows)
     random.Random(seed).shuffle(order)
     race = _Race(judge, sides, repeats, SequentialTest(error))

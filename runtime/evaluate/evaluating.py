@@ -17,7 +17,7 @@ from actors.graphs.graph import Graph
 from actors.words import said
 from runtime.evaluate.dataset import Dataset, Example
 from runtime.evaluate.results import SHOWN_STEPS, Evaluation, RowResult, TimedStep, header
-from runtime.evaluate.scoring import Metric, Score, Trace, metrics_of, result_of, scored
+from runtime.evaluate.scoring import RAISED, Metric, Score, Trace, metrics_of, result_of, scored
 from runtime.graphs.handle import RunHandle
 from runtime.graphs.labels import MAX_LABEL
 from runtime.graphs.run_record import Spend
@@ -62,6 +62,8 @@ class Evaluator:
     metrics: tuple[Metric, ...]
     name: str | None = None
     budget: Budget | None = None
+    judges: Runtime | None = None
+    """Where metrics that are graphs run; None: where the graph does."""
 
     async def row(self, example: Example, repeat: int) -> tuple[RowResult, BaseException | None]:
         """One run of `example`, judged; and the error that it, or a metric, ended with.
@@ -108,11 +110,11 @@ class Evaluator:
         scores, reasons, judging = dict[str, float](), dict[str, str](), Spend()
         failure: BaseException | None = None
         for metric in self.metrics:
-            score, used = await scored(self.runtime, metric, example, output, trace, labels, self.budget)
+            score, used = await scored(self.judges or self.runtime, metric, example, output, trace, labels, self.budget)
             judging = judging.plus(used)
             if isinstance(score, Exception):
                 failure = score
-                score = Score(metric.low, f"the metric raised {_shown(score)}")
+                score = Score(metric.low, f"{RAISED} {_shown(score)}")
             scores[metric.name] = score.value
             if score.reason:
                 reasons[metric.name] = score.reason

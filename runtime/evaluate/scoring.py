@@ -32,6 +32,8 @@ class Score:
     reason: str = ""
 
 
+RAISED = "the metric raised"
+"""How the reason of a score begins that a metric has not given."""
 Trace = tuple[Step, ...]
 MetricFunction = Callable[[Example, Any, Trace], "bool | float | Score | Awaitable[bool | float | Score]"]
 """``metric(example, output, trace)``, async or not; of an example's fields and of ``handle.trace``."""
@@ -105,10 +107,10 @@ def metrics_of(given: Iterable[object] | object) -> tuple[Metric, ...]:
 
 
 def exact(example: Example, output: Any, trace: Trace) -> bool:
-    """Whether the output is what the label ``expected`` says: a text or number for an output of one field, else its fields."""
+    """Whether the output is what the label ``expected`` says: the message, the value of its one field, or some of its fields."""
     expected: Any = example.expected
     kind = type(cast("object", output))
-    if message_kind(kind) is None:
+    if message_kind(kind) is None or type(expected) is kind:
         return bool(output == expected)
     fields = {field.name: getattr(output, field.attribute) for field in fields_of(kind) if field.init}
     if isinstance(expected, Mapping):

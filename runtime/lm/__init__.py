@@ -45,7 +45,6 @@ from runtime.lm.limits.cache import MemoryCache as MemoryCache
 from runtime.lm.limits.cache import SqliteCache as SqliteCache
 from runtime.lm.limits.retry import Retry as Retry
 from runtime.lm.predictors.compiling import CompiledPredictor as CompiledPredictor
-from runtime.lm.predictors.compiling import compile_graph as compile_graph
 from runtime.lm.predictors.loaded_predictors import PredictorCounts as PredictorCounts
 from runtime.lm.predictors.loaded_predictors import PredictorStatistics as PredictorStatistics
 from runtime.lm.predictors.optimising import Optimizer as Optimizer

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.cli.loading import MODULE_NAME, load_function, load_graph
+from runtime.cli.loading import MODULE_NAME, load_beside, load_graph
 from runtime.cli.wrong_usage import WrongUsage
 
 TYPES = """
@@ -73,7 +73,7 @@ def test_e1_a_module_is_run_once_however_it_is_spelt() -> None:
     graph = load_graph("mypkg/inner/graphs.py:graph")
 
     assert load_graph("mypkg.inner.graphs:graph") is graph
-    score = load_function("mypkg.inner.graphs:score")
+    score = load_beside("mypkg.inner.graphs:score")
     assert sys.modules["mypkg.inner.graphs"].score is score
 
 

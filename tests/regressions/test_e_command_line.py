@@ -75,7 +75,10 @@ def test_e2_the_traceback_is_shown_when_it_is_asked_for(file: Path, capsys: pyte
     "module",
     [
         "tests.benchmarks",
-        *(f"tests.benchmarks.{each}" for each in ("lm_calls", "crossing", "duel", "journals", "journal_costs", "durable_steps")),
+        *(
+            f"tests.benchmarks.{each}"
+            for each in ("lm_calls", "crossing", "duel", "growth", "journals", "journal_costs", "durable_steps")
+        ),
     ],
 )
 def test_e3_help_of_a_benchmark_runs_nothing(module: str) -> None:
@@ -91,11 +94,13 @@ def test_e3_every_benchmark_with_a_command_is_tried() -> None:
 
     assert sorted(commands) == [
         "__main__",
+        "beside",
         "crossing",
         "duel",
         "durable_steps",
         "failing_share",
         "first_calls",
+        "growth",
         "journal_costs",
         "journals",
         "lm_calls",

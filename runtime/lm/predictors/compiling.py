@@ -39,7 +39,7 @@ async def compile_graph(
     folder: str | Path,
     *,
     lm_for: Callable[[NodeSpec], ChatLM],
-    metric: Metric | None = None,
+    metric_for: Callable[[Examples], Metric] | None = None,
     optimizer: Optimizer | None = None,
     told: Callable[[CompiledPredictor], None] | None = None,
 ) -> list[CompiledPredictor]:
@@ -53,7 +53,8 @@ async def compile_graph(
         rows: see ``runtime.lm.predictors.training.examples_of``.
         folder: where the files go; made when it is not there.
         lm_for: the language model of a node.
-        metric: see ``runtime.lm.predictors.optimising.Metric``; None: the prediction must make the very message of the row.
+        metric_for: what judges the predictions for these examples, all of one signature; None: a prediction must make the very
+            message of the row.
         optimizer: None: ``Optimizer()``.
         told: is told of each signature when it is done.
 
@@ -70,7 +71,7 @@ async def compile_graph(
     for name, spec in specs.items():
         stored: list[StoredPredictor] = []
         for group in (each for each in groups if each.spec is spec):
-            made, done = await _compiled(group, lm_for, metric, optimizer)
+            made, done = await _compiled(group, lm_for, metric_for, optimizer)
             stored += [] if made is None else [made]
             report.append(done)
             if told is not None:
@@ -81,7 +82,10 @@ async def compile_graph(
 
 
 async def _compiled(
-    group: Examples, lm_for: Callable[[NodeSpec], ChatLM], metric: Metric | None, optimizer: Optimizer | None
+    group: Examples,
+    lm_for: Callable[[NodeSpec], ChatLM],
+    metric_for: Callable[[Examples], Metric] | None,
+    optimizer: Optimizer | None,
 ) -> tuple[StoredPredictor | None, CompiledPredictor]:
     spec, signature, count = group.spec, group.signature, len(group.examples)
     if count < MIN_EXAMPLES:
@@ -90,7 +94,7 @@ async def _compiled(
         lm_for(spec),
         module_of_node(spec, signature),
         group.examples,
-        metric if metric is not None else exact_match(signature.plan),
+        metric_for(group) if metric_for is not None else exact_match(signature.plan),
         optimizer=optimizer,
         plan=signature.plan,
     )

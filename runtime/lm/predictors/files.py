@@ -56,12 +56,37 @@ class StoredPredictor:
 
 @final
 @attrs.frozen
+class StoredEvaluation:
+    """How a node did before and after, on the same rows."""
+
+    data: str
+    """``"training set"`` or ``"test set"``."""
+    metric: str
+    rows: int
+    before: float
+    """The mean score without what was trained."""
+    after: float
+    difference: float
+    """The mean of the differences, as shares of the metric's range."""
+    interval: tuple[float, float]
+    """Where that lies with probability 1 - `error`."""
+    error: float
+    verdict: str
+    """``"better"``, ``"worse"`` or ``"undecided"``: what was trained, beside what was not."""
+    cost_usd: float
+    """What these runs have cost."""
+    tokens: int
+
+
+@final
+@attrs.frozen
 class StoredNode:
     """The predictors of one node."""
 
     graph: str
     node: str
     predictors: tuple[StoredPredictor, ...]
+    evaluation: StoredEvaluation | None = None
     path: Path | None = attrs.field(default=None, eq=False)
     """Where it was read from."""
 
@@ -84,7 +109,10 @@ def write_node(folder: Path, node: StoredNode) -> Path:
     """Write the file of a node, whole or not at all; makes the folders. Returns its path."""
     path = file_of(folder, node.graph, node.node)
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = {"format": FORMAT, "graph": node.graph, "node": node.node, "predictors": [_shown(each) for each in node.predictors]}
+    content: dict[str, Any] = {"format": FORMAT, "graph": node.graph, "node": node.node}
+    if node.evaluation is not None:
+        content["evaluation"] = attrs.asdict(node.evaluation)
+    content["predictors"] = [_shown(each) for each in node.predictors]
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         partial.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
@@ -152,14 +180,16 @@ def read_node(path: Path) -> StoredNode:
     Raises:
         Unreadable: it is not what :func:`write_node` writes.
     """
-    fields = _object(_parsed(path), "the file", ("format", "graph", "node", "predictors"))
+    fields = _object(_parsed(path), "the file", None)
+    evaluated = fields.pop("evaluation", None)
+    _object(fields, "the file", ("format", "graph", "node", "predictors"))
     if type(fields["format"]) is not int or fields["format"] != FORMAT:
         raise Unreadable(f"format {fields['format']!r}, expected {FORMAT}")
     graph, node = _text(fields["graph"], "graph"), _text(fields["node"], "node")
     if path.name != file_of(Path(), graph, node).name or path.parent.name != file_of(Path(), graph, node).parent.name:
         raise Unreadable(f"it states node {node!r} of graph {graph!r}, whose file would be elsewhere")
     predictors = tuple(_predictor(each, f"predictors[{at}]") for at, each in enumerate(_list(fields["predictors"], "predictors")))
-    return StoredNode(graph, node, predictors, path)
+    return StoredNode(graph, node, predictors, None if evaluated is None else _evaluation(evaluated), path)
 
 
 def _parsed(path: Path) -> object:
@@ -190,6 +220,24 @@ def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(made) < len(pairs):
         raise ValueError("an object has the same name twice")
     return made
+
+
+def _evaluation(value: object) -> StoredEvaluation:
+    fields = _object(value, "evaluation", tuple(field.name for field in attrs.fields(StoredEvaluation)))
+    given: dict[str, Any] = {name: _text(fields[name], f"evaluation.{name}") for name in ("data", "metric", "verdict")}
+    given |= {name: int(_number(fields[name], f"evaluation.{name}")) for name in ("rows", "tokens")}
+    numbers = ("before", "after", "difference", "error", "cost_usd")
+    given |= {name: _number(fields[name], f"evaluation.{name}") for name in numbers}
+    ends = [_number(end, "evaluation.interval") for end in _list(fields["interval"], "evaluation.interval")]
+    if len(ends) != 2:
+        raise Unreadable(f"evaluation.interval: expected two numbers, got {len(ends)}")
+    return StoredEvaluation(**given, interval=(ends[0], ends[1]))
+
+
+def _number(value: object, place: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise Unreadable(f"{place}: expected a number, got {type(value).__name__}")
+    return float(value)
 
 
 def _predictor(value: object, place: str) -> StoredPredictor:

@@ -20,6 +20,7 @@ from runtime.messages.problems import MessageInvalid, lines_of
 MAX_ROW_BYTES = 16 * 1024 * 1024
 """The longest line of a training set."""
 
+FIELDS = ("node", "input", "inputs", "output", "type", "id", "slice")
 Row = Mapping[str, Any]
 """``{"node": …, "input": {…}, "output": {…}, "type": …}``; see :func:`examples_of`."""
 
@@ -33,6 +34,23 @@ class Examples:
     signature: NodeSignature
     examples: list[Any]
     """``dspy.Example`` objects with the names of the signature's fields."""
+    rows: list[int] = attrs.field(factory=list[int])
+    """For each of them, the row that it was made of, from 0."""
+
+
+@final
+@attrs.frozen(eq=False)
+class NodeRow:
+    """A row with its values."""
+
+    spec: NodeSpec
+    at: int
+    """Its place, from 0."""
+    row: Row
+    inputs: Mapping[str, object]
+    """What the node is given, by parameter."""
+    target: Any
+    """What it should make: a message, or None."""
 
 
 def read_rows(path: str | Path) -> list[Row]:
@@ -84,7 +102,8 @@ def examples_of(specs: Iterable[NodeSpec], rows: Sequence[Row]) -> list[Examples
     - ``"node"``: the node's name; it may be left out where there is one predict node only;
     - ``"input"``: the fields of its message; or ``"inputs"``: for each of its parameters the fields of its message, or a value;
     - ``"output"``: the fields of what it should return, or null for None;
-    - ``"type"``: the name of the type that it should return, where there are several.
+    - ``"type"``: the name of the type that it should return, where there are several;
+    - ``"id"`` and ``"slice"``, for reports.
 
     A row whose node has several return types is an example of the choice, and one of filling the type.
 
@@ -94,21 +113,37 @@ def examples_of(specs: Iterable[NodeSpec], rows: Sequence[Row]) -> list[Examples
     nodes = {spec.name: spec for spec in specs if spec.kind is Kind.PREDICT}
     signatures = {name: signatures_of(spec) for name, spec in nodes.items()}
     made = {id(each): Examples(nodes[name], each, []) for name, found in signatures.items() for each in found}
+    for each in _fitting(nodes, signatures, rows):
+        for signature, example in _examples(each, signatures[each.spec.name]):
+            made[id(signature)].examples.append(example)
+            made[id(signature)].rows.append(each.at)
+    return list(made.values())
+
+
+def node_rows(specs: Iterable[NodeSpec], rows: Sequence[Row]) -> list[NodeRow]:
+    """The `rows` with the messages of the predict nodes among `specs`. Rows and errors are those of :func:`examples_of`."""
+    nodes = {spec.name: spec for spec in specs if spec.kind is Kind.PREDICT}
+    return _fitting(nodes, {name: signatures_of(spec) for name, spec in nodes.items()}, rows)
+
+
+def _fitting(
+    nodes: Mapping[str, NodeSpec], signatures: Mapping[str, Sequence[NodeSignature]], rows: Sequence[Row]
+) -> list[NodeRow]:
+    found: list[NodeRow] = []
     problems: list[str] = []
-    for at, row in enumerate(rows, 1):
+    for at, row in enumerate(rows):
         try:
             spec = _node_of(row, nodes)
-            for signature, example in _examples(spec, signatures[spec.name], row):
-                made[id(signature)].examples.append(example)
+            found.append(NodeRow(spec, at, row, *_given_and_target(spec, signatures[spec.name], row)))
         except _Unfit as unfit:
-            problems.append(f"  row {at}: {unfit}")
+            problems.append(f"  row {at + 1}: {unfit}")
     if problems:
         shown = [*problems[:20], *([f"  and {len(problems) - 20} more"] if len(problems) > 20 else [])]
         raise DeclarationError(
             "\n".join([f"{len(problems)} of the {len(rows)} rows do not fit the graph's nodes.", *shown])
             + "\n  Fix: correct the rows; their fields are those of the nodes' message types."
         )
-    return list(made.values())
+    return found
 
 
 class _Unfit(Exception):
@@ -116,9 +151,9 @@ class _Unfit(Exception):
 
 
 def _node_of(row: Row, nodes: Mapping[str, NodeSpec]) -> NodeSpec:
-    unknown = sorted(set(row) - {"node", "input", "inputs", "output", "type"})
+    unknown = sorted(set(row) - set(FIELDS))
     if unknown:
-        raise _Unfit(f"{unknown[0]!r} isn't one of node, input, inputs, output, type")
+        raise _Unfit(f"{unknown[0]!r} isn't one of {', '.join(FIELDS)}")
     name = row.get("node")
     if name is None and len(nodes) == 1:
         return next(iter(nodes.values()))
@@ -127,7 +162,23 @@ def _node_of(row: Row, nodes: Mapping[str, NodeSpec]) -> NodeSpec:
     return nodes[name]
 
 
-def _examples(spec: NodeSpec, signatures: Sequence[NodeSignature], row: Row) -> list[tuple[NodeSignature, Any]]:
+def _examples(row: NodeRow, signatures: Sequence[NodeSignature]) -> list[tuple[NodeSignature, Any]]:
+    spec, inputs, target = row.spec, row.inputs, row.target
+    made: list[tuple[NodeSignature, Any]] = []
+    for signature in signatures:
+        if signature.key[0] != shown_kinds(inputs):
+            continue
+        if signature.purpose == CHOICE:
+            kind = None if target is None else type(target)
+            made.append((signature, _example(signature, inputs, {"choice": name_among(kind, spec.outputs)})))
+        elif target is not None and signature.purpose == purpose_of(spec, type(target)):
+            outputs = {wire: schemas.dump(getattr(target, field.attribute)) for wire, field in signature.plan.outputs.items()}
+            made.append((signature, _example(signature, inputs, outputs)))
+    return made
+
+
+def _given_and_target(spec: NodeSpec, signatures: Sequence[NodeSignature], row: Row) -> tuple[dict[str, object], Any]:
+    """What `row` gives the node, by parameter, and what it should make of it: a message, or None."""
     inputs, wrong = None, "its input fits no type"
     for kinds in dict.fromkeys(tuple(each.kinds.items()) for each in signatures):
         try:
@@ -137,18 +188,8 @@ def _examples(spec: NodeSpec, signatures: Sequence[NodeSignature], row: Row) -> 
             wrong = str(unfit)
     if inputs is None:
         raise _Unfit(wrong)
-    target = _target(spec, row)
-    made: list[tuple[NodeSignature, Any]] = []
-    for signature in signatures:
-        if signature.key[0] != shown_kinds(inputs):
-            continue
-        if signature.purpose == CHOICE:
-            made.append((signature, _example(signature, inputs, {"choice": name_among(target, spec.outputs)})))
-        elif target is not None and signature.purpose == purpose_of(spec, target):
-            built = _built(target, row.get("output"), "output")
-            outputs = {wire: schemas.dump(getattr(built, field.attribute)) for wire, field in signature.plan.outputs.items()}
-            made.append((signature, _example(signature, inputs, outputs)))
-    return made
+    kind = _target(spec, row)
+    return inputs, None if kind is None else _built(kind, row.get("output"), "output")
 
 
 def _inputs(spec: NodeSpec, kinds: Mapping[str, type | None], row: Row) -> dict[str, object]:

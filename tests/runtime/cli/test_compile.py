@@ -77,7 +77,11 @@ def test_the_predictors_are_written_and_the_runtime_uses_them(folder: Path, caps
     assert compile_() == 0
 
     out, err = capsys.readouterr()
-    assert out == "answer: Answer: 12 examples: optimised, 8 demonstrations\nwritten to out\n"
+    assert out == (
+        "answer: Answer: 12 examples: optimised, 8 demonstrations\n"
+        "answer: exact 1.000, was 1.000: undecided (+0.000, between +0.000 and +0.000) on the 12 rows of the training set\n"
+        "written to out\n"
+    )
     assert err.startswith("loaded\n")
     graph = load_graph("graphs.py:graph")
     question = graph.input_types[0]
@@ -134,15 +138,28 @@ def test_the_metric_of_the_graphs_own_file_is_used_and_the_file_run_once(folder:
 
     out, err = capsys.readouterr()
     assert out.startswith("answer: Answer: 12 examples: optimised, 8 demonstrations\n")
-    assert (err.count("loaded"), err.count("judged")) == (1, 12)
+    assert (err.count("loaded"), err.count("judged")) == (1, 12 + 2 * 12)
+    assert "answer: never 0.000, was 0.000: undecided (+0.000, between" in out
     demos = json.loads((folder / "out/answering/answer.json").read_text())["predictors"][0]["steps"]["self"]["demos"]
     assert not any(demo.get("augmented") for demo in demos)
 
 
 def test_a_metric_of_another_file_is_found(folder: Path):
-    (folder / "metrics.py").write_text("def always(example, prediction):\n    return True\n")
+    (folder / "metrics.py").write_text("def always(example, output, trace):\n    return True\n")
 
     assert compile_("--metric", "metrics.py:always", "-q") == 0
+
+
+def test_another_set_of_rows_can_be_evaluated_on_or_none(folder: Path, capsys: pytest.CaptureFixture[str]):
+    (folder / "test.jsonl").write_text('{"input": {"text": "Yes?"}, "output": {"word": "yes"}, "id": "a"}\n')
+
+    assert compile_("--testset", "test.jsonl", "-q") == 0
+    assert "on the 1 row of the test set\n" in capsys.readouterr().out
+    stored = json.loads((folder / "out/answering/answer.json").read_text())["evaluation"]
+    assert (stored["data"], stored["rows"], stored["metric"], stored["after"]) == ("test set", 1, "exact", 1.0)
+    assert compile_("--no-evaluation", "-q") == 0
+    assert "exact" not in capsys.readouterr().out
+    assert "evaluation" not in json.loads((folder / "out/answering/answer.json").read_text())
 
 
 @pytest.mark.slow
@@ -166,7 +183,7 @@ def test_too_few_examples_are_said_and_nothing_is_written(folder: Path, capsys: 
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (["--metric", "graphs.py:gone"], "understudy: 'graphs.py' has no function 'gone'"),
+        (["--metric", "graphs.py:gone"], "understudy: 'graphs.py' has no metric 'gone'"),
         (["--metric", "gone.py:x"], "understudy: 'gone.py' does not exist"),
         (
             ["--metric", "gone"],
@@ -177,6 +194,7 @@ def test_too_few_examples_are_said_and_nothing_is_written(folder: Path, capsys: 
         ),
         (["--trials", "0"], "understudy: argument --trials: expected a whole number above 0. Got: 0"),
         (["--optimizer", "magic"], "invalid choice: 'magic'"),
+        (["--testset", "gone.jsonl"], "training set 'gone.jsonl' cannot be read"),
         (["--trainset", "gone.jsonl"], "training set 'gone.jsonl' cannot be read"),
         (["--lm", "big=openai/yes"], "understudy: --lm big=…: no node asks for a language model of that name"),
     ],

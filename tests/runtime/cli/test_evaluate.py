@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from runtime.cli.main import main
+from runtime.testing import field_answer, loopback_process
 
 GRAPHS = """
 import attrs
@@ -39,9 +40,30 @@ def close(example, output, trace):
     return 1 - min(1, abs(output.value - example.expected))
 """
 
+ASKING = """
+import attrs
+from actors import Graph
+
+@attrs.frozen
+class Question:
+    text: str
+
+@attrs.frozen
+class Answer:
+    word: str
+
+graph = Graph("asking", input=Question, output=Answer)
+
+@graph.predict
+async def answer(question: Question) -> Answer:
+    '''Answer yes.'''
+    raise NotImplementedError
+"""
+
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
     (tmp_path / "sums.py").write_text(textwrap.dedent(GRAPHS))
     lines = [json.dumps({"left": at, "right": 1, "expected": at + 1}) for at in range(40)]
     (tmp_path / "cases.jsonl").write_text("\n".join([*lines, '{"left": "x", "right": 1}']))
@@ -83,6 +105,23 @@ def test_two_graphs_of_one_file_are_compared_until_it_is_clear(folder: Path, cap
     assert main(["evaluate", "sums.py:graph", *options]) == 0
 
     assert "close: better (+" in capsys.readouterr().out
+
+
+def test_models_and_predictors_are_compared_on_one_graph(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "asking.py").write_text(textwrap.dedent(ASKING))
+    (folder / "none").mkdir()
+    (folder / "cases.jsonl").write_text("".join(json.dumps({"text": f"{at}?", "expected": "yes"}) + "\n" for at in range(30)))
+    models = {"yes": field_answer(word="yes"), "no": field_answer(word="no")}
+    with loopback_process(models) as provider:
+        shared = ["--data", "cases.jsonl", "--api-base", f"{provider.url}/v1", "-q"]
+        better = main(["evaluate", "asking.py:graph", "--model", "openai/yes", "--versus-model", "openai/no", *shared])
+        predictors = ["--predictors", "none", "--versus-predictors", "none"]
+        same = main(["evaluate", "asking.py:graph", "--model", "openai/yes", *predictors, *shared])
+
+    out, err = capsys.readouterr()
+    assert (better, same) == (0, 0), err
+    assert "exact: better (+1.000, between" in out
+    assert "exact: undecided (+0.000, between" in out
 
 
 @pytest.mark.parametrize(
