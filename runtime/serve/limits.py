@@ -10,7 +10,7 @@ from typing import Any, Final, final
 import attrs
 import trio
 
-from actors.argument_checks import reject
+from actors.argument_checks import rejected
 from runtime.embed.disconnects import Message, Receive, Scope
 from runtime.serve.problem_documents import RETRY_S, HttpProblem
 
@@ -50,7 +50,7 @@ class Limits:
             value: Any = getattr(self, field.name)
             is_number = isinstance(value, int | float if field.name.endswith("_s") else int) and not isinstance(value, bool)
             if not is_number or not value > 0:
-                raise reject(Limits, field.name, value, "a number > 0")
+                raise rejected(Limits, field.name, value, "a number > 0")
 
 
 @final

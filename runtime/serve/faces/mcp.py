@@ -7,7 +7,7 @@ import importlib.util
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, final
 
-from actors.argument_checks import reject
+from actors.argument_checks import rejected
 from actors.errors import UsageError
 from actors.graphs.graph import Graph
 from runtime.serve.auth import Caller
@@ -48,9 +48,9 @@ class MCPFace:
             raise UsageError("MCPFace() needs the library mcp, which isn't installed.\n  Fix: pip install 'understudy[mcp]'.")
         given: Any = keys
         if isinstance(given, bytes | str) or not all(isinstance(key, bytes) and len(key) >= _LEAST_KEY for key in given):
-            raise reject(MCPFace, "keys", "…", f"a list of bytes, of at least {_LEAST_KEY} each")
+            raise rejected(MCPFace, "keys", "…", f"a list of bytes, of at least {_LEAST_KEY} each")
         if isinstance(session_idle_s, bool) or not 0 < session_idle_s < float("inf"):
-            raise reject(MCPFace, "session_idle_s", session_idle_s, "a number of seconds > 0")
+            raise rejected(MCPFace, "session_idle_s", session_idle_s, "a number of seconds > 0")
         self._keys = tuple(keys)
         self._session_idle_s = session_idle_s
         self._transports: dict[Live, Transport] = {}
@@ -78,7 +78,7 @@ class MCPFace:
             finally:
                 del self._transports[live]
 
-    def reject(self, problem: HttpProblem) -> Answer:
+    def rejected(self, problem: HttpProblem) -> Answer:
         """See ``Face``."""
         error = {"code": _CODES.get(problem.kind, -32600 if problem.status < 500 else -32000), "message": words_of(problem)}
         told = {"jsonrpc": "2.0", "id": None, "error": {**error, "data": problem.document()}}
