@@ -78,7 +78,7 @@ class MCPFace:
             finally:
                 del self._transports[live]
 
-    def rejected(self, problem: HttpProblem) -> Answer:
+    def reject(self, problem: HttpProblem) -> Answer:
         """See ``Face``."""
         error = {"code": _CODES.get(problem.kind, -32600 if problem.status < 500 else -32000), "message": words_of(problem)}
         told = {"jsonrpc": "2.0", "id": None, "error": {**error, "data": problem.document()}}
