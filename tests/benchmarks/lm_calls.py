@@ -33,8 +33,9 @@ BASELINE, FLOOR, OURS, DSPY = "httpx, O(1) pool", "h11", "understudy", "dspy.Pre
 CALLS = 30
 """The fewest calls of a sample."""
 CPU: Mapping[Job, float] = {"chat": 1.05, "stream": 1.3, "predict": 0.4}
+"""At most so many times the CPU of the O(1) pool; of predict nodes DSPy's."""
 CHAT_MAKESPAN = 1.3
-"""At most so many times the O(1) pool's CPU, h11's makespan at 100 at once, and DSPy's CPU."""
+"""At most so many times h11's time of a round, 100 at once."""
 GRAPH_MAKESPAN, CROWD_GROWTH = 1.03, 1.05
 """At most so many times the longest of three calls, and the memory after an earlier crowd of a thousand."""
 
