@@ -14,12 +14,14 @@ def main() -> None:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         port = bound.getsockname()[1]
-    process = subprocess.Popen([sys.executable, "-m", "tests.browser.faulty", str(port)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.browser.faulty", str(port), "5", "0.5", "plain"], stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None
     process.stdout.readline()
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1000, "height": 480}, color_scheme="light")
+        page = browser.new_page(viewport={"width": 1000, "height": 520}, color_scheme="light")
         page.goto(f"http://127.0.0.1:{port}/inspector/#/actors/crashing")
         page.locator("aside .feed li").nth(2).wait_for()
         page.screenshot(path=TARGET)

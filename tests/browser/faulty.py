@@ -1,4 +1,7 @@
-"""A service in which much goes wrong, for the browser: ``python -m tests.browser.faulty PORT [ACTORS [HZ [model]]]``."""
+"""A service in which much goes wrong, for the browser: ``python -m tests.browser.faulty PORT [ACTORS [HZ [model] [plain]]]``.
+
+What it says is hostile to the page; with ``plain`` it is fit for a picture.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ from runtime.testing import Failure, ModelScript, ScriptedLM, open_loopback
 
 ASKING = "asking"
 HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>\u202e"
+TEXT = "the printer is out of paper" if "plain" in sys.argv else HOSTILE
 
 
 @attrs.frozen
@@ -48,8 +52,8 @@ def make() -> Graph[Question, Answer]:
         """Writes a draft."""
         await trio.sleep(0.05)
         if question.text == "fail":
-            raise LookupError(f"no {HOSTILE}")
-        return Draft(f"{question.text} {HOSTILE}")
+            raise LookupError(f"no {TEXT}")
+        return Draft(f"{question.text} {TEXT}")
 
     @graph.human
     async def approve(draft: Draft) -> Approved:  # type: ignore[empty-body]
@@ -73,9 +77,9 @@ def make_asking() -> Graph[Question, Answer]:
     async def ask(question: Question, lm: LM) -> Draft:
         """Asks twice."""
         tries.append(question.text)
-        said = await lm.chat([{"role": "user", "content": f"{question.text} {HOSTILE}"}])
+        said = await lm.chat([{"role": "user", "content": f"{question.text} {TEXT}"}])
         if len(tries) == 1:
-            raise LMUnavailable(HOSTILE, model="m")  # as if what it was told were of no use
+            raise LMUnavailable(TEXT, model="m")  # as if what it was told were of no use
         return Draft(said.text)
 
     @graph.node
@@ -92,7 +96,7 @@ class Crashing(Actor[Any]):
 
     async def receive(self, message: Any) -> None:
         """Fail."""
-        raise RuntimeError(HOSTILE)
+        raise RuntimeError(TEXT)
 
 
 class Quiet(Actor[Any]):
@@ -108,7 +112,7 @@ async def main(port: int, extras: int, rate: float, *, asks: bool) -> None:
         lm: Any = ScriptedLM([])
         if asks:
             failures = [Failure.status(503), Failure.status(429, retry_after_s=0.1)]
-            scripts = {"m": ModelScript(f"said {HOSTILE}", latency_s=0.2, failures=failures)}
+            scripts = {"m": ModelScript(f"said {TEXT}", latency_s=0.2, failures=failures)}
             provider = await stack.enter_async_context(open_loopback(scripts, unused="ok"))
             lm = LMClient("openai/m", api_key="none", api_base=provider.api_base)
         service = Service([graph, *([make_asking()] if asks else [])], lm=lm, operate=True)
@@ -121,7 +125,7 @@ async def serve_faults(service: Service, graph: Graph[Question, Answer], port: i
         runtime = service.live.runtime
         crashing = await runtime.spawn(Crashing, name="crashing")
         refs = [await runtime.spawn(Quiet, name=f"quiet-{number}") for number in range(extras)]
-        handles = [await runtime.start(graph, Question(text), labels={"why": HOSTILE}) for text in ("fail", "approve me")]
+        handles = [await runtime.start(graph, Question(text), labels={"why": TEXT}) for text in ("fail", "approve me")]
         asking = next((each for each in service.graphs if each.name == ASKING), None)
         if asking is not None:
             handles.append(await runtime.start(asking, Question("what?"), "asked"))
@@ -129,7 +133,7 @@ async def serve_faults(service: Service, graph: Graph[Question, Answer], port: i
         sys.stdout.flush()
         for tick in itertools.count():
             if not tick % max(1, round(2 * rate)):  # more often, and its supervisor gives up
-                crashing.tell_nowait(HOSTILE)
+                crashing.tell_nowait(TEXT)
             for ref in refs:
                 ref.tell_nowait("tick")
             await trio.sleep(1 / rate)
