@@ -103,13 +103,11 @@ def _plain(value: object) -> Any:
 
 def delta_data(delta: Delta) -> bytes:
     """A piece of a streamed answer as bytes."""
-    match delta:
-        case TextDelta(text):
-            told: list[Any] = ["text", text]
-        case ReasoningDelta(text):
-            told = ["reasoning", text]
-        case ToolCallDelta(index, call_id, name, arguments):
-            told = ["tool", index, call_id, name, arguments]
+    told: list[Any]
+    if isinstance(delta, ToolCallDelta):
+        told = ["tool", delta.index, delta.id, delta.name, delta.arguments]
+    else:
+        told = ["text" if isinstance(delta, TextDelta) else "reasoning", delta.text]
     return json.dumps(told).encode()
 
 

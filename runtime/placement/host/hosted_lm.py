@@ -12,7 +12,7 @@ import trio
 
 from actors.errors import UsageError
 from actors.lm import ChatMessage, Completion, Delta, Embeddings
-from runtime.lm import run_signature
+from runtime.lm.dspy.bridge import run_signature
 from runtime.placement.link import Hear
 from runtime.placement.lm_calls import asked_data, delta_of, read_answer
 
