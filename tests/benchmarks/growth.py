@@ -184,7 +184,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.growth", description="What one of many costs.")
     parser.add_argument("works", nargs="*", help=f"which ones: {', '.join(WORKS)}, memory (default: all)")
     parser.add_argument("--sizes", default=",".join(map(str, SIZES)), help="how many units, with commas (default: %(default)s)")
-    parser.add_argument("--draw", action="store_true", help="write docs/_static/growth.svg")
+    parser.add_argument("--draw", action="store_true", help=f"write {PICTURE.name} into docs/_static")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     unknown = set(options.works) - {*WORKS, "memory"}
