@@ -127,7 +127,7 @@ class SentByRuntime(Wrapper):
     value: Any = None
     failure: BaseException | None = None
     is_taken: bool = False
-    """See ``hosted_context.Message``."""
+    """See ``hosted_context.HostedMessage``."""
 
     @property
     def content(self) -> object:
