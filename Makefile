@@ -168,6 +168,7 @@ bench-here: $(VENV)/bench.stamp
 	@$(BIN)/python -m tests.benchmarks $(ARGS)
 ifeq ($(strip $(ARGS)),)
 	@$(BIN)/python -m tests.benchmarks.crossing
+	@$(BIN)/python -m tests.benchmarks.evaluations
 	@$(BIN)/python -m tests.benchmarks.failing_share
 	@$(BIN)/python -m tests.benchmarks.first_calls
 	@$(BIN)/python -m tests.benchmarks.journals

@@ -100,6 +100,7 @@ class _Router(Actor):
                 redelivery=spec.redelivery,
                 shutdown_s=spec.shutdown_s,
                 idle_timeout_s=spec.idle_timeout_s,
+                place=spec.place,
             )
             self.context.watch(ref)
             self._routees.append(_cell_of(ref))

@@ -34,6 +34,12 @@ class Example:
     """What else the row holds, such as the right answer."""
     slice: str | None = None
     """The group that a report shows it in."""
+    digest: str = attrs.field(init=False, repr=False, eq=False)
+    """8 hexadecimal digits of the input: the same row has the same."""
+
+    @digest.default
+    def _digest(self) -> str:  # now and not when it is asked for: it is, several times for each run
+        return hashlib.sha256(write_text(type(self.input), self.input).encode()).hexdigest()[:8]
 
     def __getattr__(self, name: str) -> Any:
         labels = cast("Mapping[str, Any]", object.__getattribute__(self, "labels"))
@@ -44,11 +50,6 @@ class Example:
             if hasattr(message, name):
                 return getattr(message, name)
         raise AttributeError(f"example {self.id!r} has no label or field {name!r}; it has {', '.join(labels) or 'no label'}")
-
-    @property
-    def digest(self) -> str:
-        """8 hexadecimal digits of the input: the same row has the same."""
-        return hashlib.sha256(write_text(type(self.input), self.input).encode()).hexdigest()[:8]
 
 
 @final

@@ -17,10 +17,9 @@ from actors.graphs.graph import Graph
 from actors.words import said
 from runtime.evaluate.dataset import Dataset, Example
 from runtime.evaluate.results import SHOWN_STEPS, Evaluation, RowResult, TimedStep, header
-from runtime.evaluate.scoring import RAISED, Metric, Score, Trace, metrics_of, result_of, scored
+from runtime.evaluate.scoring import NOTHING, RAISED, Metric, Score, Trace, metrics_of, result_of, scored
 from runtime.graphs.handle import RunHandle
 from runtime.graphs.labels import MAX_LABEL
-from runtime.graphs.run_record import Spend
 from runtime.lm.limits.budget import Budget
 
 if TYPE_CHECKING:
@@ -87,38 +86,38 @@ class Evaluator:
             failure = error
         latency_s = trio.current_time() - began
         trace = handle.trace
-        known = RowResult(
-            id=example.id,
-            repeat=repeat,
-            digest=example.digest,
-            slice=example.slice,
-            input=_shown(example.input),
-            output=_shown(output) if failure is None else "",
-            error=None if failure is None else _shown(failure),
-            latency_s=None if math.isnan(handle.started_at_s) else latency_s,
-            steps=len(trace),
-            spend=handle.spend,
-            timeline=_timeline(handle, trace),
-        )
+        known: dict[str, Any] = {
+            "id": example.id,
+            "repeat": repeat,
+            "digest": example.digest,
+            "slice": example.slice,
+            "input": _shown(example.input),
+            "output": _shown(output) if failure is None else "",
+            "error": None if failure is None else _shown(failure),
+            "latency_s": None if math.isnan(handle.started_at_s) else latency_s,
+            "steps": len(trace),
+            "spend": handle.spend,
+            "timeline": _timeline(handle, trace),
+        }
         if failure is not None:
-            return attrs.evolve(known, scores={metric.name: metric.low for metric in self.metrics}), failure
+            return RowResult(**known, scores={metric.name: metric.low for metric in self.metrics}), failure
         return await self._judged(known, example, output, trace, labels)
 
     async def _judged(
-        self, known: RowResult, example: Example, output: Any, trace: Trace, labels: dict[str, str]
+        self, known: dict[str, Any], example: Example, output: Any, trace: Trace, labels: dict[str, str]
     ) -> tuple[RowResult, BaseException | None]:
-        scores, reasons, judging = dict[str, float](), dict[str, str](), Spend()
+        scores, reasons, judging = dict[str, float](), dict[str, str](), NOTHING
         failure: BaseException | None = None
         for metric in self.metrics:
             score, used = await scored(self.judges or self.runtime, metric, example, output, trace, labels, self.budget)
-            judging = judging.plus(used)
+            judging = used if judging is NOTHING else judging if used is NOTHING else judging.plus(used)
             if isinstance(score, Exception):
                 failure = score
                 score = Score(metric.low, f"{RAISED} {_shown(score)}")
             scores[metric.name] = score.value
             if score.reason:
                 reasons[metric.name] = score.reason
-        return attrs.evolve(known, scores=scores, reasons=reasons, judging=judging), failure
+        return RowResult(**known, scores=scores, reasons=reasons, judging=judging), failure
 
 
 async def evaluate(
@@ -281,18 +280,15 @@ def _unwritable(path: Path, error: OSError) -> UsageError:
 
 
 def _timeline(handle: RunHandle[Any], trace: Trace) -> tuple[TimedStep, ...]:
-    if math.isnan(handle.started_at_s):
-        return ()
     began = handle.started_at_s
-    return tuple(
-        TimedStep(
-            step.path,
-            round((step.started_at_s if step.started_at_s is not None else step.delivered_at_s) - began, 6),
-            round((step.ended_at_s if step.ended_at_s is not None else step.delivered_at_s) - began, 6),
-            step.status.value,
-        )
-        for step in trace[:SHOWN_STEPS]
-    )
+    if math.isnan(began):
+        return ()
+    steps: list[TimedStep] = []
+    for step in trace[:SHOWN_STEPS]:
+        start = step.delivered_at_s if step.started_at_s is None else step.started_at_s
+        end = step.delivered_at_s if step.ended_at_s is None else step.ended_at_s
+        steps.append(TimedStep(step.path, round(start - began, 6), round(end - began, 6), step.status.value))
+    return tuple(steps)
 
 
 def _plain(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -32,6 +33,7 @@ class Score:
     reason: str = ""
 
 
+NOTHING = Spend()
 RAISED = "the metric raised"
 """How the reason of a score begins that a metric has not given."""
 Trace = tuple[Step, ...]
@@ -110,13 +112,21 @@ def exact(example: Example, output: Any, trace: Trace) -> bool:
     """Whether the output is what the label ``expected`` says: the message, the value of its one field, or some of its fields."""
     expected: Any = example.expected
     kind = type(cast("object", output))
-    if message_kind(kind) is None or type(expected) is kind:
+    attributes = _attributes(kind)
+    if attributes is None or type(expected) is kind:
         return bool(output == expected)
-    fields = {field.name: getattr(output, field.attribute) for field in fields_of(kind) if field.init}
     if isinstance(expected, Mapping):
         wanted = cast("Mapping[str, Any]", expected)
-        return all(name in fields and fields[name] == value for name, value in wanted.items())
-    return len(fields) == 1 and next(iter(fields.values())) == expected
+        return all(name in attributes and getattr(output, attributes[name]) == value for name, value in wanted.items())
+    return len(attributes) == 1 and all(getattr(output, attribute) == expected for attribute in attributes.values())
+
+
+@functools.lru_cache(maxsize=256)
+def _attributes(kind: type) -> Mapping[str, str] | None:
+    """The attributes of a message by the names of their fields; None for what isn't one."""
+    if message_kind(kind) is None:
+        return None
+    return {field.name: field.attribute for field in fields_of(kind) if field.init}
 
 
 async def scored(
@@ -147,8 +157,8 @@ async def scored(
     except DeclarationError:
         raise  # the metric is wrong for every row
     except Exception as error:  # noqa: BLE001 - the metric's, about one output; the report names it
-        return error, Spend() if handle is None else handle.spend
-    return _score(metric, answer), Spend() if handle is None else handle.spend
+        return error, NOTHING if handle is None else handle.spend
+    return _score(metric, answer), NOTHING if handle is None else handle.spend
 
 
 async def result_of(handle: RunHandle[Any]) -> Any:
@@ -207,6 +217,8 @@ def _verdict(said: Any) -> Any:
 
 
 def _score(metric: Metric, said: Any) -> Score:
+    if (type(said) is bool or type(said) is float) and math.isfinite(said):
+        return Score(float(said))
     if isinstance(said, Score):
         said, reason = said.value, said.reason
     else:

@@ -275,7 +275,7 @@ class Attempt:
     async def _call(self, arguments: dict[str, Any]) -> Any:
         spec = self._spec
         if self._away is not None:
-            return await self._away.call(self._message, self._pulse, arguments)
+            return await self._away.call(self._message, self._pulse, arguments, self._lm_of_host())
         if self._serve is not None:
             return await self._serve(self._message, next(iter(self._message.delivery.arguments.values())))
         if spec.kind is Kind.PREDICT:
@@ -305,6 +305,11 @@ class Attempt:
             lm = journal.rehearsal.lm(journal.whole(self._message.delivery.path), self._spec) or lm
         return NodeLM(lm, self._message, self._pulse)
 
+    def _lm_of_host(self) -> NodeLM | None:
+        """What answers the calls that a placed node makes of its model: they are booked here."""
+        wants = self._lm is not None and Injected.LM in self._spec.injected.values()
+        return self._node_lm(self._lm) if wants and self._lm is not None else None
+
     def _on_field(self, field: str, text: str, answer: int) -> None:
         self._pulse.beat()
         self._message.tell(FieldDelta, field=field, text=text, answer=answer)
@@ -333,7 +338,7 @@ class Attempt:
 
         arguments = await self._arguments()
         if self._away is not None:
-            await self._away.stream(message, self._pulse, arguments, send_on)
+            await self._away.stream(message, self._pulse, arguments, self._lm_of_host(), send_on)
         else:
             await hand_out(bound(self._spec, arguments)(), send_on)
 

@@ -34,7 +34,8 @@ from runtime.placement.frames import MAX_BODY_BYTES
 _OURS: Final = ("actors", "runtime")
 """Packages whose classes are in every module that imports them; those that are messages say so in an annotation."""
 _SCALARS: Final = {kind.__name__: kind for kind in SCALARS}
-_MESSAGE, _SCALAR, _MEMBER, _VALUE = b"m", b"s", b"e", b"v"
+_WIDE: Final = 2**63
+_MESSAGE, _SCALAR, _MEMBER, _VALUE, _PLAIN = b"m", b"s", b"e", b"v", b"p"
 """What an encoded value begins with: how the rest is to be read."""
 
 
@@ -87,6 +88,8 @@ class ActorCode:
 
     def _written(self, value: object, what: str) -> bytes:
         kind = type(value)
+        if kind is str or value is None or kind is bool or (isinstance(value, int) and kind is int and -_WIDE < value < _WIDE):
+            return _PLAIN + json.dumps(value).encode()  # the commonest, of which nothing can be lost
         if message_kind(kind) is not None:
             return _MESSAGE + self._codec.encode(value)
         if isinstance(value, enum.Enum) and name_of(kind) in self._enums:
@@ -111,6 +114,8 @@ class ActorCode:
             ) from error
 
     def _read(self, form: bytes, data: bytes) -> Any:
+        if form == _PLAIN:
+            return json.loads(data)
         if form == _MESSAGE:
             return self._codec.decode(data)
         if form == _VALUE:

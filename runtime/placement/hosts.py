@@ -66,6 +66,8 @@ class HostedPlace:
         """`number` gives the incarnations of hosts, which grow over all places of the runtime."""
         self.name = name
         self.engine = engine
+        self.host_names = [f"host-{number}" for number in range(1, engine.hosts + 1)]
+        """The names of its hosts, those that are not up too."""
         self._events = events
         self._number = number
         self._hosts: dict[str, Host] = {}
@@ -73,14 +75,10 @@ class HostedPlace:
         self._changed = trio.Event()
 
     @property
-    def host_names(self) -> list[str]:
-        """The names of its hosts, those that are not up too."""
-        return [f"host-{number}" for number in range(1, self.engine.hosts + 1)]
-
-    @property
     def up(self) -> list[Host]:
-        """The hosts that take work."""
-        return [host for host in self._hosts.values() if host.is_up]
+        """The hosts that take work, in the order of their names, so equal ones are chosen alike in every run."""
+        hosts = self._hosts
+        return [hosts[name] for name in self.host_names if name in hosts and hosts[name].is_up]
 
     @contextlib.asynccontextmanager
     async def borrow(self) -> AsyncGenerator[Host]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, final
 
 import attrs
@@ -18,6 +19,7 @@ from runtime.placement.actor_codes import ActorCode
 from runtime.placement.addresses import OwnerAddresses
 from runtime.placement.call_payloads import packed, unpacked
 from runtime.placement.link import Link
+from runtime.placement.lm_calls import answer_lm
 from runtime.placement.portable_errors import Tickets, failure_data, failure_of
 
 NOTHING: Final = b""
@@ -56,7 +58,7 @@ class Lives:
             raise InternalError(f"a host asks in the name of actor {head['actor']}, which does not live there")
         current_cell.set(life.cell)
         off_duty.set(not head["duty"])
-        return await life.answer(head, data)
+        return await life.answer(number, head, data)
 
     def hear(self, body: bytes) -> None:
         """Take what one of them tells."""
@@ -164,13 +166,13 @@ class Life:
     async def _answer_in_hand(self, number: int, body: bytes) -> bytes:
         head, data = unpacked(body)
         try:
-            return await self.answer(head, data)
+            return await self.answer(number, head, data)
         except Exception as error:
             self._tickets.keep(error)
             raise
 
-    async def answer(self, head: dict[str, Any], data: bytes) -> bytes:
-        """Do what it asks: in the task of its handler, or in another one."""
+    async def answer(self, number: int, head: dict[str, Any], data: bytes) -> bytes:
+        """Do what it asks under `number`: in the task of its handler, or in another one."""
         match head["op"]:
             case "ask":
                 answer = await self._ref(head["to"]).ask(self.read(data), detach=head["detach"])
@@ -178,6 +180,10 @@ class Life:
             case "tell":
                 await self._ref(head["to"]).tell(self.read(data))
                 return NOTHING
+            case "lm":
+                runtime = self._runtime
+                lm = runtime.lm if head["model"] is None else runtime.lms[head["model"]]
+                return await answer_lm(lm, head, data, partial(self.link.note, about=number))
             case "ended":
                 end = await self._ref(head["to"]).ended()
                 return packed({"reason": end.reason.value}, NOTHING if end.error is None else failure_data(end.error))

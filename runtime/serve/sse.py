@@ -6,7 +6,7 @@ slices, so one which takes nothing holds little memory, and none of the others'.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, final
 
 import attrs
@@ -14,6 +14,7 @@ import trio
 
 from actors.store_errors import StoreError
 from runtime.embed.disconnects import Receive, Scope, Send
+from runtime.serve.joining import joined
 from runtime.serve.problem_documents import problem_of
 from runtime.traces.archive import Archive
 from runtime.traces.event_json import Encoder
@@ -48,11 +49,16 @@ class Reader:
     kinds: tuple[str, ...] = ()
     """Beginnings of the names of events; empty for all."""
 
-    def texts(self, record: RunRecord, entries: Sequence[Entry]) -> Iterator[tuple[Entry, bytes]]:
-        """What it wants of `entries`, as JSON."""
+    def wanted(self, entries: Iterable[Entry]) -> Iterator[Entry]:
+        """Those of `entries` that it has asked for."""
         for entry in entries:
             if not self.kinds or entry.name.startswith(self.kinds) or entry.name == "events.missed":
-                yield entry, entry.text(self.encoder, record.created_at_s, inside=self.inside)
+                yield entry
+
+    def texts(self, record: RunRecord, entries: Iterable[Entry]) -> Iterator[tuple[Entry, bytes]]:
+        """`entries` as JSON."""
+        for entry in entries:
+            yield entry, entry.text(self.encoder, record.created_at_s, inside=self.inside)
 
 
 def frame(seq: int, name: str, text: bytes) -> bytes:
@@ -112,7 +118,7 @@ class EventStreamResponse:
                 if not await self._are_kept(entries, writer):
                     return not writer.is_stalled  # the client asks again, and is given what is kept
                 last = entries[-1].seq
-                texts = self._reader.texts(record, entries)
+                texts = self._reader.texts(record, joined(self._reader.wanted(entries)))
                 for part in slices(frame(entry.seq, entry.name, text) for entry, text in texts):
                     if not await writer.write(part):
                         return False
@@ -202,7 +208,7 @@ class JSONLinesResponse:
         kind = (b"content-type", b"application/jsonl")
         await send({"type": "http.response.start", "status": 200, "headers": [kind, *self._headers]})
         writer = Writer(send, self._stall_s)
-        for part in slices(text + b"\n" for _, text in self._reader.texts(self._record, entries)):
+        for part in slices(text + b"\n" for _, text in self._reader.texts(self._record, self._reader.wanted(entries))):
             if not await writer.write(part):
                 return
         await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -98,6 +98,7 @@ def test_e3_every_benchmark_with_a_command_is_tried() -> None:
         "crossing",
         "duel",
         "durable_steps",
+        "evaluations",
         "failing_share",
         "first_calls",
         "growth",

@@ -31,7 +31,7 @@ from runtime.placement.call_payloads import packed
 from runtime.placement.host.hosted_context import HostedContext
 from runtime.placement.host.remote_refs import HostAddresses, RemoteRef, speaking
 from runtime.placement.host.runtime_face import HostedRuntime
-from runtime.placement.link import Link
+from runtime.placement.link import Hear, Link
 from runtime.placement.portable_errors import failure_data, failure_of
 
 FindActor = Callable[[str], Any]
@@ -156,6 +156,7 @@ class LocalResident:
         self.incarnation: int = head["incarnation"]
         self.parent: str | None = head["parent"]
         self.fence = stage.fence
+        self.models: dict[str | None, str] = dict(head["models"])
         self.in_hand: Sent | None = None
         self._stage = stage
         self._code = code
@@ -313,11 +314,11 @@ class LocalResident:
 
     # --- Speaker ----------------------------------------------------------------------------------------------------------
 
-    async def ask(self, head: dict[str, Any], data: bytes = b"") -> bytes:
+    async def ask(self, head: dict[str, Any], data: bytes = b"", *, hear: Hear | None = None) -> bytes:
         """See ``Speaker.ask``: as part of the call that its task works on, or beside it."""
         about, duty = self._duty()
         body = packed({**head, "actor": self.number, "duty": duty}, data)
-        return await self._stage.link.call(body, about=about, is_free=True)
+        return await self._stage.link.call(body, about=about, is_free=True, hear=hear)
 
     def _duty(self) -> tuple[int, bool]:
         cell = on_duty()

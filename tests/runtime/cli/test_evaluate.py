@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import runpy
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
+from trio.testing import MockClock
 
+from runtime import open_runtime
 from runtime.cli.main import main
-from runtime.testing import field_answer, loopback_process
+from runtime.evaluate import Dataset, compare
+from runtime.testing import ScriptedLM, field_answer, loopback_process
 
 GRAPHS = """
 import attrs
@@ -143,3 +148,33 @@ def test_wrong_usage_is_explained(folder: Path, options: list[str], words: str, 
     assert main(["evaluate", "sums.py:graph", *options]) == 2
 
     assert words in capsys.readouterr().err
+
+
+TICKETS = Path(__file__).parents[3] / "docs/examples/tickets"
+
+
+def test_the_example_has_a_data_set_of_its_own_and_its_page_shows_what_it_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    graph, metric = f"{TICKETS}/tickets.py:rules", f"{TICKETS}/tickets.py:right"
+
+    assert main(["evaluate", graph, "--data", f"{TICKETS}/cases.jsonl", "--metric", metric, "-q"]) == 0
+
+    out = capsys.readouterr().out
+    page = (TICKETS.parents[1] / "how-to/evaluate.md").read_text(encoding="utf-8")
+    told = out[: out.index("  latency")]
+    assert told.startswith("tickets-by-rules: 48 rows, 48 runs, 0 failed\n  right  0.562")
+    assert told in page
+
+
+async def test_the_graph_that_asks_in_the_example_is_better_with_a_model_that_knows(autojump_clock: MockClock) -> None:
+    example = runpy.run_path(str(TICKETS / "tickets.py"))
+    data = Dataset.load(TICKETS / "cases.jsonl", example["rules"])
+    known = {each.input.text: each.expected for each in data}
+
+    def answer(messages: Any) -> Any:
+        return {"name": next(topic for text, topic in known.items() if text in str(messages[-1]["content"]))}
+
+    async with open_runtime(lm=ScriptedLM(answer)) as runtime:
+        found = await compare(runtime, example["rules"], example["asked"], data, example["right"])
+
+    assert (found.verdict, len(data), data.bad) == ("better", 48, ())
+    assert found.rows < 48
