@@ -1,4 +1,8 @@
-"""What runs: open a runtime, spawn actors and run graphs in it, look in, close it. ``actors`` is what one declares with."""
+"""What runs: open a runtime, spawn actors and run graphs in it, look in, close it. ``actors`` is what one declares with.
+
+Begin at ``app.py``, which is made of the sides in ``parts``; actors at work are in ``core``, runs in ``graphs``.
+docs/design/layers.md has the rooms, and what is found where.
+"""
 
 from actors.errors import ActorStartFailed as ActorStartFailed
 from actors.errors import NodeFailed as NodeFailed

@@ -28,7 +28,7 @@ LINES_AROUND: Final = 5
 
 
 @final
-class Watch:
+class LiveView:
     """Shows `board` on `stream`, a terminal."""
 
     def __init__(self, board: Board, stream: TextIO, style: Style) -> None:
