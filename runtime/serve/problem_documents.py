@@ -89,7 +89,7 @@ RETRY_S: Final = 1
 
 
 @final
-class Problem(Exception):
+class HttpProblem(Exception):
     """A request is answered with this. `detail` and `fix` are for people, and tell nothing of the inside."""
 
     def __init__(
@@ -133,41 +133,41 @@ class Problem(Exception):
         return document
 
 
-def invalid_input(error: MessageInvalid) -> Problem:
+def invalid_input(error: MessageInvalid) -> HttpProblem:
     """A value that does not fit its type."""
     count = len(error.problems)
-    return Problem("input-invalid", f"{count} {'thing is' if count == 1 else 'things are'} wrong.", errors=error.problems)
+    return HttpProblem("input-invalid", f"{count} {'thing is' if count == 1 else 'things are'} wrong.", errors=error.problems)
 
 
-def problem_of(error: BaseException, *, inside: bool, run: str | None = None) -> Problem:
+def problem_of(error: BaseException, *, inside: bool, run: str | None = None) -> HttpProblem:
     """What to say of an error with which a run ended, or did not begin."""
     match error:
-        case Problem():
+        case HttpProblem():
             return error
         case MessageInvalid():
             return invalid_input(error)
         case RuntimeDraining():
-            return Problem("draining", retry_after_s=RETRY_S, run=run)
+            return HttpProblem("draining", retry_after_s=RETRY_S, run=run)
         case RunExists():
-            return Problem("run-exists", run=run)
+            return HttpProblem("run-exists", run=run)
         case StoreError():
-            return Problem("store-failed", retry_after_s=RETRY_S, run=run, more=_told(error, inside=inside))
+            return HttpProblem("store-failed", retry_after_s=RETRY_S, run=run, more=_told(error, inside=inside))
         case RunCancelled():
-            return Problem("run-cancelled", run=run)
+            return HttpProblem("run-cancelled", run=run)
         case _:
             pass
     model = next((each for each in _causes(error) if isinstance(each, LMError)), None)
     more = _told(error, inside=inside)
     if isinstance(model, LMBudgetExhausted):
-        return Problem("budget-exhausted", run=run, retry_after_s=RETRY_S, more=more)
+        return HttpProblem("budget-exhausted", run=run, retry_after_s=RETRY_S, more=more)
     if isinstance(model, LMRateLimited | LMUnavailable | LMTimeout):
         wait_s = model.retry_after_s if model.retry_after_s is not None else RETRY_S
-        return Problem("model-overloaded", run=run, retry_after_s=wait_s, more=more)
+        return HttpProblem("model-overloaded", run=run, retry_after_s=wait_s, more=more)
     if model is not None:
-        return Problem("model-failed", run=run, more=more)
+        return HttpProblem("model-failed", run=run, more=more)
     if isinstance(error, UnderstudyError):
-        return Problem("run-failed", _words(error), run=run, more=more)
-    return Problem("internal", run=run, more=more if inside else {})
+        return HttpProblem("run-failed", _words(error), run=run, more=more)
+    return HttpProblem("internal", run=run, more=more if inside else {})
 
 
 def model_error(error: BaseException) -> LMError | None:

@@ -9,7 +9,7 @@ import pytest
 
 from runtime.serve import Service
 from runtime.serve.faces.following import words_of
-from runtime.serve.problem_documents import KINDS, Problem
+from runtime.serve.problem_documents import KINDS, HttpProblem
 from tests.runtime.serve.cast import Keys, answers, serving
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -18,14 +18,14 @@ ROUTE = re.compile(r"\b(?:GET|POST|DELETE) (/[\w/{}.]*[\w}])")
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_problem_tells_what_can_be_done(kind: str) -> None:
-    document = Problem(kind).document()
+    document = HttpProblem(kind).document()
 
     assert re.fullmatch(r"[a-z][^\n]{15,}\.", document["fix"])
-    assert words_of(Problem(kind)).endswith(f" Fix: {document['fix']}")
+    assert words_of(HttpProblem(kind)).endswith(f" Fix: {document['fix']}")
 
 
 def test_the_usual_fix_makes_room_for_a_better_one() -> None:
-    assert Problem("forbidden", fix="ask from here.").document()["fix"] == "ask from here."
+    assert HttpProblem("forbidden", fix="ask from here.").document()["fix"] == "ask from here."
 
 
 async def test_who_has_no_key_or_a_wrong_one_is_told_the_same_and_how_to_send_one() -> None:
