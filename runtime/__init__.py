@@ -80,6 +80,7 @@ from runtime.graphs.run_events import SignalTaken as SignalTaken
 from runtime.graphs.run_events import StoreRecovered as StoreRecovered
 from runtime.graphs.run_events import StoreStalled as StoreStalled
 from runtime.graphs.run_events import ToolCalled as ToolCalled
+from runtime.graphs.run_events import ToolCallStarted as ToolCallStarted
 from runtime.graphs.run_events import ToolsChanged as ToolsChanged
 from runtime.graphs.run_record import RunStatus as RunStatus
 from runtime.graphs.run_record import Spend as Spend

@@ -125,8 +125,8 @@ class LiveView:
             text.append(words, STYLES[style])
         if row.error and (row.gave_up or row.to_redeliver):
             text.append(self._shown(f": {row.error}"), "dim")
-        elif row.report:
-            text.append(self._shown(f": {row.report}"), "dim")
+        elif doing := row.doing("×" if self._style.unicode else "x"):
+            text.append(self._shown(f": {doing}"), "dim")
         return text
 
     def _left_out(self, shown: int) -> list[Text]:

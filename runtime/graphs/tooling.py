@@ -34,7 +34,7 @@ from runtime.graphs.once import Once
 from runtime.graphs.pulse import Pulse
 from runtime.graphs.resuming import step_uncertain
 from runtime.graphs.run import ActiveDelivery
-from runtime.graphs.run_events import ToolCalled, ToolsChanged
+from runtime.graphs.run_events import ToolCalled, ToolCallStarted, ToolsChanged
 from runtime.graphs.run_record import Step, StepStatus
 from runtime.lm.limits.redaction import redact
 from runtime.lm.tools.rounds import Offered, Rounds, ToolRequest, hint_text
@@ -214,6 +214,10 @@ class ToolCalls:
         run, error = self._message.run, None
         step.status, step.started_at_s = StepStatus.RUNNING, run.now()
         self._pulse.beat()
+        if run.wants(ToolCallStarted):
+            run.audience.publish(
+                ToolCallStarted(run_id=run.id, node=step.node, path=step.path, attempt=step.attempt, tool=request.tool.name)
+            )
         try:
             given: str | _Failure = await self._agreed(request, step)
         except BaseException as raised:
