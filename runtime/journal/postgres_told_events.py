@@ -8,7 +8,7 @@ from typing import Any, Final, final
 from actors.store_errors import StoreDamaged, StoreError
 from actors.words import said
 from runtime.journal import postgres_values as values
-from runtime.journal.postgres_pool import Pool
+from runtime.journal.postgres_pool import ConnectionPool
 from runtime.journal.store import Codec
 from runtime.journal.told_events import PAGE_ROWS, ToldEvent, first_page
 
@@ -28,7 +28,7 @@ _LAST: Final = 2**31 - 1
 class ToldEvents:
     """The events that readers were given: an ``EventLog``."""
 
-    def __init__(self, pool: Pool, codec: Codec | None) -> None:
+    def __init__(self, pool: ConnectionPool, codec: Codec | None) -> None:
         self._pool = pool
         self._codec = codec
 

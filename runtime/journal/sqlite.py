@@ -19,10 +19,19 @@ from actors.store_errors import RunLost, StoreError, StoreUnavailable
 from runtime.journal import sqlite_allowances, sqlite_runs
 from runtime.journal.allowances import Amount
 from runtime.journal.records import Record
-from runtime.journal.sqlite_file import SCHEMA, Names, Ownership, bring_up_to_date, connect, make_private, schema_of, store_error
-from runtime.journal.sqlite_inbox import Inbox
+from runtime.journal.sqlite_file import (
+    SCHEMA,
+    FileNames,
+    Ownership,
+    bring_up_to_date,
+    connect,
+    make_private,
+    schema_of,
+    store_error,
+)
+from runtime.journal.sqlite_inbox import SqliteInbox
 from runtime.journal.sqlite_rows import QUESTION, RECORD, SCHEDULE, TOLD, Sealing, micros, one
-from runtime.journal.sqlite_writer import ENDS, Sync, Writer
+from runtime.journal.sqlite_writer import ENDS, SqliteWriter, Sync
 from runtime.journal.store import (
     Codec,
     Created,
@@ -60,7 +69,7 @@ class _Open:
 
     lease: Lease
     ownership: Ownership
-    writer: Writer
+    writer: SqliteWriter
 
 
 @final
@@ -97,7 +106,7 @@ class SqliteStore:
         self._sync: Sync = sync
         self._sealing = Sealing(codec)
         self._wall_time = wall_time
-        self._inbox = Inbox(self.path.with_name(f"{self.path.name}-inbox"), self._sealing)
+        self._inbox = SqliteInbox(self.path.with_name(f"{self.path.name}-inbox"), self._sealing)
         self._open: _Open | None = None
         self._was_opened = False
         self._reader: sqlite3.Connection | None = None
@@ -127,11 +136,11 @@ class SqliteStore:
         except BaseException:
             self._was_opened = False
             raise
-        writer = Writer(db, self.path, names, worker, self._sync, self._sealing, nursery)
+        writer = SqliteWriter(db, self.path, names, worker, self._sync, self._sealing, nursery)
         self._open = _Open(Lease(worker, epoch), ownership, writer)
         return self._open.lease
 
-    def _take_possession(self, worker: str) -> tuple[Ownership, sqlite3.Connection, Names, int, int]:
+    def _take_possession(self, worker: str) -> tuple[Ownership, sqlite3.Connection, FileNames, int, int]:
         if not self.path.parent.is_dir():
             raise StoreUnavailable(f"there is no folder {self.path.parent} for the store.\n  Fix: make it, or name another.")
         if self.path.is_dir():
@@ -153,7 +162,7 @@ class SqliteStore:
             bring_up_to_date(db, self.path)
             epoch, seen = self._registered(db, worker)
             db.execute("pragma busy_timeout=0")
-            return ownership, db, Names(self.path), epoch, seen
+            return ownership, db, FileNames(self.path), epoch, seen
         except BaseException:
             if db is not None:
                 db.close()
@@ -185,19 +194,19 @@ class SqliteStore:
                     opened.lease.lost.set()
                     await opened.writer.close(partial(sqlite_runs.free_all, self._now()))
             finally:
-                await trio.to_thread.run_sync(self._let_go, limiter=self._threads)
+                await trio.to_thread.run_sync(self._release, limiter=self._threads)
                 self._news.set()
                 if opened is not None:
                     opened.ownership.release()
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         with self._reading:
             reader, self._reader = self._reader, None
             if reader is not None:
                 reader.close()
         self._inbox.close()
 
-    def _writer(self) -> tuple[Writer, str]:
+    def _writer(self) -> tuple[SqliteWriter, str]:
         if self._open is None:
             what = "was closed" if self._was_opened else "was not opened: it can be read and posted to only"
             raise StoreError(f"{self!r} {what}.\n  Fix: give it to open_runtime(store=…).")

@@ -45,7 +45,7 @@ class Ticked(Wrapper):
 
 
 @final
-class Lives:
+class PlacedLives:
     """The placed actors that live on one host now, by the numbers under which it knows them."""
 
     def __init__(self) -> None:
@@ -85,7 +85,7 @@ class Life:
     context: ActorContext
     _code: ActorCode
     _addresses: OwnerAddresses
-    _lives: Lives
+    _lives: PlacedLives
     _tickets: Tickets = attrs.field(factory=Tickets)
     _replies: dict[int, Reply[Any]] = attrs.field(factory=dict[int, Reply[Any]])
     _is_over: bool = False
@@ -157,7 +157,7 @@ class Life:
 
     async def _call(self, head: dict[str, Any], data: bytes) -> bytes:
         try:
-            return await self.link.call(packed(head, data), is_free=True, answer=self._answer_in_hand)
+            return await self.link.call(packed(head, data), is_free=True, answer=self._answer_current)
         except Exception as error:
             original = self._tickets.original(error)
             if original is not None:
@@ -166,7 +166,7 @@ class Life:
 
     # --- what it asks -----------------------------------------------------------------------------------------------------
 
-    async def _answer_in_hand(self, number: int, body: bytes) -> bytes:
+    async def _answer_current(self, number: int, body: bytes) -> bytes:
         head, data = unpacked(body)
         try:
             return await self.answer(number, head, data)

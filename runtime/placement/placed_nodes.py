@@ -18,7 +18,7 @@ from actors.placement_errors import HostLost
 from runtime.graphs.dependencies import RunDependencies
 from runtime.graphs.injected import NodeRun
 from runtime.graphs.pulse import Pulse
-from runtime.graphs.run import Work
+from runtime.graphs.run import ActiveDelivery
 from runtime.placement.call_payloads import NodeCodec, packed, unpacked
 from runtime.placement.hosts import Host, HostedPlace
 from runtime.placement.link import Link
@@ -43,7 +43,7 @@ class PlacedNode:
         self._codec = NodeCodec(spec)
         self._wants_input = any(each.inputs for need in spec.needs.values() for each in need.all())
 
-    async def call(self, message: Work, pulse: Pulse, arguments: Mapping[str, Any], lm: LM | None) -> Any:
+    async def call(self, message: ActiveDelivery, pulse: Pulse, arguments: Mapping[str, Any], lm: LM | None) -> Any:
         """See ``Elsewhere``.
 
         Raises:
@@ -52,11 +52,15 @@ class PlacedNode:
         """
         return self._codec.read_made(await self._called(message, pulse, arguments, lm, None))
 
-    async def stream(self, message: Work, pulse: Pulse, arguments: Mapping[str, Any], lm: LM | None, take: Take) -> None:
+    async def stream(
+        self, message: ActiveDelivery, pulse: Pulse, arguments: Mapping[str, Any], lm: LM | None, take: Take
+    ) -> None:
         """See ``Elsewhere``; raises what :meth:`call` does, and what `take` does."""
         await self._called(message, pulse, arguments, lm, take)
 
-    async def _called(self, message: Work, pulse: Pulse, arguments: Mapping[str, Any], lm: LM | None, take: Take | None) -> bytes:
+    async def _called(
+        self, message: ActiveDelivery, pulse: Pulse, arguments: Mapping[str, Any], lm: LM | None, take: Take | None
+    ) -> bytes:
         dependencies = message.run.dependencies if self._spec.needs else None
         more = [dependencies.input] if dependencies is not None and self._wants_input else []
         data = self._codec.arguments(arguments, more)
@@ -75,7 +79,7 @@ class PlacedNode:
                     raise original from original.__cause__  # what this side has raised itself, as it was
                 raise
 
-    def _head(self, message: Work) -> dict[str, Any]:
+    def _head(self, message: ActiveDelivery) -> dict[str, Any]:
         run, step = message.run, message.step
         return {
             "op": "node",
@@ -99,7 +103,7 @@ class PlacedNode:
 class _Attempt:
     """What a host may ask and tell while it works on one attempt."""
 
-    message: Work
+    message: ActiveDelivery
     pulse: Pulse
     codec: NodeCodec
     take: Take | None

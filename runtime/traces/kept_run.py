@@ -26,7 +26,7 @@ QUEUED: Final = "queued"
 
 @final
 @attrs.define(eq=False)
-class Entry:
+class KeptEvent:
     """One event of a run, written when it is first read."""
 
     seq: int
@@ -73,7 +73,7 @@ class RunRecord:
     spend: Spend = attrs.field(factory=Spend)
     steps: int = 0
     """How many messages nodes have begun to work on."""
-    entries: deque[Entry] = attrs.field(factory=deque[Entry])
+    entries: deque[KeptEvent] = attrs.field(factory=deque[KeptEvent])
     next_seq: int = 0
     first_here: int = 0
     """The number of the first event that this process has heard of; those before were of earlier lives of a stored run."""
@@ -122,7 +122,7 @@ class RunRecord:
         if again:
             self.known = {each for each in again if each is not None} | (self.known or set())
 
-    def put_before(self, earlier: Sequence[Entry], known: set[Identity]) -> None:
+    def put_before(self, earlier: Sequence[KeptEvent], known: set[Identity]) -> None:
         """The events of `earlier` lives are here: what this process has heard of is numbered behind them."""
         missed = self.first_seq
         own = [entry for entry in self.entries if identity_of(entry.event) not in known]
@@ -130,19 +130,19 @@ class RunRecord:
         self.next_seq = self.first_here + missed
         self.entries = deque(() if missed else earlier)  # numbers have no gap among those that are kept
         for entry in own:
-            self.entries.append(Entry(self.next_seq, entry.event, entry.weight))
+            self.entries.append(KeptEvent(self.next_seq, entry.event, entry.weight))
             self.next_seq += 1
         self.weight = sum(entry.weight for entry in self.entries)
         self.known, self.earlier = known, None
 
-    def after(self, seq: int) -> Sequence[Entry]:
+    def after(self, seq: int) -> Sequence[KeptEvent]:
         """What is kept of the events after number `seq`; the first may be an ``EventsMissed`` for those that are not kept."""
         first = self.first_seq
         kept = list(itertools.islice(reversed(self.entries), max(0, self.next_seq - 1 - seq)))[::-1]
         if seq + 1 < first:
             at_s = self.entries[0].event.at_s if self.entries else self.created_at_s
             missed = EventsMissed(count=first - seq - 1, at_s=at_s)
-            return [Entry(first - 1, missed, 0), *kept]
+            return [KeptEvent(first - 1, missed, 0), *kept]
         return kept
 
     async def wait(self) -> None:

@@ -13,11 +13,11 @@ from typing import Any, Final, Protocol, final
 import attrs
 import trio
 
-from actors.argument_checks import refuse
+from actors.argument_checks import rejected
 from runtime.graphs.run_events import NodeStarted, RunEvent, RunFinished, RunParkedEvent, RunResumed, RunStarted
 from runtime.graphs.run_record import RunStatus
 from runtime.traces.event_json import Content, Redact
-from runtime.traces.kept_run import Entry, RunRecord
+from runtime.traces.kept_run import KeptEvent, RunRecord
 from runtime.traces.past import identity_of
 from runtime.traces.weight import weight_of
 
@@ -42,11 +42,11 @@ class Recording:
         for name, least in (("runs", 1), ("events_per_run", 2), ("bytes", 1)):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise refuse(Recording, name, value, f"a whole number >= {least}")
+                raise rejected(Recording, name, value, f"a whole number >= {least}")
         if self.content not in ("full", "none"):
-            raise refuse(Recording, "content", self.content, '"full" or "none"')
+            raise rejected(Recording, "content", self.content, '"full" or "none"')
         if self.redact is not None and not callable(self.redact):
-            raise refuse(Recording, "redact", self.redact, "a function of JSON, or None")
+            raise rejected(Recording, "redact", self.redact, "a function of JSON, or None")
 
 
 class RunRecords(Protocol):
@@ -141,7 +141,7 @@ class Recorder:
             self._note(record, event)
         weight = weight_of(event)
         entries = record.entries
-        entries.append(Entry(record.next_seq, event, weight))
+        entries.append(KeptEvent(record.next_seq, event, weight))
         record.next_seq += 1
         record.weight += weight
         self._weight += weight

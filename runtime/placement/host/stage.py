@@ -116,7 +116,7 @@ def _not_from_here(spec: ChildSpec) -> ChildSpec:
 
 @final
 @attrs.define(eq=False)
-class Sent(Wrapper):
+class SentByRuntime(Wrapper):
     """A message of the runtime, and what becomes of it here; a ``Slot``, too."""
 
     message: Any
@@ -160,7 +160,7 @@ class LocalResident:
         self.parent: str | None = head["parent"]
         self.fence = stage.fence
         self.models: dict[str | None, str] = dict(head["models"])
-        self.in_hand: Sent | None = None
+        self.current_message: SentByRuntime | None = None
         self._stage = stage
         self._code = code
         self._shutdown_s = math.inf if head["shutdown_s"] is None else head["shutdown_s"]
@@ -223,7 +223,7 @@ class LocalResident:
         """Have it handle a message; its answer."""
         self._failure = None
         self._decided.set()
-        sent = Sent(self._content(head, data), number, head["asked"], head.get("timer"))
+        sent = SentByRuntime(self._content(head, data), number, head["asked"], head.get("timer"))
         deadline = trio.current_time() + head["left_s"] if "left_s" in head else math.inf
         envelope = Envelope(sent, None, sent, trio.current_time(), deadline)
         self.cell.mailbox.put_nowait(envelope)
@@ -295,14 +295,14 @@ class LocalResident:
 
     async def handle(self, receive: Callable[[Any], Awaitable[Any]], message: Any) -> Any:
         """What its handler does with a message: of the runtime, or of what lives here with it."""
-        if type(message) is not Sent:
+        if type(message) is not SentByRuntime:
             if self._failure is not None:
                 await self._decided.wait()
             return await receive(message)
         if message.timer is not None and self._context is not None and not self._context.timer_came(message.timer):
             message.is_answered = True
             return None
-        self.in_hand, self._call = message, message.number
+        self.current_message, self._call = message, message.number
         try:
             value = await receive(message.message)
             if type(value) is COROUTINE:
@@ -317,7 +317,7 @@ class LocalResident:
             message.is_answered = True
             self._decided = trio.Event()
         finally:
-            self.in_hand = None
+            self.current_message = None
             self._call = 0
         return None
 

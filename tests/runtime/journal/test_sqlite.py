@@ -27,7 +27,7 @@ from actors.store_errors import RunLost, StoreDamaged, StoreError, StoreInUse, S
 from runtime.journal import SqliteStore, sqlite, sqlite_file, sqlite_writer
 from runtime.journal.records import Record, RecordKind
 from runtime.journal.store import Posted, PostedKind, RunQuery, StoredStatus
-from runtime.journal.told_events import EventLog, ToldEvent
+from runtime.journal.told_events import EventKeeper, ToldEvent
 from runtime.testing.stores.samples import create, journal, new_run, opened, record, written
 
 OVER = RecordKind.OVER
@@ -367,7 +367,7 @@ async def test_a_file_of_the_first_schema_goes_on(path):
     db.close()
 
     async with opened(lambda: SqliteStore(path)) as store:
-        assert isinstance(store, EventLog)
+        assert isinstance(store, EventKeeper)
         assert await store.tell("r", [ToldEvent(0, "run.started", b"{}")])
         assert [run.id for run in (await store.runs(RunQuery())).items] == ["r"]
 
