@@ -127,7 +127,7 @@ class RunRecord:
         if again:
             self.known = {each for each in again if each is not None} | (self.known or set())
 
-    def begun_anew(self) -> RunRecord:
+    def without_what_was_sent(self) -> RunRecord:
         """The same of a run that goes on here, with those events alone that no one was sent; the others are in the store."""
         first = max(self.begun_seq, self.kept_seq)
         own = [KeptEvent(entry.seq - first, entry.event, entry.weight) for entry in self.entries if entry.seq >= first]

@@ -190,14 +190,14 @@ class Recorder:
     def lose(self, record: RunRecord) -> None:
         """Keep nothing of the run, and have those who read it ask for it again.
 
-        Of one that goes on here, what no one was sent is kept: its numbers are to be found anew.
+        Of one that goes on here, what no one was sent is kept: its numbers are given again.
         """
         if self._runs.get(record.id) is record:
-            anew = None if record.is_over or not record.is_stored else record.begun_anew()
+            rest = None if record.is_over or not record.is_stored else record.without_what_was_sent()
             self.withdraw(record.id)
-            if anew is not None:
-                self._runs[record.id] = anew
-                self._weight += anew.weight
+            if rest is not None:
+                self._runs[record.id] = rest
+                self._weight += rest.weight
         record.is_gone = True
         record.wake()
 
