@@ -58,14 +58,14 @@ def run(options: Options) -> int:
         _write(place, package, options.name)
     except OSError as error:
         raise WrongUsage(f"{place} cannot be made: {error.strerror or error}") from error
-    lines = [
-        f"made {place}: {len(FILES)} files",
-        "",
-        f"  cd {place}",
-        "  python -m pytest                                # no key, no network",
-        f"  understudy graph check {package}/graph.py:graph",
-        f"  python -m {package}.service                     # over HTTP; needs a provider's key for its answers",
-    ]
+    commands = {
+        f"cd {place}": "",
+        "python -m pytest": "# no key, no network",
+        f"understudy graph check {package}/graph.py:graph": "# is it in order?",
+        f"python -m {package}.service": "# over HTTP; needs a provider's key for its answers",
+    }
+    width = max(map(len, commands))
+    lines = [f"made {place}: {len(FILES)} files", "", *(f"  {each:{width}}  {note}".rstrip() for each, note in commands.items())]
     print(printable("\n".join(lines), sys.stdout))
     return 0
 

@@ -280,6 +280,12 @@ class Hand:
         return self.envelope is not None and self.envelope.slot is not None
 
     @property
+    def left_s(self) -> float:
+        """Seconds that the asker of the current message goes on waiting; ``math.inf`` without a deadline."""
+        envelope = self.envelope
+        return math.inf if envelope is None or envelope.deadline == math.inf else envelope.deadline - trio.current_time()
+
+    @property
     def load(self) -> int:
         """Messages that wait or are being handled."""
         return len(self.mailbox) + (self.envelope is not None)

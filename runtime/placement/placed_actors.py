@@ -86,7 +86,7 @@ class Away(Actor):
         if life is None:
             raise InternalError("a message came before the start")
         try:
-            head, data = life.told(message, is_asked=hand.is_asked)
+            head, data = life.told(message, is_asked=hand.is_asked, left_s=hand.left_s)
         except (NotPortable, MessageTooLarge) as error:
             hand.reject(error)
             await trio.lowlevel.checkpoint()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, final
@@ -112,13 +113,15 @@ class Life:
             self._forget()
             raise
 
-    def told(self, message: Any, *, is_asked: bool) -> tuple[dict[str, Any], bytes]:
-        """`message` for :meth:`handle`.
+    def told(self, message: Any, *, is_asked: bool, left_s: float) -> tuple[dict[str, Any], bytes]:
+        """`message` for :meth:`handle`; its sender waits for `left_s` seconds more.
 
         Raises:
             NotPortable: it cannot go there. MessageTooLarge: it has too many bytes.
         """
         head: dict[str, Any] = {"op": "message", "actor": self.number, "asked": is_asked}
+        if left_s != math.inf:
+            head["left_s"] = left_s  # not a time: clocks of machines are never compared
         if type(message) is Ticked:
             return {**head, "timer": message.key}, message.data
         if type(message) is Terminated:

@@ -41,7 +41,7 @@ KINDS: Final[Mapping[str, tuple[int, str, str]]] = {
     "forbidden": (403, "The caller may not do this", "use a key that has the scope for it; the service's operator gives them."),
     "no-such-graph": (404, "There is no graph of this name", "use a name that GET /v1/graphs lists."),
     "no-such-run": (404, "There is no run of this id", "compare the id with GET /v1/runs, and use the key that started the run."),
-    "no-such-question": (404, "There is no question of this id", "use an id that GET /v1/questions lists."),
+    "no-such-question": (404, "There is no question of this id", "use an id that GET /v1/runs/{run}/questions lists."),
     "not-found": (404, "There is nothing here", "compare the path with /openapi.json."),
     "method-not-allowed": (405, "This cannot be done here", "use a method that the header Allow names."),
     "not-acceptable": (406, "No form of the answer is acceptable", "ask for a form that the detail names, or for none."),
@@ -73,7 +73,7 @@ KINDS: Final[Mapping[str, tuple[int, str, str]]] = {
     ),
     "run-cancelled": (500, "The run was cancelled", "start it again, if it wasn't you who cancelled it."),
     "internal": (500, "The service has failed", "tell the service's operator when it was; its log has the rest."),
-    "model-failed": (502, "A language model failed", "try again later, or tell the service's operator the id of the run."),
+    "model-failed": (502, "A language model failed", "look at error, if it is there, or give the operator the id of the run."),
     "draining": (503, "The service is shutting down", "send it again after as many seconds as Retry-After gives."),
     "model-overloaded": (
         503,

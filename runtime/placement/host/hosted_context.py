@@ -240,6 +240,7 @@ class HostedContext(ActorContext):
         return self._local.nursery
 
     def _say(self, head: dict[str, Any], data: bytes = b"") -> None:
+        self._local.reject_when_closed("the runtime is told nothing more")
         here(lambda: self._me.tell(head, data))
 
     # --- the end ----------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
@@ -126,8 +127,10 @@ class SentByRuntime(Wrapper):
     over: trio.Event = attrs.field(factory=trio.Event)
     value: Any = None
     failure: BaseException | None = None
+    is_answered: bool = False
+    """Whether the handler has come to its end."""
     is_taken: bool = False
-    """See ``hosted_context.Message``."""
+    """See ``hosted_context.HostedMessage``."""
 
     @property
     def content(self) -> object:
@@ -157,10 +160,10 @@ class LocalResident:
         self.parent: str | None = head["parent"]
         self.fence = stage.fence
         self.models: dict[str | None, str] = dict(head["models"])
-        self.in_hand: SentByRuntime | None = None
+        self.current_message: SentByRuntime | None = None
         self._stage = stage
         self._code = code
-        self._shutdown_s = float("inf") if head["shutdown_s"] is None else head["shutdown_s"]
+        self._shutdown_s = math.inf if head["shutdown_s"] is None else head["shutdown_s"]
         self._cell: ActorCell | None = None
         self._context: HostedContext | None = None
         self._exit: Exit | None = None
@@ -195,7 +198,7 @@ class LocalResident:
                 tuple(args),
                 restart=RestartType.TEMPORARY,
                 shutdown_s=self._shutdown_s,
-                mailbox=MailboxSpec(capacity=float("inf")),
+                mailbox=MailboxSpec(capacity=math.inf),
             )
             self._cell = cell = ActorCell(self._stage.services, self.address, self, spec, self._make_context)
         finally:
@@ -221,10 +224,13 @@ class LocalResident:
         self._failure = None
         self._decided.set()
         sent = SentByRuntime(self._content(head, data), number, head["asked"], head.get("timer"))
-        envelope = Envelope(sent, None, sent, trio.current_time())
+        deadline = trio.current_time() + head["left_s"] if "left_s" in head else math.inf
+        envelope = Envelope(sent, None, sent, trio.current_time(), deadline)
         self.cell.mailbox.put_nowait(envelope)
         try:
             await sent.over.wait()
+            if not sent.is_answered and trio.current_time() >= deadline:
+                await trio.sleep_forever()  # the runtime has the same deadline, and is about to say so
         except trio.Cancelled:
             if self._call == number:
                 self._call = 0  # what it still says is no part of that call, which is over there
@@ -294,6 +300,7 @@ class LocalResident:
                 await self._decided.wait()
             return await receive(message)
         if message.timer is not None and self._context is not None and not self._context.timer_came(message.timer):
+            message.is_answered = True
             return None
         self.current_message, self._call = message, message.number
         try:
@@ -301,11 +308,13 @@ class LocalResident:
             if type(value) is COROUTINE:
                 value = Failure(not_awaited(value, f"answer of {self.address!r} to {message_kind(message)}"))
             message.value = value
+            message.is_answered = True
         except BaseException as error:
             failure = failure_in(error)
             if failure is None:
                 raise
             self._failure = message.failure = failure
+            message.is_answered = True
             self._decided = trio.Event()
         finally:
             self.current_message = None
